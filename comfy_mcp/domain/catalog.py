@@ -1,0 +1,97 @@
+"""Models and outputs: kinds, filters, pages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from comfy_mcp.domain.ids import EngineId, JobId, NodeId, OutputId
+
+T = TypeVar("T")
+
+
+class OutputKind(StrEnum):
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+    TEXT = "text"
+    LATENT = "latent"
+    MODEL3D = "3d"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFile:
+    """What an engine says of one output: a file in one of its folders, or a text with no file.
+
+    `folder_type` is `output`, `temp` or `input`. `text` is set for kind TEXT only, where `filename` is "".
+    """
+
+    kind: OutputKind
+    filename: str
+    subfolder: str = ""
+    folder_type: str = "output"
+    node: NodeId | None = None
+    animated: bool = False
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """An output with the job that made it. `size` in bytes and `sha256` are None until known."""
+
+    id: OutputId
+    job_id: JobId
+    attempt: int
+    engine: EngineId
+    file: OutputFile
+    created_at: int
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """`next_cursor` is None on the last page. `total` counts all matches where that is cheap."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One model file. `size` in bytes; `sha256` is None until it has been computed."""
+
+    name: str
+    type: str
+    size: int | None = None
+    sha256: str | None = None
+    modified_at: int | None = None
+
+
+V1_MODEL_FOLDERS: Mapping[str, str] = {
+    "checkpoints": "checkpoints",
+    "loras": "loras",
+    "vae": "vae",
+    "controlnet": "controlnet",
+    "upscale": "upscale_models",
+}
+"""The contract's five types and ComfyUI's folder for each. Other folders keep their own name."""
+
+_KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
+    **dict.fromkeys(
+        (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff", ".avif", ".exr"), OutputKind.IMAGE
+    ),
+    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v"), OutputKind.VIDEO),
+    **dict.fromkeys((".flac", ".mp3", ".wav", ".ogg", ".opus", ".m4a", ".aac"), OutputKind.AUDIO),
+    **dict.fromkeys((".txt", ".json", ".csv", ".md", ".srt"), OutputKind.TEXT),
+    **dict.fromkeys((".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx"), OutputKind.MODEL3D),
+    ".latent": OutputKind.LATENT,
+}
+
+
+def kind_of_file(filename: str) -> OutputKind:
+    """By the suffix: ComfyUI's key says little, `images` also holds videos."""
+    dot = filename.rfind(".")
+    return _KIND_BY_SUFFIX.get(filename[dot:].lower(), OutputKind.FILE) if dot >= 0 else OutputKind.FILE

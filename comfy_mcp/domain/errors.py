@@ -1,0 +1,188 @@
+"""What can go wrong, as one tree.
+
+BridgeError
+├── InvalidInput        the caller's argument is at fault; nothing was written
+│   └── InvalidGraph    the graph is at fault; `problems` says where
+├── NotFound            no such workflow, output, model type
+├── Conflict            the state does not allow it
+├── LimitExceeded       a setting's bound was reached
+├── EngineFault         a ComfyUI server did not do its part
+│   ├── EngineUnreachable   no answer at all: down, refused, timed out
+│   ├── EngineBadAnswer     an answer that is not the protocol: HTML, 500, half a frame
+│   └── EngineRejected      a proper 400: the engine refuses this graph
+├── StoreFault          the database did not do its part
+│   └── Fenced          this process no longer holds the engine's lease
+└── ShuttingDown        the process drains
+
+Every error has a stable `code`, a sentence in `message`, a `next_step`, and `retryable`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import ClassVar
+
+
+class ErrorCode(StrEnum):
+    """Stable codes. A code never changes its meaning; new ones may be added."""
+
+    INVALID_ARGUMENT = "invalid_argument"
+    GRAPH_NOT_JSON = "graph_not_json"
+    GRAPH_NOT_OBJECT = "graph_not_object"
+    GRAPH_UI_FORMAT = "graph_ui_format"
+    GRAPH_TOO_LARGE = "graph_too_large"
+    GRAPH_INVALID = "graph_invalid"
+    PATH_NOT_ALLOWED = "path_not_allowed"
+    PATH_UNREADABLE = "path_unreadable"
+    CURSOR_INVALID = "cursor_invalid"
+    MODEL_TYPE_UNKNOWN = "model_type_unknown"
+    WORKFLOW_NOT_FOUND = "workflow_not_found"
+    OUTPUT_NOT_FOUND = "output_not_found"
+    OUTPUT_GONE = "output_gone"
+    RESOURCE_NOT_FOUND = "resource_not_found"
+    NOT_CANCELLABLE = "not_cancellable"
+    QUEUE_FULL = "queue_full"
+    OUTPUT_TOO_LARGE = "output_too_large"
+    ENGINE_UNREACHABLE = "engine_unreachable"
+    ENGINE_BAD_ANSWER = "engine_bad_answer"
+    ENGINE_REJECTED = "engine_rejected"
+    STORE_UNAVAILABLE = "store_unavailable"
+    STORE_CORRUPT = "store_corrupt"
+    STORE_SCHEMA_NEWER = "store_schema_newer"
+    LEASE_LOST = "lease_lost"
+    SHUTTING_DOWN = "shutting_down"
+    CONFIGURATION = "configuration"
+    INTERNAL = "internal"
+
+
+_NO_DETAILS: Mapping[str, object] = MappingProxyType({})
+
+
+class BridgeError(Exception):
+    """The root. Only subclasses are raised."""
+
+    default_code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str,
+        code: ErrorCode | None = None,
+        details: Mapping[str, object] = _NO_DETAILS,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        self.code = code or self.default_code
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+
+class InvalidInput(BridgeError):
+    """The caller's argument is at fault; nothing was written."""
+
+    default_code = ErrorCode.INVALID_ARGUMENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphProblem:
+    """One thing wrong with a graph, phrased for the agent that wrote it.
+
+    `kind` uses ComfyUI's own error types where one exists (`value_not_in_list`, …).
+    """
+
+    kind: str
+    message: str
+    node_id: str | None = None
+    class_type: str | None = None
+    input_name: str | None = None
+    suggestions: tuple[str, ...] = ()
+
+
+class InvalidGraph(InvalidInput):
+    """The graph can't run. `problems` is never empty."""
+
+    default_code = ErrorCode.GRAPH_INVALID
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str,
+        problems: Sequence[GraphProblem],
+        code: ErrorCode | None = None,
+    ) -> None:
+        super().__init__(message, next_step=next_step, code=code)
+        self.problems = tuple(problems)
+
+
+class NotFound(BridgeError):
+    """No such thing, or none that this caller may see."""
+
+    default_code = ErrorCode.WORKFLOW_NOT_FOUND
+
+
+class Conflict(BridgeError):
+    """The state of the thing does not allow it."""
+
+    default_code = ErrorCode.NOT_CANCELLABLE
+
+
+class LimitExceeded(BridgeError):
+    """A bound from the settings was reached."""
+
+    default_code = ErrorCode.QUEUE_FULL
+    retryable = True
+
+
+class EngineFault(BridgeError):
+    """A ComfyUI server did not do its part."""
+
+    default_code = ErrorCode.ENGINE_UNREACHABLE
+    retryable = True
+
+
+class EngineUnreachable(EngineFault):
+    """No answer: connection refused or reset, name unknown, or a timeout.
+
+    After a POST it says nothing about whether the engine accepted the prompt.
+    """
+
+
+class EngineBadAnswer(EngineFault):
+    """An answer that is not the protocol: HTML, an unexpected status, JSON of another shape."""
+
+    default_code = ErrorCode.ENGINE_BAD_ANSWER
+
+
+class EngineRejected(EngineFault):
+    """HTTP 400 from POST /prompt: the engine refuses this graph and has not queued it."""
+
+    default_code = ErrorCode.ENGINE_REJECTED
+    retryable = False
+
+
+class StoreFault(BridgeError):
+    """The database did not do its part."""
+
+    default_code = ErrorCode.STORE_UNAVAILABLE
+    retryable = True
+
+
+class Fenced(StoreFault):
+    """A write was refused: another process holds the engine's lease or the attempt moved on."""
+
+    default_code = ErrorCode.LEASE_LOST
+    retryable = False
+
+
+class ShuttingDown(BridgeError):
+    """The process drains and takes no new work."""
+
+    default_code = ErrorCode.SHUTTING_DOWN
+    retryable = True

@@ -1,0 +1,291 @@
+"""Closed unions of frozen dataclasses: what happened to a job, and what an engine said.
+
+JobEvent is what the store keeps, in order, with a `seq`: the log that every surface replays.
+EngineEvent is what a lane reports from one engine; the dispatcher turns it into JobEvents.
+All times (`at`) are epoch milliseconds, given by the caller.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import ClassVar
+
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, PromptId
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """Smaller runs first."""
+        return {"high": 0, "normal": 1, "low": 2}[self.value]
+
+
+class FailureKind(StrEnum):
+    """Why a job failed. A failed execution is data, not an exception."""
+
+    VALIDATION = "validation"
+    NODE_ERROR = "node_error"
+    OOM = "oom"
+    MISSING_MODEL = "missing_model"
+    ENGINE_LOST = "engine_lost"
+    CANCELLED_EXTERNALLY = "cancelled_externally"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailure:
+    """`message` is short and safe to show; `detail` may be kilobytes (tracebacks, inputs)."""
+
+    kind: FailureKind
+    message: str
+    node_id: NodeId | None = None
+    node_type: str | None = None
+    detail: str | None = None
+
+
+# ---------------------------------------------------------------------------- what happened to a job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQueued:
+    type: ClassVar[str] = "queued"
+    job_id: JobId
+    at: int
+    client: ClientId
+    lane: str
+    priority: Priority
+    node_count: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobClaimed:
+    """A dispatcher took the job for an engine and chose its prompt_id, before the POST."""
+
+    type: ClassVar[str] = "claimed"
+    job_id: JobId
+    at: int
+    attempt: int
+    engine: EngineId
+    prompt_id: PromptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted:
+    type: ClassVar[str] = "started"
+    job_id: JobId
+    at: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgressed:
+    """`progress` is the fraction of the whole graph in [0, 1]; `eta_ms` is remaining milliseconds."""
+
+    type: ClassVar[str] = "progress"
+    job_id: JobId
+    at: int
+    attempt: int
+    progress: float
+    node_id: NodeId | None = None
+    node_title: str | None = None
+    eta_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequeued:
+    """The engine lost the prompt; the job waits for another attempt."""
+
+    type: ClassVar[str] = "requeued"
+    job_id: JobId
+    at: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested:
+    type: ClassVar[str] = "cancel_requested"
+    job_id: JobId
+    at: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCompleted:
+    type: ClassVar[str] = "completed"
+    job_id: JobId
+    at: int
+    attempt: int
+    output_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed:
+    """`attempt` is the job's attempt count at the time: 0 if it never reached an engine."""
+
+    type: ClassVar[str] = "failed"
+    job_id: JobId
+    at: int
+    attempt: int
+    failure: JobFailure
+    output_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled:
+    type: ClassVar[str] = "cancelled"
+    job_id: JobId
+    at: int
+    attempt: int
+    output_count: int = 0
+
+
+JobEvent = (
+    JobQueued
+    | JobClaimed
+    | JobStarted
+    | JobProgressed
+    | JobRequeued
+    | CancelRequested
+    | JobCompleted
+    | JobFailed
+    | JobCancelled
+)
+
+FINAL_EVENTS = (JobCompleted, JobFailed, JobCancelled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event with its place in the log. `seq` grows over all jobs; gaps are normal."""
+
+    seq: int
+    event: JobEvent
+
+    @property
+    def is_final(self) -> bool:
+        return isinstance(self.event, FINAL_EVENTS)
+
+
+# ---------------------------------------------------------------------------- what an engine said
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConnected:
+    """The event stream is open. Nothing is replayed: whoever reads this must resync."""
+
+    sid: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDisconnected:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRemaining:
+    """`status`: how many prompts the engine has, whoever sent them."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptStarted:
+    prompt_id: PromptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesCached:
+    prompt_id: PromptId
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStarted:
+    """`node` is the display node: the one in the submitted graph."""
+
+    prompt_id: PromptId
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeProgressed:
+    """Steps inside a node: `value` of `maximum`."""
+
+    prompt_id: PromptId
+    node: NodeId
+    value: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeExecuted:
+    """An output node is done; for cached nodes the engine repeats the old file names."""
+
+    prompt_id: PromptId
+    node: NodeId
+    outputs: tuple[OutputFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSucceeded:
+    prompt_id: PromptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptFailed:
+    prompt_id: PromptId
+    failure: JobFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptInterrupted:
+    prompt_id: PromptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptEnded:
+    """`executing: null`: the run is over and its history entry exists (seen 200 of 200 times)."""
+
+    prompt_id: PromptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewFrame:
+    """A binary preview. `prompt_id` and `node` are None in frames of the old kind (event 1)."""
+
+    prompt_id: PromptId | None
+    node: NodeId | None
+    media_type: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnknownMessage:
+    """Something newer than this code. Counted, otherwise ignored."""
+
+    type: str
+
+
+EngineEvent = (
+    EngineConnected
+    | EngineDisconnected
+    | QueueRemaining
+    | PromptStarted
+    | NodesCached
+    | NodeStarted
+    | NodeProgressed
+    | NodeExecuted
+    | PromptSucceeded
+    | PromptFailed
+    | PromptInterrupted
+    | PromptEnded
+    | PreviewFrame
+    | UnknownMessage
+)

@@ -1,0 +1,21 @@
+"""The identifiers of the house. Each is a plain string that the type checker keeps apart."""
+
+from typing import NewType
+
+JobId = NewType("JobId", str)
+"""One submitted workflow; `workflowId` on the v1 wire. A lowercase hyphenated UUID."""
+
+PromptId = NewType("PromptId", str)
+"""One submission to an engine (one attempt). ComfyUI 0.25+ demands a lowercase hyphenated UUID."""
+
+EngineId = NewType("EngineId", str)
+"""One ComfyUI server: the name given in the settings, or `host:port` of its URL."""
+
+ClientId = NewType("ClientId", str)
+"""Who submitted: an agent's configured name, or an API key's name."""
+
+OutputId = NewType("OutputId", str)
+"""One file (or text) that a job made."""
+
+NodeId = NewType("NodeId", str)
+"""A node's key in an API-format graph."""

@@ -1,0 +1,225 @@
+"""The one state machine: what a job is, and how an event changes it.
+
+`evolve(job, event)` is the only place where a job's state changes. It reads no clock and does no I/O:
+the event carries its time. TRANSITIONS is the table; nothing leaves a final state.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import assert_never
+
+from comfy_mcp.domain.events import (
+    CancelRequested,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobFailure,
+    JobProgressed,
+    JobQueued,
+    JobRequeued,
+    JobStarted,
+    Priority,
+)
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
+    {
+        # queued → completed: the engine finished it before any event of its start was seen (resync).
+        JobStatus.QUEUED: frozenset({JobStatus.QUEUED, JobStatus.RUNNING, *TERMINAL}),
+        # running → queued: the engine was lost and an attempt is left; visible as a `requeued` event.
+        JobStatus.RUNNING: frozenset({JobStatus.RUNNING, JobStatus.QUEUED, *TERMINAL}),
+        JobStatus.COMPLETED: frozenset(),
+        JobStatus.FAILED: frozenset(),
+        JobStatus.CANCELLED: frozenset(),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One submitted workflow. Times are epoch milliseconds; `progress` is a fraction in [0, 1].
+
+    `attempt` counts submissions to an engine; 0 = never claimed. `prompt_id` and `engine` belong to the
+    latest attempt and are None while no attempt is in flight and none has finished.
+    """
+
+    id: JobId
+    client: ClientId
+    lane: str
+    priority: Priority
+    status: JobStatus
+    created_at: int
+    node_count: int
+    attempt: int = 0
+    engine: EngineId | None = None
+    prompt_id: PromptId | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    progress: float = 0.0
+    current_node: str | None = None
+    current_node_title: str | None = None
+    eta_ms: int | None = None
+    cancel_requested: bool = False
+    cancel_reason: str | None = None
+    failure: JobFailure | None = None
+    warnings: tuple[str, ...] = ()
+    output_count: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in TERMINAL
+
+    @property
+    def is_claimed(self) -> bool:
+        """An attempt is in flight: an engine has, or may have, its prompt."""
+        return not self.is_final and self.prompt_id is not None
+
+
+class IllegalTransition(Exception):
+    """An event that the table does not allow in this state. The job is unchanged."""
+
+    def __init__(self, job: Job, event: JobEvent) -> None:
+        super().__init__(f"{type(event).__name__} is not allowed for a {job.status} job")
+        self.job = job
+        self.event = event
+
+
+def queued(event: JobQueued) -> Job:
+    """The first state of a job."""
+    return Job(
+        id=event.job_id,
+        client=event.client,
+        lane=event.lane,
+        priority=event.priority,
+        status=JobStatus.QUEUED,
+        created_at=event.at,
+        node_count=event.node_count,
+        warnings=event.warnings,
+    )
+
+
+def evolve(job: Job, event: JobEvent) -> Job:
+    """The job after `event`.
+
+    Raises IllegalTransition when the table forbids it, or when the event names an attempt other than the
+    one in flight (a late word from an engine that lost the job).
+    """
+    target = _target_status(job, event)
+    if target not in TRANSITIONS[job.status] or not _concerns_this_attempt(job, event):
+        raise IllegalTransition(job, event)
+    return _apply(replace(job, status=target), event)
+
+
+def _target_status(job: Job, event: JobEvent) -> JobStatus:
+    match event:
+        case JobQueued() | JobRequeued():
+            return JobStatus.QUEUED
+        case JobClaimed() | CancelRequested():
+            return job.status
+        case JobStarted() | JobProgressed():
+            return JobStatus.RUNNING
+        case JobCompleted():
+            return JobStatus.COMPLETED
+        case JobFailed():
+            return JobStatus.FAILED
+        case JobCancelled():
+            return JobStatus.CANCELLED
+        case _:
+            assert_never(event)
+
+
+def _concerns_this_attempt(job: Job, event: JobEvent) -> bool:
+    match event:
+        case JobQueued():
+            return False
+        case JobClaimed():
+            return job.prompt_id is None and event.attempt == job.attempt + 1
+        case JobStarted() | JobProgressed() | JobCompleted() | JobRequeued():
+            return job.prompt_id is not None and event.attempt == job.attempt
+        case JobFailed() | JobCancelled():
+            return event.attempt == job.attempt
+        case CancelRequested():
+            return True
+        case _:
+            assert_never(event)
+
+
+def _apply(job: Job, event: JobEvent) -> Job:
+    match event:
+        case JobClaimed():
+            return replace(job, attempt=event.attempt, engine=event.engine, prompt_id=event.prompt_id)
+        case JobStarted():
+            return replace(job, started_at=job.started_at or event.at)
+        case JobProgressed():
+            return replace(
+                job,
+                started_at=job.started_at or event.at,
+                progress=min(max(job.progress, event.progress), 1.0),
+                current_node=event.node_id,
+                current_node_title=event.node_title,
+                eta_ms=event.eta_ms,
+            )
+        case JobRequeued():
+            return replace(
+                job,
+                engine=None,
+                prompt_id=None,
+                started_at=None,
+                progress=0.0,
+                current_node=None,
+                current_node_title=None,
+                eta_ms=None,
+            )
+        case JobCompleted():
+            done = replace(job, progress=1.0, output_count=event.output_count)
+            return _finish(done, event.at)
+        case JobFailed():
+            return _finish(replace(job, failure=event.failure, output_count=event.output_count), event.at)
+        case JobCancelled():
+            return _finish(replace(job, output_count=event.output_count), event.at)
+        case CancelRequested():
+            return replace(job, cancel_requested=True, cancel_reason=event.reason)
+        case JobQueued():  # pragma: no cover - refused above: a job is queued once, by `queued`
+            return job
+        case _:
+            assert_never(event)
+
+
+def _finish(job: Job, at: int) -> Job:
+    return replace(job, finished_at=at, current_node=None, current_node_title=None, eta_ms=None)
+
+
+class CancelAnswer(StrEnum):
+    """What a cancel request means in the job's present state."""
+
+    CANCEL_NOW = "cancel_now"  # no engine has it: the job becomes cancelled in the same transaction
+    ASK_ENGINE = "ask_engine"  # an attempt is in flight: whoever drives the engine cancels and verifies
+    ALREADY_CANCELLED = "already_cancelled"
+    TOO_LATE = "too_late"
+
+
+def decide_cancel(job: Job) -> CancelAnswer:
+    match job.status:
+        case JobStatus.CANCELLED:
+            return CancelAnswer.ALREADY_CANCELLED
+        case JobStatus.COMPLETED | JobStatus.FAILED:
+            return CancelAnswer.TOO_LATE
+        case JobStatus.QUEUED | JobStatus.RUNNING:
+            return CancelAnswer.ASK_ENGINE if job.is_claimed else CancelAnswer.CANCEL_NOW
+        case _:
+            assert_never(job.status)

@@ -1,0 +1,319 @@
+"""The only reader of the environment.
+
+Every setting has the prefix COMFY_BRIDGE_; names that existing compose files already set
+(COMFYUI_URL, COMFYUI_OUTPUTS, …) work too. `docs/settings.md` lists them; a test holds it complete.
+"""
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import platformdirs
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.ids import EngineId
+
+PREFIX = "COMFY_BRIDGE_"
+DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
+
+
+def _alias(name: str, *others: str) -> AliasChoices:
+    return AliasChoices(f"{PREFIX}{name}", *others)
+
+
+class EngineSettings(BaseModel):
+    """One ComfyUI server. `headers` are sent on HTTP and WebSocket alike and may hold secrets."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: EngineId
+    url: str
+    ws_url: str
+    headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
+
+    def header_values(self) -> dict[str, str]:
+        return {name: value.get_secret_value() for name, value in self.headers.items()}
+
+
+class Settings(BaseSettings):
+    """All settings, with their defaults. Times are seconds, sizes bytes, unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+    )
+
+    # ---- engines
+    engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(DEFAULT_ENGINE_URL,),
+        validation_alias=_alias("ENGINE_URLS", "COMFYUI_URL", "COMFYUI_API_URL", "COMFYUI_API_ENDPOINT"),
+        description="URL of the ComfyUI server, or several with commas; `name=http://…` names one.",
+    )
+    ws_url: str | None = Field(
+        default=None,
+        validation_alias=_alias("WS_URL", "COMFYUI_WS_URL"),
+        description="WebSocket URL, where it can't be derived from the engine URL (one engine only).",
+    )
+    engine_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict,
+        repr=False,
+        validation_alias=_alias("ENGINE_HEADERS", "COMFYUI_HEADERS"),
+        description='Headers for every request to an engine, HTTP and WebSocket: JSON `{"Name": "value"}` '
+        "or `Name: value` lines.",
+    )
+    engine_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=_alias("ENGINE_TOKEN", "COMFYUI_TOKEN"),
+        description="Bearer token for every request to an engine.",
+    )
+    engine_ca_file: Path | None = Field(
+        default=None, description="CA bundle for an engine behind TLS with a private authority."
+    )
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, description="Limit for opening a connection to an engine."
+    )
+    request_timeout_s: float = Field(default=30.0, gt=0, description="Limit for one request to an engine.")
+    heartbeat_s: float = Field(
+        default=15.0, gt=0, description="WebSocket ping interval; a hung engine is noticed within 1.5 of it."
+    )
+    reconnect_max_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Upper limit of the pause between attempts to reach an engine that is down.",
+    )
+    quiet_poll_s: float = Field(
+        default=3.0,
+        gt=0,
+        description="After so long without an event, prompts in flight are looked up by polling.",
+    )
+    ws_max_message_bytes: int = Field(
+        default=256 * 2**20, gt=0, description="Largest WebSocket message taken from an engine."
+    )
+    object_info_ttl_s: float = Field(
+        default=300.0, ge=0, description="How long an engine's node list is trusted for graph checks."
+    )
+
+    # ---- jobs
+    client_name: str = Field(
+        default="local",
+        min_length=1,
+        max_length=128,
+        description="Who this process submits as, over stdio and from the command line.",
+    )
+    pipeline_depth: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Prompts handed to an engine at once: one runs, the rest wait there.",
+    )
+    max_attempts: int = Field(
+        default=2, ge=1, le=10, description="Submissions of one job before it fails as engine_lost."
+    )
+    max_queued: int = Field(default=10_000, ge=1, description="Queued jobs at which a submit is refused.")
+    max_graph_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest workflow, as JSON.")
+    progress_interval_s: float = Field(
+        default=0.25,
+        gt=0,
+        description="At most one step update per job in this time; the final one always comes.",
+    )
+    wait_default_s: float = Field(
+        default=45.0, gt=0, description="wait_for_workflow without timeout_s waits so long."
+    )
+    wait_max_s: float = Field(default=600.0, gt=0, description="Upper limit of timeout_s.")
+    workflow_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Folders from which workflow files may be read by path (list with the path separator). "
+        "Default: the working folder.",
+    )
+
+    # ---- store
+    state_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_state_dir("comfy-mcp-bridge", appauthor=False)),
+        description="Folder of the store; created with private permissions.",
+    )
+    store_synchronous: Literal["normal", "full"] = Field(
+        default="normal",
+        description="`normal` survives kill -9 of any process; `full` also a power cut, for a sync per write.",
+    )
+    store_busy_timeout_s: float = Field(
+        default=10.0, gt=0, description="How long a write waits for another process."
+    )
+    store_poll_s: float = Field(
+        default=0.025, gt=0, description="How often a process looks for what other processes wrote."
+    )
+    lease_ttl_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="A process that drives an engine and dies is replaced after this time.",
+    )
+    retention_days: float = Field(
+        default=30.0, ge=0, description="Final jobs older than this are forgotten; 0 = never."
+    )
+    retention_jobs: int = Field(default=10_000, ge=0, description="Final jobs kept at most; 0 = no limit.")
+
+    # ---- models, outputs
+    outputs_dir: Path | None = Field(
+        default=None,
+        validation_alias=_alias("OUTPUTS_DIR", "COMFYUI_OUTPUTS", "COMFYUI_OUTPUT_DIR"),
+        description="The engine's output folder, when this machine can read it; otherwise files come over HTTP.",
+    )
+    models_dir: Path | None = Field(
+        default=None,
+        validation_alias=_alias("MODELS_DIR", "COMFYUI_MODELS"),
+        description="The engine's models folder; otherwise the engine is asked over HTTP.",
+    )
+    models_checkpoints: Path | None = Field(
+        default=None, validation_alias=_alias("MODELS_CHECKPOINTS", "COMFYUI_MODELS_CHECKPOINTS"),
+        description="Folder of checkpoints, where it is not models/checkpoints.",
+    )  # fmt: skip
+    models_loras: Path | None = Field(
+        default=None, validation_alias=_alias("MODELS_LORAS", "COMFYUI_MODELS_LORAS"),
+        description="Folder of LoRAs, where it is not models/loras.",
+    )  # fmt: skip
+    models_vae: Path | None = Field(
+        default=None, validation_alias=_alias("MODELS_VAE", "COMFYUI_MODELS_VAE"),
+        description="Folder of VAEs, where it is not models/vae.",
+    )  # fmt: skip
+    models_controlnet: Path | None = Field(
+        default=None, validation_alias=_alias("MODELS_CONTROLNET", "COMFYUI_MODELS_CONTROLNET"),
+        description="Folder of ControlNets, where it is not models/controlnet.",
+    )  # fmt: skip
+    models_upscale: Path | None = Field(
+        default=None, validation_alias=_alias("MODELS_UPSCALE", "COMFYUI_MODELS_UPSCALE"),
+        description="Folder of upscalers, where it is not models/upscale_models.",
+    )  # fmt: skip
+    force_polling: bool = Field(
+        default=False,
+        description="Watch folders by polling (bind mounts and network folders send no events).",
+    )
+    hash_models: bool = Field(
+        default=True,
+        description="Compute sha256 of model files in the background, cached by path, size and mtime.",
+    )
+    preview_max_px: int = Field(default=768, ge=16, le=4096, description="Longest side of a preview image.")
+    preview_max_bytes: int = Field(
+        default=700_000, ge=10_000, description="Largest preview; Claude Desktop takes 1 MB a result in all."
+    )
+    max_image_pixels: int = Field(
+        default=100_000_000, gt=0, description="Images with more pixels are not decoded for a preview."
+    )
+    max_output_bytes: int = Field(
+        default=512 * 2**20,
+        gt=0,
+        description="Largest output that is read into memory, for a preview or a resource.",
+    )
+
+    # ---- gpu
+    gpu_sample_s: float = Field(default=2.0, gt=0, description="How old a GPU reading may be.")
+
+    # ---- logs
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="Log lines on stderr; auto = console on a terminal, JSON elsewhere."
+    )
+
+    @field_validator("engine_urls", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("workflow_roots", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        if isinstance(value, str):
+            import os
+
+            return tuple(Path(part) for part in value.split(os.pathsep) if part)
+        return value
+
+    @field_validator("engine_headers", mode="before")
+    @classmethod
+    def _parse_headers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("{"):
+            parsed = json.loads(value)
+            return {str(name): str(text) for name, text in parsed.items()}
+        pairs = (line.split(":", 1) for line in re.split(r"[\r\n]+", value) if line.strip())
+        return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+
+    @cached_property
+    def engines(self) -> tuple[EngineSettings, ...]:
+        """The engines with their ids, WebSocket URLs and headers."""
+        headers = dict(self.engine_headers)
+        if self.engine_token is not None:
+            headers["Authorization"] = SecretStr(f"Bearer {self.engine_token.get_secret_value()}")
+        return tuple(_engine(entry, self.ws_url, headers) for entry in self.engine_urls)
+
+    @property
+    def store_path(self) -> Path:
+        return self.state_dir / "bridge.sqlite3"
+
+    @property
+    def model_folders(self) -> dict[str, Path]:
+        """Folders configured one by one, keyed by the v1 type."""
+        named = {
+            "checkpoints": self.models_checkpoints,
+            "loras": self.models_loras,
+            "vae": self.models_vae,
+            "controlnet": self.models_controlnet,
+            "upscale": self.models_upscale,
+        }
+        return {kind: path for kind, path in named.items() if path is not None}
+
+
+def _engine(entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> EngineSettings:
+    name, equals, rest = entry.partition("=")
+    named = bool(equals) and "://" not in name
+    url = (rest if named else entry).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidInput(
+            f"{entry!r} is not the URL of a ComfyUI server.",
+            next_step="Set COMFYUI_URL to something like http://127.0.0.1:8188.",
+            code=ErrorCode.CONFIGURATION,
+        )
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    derived = urlunsplit((scheme, parts.netloc, f"{parts.path}/ws", "", ""))
+    return EngineSettings(
+        id=EngineId(name if named else parts.netloc.rpartition("@")[2]),
+        url=url,
+        ws_url=ws_url or derived,
+        headers=headers,
+    )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings from the environment, with `overrides` by field name.
+
+    Raises InvalidInput (code `configuration`) that names each setting at fault and never its value.
+    """
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+        _ = settings.engines
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise InvalidInput(
+            f"The configuration is not valid: {faults}.",
+            next_step="Correct the environment; docs/settings.md lists every setting.",
+            code=ErrorCode.CONFIGURATION,
+        ) from None
+    except ValueError as error:
+        raise InvalidInput(
+            f"The configuration is not valid: {type(error).__name__}.",
+            next_step="Correct the environment; docs/settings.md lists every setting.",
+            code=ErrorCode.CONFIGURATION,
+        ) from None
+    return settings
