@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     )
     store_synchronous: Literal["normal", "full"] = Field(
         default="normal",
-        description="`normal` survives kill -9 of any process; `full` also a power cut, for a sync per write.",
+        description="`normal` survives kill -9 of any process; `full` also a power cut, a sync per write.",
     )
     store_busy_timeout_s: float = Field(
         default=10.0, gt=0, description="How long a write waits for another process."
@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     outputs_dir: Path | None = Field(
         default=None,
         validation_alias=_alias("OUTPUTS_DIR", "COMFYUI_OUTPUTS", "COMFYUI_OUTPUT_DIR"),
-        description="The engine's output folder, when this machine can read it; otherwise files come over HTTP.",
+        description="The engine's output folder, when this machine can read it; else files come over HTTP.",
     )
     models_dir: Path | None = Field(
         default=None,

@@ -78,7 +78,7 @@ class Lane(Protocol):
         ...
 
     async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
-        """Where each prompt is. Reads history, queue and again history, so that a move between is not lost."""
+        """Where each prompt is. Reads history around the queue: a move between is not lost."""
         ...
 
     async def cancel(self, prompt_id: PromptId) -> None:
