@@ -8,6 +8,18 @@ from typing import Any, Protocol
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.events import EngineEvent, JobFailure
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
+from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+
+__all__ = [
+    "Accepted",
+    "EventSink",
+    "Lane",
+    "PromptEnding",
+    "PromptResult",
+    "PromptView",
+    "PromptWhere",
+    "Rejected",
+]
 
 EventSink = Callable[[EngineEvent], Awaitable[None]]
 
@@ -17,21 +29,6 @@ class PromptWhere(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     ABSENT = "absent"  # deleted, evicted from the history, or the engine was restarted
-
-
-class PromptEnding(StrEnum):
-    SUCCESS = "success"
-    ERROR = "error"
-    INTERRUPTED = "interrupted"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptResult:
-    """A prompt's history entry. `outputs` may be non-empty for failed runs too."""
-
-    ending: PromptEnding
-    outputs: tuple[OutputFile, ...]
-    failure: JobFailure | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
