@@ -9,7 +9,7 @@ import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import platformdirs
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -123,6 +123,9 @@ class Settings(BaseSettings):
         default=0.25,
         gt=0,
         description="At most one step update per job in this time; the final one always comes.",
+    )
+    cancel_wait_s: float = Field(
+        default=5.0, ge=0, description="How long a cancel waits to see its effect before it answers."
     )
     wait_default_s: float = Field(
         default=45.0, gt=0, description="wait_for_workflow without timeout_s waits so long."
@@ -288,11 +291,19 @@ def _engine(entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> En
     scheme = "wss" if parts.scheme == "https" else "ws"
     derived = urlunsplit((scheme, parts.netloc, f"{parts.path}/ws", "", ""))
     return EngineSettings(
-        id=EngineId(name if named else parts.netloc.rpartition("@")[2]),
+        id=EngineId(name if named else _engine_id(parts)),
         url=url,
         ws_url=ws_url or derived,
         headers=headers,
     )
+
+
+def _engine_id(parts: SplitResult) -> str:
+    """`host:port/path`, the same for every spelling of one address: processes share leases by this name."""
+    host = (parts.hostname or "").lower()
+    host = "127.0.0.1" if host == "localhost" else host
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{host}:{port}{parts.path.rstrip('/')}"
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -60,6 +60,18 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputQuery:
+    """Which outputs, newest first. Times are epoch milliseconds; an empty `kinds` means all."""
+
+    job_id: JobId | None = None
+    kinds: frozenset[OutputKind] = frozenset()
+    created_after: int | None = None
+    created_before: int | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model file. `size` in bytes; `sha256` is None until it has been computed."""
 

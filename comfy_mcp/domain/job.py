@@ -223,3 +223,15 @@ def decide_cancel(job: Job) -> CancelAnswer:
             return CancelAnswer.ASK_ENGINE if job.is_claimed else CancelAnswer.CANCEL_NOW
         case _:
             assert_never(job.status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery:
+    """Which jobs, newest first. Times are epoch milliseconds; an empty `statuses` means all."""
+
+    statuses: frozenset[JobStatus] = frozenset()
+    client: ClientId | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    limit: int = 50
+    cursor: str | None = None

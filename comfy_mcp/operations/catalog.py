@@ -1,0 +1,86 @@
+"""Models and outputs: list them, look at them, read them."""
+
+from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
+from comfy_mcp.domain.errors import ErrorCode, NotFound
+from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.models import (
+    ListModelsParams,
+    ListOutputsParams,
+    ModelItem,
+    ModelsResult,
+    OutputContentResult,
+    OutputParams,
+    OutputsResult,
+    ViewOutputParams,
+    ViewResult,
+)
+from comfy_mcp.operations.views import output_item
+
+
+async def list_models(context: OperationContext, params: ListModelsParams) -> ModelsResult:
+    models = context.services.models
+    page = await models.list(type=params.type, search=params.search, limit=params.limit, cursor=params.cursor)
+    return ModelsResult(
+        models=[
+            ModelItem(name=item.name, type=item.type, size=item.size, hash=item.sha256) for item in page.items
+        ],
+        types=list(await models.types()),
+        next_cursor=page.next_cursor,
+        total=page.total,
+    )
+
+
+async def list_outputs(context: OperationContext, params: ListOutputsParams) -> OutputsResult:
+    page = await context.services.store.list_outputs(
+        OutputQuery(
+            job_id=JobId(params.workflow_id) if params.workflow_id else None,
+            kinds=frozenset({OutputKind(params.type)}) if params.type else frozenset(),
+            created_after=params.since,
+            limit=params.limit,
+            cursor=params.cursor,
+        )
+    )
+    return OutputsResult(outputs=[output_item(item) for item in page.items], next_cursor=page.next_cursor)
+
+
+async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:
+    """A preview within the clients' limits. Raises NotFound (`output_not_found`, `output_gone`)."""
+    services = context.services
+    output = await find_output(services, params.output_id)
+    item = output_item(output)
+    if output.file.kind is not OutputKind.IMAGE:
+        note = (
+            output.file.text if output.file.text is not None else "No preview for this kind; read the link."
+        )
+        return ViewResult(output=item, note=note)
+    settings = services.settings
+    preview = await services.outputs.preview(
+        output, max_px=params.max_px or settings.preview_max_px, max_bytes=settings.preview_max_bytes
+    )
+    return ViewResult(
+        output=item,
+        width=preview.width,
+        height=preview.height,
+        preview=preview.data,
+        preview_media_type=preview.media_type,
+    )
+
+
+async def read_output(context: OperationContext, params: OutputParams) -> OutputContentResult:
+    """The bytes, at most `max_output_bytes`. Raises NotFound, LimitExceeded (`output_too_large`)."""
+    services = context.services
+    output = await find_output(services, params.output_id)
+    content = await services.outputs.read(output)
+    return OutputContentResult(output=output_item(output), media_type=content.media_type, data=content.data)
+
+
+async def find_output(services: Services, output_id: str) -> Output:
+    output = await services.store.get_output(OutputId(output_id))
+    if output is None:
+        raise NotFound(
+            f"Output {output_id} not found.",
+            next_step="Call list_outputs for the ids that exist.",
+            code=ErrorCode.OUTPUT_NOT_FOUND,
+        )
+    return output

@@ -1,0 +1,54 @@
+"""What an operation works with: the services of this process, and who is calling."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.settings import Settings
+
+if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
+    from comfy_mcp.bridge.engines import Engines
+    from comfy_mcp.bridge.hub import Hub
+    from comfy_mcp.gpu import GpuMonitor
+    from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+    from comfy_mcp.store import Store
+
+ProgressReport = Callable[[WorkflowResult], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything below the surfaces, composed by the runtime."""
+
+    settings: Settings
+    store: Store
+    hub: Hub
+    engines: Engines
+    models: ModelLibrary
+    outputs: OutputFiles
+    workflow_files: WorkflowFiles
+    gpu: GpuMonitor
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls, and from which surface. `may_read_files`: a path in a submit is read on this machine."""
+
+    client: ClientId
+    surface: str
+    may_read_files: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationContext:
+    """One call. `on_progress` hears every new state while an operation waits."""
+
+    services: Services
+    caller: Caller
+    on_progress: ProgressReport | None = None

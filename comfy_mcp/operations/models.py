@@ -1,0 +1,397 @@
+"""What goes into an operation and what comes out, in the v1 wire's shapes.
+
+Inputs are flat and take snake_case or the wire's camelCase. Results are camelCase on the wire; `text()` is
+the one line that an agent reads, and says what to do next. Times are epoch milliseconds, `progress` is
+0 to 100, sizes are bytes; None means "not known" or "not yet".
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
+PriorityName = Literal["low", "normal", "high"]
+LaneName = Literal["local", "salad"]
+OutputKindName = Literal["image", "video", "audio", "text", "latent", "3d", "file"]
+
+WorkflowIdField = Annotated[
+    str,
+    Field(
+        validation_alias=AliasChoices("workflow_id", "workflowId"),
+        min_length=1,
+        max_length=64,
+        description="Id from submit_workflow",
+    ),
+]
+LimitField = Annotated[int, Field(ge=1, le=200)]
+CursorField = Annotated[str | None, Field(max_length=512)]
+
+
+class Params(BaseModel):
+    """Base of all inputs. Unknown keys are tolerated, as the v1 contract says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Result(BaseModel):
+    """Base of all results."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
+    )
+
+    def text(self) -> str:
+        """One line for an agent."""
+        raise NotImplementedError
+
+
+# ------------------------------------------------------------------------------------------ parameters
+
+
+class NoParams(Params):
+    pass
+
+
+class SubmitParams(Params):
+    workflow: dict[str, Any] | str | None = Field(
+        default=None, description="ComfyUI graph in API format: {nodeId: {class_type, inputs}}"
+    )
+    path: str | None = Field(
+        default=None, max_length=4096, description="Or: file with the graph, under the allowed roots"
+    )
+    priority: PriorityName = "normal"
+    gpu: LaneName = Field(default="local", description="Where it runs")
+
+
+class WorkflowParams(Params):
+    workflow_id: WorkflowIdField
+
+
+class WaitParams(Params):
+    workflow_id: WorkflowIdField
+    timeout_s: float | None = Field(
+        default=None,
+        ge=0,
+        validation_alias=AliasChoices("timeout_s", "timeoutS"),
+        description="Default 45; then ask again",
+    )
+    cancel_on_disconnect: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
+        description="Cancel the job if this call is cancelled or dropped",
+    )
+
+
+class CancelParams(Params):
+    workflow_id: WorkflowIdField
+    reason: str | None = Field(default=None, max_length=200)
+
+
+class ListModelsParams(Params):
+    type: str | None = Field(
+        default=None,
+        max_length=128,
+        description="checkpoints, loras, vae, controlnet, upscale, …; omit for all",
+    )
+    search: str | None = Field(default=None, max_length=200, description="Part of the name")
+    limit: LimitField = 50
+    cursor: CursorField = None
+
+
+class ListOutputsParams(Params):
+    workflow_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("workflow_id", "workflowId"), max_length=64
+    )
+    type: OutputKindName | None = None
+    since: int | None = Field(default=None, ge=0, description="Epoch ms")
+    limit: LimitField = 20
+    cursor: CursorField = None
+
+
+class ListWorkflowsParams(Params):
+    status: StatusName | None = None
+    client: str | None = Field(default=None, max_length=128)
+    since: int | None = Field(default=None, ge=0, description="Epoch ms")
+    limit: LimitField = 50
+    cursor: CursorField = None
+
+
+class OutputParams(Params):
+    output_id: str = Field(
+        validation_alias=AliasChoices("output_id", "outputId"),
+        min_length=1,
+        max_length=64,
+        description="Id from list_outputs or a finished workflow",
+    )
+
+
+class ViewOutputParams(OutputParams):
+    max_px: int | None = Field(
+        default=None,
+        ge=16,
+        le=4096,
+        validation_alias=AliasChoices("max_px", "maxPx"),
+        description="Longest side of the preview",
+    )
+
+
+# --------------------------------------------------------------------------------------------- results
+
+
+class OutputItem(Result):
+    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
+
+    output_id: str
+    filename: str
+    workflow_id: str
+    type: OutputKindName
+    size: int | None
+    created_at: int
+    url: str
+    uri: str
+    subfolder: str = ""
+    folder: str = "output"
+    node_id: str | None = None
+    media_type: str | None = None
+    content: str | None = Field(default=None, description="The text itself, for text outputs")
+
+    def text(self) -> str:
+        size = f", {self.size} bytes" if self.size is not None else ""
+        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size})"
+
+
+class FailureItem(Result):
+    kind: str
+    message: str
+    node_id: str | None = None
+    node_type: str | None = None
+
+    def text(self) -> str:
+        where = f" in node {self.node_id} ({self.node_type})" if self.node_id else ""
+        return f"{self.kind}{where}: {self.message}"
+
+
+class WorkflowResult(Result):
+    """A job's state. `eta_ms` is the remaining time, None without evidence."""
+
+    workflow_id: str
+    status: StatusName
+    queue_position: int | None
+    progress: float
+    current_node: str | None
+    current_node_id: str | None = None
+    start_time: int | None
+    completion_time: int | None
+    outputs: list[OutputItem]
+    error: str | None
+    failure: FailureItem | None = None
+    priority: PriorityName
+    client: str
+    engine: str | None
+    attempt: int
+    created_time: int
+    eta_ms: int | None = None
+    cancel_requested: bool = False
+    warnings: list[str] = []
+    next_step: str | None = None
+
+    def text(self) -> str:
+        head = f"Workflow {self.workflow_id}: {self.status}"
+        return f"{head}{self._facts()}. {self.next_step or ''}".strip()
+
+    def _facts(self) -> str:
+        match self.status:
+            case "queued":
+                return f", position {self.queue_position}" if self.queue_position else ""
+            case "running":
+                node = f" at {self.current_node}" if self.current_node else ""
+                eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
+                return f", {self.progress:.0f} %{node}{eta}"
+            case "completed":
+                named = ", ".join(item.text() for item in self.outputs[:5])
+                more = f" and {len(self.outputs) - 5} more" if len(self.outputs) > 5 else ""
+                return f" with {len(self.outputs)} output(s): {named}{more}" if named else " without outputs"
+            case "failed":
+                return f" — {self.failure.text() if self.failure else self.error}"
+            case "cancelled":
+                return ""
+
+
+class SubmitResult(Result):
+    workflow_id: str
+    status: StatusName
+    queue_position: int
+    warnings: list[str] = []
+    next_step: str | None = None
+
+    def text(self) -> str:
+        warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
+        return f"Queued as {self.workflow_id}, position {self.queue_position}. {self.next_step or ''}{warned}"
+
+
+class CancelResult(Result):
+    """`status` is what is true now; `cancel_requested` says that the engine has been asked."""
+
+    workflow_id: str
+    status: StatusName
+    cancel_requested: bool
+    next_step: str | None = None
+
+    def text(self) -> str:
+        return f"Workflow {self.workflow_id} is {self.status}. {self.next_step or ''}".strip()
+
+
+class ModelItem(Result):
+    name: str
+    type: str
+    size: int | None
+    hash: str | None
+
+    def text(self) -> str:
+        return f"{self.type}/{self.name}"
+
+
+class ModelsResult(Result):
+    models: list[ModelItem]
+    types: list[str]
+    next_cursor: str | None = None
+    total: int | None = None
+
+    def text(self) -> str:
+        shown = ", ".join(item.name for item in self.models[:10])
+        more = " …" if len(self.models) > 10 or self.next_cursor else ""
+        count = self.total if self.total is not None else len(self.models)
+        return f"{count} model(s): {shown}{more}" if shown else f"No models. Types: {', '.join(self.types)}."
+
+
+class OutputsResult(Result):
+    outputs: list[OutputItem]
+    next_cursor: str | None = None
+
+    def text(self) -> str:
+        shown = ", ".join(item.text() for item in self.outputs[:10])
+        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
+        return f"{len(self.outputs)} output(s), newest first: {shown}{more}" if shown else "No outputs yet."
+
+
+class WorkflowsResult(Result):
+    workflows: list[WorkflowResult]
+    next_cursor: str | None = None
+
+    def text(self) -> str:
+        return f"{len(self.workflows)} workflow(s), newest first."
+
+
+class QueueResult(Result):
+    """`queued` is in run order. Counts cover everything, the lists are bounded."""
+
+    running: list[WorkflowResult]
+    queued: list[WorkflowResult]
+    counts: dict[str, int]
+
+    def text(self) -> str:
+        return f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued."
+
+
+class ViewResult(Result):
+    """`preview` is the image for the model to see; it does not go into the JSON."""
+
+    output: OutputItem
+    width: int | None = None
+    height: int | None = None
+    preview: bytes | None = Field(default=None, exclude=True, repr=False)
+    preview_media_type: str | None = None
+    note: str | None = None
+
+    def text(self) -> str:
+        shown = f"preview {self.width}x{self.height} of " if self.preview is not None else ""
+        return f"{shown}{self.output.text()}. {self.note or ''}".strip()
+
+
+class GpuMemory(Result):
+    used: int | None
+    total: int | None
+    percent_used: float | None
+
+    def text(self) -> str:
+        return f"{self.used}/{self.total} bytes"
+
+
+class GpuItem(Result):
+    index: int
+    name: str
+    uuid: str | None = None
+    utilization: float | None
+    memory: GpuMemory
+    temperature: float | None
+    power_watts: float | None = None
+    engine: str | None = None
+
+    def text(self) -> str:
+        return self.name
+
+
+class GpuResult(Result):
+    available: bool
+    source: str
+    gpus: list[GpuItem]
+    reason: str | None = None
+
+    def text(self) -> str:
+        return ", ".join(item.text() for item in self.gpus) or f"No GPU: {self.reason or 'none reported'}"
+
+
+class EngineItem(Result):
+    """`driven_by`: "this process", "another process", or None (nobody: its jobs wait)."""
+
+    id: str
+    url: str
+    up: bool
+    version: str | None = None
+    is_comfyui: bool | None = None
+    queue_remaining: int | None = None
+    driven_by: str | None = None
+    error: str | None = None
+
+    def text(self) -> str:
+        return f"{self.id} {'up' if self.up else 'down'}" + (f" ({self.error})" if self.error else "")
+
+
+class StoreItem(Result):
+    path: str
+    driver: str
+    sqlite_version: str
+    journal_mode: str
+    schema_revision: str
+    set_aside: str | None = None
+
+    def text(self) -> str:
+        return self.path
+
+
+class SystemResult(Result):
+    version: str
+    client: str
+    engines: list[EngineItem]
+    jobs: dict[str, int]
+    gpu: GpuResult
+    store: StoreItem
+    problems: list[str] = []
+
+    def text(self) -> str:
+        engines = ", ".join(item.text() for item in self.engines)
+        jobs = f"{self.jobs.get('running', 0)} running, {self.jobs.get('queued', 0)} queued"
+        fix = f" Fix: {' '.join(self.problems)}" if self.problems else ""
+        return f"Engines: {engines}. Jobs: {jobs}. GPU: {self.gpu.text()}.{fix}"
+
+
+class OutputContentResult(Result):
+    """The bytes of an output, bounded by the settings."""
+
+    output: OutputItem
+    media_type: str
+    data: bytes = Field(exclude=True, repr=False)
+
+    def text(self) -> str:
+        return self.output.text()

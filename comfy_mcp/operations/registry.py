@@ -1,0 +1,193 @@
+"""What the product can do: one Operation per capability. Every surface is generated from this list."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.operations import catalog, models, system, workflows
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.models import Params, Result
+
+P = TypeVar("P", bound=Params)
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation(Generic[P, R]):
+    """One capability.
+
+    The hints are MCP's tool annotations and decide the HTTP method too: a read-only operation is a GET.
+    `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template).
+    """
+
+    name: str
+    title: str
+    description: str
+    params: type[P]
+    result: type[R]
+    handler: Callable[[OperationContext, P], Awaitable[R]]
+    read_only: bool
+    destructive: bool = False
+    idempotent: bool = False
+    open_world: bool = False
+    tool: bool = True
+    resource: str | None = None
+
+    async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
+        """Validate `arguments` and run. Raises InvalidInput naming each field, or what the handler raises."""
+        try:
+            params = self.params.model_validate(dict(arguments))
+        except ValidationError as error:
+            raise InvalidInput(
+                f"{self.name}: {_faults(error)}.", next_step="Correct the arguments and call again."
+            ) from None
+        return await self.handler(context, params)
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
+        for item in error.errors(include_url=False, include_input=False)[:5]
+    )
+
+
+OPERATIONS: tuple[Operation[Any, Any], ...] = (
+    Operation(
+        name="submit_workflow",
+        title="Submit workflow",
+        description="Queue a ComfyUI workflow (API format) and return its workflowId at once. "
+        "Follow it with wait_for_workflow.",
+        params=models.SubmitParams,
+        result=models.SubmitResult,
+        handler=workflows.submit_workflow,
+        read_only=False,
+        open_world=True,
+    ),
+    Operation(
+        name="workflow_status",
+        title="Workflow status",
+        description="State, progress, current node, outputs or error of one workflow.",
+        params=models.WorkflowParams,
+        result=models.WorkflowResult,
+        handler=workflows.workflow_status,
+        read_only=True,
+        idempotent=True,
+        resource="comfy://workflows/{workflowId}",
+    ),
+    Operation(
+        name="wait_for_workflow",
+        title="Wait for workflow",
+        description="Wait until a workflow ends or the timeout passes; returns its state. "
+        "A timeout never ends the job: call again.",
+        params=models.WaitParams,
+        result=models.WorkflowResult,
+        handler=workflows.wait_for_workflow,
+        read_only=False,
+        idempotent=True,
+    ),
+    Operation(
+        name="cancel_workflow",
+        title="Cancel workflow",
+        description="Cancel a queued or running workflow; the answer is what is then true.",
+        params=models.CancelParams,
+        result=models.CancelResult,
+        handler=workflows.cancel_workflow,
+        read_only=False,
+        destructive=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="list_models",
+        title="List models",
+        description="Model files by type, with sizes and hashes.",
+        params=models.ListModelsParams,
+        result=models.ModelsResult,
+        handler=catalog.list_models,
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="list_outputs",
+        title="List outputs",
+        description="Images, videos, audio and texts that workflows made, newest first.",
+        params=models.ListOutputsParams,
+        result=models.OutputsResult,
+        handler=catalog.list_outputs,
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="view_output",
+        title="View output",
+        description="Look at one output: a small preview image (or the text) and a link to the full file.",
+        params=models.ViewOutputParams,
+        result=models.ViewResult,
+        handler=catalog.view_output,
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="system_status",
+        title="System status",
+        description="Engines, queue, GPU, store, and what to fix.",
+        params=models.NoParams,
+        result=models.SystemResult,
+        handler=system.system_status,
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="list_workflows",
+        title="List workflows",
+        description="Submitted workflows, newest first.",
+        params=models.ListWorkflowsParams,
+        result=models.WorkflowsResult,
+        handler=workflows.list_workflows,
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://workflows",
+    ),
+    Operation(
+        name="queue",
+        title="Queue",
+        description="What runs and what waits, in run order.",
+        params=models.NoParams,
+        result=models.QueueResult,
+        handler=workflows.queue,
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://queue",
+    ),
+    Operation(
+        name="gpu_status",
+        title="GPU",
+        description="GPUs of this machine or of the engines.",
+        params=models.NoParams,
+        result=models.GpuResult,
+        handler=system.gpu_status,
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://gpu",
+    ),
+    Operation(
+        name="read_output",
+        title="Read output",
+        description="The bytes of one output.",
+        params=models.OutputParams,
+        result=models.OutputContentResult,
+        handler=catalog.read_output,
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://outputs/{outputId}",
+    ),
+)
+
+BY_NAME: Mapping[str, Operation[Any, Any]] = MappingProxyType({item.name: item for item in OPERATIONS})

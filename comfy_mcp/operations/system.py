@@ -1,0 +1,51 @@
+"""What the machines are doing, and what to fix."""
+
+from comfy_mcp import __version__
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.models import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
+from comfy_mcp.operations.views import gpu_result
+
+
+async def gpu_status(context: OperationContext, params: NoParams) -> GpuResult:
+    return gpu_result(await context.services.gpu.sample())
+
+
+async def system_status(context: OperationContext, params: NoParams) -> SystemResult:
+    """Everything at a glance. Never fails because an engine is down: that is what it reports."""
+    services = context.services
+    reports = await services.engines.report()
+    info = services.store.info
+    counts = await services.store.counts()
+    set_aside = (
+        [f"A corrupt store was set aside as {info.set_aside}; the jobs in it are not shown."]
+        if info.set_aside
+        else []
+    )
+    return SystemResult(
+        version=__version__,
+        client=context.caller.client,
+        engines=[
+            EngineItem(
+                id=report.engine,
+                url=report.url,
+                up=report.up,
+                version=report.version,
+                is_comfyui=report.is_comfyui,
+                queue_remaining=report.queue_remaining,
+                driven_by=report.driven_by,
+                error=report.error,
+            )
+            for report in reports
+        ],
+        jobs={status.value: count for status, count in counts.items()},
+        gpu=gpu_result(await services.gpu.sample()),
+        store=StoreItem(
+            path=str(info.path),
+            driver=info.driver,
+            sqlite_version=info.sqlite_version,
+            journal_mode=info.journal_mode,
+            schema_revision=info.schema_revision,
+            set_aside=str(info.set_aside) if info.set_aside else None,
+        ),
+        problems=[report.fix for report in reports if report.fix] + set_aside,
+    )

@@ -1,0 +1,117 @@
+"""From the domain's values to the wire's shapes."""
+
+import mimetypes
+from collections.abc import Sequence
+
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.gpu import GpuDevice, GpuSample
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.operations.models import (
+    FailureItem,
+    GpuItem,
+    GpuMemory,
+    GpuResult,
+    OutputItem,
+    WorkflowResult,
+)
+
+OUTPUT_PATH = "/v1/comfyui/output/"
+OUTPUT_URI = "comfy://outputs/"
+WORKFLOW_URI = "comfy://workflows/"
+
+
+def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = None) -> WorkflowResult:
+    """A job as the wire shows it; `position` is 1 for the next to run."""
+    failure = job.failure
+    return WorkflowResult(
+        workflow_id=job.id,
+        status=job.status.value,
+        queue_position=position if job.status is JobStatus.QUEUED else None,
+        progress=round(job.progress * 100, 1),
+        current_node=job.current_node_title or job.current_node,
+        current_node_id=job.current_node,
+        start_time=job.started_at,
+        completion_time=job.finished_at,
+        outputs=[output_item(item) for item in outputs],
+        error=failure.message if failure else None,
+        failure=FailureItem(
+            kind=failure.kind.value,
+            message=failure.message,
+            node_id=failure.node_id,
+            node_type=failure.node_type,
+        )
+        if failure
+        else None,
+        priority=job.priority.value,
+        client=job.client,
+        engine=job.engine,
+        attempt=job.attempt,
+        created_time=job.created_at,
+        eta_ms=job.eta_ms,
+        cancel_requested=job.cancel_requested,
+        warnings=list(job.warnings),
+        next_step=next_step(job, outputs),
+    )
+
+
+def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
+    """What an agent does next, in one sentence."""
+    match job.status:
+        case JobStatus.QUEUED | JobStatus.RUNNING:
+            return f'Call wait_for_workflow(workflow_id="{job.id}").'
+        case JobStatus.COMPLETED if outputs:
+            return f'Call view_output(output_id="{outputs[0].id}") to look at it.'
+        case JobStatus.FAILED:
+            return "Correct the workflow and submit it again."
+        case _:
+            return None
+
+
+def output_item(output: Output) -> OutputItem:
+    file = output.file
+    return OutputItem(
+        output_id=output.id,
+        filename=file.filename,
+        workflow_id=output.job_id,
+        type=file.kind.value,
+        size=output.size,
+        created_at=output.created_at,
+        url=f"{OUTPUT_PATH}{output.id}",
+        uri=f"{OUTPUT_URI}{output.id}",
+        subfolder=file.subfolder,
+        folder=file.folder_type,
+        node_id=file.node,
+        media_type=media_type(output),
+        content=file.text,
+    )
+
+
+def media_type(output: Output) -> str:
+    """By the file's suffix: engines serve what they wrote under the name's type."""
+    if output.file.text is not None:
+        return "text/plain"
+    return mimetypes.guess_type(output.file.filename)[0] or "application/octet-stream"
+
+
+def gpu_result(sample: GpuSample) -> GpuResult:
+    return GpuResult(
+        available=sample.available,
+        source=sample.source.value,
+        gpus=[_gpu_item(device) for device in sample.devices],
+        reason=sample.reason,
+    )
+
+
+def _gpu_item(device: GpuDevice) -> GpuItem:
+    used, total = device.memory_used_bytes, device.memory_total_bytes
+    percent = round(100 * used / total, 1) if used is not None and total else None
+    return GpuItem(
+        index=device.index,
+        name=device.name,
+        uuid=device.uuid,
+        utilization=device.utilization_percent,
+        memory=GpuMemory(used=used, total=total, percent_used=percent),
+        temperature=device.temperature_celsius,
+        power_watts=device.power_watts,
+        engine=device.engine,
+    )

@@ -1,0 +1,226 @@
+"""Submit, follow, wait for, cancel and list workflows."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidGraph, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.events import JobQueued, Priority
+from comfy_mcp.domain.graph import check_graph, parse_graph
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery, JobStatus
+from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.models import (
+    CancelParams,
+    CancelResult,
+    ListWorkflowsParams,
+    NoParams,
+    QueueResult,
+    SubmitParams,
+    SubmitResult,
+    WaitParams,
+    WorkflowParams,
+    WorkflowResult,
+    WorkflowsResult,
+)
+from comfy_mcp.operations.views import workflow_result
+
+QUEUE_SHOWN = 50
+"""Jobs of each list in the queue view; the counts cover all."""
+
+
+async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
+    """Check the graph, write the job, return. From then on it is durable."""
+    services = context.services
+    if params.gpu == "salad":
+        raise InvalidInput(
+            "The salad lane is not available in this version.",
+            next_step='Submit with gpu="local".',
+            code=ErrorCode.LANE_UNAVAILABLE,
+        )
+    raw = await _graph_of(context, params)
+    graph = parse_graph(raw)
+    info = await services.engines.object_info()
+    report = check_graph(graph, info)
+    if report.problems and not report.outputs:
+        raise InvalidGraph(
+            _problem_text(report.problems),
+            next_step="Correct the workflow and submit it again.",
+            problems=report.problems,
+        )
+    warnings = tuple(report.warnings) + services.engines.submit_warnings()
+    event = JobQueued(
+        job_id=JobId(services.new_id()),
+        at=services.now_ms(),
+        client=context.caller.client,
+        lane=params.gpu,
+        priority=Priority(params.priority),
+        node_count=len(graph.nodes),
+        warnings=warnings,
+    )
+    job, position = await services.store.add_job(
+        event, graph.api_format(), max_queued=services.settings.max_queued
+    )
+    return SubmitResult(
+        workflow_id=job.id,
+        status=job.status.value,
+        queue_position=position,
+        warnings=list(warnings),
+        next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
+    )
+
+
+async def workflow_status(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
+    return await state_of(context.services, JobId(params.workflow_id))
+
+
+async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
+    """Wait for the end, bounded. A wait that is cancelled leaves the job alone unless asked otherwise."""
+    services, job_id = context.services, JobId(params.workflow_id)
+    settings = services.settings
+    limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
+    try:
+        return await _follow(context, job_id, min(limit, settings.wait_max_s))
+    except asyncio.CancelledError:
+        if params.cancel_on_disconnect:
+            # Only this write is shielded: the caller has gone, its wish has not.
+            await asyncio.shield(
+                services.store.request_cancel(
+                    job_id, at=services.now_ms(), reason="the waiting caller disconnected"
+                )
+            )
+        raise
+
+
+async def cancel_workflow(context: OperationContext, params: CancelParams) -> CancelResult:
+    """Ask, wait a bounded time for the effect, and report what is true.
+
+    Raises NotFound, and Conflict (`not_cancellable`) once the job is completed or failed.
+    """
+    services, job_id = context.services, JobId(params.workflow_id)
+    job, answer = await services.store.request_cancel(job_id, at=services.now_ms(), reason=params.reason)
+    if answer is CancelAnswer.ASK_ENGINE:
+        await _follow(context, job_id, services.settings.cancel_wait_s)
+        job = await _job(services, job_id)
+    if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
+        raise Conflict(
+            f"Workflow {job_id} cannot be cancelled: it is {job.status.value}.",
+            next_step="Nothing is left to stop; see workflow_status.",
+            details={"currentStatus": job.status.value},
+        )
+    pending = job.status is not JobStatus.CANCELLED
+    return CancelResult(
+        workflow_id=job_id,
+        status=job.status.value,
+        cancel_requested=job.cancel_requested,
+        next_step="The engine has been asked and stops at its next node or step; see workflow_status."
+        if pending
+        else None,
+    )
+
+
+async def list_workflows(context: OperationContext, params: ListWorkflowsParams) -> WorkflowsResult:
+    services = context.services
+    page = await services.store.list_jobs(
+        JobQuery(
+            statuses=frozenset({JobStatus(params.status)}) if params.status else frozenset(),
+            client=ClientId(params.client) if params.client else None,
+            created_after=params.since,
+            limit=params.limit,
+            cursor=params.cursor,
+        )
+    )
+    return WorkflowsResult(
+        workflows=[await _result(services, job) for job in page.items], next_cursor=page.next_cursor
+    )
+
+
+async def queue(context: OperationContext, params: NoParams) -> QueueResult:
+    services = context.services
+    view = await services.store.queue(QUEUE_SHOWN)
+    return QueueResult(
+        running=[workflow_result(job, ()) for job in view.running],
+        queued=[workflow_result(job, (), place) for place, job in enumerate(view.queued, start=1)],
+        counts={status.value: count for status, count in view.counts.items()},
+    )
+
+
+async def state_of(services: Services, job_id: JobId) -> WorkflowResult:
+    """The job as the wire shows it. Raises NotFound."""
+    return await _result(services, await _job(services, job_id))
+
+
+async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
+    """Snapshot first, then the events, until the job is final or the time is up."""
+    services = context.services
+    # Subscribed before the snapshot is read: what happens in between is in the stream.
+    with services.hub.subscribe(job_id=job_id) as events:
+        result = await state_of(services, job_id)
+        await _report(context, result)
+        try:
+            async with asyncio.timeout(limit_s):
+                while result.status in {"queued", "running"}:
+                    await events.changed()
+                    result = await state_of(services, job_id)
+                    await _report(context, result)
+        except TimeoutError:
+            result = await state_of(services, job_id)
+    return result
+
+
+async def _report(context: OperationContext, result: WorkflowResult) -> None:
+    if context.on_progress is not None:
+        await context.on_progress(result)
+
+
+async def _job(services: Services, job_id: JobId) -> Job:
+    job = await services.store.get_job(job_id)
+    if job is None:
+        raise NotFound(
+            f"Workflow {job_id} not found.",
+            next_step="Read comfy://workflows for the ids that exist; old ones are forgotten after the retention time.",
+        )
+    return job
+
+
+async def _result(services: Services, job: Job) -> WorkflowResult:
+    outputs = await services.store.outputs_of(job.id) if job.output_count else []
+    position = await services.store.queue_position(job.id) if job.status is JobStatus.QUEUED else None
+    return workflow_result(job, outputs, position)
+
+
+async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
+    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+    services = context.services
+    if (params.workflow is None) == (params.path is None):
+        raise InvalidInput(
+            "Give either workflow or path.", next_step="Pass the graph as an object, or the path of its file."
+        )
+    if params.path is not None:
+        if not context.caller.may_read_files:
+            raise InvalidInput(
+                "A path can't be read on this surface.",
+                next_step="Send the graph itself as workflow.",
+                code=ErrorCode.PATH_NOT_ALLOWED,
+            )
+        return await services.workflow_files.read(params.path)
+    if isinstance(params.workflow, str):
+        return services.workflow_files.parse(params.workflow)
+    _check_size(params.workflow, services.settings.max_graph_bytes)
+    return params.workflow
+
+
+def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
+    size = len(json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    if size > limit:
+        raise LimitExceeded(
+            f"The workflow has {size} bytes; at most {limit} are taken.",
+            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
+            code=ErrorCode.GRAPH_TOO_LARGE,
+        )
+
+
+def _problem_text(problems: object) -> str:
+    shown = [problem.message for problem in problems][:20]  # type: ignore[attr-defined]
+    return "The workflow can't run: " + " ".join(shown)
