@@ -1,0 +1,57 @@
+"""Opening a file that must lie inside given folders, safe against a swap between check and open."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NOFOLLOW", 0)  # the last part was resolved already: a link there now is a swap
+    | getattr(os, "O_NONBLOCK", 0)  # opening a pipe without a writer must not hang
+)
+
+
+class OutsideRoots(Exception):
+    """The path, with its links followed, leads out of every allowed folder."""
+
+
+class NotRegular(Exception):
+    """The path names a folder, a pipe, a socket or a device."""
+
+
+def resolve_inside(path: Path, roots: Sequence[Path]) -> Path:
+    """`path` with all links followed. Raises OutsideRoots; a missing file is not an error here."""
+    try:
+        resolved = path.resolve()
+    except (RuntimeError, OSError, ValueError):  # a loop of links, a name too long, a NUL
+        raise OutsideRoots(str(path)) from None
+    if not any(resolved.is_relative_to(root.resolve()) for root in roots):
+        raise OutsideRoots(str(path))
+    return resolved
+
+
+def open_inside(path: Path, roots: Sequence[Path]) -> tuple[int, os.stat_result]:
+    """A descriptor of the regular file at `path` and what the descriptor's fstat says. Blocks: use a thread.
+
+    Raises OutsideRoots, NotRegular, OSError. The caller closes the descriptor.
+    """
+    resolved = resolve_inside(path, roots)
+    descriptor = os.open(resolved, _FLAGS)
+    try:
+        opened = os.fstat(descriptor)
+        _check(path, roots, resolved, opened)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, opened
+
+
+def _check(path: Path, roots: Sequence[Path], resolved: Path, opened: os.stat_result) -> None:
+    if not stat.S_ISREG(opened.st_mode):
+        raise NotRegular(str(path))
+    # A folder on the way may have become a link since: then the name leads elsewhere by now.
+    if resolve_inside(path, roots) != resolved or not os.path.samestat(resolved.stat(), opened):
+        raise OutsideRoots(str(path))
