@@ -39,7 +39,11 @@ class WorkflowFiles:
                 data = await asyncio.to_thread(self._read_bytes, str(path))
         except TimeoutError:
             raise _unreadable(path, "the disk does not answer") from None
-        return parse_workflow_text(data, self._max_bytes)
+        return self.parse(data)
+
+    def parse(self, text: str | bytes) -> Any:
+        """See `parse_workflow_text`; the limit is the setting's."""
+        return parse_workflow_text(text, self._max_bytes)
 
     def _read_bytes(self, path: str) -> bytes:
         try:

@@ -1,0 +1,238 @@
+"""The bytes of outputs: from the engine's output folder where this machine can read it, else over HTTP."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import structlog
+
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.library.inside import NotRegular, OutsideRoots, open_inside
+from comfy_mcp.library.media_types import HEAD_BYTES, media_type_of
+from comfy_mcp.library.previews import Preview, make_preview
+from comfy_mcp.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+CHUNK_BYTES = 256 * 1024
+
+
+class ServedFile(Protocol):
+    """A file that an engine is sending. `size` in bytes; None when the engine did not say."""
+
+    @property
+    def size(self) -> int | None: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, once. Raises EngineFault when the connection breaks."""
+        ...
+
+
+class FileServer(Protocol):
+    """An engine that can be asked for `GET /view`."""
+
+    def view(self, file: OutputFile) -> AbstractAsyncContextManager[ServedFile]:
+        """Raises NotFound when the engine does not have the file, EngineFault."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputContent:
+    """An open output. `size` in bytes, None when unknown; `chunks` can be read once."""
+
+    size: int | None
+    media_type: str
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputData:
+    """A whole output in memory."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+
+
+class OutputFiles:
+    """Opens outputs. With one engine only the folder is read: two engines use the same names."""
+
+    def __init__(self, settings: Settings, *, engines: Mapping[EngineId, FileServer]) -> None:
+        self._folder = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._engines = engines
+        self._limit = settings.max_output_bytes
+        self._timeout_s = settings.request_timeout_s
+        self._preview_px = settings.preview_max_px
+        self._preview_bytes = settings.preview_max_bytes
+        self._max_pixels = settings.max_image_pixels
+        self._one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
+
+    @asynccontextmanager
+    async def open(self, output: Output) -> AsyncIterator[OutputContent]:
+        """The output's bytes, in chunks, for the time of the context.
+
+        Raises NotFound (output_gone) when the file is no longer there or another one has its name,
+        InvalidInput (path_not_allowed) for a name that leads out of the folder, EngineFault.
+        """
+        if output.file.text is not None:
+            data = output.file.text.encode()
+            yield OutputContent(size=len(data), media_type="text/plain", chunks=_once(data))
+            return
+        _refuse_traversal(output.file)
+        async with self._source(output) as content:
+            if None not in (output.size, content.size) and output.size != content.size:
+                raise _gone(output, "another file has its name now")
+            yield content
+
+    async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
+        """All bytes. Raises what `open` raises, and LimitExceeded (output_too_large)."""
+        bound = self._limit if limit is None else limit
+        pieces: list[bytes] = []
+        total = 0
+        async with self.open(output) as content:
+            if content.size is not None and content.size > bound:
+                raise _too_large(output, bound)
+            async for chunk in content.chunks:
+                total += len(chunk)
+                if total > bound:
+                    raise _too_large(output, bound)
+                pieces.append(chunk)
+        data = b"".join(pieces)
+        if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
+            raise _gone(output, "another file has its name now")
+        return OutputData(data=data, media_type=content.media_type)
+
+    async def preview(
+        self, output: Output, *, max_px: int | None = None, max_bytes: int | None = None
+    ) -> Preview:
+        """A small picture of an image; the bounds are the settings', `max_px` may be less.
+
+        Raises what `read` and `make_preview` raise, InvalidInput (output_unreadable) for what is no image.
+        """
+        if output.file.kind is not OutputKind.IMAGE:
+            raise InvalidInput(
+                f"There is no preview of a {output.file.kind} output.",
+                next_step="Fetch the file itself.",
+                code=ErrorCode.OUTPUT_UNREADABLE,
+            )
+        async with self._one_preview:
+            content = await self.read(output)
+            return await asyncio.to_thread(
+                make_preview,
+                content.data,
+                max_px=min(max_px or self._preview_px, self._preview_px),
+                max_bytes=min(max_bytes or self._preview_bytes, self._preview_bytes),
+                max_pixels=self._max_pixels,
+            )
+
+    @asynccontextmanager
+    async def _source(self, output: Output) -> AsyncIterator[OutputContent]:
+        opened = await self._open_on_disk(output)
+        if opened is None:
+            async with self._open_on_engine(output) as content:
+                yield content
+            return
+        with opened[0] as stream:
+            async with aclosing(self._chunks_of(stream)) as chunks:
+                yield await _content(output, opened[1], chunks)
+
+    async def _open_on_disk(self, output: Output) -> tuple[FileIO, int] | None:
+        """The open file and its size; None when the folder does not have it."""
+        if self._folder is None or output.file.folder_type != "output":
+            return None
+        path = self._folder / output.file.subfolder.replace("\\", "/") / output.file.filename
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                descriptor, found = await asyncio.to_thread(open_inside, path, (self._folder,))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OutsideRoots, NotRegular, OSError) as error:  # TimeoutError is an OSError
+            # E.g. a link out of the folder: whether to serve that is the engine's decision.
+            log.warning("output_not_read_from_disk", output_id=output.id, cause=type(error).__name__)
+            return None
+        return FileIO(descriptor), found.st_size
+
+    async def _chunks_of(self, stream: FileIO) -> AsyncGenerator[bytes, None]:
+        while True:
+            async with asyncio.timeout(self._timeout_s):
+                chunk = await asyncio.to_thread(stream.read, CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+    @asynccontextmanager
+    async def _open_on_engine(self, output: Output) -> AsyncIterator[OutputContent]:
+        server = self._engines.get(output.engine)
+        if server is None:
+            raise _gone(output, f"its engine {output.engine} is not configured any more")
+        async with AsyncExitStack() as stack:
+            try:
+                served = await stack.enter_async_context(server.view(output.file))
+            except NotFound:
+                raise _gone(output, "the engine does not have it") from None
+            yield await _content(output, served.size, served.chunks())
+
+
+async def _content(output: Output, size: int | None, chunks: AsyncIterator[bytes]) -> OutputContent:
+    head = await anext(chunks, b"")
+    return OutputContent(
+        size=size,
+        media_type=media_type_of(output.file.filename, head[:HEAD_BYTES]),
+        chunks=_rejoined(head, chunks),
+    )
+
+
+async def _rejoined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if head:
+        yield head
+    async for chunk in rest:
+        yield chunk
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _refuse_traversal(file: OutputFile) -> None:
+    parts = PurePosixPath(file.subfolder.replace("\\", "/")).parts
+    named = file.filename
+    if (
+        ".." in (*parts, named)
+        or (parts and parts[0] == "/")
+        or any(char in named for char in "/\\\0")
+        or "\0" in file.subfolder
+    ):
+        raise InvalidInput(
+            f"The output's name {f'{file.subfolder}/{named}'!r} leads out of the engine's folder.",
+            next_step="Such a name comes from a broken custom node; fetch the file on the engine's machine.",
+            code=ErrorCode.PATH_NOT_ALLOWED,
+        )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _gone(output: Output, why: str) -> BridgeError:
+    return NotFound(
+        f"The file of output {output.id} is gone: {why}.",
+        next_step="Run the workflow again to make it anew.",
+        code=ErrorCode.OUTPUT_GONE,
+        details={"filename": output.file.filename, "why": why},
+    )
+
+
+def _too_large(output: Output, limit: int) -> LimitExceeded:
+    size = "" if output.size is None else f" ({output.size} bytes)"
+    return LimitExceeded(
+        f"Output {output.id}{size} is larger than the {limit} bytes that are read into memory.",
+        next_step="Fetch it by its URL, or raise COMFY_BRIDGE_MAX_OUTPUT_BYTES.",
+        code=ErrorCode.OUTPUT_TOO_LARGE,
+        details={"limit": limit},
+    )
