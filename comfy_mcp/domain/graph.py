@@ -1,0 +1,172 @@
+"""An API-format graph as a value: node id → class_type, inputs, links.
+
+`parse_graph` refuses only what makes every engine refuse the whole body. What is wrong with one branch
+(a link to nowhere, a cycle, a bad value) is for `graph_checks.check_graph`, because an engine still runs
+the other branches.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph
+from comfy_mcp.domain.ids import NodeId
+
+MAX_PROBLEMS = 20
+"""Problems told at once; the message says how many more there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An input that comes from output number `slot` of another node: `["node", slot]` in JSON."""
+
+    node: NodeId
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """`inputs` as submitted; `links` are those of them that ComfyUI would follow.
+
+    `title` is what the author called it, or the class_type. `has_inputs` is False where the key `inputs`
+    is missing or not an object, which ComfyUI refuses as soon as something needs the node.
+    """
+
+    id: NodeId
+    class_type: str
+    title: str
+    inputs: Mapping[str, Any]
+    links: Mapping[str, Link]
+    has_inputs: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """`raw` is the API-format object to send: `{"prompt": …}` wrappers are taken off."""
+
+    nodes: Mapping[NodeId, Node]
+    raw: Mapping[str, Any]
+
+    def upstream(self, *roots: NodeId) -> frozenset[NodeId]:
+        """The roots and everything they need, whatever the order or the loops."""
+        seen: set[NodeId] = set()
+        todo = [root for root in roots if root in self.nodes]
+        while todo:
+            node = todo.pop()
+            if node not in seen:
+                seen.add(node)
+                todo.extend(link.node for link in self.nodes[node].links.values() if link.node in self.nodes)
+        return frozenset(seen)
+
+
+def parse_graph(raw: object) -> Graph:
+    """The graph in `raw`: an API-format object, or a body `{"prompt": graph, …}` around one.
+
+    Of such a body only `prompt` is taken; its client_id, extra_data and the like are ignored.
+    Raises InvalidGraph: `graph_not_object`, `graph_ui_format`, or `graph_invalid` with every problem.
+    """
+    if not isinstance(raw, Mapping):
+        _refuse(
+            f"A workflow is a JSON object of nodes, not {_kind(raw)}.",
+            next_step=_API_FORMAT,
+            code=ErrorCode.GRAPH_NOT_OBJECT,
+            kind="graph_not_object",
+        )
+    raw = _unwrap(raw)
+    if isinstance(raw.get("nodes"), list):
+        _refuse(
+            "This is a workflow in the UI format (a list of nodes and links, as the editor saves it).",
+            next_step="In ComfyUI choose Workflow > Export (API) and submit that file.",
+            code=ErrorCode.GRAPH_UI_FORMAT,
+            kind="graph_ui_format",
+        )
+    if not raw:
+        _refuse(
+            "The workflow has no nodes.",
+            next_step=_API_FORMAT,
+            code=ErrorCode.GRAPH_INVALID,
+            kind="prompt_no_outputs",
+        )
+    problems = [problem for key, value in raw.items() if (problem := _shape_problem(key, value))]
+    if problems:
+        raise invalid_graph(problems)
+    nodes = {NodeId(key): _node(NodeId(key), value) for key, value in raw.items()}
+    return Graph(nodes=MappingProxyType(nodes), raw=raw)
+
+
+def invalid_graph(problems: list[GraphProblem] | tuple[GraphProblem, ...], count: int = 0) -> InvalidGraph:
+    """The error that tells `problems`, of which there are `count` in all."""
+    count = max(count, len(problems))
+    lines = "; ".join(problem.message.rstrip(".") for problem in problems[:3])
+    more = f"; and {count - 3} more" if count > 3 else ""
+    return InvalidGraph(
+        f"The workflow can't run: {lines}{more}.",
+        next_step="Correct the workflow and submit it again.",
+        problems=problems[:MAX_PROBLEMS],
+    )
+
+
+_API_FORMAT = (
+    'Submit the API format: {"1": {"class_type": "EmptyImage", "inputs": {…}}, …}; '
+    "in ComfyUI it is Workflow > Export (API)."
+)
+
+
+def _refuse(message: str, *, next_step: str, code: ErrorCode, kind: str) -> NoReturn:
+    problem = GraphProblem(kind=kind, message=message)
+    raise InvalidGraph(message, next_step=next_step, problems=(problem,), code=code)
+
+
+def _unwrap(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    inner = raw.get("prompt")
+    return inner if isinstance(inner, Mapping) and "class_type" not in inner else raw
+
+
+def _kind(value: object) -> str:
+    names = {"str": "a string", "list": "a list", "NoneType": "null", "bool": "a boolean"}
+    return names.get(type(value).__name__, "a number" if isinstance(value, int | float) else "something else")
+
+
+def _shape_problem(key: object, value: object) -> GraphProblem | None:
+    node_id = str(key)
+    if not isinstance(value, Mapping):
+        return GraphProblem(
+            kind="invalid_node",
+            message=f"Node {node_id} must be an object with class_type and inputs, not {_kind(value)}.",
+            node_id=node_id,
+        )
+    class_type = value.get("class_type")
+    if not isinstance(class_type, str) or not class_type:
+        return GraphProblem(
+            kind="missing_node_type",
+            message=f"Node {node_id} has no class_type.",
+            node_id=node_id,
+        )
+    return None
+
+
+def _node(node_id: NodeId, value: Mapping[str, Any]) -> Node:
+    inputs = value.get("inputs")
+    has_inputs = isinstance(inputs, Mapping)
+    inputs = inputs if isinstance(inputs, Mapping) else {}
+    meta = value.get("_meta")
+    title = meta.get("title") if isinstance(meta, Mapping) else None
+    class_type = value["class_type"]
+    return Node(
+        id=node_id,
+        class_type=class_type,
+        title=title if isinstance(title, str) and title.strip() else class_type,
+        inputs=inputs,
+        links={name: link for name, item in inputs.items() if (link := _link(item))},
+        has_inputs=has_inputs,
+    )
+
+
+def _link(value: object) -> Link | None:
+    """A list of a node id and a slot number; ComfyUI takes no other list as a link."""
+    match value:
+        case [str(node), int(slot)] if isinstance(value, list):
+            return Link(node=NodeId(node), slot=slot)
+        case _:
+            return None

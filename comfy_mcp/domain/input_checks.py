@@ -1,0 +1,249 @@
+"""The inputs of one node against what its class declares, by the rules of ComfyUI's validation."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_mcp.domain.errors import GraphProblem
+from comfy_mcp.domain.graph import Graph, Link, Node
+from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.domain.object_info import ClassInfo, InputSpec, ObjectInfo
+
+_SHOWN_OPTIONS = 10
+_SHOWN_CHARS = 80
+_FILE_PLACES = (" [input]", " [output]", " [temp]")
+_LINK_ONLY = frozenset(
+    {"MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "CONTROL_NET", "AUDIO", "VIDEO"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something wrong with `node`. `certain`: the engine will refuse it. Hints are computed when told."""
+
+    node: Node
+    kind: str
+    text: str
+    input_name: str | None = None
+    certain: bool = True
+    value: object = None
+    options: tuple[object, ...] = ()
+    suggestions: tuple[str, ...] = ()
+
+    def tell(self) -> GraphProblem:
+        hints = self.suggestions or nearest(str(self.value), [str(item) for item in self.options])
+        place = f"Node {self.node.id} ({self.node.class_type})"
+        place = place if self.input_name is None else f"{place}, input {self.input_name!r}"
+        hint = f" Nearest: {', '.join(hints)}." if hints and self.options else ""
+        return GraphProblem(
+            kind=self.kind,
+            message=f"{place}: {self.text}.{hint}",
+            node_id=self.node.id,
+            class_type=self.node.class_type,
+            input_name=self.input_name,
+            suggestions=hints,
+        )
+
+
+def followed_links(node: Node, info: ObjectInfo | None) -> tuple[NodeId, ...]:
+    """The nodes whose validity the engine makes this node's validity depend on: declared inputs only."""
+    declared = _declared(node, info)
+    return tuple(link.node for name, link in node.links.items() if declared is None or name in declared)
+
+
+def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None) -> Iterator[Finding]:
+    """What is wrong with the node itself; nothing about the nodes that it needs."""
+    if not node.has_inputs:
+        yield Finding(node=node, kind="invalid_node", text="it needs an object `inputs` (it may be empty)")
+        return
+    declared = _declared(node, info)
+    if info is None or declared is None:
+        for name, link in node.links.items():
+            yield from _check_target(node, name, link, graph)
+        return
+    for name, spec in declared.items():
+        if name in node.inputs:
+            yield from _check_input(node, spec, node.inputs[name], graph, info)
+        elif spec.required and not spec.dynamic:
+            yield _missing(node, spec, declared)
+
+
+def _declared(node: Node, info: ObjectInfo | None) -> Mapping[str, InputSpec] | None:
+    """None: not known, so every link counts."""
+    owner = None if info is None else info.classes[node.class_type]
+    return owner.inputs if owner is not None and owner.checked else None
+
+
+def _missing(node: Node, spec: InputSpec, declared: Mapping[str, InputSpec]) -> Finding:
+    kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
+    meant = nearest(spec.name, [given for given in node.inputs if given not in declared])
+    hint = f"; it was given {meant[0]!r}, which it doesn't have" if meant else ""
+    return Finding(
+        node=node,
+        kind="required_input_missing",
+        text=f"required and missing ({kind}){hint}",
+        input_name=spec.name,
+        certain=spec.type is not None,
+        suggestions=meant,
+    )
+
+
+def _check_input(
+    node: Node, spec: InputSpec, value: Any, graph: Graph, info: ObjectInfo
+) -> Iterator[Finding]:
+    if not isinstance(value, list):
+        yield from _check_value(node, spec, value, info.classes[node.class_type])
+        return
+    link = node.links.get(spec.name)
+    if link is None:
+        yield _bad_link(node, spec, value, graph)
+        return
+    target = graph.nodes.get(link.node)
+    if target is None:
+        yield from _check_target(node, spec.name, link, graph)
+    else:
+        yield from _check_link(node, spec, link, info, target)
+
+
+def _check_target(node: Node, name: str, link: Link, graph: Graph) -> Iterator[Finding]:
+    if link.node not in graph.nodes:
+        yield Finding(
+            node=node,
+            kind="bad_linked_input",
+            text=f"links to node {link.node!r}, which is not in the workflow",
+            input_name=name,
+            suggestions=nearest(link.node, graph.nodes),
+        )
+
+
+def _bad_link(node: Node, spec: InputSpec, value: list[Any], graph: Graph) -> Finding:
+    hint = 'a link is a list [node_id, slot], such as ["4", 0]'
+    if len(value) == 2 and str(value[0]) in graph.nodes:
+        hint = f'write the link as ["{value[0]}", 0]: the node id is a string, the slot a whole number'
+    elif spec.type not in _LINK_ONLY:
+        hint += '; a list as a value is written {"__value__": […]}'
+    return Finding(node=node, kind="bad_linked_input", text=hint, input_name=spec.name)
+
+
+def _check_link(node: Node, spec: InputSpec, link: Link, info: ObjectInfo, target: Node) -> Iterator[Finding]:
+    types = info.classes[target.class_type].output_types
+    if types is None:
+        return
+    if not -len(types) <= link.slot < len(types):
+        has = f"{len(types)} outputs (slots 0 to {len(types) - 1})" if types else "no outputs"
+        yield Finding(
+            node=node,
+            kind="bad_linked_input",
+            text=f"links to slot {link.slot} of node {target.id} ({target.class_type}), which has {has}",
+            input_name=spec.name,
+        )
+        return
+    received = types[link.slot]
+    if received is None or spec.type is None or _types_meet(received, spec.type):
+        return
+    slots = [str(slot) for slot, kind in enumerate(types) if kind and _types_meet(kind, spec.type)]
+    hint = f"; its slot {' or '.join(slots)} would fit" if slots else ""
+    yield Finding(
+        node=node,
+        kind="return_type_mismatch",
+        text=f"needs {spec.type}, but slot {link.slot} of node {target.id} ({target.class_type}) "
+        f"gives {received}{hint}",
+        input_name=spec.name,
+        certain=info.classes[node.class_type].certain and spec.type != "COMBO" and received != "COMBO",
+    )
+
+
+def _types_meet(received: str, wanted: str) -> bool:
+    """ComfyUI's rule for "A,B" types; `*` and the V3 matching types take anything."""
+    given = {part.strip() for part in received.split(",")}
+    taken = {part.strip() for part in wanted.split(",")}
+    both = given | taken
+    return bool(given & taken) or "*" in both or any(kind.startswith("COMFY_") for kind in both)
+
+
+def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> Iterator[Finding]:
+    if isinstance(value, dict) and "__value__" in value:
+        value = value["__value__"]
+    try:
+        value = _converted(spec.type, value)
+    except (TypeError, ValueError, OverflowError):
+        yield Finding(
+            node=node,
+            kind="invalid_input_type",
+            text=f"must be {spec.type}, not {_shown(value)}",
+            input_name=spec.name,
+        )
+        return
+    if spec.options is not None:
+        yield from _check_option(node, spec, value)
+    elif isinstance(value, int | float):
+        yield from _check_range(node, spec, value, owner)
+    elif spec.type in _LINK_ONLY:
+        yield Finding(
+            node=node,
+            kind="invalid_input_type",
+            text=f'takes a link to a node that gives {spec.type}, such as ["4", 0]',
+            input_name=spec.name,
+            certain=False,
+        )
+
+
+def _converted(kind: str | None, value: Any) -> Any:
+    """As ComfyUI does: INT takes "12", 12.7 and true; STRING and BOOLEAN take anything."""
+    match kind:
+        case "INT":
+            return int(value)
+        case "FLOAT":
+            return float(value)
+        case _:
+            return value
+
+
+def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) -> Iterator[Finding]:
+    low, high = spec.minimum, spec.maximum
+    if low is not None and value < low:
+        kind, limit = "value_smaller_than_min", f"smaller than the minimum {low}"
+    elif high is not None and value > high:
+        kind, limit = "value_bigger_than_max", f"bigger than the maximum {high}"
+    else:
+        return
+    yield Finding(
+        node=node,
+        kind=kind,
+        text=f"{_shown(value)} is {limit}",
+        input_name=spec.name,
+        certain=owner.certain and spec.type in {"INT", "FLOAT"},
+    )
+
+
+def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
+    options = spec.options or ()
+    if value in options or _names_a_place(spec, value):
+        return
+    listed = f"is not one of {_listed(options)}" if options else "can't be: the engine has none installed"
+    yield Finding(
+        node=node,
+        kind="value_not_in_list",
+        text=f"{_shown(value)} {listed}",
+        input_name=spec.name,
+        certain=spec.strict_options,
+        value=value,
+        options=options,
+    )
+
+
+def _names_a_place(spec: InputSpec, value: Any) -> bool:
+    """`file.png [output]` names a file in another folder, which the engine looks up itself."""
+    return isinstance(value, str) and value.endswith(_FILE_PLACES) and not spec.strict_options
+
+
+def _listed(options: tuple[object, ...]) -> str:
+    shown = ", ".join(_shown(option) for option in options[:_SHOWN_OPTIONS])
+    more = len(options) - _SHOWN_OPTIONS
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
