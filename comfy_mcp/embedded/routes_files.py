@@ -93,7 +93,7 @@ class FileRoutes:
         return await self._store(form, upload.filename, masked)
 
     async def _store(
-        self, form: Mapping[str, str | bytearray | web.FileField], name: str, content: bytes
+        self, form: Mapping[str, str | bytes | bytearray | web.FileField], name: str, content: bytes
     ) -> web.Response:
         kind = form.get("type", "input")
         root = self._directories.of(str(kind))

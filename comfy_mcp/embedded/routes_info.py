@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class InfoRoutes:
             "torch_vram_free": free,
         }
         system = {
-            "os": platform.system().lower(),
+            "os": os.name,
             "ram_total": total,
             "ram_free": free,
             "comfyui_version": ENGINE_VERSION,

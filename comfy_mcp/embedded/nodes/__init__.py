@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from comfy_mcp.embedded.nodes import image, output, own
+from comfy_mcp.embedded.nodes import image, output, own, primitive, transform
 from comfy_mcp.embedded.nodes.base import NodeType
 
 NODE_TYPES: Mapping[str, NodeType] = MappingProxyType(
-    {node.name: node for module in (image, output, own) for node in module.NODES}
+    {node.name: node for module in (image, transform, output, primitive, own) for node in module.NODES}
 )
 
 __all__ = ["NODE_TYPES", "NodeType"]

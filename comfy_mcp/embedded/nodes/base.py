@@ -90,7 +90,7 @@ class NodeType:
     """
 
     name: str
-    display_name: str
+    display_name: str | None
     category: str
     inputs: Callable[[Directories], Inputs]
     run: Run

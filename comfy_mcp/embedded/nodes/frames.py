@@ -57,3 +57,12 @@ def check_size(width: int, height: int, limit: int) -> None:
             f"{width}x{height} is over this engine's limit of {limit} pixels: ask for a smaller image.",
             kind="RuntimeError",
         )
+
+
+def check_batch(images: Frames, limit: int) -> None:
+    """Refuse a batch that holds more pixels than allowed. Raises NodeFailure."""
+    if images.pixels > limit:
+        raise NodeFailure(
+            f"A batch of {images.pixels} pixels is over this engine's limit of {limit}: use fewer images.",
+            kind="RuntimeError",
+        )

@@ -41,6 +41,7 @@ def _load_image(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
                 frame = ImageOps.exif_transpose(page)
                 if images and frame.size != images[0].size:
                     continue
+                check_size(frame.width, frame.height * (len(images) + 1), context.config.max_pixels)
                 images.append(frame.convert("RGB"))
                 masks.append(_mask_of(frame))
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
@@ -94,6 +95,7 @@ EMPTY_IMAGE = NodeType(
 SOLID_MASK = NodeType(
     name="SolidMask",
     display_name="SolidMask",
+    python_module="comfy_extras.nodes_mask",
     category="mask",
     inputs=lambda _: Inputs(
         required={

@@ -100,7 +100,7 @@ def _save_image_inputs(_: Directories) -> Inputs:
     }
     return Inputs(
         required={
-            "images": Input("IMAGE", {"tooltip": "The images to save."}),
+            "images": Input("IMAGE", {"tooltip": "The images to write."}),
             "filename_prefix": Input("STRING", prefix),
         },
         hidden=_METADATA,
@@ -111,7 +111,7 @@ SAVE_IMAGE = NodeType(
     name="SaveImage",
     display_name="Save Image",
     category="image",
-    description="Saves the input images to your ComfyUI output directory.",
+    description="Writes the images as PNG files into the output folder.",
     inputs=_save_image_inputs,
     output_node=True,
     run=_save_image,
@@ -120,7 +120,7 @@ PREVIEW_IMAGE = NodeType(
     name="PreviewImage",
     display_name="Preview Image",
     category="image",
-    description="Saves the input images to your ComfyUI output directory.",
+    description="Writes the images as PNG files into the folder of temporary files.",
     inputs=lambda _: _image_inputs(),
     output_node=True,
     run=_preview_image,
@@ -128,6 +128,7 @@ PREVIEW_IMAGE = NodeType(
 SAVE_ANIMATED_WEBP = NodeType(
     name="SaveAnimatedWEBP",
     display_name="SaveAnimatedWEBP",
+    python_module="comfy_extras.nodes_images",
     category="image/animation",
     inputs=lambda _: _image_inputs(
         filename_prefix=Input("STRING", {"default": "ComfyUI"}),
@@ -142,6 +143,7 @@ SAVE_ANIMATED_WEBP = NodeType(
 PREVIEW_ANY = NodeType(
     name="PreviewAny",
     display_name="Preview as Text",
+    python_module="comfy_extras.nodes_preview_any",
     category="utils",
     inputs=lambda _: Inputs(required={"source": Input("*", {})}),
     output_node=True,
