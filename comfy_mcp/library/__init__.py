@@ -1,1 +1,23 @@
 """Files: models and outputs on disk and over HTTP, previews, workflow files."""
+
+from comfy_mcp.library.model_engines import ModelSource
+from comfy_mcp.library.model_hashes import HashCache
+from comfy_mcp.library.models import ModelLibrary
+from comfy_mcp.library.outputs import FileServer, OutputContent, OutputData, OutputFiles, ServedFile
+from comfy_mcp.library.previews import Preview, make_preview
+from comfy_mcp.library.workflow_files import WorkflowFiles, parse_workflow_text
+
+__all__ = [
+    "FileServer",
+    "HashCache",
+    "ModelLibrary",
+    "ModelSource",
+    "OutputContent",
+    "OutputData",
+    "OutputFiles",
+    "Preview",
+    "ServedFile",
+    "WorkflowFiles",
+    "make_preview",
+    "parse_workflow_text",
+]

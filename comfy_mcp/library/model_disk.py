@@ -1,0 +1,136 @@
+"""The configured model folders: scanned once, watched, scanned again after a change."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+import structlog
+
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
+from comfy_mcp.library.model_files import Scan, scan_models
+
+log = structlog.get_logger(__name__)
+
+UNWATCHED_TTL_S = 2.0
+"""How long a scan is trusted while nothing watches the folders."""
+
+_LOOK_AGAIN_S = 5.0
+_POLL_DELAY_MS = 2000
+
+
+class ModelDisk:
+    """One scan at a time; it goes on when the one who waits for it gives up."""
+
+    def __init__(
+        self,
+        *,
+        models_dir: Path | None,
+        folders: Mapping[str, Path],
+        force_polling: bool,
+        timeout_s: float,
+        debounce_ms: int = 500,
+    ) -> None:
+        self._models_dir = models_dir
+        self._folders = dict(folders)
+        self._force_polling = force_polling
+        self._timeout_s = timeout_s
+        self._debounce_ms = debounce_ms
+        self._watched = False
+        self._generation = 0
+        self._scan: Scan | None = None
+        self._scanned_at = (0.0, -1)
+        self._scanning: asyncio.Future[Scan] | None = None
+        self._scanning_from = (0.0, -1)
+
+    @property
+    def is_configured(self) -> bool:
+        return self._models_dir is not None or bool(self._folders)
+
+    async def scan(self) -> Scan:
+        """What the folders hold. Raises LimitExceeded (path_unreadable) while a slow disk is still read."""
+        if self._scan is not None and self._is_fresh(self._scanned_at):
+            return self._scan
+        loop = asyncio.get_running_loop()
+        if self._scanning is None or not self._is_fresh(self._scanning_from):
+            self._scanning_from = (loop.time(), self._generation)
+            self._scanning = loop.run_in_executor(None, scan_models, self._models_dir, self._folders)
+        scanning, started = self._scanning, self._scanning_from
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                found = await asyncio.shield(scanning)
+        except TimeoutError:
+            raise LimitExceeded(
+                "The model folders are still being read.",
+                next_step="Ask again in a minute.",
+                code=ErrorCode.PATH_UNREADABLE,
+            ) from None
+        if self._scanning is scanning:
+            self._scanning = None
+        if started > self._scanned_at:
+            self._scan, self._scanned_at = found, started
+        return found
+
+    async def watch(self, on_change: Callable[[], Awaitable[None]]) -> None:
+        """Watch until cancelled; `on_change` hears of files that came or went."""
+        try:
+            while True:
+                roots = await asyncio.to_thread(self._present_roots)
+                if not roots:
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    continue
+                await self._watch_until_roots_change(roots, on_change)
+        finally:
+            self._watched = False
+
+    async def _watch_until_roots_change(
+        self, roots: Mapping[Path, int], on_change: Callable[[], Awaitable[None]]
+    ) -> None:
+        try:
+            async for came_or_went in self._changes(roots):
+                if not self._watched or came_or_went is not None:
+                    # The first word says that the watch is on: what happened before it was on is not in it.
+                    self._watched = True
+                    self._generation += 1
+                if came_or_went:
+                    await on_change()
+                if await asyncio.to_thread(self._present_roots) != roots:
+                    break
+        except OSError as error:  # no more inotify watches, a folder gone meanwhile
+            log.warning("model_watch_failed", cause=str(error), now="polling")
+            self._force_polling = True
+        self._watched = False
+        self._generation += 1
+
+    async def _changes(self, roots: Mapping[Path, int]) -> AsyncIterator[bool | None]:
+        """True: files came or went. False: some were written. None: nothing happened for a while."""
+        from watchfiles import Change, awatch
+
+        async for changes in awatch(
+            *roots,
+            watch_filter=None,
+            debounce=self._debounce_ms,
+            rust_timeout=int(_LOOK_AGAIN_S * 1000),
+            yield_on_timeout=True,
+            force_polling=self._force_polling,
+            poll_delay_ms=_POLL_DELAY_MS,
+            recursive=True,
+            ignore_permission_denied=True,
+        ):
+            yield any(change is not Change.modified for change, _ in changes) if changes else None
+
+    def _present_roots(self) -> dict[Path, int]:
+        configured = [self._models_dir, *self._folders.values()]
+        found: dict[Path, int] = {}
+        for root in configured:
+            try:
+                if root is not None and root.is_dir():
+                    found[root] = root.stat().st_ino
+            except OSError:
+                continue
+        return found
+
+    def _is_fresh(self, when: tuple[float, int]) -> bool:
+        at, generation = when
+        if generation != self._generation:
+            return False
+        return self._watched or asyncio.get_running_loop().time() - at < UNWATCHED_TTL_S
