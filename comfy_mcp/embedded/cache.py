@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.embedded.directories import Directories
@@ -84,7 +85,7 @@ def _key(
         if not is_link(value):
             parts.append([name, "value", value])
         elif value[0] in keys:
-            parts.append([name, "link", keys[value[0]], value[1]])
+            parts.append([name, "link", keys[value[0]], int(value[1])])
         else:
             return None
     if node_type.fingerprint is not None:
@@ -95,22 +96,30 @@ def _key(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class CachedResult:
+    """A result and the id of the node that made it, not always the one that takes it over."""
+
+    result: NodeResult
+    made_by: str
+
+
 class OutputCache:
     """Results by signature, bounded in pixels. Used by the worker thread alone."""
 
     def __init__(self, max_pixels: int) -> None:
         self._max_pixels = max_pixels
         self._pixels = 0
-        self._results: dict[str, NodeResult] = {}
+        self._results: dict[str, CachedResult] = {}
 
     def keep_only(self, keys: set[str]) -> None:
         self._results = {key: result for key, result in self._results.items() if key in keys}
         self._pixels = sum(map(_pixels, self._results.values()))
 
-    def get(self, key: str) -> NodeResult | None:
+    def get(self, key: str) -> CachedResult | None:
         return self._results.get(key)
 
-    def put(self, key: str, result: NodeResult) -> None:
+    def put(self, key: str, result: CachedResult) -> None:
         """Keep a result, unless the bound is reached: then it is made again next time."""
         size = _pixels(result)
         if self._pixels + size <= self._max_pixels:
@@ -122,5 +131,5 @@ class OutputCache:
         self._pixels = 0
 
 
-def _pixels(result: NodeResult) -> int:
-    return sum(value.pixels for value in result.values if isinstance(value, Frames))
+def _pixels(cached: CachedResult) -> int:
+    return sum(value.pixels for value in cached.result.values if isinstance(value, Frames))

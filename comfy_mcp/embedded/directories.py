@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,15 +72,15 @@ class Directories:
         Raises OutsideDirectory when the prefix leads out of the folder of its kind.
         """
         root = self.base / kind
-        relative = Path(_expand(prefix, size, now))
-        folder = self.inside(root, str(relative.parent))
+        path, stem = posixpath.split(posixpath.normpath(_expand(prefix, size, now)))
+        folder = self.inside(root, path)
         folder.mkdir(parents=True, exist_ok=True)
         subfolder = folder.relative_to(_absolute(root)).as_posix()
         return SaveTarget(
             folder=folder,
             subfolder="" if subfolder == "." else subfolder,
-            stem=relative.name,
-            counter=_next_counter(folder, relative.name),
+            stem=stem,
+            counter=_next_counter(folder, stem),
         )
 
 

@@ -145,6 +145,8 @@ def _application(state: State) -> web.Application:
 @web.middleware
 async def _same_origin_only(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse pages of other origins: a site that somebody visits must not reach the engine on loopback."""
+    if request.method == "OPTIONS":
+        return web.Response()
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
         return web.Response(status=403)

@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from comfy_mcp.embedded.cache import OutputCache, is_link, signatures
+from comfy_mcp.embedded.cache import CachedResult, OutputCache, is_link, signatures
 from comfy_mcp.embedded.config import EngineConfig
 from comfy_mcp.embedded.directories import Directories
 from comfy_mcp.embedded.nodes import NodeType
@@ -108,16 +108,17 @@ class PromptRun:
             self._note("execution_success", {})
         return Finished(success=success, messages=self.messages, outputs=self._outputs, meta=self._meta)
 
-    def _cached(self, node_id: str) -> NodeResult | None:
+    def _cached(self, node_id: str) -> CachedResult | None:
         key = self._keys.get(node_id)
         return None if key is None else self._worker.cache.get(key)
 
     def _execute(self, node_id: str) -> bool:
         """Run one node, or take over its cached result. Whether the prompt goes on."""
-        result = self._cached(node_id)
-        if result is not None:
-            self._made[node_id] = result
-            self._show(node_id, result, cached=True)
+        cached = self._cached(node_id)
+        if cached is not None:
+            self._made[node_id] = cached.result
+            self._show(node_id, cached.result, made_by=cached.made_by)
+            self._tell_executed(node_id, cached.result)
             self._progress(node_id, value=1, maximum=1, state="finished")
             return True
         self._progress(node_id, value=0.0, maximum=1.0, state="running")
@@ -137,8 +138,10 @@ class PromptRun:
             return False
         self._made[node_id] = result
         if (key := self._keys.get(node_id)) is not None:
-            self._worker.cache.put(key, result)
-        self._show(node_id, result, cached=False)
+            self._worker.cache.put(key, CachedResult(result, node_id))
+        self._show(node_id, result, made_by=node_id)
+        if result.ui is not None:
+            self._tell_executed(node_id, result)
         state = self._states[node_id]
         self._progress(node_id, value=state["max"], maximum=state["max"], state="finished")
         self._executed.append(node_id)
@@ -158,33 +161,46 @@ class PromptRun:
             value = given[name]
             if is_link(value):
                 source, slot = value
-                made = self._made.get(source) or self._cached(source)
-                assert made is not None, "the schedule runs a node after those that it is linked to"
-                value = made.values[slot]
+                value = self._result_of(source).values[slot]
             values[name] = value
         return values
 
-    def _show(self, node_id: str, result: NodeResult, *, cached: bool) -> None:
-        """Record and announce what a node shows. A cached node is announced even with nothing to show."""
+    def _result_of(self, node_id: str) -> NodeResult:
+        """What a node that ran, or was cached, has made; the schedule puts it before those that ask."""
+        if node_id not in self._made:
+            cached = self._cached(node_id)
+            assert cached is not None
+            self._made[node_id] = cached.result
+        return self._made[node_id]
+
+    def _show(self, node_id: str, result: NodeResult, *, made_by: str) -> None:
+        """Record what a node shows. The meta data keep the id of the node that made it, as in ComfyUI."""
         if result.ui is not None:
             self._outputs[node_id] = dict(result.ui)
             self._meta[node_id] = {
-                "node_id": node_id,
-                "display_node": node_id,
+                "node_id": made_by,
+                "display_node": made_by,
                 "parent_node": None,
-                "real_node_id": node_id,
+                "real_node_id": made_by,
             }
-        if result.ui is not None or cached:
-            output = None if result.ui is None else dict(result.ui)
-            self._tell("executed", {"node": node_id, "display_node": node_id, "output": output})
+
+    def _tell_executed(self, node_id: str, result: NodeResult) -> None:
+        output = None if result.ui is None else dict(result.ui)
+        self._tell("executed", {"node": node_id, "display_node": node_id, "output": output})
 
     def _failure(self, error: Exception, inputs: Json) -> Json:
-        kind = error.kind if isinstance(error, NodeFailure) else type(error).__name__
+        wanted = self._node(node_id).inputs(self._worker.directories).hidden or {}
+        known = {
+            "PROMPT": self._item.prompt,
+            "EXTRA_PNGINFO": self._item.extra_data.get("extra_pnginfo"),
+        }
+        hidden = {name: known[kind] for name, kind in wanted.items() if kind in known}
+        kind = error.kind if isinstance(error, NodeFailure) else _type_name(error)
         return {
-            "exception_message": str(error),
+            "exception_message": f"{error}\n",
             "exception_type": kind,
             "traceback": traceback.format_tb(error.__traceback__),
-            "current_inputs": {name: [repr(value)] for name, value in inputs.items()},
+            "current_inputs": {name: [_shown(value)] for name, value in (inputs | hidden).items()},
             "current_outputs": list(self._item.prompt),
         }
 
@@ -271,6 +287,16 @@ class NodeContext:
     def wait(self, seconds: float) -> None:
         if self._worker.interrupt.wait(seconds):
             raise Interrupted
+
+
+def _type_name(error: Exception) -> str:
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _shown(value: Any) -> Any:
+    """An input as execution_error shows it: plain values as they are, the rest as text."""
+    return value if value is None or isinstance(value, int | float | str) else str(value)
 
 
 def _jpeg(image: Image.Image, size: int) -> bytes:

@@ -59,7 +59,7 @@ class PromptRoutes:
         )
         if verdict.error is not None:
             return _refusal(verdict.error, verdict.node_errors)
-        extra_data = dict(body.get("extra_data", {}))
+        extra_data = body.get("extra_data", {})
         if "client_id" in body:
             extra_data["client_id"] = body["client_id"]
         extra_data["create_time"] = int(time.time() * 1000)
@@ -114,8 +114,8 @@ class PromptRoutes:
 
     async def get_history(self, request: web.Request) -> web.Response:
         query = request.rel_url.query
-        limit = int(query["max_items"]) if query.get("max_items") else None
-        offset = int(query["offset"]) if query.get("offset") else -1
+        limit = int(query["max_items"]) if "max_items" in query else None
+        offset = int(query["offset"]) if "offset" in query else -1
         return web.json_response(self._state.queue.history(limit=limit, offset=offset))
 
     async def get_history_of(self, request: web.Request) -> web.Response:

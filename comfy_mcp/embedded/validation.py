@@ -164,8 +164,7 @@ class _Validator:
                 "received_type": received,
                 "linked_node": link,
             }
-            wanted = spec.type if isinstance(spec.type, str) else "COMBO"
-            details = f"{name}, received_type({received}) mismatch input_type({wanted})"
+            details = f"{name}, received_type({received}) mismatch input_type({spec.type})"
             message = "Return type mismatch between linked nodes"
             errors.append(_error("return_type_mismatch", message, details, extra))
             return True
@@ -227,8 +226,9 @@ def _check_value(value: Any, name: str, spec: Input) -> Json | None:
     if "max" in options and value > options["max"]:
         message = f"Value {value} bigger than max of {options['max']}"
         return _error("value_bigger_than_max", message, name, extra)
-    choices = spec.type if isinstance(spec.type, list) else options.get("options")
-    if choices is not None and value not in choices:
+    # Only the older kind of choices is checked before the run; for the newer ("COMBO") the node itself fails.
+    choices = spec.type
+    if isinstance(choices, list) and value not in choices:
         listed = f"{choices}"
         if len(choices) > _LONG_LIST:
             # A long list of files would fill the answer: ComfyUI names its length only.

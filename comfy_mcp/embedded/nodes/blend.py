@@ -7,6 +7,8 @@ from typing import Any
 
 from PIL import Image, ImageMath
 
+from comfy_mcp.embedded.nodes.base import NodeFailure
+
 _Band = Any  # An image inside ImageMath, or a number: Pillow gives it no type of its own.
 _ALMOST = 0.001
 """Added before the cut: float noise must not turn 0.99999 of a level into the level below."""
@@ -56,7 +58,9 @@ BLEND_MODES: Mapping[str, Callable[[_Band, _Band], _Band]] = {
 
 def blend(lower: Image.Image, upper: Image.Image, factor: float, mode: str) -> Image.Image:
     """Mix `lower` with the blend of both. Sizes and modes must be equal."""
-    formula = BLEND_MODES[mode]
+    formula = BLEND_MODES.get(mode)
+    if formula is None:
+        raise NodeFailure(f"Unknown blend mode: {mode}", kind="ValueError")
 
     def mixed(bands: Mapping[str, _Band]) -> _Band:
         below, above = bands["lower"] / 255.0, bands["upper"] / 255.0

@@ -83,7 +83,7 @@ def _preview_any(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
         text = "None"
     else:
         try:
-            text = json.dumps(value)
+            text = json.dumps(value, indent=4)
         except TypeError:
             text = str(value)
     return NodeResult(ui={"text": (text,)})
