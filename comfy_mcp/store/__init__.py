@@ -1,1 +1,16 @@
+"""The durable truth: jobs, attempts, events, outputs, engine leases."""
 
+from comfy_mcp.store.database import StoreInfo
+from comfy_mcp.store.queries import Claim, JobQuery, Lease, LeaseState, OutputQuery, QueueView
+from comfy_mcp.store.store import Store
+
+__all__ = [
+    "Claim",
+    "JobQuery",
+    "Lease",
+    "LeaseState",
+    "OutputQuery",
+    "QueueView",
+    "Store",
+    "StoreInfo",
+]

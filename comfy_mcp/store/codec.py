@@ -1,0 +1,205 @@
+"""Domain values <-> rows. The one place that knows both."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_args
+
+from sqlalchemy import Row
+
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.events import (
+    FailureKind,
+    JobEvent,
+    JobFailure,
+    Priority,
+    StoredEvent,
+)
+from comfy_mcp.domain.job import Job, JobStatus
+
+AnyRow = Row[*tuple[Any, ...]]
+
+_EVENT_TYPES: Mapping[str, type[JobEvent]] = {cls.type: cls for cls in get_args(JobEvent)}
+_PAYLOAD_FIELDS: Mapping[str, tuple[str, ...]] = {
+    name: tuple(field.name for field in fields(cls) if field.name not in {"job_id", "at"})
+    for name, cls in _EVENT_TYPES.items()
+}
+_PRIORITY_OF_RANK: Mapping[int, Priority] = {priority.rank: priority for priority in Priority}
+
+
+# ---------------------------------------------------------------------------- jobs
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """Every column of `jobs` but seq."""
+    return {
+        "id": job.id,
+        "client": storable(job.client),
+        "lane": job.lane,
+        "priority": job.priority.rank,
+        "created_at": job.created_at,
+        "node_count": job.node_count,
+        "warnings": _dump(job.warnings) if job.warnings else None,
+        **mutable_values(job),
+    }
+
+
+def mutable_values(job: Job) -> dict[str, Any]:
+    """The columns that an event may change."""
+    return {
+        "status": job.status.value,
+        "attempt": job.attempt,
+        "engine": job.engine,
+        "prompt_id": job.prompt_id,
+        "finished_at": job.finished_at,
+        "cancel_requested": job.cancel_requested,
+        "cancel_reason": storable(job.cancel_reason),
+        "failure": None if job.failure is None else _dump(_failure_json(job.failure)),
+        "output_count": job.output_count,
+        **progress_values(job),
+    }
+
+
+def progress_values(job: Job) -> dict[str, Any]:
+    """The columns that a progress event changes in a running job; none of them is indexed."""
+    return {
+        "started_at": job.started_at,
+        "progress": job.progress,
+        "current_node": storable(job.current_node),
+        "current_node_title": storable(job.current_node_title),
+        "eta_ms": job.eta_ms,
+    }
+
+
+def job_of(row: AnyRow) -> Job:
+    return Job(
+        id=row.id,
+        client=row.client,
+        lane=row.lane,
+        priority=_PRIORITY_OF_RANK[row.priority],
+        status=JobStatus(row.status),
+        created_at=row.created_at,
+        node_count=row.node_count,
+        attempt=row.attempt,
+        engine=row.engine,
+        prompt_id=row.prompt_id,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        progress=row.progress,
+        current_node=row.current_node,
+        current_node_title=row.current_node_title,
+        eta_ms=row.eta_ms,
+        cancel_requested=bool(row.cancel_requested),
+        cancel_reason=row.cancel_reason,
+        failure=None if row.failure is None else _failure_of(json.loads(row.failure)),
+        warnings=() if row.warnings is None else tuple(json.loads(row.warnings)),
+        output_count=row.output_count,
+    )
+
+
+# ---------------------------------------------------------------------------- events
+
+
+def event_values(event: JobEvent) -> dict[str, Any]:
+    """Every column of `events` but seq. The payload leaves out what has a column of its own."""
+    payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
+    return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
+
+
+def stored_event_of(row: AnyRow) -> StoredEvent:
+    values = json.loads(row.payload)
+    if "priority" in values:
+        values["priority"] = Priority(values["priority"])
+    if "failure" in values:
+        values["failure"] = _failure_of(values["failure"])
+    if "warnings" in values:
+        values["warnings"] = tuple(values["warnings"])
+    event = _EVENT_TYPES[row.type](job_id=row.job_id, at=row.at, **values)
+    return StoredEvent(seq=row.seq, event=event)
+
+
+# ---------------------------------------------------------------------------- outputs, graphs
+
+
+def output_values(output: Output) -> dict[str, Any]:
+    """Every column of `outputs` but seq."""
+    file = output.file
+    return {
+        "id": output.id,
+        "job_id": output.job_id,
+        "attempt": output.attempt,
+        "engine": output.engine,
+        "kind": file.kind.value,
+        "filename": storable(file.filename),
+        "subfolder": storable(file.subfolder),
+        "folder_type": storable(file.folder_type),
+        "node": storable(file.node),
+        "animated": file.animated,
+        "text": storable(file.text),
+        "created_at": output.created_at,
+        "size": output.size,
+        "sha256": output.sha256,
+    }
+
+
+def output_of(row: AnyRow) -> Output:
+    return Output(
+        id=row.id,
+        job_id=row.job_id,
+        attempt=row.attempt,
+        engine=row.engine,
+        file=OutputFile(
+            kind=OutputKind(row.kind),
+            filename=row.filename,
+            subfolder=row.subfolder,
+            folder_type=row.folder_type,
+            node=row.node,
+            animated=bool(row.animated),
+            text=row.text,
+        ),
+        created_at=row.created_at,
+        size=row.size,
+        sha256=row.sha256,
+    )
+
+
+def graph_text(graph: Mapping[str, Any]) -> str:
+    """Keys keep their order: ComfyUI's does not matter, a reader's does."""
+    return _dump(graph)
+
+
+def graph_of(text: str) -> dict[str, Any]:
+    graph: dict[str, Any] = json.loads(text)
+    return graph
+
+
+def storable(text: str | None) -> str | None:
+    """`text` as every database takes it: lone surrogates and NUL become U+FFFD.
+
+    Both reach us through JSON escapes in a graph. JSON columns need none of this, they are ASCII.
+    """
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+
+
+def _plain(value: object) -> object:
+    return _failure_json(value) if isinstance(value, JobFailure) else value
+
+
+def _failure_json(failure: JobFailure) -> dict[str, Any]:
+    return {
+        "kind": failure.kind.value,
+        "message": failure.message,
+        "node_id": failure.node_id,
+        "node_type": failure.node_type,
+        "detail": failure.detail,
+    }
+
+
+def _failure_of(values: Mapping[str, Any]) -> JobFailure:
+    return JobFailure(**{**values, "kind": FailureKind(values["kind"])})
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -1,0 +1,304 @@
+"""Opening the store's SQLite file: driver, journal, schema, damage.
+
+The journal is WAL where the linked SQLite is 3.51.3 or newer (3.7.0-3.51.2 can corrupt a WAL that several
+connections reset, https://www.sqlite.org/wal.html), otherwise TRUNCATE with synchronous=FULL. Processes with
+different SQLite versions should not share a store: the older one refuses a file that is in WAL mode and in
+use, but can't see that a newer one switches to WAL later.
+"""
+
+import importlib
+import os
+import threading
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, insert
+
+from comfy_mcp.domain.errors import ErrorCode, StoreFault
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import schema
+from comfy_mcp.store.faults import ResultCode, fault_of, primary_code, translated
+from comfy_mcp.store.filesystem import (
+    opening_lock,
+    prepare_file,
+    prepare_folder,
+    refuse_network,
+    set_aside,
+)
+
+WAL_SAFE_FROM = (3, 51, 3)
+CHECKED_BYTES = 8 * 2**20
+"""Files up to this size are checked at each open (milliseconds); larger ones on their first pages only."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreInfo:
+    """How the store runs, for `doctor`. `set_aside`: where this open put a damaged store."""
+
+    path: Path
+    driver: str
+    sqlite_version: str
+    journal_mode: str
+    synchronous: str
+    schema_revision: str
+    set_aside: Path | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Database:
+    """An open store file. `writer` begins its transactions with BEGIN IMMEDIATE, `reader` with BEGIN."""
+
+    info: StoreInfo
+    reader: Engine
+    writer: Engine
+    _driver: "_Driver"
+    _identity: tuple[int, int]
+    _watch: Any = None
+    _watch_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def check_identity(self) -> None:
+        """Raises StoreFault if another file has taken the store's place, as after damage was set aside:
+        two processes on two files would both drive the same engine."""
+        with translated(self.info.path):
+            try:
+                same = _identity(self.info.path) == self._identity
+            except FileNotFoundError:
+                same = False
+        if not same:
+            raise StoreFault(
+                f"The store at {self.info.path} was removed or replaced while this process used it.",
+                next_step="Start the program again.",
+            )
+
+    def data_version(self) -> int:
+        """Changes when any other connection, this process's writer included, has committed.
+
+        From any thread: the number is only comparable within one connection, so there is one for it.
+        """
+        with self._watch_lock:
+            try:
+                if self._watch is None:
+                    self._watch = self._driver.connect()
+                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+            except self._driver.module.Error as error:
+                raise fault_of(error, self.info.path) from error
+        return int(version)
+
+    def close(self) -> None:
+        with self._watch_lock:
+            if self._watch is not None:
+                self._watch.close()
+                self._watch = None
+        self.reader.dispose()
+        self.writer.dispose()
+
+
+def open_database(settings: Settings) -> Database:
+    """Create, migrate or just open the store; blocking.
+
+    Raises StoreFault: `store_schema_newer` (the file is left as it is), `store_corrupt` (damaged and could
+    not be set aside), `store_unavailable`. A damaged store that could be set aside is no error: the store
+    starts afresh and `info.set_aside` names the old one.
+    """
+    path = settings.store_path
+    with translated(path):
+        refuse_network(path)
+        prepare_folder(path)
+        driver = _driver(path, settings)
+        aside: Path | None = None
+        if _revision(driver) != schema.HEAD:
+            with opening_lock(path, settings.store_busy_timeout_s):
+                aside = _bring_to_head(driver)
+        prepare_file(path)
+        driver = _set_journal(driver)
+        info = StoreInfo(
+            path=path,
+            driver=driver.module.__name__.partition(".")[0],
+            sqlite_version=driver.module.sqlite_version,
+            journal_mode=driver.journal_mode,
+            synchronous=driver.synchronous,
+            schema_revision=schema.HEAD,
+            set_aside=aside,
+        )
+        reader, writer = _engines(driver)
+        return Database(info=info, reader=reader, writer=writer, _driver=driver, _identity=_identity(path))
+
+
+# ---------------------------------------------------------------------------- the driver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Driver:
+    module: ModuleType
+    path: Path
+    timeout_s: float
+    journal_mode: str
+    synchronous: str
+
+    def connect(self) -> Any:
+        """A driver connection on which only our own BEGIN starts a transaction."""
+        connection = self.module.connect(
+            str(self.path), timeout=self.timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA synchronous={self.synchronous}")
+            if self.journal_mode != "wal":  # WAL is a property of the file, the others of a connection
+                connection.execute(f"PRAGMA journal_mode={self.journal_mode}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def bare(self) -> Any:
+        """A connection that changes nothing about the file."""
+        return self.module.connect(str(self.path), timeout=self.timeout_s, isolation_level=None)
+
+
+def _driver(path: Path, settings: Settings) -> _Driver:
+    try:
+        module = importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        module = importlib.import_module("sqlite3")
+    wal = module.sqlite_version_info >= WAL_SAFE_FROM
+    return _Driver(
+        module=module,
+        path=path,
+        timeout_s=settings.store_busy_timeout_s,
+        journal_mode="wal" if wal else "truncate",
+        synchronous=settings.store_synchronous if wal else "full",
+    )
+
+
+def _set_journal(driver: _Driver) -> _Driver:
+    """The driver as it can be: some file systems have no shared memory and so no WAL."""
+    connection = driver.bare()
+    try:
+        (mode,) = connection.execute(f"PRAGMA journal_mode={driver.journal_mode}").fetchone()
+    except driver.module.Error as error:
+        busy = primary_code(error) in {ResultCode.BUSY, ResultCode.LOCKED}
+        raise (_wal_in_use(driver) if busy else fault_of(error, driver.path)) from error
+    finally:
+        connection.close()
+    if mode == driver.journal_mode:
+        return driver
+    if driver.journal_mode == "wal":
+        return replace(driver, journal_mode="truncate", synchronous="full")
+    raise _wal_in_use(driver)
+
+
+def _wal_in_use(driver: _Driver) -> StoreFault:
+    return StoreFault(
+        f"The journal mode of the store at {driver.path} can't be set to {driver.journal_mode} while "
+        "another process uses it.",
+        next_step="Stop the other processes once, or use the same SQLite version everywhere (see doctor).",
+    )
+
+
+def _engines(driver: _Driver) -> tuple[Engine, Engine]:
+    engine = create_engine("sqlite://", creator=driver.connect, module=driver.module, poolclass=NullPool)
+    event.listen(engine, "begin", _begin)
+    return engine, engine.execution_options(writes=True)
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that turned into a writer halfway could not wait for another one.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)  # noqa: PTH116 - ahead of each transaction: a third of the cost
+    return status.st_dev, status.st_ino
+
+
+# ---------------------------------------------------------------------------- the schema
+
+
+def _bring_to_head(driver: _Driver) -> Path | None:
+    """Under the opening lock: set a damaged file aside, then create or migrate. The old file's name."""
+    path = driver.path
+    revision, aside = _revision_or_aside(driver)
+    if revision == schema.HEAD:
+        return aside  # another process was first
+    prepare_file(path)
+    reader, writer = _engines(_set_journal(driver))
+    try:
+        with writer.connect() as connection, connection.begin():
+            if revision is None:
+                schema.metadata.create_all(connection)
+                schema.alembic_version.create(connection)
+                connection.execute(insert(schema.alembic_version).values(version_num=schema.HEAD))
+            else:
+                _migrate(connection, path, revision)
+    finally:
+        writer.dispose()
+        reader.dispose()
+    return aside
+
+
+def _revision_or_aside(driver: _Driver) -> tuple[str | None, Path | None]:
+    try:
+        return _revision(driver), None
+    except StoreFault as fault:
+        if fault.code is not ErrorCode.STORE_CORRUPT:
+            raise
+        try:
+            aside = set_aside(driver.path)
+        except OSError:
+            raise fault from None
+    log.error("store_set_aside", path=str(driver.path), set_aside=str(aside))
+    return None, aside
+
+
+def _migrate(connection: Connection, path: Path, revision: str) -> None:
+    from comfy_mcp.store.migrations import run  # Alembic costs 0.1 s: only when there is work for it
+
+    if not run.knows(revision):
+        raise StoreFault(
+            f"The store at {path} was written by a newer version of comfy-mcp-bridge (schema {revision}).",
+            next_step="Upgrade comfy-mcp-bridge, or set COMFY_BRIDGE_STATE_DIR to another folder.",
+            code=ErrorCode.STORE_SCHEMA_NEWER,
+        )
+    run.upgrade(connection)
+
+
+def _revision(driver: _Driver) -> str | None:
+    """The schema revision of the file; None where there is no file or no schema yet.
+
+    Raises StoreFault, `store_corrupt` where the file is damaged as far as a bounded look can tell.
+    """
+    try:
+        size = driver.path.stat().st_size
+    except FileNotFoundError:
+        return None
+    if size == 0:
+        return None
+    connection = None
+    try:
+        connection = driver.bare()
+        if size <= CHECKED_BYTES:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise _damaged(driver.path)
+        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if found else None
+    except driver.module.Error as error:
+        raise fault_of(error, driver.path) from error
+    finally:
+        if connection is not None:
+            connection.close()
+    return None if row is None else str(row[0])
+
+
+def _damaged(path: Path) -> StoreFault:
+    return StoreFault(
+        f"The store at {path} is damaged and could not be set aside.",
+        next_step="Move the file away by hand, then start again.",
+        code=ErrorCode.STORE_CORRUPT,
+    )

@@ -1,0 +1,157 @@
+"""What the holder of an engine's lease does: claim, adopt, record. Every write is fenced.
+
+A lease in a database can't fence an engine. So the attempt and its prompt_id are written before the POST, and
+each write checks the lease and the attempt in the transaction that it belongs to.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, false, insert, select, update
+
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.events import JobClaimed, JobEvent
+from comfy_mcp.domain.ids import JobId, PromptId
+from comfy_mcp.domain.job import IllegalTransition, Job, evolve
+from comfy_mcp.store import events, jobs, leases, outputs
+from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.queries import Claim, Lease
+from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, attempts, engine_leases, graphs
+from comfy_mcp.store.schema import jobs as jobs_table
+
+_j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
+
+_NEXT = (
+    select(jobs_table, graphs.c.graph)
+    .join(graphs, graphs.c.job_id == _j.id)
+    .where(
+        IS_QUEUED,
+        _j.lane == bindparam("b_lane"),
+        _j.prompt_id.is_(None),
+        _j.cancel_requested == false(),
+    )
+    .order_by(_j.priority, _j.seq)
+    .limit(1)
+)
+_INSERT_ATTEMPT = insert(attempts)
+_IN_FLIGHT = (
+    select(jobs_table, graphs.c.graph)
+    .select_from(attempts)
+    .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
+    .join(graphs, graphs.c.job_id == _j.id)
+    .where(IS_ACTIVE, _a.engine == bindparam("b_engine"))
+    .order_by(_a.claimed_at, _j.seq)
+)
+_REFENCE = (
+    update(attempts).where(IS_ACTIVE, _a.engine == bindparam("b_engine")).values(fence=bindparam("b_fence"))
+)
+_END_ATTEMPT = (
+    update(attempts)
+    .where(_a.job_id == bindparam("b_job_id"), _a.attempt == bindparam("b_attempt"))
+    .values(state=bindparam("b_state"), finished_at=bindparam("b_at"))
+)
+# The job, who owns its latest attempt, and whether the lease is still the engine's: one look.
+_OWNED = (
+    select(
+        jobs_table,
+        _a.engine.label("attempt_engine"),
+        _a.fence.label("attempt_fence"),
+        _l.fence.label("lease_fence"),
+    )
+    .outerjoin(attempts, and_(_a.job_id == _j.id, _a.attempt == _j.attempt))
+    .outerjoin(
+        engine_leases,
+        and_(
+            _l.engine == bindparam("b_engine"),
+            _l.holder == bindparam("b_holder"),
+            _l.fence == bindparam("b_fence"),
+        ),
+    )
+    .where(_j.id == bindparam("b_job_id"))
+)
+
+
+def claim_next(
+    connection: Connection, lease: Lease, prompt_id: PromptId, now: int, lane: str
+) -> Claim | None:
+    """Raises Fenced."""
+    leases.verify(connection, lease)
+    row = connection.execute(_NEXT, {"b_lane": lane}).first()
+    if row is None:
+        return None
+    before = job_of(row)
+    event = JobClaimed(
+        job_id=before.id, at=now, attempt=before.attempt + 1, engine=lease.engine, prompt_id=prompt_id
+    )
+    job = evolve(before, event)
+    jobs.write(connection, before, job)
+    connection.execute(
+        _INSERT_ATTEMPT,
+        {
+            "job_id": job.id,
+            "attempt": job.attempt,
+            "prompt_id": prompt_id,
+            "engine": lease.engine,
+            "fence": lease.fence,
+            "state": "active",
+            "claimed_at": now,
+        },
+    )
+    events.append(connection, (event,))
+    return Claim(job=job, graph=graph_of(row.graph))
+
+
+def adopt(connection: Connection, lease: Lease) -> list[Claim]:
+    """What the engine has, or may have, from whoever drove it before; oldest claim first. Raises Fenced."""
+    leases.verify(connection, lease)
+    connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
+    rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
+    return [Claim(job=job_of(row), graph=graph_of(row.graph)) for row in rows]
+
+
+def record(
+    connection: Connection,
+    lease: Lease,
+    job_id: JobId,
+    happened: Sequence[JobEvent],
+    made: Sequence[Output],
+) -> Job:
+    """Raises NotFound, Fenced, IllegalTransition; then nothing is written."""
+    row = connection.execute(_OWNED, {**leases.own(lease), "b_job_id": job_id}).first()
+    if row is None:
+        raise jobs.not_found(job_id)
+    if row.lease_fence is None or not _owns(row, lease):
+        raise leases.lost(lease)
+    before = job = job_of(row)
+    for event in happened:
+        if event.job_id != job_id:
+            raise ValueError(f"an event of {event.job_id} among those of {job_id}")
+        if isinstance(event, JobClaimed):
+            raise IllegalTransition(job, event)  # only claim_next claims: it writes the attempt down
+        after = evolve(job, event)
+        if job.is_claimed and not after.is_claimed:
+            _end_attempt(connection, job, event)
+        job = after
+    if job is not before:
+        jobs.write(connection, before, job)
+    if job.is_final and not before.is_final:
+        events.drop_progress(connection, job_id)
+        happened = [event for event in happened if event.type != "progress"]
+    events.append(connection, happened)
+    outputs.add(connection, job_id, made)
+    return job
+
+
+def _owns(row: Any, lease: Lease) -> bool:
+    """An attempt in flight, or one that ended with its job, is its driver's alone. A job that waits is
+    nobody's: any live driver may speak for it (fail it when no attempt is left)."""
+    if row.prompt_id is None:
+        return True
+    return bool(row.attempt_engine == lease.engine and row.attempt_fence == lease.fence)
+
+
+def _end_attempt(connection: Connection, job: Job, event: JobEvent) -> None:
+    connection.execute(
+        _END_ATTEMPT,
+        {"b_job_id": job.id, "b_attempt": job.attempt, "b_state": event.type, "b_at": event.at},
+    )

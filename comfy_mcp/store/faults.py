@@ -1,0 +1,86 @@
+"""Database errors translated where they arise: nothing above the store sees SQLAlchemy's or the driver's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from comfy_mcp.domain.errors import ErrorCode, StoreFault
+
+
+class ResultCode(IntEnum):
+    """SQLite's primary result codes that have a meaning here (https://www.sqlite.org/rescode.html)."""
+
+    PERM = 3
+    BUSY = 5
+    LOCKED = 6
+    READONLY = 8
+    CORRUPT = 11
+    FULL = 13
+    CANTOPEN = 14
+    NOTADB = 26
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raises StoreFault for whatever the database or the operating system says about the file at `path`."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise fault_of(error, path) from error
+    except OSError as error:
+        raise StoreFault(
+            f"The store at {path} can't be used: {error.strerror or type(error).__name__}.",
+            next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
+        ) from error
+
+
+def fault_of(error: Exception, path: Path) -> StoreFault:
+    """`error` is SQLAlchemy's DBAPIError or the driver's own."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    match primary_code(cause):
+        case ResultCode.BUSY | ResultCode.LOCKED:
+            return StoreFault(
+                f"Another process has held the store at {path} for too long.",
+                next_step="Try again; if it stays so, look for a stuck process that has the file open.",
+            )
+        case ResultCode.FULL:
+            return StoreFault(
+                f"No space is left for the store at {path}; nothing was written.",
+                next_step="Free disk space (or move COMFY_BRIDGE_STATE_DIR), then try again.",
+            )
+        case ResultCode.PERM | ResultCode.READONLY | ResultCode.CANTOPEN:
+            return StoreFault(
+                f"The store at {path} can't be written: no permission, or a read-only file system.",
+                next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
+            )
+        case ResultCode.CORRUPT | ResultCode.NOTADB:
+            return StoreFault(
+                f"The store at {path} is damaged.",
+                next_step="Stop every process that uses it, then start again: it is set aside, never overwritten.",
+                code=ErrorCode.STORE_CORRUPT,
+            )
+        case _:
+            refused = isinstance(error, IntegrityError)
+            return StoreFault(
+                f"The store at {path} refused a write."
+                if refused
+                else f"The store at {path} failed ({type(cause).__name__}).",
+                next_step="This is a defect: report it with the log."
+                if refused
+                else "Try again; see the log.",
+                code=ErrorCode.INTERNAL if refused else ErrorCode.STORE_UNAVAILABLE,
+            )
+
+
+def primary_code(error: BaseException) -> int | None:
+    """SQLite's primary result code; None where the error is no database's."""
+    extended = getattr(error, "sqlite_errorcode", None)
+    return extended & 0xFF if isinstance(extended, int) else None
+
+
+def is_corruption(error: BaseException) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return primary_code(cause) in {ResultCode.CORRUPT, ResultCode.NOTADB}

@@ -1,0 +1,197 @@
+"""Jobs: submit, read, list, cancel. Synchronous; runs in a transaction of the caller."""
+
+from typing import Any, assert_never
+
+from sqlalchemy import (
+    Connection,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from comfy_mcp.domain.catalog import Page
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
+from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus, decide_cancel, evolve, queued
+from comfy_mcp.store import events
+from comfy_mcp.store.codec import graph_of, job_of, job_values, mutable_values, progress_values
+from comfy_mcp.store.queries import JobQuery, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
+
+_INSERT = insert(jobs)
+_INSERT_GRAPH = insert(graphs)
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("b_id"))
+_GRAPH = select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id"))
+_COUNTS = select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status)
+
+# A claimed job that has not started yet is queued still, but runs before all that are not claimed.
+_CLAIMED = jobs.c.prompt_id.is_not(None)
+_QUEUE_SIZES = (
+    select(jobs.c.lane, jobs.c.priority, _CLAIMED.label("claimed"), func.count().label("n"))
+    .where(IS_QUEUED)
+    .group_by(jobs.c.lane, jobs.c.priority, _CLAIMED)
+)
+_AHEAD = select(func.count()).where(
+    IS_QUEUED,
+    jobs.c.lane == bindparam("b_lane"),
+    or_(
+        jobs.c.priority < bindparam("b_priority"),
+        and_(jobs.c.priority == bindparam("b_priority"), jobs.c.seq < bindparam("b_seq")),
+    ),
+)
+_AHEAD_CLAIMED = _AHEAD.where(_CLAIMED)
+_AHEAD_UNCLAIMED = select(func.count()).where(
+    IS_QUEUED,
+    jobs.c.lane == bindparam("b_lane"),
+    or_(
+        _CLAIMED,
+        jobs.c.priority < bindparam("b_priority"),
+        and_(jobs.c.priority == bindparam("b_priority"), jobs.c.seq < bindparam("b_seq")),
+    ),
+)
+_RUNNING = select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
+_RUN_ORDER = (
+    select(jobs)
+    .where(IS_QUEUED)
+    .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.seq)
+    .limit(bindparam("count", type_=Integer))
+)
+
+# Compare and set: the row must still be what the decision was made on.
+_SAME = (
+    jobs.c.id == bindparam("b_id"),
+    jobs.c.status == bindparam("b_status"),
+    jobs.c.attempt == bindparam("b_attempt"),
+)
+_WRITE = update(jobs).where(*_SAME)
+
+
+def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -> tuple[Job, int]:
+    """The job, and its place in its lane's run order (1 = next). Raises LimitExceeded."""
+    job = queued(event)
+    total, ahead = 0, 0
+    for row in connection.execute(_QUEUE_SIZES):
+        total += row.n
+        if row.lane == job.lane and (row.claimed or row.priority <= job.priority.rank):
+            ahead += row.n
+    if total >= max_queued:
+        raise LimitExceeded(
+            f"{total} jobs are queued already; the limit is {max_queued}.",
+            next_step="Wait until some have run or cancel some, then submit again.",
+        )
+    connection.execute(_INSERT, job_values(job))
+    connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
+    events.append(connection, (event,))
+    return job, ahead + 1
+
+
+def get(connection: Connection, job_id: JobId) -> Job | None:
+    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
+    return None if row is None else job_of(row)
+
+
+def get_graph(connection: Connection, job_id: JobId) -> dict[str, Any] | None:
+    text = connection.execute(_GRAPH, {"b_id": job_id}).scalar()
+    return None if text is None else graph_of(text)
+
+
+def listing(connection: Connection, query: JobQuery) -> Page[Job]:
+    statement: Select[Any] = select(jobs).order_by(jobs.c.seq.desc())
+    if query.statuses:
+        statement = statement.where(jobs.c.status.in_([JobStatus(status).value for status in query.statuses]))
+    if query.client is not None:
+        statement = statement.where(jobs.c.client == query.client)
+    if query.engine is not None:
+        statement = statement.where(jobs.c.engine == query.engine)
+    if query.created_after is not None:
+        statement = statement.where(jobs.c.created_at >= query.created_after)
+    if query.created_before is not None:
+        statement = statement.where(jobs.c.created_at <= query.created_before)
+    if query.cursor is not None:
+        statement = statement.where(jobs.c.seq < seq_of(query.cursor))
+    limit = clamp(query.limit)
+    return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, job_of)
+
+
+def position(connection: Connection, job_id: JobId) -> int | None:
+    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
+    if row is None or row.status != JobStatus.QUEUED:
+        return None
+    statement = _AHEAD_UNCLAIMED if row.prompt_id is None else _AHEAD_CLAIMED
+    values = {"b_lane": row.lane, "b_priority": row.priority, "b_seq": row.seq}
+    return (connection.execute(statement, values).scalar() or 0) + 1
+
+
+def queue(connection: Connection, limit: int) -> QueueView:
+    return QueueView(
+        running=tuple(job_of(row) for row in connection.execute(_RUNNING)),
+        queued=tuple(job_of(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
+        counts=counts(connection),
+    )
+
+
+def counts(connection: Connection) -> dict[JobStatus, int]:
+    """Every status, zeros included."""
+    found = {row.status: row.n for row in connection.execute(_COUNTS)}
+    return {status: found.get(status.value, 0) for status in JobStatus}
+
+
+def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
+    """Raises NotFound. Asking again adds nothing."""
+    job = get(connection, job_id)
+    if job is None:
+        raise not_found(job_id)
+    answer = decide_cancel(job)
+    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    happened: tuple[JobEvent, ...]
+    match answer:
+        case CancelAnswer.CANCEL_NOW:
+            end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
+            happened = (end,) if job.cancel_requested else (request, end)
+        case CancelAnswer.ASK_ENGINE:
+            happened = () if job.cancel_requested else (request,)
+        case CancelAnswer.ALREADY_CANCELLED | CancelAnswer.TOO_LATE:
+            happened = ()
+        case _:
+            assert_never(answer)
+    after = job
+    for event in happened:
+        after = evolve(after, event)
+    if happened:
+        write(connection, job, after)
+        events.append(connection, happened)
+    return after, answer
+
+
+def write(connection: Connection, before: Job, after: Job) -> None:
+    """The row becomes `after`, if it still is `before`. Only what changed is written: in SQLite a column
+    that is named in an UPDATE has its indexes rewritten."""
+    values = progress_values(after)
+    full = mutable_values(after)
+    old = mutable_values(before)
+    if any(full[name] != old[name] for name in full.keys() - values.keys()):
+        values = full
+    written = connection.execute(
+        _WRITE,
+        {**values, "b_id": before.id, "b_status": before.status.value, "b_attempt": before.attempt},
+    )
+    if written.rowcount != 1:
+        raise StoreFault(
+            f"The workflow {before.id} changed while it was being written.",
+            next_step="Try again.",
+            code=ErrorCode.STORE_UNAVAILABLE,
+        )
+
+
+def not_found(job_id: JobId) -> NotFound:
+    return NotFound(
+        f"There is no workflow {job_id}.",
+        next_step="Check the id; old workflows are forgotten after the retention time.",
+    )

@@ -1,0 +1,58 @@
+"""What the bridge learns and would lose nothing by forgetting: node durations, file hashes."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from comfy_mcp.store.codec import storable
+from comfy_mcp.store.schema import file_hashes, node_durations
+
+MEMORY = 20
+"""From the 20th observation on each new one weighs 1/20: a moving mean that follows a changed machine."""
+
+_d, _h = node_durations.c, file_hashes.c
+_UPDATE = update(node_durations).where(_d.class_type == bindparam("b_class_type"))
+_HASH = select(_h.sha256).where(
+    _h.path == bindparam("b_path"), _h.size == bindparam("b_size"), _h.mtime_ns == bindparam("b_mtime_ns")
+)
+_FORGET = delete(file_hashes).where(_h.path == bindparam("b_path"))
+
+
+def durations(connection: Connection, class_types: Collection[str]) -> dict[str, float]:
+    """Mean milliseconds of those that are known."""
+    names = [storable(name) for name in class_types]
+    rows = connection.execute(select(_d.class_type, _d.mean_ms).where(_d.class_type.in_(names)))
+    return {row.class_type: row.mean_ms for row in rows}
+
+
+def observe(connection: Connection, observed: Mapping[str, Sequence[float]]) -> None:
+    wanted = {storable(name) or "": values for name, values in observed.items() if values}
+    known = {
+        row.class_type: (row.count_, row.mean_ms)
+        for row in connection.execute(
+            select(_d.class_type, _d.count.label("count_"), _d.mean_ms).where(_d.class_type.in_(wanted))
+        )
+    }
+    for name, values in wanted.items():
+        count, mean = known.get(name, (0, 0.0))
+        for value in values:
+            count += 1
+            mean += (value - mean) / min(count, MEMORY)
+        if name in known:
+            connection.execute(_UPDATE, {"b_class_type": name, "count": count, "mean_ms": mean})
+        else:
+            connection.execute(insert(node_durations), {"class_type": name, "count": count, "mean_ms": mean})
+
+
+def file_hash(connection: Connection, path: str, size: int, mtime_ns: int) -> str | None:
+    values = {"b_path": storable(path), "b_size": size, "b_mtime_ns": mtime_ns}
+    return connection.execute(_HASH, values).scalar()
+
+
+def put_file_hash(connection: Connection, path: str, size: int, mtime_ns: int, sha256: str) -> None:
+    """One hash per path: the file's last state."""
+    connection.execute(_FORGET, {"b_path": storable(path)})
+    connection.execute(
+        insert(file_hashes),
+        {"path": storable(path), "size": size, "mtime_ns": mtime_ns, "sha256": sha256},
+    )

@@ -1,0 +1,92 @@
+"""Who drives which engine. Time is the database's own: no holder's clock decides over another's lease.
+
+A wall clock that jumps can end a lease early or late; the fence keeps every write right all the same.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.store.queries import Lease, LeaseState
+from comfy_mcp.store.schema import engine_leases as leases
+from comfy_mcp.store.schema import now_ms
+
+_STATE = select(
+    leases.c.engine,
+    leases.c.holder,
+    leases.c.fence,
+    (leases.c.expires_at - now_ms()).label("left_ms"),
+).where(leases.c.engine == bindparam("b_engine"))
+_EXPIRY = now_ms() + bindparam("ttl_ms", type_=leases.c.expires_at.type)
+_INSERT = insert(leases).values(
+    engine=bindparam("b_engine"), holder=bindparam("b_holder"), fence=1, expires_at=_EXPIRY
+)
+_TAKE = (
+    update(leases)
+    .where(leases.c.engine == bindparam("b_engine"), leases.c.fence == bindparam("b_fence"))
+    .values(holder=bindparam("b_holder"), fence=leases.c.fence + 1, expires_at=_EXPIRY)
+)
+_OWN = (
+    leases.c.engine == bindparam("b_engine"),
+    leases.c.holder == bindparam("b_holder"),
+    leases.c.fence == bindparam("b_fence"),
+)
+_RENEW = update(leases).where(*_OWN).values(expires_at=_EXPIRY)
+_RELEASE = update(leases).where(*_OWN).values(holder="", expires_at=0)
+_VERIFY = select(leases.c.fence).where(*_OWN)
+
+
+def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
+    """None while another holder's lease is live. A holder that asks again gets a new fence: its older
+    Lease is then void, so a holder's name must be one process's alone."""
+    row = connection.execute(_STATE, {"b_engine": engine}).first()
+    values: dict[str, Any] = {"b_engine": engine, "b_holder": holder, "ttl_ms": _ms(ttl_s)}
+    if row is None:
+        connection.execute(_INSERT, values)
+        return Lease(engine=engine, holder=holder, fence=1)
+    if row.left_ms > 0 and row.holder != holder:
+        return None
+    taken = connection.execute(_TAKE, {**values, "b_fence": row.fence})
+    return Lease(engine=engine, holder=holder, fence=row.fence + 1) if taken.rowcount == 1 else None
+
+
+def renew(connection: Connection, lease: Lease, ttl_s: float) -> None:
+    """Also revives a lease that has expired but that nobody took."""
+    if connection.execute(_RENEW, {**own(lease), "ttl_ms": _ms(ttl_s)}).rowcount != 1:
+        raise lost(lease)
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    """A lease that is lost already needs no release."""
+    connection.execute(_RELEASE, own(lease))
+
+
+def verify(connection: Connection, lease: Lease) -> None:
+    """Raises Fenced unless `lease` is the engine's present one, live or not."""
+    if connection.execute(_VERIFY, own(lease)).first() is None:
+        raise lost(lease)
+
+
+def state(connection: Connection, engine: EngineId) -> LeaseState | None:
+    row = connection.execute(_STATE, {"b_engine": engine}).first()
+    if row is None:
+        return None
+    return LeaseState(engine=row.engine, holder=row.holder, fence=row.fence, expires_in_s=row.left_ms / 1000)
+
+
+def own(lease: Lease) -> dict[str, Any]:
+    return {"b_engine": lease.engine, "b_holder": lease.holder, "b_fence": lease.fence}
+
+
+def lost(lease: Lease) -> Fenced:
+    return Fenced(
+        f"This process no longer drives the engine {lease.engine}.",
+        next_step="Nothing to do: whoever took over goes on with its jobs.",
+        details={"engine": lease.engine, "fence": lease.fence},
+    )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

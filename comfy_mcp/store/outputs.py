@@ -1,0 +1,57 @@
+"""Outputs: what jobs made. Synchronous; runs in a transaction of the caller."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, insert, select, update
+
+from comfy_mcp.domain.catalog import Output, OutputKind, Page
+from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.store.codec import output_of, output_values
+from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of
+from comfy_mcp.store.schema import outputs
+
+_INSERT = insert(outputs)
+_BY_ID = select(outputs).where(outputs.c.id == bindparam("b_id"))
+_OF_JOB = select(outputs).where(outputs.c.job_id == bindparam("b_job_id")).order_by(outputs.c.seq)
+_UPDATE = update(outputs).where(outputs.c.id == bindparam("b_id"))
+
+
+def add(connection: Connection, job_id: JobId, made: Sequence[Output]) -> None:
+    if not made:
+        return
+    if any(output.job_id != job_id for output in made):
+        raise ValueError(f"an output of another job among those of {job_id}")
+    connection.execute(_INSERT, [output_values(output) for output in made])
+
+
+def get(connection: Connection, output_id: OutputId) -> Output | None:
+    row = connection.execute(_BY_ID, {"b_id": output_id}).first()
+    return None if row is None else output_of(row)
+
+
+def of_job(connection: Connection, job_id: JobId) -> list[Output]:
+    return [output_of(row) for row in connection.execute(_OF_JOB, {"b_job_id": job_id})]
+
+
+def listing(connection: Connection, query: OutputQuery) -> Page[Output]:
+    statement: Select[Any] = select(outputs).order_by(outputs.c.seq.desc())
+    if query.job_id is not None:
+        statement = statement.where(outputs.c.job_id == query.job_id)
+    if query.kinds:
+        statement = statement.where(outputs.c.kind.in_([OutputKind(kind).value for kind in query.kinds]))
+    if query.created_after is not None:
+        statement = statement.where(outputs.c.created_at >= query.created_after)
+    if query.created_before is not None:
+        statement = statement.where(outputs.c.created_at <= query.created_before)
+    if query.cursor is not None:
+        statement = statement.where(outputs.c.seq < seq_of(query.cursor))
+    limit = clamp(query.limit)
+    return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, output_of)
+
+
+def refine(connection: Connection, output_id: OutputId, size: int | None, sha256: str | None) -> None:
+    """Fill in what became known. An output that retention has forgotten is no error."""
+    values = {name: value for name, value in (("size", size), ("sha256", sha256)) if value is not None}
+    if values:
+        connection.execute(_UPDATE, {**values, "b_id": output_id})

@@ -1,0 +1,96 @@
+"""What callers ask for and get back, beside the domain's own types; and cursors."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Row
+
+from comfy_mcp.domain.catalog import OutputQuery, Page
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.job import Job, JobQuery, JobStatus
+
+__all__ = ["Claim", "JobQuery", "Lease", "LeaseState", "OutputQuery", "QueueView"]
+
+MAX_LIMIT = 1000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """`queued` in run order, cut at the limit that was asked for; `counts` covers every job."""
+
+    running: tuple[Job, ...]
+    queued: tuple[Job, ...]
+    counts: Mapping[JobStatus, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to drive one engine. Every write is fenced with it; a takeover raises `fence`."""
+
+    engine: EngineId
+    holder: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseState:
+    """Who drives an engine. `expires_in_s` is negative once it has expired; `holder` "" = released."""
+
+    engine: EngineId
+    holder: str
+    fence: int
+    expires_in_s: float
+
+    @property
+    def live(self) -> bool:
+        return self.expires_in_s > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under."""
+
+    job: Job
+    graph: dict[str, Any]
+
+
+def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -> Page[T]:
+    """A page from at most limit + 1 rows that have a `seq`: the extra row says that there is more."""
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page(
+        items=tuple(decode(row) for row in shown),
+        next_cursor=cursor_of(shown[-1].seq) if more else None,
+    )
+
+
+def clamp(limit: int) -> int:
+    return max(1, min(limit, MAX_LIMIT))
+
+
+def cursor_of(seq: int) -> str:
+    """Opaque to callers. It names a place between rows, so pages neither repeat nor skip one."""
+    return base64.urlsafe_b64encode(json.dumps({"before": seq}).encode()).decode().rstrip("=")
+
+
+def seq_of(cursor: str) -> int:
+    """Raises InvalidInput (`cursor_invalid`)."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        value = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))["before"]
+    except (binascii.Error, UnicodeError, ValueError, KeyError, TypeError):
+        value = None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise InvalidInput(
+            "The cursor is not one that this server gave out.",
+            next_step="Leave cursor out to start from the newest entry.",
+            code=ErrorCode.CURSOR_INVALID,
+        )
+    return value

@@ -1,0 +1,43 @@
+"""Forgetting final jobs. Files of outputs are never touched."""
+
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, or_, select
+
+from comfy_mcp.domain.job import TERMINAL
+from comfy_mcp.store.schema import attempts, events, graphs, jobs, outputs
+
+BATCH = 200
+"""Jobs forgotten in one transaction: some milliseconds, so that a submit never waits for long."""
+
+_DAY_MS = 86_400_000
+_FINAL = jobs.c.status.in_(sorted(status.value for status in TERMINAL))
+_CHILDREN = (graphs, attempts, events, outputs)
+_OLDEST_KEPT = (
+    select(jobs.c.seq)
+    .where(_FINAL)
+    .order_by(jobs.c.seq.desc())
+    .limit(1)
+    .offset(bindparam("b_kept", type_=jobs.c.node_count.type))
+)
+
+
+def prune(connection: Connection, now: int, retention_days: float, retention_jobs: int) -> int:
+    """Forget at most BATCH final jobs that are too old or too many; 0 = no such limit. How many went."""
+    reasons: list[Any] = []
+    if retention_days > 0:
+        reasons.append(jobs.c.finished_at < now - round(retention_days * _DAY_MS))
+    if retention_jobs > 0:
+        newest_too_many = connection.execute(_OLDEST_KEPT, {"b_kept": retention_jobs}).scalar()
+        if newest_too_many is not None:
+            reasons.append(jobs.c.seq <= newest_too_many)
+    if not reasons:
+        return 0
+    doomed = select(jobs.c.id).where(_FINAL, or_(*reasons)).order_by(jobs.c.seq).limit(BATCH)
+    ids = list(connection.execute(doomed).scalars())
+    if not ids:
+        return 0
+    for child in _CHILDREN:  # children first, though the foreign keys would cascade: no surprise anywhere
+        connection.execute(delete(child).where(child.c.job_id.in_(ids)))
+    connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
+    return len(ids)

@@ -1,0 +1,195 @@
+"""The tables. Portable SQL: SQLite now, PostgreSQL on the same definitions later.
+
+HEAD names the newest migration; tests hold the migrations and these tables equal.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    TextClause,
+    text,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+HEAD = "0001"
+
+# A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
+_SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# Conditions of partial indexes. As a bound parameter the value would hide the index from the planner.
+IS_QUEUED: TextClause = text("status = 'queued'")
+IS_ACTIVE: TextClause = text("state = 'active'")
+
+
+def _child_of_job() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE")
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("client", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("node_count", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("engine", Text),
+    Column("prompt_id", Text),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("progress", Float, nullable=False),
+    Column("current_node", Text),
+    Column("current_node_title", Text),
+    Column("eta_ms", BigInteger),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("cancel_reason", Text),
+    Column("failure", Text),
+    Column("warnings", Text),
+    Column("output_count", Integer, nullable=False),
+    Index("ix_jobs_status_seq", "status", "seq"),
+    # The run order of a lane; with prompt_id it also answers every count over the queue by itself.
+    Index(
+        "ix_jobs_queue",
+        "lane",
+        "priority",
+        "seq",
+        "prompt_id",
+        sqlite_where=IS_QUEUED,
+        postgresql_where=IS_QUEUED,
+    ),
+    sqlite_autoincrement=True,
+)
+
+# Apart from jobs: SQLite rewrites a whole row on each update, and a graph may have megabytes.
+graphs = Table(
+    "graphs",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("graph", Text, nullable=False),
+    _child_of_job(),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True, autoincrement=False),
+    Column("prompt_id", Text, nullable=False, unique=True),
+    Column("engine", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # active, or the type of the event that ended it
+    Column("claimed_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    _child_of_job(),
+    Index("ix_attempts_active", "engine", sqlite_where=IS_ACTIVE, postgresql_where=IS_ACTIVE),
+)
+
+# A seq is never used twice, though rows go away: a reader that remembers one misses nothing.
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("payload", Text, nullable=False),
+    _child_of_job(),
+    Index("ix_events_job_id_seq", "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+outputs = Table(
+    "outputs",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("job_id", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("engine", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("subfolder", Text, nullable=False),
+    Column("folder_type", Text, nullable=False),
+    Column("node", Text),
+    Column("animated", Boolean, nullable=False),
+    Column("text", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Column("size", BigInteger),
+    Column("sha256", Text),
+    _child_of_job(),
+    Index("ix_outputs_job_id_seq", "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+# `holder` is "" after a release. The row stays, so that `fence` only grows.
+engine_leases = Table(
+    "engine_leases",
+    metadata,
+    Column("engine", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+node_durations = Table(
+    "node_durations",
+    metadata,
+    Column("class_type", Text, primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("mean_ms", Float, nullable=False),
+)
+
+file_hashes = Table(
+    "file_hashes",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),
+)
+
+# Alembic's own table, by its own definition: read without importing Alembic.
+alembic_version = Table(
+    "alembic_version", MetaData(), Column("version_num", Text, primary_key=True, nullable=False)
+)
+
+
+class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function that it is
+    """The database's clock, epoch milliseconds: one clock for all who share a store."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _sqlite_now(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS BIGINT)"
+
+
+@compiles(now_ms, "postgresql")
+def _postgresql_now(_element: Any, _compiler: Any, **_options: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"

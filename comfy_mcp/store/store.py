@@ -1,0 +1,204 @@
+"""The store's face: asynchronous, one writer thread and a few readers behind it.
+
+Each method is one transaction. A cancelled await never tears one: the thread goes on, and what was asked for
+commits or rolls back as a whole. Every method raises StoreFault when the database does not do its part.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from comfy_mcp.domain.catalog import Output, Page
+from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
+from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
+from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import dispatch, events, jobs, learned, leases, outputs, retention
+from comfy_mcp.store.codec import graph_text
+from comfy_mcp.store.database import Database, StoreInfo, open_database
+from comfy_mcp.store.queries import Claim, JobQuery, Lease, LeaseState, OutputQuery, QueueView
+from comfy_mcp.store.threads import MAX_BATCH, Worker
+
+READERS = 2
+
+
+class Store:
+    """Jobs, attempts, events, outputs and leases. Belongs to the event loop on which it was opened."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._callbacks: list[Callable[[], None]] = []
+        path = database.info.path
+        self._writer = Worker(
+            database.writer,
+            path,
+            name="store-writer",
+            batch=MAX_BATCH,
+            before=database.check_identity,
+            on_commit=self._wake,
+        )
+        self._readers = Worker(database.reader, path, name="store-reader", threads=READERS)
+
+    @classmethod
+    async def open(cls, settings: Settings) -> "Store":
+        """Creates or migrates the file if need be. Raises StoreFault, see `open_database`."""
+        return cls(await asyncio.to_thread(open_database, settings))
+
+    async def close(self) -> None:
+        """Finishes the writes that were handed over. Idempotent; later calls raise StoreFault."""
+        await self._writer.close()
+        await self._readers.close()
+        self._database.close()
+
+    @property
+    def info(self) -> StoreInfo:
+        return self._database.info
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """`callback` runs on the loop after each commit of this store that appended events."""
+        self._callbacks.append(callback)
+
+    # ------------------------------------------------------------------ submit, read
+
+    async def add_job(
+        self, event: JobQueued, graph: Mapping[str, Any], *, max_queued: int
+    ) -> tuple[Job, int]:
+        """The job and its place in its lane's run order (1 = next), durable once returned.
+
+        Raises LimitExceeded (`queue_full`) and then writes nothing.
+        """
+        text = graph_text(graph)
+        return await self._writer.do(lambda connection: jobs.add(connection, event, text, max_queued))
+
+    async def get_job(self, job_id: JobId) -> Job | None:
+        return await self._readers.do(lambda connection: jobs.get(connection, job_id))
+
+    async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
+        return await self._readers.do(lambda connection: jobs.get_graph(connection, job_id))
+
+    async def list_jobs(self, query: JobQuery) -> Page[Job]:
+        """Newest first. Raises InvalidInput (`cursor_invalid`)."""
+        return await self._readers.do(lambda connection: jobs.listing(connection, query))
+
+    async def queue_position(self, job_id: JobId) -> int | None:
+        """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
+        return await self._readers.do(lambda connection: jobs.position(connection, job_id))
+
+    async def queue(self, limit: int) -> QueueView:
+        return await self._readers.do(lambda connection: jobs.queue(connection, limit))
+
+    async def counts(self) -> dict[JobStatus, int]:
+        return await self._readers.do(jobs.counts)
+
+    async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
+        """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
+        return await self._writer.do(lambda connection: jobs.cancel(connection, job_id, at, reason))
+
+    # ------------------------------------------------------------------ dispatch
+
+    async def acquire_lease(self, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
+        """None while another holder's is live. `holder` must be this process's alone."""
+        return await self._writer.do(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
+
+    async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
+        """Raises Fenced once another holder took over."""
+        await self._writer.do(lambda connection: leases.renew(connection, lease, ttl_s))
+
+    async def release_lease(self, lease: Lease) -> None:
+        await self._writer.do(lambda connection: leases.release(connection, lease))
+
+    async def lease_of(self, engine: EngineId) -> LeaseState | None:
+        return await self._readers.do(lambda connection: leases.state(connection, engine))
+
+    async def claim_next(
+        self, lease: Lease, *, prompt_id: PromptId, now: int, lane: str = "local"
+    ) -> Claim | None:
+        """The next job by priority, then age, with its attempt written down. Raises Fenced.
+
+        After a cancelled await the job may be claimed all the same: `adopt` finds it.
+        """
+        return await self._writer.do(
+            lambda connection: dispatch.claim_next(connection, lease, prompt_id, now, lane)
+        )
+
+    async def adopt(self, lease: Lease) -> list[Claim]:
+        """Take over every attempt in flight on the lease's engine. Raises Fenced."""
+        return await self._writer.do(lambda connection: dispatch.adopt(connection, lease))
+
+    async def record(
+        self, lease: Lease, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output] = ()
+    ) -> Job:
+        """Write down what happened to a job that this holder drives.
+
+        Raises Fenced, IllegalTransition or NotFound, and then writes nothing. A final event drops the job's
+        progress events.
+        """
+        happened, made = tuple(events), tuple(outputs)
+        return await self._writer.do(
+            lambda connection: dispatch.record(connection, lease, job_id, happened, made)
+        )
+
+    # ------------------------------------------------------------------ events
+
+    async def events_after(
+        self, seq: int, *, job_id: JobId | None = None, limit: int = 500
+    ) -> list[StoredEvent]:
+        """In order. Gaps are normal; a `seq` is never used twice."""
+        return await self._readers.do(lambda connection: events.after(connection, seq, job_id, limit))
+
+    async def last_seq(self) -> int:
+        """Of the newest event there is; 0 if none. Retention may lower it: never move a cursor back."""
+        return await self._readers.do(events.last_seq)
+
+    async def data_version(self) -> int:
+        """A number that changes whenever any process has committed."""
+        return await self._readers.do(lambda _connection: self._database.data_version())
+
+    # ------------------------------------------------------------------ outputs
+
+    async def list_outputs(self, query: OutputQuery) -> Page[Output]:
+        """Newest first. Raises InvalidInput (`cursor_invalid`)."""
+        return await self._readers.do(lambda connection: outputs.listing(connection, query))
+
+    async def get_output(self, output_id: OutputId) -> Output | None:
+        return await self._readers.do(lambda connection: outputs.get(connection, output_id))
+
+    async def outputs_of(self, job_id: JobId) -> list[Output]:
+        """In the order in which they were recorded."""
+        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
+
+    async def update_output(
+        self, output_id: OutputId, *, size: int | None = None, sha256: str | None = None
+    ) -> None:
+        await self._writer.do(lambda connection: outputs.refine(connection, output_id, size, sha256))
+
+    # ------------------------------------------------------------------ learned, retention
+
+    async def node_durations(self, class_types: Collection[str]) -> dict[str, float]:
+        """Mean milliseconds by class_type, of those that are known."""
+        return await self._readers.do(lambda connection: learned.durations(connection, class_types))
+
+    async def observe_durations(self, observed: Mapping[str, Sequence[float]]) -> None:
+        """Milliseconds by class_type."""
+        await self._writer.do(lambda connection: learned.observe(connection, observed))
+
+    async def file_hash(self, path: str, size: int, mtime_ns: int) -> str | None:
+        return await self._readers.do(lambda connection: learned.file_hash(connection, path, size, mtime_ns))
+
+    async def put_file_hash(self, path: str, size: int, mtime_ns: int, sha256: str) -> None:
+        await self._writer.do(
+            lambda connection: learned.put_file_hash(connection, path, size, mtime_ns, sha256)
+        )
+
+    async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
+        """Forget final jobs beyond the limits (0 = no such limit), some at a time. How many went."""
+        gone = 0
+        while batch := await self._writer.do(
+            lambda connection: retention.prune(connection, now, retention_days, retention_jobs)
+        ):
+            gone += batch
+        return gone
+
+    def _wake(self) -> None:
+        for callback in self._callbacks:
+            callback()

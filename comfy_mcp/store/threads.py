@@ -1,0 +1,181 @@
+"""The threads of the store: one that writes, a few that read.
+
+A call puts work into an inbox and awaits a future of its loop. Cancelling the await does not reach the
+thread: the work still commits or rolls back as a whole.
+
+The writer takes whatever waits (at most MAX_BATCH) into one transaction, each piece in a savepoint of its
+own, so that one commit serves many callers and one caller's error undoes only its own piece.
+
+Bound and overflow: at most MAX_WAITING pieces per inbox; further callers wait, in order, before theirs is
+handed over (cancelled there, nothing was begun).
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Connection, Engine
+
+from comfy_mcp.domain.errors import ErrorCode, StoreFault
+from comfy_mcp.store.faults import translated
+
+MAX_BATCH = 64
+MAX_WAITING = 1024
+APPENDED = "appended_events"
+"""Key in `Connection.info`: set by whoever appends an event in the running transaction."""
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+
+@dataclass(slots=True, eq=False)
+class _Piece:
+    work: Work[Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Worker:
+    """Threads with a connection each over one inbox. One thread and `batch` > 1 makes it a writer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        path: Path,
+        *,
+        name: str,
+        threads: int = 1,
+        batch: int = 1,
+        before: Callable[[], None] = lambda: None,
+        on_commit: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
+        after each transaction that appended events."""
+        self._engine = engine
+        self._path = path
+        self._batch = batch
+        self._before = before
+        self._on_commit = on_commit
+        self._loop = asyncio.get_running_loop()
+        self._inbox: SimpleQueue[_Piece | None] = SimpleQueue()
+        self._room = asyncio.Semaphore(MAX_WAITING)
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        self._ended = self._loop.create_future()
+        self._running = threads
+        for thread in self._threads:
+            thread.start()
+
+    async def do(self, work: Work[T]) -> T:
+        """Run `work` in a transaction. Raises what it raises; database errors come as StoreFault."""
+        if self._closed:
+            raise StoreFault(
+                "The store is closed.", next_step="Start the program again.", code=ErrorCode.SHUTTING_DOWN
+            )
+        await self._room.acquire()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._inbox.put(_Piece(work, future))
+        return cast("T", await future)
+
+    async def close(self) -> None:
+        """Finish what was handed over, then end the threads. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            for _ in self._threads:
+                self._inbox.put(None)
+        await asyncio.shield(self._ended)
+        for thread in self._threads:
+            thread.join()
+
+    # ------------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        connection: Connection | None = None
+        try:
+            while (first := self._inbox.get()) is not None:
+                pieces, last = self._more(first)
+                try:
+                    with translated(self._path):
+                        self._before()
+                        connection = connection or self._engine.connect()
+                        connection.info[APPENDED] = False
+                        self._commit(connection, pieces)
+                except BaseException as error:  # noqa: BLE001 - each caller gets it; the thread lives on
+                    for piece in pieces:
+                        piece.error = piece.error or error
+                appended = connection is not None and bool(connection.info.pop(APPENDED, False))
+                self._call_loop(self._deliver, pieces, appended)
+                if last:
+                    break
+        finally:
+            if connection is not None:
+                connection.close()
+            self._call_loop(self._thread_ended)
+
+    def _more(self, first: _Piece) -> tuple[list[_Piece], bool]:
+        """What else waits, and whether the end of the inbox is among it."""
+        pieces = [first]
+        while len(pieces) < self._batch:
+            try:
+                piece = self._inbox.get_nowait()
+            except Empty:
+                break
+            if piece is None:
+                return pieces, True
+            pieces.append(piece)
+        return pieces, False
+
+    def _commit(self, connection: Connection, pieces: Sequence[_Piece]) -> None:
+        if len(pieces) == 1:
+            with connection.begin():
+                pieces[0].result = pieces[0].work(connection)
+            return
+        with connection.begin():
+            for piece in pieces:
+                try:
+                    with translated(self._path), connection.begin_nested():
+                        piece.result = piece.work(connection)
+                except Exception as error:  # belongs to that caller alone
+                    piece.error = error
+                    if not _in_transaction(connection):
+                        raise  # SQLite ended the whole transaction (disk full, I/O error): nobody's is kept
+
+    def _call_loop(self, callback: Callable[..., None], *args: Any) -> None:
+        # A loop that is closed has nobody left who waits.
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            if not self._loop.is_closed():
+                raise
+
+    # ------------------------------------------------------------------ on the loop
+
+    def _deliver(self, pieces: Sequence[_Piece], appended: bool) -> None:
+        for piece in pieces:
+            self._room.release()
+            if piece.future.done():
+                continue  # its caller was cancelled
+            if piece.error is None:
+                piece.future.set_result(piece.result)
+            else:
+                piece.future.set_exception(piece.error)
+        if appended:
+            self._on_commit()
+
+    def _thread_ended(self) -> None:
+        self._running -= 1
+        if self._running == 0 and not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver_connection = connection.connection.driver_connection
+    return bool(getattr(driver_connection, "in_transaction", True))
