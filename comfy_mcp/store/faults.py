@@ -59,7 +59,7 @@ def fault_of(error: Exception, path: Path) -> StoreFault:
         case ResultCode.CORRUPT | ResultCode.NOTADB:
             return StoreFault(
                 f"The store at {path} is damaged.",
-                next_step="Stop every process that uses it, then start again: it is set aside, never overwritten.",
+                next_step="Stop every process that uses it and start again: it will be set aside.",
                 code=ErrorCode.STORE_CORRUPT,
             )
         case _:

@@ -13,12 +13,9 @@ from comfy_mcp.domain.errors import StoreFault
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 _NETWORK = frozenset(
-    {
-        "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.davfs2", "fuse.gcsfuse",
-        "fuse.glusterfs", "fuse.juicefs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4",
-        "smb3", "smbfs",
-    }
-)  # fmt: skip
+    "afs beegfs ceph cifs davfs fuse.ceph fuse.davfs2 fuse.gcsfuse fuse.glusterfs fuse.juicefs fuse.rclone "
+    "fuse.s3fs fuse.sshfs gpfs lustre ncpfs nfs nfs4 smb3 smbfs".split()
+)
 
 
 def prepare_folder(path: Path) -> None:

@@ -38,24 +38,13 @@ _QUEUE_SIZES = (
     .where(IS_QUEUED)
     .group_by(jobs.c.lane, jobs.c.priority, _CLAIMED)
 )
-_AHEAD = select(func.count()).where(
-    IS_QUEUED,
-    jobs.c.lane == bindparam("b_lane"),
-    or_(
-        jobs.c.priority < bindparam("b_priority"),
-        and_(jobs.c.priority == bindparam("b_priority"), jobs.c.seq < bindparam("b_seq")),
-    ),
+_BEFORE = or_(
+    jobs.c.priority < bindparam("b_priority"),
+    and_(jobs.c.priority == bindparam("b_priority"), jobs.c.seq < bindparam("b_seq")),
 )
-_AHEAD_CLAIMED = _AHEAD.where(_CLAIMED)
-_AHEAD_UNCLAIMED = select(func.count()).where(
-    IS_QUEUED,
-    jobs.c.lane == bindparam("b_lane"),
-    or_(
-        _CLAIMED,
-        jobs.c.priority < bindparam("b_priority"),
-        and_(jobs.c.priority == bindparam("b_priority"), jobs.c.seq < bindparam("b_seq")),
-    ),
-)
+_IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lane"))
+_AHEAD_CLAIMED = _IN_LANE.where(_CLAIMED, _BEFORE)
+_AHEAD_UNCLAIMED = _IN_LANE.where(or_(_CLAIMED, _BEFORE))
 _RUNNING = select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
 _RUN_ORDER = (
     select(jobs)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
-
 from comfy_mcp.domain.catalog import OutputQuery, Page
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
+from comfy_mcp.store.codec import AnyRow
 
 __all__ = ["Claim", "JobQuery", "Lease", "LeaseState", "OutputQuery", "QueueView"]
 
