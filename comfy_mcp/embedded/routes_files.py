@@ -41,7 +41,7 @@ class FileRoutes:
         if "filename" not in query:
             return web.Response(status=404)
         name, annotated_kind = split_annotation(query["filename"])
-        root = self._directories.of(annotated_kind or query.getone("type", "output"))
+        root = self._directories.of(annotated_kind or str(query.get("type", "output")))
         if not name or name.startswith("/") or ".." in name or root is None:
             return web.Response(status=400)
         try:
