@@ -214,6 +214,16 @@ class Settings(BaseSettings):
         description="Largest output that is read into memory, for a preview or a resource.",
     )
 
+    # ---- mcp
+    start_timeout_s: float = Field(
+        default=30.0, gt=0, description="How long a first call waits for the bridge to open its store."
+    )
+    notify_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="A client that does not take a notification for so long gets no more of them.",
+    )
+
     # ---- gpu
     gpu_sample_s: float = Field(default=2.0, gt=0, description="How old a GPU reading may be.")
 
