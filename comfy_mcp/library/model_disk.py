@@ -1,7 +1,8 @@
 """The configured model folders: scanned once, watched, scanned again after a change."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 
 import structlog
@@ -14,8 +15,12 @@ log = structlog.get_logger(__name__)
 UNWATCHED_TTL_S = 2.0
 """How long a scan is trusted while nothing watches the folders."""
 
-_LOOK_AGAIN_S = 5.0
 _POLL_DELAY_MS = 2000
+_SCANS_BEFORE_WATCHING_AGAIN = 12
+
+
+class _WatchFailed(Exception):
+    pass
 
 
 class ModelDisk:
@@ -29,12 +34,14 @@ class ModelDisk:
         force_polling: bool,
         timeout_s: float,
         debounce_ms: int = 500,
+        look_again_s: float = 5.0,
     ) -> None:
         self._models_dir = models_dir
         self._folders = dict(folders)
         self._force_polling = force_polling
         self._timeout_s = timeout_s
         self._debounce_ms = debounce_ms
+        self._look_again_s = look_again_s  # for folders that were not there
         self._watched = False
         self._generation = 0
         self._scan: Scan | None = None
@@ -72,21 +79,31 @@ class ModelDisk:
 
     async def watch(self, on_change: Callable[[], Awaitable[None]]) -> None:
         """Watch until cancelled; `on_change` hears of files that came or went."""
+        waited = False
         try:
             while True:
                 roots = await asyncio.to_thread(self._present_roots)
                 if not roots:
-                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    waited = True
+                    await asyncio.sleep(self._look_again_s)
                     continue
-                await self._watch_until_roots_change(roots, on_change)
+                if waited:
+                    waited = False
+                    await on_change()
+                try:
+                    await self._watch_until_roots_change(roots, on_change)
+                except _WatchFailed as error:
+                    log.warning("model_watch_failed", cause=str(error), now="scanning now and then")
+                    self._trust_no_scan()
+                    await self._scan_now_and_then(on_change)
         finally:
-            self._watched = False
+            self._trust_no_scan()
 
     async def _watch_until_roots_change(
         self, roots: Mapping[Path, int], on_change: Callable[[], Awaitable[None]]
     ) -> None:
-        try:
-            async for came_or_went in self._changes(roots):
+        async with aclosing(self._changes(roots)) as changes:
+            async for came_or_went in changes:
                 if not self._watched or came_or_went is not None:
                     # The first word says that the watch is on: what happened before it was on is not in it.
                     self._watched = True
@@ -95,28 +112,44 @@ class ModelDisk:
                     await on_change()
                 if await asyncio.to_thread(self._present_roots) != roots:
                     break
-        except OSError as error:  # no more inotify watches, a folder gone meanwhile
-            log.warning("model_watch_failed", cause=str(error), now="polling")
-            self._force_polling = True
-        self._watched = False
-        self._generation += 1
+        self._trust_no_scan()
+        await on_change()
 
-    async def _changes(self, roots: Mapping[Path, int]) -> AsyncIterator[bool | None]:
+    async def _changes(self, roots: Mapping[Path, int]) -> AsyncGenerator[bool | None, None]:
         """True: files came or went. False: some were written. None: nothing happened for a while."""
         from watchfiles import Change, awatch
 
-        async for changes in awatch(
+        watch = awatch(
             *roots,
             watch_filter=None,
             debounce=self._debounce_ms,
-            rust_timeout=int(_LOOK_AGAIN_S * 1000),
+            rust_timeout=int(self._look_again_s * 1000),
             yield_on_timeout=True,
-            force_polling=self._force_polling,
+            force_polling=self._force_polling or None,
             poll_delay_ms=_POLL_DELAY_MS,
-            recursive=True,
             ignore_permission_denied=True,
-        ):
-            yield any(change is not Change.modified for change, _ in changes) if changes else None
+        )
+        try:
+            async for changes in watch:
+                yield any(change is not Change.modified for change, _ in changes) if changes else None
+        except (OSError, RuntimeError, ExceptionGroup) as error:
+            # No more inotify watches, a folder gone meanwhile; polling also fails on a loop of links.
+            cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            raise _WatchFailed(str(cause)) from None
+
+    async def _scan_now_and_then(self, on_change: Callable[[], Awaitable[None]]) -> None:
+        before = await asyncio.to_thread(scan_models, self._models_dir, self._folders)
+        for _ in range(_SCANS_BEFORE_WATCHING_AGAIN):
+            await asyncio.sleep(self._look_again_s)
+            now = await asyncio.to_thread(scan_models, self._models_dir, self._folders)
+            if now != before:
+                self._generation += 1
+                await on_change()
+            before = now
+
+    def _trust_no_scan(self) -> None:
+        self._watched = False
+        self._generation += 1
 
     def _present_roots(self) -> dict[Path, int]:
         configured = [self._models_dir, *self._folders.values()]

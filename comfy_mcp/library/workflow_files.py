@@ -76,7 +76,7 @@ class WorkflowFiles:
     def _not_allowed(self, path: str) -> InvalidInput:
         allowed = ", ".join(str(root) for root in self._roots)
         return InvalidInput(
-            f"{path!r} is outside the folders from which workflows may be read: {allowed}.",
+            f"{_shown(path)} is outside the folders from which workflows may be read: {allowed}.",
             next_step=f"Put the file there, pass the workflow inline, or add its folder to {ROOTS_SETTING}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
             details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
@@ -156,7 +156,12 @@ def _too_large(size: int, limit: int) -> InvalidInput:
 
 def _unreadable(path: str | Path, why: str) -> InvalidInput:
     return InvalidInput(
-        f"The workflow file {str(path)!r} can't be read: {why}.",
+        f"The workflow file {_shown(path)} can't be read: {why}.",
         next_step="Check the path, or pass the workflow inline.",
         code=ErrorCode.PATH_UNREADABLE,
     )
+
+
+def _shown(path: str | Path) -> str:
+    text = str(path)
+    return repr(text if len(text) <= 200 else f"{text[:199]}…")
