@@ -1,6 +1,6 @@
 """Models and outputs: kinds, filters, pages."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -61,10 +61,10 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputQuery:
-    """Which outputs, newest first. Times are epoch milliseconds; an empty `kinds` means all."""
+    """Which outputs, newest first. Times are epoch milliseconds; both ends included; no `kinds` means all."""
 
     job_id: JobId | None = None
-    kinds: frozenset[OutputKind] = frozenset()
+    kinds: Collection[OutputKind] = ()
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 50

@@ -4,7 +4,7 @@
 the event carries its time. TRANSITIONS is the table; nothing leaves a final state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -227,10 +227,11 @@ def decide_cancel(job: Job) -> CancelAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """Which jobs, newest first. Times are epoch milliseconds; an empty `statuses` means all."""
+    """Which jobs, newest first. Times are epoch milliseconds; both ends included; no `statuses` means all."""
 
-    statuses: frozenset[JobStatus] = frozenset()
+    statuses: Collection[JobStatus] = ()
     client: ClientId | None = None
+    engine: EngineId | None = None
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 50

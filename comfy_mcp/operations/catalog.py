@@ -35,7 +35,7 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
     page = await context.services.store.list_outputs(
         OutputQuery(
             job_id=JobId(params.workflow_id) if params.workflow_id else None,
-            kinds=frozenset({OutputKind(params.type)}) if params.type else frozenset(),
+            kinds=(OutputKind(params.type),) if params.type else (),
             created_after=params.since,
             limit=params.limit,
             cursor=params.cursor,

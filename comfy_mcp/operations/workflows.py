@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidGraph, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
-from comfy_mcp.domain.graph import check_graph, parse_graph
+from comfy_mcp.domain.graph import parse_graph
+from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.operations.context import OperationContext, Services
@@ -41,15 +42,10 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     raw = await _graph_of(context, params)
     graph = parse_graph(raw)
-    info = await services.engines.object_info()
-    report = check_graph(graph, info)
-    if report.problems and not report.outputs:
-        raise InvalidGraph(
-            _problem_text(report.problems),
-            next_step="Correct the workflow and submit it again.",
-            problems=report.problems,
-        )
-    warnings = tuple(report.warnings) + services.engines.submit_warnings()
+    report = check_graph(graph, await services.engines.object_info())
+    if (error := report.error()) is not None:
+        raise error
+    warnings = report.warnings + services.engines.submit_warnings()
     event = JobQueued(
         job_id=JobId(services.new_id()),
         at=services.now_ms(),
@@ -59,9 +55,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         node_count=len(graph.nodes),
         warnings=warnings,
     )
-    job, position = await services.store.add_job(
-        event, graph.api_format(), max_queued=services.settings.max_queued
-    )
+    job, position = await services.store.add_job(event, graph.raw, max_queued=services.settings.max_queued)
+    services.engines.work_arrived()
     return SubmitResult(
         workflow_id=job.id,
         status=job.status.value,
@@ -124,7 +119,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
     services = context.services
     page = await services.store.list_jobs(
         JobQuery(
-            statuses=frozenset({JobStatus(params.status)}) if params.status else frozenset(),
+            statuses=(JobStatus(params.status),) if params.status else (),
             client=ClientId(params.client) if params.client else None,
             created_after=params.since,
             limit=params.limit,
@@ -179,7 +174,7 @@ async def _job(services: Services, job_id: JobId) -> Job:
     if job is None:
         raise NotFound(
             f"Workflow {job_id} not found.",
-            next_step="Read comfy://workflows for the ids that exist; old ones are forgotten after the retention time.",
+            next_step="Read comfy://workflows for the ids that exist; old ones end with the retention time.",
         )
     return job
 
@@ -219,8 +214,3 @@ def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
             next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
             code=ErrorCode.GRAPH_TOO_LARGE,
         )
-
-
-def _problem_text(problems: object) -> str:
-    shown = [problem.message for problem in problems][:20]  # type: ignore[attr-defined]
-    return "The workflow can't run: " + " ".join(shown)

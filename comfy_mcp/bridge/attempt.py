@@ -1,0 +1,167 @@
+"""One prompt in flight, as the process that drives its engine sees it.
+
+An Attempt turns what the engine says into the JobEvents that have to be written. It does no I/O and reads
+no clock; the tenure owns it and writes what is `pending`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import assert_never
+
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.events import (
+    EngineConnected,
+    EngineDisconnected,
+    EngineEvent,
+    JobEvent,
+    JobFailure,
+    JobProgressed,
+    JobStarted,
+    NodeExecuted,
+    NodeProgressed,
+    NodesCached,
+    NodeStarted,
+    PreviewFrame,
+    PromptEnded,
+    PromptFailed,
+    PromptInterrupted,
+    PromptStarted,
+    PromptSucceeded,
+    QueueRemaining,
+    UnknownMessage,
+)
+from comfy_mcp.domain.graph import Graph
+from comfy_mcp.domain.graph_checks import check_graph
+from comfy_mcp.domain.ids import PromptId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.progress import Progress
+from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+
+
+class Attempt:
+    """Mutable, and touched by its tenure's one task only. `…_due` and `…_at` are monotonic seconds."""
+
+    def __init__(
+        self,
+        job: Job,
+        graph: Graph,
+        durations: Mapping[str, float],
+        *,
+        progress_interval_s: float,
+        heard_at: float,
+    ) -> None:
+        assert job.prompt_id is not None
+        self.job = job
+        self.prompt_id: PromptId = job.prompt_id
+        self.pending: list[JobEvent] = []
+        self.files: dict[OutputFile, None] = {}
+        self.heard_at = heard_at
+        self.submitting = False
+        self.accepted = job.status is JobStatus.RUNNING
+        self.connection: int | None = None
+        self.looking = False
+        self.look_again = False
+        self.settled = False
+        self.absent_since: float | None = None
+        self.cancel_due: float | None = None
+        self.cancel_tries = 0
+        self.progress_due: float | None = None
+        self._graph = graph
+        self._durations = durations
+        self._progress: Progress | None = None
+        self._interval = progress_interval_s
+        self._progress_at = float("-inf")
+        self._started = self.accepted
+        self._ending: PromptEnding | None = None
+        self._failure: JobFailure | None = None
+
+    @property
+    def observed(self) -> Mapping[str, list[float]]:
+        """Milliseconds per class_type, of the nodes that really ran in this attempt."""
+        return self._progress.observed() if self._progress is not None else {}
+
+    def hear(self, event: EngineEvent, *, now_ms: int, now: float) -> bool:
+        """Take in one event about this prompt. True when the run is over and its history can be read."""
+        self.heard_at = now
+        self.accepted = True
+        self.absent_since = None
+        match event:
+            case PromptStarted():
+                self.start(now_ms)
+            case NodesCached() | NodeStarted() | NodeProgressed():
+                self._advance(event, now_ms, now)
+            case NodeExecuted():
+                self.files.update(dict.fromkeys(event.outputs))
+                self._advance(event, now_ms, now)
+            case PromptSucceeded():
+                self._ending = PromptEnding.SUCCESS
+            case PromptFailed():
+                self._ending, self._failure = PromptEnding.ERROR, event.failure
+            case PromptInterrupted():
+                self._ending = PromptEnding.INTERRUPTED
+            case PromptEnded():
+                return True
+            case (
+                PreviewFrame()
+                | QueueRemaining()
+                | EngineConnected()
+                | EngineDisconnected()
+                | UnknownMessage()
+            ):
+                pass
+            case _:
+                assert_never(event)
+        return False
+
+    def start(self, now_ms: int) -> None:
+        """The engine works on it: said by an event, or seen in its queue after a resync."""
+        if not self._started:
+            self._started = True
+            self.pending.append(JobStarted(job_id=self.job.id, at=now_ms, attempt=self.job.attempt))
+
+    def ask_cancel(self, now: float) -> None:
+        """The cancel begins as soon as the POST has been answered."""
+        self.job = replace(self.job, cancel_requested=True)
+        if self.cancel_due is None:
+            self.cancel_due = now
+
+    def report_progress(self, *, now_ms: int, now: float) -> None:
+        """Put the latest progress among the pending events; its time has come."""
+        self.progress_due = None
+        if self._progress is None:
+            return
+        self._progress_at = now
+        node = self._progress.current
+        self.pending.append(
+            JobProgressed(
+                job_id=self.job.id,
+                at=now_ms,
+                attempt=self.job.attempt,
+                progress=self._progress.fraction,
+                node_id=node.id if node else None,
+                node_title=node.title if node else None,
+                eta_ms=self._progress.eta_ms(now_ms),
+            )
+        )
+
+    def told_result(self) -> PromptResult | None:
+        """The end as the events told it, for the case that the history has already lost it."""
+        if self._ending is None:
+            return None
+        return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
+
+    def finish(self, now_ms: int) -> None:
+        """No more progress: a final event follows."""
+        self.progress_due = None
+        if self._progress is not None:
+            self._progress.finish(now_ms)
+
+    def _advance(
+        self, event: NodesCached | NodeStarted | NodeProgressed | NodeExecuted, now_ms: int, now: float
+    ) -> None:
+        self.start(now_ms)
+        if self._progress is None:
+            needed = check_graph(self._graph, None).needed
+            self._progress = Progress(self._graph, needed, self._durations, started_at=now_ms)
+        if self._progress.apply(event, now_ms) and self.progress_due is None:
+            self.progress_due = max(now, self._progress_at + self._interval)

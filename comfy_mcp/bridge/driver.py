@@ -1,0 +1,116 @@
+"""Who drives an engine: one process at a time, by lease.
+
+The driver waits for the lease, serves one tenure after the other, and never gives up: a lost lease, a store
+that fails or a defect in a tenure ends that tenure only.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from uuid import uuid4
+
+import structlog
+
+from comfy_mcp.bridge.clock import Clock
+from comfy_mcp.bridge.tenure import Tenure
+from comfy_mcp.domain.errors import Fenced, StoreFault
+from comfy_mcp.domain.events import CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.lanes.protocol import Lane
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Lease, Store
+
+log = structlog.get_logger(__name__)
+
+RELEASE_TIMEOUT_S = 2.0
+"""At the end the lease is given back at once; when that fails it expires by itself."""
+
+
+class Driver:
+    """Drives one engine whenever this process can get its lease."""
+
+    def __init__(
+        self,
+        lane: Lane,
+        *,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        new_id: Callable[[], str],
+        holder: str,
+    ) -> None:
+        self._lane = lane
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._holder = holder
+        self._tenure: Tenure | None = None
+        self._log = log.bind(engine=lane.engine)
+
+    @property
+    def driving(self) -> bool:
+        return self._tenure is not None
+
+    @property
+    def connected(self) -> bool:
+        """This process drives the engine and hears its events."""
+        return self._tenure is not None and self._tenure.connected
+
+    def work_arrived(self) -> None:
+        if self._tenure is not None:
+            self._tenure.work_arrived()
+
+    def hear(self, stored: StoredEvent) -> None:
+        """An event of the log, whoever wrote it: the wake-up between processes."""
+        match stored.event:
+            case JobQueued() | JobRequeued():
+                self.work_arrived()
+            case CancelRequested(job_id=job_id) if self._tenure is not None:
+                self._tenure.cancel_requested(job_id)
+            case _:
+                pass
+
+    async def run(self) -> None:
+        pause = self._settings.lease_ttl_s / 3
+        while True:
+            lease = await self._acquire()
+            if lease is not None:
+                await self._serve(lease)
+            await asyncio.sleep(min(pause, 1.0) if lease is not None else pause)
+
+    async def _acquire(self) -> Lease | None:
+        try:
+            return await self._store.acquire_lease(
+                self._lane.engine, self._holder, self._settings.lease_ttl_s
+            )
+        except StoreFault as fault:
+            self._log.warning("lease_not_acquired", code=fault.code.value, error=str(fault))
+            return None
+
+    async def _serve(self, lease: Lease) -> None:
+        self._log.info("lease_acquired", fence=lease.fence)
+        self._tenure = Tenure(
+            lease=lease,
+            lane=self._lane,
+            store=self._store,
+            settings=self._settings,
+            clock=self._clock,
+            new_id=self._new_id,
+        )
+        try:
+            await self._tenure.run()
+        except* Fenced:
+            self._log.warning("lease_lost", fence=lease.fence)
+        except* StoreFault as faults:
+            self._log.error("store_failed", error=str(faults.exceptions[0]))
+        except* Exception:  # noqa: BLE001
+            # A defect must end neither the process nor the other engines; the jobs are found again.
+            self._log.exception("tenure_failed", error_id=uuid4().hex[:8])
+        finally:
+            self._tenure = None
+            await self._release(lease)
+
+    async def _release(self, lease: Lease) -> None:
+        with contextlib.suppress(StoreFault, TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._store.release_lease(lease)

@@ -1,0 +1,172 @@
+"""The engines of this process: what they can do, how they are, and who drives them."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from comfy_mcp.bridge.clock import Clock
+from comfy_mcp.bridge.driver import Driver
+from comfy_mcp.bridge.hub import Hub
+from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.lanes.comfyui import ComfyUILane
+from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.store import Store
+
+log = structlog.get_logger(__name__)
+
+DOWN_TTL_S = 2.0
+"""How long a failed question is remembered, so that a submit does not wait for a dead engine each time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """One engine now. `driven_by` is "this process", "another process" or None; `fix` what to do."""
+
+    engine: EngineId
+    url: str
+    up: bool
+    version: str | None = None
+    is_comfyui: bool | None = None
+    queue_remaining: int | None = None
+    driven_by: str | None = None
+    error: str | None = None
+    fix: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Known:
+    """The last answer to /object_info, parsed once per answer; or the fault and until when it counts."""
+
+    raw: Mapping[str, Any] | None = None
+    info: ObjectInfo | None = None
+    fault: EngineFault | None = None
+    down_until: float = 0.0
+
+
+class Engines:
+    """Lanes and their drivers. With `drive` False this process only looks: it never asks for a lease."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        new_id: Callable[[], str],
+        holder: str,
+        drive: bool,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._holder = holder
+        self._lanes = {engine.id: ComfyUILane(engine, settings) for engine in settings.engines}
+        self._known = {engine.id: _Known() for engine in settings.engines}
+        self._drivers = [
+            Driver(lane, store=store, settings=settings, clock=clock, new_id=new_id, holder=holder)
+            for lane in self._lanes.values()
+            if drive
+        ]
+
+    @property
+    def lanes(self) -> Mapping[EngineId, ComfyUILane]:
+        return self._lanes
+
+    async def run(self, hub: Hub) -> None:
+        """Drive what can be driven until cancelled."""
+        for driver in self._drivers:
+            hub.listen(driver.hear)
+        async with asyncio.TaskGroup() as group:
+            for driver in self._drivers:
+                group.create_task(driver.run(), name="driver")
+
+    async def close(self) -> None:
+        for lane in self._lanes.values():
+            await lane.close()
+
+    def work_arrived(self) -> None:
+        """A job was written by this process: the drivers need not wait for the log to tell them."""
+        for driver in self._drivers:
+            driver.work_arrived()
+
+    async def object_info(self) -> ObjectInfo | None:
+        """The node list of the first engine that answers, None when none does."""
+        for engine, lane in self._lanes.items():
+            known = self._known[engine]
+            if known.fault is not None and self._clock.monotonic() < known.down_until:
+                continue
+            try:
+                raw = await lane.object_info()
+            except EngineFault as fault:
+                known.fault = fault
+                known.down_until = self._clock.monotonic() + DOWN_TTL_S
+                continue
+            known.fault = None
+            if raw is not known.raw:
+                known.raw, known.info = raw, await asyncio.to_thread(ObjectInfo.parse, raw)
+            return known.info
+        return None
+
+    def submit_warnings(self) -> tuple[str, ...]:
+        """What the submitter should know: after `object_info` found no engine."""
+        faults = [known.fault for known in self._known.values()]
+        if any(fault is None for fault in faults):
+            return ()
+        urls = ", ".join(engine.url for engine in self._settings.engines)
+        return (f"No ComfyUI answers at {urls}: the workflow waits until one does and was not checked.",)
+
+    async def report(self) -> Sequence[EngineReport]:
+        """How each engine is, asked now. Never raises for an engine that is down."""
+        reports: dict[EngineId, EngineReport] = {}
+
+        async def ask(engine: EngineSettings) -> None:
+            reports[engine.id] = await self._report_one(engine)
+
+        async with asyncio.TaskGroup() as group:
+            for engine in self._settings.engines:
+                group.create_task(ask(engine))
+        return [reports[engine.id] for engine in self._settings.engines]
+
+    async def _report_one(self, engine: EngineSettings) -> EngineReport:
+        driven_by = await self._driven_by(engine.id)
+        client = self._lanes[engine.id].client
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                stats = await client.system_stats()
+                remaining = await client.prompt_count()
+        except (EngineFault, TimeoutError) as fault:
+            return EngineReport(
+                engine=engine.id,
+                url=engine.url,
+                up=False,
+                driven_by=driven_by,
+                error=str(fault) or f"no answer within {self._settings.connect_timeout_s} s",
+                fix=f"Start ComfyUI at {engine.url}, or set COMFYUI_URL to where it runs.",
+            )
+        version = (
+            stats.get("system", {}).get("comfyui_version") if isinstance(stats.get("system"), dict) else None
+        )
+        nobody = driven_by is None
+        return EngineReport(
+            engine=engine.id,
+            url=engine.url,
+            up=True,
+            version=str(version) if version is not None else None,
+            is_comfyui="embedded_engine" not in stats,
+            queue_remaining=remaining,
+            driven_by=driven_by,
+            fix="No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
+            if nobody
+            else None,
+        )
+
+    async def _driven_by(self, engine: EngineId) -> str | None:
+        lease = await self._store.lease_of(engine)
+        if lease is None or not lease.live or not lease.holder:
+            return None
+        return "this process" if lease.holder == self._holder else "another process"

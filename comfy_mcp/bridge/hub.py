@@ -1,0 +1,137 @@
+"""Bounded fan-out of the store's event log inside one process.
+
+There is one source: the log itself, read in order of `seq`. A local commit wakes the reader at once; what
+other processes wrote is found by polling the database's change counter. So every process sees the same
+events in the same order, whoever wrote them.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import structlog
+
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import JobId
+
+log = structlog.get_logger(__name__)
+
+READ_LIMIT = 500
+"""Events taken from the store in one read."""
+
+
+class EventLog(Protocol):
+    """What the hub needs of the store."""
+
+    async def events_after(
+        self, seq: int, *, job_id: JobId | None = None, limit: int = 500
+    ) -> list[StoredEvent]: ...
+    async def last_seq(self) -> int: ...
+    async def data_version(self) -> int: ...
+    def on_commit(self, callback: Callable[[], None]) -> None: ...
+
+
+class Subscription:
+    """One reader's bounded buffer. When it overflows the oldest events go and `overflowed` turns True:
+    the reader takes a snapshot instead of replaying. Nobody ever waits for a slow reader."""
+
+    def __init__(self, job_id: JobId | None, buffer: int) -> None:
+        self._job_id = job_id
+        self._events: deque[StoredEvent] = deque(maxlen=buffer)
+        self._wake = asyncio.Event()
+        self.overflowed = False
+
+    async def changed(self) -> list[StoredEvent]:
+        """Wait for at least one event and take all that are there, oldest first."""
+        await self._wake.wait()
+        self._wake.clear()
+        taken = list(self._events)
+        self._events.clear()
+        return taken
+
+    def offer(self, event: StoredEvent) -> None:
+        if self._job_id is not None and event.event.job_id != self._job_id:
+            return
+        if len(self._events) == self._events.maxlen:
+            self.overflowed = True
+        self._events.append(event)
+        self._wake.set()
+
+
+class Hub:
+    """Reads the log once for the whole process and hands each event to every subscriber."""
+
+    def __init__(self, store: EventLog, *, poll_s: float) -> None:
+        self._store = store
+        self._poll_s = poll_s
+        self._subscriptions: set[Subscription] = set()
+        self._listeners: list[Callable[[StoredEvent], None]] = []
+        self._woken = asyncio.Event()
+        self._seq = 0
+        self._version = -1
+
+    @contextlib.contextmanager
+    def subscribe(self, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Subscription]:
+        """Events from now on, of one job or of all, while the context is open."""
+        subscription = Subscription(job_id, buffer)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    def listen(self, listener: Callable[[StoredEvent], None]) -> None:
+        """Call `listener` for every event, in order, on the event loop. It must be quick and not raise."""
+        self._listeners.append(listener)
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._subscriptions)
+
+    async def open(self) -> None:
+        """Start at the end of the log. Raises StoreFault."""
+        self._seq = await self._store.last_seq()
+        self._store.on_commit(self._woken.set)
+
+    async def run(self) -> None:
+        """Follow the log until cancelled. A store that fails is tried again, for ever."""
+        while True:
+            local = await self._wait()
+            try:
+                if local or await self._others_wrote():
+                    await self._read()
+            except StoreFault as fault:
+                log.warning("event_log_unreadable", code=fault.code.value, error=str(fault))
+                self._version = -1
+
+    async def _wait(self) -> bool:
+        try:
+            async with asyncio.timeout(self._poll_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
+
+    async def _others_wrote(self) -> bool:
+        version = await self._store.data_version()
+        changed, self._version = version != self._version, version
+        return changed
+
+    async def _read(self) -> None:
+        while True:
+            events = await self._store.events_after(self._seq, limit=READ_LIMIT)
+            for event in events:
+                self._seq = event.seq
+                self._hand_out(event)
+            if len(events) < READ_LIMIT:
+                return
+
+    def _hand_out(self, event: StoredEvent) -> None:
+        for listener in self._listeners:
+            listener(event)
+        for subscription in list(self._subscriptions):
+            subscription.offer(event)

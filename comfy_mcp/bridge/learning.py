@@ -1,0 +1,42 @@
+"""How long nodes took in the past: the weights of progress, learnt by class_type."""
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+SAVE_AT = 256
+"""Observations kept in memory at most before they are dropped: they are hints, not records."""
+
+
+class DurationStore(Protocol):
+    async def node_durations(self, class_types: Collection[str]) -> Mapping[str, float]: ...
+    async def observe_durations(self, observed: Mapping[str, list[float]]) -> None: ...
+
+
+class Durations:
+    """A cache in front of the store. Observations are written when the engine has nothing to do."""
+
+    def __init__(self, store: DurationStore) -> None:
+        self._store = store
+        self._known: dict[str, float] = {}
+        self._asked: set[str] = set()
+        self._observed: dict[str, list[float]] = {}
+
+    async def known(self, class_types: Collection[str]) -> Mapping[str, float]:
+        """Mean milliseconds of those class_types that have run before. Raises StoreFault."""
+        if new := set(class_types) - self._asked:
+            self._known.update(await self._store.node_durations(new))
+            self._asked |= new
+        return {name: self._known[name] for name in class_types if name in self._known}
+
+    def observe(self, observed: Mapping[str, list[float]]) -> None:
+        for name, durations in observed.items():
+            kept = self._observed.setdefault(name, [])
+            kept.extend(durations[: SAVE_AT - len(kept)])
+
+    async def save(self) -> None:
+        """Write what was observed, and read it back with the next question. Raises StoreFault."""
+        if not self._observed:
+            return
+        observed, self._observed = self._observed, {}
+        await self._store.observe_durations(observed)
+        self._asked -= observed.keys()

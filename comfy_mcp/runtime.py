@@ -1,0 +1,112 @@
+"""The composition root: builds everything below the surfaces, runs it, and takes it down in order."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import structlog
+
+from comfy_mcp.bridge.clock import Clock, system_clock
+from comfy_mcp.bridge.engines import Engines
+from comfy_mcp.bridge.hub import Hub
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.gpu import GpuMonitor
+from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.operations.context import Services
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Store
+
+log = structlog.get_logger(__name__)
+
+PRUNE_EVERY_S = 3600.0
+"""Retention is applied at start and then so often."""
+
+
+def new_id() -> str:
+    """A lowercase hyphenated UUID: what ComfyUI 0.25+ demands of a prompt_id."""
+    return str(uuid4())
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(
+    settings: Settings, *, drive: bool = True, clock: Clock | None = None
+) -> AsyncIterator[Services]:
+    """Services over an open store, with their tasks running for the time of the context.
+
+    `drive` False: this process never asks for an engine's lease. Raises StoreFault when the store can't be
+    opened. An engine that is down is no error. On exit the tasks end, leases are given back, and prompts
+    that run go on in ComfyUI, to be re-attached by whoever drives it next.
+    """
+    clock = clock or system_clock()
+    async with contextlib.AsyncExitStack() as stack:
+        store = await Store.open(settings)
+        stack.push_async_callback(store.close)
+        hub = Hub(store, poll_s=settings.store_poll_s)
+        await hub.open()
+        engines = Engines(
+            store=store,
+            settings=settings,
+            clock=clock,
+            new_id=new_id,
+            holder=f"{os.getpid()}-{uuid4().hex}",
+            drive=drive,
+        )
+        stack.push_async_callback(engines.close)
+        clients = {engine: lane.client for engine, lane in engines.lanes.items()}
+        gpu = GpuMonitor(settings, engines=clients, now_ms=clock.now_ms)
+        stack.push_async_callback(gpu.aclose)
+        services = Services(
+            settings=settings,
+            store=store,
+            hub=hub,
+            engines=engines,
+            models=ModelLibrary(settings, engines=clients, hashes=store),
+            outputs=OutputFiles(settings, engines=clients),
+            workflow_files=WorkflowFiles(settings),
+            gpu=gpu,
+            now_ms=clock.now_ms,
+            new_id=new_id,
+        )
+        async with _tasks(services):
+            yield services
+
+
+@contextlib.asynccontextmanager
+async def _tasks(services: Services) -> AsyncIterator[None]:
+    """One TaskGroup owns every task. What fails inside the context comes out as itself."""
+    error: BaseException | None = None
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(services.hub.run(), name="hub"),
+            group.create_task(services.engines.run(services.hub), name="engines"),
+            group.create_task(services.models.run(), name="models"),
+            group.create_task(_prune(services), name="retention"),
+        ]
+        try:
+            yield
+        except Exception as raised:  # noqa: BLE001 - re-raised below, outside the group, unwrapped
+            error = raised
+        finally:
+            for task in tasks:
+                task.cancel()
+    if error is not None:
+        raise error
+
+
+async def _prune(services: Services) -> None:
+    settings = services.settings
+    while True:
+        try:
+            gone = await services.store.prune(
+                now=services.now_ms(),
+                retention_days=settings.retention_days,
+                retention_jobs=settings.retention_jobs,
+            )
+        except StoreFault as fault:
+            log.warning("retention_failed", code=fault.code.value, error=str(fault))
+        else:
+            if gone:
+                log.info("jobs_forgotten", count=gone)
+        await asyncio.sleep(PRUNE_EVERY_S)
