@@ -6,9 +6,11 @@ different SQLite versions should not share a store: the older one refuses a file
 use, but can't see that a newer one switches to WAL later.
 """
 
+import contextlib
 import importlib
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +34,10 @@ from comfy_mcp.store.filesystem import (
 WAL_SAFE_FROM = (3, 51, 3)
 CHECKED_BYTES = 8 * 2**20
 """Files up to this size are checked at each open (milliseconds); larger ones on their first pages only."""
+
+# A commit of ours writes 5 to 15 pages of 4 KiB; SQLite's own limit is the backstop.
+_CHECKPOINT_COMMITS = 100
+_AUTOCHECKPOINT_PAGES = 4000
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +64,7 @@ class Database:
     writer: Engine
     _driver: "_Driver"
     _identity: tuple[int, int]
+    _commits: int = 0
     _watch: Any = None
     _watch_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -74,6 +81,19 @@ class Database:
                 f"The store at {self.info.path} was removed or replaced while this process used it.",
                 next_step="Start the program again.",
             )
+
+    def tidy(self, connection: Connection) -> None:
+        """When the writer has nothing to do: move the WAL into the file, so that no caller waits for it.
+
+        SQLite does it by itself too, inside a commit, but later. Not done if others are in the way: no error.
+        """
+        self._commits += 1
+        if self.info.journal_mode != "wal" or self._commits < _CHECKPOINT_COMMITS:
+            return
+        self._commits = 0
+        with contextlib.suppress(self._driver.module.Error):
+            driver_connection: Any = connection.connection.driver_connection
+            driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def data_version(self) -> int:
         """Changes when any other connection, this process's writer included, has committed.
@@ -147,6 +167,7 @@ class _Driver:
         )
         try:
             connection.execute("PRAGMA foreign_keys=ON")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_AUTOCHECKPOINT_PAGES}")
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
             if self.journal_mode != "wal":  # WAL is a property of the file, the others of a connection
                 connection.execute(f"PRAGMA journal_mode={self.journal_mode}")
@@ -222,24 +243,38 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _bring_to_head(driver: _Driver) -> Path | None:
     """Under the opening lock: set a damaged file aside, then create or migrate. The old file's name."""
-    path = driver.path
     revision, aside = _revision_or_aside(driver)
     if revision == schema.HEAD:
         return aside  # another process was first
-    prepare_file(path)
+    migrate = _create if revision is None else _upgrade_from(driver.path, revision)
+    prepare_file(driver.path)
     reader, writer = _engines(_set_journal(driver))
     try:
         with writer.connect() as connection, connection.begin():
-            if revision is None:
-                schema.metadata.create_all(connection)
-                schema.alembic_version.create(connection)
-                connection.execute(insert(schema.alembic_version).values(version_num=schema.HEAD))
-            else:
-                _migrate(connection, path, revision)
+            migrate(connection)
     finally:
         writer.dispose()
         reader.dispose()
     return aside
+
+
+def _create(connection: Connection) -> None:
+    """Head at once. A test holds it equal to running every migration."""
+    schema.metadata.create_all(connection)
+    schema.alembic_version.create(connection, checkfirst=True)
+    connection.execute(insert(schema.alembic_version).values(version_num=schema.HEAD))
+
+
+def _upgrade_from(path: Path, revision: str) -> Callable[[Connection], None]:
+    from comfy_mcp.store.migrations import run  # Alembic costs 0.1 s: only when there is work for it
+
+    if not run.knows(revision):
+        raise StoreFault(
+            f"The store at {path} was written by a newer version of comfy-mcp-bridge (schema {revision}).",
+            next_step="Upgrade comfy-mcp-bridge, or set COMFY_BRIDGE_STATE_DIR to another folder.",
+            code=ErrorCode.STORE_SCHEMA_NEWER,
+        )
+    return run.upgrade
 
 
 def _revision_or_aside(driver: _Driver) -> tuple[str | None, Path | None]:
@@ -254,18 +289,6 @@ def _revision_or_aside(driver: _Driver) -> tuple[str | None, Path | None]:
             raise fault from None
     log.error("store_set_aside", path=str(driver.path), set_aside=str(aside))
     return None, aside
-
-
-def _migrate(connection: Connection, path: Path, revision: str) -> None:
-    from comfy_mcp.store.migrations import run  # Alembic costs 0.1 s: only when there is work for it
-
-    if not run.knows(revision):
-        raise StoreFault(
-            f"The store at {path} was written by a newer version of comfy-mcp-bridge (schema {revision}).",
-            next_step="Upgrade comfy-mcp-bridge, or set COMFY_BRIDGE_STATE_DIR to another folder.",
-            code=ErrorCode.STORE_SCHEMA_NEWER,
-        )
-    run.upgrade(connection)
 
 
 def _revision(driver: _Driver) -> str | None:

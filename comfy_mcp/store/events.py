@@ -9,7 +9,7 @@ from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import event_values, stored_event_of
 from comfy_mcp.store.schema import events
-from comfy_mcp.store.threads import APPENDED
+from comfy_mcp.store.threads import notes
 
 _INSERT = insert(events)
 _DROP_PROGRESS = delete(events).where(
@@ -31,7 +31,7 @@ def append(connection: Connection, happened: Sequence[JobEvent]) -> None:
         return
     rows: list[dict[str, Any]] = [event_values(event) for event in happened]
     connection.execute(_INSERT, rows if len(rows) > 1 else rows[0])
-    connection.info[APPENDED] = True
+    notes(connection).appended = True
 
 
 def drop_progress(connection: Connection, job_id: JobId) -> None:

@@ -13,8 +13,11 @@ from comfy_mcp.domain.errors import StoreFault
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 _NETWORK = frozenset(
-    "afs beegfs ceph cifs davfs fuse.ceph fuse.davfs2 fuse.gcsfuse fuse.glusterfs fuse.juicefs fuse.rclone "
-    "fuse.s3fs fuse.sshfs gpfs lustre ncpfs nfs nfs4 smb3 smbfs".split()
+    {"afs", "beegfs", "ceph", "cifs", "davfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
+    | {
+        f"fuse.{name}"
+        for name in ("ceph", "davfs2", "gcsfuse", "glusterfs", "juicefs", "rclone", "s3fs", "sshfs")
+    }
 )
 
 

@@ -24,6 +24,7 @@ from comfy_mcp.store import events
 from comfy_mcp.store.codec import graph_of, job_of, job_values, mutable_values, progress_values
 from comfy_mcp.store.queries import JobQuery, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
+from comfy_mcp.store.threads import notes
 
 _INSERT = insert(jobs)
 _INSERT_GRAPH = insert(graphs)
@@ -65,11 +66,8 @@ _WRITE = update(jobs).where(*_SAME)
 def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -> tuple[Job, int]:
     """The job, and its place in its lane's run order (1 = next). Raises LimitExceeded."""
     job = queued(event)
-    total, ahead = 0, 0
-    for row in connection.execute(_QUEUE_SIZES):
-        total += row.n
-        if row.lane == job.lane and (row.claimed or row.priority <= job.priority.rank):
-            ahead += row.n
+    sizes = _queue_sizes(connection)
+    total = sum(sizes.values())
     if total >= max_queued:
         raise LimitExceeded(
             f"{total} jobs are queued already; the limit is {max_queued}.",
@@ -78,6 +76,13 @@ def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -
     connection.execute(_INSERT, job_values(job))
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
     events.append(connection, (event,))
+    rank = job.priority.rank
+    ahead = sum(
+        size
+        for (lane, priority, claimed), size in sizes.items()
+        if lane == job.lane and (claimed or priority <= rank)
+    )
+    sizes[job.lane, rank, False] = sizes.get((job.lane, rank, False), 0) + 1
     return job, ahead + 1
 
 
@@ -162,6 +167,7 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
 def write(connection: Connection, before: Job, after: Job) -> None:
     """The row becomes `after`, if it still is `before`. Only what changed is written: in SQLite a column
     that is named in an UPDATE has its indexes rewritten."""
+    notes(connection).queue_sizes = None
     values = progress_values(after)
     full = mutable_values(after)
     old = mutable_values(before)
@@ -177,6 +183,16 @@ def write(connection: Connection, before: Job, after: Job) -> None:
             next_step="Try again.",
             code=ErrorCode.STORE_UNAVAILABLE,
         )
+
+
+def _queue_sizes(connection: Connection) -> dict[tuple[str, int, bool], int]:
+    """Counted once in a transaction that serves many submits: counting walks the whole queue."""
+    left = notes(connection)
+    if left.queue_sizes is None:
+        left.queue_sizes = {
+            (row.lane, row.priority, bool(row.claimed)): row.n for row in connection.execute(_QUEUE_SIZES)
+        }
+    return left.queue_sizes
 
 
 def not_found(job_id: JobId) -> NotFound:

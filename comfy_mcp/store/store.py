@@ -35,9 +35,16 @@ class Store:
             name="store-writer",
             batch=MAX_BATCH,
             before=database.check_identity,
+            idle=database.tidy,
             on_commit=self._wake,
         )
-        self._readers = Worker(database.reader, path, name="store-reader", threads=READERS)
+        self._readers = Worker(
+            database.reader,
+            path,
+            name="store-reader",
+            threads=READERS,
+            before=database.check_identity,
+        )
 
     @classmethod
     async def open(cls, settings: Settings) -> "Store":

@@ -25,8 +25,8 @@ from comfy_mcp.store.faults import translated
 
 MAX_BATCH = 64
 MAX_WAITING = 1024
-APPENDED = "appended_events"
-"""Key in `Connection.info`: set by whoever appends an event in the running transaction."""
+
+_NOTES = "notes"
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -38,6 +38,22 @@ class _Piece:
     future: asyncio.Future[Any]
     result: Any = None
     error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Notes:
+    """What the pieces of one transaction leave for each other and for the worker."""
+
+    appended: bool = False
+    """An event was appended: whoever follows the log wants to look."""
+    queue_sizes: dict[tuple[str, int, bool], int] | None = None
+    """Queued jobs by (lane, priority, claimed), as long as nothing but submits has changed them."""
+
+
+def notes(connection: Connection) -> Notes:
+    """Those of the running transaction."""
+    found: Notes = connection.info.setdefault(_NOTES, Notes())
+    return found
 
 
 class Worker:
@@ -52,14 +68,16 @@ class Worker:
         threads: int = 1,
         batch: int = 1,
         before: Callable[[], None] = lambda: None,
+        idle: Callable[[Connection], None] = lambda _connection: None,
         on_commit: Callable[[], None] = lambda: None,
     ) -> None:
-        """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
-        after each transaction that appended events."""
+        """`before` runs ahead of each transaction and may raise StoreFault, `idle` when nothing waits after
+        one and must not raise; `on_commit` runs on the loop after each transaction that appended events."""
         self._engine = engine
         self._path = path
         self._batch = batch
         self._before = before
+        self._idle = idle
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[_Piece | None] = SimpleQueue()
@@ -76,11 +94,12 @@ class Worker:
 
     async def do(self, work: Work[T]) -> T:
         """Run `work` in a transaction. Raises what it raises; database errors come as StoreFault."""
+        await self._room.acquire()
         if self._closed:
+            self._room.release()
             raise StoreFault(
                 "The store is closed.", next_step="Start the program again.", code=ErrorCode.SHUTTING_DOWN
             )
-        await self._room.acquire()
         future: asyncio.Future[Any] = self._loop.create_future()
         self._inbox.put(_Piece(work, future))
         return cast("T", await future)
@@ -99,26 +118,31 @@ class Worker:
 
     def _run(self) -> None:
         connection: Connection | None = None
+        last = False
         try:
-            while (first := self._inbox.get()) is not None:
+            while not last and (first := self._inbox.get()) is not None:
                 pieces, last = self._more(first)
+                left = Notes()
                 try:
                     with translated(self._path):
                         self._before()
                         connection = connection or self._engine.connect()
-                        connection.info[APPENDED] = False
+                        connection.info[_NOTES] = left
                         self._commit(connection, pieces)
                 except BaseException as error:  # noqa: BLE001 - each caller gets it; the thread lives on
+                    left.appended = False
                     for piece in pieces:
                         piece.error = piece.error or error
-                appended = connection is not None and bool(connection.info.pop(APPENDED, False))
-                self._call_loop(self._deliver, pieces, appended)
-                if last:
-                    break
+                self._call_loop(self._deliver, pieces, left.appended)
+                del pieces, first
+                if connection is not None and self._inbox.empty():
+                    self._idle(connection)
         finally:
-            if connection is not None:
-                connection.close()
-            self._call_loop(self._thread_ended)
+            try:
+                if connection is not None:
+                    connection.close()
+            finally:
+                self._call_loop(self._thread_ended)
 
     def _more(self, first: _Piece) -> tuple[list[_Piece], bool]:
         """What else waits, and whether the end of the inbox is among it."""
