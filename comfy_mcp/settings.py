@@ -316,6 +316,25 @@ def _engine_id(parts: SplitResult) -> str:
     return f"{host}:{port}{parts.path.rstrip('/')}"
 
 
+def sources() -> dict[str, str]:
+    """Field name → the environment variable that sets it now. Fields at their default are absent."""
+    import os
+
+    given = {name.upper(): name for name, value in os.environ.items() if value}
+    found = {field: [given[name] for name in names if name in given] for field, names in _variables().items()}
+    return {field: present[0] for field, present in found.items() if present}
+
+
+def _variables() -> dict[str, tuple[str, ...]]:
+    """Field name → the variables it is read from, the first that is set counts."""
+    return {
+        name: tuple(str(choice) for choice in alias.choices)
+        if isinstance(alias := field.validation_alias, AliasChoices)
+        else (f"{PREFIX}{name.upper()}",)
+        for name, field in Settings.model_fields.items()
+    }
+
+
 def load_settings(**overrides: object) -> Settings:
     """The settings from the environment, with `overrides` by field name.
 

@@ -1,0 +1,134 @@
+"""Log lines: structlog and the libraries' own logging, in one shape, to stderr and nowhere else.
+
+stdout belongs to MCP and to the commands' results. Secrets are taken out twice: by the name of a field, and
+by value in the finished line, because an exception's text may quote a header.
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from comfy_mcp.settings import Settings
+
+HIDDEN = "***"
+_SECRET_NAME = re.compile(
+    r"authorization|cookie|credential|headers|passw|secret|token|(?:^|[-_])key$|api[-_]?key", re.IGNORECASE
+)
+_USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure(settings: Settings, *, level: str | None = None) -> None:
+    """Send all logging of this process to stderr as the settings say; `level` overrides theirs.
+
+    May be called again: the last call counts.
+    """
+    least = _LEVELS[level or settings.log_level]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        hide_named_secrets,
+    ]
+    finish: list[Processor] = [_renderer(settings), _HideValues(secret_values(settings))]
+    structlog.configure(
+        processors=[*shared, *finish],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(file=_CURRENT_STDERR),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(_CURRENT_STDERR)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *finish],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(least, _FOREIGN_LEAST[least]), force=True)
+    logging.captureWarnings(True)
+
+
+_FOREIGN_LEAST = {
+    # The libraries' info is about themselves (a line per request, per migration): not at our info.
+    logging.DEBUG: logging.DEBUG,
+    logging.INFO: logging.WARNING,
+    logging.WARNING: logging.WARNING,
+    logging.ERROR: logging.ERROR,
+}
+
+
+def secret_values(settings: Settings) -> tuple[str, ...]:
+    """Every secret that the settings hold, as it could show up in a text."""
+    held = [value.get_secret_value() for value in settings.engine_headers.values()]
+    if settings.engine_token is not None:
+        held.append(settings.engine_token.get_secret_value())
+    # "Bearer abc" is quoted whole or in part.
+    parts = [part for value in held for part in (value, value.rpartition(" ")[2])]
+    return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))
+
+
+_SHORTEST_SECRET = 4
+"""Shorter values ("1", "on") are no secrets, and hiding them would make a line unreadable."""
+
+
+def hide_named_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    """A structlog processor: fields whose name says that they are secret keep their name only."""
+    return {name: HIDDEN if _SECRET_NAME.search(name) else value for name, value in event.items()}
+
+
+def hide_userinfo(text: str) -> str:
+    """`http://user:password@host` without the user and password."""
+    return _USERINFO.sub(HIDDEN, text)
+
+
+class _HideValues:
+    """The last processor: takes known secrets out of the finished line."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._secrets = [form for secret in secrets for form in dict.fromkeys((secret, _in_json(secret)))]
+
+    def __call__(self, logger: WrappedLogger, method: str, line: Any) -> str:
+        text = str(line)
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return hide_userinfo(text)
+
+
+def _in_json(secret: str) -> str:
+    return json.dumps(secret)[1:-1]
+
+
+def _renderer(settings: Settings) -> Processor:
+    style = settings.log_format
+    if style == "auto":
+        style = "console" if sys.stderr.isatty() else "json"
+    if style == "console":
+        return structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    return structlog.processors.JSONRenderer(default=str)
+
+
+class _CurrentStderr:
+    """sys.stderr as it is at the time of writing: tests and hosts replace it."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+_CURRENT_STDERR: Any = _CurrentStderr()

@@ -1,0 +1,114 @@
+"""Log lines go to stderr, in one shape, and never hold a secret."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from comfy_mcp.logs import configure, hide_userinfo, secret_values
+from comfy_mcp.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def settings(**values: object) -> Settings:
+    return load_settings(**{"log_format": "json", **values})
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return [json.loads(line) for line in captured.err.splitlines()]
+
+
+def test_our_lines_and_the_libraries_lines_have_one_shape_on_stderr(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(settings())
+    structlog.get_logger("ours").info("job_done", job_id="j1")
+    logging.getLogger("aiohttp.server").warning("theirs %s", 7)
+    ours, theirs = lines(capsys)
+    assert (ours["event"], ours["level"], ours["job_id"]) == ("job_done", "info", "j1")
+    assert (theirs["event"], theirs["level"], theirs["logger"]) == ("theirs 7", "warning", "aiohttp.server")
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_the_level_of_the_settings_counts_unless_the_caller_gives_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(settings(log_level="info"))
+    structlog.get_logger().debug("too_fine")
+    structlog.get_logger().info("fine")
+    configure(settings(log_level="info"), level="error")
+    structlog.get_logger().warning("hidden")
+    structlog.get_logger().error("shown")
+    assert [line["event"] for line in lines(capsys)] == ["fine", "shown"]
+
+
+def test_the_libraries_talk_about_themselves_at_debug_only(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(settings(log_level="info"))
+    logging.getLogger("alembic").info("about itself")
+    configure(settings(log_level="debug"))
+    logging.getLogger("alembic").info("asked for")
+    assert [line["event"] for line in lines(capsys)] == ["asked for"]
+
+
+def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(settings(log_format="console"))
+    structlog.get_logger().info("job_done", job_id="j1")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "job_done" in captured.err
+    assert "job_id=j1" in captured.err
+
+
+def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(settings(log_format="auto"))
+    structlog.get_logger().info("job_done")
+    assert lines(capsys)[0]["event"] == "job_done"
+
+
+@pytest.mark.parametrize("name", ["authorization", "engine_token", "X-API-Key", "headers", "password"])
+def test_a_field_with_a_secret_name_keeps_its_name_only(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    configure(settings())
+    structlog.get_logger().info("asked", **{name: "hunter22"})
+    (line,) = lines(capsys)
+    assert line[name] == "***"
+
+
+def test_secrets_in_texts_and_tracebacks_are_taken_out(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(settings(engine_token="s3cret-token", engine_headers={"X-Proxy": 'quo"ted pass'}))
+    try:
+        raise RuntimeError('refused: Bearer s3cret-token, quo"ted pass')
+    except RuntimeError:
+        structlog.get_logger().exception("request_failed", url="http://me:mypass@engine:8188/prompt")
+    text = capsys.readouterr().err
+    assert "RuntimeError" in text
+    for secret in ("s3cret-token", 'quo"ted', 'quo\\"ted', "mypass"):
+        assert secret not in text
+    assert "http://***@engine:8188/prompt" in text
+
+
+def test_short_values_are_no_secrets() -> None:
+    assert secret_values(settings(engine_headers={"X-On": "1", "X-Key": "Bearer abcdef"})) == (
+        "Bearer abcdef",
+        "abcdef",
+    )
+
+
+def test_an_address_without_userinfo_stays_as_it_is() -> None:
+    assert hide_userinfo("http://host/a@b and me@example.org") == "http://host/a@b and me@example.org"
