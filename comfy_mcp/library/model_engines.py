@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from comfy_mcp.domain.catalog import Model
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, EngineUnreachable, NotFound
+from comfy_mcp.domain.errors import EngineFault, EngineUnreachable, NotFound
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.library.model_files import type_of_folder
 
@@ -25,12 +25,8 @@ class ModelSource(Protocol):
         """`GET /models`."""
         ...
 
-    async def models(self, folder: str) -> Sequence[str]:
-        """`GET /models/{folder}`."""
-        ...
-
     async def experiment_models(self, folder: str) -> Sequence[Model]:
-        """`GET /experiment/models/{folder}`: sizes and times too."""
+        """`GET /experiment/models/{folder}`, with sizes and times; names alone where an engine lacks that."""
         ...
 
 
@@ -99,14 +95,11 @@ class ModelEngines:
 
 
 async def _list(engine: ModelSource, folder: str) -> Sequence[Model]:
-    """With sizes where the engine has that route (0.3 on), else names only; nothing for an unknown folder."""
+    """Nothing for a folder that this engine does not have; another may have it."""
     try:
         return await engine.experiment_models(folder)
-    except (NotFound, EngineBadAnswer):
-        try:
-            return [Model(name=name, type=folder) for name in await engine.models(folder)]
-        except NotFound:
-            return ()
+    except NotFound:
+        return ()
 
 
 def _is_fresh(at: float) -> bool:

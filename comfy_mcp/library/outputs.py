@@ -25,10 +25,10 @@ CHUNK_BYTES = 256 * 1024
 
 
 class ServedFile(Protocol):
-    """A file that an engine is sending. `size` in bytes; None when the engine did not say."""
+    """A file that an engine is sending. `content_length` in bytes; None when the engine did not say."""
 
     @property
-    def size(self) -> int | None: ...
+    def content_length(self) -> int | None: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes, once. Raises EngineFault when the connection breaks."""
@@ -176,14 +176,16 @@ class OutputFiles:
                 served = await stack.enter_async_context(server.view(output.file))
             except NotFound:
                 raise _gone(output, "the engine does not have it") from None
-            yield await _content(output, served.size, served.chunks())
+            yield await _content(output, served.content_length, served.chunks())
 
 
 async def _content(output: Output, size: int | None, chunks: AsyncIterator[bytes]) -> OutputContent:
-    head = await anext(chunks, b"")
+    head = b""
+    while len(head) < HEAD_BYTES and (chunk := await anext(chunks, b"")):
+        head += chunk
     return OutputContent(
         size=size,
-        media_type=media_type_of(output.file.filename, head[:HEAD_BYTES]),
+        media_type=media_type_of(output.file.filename, head),
         chunks=_rejoined(head, chunks),
     )
 

@@ -1,0 +1,280 @@
+"""The bytes of outputs, from the folder and from engines."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, ErrorCode, LimitExceeded, NotFound
+from comfy_mcp.domain.ids import EngineId, JobId, OutputId
+from comfy_mcp.library import OutputFiles
+from comfy_mcp.settings import Settings
+
+ENGINE = EngineId("one")
+
+
+@dataclass
+class Served:
+    content_length: int | None
+    data: bytes
+    step: int = 7
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.data), self.step):
+            yield self.data[start : start + self.step]
+
+
+@dataclass
+class FakeServer:
+    """An engine's /view over a dictionary. `tells_size` False: an answer without Content-Length."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    tells_size: bool = True
+    down: bool = False
+    asked: list[OutputFile] = field(default_factory=list)
+    open_now: int = 0
+
+    @asynccontextmanager
+    async def view(self, file: OutputFile) -> AsyncIterator[Served]:
+        self.asked.append(file)
+        if self.down:
+            raise EngineUnreachable("down", next_step="start it")
+        data = self.files.get(f"{file.folder_type}/{file.subfolder}/{file.filename}")
+        if data is None:
+            raise NotFound("no such file", next_step="")
+        self.open_now += 1
+        try:
+            yield Served(len(data) if self.tells_size else None, data)
+        finally:
+            self.open_now -= 1
+
+
+def output_of(
+    name: str, *, subfolder: str = "", folder: str = "output", kind: OutputKind = OutputKind.IMAGE
+) -> Output:
+    return Output(
+        id=OutputId("out-1"),
+        job_id=JobId("job-1"),
+        attempt=1,
+        engine=ENGINE,
+        file=OutputFile(kind=kind, filename=name, subfolder=subfolder, folder_type=folder),
+        created_at=1,
+    )
+
+
+def png(size: tuple[int, int] = (40, 20)) -> bytes:
+    stream = BytesIO()
+    Image.new("RGB", size, "red").save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture
+def server() -> FakeServer:
+    return FakeServer()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "output"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def on_disk(folder: Path, server: FakeServer) -> OutputFiles:
+    settings = Settings(engine_urls=("one=http://127.0.0.1:1",), outputs_dir=folder)
+    return OutputFiles(settings, engines={ENGINE: server})
+
+
+@pytest.fixture
+def remote(server: FakeServer) -> OutputFiles:
+    return OutputFiles(
+        Settings(engine_urls=("one=http://127.0.0.1:1",), max_output_bytes=1000), engines={ENGINE: server}
+    )
+
+
+async def refusal(files: OutputFiles, output: Output) -> BridgeError:
+    with pytest.raises(BridgeError) as caught:
+        await files.read(output)
+    return caught.value
+
+
+async def test_reads_from_the_folder_without_asking_the_engine(
+    on_disk: OutputFiles, folder: Path, server: FakeServer
+) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.png").write_bytes(png())
+    content = await on_disk.read(output_of("a.png", subfolder="sub"))
+    assert content.data == png()
+    assert content.media_type == "image/png"
+    assert server.asked == []
+
+
+async def test_streams_a_large_file_in_chunks(on_disk: OutputFiles, folder: Path) -> None:
+    data = bytes(range(256)) * 4096
+    (folder / "a.bin").write_bytes(data)
+    async with on_disk.open(output_of("a.bin")) as content:
+        assert content.size == len(data)
+        assert content.media_type == "application/octet-stream"
+        chunks = [chunk async for chunk in content.chunks]
+    assert len(chunks) > 1
+    assert b"".join(chunks) == data
+
+
+async def test_an_empty_file_is_an_empty_output(on_disk: OutputFiles, folder: Path) -> None:
+    (folder / "a.txt").touch()
+    assert (await on_disk.read(output_of("a.txt"))).data == b""
+
+
+async def test_what_the_folder_lacks_comes_from_the_engine(on_disk: OutputFiles, server: FakeServer) -> None:
+    server.files["output//a.png"] = png()
+    assert (await on_disk.read(output_of("a.png"))).data == png()
+
+
+async def test_temporary_files_come_from_the_engine(
+    on_disk: OutputFiles, folder: Path, server: FakeServer
+) -> None:
+    (folder / "a.png").write_bytes(b"another file of the same name")
+    server.files["temp//a.png"] = png()
+    assert (await on_disk.read(output_of("a.png", folder="temp"))).data == png()
+
+
+async def test_with_several_engines_the_folder_is_not_read(folder: Path, server: FakeServer) -> None:
+    (folder / "a.png").write_bytes(b"of the other engine, which uses the same names")
+    server.files["output//a.png"] = png()
+    settings = Settings(engine_urls=("one=http://127.0.0.1:1", "two=http://127.0.0.1:2"), outputs_dir=folder)
+    files = OutputFiles(settings, engines={ENGINE: server})
+    assert (await files.read(output_of("a.png"))).data == png()
+
+
+@pytest.mark.parametrize("tells_size", [True, False])
+async def test_reads_from_the_engine_and_closes_the_answer(
+    remote: OutputFiles, server: FakeServer, tells_size: bool
+) -> None:
+    server.tells_size = tells_size
+    server.files["output/sub/a.png"] = png()
+    async with remote.open(output_of("a.png", subfolder="sub")) as content:
+        assert server.open_now == 1
+        assert content.size == (len(png()) if tells_size else None)
+        assert content.media_type == "image/png"
+    assert server.open_now == 0
+
+
+async def test_the_first_bytes_decide_over_the_suffix(remote: OutputFiles, server: FakeServer) -> None:
+    server.files["output//a.webp"] = png()
+    assert (await remote.read(output_of("a.webp"))).media_type == "image/png"
+
+
+async def test_a_text_has_no_file(remote: OutputFiles, server: FakeServer) -> None:
+    output = output_of("", kind=OutputKind.TEXT)
+    output = replace(output, file=replace(output.file, text="grüß"))
+    content = await remote.read(output)
+    assert content.data == "grüß".encode()
+    assert content.media_type == "text/plain"
+    assert server.asked == []
+
+
+async def test_a_file_that_is_gone_says_so(on_disk: OutputFiles) -> None:
+    error = await refusal(on_disk, output_of("a.png"))
+    assert isinstance(error, NotFound)
+    assert error.code is ErrorCode.OUTPUT_GONE
+    assert "does not have it" in error.message
+
+
+async def test_an_engine_that_is_no_longer_configured_says_so(server: FakeServer) -> None:
+    files = OutputFiles(Settings(), engines={EngineId("other"): server})
+    error = await refusal(files, output_of("a.png"))
+    assert error.code is ErrorCode.OUTPUT_GONE
+    assert "one is not configured" in error.message
+
+
+async def test_an_engine_that_is_down_is_not_a_file_that_is_gone(
+    remote: OutputFiles, server: FakeServer
+) -> None:
+    server.down = True
+    assert (await refusal(remote, output_of("a.png"))).code is ErrorCode.ENGINE_UNREACHABLE
+
+
+async def test_another_file_under_the_old_name_is_not_served(
+    on_disk: OutputFiles, folder: Path, server: FakeServer
+) -> None:
+    """ComfyUI's counter starts again once the files are deleted, so names come back."""
+    (folder / "a.png").write_bytes(png((30, 30)))
+    longer = replace(output_of("a.png"), size=10**6)
+    assert (await refusal(on_disk, longer)).code is ErrorCode.OUTPUT_GONE
+    same_size = replace(output_of("a.png"), size=len(png((30, 30))), sha256=hashlib.sha256(b"").hexdigest())
+    assert (await refusal(on_disk, same_size)).code is ErrorCode.OUTPUT_GONE
+    right = replace(same_size, sha256=hashlib.sha256(png((30, 30))).hexdigest())
+    assert (await on_disk.read(right)).data == png((30, 30))
+
+
+@pytest.mark.parametrize(
+    ("name", "subfolder"),
+    [
+        ("../a.png", ""),
+        ("..", ""),
+        ("/etc/passwd", ""),
+        ("a.png", "../.."),
+        ("a.png", "x/../../.."),
+        ("a.png", "..\\.."),
+        ("a.png", "/etc"),
+        ("..\\a.png", ""),
+        ("a\0.png", ""),
+        ("a.png", "x\0"),
+    ],
+)
+async def test_a_name_that_leads_out_is_refused_and_never_asked_for(
+    on_disk: OutputFiles, server: FakeServer, name: str, subfolder: str
+) -> None:
+    error = await refusal(on_disk, output_of(name, subfolder=subfolder))
+    assert error.code is ErrorCode.PATH_NOT_ALLOWED
+    assert server.asked == []
+
+
+async def test_a_link_out_of_the_folder_is_left_to_the_engine(
+    on_disk: OutputFiles, folder: Path, server: FakeServer
+) -> None:
+    secret = folder.parent / "secret.png"
+    secret.write_bytes(b"secret")
+    (folder / "a.png").symlink_to(secret)
+    assert (await refusal(on_disk, output_of("a.png"))).code is ErrorCode.OUTPUT_GONE
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("tells_size", [True, False])
+async def test_a_file_over_the_limit_is_not_read_into_memory(
+    remote: OutputFiles, server: FakeServer, tells_size: bool
+) -> None:
+    server.tells_size = tells_size
+    server.files["output//a.bin"] = bytes(1001)
+    error = await refusal(remote, output_of("a.bin"))
+    assert isinstance(error, LimitExceeded)
+    assert error.code is ErrorCode.OUTPUT_TOO_LARGE
+    assert server.open_now == 0
+    server.files["output//a.bin"] = bytes(1000)
+    assert len((await remote.read(output_of("a.bin"))).data) == 1000
+    with pytest.raises(LimitExceeded):
+        await remote.read(output_of("a.bin"), limit=999)
+
+
+async def test_a_preview_of_an_image(on_disk: OutputFiles, folder: Path) -> None:
+    (folder / "a.png").write_bytes(png((2000, 1000)))
+    preview = await on_disk.preview(output_of("a.png"))
+    assert (preview.width, preview.height, preview.media_type) == (768, 384, "image/jpeg")
+    smaller = await on_disk.preview(output_of("a.png"), max_px=100)
+    assert (smaller.width, smaller.height) == (100, 50)
+    not_larger = await on_disk.preview(output_of("a.png"), max_px=5000)
+    assert (not_larger.width, not_larger.height) == (768, 384)
+
+
+async def test_other_kinds_have_no_preview(remote: OutputFiles, server: FakeServer) -> None:
+    with pytest.raises(BridgeError, match="no preview of a video") as caught:
+        await remote.preview(output_of("a.mp4", kind=OutputKind.VIDEO))
+    assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
+    assert server.asked == []
