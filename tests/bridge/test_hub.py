@@ -1,0 +1,146 @@
+"""Fan-out of the event log: in order, bounded, from whichever process wrote it."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from comfy_mcp.bridge.hub import READ_LIMIT, Hub, Subscription
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.events import JobStarted, StoredEvent
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Store
+from tests.bridge.conftest import House
+
+
+def stored(seq: int, job: str = "a") -> StoredEvent:
+    return StoredEvent(seq=seq, event=JobStarted(job_id=JobId(job), at=seq, attempt=1))
+
+
+class FakeLog:
+    """An event log in memory that can fail."""
+
+    def __init__(self) -> None:
+        self.events: list[StoredEvent] = []
+        self.version = 0
+        self.faults = 0
+        self.callbacks: list[Callable[[], None]] = []
+
+    async def events_after(
+        self, seq: int, *, job_id: JobId | None = None, limit: int = 500
+    ) -> list[StoredEvent]:
+        if self.faults:
+            self.faults -= 1
+            raise StoreFault("locked", next_step="wait")
+        return [event for event in self.events if event.seq > seq][:limit]
+
+    async def last_seq(self) -> int:
+        return self.events[-1].seq if self.events else 0
+
+    async def data_version(self) -> int:
+        return self.version
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        self.callbacks.append(callback)
+
+    def commit(self, *events: StoredEvent, local: bool = True) -> None:
+        self.events.extend(events)
+        self.version += 1
+        if local:
+            for callback in self.callbacks:
+                callback()
+
+
+async def take(subscription: Subscription, count: int) -> list[int]:
+    seqs: list[int] = []
+    async with asyncio.timeout(20):
+        while len(seqs) < count:
+            seqs += [event.seq for event in await subscription.changed()]
+    return seqs
+
+
+@pytest.mark.parametrize("local", [True, False])
+async def test_every_subscriber_gets_every_event_in_order(local: bool) -> None:
+    log = FakeLog()
+    log.commit(stored(1))
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as one, hub.subscribe() as two:
+            assert hub.subscribers == 2
+            log.commit(*[stored(seq) for seq in range(2, READ_LIMIT + 200)], local=local)
+            expected = list(range(2, READ_LIMIT + 200))
+            assert await take(one, len(expected)) == expected
+            assert await take(two, len(expected)) == expected
+        assert hub.subscribers == 0
+        task.cancel()
+
+
+async def test_a_subscription_to_one_job_hears_only_that_job() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe(job_id=JobId("b")) as only_b:
+            log.commit(stored(1, "a"), stored(2, "b"), stored(3, "a"), stored(4, "b"))
+            assert await take(only_b, 2) == [2, 4]
+        task.cancel()
+
+
+async def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe(buffer=3) as slow, hub.subscribe() as quick:
+            log.commit(*[stored(seq) for seq in range(1, 11)])
+            assert await take(quick, 10) == list(range(1, 11))
+            assert await take(slow, 3) == [8, 9, 10]
+            assert (slow.overflowed, quick.overflowed) == (True, False)
+        task.cancel()
+
+
+async def test_a_log_that_can_not_be_read_for_a_while_loses_nothing() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.faults = 2
+            log.commit(stored(1), stored(2))
+            assert await take(events, 2) == [1, 2]
+        task.cancel()
+
+
+async def test_listeners_are_called_before_subscribers_wake() -> None:
+    log = FakeLog()
+    heard: list[int] = []
+    hub = Hub(log, poll_s=0.01)
+    hub.listen(lambda event: heard.append(event.seq))
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.commit(stored(1))
+            await take(events, 1)
+            assert heard == [1]
+        task.cancel()
+
+
+async def test_what_another_process_writes_is_heard_here(house: House, settings: Settings) -> None:
+    other = await Store.open(settings)
+    try:
+        with house.hub.subscribe() as events:
+            house_store, house.store = house.store, other
+            job_id = await house.submit()
+            house.store = house_store
+            async with asyncio.timeout(20):
+                (event,) = await events.changed()
+            assert event.event.job_id == job_id
+    finally:
+        await other.close()

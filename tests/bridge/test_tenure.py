@@ -1,0 +1,452 @@
+"""A job under a driver: followed live, lost and found again, cancelled, raced. The engine is scripted."""
+
+import asyncio
+from dataclasses import replace
+
+from comfy_mcp.domain.events import (
+    EngineDisconnected,
+    FailureKind,
+    JobFailure,
+    JobProgressed,
+    NodeExecuted,
+    NodeProgressed,
+    NodesCached,
+    NodeStarted,
+    Priority,
+    PromptEnded,
+    PromptFailed,
+    PromptStarted,
+    PromptSucceeded,
+)
+from comfy_mcp.domain.ids import JobId, NodeId, PromptId
+from comfy_mcp.domain.job import CancelAnswer, JobStatus
+from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.lanes.protocol import Accepted, Rejected
+from tests.bridge.conftest import House
+from tests.support.scripted_lane import PICTURE, ScriptedLane, success, unreachable
+
+
+async def posted(lane: ScriptedLane, count: int = 1) -> PromptId:
+    await lane.until(lambda: len(lane.posted) >= count)
+    return lane.posted[count - 1]
+
+
+async def test_a_job_is_followed_from_the_queue_to_its_picture(house: House, lane: ScriptedLane) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await lane.say(
+        NodesCached(prompt_id=prompt, nodes=()),
+        NodeStarted(prompt_id=prompt, node=NodeId("1")),
+        NodeProgressed(prompt_id=prompt, node=NodeId("1"), value=1, maximum=2),
+    )
+    running = await house.until(job_id, lambda job: job.progress > 0)
+    assert running.status is JobStatus.RUNNING
+    assert running.current_node_title == "Blank"
+    await lane.say(
+        NodeExecuted(prompt_id=prompt, node=NodeId("2"), outputs=(PICTURE,)),
+        PromptSucceeded(prompt_id=prompt),
+    )
+    await lane.finish(prompt)
+
+    job = await house.final(job_id)
+
+    assert (job.status, job.progress, job.output_count) == (JobStatus.COMPLETED, 1.0, 1)
+    (output,) = await house.store.outputs_of(job_id)
+    assert (output.file, output.size, output.engine) == (PICTURE, 100, lane.engine)
+    assert await house.event_types(job_id) == ["queued", "claimed", "started", "completed"]
+    assert lane.posted == [prompt]
+
+
+async def test_the_prompt_id_is_in_the_store_before_the_post(house: House, lane: ScriptedLane) -> None:
+    known: list[asyncio.Task[list[str]]] = []
+
+    def answer(prompt_id: PromptId) -> Accepted:
+        known.append(house.group.create_task(house.event_types(job_id)))
+        return Accepted(dropped={})
+
+    lane.answer = answer
+    job_id = await house.submit()
+    house.drive(lane)
+    prompt = await posted(lane)
+    assert "claimed" in await known[0]
+    assert (await house.job(job_id)).prompt_id == prompt
+
+
+async def test_events_that_come_before_the_posts_answer_count(house: House, lane: ScriptedLane) -> None:
+    """Point 2: the answer is still on its way and the prompt is already done."""
+    told = asyncio.Event()
+
+    def answer(prompt_id: PromptId) -> Accepted:
+        async def run() -> None:
+            await lane.start(prompt_id)
+            await lane.finish(prompt_id)
+            told.set()
+
+        house.group.create_task(run())
+        return Accepted(dropped={})
+
+    original = lane.submit
+
+    async def slow_answer(prompt_id: PromptId, graph: object) -> Accepted | Rejected:
+        accepted = await original(prompt_id, graph)  # type: ignore[arg-type]
+        await told.wait()
+        return accepted
+
+    lane.answer = answer
+    lane.submit = slow_answer  # type: ignore[method-assign]
+    job_id = await house.submit()
+    house.drive(lane)
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+
+
+async def test_the_end_is_read_from_the_history_at_executing_null_not_at_success(
+    house: House, lane: ScriptedLane
+) -> None:
+    """Point 1: the history lags `execution_success`."""
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    looked = lane.lookups
+    await lane.say(PromptSucceeded(prompt_id=prompt))
+    await lane.finish(prompt)
+    assert (await house.final(job_id)).output_count == 1
+    assert lane.lookups >= looked + 1
+
+
+async def test_a_silent_engine_is_asked_after_the_quiet_interval(house: House, lane: ScriptedLane) -> None:
+    """Point 6: another client's slow reader silences everyone; polling finds the end."""
+    house.drive(lane)
+    job_id = await house.submit()
+    lane.end_silently(await posted(lane))
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+
+
+async def test_after_a_reconnect_everything_in_flight_is_looked_up(house: House, lane: ScriptedLane) -> None:
+    """Point 4: nothing is replayed."""
+    house.settings = house.settings.model_copy(update={"quiet_poll_s": 1000.0})
+    house.drive(lane)
+    first, second = await house.submit(), await house.submit()
+    prompts = [await posted(lane), await posted(lane, 2)]
+    await lane.say(EngineDisconnected(reason="test"))
+    for prompt in prompts:
+        lane.end_silently(prompt)
+    await lane.reconnect()
+    assert (await house.final(first)).status is JobStatus.COMPLETED
+    assert (await house.final(second)).status is JobStatus.COMPLETED
+
+
+async def test_a_restarted_engine_gets_the_job_once_more_under_a_new_prompt_id(
+    house: House, lane: ScriptedLane
+) -> None:
+    """Point 12: queue and history are gone."""
+    house.drive(lane)
+    job_id = await house.submit()
+    first = await posted(lane)
+    await lane.start(first)
+    await lane.restart()
+    second = await posted(lane, 2)
+    assert second != first
+    await lane.start(second)
+    await lane.finish(second)
+    job = await house.final(job_id)
+    assert (job.status, job.attempt) == (JobStatus.COMPLETED, 2)
+    assert "requeued" in await house.event_types(job_id)
+
+
+async def test_a_job_whose_engine_is_lost_too_often_fails_as_engine_lost(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    for attempt in (1, 2):
+        await lane.start(await posted(lane, attempt))
+        await lane.restart()
+    job = await house.final(job_id)
+    assert job.failure is not None
+    assert (job.status, job.failure.kind) == (JobStatus.FAILED, FailureKind.ENGINE_LOST)
+    assert len(lane.posted) == 2
+
+
+async def test_a_post_without_an_answer_is_looked_up_and_not_sent_again(
+    house: House, lane: ScriptedLane
+) -> None:
+    def answer(prompt_id: PromptId) -> Accepted | Rejected:
+        lane.running[prompt_id] = {}  # the engine has it, and the answer is lost
+        raise unreachable()
+
+    lane.answer = answer
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    lane.end_silently(prompt)
+    job = await house.final(job_id)
+    assert (job.status, job.attempt, lane.posted) == (JobStatus.COMPLETED, 1, [prompt])
+
+
+async def test_a_post_that_never_arrived_is_sent_again_once_its_absence_lasts(
+    house: House, lane: ScriptedLane
+) -> None:
+    faults = [unreachable()]
+    lane.answer = lambda _: faults.pop() if faults else Accepted(dropped={})
+    house.drive(lane)
+    job_id = await house.submit()
+    second = await posted(lane, 2)
+    assert "requeued" in await house.event_types(job_id)
+    await lane.start(second)
+    await lane.finish(second)
+    assert (await house.final(job_id)).attempt == 2
+
+
+async def test_a_prompt_deleted_in_comfyui_by_somebody_else_is_said_to_be_so(
+    house: House, lane: ScriptedLane
+) -> None:
+    """Point 11: a deleted pending job leaves no trace; the same connection says it was no restart."""
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.until(lambda: lane.lookups > 1)
+    del lane.pending[prompt]
+    job = await house.final(job_id)
+    assert job.failure is not None
+    assert job.failure.kind is FailureKind.CANCELLED_EXTERNALLY
+    assert len(lane.posted) == 1
+
+
+async def test_an_interrupt_by_somebody_else_fails_the_job_as_cancelled_externally(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await lane.finish(prompt, PromptResult(ending=PromptEnding.INTERRUPTED, outputs=()))
+    job = await house.final(job_id)
+    assert job.failure is not None
+    assert job.failure.kind is FailureKind.CANCELLED_EXTERNALLY
+
+
+async def test_a_history_that_was_evicted_at_once_leaves_what_the_events_told(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await lane.say(
+        NodeExecuted(prompt_id=prompt, node=NodeId("2"), outputs=(PICTURE,)),
+        PromptSucceeded(prompt_id=prompt),
+    )
+    lane.forget_everything()
+    await lane.say(PromptEnded(prompt_id=prompt))
+    job = await house.final(job_id)
+    assert (job.status, job.output_count) == (JobStatus.COMPLETED, 1)
+
+
+async def test_a_refused_graph_fails_with_the_engines_reason(house: House, lane: ScriptedLane) -> None:
+    failure = JobFailure(kind=FailureKind.VALIDATION, message="Node 2: value not in list")
+    lane.answer = lambda _: Rejected(failure=failure)
+    house.drive(lane)
+    job = await house.final(await house.submit())
+    assert (job.status, job.failure, job.attempt) == (JobStatus.FAILED, failure, 1)
+
+
+async def test_a_node_error_fails_the_job_and_keeps_what_it_had_written(
+    house: House, lane: ScriptedLane
+) -> None:
+    failure = JobFailure(kind=FailureKind.NODE_ERROR, message="boom", node_id=NodeId("2"))
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await lane.say(PromptFailed(prompt_id=prompt, failure=failure))
+    await lane.finish(prompt, PromptResult(ending=PromptEnding.ERROR, outputs=(PICTURE,), failure=failure))
+    job = await house.final(job_id)
+    assert (job.status, job.failure) == (JobStatus.FAILED, failure)
+    assert [output.file for output in await house.store.outputs_of(job_id)] == [PICTURE]
+
+
+async def cancel(house: House, job_id: JobId) -> CancelAnswer:
+    _, answer = await house.store.request_cancel(job_id, at=house.clock.now_ms(), reason=None)
+    return answer
+
+
+async def test_a_running_job_is_cancelled_and_the_engine_agrees(house: House, lane: ScriptedLane) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    assert await cancel(house, job_id) is CancelAnswer.ASK_ENGINE
+    job = await house.final(job_id)
+    assert job.status is JobStatus.CANCELLED
+    assert lane.history[prompt].ending is PromptEnding.INTERRUPTED
+
+
+async def test_a_cancel_that_gets_lost_is_repeated_until_it_takes(house: House, lane: ScriptedLane) -> None:
+    """Point 9."""
+
+    def deaf_twice(prompt_id: PromptId) -> None:
+        if len(lane.cancels) > 2:
+            lane.obey_cancel(prompt_id)
+
+    lane.on_cancel = deaf_twice
+    house.drive(lane)
+    job_id = await house.submit()
+    await lane.start(await posted(lane))
+    await cancel(house, job_id)
+    assert (await house.final(job_id)).status is JobStatus.CANCELLED
+    assert len(lane.cancels) == 3
+
+
+async def test_a_cancel_that_loses_the_race_gives_completed(house: House, lane: ScriptedLane) -> None:
+    lane.on_cancel = lambda prompt_id: lane.end_silently(prompt_id)
+    house.drive(lane)
+    job_id = await house.submit()
+    await lane.start(await posted(lane))
+    await cancel(house, job_id)
+    job = await house.final(job_id)
+    assert (job.status, job.cancel_requested) == (JobStatus.COMPLETED, True)
+
+
+async def test_a_job_pending_at_the_engine_is_deleted_there(house: House, lane: ScriptedLane) -> None:
+    """Point 10: queued elsewhere is not running."""
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await cancel(house, job_id)
+    assert (await house.final(job_id)).status is JobStatus.CANCELLED
+    assert prompt not in lane.pending
+    assert prompt not in lane.history
+
+
+async def test_a_cancel_while_the_engine_is_down_takes_when_it_is_back(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    await lane.start(await posted(lane))
+    lane.down = True
+    await cancel(house, job_id)
+    await lane.until(lambda: bool(lane.cancels))
+    assert not (await house.job(job_id)).is_final
+    lane.down = False
+    assert (await house.final(job_id)).status is JobStatus.CANCELLED
+
+
+async def test_a_cancelled_queued_job_never_reaches_an_engine(house: House, lane: ScriptedLane) -> None:
+    job_id = await house.submit()
+    assert await cancel(house, job_id) is CancelAnswer.CANCEL_NOW
+    other = await house.submit()
+    house.drive(lane)
+    prompt = await posted(lane)
+    assert (await house.job(other)).prompt_id == prompt
+    assert (await house.job(job_id)).attempt == 0
+
+
+async def test_no_more_than_the_pipelines_depth_is_handed_over_and_priority_decides(
+    house: House, lane: ScriptedLane
+) -> None:
+    low = await house.submit(priority=Priority.LOW)
+    normal = await house.submit()
+    high = await house.submit(priority=Priority.HIGH)
+    house.drive(lane)
+    prompts = [await posted(lane, 1), await posted(lane, 2)]
+    assert [(await house.job(job)).prompt_id for job in (high, normal)] == prompts
+    assert (await house.job(low)).attempt == 0
+    lane.end_silently(prompts[0])
+    third = await posted(lane, 3)
+    assert (await house.job(low)).prompt_id == third
+
+
+async def test_nothing_is_claimed_while_the_engine_is_down(house: House, lane: ScriptedLane) -> None:
+    lane.down = True
+    job_id = await house.submit()
+    driver, _ = house.drive(lane)
+    await lane.until(lambda: driver.driving)
+    assert (await house.job(job_id)).attempt == 0
+    lane.down = False
+    await lane.reconnect()
+    await lane.finish(await posted(lane))
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+
+
+async def test_progress_in_the_store_only_grows_and_ends_at_one(house: House, lane: ScriptedLane) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    seen: list[float] = []
+    with house.hub.subscribe(job_id=job_id) as events:
+        await lane.start(prompt)
+        for value in range(1, 20):
+            await lane.say(NodeProgressed(prompt_id=prompt, node=NodeId("1"), value=value, maximum=20))
+        await lane.say(NodeStarted(prompt_id=prompt, node=NodeId("2")))
+        await house.until(job_id, lambda job: job.current_node == "2")
+        seen += [
+            item.event.progress for item in await events.changed() if isinstance(item.event, JobProgressed)
+        ]
+        await lane.finish(prompt)
+    assert (await house.final(job_id)).progress == 1.0
+    assert seen
+    assert seen == sorted(seen)
+    assert max(seen) < 1.0
+
+
+async def test_the_next_holder_takes_over_a_running_prompt_without_running_it_twice(
+    house: House, lane: ScriptedLane
+) -> None:
+    _, first = house.drive(lane, holder="first")
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    first.cancel()
+    await asyncio.wait([first])
+    lane.end_silently(prompt)  # nobody was listening
+    house.drive(lane, holder="second")
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+    assert lane.posted == [prompt]
+
+
+async def test_a_cancel_asked_for_while_nobody_drove_is_carried_out_by_the_next_holder(
+    house: House, lane: ScriptedLane
+) -> None:
+    _, first = house.drive(lane, holder="first")
+    job_id = await house.submit()
+    await lane.start(await posted(lane))
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    first.cancel()
+    await asyncio.wait([first])
+    await cancel(house, job_id)
+    house.drive(lane, holder="second")
+    assert (await house.final(job_id)).status is JobStatus.CANCELLED
+
+
+async def test_foreign_prompts_are_not_touched(house: House, lane: ScriptedLane) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    foreign = PromptId("00000000-0000-4000-8000-000000000000")
+    await lane.say(PromptStarted(prompt_id=foreign), PromptEnded(prompt_id=foreign))
+    await lane.finish(prompt)
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+    assert foreign not in lane.cancels
+
+
+async def test_a_finished_jobs_prompt_can_be_told_to_end_again_without_effect(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.finish(prompt)
+    done = await house.final(job_id)
+    await lane.say(PromptEnded(prompt_id=prompt), PromptStarted(prompt_id=prompt))
+    other = await house.submit()
+    await lane.finish(await posted(lane, 2), success(replace(PICTURE, filename="b.png")))
+    await house.final(other)
+    assert await house.job(job_id) == done
