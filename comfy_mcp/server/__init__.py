@@ -1,1 +1,17 @@
+"""The MCP surface: tools, resources and notifications over the operations registry."""
 
+from comfy_mcp.server.app import build_server
+from comfy_mcp.server.bus import ResourceBus, open_bus
+from comfy_mcp.server.notifications import publish_events
+from comfy_mcp.server.provider import ReadyServices, ServicesProvider
+from comfy_mcp.server.stdio import serve_stdio
+
+__all__ = [
+    "ReadyServices",
+    "ResourceBus",
+    "ServicesProvider",
+    "build_server",
+    "open_bus",
+    "publish_events",
+    "serve_stdio",
+]

@@ -1,0 +1,152 @@
+"""The MCP server: the operations registry on the SDK's lowlevel server, for every protocol era."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import mcp_types as types
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+
+from comfy_mcp import __version__
+from comfy_mcp.domain.errors import BridgeError
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.server import resources
+from comfy_mcp.server.bus import ResourceBus
+from comfy_mcp.server.faults import foreseen, protocol_error
+from comfy_mcp.server.provider import ServicesProvider
+from comfy_mcp.server.sdk import connection_of
+from comfy_mcp.server.tools import call_tool, tools
+from comfy_mcp.settings import Settings
+
+INSTRUCTIONS = (
+    "Runs ComfyUI workflows as durable jobs. submit_workflow returns a workflowId at once; wait_for_workflow "
+    "follows it (call again while it is queued or running); view_output shows what it made. "
+    "Jobs go on when a call ends. Errors start with a code and end with the next step."
+)
+
+STATIC = CacheHint(ttl_ms=3_600_000, scope="public")
+"""For what can't change while the process lives."""
+
+Context = ServerRequestContext[Any, Any]
+CallerOf = Callable[[Context], Caller]
+
+
+def build_server(
+    provider: ServicesProvider,
+    settings: Settings,
+    *,
+    bus: ResourceBus,
+    caller_of: CallerOf | None = None,
+) -> "BridgeServer":
+    """A server for any number of connections and transports; jobs and tasks live outside it.
+
+    `caller_of` says who is behind a request; by default the client that the settings name, over stdio.
+    """
+    surface = _Surface(provider, bus, caller_of or _stdio_caller(settings))
+    server = BridgeServer(
+        "comfy-mcp-bridge",
+        version=__version__,
+        title="ComfyUI",
+        instructions=INSTRUCTIONS,
+        cache_hints={"tools/list": STATIC, "resources/templates/list": STATIC},
+        on_list_tools=surface.list_tools,
+        on_call_tool=surface.call_tool,
+        on_list_resources=surface.list_resources,
+        on_list_resource_templates=surface.list_templates,
+        on_read_resource=surface.read_resource,
+        on_subscribe_resource=surface.subscribe,
+        on_unsubscribe_resource=surface.unsubscribe,
+        on_subscriptions_listen=bus.listen,
+    )
+    server.add_notification_handler(
+        "notifications/initialized", types.NotificationParams, surface.initialized
+    )
+    return server
+
+
+class BridgeServer(Server[Any]):
+    """Every transport's handshake says that the resource list changes."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        options = notification_options or NotificationOptions(resources_changed=True)
+        return super().create_initialization_options(options, experimental_capabilities, extensions)
+
+
+class _Surface:
+    """The handlers. Whatever goes wrong in one leaves it as a BridgeError's code and next step."""
+
+    def __init__(self, provider: ServicesProvider, bus: ResourceBus, caller_of: CallerOf) -> None:
+        self._provider = provider
+        self._bus = bus
+        self._caller_of = caller_of
+
+    async def list_tools(
+        self, ctx: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=list(tools()))
+
+    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        return await call_tool(
+            self._provider,
+            self._caller_of(ctx),
+            params.name,
+            params.arguments or {},
+            send_progress=ctx.session.report_progress,
+        )
+
+    async def list_resources(
+        self, ctx: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        cursor = params.cursor if params is not None else None
+        with _answered(ctx):
+            return await resources.list_resources(self._provider, self._caller_of(ctx), cursor)
+
+    async def list_templates(
+        self, ctx: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        return types.ListResourceTemplatesResult(resource_templates=list(resources.templates()))
+
+    async def read_resource(
+        self, ctx: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        uri = str(params.uri)
+        with _answered(ctx, uri):
+            return await resources.read_resource(self._provider, self._caller_of(ctx), uri)
+
+    async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
+        self._bus.attach(connection_of(ctx.session))
+
+    async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
+        uri = str(params.uri)
+        with _answered(ctx, uri):
+            resources.resolve(uri)
+            self._bus.subscribe_uri(connection_of(ctx.session), uri)
+        return types.EmptyResult()
+
+    async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
+        self._bus.unsubscribe_uri(connection_of(ctx.session), str(params.uri))
+        return types.EmptyResult()
+
+
+@contextmanager
+def _answered(ctx: Context, uri: str | None = None) -> Iterator[None]:
+    """What goes wrong becomes a JSON-RPC error with a code and a next step."""
+    try:
+        with foreseen(ctx.method):
+            yield
+    except BridgeError as error:
+        raise protocol_error(error, protocol_version=ctx.protocol_version, uri=uri) from None
+
+
+def _stdio_caller(settings: Settings) -> CallerOf:
+    caller = Caller(client=ClientId(settings.client_name), surface="mcp-stdio")
+    return lambda _ctx: caller

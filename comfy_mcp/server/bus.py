@@ -1,0 +1,158 @@
+"""Resource notifications to the subscribers of both protocol eras.
+
+2026-07-28: `subscriptions/listen` streams, served by the SDK's ListenHandler from this bus. It bounds each
+stream and ends one that is not read. Up to 2025-11-25: sessions that asked for a URI by resources/subscribe,
+and all initialized ones for list changes. Every event means "read it again", so what a session has not
+taken yet is a set, not a queue: it can't grow past the session's subscriptions. A session that does not
+take a notification in time is dropped, and nobody waits for it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from mcp.server.connection import Connection
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    ResourcesListChanged,
+    ResourceUpdated,
+    ServerEvent,
+)
+
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
+
+log = structlog.get_logger(__name__)
+
+MAX_URIS = 1_000
+"""Subscriptions of one session."""
+
+
+@asynccontextmanager
+async def open_bus(*, send_timeout_s: float) -> AsyncIterator["ResourceBus"]:
+    """A bus whose senders live as long as the context."""
+    async with asyncio.TaskGroup() as tasks:
+        bus = ResourceBus(tasks, send_timeout_s=send_timeout_s)
+        try:
+            yield bus
+        finally:
+            bus.close()
+
+
+class ResourceBus:
+    """One per process; servers of all transports share it."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, *, send_timeout_s: float) -> None:
+        self._tasks = tasks
+        self._send_timeout_s = send_timeout_s
+        self._modern = InMemorySubscriptionBus()
+        self._peers: dict[Connection, _Peer] = {}
+        self.listen = ListenHandler(self)
+
+    async def publish(self, event: ServerEvent) -> None:
+        """To whoever asked for it. Waits for no client."""
+        for peer in list(self._peers.values()):
+            peer.offer(event)
+        await self._modern.publish(event)
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """The SDK's side: one listen stream."""
+        return self._modern.subscribe(listener)
+
+    def attach(self, connection: Connection) -> None:
+        """A legacy session exists; it hears of list changes until it closes."""
+        self._peer(connection)
+
+    def subscribe_uri(self, connection: Connection, uri: str) -> None:
+        """Raises LimitExceeded."""
+        peer = self._peer(connection)
+        if len(peer.uris) >= MAX_URIS and uri not in peer.uris:
+            raise LimitExceeded(
+                f"A session can follow {MAX_URIS} resources.",
+                next_step="Unsubscribe from finished workflows.",
+                code=ErrorCode.INVALID_ARGUMENT,
+            )
+        peer.uris.add(uri)
+
+    def unsubscribe_uri(self, connection: Connection, uri: str) -> None:
+        peer = self._peers.get(connection)
+        if peer is not None:
+            peer.forget(uri)
+
+    @property
+    def sessions(self) -> int:
+        """Legacy sessions that are served."""
+        return len(self._peers)
+
+    def close(self) -> None:
+        """End all streams: listeners get the protocol's graceful end."""
+        self.listen.close()
+        for connection in list(self._peers):
+            self._drop(connection)
+
+    def _peer(self, connection: Connection) -> "_Peer":
+        peer = self._peers.get(connection)
+        if peer is None:
+            peer = self._peers[connection] = _Peer(connection)
+            peer.task = self._tasks.create_task(self._serve(peer))
+            connection.exit_stack.callback(self._drop, connection)
+        return peer
+
+    def _drop(self, connection: Connection) -> None:
+        peer = self._peers.pop(connection, None)
+        if peer is not None and peer.task is not None:
+            peer.task.cancel()
+
+    async def _serve(self, peer: "_Peer") -> None:
+        try:
+            await peer.send_all(self._send_timeout_s)
+        except TimeoutError:
+            log.warning("session_dropped", reason="a notification was not taken in time")
+        except Exception:
+            log.exception("session_dropped", reason="sending failed")
+        self._peers.pop(peer.connection, None)
+
+
+class _Peer:
+    """A legacy session: what it follows, and what it has not been told yet."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.uris: set[str] = set()
+        self.task: asyncio.Task[None] | None = None
+        self._pending: dict[ServerEvent, None] = {}
+        self._wake = asyncio.Event()
+
+    def offer(self, event: ServerEvent) -> None:
+        match event:
+            case ResourceUpdated(uri=uri):
+                wanted = uri in self.uris
+            case ResourcesListChanged():
+                wanted = True
+            case _:
+                wanted = False
+        if wanted:
+            self._pending[event] = None
+            self._wake.set()
+
+    def forget(self, uri: str) -> None:
+        self.uris.discard(uri)
+        self._pending.pop(ResourceUpdated(uri=uri), None)
+
+    async def send_all(self, timeout_s: float) -> None:
+        """Until cancelled. Raises TimeoutError when the client takes nothing for so long."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending:
+                event = next(iter(self._pending))
+                del self._pending[event]
+                async with asyncio.timeout(timeout_s):
+                    await self._send(event)
+
+    async def _send(self, event: ServerEvent) -> None:
+        if isinstance(event, ResourceUpdated):
+            await self.connection.send_resource_updated(event.uri)
+        else:
+            await self.connection.send_resource_list_changed()

@@ -1,0 +1,92 @@
+"""From the event log to resource notifications: one task per process."""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
+
+from comfy_mcp.domain.errors import BridgeError
+from comfy_mcp.domain.events import (
+    FINAL_EVENTS,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobProgressed,
+    JobQueued,
+    StoredEvent,
+)
+from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.models import WorkflowsResult
+from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.views import WORKFLOW_URI
+from comfy_mcp.server.bus import ResourceBus
+from comfy_mcp.server.pacing import Pacing
+
+log = structlog.get_logger(__name__)
+
+WORKFLOWS = "comfy://workflows"
+QUEUE = "comfy://queue"
+RESOURCE_LIST = "resources/list"
+"""Paced like a URI, published as a list change."""
+
+RESYNC_JOBS = 200
+"""After an overflow these newest jobs are announced; a client that follows an older one reads it again."""
+
+
+async def publish_events(services: Services, caller: Caller, bus: ResourceBus) -> None:
+    """Run until cancelled."""
+    pacing = Pacing()
+    clock = asyncio.get_running_loop().time
+    with services.hub.subscribe() as events:
+        while True:
+            due = pacing.next_due()
+            try:
+                async with asyncio.timeout_at(due):
+                    note_events(pacing, await events.changed())
+            except TimeoutError:
+                pass
+            if events.overflowed:
+                events.overflowed = False
+                await _resync(services, caller, pacing)
+            for uri in pacing.take(clock()):
+                await bus.publish(
+                    ResourcesListChanged() if uri == RESOURCE_LIST else ResourceUpdated(uri=uri)
+                )
+
+
+def note_events(pacing: Pacing, events: Iterable[StoredEvent]) -> None:
+    """Which resources each event changed."""
+    for stored in events:
+        event = stored.event
+        final = isinstance(event, FINAL_EVENTS)
+        pacing.changed(f"{WORKFLOW_URI}{event.job_id}", final=final)
+        if isinstance(event, JobProgressed):
+            continue
+        pacing.changed(QUEUE)
+        pacing.changed(WORKFLOWS)
+        match event:
+            case JobQueued():
+                pacing.changed(RESOURCE_LIST)
+            case (
+                JobCompleted(output_count=count)
+                | JobFailed(output_count=count)
+                | JobCancelled(output_count=count)
+            ) if count:
+                pacing.changed(RESOURCE_LIST)
+            case _:
+                pass
+
+
+async def _resync(services: Services, caller: Caller, pacing: Pacing) -> None:
+    """Events were lost: announce everything that may have changed."""
+    for uri in (QUEUE, WORKFLOWS, RESOURCE_LIST):
+        pacing.changed(uri)
+    context = OperationContext(services=services, caller=caller)
+    try:
+        result: WorkflowsResult = await BY_NAME["list_workflows"].call(context, {"limit": RESYNC_JOBS})
+    except BridgeError as error:
+        log.warning("resync_failed", code=error.code.value)
+        return
+    for item in result.workflows:
+        pacing.changed(f"{WORKFLOW_URI}{item.workflow_id}", final=item.completion_time is not None)

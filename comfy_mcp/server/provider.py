@@ -1,0 +1,107 @@
+"""Where the surface gets the services: some are open already, a runtime opens in the background."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, StoreFault
+from comfy_mcp.operations.context import Services
+from comfy_mcp.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+OpenRuntime = Callable[[Settings], AbstractAsyncContextManager[Services]]
+
+
+class ServicesProvider(Protocol):
+    """The server answers before the runtime is open; each call waits here."""
+
+    async def get(self) -> Services:
+        """Wait, bounded, until the runtime is open. Raises the BridgeError that says why it isn't."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyServices:
+    """Services that are there already."""
+
+    services: Services
+
+    async def get(self) -> Services:
+        return self.services
+
+
+class RuntimeProvider:
+    """Opens the runtime in the background and keeps trying: what is wrong is said on each call until then."""
+
+    def __init__(self, settings: Settings, *, open_runtime: OpenRuntime | None = None) -> None:
+        self._settings = settings
+        self._open_runtime = open_runtime
+        self._services: Services | None = None
+        self._failure: BridgeError | None = None
+        self._settled = asyncio.Event()
+
+    async def get(self) -> Services:
+        """Raises the fault of the last attempt, or StoreFault when none has come to an end in time."""
+        try:
+            async with asyncio.timeout(self._settings.start_timeout_s):
+                await self._settled.wait()
+        except TimeoutError:
+            raise StoreFault(
+                "The bridge is still opening its store.", next_step="Call again in a few seconds."
+            ) from None
+        if self._services is None:
+            assert self._failure is not None
+            raise self._failure.with_traceback(None)
+        return self._services
+
+    async def run(self, during: Callable[[Services], Awaitable[None]]) -> None:
+        """Keep a runtime open, with `during` running over it, until cancelled."""
+        while True:
+            try:
+                await self._once(during)
+            except BridgeError as error:
+                log.warning("runtime_failed", code=error.code.value, error=str(error))
+                self._failed(error)
+            except Exception:
+                error_id = secrets.token_hex(4)
+                log.exception("runtime_failed", error_id=error_id)
+                self._failed(_not_started(error_id))
+            await asyncio.sleep(self._settings.reconnect_max_s)
+
+    async def _once(self, during: Callable[[Services], Awaitable[None]]) -> None:
+        # In a thread: the store's and the engine's libraries take longer to import than the handshake may.
+        opener = self._open_runtime
+        if opener is None:
+            opener = await asyncio.to_thread(_import_runtime)
+        async with opener(self._settings) as services:
+            self._services, self._failure = services, None
+            self._settled.set()
+            try:
+                await during(services)
+            finally:
+                self._services = None
+                self._settled.clear()
+
+    def _failed(self, error: BridgeError) -> None:
+        self._failure = error
+        self._settled.set()
+
+
+def _import_runtime() -> OpenRuntime:
+    from comfy_mcp.runtime import open_runtime
+
+    return open_runtime
+
+
+def _not_started(error_id: str) -> StoreFault:
+    return StoreFault(
+        f"The bridge could not start (error id {error_id}).",
+        next_step="The server's log has the cause under this id; `comfy-bridge doctor` checks the setup.",
+        code=ErrorCode.INTERNAL,
+    )

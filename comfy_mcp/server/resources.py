@@ -1,0 +1,215 @@
+"""Resources: every operation of the registry that has a URI, plus recent jobs and outputs by name.
+
+Clients list resources but not templates (Claude Code, measured), so what is recent is listed concretely.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import structlog
+from mcp_types import (
+    BlobResourceContents,
+    ListResourcesResult,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    TextResourceContents,
+)
+
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.operations.context import Caller, OperationContext
+from comfy_mcp.operations.models import (
+    OutputContentResult,
+    OutputItem,
+    OutputsResult,
+    Result,
+    WorkflowResult,
+    WorkflowsResult,
+)
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.views import WORKFLOW_URI
+from comfy_mcp.server.provider import ServicesProvider
+
+log = structlog.get_logger(__name__)
+
+JSON_TYPE = "application/json"
+RECENT = 20
+"""Jobs, and outputs, on one page of the list."""
+
+PAGES = 10
+"""Pages of the list: some clients fetch all of them, and it is for what is recent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a URI means: an operation and its arguments."""
+
+    operation: str
+    arguments: Mapping[str, str]
+
+
+def resolve(uri: str) -> Target:
+    """Raises NotFound (`resource_not_found`)."""
+    for operation in OPERATIONS:
+        template = operation.resource
+        if template is None:
+            continue
+        prefix, brace, parameter = template.partition("{")
+        value = uri.removeprefix(prefix)
+        if not brace and uri == template:
+            return Target(operation=operation.name, arguments={})
+        if brace and uri.startswith(prefix) and value and "/" not in value:
+            return Target(operation=operation.name, arguments={parameter.rstrip("}"): value})
+    raise NotFound(
+        f"No resource {uri[:200]}.",
+        next_step="Call resources/list or resources/templates/list.",
+        code=ErrorCode.RESOURCE_NOT_FOUND,
+    )
+
+
+@cache
+def templates() -> tuple[ResourceTemplate, ...]:
+    return tuple(
+        ResourceTemplate(
+            uri_template=operation.resource,
+            name=operation.name,
+            title=operation.title,
+            description=operation.description,
+            mime_type=None if operation.result is OutputContentResult else JSON_TYPE,
+        )
+        for operation in OPERATIONS
+        if operation.resource is not None and "{" in operation.resource
+    )
+
+
+async def read_resource(provider: ServicesProvider, caller: Caller, uri: str) -> ReadResourceResult:
+    """The operation's v1 JSON, or an output's bytes. Raises BridgeError."""
+    target = resolve(uri)
+    context = OperationContext(services=await provider.get(), caller=caller)
+    result: Result = await BY_NAME[target.operation].call(context, target.arguments)
+    if isinstance(result, OutputContentResult):
+        return ReadResourceResult(contents=[_contents(uri, result)])
+    text = result.model_dump_json(by_alias=True)
+    return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON_TYPE, text=text)])
+
+
+async def list_resources(
+    provider: ServicesProvider, caller: Caller, cursor: str | None
+) -> ListResourcesResult:
+    """What is always there, then jobs and outputs, newest first. Raises InvalidInput (`cursor_invalid`).
+
+    While the store can't be read the list is what is always there: reading one of them says what is wrong.
+    """
+    place = _place(cursor)
+    fixed = list(_fixed()) if cursor is None else []
+    try:
+        context = OperationContext(services=await provider.get(), caller=caller)
+        jobs, next_job = await _jobs(context, place)
+        outputs, next_output = await _outputs(context, place)
+    except InvalidInput:
+        raise
+    except BridgeError as error:
+        log.warning("resource_list_is_partial", code=error.code.value)
+        return ListResourcesResult(resources=fixed)
+    after = _Place(page=place.page + 1, job=next_job, output=next_output)
+    return ListResourcesResult(resources=[*fixed, *jobs, *outputs], next_cursor=after.cursor())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where the next page begins. A list without a cursor has been read to its end."""
+
+    page: int = 0
+    job: str | None = None
+    output: str | None = None
+
+    def cursor(self) -> str | None:
+        if self.page >= PAGES or (self.job is None and self.output is None):
+            return None
+        return base64.urlsafe_b64encode(json.dumps([self.page, self.job, self.output]).encode()).decode()
+
+
+def _place(cursor: str | None) -> _Place:
+    if cursor is None:
+        return _Place()
+    try:
+        match json.loads(base64.urlsafe_b64decode(cursor.encode("ascii"))):
+            case [int() as page, (str() | None) as job, (str() | None) as output] if page > 0:
+                return _Place(page=page, job=job, output=output)
+    except (ValueError, binascii.Error):
+        pass
+    raise InvalidInput(
+        "The cursor is not one of resources/list.",
+        next_step="List again without a cursor.",
+        code=ErrorCode.CURSOR_INVALID,
+    )
+
+
+@cache
+def _fixed() -> tuple[Resource, ...]:
+    return tuple(
+        Resource(
+            uri=operation.resource,
+            name=operation.name,
+            title=operation.title,
+            description=operation.description,
+            mime_type=JSON_TYPE,
+        )
+        for operation in OPERATIONS
+        if operation.resource is not None and "{" not in operation.resource
+    )
+
+
+async def _jobs(context: OperationContext, place: _Place) -> tuple[list[Resource], str | None]:
+    if place.page and place.job is None:
+        return [], None
+    result: WorkflowsResult = await BY_NAME["list_workflows"].call(
+        context, {"limit": RECENT, "cursor": place.job}
+    )
+    return [_job_resource(item) for item in result.workflows], result.next_cursor
+
+
+async def _outputs(context: OperationContext, place: _Place) -> tuple[list[Resource], str | None]:
+    if place.page and place.output is None:
+        return [], None
+    result: OutputsResult = await BY_NAME["list_outputs"].call(
+        context, {"limit": RECENT, "cursor": place.output}
+    )
+    return [_output_resource(item) for item in result.outputs], result.next_cursor
+
+
+def _job_resource(item: WorkflowResult) -> Resource:
+    return Resource(
+        uri=f"{WORKFLOW_URI}{item.workflow_id}",
+        name=item.workflow_id,
+        title=f"Workflow {item.workflow_id[:8]}: {item.status}",
+        description=f"Submitted by {item.client}, {item.progress:.0f} %",
+        mime_type=JSON_TYPE,
+    )
+
+
+def _output_resource(item: OutputItem) -> Resource:
+    return Resource(
+        uri=item.uri,
+        name=item.filename or item.output_id,
+        title=item.filename or f"{item.type} {item.output_id[:8]}",
+        description=f"{item.type} of workflow {item.workflow_id}",
+        mime_type=item.media_type,
+        size=item.size,
+    )
+
+
+def _contents(uri: str, result: OutputContentResult) -> TextResourceContents | BlobResourceContents:
+    if result.media_type.startswith("text/") or result.media_type == JSON_TYPE:
+        try:
+            text = result.data.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+        else:
+            return TextResourceContents(uri=uri, mime_type=result.media_type, text=text)
+    blob = base64.b64encode(result.data).decode("ascii")
+    return BlobResourceContents(uri=uri, mime_type=result.media_type, blob=blob)

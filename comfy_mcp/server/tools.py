@@ -1,0 +1,91 @@
+"""Tools: every operation of the registry that is one."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
+
+from comfy_mcp.domain.errors import BridgeError
+from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.models import Result, WaitParams
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
+from comfy_mcp.server.faults import error_result, foreseen
+from comfy_mcp.server.progress import ProgressReporter, Send
+from comfy_mcp.server.provider import ServicesProvider
+from comfy_mcp.server.results import tool_result
+from comfy_mcp.server.schemas import input_schema, output_schema
+
+
+@cache
+def tools() -> tuple[Tool, ...]:
+    """The tool list. It never changes while the process lives."""
+    return tuple(_tool(operation) for operation in OPERATIONS if operation.tool)
+
+
+async def call_tool(
+    provider: ServicesProvider,
+    caller: Caller,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    send_progress: Send,
+) -> CallToolResult:
+    """Run one tool. What goes wrong becomes text for the model; only an unknown name is a protocol error."""
+    operation = BY_NAME.get(name)
+    if operation is None or not operation.tool:
+        known = ", ".join(tool.name for tool in tools())
+        raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name[:100]}. Tools: {known}.")
+    try:
+        with foreseen(f"tool {name}"):
+            services = await provider.get()
+            if operation.params is WaitParams:
+                result = await _call_and_report(operation, services, caller, arguments, send_progress)
+            else:
+                result = await operation.call(OperationContext(services=services, caller=caller), arguments)
+            return tool_result(result)
+    except BridgeError as error:
+        return error_result(error)
+
+
+async def _call_and_report(
+    operation: Operation[Any, Any],
+    services: Services,
+    caller: Caller,
+    arguments: Mapping[str, Any],
+    send: Send,
+) -> Result:
+    """Report every state while the operation waits, and the last one before it returns."""
+    reporter = ProgressReporter(send, send_timeout_s=services.settings.notify_timeout_s)
+    context = OperationContext(services=services, caller=caller, on_progress=reporter.heard)
+    outcome: Result | BridgeError
+    async with asyncio.TaskGroup() as tasks:
+        reporting = tasks.create_task(reporter.run())
+        try:
+            outcome = await operation.call(context, arguments)
+        except BridgeError as error:  # kept out of the group, which would wrap it
+            outcome = error
+        finally:
+            reporting.cancel()
+    if isinstance(outcome, BridgeError):
+        raise outcome
+    await reporter.finish()
+    return outcome
+
+
+def _tool(operation: Operation[Any, Any]) -> Tool:
+    return Tool(
+        name=operation.name,
+        title=operation.title,
+        description=operation.description,
+        input_schema=input_schema(operation.params),
+        output_schema=output_schema(operation.result),
+        annotations=ToolAnnotations(
+            read_only_hint=operation.read_only,
+            destructive_hint=operation.destructive,
+            idempotent_hint=operation.idempotent,
+            open_world_hint=operation.open_world,
+        ),
+    )
