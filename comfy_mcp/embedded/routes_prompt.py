@@ -96,8 +96,9 @@ class PromptRoutes:
         body = await request.json()
         if body.get("clear"):
             self._state.queue.clear()
-        for prompt_id in body.get("delete", ()):
-            self._state.queue.delete(prompt_id)
+        if "delete" in body:
+            for prompt_id in body["delete"]:
+                self._state.queue.delete(prompt_id)
         return web.Response()
 
     async def post_interrupt(self, request: web.Request) -> web.Response:
@@ -125,8 +126,9 @@ class PromptRoutes:
         body = await request.json()
         if body.get("clear"):
             self._state.queue.forget_all()
-        for prompt_id in body.get("delete", ()):
-            self._state.queue.forget(prompt_id)
+        if "delete" in body:
+            for prompt_id in body["delete"]:
+                self._state.queue.forget(prompt_id)
         return web.Response()
 
 

@@ -119,15 +119,17 @@ class SocketHub:
             self._offer(socket, json.dumps({"type": "executing", "data": {"node": self._executing[1]}}))
 
     async def _read(self, socket: _Socket, client_id: str) -> None:
-        """Only a first message of feature flags means anything."""
+        """Feature flags count in the first JSON object that a client sends; all else is ignored."""
         first = True
         async for message in socket.ws:
-            if message.type is WSMsgType.TEXT and first:
-                first = False
-                flags = _feature_flags(message.data)
-                if flags is not None:
-                    self._flags[client_id] = flags
-                    self._offer(socket, json.dumps({"type": "feature_flags", "data": self.features}))
+            body = _json_object(message.data) if first and message.type is WSMsgType.TEXT else None
+            if body is None:
+                continue
+            first = False
+            if body.get("type") == "feature_flags":
+                flags = body.get("data")
+                self._flags[client_id] = flags if isinstance(flags, dict) else {}
+                self._offer(socket, json.dumps({"type": "feature_flags", "data": self.features}))
 
     async def _write(self, socket: _Socket) -> None:
         while True:
@@ -178,12 +180,9 @@ class SocketHub:
         socket.more.set()
 
 
-def _feature_flags(text: str) -> Json | None:
+def _json_object(text: str) -> Json | None:
     try:
-        message = json.loads(text)
+        body = json.loads(text)
     except ValueError:
         return None
-    if isinstance(message, dict) and message.get("type") == "feature_flags":
-        data = message.get("data")
-        return data if isinstance(data, dict) else {}
-    return None
+    return body if isinstance(body, dict) else None

@@ -88,6 +88,12 @@ class Listener:
         """Read on to the first step that the slow node reports: from then on the prompt runs for sure."""
         return await self.until(lambda e: e.type == "progress" and e.data["prompt_id"] == prompt_id)
 
+    async def until_remaining(self, count: int) -> Event:
+        """Read on to the status event with this many prompts in the queue."""
+        return await self.until(
+            lambda e: e.type == "status" and e.data["status"]["exec_info"]["queue_remaining"] == count
+        )
+
     def of(self, prompt_id: str) -> list[Event]:
         return [e for e in self.seen if e.data.get("prompt_id") == prompt_id]
 
