@@ -131,7 +131,7 @@ def _check_link(node: Node, spec: InputSpec, link: Link, info: ObjectInfo, targe
     if types is None:
         return
     if not -len(types) <= link.slot < len(types):
-        has = f"{len(types)} outputs (slots 0 to {len(types) - 1})" if types else "no outputs"
+        has = f"slots 0 to {len(types) - 1} only" if types else "no outputs"
         yield Finding(
             node=node,
             kind="bad_linked_input",
@@ -219,7 +219,8 @@ def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) ->
 
 def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
     options = spec.options or ()
-    if value in options or _names_a_place(spec, value):
+    chosen = value if isinstance(value, list) and spec.multiple else [value]
+    if all(item in options for item in chosen) or _names_a_place(spec, value):
         return
     listed = f"is not one of {_listed(options)}" if options else "can't be: the engine has none installed"
     yield Finding(

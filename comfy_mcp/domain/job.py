@@ -164,11 +164,11 @@ def _apply(job: Job, event: JobEvent) -> Job:
         case JobClaimed():
             return replace(job, attempt=event.attempt, engine=event.engine, prompt_id=event.prompt_id)
         case JobStarted():
-            return replace(job, started_at=job.started_at or event.at)
+            return replace(job, started_at=_first(job.started_at, event.at))
         case JobProgressed():
             return replace(
                 job,
-                started_at=job.started_at or event.at,
+                started_at=_first(job.started_at, event.at),
                 progress=min(max(job.progress, event.progress), 1.0),
                 current_node=event.node_id,
                 current_node_title=event.node_title,
@@ -193,11 +193,16 @@ def _apply(job: Job, event: JobEvent) -> Job:
         case JobCancelled():
             return _finish(replace(job, output_count=event.output_count), event.at)
         case CancelRequested():
-            return replace(job, cancel_requested=True, cancel_reason=event.reason)
+            reason = event.reason if event.reason is not None else job.cancel_reason
+            return replace(job, cancel_requested=True, cancel_reason=reason)
         case JobQueued():  # pragma: no cover - refused above: a job is queued once, by `queued`
             return job
         case _:
             assert_never(event)
+
+
+def _first(earlier: int | None, now: int) -> int:
+    return now if earlier is None else earlier
 
 
 def _finish(job: Job, at: int) -> Job:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 _MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
-_THRESHOLD = 0.4
+_THRESHOLD = 0.5
 _CONTAINED = 0.8
 
 

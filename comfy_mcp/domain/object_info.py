@@ -21,7 +21,8 @@ class InputSpec:
 
     `type` is None where the declaration is not understood: then only links are followed.
     `options` is a combo's list, else None. `strict_options`: the engine is known to refuse other values.
-    `minimum` and `maximum` hold for numbers. `dynamic`: grows inputs of its own (V3).
+    `multiple`: a list of options is a value too. `minimum` and `maximum` hold for numbers.
+    `dynamic`: grows inputs of its own (V3).
     """
 
     name: str
@@ -29,6 +30,7 @@ class InputSpec:
     type: str | None
     options: tuple[object, ...] | None = None
     strict_options: bool = False
+    multiple: bool = False
     minimum: float | None = None
     maximum: float | None = None
     dynamic: bool = False
@@ -112,7 +114,8 @@ def _input_spec(class_name: str, name: str, raw: object, *, required: bool, cert
         # ComfyUI 0.3.75 doesn't check this spelling, newer versions do: never more than a warning.
         listed = extra.get("options")
         options = tuple(listed) if isinstance(listed, list | tuple) and not _is_open(extra) else None
-        return InputSpec(name=name, required=required, type=kind, options=options)
+        multiple = extra.get("multiselect") is True
+        return InputSpec(name=name, required=required, type=kind, options=options, multiple=multiple)
     if kind.startswith(_DYNAMIC_PREFIX) and kind.endswith(_DYNAMIC_SUFFIX):
         return InputSpec(name=name, required=required, type=None, dynamic=True)
     return InputSpec(
