@@ -148,16 +148,16 @@ class Engines:
                 error=str(fault) or f"no answer within {self._settings.connect_timeout_s} s",
                 fix=f"Start ComfyUI at {engine.url}, or set COMFYUI_URL to where it runs.",
             )
-        version = (
-            stats.get("system", {}).get("comfyui_version") if isinstance(stats.get("system"), dict) else None
-        )
+        system = stats.get("system")
+        system = system if isinstance(system, dict) else {}
+        version = system.get("comfyui_version")
         nobody = driven_by is None
         return EngineReport(
             engine=engine.id,
             url=engine.url,
             up=True,
             version=str(version) if version is not None else None,
-            is_comfyui="embedded_engine" not in stats,
+            is_comfyui="embedded_engine" not in system,
             queue_remaining=remaining,
             driven_by=driven_by,
             fix="No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
