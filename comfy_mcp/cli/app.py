@@ -1,0 +1,235 @@
+"""The commands of `comfy-bridge` and their options. What they do is imported when one runs: help is fast."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from comfy_mcp import __version__
+from comfy_mcp.cli import options
+from comfy_mcp.cli.options import Command
+
+
+class _Group(click.Group):
+    """Ends its help with the exit codes."""
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from comfy_mcp.cli.exits import MEANINGS
+
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(int(code)), meaning) for code, meaning in MEANINGS.items()])
+        with formatter.section("Example"):
+            formatter.write("  comfy-bridge run workflow.json -o pictures\n")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="comfy-bridge")
+@click.option("--engine", metavar="URL", help="The ComfyUI to use, instead of COMFYUI_URL.")
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder of the store, instead of COMFY_BRIDGE_STATE_DIR.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    help="Least severe log line on stderr. Default: warning; for mcp and engine what the settings say.",
+)
+@click.pass_context
+def cli(context: click.Context, /, **given: Any) -> None:
+    """Run ComfyUI workflows through a durable queue, from a shell or as an MCP server.
+
+    Settings come from the environment: COMFYUI_URL says where ComfyUI is. `comfy-bridge doctor` shows what is
+    configured and what to fix.
+    """
+    context.obj = given
+
+
+def main() -> None:
+    """The entry point of the package."""
+    cli(prog_name="comfy-bridge")
+
+
+@cli.command(cls=Command, example="claude mcp add comfyui -- comfy-bridge mcp")
+@click.option(
+    "--protocol",
+    type=click.Choice(["auto", "legacy"]),
+    default="auto",
+    show_default=True,
+    help="legacy: refuse the 2026-07-28 discovery, for clients that stumble over it.",
+)
+@click.pass_obj
+def mcp(given: dict[str, Any], /, protocol: Any) -> None:
+    """Serve MCP on stdin and stdout, for an agent to start."""
+    from comfy_mcp.cli import servers
+
+    _execute(given, False, lambda settings, _: servers.mcp(settings, protocol=protocol), own_logs=True)
+
+
+@cli.command(cls=Command, example="comfy-bridge run workflow.json -o pictures")
+@click.argument("file", metavar="FILE")
+@options.priority
+@options.save_to
+@options.timeout
+@options.cancel_on_interrupt
+@options.quiet
+@options.as_json
+@click.pass_obj
+def run(given: dict[str, Any], /, file: str, priority: str, as_json: bool, **how: Any) -> None:
+    """Submit the workflow in FILE (API format; - is stdin) and follow it to its end.
+
+    Drives the engine itself if no other process does. Ctrl-C leaves the workflow running.
+    """
+    from comfy_mcp.cli import jobs
+
+    following = jobs.Following(**how)
+    _execute(given, as_json, lambda s, out: jobs.run(s, out, file=file, priority=priority, how=following))
+
+
+@cli.command(cls=Command, example="id=$(comfy-bridge submit workflow.json)")
+@click.argument("file", metavar="FILE")
+@options.priority
+@options.as_json
+@click.pass_obj
+def submit(given: dict[str, Any], /, file: str, priority: str, as_json: bool) -> None:
+    """Queue the workflow in FILE (API format; - is stdin), print its id and return at once."""
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, priority=priority))
+
+
+@cli.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
+@click.argument("workflow_id", metavar="ID")
+@options.as_json
+@click.pass_obj
+def status(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
+    """Show one workflow: state, progress, outputs or error."""
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.status(s, out, workflow_id=workflow_id))
+
+
+@cli.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
+@click.argument("workflow_id", metavar="ID")
+@options.save_to
+@options.timeout
+@options.cancel_on_interrupt
+@options.quiet
+@options.as_json
+@click.pass_obj
+def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) -> None:
+    """Follow a workflow to its end; drives the engine if no other process does."""
+    from comfy_mcp.cli import jobs
+
+    following = jobs.Following(**how)
+    _execute(given, as_json, lambda s, out: jobs.wait(s, out, workflow_id=workflow_id, how=following))
+
+
+@cli.command(cls=Command, example='comfy-bridge cancel "$id" --reason "wrong seed"')
+@click.argument("workflow_id", metavar="ID")
+@click.option("--reason", metavar="TEXT", help="Kept with the workflow.")
+@options.as_json
+@click.pass_obj
+def cancel(given: dict[str, Any], /, workflow_id: str, reason: str | None, as_json: bool) -> None:
+    """Cancel a queued or running workflow and say what is then true."""
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.cancel(s, out, workflow_id=workflow_id, reason=reason))
+
+
+@cli.command(cls=Command, example="comfy-bridge workflows --status failed --limit 10")
+@click.option("--status", type=click.Choice(options.STATUSES), help="Only these.")
+@click.option("--client", metavar="NAME", help="Only what this client submitted.")
+@options.since
+@options.limit
+@options.cursor
+@options.as_json
+@click.pass_obj
+def workflows(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
+    """List submitted workflows, newest first."""
+    from comfy_mcp.cli import library
+
+    _execute(given, as_json, lambda s, out: library.workflows(s, out, arguments=arguments))
+
+
+@cli.command(cls=Command, example="comfy-bridge queue --json")
+@options.as_json
+@click.pass_obj
+def queue(given: dict[str, Any], /, as_json: bool) -> None:
+    """Show what runs and what waits, in run order."""
+    from comfy_mcp.cli import library
+
+    _execute(given, as_json, library.queue)
+
+
+@cli.command(cls=Command, example="comfy-bridge models --type checkpoints --search sdxl")
+@click.option("--type", metavar="TYPE", help="checkpoints, loras, vae, controlnet, upscale, …; default: all.")
+@click.option("--search", metavar="TEXT", help="Part of the name.")
+@options.limit
+@options.cursor
+@options.as_json
+@click.pass_obj
+def models(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
+    """List model files with their sizes and hashes."""
+    from comfy_mcp.cli import library
+
+    _execute(given, as_json, lambda s, out: library.models(s, out, arguments=arguments))
+
+
+@cli.command(cls=Command, example='comfy-bridge outputs --workflow "$id" -o pictures')
+@click.option("--workflow", "workflow_id", metavar="ID", help="Only what this workflow made.")
+@click.option("--type", type=click.Choice(options.OUTPUT_KINDS), help="Only this kind.")
+@options.save_to
+@options.since
+@options.limit
+@options.cursor
+@options.as_json
+@click.pass_obj
+def outputs(given: dict[str, Any], /, save_to: Path | None, as_json: bool, **arguments: Any) -> None:
+    """List what workflows made, newest first; with -o also fetch it."""
+    from comfy_mcp.cli import library
+
+    _execute(given, as_json, lambda s, out: library.outputs(s, out, arguments=arguments, save_to=save_to))
+
+
+@cli.command(cls=Command, example="comfy-bridge engine --port 8188")
+@click.option("--port", type=click.IntRange(0, 65535), default=8188, show_default=True, help="0: a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--base-directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Its input, output, temp and models folders. Default: in the state folder.",
+)
+@options.as_json
+@click.pass_obj
+def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
+    """Run the embedded engine alone: ComfyUI's protocol without models or GPU, for tries and CI.
+
+    Its URL is printed on stdout when it answers. It is not ComfyUI and has no protection against the network:
+    leave it on loopback.
+    """
+    from comfy_mcp.cli import servers
+
+    _execute(given, as_json, lambda s, out: servers.engine(s, out, **where), own_logs=True)
+
+
+@cli.command(cls=Command, example="COMFYUI_URL=http://gpu-box:8188 comfy-bridge doctor")
+@options.as_json
+@click.pass_obj
+def doctor(given: dict[str, Any], /, as_json: bool) -> None:
+    """Show what is configured, which engines answer, versions, GPU, store, and what to fix.
+
+    Exit code 5 when an engine does not answer, 6 when the store does not work.
+    """
+    from comfy_mcp.cli.doctor import doctor as look
+
+    _execute(given, as_json, look)
+
+
+def _execute(given: dict[str, Any], as_json: bool, command: Any, *, own_logs: bool = False) -> None:
+    from comfy_mcp.cli.output import Output
+    from comfy_mcp.cli.session import Options, execute
+
+    execute(Options(**given), Output(as_json=as_json), command, own_logs=own_logs)

@@ -1,0 +1,242 @@
+"""What the job commands do: submit, follow to the end, save the outputs, cancel."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
+from comfy_mcp.cli.output import Output
+from comfy_mcp.cli.progress import ProgressDisplay, progress_display
+from comfy_mcp.cli.saving import prepare_folder, save_outputs
+from comfy_mcp.cli.session import Session, open_session
+from comfy_mcp.cli.show import status_lines
+from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.operations.models import CancelResult, SubmitResult, SystemResult, WorkflowResult
+from comfy_mcp.settings import Settings
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """How to wait. `timeout_s` None: until the end."""
+
+    save_to: Path | None = None
+    timeout_s: float | None = None
+    cancel_on_interrupt: bool = False
+    quiet: bool = False
+
+
+async def run(settings: Settings, output: Output, *, file: str, priority: str, how: Following) -> ExitCode:
+    """Submit and follow to the end, driving the engine if nobody else does."""
+    graph = read_graph(file, settings.max_graph_bytes)
+    if how.save_to is not None:
+        prepare_folder(how.save_to)
+    async with open_session(settings, drive=True) as session:
+        await _need_an_engine(session)
+        submitted: SubmitResult = await session.call(
+            "submit_workflow", {"workflow": graph, "priority": priority}
+        )
+        output.note(f"workflow {submitted.workflow_id}")
+        for warning in submitted.warnings:
+            output.note(f"warning: {warning}")
+        return await _follow(session, output, submitted.workflow_id, how)
+
+
+async def submit(settings: Settings, output: Output, *, file: str, priority: str) -> ExitCode:
+    """Write the job down and return. Says so when no process would run it."""
+    graph = read_graph(file, settings.max_graph_bytes)
+    async with open_session(settings, drive=False) as session:
+        submitted: SubmitResult = await session.call(
+            "submit_workflow", {"workflow": graph, "priority": priority}
+        )
+        system: SystemResult = await session.call("system_status", {})
+    driven = any(engine.driven_by for engine in system.engines)
+    waits = f"No process drives the engine now: `comfy-bridge wait {submitted.workflow_id}` runs it."
+    for warning in submitted.warnings:
+        output.note(f"warning: {warning}")
+    if not driven:
+        output.note(f"note: {waits}")
+    next_step = f"Run `comfy-bridge wait {submitted.workflow_id}`." if driven else waits
+    document = submitted.model_dump(mode="json") | {"nextStep": next_step, "driven": driven}
+    output.result(document, [submitted.workflow_id])
+    return ExitCode.OK
+
+
+async def status(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
+    async with open_session(settings, drive=False) as session:
+        state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
+    output.result(state.model_dump(mode="json"), status_lines(state))
+    return ExitCode.OK
+
+
+async def wait(settings: Settings, output: Output, *, workflow_id: str, how: Following) -> ExitCode:
+    """Follow a job to its end, driving the engine if nobody else does."""
+    if how.save_to is not None:
+        prepare_folder(how.save_to)
+    async with open_session(settings, drive=True) as session:
+        return await _follow(session, output, workflow_id, how)
+
+
+async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason: str | None) -> ExitCode:
+    """Cancel, and report what is then true."""
+    arguments = {"workflow_id": workflow_id, "reason": reason}
+    async with open_session(settings, drive=False) as session:
+        needs_driver = await _nobody_would_cancel(session, workflow_id)
+        if not needs_driver:
+            return _cancelled(output, await session.call("cancel_workflow", arguments))
+    async with open_session(settings, drive=True) as session:
+        return _cancelled(output, await session.call("cancel_workflow", arguments))
+
+
+def read_graph(file: str, max_bytes: int) -> str:
+    """The text of the file, or of stdin for `-`; any path, because the user named it.
+
+    Raises InvalidInput (path_unreadable, graph_too_large, graph_not_json for what is no text).
+    """
+    try:
+        if file == STDIN:
+            data = sys.stdin.buffer.read(max_bytes + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(max_bytes + 1)
+    except OSError as error:
+        raise InvalidInput(
+            f"{file!r} can't be read: {error.strerror or type(error).__name__}.",
+            next_step="Name a file with a workflow in API format, or - for stdin.",
+            code=ErrorCode.PATH_UNREADABLE,
+        ) from None
+    if len(data) > max_bytes:
+        raise InvalidInput(
+            f"{file!r} has more than the {max_bytes} bytes that a workflow may have.",
+            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
+            code=ErrorCode.GRAPH_TOO_LARGE,
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            f"{file!r} is not UTF-8 text.",
+            next_step="Name a workflow in API format: in ComfyUI, Workflow > Export (API).",
+            code=ErrorCode.GRAPH_NOT_JSON,
+        ) from None
+
+
+async def _need_an_engine(session: Session) -> None:
+    """`run` waits for a picture: with no engine it says so at once instead of waiting for one."""
+    system: SystemResult = await session.call("system_status", {})
+    if not any(engine.up for engine in system.engines):
+        named = ", ".join(engine.url for engine in system.engines)
+        raise EngineUnreachable(
+            f"No engine answers at {named}.",
+            next_step="Start ComfyUI (or `comfy-bridge engine`) there, set COMFYUI_URL to where it runs, or "
+            "queue the workflow for later with `comfy-bridge submit`.",
+        )
+
+
+async def _nobody_would_cancel(session: Session, workflow_id: str) -> bool:
+    """An engine has the job, and no process that could stop it there: this one must."""
+    state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
+    if state.engine is None or state.status not in {"queued", "running"}:
+        return False
+    system: SystemResult = await session.call("system_status", {})
+    return not any(engine.driven_by for engine in system.engines if engine.id == state.engine)
+
+
+def _cancelled(output: Output, result: CancelResult) -> ExitCode:
+    pending = result.status != "cancelled"
+    said = "cancel requested; it stops at its next node or step" if pending else "cancelled"
+    document = result.model_dump(mode="json")
+    output.result(document, [f"{result.workflow_id}: {said}"])
+    return ExitCode.OK
+
+
+async def _follow(session: Session, output: Output, workflow_id: str, how: Following) -> ExitCode:
+    display = ProgressDisplay() if how.quiet else progress_display()
+    try:
+        state = await _until_final(session, workflow_id, how.timeout_s, display)
+    finally:
+        display.close()
+    if state is None:
+        return await _interrupted(session, output, workflow_id, cancel=how.cancel_on_interrupt)
+    saved = await save_outputs(session, state, how.save_to) if how.save_to is not None else None
+    _show_end(output, state, saved)
+    return exit_code_of_status(state.status)
+
+
+async def _until_final(
+    session: Session, workflow_id: str, timeout_s: float | None, display: ProgressDisplay
+) -> WorkflowResult | None:
+    """The last state, not final if the time is up; None when the user pressed Ctrl-C."""
+    loop = asyncio.get_running_loop()
+    deadline = None if timeout_s is None else loop.time() + timeout_s
+    slice_s = session.services.settings.wait_max_s
+
+    async def show(state: WorkflowResult) -> None:
+        display.show(state)
+
+    async def follow() -> WorkflowResult:
+        while True:
+            left = slice_s if deadline is None else min(slice_s, max(0.0, deadline - loop.time()))
+            state: WorkflowResult = await session.call(
+                "wait_for_workflow", {"workflow_id": workflow_id, "timeout_s": left}, on_progress=show
+            )
+            over = deadline is not None and loop.time() >= deadline
+            if state.status not in {"queued", "running"} or over:
+                return state
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(follow())
+        with _on_interrupt(task):
+            await asyncio.wait([task])
+    return None if task.cancelled() else task.result()
+
+
+@contextlib.contextmanager
+def _on_interrupt(task: "asyncio.Task[Any]") -> Iterator[None]:
+    """Ctrl-C and SIGTERM cancel `task` and nothing else; a second one, later, ends the process."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _interrupted(session: Session, output: Output, workflow_id: str, *, cancel: bool) -> ExitCode:
+    if cancel:
+        result: CancelResult = await session.call(
+            "cancel_workflow", {"workflow_id": workflow_id, "reason": "interrupted on the command line"}
+        )
+        _cancelled(output, result)
+        return ExitCode.JOB_CANCELLED if result.status == "cancelled" else ExitCode.INTERRUPTED
+    state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
+    output.note(f"interrupted; the workflow goes on: comfy-bridge wait {workflow_id}")
+    output.result(state.model_dump(mode="json"), ())
+    return ExitCode.INTERRUPTED
+
+
+def _show_end(output: Output, state: WorkflowResult, saved: Sequence[Path] | None) -> None:
+    document = state.model_dump(mode="json")
+    if saved is not None:
+        document["saved"] = [str(path) for path in saved]
+    failure = state.failure
+    match state.status:
+        case "completed":
+            pass
+        case "failed":
+            output.note(f"failed: {failure.text() if failure else state.error}")
+        case "cancelled":
+            output.note("cancelled")
+        case _:
+            output.note(f"still {state.status}; it goes on: comfy-bridge wait {state.workflow_id}")
+    lines = [str(path) for path in saved] if saved is not None else [item.text() for item in state.outputs]
+    output.result(document, lines)

@@ -1,0 +1,62 @@
+"""Options that several commands share, and how a command says its example."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PRIORITIES = ("low", "normal", "high")
+STATUSES = ("queued", "running", "completed", "failed", "cancelled")
+OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
+"""Written out here so that --help loads nothing; a test compares them with the operations' models."""
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+save_to = click.option(
+    "-o",
+    "--output-dir",
+    "save_to",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Save the output files in DIR and print their paths.",
+)
+timeout = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Stop waiting after this time (exit code 9); the workflow goes on. Default: wait until it ends.",
+)
+cancel_on_interrupt = click.option(
+    "--cancel-on-interrupt", is_flag=True, help="Ctrl-C cancels the workflow instead of leaving it running."
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+priority = click.option(
+    "--priority",
+    type=click.Choice(PRIORITIES),
+    default="normal",
+    show_default=True,
+    help="Order in the queue.",
+)
+limit = click.option(
+    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many."
+)
+cursor = click.option("--cursor", metavar="CURSOR", help="Go on where the last page ended.")
+since = click.option(
+    "--since", type=click.IntRange(min=0), metavar="MS", help="Only newer ones; epoch milliseconds."
+)
+
+
+class Command(click.Command):
+    """A click command whose help ends with an example."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.example:
+            with formatter.section("Example"):
+                formatter.write("".join(f"  {line}\n" for line in self.example.splitlines()))

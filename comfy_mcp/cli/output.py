@@ -1,0 +1,103 @@
+"""What a command writes: its result on stdout, everything else on stderr.
+
+With --json stdout holds exactly one JSON document, also when the command fails; the sentence for people is on
+stderr either way.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from comfy_mcp.domain.errors import BridgeError, InvalidGraph
+
+COMMAND_OF_TOOL: Mapping[str, str] = {
+    "submit_workflow": "submit FILE",
+    "workflow_status": "status",
+    "wait_for_workflow": "wait",
+    "cancel_workflow": "cancel",
+    "list_models": "models",
+    "list_outputs": "outputs",
+    "view_output": "outputs",
+    "system_status": "doctor",
+}
+"""The operations' advice names MCP tools; here it names commands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where a command writes. `as_json`: the result is one JSON document."""
+
+    as_json: bool = False
+
+    def result(self, document: Mapping[str, Any], lines: Sequence[str]) -> None:
+        """The command's result: the document with --json, else the lines."""
+        if self.as_json:
+            ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+            click.echo(json.dumps(document, indent=2, ensure_ascii=ascii_only))
+        else:
+            for line in lines:
+                click.echo(printable(line))
+
+    def note(self, text: str) -> None:
+        """A line for people, on stderr."""
+        click.echo(printable(text), err=True)
+
+    def error(self, error: BridgeError) -> None:
+        self.note(f"error[{error.code.value}]: {error.message}")
+        if error.next_step:
+            self.note(f"next: {in_commands(error.next_step)}")
+        if self.as_json:
+            self.result(error_document(error), ())
+
+
+def error_document(error: BridgeError) -> dict[str, Any]:
+    """`error` is the stable code."""
+    document: dict[str, Any] = {
+        "error": error.code.value,
+        "message": error.message,
+        "nextStep": in_commands(error.next_step),
+        "retryable": error.retryable,
+        "details": dict(error.details),
+    }
+    if isinstance(error, InvalidGraph):
+        document["problems"] = [
+            {
+                "kind": problem.kind,
+                "message": problem.message,
+                "nodeId": problem.node_id,
+                "classType": problem.class_type,
+                "inputName": problem.input_name,
+                "suggestions": list(problem.suggestions),
+            }
+            for problem in error.problems
+        ]
+    return document
+
+
+_TOOL = re.compile(
+    rf"(?:Call |see |\b)({'|'.join(COMMAND_OF_TOOL)})(?:\((?:workflow_id|output_id)=\"([^\"]*)\"\))?"
+)
+
+
+def in_commands(advice: str) -> str:
+    """An operation's next step, said in commands: `Call list_outputs` is `comfy-bridge outputs`."""
+
+    def said(found: re.Match[str]) -> str:
+        tool, argument = found.group(1), found.group(2)
+        command = f"comfy-bridge {COMMAND_OF_TOOL[tool]}" + (
+            f" {argument}" if argument and tool != "view_output" else ""
+        )
+        opening = found.group(0).partition(tool)[0]
+        return f"{'Run ' if opening == 'Call ' else opening}`{command}`"
+
+    return _TOOL.sub(said, advice).replace("Read comfy://workflows", "Run `comfy-bridge workflows`")
+
+
+def printable(text: str) -> str:
+    """Without control characters: names come from engines and must not steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
