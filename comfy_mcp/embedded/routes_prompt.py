@@ -94,11 +94,10 @@ class PromptRoutes:
 
     async def post_queue(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if body.get("clear"):
+        if _field(body, "clear"):
             self._state.queue.clear()
-        if "delete" in body:
-            for prompt_id in body["delete"]:
-                self._state.queue.delete(prompt_id)
+        for prompt_id in _field(body, "delete", ()):
+            self._state.queue.delete(prompt_id)
         return web.Response()
 
     async def post_interrupt(self, request: web.Request) -> web.Response:
@@ -124,12 +123,18 @@ class PromptRoutes:
 
     async def post_history(self, request: web.Request) -> web.Response:
         body = await request.json()
-        if body.get("clear"):
+        if _field(body, "clear"):
             self._state.queue.forget_all()
-        if "delete" in body:
-            for prompt_id in body["delete"]:
-                self._state.queue.forget(prompt_id)
+        for prompt_id in _field(body, "delete", ()):
+            self._state.queue.forget(prompt_id)
         return web.Response()
+
+
+def _field(body: Any, name: str, default: Any = None) -> Any:
+    """A field of an object. An empty list stands for an empty object, as ComfyUI asks with `in` only."""
+    if name not in body:
+        return default
+    return body[name]
 
 
 def _refusal(error: dict[str, Any], node_errors: dict[str, Any]) -> web.Response:
