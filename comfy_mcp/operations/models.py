@@ -5,7 +5,7 @@ the one line that an agent reads, and says what to do next. Times are epoch mill
 0 to 100, sizes are bytes; None means "not known" or "not yet".
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -34,12 +34,16 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Result(BaseModel):
-    """Base of all results."""
+class Part(BaseModel):
+    """Base of everything that goes out: camelCase on the wire."""
 
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
     )
+
+
+class Result(Part):
+    """Base of all results."""
 
     def text(self) -> str:
         """One line for an agent."""
@@ -139,7 +143,7 @@ class ViewOutputParams(OutputParams):
 # --------------------------------------------------------------------------------------------- results
 
 
-class OutputItem(Result):
+class OutputItem(Part):
     """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
 
     output_id: str
@@ -161,7 +165,7 @@ class OutputItem(Result):
         return f"{self.type} {self.filename or 'text'} ({self.output_id}{size})"
 
 
-class FailureItem(Result):
+class FailureItem(Part):
     kind: str
     message: str
     node_id: str | None = None
@@ -216,6 +220,8 @@ class WorkflowResult(Result):
                 return f" — {self.failure.text() if self.failure else self.error}"
             case "cancelled":
                 return ""
+            case _:
+                assert_never(self.status)
 
 
 class SubmitResult(Result):
@@ -242,14 +248,11 @@ class CancelResult(Result):
         return f"Workflow {self.workflow_id} is {self.status}. {self.next_step or ''}".strip()
 
 
-class ModelItem(Result):
+class ModelItem(Part):
     name: str
     type: str
     size: int | None
     hash: str | None
-
-    def text(self) -> str:
-        return f"{self.type}/{self.name}"
 
 
 class ModelsResult(Result):
@@ -309,16 +312,13 @@ class ViewResult(Result):
         return f"{shown}{self.output.text()}. {self.note or ''}".strip()
 
 
-class GpuMemory(Result):
+class GpuMemory(Part):
     used: int | None
     total: int | None
     percent_used: float | None
 
-    def text(self) -> str:
-        return f"{self.used}/{self.total} bytes"
 
-
-class GpuItem(Result):
+class GpuItem(Part):
     index: int
     name: str
     uuid: str | None = None
@@ -342,7 +342,7 @@ class GpuResult(Result):
         return ", ".join(item.text() for item in self.gpus) or f"No GPU: {self.reason or 'none reported'}"
 
 
-class EngineItem(Result):
+class EngineItem(Part):
     """`driven_by`: "this process", "another process", or None (nobody: its jobs wait)."""
 
     id: str
@@ -358,16 +358,13 @@ class EngineItem(Result):
         return f"{self.id} {'up' if self.up else 'down'}" + (f" ({self.error})" if self.error else "")
 
 
-class StoreItem(Result):
+class StoreItem(Part):
     path: str
     driver: str
     sqlite_version: str
     journal_mode: str
     schema_revision: str
     set_aside: str | None = None
-
-    def text(self) -> str:
-        return self.path
 
 
 class SystemResult(Result):

@@ -1,0 +1,74 @@
+"""The operations over a real runtime and the embedded engine, in one process."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import Settings, load_settings
+from tests.support.invariants import check_store
+
+
+class Bench:
+    """Calls operations by name, as a surface does."""
+
+    def __init__(self, services: Services, caller: Caller) -> None:
+        self.services = services
+        self.caller = caller
+
+    async def __call__(
+        self,
+        name: str,
+        on_progress: Callable[[WorkflowResult], Awaitable[None]] | None = None,
+        **arguments: Any,
+    ) -> Any:
+        context = OperationContext(services=self.services, caller=self.caller, on_progress=on_progress)
+        return await BY_NAME[name].call(context, arguments)
+
+
+CALLER = Caller(client=ClientId("tester"), surface="test")
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[EmbeddedEngine]:
+    async with EmbeddedEngine(EngineConfig(base_directory=tmp_path / "engine")) as engine:
+        yield engine
+
+
+@pytest.fixture
+def settings(tmp_path: Path, engine: EmbeddedEngine) -> Settings:
+    return load_settings(
+        engine_urls=engine.url,
+        state_dir=tmp_path / "state",
+        workflow_roots=(tmp_path / "workflows",),
+        progress_interval_s=0.01,
+        connect_timeout_s=2.0,
+    )
+
+
+@pytest.fixture
+async def call(settings: Settings) -> AsyncIterator[Bench]:
+    async with open_runtime(settings) as services:
+        yield Bench(services, CALLER)
+        await check_store(services.store)
+
+
+@pytest.fixture
+async def call_without_engine(tmp_path: Path) -> AsyncIterator[Bench]:
+    """The engine's address is one where nothing listens."""
+    settings = load_settings(
+        engine_urls="http://127.0.0.1:9",
+        state_dir=tmp_path / "state",
+        connect_timeout_s=2.0,
+        cancel_wait_s=0.01,
+    )
+    async with open_runtime(settings) as services:
+        yield Bench(services, CALLER)
+        await check_store(services.store)

@@ -1,0 +1,98 @@
+"""Models and outputs, through the registry."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from comfy_mcp.domain.errors import ErrorCode, NotFound
+from comfy_mcp.operations.models import OutputItem
+from tests.operations.conftest import Bench
+from tests.support import graphs
+
+
+async def made(call: Bench, graph: dict[str, object]) -> list[OutputItem]:
+    submitted = await call("submit_workflow", workflow=graph)
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert done.status == "completed", done.text()
+    outputs: list[OutputItem] = done.outputs
+    return outputs
+
+
+async def test_outputs_are_listed_newest_first_by_job_type_time_and_page(call: Bench) -> None:
+    (first,) = await made(call, graphs.picture())
+    (text,) = await made(call, graphs.text())
+    (last,) = await made(call, graphs.picture())
+    listed = (await call("list_outputs")).outputs
+    assert [item.output_id for item in listed] == [last.output_id, text.output_id, first.output_id]
+    page = await call("list_outputs", limit=2)
+    rest = await call("list_outputs", limit=2, cursor=page.next_cursor)
+    assert [item.output_id for item in rest.outputs] == [first.output_id]
+    assert "cursor" in page.text()
+    assert [item.output_id for item in (await call("list_outputs", type="text")).outputs] == [text.output_id]
+    by_job = await call("list_outputs", workflow_id=first.workflow_id)
+    assert [item.output_id for item in by_job.outputs] == [first.output_id]
+    assert (await call("list_outputs", since=last.created_at + 60_000)).outputs == []
+    assert "No outputs" in (await call("list_outputs", type="video")).text()
+
+
+async def test_an_image_is_viewed_as_a_small_preview_and_read_in_full(call: Bench) -> None:
+    (output,) = await made(call, graphs.picture(size=1024))
+    view = await call("view_output", output_id=output.output_id, max_px=100)
+    assert (view.width, view.height) == (100, 100)
+    assert Image.open(io.BytesIO(view.preview)).size == (100, 100)
+    assert len(view.preview) <= call.services.settings.preview_max_bytes
+    assert "preview 100x100" in view.text()
+    assert "preview" not in view.model_dump()
+    full = await call("read_output", output_id=output.output_id)
+    assert (full.media_type, len(full.data)) == ("image/png", output.size)
+    assert full.data.startswith(b"\x89PNG")
+    assert output.filename in full.text()
+
+
+async def test_a_text_output_is_shown_as_itself(call: Bench) -> None:
+    (output,) = await made(call, graphs.text("a poem"))
+    view = await call("view_output", output_id=output.output_id)
+    assert view.preview is None
+    assert "a poem" in view.note
+    assert output.content is not None
+    assert (await call("read_output", output_id=output.output_id)).data.decode() == output.content
+    assert output.media_type == "text/plain"
+
+
+async def test_an_output_whose_file_is_gone_says_so(call: Bench, tmp_path: Path) -> None:
+    (output,) = await made(call, graphs.picture())
+    (tmp_path / "engine" / "output" / output.subfolder / output.filename).unlink()
+    for name in ("view_output", "read_output"):
+        with pytest.raises(NotFound) as caught:
+            await call(name, output_id=output.output_id)
+        assert caught.value.code is ErrorCode.OUTPUT_GONE
+
+
+async def test_an_unknown_output_is_not_found(call: Bench) -> None:
+    for name in ("view_output", "read_output"):
+        with pytest.raises(NotFound) as caught:
+            await call(name, output_id="nope")
+        assert caught.value.code is ErrorCode.OUTPUT_NOT_FOUND
+
+
+async def test_models_are_listed_by_type_with_pages_and_search(call: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "engine" / "models" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("a.safetensors", "b.safetensors"):
+        (folder / name).write_bytes(b"x" * 7)
+    listed = await call("list_models", type="checkpoints")
+    assert [(item.name, item.type, item.size, item.hash) for item in listed.models] == [
+        ("a.safetensors", "checkpoints", 7, None),
+        ("b.safetensors", "checkpoints", 7, None),
+    ]
+    assert "a.safetensors" in listed.text()
+    page = await call("list_models", type="checkpoints", limit=1)
+    assert page.next_cursor is not None
+    assert {"checkpoints", "loras", "vae", "controlnet", "upscale"} <= set(page.types)
+    assert (await call("list_models", type="checkpoints", search="B.safe")).models[0].name == "b.safetensors"
+    assert "No models" in (await call("list_models", type="checkpoints", search="zzz")).text()
+    with pytest.raises(NotFound) as caught:
+        await call("list_models", type="no-such-type")
+    assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN

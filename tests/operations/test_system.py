@@ -1,0 +1,128 @@
+"""What the machines are doing, through the registry."""
+
+from dataclasses import replace
+
+import pytest
+
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.events import FailureKind, JobFailure, JobQueued, Priority
+from comfy_mcp.domain.gpu import GpuDevice, GpuSample, GpuSource
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId
+from comfy_mcp.domain.job import Job, JobStatus, queued
+from comfy_mcp.operations.models import Result
+from comfy_mcp.operations.registry import OPERATIONS
+from comfy_mcp.operations.views import gpu_result, media_type, next_step, workflow_result
+from tests.operations.conftest import Bench
+from tests.support import graphs
+
+
+async def test_the_status_names_the_engine_and_says_that_it_is_not_comfyui(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.picture())
+    await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    status = await call("system_status")
+    (engine,) = status.engines
+    assert (engine.up, engine.is_comfyui, engine.driven_by) == (True, False, "this process")
+    assert engine.version
+    assert status.jobs["completed"] == 1
+    assert status.problems == []
+    assert status.store.path.endswith("bridge.sqlite3")
+    assert "up" in status.text()
+
+
+async def test_a_down_engine_is_a_report_with_a_fix_and_no_error(call_without_engine: Bench) -> None:
+    status = await call_without_engine("system_status")
+    (engine,) = status.engines
+    assert (engine.up, engine.version) == (False, None)
+    assert engine.error
+    assert "COMFYUI_URL" in status.text()
+    assert "down" in status.text()
+
+
+async def test_no_gpu_is_a_normal_answer(call_without_engine: Bench) -> None:
+    gpu = await call_without_engine("gpu_status")
+    assert isinstance(gpu.available, bool)
+    assert gpu.text()
+
+
+def test_a_gpu_is_shown_in_the_contracts_shape() -> None:
+    device = GpuDevice(
+        index=0,
+        name="H",
+        utilization_percent=50,
+        memory_used_bytes=1,
+        memory_total_bytes=4,
+        temperature_celsius=40,
+    )
+    shown = gpu_result(GpuSample(source=GpuSource.NVML, devices=(device,), at_ms=0))
+    item = shown.model_dump(mode="json")["gpus"][0]
+    assert item["memory"] == {"used": 1, "total": 4, "percentUsed": 25.0}
+    assert (item["index"], item["name"], item["utilization"], item["temperature"]) == (0, "H", 50, 40)
+    assert shown.text() == "H"
+
+
+def test_memory_that_is_not_known_has_no_percentage() -> None:
+    device = GpuDevice(index=0, name="M")
+    shown = gpu_result(GpuSample(source=GpuSource.ENGINE, devices=(device,), at_ms=0))
+    assert shown.gpus[0].memory.percent_used is None
+
+
+def test_a_file_without_a_known_suffix_is_bytes() -> None:
+    output = Output(
+        id=OutputId("o"),
+        job_id=JobId("j"),
+        attempt=1,
+        engine=EngineId("e"),
+        file=OutputFile(kind=OutputKind.FILE, filename="thing"),
+        created_at=0,
+    )
+    assert media_type(output) == "application/octet-stream"
+
+
+def waiting_job() -> Job:
+    return queued(
+        JobQueued(
+            job_id=JobId("j"), at=0, client=ClientId("c"), lane="local", priority=Priority.LOW, node_count=1
+        )
+    )
+
+
+def test_a_cancelled_job_needs_no_next_step() -> None:
+    job = waiting_job()
+    assert next_step(job, ()) is not None
+    assert next_step(replace(job, status=JobStatus.CANCELLED), ()) is None
+    assert "cancelled" in result_of(replace(job, status=JobStatus.CANCELLED))
+
+
+def test_every_result_has_a_line_for_agents() -> None:
+    with pytest.raises(NotImplementedError):
+        Result().text()
+    assert all(operation.result.text is not Result.text for operation in OPERATIONS)
+
+
+def result_of(job: Job) -> str:
+    return workflow_result(job, ()).text()
+
+
+def test_a_running_job_is_told_with_its_node_and_the_time_that_is_left() -> None:
+    job = replace(waiting_job(), status=JobStatus.RUNNING, progress=0.426)
+    assert "running, 43 %." in result_of(job)
+    told = result_of(replace(job, current_node="5", current_node_title="KSampler", eta_ms=12_400))
+    assert "43 % at KSampler, about 12 s left" in told
+
+
+def test_a_failure_is_told_with_its_node_where_there_is_one() -> None:
+    failure = JobFailure(kind=FailureKind.ENGINE_LOST, message="gone")
+    job = replace(waiting_job(), status=JobStatus.FAILED, failure=failure)
+    assert "engine_lost: gone" in result_of(job)
+    in_node = replace(failure, node_id=NodeId("3"), node_type="KSampler")
+    assert "in node 3 (KSampler)" in result_of(replace(job, failure=in_node))
+
+
+def test_a_job_that_completed_without_outputs_says_so() -> None:
+    assert "without outputs" in result_of(replace(waiting_job(), status=JobStatus.COMPLETED))
+
+
+def test_names_are_unique_and_read_only_operations_are_not_destructive() -> None:
+    names = [operation.name for operation in OPERATIONS]
+    assert len(set(names)) == len(names)
+    assert not any(operation.read_only and operation.destructive for operation in OPERATIONS)

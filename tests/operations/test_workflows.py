@@ -1,0 +1,264 @@
+"""Submit, follow, wait, cancel and list, through the registry."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.workflows import QUEUE_SHOWN
+from tests.operations.conftest import Bench
+from tests.support import graphs
+
+
+async def code_of(call: Bench, name: str, **arguments: Any) -> ErrorCode:
+    with pytest.raises(BridgeError) as caught:
+        await call(name, **arguments)
+    assert caught.value.message
+    assert caught.value.next_step
+    return caught.value.code
+
+
+async def test_a_workflow_is_submitted_followed_and_gives_its_picture(call: Bench) -> None:
+    seen: list[WorkflowResult] = []
+
+    async def report(result: WorkflowResult) -> None:
+        seen.append(result)
+
+    submitted = await call("submit_workflow", workflow=graphs.slow(steps=5, step_ms=20))
+    assert (submitted.status, submitted.queue_position, submitted.warnings) == ("queued", 1, [])
+    done = await call("wait_for_workflow", report, workflow_id=submitted.workflow_id)
+
+    assert done.status == "completed"
+    assert (done.progress, done.error, done.current_node) == (100, None, None)
+    assert done.created_time <= done.start_time <= done.completion_time
+    (output,) = done.outputs
+    assert output.filename == "slow_00001_.png"
+    assert output.size > 0
+    assert (output.type, output.workflow_id) == ("image", submitted.workflow_id)
+    assert output.url == f"/v1/comfyui/output/{output.output_id}"
+    progress = [result.progress for result in seen]
+    assert progress == sorted(progress)
+    assert any(0 < value < 100 for value in progress)
+    assert any(result.current_node == "Patience" for result in seen)
+    assert "view_output" in done.text()
+
+
+async def test_the_status_has_the_contracts_members_with_nulls_as_null(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.picture())
+    await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    status = (await call("workflow_status", workflowId=submitted.workflow_id)).model_dump(mode="json")
+    assert status.keys() >= {
+        "workflowId",
+        "status",
+        "progress",
+        "currentNode",
+        "startTime",
+        "completionTime",
+        "outputs",
+        "error",
+    }
+    assert status["error"] is None
+    assert status["outputs"][0].keys() >= {"filename", "workflowId", "type", "size", "createdAt", "url"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({}, ErrorCode.INVALID_ARGUMENT),
+        ({"workflow": {}, "path": "x.json"}, ErrorCode.INVALID_ARGUMENT),
+        ({"workflow": [1]}, ErrorCode.INVALID_ARGUMENT),
+        ({"workflow": "{not json"}, ErrorCode.GRAPH_NOT_JSON),
+        ({"workflow": "[1, 2]"}, ErrorCode.GRAPH_NOT_OBJECT),
+        ({"workflow": {"nodes": [], "links": []}}, ErrorCode.GRAPH_UI_FORMAT),
+        ({"workflow": {"1": {"class_type": "EmptyImag", "inputs": {}}}}, ErrorCode.GRAPH_INVALID),
+        (
+            {"workflow": {"1": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}},
+            ErrorCode.GRAPH_INVALID,
+        ),
+        ({"workflow": graphs.picture(), "priority": "urgent"}, ErrorCode.INVALID_ARGUMENT),
+        ({"workflow": graphs.picture(), "gpu": "salad"}, ErrorCode.LANE_UNAVAILABLE),
+        ({"path": "/etc/passwd"}, ErrorCode.PATH_NOT_ALLOWED),
+        ({"path": "missing.json"}, ErrorCode.PATH_UNREADABLE),
+    ],
+)
+async def test_bad_input_is_refused_with_a_code_and_writes_nothing(
+    call: Bench, arguments: dict[str, Any], code: ErrorCode
+) -> None:
+    assert await code_of(call, "submit_workflow", **arguments) is code
+    assert (await call("list_workflows")).workflows == []
+
+
+async def test_an_unknown_node_is_answered_with_the_nearest_name(call: Bench) -> None:
+    with pytest.raises(InvalidInput, match="EmptyImage"):
+        await call("submit_workflow", workflow={"1": {"class_type": "EmptyImag", "inputs": {}}})
+
+
+async def test_a_workflow_above_the_size_limit_is_refused(call: Bench) -> None:
+    graph = graphs.picture()
+    graph["1"]["_meta"]["title"] = "x" * (4 * 2**20)
+    assert await code_of(call, "submit_workflow", workflow=graph) is ErrorCode.GRAPH_TOO_LARGE
+    assert await code_of(call, "submit_workflow", workflow=json.dumps(graph)) is ErrorCode.GRAPH_TOO_LARGE
+
+
+async def test_a_workflow_comes_as_text_or_from_a_file_under_the_roots(call: Bench, tmp_path: Path) -> None:
+    folder = tmp_path / "workflows"
+    folder.mkdir()
+    (folder / "a.json").write_text(json.dumps(graphs.picture()))
+    by_path = await call("submit_workflow", path="a.json")
+    by_text = await call("submit_workflow", workflow=json.dumps(graphs.picture()))
+    for submitted in (by_path, by_text):
+        done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+        assert done.status == "completed"
+
+
+async def test_a_path_is_refused_on_a_surface_that_must_not_read_files(call: Bench) -> None:
+    call.caller = type(call.caller)(client=call.caller.client, surface="test", may_read_files=False)
+    assert await code_of(call, "submit_workflow", path="a.json") is ErrorCode.PATH_NOT_ALLOWED
+
+
+async def test_a_broken_branch_is_a_warning_while_another_runs(call: Bench) -> None:
+    graph = graphs.picture()
+    graph["3"] = {"class_type": "SaveImage", "inputs": {"images": ["99", 0], "filename_prefix": "x"}}
+    submitted = await call("submit_workflow", workflow=graph)
+    assert len(submitted.warnings) == 1
+    assert "3" in submitted.warnings[0]
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert (done.status, len(done.outputs), done.warnings) == ("completed", 1, submitted.warnings)
+
+
+async def test_a_failed_run_says_where_and_why(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.failing("no more paint"))
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert done.status == "failed"
+    assert "no more paint" in done.error
+    assert (done.failure.kind, done.failure.node_type) == ("node_error", "BridgeFail")
+    assert "BridgeFail" in done.text()
+
+
+async def test_a_wait_that_times_out_leaves_the_job_running_and_says_what_to_do(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.slow())
+    waited = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=0.2)
+    assert waited.status in {"queued", "running"}
+    assert "wait_for_workflow" in waited.next_step
+    assert (await call("cancel_workflow", workflow_id=submitted.workflow_id)).status == "cancelled"
+
+
+@pytest.mark.parametrize("cancel", [True, False])
+async def test_a_dropped_wait_ends_the_job_only_if_asked_to(call: Bench, cancel: bool) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.slow())
+    running = asyncio.Event()
+
+    async def report(result: WorkflowResult) -> None:
+        if result.status == "running":
+            running.set()
+
+    async with asyncio.TaskGroup() as group:
+        wait = group.create_task(
+            call(
+                "wait_for_workflow",
+                report,
+                workflow_id=submitted.workflow_id,
+                timeout_s=100,
+                cancel_on_disconnect=cancel,
+            )
+        )
+        await running.wait()
+        wait.cancel()
+    after = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=10 if cancel else 0)
+    assert after.status == ("cancelled" if cancel else "running")
+    await call("cancel_workflow", workflow_id=submitted.workflow_id)
+
+
+async def test_a_cancel_is_idempotent_and_a_finished_job_can_not_be_cancelled(call: Bench) -> None:
+    slow = await call("submit_workflow", workflow=graphs.slow())
+    for _ in range(2):
+        cancelled = await call("cancel_workflow", workflow_id=slow.workflow_id, reason="enough")
+        assert cancelled.status == "cancelled"
+    quick = await call("submit_workflow", workflow=graphs.picture())
+    await call("wait_for_workflow", workflow_id=quick.workflow_id)
+    with pytest.raises(Conflict) as caught:
+        await call("cancel_workflow", workflow_id=quick.workflow_id)
+    assert caught.value.details == {"currentStatus": "completed"}
+
+
+@pytest.mark.parametrize("name", ["workflow_status", "wait_for_workflow", "cancel_workflow"])
+async def test_an_id_that_does_not_exist_is_not_found(call: Bench, name: str) -> None:
+    with pytest.raises(NotFound):
+        await call(name, workflow_id="00000000-0000-4000-8000-000000000000")
+
+
+async def test_workflows_are_listed_newest_first_by_status_client_and_page(call: Bench) -> None:
+    ids = []
+    for _ in range(3):
+        submitted = await call("submit_workflow", workflow=graphs.picture())
+        await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+        ids.append(submitted.workflow_id)
+    first = await call("list_workflows", limit=2)
+    rest = await call("list_workflows", limit=2, cursor=first.next_cursor)
+    assert [item.workflow_id for item in first.workflows + rest.workflows] == ids[::-1]
+    assert rest.next_cursor is None
+    assert len((await call("list_workflows", status="completed", client="tester")).workflows) == 3
+    assert (await call("list_workflows", status="failed")).workflows == []
+    assert (await call("list_workflows", client="somebody")).workflows == []
+    assert await code_of(call, "list_workflows", cursor="nonsense") is ErrorCode.CURSOR_INVALID
+    assert "3" in (await call("list_workflows")).text()
+
+
+async def test_the_queue_shows_what_runs_and_what_waits_in_run_order(call: Bench) -> None:
+    first = await call("submit_workflow", workflow=graphs.slow())
+    await call("submit_workflow", workflow=graphs.picture(), priority="low")
+    await call("submit_workflow", workflow=graphs.picture())
+    high = await call("submit_workflow", workflow=graphs.picture(), priority="high")
+    view = await call("queue")
+    waiting = [item for item in view.queued if item.attempt == 0]
+    assert [item.priority for item in waiting] == sorted(
+        (i.priority for i in waiting), key=["high", "normal", "low"].index
+    )
+    assert sum(view.counts.values()) == 4
+    assert len(view.queued) <= QUEUE_SHOWN
+    status = await call("workflow_status", workflow_id=high.workflow_id)
+    assert status.queue_position is not None
+    assert "position" in status.text()
+    assert "queued" in view.text()
+    await call("cancel_workflow", workflow_id=first.workflow_id)
+
+
+async def test_without_an_engine_a_submit_is_kept_and_warns(call_without_engine: Bench) -> None:
+    call = call_without_engine
+    submitted = await call("submit_workflow", workflow=graphs.picture())
+    again = await call("submit_workflow", workflow=graphs.picture())
+    assert "No ComfyUI answers" in submitted.text()
+    assert again.queue_position == 2
+    assert again.warnings == submitted.warnings
+    waited = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=0)
+    assert waited.status == "queued"
+    assert (await call("cancel_workflow", workflow_id=submitted.workflow_id)).status == "cancelled"
+
+
+async def test_a_cancel_that_the_engine_has_not_yet_followed_says_so(call: Bench) -> None:
+    call.services = _with(call, cancel_wait_s=0.0)
+    submitted = await call("submit_workflow", workflow=graphs.slow())
+    running = asyncio.Event()
+
+    async def report(result: WorkflowResult) -> None:
+        if result.status == "running":
+            running.set()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(call("wait_for_workflow", report, workflow_id=submitted.workflow_id, timeout_s=20))
+        await running.wait()
+        answer = await call("cancel_workflow", workflow_id=submitted.workflow_id)
+        if answer.status == "running":  # the engine may be quicker even so
+            assert answer.cancel_requested
+            assert "workflow_status" in answer.text()
+    assert (await call("workflow_status", workflow_id=submitted.workflow_id)).status == "cancelled"
+
+
+def _with(call: Bench, **update: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(call.services, settings=call.services.settings.model_copy(update=update))

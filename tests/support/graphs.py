@@ -1,0 +1,52 @@
+"""Graphs that the embedded engine runs. Each call gives a new colour where the cache must not answer."""
+
+import itertools
+from typing import Any
+
+_colors = itertools.count(1)
+
+
+def picture(prefix: str = "t/picture", *, size: int = 64) -> dict[str, Any]:
+    """EmptyImage → SaveImage: one PNG, milliseconds."""
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": size, "height": size, "batch_size": 1, "color": next(_colors)},
+            "_meta": {"title": "Blank"},
+        },
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
+    }
+
+
+def slow(*, steps: int = 1000, step_ms: int = 20, prefix: str = "t/slow") -> dict[str, Any]:
+    """A node that reports steps, then SaveImage. The embedded engine's own node."""
+    return {
+        "1": {
+            "class_type": "BridgeSlowImage",
+            "inputs": {
+                "width": 64,
+                "height": 64,
+                "color": next(_colors),
+                "steps": steps,
+                "step_ms": step_ms,
+                "seed": next(_colors),
+            },
+            "_meta": {"title": "Patience"},
+        },
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
+    }
+
+
+def failing(message: str = "boom") -> dict[str, Any]:
+    graph = picture()
+    graph["3"] = {"class_type": "BridgeFail", "inputs": {"image": ["1", 0], "message": message}}
+    graph["2"]["inputs"]["images"] = ["3", 0]
+    return graph
+
+
+def text(value: str = "hello") -> dict[str, Any]:
+    """A text output without a file."""
+    return {
+        "1": {"class_type": "PrimitiveString", "inputs": {"value": f"{value} {next(_colors)}"}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
