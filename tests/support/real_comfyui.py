@@ -25,9 +25,9 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -168,7 +168,7 @@ class RealComfyUI:
         try:
             with direct.open(f"{self.url}/system_stats", timeout=5) as response:
                 return str(self._base) in json.load(response)["system"]["argv"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, HTTPException, ValueError, KeyError, TypeError):
             return False
 
     def _log_since(self, offset: int) -> str:
