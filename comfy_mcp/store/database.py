@@ -131,7 +131,7 @@ def open_database(settings: Settings) -> Database:
         prepare_folder(path)
         driver = _driver(path, settings)
         aside: Path | None = None
-        if _revision(driver) != schema.HEAD:
+        if not _is_at_head(driver):
             with opening_lock(path, settings.store_busy_timeout_s):
                 aside = _bring_to_head(driver)
         prepare_file(path)
@@ -176,9 +176,10 @@ class _Driver:
             raise
         return connection
 
-    def bare(self) -> Any:
-        """A connection that changes nothing about the file."""
-        return self.module.connect(str(self.path), timeout=self.timeout_s, isolation_level=None)
+    def bare(self, *, read_only: bool = False) -> Any:
+        """A connection without our pragmas."""
+        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+        return self.module.connect(uri, uri=True, timeout=self.timeout_s, isolation_level=None)
 
 
 def _driver(path: Path, settings: Settings) -> _Driver:
@@ -239,6 +240,15 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 # ---------------------------------------------------------------------------- the schema
+
+
+def _is_at_head(driver: _Driver) -> bool:
+    try:
+        return _revision(driver) == schema.HEAD
+    except StoreFault as fault:
+        if fault.code is not ErrorCode.STORE_CORRUPT:
+            raise
+        return False  # looked at again under the lock
 
 
 def _bring_to_head(driver: _Driver) -> Path | None:
@@ -302,20 +312,30 @@ def _revision(driver: _Driver) -> str | None:
         return None
     if size == 0:
         return None
-    connection = None
     try:
-        connection = driver.bare()
+        return _look(driver, size, read_only=True)
+    except driver.module.Error as error:
+        if primary_code(error) not in {ResultCode.READONLY, ResultCode.CANTOPEN}:
+            raise fault_of(error, driver.path) from error
+    try:
+        return _look(driver, size, read_only=False)  # a rollback is due after a crash, and that writes
+    except driver.module.Error as error:
+        raise fault_of(error, driver.path) from error
+
+
+def _look(driver: _Driver, size: int, *, read_only: bool) -> str | None:
+    """Read-only, because the last writer to close would also write the log into a damaged file."""
+    connection = driver.bare(read_only=read_only)
+    try:
         if size <= CHECKED_BYTES:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise _damaged(driver.path)
-        found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if found else None
-    except driver.module.Error as error:
-        raise fault_of(error, driver.path) from error
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return None
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     finally:
-        if connection is not None:
-            connection.close()
+        connection.close()
     return None if row is None else str(row[0])
 
 
