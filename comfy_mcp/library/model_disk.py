@@ -15,7 +15,10 @@ log = structlog.get_logger(__name__)
 UNWATCHED_TTL_S = 2.0
 """How long a scan is trusted while nothing watches the folders."""
 
-_POLL_DELAY_MS = 2000
+LOOK_AGAIN_S = 5.0
+"""How often folders that were not there, or can't be watched, are looked at."""
+
+POLL_DELAY_MS = 2000
 _SCANS_BEFORE_WATCHING_AGAIN = 12
 
 
@@ -24,7 +27,10 @@ class _WatchFailed(Exception):
 
 
 class ModelDisk:
-    """One scan at a time; it goes on when the one who waits for it gives up."""
+    """One scan at a time; it goes on when the one who waits for it gives up.
+
+    `watched` is set while changes are seen as they happen; a scan is then good until one is seen.
+    """
 
     def __init__(
         self,
@@ -34,18 +40,17 @@ class ModelDisk:
         force_polling: bool,
         timeout_s: float,
         debounce_ms: int = 500,
-        look_again_s: float = 5.0,
     ) -> None:
         self._models_dir = models_dir
         self._folders = dict(folders)
         self._force_polling = force_polling
         self._timeout_s = timeout_s
         self._debounce_ms = debounce_ms
-        self._look_again_s = look_again_s  # for folders that were not there
-        self._watched = False
+        self.watched = asyncio.Event()
         self._generation = 0
         self._scan: Scan | None = None
         self._scanned_at = (0.0, -1)
+        self._seen: Scan | None = None
         self._scanning: asyncio.Future[Scan] | None = None
         self._scanning_from = (0.0, -1)
 
@@ -79,23 +84,21 @@ class ModelDisk:
 
     async def watch(self, on_change: Callable[[], Awaitable[None]]) -> None:
         """Watch until cancelled; `on_change` hears of files that came or went."""
-        waited = False
         try:
             while True:
+                await self._tell_if_different(on_change)
                 roots = await asyncio.to_thread(self._present_roots)
                 if not roots:
-                    waited = True
-                    await asyncio.sleep(self._look_again_s)
+                    await asyncio.sleep(LOOK_AGAIN_S)
                     continue
-                if waited:
-                    waited = False
-                    await on_change()
                 try:
                     await self._watch_until_roots_change(roots, on_change)
                 except _WatchFailed as error:
                     log.warning("model_watch_failed", cause=str(error), now="scanning now and then")
                     self._trust_no_scan()
-                    await self._scan_now_and_then(on_change)
+                    for _ in range(_SCANS_BEFORE_WATCHING_AGAIN):
+                        await self._tell_if_different(on_change)
+                        await asyncio.sleep(LOOK_AGAIN_S)
         finally:
             self._trust_no_scan()
 
@@ -104,16 +107,19 @@ class ModelDisk:
     ) -> None:
         async with aclosing(self._changes(roots)) as changes:
             async for came_or_went in changes:
-                if not self._watched or came_or_went is not None:
+                if not self.watched.is_set():
                     # The first word says that the watch is on: what happened before it was on is not in it.
-                    self._watched = True
+                    self.watched.set()
+                    self._generation += 1
+                    await self._tell_if_different(on_change)
+                if came_or_went is not None:
                     self._generation += 1
                 if came_or_went:
+                    self._seen = None
                     await on_change()
                 if await asyncio.to_thread(self._present_roots) != roots:
                     break
         self._trust_no_scan()
-        await on_change()
 
     async def _changes(self, roots: Mapping[Path, int]) -> AsyncGenerator[bool | None, None]:
         """True: files came or went. False: some were written. None: nothing happened for a while."""
@@ -123,32 +129,33 @@ class ModelDisk:
             *roots,
             watch_filter=None,
             debounce=self._debounce_ms,
-            rust_timeout=int(self._look_again_s * 1000),
+            rust_timeout=int(LOOK_AGAIN_S * 1000),
             yield_on_timeout=True,
-            force_polling=self._force_polling or None,
-            poll_delay_ms=_POLL_DELAY_MS,
+            force_polling=self._force_polling or None,  # None: watchfiles decides (it polls on WSL)
+            poll_delay_ms=POLL_DELAY_MS,
             ignore_permission_denied=True,
         )
         try:
-            async for changes in watch:
-                yield any(change is not Change.modified for change, _ in changes) if changes else None
+            async with aclosing(watch):
+                async for changes in watch:
+                    yield any(change is not Change.modified for change, _ in changes) if changes else None
         except (OSError, RuntimeError, ExceptionGroup) as error:
             # No more inotify watches, a folder gone meanwhile; polling also fails on a loop of links.
             cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
             raise _WatchFailed(str(cause)) from None
 
-    async def _scan_now_and_then(self, on_change: Callable[[], Awaitable[None]]) -> None:
-        before = await asyncio.to_thread(scan_models, self._models_dir, self._folders)
-        for _ in range(_SCANS_BEFORE_WATCHING_AGAIN):
-            await asyncio.sleep(self._look_again_s)
-            now = await asyncio.to_thread(scan_models, self._models_dir, self._folders)
-            if now != before:
-                self._generation += 1
-                await on_change()
-            before = now
+    async def _tell_if_different(self, on_change: Callable[[], Awaitable[None]]) -> None:
+        """Scan and compare with what was seen last, here or by whoever asked for a list."""
+        seen = self._seen or self._scan
+        if seen is None:
+            return  # nobody looked yet: nothing can differ
+        self._seen = now = await asyncio.to_thread(scan_models, self._models_dir, self._folders)
+        if now != seen:
+            self._generation += 1
+            await on_change()
 
     def _trust_no_scan(self) -> None:
-        self._watched = False
+        self.watched.clear()
         self._generation += 1
 
     def _present_roots(self) -> dict[Path, int]:
@@ -166,4 +173,4 @@ class ModelDisk:
         at, generation = when
         if generation != self._generation:
             return False
-        return self._watched or asyncio.get_running_loop().time() - at < UNWATCHED_TTL_S
+        return self.watched.is_set() or asyncio.get_running_loop().time() - at < UNWATCHED_TTL_S

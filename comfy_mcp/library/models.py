@@ -44,6 +44,11 @@ class ModelLibrary:
         self._hashes = ModelHashes(hashes) if settings.hash_models else None
         self._on_change = on_change
 
+    @property
+    def watched(self) -> asyncio.Event:
+        """Set while the folders are watched: a change shows in the next list at once."""
+        return self._disk.watched
+
     async def run(self) -> None:
         """Watch and hash until cancelled. Returns at once where no folder is configured."""
         if not self._disk.is_configured:
