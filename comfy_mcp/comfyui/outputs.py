@@ -1,0 +1,77 @@
+"""Pure: the files and texts in what a node says it made (`executed.output`, `history.outputs`)."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from comfy_mcp.domain.catalog import OutputFile, OutputKind, kind_of_file
+from comfy_mcp.domain.ids import NodeId
+
+MAX_TEXT_CHARS = 2**20
+
+
+def outputs_of_node(node: NodeId, output: object) -> tuple[OutputFile, ...]:
+    """Every dict with a `filename` under any key, and the strings under `text`, in the engine's order.
+
+    The key says little (`images` also holds videos; custom nodes invent keys), so the kind is the suffix's.
+    A file named twice is listed once. Texts are cut at MAX_TEXT_CHARS.
+    """
+    if not isinstance(output, Mapping):
+        return ()
+    animated = _flags(output.get("animated"))
+    found: dict[tuple[object, ...], OutputFile] = {}
+    for key, value in output.items():
+        if key == "text":
+            for position, text in enumerate(_items(value)):
+                if isinstance(text, str):
+                    found["text", position] = _text_output(node, text)
+        for position, entry in enumerate(_items(value)):
+            file = _file_output(node, entry, animated=_flag(animated, position) and key == "images")
+            if file is not None:
+                found.setdefault((file.filename, file.subfolder, file.folder_type), file)
+    return tuple(found.values())
+
+
+def outputs_of_prompt(outputs: object) -> tuple[OutputFile, ...]:
+    """From a history entry's `outputs`: `{node: {key: […]}}`."""
+    return tuple(_of_prompt(outputs))
+
+
+def _of_prompt(outputs: object) -> Iterator[OutputFile]:
+    if isinstance(outputs, Mapping):
+        for node, output in outputs.items():
+            yield from outputs_of_node(NodeId(str(node)), output)
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _flags(value: object) -> list[bool]:
+    return [item is True for item in _items(value)]
+
+
+def _flag(flags: list[bool], position: int) -> bool:
+    """`animated: [true]` speaks for all images of the node; a longer list for each."""
+    return flags[min(position, len(flags) - 1)] if flags else False
+
+
+def _file_output(node: NodeId, entry: object, *, animated: bool) -> OutputFile | None:
+    if not isinstance(entry, Mapping):
+        return None
+    filename = entry.get("filename")
+    if not isinstance(filename, str) or not filename:
+        return None
+    subfolder, folder_type = entry.get("subfolder"), entry.get("type")
+    return OutputFile(
+        kind=kind_of_file(filename),
+        filename=filename,
+        subfolder=subfolder if isinstance(subfolder, str) else "",
+        folder_type=folder_type if isinstance(folder_type, str) and folder_type else "output",
+        node=node,
+        animated=animated,
+    )
+
+
+def _text_output(node: NodeId, text: str) -> OutputFile:
+    cut = text if len(text) <= MAX_TEXT_CHARS else f"{text[: MAX_TEXT_CHARS - 1]}…"
+    return OutputFile(kind=OutputKind.TEXT, filename="", node=node, text=cut)
