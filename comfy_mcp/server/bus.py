@@ -31,13 +31,18 @@ MAX_URIS = 1_000
 
 @asynccontextmanager
 async def open_bus(*, send_timeout_s: float) -> AsyncIterator["ResourceBus"]:
-    """A bus whose senders live as long as the context."""
+    """A bus whose senders live as long as the context. What fails inside the context comes out as itself."""
+    failed: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
         bus = ResourceBus(tasks, send_timeout_s=send_timeout_s)
         try:
             yield bus
+        except Exception as error:  # noqa: BLE001 - raised again below, outside the group, unwrapped
+            failed = error
         finally:
             bus.close()
+    if failed is not None:
+        raise failed
 
 
 class ResourceBus:

@@ -1,0 +1,85 @@
+"""What every client can read."""
+
+import json
+from typing import Any
+
+import pytest
+from mcp_types import Tool
+
+from comfy_mcp.operations.models import SubmitParams, WaitParams, WorkflowResult
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.server.app import INSTRUCTIONS
+from comfy_mcp.server.schemas import input_schema, output_schema
+from comfy_mcp.server.tools import tools
+
+REFUSED = ("$ref", "$defs", "anyOf", "oneOf", "allOf", "title")
+BUDGET_BYTES = 8_000
+"""2,000 tokens at 4 bytes each (issue: tools/list and instructions)."""
+
+
+def keys_of(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        return set(node).union(*(keys_of(value) for value in node.values()))
+    if isinstance(node, list):
+        return set().union(*(keys_of(value) for value in node))
+    return set()
+
+
+def test_the_tool_list_and_the_instructions_fit_the_budget() -> None:
+    listed = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools()]
+    size = len(json.dumps(listed, ensure_ascii=False).encode()) + len(INSTRUCTIONS.encode())
+    assert size <= BUDGET_BYTES
+
+
+@pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
+def test_schemas_are_flat_objects(tool: Tool) -> None:
+    for schema in (tool.input_schema, tool.output_schema):
+        assert schema is not None
+        assert schema["type"] == "object"
+        names = set(schema["properties"])
+        assert keys_of(schema).isdisjoint(set(REFUSED) - names)
+
+
+@pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
+def test_every_argument_has_a_type_and_every_tool_a_title_and_all_hints(tool: Tool) -> None:
+    assert all("type" in argument for argument in tool.input_schema["properties"].values())
+    assert tool.title
+    assert tool.description
+    assert tool.annotations is not None
+    hints = tool.annotations.model_dump(exclude={"title"})
+    assert set(hints.values()) <= {True, False}
+    assert len(hints) == 4
+
+
+def test_the_tools_are_the_registry_s() -> None:
+    assert [tool.name for tool in tools()] == [item.name for item in OPERATIONS if item.tool]
+
+
+def test_hints_come_from_the_operation() -> None:
+    cancel = next(tool for tool in tools() if tool.name == "cancel_workflow")
+    assert cancel.annotations is not None
+    assert cancel.annotations.destructive_hint is BY_NAME["cancel_workflow"].destructive is True
+    assert cancel.annotations.read_only_hint is False
+
+
+def test_an_optional_argument_is_not_required_and_has_no_null() -> None:
+    schema = input_schema(WaitParams)
+    assert schema["required"] == ["workflow_id"]
+    assert schema["properties"]["timeout_s"]["type"] == "number"
+
+
+def test_an_argument_of_several_types_shows_the_one_to_use() -> None:
+    assert input_schema(SubmitParams)["properties"]["workflow"]["type"] == "object"
+
+
+def test_a_choice_shows_its_values_and_its_default() -> None:
+    priority = input_schema(SubmitParams)["properties"]["priority"]
+    assert priority == {"type": "string", "enum": ["low", "normal", "high"], "default": "normal"}
+
+
+def test_results_are_described_in_the_wire_s_names_with_null_where_it_may_be() -> None:
+    properties = output_schema(WorkflowResult)["properties"]
+    assert properties["workflowId"] == {"type": "string"}
+    assert properties["queuePosition"] == {"type": ["integer", "null"]}
+    assert properties["failure"] == {"type": ["object", "null"]}
+    assert properties["outputs"] == {"type": "array"}
