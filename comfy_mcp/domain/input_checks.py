@@ -150,7 +150,7 @@ def _check_link(node: Node, spec: InputSpec, link: Link, info: ObjectInfo, targe
         text=f"needs {spec.type}, but slot {link.slot} of node {target.id} ({target.class_type}) "
         f"gives {received}{hint}",
         input_name=spec.name,
-        certain=info.classes[node.class_type].certain and spec.type != "COMBO" and received != "COMBO",
+        certain=info.classes[node.class_type].certain,
     )
 
 
