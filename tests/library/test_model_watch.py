@@ -190,7 +190,7 @@ async def test_where_watching_fails_the_folders_are_scanned_now_and_then(vae: Pa
 
 async def test_without_folders_there_is_nothing_to_run() -> None:
     async with asyncio.timeout(PATIENCE_S):
-        await ModelLibrary(Settings(), engines={}).run()
+        await ModelLibrary(Settings(models_dir=None), engines={}).run()
 
 
 async def watched(library: ModelLibrary) -> None:

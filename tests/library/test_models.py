@@ -100,8 +100,7 @@ async def test_names_are_what_a_loader_node_takes(tmp_path: Path) -> None:
     assert (first.type, first.size, first.sha256) == ("checkpoints", 5, None)
     modified = (tmp_path / "checkpoints" / "sd15.safetensors").stat().st_mtime_ns
     assert first.modified_at == modified // 1_000_000
-    assert page.total == 2
-    assert page.next_cursor is None
+    assert (page.total, page.next_cursor) == (2, None)
 
 
 async def test_every_folder_is_a_type_and_the_contracts_five_always_are(tmp_path: Path) -> None:
@@ -266,8 +265,7 @@ async def test_the_search_is_a_part_of_the_name_in_any_case(tmp_path: Path) -> N
     for name in ("SDXL/base.safetensors", "sdxl-vae.pt", "flux.sft"):
         write(tmp_path / "vae" / name)
     page = await library_of(tmp_path).list(search="sdxl", limit=1)
-    assert [model.name for model in page.items] == ["SDXL/base.safetensors"]
-    assert page.total == 2
+    assert ([model.name for model in page.items], page.total) == (["SDXL/base.safetensors"], 2)
 
 
 @pytest.mark.parametrize(
