@@ -1,0 +1,28 @@
+"""For every test: the machine's own configuration and state stay outside."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+TEST_TOOL_SETTINGS = frozenset({"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_START_TIMEOUT"})
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither what the environment configures nor a state folder in the home is used by a test."""
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("COMFYUI_", "COMFY_BRIDGE_")) and name not in TEST_TOOL_SETTINGS
+    }
+    for name in ours:
+        del os.environ[name]
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state-home"))
+    yield
+    os.environ.update(ours)
+    if before is None:
+        del os.environ["XDG_STATE_HOME"]
+    else:
+        os.environ["XDG_STATE_HOME"] = before
