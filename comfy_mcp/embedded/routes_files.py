@@ -75,22 +75,30 @@ class FileRoutes:
         return await self._store(form, upload.filename, upload.file.read())
 
     async def upload_mask(self, request: web.Request) -> web.Response:
-        """Give an image that is already here the transparency of the uploaded one."""
+        """Give an image that is already here the transparency of the uploaded one.
+
+        Without such an image the upload is stored as it is, as in ComfyUI.
+        """
         form = await request.post()
         upload = form.get("image")
         if not isinstance(upload, web.FileField):
             return web.Response(status=400)
-        reference = json.loads(str(form["original_ref"]))
+        content = upload.file.read()
+        original = self._original(json.loads(str(form["original_ref"])))
+        if original is not None:
+            content = await asyncio.to_thread(_with_alpha, original, content)
+        return await self._store(form, upload.filename, content)
+
+    def _original(self, reference: Mapping[str, str]) -> Path | None:
         name, annotated_kind = split_annotation(reference["filename"])
         root = self._directories.of(annotated_kind or reference.get("type", "output"))
         if not name or name.startswith("/") or ".." in name or root is None:
-            return web.Response(status=400)
+            return None
         try:
-            original = self._directories.inside(root, reference.get("subfolder", "")) / Path(name).name
+            path = self._directories.inside(root, reference.get("subfolder", "")) / Path(name).name
         except OutsideDirectory:
-            return web.Response(status=403)
-        masked = await asyncio.to_thread(_with_alpha, original, upload.file.read())
-        return await self._store(form, upload.filename, masked)
+            return None
+        return path if path.is_file() else None
 
     async def _store(
         self, form: Mapping[str, str | bytes | bytearray | web.FileField], name: str, content: bytes

@@ -79,7 +79,7 @@ class PromptRoutes:
         """The place in the queue. The counter also grows for prompts that are then refused."""
         if "number" in body:
             return float(body["number"])
-        number = -self._counter if body.get("front") else self._counter
+        number = -self._counter if _field(body, "front") else self._counter
         self._counter += 1
         return number
 

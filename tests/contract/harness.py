@@ -11,7 +11,7 @@ import itertools
 import json
 import struct
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
-    headers: aiohttp.typedefs.LooseHeaders
+    headers: Mapping[str, str]
     content_type: str | None
     content: bytes
 
