@@ -1,0 +1,91 @@
+"""The tree of errors: what every leaf must offer to whoever reads it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from comfy_mcp.domain import errors
+from comfy_mcp.domain.errors import (
+    BridgeError,
+    Conflict,
+    EngineBadAnswer,
+    EngineFault,
+    EngineRejected,
+    EngineUnreachable,
+    ErrorCode,
+    Fenced,
+    GraphProblem,
+    InvalidGraph,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    ShuttingDown,
+    StoreFault,
+)
+
+
+def descendants(kind: type[BridgeError]) -> Iterator[type[BridgeError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+ALL = tuple(descendants(BridgeError))
+
+
+def make(kind: type[BridgeError]) -> BridgeError:
+    if issubclass(kind, InvalidGraph):
+        return kind("It broke.", next_step="Mend it.", problems=[GraphProblem(kind="k", message="m")])
+    return kind("It broke.", next_step="Mend it.")
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_says_what_happened_and_what_to_do_next(kind: type[BridgeError]) -> None:
+    error = make(kind)
+    assert (error.message, error.next_step) == ("It broke.", "Mend it.")
+    assert str(error) == "It broke. Mend it."
+    assert error.details == {}
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_has_a_code_of_its_own_and_none_is_called_internal(kind: type[BridgeError]) -> None:
+    assert make(kind).code is kind.default_code
+    assert kind.default_code is not ErrorCode.INTERNAL
+
+
+def test_the_root_counts_as_internal() -> None:
+    assert BridgeError("m", next_step="").code is ErrorCode.INTERNAL
+    assert str(BridgeError("m", next_step="")) == "m"
+
+
+def test_a_code_given_at_the_raise_goes_before_the_default() -> None:
+    error = InvalidInput("m", next_step="n", code=ErrorCode.CURSOR_INVALID, details={"cursor": "x"})
+    assert error.code is ErrorCode.CURSOR_INVALID
+    assert error.details == {"cursor": "x"}
+
+
+def test_what_may_work_when_tried_again_is_marked_so() -> None:
+    again = {EngineFault, EngineUnreachable, EngineBadAnswer, StoreFault, LimitExceeded, ShuttingDown}
+    never = {InvalidInput, InvalidGraph, NotFound, Conflict, EngineRejected, Fenced}
+    assert {kind for kind in ALL if kind.retryable} == again
+    assert {kind for kind in ALL if not kind.retryable} == never
+
+
+def test_the_drawing_at_the_top_of_the_module_is_the_tree() -> None:
+    drawn = {
+        line.strip("│├└─ ").split()[0]
+        for line in (errors.__doc__ or "").splitlines()
+        if "──" in line or line == "BridgeError"
+    }
+    assert drawn == {"BridgeError", *(kind.__name__ for kind in ALL)}
+
+
+def test_codes_are_stable_words() -> None:
+    assert all(code.value == code.name.lower() for code in ErrorCode)
+
+
+def test_a_graph_error_carries_its_problems() -> None:
+    problem = GraphProblem(kind="required_input_missing", message="m", node_id="3", input_name="x")
+    error = InvalidGraph("m", next_step="n", problems=[problem])
+    assert error.problems == (problem,)
+    assert error.code is ErrorCode.GRAPH_INVALID
