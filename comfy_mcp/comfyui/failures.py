@@ -97,7 +97,7 @@ def _cause(kind: FailureKind, exception_type: str, message: str) -> str:
 
 _PART = r"[^\s'\"<>|:*?\\/]"
 _QUOTED_PATH = re.compile(r"(?<=['\"])(?:[A-Za-z]:)?[\\/][^'\"\n]*[\\/]([^'\"\\/\n]*)(?=['\"])")
-_BARE_PATH = re.compile(rf"(?<![\w.:/\\-])(?:[A-Za-z]:)?[\\/](?:{_PART}+[\\/])*({_PART}*)")
+_BARE_PATH = re.compile(rf"(?<![\w.…:/\\-])(?:[A-Za-z]:)?[\\/](?:{_PART}+[\\/])*({_PART}*)")
 
 
 def _without_paths(text: str) -> str:

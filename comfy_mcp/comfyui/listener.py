@@ -132,6 +132,8 @@ class Listener:
             _log.warning("frame_not_understood", engine=self._transport.engine, reason=str(fault))
             events = ()
         if not self._connected:
+            # An engine that gives another id than asked for sends the events there.
+            self._client_id = decoder.sid or self._client_id
             self._connected = True
             self._down_reported = False
             self._put_always(EngineConnected(sid=decoder.sid))

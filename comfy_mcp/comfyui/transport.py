@@ -32,7 +32,7 @@ class Transport:
         self.engine = engine.id
         self._engine = engine
         self._settings = settings
-        self._headers = engine.header_values()
+        self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
         self._session: aiohttp.ClientSession | None = None
 
@@ -237,6 +237,18 @@ class _ConnectionLost(EngineUnreachable):
 
 
 _CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows what answers."
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    """Refuses what would smuggle in another header; aiohttp would only say so at the first request."""
+    for name, value in headers.items():
+        if not name or any(character in name + value for character in "\r\n\0"):
+            raise InvalidInput(
+                "A header for the engine has an empty name, or a line break or NUL in it.",
+                next_step="Correct COMFY_BRIDGE_ENGINE_HEADERS.",
+                code=ErrorCode.CONFIGURATION,
+            )
+    return headers
 
 
 def _tls(engine: EngineSettings, settings: Settings) -> ssl.SSLContext | bool:
