@@ -11,7 +11,6 @@ import pytest
 
 from tests.support.mcp_surface import MODES, open_surface, slow_graph, text_of
 
-
 SUBMIT, WAIT = "submit_workflow", "wait_for_workflow"
 Arguments = Callable[[Path], dict[str, Any]]
 
