@@ -72,7 +72,6 @@ class EmbeddedEngine:
             nodes=NODE_TYPES,
             queue=queue,
             hub=hub,
-            interrupt=worker.interrupt,
         )
         self._state = state
         runner = web.AppRunner(_application(state), access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
@@ -95,7 +94,6 @@ class EmbeddedEngine:
         self._port = 0
         if state is not None:
             state.queue.close()
-            state.interrupt.set()
             if thread is not None:
                 await asyncio.to_thread(thread.join, _SHUTDOWN_SECONDS)
             await state.hub.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import secrets
 import string
-import threading
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -40,7 +39,7 @@ class Worker:
         self.config = config
         self.directories = directories
         self.nodes = nodes
-        self.interrupt = threading.Event()
+        self.interrupt = queue.interrupt
         self.temp_suffix = "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
         self.cache = OutputCache(config.cache_pixels)
         self._queue = queue
@@ -65,7 +64,6 @@ class Worker:
             raise Interrupted
 
     def _run(self, item: QueuedPrompt) -> Finished:
-        self.interrupt.clear()
         reporter = RunReporter(self._hub, item, self.config.preview_size)
         try:
             return PromptRun(self, item, reporter).run()

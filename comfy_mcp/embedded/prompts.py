@@ -58,9 +58,12 @@ class PromptQueue:
     """Pending prompts in a heap by (number, id), one running, a bounded history. Safe between threads.
 
     changed: called after every change of the number of prompts; must return at once.
+    interrupt: set for as long as the running prompt is to stop; only this queue sets and clears it, together
+    with what runs, so that an interrupt neither gets lost nor hits the next prompt.
     """
 
     def __init__(self, history_limit: int, changed: Callable[[], None]) -> None:
+        self.interrupt = threading.Event()
         self._history_limit = history_limit
         self._changed = changed
         self._condition = threading.Condition()
@@ -90,6 +93,7 @@ class PromptQueue:
                 return None
             item = heapq.heappop(self._pending)[3]
             self._running[id(item)] = item
+            self.interrupt.clear()
         self._changed()
         return item
 
@@ -112,9 +116,19 @@ class PromptQueue:
     def closed(self) -> bool:
         return self._closed
 
+    def interrupt_running(self, prompt_id: str | None = None) -> bool:
+        """Stop what runs, if it is this prompt or if no prompt is named. Whether anything was to stop."""
+        with self._condition:
+            hit = any(prompt_id in (None, item.prompt_id) for item in self._running.values())
+            if hit:
+                self.interrupt.set()
+            return hit
+
     def close(self) -> None:
+        """Let the worker end: nothing is taken any more, and what runs is interrupted."""
         with self._condition:
             self._closed = True
+            self.interrupt.set()
             self._condition.notify_all()
 
     def set_flag(self, name: str) -> None:

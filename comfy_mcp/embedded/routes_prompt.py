@@ -106,10 +106,7 @@ class PromptRoutes:
             body = await request.json()
         except json.JSONDecodeError:
             body = {}
-        prompt_id = body.get("prompt_id")
-        running, _ = self._state.queue.snapshot()
-        if not prompt_id or any(item.prompt_id == prompt_id for item in running):
-            self._state.interrupt.set()
+        self._state.queue.interrupt_running(body.get("prompt_id") or None)
         return web.Response()
 
     async def get_history(self, request: web.Request) -> web.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ class State:
     nodes: Mapping[str, NodeType]
     queue: PromptQueue
     hub: SocketHub
-    interrupt: threading.Event
 
     def exec_info(self) -> dict[str, Any]:
         return {"exec_info": {"queue_remaining": self.queue.remaining}}

@@ -6,6 +6,7 @@ dropped while the others run; only a prompt with no good output is refused.
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "BOOLEAN": bool,
 }
 _LONG_LIST = 20
+_WRONG_SHAPE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +82,10 @@ class _Validator:
         details: list[str] = []
         node_errors: Json = {}
         for output in outputs:
+            self._check_ahead(output)
             try:
                 result = self._check(output)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            except _WRONG_SHAPE as error:
                 result = _Checked(False, [_exception_error("exception_during_validation", error)])
                 self._checked[output] = result
             if result.valid:
@@ -112,6 +115,44 @@ class _Validator:
             )
             entry["dependent_outputs"].append(output)
 
+    def _check_ahead(self, output: str) -> None:
+        """Judge what is behind an output from the far end on, so that a deep graph needs no deep stack.
+
+        Nodes that cannot be judged for their shape are left to the check of the node that links to them,
+        which knows the input to blame.
+        """
+        stack, entered = [output], set[str]()
+        while stack:
+            node_id = stack[-1]
+            if node_id not in entered:
+                entered.add(node_id)
+                stack += [source for source in self._followed(node_id) if source not in entered]
+                continue
+            stack.pop()
+            if node_id != output:
+                with contextlib.suppress(*_WRONG_SHAPE):
+                    self._check(node_id)
+
+    def _followed(self, node_id: str) -> list[str]:
+        """The nodes that the check of a node goes on to: a link of the wrong type is not followed."""
+        found: list[str] = []
+        with contextlib.suppress(*_WRONG_SHAPE):
+            values = self._prompt[node_id]["inputs"]
+            for name, (spec, _) in self._declared(node_id).items():
+                link = values.get(name)
+                if isinstance(link, list) and len(link) == 2 and _matches(self._sent(link), spec.type):
+                    found.append(link[0])
+        return found
+
+    def _declared(self, node_id: str) -> dict[str, tuple[Input, bool]]:
+        return self._nodes[self._prompt[node_id]["class_type"]].inputs(self._directories).declared()
+
+    def _sent(self, link: list[Any]) -> str:
+        """The type that a link brings. Raises what the shape of the link makes it raise."""
+        source, slot = link
+        sent: str = self._nodes[self._prompt[source]["class_type"]].returns[slot]
+        return sent
+
     def _check(self, node_id: str) -> _Checked:
         if node_id in self._checked:
             return self._checked[node_id]
@@ -131,7 +172,7 @@ class _Validator:
         node = self._nodes[self._prompt[node_id]["class_type"]]
         errors: list[Json] = []
         valid = True
-        for name, (spec, required) in node.inputs(self._directories).declared().items():
+        for name, (spec, required) in self._declared(node_id).items():
             if name not in values:
                 if required:
                     errors.append(_required_missing(name))
@@ -155,8 +196,7 @@ class _Validator:
             extra = {"input_name": name, "input_config": config, "received_value": link}
             errors.append(_error("bad_linked_input", message, name, extra))
             return True
-        source, slot = link
-        received = self._nodes[self._prompt[source]["class_type"]].returns[slot]
+        source, received = link[0], self._sent(link)
         if not _matches(received, spec.type):
             extra = {
                 "input_name": name,
@@ -170,7 +210,7 @@ class _Validator:
             return True
         try:
             return self._check(source).valid
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except _WRONG_SHAPE as error:
             found = _exception_error("exception_during_inner_validation", error)
             found["extra_info"] = {
                 "input_name": name,
