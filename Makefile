@@ -1,0 +1,97 @@
+# Needs: make, a Python >= 3.11, and a package index that pip finds. No root, no docker, no compiler.
+#
+# Everything goes into .venv/ (or VENV=...) of this folder; pip takes its configuration from the environment.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+ENGINE ?= embedded
+PYTEST_ARGS ?=
+
+# The first Python that is new enough; PYTHON=... decides otherwise. Asked once, and only by the recipe that needs it.
+find-python = for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  echo "$$candidate"; exit 0; fi; done; \
+	echo "make: no Python >= 3.11 found: install one, or say PYTHON=/path/to/python" >&2; exit 1
+
+# Stamps: what is installed belongs to this pyproject.toml. A copied or moved folder gets a new environment.
+KEY := $(shell { cat pyproject.toml; pwd; } | cksum | tr -d ' ')
+RUNTIME := $(VENV)/.stamp-runtime-$(KEY)
+DEV := $(VENV)/.stamp-dev-$(KEY)
+
+.PHONY: help
+help:  ## show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo ENGINE=comfyui                  the same on a real ComfyUI on CPU (1.6 GB, once)"
+	@echo "  COMFYUI_URL=http://host:8188 make demo    the same on a ComfyUI that is already there"
+
+$(PY):
+	@python="$$($(find-python))" && echo "make: $(VENV) with $$python" && "$$python" -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml | $(PY)
+	@$(PY) -c '' 2>/dev/null || { echo "make: $(VENV) is broken: make clean, then again" >&2; exit 1; }
+	@rm -f $(VENV)/.stamp-*
+	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# pip learned --group in 25.1 only; the list is read from pyproject.toml instead of upgrading pip for it.
+$(DEV): $(RUNTIME)
+	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' \
+	  > $(VENV)/dev-requirements.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --requirement $(VENV)/dev-requirements.txt
+	@touch $@
+
+.PHONY: venv
+venv: $(DEV)  ## make .venv with everything that development needs
+
+.PHONY: demo
+demo: $(RUNTIME)  ## the whole path: an MCP client, the bridge, an engine, a picture
+	@$(PY) examples/demo.py --engine $(ENGINE)
+
+.PHONY: format
+format: $(DEV)  ## put the code into shape
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix --quiet .
+
+.PHONY: lint
+lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
+	$(PY) -m ruff format --check --quiet .
+	$(PY) -m ruff check --quiet .
+	$(PY) -m mypy
+	$(PY) -c "from importlinter.cli import lint_imports_command as run; run()" --no-logo
+	$(PY) -m deptry comfy_mcp
+
+# 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
+COMPLETE := comfy_mcp/domain/*,comfy_mcp/comfyui/wire.py,comfy_mcp/operations/*
+define pytest-with-coverage
+	$(PY) -m pytest $(1) --cov --cov-report= $(PYTEST_ARGS)
+	$(PY) -m coverage report --include '$(COMPLETE)' --fail-under=100
+	$(PY) -m coverage report
+endef
+
+.PHONY: check
+check: lint  ## lint, then all tests that need no ComfyUI, with coverage
+	$(call pytest-with-coverage,-m "not live")
+
+.PHONY: comfyui
+comfyui: $(RUNTIME)  ## install the real ComfyUI 0.3.75 for tests into its cache (CPU, 1.6 GB, once)
+	$(PY) tests/support/real_comfyui.py install
+
+.PHONY: test
+test: lint comfyui  ## everything: check, and the tests on the real ComfyUI
+	$(call pytest-with-coverage,)
+
+.PHONY: bench
+bench: $(DEV)  ## measure and write docs/performance.md
+	$(PY) -m bench
+
+.PHONY: clean
+clean:  ## remove what make made here (the installed ComfyUI stays in its cache)
+	rm -rf $(VENV) demo-output dist build .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage*
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
