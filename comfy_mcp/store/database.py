@@ -35,9 +35,8 @@ WAL_SAFE_FROM = (3, 51, 3)
 CHECKED_BYTES = 8 * 2**20
 """Files up to this size are checked at each open (milliseconds); larger ones on their first pages only."""
 
-# A commit of ours writes 5 to 15 pages of 4 KiB; SQLite's own limit is the backstop.
-_CHECKPOINT_COMMITS = 100
 _AUTOCHECKPOINT_PAGES = 4000
+"""SQLite's own limit, in pages of 4 KiB: the backstop of the store's checkpoints."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +63,6 @@ class Database:
     writer: Engine
     _driver: "_Driver"
     _identity: tuple[int, int]
-    _commits: int = 0
     _watch: Any = None
     _watch_lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -82,19 +80,6 @@ class Database:
                 next_step="Start the program again.",
             )
 
-    def tidy(self, connection: Connection) -> None:
-        """When the writer has nothing to do: move the WAL into the file, so that no caller waits for it.
-
-        SQLite does it by itself too, inside a commit, but later. Not done if others are in the way: no error.
-        """
-        self._commits += 1
-        if self.info.journal_mode != "wal" or self._commits < _CHECKPOINT_COMMITS:
-            return
-        self._commits = 0
-        with contextlib.suppress(self._driver.module.Error):
-            driver_connection: Any = connection.connection.driver_connection
-            driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
     def data_version(self) -> int:
         """Changes when any other connection, this process's writer included, has committed.
 
@@ -102,12 +87,24 @@ class Database:
         """
         with self._watch_lock:
             try:
-                if self._watch is None:
-                    self._watch = self._driver.connect()
-                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+                (version,) = self._watching().execute("PRAGMA data_version").fetchone()
             except self._driver.module.Error as error:
                 raise fault_of(error, self.info.path) from error
         return int(version)
+
+    def checkpoint(self) -> None:
+        """Move what is in the WAL into the file, beside the writer and without stopping anybody.
+
+        SQLite does it by itself too, but inside a commit that somebody waits for. Whatever is in the way is
+        no error: there is a next time.
+        """
+        with self._watch_lock, contextlib.suppress(self._driver.module.Error):
+            self._watching().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def _watching(self) -> Any:
+        if self._watch is None:
+            self._watch = self._driver.connect()
+        return self._watch
 
     def close(self) -> None:
         with self._watch_lock:

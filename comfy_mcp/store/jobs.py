@@ -24,7 +24,7 @@ from comfy_mcp.store import events
 from comfy_mcp.store.codec import graph_of, job_of, job_values, mutable_values, progress_values
 from comfy_mcp.store.queries import JobQuery, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
-from comfy_mcp.store.threads import notes
+from comfy_mcp.store.threads import QueueSize, notes
 
 _INSERT = insert(jobs)
 _INSERT_GRAPH = insert(graphs)
@@ -35,9 +35,14 @@ _COUNTS = select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status)
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
 _CLAIMED = jobs.c.prompt_id.is_not(None)
 _QUEUE_SIZES = (
-    select(jobs.c.lane, jobs.c.priority, _CLAIMED.label("claimed"), func.count().label("n"))
+    select(
+        jobs.c.lane,
+        jobs.c.priority,
+        func.count().label("jobs"),
+        func.count(jobs.c.prompt_id).label("claimed"),
+    )
     .where(IS_QUEUED)
-    .group_by(jobs.c.lane, jobs.c.priority, _CLAIMED)
+    .group_by(jobs.c.lane, jobs.c.priority)
 )
 _BEFORE = or_(
     jobs.c.priority < bindparam("b_priority"),
@@ -67,7 +72,7 @@ def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -
     """The job, and its place in its lane's run order (1 = next). Raises LimitExceeded."""
     job = queued(event)
     sizes = _queue_sizes(connection)
-    total = sum(sizes.values())
+    total = sum(size.jobs for size in sizes.values())
     if total >= max_queued:
         raise LimitExceeded(
             f"{total} jobs are queued already; the limit is {max_queued}.",
@@ -78,11 +83,11 @@ def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -
     events.append(connection, (event,))
     rank = job.priority.rank
     ahead = sum(
-        size
-        for (lane, priority, claimed), size in sizes.items()
-        if lane == job.lane and (claimed or priority <= rank)
+        size.jobs if priority <= rank else size.claimed
+        for (lane, priority), size in sizes.items()
+        if lane == job.lane
     )
-    sizes[job.lane, rank, False] = sizes.get((job.lane, rank, False), 0) + 1
+    sizes.setdefault((job.lane, rank), QueueSize(jobs=0, claimed=0)).jobs += 1
     return job, ahead + 1
 
 
@@ -185,12 +190,13 @@ def write(connection: Connection, before: Job, after: Job) -> None:
         )
 
 
-def _queue_sizes(connection: Connection) -> dict[tuple[str, int, bool], int]:
+def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
     """Counted once in a transaction that serves many submits: counting walks the whole queue."""
     left = notes(connection)
     if left.queue_sizes is None:
         left.queue_sizes = {
-            (row.lane, row.priority, bool(row.claimed)): row.n for row in connection.execute(_QUEUE_SIZES)
+            (row.lane, row.priority): QueueSize(jobs=row.jobs, claimed=row.claimed)
+            for row in connection.execute(_QUEUE_SIZES)
         }
     return left.queue_sizes
 

@@ -71,9 +71,11 @@ jobs = Table(
     Column("warnings", Text),
     Column("output_count", Integer, nullable=False),
     Index("ix_jobs_status_seq", "status", "seq"),
-    # The run order of a lane; with prompt_id it also answers every count over the queue by itself.
+    # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
+    # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
     Index(
         "ix_jobs_queue",
+        "status",
         "lane",
         "priority",
         "seq",

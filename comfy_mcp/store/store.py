@@ -20,6 +20,8 @@ from comfy_mcp.store.queries import Claim, JobQuery, Lease, LeaseState, OutputQu
 from comfy_mcp.store.threads import MAX_BATCH, Worker
 
 READERS = 2
+CHECKPOINT_COMMITS = 100
+"""A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large."""
 
 
 class Store:
@@ -28,6 +30,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._callbacks: list[Callable[[], None]] = []
+        self._commits = 0
         path = database.info.path
         self._writer = Worker(
             database.writer,
@@ -35,8 +38,7 @@ class Store:
             name="store-writer",
             batch=MAX_BATCH,
             before=database.check_identity,
-            idle=database.tidy,
-            on_commit=self._wake,
+            on_commit=self._committed,
         )
         self._readers = Worker(
             database.reader,
@@ -206,6 +208,10 @@ class Store:
             gone += batch
         return gone
 
-    def _wake(self) -> None:
-        for callback in self._callbacks:
-            callback()
+    def _committed(self, appended: bool) -> None:
+        self._commits += 1
+        if self._commits % CHECKPOINT_COMMITS == 0 and self.info.journal_mode == "wal":
+            self._readers.post(lambda _connection: self._database.checkpoint())
+        if appended:
+            for callback in self._callbacks:
+                callback()

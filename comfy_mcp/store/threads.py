@@ -35,9 +35,17 @@ Work = Callable[[Connection], T]
 @dataclass(slots=True, eq=False)
 class _Piece:
     work: Work[Any]
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | None
     result: Any = None
     error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class QueueSize:
+    """Queued jobs, and how many of them are claimed but have not started."""
+
+    jobs: int
+    claimed: int
 
 
 @dataclass(slots=True)
@@ -46,8 +54,8 @@ class Notes:
 
     appended: bool = False
     """An event was appended: whoever follows the log wants to look."""
-    queue_sizes: dict[tuple[str, int, bool], int] | None = None
-    """Queued jobs by (lane, priority, claimed), as long as nothing but submits has changed them."""
+    queue_sizes: dict[tuple[str, int], QueueSize] | None = None
+    """By lane and priority, as long as nothing but submits has changed them."""
 
 
 def notes(connection: Connection) -> Notes:
@@ -68,16 +76,14 @@ class Worker:
         threads: int = 1,
         batch: int = 1,
         before: Callable[[], None] = lambda: None,
-        idle: Callable[[Connection], None] = lambda _connection: None,
-        on_commit: Callable[[], None] = lambda: None,
+        on_commit: Callable[[bool], None] = lambda _appended: None,
     ) -> None:
-        """`before` runs ahead of each transaction and may raise StoreFault, `idle` when nothing waits after
-        one and must not raise; `on_commit` runs on the loop after each transaction that appended events."""
+        """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
+        after each transaction, and hears whether events were appended."""
         self._engine = engine
         self._path = path
         self._batch = batch
         self._before = before
-        self._idle = idle
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[_Piece | None] = SimpleQueue()
@@ -104,6 +110,11 @@ class Worker:
         self._inbox.put(_Piece(work, future))
         return cast("T", await future)
 
+    def post(self, work: Work[None]) -> None:
+        """Run `work` when its turn comes. Nobody hears how it ended, so it must not raise."""
+        if not self._closed:
+            self._inbox.put(_Piece(work, None))
+
     async def close(self) -> None:
         """Finish what was handed over, then end the threads. Idempotent."""
         if not self._closed:
@@ -122,7 +133,7 @@ class Worker:
         try:
             while not last and (first := self._inbox.get()) is not None:
                 pieces, last = self._more(first)
-                left = Notes()
+                left: Notes | None = Notes()
                 try:
                     with translated(self._path):
                         self._before()
@@ -130,13 +141,11 @@ class Worker:
                         connection.info[_NOTES] = left
                         self._commit(connection, pieces)
                 except BaseException as error:  # noqa: BLE001 - each caller gets it; the thread lives on
-                    left.appended = False
+                    left = None
                     for piece in pieces:
                         piece.error = piece.error or error
-                self._call_loop(self._deliver, pieces, left.appended)
+                self._call_loop(self._deliver, pieces, left)
                 del pieces, first
-                if connection is not None and self._inbox.empty():
-                    self._idle(connection)
         finally:
             try:
                 if connection is not None:
@@ -182,8 +191,10 @@ class Worker:
 
     # ------------------------------------------------------------------ on the loop
 
-    def _deliver(self, pieces: Sequence[_Piece], appended: bool) -> None:
+    def _deliver(self, pieces: Sequence[_Piece], committed: Notes | None) -> None:
         for piece in pieces:
+            if piece.future is None:
+                continue
             self._room.release()
             if piece.future.done():
                 continue  # its caller was cancelled
@@ -191,8 +202,8 @@ class Worker:
                 piece.future.set_result(piece.result)
             else:
                 piece.future.set_exception(piece.error)
-        if appended:
-            self._on_commit()
+        if committed is not None:
+            self._on_commit(committed.appended)
 
     def _thread_ended(self) -> None:
         self._running -= 1

@@ -12,7 +12,7 @@ from comfy_mcp.domain.events import JobProgressed, JobQueued
 from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
 from comfy_mcp.store import Store
 from comfy_mcp.store import schema as tables
-from comfy_mcp.store.codec import job_of, output_of, stored_event_of
+from comfy_mcp.store.codec import job_of, output_of, storable, stored_event_of
 
 
 async def check_store(store: Store) -> None:
@@ -93,7 +93,7 @@ def _history(job: Job) -> tuple[object, ...]:
         job.failure,
         job.output_count,
         job.priority,
-        job.client,
+        storable(job.client),
         job.lane,
         job.warnings,
     )

@@ -57,7 +57,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_queue",
         "jobs",
-        ["lane", "priority", "seq", "prompt_id"],
+        ["status", "lane", "priority", "seq", "prompt_id"],
         unique=False,
         sqlite_where=sa.text("status = 'queued'"),
         postgresql_where=sa.text("status = 'queued'"),

@@ -1,0 +1,336 @@
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import ErrorCode, Fenced, NotFound
+from comfy_mcp.domain.events import JobClaimed, JobProgressed, Priority
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.job import IllegalTransition, Job, JobStatus
+from comfy_mcp.store import Claim, Lease, Store
+from tests.support.jobs import (
+    GRAPH,
+    cancelled,
+    completed,
+    failed,
+    new_job_id,
+    new_prompt_id,
+    output_of_job,
+    progressed,
+    queued_event,
+    requeued,
+    started,
+)
+
+A, B = EngineId("a"), EngineId("b")
+
+
+async def add(store: Store, **fields: Any) -> Job:
+    job, _ = await store.add_job(queued_event(**fields), GRAPH, max_queued=1_000)
+    return job
+
+
+async def lease_on(store: Store, engine: EngineId = A, holder: str = "me") -> Lease:
+    lease = await store.acquire_lease(engine, holder, 60)
+    assert lease is not None
+    return lease
+
+
+async def claim(store: Store, lease: Lease) -> Claim:
+    found = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
+    assert found is not None
+    return found
+
+
+async def expire(store: Store, engine: EngineId = A) -> None:
+    def age(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
+
+    await store._writer.do(age)
+
+
+# ---------------------------------------------------------------------------- leases
+
+
+async def test_one_holder_at_a_time_per_engine(store: Store) -> None:
+    mine = await lease_on(store)
+    assert mine.fence == 1
+    assert await store.acquire_lease(A, "other", 60) is None
+    assert (await lease_on(store, B, "other")).engine == B
+    state = await store.lease_of(A)
+    assert state is not None
+    assert (state.holder, state.fence, state.live) == ("me", 1, True)
+    assert 0 < state.expires_in_s <= 60
+
+
+async def test_an_engine_that_nobody_ever_drove_has_no_lease(store: Store) -> None:
+    assert await store.lease_of(A) is None
+
+
+async def test_an_expired_lease_is_taken_over_with_a_higher_fence(store: Store) -> None:
+    mine = await lease_on(store)
+    await expire(store)
+    state = await store.lease_of(A)
+    assert state is not None
+    assert not state.live
+    theirs = await store.acquire_lease(A, "other", 60)
+    assert theirs == Lease(engine=A, holder="other", fence=mine.fence + 1)
+    with pytest.raises(Fenced) as caught:
+        await store.renew_lease(mine, 60)
+    assert caught.value.code is ErrorCode.LEASE_LOST
+    await store.release_lease(mine)
+    state = await store.lease_of(A)
+    assert state is not None
+    assert state.live, "who lost a lease can't release the new holder's"
+
+
+async def test_an_expired_lease_that_nobody_took_can_be_renewed(store: Store) -> None:
+    mine = await lease_on(store)
+    await expire(store)
+    await store.renew_lease(mine, 60)
+    assert await store.acquire_lease(A, "other", 60) is None
+
+
+async def test_a_released_lease_is_free_at_once_and_worth_nothing(store: Store) -> None:
+    mine = await lease_on(store)
+    await add(store)
+    await store.release_lease(mine)
+    with pytest.raises(Fenced):
+        await store.claim_next(mine, prompt_id=new_prompt_id(), now=1)
+    theirs = await store.acquire_lease(A, "other", 60)
+    assert theirs is not None
+    assert theirs.fence > mine.fence
+
+
+async def test_asking_again_voids_the_older_lease_of_the_same_holder(store: Store) -> None:
+    older = await lease_on(store)
+    newer = await lease_on(store)
+    assert newer.fence == older.fence + 1
+    with pytest.raises(Fenced):
+        await store.renew_lease(older, 60)
+    await store.renew_lease(newer, 60)
+
+
+# ---------------------------------------------------------------------------- claims
+
+
+async def test_claims_follow_priority_then_age(store: Store) -> None:
+    low = await add(store, priority=Priority.LOW)
+    first = await add(store)
+    second = await add(store)
+    high = await add(store, priority=Priority.HIGH)
+    lease = await lease_on(store)
+    claimed = [(await claim(store, lease)).job.id for _ in range(4)]
+    assert claimed == [high.id, first.id, second.id, low.id]
+    assert await store.claim_next(lease, prompt_id=new_prompt_id(), now=1) is None
+
+
+async def test_a_claim_is_written_down_before_anything_else(store: Store) -> None:
+    job = await add(store)
+    lease = await lease_on(store)
+    prompt_id = new_prompt_id()
+    found = await store.claim_next(lease, prompt_id=prompt_id, now=1_500)
+    assert found is not None
+    assert found.graph == GRAPH
+    assert (found.job.attempt, found.job.prompt_id, found.job.engine) == (1, prompt_id, A)
+    assert found.job.status is JobStatus.QUEUED
+    assert await store.get_job(job.id) == found.job
+    last = (await store.events_after(0))[-1]
+    assert last.event == JobClaimed(job_id=job.id, at=1_500, attempt=1, engine=A, prompt_id=prompt_id)
+
+
+async def test_a_claim_takes_from_its_lane_only(store: Store) -> None:
+    await add(store, lane="salad")
+    lease = await lease_on(store)
+    assert await store.claim_next(lease, prompt_id=new_prompt_id(), now=1) is None
+    assert await store.claim_next(lease, prompt_id=new_prompt_id(), now=1, lane="salad") is not None
+
+
+async def test_a_job_that_shall_be_cancelled_is_not_claimed_again(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    await store.request_cancel(job.id, at=1_600, reason=None)
+    await store.record(lease, job.id, [requeued(job)])
+    assert await store.claim_next(lease, prompt_id=new_prompt_id(), now=1) is None
+
+
+async def test_two_engines_never_claim_the_same_job(store: Store) -> None:
+    for _ in range(4):
+        await add(store)
+    ours, theirs = await lease_on(store, A), await lease_on(store, B)
+    claimed = [(await claim(store, lease)).job.id for lease in (ours, theirs, ours, theirs)]
+    assert len(set(claimed)) == 4
+
+
+# ---------------------------------------------------------------------------- record
+
+
+async def test_a_run_from_start_to_outputs(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    running = await store.record(lease, job.id, [started(job)])
+    assert (running.status, running.started_at) == (JobStatus.RUNNING, 2_000)
+    half = await store.record(lease, job.id, [progressed(job, 0.5)])
+    assert (half.progress, half.current_node_title, half.eta_ms) == (0.5, "Empty", 50)
+    assert await store.get_job(job.id) == half
+    made = [output_of_job(job), output_of_job(job, "t_00002_.png")]
+    done = await store.record(lease, job.id, [completed(job, output_count=2)], outputs=made)
+    assert (done.status, done.progress, done.output_count) == (JobStatus.COMPLETED, 1.0, 2)
+    assert await store.get_job(job.id) == done
+    assert await store.outputs_of(job.id) == made
+
+
+async def test_a_final_event_drops_the_progress_and_nothing_else(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    await add(store)
+    other = (await claim(store, lease)).job
+    await store.record(lease, other.id, [progressed(other, 0.1)])
+    await store.record(lease, job.id, [started(job), progressed(job, 0.2), progressed(job, 0.4)])
+    before = await store.last_seq()
+    await store.record(lease, job.id, [progressed(job, 0.9), completed(job)])
+    log = await store.events_after(0, job_id=job.id)
+    assert [stored.event.type for stored in log] == ["queued", "claimed", "started", "completed"]
+    assert log[-1].seq > before, "a seq is never used twice"
+    kept = await store.events_after(0, job_id=other.id)
+    assert isinstance(kept[-1].event, JobProgressed)
+
+
+async def test_a_failure_is_kept_in_full(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    event = failed(job)
+    done = await store.record(lease, job.id, [started(job), event], outputs=[output_of_job(job)])
+    assert done.failure == event.failure
+    assert await store.get_job(job.id) == done
+    assert (await store.events_after(0))[-1].event == event
+    assert len(await store.outputs_of(job.id)) == 1, "what a failed run wrote before is kept"
+
+
+async def test_a_job_that_no_engine_took_can_be_failed(store: Store) -> None:
+    job = await add(store)
+    lease = await lease_on(store)
+    done = await store.record(lease, job.id, [failed(job)])
+    assert (done.status, done.attempt) == (JobStatus.FAILED, 0)
+
+
+async def test_a_requeued_job_runs_again_as_the_next_attempt(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    first = (await claim(store, lease)).job
+    await store.record(lease, first.id, [started(first), progressed(first, 0.7)])
+    waiting = await store.record(lease, first.id, [requeued(first)])
+    assert (waiting.status, waiting.prompt_id, waiting.progress) == (JobStatus.QUEUED, None, 0.0)
+    second = (await claim(store, lease)).job
+    assert (second.id, second.attempt) == (first.id, 2)
+    with pytest.raises(IllegalTransition):
+        await store.record(lease, first.id, [completed(first)])
+    await store.record(lease, second.id, [completed(second)])
+
+
+async def test_an_illegal_event_writes_nothing_of_its_batch(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    seq = await store.last_seq()
+    with pytest.raises(IllegalTransition):
+        await store.record(
+            lease, job.id, [started(job), completed(job), started(job)], outputs=[output_of_job(job)]
+        )
+    assert await store.get_job(job.id) == job
+    assert await store.last_seq() == seq
+    assert await store.outputs_of(job.id) == []
+
+
+async def test_nothing_leaves_a_final_state(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    done = await store.record(lease, job.id, [cancelled(job)])
+    for event in (started(job), completed(job), failed(job), requeued(job), cancelled(job)):
+        with pytest.raises(IllegalTransition):
+            await store.record(lease, job.id, [event])
+    assert await store.get_job(job.id) == done
+
+
+async def test_only_claim_next_claims(store: Store) -> None:
+    job = await add(store)
+    lease = await lease_on(store)
+    event = JobClaimed(job_id=job.id, at=1, attempt=1, engine=A, prompt_id=new_prompt_id())
+    with pytest.raises(IllegalTransition):
+        await store.record(lease, job.id, [event])
+
+
+async def test_events_and_outputs_of_another_job_are_a_mistake(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    job = (await claim(store, lease)).job
+    other = await add(store)
+    with pytest.raises(ValueError, match="among those"):
+        await store.record(lease, other.id, [failed(job)])
+    with pytest.raises(ValueError, match="another"):
+        await store.record(lease, other.id, [], outputs=[output_of_job(job)])
+
+
+async def test_recording_what_does_not_exist_says_so(store: Store) -> None:
+    lease = await lease_on(store)
+    with pytest.raises(NotFound):
+        await store.record(lease, new_job_id(), [])
+
+
+# ---------------------------------------------------------------------------- takeover
+
+
+async def test_whoever_lost_the_lease_writes_nothing_more(store: Store) -> None:
+    await add(store)
+    await add(store)
+    mine = await lease_on(store)
+    job = (await claim(store, mine)).job
+    await expire(store)
+    theirs = await lease_on(store, A, "other")
+    with pytest.raises(Fenced):
+        await store.record(mine, job.id, [completed(job)])
+    with pytest.raises(Fenced):
+        await store.claim_next(mine, prompt_id=new_prompt_id(), now=1)
+    with pytest.raises(Fenced):
+        await store.adopt(mine)
+    assert await store.get_job(job.id) == job
+    with pytest.raises(Fenced):
+        await store.record(theirs, job.id, [completed(job)])  # not adopted yet: not theirs yet
+    adopted = await store.adopt(theirs)
+    assert [found.job for found in adopted] == [job]
+    assert adopted[0].graph == GRAPH
+    done = await store.record(theirs, job.id, [completed(job)])
+    assert done.status is JobStatus.COMPLETED
+
+
+async def test_adopting_takes_attempts_in_flight_on_that_engine_only(store: Store) -> None:
+    for _ in range(4):
+        await add(store)
+    on_a, on_b = await lease_on(store, A), await lease_on(store, B)
+    running = (await claim(store, on_a)).job
+    finished = (await claim(store, on_a)).job
+    elsewhere = (await claim(store, on_b)).job
+    back = (await claim(store, on_a)).job
+    running = await store.record(on_a, running.id, [started(running)])
+    await store.record(on_a, finished.id, [completed(finished)])
+    await store.record(on_a, back.id, [requeued(back)])
+    await expire(store)
+    theirs = await lease_on(store, A, "other")
+    assert [found.job for found in await store.adopt(theirs)] == [running]
+    await store.record(on_b, elsewhere.id, [completed(elsewhere)])
+
+
+async def test_another_engines_driver_has_no_say_over_an_attempt(store: Store) -> None:
+    await add(store)
+    on_a, on_b = await lease_on(store, A), await lease_on(store, B)
+    job = (await claim(store, on_a)).job
+    with pytest.raises(Fenced):
+        await store.record(on_b, job.id, [cancelled(job)])
+    done = await store.record(on_a, job.id, [completed(job)])
+    with pytest.raises(Fenced):
+        await store.record(on_b, job.id, [cancelled(job)])
+    assert await store.get_job(job.id) == done

@@ -1,0 +1,76 @@
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Store
+from tests.support.jobs import GRAPH, completed, new_job_id, new_prompt_id, queued_event, started
+
+
+async def test_the_log_is_read_in_order_from_anywhere(store: Store) -> None:
+    events = [queued_event(at=at) for at in range(6)]
+    for event in events:
+        await store.add_job(event, GRAPH, max_queued=10)
+    log = await store.events_after(0)
+    assert [stored.event for stored in log] == events
+    assert [stored.seq for stored in log] == sorted(stored.seq for stored in log)
+    assert await store.events_after(log[2].seq) == log[3:]
+    assert await store.events_after(log[0].seq, limit=2) == log[1:3]
+    assert await store.events_after(0, job_id=events[4].job_id) == [log[4]]
+    assert await store.events_after(log[4].seq, job_id=events[4].job_id) == []
+    assert await store.last_seq() == log[-1].seq
+
+
+async def test_an_empty_log_is_at_zero(store: Store) -> None:
+    assert await store.last_seq() == 0
+    assert await store.events_after(0) == []
+
+
+async def test_a_commit_with_events_wakes_and_others_do_not(store: Store) -> None:
+    woken: list[int] = []
+    store.on_commit(lambda: woken.append(1))
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert len(woken) == 1
+    lease = await store.acquire_lease(EngineId("a"), "me", 60)
+    assert lease is not None
+    await store.renew_lease(lease, 60)
+    await store.get_job(new_job_id())
+    assert len(woken) == 1
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    assert len(woken) == 2
+    await store.record(lease, claim.job.id, [started(claim.job)])
+    assert len(woken) == 3
+
+
+async def test_what_was_committed_can_be_read_when_the_waking_comes(store: Store) -> None:
+    seen: list[int] = []
+    event = queued_event()
+    store.on_commit(lambda: seen.append(len(store.info.path.name)))
+    await store.add_job(event, GRAPH, max_queued=10)
+    assert [stored.event for stored in await store.events_after(0)] == [event]
+    assert len(seen) == 1
+
+
+async def test_the_data_version_changes_with_any_ones_commit_only(store: Store, settings: Settings) -> None:
+    other = await Store.open(settings)
+    first = await store.data_version()
+    assert await store.data_version() == first
+    await other.add_job(queued_event(), GRAPH, max_queued=10)
+    second = await store.data_version()
+    assert second != first
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert await store.data_version() != second
+    assert [len(await each.events_after(0)) for each in (store, other)] == [2, 2]
+    await other.close()
+
+
+async def test_a_seq_is_not_reused_when_the_newest_job_is_forgotten(store: Store) -> None:
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    lease = await store.acquire_lease(EngineId("a"), "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    await store.record(lease, job.id, [completed(claim.job)])
+    seq = await store.last_seq()
+    assert await store.prune(now=10**12, retention_days=1, retention_jobs=0) == 1
+    assert await store.last_seq() == 0
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert await store.last_seq() > seq

@@ -1,0 +1,279 @@
+import base64
+import itertools
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound, StoreFault
+from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority
+from comfy_mcp.domain.ids import ClientId, EngineId
+from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
+from comfy_mcp.store import JobQuery, Store
+from tests.support.invariants import check_store
+from tests.support.jobs import (
+    GRAPH,
+    completed,
+    new_job_id,
+    new_prompt_id,
+    progressed,
+    queued_event,
+    started,
+)
+
+ENGINE = EngineId("engine")
+
+
+async def add(store: Store, **fields: Any) -> Job:
+    job, _ = await store.add_job(queued_event(**fields), GRAPH, max_queued=1_000)
+    return job
+
+
+# ---------------------------------------------------------------------------- submit
+
+
+async def test_a_job_is_there_with_its_graph_and_first_event(store: Store) -> None:
+    event = JobQueued(
+        job_id=new_job_id(),
+        at=17,
+        client=ClientId("agent"),
+        lane="local",
+        priority=Priority.HIGH,
+        node_count=2,
+        warnings=("one", "two"),
+    )
+    job, position = await store.add_job(event, GRAPH, max_queued=1)
+    assert position == 1
+    assert (job.status, job.created_at, job.warnings) == (JobStatus.QUEUED, 17, ("one", "two"))
+    assert await store.get_job(job.id) == job
+    graph = await store.get_graph(job.id)
+    assert graph == GRAPH
+    assert list(graph) == ["2", "1"]
+    assert [stored.event for stored in await store.events_after(0)] == [event]
+
+
+async def test_what_does_not_exist_is_none(store: Store) -> None:
+    assert await store.get_job(new_job_id()) is None
+    assert await store.get_graph(new_job_id()) is None
+    assert await store.queue_position(new_job_id()) is None
+
+
+async def test_a_full_queue_refuses_and_writes_nothing(store: Store) -> None:
+    await add(store)
+    seq = await store.last_seq()
+    with pytest.raises(LimitExceeded) as caught:
+        await store.add_job(queued_event(), GRAPH, max_queued=1)
+    assert caught.value.code is ErrorCode.QUEUE_FULL
+    assert (await store.counts())[JobStatus.QUEUED] == 1
+    assert await store.last_seq() == seq
+
+
+async def test_the_same_id_twice_is_refused_and_changes_nothing(store: Store) -> None:
+    job = await add(store)
+    with pytest.raises(StoreFault) as caught:
+        await store.add_job(queued_event(job.id, client="other"), GRAPH, max_queued=10)
+    assert caught.value.code is ErrorCode.INTERNAL
+    assert await store.get_job(job.id) == job
+
+
+async def test_text_that_no_database_takes_is_stored_all_the_same(store: Store) -> None:
+    event = queued_event(client="a\ud800b\0")
+    job, _ = await store.add_job(event, {"1": {"title": "\udfff\0"}}, max_queued=10)
+    assert await store.get_graph(job.id) == {"1": {"title": "\udfff\0"}}
+    kept = await store.get_job(job.id)
+    assert kept is not None
+    assert kept.client == "a\ufffdb\ufffd"
+
+
+# ---------------------------------------------------------------------------- run order
+
+
+async def test_positions_follow_priority_then_age(store: Store) -> None:
+    answers = {}
+    for name, priority in [
+        ("n1", Priority.NORMAL),
+        ("l1", Priority.LOW),
+        ("h1", Priority.HIGH),
+        ("n2", Priority.NORMAL),
+        ("h2", Priority.HIGH),
+    ]:
+        job, position = await store.add_job(queued_event(priority=priority), GRAPH, max_queued=10)
+        answers[name] = (job.id, position)
+    assert {name: position for name, (_, position) in answers.items()} == {
+        "n1": 1, "l1": 2, "h1": 1, "n2": 3, "h2": 2,
+    }  # fmt: skip
+    now = {name: await store.queue_position(job_id) for name, (job_id, _) in answers.items()}
+    assert now == {"h1": 1, "h2": 2, "n1": 3, "n2": 4, "l1": 5}
+    view = await store.queue(3)
+    assert [job.id for job in view.queued] == [answers[name][0] for name in ("h1", "h2", "n1")]
+
+
+async def test_lanes_have_queues_of_their_own(store: Store) -> None:
+    await add(store)
+    salad, position = await store.add_job(queued_event(lane="salad"), GRAPH, max_queued=10)
+    assert position == 1
+    assert await store.queue_position(salad.id) == 1
+
+
+async def test_a_claimed_job_stands_before_all_that_are_not(store: Store) -> None:
+    low = await add(store, priority=Priority.LOW)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    assert claim.job.id == low.id
+    high, position = await store.add_job(queued_event(priority=Priority.HIGH), GRAPH, max_queued=10)
+    assert position == 2
+    assert (await store.queue_position(low.id), await store.queue_position(high.id)) == (1, 2)
+    assert [job.id for job in (await store.queue(10)).queued] == [low.id, high.id]
+    await store.record(lease, low.id, [started(claim.job)])
+    assert (await store.queue_position(low.id), await store.queue_position(high.id)) == (None, 1)
+    view = await store.queue(10)
+    assert [job.id for job in view.running] == [low.id]
+    assert view.counts[JobStatus.RUNNING] == 1
+
+
+async def test_counts_name_every_status(store: Store) -> None:
+    assert await store.counts() == dict.fromkeys(JobStatus, 0)
+    await add(store)
+    assert await store.counts() == {**dict.fromkeys(JobStatus, 0), JobStatus.QUEUED: 1}
+
+
+# ---------------------------------------------------------------------------- lists
+
+
+async def test_pages_go_through_all_jobs_newest_first_though_more_are_added(store: Store) -> None:
+    jobs = [await add(store) for _ in range(7)]
+    seen: list[str] = []
+    cursor = None
+    for size in (3, 3, 1):
+        page = await store.list_jobs(JobQuery(limit=3, cursor=cursor))
+        assert len(page.items) == size
+        seen += [job.id for job in page.items]
+        cursor = page.next_cursor
+        await add(store)
+    assert cursor is None
+    assert seen == [job.id for job in reversed(jobs)]
+
+
+async def test_lists_filter_by_every_field(store: Store) -> None:
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    first = await add(store, at=10, client="a")
+    second = await add(store, at=20, client="b")
+    third = await add(store, at=30, client="b")
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    await store.record(lease, first.id, [completed(claim.job)])
+
+    async def ids(**fields: Any) -> list[str]:
+        return [job.id for job in (await store.list_jobs(JobQuery(**fields))).items]
+
+    assert await ids() == [third.id, second.id, first.id]
+    assert await ids(statuses=[JobStatus.COMPLETED]) == [first.id]
+    assert await ids(statuses={JobStatus.COMPLETED, JobStatus.QUEUED}, client=ClientId("b")) == [
+        third.id,
+        second.id,
+    ]
+    assert await ids(engine=ENGINE) == [first.id]
+    assert await ids(created_after=20) == [third.id, second.id]
+    assert await ids(created_after=11, created_before=20) == [second.id]
+    assert await ids(statuses=[JobStatus.FAILED]) == []
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "nonsense",
+        "é",
+        base64.urlsafe_b64encode(b"[]").decode(),
+        base64.urlsafe_b64encode(b'{"before": true}').decode(),
+        base64.urlsafe_b64encode(b'{"before": -1}').decode(),
+        base64.urlsafe_b64encode(b'{"before": 1e400}').decode(),
+        base64.urlsafe_b64encode(b'{"before": 99999999999999999999}').decode(),
+    ],
+)
+async def test_a_cursor_of_somebody_else_is_refused(store: Store, cursor: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        await store.list_jobs(JobQuery(cursor=cursor))
+    assert caught.value.code is ErrorCode.CURSOR_INVALID
+
+
+async def test_a_silly_limit_is_put_right(store: Store) -> None:
+    for _ in range(3):
+        await add(store)
+    assert len((await store.list_jobs(JobQuery(limit=0))).items) == 1
+    assert len((await store.list_jobs(JobQuery(limit=10**9))).items) == 3
+
+
+# ---------------------------------------------------------------------------- cancel
+
+
+async def test_cancelling_a_waiting_job_ends_it_at_once(store: Store) -> None:
+    job = await add(store)
+    after, answer = await store.request_cancel(job.id, at=5, reason="enough")
+    assert answer is CancelAnswer.CANCEL_NOW
+    assert (after.status, after.finished_at, after.cancel_reason) == (JobStatus.CANCELLED, 5, "enough")
+    assert await store.get_job(job.id) == after
+    events = [stored.event for stored in await store.events_after(0, job_id=job.id)]
+    assert [type(event) for event in events[1:]] == [CancelRequested, JobCancelled]
+    again, answer = await store.request_cancel(job.id, at=9, reason="again")
+    assert (again, answer) == (after, CancelAnswer.ALREADY_CANCELLED)
+    assert len(await store.events_after(0)) == 3
+
+
+async def test_cancelling_a_job_at_an_engine_asks_once(store: Store) -> None:
+    await add(store)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    for _ in range(2):
+        job, answer = await store.request_cancel(claim.job.id, at=5, reason=None)
+        assert answer is CancelAnswer.ASK_ENGINE
+        assert job.cancel_requested
+        assert job.status is JobStatus.QUEUED
+    asked = [stored for stored in await store.events_after(0) if isinstance(stored.event, CancelRequested)]
+    assert len(asked) == 1
+    done = await store.record(lease, job.id, [started(job), progressed(job, 0.5), completed(job)])
+    assert await store.request_cancel(job.id, at=9, reason=None) == (done, CancelAnswer.TOO_LATE)
+
+
+async def test_cancelling_what_does_not_exist_says_so(store: Store) -> None:
+    with pytest.raises(NotFound) as caught:
+        await store.request_cancel(new_job_id(), at=1, reason=None)
+    assert caught.value.code is ErrorCode.WORKFLOW_NOT_FOUND
+
+
+async def test_every_query_over_the_queue_uses_its_partial_index(store: Store) -> None:
+    from comfy_mcp.store import dispatch, jobs
+
+    statements = (dispatch._NEXT, jobs._QUEUE_SIZES, jobs._AHEAD_CLAIMED, jobs._AHEAD_UNCLAIMED)
+
+    def plans(connection: Any) -> list[str]:
+        found = []
+        for statement in statements:
+            compiled = statement.compile(dialect=connection.dialect)
+            values = tuple(itertools.repeat("x", len(compiled.positiontup or ())))
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
+            found.append(" | ".join(row.detail for row in rows))
+        return found
+
+    for plan in await store._readers.do(plans):
+        assert "ix_jobs_queue" in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+
+
+async def test_invariants_are_checked_for_real(store: Store) -> None:
+    job = await add(store)
+
+    def break_it(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE jobs SET status = 'running' WHERE id = ?", (job.id,))
+
+    def repair(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE jobs SET status = 'queued' WHERE id = ?", (job.id,))
+
+    await store._writer.do(break_it)
+    with pytest.raises(AssertionError, match="disagree"):
+        await check_store(store)
+    await store._writer.do(repair)

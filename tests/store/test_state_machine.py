@@ -1,0 +1,297 @@
+"""Two stores on one file, as two processes would have, against a model made of the pure state machine."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.events import (
+    CancelRequested,
+    JobCancelled,
+    JobClaimed,
+    JobEvent,
+    JobProgressed,
+    Priority,
+    StoredEvent,
+)
+from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.job import (
+    CancelAnswer,
+    IllegalTransition,
+    Job,
+    JobStatus,
+    decide_cancel,
+    evolve,
+    queued,
+)
+from comfy_mcp.settings import load_settings
+from comfy_mcp.store import JobQuery, Lease, Store
+from tests.support.invariants import check_store
+from tests.support.jobs import (
+    GRAPH,
+    cancelled,
+    completed,
+    failed,
+    output_of_job,
+    progressed,
+    queued_event,
+    requeued,
+    started,
+)
+
+ENGINES = (EngineId("a"), EngineId("b"))
+STORES = st.integers(0, 1)
+ANY = st.integers(0, 10_000)
+KINDS: dict[str, Callable[[Job, int], list[JobEvent]]] = {
+    "started": lambda job, at: [started(job, at)],
+    "progress": lambda job, at: [progressed(job, at % 100 / 100, at)],
+    "requeued": lambda job, at: [requeued(job, at)],
+    "completed": lambda job, at: [progressed(job, 1.0, at), completed(job, at, 1)],
+    "failed": lambda job, at: [failed(job, at)],
+    "cancelled": lambda job, at: [cancelled(job, at)],
+}
+
+
+@dataclass
+class Model:
+    """What the store should hold. `owners` is the fence of each attempt in flight or last in flight."""
+
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+    owners: dict[JobId, tuple[EngineId, int]] = field(default_factory=dict)
+    logs: dict[JobId, list[JobEvent]] = field(default_factory=dict)
+    current: dict[EngineId, Lease | None] = field(default_factory=dict)
+    live: dict[EngineId, bool] = field(default_factory=dict)
+    fences: dict[EngineId, int] = field(default_factory=dict)
+    leases: list[tuple[int, Lease]] = field(default_factory=list)
+    prompts: int = 0
+
+    def is_current(self, lease: Lease) -> bool:
+        return self.current.get(lease.engine) == lease
+
+    def next_job(self) -> Job | None:
+        """Jobs are in the order in which they were submitted."""
+        waiting = [
+            job
+            for job in self.jobs.values()
+            if job.status is JobStatus.QUEUED and not job.is_claimed and not job.cancel_requested
+        ]
+        return min(waiting, key=lambda job: job.priority.rank, default=None)
+
+    def owns(self, lease: Lease, job: Job) -> bool:
+        return job.prompt_id is None or self.owners[job.id] == (lease.engine, lease.fence)
+
+
+class StoreMachine(RuleBasedStateMachine):
+    @initialize()
+    def open_both(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        self.settings = load_settings(state_dir=Path(self.folder.name) / "state")
+        self.stores = [self.run(Store.open(self.settings)) for _ in range(2)]
+        self.model = Model()
+        self.clock = 1_000
+
+    def run(self, awaitable: Any) -> Any:
+        return self.runner.run(awaitable)
+
+    def now(self) -> int:
+        self.clock += 1
+        return self.clock
+
+    def pick(self, number: int) -> Job:
+        return list(self.model.jobs.values())[number % len(self.model.jobs)]
+
+    def lease(self, number: int) -> tuple[Store, Lease]:
+        index, lease = self.model.leases[number % len(self.model.leases)]
+        return self.stores[index], lease
+
+    def happened(self, before: Job, events: list[JobEvent]) -> Job:
+        after = before
+        for event in events:
+            after = evolve(after, event)
+        log = self.model.logs[before.id] + events
+        if after.is_final:
+            log = [event for event in log if not isinstance(event, JobProgressed)]
+        self.model.logs[before.id] = log
+        self.model.jobs[before.id] = after
+        return after
+
+    # ------------------------------------------------------------------ clients
+
+    @rule(which=STORES, priority=st.sampled_from(Priority))
+    def submit(self, which: int, priority: Priority) -> None:
+        event = queued_event(at=self.now(), priority=priority)
+        job, position = self.run(self.stores[which].add_job(event, GRAPH, max_queued=1_000))
+        ahead = sum(
+            other.status is JobStatus.QUEUED and (other.is_claimed or other.priority.rank <= priority.rank)
+            for other in self.model.jobs.values()
+        )
+        assert (job, position) == (queued(event), ahead + 1)
+        self.model.jobs[job.id] = job
+        self.model.logs[job.id] = [event]
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(which=STORES, number=ANY)
+    def cancel(self, which: int, number: int) -> None:
+        job, at = self.pick(number), self.now()
+        expected = decide_cancel(job)
+        events: list[JobEvent] = []
+        if expected in {CancelAnswer.CANCEL_NOW, CancelAnswer.ASK_ENGINE} and not job.cancel_requested:
+            events.append(CancelRequested(job_id=job.id, at=at, reason="no more"))
+        if expected is CancelAnswer.CANCEL_NOW:
+            events.append(JobCancelled(job_id=job.id, at=at, attempt=job.attempt))
+        answered = self.run(self.stores[which].request_cancel(job.id, at=at, reason="no more"))
+        assert answered == (self.happened(job, events), expected)
+
+    # ------------------------------------------------------------------ drivers
+
+    @rule(which=STORES, engine=st.sampled_from(ENGINES))
+    def acquire(self, which: int, engine: EngineId) -> None:
+        holder = f"process {which}"
+        lease = self.run(self.stores[which].acquire_lease(engine, holder, 3_600))
+        current = self.model.current.get(engine)
+        if current is not None and self.model.live[engine] and current.holder != holder:
+            assert lease is None
+            return
+        fence = self.model.fences.get(engine, 0) + 1
+        assert lease == Lease(engine=engine, holder=holder, fence=fence)
+        self.model.fences[engine] = fence
+        self.model.current[engine] = lease
+        self.model.live[engine] = True
+        self.model.leases.append((which, lease))
+
+    @precondition(lambda self: self.model.leases)
+    @rule(engine=st.sampled_from(ENGINES))
+    def time_passes(self, engine: EngineId) -> None:
+        def age(connection: Any) -> None:
+            connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
+
+        self.run(self.stores[0]._writer.do(age))
+        self.model.live[engine] = False
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=ANY)
+    def release(self, number: int) -> None:
+        store, lease = self.lease(number)
+        self.run(store.release_lease(lease))
+        if self.model.is_current(lease):
+            self.model.current[lease.engine] = None
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=ANY)
+    def renew(self, number: int) -> None:
+        store, lease = self.lease(number)
+        if not self.model.is_current(lease):
+            with pytest.raises(Fenced):
+                self.run(store.renew_lease(lease, 3_600))
+            return
+        self.run(store.renew_lease(lease, 3_600))
+        self.model.live[lease.engine] = True
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=ANY)
+    def claim(self, number: int) -> None:
+        store, lease = self.lease(number)
+        self.model.prompts += 1
+        prompt_id, at = PromptId(f"prompt {self.model.prompts}"), self.now()
+        expected = self.model.next_job()
+        if not self.model.is_current(lease):
+            with pytest.raises(Fenced):
+                self.run(store.claim_next(lease, prompt_id=prompt_id, now=at))
+            return
+        claim = self.run(store.claim_next(lease, prompt_id=prompt_id, now=at))
+        if expected is None:
+            assert claim is None
+            return
+        event = JobClaimed(
+            job_id=expected.id, at=at, attempt=expected.attempt + 1, engine=lease.engine, prompt_id=prompt_id
+        )
+        assert (claim.job, claim.graph) == (self.happened(expected, [event]), GRAPH)
+        self.model.owners[expected.id] = (lease.engine, lease.fence)
+
+    @precondition(lambda self: self.model.leases)
+    @rule(number=ANY)
+    def adopt(self, number: int) -> None:
+        store, lease = self.lease(number)
+        if not self.model.is_current(lease):
+            with pytest.raises(Fenced):
+                self.run(store.adopt(lease))
+            return
+        adopted = {claim.job.id: claim.job for claim in self.run(store.adopt(lease))}
+        in_flight = {
+            job.id: job for job in self.model.jobs.values() if job.is_claimed and job.engine == lease.engine
+        }
+        assert adopted == in_flight
+        for job_id in adopted:
+            self.model.owners[job_id] = (lease.engine, lease.fence)
+
+    @precondition(lambda self: self.model.leases and self.model.jobs)
+    @rule(number=ANY, which_job=ANY, kind=st.sampled_from(sorted(KINDS)), late=st.booleans())
+    def record(self, number: int, which_job: int, kind: str, late: bool) -> None:
+        store, lease = self.lease(number)
+        job, at = self.pick(which_job), self.now()
+        seen = job
+        if late and job.attempt > 1:  # a word from the attempt before
+            seen = Job(**{name: getattr(job, name) for name in Job.__dataclass_fields__} | {"attempt": 1})
+        events = KINDS[kind](seen, at)
+        outputs = [output_of_job(job)] if kind == "completed" else []
+        if not (self.model.is_current(lease) and self.model.owns(lease, job)):
+            with pytest.raises(Fenced):
+                self.run(store.record(lease, job.id, events, outputs=outputs))
+            return
+        try:
+            expected = self.happened(job, events)
+        except IllegalTransition:
+            with pytest.raises(IllegalTransition):
+                self.run(store.record(lease, job.id, events, outputs=outputs))
+            return
+        assert self.run(store.record(lease, job.id, events, outputs=outputs)) == expected
+
+    @rule(which=STORES)
+    def start_again(self, which: int) -> None:
+        self.run(self.stores[which].close())
+        self.stores[which] = self.run(Store.open(self.settings))
+
+    # ------------------------------------------------------------------ always
+
+    @invariant()
+    def both_see_what_the_model_holds(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        newest_first = tuple(reversed(self.model.jobs.values()))
+        for store in self.stores:
+            assert self.run(store.list_jobs(JobQuery(limit=1_000))).items == newest_first
+        log: list[StoredEvent] = self.run(self.stores[0].events_after(0, limit=10_000))
+        assert [stored.seq for stored in log] == sorted({stored.seq for stored in log})
+        for job_id, expected in self.model.logs.items():
+            assert [stored.event for stored in log if stored.event.job_id == job_id] == expected
+
+    def teardown(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        try:
+            self.run(check_store(self.stores[0]))
+        finally:
+            for store in self.stores:
+                self.run(store.close())
+            self.runner.close()
+            self.folder.cleanup()
+
+
+TestStoreMachine = StoreMachine.TestCase
+TestStoreMachine.settings = profile(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

@@ -1,0 +1,219 @@
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import JobQuery, Store, database, threads
+from comfy_mcp.store import store as store_module
+from tests.support.invariants import check_store
+from tests.support.jobs import GRAPH, queued_event
+
+
+class Held:
+    """The writer, stopped inside a transaction of its own until `release`."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self._go = threading.Event()
+
+    def __call__(self, _connection: Any) -> str:
+        self.inside.set()
+        assert self._go.wait(30)
+        return "held"
+
+    def release(self) -> None:
+        self._go.set()
+
+
+@asynccontextmanager
+async def held_writer(store: Store, tasks: asyncio.TaskGroup) -> AsyncIterator[Held]:
+    held = Held()
+    tasks.create_task(store._writer.do(held))
+    await asyncio.to_thread(held.inside.wait, 30)
+    try:
+        yield held
+    finally:
+        held.release()
+
+
+async def handed_over() -> None:
+    """Let the tasks that were just made run up to their first wait."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def test_a_cancelled_submit_still_commits_as_a_whole(store: Store) -> None:
+    submitted = queued_event()
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks):
+        task = tasks.create_task(store.add_job(submitted, GRAPH, max_queued=10))
+        await handed_over()
+        task.cancel()
+        await handed_over()
+        assert task.cancelled()
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert await store.get_graph(submitted.job_id) == GRAPH
+    assert len(await store.events_after(0)) == 2
+
+
+async def test_what_waits_together_is_committed_together_and_fails_alone(store: Store) -> None:
+    begun: list[str] = []
+    woken: list[str] = []
+    event.listen(store._database.writer, "begin", lambda _connection: begun.append("begin"))
+    store.on_commit(lambda: woken.append("woken"))
+    lease = await store.acquire_lease(EngineId("a"), "me", 60)
+    assert lease is not None
+    first = queued_event()
+    begun.clear()
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        good = [
+            tasks.create_task(store.add_job(each, GRAPH, max_queued=10)) for each in (first, queued_event())
+        ]
+        full = tasks.create_task(_outcome(store.add_job(queued_event(), GRAPH, max_queued=2)))
+        twice = tasks.create_task(_outcome(store.add_job(first, GRAPH, max_queued=10)))
+        renewal = tasks.create_task(store.renew_lease(lease, 60))
+        last = tasks.create_task(store.add_job(queued_event(), GRAPH, max_queued=10))
+        await handed_over()
+        held.release()
+    assert begun == ["begin", "begin"], "the held transaction, and one for all that waited"
+    assert woken == ["woken"]
+    assert [task.result()[1] for task in (*good, last)] == [1, 2, 3]
+    assert isinstance(full.result(), LimitExceeded)
+    assert isinstance(twice.result(), StoreFault)
+    assert renewal.result() is None
+    assert (await store.counts())[JobStatus.QUEUED] == 3
+
+
+async def _outcome(awaitable: Any) -> object:
+    try:
+        return await awaitable
+    except Exception as error:  # noqa: BLE001 - the outcome is what is looked at
+        return error
+
+
+async def test_a_disk_that_fills_up_in_a_group_tells_each_caller_the_truth(settings: Settings) -> None:
+    store = await Store.open(settings)
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+
+    def limit(connection: Any) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 3}")
+
+    await store._writer.do(limit)
+    events = [queued_event() for _ in range(4)]
+    graphs: list[dict[str, Any]] = [GRAPH, {"big": "x" * 300_000}, GRAPH, {"big": "x" * 300_000}]
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        outcomes = [
+            tasks.create_task(_outcome(store.add_job(each, graph, max_queued=10)))
+            for each, graph in zip(events, graphs, strict=True)
+        ]
+        await handed_over()
+        held.release()
+    told = {
+        each.job_id
+        for each, outcome in zip(events, outcomes, strict=True)
+        if not isinstance(outcome.result(), Exception)
+    }
+    faults = [task.result() for task in outcomes if isinstance(task.result(), Exception)]
+    assert len(faults) >= 2
+    assert all(isinstance(fault, StoreFault) for fault in faults), faults
+    there = {job.id for job in (await store.list_jobs(JobQuery())).items} & {each.job_id for each in events}
+    assert told == there
+    await check_store(store)
+    await store.close()
+
+
+async def test_an_unexpected_error_reaches_its_caller_and_the_thread_lives_on(store: Store) -> None:
+    def broken(_connection: Any) -> None:
+        raise ZeroDivisionError("a defect")
+
+    for worker in (store._writer, store._readers):
+        with pytest.raises(ZeroDivisionError):
+            await worker.do(broken)
+        assert await worker.do(lambda _connection: "alive") == "alive"
+
+
+async def test_beyond_the_bound_callers_wait_and_can_still_leave(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MAX_WAITING", 2)
+    store = await Store.open(settings)
+    within, beyond, left = queued_event(), queued_event(), queued_event()
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        tasks.create_task(store.add_job(within, GRAPH, max_queued=10))
+        tasks.create_task(store.add_job(beyond, GRAPH, max_queued=10))
+        leaving = tasks.create_task(store.add_job(left, GRAPH, max_queued=10))
+        await handed_over()
+        assert store._writer._inbox.qsize() == 1
+        leaving.cancel()
+        await handed_over()
+        held.release()
+    assert await store.get_job(within.job_id) is not None
+    assert await store.get_job(beyond.job_id) is not None
+    assert await store.get_job(left.job_id) is None
+    await store.close()
+
+
+async def test_closing_finishes_what_was_handed_over_and_refuses_the_rest(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "MAX_WAITING", 2)
+    store = await Store.open(settings)
+    submitted = queued_event()
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        adding = tasks.create_task(store.add_job(submitted, GRAPH, max_queued=10))
+        late = tasks.create_task(_outcome(store.add_job(queued_event(), GRAPH, max_queued=10)))
+        await handed_over()
+        closing = tasks.create_task(store.close())
+        await handed_over()
+        assert not closing.done()
+        held.release()
+    assert adding.result()[0].id == submitted.job_id
+    refused = late.result()
+    assert isinstance(refused, StoreFault)
+    assert refused.code is ErrorCode.SHUTTING_DOWN
+    await store.close()
+    for call in (store.add_job(queued_event(), GRAPH, max_queued=10), store.counts(), store.data_version()):
+        with pytest.raises(StoreFault) as caught:
+            await call
+        assert caught.value.code is ErrorCode.SHUTTING_DOWN
+    again = await Store.open(settings)
+    assert await again.get_graph(submitted.job_id) == GRAPH
+    await check_store(again)
+    await again.close()
+
+
+async def test_closing_that_is_cancelled_can_be_done_again(settings: Settings) -> None:
+    store = await Store.open(settings)
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        closing = tasks.create_task(store.close())
+        await handed_over()
+        closing.cancel()
+        await handed_over()
+        held.release()
+    await store.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
+
+
+async def test_the_log_of_the_file_is_moved_into_it_beside_the_writer(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_SAFE_FROM", (0,))
+    monkeypatch.setattr(store_module, "CHECKPOINT_COMMITS", 5)
+    monkeypatch.setattr(database, "_AUTOCHECKPOINT_PAGES", 0)  # SQLite itself never does
+    store = await Store.open(settings)
+    before = settings.store_path.stat().st_size
+    for _ in range(200):
+        await store.add_job(queued_event(), {"some": "x" * 5_000}, max_queued=1_000)
+        if settings.store_path.stat().st_size > before:
+            break
+    else:
+        raise AssertionError("200 commits later nothing has moved")
+    await store.close()
