@@ -1,0 +1,1 @@
+"""What the bridge costs, measured: `python -m bench` prints tables and writes docs/performance.md."""

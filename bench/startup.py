@@ -1,0 +1,80 @@
+"""From the start of the process to its first answer, and what it weighs when it has nothing to do."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+from bench.pipe import Pipe, server_on_pipe
+from bench.servers import BRIDGE, NOOP, environment
+from bench.stats import TIMES, Aim, Sample, Section, row
+
+HANDSHAKE_S = 1.0
+RSS_MB = 90.0
+TOKENS = 2000
+SETTLE_S = 3.0
+"""After the first answer the runtime opens in the background; then nothing happens any more."""
+
+
+async def measure_startup(
+    url: str, folder: Path, *, starts: int, settle_s: float = SETTLE_S
+) -> tuple[Section, ...]:
+    env = environment(url, folder / "startup")
+    log = folder / "servers.log"
+    noop, bridge = Sample(name="no-op server"), Sample(name="comfy-bridge mcp")
+    memory = {name: Sample(name=name) for name in ("no-op server", "after the handshake", "runtime open")}
+    surface = b""
+    for number in range(-1, starts):  # the first round fills the caches of files and bytecode
+        for sample, command in ((noop, NOOP), (bridge, BRIDGE)):
+            async with server_on_pipe(command, env, log) as server:
+                await server.handshake()
+                if number < 0:
+                    continue
+                sample.values.append((time.perf_counter() - server.started) * 1000)
+                if sample is noop:
+                    memory["no-op server"].values.append(server.rss_mb())
+                    continue
+                memory["after the handshake"].values.append(server.rss_mb())
+                if number == starts - 1:
+                    surface = await _surface(server)
+                await server.call("system_status")
+                await asyncio.sleep(settle_s)
+                memory["runtime open"].values.append(server.rss_mb())
+    tokens = len(surface) / 4
+    return (
+        Section(
+            title="From start to handshake",
+            note="From starting the process until `initialize` is answered, files in the page cache.",
+            columns=TIMES,
+            rows=(row(noop), row(bridge, noop)),
+            aims=(Aim(what="start to handshake", value=bridge.p50 / 1000, limit=HANDSHAKE_S, unit="s"),),
+        ),
+        Section(
+            title="Memory of an idle server, and the size of its surface",
+            note="Resident memory as the kernel counts it, shared libraries included; the runtime open: "
+            f"{settle_s:g} s after the first tool call, the engine connected and driven.",
+            columns=("what", "value"),
+            rows=(
+                *((sample.name, f"{sample.p50:.1f} MB") for sample in memory.values()),
+                ("tools/list + instructions", f"{tokens:.0f} tokens (bytes ÷ 4)"),
+            ),
+            aims=(
+                Aim(
+                    what="idle memory, runtime open",
+                    value=memory["runtime open"].p50,
+                    limit=RSS_MB,
+                    unit="MB",
+                ),
+                Aim(what="tools/list + instructions", value=tokens, limit=TOKENS, unit="tokens"),
+            ),
+        ),
+    )
+
+
+async def _surface(server: Pipe) -> bytes:
+    """What lands in a model's context: the tools, and the instructions of the handshake."""
+    info = {"name": "bench", "version": "1"}
+    greeting = await server.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)
+    tools = await server.ask("tools/list")
+    parts = (tools["tools"], greeting["instructions"])
+    return b"".join(json.dumps(part, separators=(",", ":"), ensure_ascii=False).encode() for part in parts)

@@ -1,0 +1,100 @@
+"""The benchmark runs, and writes down what it measured. Nothing here asserts how fast anything is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.report import as_markdown, as_text, verdict
+from bench.stats import Aim, Sample, Section, percentile, ratio, row
+
+
+def test_a_quick_run_writes_every_table_with_its_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "performance.md"
+
+    assert main(["--quick", "--output", str(report)]) == 0
+
+    text = report.read_text(encoding="utf-8")
+    for name in (
+        "bare client",
+        "through the bridge",
+        "5 jobs queued at once, bare client",
+        "5 jobs queued at once, through the bridge",
+        "no-op, SDK client",
+        "status, SDK client",
+        "submit, SDK client",
+        "submit, bare pipe",
+        "no-op server",
+        "comfy-bridge mcp",
+        "after the handshake",
+        "runtime open",
+        "tools/list + instructions",
+        "add_job",
+        "claim_next",
+        "record",
+        "jobs, 4 processes",
+    ):
+        numbers = numbers_of(text, name)
+        assert numbers, name
+        assert all(number > 0 for number in numbers), (name, numbers)
+    assert "bridge ÷ bare" in text
+    assert str(report) in capsys.readouterr().out
+
+
+def test_a_report_names_no_machine_address_and_no_folder_of_the_run(tmp_path: Path) -> None:
+    sample = Sample(name="a", values=[1.0])
+    section = Section(title="T", note="N.", columns=("what", "n"), rows=(("a", "1"),))
+    text = as_markdown([section], date="2026-11-24", how="python -m bench", findings="")
+    assert re.search(r"\d+ cores", text)
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+|/home/|/tmp/", text)
+    assert row(sample) == ("a", "1", "1.00", "1.00", "—", "—")
+
+
+def test_percentiles_lie_between_the_nearest_values() -> None:
+    values = [float(number) for number in range(1, 101)]
+    assert percentile(values, 0) == 1
+    assert percentile(values, 50) == 50.5
+    assert percentile(values, 99) == pytest.approx(99.01)
+    assert percentile([7.0], 99) == 7
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+
+
+def test_a_ratio_is_one_of_medians_and_ignores_an_outlier() -> None:
+    base = Sample(name="base", values=[2.0, 2.0, 900.0])
+    other = Sample(name="other", values=[3.0, 3.0, 3.0])
+    assert ratio(other, base) == 1.5
+    assert row(other, base)[-2:] == ("+1.00", "1.50")
+
+
+async def test_a_sample_notes_a_time_for_each_piece_of_work_and_gives_its_result() -> None:
+    sample = Sample(name="work")
+
+    async def work() -> str:
+        return "done"
+
+    assert await sample.time(work) == "done"
+    assert len(sample.values) == 1
+    assert sample.values[0] >= 0
+
+
+def test_what_falls_short_is_said_and_what_is_met_is_not() -> None:
+    short = Aim(what="slow thing", value=2.0, limit=1.0, unit="s")
+    met = Aim(what="fast thing", value=1.0, limit=1.0, unit="s")
+    section = Section(title="T", note="N.", columns=("what",), rows=(("a",),), aims=(short, met))
+    assert "slow thing: 2.00 s" in verdict([section])
+    assert "fast thing" not in verdict([section])
+    assert "FALLS SHORT" in as_text([section])
+    only_met = Section(title="T", note="N.", columns=("what",), rows=(("a",),), aims=(met,))
+    assert verdict([only_met]) == "Every aim is met."
+
+
+def numbers_of(text: str, name: str) -> list[float]:
+    """Those in the cells of the first row that is called so."""
+    (line, *_) = [line for line in text.splitlines() if line.startswith(f"| {name} |")] or [""]
+    cells = [cell.strip() for cell in line.split("|")[2:4]]
+    found = [re.match(r"\d+(\.\d+)?", cell) for cell in cells]
+    return [float(match[0]) for match in found if match]
