@@ -4,12 +4,14 @@ Every setting has the prefix COMFY_BRIDGE_; names that existing compose files al
 (COMFYUI_URL, COMFYUI_OUTPUTS, …) work too. `docs/settings.md` lists them; a test holds it complete.
 """
 
+import base64
 import json
+import os
 import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import platformdirs
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -20,6 +22,10 @@ from comfy_mcp.domain.ids import EngineId
 
 PREFIX = "COMFY_BRIDGE_"
 DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MODEL_FOLDERS = ("models_checkpoints", "models_loras", "models_vae", "models_controlnet", "models_upscale")
 
 
 def _alias(name: str, *others: str) -> AliasChoices:
@@ -49,6 +55,7 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         env_ignore_empty=True,
+        allow_inf_nan=False,
     )
 
     # ---- engines
@@ -246,9 +253,7 @@ class Settings(BaseSettings):
     @classmethod
     def _split_paths(cls, value: object) -> object:
         if isinstance(value, str):
-            import os
-
-            return tuple(Path(part) for part in value.split(os.pathsep) if part)
+            return tuple(Path(os.path.expanduser(part)) for part in value.split(os.pathsep) if part)  # noqa: PTH111
         return value
 
     @field_validator("engine_headers", mode="before")
@@ -256,19 +261,39 @@ class Settings(BaseSettings):
     def _parse_headers(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        if value.lstrip().startswith("{"):
-            parsed = json.loads(value)
-            return {str(name): str(text) for name, text in parsed.items()}
-        pairs = (line.split(":", 1) for line in re.split(r"[\r\n]+", value) if line.strip())
-        return {pair[0].strip(): pair[1].strip() for pair in pairs if len(pair) == 2}
+        headers = _headers_of_json(value) if value.lstrip().startswith("{") else _headers_of_lines(value)
+        if not all(_HEADER_NAME.fullmatch(name) and text.isprintable() for name, text in headers.items()):
+            raise ValueError("a header's name or value has characters that HTTP does not allow")
+        return headers
+
+    @field_validator("state_dir", "engine_ca_file", "outputs_dir", "models_dir", *_MODEL_FOLDERS)
+    @classmethod
+    def _expand_home(cls, value: Path | None) -> Path | None:
+        """No shell expands ~ in an MCP client's or a compose file's env."""
+        return None if value is None else Path(os.path.expanduser(value))  # noqa: PTH111 - never raises
 
     @cached_property
     def engines(self) -> tuple[EngineSettings, ...]:
-        """The engines with their ids, WebSocket URLs and headers."""
+        """The engines with their ids, WebSocket URLs and headers.
+
+        Raises InvalidInput (code `configuration`), which never shows a URL: it may hold a password.
+        """
         headers = dict(self.engine_headers)
         if self.engine_token is not None:
-            headers["Authorization"] = SecretStr(f"Bearer {self.engine_token.get_secret_value()}")
-        return tuple(_engine(entry, self.ws_url, headers) for entry in self.engine_urls)
+            headers = {name: text for name, text in headers.items() if name.lower() != "authorization"}
+            headers["Authorization"] = SecretStr(f"Bearer {self.engine_token.get_secret_value().strip()}")
+        if self.ws_url is not None and (len(self.engine_urls) > 1 or not _is_url(self.ws_url, "ws", "wss")):
+            raise _misconfigured(
+                "The WebSocket URL can't be used.",
+                "Set COMFYUI_WS_URL to something like ws://127.0.0.1:8188/ws, and for a single engine only.",
+            )
+        entries = enumerate(self.engine_urls, start=1)
+        engines = tuple(_engine(place, entry, self.ws_url, headers) for place, entry in entries)
+        if len({engine.id for engine in engines}) < len(engines):
+            raise _misconfigured(
+                "Two engines have the same name or address.", "Name each once: one=http://…,two=http://…."
+            )
+        return engines
 
     @property
     def store_path(self) -> Path:
@@ -287,17 +312,19 @@ class Settings(BaseSettings):
         return {kind: path for kind, path in named.items() if path is not None}
 
 
-def _engine(entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> EngineSettings:
-    name, equals, rest = entry.partition("=")
-    named = bool(equals) and "://" not in name
+def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> EngineSettings:
+    name, equals, rest = (part.strip() for part in entry.partition("="))
+    named = bool(name and equals) and "://" not in name
     url = (rest if named else entry).rstrip("/")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidInput(
-            f"{entry!r} is not the URL of a ComfyUI server.",
-            next_step="Set COMFYUI_URL to something like http://127.0.0.1:8188.",
-            code=ErrorCode.CONFIGURATION,
+    if not _is_url(url, "http", "https"):
+        raise _misconfigured(
+            f"Engine {place} of {PREFIX}ENGINE_URLS or COMFYUI_URL is not the URL of a ComfyUI server.",
+            "Set it to something like http://127.0.0.1:8188, without a query; secrets go into headers.",
         )
+    parts = urlsplit(url)
+    if parts.username is not None:
+        headers, parts = _credentials(parts, headers)
+        url = urlunsplit(parts)
     scheme = "wss" if parts.scheme == "https" else "ws"
     derived = urlunsplit((scheme, parts.netloc, f"{parts.path}/ws", "", ""))
     return EngineSettings(
@@ -306,6 +333,52 @@ def _engine(entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> En
         ws_url=ws_url or derived,
         headers=headers,
     )
+
+
+def _credentials(
+    parts: SplitResult, headers: dict[str, SecretStr]
+) -> tuple[dict[str, SecretStr], SplitResult]:
+    """`user:password@` moves from the URL, which is shown in many places, to a header, which is not."""
+    if any(name.lower() == "authorization" for name in headers):
+        raise InvalidInput(
+            "An engine URL holds a user name, and a token or an Authorization header is set too.",
+            next_step="Keep one of them: COMFYUI_URL without `user:password@`, or no COMFYUI_TOKEN.",
+            code=ErrorCode.CONFIGURATION,
+        )
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    basic = base64.b64encode(pair.encode()).decode("ascii")
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return headers | {"Authorization": SecretStr(f"Basic {basic}")}, bare
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for one that is no number or out of range
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
+def _misconfigured(message: str, next_step: str) -> InvalidInput:
+    return InvalidInput(message, next_step=next_step, code=ErrorCode.CONFIGURATION)
+
+
+def _headers_of_json(value: str) -> dict[str, str]:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        raise ValueError("not valid JSON") from None
+    if not all(isinstance(text, str) for text in parsed.values()):
+        raise ValueError("every header needs a string")
+    return {str(name): str(text) for name, text in parsed.items()}
+
+
+def _headers_of_lines(value: str) -> dict[str, str]:
+    lines = [line.partition(":") for line in value.splitlines() if line.strip()]
+    if not all(colon for _, colon, _ in lines):
+        raise ValueError("a line is not `Name: value`")
+    return {name.strip(): text.strip() for name, _, text in lines}
 
 
 def _engine_id(parts: SplitResult) -> str:
@@ -318,8 +391,6 @@ def _engine_id(parts: SplitResult) -> str:
 
 def sources() -> dict[str, str]:
     """Field name → the environment variable that sets it now. Fields at their default are absent."""
-    import os
-
     given = {name.upper(): name for name, value in os.environ.items() if value}
     found = {field: [given[name] for name in names if name in given] for field, names in _variables().items()}
     return {field: present[0] for field, present in found.items() if present}
@@ -345,15 +416,8 @@ def load_settings(**overrides: object) -> Settings:
         _ = settings.engines
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise InvalidInput(
+        raise _misconfigured(
             f"The configuration is not valid: {faults}.",
-            next_step="Correct the environment; docs/settings.md lists every setting.",
-            code=ErrorCode.CONFIGURATION,
-        ) from None
-    except ValueError as error:
-        raise InvalidInput(
-            f"The configuration is not valid: {type(error).__name__}.",
-            next_step="Correct the environment; docs/settings.md lists every setting.",
-            code=ErrorCode.CONFIGURATION,
+            "Correct the environment; docs/settings.md lists every setting.",
         ) from None
     return settings
