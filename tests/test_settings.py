@@ -218,6 +218,12 @@ def test_a_token_becomes_the_authorization_whatever_else_was_given(monkeypatch: 
     assert "s3cret" not in repr(settings) + repr(settings.engines)
 
 
+def test_credentials_in_the_url_and_a_token_are_one_too_many() -> None:
+    error = refused(engine_urls="http://me:hunter2@host", engine_token="hunter2")
+    assert "Keep one of them" in error.next_step
+    assert "hunter2" not in str(error)
+
+
 @pytest.mark.parametrize(
     "text",
     [
