@@ -71,9 +71,7 @@ _FOREIGN_LEAST = {
 
 def secret_values(settings: Settings) -> tuple[str, ...]:
     """Every secret that the settings hold, as it could show up in a text."""
-    held = [value.get_secret_value() for value in settings.engine_headers.values()]
-    if settings.engine_token is not None:
-        held.append(settings.engine_token.get_secret_value())
+    held = [value for engine in settings.engines for value in engine.header_values().values()]
     # "Bearer abc" is quoted whole or in part.
     parts = [part for value in held for part in (value, value.rpartition(" ")[2])]
     return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))

@@ -224,8 +224,10 @@ def doctor(given: dict[str, Any], /, as_json: bool) -> None:
     Exit code 5 when an engine does not answer, 6 when the store does not work.
     """
     from comfy_mcp.cli.doctor import doctor as look
+    from comfy_mcp.cli.session import Options
 
-    _execute(given, as_json, look)
+    by_option = Options(**given).overrides()
+    _execute(given, as_json, lambda settings, out: look(settings, out, by_option=by_option))
 
 
 def _execute(given: dict[str, Any], as_json: bool, command: Any, *, own_logs: bool = False) -> None:

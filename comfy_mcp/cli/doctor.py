@@ -3,7 +3,7 @@
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,14 +59,15 @@ class Findings:
         return ExitCode.OK if all(engine.up for engine in self.system.engines) else ExitCode.ENGINE
 
 
-async def doctor(settings: Settings, output: Output) -> ExitCode:
-    findings = await _look(settings)
+async def doctor(settings: Settings, output: Output, *, by_option: Collection[str]) -> ExitCode:
+    """`by_option`: names of the settings that the command line gave."""
+    findings = await _look(settings, by_option)
     output.result(_document(findings), list(_lines(findings)))
     return findings.exit_code
 
 
-async def _look(settings: Settings) -> Findings:
-    lines = tuple(_setting_lines(settings))
+async def _look(settings: Settings, by_option: Collection[str]) -> Findings:
+    lines = tuple(_setting_lines(settings, by_option))
     try:
         return Findings(settings=lines, system=await _system(settings), store_fault=None)
     except StoreFault as fault:
@@ -81,13 +82,11 @@ async def _system(settings: Settings) -> SystemResult:
         return result
 
 
-def _setting_lines(settings: Settings) -> Iterable[SettingLine]:
-    given = sources()
+def _setting_lines(settings: Settings, by_option: Collection[str]) -> Iterable[SettingLine]:
+    given = sources() | dict.fromkeys(by_option, "option")
     for name in type(settings).model_fields:
-        if name in settings.model_fields_set:
-            yield SettingLine(
-                name=name, source=given.get(name, "option"), value=_shown(getattr(settings, name))
-            )
+        if name in given:
+            yield SettingLine(name=name, source=given[name], value=_shown(getattr(settings, name)))
 
 
 def _shown(value: object) -> str:

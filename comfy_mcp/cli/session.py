@@ -29,10 +29,14 @@ class Options:
     state_dir: Path | None = None
     log_level: str | None = None
 
+    def overrides(self) -> dict[str, object]:
+        """What they set, by the setting's name."""
+        given = {"engine_urls": self.engine, "state_dir": self.state_dir, "log_level": self.log_level}
+        return {name: value for name, value in given.items() if value is not None}
+
     def settings(self) -> Settings:
         """Raises InvalidInput (code `configuration`)."""
-        given = {"engine_urls": self.engine, "state_dir": self.state_dir, "log_level": self.log_level}
-        return load_settings(**{name: value for name, value in given.items() if value is not None})
+        return load_settings(**self.overrides())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

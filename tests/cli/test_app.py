@@ -1,0 +1,116 @@
+"""Help, version, and the tables that the commands promise."""
+
+import subprocess
+import sys
+from typing import Any, get_args
+
+import click
+import pytest
+
+from comfy_mcp import __version__
+from comfy_mcp.cli import options
+from comfy_mcp.cli.app import cli
+from comfy_mcp.cli.exits import BY_ERROR, MEANINGS, ExitCode, exit_code_of, exit_code_of_status
+from comfy_mcp.cli.output import COMMAND_OF_TOOL
+from comfy_mcp.domain.errors import ErrorCode, NotFound
+from comfy_mcp.operations import models
+from comfy_mcp.operations.registry import OPERATIONS
+from tests.cli.conftest import ROOT, Shell
+
+COMMANDS = sorted(cli.commands)
+
+
+def test_help_lists_every_exit_code_with_its_meaning(shell: Shell) -> None:
+    done = shell("--help")
+    assert done.code == 0
+    text = " ".join(done.out.split())
+    for code, meaning in MEANINGS.items():
+        assert f"{int(code)} {meaning}" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None:
+    done = shell(name, "--help")
+    assert done.code == 0
+    example = done.out.split("Example:\n")[1]
+    assert f"comfy-bridge {name}" in example
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "mcp"])
+def test_every_command_but_mcp_has_json(name: str) -> None:
+    declared = [flag for each in cli.commands[name].params for flag in each.opts]
+    assert "--json" in declared
+
+
+def test_every_option_has_a_help_text() -> None:
+    silent = [
+        f"{command.name} {each.name}"
+        for command in [cli, *cli.commands.values()]
+        for each in command.params
+        if isinstance(each, click.Option) and not each.help
+    ]
+    assert silent == []
+
+
+def test_a_wrong_option_exits_2(shell: Shell) -> None:
+    done = shell("run", "--no-such-option")
+    assert done.code == ExitCode.USAGE
+    assert done.out == ""
+    assert "No such option" in done.err
+
+
+@pytest.mark.parametrize(
+    ("choices", "declared"),
+    [
+        (options.PRIORITIES, models.PriorityName),
+        (options.STATUSES, models.StatusName),
+        (options.OUTPUT_KINDS, models.OutputKindName),
+    ],
+)
+def test_choices_are_those_of_the_operations(choices: tuple[str, ...], declared: Any) -> None:
+    assert choices == get_args(declared)
+
+
+def test_every_error_code_has_an_exit_code_and_every_exit_code_a_meaning() -> None:
+    assert set(BY_ERROR) == set(ErrorCode)
+    assert set(MEANINGS) == set(ExitCode)
+
+
+def test_an_error_gives_the_exit_code_of_its_code() -> None:
+    assert exit_code_of(NotFound("gone", next_step="", code=ErrorCode.OUTPUT_GONE)) is ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [("completed", 0), ("failed", 7), ("cancelled", 8), ("running", 9), ("queued", 9)]
+)
+def test_the_end_of_a_wait_gives_the_exit_code(status: str, code: int) -> None:
+    assert exit_code_of_status(status) == code
+
+
+def test_every_tool_has_a_command_in_the_advice() -> None:
+    assert set(COMMAND_OF_TOOL) == {each.name for each in OPERATIONS if each.tool}
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from comfy_mcp.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    print(sorted(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout
+    assert "'comfy_mcp.cli.app'" in loaded
+    for name in ("pydantic", "aiohttp", "sqlalchemy", "mcp", "PIL", "structlog", "asyncio"):
+        assert f"'{name}'" not in loaded
+
+
+def test_python_m_comfy_mcp_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "comfy_mcp", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"comfy-bridge, version {__version__}\n"

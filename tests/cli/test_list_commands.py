@@ -1,0 +1,92 @@
+"""models, outputs, workflows, queue."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Shell, graph, written
+
+
+def test_models_are_what_the_engine_has(shell: Shell) -> None:
+    done = shell("models", "--type", "checkpoints", "--json")
+    assert done.code == 0
+    (model,) = done.json["models"]
+    assert (model["name"], model["type"], model["size"]) == ("small.safetensors", "checkpoints", 5)
+    lines = shell("models").lines
+    assert lines[0].split() == ["TYPE", "NAME", "SIZE", "SHA256"]
+    assert lines[1].split() == ["checkpoints", "small.safetensors", "5", "B", "-"]
+
+
+def test_models_of_a_configured_folder(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "loras").mkdir(parents=True)
+    (tmp_path / "models" / "loras" / "style.safetensors").write_bytes(b"x" * 1500)
+    monkeypatch.setenv("COMFYUI_MODELS", str(tmp_path / "models"))
+    done = shell("models", "--search", "STYLE", "--json")
+    assert [(item["name"], item["type"]) for item in done.json["models"]] == [("style.safetensors", "loras")]
+    assert "1.5 kB" in shell("models", "--search", "STYLE").out
+
+
+def test_a_model_type_that_does_not_exist_exits_3(shell: Shell) -> None:
+    done = shell("models", "--type", "checkpionts", "--json")
+    assert (done.code, done.json["error"]) == (3, "model_type_unknown")
+
+
+def test_outputs_are_listed_newest_first_and_fetched(shell: Shell, tmp_path: Path) -> None:
+    ids = [
+        shell("run", written(tmp_path, graph(color)), "--json", "-q").json["workflowId"] for color in (1, 2)
+    ]
+    listed = shell("outputs", "--json").json["outputs"]
+    assert [item["workflowId"] for item in listed] == ids[::-1]
+    lines = shell("outputs").lines
+    assert lines[0].split() == ["OUTPUT", "TYPE", "SIZE", "CREATED", "NAME"]
+    assert listed[0]["outputId"] in lines[1]
+
+    saved = shell("outputs", "--workflow", ids[0], "-o", tmp_path / "pictures")
+    assert saved.code == 0
+    assert [Path(line).read_bytes()[:4] for line in saved.lines] == [b"\x89PNG"]
+    documents = shell("outputs", "--workflow", ids[0], "-o", tmp_path / "pictures", "--json").json
+    assert documents["saved"] == saved.lines
+
+
+def test_outputs_can_be_narrowed(shell: Shell, tmp_path: Path) -> None:
+    made = shell("run", written(tmp_path, graph()), "--json", "-q").json["outputs"][0]
+    assert shell("outputs", "--type", "video", "--json").json["outputs"] == []
+    assert len(shell("outputs", "--since", made["createdAt"] - 1, "--json").json["outputs"]) == 1
+    assert shell("outputs", "--since", made["createdAt"] + 1, "--json").json["outputs"] == []
+
+
+def test_workflows_come_in_pages(shell: Shell, tmp_path: Path) -> None:
+    ids = [shell("submit", written(tmp_path, graph())).lines[0] for _ in range(3)]
+    first = shell("workflows", "--limit", 2, "--json").json
+    second = shell("workflows", "--limit", 2, "--cursor", first["nextCursor"], "--json").json
+    assert [job["workflowId"] for job in first["workflows"] + second["workflows"]] == ids[::-1]
+    assert second["nextCursor"] is None
+    assert shell("workflows", "--limit", 2).lines[-1] == f"more: --cursor {first['nextCursor']}"
+
+
+def test_workflows_can_be_narrowed(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, graph())
+    mine = shell("submit", file).lines[0]
+    monkeypatch.setenv("COMFY_BRIDGE_CLIENT_NAME", "other")
+    theirs = shell("submit", file).lines[0]
+    shell("cancel", theirs)
+    for options, expected in [
+        (["--status", "cancelled"], [theirs]),
+        (["--client", "local"], [mine]),
+        (["--client", "nobody"], []),
+    ]:
+        found = shell("workflows", *options, "--json").json["workflows"]
+        assert [job["workflowId"] for job in found] == expected
+
+
+def test_a_cursor_that_is_none_exits_2(shell: Shell) -> None:
+    done = shell("workflows", "--cursor", "%%%", "--json")
+    assert (done.code, done.json["error"]) == (2, "cursor_invalid")
+
+
+def test_the_queue_in_run_order_for_people(shell: Shell, tmp_path: Path) -> None:
+    assert shell("queue").lines[-1] == "nothing was submitted yet"
+    workflow_id = shell("submit", written(tmp_path, graph())).lines[0]
+    lines = shell("queue").lines
+    assert lines[1].split()[:4] == [workflow_id, "queued,", "position", "1"]
+    assert lines[-1] == "1 queued"

@@ -1,0 +1,91 @@
+"""The commands that stay: engine and mcp."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from tests.cli.conftest import ROOT, EngineProcess, Shell, ended
+
+
+def test_the_engine_prints_its_url_answers_and_ends_with_0(shell: Shell, tmp_path: Path) -> None:
+    base = tmp_path / "engine"
+    with ended(shell.start("engine", "--port", "0", "--base-directory", base)) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with urllib.request.urlopen(f"{url}/system_stats", timeout=30) as answer:
+            stats = json.load(answer)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert stats["system"]["embedded_engine"]["is_comfyui"] is False
+    assert process.returncode == 0
+    assert "not ComfyUI" in err
+    assert (base / "output").is_dir()
+
+
+def test_the_engine_says_in_json_where_it_is(shell: Shell) -> None:
+    with ended(shell.start("engine", "--port", "0", "--json")) as process:
+        assert process.stdout is not None
+        said = ""
+        while not said.endswith("}\n"):
+            said += process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    document = json.loads(said)
+    assert document["url"].startswith("http://127.0.0.1:")
+    assert (document["pid"], document["isComfyui"]) == (process.pid, False)
+
+
+def test_a_port_that_is_taken_exits_2(shell: Shell, engine: EngineProcess) -> None:
+    done = shell("engine", "--port", engine.url.rpartition(":")[2])
+    assert done.code == 2
+    assert "can't listen" in done.err
+    assert "--port" in done.err
+
+
+def test_mcp_ends_with_its_client_and_prints_nothing_of_its_own(shell: Shell) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "comfy_mcp", "mcp"],
+        input="",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_mcp_answers_initialize_on_stdout_and_logs_on_stderr(shell: Shell) -> None:
+    request = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        },
+    }
+    with ended(
+        subprocess.Popen(
+            [sys.executable, "-m", "comfy_mcp", "--log-level", "debug", "mcp", "--protocol", "legacy"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        out, err = process.communicate(timeout=60)
+    assert answer["result"]["protocolVersion"] == "2025-11-25"
+    assert out == ""
+    assert process.returncode == 0
+    assert "mcp_stops" in err

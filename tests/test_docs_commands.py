@@ -1,0 +1,60 @@
+"""docs/cli.md names every command, option and exit code, and the dependencies' page every dependency."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from comfy_mcp.cli.app import cli
+from comfy_mcp.cli.exits import MEANINGS
+
+ROOT = Path(__file__).resolve().parents[1]
+CLI = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def section(command: str) -> str:
+    """The words under the command's heading."""
+    found = re.search(rf"^### {command}\b.*?(?=^##|\Z)", CLI, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/cli.md has no section on {command}"
+    return found.group(0)
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_a_section_that_names_all_its_options(name: str) -> None:
+    words = section(name)
+    declared = [
+        flag for each in cli.commands[name].params if isinstance(each, click.Option) for flag in each.opts
+    ]
+    assert [flag for flag in declared if f"`{flag}" not in words] == []
+
+
+def test_the_options_before_the_command_are_named() -> None:
+    declared = [flag for each in cli.params for flag in each.opts]
+    assert [flag for flag in declared if f"`{flag}" not in CLI] == []
+
+
+def test_no_section_is_about_a_command_that_does_not_exist() -> None:
+    assert {heading.split()[0] for heading in re.findall(r"^### (.+)$", CLI, re.MULTILINE)} == set(
+        cli.commands
+    )
+
+
+def test_every_exit_code_is_in_the_table_with_its_meaning() -> None:
+    rows = dict(re.findall(r"^\| (\d+) \| (.+) \|$", CLI, re.MULTILINE))
+    assert rows == {str(int(code)): meaning for code, meaning in MEANINGS.items()}
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "decisions" / "0002-dependencies.md").read_text(encoding="utf-8")
+    reasons = {
+        name.strip().split(" ")[0]
+        for row in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)
+        for name in row.split(",")
+    }
+    declared = project["project"]["dependencies"] + project["dependency-groups"]["dev"]
+    names = {re.split(r"[\[<>=; ]", entry, maxsplit=1)[0] for entry in declared}
+    assert names - reasons == set()
+    assert {name for name in reasons if name not in {"package", "---"}} - names == set()
