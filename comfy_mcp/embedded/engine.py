@@ -96,7 +96,7 @@ class EmbeddedEngine:
             state.queue.close()
             if thread is not None:
                 await asyncio.to_thread(thread.join, _SHUTDOWN_SECONDS)
-            await state.hub.close()
+            state.hub.close()
         if runner is not None:
             await runner.cleanup()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +68,7 @@ class PromptQueue:
         self._changed = changed
         self._condition = threading.Condition()
         self._pending: list[_Entry] = []
+        self._keys: Counter[tuple[float, str]] = Counter()
         self._running: dict[int, QueuedPrompt] = {}
         self._history: OrderedDict[str, Json] = OrderedDict()
         self._serial = 0
@@ -77,7 +78,8 @@ class PromptQueue:
     def put(self, item: QueuedPrompt) -> None:
         """Queue a prompt. Raises SameNumberAndId, and the prompt is queued even so."""
         with self._condition:
-            twin = any(entry[:2] == (item.number, item.prompt_id) for entry in self._pending)
+            twin = self._keys[item.number, item.prompt_id] > 0
+            self._keys[item.number, item.prompt_id] += 1
             self._serial += 1
             heapq.heappush(self._pending, (item.number, item.prompt_id, self._serial, item))
             self._condition.notify()
@@ -92,6 +94,7 @@ class PromptQueue:
             if self._closed or self._flags:
                 return None
             item = heapq.heappop(self._pending)[3]
+            self._drop_key(item)
             self._running[id(item)] = item
             self.interrupt.clear()
         self._changed()
@@ -157,6 +160,7 @@ class PromptQueue:
         with self._condition:
             for index, entry in enumerate(self._pending):
                 if entry[1] == prompt_id:
+                    self._drop_key(entry[3])
                     del self._pending[index]
                     heapq.heapify(self._pending)
                     break
@@ -168,6 +172,7 @@ class PromptQueue:
     def clear(self) -> None:
         with self._condition:
             self._pending.clear()
+            self._keys.clear()
         self._changed()
 
     def history(self, prompt_id: str | None = None, *, limit: int | None = None, offset: int = -1) -> Json:
@@ -190,3 +195,9 @@ class PromptQueue:
     def forget_all(self) -> None:
         with self._condition:
             self._history.clear()
+
+    def _drop_key(self, item: QueuedPrompt) -> None:
+        key = (item.number, item.prompt_id)
+        self._keys[key] -= 1
+        if not self._keys[key]:
+            del self._keys[key]

@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _PREVIEW = 1
 _PREVIEW_WITH_METADATA = 4
 _JPEG = 1
+_CLOSE_SECONDS = 2.0
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +37,7 @@ class _Socket:
     size: int = 0
     more: asyncio.Event = field(default_factory=asyncio.Event)
     cut_off: bool = False
+    goodbye: bool = False
 
 
 class SocketHub:
@@ -48,7 +50,7 @@ class SocketHub:
         self._sockets: dict[str, _Socket] = {}
         self._flags: dict[str, Json] = {}
         self._executing: tuple[str, str] | None = None
-        self._open: set[web.WebSocketResponse] = set()
+        self._open: set[_Socket] = set()
 
     @property
     def features(self) -> Json:
@@ -86,31 +88,34 @@ class SocketHub:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """GET /ws?clientId=…"""
-        ws = web.WebSocketResponse(max_msg_size=self._config.max_upload_bytes)
+        ws = web.WebSocketResponse(timeout=_CLOSE_SECONDS, max_msg_size=self._config.max_upload_bytes)
         await ws.prepare(request)
         client_id = request.rel_url.query.get("clientId") or uuid.uuid4().hex
         socket = _Socket(ws, request.transport)
         # The newest socket of an id wins; the older one stays open and gets nothing more.
         self._sockets[client_id] = socket
         self._flags.pop(client_id, None)
-        self._open.add(ws)
+        self._open.add(socket)
         try:
             async with asyncio.TaskGroup() as tasks:
                 writer = tasks.create_task(self._write(socket), name=f"ws-writer-{client_id}")
                 self._greet(socket, client_id)
                 await self._read(socket, client_id)
-                writer.cancel()
+                if not socket.goodbye:
+                    writer.cancel()
         finally:
             # By id and not by socket, as in ComfyUI: when an old socket closes, a newer one with the same
             # client id is unregistered too and hears nothing more. Clients have to cope with that.
             self._sockets.pop(client_id, None)
             self._flags.pop(client_id, None)
-            self._open.discard(ws)
+            self._open.discard(socket)
         return ws
 
-    async def close(self) -> None:
-        for ws in list(self._open):
-            await ws.close(code=1001, message=b"The engine stops.")
+    def close(self) -> None:
+        """Let every writer send what is left and then the close frame. The server waits for the handlers."""
+        for socket in self._open:
+            socket.goodbye = True
+            socket.more.set()
 
     def _greet(self, socket: _Socket, client_id: str) -> None:
         status = {"status": self._status(), "sid": client_id}
@@ -144,6 +149,9 @@ class SocketHub:
                 except (ConnectionError, RuntimeError):
                     return  # The reader notices the same end and cleans up.
             if socket.cut_off:
+                return
+            if socket.goodbye:
+                await socket.ws.close(code=1001, message=b"The engine stops.")
                 return
             socket.more.clear()
             await socket.more.wait()
