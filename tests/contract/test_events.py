@@ -6,7 +6,8 @@ import io
 
 from PIL import Image
 
-from tests.contract.harness import Engine, Event, empty_image, new_prefix, node, quick, story
+from tests.contract.graphs import empty_image, new_prefix, node, quick
+from tests.contract.harness import Engine, Event, story
 
 FEATURES = {"supports_preview_metadata": True}
 

@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 from PIL import Image
 
-from tests.contract.harness import Answer, Engine, empty_image, new_prefix, node
+from tests.contract.graphs import empty_image, new_prefix, node
+from tests.contract.harness import Answer, Engine
 
 HALF_RED = (255, 0, 0, 128)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.harness import Engine, empty_image, new_id, new_prefix, node, quick
+from tests.contract.graphs import empty_image, new_id, new_prefix, node, quick
+from tests.contract.harness import Engine
 
 
 async def test_an_entry_has_the_prompt_the_outputs_the_status_and_the_nodes(engine: Engine) -> None:

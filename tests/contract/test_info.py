@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from comfy_mcp.embedded.nodes import NODE_TYPES
-from tests.contract.harness import RECORDED, Engine, Json, bare
+from tests.contract.graphs import Json
+from tests.contract.harness import RECORDED, Engine, bare
 
 OWN_NODES = {"BridgeSlowImage", "BridgeFail"}
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.harness import Answer, Engine, empty_image, new_id, new_prefix, node, quick, story
+from tests.contract.graphs import empty_image, new_id, new_prefix, node, quick
+from tests.contract.harness import Answer, Engine, story
 
 
 async def _post_raw(engine: Engine, body: bytes, **headers: str) -> Answer:

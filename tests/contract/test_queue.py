@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.harness import Engine, Listener, new_id, new_prefix, quick, story
+from tests.contract.graphs import new_id, new_prefix, quick
+from tests.contract.harness import Engine, Listener, story
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from tests.contract.harness import Engine, Event, is_last, new_id, quick, story
+from tests.contract.graphs import new_id, quick
+from tests.contract.harness import Engine, Event, is_last, story
 
 
 def _types(events: list[Event]) -> set[str]:

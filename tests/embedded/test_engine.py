@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig, serve
-from tests.contract.harness import Engine, Graph, empty_image, node, quick
+from tests.contract.graphs import Graph, empty_image, node, quick
+from tests.contract.harness import Engine
 
 
 @asynccontextmanager

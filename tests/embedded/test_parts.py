@@ -19,7 +19,7 @@ from comfy_mcp.embedded.nodes.frames import Frames, check_batch, check_size
 from comfy_mcp.embedded.nodes.scale import UPSCALE_METHODS, cut_center, resize
 from comfy_mcp.embedded.prompts import Finished, PromptQueue, QueuedPrompt, SameNumberAndId
 from comfy_mcp.embedded.schedule import Schedule
-from tests.contract.harness import Graph, node
+from tests.contract.graphs import Graph, node
 
 NOON = datetime(2026, 3, 4, 12, 5, 6, tzinfo=UTC)
 
