@@ -56,7 +56,7 @@ def claim_stdio() -> Wire:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    sys.stdout = sys.stderr
+    sys.stdout = sys.stderr  # so that prints come out at once, in order with the log
     return wire
 
 

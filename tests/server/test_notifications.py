@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 from mcp.client import Client
 from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
@@ -14,12 +14,15 @@ from mcp.client.subscriptions import Subscription as Stream
 from mcp_types import TextResourceContents
 
 from comfy_mcp.bridge.hub import Hub, Subscription
+from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobEvent, StoredEvent
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.job import JobQuery
 from comfy_mcp.domain.job import queued as queued_job
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.server.notifications import QUEUE, RESOURCE_LIST, WORKFLOWS, note_events, publish_events
 from comfy_mcp.server.pacing import Pacing
+from comfy_mcp.store import Store
 from tests.support import jobs
 from tests.support.mcp_surface import (
     LIMIT_S,
@@ -170,6 +173,23 @@ async def test_a_reader_that_was_overrun_announces_everything_anew(tmp_path: Pat
         caller = Caller(client=ClientId("c"), surface="mcp-stdio")
         async with background(publish_events(services, caller, surface.bus)):
             assert await heard.next_update() == uri
+
+
+async def test_a_store_that_fails_meanwhile_does_not_end_the_notifications(tmp_path: Path) -> None:
+    heard = Heard()
+    async with open_surface(tmp_path) as surface, surface.client("legacy", message_handler=heard) as client:
+        await subscribe(client, WORKFLOWS)
+        services = replace(
+            surface.services, hub=cast("Hub", OverrunHub()), store=cast("Store", FailingStore())
+        )
+        caller = Caller(client=ClientId("c"), surface="mcp-stdio")
+        async with background(publish_events(services, caller, surface.bus)):
+            assert await heard.next_update() == WORKFLOWS
+
+
+class FailingStore:
+    async def list_jobs(self, query: JobQuery) -> NoReturn:
+        raise StoreFault("It is locked.", next_step="Wait.")
 
 
 def changed_by(event: JobEvent) -> set[str]:

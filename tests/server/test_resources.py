@@ -11,9 +11,14 @@ from mcp_types import BlobResourceContents, Resource, TextResourceContents
 
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.server.resources import RECENT, resolve, templates
-from tests.support.mcp_surface import MODES, open_surface, slow_graph, submit
+from tests.support.mcp_surface import MODES, open_surface, slow_graph, submit, text_of
 
 UNKNOWN = ("comfy://nothing", "comfy://workflows/", "comfy://workflows/a/b", "file:///etc/passwd", "")
+
+TEXT_GRAPH = {
+    "1": {"class_type": "PrimitiveString", "inputs": {"value": "a haiku"}},
+    "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+}
 
 
 async def all_resources(client: Client) -> list[list[Resource]]:
@@ -77,6 +82,32 @@ async def test_the_list_goes_on_by_cursor_and_names_nothing_twice(tmp_path: Path
     assert listed[3:] == [f"comfy://workflows/{workflow_id}" for workflow_id in reversed(ids)]
 
 
+async def test_the_list_ends_after_a_bound_of_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("comfy_mcp.server.resources.PAGES", 1)
+    async with (
+        open_surface(tmp_path, engine_url="http://127.0.0.1:9") as surface,
+        surface.client(MODES[0]) as client,
+    ):
+        for seed in range(RECENT + 1):
+            await submit(client, slow_graph(seed=seed))
+        assert [len(page) for page in await all_resources(client)] == [3 + RECENT]
+
+
+async def test_a_text_output_is_read_and_seen_as_text(tmp_path: Path) -> None:
+    async with open_surface(tmp_path) as surface, surface.client(MODES[0]) as client:
+        workflow_id = await submit(client, TEXT_GRAPH)
+        state = (await client.call_tool("wait_for_workflow", {"workflow_id": workflow_id})).structured_content
+        assert state["status"] == "completed"
+        output = next(item for item in state["outputs"] if item["type"] == "text")
+        contents = (await client.read_resource(output["uri"])).contents[0]
+        assert isinstance(contents, TextResourceContents)
+        assert contents.text == "a haiku"
+        assert (contents.mime_type or "").startswith("text/plain")
+        view = await client.call_tool("view_output", {"output_id": output["outputId"]})
+        assert "a haiku" in text_of(view)
+        assert view.structured_content["note"] == "a haiku"
+
+
 @pytest.mark.parametrize(("mode", "code"), [("2026-07-28", -32602), ("legacy", -32002)])
 async def test_what_is_not_there_is_an_error_with_the_era_s_code(
     tmp_path: Path, mode: str, code: int
@@ -90,7 +121,9 @@ async def test_what_is_not_there_is_an_error_with_the_era_s_code(
             assert caught.value.error.data["nextStep"]
 
 
-@pytest.mark.parametrize("cursor", ["", "nonsense", "WzAsbnVsbCxudWxsXQ==", "é", "WyIxIl0="])
+@pytest.mark.parametrize(
+    "cursor", ["", "nonsense", "WzAsbnVsbCxudWxsXQ==", "é", "WyIxIl0=", "WzEsICIlJSUiLCBudWxsXQ=="]
+)
 async def test_a_cursor_of_another_list_is_refused(tmp_path: Path, cursor: str) -> None:
     async with open_surface(tmp_path) as surface, surface.client("legacy") as client:
         with pytest.raises(MCPError, match="cursor_invalid") as caught:
