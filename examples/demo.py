@@ -93,7 +93,7 @@ def main() -> int:
         output.mkdir(parents=True, exist_ok=True)
         with open_engine(options.engine, output, report) as engine:
             picture = asyncio.run(drive(engine, output, report))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         say("demo: interrupted; everything it started has been stopped")
         return 130
     except (DemoError, OSError, MCPError, BaseExceptionGroup) as error:
@@ -195,6 +195,9 @@ def stop(process: "subprocess.Popen[str]") -> None:
 
 async def drive(engine: Engine, output: Path, report: Report) -> Path:
     """Be an agent: everything goes through MCP. Returns the path of the picture."""
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)  # as asyncio does for Ctrl-C
     async with asyncio.timeout(WHOLE_S):
         with (output / "mcp.log").open("w") as log:
             async with connect(engine.url, output, log, report) as client:
