@@ -37,6 +37,10 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 
+START_DELAY_S = 0.025
+"""The start is written so much later, together with what has followed: a job of milliseconds then takes one
+transaction, not three. Other processes look for news no sooner (settings.store_poll_s)."""
+
 
 class Attempt:
     """Mutable, and touched by its tenure's one task only. `…_due` and `…_at` are monotonic seconds."""
@@ -65,7 +69,8 @@ class Attempt:
         self.absent_since: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
-        self.progress_due: float | None = None
+        self._write_due = float("-inf")
+        self._progress_due: float | None = None
         self._graph = graph
         self._durations = durations
         self._progress: Progress | None = None
@@ -87,7 +92,7 @@ class Attempt:
         self.absent_since = None
         match event:
             case PromptStarted():
-                self.start(now_ms)
+                self.start(now_ms, now)
             case NodesCached() | NodeStarted() | NodeProgressed():
                 self._advance(event, now_ms, now)
             case NodeExecuted():
@@ -113,10 +118,19 @@ class Attempt:
                 assert_never(event)
         return False
 
-    def start(self, now_ms: int) -> None:
+    @property
+    def due(self) -> float | None:
+        """When something has to be written. None: nothing has."""
+        if self.pending:
+            return self._write_due
+        return self._progress_due
+
+    def start(self, now_ms: int, now: float) -> None:
         """The engine works on it: said by an event, or seen in its queue after a resync."""
         if not self._started:
             self._started = True
+            self._write_due = now + START_DELAY_S
+            self._progress_at = self._write_due - self._interval  # the first step goes with the start
             self.pending.append(JobStarted(job_id=self.job.id, at=now_ms, attempt=self.job.attempt))
 
     def ask_cancel(self, now: float) -> None:
@@ -126,10 +140,10 @@ class Attempt:
             self.cancel_due = now
 
     def report_progress(self, *, now_ms: int, now: float) -> None:
-        """Put the latest progress among the pending events; its time has come."""
-        self.progress_due = None
-        if self._progress is None:
+        """Put the latest progress among the pending events, if its time has come."""
+        if self._progress is None or self._progress_due is None or self._progress_due > now:
             return
+        self._progress_due = None
         self._progress_at = now
         node = self._progress.current
         self.pending.append(
@@ -151,17 +165,18 @@ class Attempt:
         return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
 
     def finish(self, now_ms: int) -> None:
-        """No more progress: a final event follows."""
-        self.progress_due = None
+        """No more progress: a final event follows, and is written at once."""
+        self._write_due = float("-inf")
+        self._progress_due = None
         if self._progress is not None:
             self._progress.finish(now_ms)
 
     def _advance(
         self, event: NodesCached | NodeStarted | NodeProgressed | NodeExecuted, now_ms: int, now: float
     ) -> None:
-        self.start(now_ms)
+        self.start(now_ms, now)
         if self._progress is None:
             needed = check_graph(self._graph, None).needed
             self._progress = Progress(self._graph, needed, self._durations, started_at=now_ms)
-        if self._progress.apply(event, now_ms) and self.progress_due is None:
-            self.progress_due = max(now, self._progress_at + self._interval)
+        if self._progress.apply(event, now_ms) and self._progress_due is None:
+            self._progress_due = max(now, self._progress_at + self._interval)

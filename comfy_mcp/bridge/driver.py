@@ -107,10 +107,11 @@ class Driver:
             # A defect must end neither the process nor the other engines; the jobs are found again.
             self._log.exception("tenure_failed", error_id=uuid4().hex[:8])
         finally:
-            self._tenure = None
-            await self._release(lease)
+            tenure, self._tenure = self._tenure, None
+            await self._release(lease, tenure)
 
-    async def _release(self, lease: Lease) -> None:
+    async def _release(self, lease: Lease, tenure: Tenure) -> None:
         with contextlib.suppress(StoreFault, TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._store.release_lease(lease)
+                await tenure.save_durations()

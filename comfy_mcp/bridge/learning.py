@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 SAVE_AT = 256
-"""Observations kept in memory at most before they are dropped: they are hints, not records."""
+"""Observations of one class_type that are worth a write while there is work; more of them are dropped, for
+they are hints, not records."""
 
 
 class DurationStore(Protocol):
@@ -13,7 +14,7 @@ class DurationStore(Protocol):
 
 
 class Durations:
-    """A cache in front of the store. Observations are written when the engine has nothing to do."""
+    """A cache in front of the store. Observations are written now and then, never while a job waits."""
 
     def __init__(self, store: DurationStore) -> None:
         self._store = store
@@ -33,10 +34,15 @@ class Durations:
             kept = self._observed.setdefault(name, [])
             kept.extend(durations[: SAVE_AT - len(kept)])
 
+    @property
+    def full(self) -> bool:
+        return any(len(durations) >= SAVE_AT for durations in self._observed.values())
+
     async def save(self) -> None:
-        """Write what was observed, and read it back with the next question. Raises StoreFault."""
+        """Write what was observed and read it back, so that no job has to wait for it. Raises StoreFault."""
         if not self._observed:
             return
         observed, self._observed = self._observed, {}
         await self._store.observe_durations(observed)
-        self._asked -= observed.keys()
+        self._known.update(await self._store.node_durations(observed.keys()))
+        self._asked |= observed.keys()

@@ -114,12 +114,22 @@ class Tenure:
             group.create_task(self._keep_lease(), name="lease")
             group.create_task(self._lane.run(self._inbox.put), name="lane")
             while True:
-                for message in await self._next():
+                messages = await self._next()
+                for message in messages:
                     await self._take(message, errands)
                 self._start_cancels()
                 self._chase(errands)
                 await self._write_due()
                 await self._claim(errands)
+                if self._durations.full or not (messages or self._attempts):
+                    await self.save_durations()
+
+    async def save_durations(self) -> None:
+        """What this tenure has learnt: when nothing has happened for a while, and at its end."""
+        try:
+            await self._durations.save()
+        except StoreFault as fault:
+            self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
 
     # ------------------------------------------------------------------------------------------ waiting
 
@@ -146,10 +156,8 @@ class Tenure:
         now = self._clock.monotonic()
         due = [now + IDLE_S]
         for attempt in self._attempts.values():
-            if attempt.pending:
-                due.append(self._store_retry_at)
-            if attempt.progress_due is not None:
-                due.append(max(attempt.progress_due, self._store_retry_at))
+            if attempt.due is not None:
+                due.append(max(attempt.due, self._store_retry_at))
             if not (attempt.looking or attempt.submitting or attempt.settled):
                 due.append(attempt.heard_at + self._settings.quiet_poll_s)
                 due.extend([] if attempt.cancel_due is None else [attempt.cancel_due])
@@ -244,7 +252,7 @@ class Tenure:
         attempt.accepted = True
         attempt.absent_since = None
         if view.where is PromptWhere.RUNNING:
-            attempt.start(self._clock.now_ms())
+            attempt.start(self._clock.now_ms(), self._clock.monotonic())
         elif view.where is PromptWhere.FINISHED:
             assert view.result is not None
             await self._conclude(attempt, view.result, sizes)
@@ -310,7 +318,7 @@ class Tenure:
         self, attempt: Attempt, result: PromptResult, sizes: Mapping[OutputFile, int]
     ) -> None:
         now_ms = self._clock.now_ms()
-        attempt.start(now_ms)
+        attempt.start(now_ms, self._clock.monotonic())
         attempt.finish(now_ms)
         outputs = [
             Output(
@@ -343,9 +351,8 @@ class Tenure:
         if now < self._store_retry_at:
             return
         for attempt in list(self._attempts.values()):
-            if attempt.progress_due is not None and attempt.progress_due <= now:
+            if attempt.due is not None and attempt.due <= now:
                 attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-            if attempt.pending:
                 await self._write(attempt, attempt.pending, ())
 
     async def _write(self, attempt: Attempt, events: Sequence[JobEvent], outputs: Sequence[Output]) -> None:
@@ -371,7 +378,7 @@ class Tenure:
 
     def _let_go(self, attempt: Attempt) -> None:
         del self._attempts[attempt.prompt_id]
-        self._may_have_work = True
+        self._may_have_work |= not attempt.job.is_final  # it waits again
         self._durations.observe(attempt.observed)
         self._log.info(
             "attempt_over",
@@ -395,8 +402,6 @@ class Tenure:
                     # The prompt_id is on disk: whatever dies now, the prompt can be found again.
                     self._attempts[prompt_id].submitting = True
                     errands.submit(prompt_id, claim.graph)
-            if not self._attempts:
-                await self._durations.save()
         except Fenced:
             raise
         except StoreFault as fault:
@@ -408,6 +413,8 @@ class Tenure:
             self._connected
             and self._may_have_work
             and len(self._attempts) < self._settings.pipeline_depth
+            # One POST at a time: two at once could reach the engine in the wrong order.
+            and not any(attempt.submitting for attempt in self._attempts.values())
             and self._clock.monotonic() >= self._store_retry_at
         )
 

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.events import JobQueued, Priority
+from comfy_mcp.domain.events import FINAL_EVENTS, JobQueued, Priority, StoredEvent
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId, JobId
@@ -55,8 +55,10 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         node_count=len(graph.nodes),
         warnings=warnings,
     )
-    job, position = await services.store.add_job(event, graph.raw, max_queued=services.settings.max_queued)
+    # Told before the write: the claim then stands right behind it at the store. Drivers that look too early
+    # hear of the job again through the log.
     services.engines.work_arrived()
+    job, position = await services.store.add_job(event, graph.raw, max_queued=services.settings.max_queued)
     return SubmitResult(
         workflow_id=job.id,
         status=job.status.value,
@@ -156,12 +158,18 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
         try:
             async with asyncio.timeout(limit_s):
                 while result.status in {"queued", "running"}:
-                    await events.changed()
+                    happened = await events.changed()
+                    if context.on_progress is None and not _ends(happened):
+                        continue
                     result = await state_of(services, job_id)
                     await _report(context, result)
         except TimeoutError:
             result = await state_of(services, job_id)
     return result
+
+
+def _ends(happened: Sequence[StoredEvent]) -> bool:
+    return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
 
 async def _report(context: OperationContext, result: WorkflowResult) -> None:
