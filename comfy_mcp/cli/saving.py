@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from comfy_mcp.cli.session import Session
+from comfy_mcp.cli.session import Calls
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.operations.models import OutputContentResult, OutputItem, WorkflowResult
 
@@ -21,11 +21,11 @@ def prepare_folder(folder: Path) -> None:
         raise _unwritable(folder, error) from None
 
 
-async def save_outputs(session: Session, state: WorkflowResult, folder: Path) -> list[Path]:
+async def save_outputs(session: Calls, state: WorkflowResult, folder: Path) -> list[Path]:
     return await save_items(session, state.outputs, folder)
 
 
-async def save_items(session: Session, items: Sequence[OutputItem], folder: Path) -> list[Path]:
+async def save_items(session: Calls, items: Sequence[OutputItem], folder: Path) -> list[Path]:
     """Fetch each and write it; the paths, in the order of `items`.
 
     A file that is there already with the same bytes is not written again; one with others gets a new name

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 from uuid import uuid4
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of
@@ -37,6 +37,14 @@ class Options:
     def settings(self) -> Settings:
         """Raises InvalidInput (code `configuration`)."""
         return load_settings(**self.overrides())
+
+
+class Calls(Protocol):
+    """Something that operations can be called on."""
+
+    async def call(
+        self, operation: str, arguments: Mapping[str, Any], *, on_progress: ProgressReport | None = None
+    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

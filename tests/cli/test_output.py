@@ -1,0 +1,125 @@
+"""What commands write: advice in commands, no control characters, errors, defects, closed pipes."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from comfy_mcp.cli.exits import ExitCode
+from comfy_mcp.cli.output import Output, error_document, in_commands, printable
+from comfy_mcp.cli.session import Options, execute
+from comfy_mcp.domain.errors import Conflict, NotFound
+from comfy_mcp.settings import Settings
+from tests.cli.conftest import ROOT, Shell, graph, written
+
+
+@pytest.mark.parametrize(
+    ("advice", "said"),
+    [
+        ('Call wait_for_workflow(workflow_id="a-1").', "Run `comfy-bridge wait a-1`."),
+        ("Call list_outputs for the ids that exist.", "Run `comfy-bridge outputs` for the ids that exist."),
+        ('Call view_output(output_id="o-1") to look.', "Run `comfy-bridge outputs` to look."),
+        (
+            "Nothing is left to stop; see workflow_status.",
+            "Nothing is left to stop; see `comfy-bridge status`.",
+        ),
+        ("Read comfy://workflows for the ids.", "Run `comfy-bridge workflows` for the ids."),
+        ("Correct the workflow.", "Correct the workflow."),
+    ],
+)
+def test_advice_names_commands(advice: str, said: str) -> None:
+    assert in_commands(advice) == said
+
+
+def test_names_from_an_engine_cannot_steer_the_terminal() -> None:
+    assert printable("a\x1b[2Jb\nc\x07 é 漢") == "a [2Jb c  é 漢"
+
+
+def test_an_error_is_two_lines_and_with_json_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
+    error = Conflict("It has ended.", next_step="See workflow_status.", details={"currentStatus": "failed"})
+    Output(as_json=True).error(error)
+    captured = capsys.readouterr()
+    assert captured.err == "error[not_cancellable]: It has ended.\nnext: See `comfy-bridge status`.\n"
+    assert json.loads(captured.out) == {
+        "error": "not_cancellable",
+        "message": "It has ended.",
+        "nextStep": "See `comfy-bridge status`.",
+        "retryable": False,
+        "details": {"currentStatus": "failed"},
+    }
+
+
+def test_an_error_without_advice_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().error(NotFound("Gone.", next_step=""))
+    assert capsys.readouterr() == ("", "error[workflow_not_found]: Gone.\n")
+    assert error_document(NotFound("Gone.", next_step=""))["nextStep"] == ""
+
+
+def test_a_defect_shows_an_id_and_its_text_stays_in_the_log(
+    capsys: pytest.CaptureFixture[str], restored_logging: None, tmp_path: Path
+) -> None:
+    async def broken(settings: Settings, output: Output) -> ExitCode:
+        raise ZeroDivisionError("very private")
+
+    with pytest.raises(SystemExit) as ended:
+        execute(Options(state_dir=tmp_path), Output(as_json=True), broken)
+    captured = capsys.readouterr()
+    assert ended.value.code == ExitCode.INTERNAL
+    document = json.loads(captured.out)
+    assert document["error"] == "internal"
+    log, error, _ = captured.err.splitlines()
+    assert "very private" not in error + captured.out
+    assert json.loads(log)["error_id"] in document["message"]
+    assert "very private" in json.loads(log)["exception"]
+
+
+def test_an_error_inside_a_task_group_comes_out_as_itself(
+    capsys: pytest.CaptureFixture[str], restored_logging: None, tmp_path: Path
+) -> None:
+    async def fail() -> None:
+        raise NotFound("Not there.", next_step="Look elsewhere.")
+
+    async def grouped(settings: Settings, output: Output) -> ExitCode:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+        return ExitCode.OK
+
+    with pytest.raises(SystemExit) as ended:
+        execute(Options(state_dir=tmp_path), Output(), grouped)
+    assert ended.value.code == ExitCode.NOT_FOUND
+    assert capsys.readouterr().err.startswith("error[workflow_not_found]: Not there.")
+
+
+def test_an_interrupt_exits_130(
+    capsys: pytest.CaptureFixture[str], restored_logging: None, tmp_path: Path
+) -> None:
+    async def interrupted(settings: Settings, output: Output) -> ExitCode:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        execute(Options(state_dir=tmp_path), Output(), interrupted)
+    assert ended.value.code == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_goes_away_is_no_error(shell: Shell, tmp_path: Path) -> None:
+    shell("submit", written(tmp_path, graph()))
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "comfy_mcp", "workflows"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
