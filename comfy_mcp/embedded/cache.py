@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from comfy_mcp.embedded.directories import Directories
+from comfy_mcp.embedded.directories import Directories, OutsideDirectory
 from comfy_mcp.embedded.nodes import NodeType
 from comfy_mcp.embedded.nodes.base import NodeResult
 from comfy_mcp.embedded.nodes.frames import Frames
@@ -78,7 +78,9 @@ def _key(
     node: Any, keys: Mapping[str, str], nodes: Mapping[str, NodeType], directories: Directories
 ) -> str | None:
     node_type = nodes[node["class_type"]]
-    values = node.get("inputs", {})
+    values = node.get("inputs")
+    if not isinstance(values, dict):
+        return None
     parts: list[Any] = [node_type.name]
     for name in sorted(values):
         value = values[name]
@@ -91,7 +93,7 @@ def _key(
     if node_type.fingerprint is not None:
         try:
             parts.append(node_type.fingerprint(directories, values))
-        except (OSError, KeyError):
+        except (OSError, OutsideDirectory, KeyError, TypeError):
             return None
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

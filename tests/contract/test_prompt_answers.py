@@ -219,3 +219,18 @@ async def test_inputs_that_the_class_does_not_have_are_ignored(engine: Engine) -
     graph["1"]["inputs"]["no_such_input"] = 5
     entry, _ = await engine.run(graph)
     assert entry["status"]["completed"] is True
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        empty_image(width=0),
+        node("ImageInvert", image=["99", 0]),
+        node("ImageInvert"),
+        node("LoadImage", image="../../not-there.png"),
+    ],
+)
+async def test_nodes_that_no_output_needs_are_neither_checked_nor_run(engine: Engine, stray: Any) -> None:
+    entry, events = await engine.run({**quick(), "9": stray})
+    assert entry["status"]["completed"] is True
+    assert "9" not in [event.data["node"] for event in events if event.type == "executing"]

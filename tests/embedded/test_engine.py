@@ -210,3 +210,37 @@ async def test_every_interrupt_of_a_running_prompt_takes_effect(tmp_path: Path) 
             await client.post("/interrupt", {"prompt_id": prompt_id})
             events = await listener.until_done(prompt_id)
             assert events[-2].type == "execution_interrupted"
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        {"class_type": "EmptyImage"},
+        {"class_type": "EmptyImage", "inputs": None},
+        {"class_type": "EmptyImage", "inputs": []},
+        node("LoadImage", image=5),
+        node("EmptyImage", width=8, height=8, batch_size=1, color=0, no_such_input=["99", 0]),
+    ],
+)
+async def test_prompts_that_end_the_worker_of_comfyui_do_not_end_ours(tmp_path: Path, stray: Any) -> None:
+    """0.3.75 answers 200 and then never runs anything again, so this cannot be in the contract suite."""
+    async with engine(tmp_path) as client:
+        for graph in ({**quick(), "9": stray}, quick()):
+            entry, _ = await client.run(graph)
+            assert entry["status"]["completed"] is True
+
+
+async def test_an_error_in_the_engine_itself_fails_the_prompt_and_not_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a bug")
+
+    async with engine(tmp_path) as client:
+        with monkeypatch.context() as patched:
+            patched.setattr("comfy_mcp.embedded.execution.signatures", broken)
+            entry, events = await client.run(quick())
+        assert entry["status"]["status_str"] == "error"
+        assert [event.type for event in events] == ["execution_start", "executing"]
+        entry, _ = await client.run(quick())
+        assert entry["status"]["completed"] is True

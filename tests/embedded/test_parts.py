@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from comfy_mcp.embedded import EngineConfig
 from comfy_mcp.embedded.cache import dependency_order, signatures
 from comfy_mcp.embedded.directories import Directories, OutsideDirectory, split_annotation
 from comfy_mcp.embedded.nodes import NODE_TYPES
@@ -261,6 +263,54 @@ def test_a_repeated_picture_counts_and_is_computed_once() -> None:
     assert len(calls) == 1
     assert len(changed.frames) == 1000
     check_batch(images, 100)
+
+
+@pytest.mark.parametrize(("mode", "transparent"), [("RGBA", True), ("LA", True), ("P", True), ("L", False)])
+def test_a_mask_is_read_from_every_kind_of_transparency(mode: str, transparent: bool, tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    image = Image.new("RGBA", (4, 4), (9, 9, 9, 0)).convert(mode)
+    if mode == "P":
+        image.save(tmp_path / "input" / "a.png", transparency=0)
+    else:
+        image.save(tmp_path / "input" / "a.png")
+    context = FakeContext(tmp_path)
+    _, mask = NODE_TYPES["LoadImage"].run(context, {"image": "a.png"}).values
+    assert mask.size == ((4, 4) if transparent else (64, 64))
+    assert mask.frames[0].getpixel((0, 0)) == (255 if transparent else 0)
+
+
+def test_the_pictures_of_an_animation_are_a_batch(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    first, second = Image.new("RGB", (4, 4), (1, 2, 3)), Image.new("RGB", (4, 4), (200, 2, 3))
+    first.save(tmp_path / "input" / "a.webp", save_all=True, append_images=[second], lossless=True)
+    images, masks = NODE_TYPES["LoadImage"].run(FakeContext(tmp_path), {"image": "a.webp"}).values
+    assert [frame.getpixel((0, 0)) for frame in images.frames] == [(1, 2, 3), (200, 2, 3)]
+    assert len(masks.frames) == 2
+
+
+def test_a_file_that_is_no_image_fails_the_node(tmp_path: Path) -> None:
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "a.png").write_bytes(b"no image")
+    with pytest.raises(NodeFailure) as caught:
+        NODE_TYPES["LoadImage"].run(FakeContext(tmp_path), {"image": "a.png"})
+    assert caught.value.kind == "UnidentifiedImageError"
+
+
+class FakeContext:
+    """What a node may use, without an engine."""
+
+    def __init__(self, base: Path) -> None:
+        self.directories = Directories(base)
+        self.config = EngineConfig(base_directory=base)
+        self.temp_suffix = "abcde"
+        self.prompt: Mapping[str, Any] = {}
+        self.extra_pnginfo: Mapping[str, Any] | None = None
+
+    def progress(self, value: int, maximum: int, preview: Image.Image | None = None) -> None:
+        raise AssertionError("this node reports no steps")
+
+    def wait(self, seconds: float) -> None:
+        raise AssertionError("this node takes no time")
 
 
 def test_sizes_are_checked() -> None:
