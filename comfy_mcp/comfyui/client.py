@@ -49,7 +49,6 @@ class ComfyUIClient:
 
     def __init__(self, engine: EngineSettings, settings: Settings) -> None:
         self.transport = Transport(engine, settings)
-        self._settings = settings
 
     @property
     def engine(self) -> EngineId:
@@ -195,7 +194,7 @@ class ComfyUIClient:
             for name, value in fields.items():
                 form.append(value).set_content_disposition("form-data", name=name)
         expected = size if size is not None else 512 * MIB
-        timeout_s = self._settings.request_timeout_s + expected / _SLOWEST_UPLOAD_BYTES_PER_S
+        timeout_s = expected / _SLOWEST_UPLOAD_BYTES_PER_S
         status, answer = await self.transport.post_form(
             "/upload/image", form, limit=SMALL_BYTES, timeout_s=timeout_s
         )

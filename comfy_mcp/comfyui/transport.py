@@ -63,8 +63,12 @@ class Transport:
     async def post_form(
         self, path: str, form: aiohttp.MultipartWriter, *, limit: int, timeout_s: float
     ) -> tuple[int, Any]:
-        """(status, JSON) of a streamed multipart POST, sent once."""
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=self._settings.connect_timeout_s)
+        """(status, JSON) of a streamed multipart POST, sent once. `timeout_s` is for sending it."""
+        timeout = aiohttp.ClientTimeout(
+            total=timeout_s + self._settings.request_timeout_s,
+            sock_connect=self._settings.connect_timeout_s,
+            sock_read=self._settings.request_timeout_s,  # counts from the end of the sending
+        )
         return await self._json("POST", path, limit=limit, data=form, timeout=timeout)
 
     @asynccontextmanager
@@ -86,12 +90,10 @@ class Transport:
 
     async def websocket(self, client_id: str) -> aiohttp.ClientWebSocketResponse:
         """The engine's /ws, open. The caller closes it; `close()` waits for the engine's word (bounded)."""
-        url = self._engine.ws_url
-        joint = "&" if "?" in url else "?"
         with self.translated("GET /ws"):
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 return await self._open().ws_connect(
-                    f"{url}{joint}{urlencode({'clientId': client_id})}",
+                    f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}",
                     headers=self._headers,
                     heartbeat=self._settings.heartbeat_s,
                     max_msg_size=self._settings.ws_max_message_bytes,

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.comfyui.client import ComfyUIClient
@@ -66,6 +66,8 @@ class ComfyUILane:
                 return Accepted(dropped=answer.dropped)
             case PromptRejected():
                 return Rejected(failure=answer.failure)
+            case _:
+                assert_never(answer)
 
     async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
         """History, then the queue for those without an entry, then history again for those in neither.

@@ -183,10 +183,11 @@ def test_odd_node_errors_are_read_as_far_as_they_go(node_errors: Any, dropped: d
 
 
 _ANY = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(
         ["exception_type", "exception_message", "traceback", "current_inputs", "node_id", "errors", "message",
-         "details", "extra_info", "dependent_outputs", "class_type"]), inner),
+         "details", "extra_info", "dependent_outputs", "class_type"]), inner, max_size=6),
+    max_leaves=20,
 )  # fmt: skip
 
 

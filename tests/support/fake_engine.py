@@ -39,6 +39,7 @@ class Connection:
     """One /ws connection. `received` are its text frames."""
 
     client_id: str
+    query: dict[str, str]
     headers: dict[str, str]
     socket: web.WebSocketResponse
     received: list[Any] = field(default_factory=list)
@@ -175,7 +176,9 @@ class FakeEngine:
         await socket.prepare(request)
         client_id = request.query["clientId"]
         headers = {name.lower(): value for name, value in request.headers.items()}
-        connection = Connection(client_id=client_id, headers=headers, socket=socket)
+        connection = Connection(
+            client_id=client_id, query=dict(request.query), headers=headers, socket=socket
+        )
         self.sockets[client_id] = connection
         try:
             if self.greets:

@@ -1,0 +1,391 @@
+"""The listener against a scripted engine: greeting, pace, losses, and which client id it comes back with."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import pytest
+from aiohttp import WSCloseCode, web
+
+from comfy_mcp.comfyui.client import ComfyUIClient
+from comfy_mcp.comfyui.listener import Listener
+from comfy_mcp.domain.events import (
+    EngineConnected,
+    EngineDisconnected,
+    EngineEvent,
+    NodeProgressed,
+    NodeStarted,
+    PreviewFrame,
+    PromptEnded,
+    QueueRemaining,
+)
+from comfy_mcp.settings import Settings
+from tests.support import recordings
+from tests.support.fake_engine import Connection, FakeEngine, html, reply
+
+SettingsFor = Callable[..., Settings]
+E = TypeVar("E", bound=EngineEvent)
+DEADLINE_S = 30.0
+"""Only ends a test that hangs."""
+
+
+class Watch:
+    """A running listener and what it told."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.told: list[EngineEvent] = []
+        self.events: asyncio.Queue[EngineEvent] = asyncio.Queue()
+        self.free = asyncio.Event()
+        """Cleared, it makes the consumer busy."""
+        self.free.set()
+
+    async def sink(self, event: EngineEvent) -> None:
+        await self.free.wait()
+        self.told.append(event)
+        self.events.put_nowait(event)
+
+    async def next(self, kind: type[E]) -> E:
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                event = await self.events.get()
+                if isinstance(event, kind):
+                    return event
+
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.told if not isinstance(event, QueueRemaining)]
+
+
+@asynccontextmanager
+async def watching(settings: Settings, **options: Any) -> AsyncIterator[Watch]:
+    ids = iter(f"id-{number}" for number in range(1000))
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        watch = Watch(Listener(client.transport, settings, new_id=lambda: next(ids), **options))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(watch.listener.run(watch.sink))
+            yield watch
+            running.cancel()
+
+
+@pytest.fixture
+async def watch(engine: FakeEngine, settings_for: SettingsFor) -> AsyncIterator[Watch]:
+    async with watching(settings_for(engine.url)) as watch:
+        yield watch
+
+
+async def connection_of(engine: FakeEngine) -> Connection:
+    async with asyncio.timeout(DEADLINE_S):
+        return await engine.connections.get()
+
+
+async def send_all(engine: FakeEngine, client_id: str, frames: Iterable[str | bytes]) -> None:
+    for frame in frames:
+        assert await engine.send(client_id, frame)
+
+
+def progress(value: int) -> dict[str, Any]:
+    return {"type": "progress", "data": {"value": value, "max": 9999, "node": "5", "prompt_id": "p"}}
+
+
+def ended(prompt_id: str = "p") -> dict[str, Any]:
+    return {"type": "executing", "data": {"node": None, "prompt_id": prompt_id}}
+
+
+# ---------------------------------------------------------------------------- the plain path
+
+
+async def test_a_recorded_run_arrives_as_events(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    await send_all(engine, connection.client_id, recordings.frames("01"))
+    await watch.next(PromptEnded)
+    assert watch.kinds()[:2] == ["EngineConnected", "PromptStarted"]
+    assert watch.kinds()[-2:] == ["PromptSucceeded", "PromptEnded"]
+    assert watch.listener.connected
+
+
+async def test_feature_flags_are_the_first_message_on_every_connection(
+    engine: FakeEngine, watch: Watch
+) -> None:
+    for _ in range(2):
+        connection = await connection_of(engine)
+        await watch.next(EngineConnected)
+        await connection.socket.close()
+        await connection.ended.wait()
+        assert connection.received == [{"type": "feature_flags", "data": {"supports_preview_metadata": True}}]
+
+
+async def test_the_greeting_makes_the_connection(engine: FakeEngine, settings_for: SettingsFor) -> None:
+    engine.greets = False
+    async with watching(settings_for(engine.url)) as watch:
+        connection = await connection_of(engine)
+        assert not watch.listener.connected
+        assert watch.told == []
+        status = {"status": {"exec_info": {"queue_remaining": 2}}, "sid": "chosen by the engine"}
+        await engine.send(connection.client_id, {"type": "status", "data": status})
+        assert await watch.next(EngineConnected) == EngineConnected(sid="chosen by the engine")
+        assert await watch.next(QueueRemaining) == QueueRemaining(count=2)
+        assert watch.listener.client_id == "chosen by the engine"
+
+
+async def test_a_connection_without_a_greeting_is_given_up(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.greets = False
+    async with watching(settings_for(engine.url, request_timeout_s=0.05)) as watch:
+        assert (await watch.next(EngineDisconnected)).reason == "no greeting in time"
+        first, second = await connection_of(engine), await connection_of(engine)
+        assert first.client_id != second.client_id
+
+
+# ---------------------------------------------------------------------------- bad frames
+
+
+async def test_half_a_frame_is_passed_over_and_the_connection_stays(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    broken: list[str | bytes] = ['{"type": "executing", "da', b"\0\0", b"\0\0\0\4\0\0\xff\xff{}"]
+    await send_all(engine, connection.client_id, [*broken, json.dumps(ended())])
+    await watch.next(PromptEnded)
+    assert watch.kinds() == ["EngineConnected", "PromptEnded"]
+
+
+async def test_point_7_a_preview_above_4_mib_arrives(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    image = b"\x89PNG" + b"x" * (5 * 2**20)
+    await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + image)
+    preview = await watch.next(PreviewFrame)
+    assert (preview.media_type, preview.data) == ("image/png", image)
+
+
+async def test_a_message_above_the_configured_size_ends_the_connection_with_its_reason(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    async with watching(settings_for(engine.url, ws_max_message_bytes=1000)) as watch:
+        connection = await connection_of(engine)
+        await watch.next(EngineConnected)
+        await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + b"x" * 1000)
+        assert "1009" in (await watch.next(EngineDisconnected)).reason
+        await watch.next(EngineConnected)
+
+
+# ---------------------------------------------------------------------------- losses
+
+
+@pytest.mark.parametrize("answer", [html(200), html(502), reply("", status=403), reply("", status=101)])
+async def test_an_engine_that_refuses_the_socket_is_reported_once_and_tried_again(
+    engine: FakeEngine, settings_for: SettingsFor, answer: Any
+) -> None:
+    refusals = asyncio.Semaphore(0)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        refusals.release()
+        return await answer(request)  # type: ignore[no-any-return]
+
+    engine.refuses_sockets = refuse
+    async with watching(settings_for(engine.url)) as watch:
+        async with asyncio.timeout(DEADLINE_S):
+            for _ in range(3):
+                await refusals.acquire()
+        engine.refuses_sockets = None
+        await watch.next(EngineConnected)
+        assert watch.kinds() == ["EngineDisconnected", "EngineConnected"]
+
+
+async def test_point_12_an_engine_that_restarts_is_found_again(engine: FakeEngine, watch: Watch) -> None:
+    await watch.next(EngineConnected)
+    await engine.stop()
+    assert await watch.next(EngineDisconnected) == EngineDisconnected(reason="the connection broke")
+    assert not watch.listener.connected
+    await engine.start()
+    await watch.next(EngineConnected)
+    assert watch.kinds() == ["EngineConnected", "EngineDisconnected", "EngineConnected"]
+
+
+async def test_point_12_an_engine_that_is_down_at_first_is_reported_once(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    await engine.stop()
+    async with watching(settings_for(engine.url)) as watch:
+        assert "Connection refused" in (await watch.next(EngineDisconnected)).reason
+        await engine.start()
+        await watch.next(EngineConnected)
+        assert watch.kinds() == ["EngineDisconnected", "EngineConnected"]
+
+
+async def test_point_12_a_hung_engine_is_noticed_by_the_heartbeat(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.answers_pings = False
+    async with watching(settings_for(engine.url, heartbeat_s=0.1)) as watch:
+        assert (await watch.next(EngineDisconnected)).reason == "no answer to the heartbeat"
+        engine.answers_pings = True
+        await watch.next(EngineConnected)
+
+
+async def test_a_consumer_that_fails_ends_the_listener(engine: FakeEngine, settings_for: SettingsFor) -> None:
+    async def sink(event: EngineEvent) -> None:
+        raise LookupError
+
+    settings = settings_for(engine.url)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        with pytest.raises(ExceptionGroup) as caught:
+            await Listener(client.transport, settings).run(sink)
+    assert caught.group_contains(LookupError)
+
+
+# ---------------------------------------------------------------------------- the client id
+
+
+async def test_point_3_and_5_after_a_confirmed_close_the_same_id_gets_the_running_prompts_events(
+    engine: FakeEngine, watch: Watch
+) -> None:
+    first = await connection_of(engine)
+    await watch.next(EngineConnected)
+    await first.socket.close()
+    reason = (await watch.next(EngineDisconnected)).reason
+    assert reason == "closed by the engine with code 1000"
+    second = await connection_of(engine)
+    await watch.next(EngineConnected)
+    assert second.client_id == first.client_id == watch.listener.client_id
+    assert await engine.send(first.client_id, ended())
+    await watch.next(PromptEnded)
+
+
+@pytest.mark.parametrize("code", [WSCloseCode.GOING_AWAY, WSCloseCode.INTERNAL_ERROR])
+async def test_a_close_with_any_code_is_a_confirmed_one(
+    engine: FakeEngine, watch: Watch, code: WSCloseCode
+) -> None:
+    first = await connection_of(engine)
+    await watch.next(EngineConnected)
+    await first.socket.close(code=code)
+    assert str(int(code)) in (await watch.next(EngineDisconnected)).reason
+    assert (await connection_of(engine)).client_id == first.client_id
+
+
+async def test_point_3_after_a_hung_connection_the_id_is_a_fresh_one_and_stays_registered(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    """The engine still holds the old socket; when it ends there, the new one must not go deaf."""
+    engine.answers_pings = False
+    async with watching(settings_for(engine.url, heartbeat_s=0.1)) as watch:
+        old = await connection_of(engine)
+        await watch.next(EngineDisconnected)
+        engine.answers_pings = True
+        await watch.next(EngineConnected)
+        new = await connection_of(engine)
+        while new.client_id != watch.listener.client_id:
+            new = await connection_of(engine)
+        assert new.client_id != old.client_id
+        async with asyncio.timeout(DEADLINE_S):
+            await old.ended.wait()
+        assert await engine.send(new.client_id, ended())
+        await watch.next(PromptEnded)
+
+
+async def test_a_connection_that_broke_comes_back_under_a_fresh_id(engine: FakeEngine, watch: Watch) -> None:
+    first = await connection_of(engine)
+    await watch.next(EngineConnected)
+    engine.drop(first)
+    await watch.next(EngineDisconnected)
+    await watch.next(EngineConnected)
+    assert watch.listener.client_id != first.client_id
+
+
+def test_two_listeners_never_share_an_id(settings_for: SettingsFor) -> None:
+    settings = settings_for("http://127.0.0.1:1")
+    client = ComfyUIClient(settings.engines[0], settings)
+    ids = {Listener(client.transport, settings).client_id for _ in range(100)}
+    assert len(ids) == 100
+
+
+# ---------------------------------------------------------------------------- pace
+
+
+async def test_point_6_the_socket_is_read_while_the_consumer_is_busy(
+    engine: FakeEngine, watch: Watch
+) -> None:
+    """More than any socket buffer holds goes out while nobody takes an event."""
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    watch.free.clear()
+    async with asyncio.timeout(DEADLINE_S):
+        for value in range(1, 3001):
+            await engine.send(connection.client_id, progress(value))
+            await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + b"x" * 20_000)
+        await engine.send(connection.client_id, ended())
+        # Its answer comes after all that was read before it.
+        await connection.socket.ping()
+        await connection.socket.close()
+    watch.free.set()
+    await watch.next(PromptEnded)
+    steps = [event for event in watch.told if isinstance(event, NodeProgressed)]
+    assert steps[-1].value == 3000
+    assert len(steps) < 3000
+
+
+async def test_point_8_steps_are_coalesced_and_starts_are_not(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    watch.free.clear()
+    for node in range(100):
+        start = {"type": "executing", "data": {"node": str(node), "prompt_id": "p"}}
+        await send_all(engine, connection.client_id, [json.dumps(start), json.dumps(progress(node + 1))])
+    await engine.send(connection.client_id, ended())
+    await connection.socket.close()  # answered after all of it was read
+    watch.free.set()
+    await watch.next(PromptEnded)
+    assert [event.node for event in watch.told if isinstance(event, NodeStarted)] == [*map(str, range(100))]
+    # The one that the consumer held, and the newest of those that waited.
+    assert len([event for event in watch.told if isinstance(event, NodeProgressed)]) <= 2
+
+
+async def test_a_full_buffer_ends_the_connection_and_the_same_id_comes_back(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    """The overflow policy: nothing is dropped unseen; a reconnect calls for a resync."""
+    async with watching(settings_for(engine.url), buffer_events=10) as watch:
+        first = await connection_of(engine)
+        await watch.next(EngineConnected)
+        watch.free.clear()
+        for number in range(20):
+            if not await engine.send(first.client_id, ended(f"p{number}")):
+                break
+        async with asyncio.timeout(DEADLINE_S):
+            await first.ended.wait()
+        second = await connection_of(engine)
+        assert second.client_id == first.client_id
+        watch.free.set()
+        await watch.next(EngineConnected)
+        kinds = watch.kinds()
+        assert kinds[-2:] == ["EngineDisconnected", "EngineConnected"]
+        assert len([kind for kind in kinds if kind == "PromptEnded"]) <= 1
+
+
+async def test_what_calls_for_a_resync_finds_room_in_a_full_buffer(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    async with watching(settings_for(engine.url), buffer_events=2) as watch:
+        watch.free.clear()
+        for _ in range(3):
+            engine.drop(await connection_of(engine))
+        await connection_of(engine)  # so all that the three said has been read
+        watch.free.set()
+        await watch.next(EngineConnected)
+        await watch.next(EngineConnected)
+        # One was held, at most two waited; of the earlier ones nothing is left but the need to resync.
+        assert len([kind for kind in watch.kinds() if kind == "EngineConnected"]) <= 3
+
+
+async def test_a_listener_may_run_again(engine: FakeEngine, settings_for: SettingsFor) -> None:
+    settings = settings_for(engine.url)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        watch = Watch(Listener(client.transport, settings))
+        for _ in range(2):
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(watch.listener.run(watch.sink))
+                await watch.next(EngineConnected)
+                running.cancel()
+            assert not watch.listener.connected
