@@ -4,7 +4,7 @@ An Attempt turns what the engine says into the JobEvents that have to be written
 no clock; the tenure owns it and writes what is `pending`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -31,8 +31,7 @@ from comfy_mcp.domain.events import (
     UnknownMessage,
 )
 from comfy_mcp.domain.graph import Graph
-from comfy_mcp.domain.graph_checks import check_graph
-from comfy_mcp.domain.ids import PromptId
+from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
@@ -49,6 +48,7 @@ class Attempt:
         self,
         job: Job,
         graph: Graph,
+        needed: Collection[NodeId],
         durations: Mapping[str, float],
         *,
         progress_interval_s: float,
@@ -72,6 +72,7 @@ class Attempt:
         self._write_due = float("-inf")
         self._progress_due: float | None = None
         self._graph = graph
+        self._needed = needed
         self._durations = durations
         self._progress: Progress | None = None
         self._interval = progress_interval_s
@@ -91,15 +92,15 @@ class Attempt:
         self.accepted = True
         self.absent_since = None
         match event:
-            case PromptStarted():
-                self.start(now_ms, now)
-            case NodesCached() | NodeStarted() | NodeProgressed():
+            case PromptStarted() | NodesCached() | NodeStarted() | NodeProgressed():
                 self._advance(event, now_ms, now)
             case NodeExecuted():
                 self.files.update(dict.fromkeys(event.outputs))
                 self._advance(event, now_ms, now)
             case PromptSucceeded():
                 self._ending = PromptEnding.SUCCESS
+                if self._progress is not None:
+                    self._progress.apply(event, now_ms)  # the last node's time ends here
             case PromptFailed():
                 self._ending, self._failure = PromptEnding.ERROR, event.failure
             case PromptInterrupted():
@@ -164,19 +165,24 @@ class Attempt:
             return None
         return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
 
-    def finish(self, now_ms: int) -> None:
+    def missed_events(self, event: EngineConnected, now_ms: int) -> None:
+        """The stream was broken: what ran meanwhile teaches no durations."""
+        if self._progress is not None:
+            self._progress.apply(event, now_ms)
+
+    def finish(self) -> None:
         """No more progress: a final event follows, and is written at once."""
         self._write_due = float("-inf")
         self._progress_due = None
-        if self._progress is not None:
-            self._progress.finish(now_ms)
 
     def _advance(
-        self, event: NodesCached | NodeStarted | NodeProgressed | NodeExecuted, now_ms: int, now: float
+        self,
+        event: PromptStarted | NodesCached | NodeStarted | NodeProgressed | NodeExecuted,
+        now_ms: int,
+        now: float,
     ) -> None:
         self.start(now_ms, now)
         if self._progress is None:
-            needed = check_graph(self._graph, None).needed
-            self._progress = Progress(self._graph, needed, self._durations, started_at=now_ms)
+            self._progress = Progress(self._graph, self._needed, self._durations, started_at=now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:
             self._progress_due = max(now, self._progress_at + self._interval)

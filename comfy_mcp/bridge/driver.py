@@ -12,9 +12,10 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp.bridge.clock import Clock
-from comfy_mcp.bridge.tenure import Tenure
+from comfy_mcp.bridge.tenure import NodeList, Tenure
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.lanes.protocol import Lane
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Lease, Store
@@ -37,6 +38,7 @@ class Driver:
         clock: Clock,
         new_id: Callable[[], str],
         holder: str,
+        node_list: NodeList = lambda: None,
     ) -> None:
         self._lane = lane
         self._store = store
@@ -44,6 +46,7 @@ class Driver:
         self._clock = clock
         self._new_id = new_id
         self._holder = holder
+        self._node_list = node_list
         self._tenure: Tenure | None = None
         self._log = log.bind(engine=lane.engine)
 
@@ -56,14 +59,16 @@ class Driver:
         """This process drives the engine and hears its events."""
         return self._tenure is not None and self._tenure.connected
 
-    def work_arrived(self) -> None:
+    def work_arrived(self, job_id: JobId | None = None) -> None:
         if self._tenure is not None:
-            self._tenure.work_arrived()
+            self._tenure.work_arrived(job_id)
 
     def hear(self, stored: StoredEvent) -> None:
         """An event of the log, whoever wrote it: the wake-up between processes."""
         match stored.event:
-            case JobQueued() | JobRequeued():
+            case JobQueued(job_id=job_id):
+                self.work_arrived(job_id)
+            case JobRequeued():
                 self.work_arrived()
             case CancelRequested(job_id=job_id) if self._tenure is not None:
                 self._tenure.cancel_requested(job_id)
@@ -96,6 +101,7 @@ class Driver:
             settings=self._settings,
             clock=self._clock,
             new_id=self._new_id,
+            node_list=self._node_list,
         )
         try:
             await self._tenure.run()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -68,8 +69,16 @@ class Engines:
         self._lanes = {engine.id: ComfyUILane(engine, settings) for engine in settings.engines}
         self._known = {engine.id: _Known() for engine in settings.engines}
         self._drivers = [
-            Driver(lane, store=store, settings=settings, clock=clock, new_id=new_id, holder=holder)
-            for lane in self._lanes.values()
+            Driver(
+                lane,
+                store=store,
+                settings=settings,
+                clock=clock,
+                new_id=new_id,
+                holder=holder,
+                node_list=partial(self._node_list, engine),
+            )
+            for engine, lane in self._lanes.items()
             if drive
         ]
 
@@ -164,6 +173,9 @@ class Engines:
             if nobody
             else None,
         )
+
+    def _node_list(self, engine: EngineId) -> ObjectInfo | None:
+        return self._known[engine].info
 
     async def _driven_by(self, engine: EngineId) -> str | None:
         lease = await self._store.lease_of(engine)

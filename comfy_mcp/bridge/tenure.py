@@ -30,8 +30,10 @@ from comfy_mcp.domain.events import (
     JobFailure,
 )
 from comfy_mcp.domain.graph import parse_graph
+from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.lanes.protocol import Accepted, Lane, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import Settings
@@ -55,6 +57,10 @@ IDLE_S = 5.0
 """Longest time without a look for work: a safety net under the wake-ups."""
 
 
+NodeList = Callable[[], ObjectInfo | None]
+"""What is known of the engine's node list without asking it: it tells which nodes are outputs."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Wake:
     pass
@@ -72,6 +78,7 @@ class Tenure:
         settings: Settings,
         clock: Clock,
         new_id: Callable[[], str],
+        node_list: NodeList,
     ) -> None:
         self._lease = lease
         self._lane = lane
@@ -79,6 +86,7 @@ class Tenure:
         self._settings = settings
         self._clock = clock
         self._new_id = new_id
+        self._node_list = node_list
         self._inbox: asyncio.Queue[EngineEvent | Submitted | Looked | _Wake] = asyncio.Queue(INBOX_SIZE)
         self._attempts: dict[PromptId, Attempt] = {}
         self._cancels: set[JobId] = set()
@@ -95,14 +103,16 @@ class Tenure:
         """The engine's event stream is open."""
         return self._connected
 
-    def work_arrived(self) -> None:
+    def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
+        if job_id is not None and self._drives(job_id):
+            return  # it was claimed before the log told of it
         self._may_have_work = True
         self._wake()
 
     def cancel_requested(self, job_id: JobId) -> None:
         """Somebody asked to cancel a job; it matters here if it is in flight here."""
-        if any(attempt.job.id == job_id for attempt in self._attempts.values()):
+        if self._drives(job_id):
             self._cancels.add(job_id)
             self._wake()
 
@@ -130,6 +140,9 @@ class Tenure:
             await self._durations.save()
         except StoreFault as fault:
             self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
+
+    def _drives(self, job_id: JobId) -> bool:
+        return any(attempt.job.id == job_id for attempt in self._attempts.values())
 
     # ------------------------------------------------------------------------------------------ waiting
 
@@ -194,6 +207,8 @@ class Tenure:
                 self._connection += 1
                 self._may_have_work = True
                 self._log.info("engine_connected", in_flight=len(self._attempts))
+                for attempt in self._attempts.values():
+                    attempt.missed_events(message, self._clock.now_ms())
                 self._look(self._attempts.values(), errands)  # nothing is replayed after a (re)connect
             case EngineDisconnected():
                 self._connected = False
@@ -319,7 +334,7 @@ class Tenure:
     ) -> None:
         now_ms = self._clock.now_ms()
         attempt.start(now_ms, self._clock.monotonic())
-        attempt.finish(now_ms)
+        attempt.finish()
         outputs = [
             Output(
                 id=OutputId(self._new_id()),
@@ -337,7 +352,7 @@ class Tenure:
 
     def _settle(self, attempt: Attempt, event: JobEvent) -> None:
         """`event` ends the attempt; it is written with the next batch, however often the store refuses."""
-        attempt.finish(self._clock.now_ms())
+        attempt.finish()
         attempt.settled = True
         attempt.pending.append(event)
 
@@ -393,12 +408,14 @@ class Tenure:
         try:
             while self._has_room():
                 prompt_id = PromptId(self._new_id())
+                self._may_have_work = False  # before the look: what arrives meanwhile says so again
                 claim = await self._store.claim_next(
                     self._lease, prompt_id=prompt_id, now=self._clock.now_ms()
                 )
                 if claim is None:
-                    self._may_have_work = False
-                elif await self._admit(claim):
+                    break
+                self._may_have_work |= claim.more
+                if await self._admit(claim):
                     # The prompt_id is on disk: whatever dies now, the prompt can be found again.
                     self._attempts[prompt_id].submitting = True
                     errands.submit(prompt_id, claim.graph)
@@ -407,6 +424,7 @@ class Tenure:
         except StoreFault as fault:
             self._log.error("store_refused", code=fault.code.value, error=str(fault))
             self._store_retry_at = self._clock.monotonic() + STORE_RETRY_S
+            self._may_have_work = True
 
     def _has_room(self) -> bool:
         return (
@@ -427,9 +445,11 @@ class Tenure:
             failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
             await self._store.record(self._lease, job.id, [self._failed(job, failure)])
             return False
+        needed = check_graph(graph, self._node_list()).needed or check_graph(graph, None).needed
         attempt = Attempt(
             job,
             graph,
+            needed,
             await self._durations.known({node.class_type for node in graph.nodes.values()}),
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
