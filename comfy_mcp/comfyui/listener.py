@@ -50,6 +50,9 @@ class Listener:
         self._client_id = new_id()
         self._connected = False
         self._down_reported = False
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._answered: aiohttp.ClientWebSocketResponse | None = None
+        self._closing = asyncio.Lock()
 
     @property
     def client_id(self) -> str:
@@ -75,6 +78,14 @@ class Listener:
                 while (event := self._buffer.pop()) is not None:
                     await sink(event)
 
+    async def reconnect(self) -> None:
+        """Close the socket and let `run` open it again; for a consumer that finds it deaf (point 3).
+
+        Returns when the engine has confirmed the close, or has not within `connect_timeout_s`.
+        """
+        if self._socket is not None:
+            await self._close(self._socket)
+
     async def _keep_connected(self) -> None:
         backoff = Backoff(max_s=self._settings.reconnect_max_s)
         while True:
@@ -90,18 +101,27 @@ class Listener:
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> str:
         """Read until the connection ends; returns why. Afterwards the id fits a reconnect."""
+        self._socket = socket
         confirmed = False
         try:
             reason, confirmed = await self._read_frames(socket)
         finally:
+            self._socket = None
             self._connected = False
-            if not socket.closed:
-                await socket.close()
-                # A code that the engine sent; 1006 means that it did not answer.
-                confirmed = socket.close_code not in {None, aiohttp.WSCloseCode.ABNORMAL_CLOSURE}
+            confirmed = await self._close(socket) or confirmed
             if not confirmed:
                 self._client_id = self._new_id()
         return reason
+
+    async def _close(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
+        """Close it if nobody has. Whether the engine answered a close of ours."""
+        async with self._closing:
+            if not socket.closed:
+                await socket.close()
+                # The code is the engine's own; 1006 means that it sent none.
+                if socket.close_code not in {None, aiohttp.WSCloseCode.ABNORMAL_CLOSURE}:
+                    self._answered = socket
+            return self._answered is socket
 
     async def _read_frames(self, socket: aiohttp.ClientWebSocketResponse) -> tuple[str, bool]:
         """(why it ended, whether the engine confirmed the close)."""
@@ -120,6 +140,8 @@ class Listener:
             return "the connection broke", False
         if message.type is aiohttp.WSMsgType.CLOSE:
             return f"closed by the engine with code {message.data}", True
+        if message.type is aiohttp.WSMsgType.CLOSING:
+            return "closed by this side", False
         return _reason(socket, message), False
 
     def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> bool:

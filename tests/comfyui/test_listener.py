@@ -219,7 +219,7 @@ async def test_point_12_a_hung_engine_is_noticed_by_the_heartbeat(
     engine: FakeEngine, settings_for: SettingsFor
 ) -> None:
     engine.answers_pings = False
-    async with watching(settings_for(engine.url, heartbeat_s=0.1)) as watch:
+    async with watching(settings_for(engine.url, heartbeat_s=0.4)) as watch:
         assert (await watch.next(EngineDisconnected)).reason == "no answer to the heartbeat"
         engine.answers_pings = True
         await watch.next(EngineConnected)
@@ -270,7 +270,7 @@ async def test_point_3_after_a_hung_connection_the_id_is_a_fresh_one_and_stays_r
 ) -> None:
     """The engine still holds the old socket; when it ends there, the new one must not go deaf."""
     engine.answers_pings = False
-    async with watching(settings_for(engine.url, heartbeat_s=0.1)) as watch:
+    async with watching(settings_for(engine.url, heartbeat_s=0.4)) as watch:
         old = await connection_of(engine)
         await watch.next(EngineDisconnected)
         engine.answers_pings = True
@@ -283,6 +283,43 @@ async def test_point_3_after_a_hung_connection_the_id_is_a_fresh_one_and_stays_r
             await old.ended.wait()
         assert await engine.send(new.client_id, ended())
         await watch.next(PromptEnded)
+
+
+async def test_point_3_a_deaf_socket_can_be_exchanged_under_the_same_id(
+    engine: FakeEngine, watch: Watch
+) -> None:
+    first = await connection_of(engine)
+    await watch.next(EngineConnected)
+    del engine.sockets[first.client_id]  # what a late clean-up does
+    assert not await engine.send(first.client_id, ended())
+    await watch.listener.reconnect()
+    await first.ended.wait()
+    assert (await watch.next(EngineDisconnected)).reason == "closed by this side"
+    await watch.next(EngineConnected)
+    assert watch.listener.client_id == first.client_id
+    assert await engine.send(first.client_id, ended())
+    await watch.next(PromptEnded)
+
+
+async def test_a_reconnect_that_the_engine_does_not_confirm_takes_a_fresh_id(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.answers_closes = False
+    async with watching(settings_for(engine.url, connect_timeout_s=0.2)) as watch:
+        first = await connection_of(engine)
+        await watch.next(EngineConnected)
+        engine.answers_closes = True
+        await watch.listener.reconnect()
+        await watch.next(EngineConnected)
+        assert watch.listener.client_id != first.client_id
+
+
+async def test_without_a_socket_there_is_nothing_to_reconnect(settings_for: SettingsFor) -> None:
+    settings = settings_for("http://127.0.0.1:1")
+    client = ComfyUIClient(settings.engines[0], settings)
+    listener = Listener(client.transport, settings)
+    await listener.reconnect()
+    assert not listener.connected
 
 
 async def test_a_connection_that_broke_comes_back_under_a_fresh_id(engine: FakeEngine, watch: Watch) -> None:

@@ -59,6 +59,7 @@ class FakeEngine:
         self.pending: list[str] = []
         self.greets = True
         self.answers_pings = True
+        self.answers_closes = True
         self.refuses_sockets: Answer | None = None
         self._prefix = prefix
         self._ssl = ssl_context
@@ -186,6 +187,8 @@ class FakeEngine:
                 data = {"status": status, "sid": client_id}
                 await socket.send_str(json.dumps({"type": "status", "data": data}))
             self.connections.put_nowait(connection)
+            if not self.answers_closes:
+                await self._hang.wait()  # reads nothing more
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
                     connection.received.append(json.loads(message.data))
