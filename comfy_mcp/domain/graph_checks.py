@@ -3,7 +3,8 @@
 The rules are those of ComfyUI's POST /prompt (recordings 05_validation_errors, 0.3.75 and 0.33.0):
 - an unknown class anywhere refuses the whole graph;
 - only what an output node needs through declared inputs is checked;
-- a branch with a problem is dropped, and the graph is refused only when no branch is left.
+- a branch with a problem is dropped, and the graph is refused only when no branch is left;
+- what the engine accepts and then hangs on for ever is refused.
 Where the engine may know better (classes with their own validation, V3 inputs, uploads), a finding is a
 warning and the engine decides.
 """
@@ -66,8 +67,11 @@ def check_graph(graph: Graph, info: ObjectInfo | None) -> GraphReport:
         return _refused([_no_output(graph, info)])
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
+    stoppers = list(_stoppers(graph, info, reachable))
     findings = _findings(graph, info, reachable, links)
     problems = [finding for finding in findings if finding.certain]
+    if stoppers:
+        return _refused([finding.tell() for finding in (*stoppers, *problems)])
     causes = _causes(graph, problems, links)
     good = tuple(output for output in outputs if output not in causes)
     return GraphReport(
@@ -105,6 +109,24 @@ def _unknown_class(node: Node, hints: tuple[str, ...]) -> GraphProblem:
         class_type=node.class_type,
         suggestions=hints,
     )
+
+
+def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Iterator[Finding]:
+    """What the engine takes with a 200 and then never works again, for anybody, until it is restarted.
+
+    Seen on ComfyUI 0.3.75: a node without `inputs` anywhere in the graph, and a link to a node that does not
+    exist in an input that the class does not declare (declared ones are checked and their branch is dropped).
+    """
+    for node in graph.nodes.values():
+        if not node.has_inputs:
+            text = "it needs an object `inputs` (it may be empty); ComfyUI would stop working over it"
+            yield Finding(node=node, kind="invalid_node", text=text)
+        elif node.id in reachable:
+            followed = followed_links(node, info)
+            for name, link in node.links.items():
+                if link.node not in graph.nodes and link.node not in followed:
+                    text = f"it links to node {link.node}, which does not exist; ComfyUI would stop over it"
+                    yield Finding(node=node, kind="bad_linked_input", text=text, input_name=name)
 
 
 def _outputs(graph: Graph, info: ObjectInfo | None) -> tuple[NodeId, ...]:

@@ -55,8 +55,7 @@ def followed_links(node: Node, info: ObjectInfo | None) -> tuple[NodeId, ...]:
 def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None) -> Iterator[Finding]:
     """What is wrong with the node itself; nothing about the nodes that it needs."""
     if not node.has_inputs:
-        yield Finding(node=node, kind="invalid_node", text="it needs an object `inputs` (it may be empty)")
-        return
+        return  # refused as a whole, see graph_checks
     declared = _declared(node, info)
     if info is None or declared is None:
         for name, link in node.links.items():
