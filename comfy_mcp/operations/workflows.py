@@ -145,7 +145,10 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
 
 async def state_of(services: Services, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound."""
-    return await _result(services, await _job(services, job_id))
+    view = await services.store.view_job(job_id)
+    if view is None:
+        raise _not_found(job_id)
+    return workflow_result(view.job, view.outputs, view.position)
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
@@ -180,11 +183,15 @@ async def _report(context: OperationContext, result: WorkflowResult) -> None:
 async def _job(services: Services, job_id: JobId) -> Job:
     job = await services.store.get_job(job_id)
     if job is None:
-        raise NotFound(
-            f"Workflow {job_id} not found.",
-            next_step="Read comfy://workflows for the ids that exist; old ones end with the retention time.",
-        )
+        raise _not_found(job_id)
     return job
+
+
+def _not_found(job_id: JobId) -> NotFound:
+    return NotFound(
+        f"Workflow {job_id} not found.",
+        next_step="Read comfy://workflows for the ids that exist; old ones end with the retention time.",
+    )
 
 
 async def _result(services: Services, job: Job) -> WorkflowResult:

@@ -1,12 +1,13 @@
 """The durable truth: jobs, attempts, events, outputs, engine leases."""
 
 from comfy_mcp.store.database import StoreInfo
-from comfy_mcp.store.queries import Claim, JobQuery, Lease, LeaseState, OutputQuery, QueueView
+from comfy_mcp.store.queries import Claim, JobQuery, JobView, Lease, LeaseState, OutputQuery, QueueView
 from comfy_mcp.store.store import Store
 
 __all__ = [
     "Claim",
     "JobQuery",
+    "JobView",
     "Lease",
     "LeaseState",
     "OutputQuery",

@@ -7,7 +7,7 @@ each write checks the lease and the attempt in the transaction that it belongs t
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, false, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, false, insert, literal, select, update
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
@@ -21,18 +21,20 @@ from comfy_mcp.store.schema import jobs as jobs_table
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
 
+_WAITS = and_(
+    IS_QUEUED,
+    _j.lane == bindparam("b_lane"),
+    _j.prompt_id.is_(None),
+    _j.cancel_requested == false(),
+)
 _NEXT = (
     select(jobs_table, graphs.c.graph)
     .join(graphs, graphs.c.job_id == _j.id)
-    .where(
-        IS_QUEUED,
-        _j.lane == bindparam("b_lane"),
-        _j.prompt_id.is_(None),
-        _j.cancel_requested == false(),
-    )
+    .where(_WAITS)
     .order_by(_j.priority, _j.seq)
     .limit(1)
 )
+_ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(1)
 _INSERT_ATTEMPT = insert(attempts)
 _IN_FLIGHT = (
     select(jobs_table, graphs.c.graph)
@@ -98,7 +100,8 @@ def claim_next(
         },
     )
     events.append(connection, (event,))
-    return Claim(job=job, graph=graph_of(row.graph))
+    more = connection.execute(_ANY_WAITS, {"b_lane": lane}).first() is not None
+    return Claim(job=job, graph=graph_of(row.graph), more=more)
 
 
 def adopt(connection: Connection, lease: Lease) -> list[Claim]:

@@ -20,9 +20,9 @@ from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFau
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus, decide_cancel, evolve, queued
-from comfy_mcp.store import events
+from comfy_mcp.store import events, outputs
 from comfy_mcp.store.codec import graph_of, job_of, job_values, mutable_values, progress_values
-from comfy_mcp.store.queries import JobQuery, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
 from comfy_mcp.store.threads import QueueSize, notes
 
@@ -96,6 +96,17 @@ def get(connection: Connection, job_id: JobId) -> Job | None:
     return None if row is None else job_of(row)
 
 
+def view(connection: Connection, job_id: JobId) -> JobView | None:
+    job = get(connection, job_id)
+    if job is None:
+        return None
+    return JobView(
+        job=job,
+        outputs=tuple(outputs.of_job(connection, job_id)) if job.output_count else (),
+        position=position(connection, job_id) if job.status is JobStatus.QUEUED else None,
+    )
+
+
 def get_graph(connection: Connection, job_id: JobId) -> dict[str, Any] | None:
     text = connection.execute(_GRAPH, {"b_id": job_id}).scalar()
     return None if text is None else graph_of(text)
@@ -165,6 +176,8 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
         after = evolve(after, event)
     if happened:
         write(connection, job, after)
+        if after.is_final and job.attempt:
+            events.drop_progress(connection, job_id)  # of an attempt before, that an engine lost
         events.append(connection, happened)
     return after, answer
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from comfy_mcp.domain.catalog import OutputQuery, Page
+from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.store.codec import AnyRow
 
-__all__ = ["Claim", "JobQuery", "Lease", "LeaseState", "OutputQuery", "QueueView"]
+__all__ = ["Claim", "JobQuery", "JobView", "Lease", "LeaseState", "OutputQuery", "QueueView"]
 
 MAX_LIMIT = 1000
 
@@ -54,10 +54,23 @@ class LeaseState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under."""
+    """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under.
+
+    `more`: others waited in the lane when it was claimed. True where that is not known.
+    """
 
     job: Job
     graph: dict[str, Any]
+    more: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """All that is shown of a job, as of one moment. `position` is its place in the run order if it waits."""
+
+    job: Job
+    outputs: tuple[Output, ...]
+    position: int | None
 
 
 def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -> Page[T]:

@@ -16,7 +16,7 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.store import dispatch, events, jobs, learned, leases, outputs, retention
 from comfy_mcp.store.codec import graph_text
 from comfy_mcp.store.database import Database, StoreInfo, open_database
-from comfy_mcp.store.queries import Claim, JobQuery, Lease, LeaseState, OutputQuery, QueueView
+from comfy_mcp.store.queries import Claim, JobQuery, JobView, Lease, LeaseState, OutputQuery, QueueView
 from comfy_mcp.store.threads import MAX_BATCH, Worker
 
 READERS = 2
@@ -81,6 +81,10 @@ class Store:
 
     async def get_job(self, job_id: JobId) -> Job | None:
         return await self._readers.do(lambda connection: jobs.get(connection, job_id))
+
+    async def view_job(self, job_id: JobId) -> JobView | None:
+        """The job with its outputs and its place in the run order, as of one moment."""
+        return await self._readers.do(lambda connection: jobs.view(connection, job_id))
 
     async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
         return await self._readers.do(lambda connection: jobs.get_graph(connection, job_id))

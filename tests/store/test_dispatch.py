@@ -138,6 +138,15 @@ async def test_a_claim_is_written_down_before_anything_else(store: Store) -> Non
     assert last.event == JobClaimed(job_id=job.id, at=1_500, attempt=1, engine=A, prompt_id=prompt_id)
 
 
+async def test_a_claim_says_whether_others_wait_in_the_lane(store: Store) -> None:
+    await add(store)
+    await add(store)
+    await add(store, lane="salad")
+    lease = await lease_on(store)
+    assert (await claim(store, lease)).more
+    assert not (await claim(store, lease)).more
+
+
 async def test_a_claim_takes_from_its_lane_only(store: Store) -> None:
     await add(store, lane="salad")
     lease = await lease_on(store)

@@ -8,15 +8,17 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotF
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
-from comfy_mcp.store import JobQuery, Store
+from comfy_mcp.store import JobQuery, JobView, Store
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
     completed,
     new_job_id,
     new_prompt_id,
+    output_of_job,
     progressed,
     queued_event,
+    requeued,
     started,
 )
 
@@ -55,6 +57,22 @@ async def test_what_does_not_exist_is_none(store: Store) -> None:
     assert await store.get_job(new_job_id()) is None
     assert await store.get_graph(new_job_id()) is None
     assert await store.queue_position(new_job_id()) is None
+    assert await store.view_job(new_job_id()) is None
+
+
+async def test_a_view_shows_a_jobs_place_while_it_waits_and_its_outputs_at_the_end(store: Store) -> None:
+    first, second = await add(store), await add(store)
+    assert await store.view_job(second.id) == JobView(job=second, outputs=(), position=2)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
+    assert claim is not None
+    made = output_of_job(claim.job)
+    done = await store.record(
+        lease, first.id, [started(claim.job), completed(claim.job, output_count=1)], outputs=[made]
+    )
+    assert await store.view_job(first.id) == JobView(job=done, outputs=(made,), position=None)
+    assert await store.view_job(second.id) == JobView(job=second, outputs=(), position=1)
 
 
 async def test_a_full_queue_refuses_and_writes_nothing(store: Store) -> None:
@@ -277,3 +295,16 @@ async def test_invariants_are_checked_for_real(store: Store) -> None:
     with pytest.raises(AssertionError, match="disagree"):
         await check_store(store)
     await store._writer.do(repair)
+
+
+async def test_cancelling_a_job_that_an_engine_lost_leaves_no_progress_behind(store: Store) -> None:
+    await add(store)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    await store.record(lease, claim.job.id, [progressed(claim.job, 0.5), requeued(claim.job)])
+    _, answer = await store.request_cancel(claim.job.id, at=5, reason=None)
+    assert answer is CancelAnswer.CANCEL_NOW
+    types = [stored.event.type for stored in await store.events_after(0)]
+    assert types == ["queued", "claimed", "requeued", "cancel_requested", "cancelled"]
