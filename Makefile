@@ -37,14 +37,14 @@ $(PY):
 $(RUNTIME): pyproject.toml | $(PY)
 	@$(PY) -c '' 2>/dev/null || { echo "make: $(VENV) is broken: make clean, then again" >&2; exit 1; }
 	@rm -f $(VENV)/.stamp-*
-	$(PY) -m pip install --quiet --disable-pip-version-check --editable .
+	$(PY) -m pip install -qq --disable-pip-version-check --editable .
 	@touch $@
 
 # pip learned --group in 25.1 only; the list is read from pyproject.toml instead of upgrading pip for it.
 $(DEV): $(RUNTIME)
 	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' \
 	  > $(VENV)/dev-requirements.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --requirement $(VENV)/dev-requirements.txt
+	$(PY) -m pip install -qq --disable-pip-version-check --requirement $(VENV)/dev-requirements.txt
 	@touch $@
 
 .PHONY: venv

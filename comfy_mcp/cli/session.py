@@ -124,16 +124,12 @@ def _defect(output: Output, error: Exception) -> ExitCode:
     error_id = uuid4().hex[:8]
     structlog.get_logger(__name__).error("command_failed", error_id=error_id, exc_info=error)
     output.error(
-        _Defect(
+        BridgeError(  # shown, never raised
             f"comfy-bridge failed ({type(error).__name__}, error id {error_id}).",
             next_step="The log on stderr has the details; please report it with them.",
         )
     )
     return ExitCode.INTERNAL
-
-
-class _Defect(BridgeError):
-    """What is shown for an exception that nobody expected."""
 
 
 @contextlib.contextmanager
