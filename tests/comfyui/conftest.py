@@ -8,6 +8,7 @@ import pytest
 from comfy_mcp.comfyui.client import ComfyUIClient
 from comfy_mcp.settings import Settings, load_settings
 from tests.support.fake_engine import FakeEngine
+from tests.support.watching import Watch, watching
 
 
 @pytest.fixture
@@ -32,3 +33,9 @@ async def client(engine: FakeEngine, settings_for: Callable[..., Settings]) -> A
     settings = settings_for(engine.url)
     async with ComfyUIClient(settings.engines[0], settings) as client:
         yield client
+
+
+@pytest.fixture
+async def watch(engine: FakeEngine, settings_for: Callable[..., Settings]) -> AsyncIterator[Watch]:
+    async with watching(settings_for(engine.url)) as watch:
+        yield watch

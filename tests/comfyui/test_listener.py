@@ -1,13 +1,12 @@
-"""The listener against a scripted engine: greeting, pace, losses, and which client id it comes back with."""
+"""The listener against a scripted engine: greeting, bad frames, losses, pace."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-from aiohttp import WSCloseCode, web
+from aiohttp import web
 
 from comfy_mcp.comfyui.client import ComfyUIClient
 from comfy_mcp.comfyui.listener import Listener
@@ -23,74 +22,10 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.settings import Settings
 from tests.support import recordings
-from tests.support.fake_engine import Connection, FakeEngine, html, reply
+from tests.support.fake_engine import FakeEngine, html, reply
+from tests.support.watching import DEADLINE_S, Watch, connection_of, ended, progress, send_all, watching
 
 SettingsFor = Callable[..., Settings]
-E = TypeVar("E", bound=EngineEvent)
-DEADLINE_S = 30.0
-"""Only ends a test that hangs."""
-
-
-class Watch:
-    """A running listener and what it told."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self.told: list[EngineEvent] = []
-        self.events: asyncio.Queue[EngineEvent] = asyncio.Queue()
-        self.free = asyncio.Event()
-        """Cleared, it makes the consumer busy."""
-        self.free.set()
-
-    async def sink(self, event: EngineEvent) -> None:
-        await self.free.wait()
-        self.told.append(event)
-        self.events.put_nowait(event)
-
-    async def next(self, kind: type[E]) -> E:
-        async with asyncio.timeout(DEADLINE_S):
-            while True:
-                event = await self.events.get()
-                if isinstance(event, kind):
-                    return event
-
-    def kinds(self) -> list[str]:
-        return [type(event).__name__ for event in self.told if not isinstance(event, QueueRemaining)]
-
-
-@asynccontextmanager
-async def watching(settings: Settings, **options: Any) -> AsyncIterator[Watch]:
-    ids = iter(f"id-{number}" for number in range(1000))
-    async with ComfyUIClient(settings.engines[0], settings) as client:
-        watch = Watch(Listener(client.transport, settings, new_id=lambda: next(ids), **options))
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(watch.listener.run(watch.sink))
-            yield watch
-            running.cancel()
-
-
-@pytest.fixture
-async def watch(engine: FakeEngine, settings_for: SettingsFor) -> AsyncIterator[Watch]:
-    async with watching(settings_for(engine.url)) as watch:
-        yield watch
-
-
-async def connection_of(engine: FakeEngine) -> Connection:
-    async with asyncio.timeout(DEADLINE_S):
-        return await engine.connections.get()
-
-
-async def send_all(engine: FakeEngine, client_id: str, frames: Iterable[str | bytes]) -> None:
-    for frame in frames:
-        assert await engine.send(client_id, frame)
-
-
-def progress(value: int) -> dict[str, Any]:
-    return {"type": "progress", "data": {"value": value, "max": 9999, "node": "5", "prompt_id": "p"}}
-
-
-def ended(prompt_id: str = "p") -> dict[str, Any]:
-    return {"type": "executing", "data": {"node": None, "prompt_id": prompt_id}}
 
 
 # ---------------------------------------------------------------------------- the plain path
@@ -234,108 +169,6 @@ async def test_a_consumer_that_fails_ends_the_listener(engine: FakeEngine, setti
         with pytest.raises(ExceptionGroup) as caught:
             await Listener(client.transport, settings).run(sink)
     assert caught.group_contains(LookupError)
-
-
-# ---------------------------------------------------------------------------- the client id
-
-
-async def test_point_3_and_5_after_a_confirmed_close_the_same_id_gets_the_running_prompts_events(
-    engine: FakeEngine, watch: Watch
-) -> None:
-    first = await connection_of(engine)
-    await watch.next(EngineConnected)
-    await first.socket.close()
-    reason = (await watch.next(EngineDisconnected)).reason
-    assert reason == "closed by the engine with code 1000"
-    second = await connection_of(engine)
-    await watch.next(EngineConnected)
-    assert second.client_id == first.client_id == watch.listener.client_id
-    assert await engine.send(first.client_id, ended())
-    await watch.next(PromptEnded)
-
-
-@pytest.mark.parametrize("code", [WSCloseCode.GOING_AWAY, WSCloseCode.INTERNAL_ERROR])
-async def test_a_close_with_any_code_is_a_confirmed_one(
-    engine: FakeEngine, watch: Watch, code: WSCloseCode
-) -> None:
-    first = await connection_of(engine)
-    await watch.next(EngineConnected)
-    await first.socket.close(code=code)
-    assert str(int(code)) in (await watch.next(EngineDisconnected)).reason
-    assert (await connection_of(engine)).client_id == first.client_id
-
-
-async def test_point_3_after_a_hung_connection_the_id_is_a_fresh_one_and_stays_registered(
-    engine: FakeEngine, settings_for: SettingsFor
-) -> None:
-    """The engine still holds the old socket; when it ends there, the new one must not go deaf."""
-    engine.answers_pings = False
-    async with watching(settings_for(engine.url, heartbeat_s=0.4)) as watch:
-        old = await connection_of(engine)
-        await watch.next(EngineDisconnected)
-        engine.answers_pings = True
-        await watch.next(EngineConnected)
-        new = await connection_of(engine)
-        while new.client_id != watch.listener.client_id:
-            new = await connection_of(engine)
-        assert new.client_id != old.client_id
-        async with asyncio.timeout(DEADLINE_S):
-            await old.ended.wait()
-        assert await engine.send(new.client_id, ended())
-        await watch.next(PromptEnded)
-
-
-async def test_point_3_a_deaf_socket_can_be_exchanged_under_the_same_id(
-    engine: FakeEngine, watch: Watch
-) -> None:
-    first = await connection_of(engine)
-    await watch.next(EngineConnected)
-    del engine.sockets[first.client_id]  # what a late clean-up does
-    assert not await engine.send(first.client_id, ended())
-    await watch.listener.reconnect()
-    await first.ended.wait()
-    assert (await watch.next(EngineDisconnected)).reason == "closed by this side"
-    await watch.next(EngineConnected)
-    assert watch.listener.client_id == first.client_id
-    assert await engine.send(first.client_id, ended())
-    await watch.next(PromptEnded)
-
-
-async def test_a_reconnect_that_the_engine_does_not_confirm_takes_a_fresh_id(
-    engine: FakeEngine, settings_for: SettingsFor
-) -> None:
-    engine.answers_closes = False
-    async with watching(settings_for(engine.url, connect_timeout_s=0.2)) as watch:
-        first = await connection_of(engine)
-        await watch.next(EngineConnected)
-        engine.answers_closes = True
-        await watch.listener.reconnect()
-        await watch.next(EngineConnected)
-        assert watch.listener.client_id != first.client_id
-
-
-async def test_without_a_socket_there_is_nothing_to_reconnect(settings_for: SettingsFor) -> None:
-    settings = settings_for("http://127.0.0.1:1")
-    client = ComfyUIClient(settings.engines[0], settings)
-    listener = Listener(client.transport, settings)
-    await listener.reconnect()
-    assert not listener.connected
-
-
-async def test_a_connection_that_broke_comes_back_under_a_fresh_id(engine: FakeEngine, watch: Watch) -> None:
-    first = await connection_of(engine)
-    await watch.next(EngineConnected)
-    engine.drop(first)
-    await watch.next(EngineDisconnected)
-    await watch.next(EngineConnected)
-    assert watch.listener.client_id != first.client_id
-
-
-def test_two_listeners_never_share_an_id(settings_for: SettingsFor) -> None:
-    settings = settings_for("http://127.0.0.1:1")
-    client = ComfyUIClient(settings.engines[0], settings)
-    ids = {Listener(client.transport, settings).client_id for _ in range(100)}
-    assert len(ids) == 100
 
 
 # ---------------------------------------------------------------------------- pace
