@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import (
@@ -99,6 +99,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.stores = [self.run(Store.open(self.settings)) for _ in range(2)]
         self.model = Model()
         self.clock = 1_000
+        for which, engine in enumerate(ENGINES):
+            self.acquire(which, engine)
+        for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
+            self.submit(0, priority)
 
     def run(self, awaitable: Any) -> Any:
         return self.runner.run(awaitable)
@@ -107,11 +111,18 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock += 1
         return self.clock
 
-    def pick(self, number: int) -> Job:
-        return list(self.model.jobs.values())[number % len(self.model.jobs)]
+    def pick(self, number: int, among: Callable[[Job], bool] = lambda _job: True) -> Job:
+        """One of those that fit if any does, else any."""
+        jobs = list(self.model.jobs.values())
+        chosen = [job for job in jobs if among(job)] or jobs
+        return chosen[number % len(chosen)]
 
-    def lease(self, number: int) -> tuple[Store, Lease]:
-        index, lease = self.model.leases[number % len(self.model.leases)]
+    def lease(self, number: int, among: Callable[[Lease], bool] | None = None) -> tuple[Store, Lease]:
+        """One of those that fit (by itself: the current ones) if any does; each fourth time, any."""
+        leases = self.model.leases
+        fitting = [pair for pair in leases if (among or self.model.is_current)(pair[1])]
+        chosen = leases if number % 4 == 0 or not fitting else fitting
+        index, lease = chosen[number // 4 % len(chosen)]
         return self.stores[index], lease
 
     def happened(self, before: Job, events: list[JobEvent]) -> Job:
@@ -127,7 +138,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ clients
 
-    @rule(which=STORES, priority=st.sampled_from(Priority))
+    @rule(which=STORES, priority=st.sampled_from([*Priority, None]), number=ANY)
+    def submit_or_cancel(self, which: int, priority: Priority | None, number: int) -> None:
+        if priority is None:
+            self.cancel(which, number)
+        else:
+            self.submit(which, priority)
+
     def submit(self, which: int, priority: Priority) -> None:
         event = queued_event(at=self.now(), priority=priority)
         job, position = self.run(self.stores[which].add_job(event, GRAPH, max_queued=1_000))
@@ -139,8 +156,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.jobs[job.id] = job
         self.model.logs[job.id] = [event]
 
-    @precondition(lambda self: self.model.jobs)
-    @rule(which=STORES, number=ANY)
     def cancel(self, which: int, number: int) -> None:
         job, at = self.pick(number), self.now()
         expected = decide_cancel(job)
@@ -154,7 +169,30 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ drivers
 
-    @rule(which=STORES, engine=st.sampled_from(ENGINES))
+    @rule(
+        change=st.sampled_from(["take over", "take over", "acquire", "release", "renew", "start again"]),
+        which=STORES,
+        engine=st.sampled_from(ENGINES),
+        number=ANY,
+    )
+    def change_hands(self, change: str, which: int, engine: EngineId, number: int) -> None:
+        match change:
+            case "take over":
+                self.time_passes(engine)
+                self.acquire(which, engine)
+            case "acquire":
+                self.acquire(which, engine)
+            case "release":
+                self.release(number)
+                if number % 2:
+                    self.acquire(which, engine)
+            case "renew":
+                if number % 2:
+                    self.time_passes(engine)
+                self.renew(number)
+            case _:
+                self.start_again(which)
+
     def acquire(self, which: int, engine: EngineId) -> None:
         holder = f"process {which}"
         lease = self.run(self.stores[which].acquire_lease(engine, holder, 3_600))
@@ -169,8 +207,6 @@ class StoreMachine(RuleBasedStateMachine):
         self.model.live[engine] = True
         self.model.leases.append((which, lease))
 
-    @precondition(lambda self: self.model.leases)
-    @rule(engine=st.sampled_from(ENGINES))
     def time_passes(self, engine: EngineId) -> None:
         def age(connection: Any) -> None:
             connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
@@ -178,16 +214,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(self.stores[0]._writer.do(age))
         self.model.live[engine] = False
 
-    @precondition(lambda self: self.model.leases)
-    @rule(number=ANY)
     def release(self, number: int) -> None:
         store, lease = self.lease(number)
         self.run(store.release_lease(lease))
         if self.model.is_current(lease):
             self.model.current[lease.engine] = None
 
-    @precondition(lambda self: self.model.leases)
-    @rule(number=ANY)
     def renew(self, number: int) -> None:
         store, lease = self.lease(number)
         if not self.model.is_current(lease):
@@ -197,8 +229,22 @@ class StoreMachine(RuleBasedStateMachine):
         self.run(store.renew_lease(lease, 3_600))
         self.model.live[lease.engine] = True
 
-    @precondition(lambda self: self.model.leases)
-    @rule(number=ANY)
+    @rule(
+        action=st.sampled_from(["claim", "claim", "claim", "adopt", *KINDS]),
+        number=ANY,
+        which_job=ANY,
+        late=st.booleans(),
+    )
+    def drive(self, action: str, number: int, which_job: int, late: bool) -> None:
+        if action == "adopt":
+            self.adopt(number)
+        elif action == "claim" or (
+            number % 7 and not any(job.is_claimed for job in self.model.jobs.values())
+        ):
+            self.claim(number)
+        else:
+            self.record(number, which_job, action, late)
+
     def claim(self, number: int) -> None:
         store, lease = self.lease(number)
         self.model.prompts += 1
@@ -218,8 +264,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert (claim.job, claim.graph) == (self.happened(expected, [event]), GRAPH)
         self.model.owners[expected.id] = (lease.engine, lease.fence)
 
-    @precondition(lambda self: self.model.leases)
-    @rule(number=ANY)
     def adopt(self, number: int) -> None:
         store, lease = self.lease(number)
         if not self.model.is_current(lease):
@@ -234,11 +278,13 @@ class StoreMachine(RuleBasedStateMachine):
         for job_id in adopted:
             self.model.owners[job_id] = (lease.engine, lease.fence)
 
-    @precondition(lambda self: self.model.leases and self.model.jobs)
-    @rule(number=ANY, which_job=ANY, kind=st.sampled_from(sorted(KINDS)), late=st.booleans())
     def record(self, number: int, which_job: int, kind: str, late: bool) -> None:
-        store, lease = self.lease(number)
-        job, at = self.pick(which_job), self.now()
+        job, at = self.pick(which_job, lambda job: job.is_claimed), self.now()
+        if number % 5 == 0:
+            job = self.pick(which_job)
+        store, lease = self.lease(
+            number, lambda lease: self.model.is_current(lease) and self.model.owns(lease, job)
+        )
         seen = job
         if late and job.attempt > 1:  # a word from the attempt before
             seen = Job(**{name: getattr(job, name) for name in Job.__dataclass_fields__} | {"attempt": 1})
@@ -256,7 +302,6 @@ class StoreMachine(RuleBasedStateMachine):
             return
         assert self.run(store.record(lease, job.id, events, outputs=outputs)) == expected
 
-    @rule(which=STORES)
     def start_again(self, which: int) -> None:
         self.run(self.stores[which].close())
         self.stores[which] = self.run(Store.open(self.settings))
@@ -289,7 +334,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = profile(
-    max_examples=40,
+    max_examples=50,
     stateful_step_count=40,
     deadline=None,
     database=None,
