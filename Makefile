@@ -13,8 +13,8 @@ PY := $(VENV)/bin/python
 ENGINE ?= embedded
 PYTEST_ARGS ?=
 
-# The first Python that is new enough; PYTHON=... decides otherwise. Asked once, and only by the recipe that needs it.
-find-python = for candidate in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+# The first Python that is new enough; PYTHON=... names another. Asked once, by the recipe that makes the venv.
+find-python = for candidate in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
 	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  echo "$$candidate"; exit 0; fi; done; \
 	echo "make: no Python >= 3.11 found: install one, or say PYTHON=/path/to/python" >&2; exit 1
@@ -65,7 +65,7 @@ lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
 	$(PY) -m ruff check --quiet .
 	$(PY) -m mypy
 	$(PY) -c "from importlinter.cli import lint_imports_command as run; run()" --no-logo
-	$(PY) -m deptry comfy_mcp
+	$(PY) -m deptry --no-ansi comfy_mcp
 
 # 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
 COMPLETE := comfy_mcp/domain/*,comfy_mcp/comfyui/wire.py,comfy_mcp/operations/*

@@ -202,13 +202,15 @@ def _on_interrupt(task: "asyncio.Task[Any]") -> Iterator[None]:
     """Ctrl-C and SIGTERM cancel `task` and nothing else; a second one, later, ends the process."""
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C then ends the process, the job goes on
+        for number in numbers:
+            loop.add_signal_handler(number, task.cancel)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        with contextlib.suppress(NotImplementedError):
+            for number in numbers:
+                loop.remove_signal_handler(number)
 
 
 async def _interrupted(session: Session, output: Output, workflow_id: str, *, cancel: bool) -> ExitCode:

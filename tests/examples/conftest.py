@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 LIMIT_S = 120
+REAL_COMFYUI = {"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_START_TIMEOUT"}
+"""Where the real ComfyUI is installed stays as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ def runner(tmp_path: Path) -> Runner:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith(("COMFY", "MANAGEMENT_", "SALAD_"))
+        if not name.upper().startswith(("COMFY", "MANAGEMENT_", "SALAD_")) or name in REAL_COMFYUI
     }
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
