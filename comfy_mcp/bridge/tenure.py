@@ -94,6 +94,7 @@ class Tenure:
         self._connected = False
         self._connection = 0
         self._may_have_work = True
+        self._look_due = clock.monotonic() + IDLE_S
         self._woken = False
         self._store_retry_at = float("-inf")
         self._log = log.bind(engine=lease.engine)
@@ -158,7 +159,9 @@ class Tenure:
             async with asyncio.timeout(self._pause()):
                 messages.append(await self._inbox.get())
         except TimeoutError:
-            self._may_have_work = True
+            now = self._clock.monotonic()
+            if now >= self._look_due:
+                self._may_have_work, self._look_due = True, now + IDLE_S
             return messages
         while len(messages) < BATCH and not self._inbox.empty():
             messages.append(self._inbox.get_nowait())
@@ -167,7 +170,7 @@ class Tenure:
     def _pause(self) -> float:
         """Seconds until the next deadline of any attempt."""
         now = self._clock.monotonic()
-        due = [now + IDLE_S]
+        due = [self._look_due]
         for attempt in self._attempts.values():
             if attempt.due is not None:
                 due.append(max(attempt.due, self._store_retry_at))
