@@ -4,6 +4,7 @@ BridgeError
 ├── InvalidInput        the caller's argument is at fault; nothing was written
 │   └── InvalidGraph    the graph is at fault; `problems` says where
 ├── NotFound            no such workflow, output, model type
+├── Denied              the caller is unknown, or may not do this
 ├── Conflict            the state does not allow it
 ├── LimitExceeded       a setting's bound was reached
 ├── EngineFault         a ComfyUI server did not do its part
@@ -42,6 +43,12 @@ class ErrorCode(StrEnum):
     OUTPUT_GONE = "output_gone"
     RESOURCE_NOT_FOUND = "resource_not_found"
     NOT_CANCELLABLE = "not_cancellable"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
+    UPLOAD_TOO_LARGE = "upload_too_large"
     QUEUE_FULL = "queue_full"
     LANE_UNAVAILABLE = "lane_unavailable"
     OUTPUT_TOO_LARGE = "output_too_large"
@@ -127,6 +134,12 @@ class NotFound(BridgeError):
     """No such thing, or none that this caller may see."""
 
     default_code = ErrorCode.WORKFLOW_NOT_FOUND
+
+
+class Denied(BridgeError):
+    """The caller is unknown (`unauthenticated`), or may not do this (`forbidden`)."""
+
+    default_code = ErrorCode.FORBIDDEN
 
 
 class Conflict(BridgeError):

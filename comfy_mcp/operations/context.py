@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from comfy_mcp.domain.access import ALL_RIGHTS, Right
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.models import WorkflowResult
 from comfy_mcp.settings import Settings
@@ -43,6 +44,12 @@ class Caller:
     client: ClientId
     surface: str
     may_read_files: bool = True
+    rights: frozenset[Right] = ALL_RIGHTS
+
+    @property
+    def sees_all(self) -> bool:
+        """Other clients' jobs too."""
+        return Right.ADMIN in self.rights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

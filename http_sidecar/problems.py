@@ -1,0 +1,100 @@
+"""Errors on the wire: one body, with the v1 contract's members and those of RFC 9457.
+
+`error`, `message` and `statusCode` are what clients of the earlier service read; `type`, `title`, `status`,
+`detail` and `instance` are RFC 9457's; `code`, `nextStep` and `retryable` are the same on every surface.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+
+from aiohttp import web
+
+from comfy_mcp.domain.errors import BridgeError, ErrorCode
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:comfy-bridge:problem:"
+
+STATUS_OF: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
+    {
+        ErrorCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+        ErrorCode.GRAPH_NOT_JSON: HTTPStatus.BAD_REQUEST,
+        ErrorCode.GRAPH_NOT_OBJECT: HTTPStatus.BAD_REQUEST,
+        ErrorCode.GRAPH_UI_FORMAT: HTTPStatus.BAD_REQUEST,
+        ErrorCode.GRAPH_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        ErrorCode.GRAPH_INVALID: HTTPStatus.BAD_REQUEST,
+        ErrorCode.PATH_NOT_ALLOWED: HTTPStatus.BAD_REQUEST,
+        ErrorCode.PATH_UNREADABLE: HTTPStatus.BAD_REQUEST,
+        ErrorCode.CURSOR_INVALID: HTTPStatus.BAD_REQUEST,
+        ErrorCode.MODEL_TYPE_UNKNOWN: HTTPStatus.BAD_REQUEST,  # the v1 contract says 400, not 404
+        ErrorCode.WORKFLOW_NOT_FOUND: HTTPStatus.NOT_FOUND,
+        ErrorCode.OUTPUT_NOT_FOUND: HTTPStatus.NOT_FOUND,
+        ErrorCode.OUTPUT_GONE: HTTPStatus.GONE,
+        ErrorCode.OUTPUT_UNREADABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
+        ErrorCode.RESOURCE_NOT_FOUND: HTTPStatus.NOT_FOUND,
+        ErrorCode.NOT_CANCELLABLE: HTTPStatus.CONFLICT,
+        ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
+        ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
+        ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,
+        ErrorCode.IDEMPOTENCY_MISMATCH: HTTPStatus.UNPROCESSABLE_ENTITY,
+        ErrorCode.IDEMPOTENCY_IN_FLIGHT: HTTPStatus.CONFLICT,
+        ErrorCode.UPLOAD_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        ErrorCode.QUEUE_FULL: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.LANE_UNAVAILABLE: HTTPStatus.BAD_REQUEST,
+        ErrorCode.OUTPUT_TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        ErrorCode.ENGINE_UNREACHABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.ENGINE_BAD_ANSWER: HTTPStatus.BAD_GATEWAY,
+        ErrorCode.ENGINE_REJECTED: HTTPStatus.BAD_REQUEST,
+        ErrorCode.STORE_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.STORE_CORRUPT: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.STORE_SCHEMA_NEWER: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.LEASE_LOST: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.SHUTTING_DOWN: HTTPStatus.SERVICE_UNAVAILABLE,
+        ErrorCode.CONFIGURATION: HTTPStatus.INTERNAL_SERVER_ERROR,
+        ErrorCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    }
+)
+"""Complete over ErrorCode: a test holds it so."""
+
+
+def problem_of(error: BridgeError, instance: str) -> web.Response:
+    """The answer to a BridgeError. `instance` is the request's path."""
+    return problem(
+        STATUS_OF[error.code],
+        error.message,
+        code=error.code.value,
+        next_step=error.next_step,
+        retryable=error.retryable,
+        instance=instance,
+        extra=error.details,
+    )
+
+
+def problem(
+    status: HTTPStatus,
+    message: str,
+    *,
+    code: str,
+    next_step: str,
+    instance: str,
+    retryable: bool = False,
+    extra: Mapping[str, object] = MappingProxyType({}),
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """Any error answer; `extra` members come first and never replace one of the body's own."""
+    body: dict[str, Any] = {
+        **extra,
+        "error": status.phrase,
+        "message": message,
+        "statusCode": status.value,
+        "type": f"{TYPE_PREFIX}{code}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": f"{message} {next_step}".strip(),
+        "instance": instance,
+        "code": code,
+        "nextStep": next_step,
+        "retryable": retryable,
+    }
+    return web.json_response(body, status=status.value, content_type=CONTENT_TYPE, headers=headers)

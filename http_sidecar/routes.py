@@ -1,0 +1,43 @@
+"""Which operation answers which request: the one table from which routes, OpenAPI and parity tests derive."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfy_mcp.operations.registry import BY_NAME, Operation
+
+V1 = "/v1/comfyui"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One operation over HTTP. Path and query parameters and the JSON body together are its arguments.
+
+    `binary` operations answer with bytes instead of JSON and have a handler of their own.
+    """
+
+    operation: str
+    method: str
+    path: str
+    success: int = 200
+    body: bool = False
+    binary: bool = False
+
+    @property
+    def of(self) -> Operation[Any, Any]:
+        return BY_NAME[self.operation]
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(operation="submit_workflow", method="POST", path=f"{V1}/workflow", success=202, body=True),
+    Route(operation="workflow_status", method="GET", path=f"{V1}/workflow/{{workflowId}}"),
+    Route(operation="cancel_workflow", method="DELETE", path=f"{V1}/workflow/{{workflowId}}"),
+    Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),
+    Route(operation="list_workflows", method="GET", path=f"{V1}/workflows"),
+    Route(operation="queue", method="GET", path=f"{V1}/queue"),
+    Route(operation="list_models", method="GET", path=f"{V1}/models"),
+    Route(operation="list_outputs", method="GET", path=f"{V1}/outputs"),
+    Route(operation="view_output", method="GET", path=f"{V1}/output/{{outputId}}/preview", binary=True),
+    Route(operation="read_output", method="GET", path=f"{V1}/output/{{outputId}}", binary=True),
+    Route(operation="system_status", method="GET", path="/v1/status"),
+    Route(operation="gpu_status", method="GET", path="/v1/gpu"),
+)
