@@ -65,6 +65,7 @@ class Attempt:
         self.connection: int | None = None
         self.looking = False
         self.look_again = False
+        self.quiet = False  # the look under way was not caused by an event
         self.settled = False
         self.absent_since: float | None = None
         self.cancel_due: float | None = None

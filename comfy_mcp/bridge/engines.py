@@ -103,14 +103,17 @@ class Engines:
         for driver in self._drivers:
             driver.work_arrived()
 
-    async def object_info(self) -> ObjectInfo | None:
-        """The node list of the first engine that answers, None when none does."""
+    async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
+        """The node list of the first engine that answers, None when none does.
+
+        `max_age_s` asks for a fresher one than the setting `object_info_ttl_s`.
+        """
         for engine, lane in self._lanes.items():
             known = self._known[engine]
             if known.fault is not None and self._clock.monotonic() < known.down_until:
                 continue
             try:
-                raw = await lane.object_info()
+                raw = await lane.object_info(max_age_s=max_age_s)
             except EngineFault as fault:
                 known.fault = fault
                 known.down_until = self._clock.monotonic() + DOWN_TTL_S

@@ -58,6 +58,9 @@ class Errands:
         """Ask the engine to cancel, then look what became of it: a cancel can get lost."""
         self._group.create_task(self._cancel(prompt_id), name=f"cancel {prompt_id}")
 
+    def reconnect(self) -> None:
+        self._group.create_task(self._lane.reconnect(), name="reconnect")
+
     async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
         answer: Accepted | Rejected | EngineFault
         try:

@@ -259,9 +259,19 @@ class Tenure:
             attempt.heard_at = self._clock.monotonic()
             view = message.views.get(prompt_id)
             if view is not None:
+                if self._is_deaf(attempt, view):
+                    self._log.warning("stream_is_deaf", job_id=attempt.job.id)
+                    errands.reconnect()
                 await self._seen(attempt, view, message.sizes)
+            attempt.quiet = False
             if attempt.look_again and prompt_id in self._attempts:
                 self._look([attempt], errands)
+
+    def _is_deaf(self, attempt: Attempt, view: PromptView) -> bool:
+        """A prompt sent over the open stream moved on and the stream did not say so (quirk: an old socket
+        with the same client id that closes late unregisters the new one)."""
+        same_stream = self._connected and attempt.connection == self._connection
+        return attempt.quiet and same_stream and view.where is PromptWhere.FINISHED
 
     async def _seen(self, attempt: Attempt, view: PromptView, sizes: Mapping[OutputFile, int]) -> None:
         if view.where is PromptWhere.ABSENT:
@@ -328,6 +338,7 @@ class Tenure:
                 attempt.looking = True
                 errands.cancel(attempt.prompt_id)
             elif now - attempt.heard_at >= self._settings.quiet_poll_s:
+                attempt.quiet = True
                 self._look([attempt], errands)
 
     # ------------------------------------------------------------------------------------------- endings

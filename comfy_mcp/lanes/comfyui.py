@@ -39,7 +39,7 @@ class ComfyUILane:
         self._extra_data = extra_data
         self._clock = clock
         self._object_info: Mapping[str, Any] | None = None
-        self._object_info_until = 0.0
+        self._object_info_at = 0.0
         self._object_info_lock = asyncio.Lock()
 
     @property
@@ -98,18 +98,22 @@ class ComfyUILane:
         if prompt_id in (await self.client.queue()).running:
             await self.client.interrupt(prompt_id)
 
+    async def reconnect(self) -> None:
+        await self.listener.reconnect()
+
     async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
         """Best effort: files that the engine does not have, or does not answer for, are left out."""
         with_names = [file for file in dict.fromkeys(files) if file.filename]
         sizes = await _each(with_names, self._size)
         return {file: size for file, size in sizes.items() if size is not None}
 
-    async def object_info(self) -> Mapping[str, Any]:
-        """GET /object_info, kept for `object_info_ttl_s`, at most until the next reconnect."""
+    async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
+        """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
+        max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
         async with self._object_info_lock:
-            if self._object_info is None or self._clock() >= self._object_info_until:
+            if self._object_info is None or self._clock() - self._object_info_at >= max_age_s:
                 self._object_info = await self.client.object_info()
-                self._object_info_until = self._clock() + self._settings.object_info_ttl_s
+                self._object_info_at = self._clock()
             return self._object_info
 
     async def _finished(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:

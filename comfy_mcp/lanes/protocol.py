@@ -81,6 +81,9 @@ class Lane(Protocol):
     async def cancel(self, prompt_id: PromptId) -> None:
         """Ask once: delete it if pending, interrupt it (targeted) if running. Says nothing about success."""
 
+    async def reconnect(self) -> None:
+        """The stream is open and says nothing of what happens: take another one."""
+
     async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
         """Bytes of each file that the engine serves; those it does not know are left out."""
         ...

@@ -27,6 +27,9 @@ from comfy_mcp.operations.models import (
 )
 from comfy_mcp.operations.views import workflow_result
 
+FRESH_S = 5.0
+"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
+
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
 
@@ -43,6 +46,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     raw = await _graph_of(context, params)
     graph = parse_graph(raw)
     report = check_graph(graph, await services.engines.object_info())
+    if report.may_be_stale:  # a node or a model may have come since
+        report = check_graph(graph, await services.engines.object_info(max_age_s=FRESH_S))
     if (error := report.error()) is not None:
         raise error
     warnings = report.warnings + services.engines.submit_warnings()

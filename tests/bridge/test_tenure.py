@@ -125,6 +125,21 @@ async def test_a_silent_engine_is_asked_after_the_quiet_interval(house: House, l
     assert (await house.final(job_id)).status is JobStatus.COMPLETED
 
 
+async def test_a_stream_that_did_not_tell_the_end_is_exchanged(house: House, lane: ScriptedLane) -> None:
+    """Point 3: the server unregistered the socket without a word."""
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    lane.end_silently(prompt)
+    await lane.until(lambda: lane.reconnects == 1)
+    other = await house.submit()
+    await lane.finish(await posted(lane, 2))
+    await house.final(other)
+    assert lane.reconnects == 1
+
+
 async def test_after_a_reconnect_everything_in_flight_is_looked_up(house: House, lane: ScriptedLane) -> None:
     """Point 4: nothing is replayed."""
     house.settings = house.settings.model_copy(update={"quiet_poll_s": 1000.0})

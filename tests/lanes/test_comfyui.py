@@ -290,6 +290,18 @@ async def test_object_info_is_kept_for_its_time(engine: FakeEngine, lane: ComfyU
     assert await lane.object_info() == {"B": 2}
 
 
+async def test_a_fresher_object_info_can_be_asked_for(
+    engine: FakeEngine, lane: ComfyUILane, clock: Clock
+) -> None:
+    engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
+    assert await lane.object_info() == {"A": 1}
+    clock.now = 4.9
+    assert await lane.object_info(max_age_s=5.0) == {"A": 1}
+    clock.now = 5.0
+    assert await lane.object_info(max_age_s=5.0) == {"B": 2}
+    assert await lane.object_info() == {"B": 2}
+
+
 async def test_object_info_is_asked_again_after_a_reconnect(engine: FakeEngine, lane: ComfyUILane) -> None:
     engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
     assert await lane.object_info() == {"A": 1}

@@ -36,6 +36,7 @@ class ScriptedLane:
         self.history: dict[PromptId, PromptResult] = {}
         self.cancels: list[PromptId] = []
         self.lookups = 0
+        self.reconnects = 0
         self.down = False
         self.answer: Callable[[PromptId], Accepted | Rejected | EngineFault] | None = None
         self.on_cancel: Callable[[PromptId], None] = self.obey_cancel
@@ -126,6 +127,8 @@ class ScriptedLane:
         await self.reconnect()
 
     async def reconnect(self) -> None:
+        self.reconnects += 1
+        self._tell()
         await self.say(EngineDisconnected(reason="scripted"), EngineConnected(sid="again"))
 
     def _view(self, prompt_id: PromptId) -> PromptView:
