@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inser
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import schema
-from comfy_mcp.store.faults import ResultCode, fault_of, primary_code, translated
+from comfy_mcp.store.faults import ResultCode, fault_of, primary_code, suspicion, translated
 from comfy_mcp.store.filesystem import (
     opening_lock,
     prepare_file,
@@ -31,9 +31,9 @@ from comfy_mcp.store.filesystem import (
     set_aside,
 )
 
-WAL_SAFE_FROM = (3, 51, 3)
+WAL_SAFE_FROM: tuple[int, ...] = (3, 51, 3)
 CHECKED_BYTES = 8 * 2**20
-"""Files up to this size are checked at each open (milliseconds); larger ones on their first pages only."""
+"""Files up to this size are checked in full at each open (milliseconds), larger ones after damage was met."""
 
 _AUTOCHECKPOINT_PAGES = 4000
 """SQLite's own limit, in pages of 4 KiB: the backstop of the store's checkpoints."""
@@ -132,6 +132,7 @@ def open_database(settings: Settings) -> Database:
             with opening_lock(path, settings.store_busy_timeout_s):
                 aside = _bring_to_head(driver)
         prepare_file(path)
+        suspicion(path).unlink(missing_ok=True)
         driver = _set_journal(driver)
         info = StoreInfo(
             path=path,
@@ -309,22 +310,23 @@ def _revision(driver: _Driver) -> str | None:
         return None
     if size == 0:
         return None
+    thorough = size <= CHECKED_BYTES or suspicion(driver.path).exists()
     try:
-        return _look(driver, size, read_only=True)
+        return _look(driver, thorough, read_only=True)
     except driver.module.Error as error:
         if primary_code(error) not in {ResultCode.READONLY, ResultCode.CANTOPEN}:
             raise fault_of(error, driver.path) from error
     try:
-        return _look(driver, size, read_only=False)  # a rollback is due after a crash, and that writes
+        return _look(driver, thorough, read_only=False)  # a rollback is due after a crash, and that writes
     except driver.module.Error as error:
         raise fault_of(error, driver.path) from error
 
 
-def _look(driver: _Driver, size: int, *, read_only: bool) -> str | None:
+def _look(driver: _Driver, thorough: bool, *, read_only: bool) -> str | None:
     """Read-only, because the last writer to close would also write the log into a damaged file."""
     connection = driver.bare(read_only=read_only)
     try:
-        if size <= CHECKED_BYTES:
+        if thorough:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 raise _damaged(driver.path)

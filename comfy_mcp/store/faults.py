@@ -1,7 +1,7 @@
 """Database errors translated where they arise: nothing above the store sees SQLAlchemy's or the driver's."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -29,12 +29,21 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise fault_of(error, path) from error
+        fault = fault_of(error, path)
+        if fault.code is ErrorCode.STORE_CORRUPT:
+            with suppress(OSError):
+                suspicion(path).touch(mode=0o600)
+        raise fault from error
     except OSError as error:
         raise StoreFault(
             f"The store at {path} can't be used: {error.strerror or type(error).__name__}.",
             next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
         ) from error
+
+
+def suspicion(path: Path) -> Path:
+    """A file beside the store: damage was met, so the next open looks at all of it, however large."""
+    return path.with_name(f"{path.name}.suspect")
 
 
 def fault_of(error: Exception, path: Path) -> StoreFault:
@@ -79,8 +88,3 @@ def primary_code(error: BaseException) -> int | None:
     """SQLite's primary result code; None where the error is no database's."""
     extended = getattr(error, "sqlite_errorcode", None)
     return extended & 0xFF if isinstance(extended, int) else None
-
-
-def is_corruption(error: BaseException) -> bool:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return primary_code(cause) in {ResultCode.CORRUPT, ResultCode.NOTADB}

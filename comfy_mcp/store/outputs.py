@@ -9,7 +9,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
 from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of
-from comfy_mcp.store.schema import outputs
+from comfy_mcp.store.schema import jobs, outputs
 
 _INSERT = insert(outputs)
 _BY_ID = select(outputs).where(outputs.c.id == bindparam("b_id"))
@@ -38,6 +38,11 @@ def listing(connection: Connection, query: OutputQuery) -> Page[Output]:
     statement: Select[Any] = select(outputs).order_by(outputs.c.seq.desc())
     if query.job_id is not None:
         statement = statement.where(outputs.c.job_id == query.job_id)
+    if query.client is not None:
+        made_for = select(jobs.c.id).where(jobs.c.client == query.client)
+        statement = statement.where(outputs.c.job_id.in_(made_for))
+    if query.filename is not None:
+        statement = statement.where(outputs.c.filename == query.filename)
     if query.kinds:
         statement = statement.where(outputs.c.kind.in_([OutputKind(kind).value for kind in query.kinds]))
     if query.created_after is not None:

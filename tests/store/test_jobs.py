@@ -156,6 +156,19 @@ async def test_counts_name_every_status(store: Store) -> None:
     assert await store.counts() == {**dict.fromkeys(JobStatus, 0), JobStatus.QUEUED: 1}
 
 
+async def test_one_view_shows_a_job_with_its_outputs_and_its_place(store: Store) -> None:
+    first, second = await add(store), await add(store)
+    assert await store.view_job(second.id) == JobView(job=second, outputs=(), position=2)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    made = output_of_job(claim.job)
+    done = await store.record(lease, first.id, [completed(claim.job, output_count=1)], outputs=[made])
+    assert await store.view_job(first.id) == JobView(job=done, outputs=(made,), position=None)
+    assert await store.view_job(new_job_id()) is None
+
+
 # ---------------------------------------------------------------------------- lists
 
 

@@ -14,7 +14,8 @@ from structlog.testing import LogCapture
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store, database
+from comfy_mcp.store import JobQuery, Store, database
+from comfy_mcp.store.faults import translated
 from comfy_mcp.store.filesystem import opening_lock, refuse_network
 from comfy_mcp.store.schema import HEAD
 from tests.support.invariants import check_store
@@ -110,6 +111,85 @@ async def test_an_unsafe_sqlite_refuses_a_wal_that_is_in_use(
     assert caught.value.code is ErrorCode.STORE_UNAVAILABLE
     assert "journal" in caught.value.message
     await store.close()
+
+
+async def test_where_there_is_no_wal_the_store_runs_without(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system without shared memory answers a wish for WAL with another mode, as :memory: does."""
+    monkeypatch.setattr(database, "WAL_SAFE_FROM", (0,))
+    driver = database._driver(settings.store_path, settings)
+
+    class NoShared(database._Driver):
+        def bare(self, *, read_only: bool = False) -> Any:
+            return self.module.connect(":memory:")
+
+    values = {name: getattr(driver, name) for name in database._Driver.__dataclass_fields__}
+    adapted = database._set_journal(NoShared(**values))
+    assert (driver.journal_mode, adapted.journal_mode, adapted.synchronous) == ("wal", "truncate", "full")
+
+
+async def test_damage_met_while_running_is_named(settings: Settings) -> None:
+    store = await Store.open(settings)
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    await store.close()
+    content = settings.store_path.read_bytes()
+    settings.store_path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+    driver = database._driver(settings.store_path, settings)
+    with pytest.raises(StoreFault) as caught:
+        database._revision(driver)
+    assert caught.value.code is ErrorCode.STORE_CORRUPT
+    engine, _ = database._engines(driver)
+    with pytest.raises(StoreFault) as caught, translated(settings.store_path), engine.connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM jobs").all()
+    assert caught.value.code is ErrorCode.STORE_CORRUPT
+
+
+async def test_damage_met_while_running_has_a_large_file_checked_at_the_next_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "CHECKED_BYTES", 0)
+    monkeypatch.setattr(database, "WAL_SAFE_FROM", (999,))
+    store = await Store.open(settings)
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+
+    def root_of_jobs(connection: Any) -> int:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'jobs'"
+        return int(connection.exec_driver_sql(query).scalar())
+
+    page = await store._readers.do(root_of_jobs)
+    await store.close()
+    content = bytearray(settings.store_path.read_bytes())
+    content[4096 * (page - 1) : 4096 * page] = b"\xa5" * 4096
+    settings.store_path.write_bytes(content)
+
+    store = await Store.open(settings)
+    assert store.info.set_aside is None
+    with pytest.raises(StoreFault) as caught:
+        await store.list_jobs(JobQuery())
+    assert caught.value.code is ErrorCode.STORE_CORRUPT
+    await store.close()
+    again = await Store.open(settings)
+    assert again.info.set_aside is not None
+    assert again.info.set_aside.read_bytes() == bytes(content)
+    assert not list(settings.state_dir.glob("*.suspect"))
+    await check_store(again)
+    await again.close()
+
+
+async def test_damage_that_cannot_be_set_aside_is_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> Path:
+        raise PermissionError(1, "not allowed")
+
+    settings.state_dir.mkdir()
+    settings.store_path.write_bytes(b"junk" * 1000)
+    monkeypatch.setattr(database, "set_aside", refuse)
+    with pytest.raises(StoreFault) as caught:
+        await Store.open(settings)
+    assert caught.value.code is ErrorCode.STORE_CORRUPT
+    assert settings.store_path.read_bytes() == b"junk" * 1000
 
 
 # ---------------------------------------------------------------------------- damage, other versions

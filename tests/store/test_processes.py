@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store
+from comfy_mcp.store import JobQuery, Store, database
 from tests.support.invariants import check_file, check_store
 from tests.support.jobs import GRAPH, queued_event
 
@@ -62,13 +64,20 @@ async def test_a_submit_that_returned_survives_kill_9(settings: Settings) -> Non
     await store.close()
 
 
-async def test_a_transaction_that_was_killed_leaves_no_trace(settings: Settings) -> None:
-    async with another_process(settings, "half") as process:
+@pytest.mark.parametrize("journal", ["wal", "truncate"])
+async def test_a_transaction_that_was_killed_leaves_no_trace(
+    settings: Settings, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_SAFE_FROM", (0,) if journal == "wal" else (999,))
+    async with another_process(settings, "half", journal) as process:
         job_id = await line_of(process)
         assert await line_of(process) == "inside"
         process.kill()
         await process.wait()
+    left = settings.store_path.with_name(f"bridge.sqlite3-{'wal' if journal == 'wal' else 'journal'}")
+    assert left.stat().st_size > 0, "there is something to recover from"
     store = await Store.open(settings)
+    assert store.info.set_aside is None
     assert [job.id for job in (await store.list_jobs(JobQuery())).items] == [job_id]
     await store.add_job(queued_event(), GRAPH, max_queued=10)
     await check_store(store)

@@ -91,6 +91,17 @@ async def test_what_waits_together_is_committed_together_and_fails_alone(store: 
     assert (await store.counts())[JobStatus.QUEUED] == 3
 
 
+async def test_a_submit_counts_what_others_in_its_group_have_changed(store: Store) -> None:
+    leaving, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        before = tasks.create_task(store.add_job(queued_event(), GRAPH, max_queued=10))
+        tasks.create_task(store.request_cancel(leaving.id, at=1, reason=None))
+        after = tasks.create_task(store.add_job(queued_event(), GRAPH, max_queued=10))
+        await handed_over()
+        held.release()
+    assert [task.result()[1] for task in (before, after)] == [2, 2]
+
+
 async def _outcome(awaitable: Any) -> object:
     try:
         return await awaitable

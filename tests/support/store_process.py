@@ -2,7 +2,8 @@
 
 add N          submit N jobs one after the other, print each id once it is durable
 claim ENGINE   wait for a line on stdin, then claim until nothing waits, print each id
-half           submit one job, then stop in the middle of writing another; print `inside` there
+half MODE      submit one job, then stop in the middle of writing more; print `inside` there.
+               MODE: the journal, wal or truncate
 """
 
 import asyncio
@@ -16,12 +17,14 @@ from sqlalchemy import insert
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import queued
 from comfy_mcp.settings import load_settings
-from comfy_mcp.store import Store, schema
+from comfy_mcp.store import Store, database, schema
 from comfy_mcp.store.codec import job_values
 from tests.support.jobs import GRAPH, new_prompt_id, queued_event
 
 
 async def main(state_dir: str, command: str, *arguments: str) -> None:
+    if command == "half":
+        database.WAL_SAFE_FROM = (0,) if arguments[0] == "wal" else (999,)
     store = await Store.open(load_settings(state_dir=Path(state_dir), store_busy_timeout_s=30.0))
     match command:
         case "add":
@@ -45,7 +48,9 @@ async def main(state_dir: str, command: str, *arguments: str) -> None:
 
 
 def _half(connection: Any) -> None:
-    connection.execute(insert(schema.jobs), job_values(queued(queued_event())))
+    connection.exec_driver_sql("PRAGMA cache_size=1")  # pages go to the file before the commit
+    for _ in range(200):
+        connection.execute(insert(schema.jobs), job_values(queued(queued_event())))
     print("inside", flush=True)
     threading.Event().wait()
 
