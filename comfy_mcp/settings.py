@@ -231,6 +231,58 @@ class Settings(BaseSettings):
         description="A client that does not take a notification for so long gets no more of them.",
     )
 
+    # ---- http
+    http_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        validation_alias=_alias("HTTP_HOST", "MANAGEMENT_API_HOST"),
+        description="Address that `serve` listens on; any but loopback needs a key.",
+    )
+    http_port: int = Field(
+        default=9090,
+        ge=0,
+        le=65535,
+        validation_alias=_alias("HTTP_PORT", "MANAGEMENT_API_PORT"),
+        description="Port that `serve` listens on; 0 takes a free one.",
+    )
+    http_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=_alias("HTTP_KEY", "MANAGEMENT_API_KEY"),
+        description="An API key with every right; more are made with `comfy-bridge keys add`.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias=_alias("CORS_ORIGINS", "CORS_ALLOWED_ORIGINS"),
+        description="Web origins whose pages may call, with commas; `*` = any. Default: none.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Addresses or networks of reverse proxies, with commas; only their X-Forwarded-For and "
+        "X-Forwarded-Proto count.",
+    )
+    rate_limit_per_minute: int = Field(
+        default=100, ge=0, description="Requests a minute per key, or per address without one; 0 = no limit."
+    )
+    http_max_body_bytes: int = Field(
+        default=8 * 2**20, ge=1024, description="Largest request body, uploads apart."
+    )
+    http_body_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="A request body must have come within this time; an upload must not pause for so long.",
+    )
+    http_send_timeout_s: float = Field(
+        default=60.0, gt=0, description="A client that takes nothing of an answer for so long is cut off."
+    )
+    max_upload_bytes: int = Field(default=256 * 2**20, ge=1024, description="Largest input file taken.")
+    prefer_wait_max_s: float = Field(
+        default=60.0, ge=0, description="Upper limit of `Prefer: wait` on a submit."
+    )
+    drain_timeout_s: float = Field(
+        default=10.0, gt=0, description="After SIGTERM, requests and streams have so long to end."
+    )
+    metrics_public: bool = Field(default=True, description="Serve /metrics without a key.")
+
     # ---- gpu
     gpu_sample_s: float = Field(default=2.0, gt=0, description="How old a GPU reading may be.")
 
@@ -242,7 +294,7 @@ class Settings(BaseSettings):
         default="auto", description="Log lines on stderr; auto = console on a terminal, JSON elsewhere."
     )
 
-    @field_validator("engine_urls", mode="before")
+    @field_validator("engine_urls", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
         if isinstance(value, str):

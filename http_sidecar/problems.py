@@ -5,13 +5,14 @@
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:comfy-bridge:problem:"
@@ -60,15 +61,37 @@ STATUS_OF: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
 
 def problem_of(error: BridgeError, instance: str) -> web.Response:
     """The answer to a BridgeError. `instance` is the request's path."""
+    extra = dict(error.details)
+    if isinstance(error, InvalidGraph):
+        extra["problems"] = [asdict(fault) for fault in error.problems]
+    status = STATUS_OF[error.code]
     return problem(
-        STATUS_OF[error.code],
-        error.message,
+        status,
+        _v1_message(error),
         code=error.code.value,
         next_step=error.next_step,
         retryable=error.retryable,
         instance=instance,
-        extra=error.details,
+        extra=extra,
+        headers=_HEADERS.get(status),
     )
+
+
+_HEADERS: Mapping[HTTPStatus, Mapping[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="comfy-bridge"'},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "5"},
+}
+
+
+def _v1_message(error: BridgeError) -> str:
+    """Two messages are part of the v1 contract to the letter."""
+    match error.code:
+        case ErrorCode.WORKFLOW_NOT_FOUND:
+            return error.message.removesuffix(".")
+        case ErrorCode.NOT_CANCELLABLE:
+            return "Workflow cannot be cancelled"
+        case _:
+            return error.message
 
 
 def problem(
@@ -91,7 +114,7 @@ def problem(
         "type": f"{TYPE_PREFIX}{code}",
         "title": status.phrase,
         "status": status.value,
-        "detail": f"{message} {next_step}".strip(),
+        "detail": f"{message.rstrip('.')}. {next_step}".strip(),
         "instance": instance,
         "code": code,
         "nextStep": next_step,

@@ -1,0 +1,72 @@
+"""The outermost guard: whatever goes wrong leaves as the one error body, without an exception's text."""
+
+import secrets
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from comfy_mcp.domain.errors import BridgeError, ErrorCode
+from http_sidecar.problems import problem, problem_of
+
+log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as answers. Once a body has begun the connection is cut instead: the client must not take it
+    for whole."""
+    try:
+        return await handler(request)
+    except BridgeError as error:
+        return problem_of(error, request.path)
+    except web.HTTPException as raised:
+        if raised.status < 400:
+            raise
+        return _of_aiohttp(raised, request.path)
+    except Exception:
+        error_id = secrets.token_hex(4)
+        log.exception("unexpected_error", error_id=error_id, method=request.method, route=route_of(request))
+        return problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            f"Something unexpected went wrong (error id {error_id}).",
+            code=ErrorCode.INTERNAL.value,
+            next_step="Try again; if it stays, the server's log has the cause under this id.",
+            instance=request.path,
+            extra={"errorId": error_id},
+        )
+
+
+def route_of(request: web.Request) -> str:
+    """The route's template, e.g. `/v1/comfyui/workflow/{workflowId}`; `unmatched` where there is none.
+
+    Bounded, so it is fit for logs and metric labels.
+    """
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"
+
+
+def _of_aiohttp(raised: web.HTTPException, path: str) -> web.Response:
+    status = HTTPStatus(raised.status)
+    message, code, next_step = _WORDS.get(
+        status, (f"{status.phrase}.", ErrorCode.INVALID_ARGUMENT.value, "Correct the request.")
+    )
+    kept = ("Allow", "WWW-Authenticate", "Retry-After", "Content-Range")
+    headers = {name: raised.headers[name] for name in kept if name in raised.headers}
+    return problem(status, message, code=code, next_step=next_step, instance=path, headers=headers)
+
+
+_WORDS = {
+    HTTPStatus.NOT_FOUND: ("No such route.", "route_not_found", "GET / lists the endpoints."),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        "The route does not take this method.",
+        "method_not_allowed",
+        "Use one of the methods in the Allow header.",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        "The body is too large.",
+        "body_too_large",
+        "Send less, or raise COMFY_BRIDGE_HTTP_MAX_BODY_BYTES.",
+    ),
+}
