@@ -83,12 +83,18 @@ class Database:
     def data_version(self) -> int:
         """Changes when any other connection, this process's writer included, has committed.
 
-        From any thread: the number is only comparable within one connection, so there is one for it.
+        The number is only comparable within one connection, so there is one for it, that never waits: -1,
+        which is no version, while the file is locked. Microseconds, in WAL mode a look into shared memory.
         """
         with self._watch_lock:
             try:
-                (version,) = self._watching().execute("PRAGMA data_version").fetchone()
+                if self._watch is None:
+                    self._watch = self._driver.connect()
+                    self._watch.execute("PRAGMA busy_timeout=0")
+                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
             except self._driver.module.Error as error:
+                if primary_code(error) in {ResultCode.BUSY, ResultCode.LOCKED}:
+                    return -1
                 raise fault_of(error, self.info.path) from error
         return int(version)
 
@@ -98,13 +104,12 @@ class Database:
         SQLite does it by itself too, but inside a commit that somebody waits for. Whatever is in the way is
         no error: there is a next time.
         """
-        with self._watch_lock, contextlib.suppress(self._driver.module.Error):
-            self._watching().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-    def _watching(self) -> Any:
-        if self._watch is None:
-            self._watch = self._driver.connect()
-        return self._watch
+        with contextlib.suppress(self._driver.module.Error):
+            connection = self._driver.connect()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            finally:
+                connection.close()
 
     def close(self) -> None:
         with self._watch_lock:

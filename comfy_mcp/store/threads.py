@@ -101,14 +101,21 @@ class Worker:
     async def do(self, work: Work[T]) -> T:
         """Run `work` in a transaction. Raises what it raises; database errors come as StoreFault."""
         await self._room.acquire()
-        if self._closed:
+        try:
+            self.check_open()
+        except StoreFault:
             self._room.release()
-            raise StoreFault(
-                "The store is closed.", next_step="Start the program again.", code=ErrorCode.SHUTTING_DOWN
-            )
+            raise
         future: asyncio.Future[Any] = self._loop.create_future()
         self._inbox.put(_Piece(work, future))
         return cast("T", await future)
+
+    def check_open(self) -> None:
+        """Raises StoreFault (`shutting_down`) once closed."""
+        if self._closed:
+            raise StoreFault(
+                "The store is closed.", next_step="Start the program again.", code=ErrorCode.SHUTTING_DOWN
+            )
 
     def post(self, work: Work[None]) -> None:
         """Run `work` when its turn comes. Nobody hears how it ended, so it must not raise."""

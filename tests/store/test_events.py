@@ -1,6 +1,8 @@
+import pytest
+
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store
+from comfy_mcp.store import Store, database
 from tests.support.jobs import GRAPH, completed, new_job_id, new_prompt_id, queued_event, started
 
 
@@ -60,6 +62,21 @@ async def test_the_data_version_changes_with_any_ones_commit_only(store: Store, 
     assert await store.data_version() != second
     assert [len(await each.events_after(0)) for each in (store, other)] == [2, 2]
     await other.close()
+
+
+async def test_asking_for_the_data_version_never_waits(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_SAFE_FROM", (999,))
+    store = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 600.0}))
+    before = await store.data_version()
+    other = store._database._driver.connect()
+    other.execute("BEGIN EXCLUSIVE")
+    assert await store.data_version() == -1
+    other.execute("COMMIT")
+    other.close()
+    assert await store.data_version() >= before
+    await store.close()
 
 
 async def test_a_seq_is_not_reused_when_the_newest_job_is_forgotten(store: Store) -> None:
