@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from comfy_mcp.domain.ids import EngineId, JobId, NodeId, OutputId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId
 
 T = TypeVar("T")
 
@@ -64,6 +64,8 @@ class OutputQuery:
     """Which outputs, newest first. Times are epoch milliseconds; both ends included; no `kinds` means all."""
 
     job_id: JobId | None = None
+    client: ClientId | None = None
+    filename: str | None = None
     kinds: Collection[OutputKind] = ()
     created_after: int | None = None
     created_before: int | None = None

@@ -88,8 +88,13 @@ class BridgeError(Exception):
         self.code = code or self.default_code
         self.details = details
 
+    @property
+    def sentence(self) -> str:
+        """The message as a sentence, for texts that go on with the next step."""
+        return self.message if self.message.endswith((".", "!", "?", "…")) else f"{self.message}."
+
     def __str__(self) -> str:
-        return f"{self.message} {self.next_step}".strip()
+        return f"{self.sentence} {self.next_step}" if self.next_step else self.message
 
 
 class InvalidInput(BridgeError):

@@ -3,7 +3,7 @@
 from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
-from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.models import (
     ListModelsParams,
     ListOutputsParams,
@@ -35,6 +35,7 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
     page = await context.services.store.list_outputs(
         OutputQuery(
             job_id=JobId(params.workflow_id) if params.workflow_id else None,
+            client=None if context.caller.sees_all else context.caller.client,
             kinds=(OutputKind(params.type),) if params.type else (),
             created_after=params.since,
             limit=params.limit,
@@ -47,7 +48,7 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
 async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:
     """A preview within the clients' limits. Raises NotFound (`output_not_found`, `output_gone`)."""
     services = context.services
-    output = await find_output(services, params.output_id)
+    output = await find_output(context, params.output_id)
     item = output_item(output)
     if output.file.kind is not OutputKind.IMAGE:
         note = (
@@ -70,17 +71,25 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
 async def read_output(context: OperationContext, params: OutputParams) -> OutputContentResult:
     """The bytes, at most `max_output_bytes`. Raises NotFound, LimitExceeded (`output_too_large`)."""
     services = context.services
-    output = await find_output(services, params.output_id)
+    output = await find_output(context, params.output_id)
     content = await services.outputs.read(output)
     return OutputContentResult(output=output_item(output), media_type=content.media_type, data=content.data)
 
 
-async def find_output(services: Services, output_id: str) -> Output:
-    output = await services.store.get_output(OutputId(output_id))
-    if output is None:
+async def find_output(context: OperationContext, output_id: str) -> Output:
+    """Raises NotFound, also for an output of a job that the caller may not see."""
+    output = await context.services.store.get_output(OutputId(output_id))
+    if output is None or not await _may_see(context, output):
         raise NotFound(
             f"Output {output_id} not found.",
             next_step="Call list_outputs for the ids that exist.",
             code=ErrorCode.OUTPUT_NOT_FOUND,
         )
     return output
+
+
+async def _may_see(context: OperationContext, output: Output) -> bool:
+    if context.caller.sees_all:
+        return True
+    job = await context.services.store.get_job(output.job_id)
+    return job is not None and context.caller.may_see(job.client)

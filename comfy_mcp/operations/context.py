@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.access import ALL_RIGHTS, Right
+from comfy_mcp.domain.errors import Denied
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.models import WorkflowResult
 from comfy_mcp.settings import Settings
@@ -51,6 +52,9 @@ class Caller:
         """Other clients' jobs too."""
         return Right.ADMIN in self.rights
 
+    def may_see(self, client: ClientId) -> bool:
+        return self.sees_all or client == self.client
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationContext:
@@ -59,3 +63,12 @@ class OperationContext:
     services: Services
     caller: Caller
     on_progress: ProgressReport | None = None
+
+
+def require_right(context: OperationContext, right: Right, what: str) -> None:
+    """Raises Denied (`forbidden`)."""
+    if right not in context.caller.rights:
+        raise Denied(
+            f"{what} needs the right {right.value!r}",
+            next_step="Use a key that has it; `comfy-bridge keys list` shows what each may do.",
+        )

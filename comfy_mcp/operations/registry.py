@@ -7,9 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations import catalog, models, system, workflows
-from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.models import Params, Result
 
 P = TypeVar("P", bound=Params)
@@ -30,6 +31,7 @@ class Operation(Generic[P, R]):
     params: type[P]
     result: type[R]
     handler: Callable[[OperationContext, P], Awaitable[R]]
+    right: Right
     read_only: bool
     destructive: bool = False
     idempotent: bool = False
@@ -38,7 +40,11 @@ class Operation(Generic[P, R]):
     resource: str | None = None
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
-        """Validate `arguments` and run. Raises InvalidInput naming each field, or what the handler raises."""
+        """Validate `arguments` and run.
+
+        Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
+        """
+        require_right(context, self.right, self.name)
         try:
             params = self.params.model_validate(dict(arguments))
         except ValidationError as error:
@@ -64,6 +70,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.SubmitParams,
         result=models.SubmitResult,
         handler=workflows.submit_workflow,
+        right=Right.SUBMIT,
         read_only=False,
         open_world=True,
     ),
@@ -74,6 +81,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.WorkflowParams,
         result=models.WorkflowResult,
         handler=workflows.workflow_status,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
         resource="comfy://workflows/{workflowId}",
@@ -86,6 +94,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.WaitParams,
         result=models.WorkflowResult,
         handler=workflows.wait_for_workflow,
+        right=Right.READ,
         read_only=False,
         idempotent=True,
     ),
@@ -96,6 +105,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.CancelParams,
         result=models.CancelResult,
         handler=workflows.cancel_workflow,
+        right=Right.CANCEL,
         read_only=False,
         destructive=True,
         idempotent=True,
@@ -107,6 +117,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.ListModelsParams,
         result=models.ModelsResult,
         handler=catalog.list_models,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
     ),
@@ -117,6 +128,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.ListOutputsParams,
         result=models.OutputsResult,
         handler=catalog.list_outputs,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
     ),
@@ -127,6 +139,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.ViewOutputParams,
         result=models.ViewResult,
         handler=catalog.view_output,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
     ),
@@ -137,6 +150,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.NoParams,
         result=models.SystemResult,
         handler=system.system_status,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
     ),
@@ -147,6 +161,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.ListWorkflowsParams,
         result=models.WorkflowsResult,
         handler=workflows.list_workflows,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
         tool=False,
@@ -159,6 +174,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.NoParams,
         result=models.QueueResult,
         handler=workflows.queue,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
         tool=False,
@@ -171,6 +187,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.NoParams,
         result=models.GpuResult,
         handler=system.gpu_status,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
         tool=False,
@@ -183,6 +200,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         params=models.OutputParams,
         result=models.OutputContentResult,
         handler=catalog.read_output,
+        right=Right.READ,
         read_only=True,
         idempotent=True,
         tool=False,

@@ -5,13 +5,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, JobQueued, Priority, StoredEvent
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery, JobStatus
-from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.context import OperationContext, Services, require_right
 from comfy_mcp.operations.models import (
     CancelParams,
     CancelResult,
@@ -74,7 +75,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
 
 
 async def workflow_status(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
-    return await state_of(context.services, JobId(params.workflow_id))
+    return await state_of(context, JobId(params.workflow_id))
 
 
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
@@ -82,6 +83,9 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
     services, job_id = context.services, JobId(params.workflow_id)
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
+    if params.cancel_on_disconnect:
+        require_right(context, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
+        await _require_visible(context, job_id)
     try:
         return await _follow(context, job_id, min(limit, settings.wait_max_s))
     except asyncio.CancelledError:
@@ -101,14 +105,15 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     Raises NotFound, and Conflict (`not_cancellable`) once the job is completed or failed.
     """
     services, job_id = context.services, JobId(params.workflow_id)
+    await _require_visible(context, job_id)
     job, answer = await services.store.request_cancel(job_id, at=services.now_ms(), reason=params.reason)
     if answer is CancelAnswer.ASK_ENGINE:
         await _follow(context, job_id, services.settings.cancel_wait_s)
-        job = await _job(services, job_id)
+        job = await services.store.get_job(job_id) or job
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
         raise Conflict(
-            f"Workflow {job_id} cannot be cancelled: it is {job.status.value}.",
-            next_step="Nothing is left to stop; see workflow_status.",
+            "Workflow cannot be cancelled",
+            next_step=f"It is {job.status.value}: nothing is left to stop. See workflow_status.",
             details={"currentStatus": job.status.value},
         )
     pending = job.status is not JobStatus.CANCELLED
@@ -127,7 +132,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
     page = await services.store.list_jobs(
         JobQuery(
             statuses=(JobStatus(params.status),) if params.status else (),
-            client=ClientId(params.client) if params.client else None,
+            client=_whose(context, params.client),
             created_after=params.since,
             limit=params.limit,
             cursor=params.cursor,
@@ -139,19 +144,24 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
 
 
 async def queue(context: OperationContext, params: NoParams) -> QueueResult:
-    services = context.services
-    view = await services.store.queue(QUEUE_SHOWN)
+    """The caller's jobs in their places; the counts and places are those of everybody's."""
+    view = await context.services.store.queue(QUEUE_SHOWN)
+    caller = context.caller
     return QueueResult(
-        running=[workflow_result(job, ()) for job in view.running],
-        queued=[workflow_result(job, (), place) for place, job in enumerate(view.queued, start=1)],
+        running=[workflow_result(job, ()) for job in view.running if caller.may_see(job.client)],
+        queued=[
+            workflow_result(job, (), place)
+            for place, job in enumerate(view.queued, start=1)
+            if caller.may_see(job.client)
+        ],
         counts={status.value: count for status, count in view.counts.items()},
     )
 
 
-async def state_of(services: Services, job_id: JobId) -> WorkflowResult:
-    """The job as the wire shows it. Raises NotFound."""
-    view = await services.store.view_job(job_id)
-    if view is None:
+async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
+    """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
+    view = await context.services.store.view_job(job_id)
+    if view is None or not context.caller.may_see(view.job.client):
         raise _not_found(job_id)
     return workflow_result(view.job, view.outputs, view.position)
 
@@ -161,7 +171,7 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
     services = context.services
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with services.hub.subscribe(job_id=job_id) as events:
-        result = await state_of(services, job_id)
+        result = await state_of(context, job_id)
         await _report(context, result)
         try:
             async with asyncio.timeout(limit_s):
@@ -169,10 +179,10 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
                     happened = await events.changed()
                     if context.on_progress is None and not _ends(happened):
                         continue
-                    result = await state_of(services, job_id)
+                    result = await state_of(context, job_id)
                     await _report(context, result)
         except TimeoutError:
-            result = await state_of(services, job_id)
+            result = await state_of(context, job_id)
     return result
 
 
@@ -185,16 +195,24 @@ async def _report(context: OperationContext, result: WorkflowResult) -> None:
         await context.on_progress(result)
 
 
-async def _job(services: Services, job_id: JobId) -> Job:
-    job = await services.store.get_job(job_id)
-    if job is None:
+async def _require_visible(context: OperationContext, job_id: JobId) -> None:
+    """What a caller may not see does not exist for it."""
+    job = await context.services.store.get_job(job_id)
+    if job is None or not context.caller.may_see(job.client):
         raise _not_found(job_id)
-    return job
+
+
+def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
+    """Whose jobs a list shows: those of the client asked for, and only one's own without the right to all."""
+    caller = context.caller
+    if not caller.sees_all:
+        return caller.client
+    return ClientId(asked) if asked else None
 
 
 def _not_found(job_id: JobId) -> NotFound:
     return NotFound(
-        f"Workflow {job_id} not found.",
+        f"Workflow {job_id} not found",
         next_step="Read comfy://workflows for the ids that exist; old ones end with the retention time.",
     )
 

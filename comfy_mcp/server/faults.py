@@ -52,7 +52,7 @@ def foreseen(where: str) -> Iterator[None]:
 def error_text(error: BridgeError) -> str:
     """One line, with the next step last: a long message is cut, the next step never."""
     room = TEXT_LIMIT - len(error.next_step) - len(error.code.value) - 4
-    message = error.message if len(error.message) <= room else f"{error.message[: room - 1]}…"
+    message = error.sentence if len(error.sentence) <= room else f"{error.sentence[: room - 1]}…"
     return f"{error.code.value}: {message} {error.next_step}".strip()
 
 
