@@ -65,7 +65,7 @@ lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
 	$(PY) -m ruff check --quiet .
 	$(PY) -m mypy
 	$(PY) -c "from importlinter.cli import lint_imports_command as run; run()" --no-logo
-	$(PY) -m deptry --no-ansi comfy_mcp
+	$(PY) -m deptry --no-ansi $(wildcard comfy_mcp http_sidecar)
 
 # 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
 COMPLETE := comfy_mcp/domain/*,comfy_mcp/comfyui/wire.py,comfy_mcp/operations/*
