@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.jobs import measure_jobs
-from bench.report import as_markdown, as_text
+from bench.report import as_markdown, as_text, verdict
 from bench.servers import REPOSITORY
 from bench.startup import SETTLE_S, measure_startup
 from bench.stats import Section
@@ -42,25 +42,24 @@ QUICK = Plan(jobs=3, queued=5, queue_rounds=1, calls=3, starts=1, settle_s=0.0, 
 
 
 async def measure(plan: Plan, engines: Sequence[str], folder: Path) -> list[Section]:
+    """Every part in turn, each printed as soon as it is there."""
     configure(load_settings(log_level="error"))
     sections: list[Section] = []
+
+    def found(*new: Section) -> None:
+        sections.extend(new)
+        print(as_text(new), end="\n\n", flush=True)
+
     async with embedded_engine(folder / "engine") as (_, url):
         for name in engines:
-            (folder / name).mkdir()
-            async with _engine(name, url, folder / name) as (at, called):
-                sections.append(
-                    await measure_jobs(
-                        at,
-                        folder / name,
-                        called,
-                        jobs=plan.jobs,
-                        queued=plan.queued,
-                        rounds=plan.queue_rounds,
-                    )
-                )
-        sections.append(await measure_tools(url, folder, calls=plan.calls))
-        sections.extend(await measure_startup(url, folder, starts=plan.starts, settle_s=plan.settle_s))
-    sections.append(await measure_store(folder, jobs=plan.store_jobs))
+            here = folder / name
+            here.mkdir()
+            async with _engine(name, url, here) as (at, called):
+                amounts = {"jobs": plan.jobs, "queued": plan.queued, "rounds": plan.queue_rounds}
+                found(await measure_jobs(at, here, called, **amounts))
+        found(await measure_tools(url, folder, calls=plan.calls))
+        found(*await measure_startup(url, folder, starts=plan.starts, settle_s=plan.settle_s))
+    found(await measure_store(folder, jobs=plan.store_jobs))
     return sections
 
 
@@ -86,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     engines = ("embedded", "comfyui") if options.engine == "both" else (options.engine,)
     with tempfile.TemporaryDirectory(prefix="comfy-bench-") as folder:
         sections = asyncio.run(measure(plan, engines, Path(folder)))
-    print(as_text(sections))
+    print(verdict(sections))
     given = " ".join(sys.argv[1:] if arguments is None else arguments)
     text = as_markdown(
         sections,

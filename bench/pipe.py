@@ -47,10 +47,11 @@ class Pipe:
         content: dict[str, Any] = result.get("structuredContent") or {}
         return content
 
-    def rss_mb(self) -> float:
-        """Resident memory now, pages of shared libraries included (Linux: /proc/PID/status)."""
+    def memory_mb(self, what: str = "VmRSS") -> float:
+        """Now. VmRSS is resident memory with the pages of shared libraries, RssAnon its private part (Linux:
+        /proc/PID/status)."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+        (line,) = [line for line in status.splitlines() if line.startswith(f"{what}:")]
         return int(line.split()[1]) / 1024
 
     async def _send(self, message: Mapping[str, Any]) -> None:

@@ -22,9 +22,8 @@ def versions() -> Mapping[str, str]:
 
 
 def as_text(sections: Sequence[Section]) -> str:
-    """Columns in line, aims below each table, what falls short at the end."""
-    blocks = [_text_block(section) for section in sections]
-    return "\n\n".join([*blocks, verdict(sections)])
+    """Columns in line, aims below each table."""
+    return "\n\n".join(_text_block(section) for section in sections)
 
 
 def as_markdown(sections: Sequence[Section], *, date: str, how: str, findings: str) -> str:

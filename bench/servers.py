@@ -11,8 +11,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def environment(url: str, folder: Path) -> Mapping[str, str]:
-    """Our own settings and nobody else's."""
+    """Our own settings and nobody else's. Bytecode is kept, as in an installed package."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("COMFY")}
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)
     return clean | {
         "PYTHONPATH": str(REPOSITORY),
         "COMFYUI_URL": url,

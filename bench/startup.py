@@ -12,6 +12,7 @@ from bench.stats import TIMES, Aim, Sample, Section, row
 HANDSHAKE_S = 1.0
 RSS_MB = 90.0
 TOKENS = 2000
+MEMORY = ("no-op server", "after the handshake", "runtime open", "runtime open, private")
 SETTLE_S = 3.0
 """After the first answer the runtime opens in the background; then nothing happens any more."""
 
@@ -22,7 +23,7 @@ async def measure_startup(
     env = environment(url, folder / "startup")
     log = folder / "servers.log"
     noop, bridge = Sample(name="no-op server"), Sample(name="comfy-bridge mcp")
-    memory = {name: Sample(name=name) for name in ("no-op server", "after the handshake", "runtime open")}
+    memory = {name: Sample(name=name) for name in MEMORY}
     surface = b""
     for number in range(-1, starts):  # the first round fills the caches of files and bytecode
         for sample, command in ((noop, NOOP), (bridge, BRIDGE)):
@@ -32,14 +33,15 @@ async def measure_startup(
                     continue
                 sample.values.append((time.perf_counter() - server.started) * 1000)
                 if sample is noop:
-                    memory["no-op server"].values.append(server.rss_mb())
+                    memory["no-op server"].values.append(server.memory_mb())
                     continue
-                memory["after the handshake"].values.append(server.rss_mb())
+                memory["after the handshake"].values.append(server.memory_mb())
                 if number == starts - 1:
                     surface = await _surface(server)
-                await server.call("system_status")
+                await server.call("list_outputs")
                 await asyncio.sleep(settle_s)
-                memory["runtime open"].values.append(server.rss_mb())
+                memory["runtime open"].values.append(server.memory_mb())
+                memory["runtime open, private"].values.append(server.memory_mb("RssAnon"))
     tokens = len(surface) / 4
     return (
         Section(

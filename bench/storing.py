@@ -1,6 +1,7 @@
 """The store alone: how long its writes take, and how many jobs a second one process and four get through."""
 
 import asyncio
+import contextlib
 import sys
 import time
 import uuid
@@ -111,7 +112,9 @@ async def _throughput(folder: Path, *, processes: int, jobs: int) -> float:
         return processes * jobs / (time.perf_counter() - begin)
     finally:
         for process in running:
-            process.kill()
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    process.kill()
             await process.wait()
 
 
