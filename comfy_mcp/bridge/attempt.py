@@ -67,6 +67,7 @@ class Attempt:
         self.look_again = False
         self.quiet = False  # the look under way was not caused by an event
         self.settled = False
+        self.over = False  # the engine has done with it; what came of it is still to be read
         self.absent_since: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
@@ -107,6 +108,7 @@ class Attempt:
             case PromptInterrupted():
                 self._ending = PromptEnding.INTERRUPTED
             case PromptEnded():
+                self.over = True
                 return True
             case (
                 PreviewFrame()

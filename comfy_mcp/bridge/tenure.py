@@ -25,6 +25,7 @@ from comfy_mcp.domain.events import (
     EngineDisconnected,
     EngineEvent,
     FailureKind,
+    JobCancelled,
     JobEvent,
     JobFailed,
     JobFailure,
@@ -402,7 +403,11 @@ class Tenure:
         if job.cancel_requested and not attempt.job.cancel_requested:
             self._cancels.add(job.id)  # found out by the write, before the wake-up came
         attempt.job = job
-        if job.is_final or job.prompt_id != attempt.prompt_id:
+        if not job.is_final and job.prompt_id is None and job.cancel_requested:
+            # The cancel came between the decision to try again and its write: nobody will claim the job.
+            event = JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt)
+            await self._write(attempt, [event], ())
+        elif job.is_final or job.prompt_id != attempt.prompt_id:
             self._let_go(attempt)
 
     def _let_go(self, attempt: Attempt) -> None:
@@ -441,13 +446,15 @@ class Tenure:
             self._may_have_work = True
 
     def _has_room(self) -> bool:
+        depth = self._settings.pipeline_depth
         return (
             self._connected
             and self._may_have_work
-            and len(self._attempts) < self._settings.pipeline_depth
+            and self._clock.monotonic() >= self._store_retry_at
+            and len(self._attempts) < 2 * depth
+            and sum(not attempt.over for attempt in self._attempts.values()) < depth
             # One POST at a time: two at once could reach the engine in the wrong order.
             and not any(attempt.submitting for attempt in self._attempts.values())
-            and self._clock.monotonic() >= self._store_retry_at
         )
 
     async def _admit(self, claim: Claim) -> bool:

@@ -11,7 +11,7 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobEvent, NodeExecuted, NodeStarted, PromptSucceeded
 from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.lanes.protocol import Accepted, Rejected
+from comfy_mcp.lanes.protocol import Accepted, PromptView, Rejected
 from comfy_mcp.store import Claim, Lease, Store
 from tests.bridge.conftest import House
 from tests.support.scripted_lane import ScriptedLane
@@ -133,6 +133,32 @@ async def test_prompts_reach_the_engine_one_after_the_other_in_the_order_of_the_
 
     assert lane.most == 1
     assert lane.posted == [(await house.job(job_id)).prompt_id for job_id in jobs]
+
+
+async def test_a_prompt_that_is_over_makes_room_for_the_next_before_it_is_looked_up(house: House) -> None:
+    class SlowToTell(ScriptedLane):
+        asked = asyncio.Event()
+
+        async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
+            await self.asked.wait()
+            return await super().lookup(prompt_ids)
+
+    house.settings = house.settings.model_copy(update={"pipeline_depth": 1})
+    first, second = await house.submit(), await house.submit()
+    lane = SlowToTell()
+    house.drive(lane)
+    await lane.until(lambda: len(lane.posted) == 1)
+    await lane.start(lane.posted[0])
+    await lane.finish(lane.posted[0])
+
+    await lane.until(lambda: len(lane.posted) == 2)
+
+    assert not (await house.job(first)).is_final
+    lane.asked.set()
+    assert (await house.final(first)).status is JobStatus.COMPLETED
+    await lane.start(lane.posted[1])
+    await lane.finish(lane.posted[1])
+    assert (await house.final(second)).status is JobStatus.COMPLETED
 
 
 async def test_what_a_tenure_has_learnt_is_kept_when_it_ends(house: House, lane: ScriptedLane) -> None:
