@@ -104,6 +104,9 @@ async def _prune(services: Services) -> None:
                 retention_days=settings.retention_days,
                 retention_jobs=settings.retention_jobs,
             )
+            await services.store.forget_idempotency_keys(
+                before=services.now_ms() - round(settings.idempotency_ttl_s * 1000)
+            )
         except StoreFault as fault:
             log.warning("retention_failed", code=fault.code.value, error=str(fault))
         else:

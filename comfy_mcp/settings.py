@@ -125,6 +125,11 @@ class Settings(BaseSettings):
         default=2, ge=1, le=10, description="Submissions of one job before it fails as engine_lost."
     )
     max_queued: int = Field(default=10_000, ge=1, description="Queued jobs at which a submit is refused.")
+    idempotency_ttl_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="How long an idempotency key stands for the first submit under it.",
+    )
     max_graph_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest workflow, as JSON.")
     progress_interval_s: float = Field(
         default=0.25,
@@ -231,6 +236,18 @@ class Settings(BaseSettings):
         description="A client that does not take a notification for so long gets no more of them.",
     )
 
+    mcp_max_sessions: int = Field(
+        default=1_000, ge=1, description="MCP sessions over HTTP (2025-11-25 and older) open at once."
+    )
+    mcp_session_idle_s: float = Field(
+        default=1_800.0,
+        gt=0,
+        description="An MCP session over HTTP without a request or an open stream for so long is closed.",
+    )
+    mcp_max_streams: int = Field(
+        default=2_000, ge=1, description="Open `subscriptions/listen` streams (2026-07-28) at once."
+    )
+
     # ---- http
     http_host: str = Field(
         default="127.0.0.1",
@@ -254,6 +271,11 @@ class Settings(BaseSettings):
         default=(),
         validation_alias=_alias("CORS_ORIGINS", "CORS_ALLOWED_ORIGINS"),
         description="Web origins whose pages may call, with commas; `*` = any. Default: none.",
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host names that /mcp answers to besides localhost and IP addresses, with commas; "
+        "`*` = any. Keeps web pages out that point a name of theirs at this machine.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -294,7 +316,7 @@ class Settings(BaseSettings):
         default="auto", description="Log lines on stderr; auto = console on a terminal, JSON elsewhere."
     )
 
-    @field_validator("engine_urls", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator("engine_urls", "cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
         if isinstance(value, str):

@@ -1,5 +1,6 @@
 """Who may do what. The same rules on every surface."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -17,3 +18,29 @@ ALL_RIGHTS = frozenset(Right)
 
 DEFAULT_KEY_RIGHTS = frozenset({Right.READ, Right.SUBMIT, Right.CANCEL})
 """What an API key gets that was made without naming rights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as it is kept: `digest` is the SHA-256 of the secret, which nobody keeps. Times are epoch ms.
+
+    `name` is also the client that its jobs belong to.
+    """
+
+    name: str
+    digest: str
+    rights: frozenset[Right]
+    created_at: int
+    revoked_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """A submitter's promise that equal keys mean the same submit. `digest` is that of what was submitted.
+
+    `since` (epoch ms): an older use of the key no longer counts.
+    """
+
+    key: str
+    digest: str
+    since: int

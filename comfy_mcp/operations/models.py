@@ -66,6 +66,13 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = Field(default="local", description="Where it runs")
+    idempotency_key: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        validation_alias=AliasChoices("idempotency_key", "idempotencyKey"),
+        description="Equal keys are one submit",
+    )
 
 
 class WorkflowParams(Params):

@@ -1,11 +1,12 @@
 """Submit, follow, wait for, cancel and list workflows."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, JobQueued, Priority, StoredEvent
 from comfy_mcp.domain.graph import parse_graph
@@ -64,12 +65,17 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     # Told before the write: the claim then stands right behind it at the store. Drivers that look too early
     # hear of the job again through the log.
     services.engines.work_arrived()
-    job, position = await services.store.add_job(event, graph.raw, max_queued=services.settings.max_queued)
+    job, position = await services.store.add_job(
+        event,
+        graph.raw,
+        max_queued=services.settings.max_queued,
+        idempotency=_idempotency(context, params, graph.raw),
+    )
     return SubmitResult(
         workflow_id=job.id,
-        status=job.status.value,
+        status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
         queue_position=position,
-        warnings=list(warnings),
+        warnings=list(job.warnings),
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
     )
 
@@ -242,6 +248,20 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
         return services.workflow_files.parse(params.workflow)
     _check_size(params.workflow, services.settings.max_graph_bytes)
     return params.workflow
+
+
+def _idempotency(
+    context: OperationContext, params: SubmitParams, graph: Mapping[str, Any]
+) -> Idempotency | None:
+    if params.idempotency_key is None:
+        return None
+    submitted = json.dumps([graph, params.priority, params.gpu], sort_keys=True)
+    services = context.services
+    return Idempotency(
+        key=params.idempotency_key,
+        digest=hashlib.sha256(submitted.encode("utf-8", "surrogatepass")).hexdigest(),
+        since=services.now_ms() - round(services.settings.idempotency_ttl_s * 1000),
+    )
 
 
 def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:

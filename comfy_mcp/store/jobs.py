@@ -15,12 +15,13 @@ from sqlalchemy import (
     update,
 )
 
+from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus, decide_cancel, evolve, queued
-from comfy_mcp.store import events, outputs
+from comfy_mcp.store import access, events, outputs
 from comfy_mcp.store.codec import graph_of, job_of, job_values, mutable_values, progress_values
 from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
@@ -68,8 +69,20 @@ _SAME = (
 _WRITE = update(jobs).where(*_SAME)
 
 
-def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -> tuple[Job, int]:
-    """The job, and its place in its lane's run order (1 = next). Raises LimitExceeded."""
+def add(
+    connection: Connection,
+    event: JobQueued,
+    graph: str,
+    max_queued: int,
+    idempotency: Idempotency | None = None,
+) -> tuple[Job, int]:
+    """The job and its place in its lane's run order (1 = next); of a key's first use for a repeat.
+
+    Raises LimitExceeded, and Conflict for a key that was used for something else.
+    """
+    if idempotency is not None and (known := access.first_use(connection, event.client, idempotency)):
+        job_id, position = known
+        return job_of(connection.execute(_BY_ID, {"b_id": job_id}).one()), position
     job = queued(event)
     sizes = _queue_sizes(connection)
     total = sum(size.jobs for size in sizes.values())
@@ -88,6 +101,8 @@ def add(connection: Connection, event: JobQueued, graph: str, max_queued: int) -
         if lane == job.lane
     )
     sizes.setdefault((job.lane, rank), QueueSize(jobs=0, claimed=0)).jobs += 1
+    if idempotency is not None:
+        access.remember_use(connection, job.client, idempotency, job.id, ahead + 1, event.at)
     return job, ahead + 1
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0001"
+HEAD = "0002"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -175,6 +175,31 @@ file_hashes = Table(
 )
 
 # Alembic's own table, by its own definition: read without importing Alembic.
+# One row per Idempotency-Key that a client used: the first answer, for as long as the key is kept.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("client", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    _child_of_job(),
+    Index(None, "job_id"),
+)
+
+# Only the digest of a key is kept. A revoked key stays, so that its name is not given out again.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("rights", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
 alembic_version = Table(
     "alembic_version", MetaData(), Column("version_num", Text, primary_key=True, nullable=False)
 )

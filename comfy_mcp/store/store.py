@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from comfy_mcp.domain.access import ApiKey, Idempotency
 from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import dispatch, events, jobs, learned, leases, outputs, retention
+from comfy_mcp.store import access, dispatch, events, jobs, learned, leases, outputs, retention
 from comfy_mcp.store.codec import graph_text
 from comfy_mcp.store.database import Database, StoreInfo, open_database
 from comfy_mcp.store.queries import Claim, JobQuery, JobView, Lease, LeaseState, OutputQuery, QueueView
@@ -70,14 +71,22 @@ class Store:
     # ------------------------------------------------------------------ submit, read
 
     async def add_job(
-        self, event: JobQueued, graph: Mapping[str, Any], *, max_queued: int
+        self,
+        event: JobQueued,
+        graph: Mapping[str, Any],
+        *,
+        max_queued: int,
+        idempotency: Idempotency | None = None,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
-        Raises LimitExceeded (`queue_full`) and then writes nothing.
+        With `idempotency`, the client's first submit under that key is answered again, however many come at
+        once. Raises LimitExceeded (`queue_full`), Conflict (`idempotency_mismatch`), and then writes nothing.
         """
         text = graph_text(graph)
-        return await self._writer.do(lambda connection: jobs.add(connection, event, text, max_queued))
+        return await self._writer.do(
+            lambda connection: jobs.add(connection, event, text, max_queued, idempotency)
+        )
 
     async def get_job(self, job_id: JobId) -> Job | None:
         return await self._readers.do(lambda connection: jobs.get(connection, job_id))
@@ -208,6 +217,24 @@ class Store:
         await self._writer.do(
             lambda connection: learned.put_file_hash(connection, path, size, mtime_ns, sha256)
         )
+
+    # ------------------------------------------------------------------ access
+
+    async def keys(self) -> list[ApiKey]:
+        """All API keys by name, revoked ones too."""
+        return await self._readers.do(access.keys)
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Raises Conflict when the name is taken."""
+        await self._writer.do(lambda connection: access.add_key(connection, key))
+
+    async def revoke_key(self, name: str, *, at: int) -> bool:
+        """False when there is no such key, or it has been revoked before."""
+        return await self._writer.do(lambda connection: access.revoke_key(connection, name, at))
+
+    async def forget_idempotency_keys(self, *, before: int) -> int:
+        """Those used before that time (epoch ms). How many went."""
+        return await self._writer.do(lambda connection: access.forget_uses(connection, before))
 
     async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
         """Forget final jobs beyond the limits (0 = no such limit), some at a time. How many went."""

@@ -36,7 +36,9 @@ class House:
         self.clock = system_clock()
         self.drivers: list[tuple[Driver, asyncio.Task[None]]] = []
 
-    def drive(self, lane: ScriptedLane, holder: str = "me") -> tuple[Driver, asyncio.Task[None]]:
+    def drive(
+        self, lane: ScriptedLane, holder: str = "me", *, listen: bool = True
+    ) -> tuple[Driver, asyncio.Task[None]]:
         driver = Driver(
             lane,
             store=self.store,
@@ -45,7 +47,8 @@ class House:
             new_id=lambda: str(uuid4()),
             holder=holder,
         )
-        self.hub.listen(driver.hear)
+        if listen:
+            self.hub.listen(driver.hear)
         task = self.group.create_task(driver.run())
         self.drivers.append((driver, task))
         return driver, task

@@ -441,6 +441,20 @@ async def test_a_cancel_asked_for_while_nobody_drove_is_carried_out_by_the_next_
     assert (await house.final(job_id)).status is JobStatus.CANCELLED
 
 
+async def test_a_cancel_between_the_loss_and_the_next_attempt_leaves_no_job_that_nobody_claims(
+    house: House, lane: ScriptedLane
+) -> None:
+    job_id = await house.submit()
+    house.drive(lane, listen=False)  # the request is in the store, and the wake-up has not come
+    await lane.start(await posted(lane))
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    await cancel(house, job_id)
+    await lane.restart()
+    job = await house.final(job_id)
+    assert job.status is JobStatus.CANCELLED
+    assert len(lane.posted) == 1
+
+
 async def test_foreign_prompts_are_not_touched(house: House, lane: ScriptedLane) -> None:
     house.drive(lane)
     job_id = await house.submit()

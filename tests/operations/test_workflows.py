@@ -115,6 +115,17 @@ async def test_a_workflow_comes_as_text_or_from_a_file_under_the_roots(call: Ben
         assert done.status == "completed"
 
 
+async def test_a_repeated_submit_under_one_key_is_one_job(call: Bench) -> None:
+    graph = graphs.picture()
+    first = await call("submit_workflow", workflow=graph, idempotency_key="k")
+    await call("wait_for_workflow", workflow_id=first.workflow_id)
+    again = await call("submit_workflow", workflow=json.dumps(graph), idempotencyKey="k")
+    assert again == first
+    assert len((await call("list_workflows")).workflows) == 1
+    other = await code_of(call, "submit_workflow", workflow=graphs.picture(), idempotency_key="k")
+    assert other is ErrorCode.IDEMPOTENCY_MISMATCH
+
+
 async def test_a_path_is_refused_on_a_surface_that_must_not_read_files(call: Bench) -> None:
     call.caller = type(call.caller)(client=call.caller.client, surface="test", may_read_files=False)
     assert await code_of(call, "submit_workflow", path="a.json") is ErrorCode.PATH_NOT_ALLOWED
