@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, Services
 from comfy_mcp.settings import Settings
-from http_sidecar import health, rest
+from http_sidecar import health, mcp_mount, rest
 from http_sidecar.auth import KeyRing
 from http_sidecar.errors import errors
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
@@ -18,6 +18,7 @@ Setup = Callable[[web.Application], None]
 FEATURES: tuple[Setup, ...] = (
     health.setup,
     rest.setup,
+    mcp_mount.setup,
 )
 """Each adds its routes; it finds what it needs in the application's typed state (http_sidecar/keys.py)."""
 

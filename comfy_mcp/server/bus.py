@@ -28,13 +28,16 @@ log = structlog.get_logger(__name__)
 MAX_URIS = 1_000
 """Subscriptions of one session."""
 
+MAX_STREAMS = 1_024
+"""Listen streams at once, where nothing else is said: the SDK's own bound."""
+
 
 @asynccontextmanager
-async def open_bus(*, send_timeout_s: float) -> AsyncIterator["ResourceBus"]:
+async def open_bus(*, send_timeout_s: float, max_streams: int = MAX_STREAMS) -> AsyncIterator["ResourceBus"]:
     """A bus whose senders live as long as the context. What fails inside the context comes out as itself."""
     failed: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
-        bus = ResourceBus(tasks, send_timeout_s=send_timeout_s)
+        bus = ResourceBus(tasks, send_timeout_s=send_timeout_s, max_streams=max_streams)
         try:
             yield bus
         except Exception as error:  # noqa: BLE001 - raised again below, outside the group, unwrapped
@@ -48,12 +51,14 @@ async def open_bus(*, send_timeout_s: float) -> AsyncIterator["ResourceBus"]:
 class ResourceBus:
     """One per process; servers of all transports share it."""
 
-    def __init__(self, tasks: asyncio.TaskGroup, *, send_timeout_s: float) -> None:
+    def __init__(
+        self, tasks: asyncio.TaskGroup, *, send_timeout_s: float, max_streams: int = MAX_STREAMS
+    ) -> None:
         self._tasks = tasks
         self._send_timeout_s = send_timeout_s
         self._modern = InMemorySubscriptionBus()
         self._peers: dict[Connection, _Peer] = {}
-        self.listen = ListenHandler(self)
+        self.listen = ListenHandler(self, max_subscriptions=max_streams)
 
     async def publish(self, event: ServerEvent) -> None:
         """To whoever asked for it. Waits for no client."""

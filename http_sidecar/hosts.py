@@ -1,0 +1,54 @@
+"""Which Host and Origin a request may name: a web page must not reach this service through the browser of
+somebody near it (DNS rebinding, cross-site posts)."""
+
+from collections.abc import Collection
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+ANY = "*"
+
+
+def host_allowed(host: str | None, allowed: Collection[str]) -> bool:
+    """`host` is the Host header. An IP address is no name that DNS could point elsewhere."""
+    name = _hostname(f"//{host}") if host else None
+    if name is None:
+        return False
+    return ANY in allowed or name in allowed or host in allowed or _is_localhost(name) or _is_address(name)
+
+
+def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+    """`origin` is the Origin header, which only browsers send. Allowed are this machine, this very server
+    (`host`, the Host header, already found good), and what `allowed` lists."""
+    if origin is None:
+        return True
+    name = _hostname(origin)
+    if name is None:  # "null" too: a sandboxed frame or a file
+        return ANY in allowed
+    return (
+        ANY in allowed
+        or origin in allowed
+        or _is_localhost(name)
+        or (_is_address(name) and ip_address(name).is_loopback)
+        or urlsplit(origin).netloc.lower() == (host or "").lower()
+    )
+
+
+def _hostname(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for one that is no number or out of range
+    except ValueError:
+        return None
+    return parts.hostname if parts.username is None and not parts.path else None
+
+
+def _is_localhost(name: str) -> bool:
+    return name == "localhost" or name.endswith(".localhost")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

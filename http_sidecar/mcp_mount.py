@@ -1,0 +1,153 @@
+"""MCP over Streamable HTTP at /mcp, on the sidecar's port, for both protocol eras."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import web
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.context import ServerRequestContext
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+from comfy_mcp.domain.errors import ErrorCode
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus, publish_events
+from comfy_mcp.server.app import BridgeServer
+from http_sidecar.asgi import AsgiBridge
+from http_sidecar.hosts import host_allowed, origin_allowed
+from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.problems import problem
+
+log = structlog.get_logger(__name__)
+
+PATH = "/mcp"
+SURFACE = "mcp-http"
+
+Extend = Callable[[BridgeServer, ResourceBus], None]
+"""Adds handlers to a server before it is served; the conformance fixtures do."""
+
+BRIDGE = web.AppKey("mcp_bridge", AsgiBridge)
+
+
+def setup(app: web.Application, *, extend: Extend | None = None) -> None:
+    """Routes and the tasks behind them. Reads SERVICES, SETTINGS and DRAIN of `app`, CALLER of requests."""
+    app.router.add_route("*", PATH, _answer)
+    app.router.add_get("/.well-known/{name:.*}", _well_known)
+
+    async def running(app: web.Application) -> AsyncIterator[None]:
+        # In a task of its own: the SDK's scopes must be left by the task that entered them, and aiohttp may
+        # start and stop an application in two.
+        ready, stop = asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(_serve(app, extend, ready, stop), name="mcp-http")
+            serving.add_done_callback(lambda _task: ready.set())
+            await ready.wait()
+            yield
+            stop.set()
+
+    app.cleanup_ctx.append(running)
+    app.on_shutdown.append(_begin_drain)
+
+
+async def _serve(
+    app: web.Application, extend: Extend | None, ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    services, settings = app[SERVICES], app[SETTINGS]
+    own = Caller(client=ClientId(settings.client_name), surface=SURFACE)
+    async with open_bus(
+        send_timeout_s=settings.notify_timeout_s, max_streams=settings.mcp_max_streams
+    ) as bus:
+        server = build_server(ReadyServices(services), settings, bus=bus, caller_of=_caller_of)
+        if extend is not None:
+            extend(server, bus)
+        manager = StreamableHTTPSessionManager(
+            server,
+            max_request_body_size=settings.http_max_body_bytes,
+            session_idle_timeout=settings.mcp_session_idle_s,
+            max_sessions=settings.mcp_max_sessions,
+        )
+        app[BRIDGE] = AsgiBridge(
+            manager.handle_request,
+            body_timeout_s=settings.http_body_timeout_s,
+            send_timeout_s=settings.http_send_timeout_s,
+        )
+        async with manager.run(), asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(publish_events(services, own, bus), name="mcp-http-events")
+            draining = tasks.create_task(_drain(app, bus), name="mcp-http-drain")
+            ready.set()
+            await stop.wait()
+            publishing.cancel()
+            draining.cancel()
+
+
+async def _drain(app: web.Application, bus: ResourceBus) -> None:
+    """Listen streams end with their last frame; what else is open has a while to end."""
+    await app[DRAIN].wait()
+    bus.close()
+    await app[BRIDGE].drain(app[SETTINGS].drain_timeout_s / 2)
+
+
+async def _begin_drain(app: web.Application) -> None:
+    """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
+    app[DRAIN].begin()
+
+
+async def _answer(request: web.Request) -> web.StreamResponse:
+    refused = _refusal(request)
+    if refused is not None:
+        return refused
+    caller = request[CALLER]
+    # A session answers only to the client that opened it: the SDK compares what it finds here.
+    token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
+    return await request.app[BRIDGE].handle(
+        request, state={"caller": replace(caller, surface=SURFACE)}, user=AuthenticatedUser(token)
+    )
+
+
+def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
+    """Whom the auth middleware found; every message over HTTP has a request of its own."""
+    assert ctx.request is not None
+    caller: Caller = ctx.request.state.caller
+    return caller
+
+
+def _refusal(request: web.Request) -> web.Response | None:
+    if request.app[DRAIN].begun:
+        return problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The bridge is shutting down.",
+            code=ErrorCode.SHUTTING_DOWN.value,
+            next_step="Connect again in a moment.",
+            instance=PATH,
+            retryable=True,
+            headers={"Retry-After": "5"},
+        )
+    settings = request.app[SETTINGS]
+    host, origin = request.headers.get("Host"), request.headers.get("Origin")
+    if not host_allowed(host, settings.allowed_hosts):
+        return problem(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "This Host is not served.",
+            code=ErrorCode.FORBIDDEN.value,
+            next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
+            instance=PATH,
+        )
+    if not origin_allowed(origin, host, settings.cors_origins):
+        return problem(
+            HTTPStatus.FORBIDDEN,
+            "Pages of this origin may not call.",
+            code=ErrorCode.FORBIDDEN.value,
+            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+            instance=PATH,
+        )
+    return None
+
+
+async def _well_known(request: web.Request) -> web.Response:
+    """Clients look here for an authorization server. There is none: a key is given to them."""
+    raise web.HTTPNotFound
