@@ -43,30 +43,38 @@ class Subscription:
         self._events: deque[StoredEvent] = deque(maxlen=buffer)
         self._wake = asyncio.Event()
         self.overflowed = False
+        self.ended = False
 
     async def changed(self) -> list[StoredEvent]:
-        """Wait for at least one event and take all that are there, oldest first."""
+        """Wait for at least one event and take all that are there, oldest first. Once `ended` it waits no
+        more, and takes what there is, if anything."""
         await self._wake.wait()
-        self._wake.clear()
+        if not self.ended:
+            self._wake.clear()
         taken = list(self._events)
         self._events.clear()
         return taken
 
-    def offer(self, event: StoredEvent) -> None:
+    def offer(self, event: StoredEvent) -> bool:
+        """False when an older event had to go for it."""
         if self._job_id is not None and event.event.job_id != self._job_id:
-            return
-        if len(self._events) == self._events.maxlen:
+            return True
+        room = len(self._events) != self._events.maxlen
+        if not room:
             self.overflowed = True
         self._events.append(event)
         self._wake.set()
+        return room
 
 
 class Hub:
     """Reads the log once for the whole process and hands each event to every subscriber."""
 
-    def __init__(self, store: EventLog, *, poll_s: float) -> None:
+    def __init__(self, store: EventLog, *, poll_s: float, on_drop: Callable[[], None] = lambda: None) -> None:
+        """`on_drop` is told of each event that a slow subscriber lost."""
         self._store = store
         self._poll_s = poll_s
+        self._on_drop = on_drop
         self._subscriptions: set[Subscription] = set()
         self._listeners: list[Callable[[StoredEvent], None]] = []
         self._woken = asyncio.Event()
@@ -86,6 +94,11 @@ class Hub:
     def listen(self, listener: Callable[[StoredEvent], None]) -> None:
         """Call `listener` for every event, in order, on the event loop. It must be quick and not raise."""
         self._listeners.append(listener)
+
+    @property
+    def seq(self) -> int:
+        """Of the newest event handed out: a subscription made now brings what comes after it."""
+        return self._seq
 
     @property
     def subscribers(self) -> int:
@@ -134,4 +147,5 @@ class Hub:
         for listener in self._listeners:
             listener(event)
         for subscription in list(self._subscriptions):
-            subscription.offer(event)
+            if not subscription.offer(event):
+                self._on_drop()

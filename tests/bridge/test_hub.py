@@ -144,3 +144,30 @@ async def test_what_another_process_writes_is_heard_here(house: House, settings:
             assert event.event.job_id == job_id
     finally:
         await other.close()
+
+
+async def test_a_subscription_brings_what_comes_after_the_place_that_the_hub_names() -> None:
+    log = FakeLog()
+    log.commit(stored(1), stored(2))
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    assert hub.seq == 2
+    with hub.subscribe() as events:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(hub.run())
+            log.commit(stored(3))
+            assert await take(events, 1) == [3]
+            assert hub.seq == 3
+            running.cancel()
+
+
+async def test_a_subscription_that_was_ended_waits_no_more_but_loses_nothing() -> None:
+    subscription = Subscription(None, 10)
+    subscription.offer(stored(1))
+    subscription.end()
+    assert subscription.ended
+    assert await take(subscription, 1) == [1]
+    subscription.offer(stored(2))
+    assert await take(subscription, 1) == [2]
+    async with asyncio.timeout(20):
+        assert await subscription.changed() == []
