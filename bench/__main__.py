@@ -86,11 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="comfy-bench-") as folder:
         sections = asyncio.run(measure(plan, engines, Path(folder)))
     print(verdict(sections))
-    given = " ".join(sys.argv[1:] if arguments is None else arguments)
+    given = "--quick" if options.quick else f"--engine {options.engine} --rounds {options.rounds}"
     text = as_markdown(
         sections,
         date=datetime.now(UTC).date().isoformat(),
-        how=f"python -m bench {given}".strip(),
+        how=f"python -m bench {given}",
         findings=FINDINGS.read_text(encoding="utf-8"),
     )
     options.output.write_text(text, encoding="utf-8")
