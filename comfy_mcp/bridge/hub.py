@@ -55,6 +55,11 @@ class Subscription:
         self._events.clear()
         return taken
 
+    def end(self) -> None:
+        """Nobody waits on it any more, now or later."""
+        self.ended = True
+        self._wake.set()
+
     def offer(self, event: StoredEvent) -> bool:
         """False when an older event had to go for it."""
         if self._job_id is not None and event.event.job_id != self._job_id:
