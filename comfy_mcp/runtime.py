@@ -8,13 +8,16 @@ from uuid import uuid4
 
 import structlog
 
+from comfy_mcp import __version__
 from comfy_mcp.bridge.clock import Clock, system_clock
 from comfy_mcp.bridge.engines import Engines
 from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.gpu import GpuMonitor
 from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.gauges import keep_gauges_fresh
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 
@@ -40,10 +43,15 @@ async def open_runtime(
     that run go on in ComfyUI, to be re-attached by whoever drives it next.
     """
     clock = clock or system_clock()
+    metrics = Metrics(
+        engines=[engine.id for engine in settings.engines], version=__version__, now_ms=clock.now_ms
+    )
     async with contextlib.AsyncExitStack() as stack:
-        store = await Store.open(settings)
+        store = await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
         stack.push_async_callback(store.close)
-        hub = Hub(store, poll_s=settings.store_poll_s)
+        hub = Hub(store, poll_s=settings.store_poll_s, on_drop=metrics.event_dropped)
+        hub.listen(metrics.hear)
+        metrics.count_subscribers(lambda: hub.subscribers)
         await hub.open()
         engines = Engines(
             store=store,
@@ -52,6 +60,7 @@ async def open_runtime(
             new_id=new_id,
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
+            on_event=metrics.hear_engine,
         )
         stack.push_async_callback(engines.close)
         clients = {engine: lane.client for engine, lane in engines.lanes.items()}
@@ -66,6 +75,7 @@ async def open_runtime(
             outputs=OutputFiles(settings, engines=clients),
             workflow_files=WorkflowFiles(settings),
             gpu=gpu,
+            metrics=metrics,
             now_ms=clock.now_ms,
             new_id=new_id,
         )
@@ -83,6 +93,7 @@ async def _tasks(services: Services) -> AsyncIterator[None]:
             group.create_task(services.engines.run(services.hub), name="engines"),
             group.create_task(services.models.run(), name="models"),
             group.create_task(_prune(services), name="retention"),
+            group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
         try:
             yield

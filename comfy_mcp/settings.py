@@ -305,6 +305,13 @@ class Settings(BaseSettings):
     )
     metrics_public: bool = Field(default=True, description="Serve /metrics without a key.")
 
+    # ---- metrics
+    metrics_refresh_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Pause between two looks at queue, engines and GPUs for the gauges of /metrics.",
+    )
+
     # ---- gpu
     gpu_sample_s: float = Field(default=2.0, gt=0, description="How old a GPU reading may be.")
 

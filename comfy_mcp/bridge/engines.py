@@ -12,6 +12,7 @@ from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.driver import Driver
 from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.lanes.comfyui import ComfyUILane
@@ -61,12 +62,17 @@ class Engines:
         new_id: Callable[[], str],
         holder: str,
         drive: bool,
+        on_event: Callable[[EngineId, EngineEvent], None] = lambda _engine, _event: None,
     ) -> None:
+        """`on_event` hears what the engines say that this process drives. It must be quick and not raise."""
         self._store = store
         self._settings = settings
         self._clock = clock
         self._holder = holder
-        self._lanes = {engine.id: ComfyUILane(engine, settings) for engine in settings.engines}
+        self._lanes = {
+            engine.id: ComfyUILane(engine, settings, on_event=partial(on_event, engine.id))
+            for engine in settings.engines
+        }
         self._known = {engine.id: _Known() for engine in settings.engines}
         self._drivers = [
             Driver(

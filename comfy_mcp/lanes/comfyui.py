@@ -31,12 +31,14 @@ class ComfyUILane:
         settings: Settings,
         *,
         extra_data: Mapping[str, Any] | None = None,
+        on_event: Callable[[EngineEvent], None] = lambda _event: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = ComfyUIClient(engine, settings)
         self.listener = Listener(self.client.transport, settings)
         self._settings = settings
         self._extra_data = extra_data
+        self._on_event = on_event
         self._clock = clock
         self._object_info: Mapping[str, Any] | None = None
         self._object_info_at = 0.0
@@ -53,6 +55,7 @@ class ComfyUILane:
         async def pass_on(event: EngineEvent) -> None:
             if isinstance(event, EngineConnected):
                 self._object_info = None  # it may be another server, or the same with other nodes
+            self._on_event(event)
             await sink(event)
 
         await self.listener.run(pass_on)

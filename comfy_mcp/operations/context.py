@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
     from comfy_mcp.bridge.hub import Hub
     from comfy_mcp.gpu import GpuMonitor
     from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+    from comfy_mcp.metrics import Metrics
     from comfy_mcp.store import Store
 
 ProgressReport = Callable[[WorkflowResult], Awaitable[None]]
@@ -34,6 +35,7 @@ class Services:
     outputs: OutputFiles
     workflow_files: WorkflowFiles
     gpu: GpuMonitor
+    metrics: Metrics
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
 

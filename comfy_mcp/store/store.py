@@ -15,6 +15,7 @@ from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import access, dispatch, events, jobs, learned, leases, outputs, retention
+from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.codec import graph_text
 from comfy_mcp.store.database import Database, StoreInfo, open_database
 from comfy_mcp.store.queries import Claim, JobQuery, JobView, Lease, LeaseState, OutputQuery, QueueView
@@ -28,7 +29,13 @@ CHECKPOINT_COMMITS = 100
 class Store:
     """Jobs, attempts, events, outputs and leases. Belongs to the event loop on which it was opened."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        on_read: Callable[[float], None] = lambda _seconds: None,
+        on_write: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self._database = database
         self._callbacks: list[Callable[[], None]] = []
         self._commits = 0
@@ -40,6 +47,7 @@ class Store:
             batch=MAX_BATCH,
             before=database.check_identity,
             on_commit=self._committed,
+            on_done=on_write,
         )
         self._readers = Worker(
             database.reader,
@@ -47,12 +55,23 @@ class Store:
             name="store-reader",
             threads=READERS,
             before=database.check_identity,
+            on_done=on_read,
         )
 
     @classmethod
-    async def open(cls, settings: Settings) -> "Store":
-        """Creates or migrates the file if need be. Raises StoreFault, see `open_database`."""
-        return cls(await asyncio.to_thread(open_database, settings))
+    async def open(
+        cls,
+        settings: Settings,
+        *,
+        on_read: Callable[[float], None] = lambda _seconds: None,
+        on_write: Callable[[float], None] = lambda _seconds: None,
+    ) -> "Store":
+        """Creates or migrates the file if need be. Raises StoreFault, see `open_database`.
+
+        `on_read` and `on_write` hear how many seconds each caller waited.
+        """
+        database = await asyncio.to_thread(open_database, settings)
+        return cls(database, on_read=on_read, on_write=on_write)
 
     async def close(self) -> None:
         """Finishes the writes that were handed over. Idempotent; later calls raise StoreFault."""
@@ -108,6 +127,9 @@ class Store:
 
     async def queue(self, limit: int) -> QueueView:
         return await self._readers.do(lambda connection: jobs.queue(connection, limit))
+
+    async def backlog(self) -> Backlog:
+        return await self._readers.do(backlog)
 
     async def counts(self) -> dict[JobStatus, int]:
         return await self._readers.do(jobs.counts)

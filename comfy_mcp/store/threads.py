@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine
@@ -77,14 +78,17 @@ class Worker:
         batch: int = 1,
         before: Callable[[], None] = lambda: None,
         on_commit: Callable[[bool], None] = lambda _appended: None,
+        on_done: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
-        after each transaction, and hears whether events were appended."""
+        after each transaction, and hears whether events were appended; `on_done` hears how long each caller
+        waited, from asking to the answer."""
         self._engine = engine
         self._path = path
         self._batch = batch
         self._before = before
         self._on_commit = on_commit
+        self._on_done = on_done
         self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[_Piece | None] = SimpleQueue()
         self._room = asyncio.Semaphore(MAX_WAITING)
@@ -100,6 +104,7 @@ class Worker:
 
     async def do(self, work: Work[T]) -> T:
         """Run `work` in a transaction. Raises what it raises; database errors come as StoreFault."""
+        asked = perf_counter()
         await self._room.acquire()
         try:
             self.check_open()
@@ -108,7 +113,10 @@ class Worker:
             raise
         future: asyncio.Future[Any] = self._loop.create_future()
         self._inbox.put(_Piece(work, future))
-        return cast("T", await future)
+        try:
+            return cast("T", await future)
+        finally:
+            self._on_done(perf_counter() - asked)
 
     def check_open(self) -> None:
         """Raises StoreFault (`shutting_down`) once closed."""

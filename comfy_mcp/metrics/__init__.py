@@ -1,0 +1,6 @@
+"""What this process counts and measures, as Prometheus reads it (docs/metrics.md)."""
+
+from comfy_mcp.metrics.metrics import EngineGauge, Metrics
+from comfy_mcp.metrics.negotiation import Format, negotiate
+
+__all__ = ["EngineGauge", "Format", "Metrics", "negotiate"]

@@ -1,0 +1,38 @@
+"""From what an engine says over its event stream to counters; only the process that drives it hears it."""
+
+from comfy_mcp.domain.events import EngineConnected, EngineEvent, NodesCached, NodeStarted
+from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.metrics.instruments import Instruments
+
+
+class EngineMeter:
+    """One engine's. Which nodes ran is kept for one prompt: an engine works on one at a time."""
+
+    def __init__(self, instruments: Instruments, engine: str) -> None:
+        self._reconnects = instruments.reconnects.labels(engine)
+        self._cached = instruments.nodes.labels(engine, "cached")
+        self._fresh = instruments.nodes.labels(engine, "fresh")
+        self._connected_before = False
+        self._prompt: PromptId | None = None
+        self._nodes: set[NodeId] = set()
+
+    def hear(self, event: EngineEvent) -> None:
+        match event:
+            case NodeStarted():
+                self._node_started(event)
+            case NodesCached():
+                self._cached.inc(len(event.nodes))
+            case EngineConnected():
+                if self._connected_before:
+                    self._reconnects.inc()
+                self._connected_before = True
+            case _:
+                pass
+
+    def _node_started(self, event: NodeStarted) -> None:
+        """Nodes inside a subgraph are shown as one, again and again: it counts once."""
+        if event.prompt_id != self._prompt:
+            self._prompt, self._nodes = event.prompt_id, set()
+        if event.node not in self._nodes:
+            self._nodes.add(event.node)
+            self._fresh.inc()

@@ -1,0 +1,139 @@
+"""Every metric with its name, labels and buckets: the contract's first, then our own (`comfy_bridge_`).
+
+No label ever carries a job id, a key, a path or anything else without a bound.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+HTTP_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+TOOL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+DURATION_BUCKETS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+WAIT_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0)
+RUN_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0)
+
+
+class Instruments:
+    """The metrics themselves, on one registry of their own. What they mean: docs/metrics.md."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._contract()
+        self._jobs()
+        self._engines()
+        self._process()
+
+    def _contract(self) -> None:
+        self.workflows = self._counter(
+            "comfyui_workflow_total", "Workflows that entered a status.", ["status"]
+        )
+        self.duration = self._histogram(
+            "comfyui_workflow_duration_seconds",
+            "Start to completion of workflows that completed.",
+            ["gpu_type"],
+            DURATION_BUCKETS,
+        )
+        self.errors = self._counter(
+            "comfyui_workflow_errors_total", "Workflows that failed, by kind.", ["error_type"]
+        )
+        self.queue_length = self._gauge("comfyui_queue_length", "Workflows that are queued.", [])
+        self.gpu_utilization = self._gauge("comfyui_gpu_utilization", "GPU load in percent.", ["gpu_id"])
+        self.vram_used = self._gauge("comfyui_vram_usage_bytes", "GPU memory in use.", ["gpu_id"])
+        http = ["method", "route", "status_code"]
+        self.requests = self._counter("http_requests_total", "HTTP requests answered.", http)
+        self.request_seconds = self._histogram(
+            "http_request_duration_seconds",
+            "Request read to answer ready; for a stream, to its begin.",
+            http,
+            HTTP_BUCKETS,
+        )
+        self.api_errors = self._counter(
+            "api_errors_total", "HTTP answers that were errors, by code.", ["error_type", "route"]
+        )
+        self.tool_calls = self._counter(
+            "mcp_tool_invocations_total", "MCP tool calls that ended.", ["tool_name", "status"]
+        )
+        self.tool_seconds = self._histogram(
+            "mcp_tool_duration_seconds", "Duration of MCP tool calls.", ["tool_name"], TOOL_BUCKETS
+        )
+
+    def _jobs(self) -> None:
+        self.wait_seconds = self._histogram(
+            "comfy_bridge_workflow_wait_seconds",
+            "Submit to first start of a workflow.",
+            ["priority"],
+            WAIT_BUCKETS,
+        )
+        self.run_seconds = self._histogram(
+            "comfy_bridge_workflow_run_seconds",
+            "Start to end of a workflow's last attempt.",
+            ["engine", "status"],
+            RUN_BUCKETS,
+        )
+        self.attempts = self._counter(
+            "comfy_bridge_attempts_total", "Submissions of workflows to an engine.", ["engine"]
+        )
+        self.requeues = self._counter(
+            "comfy_bridge_requeues_total", "Attempts lost by an engine; the workflow waits again.", ["engine"]
+        )
+        self.waiting = self._gauge(
+            "comfy_bridge_workflows_waiting", "Workflows that no engine has yet.", ["priority"]
+        )
+        self.in_flight = self._gauge(
+            "comfy_bridge_workflows_in_flight", "Workflows handed to an engine.", ["engine"]
+        )
+
+    def _engines(self) -> None:
+        self.engine_up = self._gauge("comfy_bridge_engine_up", "1 if the engine answers.", ["engine"])
+        self.engine_driven = self._gauge(
+            "comfy_bridge_engine_driven", "1 if a live process holds the engine's lease.", ["engine"]
+        )
+        self.engine_queue = self._gauge(
+            "comfy_bridge_engine_queue_length", "Prompts in the engine's own queue.", ["engine"]
+        )
+        self.reconnects = self._counter(
+            "comfy_bridge_engine_reconnects_total",
+            "Event streams opened after this process's first one.",
+            ["engine"],
+        )
+        self.nodes = self._counter(
+            "comfy_bridge_nodes_total",
+            "Nodes that engines ran, or took from their cache.",
+            ["engine", "source"],
+        )
+        self.vram_total = self._gauge("comfy_bridge_gpu_vram_total_bytes", "GPU memory.", ["gpu_id"])
+        self.gpu_celsius = self._gauge("comfy_bridge_gpu_temperature_celsius", "GPU temperature.", ["gpu_id"])
+        self.gpu_watts = self._gauge("comfy_bridge_gpu_power_watts", "GPU power draw.", ["gpu_id"])
+
+    def _process(self) -> None:
+        self.event_lag = self._histogram(
+            "comfy_bridge_event_lag_seconds",
+            "From taking in what an engine said to this process's hub handing it out.",
+            [],
+            LAG_BUCKETS,
+        )
+        self.hub_subscribers = self._gauge(
+            "comfy_bridge_hub_subscribers", "Readers of this process's event hub.", []
+        )
+        self.hub_drops = self._counter(
+            "comfy_bridge_hub_dropped_events_total", "Events that a slow reader of the hub lost.", []
+        )
+        self.store_seconds = self._histogram(
+            "comfy_bridge_store_seconds", "Asking the store to its answer.", ["work"], STORE_BUCKETS
+        )
+        self.refreshed = self._gauge(
+            "comfy_bridge_gauges_refreshed_timestamp_seconds",
+            "When a source of gauges last answered.",
+            ["source"],
+        )
+        self.build = self._gauge("comfy_bridge_build_info", "Always 1.", ["version"])
+
+    def _counter(self, name: str, meaning: str, labels: list[str]) -> Counter:
+        return Counter(name, meaning, labels, registry=self._registry)
+
+    def _gauge(self, name: str, meaning: str, labels: list[str]) -> Gauge:
+        return Gauge(name, meaning, labels, registry=self._registry)
+
+    def _histogram(self, name: str, meaning: str, labels: list[str], buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(name, meaning, labels, buckets=buckets, registry=self._registry)

@@ -1,0 +1,184 @@
+"""All metrics of one process, and the only door to them.
+
+Counters are fed by whoever sees something happen. Gauges hold what `operations/gauges.py` last found out:
+rendering reads memory only, so a scrape waits for no engine, store or driver.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import assert_never
+
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, exposition
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
+from comfy_mcp.domain.gpu import GpuDevice, GpuSample
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.metrics.engines import EngineMeter
+from comfy_mcp.metrics.instruments import Instruments
+from comfy_mcp.metrics.jobs import OTHER, JobMeter
+from comfy_mcp.metrics.negotiation import Format
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineGauge:
+    """One engine as it was found. `queue` is None where it did not say."""
+
+    engine: EngineId
+    up: bool
+    driven: bool
+    queue: int | None
+
+
+class Metrics:
+    """Belongs to one event loop and one runtime."""
+
+    def __init__(self, *, engines: Collection[EngineId], version: str, now_ms: Callable[[], int]) -> None:
+        # Series with the time at which a counter was made double the text and tell nothing here.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._engines: frozenset[str] = frozenset(engines)
+        self._now_ms = now_ms
+        self._made = made = Instruments(self.registry)
+        ProcessCollector(registry=self.registry)
+        made.build.labels(version).set(1)
+        self._watched = asyncio.Event()
+        self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
+        self._meters = {engine: EngineMeter(made, engine) for engine in engines}
+        self._reads = made.store_seconds.labels("read")
+        self._writes = made.store_seconds.labels("write")
+        self._subscribers: Callable[[], int] = lambda: 0
+        self._gpus: frozenset[str] = frozenset()
+
+    def render(self, form: Format) -> tuple[bytes, str]:
+        """The text and its content type. Reads memory (and /proc/self), nothing that could hang."""
+        self._made.hub_subscribers.set(self._subscribers())
+        match form:
+            case Format.TEXT:
+                return exposition.generate_latest(self.registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+            case Format.OPENMETRICS:
+                text: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+                return text, openmetrics.CONTENT_TYPE_LATEST
+            case _:
+                assert_never(form)
+
+    # ------------------------------------------------------------------ who looks
+
+    def watch(self) -> None:
+        """Somebody may scrape from now on: the gauges are worth their upkeep."""
+        self._watched.set()
+
+    async def wait_until_watched(self) -> None:
+        await self._watched.wait()
+
+    # ------------------------------------------------------------------ what happens
+
+    def hear(self, stored: StoredEvent) -> None:
+        """An event of the log; `hub.listen` calls it."""
+        self.jobs.hear(stored)
+
+    def hear_engine(self, engine: EngineId, event: EngineEvent) -> None:
+        """What an engine that this process drives has said."""
+        self._meters[engine].hear(event)
+
+    def store_read(self, seconds: float) -> None:
+        self._reads.observe(seconds)
+
+    def store_wrote(self, seconds: float) -> None:
+        self._writes.observe(seconds)
+
+    def event_dropped(self) -> None:
+        """A subscriber of the hub lost one."""
+        self._made.hub_drops.inc()
+
+    def count_subscribers(self, count: Callable[[], int]) -> None:
+        """`count` is asked at each scrape; it must not block."""
+        self._subscribers = count
+
+    @contextmanager
+    def tool_call(self, name: str) -> Iterator[None]:
+        """A call of an existing tool. Its status is success, error or cancelled."""
+        started = perf_counter()
+        status = "error"
+        try:
+            yield
+            status = "success"
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            self._made.tool_calls.labels(name, status).inc()
+            self._made.tool_seconds.labels(name).observe(perf_counter() - started)
+
+    def http_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
+        """`route` is a template out of the route table, never a path."""
+        labels = (method if method in METHODS else OTHER, route, str(status))
+        self._made.requests.labels(*labels).inc()
+        self._made.request_seconds.labels(*labels).observe(seconds)
+
+    def http_error(self, *, error_type: str, route: str) -> None:
+        """`error_type` is a stable code."""
+        self._made.api_errors.labels(error_type, route).inc()
+
+    # ------------------------------------------------------------------ what is found out now and then
+
+    def set_queue(
+        self, *, queued: int, waiting: Mapping[Priority, int], in_flight: Mapping[EngineId, int]
+    ) -> None:
+        """What is not named is none."""
+        self._made.queue_length.set(queued)
+        for priority in Priority:
+            self._made.waiting.labels(priority.value).set(waiting.get(priority, 0))
+        by_label = dict.fromkeys((*self._engines, OTHER), 0)
+        for engine, count in in_flight.items():
+            by_label[self._label(engine)] += count
+        for label, count in by_label.items():
+            self._made.in_flight.labels(label).set(count)
+        self._refreshed("store")
+
+    def set_engines(self, reports: Iterable[EngineGauge]) -> None:
+        for report in reports:
+            engine = self._label(report.engine)
+            self._made.engine_up.labels(engine).set(report.up)
+            self._made.engine_driven.labels(engine).set(report.driven)
+            if report.queue is None:
+                self._made.engine_queue.remove(engine)
+            else:
+                self._made.engine_queue.labels(engine).set(report.queue)
+        self._refreshed("engines")
+
+    def set_gpus(self, sample: GpuSample) -> None:
+        """What a source does not know has no series: 0 would be a lie."""
+        for device in sample.devices:
+            self._set_gpu(str(device.index), device)
+        present = frozenset(str(device.index) for device in sample.devices)
+        for gone in self._gpus - present:
+            self._set_gpu(gone, None)
+        self._gpus = present
+        self._refreshed("gpu")
+
+    def _set_gpu(self, gpu_id: str, device: GpuDevice | None) -> None:
+        made = self._made
+        for gauge, value in (
+            (made.gpu_utilization, None if device is None else device.utilization_percent),
+            (made.vram_used, None if device is None else device.memory_used_bytes),
+            (made.vram_total, None if device is None else device.memory_total_bytes),
+            (made.gpu_celsius, None if device is None else device.temperature_celsius),
+            (made.gpu_watts, None if device is None else device.power_watts),
+        ):
+            if value is None:
+                gauge.remove(gpu_id)
+            else:
+                gauge.labels(gpu_id).set(value)
+
+    def _refreshed(self, source: str) -> None:
+        self._made.refreshed.labels(source).set(self._now_ms() / 1000)
+
+    def _label(self, engine: EngineId | None) -> str:
+        """The store may know engines that no setting names: they share one label."""
+        return engine if engine in self._engines else OTHER

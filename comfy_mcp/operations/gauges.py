@@ -1,0 +1,88 @@
+"""What has to be asked for now and then, so that a scrape has to ask nobody: queue, engines, GPUs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from comfy_mcp.domain.errors import BridgeError
+from comfy_mcp.domain.job import JobQuery, JobStatus
+from comfy_mcp.metrics import EngineGauge
+from comfy_mcp.operations.context import Services
+
+log = structlog.get_logger(__name__)
+
+RECALL_PAGE = 500
+
+
+async def keep_gauges_fresh(services: Services) -> None:
+    """Run until cancelled; asks nobody before somebody may scrape.
+
+    Each source has its own pace: one that hangs, within its own timeouts, holds up none of the others, and
+    its gauges keep the last value, with `comfy_bridge_gauges_refreshed_timestamp_seconds` to tell.
+    """
+    await services.metrics.wait_until_watched()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_guarded(services, "open_jobs", recall_open_jobs))
+        for source, refresh in SOURCES.items():
+            group.create_task(_again_and_again(services, source, refresh), name=f"gauges:{source}")
+
+
+async def recall_open_jobs(services: Services) -> None:
+    """The jobs that were queued or running before this process looked, for their times. Once."""
+    meter = services.metrics.jobs
+    meter.begin_recall()
+    try:
+        cursor: str | None = None
+        while True:
+            page = await services.store.list_jobs(
+                JobQuery(statuses=(JobStatus.QUEUED, JobStatus.RUNNING), limit=RECALL_PAGE, cursor=cursor)
+            )
+            meter.recall(page.items)
+            cursor = page.next_cursor
+            if cursor is None:
+                return
+    finally:
+        meter.end_recall()
+
+
+async def refresh_queue(services: Services) -> None:
+    backlog = await services.store.backlog()
+    services.metrics.set_queue(queued=backlog.queued, waiting=backlog.waiting, in_flight=backlog.in_flight)
+
+
+async def refresh_engines(services: Services) -> None:
+    services.metrics.set_engines(
+        EngineGauge(
+            engine=report.engine,
+            up=report.up,
+            driven=report.driven_by is not None,
+            queue=report.queue_remaining,
+        )
+        for report in await services.engines.report()
+    )
+
+
+async def refresh_gpus(services: Services) -> None:
+    services.metrics.set_gpus(await services.gpu.sample())
+
+
+Refresh = Callable[[Services], Awaitable[None]]
+
+SOURCES: dict[str, Refresh] = {"store": refresh_queue, "engines": refresh_engines, "gpu": refresh_gpus}
+
+
+async def _again_and_again(services: Services, source: str, refresh: Refresh) -> None:
+    while True:
+        await _guarded(services, source, refresh)
+        await asyncio.sleep(services.settings.metrics_refresh_s)
+
+
+async def _guarded(services: Services, source: str, refresh: Refresh) -> None:
+    """Nothing that goes wrong while measuring may reach what is measured."""
+    try:
+        await refresh(services)
+    except BridgeError as error:
+        log.debug("gauges_not_refreshed", source=source, code=error.code.value)
+    except Exception:
+        log.exception("gauges_not_refreshed", source=source)

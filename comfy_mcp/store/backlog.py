@@ -1,0 +1,41 @@
+"""How much waits and runs, for gauges: counts over the queue's and the attempts' partial indexes only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from comfy_mcp.domain.events import Priority
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, attempts, jobs
+
+_WAITING = (
+    select(jobs.c.priority, func.count().label("jobs"), func.count(jobs.c.prompt_id).label("claimed"))
+    .where(IS_QUEUED)
+    .group_by(jobs.c.priority)
+)
+_IN_FLIGHT = (
+    select(attempts.c.engine, func.count().label("jobs")).where(IS_ACTIVE).group_by(attempts.c.engine)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """`queued` counts the status; `waiting` those of them that no engine has; `in_flight` what one has."""
+
+    queued: int
+    waiting: Mapping[Priority, int]
+    in_flight: Mapping[EngineId, int]
+
+
+def backlog(connection: Connection) -> Backlog:
+    by_rank = {row.priority: row for row in connection.execute(_WAITING)}
+    return Backlog(
+        queued=sum(row.jobs for row in by_rank.values()),
+        waiting={
+            priority: by_rank[priority.rank].jobs - by_rank[priority.rank].claimed
+            for priority in Priority
+            if priority.rank in by_rank
+        },
+        in_flight={EngineId(row.engine): row.jobs for row in connection.execute(_IN_FLIGHT)},
+    )
