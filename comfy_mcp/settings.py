@@ -312,6 +312,40 @@ class Settings(BaseSettings):
         description="Pause between two looks at queue, engines and GPUs for the gauges of /metrics.",
     )
 
+    # ---- streams
+    stream_heartbeat_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Pause between two signs of life on a stream: WebSocket pings, SSE comments.",
+    )
+    stream_send_timeout_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="A stream's client that takes nothing for so long is cut off; it may resume.",
+    )
+    stream_buffer: int = Field(
+        default=4_096,
+        ge=1,
+        description="Events that wait for one stream's client at most; a client that reads slower is cut off.",
+    )
+    stream_max_clients: int = Field(
+        default=4_096, ge=1, description="Open streams at once, WebSocket and SSE together."
+    )
+    stream_max_subscriptions: int = Field(
+        default=1_000, ge=1, description="Workflows that one WebSocket may follow one by one."
+    )
+    stream_max_message_bytes: int = Field(
+        default=64 * 2**10, ge=1_024, description="Largest WebSocket message taken from a client."
+    )
+    stream_max_faults: int = Field(
+        default=20,
+        ge=1,
+        description="Messages that can't be understood, after so many of which a WebSocket is closed.",
+    )
+    stream_ticket_ttl_s: float = Field(
+        default=30.0, gt=0, description="How long a ticket for a WebSocket may be used."
+    )
+
     # ---- gpu
     gpu_sample_s: float = Field(default=2.0, gt=0, description="How old a GPU reading may be.")
 

@@ -66,6 +66,8 @@ BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
         ErrorCode.NOT_CANCELLABLE: ExitCode.CONFLICT,
         ErrorCode.QUEUE_FULL: ExitCode.CONFLICT,
         ErrorCode.RATE_LIMITED: ExitCode.CONFLICT,
+        ErrorCode.TOO_MANY_STREAMS: ExitCode.CONFLICT,
+        ErrorCode.TOO_MANY_SUBSCRIPTIONS: ExitCode.CONFLICT,
         ErrorCode.IDEMPOTENCY_IN_FLIGHT: ExitCode.CONFLICT,
         ErrorCode.SHUTTING_DOWN: ExitCode.CONFLICT,
         ErrorCode.OUTPUT_UNREADABLE: ExitCode.ENGINE,

@@ -49,6 +49,8 @@ class ErrorCode(StrEnum):
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
     UPLOAD_TOO_LARGE = "upload_too_large"
+    TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
     QUEUE_FULL = "queue_full"
     LANE_UNAVAILABLE = "lane_unavailable"
     OUTPUT_TOO_LARGE = "output_too_large"
