@@ -62,6 +62,7 @@ def verdict(sections: Sequence[Section]) -> str:
     return "\n".join(
         [
             "Falls short:",
+            "",
             *(f"- {aim.what}: {aim.value:.2f} {aim.unit}, aim {aim.limit:g} {aim.unit}" for aim in short),
         ]
     )
