@@ -17,6 +17,9 @@ from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:comfy-bridge:problem:"
 
+ERROR_CODE = web.ResponseKey("error_code", str)
+"""The `code` of an error answer, for whoever handles the response on its way out."""
+
 STATUS_OF: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
     {
         ErrorCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
@@ -122,4 +125,6 @@ def problem(
         "nextStep": next_step,
         "retryable": retryable,
     }
-    return web.json_response(body, status=status.value, content_type=CONTENT_TYPE, headers=headers)
+    answer = web.json_response(body, status=status.value, content_type=CONTENT_TYPE, headers=headers)
+    answer[ERROR_CODE] = code
+    return answer

@@ -59,12 +59,18 @@ def main() -> None:
     show_default=True,
     help="legacy: refuse the 2026-07-28 discovery, for clients that stumble over it.",
 )
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Prometheus metrics on this port. 0: a free one.",
+)
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for --metrics-port.")
 @click.pass_obj
-def mcp(given: dict[str, Any], /, protocol: Any) -> None:
+def mcp(given: dict[str, Any], /, **how: Any) -> None:
     """Serve MCP on stdin and stdout, for an agent to start."""
     from comfy_mcp.cli import servers
 
-    _execute(given, False, lambda settings, _: servers.mcp(settings, protocol=protocol), own_logs=True)
+    _execute(given, False, lambda settings, _: servers.mcp(settings, **how), own_logs=True)
 
 
 @cli.command(cls=Command, example="comfy-bridge run workflow.json -o pictures")

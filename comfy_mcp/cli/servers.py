@@ -1,21 +1,51 @@
 """The commands that stay: the MCP server on stdio, and the embedded engine."""
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
 
 
-async def mcp(settings: Settings, *, protocol: Literal["auto", "legacy"]) -> ExitCode:
-    """MCP on stdin and stdout until the client goes."""
+async def mcp(
+    settings: Settings,
+    *,
+    protocol: Literal["auto", "legacy"],
+    metrics_port: int | None = None,
+    metrics_host: str = "127.0.0.1",
+) -> ExitCode:
+    """MCP on stdin and stdout until the client goes; /metrics beside it if there is a port for it."""
     from comfy_mcp.server.stdio import serve_stdio
 
-    await serve_stdio(settings, protocol=protocol)
+    opener = None
+    if metrics_port is not None:
+        opener = partial(_open_with_metrics, host=metrics_host, port=metrics_port)
+    await serve_stdio(settings, protocol=protocol, open_runtime=opener)
     return ExitCode.OK
+
+
+@asynccontextmanager
+async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> AsyncIterator[Services]:
+    for module in ("comfy_mcp.runtime", "http_sidecar.metrics"):
+        # In a thread: the imports may slow down neither the handshake nor the first answers.
+        await asyncio.to_thread(import_module, module)
+    from comfy_mcp.runtime import open_runtime
+    from http_sidecar.metrics import serving_metrics
+
+    async with (
+        open_runtime(settings) as services,
+        serving_metrics(services.metrics, host=host, port=port),
+    ):
+        yield services
 
 
 async def engine(

@@ -27,8 +27,8 @@ OPEN_JOBS = 100_000
 """Jobs whose times are kept in mind (some 20 MB then). Beyond it the oldest are forgotten: they are counted
 still, but their waiting and running are not measured."""
 
-LANES = frozenset({"local", "salad"})
 OTHER = "other"
+LANES = frozenset({"local", "salad", OTHER})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +64,7 @@ class JobMeter:
         self._entered = {status: instruments.workflows.labels(status.value) for status in JobStatus}
         self._failures = {kind: instruments.errors.labels(kind.value) for kind in FailureKind}
         self._waits = {each: instruments.wait_seconds.labels(each.value) for each in Priority}
+        self._durations = {lane: instruments.duration.labels(lane) for lane in sorted(LANES)}
 
     def hear(self, stored: StoredEvent) -> None:
         if stored.seq > self._seq:
@@ -145,8 +146,7 @@ class JobMeter:
         ran = _seconds(job.started_at, event.at)
         self._instruments.run_seconds.labels(self._engine_label(job.engine), status.value).observe(ran)
         if status is JobStatus.COMPLETED:
-            lane = job.lane if job.lane in LANES else OTHER
-            self._instruments.duration.labels(lane).observe(ran)
+            self._durations[job.lane if job.lane in LANES else OTHER].observe(ran)
 
     def _known(self, job_id: JobId) -> _Open:
         job = self._open.get(job_id)

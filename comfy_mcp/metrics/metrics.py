@@ -47,6 +47,9 @@ class Metrics:
         self._made = made = Instruments(self.registry)
         ProcessCollector(registry=self.registry)
         made.build.labels(version).set(1)
+        for engine in engines:  # a rate needs a series that was 0 before
+            made.attempts.labels(engine)
+            made.requeues.labels(engine)
         self._watched = asyncio.Event()
         self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
         self._meters = {engine: EngineMeter(made, engine) for engine in engines}

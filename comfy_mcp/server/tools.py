@@ -41,11 +41,13 @@ async def call_tool(
     try:
         with foreseen(f"tool {name}"):
             services = await provider.get()
-            if operation.params is WaitParams:
-                result = await _call_and_report(operation, services, caller, arguments, send_progress)
-            else:
-                result = await operation.call(OperationContext(services=services, caller=caller), arguments)
-            return tool_result(result)
+            with services.metrics.tool_call(name):
+                if operation.params is WaitParams:
+                    result = await _call_and_report(operation, services, caller, arguments, send_progress)
+                else:
+                    context = OperationContext(services=services, caller=caller)
+                    result = await operation.call(context, arguments)
+                return tool_result(result)
     except BridgeError as error:
         return error_result(error)
 
