@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, Services
 from comfy_mcp.settings import Settings
-from http_sidecar import health, mcp_mount, rest
+from http_sidecar import health, mcp_mount, metrics, rest
 from http_sidecar.auth import KeyRing
 from http_sidecar.errors import errors
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
@@ -16,6 +16,7 @@ from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
 Setup = Callable[[web.Application], None]
 
 FEATURES: tuple[Setup, ...] = (
+    metrics.setup,
     health.setup,
     rest.setup,
     mcp_mount.setup,
