@@ -1,0 +1,15 @@
+"""The v1 contract, called as clients of the earlier service call it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.sidecar import Sidecar, open_sidecar
+
+
+@pytest.fixture
+async def v1(tmp_path: Path) -> AsyncIterator[Sidecar]:
+    """No key, no rate limit."""
+    async with open_sidecar(tmp_path) as sidecar:
+        yield sidecar

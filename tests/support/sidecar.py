@@ -1,0 +1,101 @@
+"""The whole sidecar over a real runtime and the embedded engine, on a real socket, in this process."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp.test_utils import TestServer
+from multidict import CIMultiDictProxy
+
+from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.operations.context import Services
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import Settings, load_settings
+from http_sidecar.app import build_app
+from http_sidecar.auth import KeyRing
+from tests.support.invariants import check_store
+
+WORKFLOW = "/v1/comfyui/workflow"
+LIMIT_S = 60.0
+"""No request of a test takes so long; it turns a missing answer into a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response, read to its end."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    data: bytes
+
+    @property
+    def body(self) -> Any:
+        return json.loads(self.data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    url: str
+    session: aiohttp.ClientSession
+    services: Services
+    settings: Settings
+
+    async def __call__(self, method: str, path: str, **options: Any) -> Answer:
+        """`options` are those of aiohttp's ClientSession.request."""
+        async with self.session.request(method, f"{self.url}{path}", **options) as response:
+            return Answer(status=response.status, headers=response.headers, data=await response.read())
+
+    async def submit(self, graph: dict[str, Any], **more: Any) -> str:
+        """The id of the new workflow."""
+        headers = more.pop("headers", None)
+        answer = await self("POST", WORKFLOW, json={"workflow": graph, **more}, headers=headers)
+        assert answer.status == 202, answer.data
+        return str(answer.body["workflowId"])
+
+    async def ended(self, job: str, **options: Any) -> dict[str, Any]:
+        """Its state, once it is final."""
+        answer = await self("GET", f"{WORKFLOW}/{job}/wait?timeout_s=30", **options)
+        assert answer.body["status"] in {"completed", "failed", "cancelled"}, answer.body
+        return dict(answer.body)
+
+    async def until_running(self, job: str, **options: Any) -> None:
+        with self.services.hub.subscribe() as events:
+            while (await self("GET", f"{WORKFLOW}/{job}", **options)).body["status"] == "queued":
+                await events.changed()
+
+
+@asynccontextmanager
+async def open_sidecar(
+    folder: Path, *, engine_url: str | None = None, **overrides: Any
+) -> AsyncIterator[Sidecar]:
+    """Without `engine_url` an embedded engine of its own; without `http_key` no key is asked for."""
+    async with AsyncExitStack() as stack:
+        if engine_url is None:
+            config = EngineConfig(base_directory=folder / "engine")
+            engine_url = (await stack.enter_async_context(EmbeddedEngine(config))).url
+        defaults: dict[str, Any] = {
+            "engine_urls": engine_url,
+            "state_dir": folder / "state",
+            "connect_timeout_s": 2.0,
+            "progress_interval_s": 0.01,
+            "rate_limit_per_minute": 0,
+        }
+        settings = load_settings(**(defaults | overrides))
+        services = await stack.enter_async_context(open_runtime(settings))
+        async with serving(services, settings) as sidecar:
+            yield sidecar
+        await check_store(services.store)
+
+
+@asynccontextmanager
+async def serving(services: Services, settings: Settings) -> AsyncIterator[Sidecar]:
+    """The application over `services`, on a free port of loopback."""
+    app = build_app(services, settings, keys=KeyRing(settings, services.store))
+    timeout = aiohttp.ClientTimeout(total=LIMIT_S)
+    async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
+        url = str(server.make_url("")).rstrip("/")
+        yield Sidecar(url=url, session=session, services=services, settings=settings)
