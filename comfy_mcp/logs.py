@@ -130,3 +130,6 @@ class _CurrentStderr:
 
 
 _CURRENT_STDERR: Any = _CurrentStderr()
+
+# Before `configure` has run (a failure while the settings are read) structlog would write to stdout.
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=_CURRENT_STDERR))

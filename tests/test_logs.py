@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,3 +114,10 @@ def test_short_values_are_no_secrets() -> None:
 
 def test_an_address_without_userinfo_stays_as_it_is() -> None:
     assert hide_userinfo("http://host/a@b and me@example.org") == "http://host/a@b and me@example.org"
+
+
+def test_a_line_before_anything_is_configured_does_not_go_to_stdout() -> None:
+    code = "import comfy_mcp.logs, structlog; structlog.get_logger('x').error('too early')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert "too early" in done.stderr
