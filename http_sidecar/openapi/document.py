@@ -1,0 +1,71 @@
+"""The whole document: what the application's routes are, described."""
+
+from collections.abc import Iterable
+
+from comfy_mcp import __version__
+from http_sidecar.openapi.operations import operation_object, registry_schemas
+from http_sidecar.openapi.others import OTHERS
+from http_sidecar.openapi.parts import HEADERS, KEYED, PROBLEM, SECURITY_SCHEMES, SHARED_RESPONSES
+from http_sidecar.openapi.schemas import Json
+from http_sidecar.routes import ROUTES
+
+Endpoint = tuple[str, str]
+"""Method in capitals, and path template."""
+
+UNLISTED = ("/docs/", "/.well-known/")
+"""Paths under these are no part of the API: the docs page's own files, and where MCP clients look for an
+authorization server that does not exist."""
+
+
+def described() -> dict[Endpoint, Json]:
+    """The Operation Object of everything that can be served."""
+    return {(route.method, route.path): operation_object(route) for route in ROUTES} | dict(OTHERS)
+
+
+def build(served: Iterable[Endpoint], *, metrics_public: bool = True) -> Json:
+    """An OpenAPI 3.1 document of what is served. `*` as a method stands for all that are described."""
+    known = described()
+    if not metrics_public:
+        known["GET", "/metrics"] = {**known["GET", "/metrics"], "security": KEYED}
+    wanted = set(served)
+    paths: dict[str, Json] = {}
+    for (method, path), operation in known.items():
+        if (method, path) in wanted or ("*", path) in wanted:
+            paths.setdefault(path, {})[method.lower()] = operation
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "comfy-mcp-bridge",
+            "version": __version__,
+            "summary": "ComfyUI workflows as durable jobs, over HTTP.",
+            "description": _ABOUT,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": {"Problem": PROBLEM} | registry_schemas(),
+            "responses": SHARED_RESPONSES,
+            "headers": HEADERS,
+            "securitySchemes": SECURITY_SCHEMES,
+        },
+    }
+
+
+_ABOUT = (
+    "Submit a ComfyUI graph, follow it by polling, WebSocket or server-sent events, and fetch what it made. "
+    "A key goes into `X-API-Key` or `Authorization: Bearer`; a service without keys answers on its own "
+    "machine only. Every error has the one body `Problem`. Times are epoch milliseconds, sizes bytes."
+)
+
+_TAGS = {
+    "Workflows": "Submit, follow, cancel.",
+    "Outputs": "What workflows made.",
+    "Models": "What engines have.",
+    "Streams": "Events as they happen; the messages are in `/asyncapi.json`.",
+    "System": "Engines, queue, GPU, store.",
+    "Probes": "For orchestrators and Prometheus; never counted by the rate limit.",
+    "MCP": "The same operations for agents, over Streamable HTTP.",
+    "Documents": "What describes this service.",
+}

@@ -1,0 +1,271 @@
+"""The part of the document that derives from the registry and http_sidecar/routes.py."""
+
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from comfy_mcp.domain.errors import ErrorCode
+from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.registry import Operation
+from http_sidecar.openapi import examples
+from http_sidecar.openapi.parts import (
+    ALWAYS,
+    KEYED,
+    OF_A_BODY,
+    OF_AN_ENGINE,
+    Failure,
+    bytes_response,
+    empty_response,
+    error_responses,
+    failures,
+    json_response,
+)
+from http_sidecar.openapi.schemas import Json, argument_schemas, reference, required_arguments, result_schemas
+from http_sidecar.routes import ROUTES, Route
+
+NOT_ON_THE_WIRE = frozenset({"path"})
+"""Arguments that HTTP refuses: a path of this machine can't be read by an HTTP client."""
+
+
+def operation_object(route: Route) -> Json:
+    """The Operation Object (OpenAPI 3.1, 4.8.10) of one route."""
+    operation = route.of
+    document: Json = {
+        "operationId": operation.name,
+        "summary": operation.title,
+        "description": operation.description,
+        "tags": [_tag_of(route)],
+        "security": KEYED,
+        "parameters": _parameters(route),
+        "responses": _successes(route) | error_responses(_failures_of(route)),
+    }
+    if route.body:
+        document["requestBody"] = _request_body(operation)
+    return document
+
+
+def registry_schemas() -> dict[str, Json]:
+    """components/schemas of every JSON result."""
+    return result_schemas({route.of.result for route in ROUTES if not route.binary})
+
+
+def _tag_of(route: Route) -> str:
+    for word, tag in _TAGS:
+        if word in route.operation:
+            return tag
+    return "Workflows"
+
+
+_TAGS = (("model", "Models"), ("output", "Outputs"), ("system", "System"), ("gpu", "System"))
+
+_FAILURES: Mapping[str, tuple[ErrorCode, ...]] = {
+    "submit_workflow": (
+        ErrorCode.GRAPH_NOT_JSON,
+        ErrorCode.GRAPH_NOT_OBJECT,
+        ErrorCode.GRAPH_UI_FORMAT,
+        ErrorCode.GRAPH_INVALID,
+        ErrorCode.GRAPH_TOO_LARGE,
+        ErrorCode.PATH_NOT_ALLOWED,
+        ErrorCode.LANE_UNAVAILABLE,
+        ErrorCode.QUEUE_FULL,
+        ErrorCode.IDEMPOTENCY_IN_FLIGHT,
+        ErrorCode.IDEMPOTENCY_MISMATCH,
+    ),
+    "workflow_status": (ErrorCode.WORKFLOW_NOT_FOUND,),
+    "wait_for_workflow": (ErrorCode.WORKFLOW_NOT_FOUND,),
+    "cancel_workflow": (ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
+    "list_workflows": (ErrorCode.CURSOR_INVALID,),
+    "queue": (),
+    "list_models": (ErrorCode.MODEL_TYPE_UNKNOWN, ErrorCode.CURSOR_INVALID),
+    "list_outputs": (ErrorCode.CURSOR_INVALID,),
+    "view_output": (
+        ErrorCode.OUTPUT_NOT_FOUND,
+        ErrorCode.OUTPUT_GONE,
+        ErrorCode.OUTPUT_TOO_LARGE,
+        ErrorCode.OUTPUT_UNREADABLE,
+    ),
+    "read_output": (ErrorCode.OUTPUT_NOT_FOUND, ErrorCode.OUTPUT_GONE),
+    "system_status": (),
+    "gpu_status": (),
+}
+"""What each raises beside what any request can meet. A test holds it complete over the routes."""
+
+_ASK_ENGINES = frozenset({"list_models", "view_output", "read_output"})
+
+
+def _failures_of(route: Route) -> Iterable[Failure]:
+    yield from ALWAYS
+    yield from failures(*_FAILURES[route.operation])
+    if route.body:
+        yield from OF_A_BODY
+    if route.operation in _ASK_ENGINES:
+        yield from OF_AN_ENGINE
+    if route.operation == "read_output":
+        yield HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, ErrorCode.INVALID_ARGUMENT.value
+
+
+# ------------------------------------------------------------------------------------ what goes in
+
+
+def _parameters(route: Route) -> list[Json]:
+    arguments, required = argument_schemas(route.of.params), required_arguments(route.of.params)
+    found: list[Json] = []
+    for name, schema in arguments.items():
+        in_path = f"{{{name}}}" in route.path
+        if name in NOT_ON_THE_WIRE or (route.body and not in_path):
+            continue
+        found.append(
+            _parameter(name, "path" if in_path else "query", schema, needed=in_path or name in required)
+        )
+    return [*found, *_HEADER_PARAMETERS.get(route.operation, ())]
+
+
+def _parameter(name: str, place: str, schema: Json, *, needed: bool) -> Json:
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    parameter: Json = {"name": name, "in": place, "required": needed, "schema": plain}
+    if said := schema.get("description") or _SAID.get(name):
+        parameter["description"] = said
+    return parameter
+
+
+_SAID = {
+    "workflowId": "Only of this workflow.",
+    "limit": "Entries at most.",
+    "cursor": "`nextCursor` of the page before.",
+    "type": "Only of this type.",
+    "status": "Only in this state.",
+    "client": "Only of this client; without the right `admin` it is always one's own.",
+    "reason": "Why; it is kept with the workflow.",
+}
+
+_RANGE: Json = {
+    "name": "Range",
+    "in": "header",
+    "description": "One range of bytes, e.g. `bytes=0-1023`.",
+    "schema": {"type": "string"},
+}
+
+_HEADER_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
+    "submit_workflow": (
+        {
+            "name": "Prefer",
+            "in": "header",
+            "description": "`wait=N`: answer when the workflow has ended, or after N seconds (RFC 7240).",
+            "schema": {"type": "string"},
+            "examples": {"none": {"value": "respond-async"}, "wait": {"value": "wait=10"}},
+        },
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Equal keys are one submit for 24 hours: the same body, the first answer again.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+        },
+    ),
+    "read_output": (
+        _RANGE,
+        {
+            "name": "If-None-Match",
+            "in": "header",
+            "description": "ETags that the client has: then the answer is 304.",
+            "schema": {"type": "string"},
+        },
+        {
+            "name": "If-Range",
+            "in": "header",
+            "description": "ETag of the part that the client has: of other bytes it gets the whole.",
+            "schema": {"type": "string"},
+        },
+        {
+            "name": "preview",
+            "in": "query",
+            "description": "`WIDTHxHEIGHT`: an image that fits into this box instead of the file.",
+            "schema": {"type": "string", "pattern": "^[0-9]{1,5}x[0-9]{1,5}$"},
+        },
+    ),
+}
+
+
+def _request_body(operation: Operation[Any, Any]) -> Json:
+    properties = {
+        name: schema
+        for name, schema in argument_schemas(operation.params).items()
+        if name not in NOT_ON_THE_WIRE
+    }
+    needed = sorted(required_arguments(operation.params) | _NEEDED.get(operation.name, frozenset()))
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "properties": properties, "required": needed},
+                "example": examples.SUBMIT,
+            }
+        },
+    }
+
+
+_NEEDED: Mapping[str, frozenset[str]] = {"submit_workflow": frozenset({"workflow"})}
+"""Arguments that have another way in on other surfaces, but not on this one."""
+
+
+# ------------------------------------------------------------------------------------ what comes out
+
+
+def _successes(route: Route) -> dict[str, Json]:
+    if route.binary:
+        return _BINARY[route.operation]
+    operation = route.of
+    schema, example = reference(operation.result), examples.ANSWERS.get(operation.name)
+    match operation.name:
+        case "submit_workflow":
+            return _submit_successes(schema, example)
+        case "cancel_workflow":
+            return {
+                "200": json_response(
+                    "It is cancelled; saying so again is no error.", schema, example=example
+                ),
+                "202": json_response(
+                    "The engine has been asked, and stops at its next node or step.",
+                    schema,
+                    example=examples.ANSWERS["cancel_workflow"]
+                    | {"status": "running", "cancelRequested": True},
+                ),
+            }
+        case _:
+            return {str(route.success): json_response(operation.title, schema, example=example)}
+
+
+def _submit_successes(schema: Json, example: Any) -> dict[str, Json]:
+    state = reference(WorkflowResult)
+    headers = ("Location", "Preference-Applied")
+    return {
+        "200": json_response(
+            "With `Prefer: wait=N`: it has ended, this is its state.",
+            state,
+            example=examples.ANSWERS["workflow_status"],
+            headers=headers,
+        ),
+        "202": json_response(
+            "It is queued and durable. With `Prefer: wait=N`: it has not ended yet, this is its state.",
+            {"anyOf": [schema, state]},
+            example=example,
+            headers=headers,
+            links=_LINKS,
+        ),
+    }
+
+
+_LINKS: Json = {
+    name: {"operationId": name, "parameters": {"workflowId": "$response.body#/workflowId"}}
+    for name in ("workflow_status", "wait_for_workflow", "cancel_workflow")
+}
+
+_ANYTHING: Json = {"*/*": {}}
+
+_BINARY: Mapping[str, dict[str, Json]] = {
+    "view_output": {"200": bytes_response("The preview, or the text of a text output.", _ANYTHING)},
+    "read_output": {
+        "200": bytes_response("The whole, streamed.", _ANYTHING),
+        "206": bytes_response("The part that was asked for.", _ANYTHING, headers=("Content-Range",)),
+        "304": empty_response("What the client has is still right.", headers=("ETag",)),
+    },
+}

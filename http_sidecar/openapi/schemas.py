@@ -1,0 +1,79 @@
+"""JSON Schema of what goes in and out, from the operations' pydantic models.
+
+Pydantic writes JSON Schema 2020-12, which is OpenAPI 3.1's own dialect: nothing is translated.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import models_json_schema
+
+from comfy_mcp.operations.models import Params
+
+Json = dict[str, Any]
+
+SCHEMAS = "#/components/schemas/"
+
+
+def result_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Json]:
+    """By name, with everything they refer to. Answers carry every member, null where nothing is known."""
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in models], by_alias=True, ref_template=f"{SCHEMAS}{{model}}"
+    )
+    return {name: _always_whole(_tidy(schema)) for name, schema in definitions["$defs"].items()}
+
+
+def argument_schemas(params: type[Params]) -> dict[str, Json]:
+    """By wire name: the schema of each argument, without the null that stands for "not given"."""
+    raw = params.model_json_schema(by_alias=False)
+    return {
+        _wire_name(params, name): _given(_tidy(schema)) for name, schema in raw.get("properties", {}).items()
+    }
+
+
+def required_arguments(params: type[Params]) -> frozenset[str]:
+    """Wire names."""
+    fields = params.model_fields.items()
+    return frozenset(_wire_name(params, name) for name, field in fields if field.is_required())
+
+
+def reference(model: type[BaseModel]) -> Json:
+    return {"$ref": f"{SCHEMAS}{model.__name__}"}
+
+
+def _wire_name(params: type[Params], name: str) -> str:
+    """The camelCase spelling where the field takes it: the v1 wire is camelCase throughout."""
+    alias = params.model_fields[name].validation_alias
+    camel = to_camel(name)
+    return camel if isinstance(alias, AliasChoices) and camel in alias.choices else name
+
+
+def _given(schema: Json) -> Json:
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    if not options:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    return {**rest, **options[0]} if len(options) == 1 else {**rest, "anyOf": options}
+
+
+def _always_whole(schema: Json) -> Json:
+    if "properties" not in schema:
+        return schema
+    return {**schema, "required": list(schema["properties"])}
+
+
+def _tidy(node: Any) -> Any:
+    """Without the titles that pydantic makes from names: they say nothing that the name does not."""
+    if isinstance(node, list):
+        return [_tidy(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: {name: _tidy(value) for name, value in node[key].items()}
+        if key in {"properties", "$defs"}
+        else _tidy(node[key])
+        for key in node
+        if key != "title"
+    }
