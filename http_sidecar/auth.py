@@ -1,21 +1,125 @@
-"""Who calls: API keys, and what each may do."""
+"""API keys: which there are, and whom a key belongs to.
 
+Keys are 256-bit random tokens, so their SHA-256 is enough to keep: there is nothing to guess that a slow hash
+would protect. What a request shows is hashed and compared with every key's digest in constant time.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from comfy_mcp.domain.access import ALL_RIGHTS, Right
+import structlog
+from aiohttp import web
+
+from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+SURFACE = "http"
+KEY_PREFIX = "cb_"
+"""Makes a key that leaked into a repository findable."""
+
+REFRESH_S = 2.0
+"""A key that another process added or revoked counts after this time at the latest."""
+
+
+class KeyStore(Protocol):
+    """What the key ring needs of the store."""
+
+    async def keys(self) -> list[ApiKey]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Whom a key belongs to. `name` is the client that its jobs are submitted as."""
+    """Whom a key belongs to. `client` owns the jobs that come with it."""
 
-    name: str
-    rights: frozenset[Right] = ALL_RIGHTS
+    client: ClientId
+    rights: frozenset[Right]
 
 
 class KeyRing:
-    """The keys that this process accepts."""
+    """The keys of the settings and of the store. Without a store: those of the settings alone."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, store: KeyStore | None = None) -> None:
+        self._store = store
+        self._own: list[tuple[str, Identity]] = []
+        if settings.http_key is not None:
+            admin = Identity(client=ClientId(settings.client_name), rights=ALL_RIGHTS)
+            self._own.append((digest_of(settings.http_key.get_secret_value()), admin))
+        self._stored: list[tuple[str, Identity]] = []
+        self._any_stored = False
+        self._fresh_until = 0.0
+        self._loading = asyncio.Lock()
+
+    async def required(self) -> bool:
+        """Whether a key is asked for: once there is one, or was. Raises StoreFault before the first read.
+
+        Revoking the last key locks the door; it does not open it.
+        """
+        await self._refresh()
+        return bool(self._own) or self._any_stored
+
+    async def identify(self, key: str) -> Identity | None:
+        """None for a key that is unknown or revoked. Raises StoreFault before the first read."""
+        await self._refresh()
+        shown = digest_of(key)
+        found: Identity | None = None
+        for digest, identity in (*self._own, *self._stored):
+            if hmac.compare_digest(digest, shown):  # no early exit: the time tells nothing
+                found = identity
+        return found
+
+    async def _refresh(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._store is None or now < self._fresh_until:
+            return
+        async with self._loading:
+            if now < self._fresh_until:
+                return
+            try:
+                keys = await self._store.keys()
+            except StoreFault as fault:
+                if not self._fresh_until:
+                    raise
+                log.warning("keys_unreadable", code=fault.code.value)  # those known so far still count
+            else:
+                self._any_stored = bool(keys)
+                self._stored = _valid(keys)
+            self._fresh_until = now + REFRESH_S
+
+
+def new_key() -> str:
+    """A key to hand out; shown once and never kept."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def key_of(request: web.Request) -> str | None:
+    """The key that the request shows: `X-API-Key: KEY`, or `Authorization: Bearer KEY`."""
+    if key := request.headers.get("X-API-Key", "").strip():
+        return key
+    scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+    return rest.strip() or None if scheme.lower() == "bearer" else None
+
+
+def caller_of(identity: Identity) -> Caller:
+    return Caller(client=identity.client, surface=SURFACE, rights=identity.rights, may_read_files=False)
+
+
+def _valid(keys: Iterable[ApiKey]) -> list[tuple[str, Identity]]:
+    return [
+        (key.digest, Identity(client=ClientId(key.name), rights=key.rights))
+        for key in keys
+        if key.revoked_at is None
+    ]

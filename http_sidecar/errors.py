@@ -20,22 +20,22 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except BridgeError as error:
+        if _has_begun(request):
+            log.warning("answer_cut", route=route_of(request), code=error.code.value, error=str(error))
+            raise _cut(request) from None
         return problem_of(error, request.path)
     except web.HTTPException as raised:
         if raised.status < 400:
             raise
         return _of_aiohttp(raised, request.path)
+    except ConnectionError:
+        raise  # the client has gone
     except Exception:
         error_id = secrets.token_hex(4)
         log.exception("unexpected_error", error_id=error_id, method=request.method, route=route_of(request))
-        return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            f"Something unexpected went wrong (error id {error_id}).",
-            code=ErrorCode.INTERNAL.value,
-            next_step="Try again; if it stays, the server's log has the cause under this id.",
-            instance=request.path,
-            extra={"errorId": error_id},
-        )
+        if _has_begun(request):
+            raise _cut(request) from None
+        return _unexpected(error_id, request.path)
 
 
 def route_of(request: web.Request) -> str:
@@ -45,6 +45,27 @@ def route_of(request: web.Request) -> str:
     """
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unmatched"
+
+
+def _unexpected(error_id: str, path: str) -> web.Response:
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"Something unexpected went wrong (error id {error_id}).",
+        code=ErrorCode.INTERNAL.value,
+        next_step="Try again; if it stays, the server's log has the cause under this id.",
+        instance=path,
+        extra={"errorId": error_id},
+    )
+
+
+def _has_begun(request: web.Request) -> bool:
+    return request.writer.output_size > 0
+
+
+def _cut(request: web.Request) -> ConnectionError:
+    if request.transport is not None:
+        request.transport.abort()
+    return ConnectionResetError("the answer was cut")
 
 
 def _of_aiohttp(raised: web.HTTPException, path: str) -> web.Response:
@@ -63,6 +84,11 @@ _WORDS = {
         "The route does not take this method.",
         "method_not_allowed",
         "Use one of the methods in the Allow header.",
+    ),
+    HTTPStatus.REQUEST_TIMEOUT: (
+        "The body did not come in time.",
+        "body_too_slow",
+        "Send it in one go, or raise COMFY_BRIDGE_HTTP_BODY_TIMEOUT_S.",
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "The body is too large.",

@@ -1,11 +1,14 @@
 """Typed state: what the application and each request carry."""
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
 from comfy_mcp.operations.context import Caller, Services
 from comfy_mcp.settings import Settings
+from http_sidecar.auth import KeyRing
 
 
 class Drain:
@@ -13,6 +16,9 @@ class Drain:
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._active = 0
 
     @property
     def begun(self) -> bool:
@@ -25,10 +31,31 @@ class Drain:
         """Until it begins. A stream waits for this beside its events."""
         await self._begun.wait()
 
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """A request is being answered; a stream is one for as long as it is open."""
+        self._active += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._active -= 1
+            if not self._active:
+                self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Until no request is being answered."""
+        await self._idle.wait()
+
 
 SERVICES = web.AppKey("services", Services)
 SETTINGS = web.AppKey("settings", Settings)
 DRAIN = web.AppKey("drain", Drain)
+KEY_RING = web.AppKey("key_ring", KeyRing)
+
+IDENTIFIERS = web.AppKey("identifiers", list[Callable[[web.Request], Awaitable[Caller | None]]])
+"""Other ways than a key in a header to show who calls (a ticket, a WebSocket subprotocol): asked in order
+where a key is required and no header has one. None: not shown here. A feature's `setup` may append."""
 
 CALLER = web.RequestKey("caller", Caller)
 """Who calls; set by the auth middleware on every request that gets as far as a handler."""

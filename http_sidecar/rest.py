@@ -4,29 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.models import CancelResult, Result
 from http_sidecar.bodies import read_json_object
 from http_sidecar.keys import CALLER, SERVICES
-from http_sidecar.routes import ROUTES, Route
-
-
-def setup(app: web.Application) -> None:
-    """A handler for each route that answers with JSON."""
-    app.router.add_routes(
-        [web.route(route.method, route.path, handler_of(route)) for route in ROUTES if not route.binary]
-    )
-
-
-def handler_of(route: Route) -> Handler:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        result = await call(request, route, await arguments_of(request, route))
-        return answer(route, result)
-
-    return handle
+from http_sidecar.routes import Route
 
 
 async def call(request: web.Request, route: Route, arguments: Mapping[str, Any]) -> Any:
@@ -39,9 +23,12 @@ def context_of(request: web.Request) -> OperationContext:
 
 
 async def arguments_of(request: web.Request, route: Route) -> dict[str, Any]:
-    """The path wins over the query, the query over the body. Raises InvalidInput."""
+    """The path wins over the query, the query over the body, the body over the route's defaults.
+
+    Raises InvalidInput.
+    """
     body = await read_json_object(request) if route.body else {}
-    return {**body, **query_of(request), **request.match_info}
+    return {**route.defaults, **body, **query_of(request), **request.match_info}
 
 
 def query_of(request: web.Request) -> dict[str, str]:
@@ -54,10 +41,13 @@ def query_of(request: web.Request) -> dict[str, str]:
     return {name: value for name, value in request.query.items() if value}
 
 
-def answer(route: Route, result: Result, *, headers: Mapping[str, str] | None = None) -> web.Response:
+def answer(
+    route: Route, result: Result, *, headers: Mapping[str, str] | None = None, status: int | None = None
+) -> web.Response:
+    """`status`: another than the route's own."""
     return web.Response(
         body=result.model_dump_json().encode(),
-        status=_status(route, result),
+        status=status or _status(route, result),
         content_type="application/json",
         headers=headers,
     )

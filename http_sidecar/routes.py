@@ -1,6 +1,8 @@
 """Which operation answers which request: the one table from which routes, OpenAPI and parity tests derive."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from comfy_mcp.operations.registry import BY_NAME, Operation
@@ -12,7 +14,8 @@ V1 = "/v1/comfyui"
 class Route:
     """One operation over HTTP. Path and query parameters and the JSON body together are its arguments.
 
-    `binary` operations answer with bytes instead of JSON and have a handler of their own.
+    `binary` operations answer with bytes instead of JSON and have a handler of their own. `defaults` are the
+    v1 contract's, where the operation has others.
     """
 
     operation: str
@@ -21,6 +24,7 @@ class Route:
     success: int = 200
     body: bool = False
     binary: bool = False
+    defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def of(self) -> Operation[Any, Any]:
@@ -35,7 +39,7 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="list_workflows", method="GET", path=f"{V1}/workflows"),
     Route(operation="queue", method="GET", path=f"{V1}/queue"),
     Route(operation="list_models", method="GET", path=f"{V1}/models"),
-    Route(operation="list_outputs", method="GET", path=f"{V1}/outputs"),
+    Route(operation="list_outputs", method="GET", path=f"{V1}/outputs", defaults={"limit": "50"}),
     Route(operation="view_output", method="GET", path=f"{V1}/output/{{outputId}}/preview", binary=True),
     Route(operation="read_output", method="GET", path=f"{V1}/output/{{outputId}}", binary=True),
     Route(operation="system_status", method="GET", path="/v1/status"),

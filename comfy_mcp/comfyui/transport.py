@@ -213,6 +213,14 @@ class Answer:
         self.content_type = response.content_type
         self.content_length = response.content_length
 
+    @property
+    def total_length(self) -> int | None:
+        """Bytes of the whole file, also where a range of it was sent; None when the engine does not say."""
+        if self.status != 206:
+            return self.content_length
+        total = self.headers.get("Content-Range", "").rpartition("/")[2]
+        return int(total) if total.isascii() and total.isdigit() else None
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body, decompressed, piece by piece."""
         with self._transport.translated(self._endpoint):

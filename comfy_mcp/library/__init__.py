@@ -3,7 +3,7 @@
 from comfy_mcp.library.model_engines import ModelSource
 from comfy_mcp.library.model_hashes import HashCache
 from comfy_mcp.library.models import ModelLibrary
-from comfy_mcp.library.outputs import FileServer, OutputContent, OutputData, OutputFiles, ServedFile
+from comfy_mcp.library.outputs import FileServer, OutputContent, OutputData, OutputFiles, ServedFile, Span
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.workflow_files import WorkflowFiles, parse_workflow_text
 
@@ -17,6 +17,7 @@ __all__ = [
     "OutputFiles",
     "Preview",
     "ServedFile",
+    "Span",
     "WorkflowFiles",
     "make_preview",
     "parse_workflow_text",

@@ -24,11 +24,27 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES = 256 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Bytes of a file from `start` up to but not including `stop`; never empty."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
 class ServedFile(Protocol):
-    """A file that an engine is sending. `content_length` in bytes; None when the engine did not say."""
+    """A file, or a range of it, that an engine is sending. `status` is 206 for a range.
+
+    `total_length` in bytes is the whole file's; None when the engine did not say.
+    """
 
     @property
-    def content_length(self) -> int | None: ...
+    def status(self) -> int: ...
+    @property
+    def total_length(self) -> int | None: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes, once. Raises EngineFault when the connection breaks."""
@@ -38,14 +54,20 @@ class ServedFile(Protocol):
 class FileServer(Protocol):
     """An engine that can be asked for `GET /view`."""
 
-    def view(self, file: OutputFile) -> AbstractAsyncContextManager[ServedFile]:
-        """Raises NotFound when the engine does not have the file, EngineFault."""
+    def view(
+        self, file: OutputFile, *, byte_range: str | None = None
+    ) -> AbstractAsyncContextManager[ServedFile]:
+        """`byte_range` is `bytes=0-9`; the whole file may come all the same.
+
+        Raises NotFound when the engine does not have the file, InvalidInput for a range outside it,
+        EngineFault.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContent:
-    """An open output. `size` in bytes, None when unknown; `chunks` can be read once."""
+    """An open output. `size` in bytes is the whole output's, None when unknown; `chunks` can be read once."""
 
     size: int | None
     media_type: str
@@ -74,18 +96,21 @@ class OutputFiles:
         self._one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
 
     @asynccontextmanager
-    async def open(self, output: Output) -> AsyncIterator[OutputContent]:
-        """The output's bytes, in chunks, for the time of the context.
+    async def open(self, output: Output, *, part: Span | None = None) -> AsyncIterator[OutputContent]:
+        """The output's bytes, or a part of them, in chunks, for the time of the context.
+
+        At most some hundred KiB are in memory at once. With a part, the media type goes by the name alone.
 
         Raises NotFound (output_gone) when the file is no longer there or another one has its name,
         InvalidInput (path_not_allowed) for a name that leads out of the folder, EngineFault.
         """
         if output.file.text is not None:
-            data = output.file.text.encode()
-            yield OutputContent(size=len(data), media_type="text/plain", chunks=_once(data))
+            data = output.file.text.encode("utf-8", "surrogatepass")
+            wanted = data if part is None else data[part.start : part.stop]
+            yield OutputContent(size=len(data), media_type="text/plain", chunks=_once(wanted))
             return
         _refuse_traversal(output.file)
-        async with self._source(output) as content:
+        async with self._source(output, part) as content:
             if None not in (output.size, content.size) and output.size != content.size:
                 raise _gone(output, "another file has its name now")
             yield content
@@ -108,10 +133,24 @@ class OutputFiles:
             raise _gone(output, "another file has its name now")
         return OutputData(data=data, media_type=content.media_type)
 
+    async def size(self, output: Output) -> int | None:
+        """Bytes of the whole output, without reading it. Raises what `open` raises."""
+        if output.size is not None:
+            return output.size
+        async with self.open(output) as content:
+            return content.size
+
     async def preview(
-        self, output: Output, *, max_px: int | None = None, max_bytes: int | None = None
+        self,
+        output: Output,
+        *,
+        max_px: int | None = None,
+        max_bytes: int | None = None,
+        box: tuple[int, int] | None = None,
     ) -> Preview:
         """A small picture of an image; the bounds are the settings', `max_px` may be less.
+
+        `box` is a width and height, in pixels, to fit into as well.
 
         Raises what `read` and `make_preview` raise, InvalidInput (output_unreadable) for what is no image.
         """
@@ -129,18 +168,19 @@ class OutputFiles:
                 max_px=min(max_px or self._preview_px, self._preview_px),
                 max_bytes=min(max_bytes or self._preview_bytes, self._preview_bytes),
                 max_pixels=self._max_pixels,
+                box=box,
             )
 
     @asynccontextmanager
-    async def _source(self, output: Output) -> AsyncIterator[OutputContent]:
+    async def _source(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:
         opened = await self._open_on_disk(output)
         if opened is None:
-            async with self._open_on_engine(output) as content:
+            async with self._open_on_engine(output, part) as content:
                 yield content
             return
         with opened[0] as stream:
-            async with aclosing(self._chunks_of(stream)) as chunks:
-                yield await _content(output, opened[1], chunks)
+            async with aclosing(self._chunks_of(stream, part)) as chunks:
+                yield await _content(output, opened[1], chunks, part)
 
     async def _open_on_disk(self, output: Output) -> tuple[FileIO, int] | None:
         """The open file and its size; None when the folder does not have it."""
@@ -158,28 +198,42 @@ class OutputFiles:
             return None
         return FileIO(descriptor), found.st_size
 
-    async def _chunks_of(self, stream: FileIO) -> AsyncGenerator[bytes, None]:
-        while True:
+    async def _chunks_of(self, stream: FileIO, part: Span | None) -> AsyncGenerator[bytes, None]:
+        if part is not None:
+            stream.seek(part.start)
+        left = None if part is None else len(part)
+        while left != 0:
             async with asyncio.timeout(self._timeout_s):
-                chunk = await asyncio.to_thread(stream.read, CHUNK_BYTES)
+                chunk = await asyncio.to_thread(stream.read, min(left or CHUNK_BYTES, CHUNK_BYTES))
             if not chunk:
                 return
+            left = None if left is None else left - len(chunk)
             yield chunk
 
     @asynccontextmanager
-    async def _open_on_engine(self, output: Output) -> AsyncIterator[OutputContent]:
+    async def _open_on_engine(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:
         server = self._engines.get(output.engine)
         if server is None:
             raise _gone(output, f"its engine {output.engine} is not configured any more")
         async with AsyncExitStack() as stack:
+            byte_range = None if part is None else f"bytes={part.start}-{part.stop - 1}"
             try:
-                served = await stack.enter_async_context(server.view(output.file))
+                served = await stack.enter_async_context(server.view(output.file, byte_range=byte_range))
             except NotFound:
                 raise _gone(output, "the engine does not have it") from None
-            yield await _content(output, served.content_length, served.chunks())
+            except InvalidInput:  # the part is inside the output as it was recorded
+                raise _gone(output, "another file has its name now") from None
+            chunks = served.chunks()
+            if part is not None and served.status != 206:
+                chunks = _cut_out(chunks, part)
+            yield await _content(output, served.total_length, chunks, part)
 
 
-async def _content(output: Output, size: int | None, chunks: AsyncIterator[bytes]) -> OutputContent:
+async def _content(
+    output: Output, size: int | None, chunks: AsyncIterator[bytes], part: Span | None
+) -> OutputContent:
+    if part is not None:
+        return OutputContent(size=size, media_type=media_type_of(output.file.filename), chunks=chunks)
     head = b""
     while len(head) < HEAD_BYTES and (chunk := await anext(chunks, b"")):
         head += chunk
@@ -195,6 +249,18 @@ async def _rejoined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[by
         yield head
     async for chunk in rest:
         yield chunk
+
+
+async def _cut_out(chunks: AsyncIterator[bytes], part: Span) -> AsyncIterator[bytes]:
+    """The part of a file that comes whole: an engine need not know ranges."""
+    at = 0
+    async for chunk in chunks:
+        wanted = chunk[max(0, part.start - at) : max(0, part.stop - at)]
+        at += len(chunk)
+        if wanted:
+            yield wanted
+        if at >= part.stop:
+            return
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -27,12 +27,14 @@ class Preview:
     source_height: int
 
 
-def make_preview(data: bytes, *, max_px: int, max_bytes: int, max_pixels: int) -> Preview:
+def make_preview(
+    data: bytes, *, max_px: int, max_bytes: int, max_pixels: int, box: tuple[int, int] | None = None
+) -> Preview:
     """The preview of an image file's bytes: JPEG, or PNG or WebP where there is transparency. Blocks.
 
-    Of an animation it is the first frame. `max_px` bounds the longest side. Raises InvalidInput
-    (output_unreadable) for what is no whole image, LimitExceeded (output_too_large) for one of more than
-    `max_pixels` pixels, and when nothing fits into `max_bytes`.
+    Of an animation it is the first frame. `max_px` bounds the longest side, `box` width and height. Raises
+    InvalidInput (output_unreadable) for what is no whole image, LimitExceeded (output_too_large) for one of
+    more than `max_pixels` pixels, and when nothing fits into `max_bytes`.
     """
     from PIL import Image
 
@@ -51,6 +53,8 @@ def make_preview(data: bytes, *, max_px: int, max_bytes: int, max_pixels: int) -
             next_step="Fetch the file itself, or run the workflow again.",
             code=ErrorCode.OUTPUT_UNREADABLE,
         ) from None
+    if box is not None:
+        image.thumbnail(box)
     fitted, encoded, media_type = _fit(image, max_px, max_bytes)
     return Preview(
         data=encoded,

@@ -11,9 +11,16 @@ import pytest
 from PIL import Image
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
-from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, ErrorCode, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import (
+    BridgeError,
+    EngineUnreachable,
+    ErrorCode,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
 from comfy_mcp.domain.ids import EngineId, JobId, OutputId
-from comfy_mcp.library import OutputFiles
+from comfy_mcp.library import OutputFiles, Span
 from comfy_mcp.settings import Settings
 
 ENGINE = EngineId("one")
@@ -21,8 +28,9 @@ ENGINE = EngineId("one")
 
 @dataclass
 class Served:
-    content_length: int | None
+    total_length: int | None
     data: bytes
+    status: int = 200
     step: int = 7
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -32,25 +40,35 @@ class Served:
 
 @dataclass
 class FakeServer:
-    """An engine's /view over a dictionary. `tells_size` False: an answer without Content-Length."""
+    """An engine's /view over a dictionary. `tells_size` False: an answer without Content-Length.
+
+    `knows_ranges` False: it always sends the whole file.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     tells_size: bool = True
+    knows_ranges: bool = True
     down: bool = False
     asked: list[OutputFile] = field(default_factory=list)
     open_now: int = 0
 
     @asynccontextmanager
-    async def view(self, file: OutputFile) -> AsyncIterator[Served]:
+    async def view(self, file: OutputFile, *, byte_range: str | None = None) -> AsyncIterator[Served]:
         self.asked.append(file)
         if self.down:
             raise EngineUnreachable("down", next_step="start it")
         data = self.files.get(f"{file.folder_type}/{file.subfolder}/{file.filename}")
         if data is None:
             raise NotFound("no such file", next_step="")
+        served = Served(len(data) if self.tells_size else None, data)
+        if byte_range is not None and self.knows_ranges:
+            first, last = (int(edge) for edge in byte_range.removeprefix("bytes=").split("-"))
+            if first >= len(data):
+                raise InvalidInput("outside", next_step="")
+            served = replace(served, data=data[first : last + 1], status=206)
         self.open_now += 1
         try:
-            yield Served(len(data) if self.tells_size else None, data)
+            yield served
         finally:
             self.open_now -= 1
 
@@ -278,3 +296,52 @@ async def test_other_kinds_have_no_preview(remote: OutputFiles, server: FakeServ
         await remote.preview(output_of("a.mp4", kind=OutputKind.VIDEO))
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
     assert server.asked == []
+
+
+async def part_of(files: OutputFiles, output: Output, start: int, stop: int) -> tuple[bytes, int | None]:
+    async with files.open(output, part=Span(start=start, stop=stop)) as content:
+        return b"".join([chunk async for chunk in content.chunks]), content.size
+
+
+DIGITS = b"0123456789" * 10
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 1), (5, 20), (99, 100), (0, 100)])
+async def test_a_part_is_cut_from_the_file_wherever_it_is(
+    on_disk: OutputFiles, remote: OutputFiles, folder: Path, server: FakeServer, start: int, stop: int
+) -> None:
+    (folder / "here.png").write_bytes(DIGITS)
+    server.files["output//there.png"] = DIGITS
+    expected = (DIGITS[start:stop], 100)
+    assert await part_of(on_disk, output_of("here.png"), start, stop) == expected
+    assert await part_of(remote, output_of("there.png"), start, stop) == expected
+    server.knows_ranges = False
+    assert await part_of(remote, output_of("there.png"), start, stop) == expected
+
+
+async def test_a_part_of_a_text_is_cut_from_its_bytes(remote: OutputFiles) -> None:
+    output = output_of("", kind=OutputKind.TEXT)
+    spoken = replace(output, file=replace(output.file, text="grün"))
+    assert await part_of(remote, spoken, 2, 4) == ("ü".encode(), 5)
+
+
+async def test_a_part_beyond_a_file_that_has_shrunk_is_gone(remote: OutputFiles, server: FakeServer) -> None:
+    server.files["output//a.png"] = b"short"
+    with pytest.raises(NotFound) as caught:
+        await part_of(remote, replace(output_of("a.png"), size=100), 50, 60)
+    assert caught.value.code is ErrorCode.OUTPUT_GONE
+
+
+async def test_the_size_is_asked_for_only_where_it_is_not_known(
+    remote: OutputFiles, server: FakeServer
+) -> None:
+    server.files["output//a.png"] = b"12345"
+    assert await remote.size(replace(output_of("a.png"), size=7)) == 7
+    assert server.asked == []
+    assert await remote.size(output_of("a.png")) == 5
+
+
+async def test_a_preview_fits_into_a_box(remote: OutputFiles, server: FakeServer) -> None:
+    server.files["output//a.png"] = png((40, 20))
+    preview = await remote.preview(output_of("a.png"), box=(30, 8))
+    assert (preview.width, preview.height) == (16, 8)

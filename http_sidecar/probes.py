@@ -1,0 +1,16 @@
+"""Which paths are open without a key, and which are never counted."""
+
+PROBES = frozenset({"/health", "/ready", "/livez", "/readyz"})
+METRICS = "/metrics"
+OPEN = PROBES | {"/", "/docs", "/openapi.json", "/asyncapi.json"}
+OPEN_UNDER = ("/docs/", "/.well-known/")
+"""The docs page's own files, and where MCP clients look for authorization servers (there are none)."""
+
+
+def is_probe(path: str) -> bool:
+    """Asked by machines all the time: not counted by the rate limit, and logged at debug."""
+    return path in PROBES or path == METRICS
+
+
+def is_open(path: str, *, metrics: bool) -> bool:
+    return path in OPEN or path.startswith(OPEN_UNDER) or (metrics and path == METRICS)
