@@ -3,17 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any
 
-import structlog
 from aiohttp import web
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from comfy_mcp.domain.errors import ErrorCode
+from comfy_mcp.domain.errors import Denied, ShuttingDown
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus, publish_events
@@ -21,9 +19,6 @@ from comfy_mcp.server.app import BridgeServer
 from http_sidecar.asgi import AsgiBridge
 from http_sidecar.hosts import host_allowed, origin_allowed
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS
-from http_sidecar.problems import problem
-
-log = structlog.get_logger(__name__)
 
 PATH = "/mcp"
 SURFACE = "mcp-http"
@@ -98,9 +93,7 @@ async def _begin_drain(app: web.Application) -> None:
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
-    refused = _refusal(request)
-    if refused is not None:
-        return refused
+    _refuse_unfit(request)
     caller = request[CALLER]
     # A session answers only to the client that opened it: the SDK compares what it finds here.
     token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
@@ -116,36 +109,22 @@ def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
     return caller
 
 
-def _refusal(request: web.Request) -> web.Response | None:
+def _refuse_unfit(request: web.Request) -> None:
+    """Raises ShuttingDown, and Denied for a web page that is not allowed.
+
+    MCP wants every Origin checked (2025-11-25 and 2026-07-28, "Streamable HTTP", security), with a key or
+    without. A page that pointed a name of its own at this machine has that name as its Host, too.
+    """
     if request.app[DRAIN].begun:
-        return problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The bridge is shutting down.",
-            code=ErrorCode.SHUTTING_DOWN.value,
-            next_step="Connect again in a moment.",
-            instance=PATH,
-            retryable=True,
-            headers={"Retry-After": "5"},
-        )
+        raise ShuttingDown("The service is shutting down.", next_step="Connect again in a few seconds.")
     settings = request.app[SETTINGS]
-    host, origin = request.headers.get("Host"), request.headers.get("Origin")
-    if not host_allowed(host, settings.allowed_hosts):
-        return problem(
-            HTTPStatus.MISDIRECTED_REQUEST,
-            "This Host is not served.",
-            code=ErrorCode.FORBIDDEN.value,
-            next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
-            instance=PATH,
-        )
-    if not origin_allowed(origin, host, settings.cors_origins):
-        return problem(
-            HTTPStatus.FORBIDDEN,
+    host = request.headers.get("Host")
+    own = host if host_allowed(host, settings.allowed_hosts) else None
+    if not origin_allowed(request.headers.get("Origin"), own, settings.cors_origins):
+        raise Denied(
             "Pages of this origin may not call.",
-            code=ErrorCode.FORBIDDEN.value,
             next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
-            instance=PATH,
         )
-    return None
 
 
 async def _well_known(request: web.Request) -> web.Response:
