@@ -12,7 +12,8 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp.bridge.clock import Clock
-from comfy_mcp.bridge.tenure import NodeList, Tenure
+from comfy_mcp.bridge.ledger import NodeList
+from comfy_mcp.bridge.tenure import Tenure
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobQueued, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import JobId

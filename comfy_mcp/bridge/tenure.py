@@ -7,7 +7,7 @@ attempt. Order matters in three places: a prompt_id is written before the POST; 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -16,29 +16,20 @@ import structlog
 from comfy_mcp.bridge.attempt import Attempt
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.errands import Errands, Looked, Submitted
-from comfy_mcp.bridge.learning import Durations
-from comfy_mcp.bridge.recovery import Sighting, conclude, explain_absence
-from comfy_mcp.domain.catalog import Output, OutputFile
-from comfy_mcp.domain.errors import EngineFault, Fenced, InvalidGraph, StoreFault
+from comfy_mcp.bridge.leasing import keep_lease
+from comfy_mcp.bridge.ledger import Ledger, NodeList
+from comfy_mcp.bridge.recovery import Sighting, explain_absence
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
-    FailureKind,
-    JobCancelled,
-    JobEvent,
-    JobFailed,
-    JobFailure,
 )
-from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.graph_checks import check_graph
-from comfy_mcp.domain.ids import JobId, OutputId, PromptId
-from comfy_mcp.domain.job import IllegalTransition, Job
-from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.lanes.protocol import Accepted, Lane, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, Lease, Store
+from comfy_mcp.store import Lease, Store
 
 log = structlog.get_logger(__name__)
 
@@ -51,15 +42,8 @@ BATCH = 256
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Pauses before an engine is asked again to cancel; the last one repeats."""
 
-STORE_RETRY_S = 1.0
-"""Pause after a write that the store refused (full, locked); the events stay pending."""
-
 IDLE_S = 5.0
 """Longest time without a look for work: a safety net under the wake-ups."""
-
-
-NodeList = Callable[[], ObjectInfo | None]
-"""What is known of the engine's node list without asking it: it tells which nodes are outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +70,20 @@ class Tenure:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._new_id = new_id
-        self._node_list = node_list
+        self._ledger = Ledger(
+            lease=lease,
+            store=store,
+            settings=settings,
+            clock=clock,
+            new_id=new_id,
+            node_list=node_list,
+        )
         self._inbox: asyncio.Queue[EngineEvent | Submitted | Looked | _Wake] = asyncio.Queue(INBOX_SIZE)
-        self._attempts: dict[PromptId, Attempt] = {}
         self._cancels: set[JobId] = set()
-        self._durations = Durations(store)
         self._connected = False
         self._connection = 0
-        self._may_have_work = True
         self._look_due = clock.monotonic() + IDLE_S
         self._woken = False
-        self._store_retry_at = float("-inf")
         self._log = log.bind(engine=lease.engine)
 
     @property
@@ -109,7 +95,7 @@ class Tenure:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
         if job_id is not None and self._drives(job_id):
             return  # it was claimed before the log told of it
-        self._may_have_work = True
+        self._ledger.may_have_work = True
         self._wake()
 
     def cancel_requested(self, job_id: JobId) -> None:
@@ -121,9 +107,9 @@ class Tenure:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             errands = Errands(self._lane, group, self._inbox.put)
-            for claim in await self._store.adopt(self._lease):
-                await self._admit(claim)
-            group.create_task(self._keep_lease(), name="lease")
+            await self._ledger.adopt()
+            keeping = keep_lease(self._lease, self._store, self._settings, self._clock)
+            group.create_task(keeping, name="lease")
             group.create_task(self._lane.run(self._inbox.put), name="lane")
             while True:
                 messages = await self._next()
@@ -131,20 +117,16 @@ class Tenure:
                     await self._take(message, errands)
                 self._start_cancels()
                 self._chase(errands)
-                await self._write_due()
+                await self._ledger.write_due()
                 await self._claim(errands)
-                if self._durations.full or not (messages or self._attempts):
+                if self._ledger.durations_full or not (messages or self._ledger.attempts):
                     await self.save_durations()
 
     async def save_durations(self) -> None:
-        """What this tenure has learnt: when nothing has happened for a while, and at its end."""
-        try:
-            await self._durations.save()
-        except StoreFault as fault:
-            self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
+        await self._ledger.save_durations()
 
     def _drives(self, job_id: JobId) -> bool:
-        return any(attempt.job.id == job_id for attempt in self._attempts.values())
+        return any(attempt.job.id == job_id for attempt in self._ledger.attempts.values())
 
     # ------------------------------------------------------------------------------------------ waiting
 
@@ -162,7 +144,7 @@ class Tenure:
         except TimeoutError:
             now = self._clock.monotonic()
             if now >= self._look_due:
-                self._may_have_work, self._look_due = True, now + IDLE_S
+                self._ledger.may_have_work, self._look_due = True, now + IDLE_S
             return messages
         while len(messages) < BATCH and not self._inbox.empty():
             messages.append(self._inbox.get_nowait())
@@ -172,29 +154,13 @@ class Tenure:
         """Seconds until the next deadline of any attempt."""
         now = self._clock.monotonic()
         due = [self._look_due]
-        for attempt in self._attempts.values():
+        for attempt in self._ledger.attempts.values():
             if attempt.due is not None:
-                due.append(max(attempt.due, self._store_retry_at))
+                due.append(max(attempt.due, self._ledger.retry_at))
             if not (attempt.looking or attempt.submitting or attempt.settled):
                 due.append(attempt.heard_at + self._settings.quiet_poll_s)
                 due.extend([] if attempt.cancel_due is None else [attempt.cancel_due])
         return max(0.0, min(due) - now)
-
-    async def _keep_lease(self) -> None:
-        """Renew well before the end. Without a renewal in time the engine is given up, not fought for."""
-        ttl = self._settings.lease_ttl_s
-        renewed = self._clock.monotonic()
-        while True:
-            await asyncio.sleep(ttl / 3)
-            try:
-                await self._store.renew_lease(self._lease, ttl)
-                renewed = self._clock.monotonic()
-            except Fenced:
-                raise
-            except StoreFault as fault:
-                self._log.warning("lease_not_renewed", error=str(fault))
-                if self._clock.monotonic() - renewed >= ttl:
-                    raise
 
     # ----------------------------------------------------------------------------------------- messages
 
@@ -209,11 +175,11 @@ class Tenure:
             case EngineConnected():
                 self._connected = True
                 self._connection += 1
-                self._may_have_work = True
-                self._log.info("engine_connected", in_flight=len(self._attempts))
-                for attempt in self._attempts.values():
+                self._ledger.may_have_work = True
+                self._log.info("engine_connected", in_flight=len(self._ledger.attempts))
+                for attempt in self._ledger.attempts.values():
                     attempt.missed_events(message, self._clock.now_ms())
-                self._look(self._attempts.values(), errands)  # nothing is replayed after a (re)connect
+                self._look(self._ledger.attempts.values(), errands)  # nothing is replayed after a (re)connect
             case EngineDisconnected():
                 self._connected = False
                 self._log.warning("engine_disconnected", reason=message.reason)
@@ -221,7 +187,7 @@ class Tenure:
                 self._heard(message, errands)
 
     def _heard(self, event: EngineEvent, errands: Errands) -> None:
-        attempt = self._attempts.get(getattr(event, "prompt_id", None) or PromptId(""))
+        attempt = self._ledger.attempts.get(getattr(event, "prompt_id", None) or PromptId(""))
         if attempt is None or attempt.settled:
             return  # somebody else's prompt, or one that has already ended
         if attempt.hear(event, now_ms=self._clock.now_ms(), now=self._clock.monotonic()):
@@ -229,7 +195,7 @@ class Tenure:
             self._look([attempt], errands)
 
     def _submitted(self, message: Submitted, errands: Errands) -> None:
-        attempt = self._attempts.get(message.prompt_id)
+        attempt = self._ledger.attempts.get(message.prompt_id)
         if attempt is None:
             return
         attempt.submitting = False
@@ -243,7 +209,7 @@ class Tenure:
                 if attempt.look_again:  # it ended, or the stream broke, before the POST was answered
                     self._look([attempt], errands)
             case Rejected(failure=failure):
-                self._settle(attempt, self._failed(attempt.job, failure))
+                self._ledger.settle(attempt, self._ledger.failed(attempt.job, failure))
             case EngineFault() as fault:
                 # Not known whether the engine has it: look, never send it again blindly.
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
@@ -253,7 +219,7 @@ class Tenure:
 
     async def _looked(self, message: Looked, errands: Errands) -> None:
         for prompt_id in message.asked:
-            attempt = self._attempts.get(prompt_id)
+            attempt = self._ledger.attempts.get(prompt_id)
             if attempt is None or attempt.settled:
                 continue
             attempt.looking = False
@@ -265,7 +231,7 @@ class Tenure:
                     errands.reconnect()
                 await self._seen(attempt, view, message.sizes)
             attempt.quiet = False
-            if attempt.look_again and prompt_id in self._attempts:
+            if attempt.look_again and prompt_id in self._ledger.attempts:
                 self._look([attempt], errands)
 
     def _is_deaf(self, attempt: Attempt, view: PromptView) -> bool:
@@ -284,12 +250,12 @@ class Tenure:
             attempt.start(self._clock.now_ms(), self._clock.monotonic())
         elif view.where is PromptWhere.FINISHED:
             assert view.result is not None
-            await self._conclude(attempt, view.result, sizes)
+            await self._ledger.conclude(attempt, view.result, sizes)
 
     async def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int]) -> None:
         told = attempt.told_result()
         if told is not None:  # the history lost it, but the events had told the end
-            await self._conclude(attempt, told, sizes)
+            await self._ledger.conclude(attempt, told, sizes)
             return
         now = self._clock.monotonic()
         if not attempt.accepted and not attempt.job.cancel_requested:
@@ -302,7 +268,7 @@ class Tenure:
             same_connection=self._connected and attempt.connection == self._connection,
         )
         now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
-        self._settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
+        self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
 
     def _look(self, attempts: Iterable[Attempt], errands: Errands) -> None:
         """Look the prompts up now, or again as soon as a look or a POST under way has come back."""
@@ -322,14 +288,16 @@ class Tenure:
     # ------------------------------------------------------------------------------ deadlines and cancels
 
     def _start_cancels(self) -> None:
-        for attempt in self._attempts.values():
+        self._cancels |= self._ledger.found_cancels
+        self._ledger.found_cancels.clear()
+        for attempt in self._ledger.attempts.values():
             if attempt.job.id in self._cancels and not attempt.settled:
                 attempt.ask_cancel(self._clock.monotonic())
         self._cancels.clear()
 
     def _chase(self, errands: Errands) -> None:
         now = self._clock.monotonic()
-        for attempt in list(self._attempts.values()):
+        for attempt in list(self._ledger.attempts.values()):
             if attempt.looking or attempt.submitting or attempt.settled:
                 continue
             if attempt.cancel_due is not None and attempt.cancel_due <= now:
@@ -342,140 +310,25 @@ class Tenure:
                 attempt.quiet = True
                 self._look([attempt], errands)
 
-    # ------------------------------------------------------------------------------------------- endings
-
-    async def _conclude(
-        self, attempt: Attempt, result: PromptResult, sizes: Mapping[OutputFile, int]
-    ) -> None:
-        now_ms = self._clock.now_ms()
-        attempt.start(now_ms, self._clock.monotonic())
-        attempt.finish()
-        outputs = [
-            Output(
-                id=OutputId(self._new_id()),
-                job_id=attempt.job.id,
-                attempt=attempt.job.attempt,
-                engine=self._lease.engine,
-                file=file,
-                created_at=now_ms,
-                size=len(file.text.encode()) if file.text is not None else sizes.get(file),
-            )
-            for file in result.outputs
-        ]
-        # Kept pending by no one if the store refuses it: the prompt is looked up again after the quiet time.
-        await self._write(attempt, [*attempt.pending, conclude(attempt.job, result, now=now_ms)], outputs)
-
-    def _settle(self, attempt: Attempt, event: JobEvent) -> None:
-        """`event` ends the attempt; it is written with the next batch, however often the store refuses."""
-        attempt.finish()
-        attempt.settled = True
-        attempt.pending.append(event)
-
-    def _failed(self, job: Job, failure: JobFailure) -> JobFailed:
-        return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
-
-    # --------------------------------------------------------------------------------------------- store
-
-    async def _write_due(self) -> None:
-        now = self._clock.monotonic()
-        if now < self._store_retry_at:
-            return
-        for attempt in list(self._attempts.values()):
-            if attempt.due is not None and attempt.due <= now:
-                attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                await self._write(attempt, attempt.pending, ())
-
-    async def _write(self, attempt: Attempt, events: Sequence[JobEvent], outputs: Sequence[Output]) -> None:
-        job_id = attempt.job.id
-        try:
-            job = await self._store.record(self._lease, job_id, list(events), outputs=outputs)
-        except Fenced:
-            raise
-        except StoreFault as fault:
-            self._log.error("store_refused", job_id=job_id, code=fault.code.value, error=str(fault))
-            self._store_retry_at = self._clock.monotonic() + STORE_RETRY_S
-            return
-        except IllegalTransition as error:
-            self._log.error("impossible_event", job_id=job_id, error=str(error))
-            job = await self._store.get_job(job_id) or attempt.job
-            attempt.settled = False
-        attempt.pending.clear()
-        if job.cancel_requested and not attempt.job.cancel_requested:
-            self._cancels.add(job.id)  # found out by the write, before the wake-up came
-        attempt.job = job
-        if not job.is_final and job.prompt_id is None and job.cancel_requested:
-            # The cancel came between the decision to try again and its write: nobody will claim the job.
-            event = JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt)
-            await self._write(attempt, [event], ())
-        elif job.is_final or job.prompt_id != attempt.prompt_id:
-            self._let_go(attempt)
-
-    def _let_go(self, attempt: Attempt) -> None:
-        del self._attempts[attempt.prompt_id]
-        self._may_have_work |= not attempt.job.is_final  # it waits again
-        self._durations.observe(attempt.observed)
-        self._log.info(
-            "attempt_over",
-            job_id=attempt.job.id,
-            prompt_id=attempt.prompt_id,
-            attempt=attempt.job.attempt,
-            status=attempt.job.status.value,
-        )
+    # ---------------------------------------------------------------------------------------------- work
 
     async def _claim(self, errands: Errands) -> None:
         """Take work while the engine is there and has room in its pipeline."""
-        try:
-            while self._has_room():
-                prompt_id = PromptId(self._new_id())
-                self._may_have_work = False  # before the look: what arrives meanwhile says so again
-                claim = await self._store.claim_next(
-                    self._lease, prompt_id=prompt_id, now=self._clock.now_ms()
-                )
-                if claim is None:
-                    break
-                self._may_have_work |= claim.more
-                if await self._admit(claim):
-                    # The prompt_id is on disk: whatever dies now, the prompt can be found again.
-                    self._attempts[prompt_id].submitting = True
-                    errands.submit(prompt_id, claim.graph)
-        except Fenced:
-            raise
-        except StoreFault as fault:
-            self._log.error("store_refused", code=fault.code.value, error=str(fault))
-            self._store_retry_at = self._clock.monotonic() + STORE_RETRY_S
-            self._may_have_work = True
+        while self._has_room():
+            claimed = await self._ledger.claim()
+            if claimed is not None:
+                attempt, graph = claimed
+                attempt.submitting = True
+                errands.submit(attempt.prompt_id, graph)
 
     def _has_room(self) -> bool:
-        depth = self._settings.pipeline_depth
+        depth, attempts = self._settings.pipeline_depth, self._ledger.attempts.values()
         return (
             self._connected
-            and self._may_have_work
-            and self._clock.monotonic() >= self._store_retry_at
-            and len(self._attempts) < 2 * depth
-            and sum(not attempt.over for attempt in self._attempts.values()) < depth
+            and self._ledger.may_have_work
+            and self._clock.monotonic() >= self._ledger.retry_at
+            and len(attempts) < 2 * depth
+            and sum(not attempt.over for attempt in attempts) < depth
             # One POST at a time: two at once could reach the engine in the wrong order.
-            and not any(attempt.submitting for attempt in self._attempts.values())
+            and not any(attempt.submitting for attempt in attempts)
         )
-
-    async def _admit(self, claim: Claim) -> bool:
-        """Follow a claimed job. False if its graph can't be read by this version: it has failed then."""
-        job = claim.job
-        try:
-            graph = parse_graph(claim.graph)
-        except InvalidGraph as error:
-            failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
-            await self._store.record(self._lease, job.id, [self._failed(job, failure)])
-            return False
-        needed = check_graph(graph, self._node_list()).needed or check_graph(graph, None).needed
-        attempt = Attempt(
-            job,
-            graph,
-            needed,
-            await self._durations.known({node.class_type for node in graph.nodes.values()}),
-            progress_interval_s=self._settings.progress_interval_s,
-            heard_at=self._clock.monotonic(),
-        )
-        self._attempts[attempt.prompt_id] = attempt
-        if job.cancel_requested:
-            attempt.ask_cancel(self._clock.monotonic())
-        return True

@@ -24,6 +24,7 @@ class FaultyStore:
         self.refused_leases = 0
         self.asleep = False
         self.broken_adopts = 0
+        self.no_durations = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -53,6 +54,11 @@ class FaultyStore:
             self.broken_adopts -= 1
             raise ZeroDivisionError("a defect")
         return await self._store.adopt(lease)
+
+    async def node_durations(self, class_types: Any) -> Any:
+        if self.no_durations:
+            raise StoreFault("locked", next_step="Wait.")
+        return await self._store.node_durations(class_types)
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
         if self.asleep:
@@ -122,6 +128,18 @@ async def test_a_store_that_refuses_writes_for_a_while_loses_no_end(house: House
     assert (job.status, job.output_count) == (JobStatus.COMPLETED, 1)
     assert faulty.refused_records == 0
     assert len(lane.posted) == 1
+
+
+async def test_a_claimed_job_is_followed_even_if_nothing_is_known_of_its_durations(
+    house: House, lane: ScriptedLane
+) -> None:
+    faulty = FaultyStore(house.store)
+    faulty.no_durations = True
+    with_store(house, faulty).drive(lane)
+    job_id = await house.submit()
+    await lane.until(lambda: bool(lane.posted))
+    await lane.finish(lane.posted[0])
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
 
 
 async def test_a_lease_that_can_not_be_asked_for_is_asked_for_again(house: House, lane: ScriptedLane) -> None:
