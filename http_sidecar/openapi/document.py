@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 
 from comfy_mcp import __version__
+from http_sidecar.openapi.channels import CHANNELS
 from http_sidecar.openapi.operations import operation_object, registry_schemas
-from http_sidecar.openapi.others import OTHERS
 from http_sidecar.openapi.parts import HEADERS, KEYED, PROBLEM, SECURITY_SCHEMES, SHARED_RESPONSES
 from http_sidecar.openapi.schemas import Json
+from http_sidecar.openapi.service import SERVICE
 from http_sidecar.routes import ROUTES
 
 Endpoint = tuple[str, str]
@@ -19,7 +20,8 @@ authorization server that does not exist."""
 
 def described() -> dict[Endpoint, Json]:
     """The Operation Object of everything that can be served."""
-    return {(route.method, route.path): operation_object(route) for route in ROUTES} | dict(OTHERS)
+    of_operations = {(route.method, route.path): operation_object(route) for route in ROUTES}
+    return {**SERVICE, **of_operations, **CHANNELS}
 
 
 def build(served: Iterable[Endpoint], *, metrics_public: bool = True) -> Json:

@@ -18,6 +18,7 @@ from http_sidecar.openapi.parts import (
     empty_response,
     error_responses,
     failures,
+    header_parameter,
     json_response,
 )
 from http_sidecar.openapi.schemas import Json, argument_schemas, reference, required_arguments, result_schemas
@@ -100,8 +101,9 @@ def _failures_of(route: Route) -> Iterable[Failure]:
         yield from OF_A_BODY
     if route.operation in _ASK_ENGINES:
         yield from OF_AN_ENGINE
-    if route.operation == "read_output":
-        yield HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, ErrorCode.INVALID_ARGUMENT.value
+    if route.binary:
+        yield HTTPStatus.PRECONDITION_FAILED, "precondition_failed"
+        yield HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "range_not_satisfiable"
 
 
 # ------------------------------------------------------------------------------------ what goes in
@@ -112,12 +114,14 @@ def _parameters(route: Route) -> list[Json]:
     found: list[Json] = []
     for name, schema in arguments.items():
         in_path = f"{{{name}}}" in route.path
+        if name in route.defaults:
+            schema = {**schema, "default": int(route.defaults[name])}
         if name in NOT_ON_THE_WIRE or (route.body and not in_path):
             continue
         found.append(
             _parameter(name, "path" if in_path else "query", schema, needed=in_path or name in required)
         )
-    return [*found, *_HEADER_PARAMETERS.get(route.operation, ())]
+    return [*found, *_MORE_PARAMETERS.get(route.operation, ())]
 
 
 def _parameter(name: str, place: str, schema: Json, *, needed: bool) -> Json:
@@ -138,48 +142,34 @@ _SAID = {
     "reason": "Why; it is kept with the workflow.",
 }
 
-_RANGE: Json = {
-    "name": "Range",
-    "in": "header",
-    "description": "One range of bytes, e.g. `bytes=0-1023`.",
-    "schema": {"type": "string"},
-}
 
-_HEADER_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
+_OF_BYTES = (
+    header_parameter("Range", "One range of bytes, e.g. `bytes=0-1023`; several get the whole."),
+    header_parameter("If-None-Match", "ETags that the client has: then the answer is 304."),
+    header_parameter("If-Range", "ETag of the part that the client has: of other bytes it gets the whole."),
+    header_parameter("If-Match", "ETags of which the output must have one: otherwise the answer is 412."),
+)
+
+_MORE_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
     "submit_workflow": (
-        {
-            "name": "Prefer",
-            "in": "header",
-            "description": "`wait=N`: answer when the workflow has ended, or after N seconds (RFC 7240).",
-            "schema": {"type": "string"},
-            "examples": {"none": {"value": "respond-async"}, "wait": {"value": "wait=10"}},
-        },
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "description": "Equal keys are one submit for 24 hours: the same body, the first answer again.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-        },
+        header_parameter(
+            "Prefer", "`wait=N`: answer when the workflow has ended, or after N seconds (RFC 7240)."
+        ),
+        header_parameter(
+            "Idempotency-Key",
+            "Equal keys are one submit for 24 hours: the same body, the first answer again.",
+            pattern="^[!#-~]{1,255}$",
+        ),
     ),
+    "view_output": _OF_BYTES,
     "read_output": (
-        _RANGE,
-        {
-            "name": "If-None-Match",
-            "in": "header",
-            "description": "ETags that the client has: then the answer is 304.",
-            "schema": {"type": "string"},
-        },
-        {
-            "name": "If-Range",
-            "in": "header",
-            "description": "ETag of the part that the client has: of other bytes it gets the whole.",
-            "schema": {"type": "string"},
-        },
+        *_OF_BYTES,
         {
             "name": "preview",
             "in": "query",
-            "description": "`WIDTHxHEIGHT`: an image that fits into this box instead of the file.",
-            "schema": {"type": "string", "pattern": "^[0-9]{1,5}x[0-9]{1,5}$"},
+            "description": "`WIDTHxHEIGHT`, or one number for both: an image that fits into this box "
+            "instead of the file.",
+            "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2})?$"},
         },
     ),
 }
@@ -259,13 +249,16 @@ _LINKS: Json = {
     for name in ("workflow_status", "wait_for_workflow", "cancel_workflow")
 }
 
-_ANYTHING: Json = {"*/*": {}}
+
+def _bytes_successes(whole: str, content: Json) -> dict[str, Json]:
+    return {
+        "200": bytes_response(whole, content),
+        "206": bytes_response("The part that was asked for.", content, headers=("Content-Range",)),
+        "304": empty_response("What the client has is still right.", headers=("ETag",)),
+    }
+
 
 _BINARY: Mapping[str, dict[str, Json]] = {
-    "view_output": {"200": bytes_response("The preview, or the text of a text output.", _ANYTHING)},
-    "read_output": {
-        "200": bytes_response("The whole, streamed.", _ANYTHING),
-        "206": bytes_response("The part that was asked for.", _ANYTHING, headers=("Content-Range",)),
-        "304": empty_response("What the client has is still right.", headers=("ETag",)),
-    },
+    "view_output": _bytes_successes("A small picture of an image.", {"image/*": {}}),
+    "read_output": _bytes_successes("The whole, streamed.", {"*/*": {}}),
 }

@@ -34,6 +34,12 @@ ALWAYS: list[Failure] = failures(
 )
 """What any request with a key can meet."""
 
+OF_ANY_SERVER: list[Failure] = failures(ErrorCode.INTERNAL)
+"""What even a probe can meet."""
+
+OF_AN_OPEN_PAGE: list[Failure] = failures(ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL)
+"""Forbidden: with no keys configured, to web pages of other origins and under foreign host names."""
+
 OF_A_BODY: list[Failure] = [
     (HTTPStatus.BAD_REQUEST, ErrorCode.GRAPH_NOT_JSON.value),
     (HTTPStatus.REQUEST_TIMEOUT, "body_too_slow"),
@@ -77,6 +83,15 @@ def header(name: str) -> Json:
     return {"$ref": f"#/components/headers/{name}"}
 
 
+def header_parameter(name: str, description: str, **schema: Any) -> Json:
+    return {
+        "name": name,
+        "in": "header",
+        "description": description,
+        "schema": {"type": "string", **schema},
+    }
+
+
 def json_response(
     description: str,
     schema: Json,
@@ -113,6 +128,43 @@ def empty_response(description: str, *, headers: Iterable[str] = ()) -> Json:
         "description": description,
         "headers": {name: header(name) for name in (*COMMON_HEADERS, *headers)},
     }
+
+
+def text_response(description: str, *media_types: str) -> Json:
+    content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
+    return {**empty_response(description), "content": content}
+
+
+def unkeyed(
+    name: str,
+    summary: str,
+    tag: str,
+    responses: Json,
+    *,
+    known: Iterable[Failure] = OF_ANY_SERVER,
+    **more: Any,
+) -> Json:
+    """The Operation Object of an endpoint that is open to everybody and has no operation behind it."""
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": [tag],
+        "security": OPEN,
+        "responses": responses | error_responses(known),
+        **more,
+    }
+
+
+def keyed(
+    name: str, summary: str, tag: str, responses: Json, *, known: Iterable[Failure], **more: Any
+) -> Json:
+    """The same for one that needs a key."""
+    return unkeyed(name, summary, tag, responses, known=known, **more) | {"security": KEYED}
+
+
+def exactly(**properties: Json) -> Json:
+    """The schema of an object that has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 _OF_BYTES = ("ETag", "Accept-Ranges", "Content-Length", "Content-Disposition")
