@@ -6,7 +6,19 @@ from aiohttp import web
 
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
-from http_sidecar import access, admission, cors, docs_page, hashing, health, mcp_mount, metrics, openapi, v1
+from http_sidecar import (
+    access,
+    admission,
+    cors,
+    docs_page,
+    hashing,
+    health,
+    mcp_mount,
+    metrics,
+    openapi,
+    streams,
+    v1,
+)
 from http_sidecar.admission import Admission
 from http_sidecar.auth import KeyRing
 from http_sidecar.errors import errors
@@ -19,6 +31,7 @@ FEATURES: tuple[Setup, ...] = (
     hashing.setup,
     health.setup,
     v1.setup,
+    streams.setup,
     mcp_mount.setup,
     openapi.setup,
     docs_page.setup,

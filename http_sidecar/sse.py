@@ -1,0 +1,170 @@
+"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events tells one workflow to its end.
+
+Each message's `id` is its `seq`; a client that comes again with Last-Event-ID gets what it missed, then the
+rest. Own code and no library: docs/decisions/0002-dependencies.md.
+"""
+
+import asyncio
+import contextlib
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
+from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.settings import Settings
+from http_sidecar.announcements import Announcer
+from http_sidecar.following import Follower, follow
+from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
+from http_sidecar.messages import MAX_SEQ, StreamClosed
+from http_sidecar.open_streams import OPEN_STREAMS, require_reader
+from http_sidecar.routes import V1
+
+log = structlog.get_logger(__name__)
+
+PATH = f"{V1}/workflow/{{workflowId}}/events"
+RETRY_MS = 2_000
+"""When a browser connects again by itself."""
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """Raises Denied, NotFound, InvalidInput, LimitExceeded, StoreFault. 204, which makes a browser stop
+    asking, when the client has seen the end already."""
+    app = request.app
+    services, settings, streams = app[SERVICES], app[SETTINGS], app[OPEN_STREAMS]
+    require_reader(request)
+    since = _last_event_id(request)
+    job_id = JobId(request.match_info["workflowId"])
+    job = await services.store.get_job(job_id)
+    if job is None or not request[CALLER].may_see(job.client):
+        raise NotFound(f"Workflow {job_id[:64]} not found.", next_step="Use an id that a submit returned.")
+    if job.is_final and not await services.store.events_after(since, job_id=job_id, limit=1):
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+    with (
+        streams.entered("sse"),
+        follow(services, buffer=settings.stream_buffer, job_id=job_id) as follower,
+    ):
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # nginx would hold the events back
+            }
+        )
+        await response.prepare(request)
+        stream = _Stream(response, follower, streams.announcer, settings, job_id)
+        await stream.serve(since, app[DRAIN])
+        if stream.slow:
+            streams.slow["sse"] += 1
+            if request.transport is not None:
+                request.transport.abort()  # a close would wait for the client to read
+    return response
+
+
+class _Over(Exception):
+    """The stream ends here."""
+
+
+class _Stream:
+    def __init__(
+        self,
+        response: web.StreamResponse,
+        follower: Follower,
+        announcer: Announcer,
+        settings: Settings,
+        job_id: JobId,
+    ) -> None:
+        self._response = response
+        self._follower = follower
+        self._announcer = announcer
+        self._settings = settings
+        self._job_id = job_id
+        self.slow = False
+
+    async def serve(self, since: int, drain: Drain) -> None:
+        """Until the workflow has ended, the client is gone or slow, or this process drains."""
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(self._end_with(drain))
+            try:
+                await self._tell_all(since)
+            except _Over:
+                pass
+            except StoreFault as fault:
+                log.warning("stream_failed", code=fault.code.value, job_id=self._job_id)
+                await self._say_closed("store_unavailable")
+            finally:
+                draining.cancel()
+
+    async def _end_with(self, drain: Drain) -> None:
+        await drain.wait()
+        self._follower.end()
+
+    async def _tell_all(self, since: int) -> None:
+        """Raises _Over, StoreFault."""
+        await self._write(f"retry: {RETRY_MS}\n\n")
+        floor = await self._follower.place(since)
+        while page := await self._follower.past(since, self._job_id):
+            for stored in page:
+                await self._tell(stored, await self._announcer.past_text(stored))
+            since = page[-1].seq
+        while True:
+            for stored in await self._news():
+                # A process whose hub lags behind may bring what the client has seen elsewhere.
+                await self._tell(stored, await self._announcer.text(stored) if stored.seq > floor else None)
+                self._follower.cursor = stored.seq
+
+    async def _news(self) -> list[StoredEvent]:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.stream_heartbeat_s):
+                    news = await self._follower.news()
+            except TimeoutError:
+                await self._write(": alive\n\n")
+                continue
+            if not news and self._follower.ended:
+                await self._say_closed("shutting_down")
+                raise _Over
+            return news
+
+    async def _tell(self, stored: StoredEvent, text: str | None) -> None:
+        if text is not None:
+            fell_behind = self._follower.overflowed
+            await self._write(f"id: {stored.seq}\ndata: {text}\n\n")
+            if self._follower.overflowed and not fell_behind:
+                raise self._slow()
+        if stored.is_final:
+            raise _Over
+
+    async def _say_closed(self, code: str) -> None:
+        """Without an id: the client's place stays where it is."""
+        message = StreamClosed.model_validate(
+            {"seq": self._follower.cursor, "code": code, "message": "Connect again with Last-Event-ID."}
+        )
+        with contextlib.suppress(_Over):
+            await self._write(f"data: {message.model_dump_json()}\n\n")
+
+    async def _write(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.stream_send_timeout_s):
+                await self._response.write(text.encode())
+        except TimeoutError:
+            raise self._slow() from None
+        except ConnectionError:
+            raise _Over from None
+
+    def _slow(self) -> _Over:
+        self.slow = True
+        log.info("stream_closed", reason="slow_consumer", job_id=self._job_id)
+        return _Over()
+
+
+def _last_event_id(request: web.Request) -> int:
+    """From the header, which browsers send when they come again, or from the query. Raises InvalidInput."""
+    shown = request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or "0"
+    if not (shown.isascii() and shown.isdigit() and len(shown) <= 19 and int(shown) <= MAX_SEQ):
+        raise InvalidInput(
+            "Last-Event-ID is the number of an event.", next_step="Send back the last `id:` that came."
+        )
+    return int(shown)

@@ -1,0 +1,48 @@
+"""All that follows workflows as they run: the WebSocket, its tickets, SSE, and their AsyncAPI document."""
+
+import time
+
+from aiohttp import web
+
+from comfy_mcp.operations.context import Caller
+from http_sidecar import asyncapi, sse, stream, tickets
+from http_sidecar.announcements import Announcer
+from http_sidecar.auth import caller_of
+from http_sidecar.keys import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
+from http_sidecar.open_streams import OPEN_STREAMS, OpenStreams
+from http_sidecar.tickets import TICKETS, Tickets, offered_keys, offered_ticket
+
+
+def setup(app: web.Application) -> None:
+    settings = app[SETTINGS]
+    app[OPEN_STREAMS] = OpenStreams(Announcer(app[SERVICES]), limit=settings.stream_max_clients)
+    app[TICKETS] = Tickets(ttl_s=settings.stream_ticket_ttl_s, clock=time.monotonic)
+    app[IDENTIFIERS].append(identify)
+    app.on_shutdown.append(_end_streams)
+    app.router.add_routes(routes())
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get(stream.PATH, stream.stream, allow_head=False),
+        web.post(tickets.PATH, tickets.issue_ticket),
+        web.get(sse.PATH, sse.events, allow_head=False),
+        web.get(asyncapi.PATH, asyncapi.document),
+    ]
+
+
+async def identify(request: web.Request) -> Caller | None:
+    """Who opens a WebSocket without a key in a header. Raises StoreFault."""
+    if request.path != stream.PATH:
+        return None
+    if (ticket := offered_ticket(request)) is not None:
+        return request.app[TICKETS].redeem(ticket)
+    for key in offered_keys(request.headers):
+        if (identity := await request.app[KEY_RING].identify(key)) is not None:
+            return caller_of(identity)
+    return None
+
+
+async def _end_streams(app: web.Application) -> None:
+    # Whoever takes the application down without draining first: open streams would hold it up.
+    app[DRAIN].begin()

@@ -1,0 +1,257 @@
+"""The sidecar's streams as clients see them, and a house in which a test writes every event itself."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
+from aiohttp.test_utils import TestClient, TestServer
+
+from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.events import JobEvent
+from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.operations.context import Services
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import load_settings
+from comfy_mcp.store import Lease
+from http_sidecar.app import build_app
+from http_sidecar.auth import KeyRing, digest_of
+from http_sidecar.keys import DRAIN
+from http_sidecar.open_streams import OPEN_STREAMS, OpenStreams
+from tests.support.invariants import check_store
+from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
+
+DEADLINE_S = 30.0
+"""Only ends a test that hangs."""
+
+STREAM = "/v1/comfyui/stream"
+Http = TestClient[Any, Any]
+
+KEYS = {
+    "alice": DEFAULT_KEY_RIGHTS,
+    "bob": DEFAULT_KEY_RIGHTS,
+    "root": ALL_RIGHTS,
+    "blind": frozenset({Right.SUBMIT}),
+}
+"""Clients with a key, which is their name followed by `-key`."""
+
+
+def key(client: str) -> dict[str, str]:
+    return {"X-API-Key": f"{client}-key"}
+
+
+def events_path(job_id: str) -> str:
+    return f"/v1/comfyui/workflow/{job_id}/events"
+
+
+class StreamClient:
+    """One WebSocket on the stream. `newest`: how far the server's hub is in the log."""
+
+    def __init__(self, ws: ClientWebSocketResponse, newest: Callable[[], int] = lambda: 0) -> None:
+        self.ws = ws
+        self._newest = newest
+
+    async def send(self, **message: Any) -> None:
+        await self.ws.send_str(json.dumps(message))
+
+    async def subscribe(self, workflow_id: str, since: int | None = None) -> None:
+        """In force as soon as this returns; what came before stays readable."""
+        wanted: dict[str, Any] = {"type": "subscribe", "workflowId": workflow_id}
+        await self.send(**wanted if since is None else wanted | {"since": since})
+
+    async def next(self) -> dict[str, Any]:
+        async with asyncio.timeout(DEADLINE_S):
+            message = await self.ws.receive()
+        assert message.type is WSMsgType.TEXT, message
+        parsed = json.loads(message.data)
+        assert isinstance(parsed, dict)
+        return parsed
+
+    async def take(self, count: int) -> list[dict[str, Any]]:
+        return [await self.next() for _ in range(count)]
+
+    async def until(self, kind: str) -> list[dict[str, Any]]:
+        """Everything up to the first message of the kind, that one included."""
+        taken = [await self.next()]
+        while taken[-1]["type"] != kind:
+            taken.append(await self.next())
+        return taken
+
+    async def settled(self) -> list[dict[str, Any]]:
+        """What comes until the server has obeyed all that was sent, and told all that it knows now."""
+        newest, taken = self._newest(), list[dict[str, Any]]()
+        while True:
+            await self.send(type="ping")
+            *said, pong = await self.until("pong")
+            taken += said
+            if pong["seq"] >= newest:
+                return taken
+
+    async def closed(self) -> tuple[int | None, str]:
+        """Wait for the server's close: its code and reason. What comes before is thrown away."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                message = await self.ws.receive()
+                if message.type in {WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR}:
+                    return self.ws.close_code, str(message.extra or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SseEvent:
+    """One block of an SSE stream. `data` is None for comments and `retry`."""
+
+    id: int | None = None
+    data: dict[str, Any] | None = None
+    comments: tuple[str, ...] = ()
+    retry: int | None = None
+
+
+async def sse_events(response: ClientResponse) -> AsyncIterator[SseEvent]:
+    """As a browser reads them, comments too. Ends with the stream."""
+    block: list[str] = []
+    async with asyncio.timeout(DEADLINE_S):
+        async for raw in response.content:
+            line = raw.decode().rstrip("\r\n")
+            if line:
+                block.append(line)
+            elif block:
+                yield _sse_event(block)
+                block = []
+    assert not block, "the stream ended within an event"
+
+
+async def sse_messages(response: ClientResponse) -> list[dict[str, Any]]:
+    """Every message of a stream that ends."""
+    return [event.data async for event in sse_events(response) if event.data is not None]
+
+
+def _sse_event(lines: Sequence[str]) -> SseEvent:
+    fields = {name: value.removeprefix(" ") for name, _, value in (line.partition(":") for line in lines)}
+    return SseEvent(
+        id=int(fields["id"]) if "id" in fields else None,
+        data=json.loads(fields["data"]) if "data" in fields else None,
+        comments=tuple(line[1:].strip() for line in lines if line.startswith(":")),
+        retry=int(fields["retry"]) if "retry" in fields else None,
+    )
+
+
+class FixedKeys:
+    """A key store with the keys of KEYS."""
+
+    async def keys(self) -> list[ApiKey]:
+        return [
+            ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=rights, created_at=0)
+            for name, rights in KEYS.items()
+        ]
+
+
+@dataclass(kw_only=True)
+class StreamHouse:
+    """The whole application over a real store and hub, without an engine: the test writes what happens."""
+
+    services: Services
+    http: Http
+    lease: Lease
+    clock: int = 1_000
+    jobs: dict[JobId, Job] = field(default_factory=dict)
+
+    @property
+    def open_streams(self) -> OpenStreams:
+        app = self.http.app
+        assert app is not None
+        return app[OPEN_STREAMS]
+
+    def drain(self) -> None:
+        app = self.http.app
+        assert app is not None
+        app[DRAIN].begin()
+
+    @asynccontextmanager
+    async def heard(self) -> AsyncIterator[None]:
+        """At the end the hub has handed out what was written inside."""
+        services = self.services
+        with services.hub.subscribe() as events:
+            yield
+            written = await services.store.last_seq()
+            async with asyncio.timeout(DEADLINE_S):
+                while services.hub.seq < written:
+                    await events.changed()
+
+    async def submit(self, client: str = "alice") -> JobId:
+        self.clock += 1
+        event = queued_event(at=self.clock, client=client)
+        async with self.heard():
+            job, _ = await self.services.store.add_job(event, GRAPH, max_queued=100_000)
+        self.jobs[job.id] = job
+        return job.id
+
+    async def cancel(self, job_id: JobId, at: int = 9_000) -> None:
+        async with self.heard():
+            await self.services.store.request_cancel(job_id, at=at, reason=None)
+
+    async def claim(self) -> JobId:
+        """The next job in run order gets an engine."""
+        self.clock += 1
+        async with self.heard():
+            claim = await self.services.store.claim_next(
+                self.lease, prompt_id=new_prompt_id(), now=self.clock
+            )
+        assert claim is not None
+        self.jobs[claim.job.id] = claim.job
+        return claim.job.id
+
+    async def write(self, job_id: JobId, *events: JobEvent, outputs: Sequence[Output] = ()) -> None:
+        async with self.heard():
+            job = await self.services.store.record(self.lease, job_id, events, outputs=outputs)
+        self.jobs[job_id] = job
+
+    async def start(self, client: str = "alice") -> JobId:
+        """A job that runs. There must be none that waits."""
+        job_id = await self.submit(client)
+        assert await self.claim() == job_id
+        await self.write(job_id, started(self.jobs[job_id]))
+        return job_id
+
+    async def finish(self, job_id: JobId) -> None:
+        await self.write(job_id, completed(self.jobs[job_id]))
+
+    async def seqs(self, job_id: JobId) -> list[int]:
+        return [stored.seq for stored in await self.services.store.events_after(0, job_id=job_id)]
+
+    @asynccontextmanager
+    async def stream(self, client: str = "alice", **options: Any) -> AsyncIterator[StreamClient]:
+        headers = {**key(client), **options.pop("headers", {})}
+        async with self.http.ws_connect(STREAM, headers=headers, **options) as ws:
+            yield StreamClient(ws, lambda: self.services.hub.seq)
+
+    @asynccontextmanager
+    async def sse(
+        self, job_id: str, client: str = "alice", *, last: int | None = None
+    ) -> AsyncIterator[ClientResponse]:
+        headers = key(client) if last is None else key(client) | {"Last-Event-ID": str(last)}
+        async with self.http.get(events_path(job_id), headers=headers) as response:
+            yield response
+
+
+@asynccontextmanager
+async def open_house(tmp_path: Path, **settings: Any) -> AsyncIterator[StreamHouse]:
+    values = {
+        "engine_urls": "http://127.0.0.1:9",
+        "state_dir": tmp_path / "state",
+        "store_poll_s": 0.01,
+        "rate_limit_per_minute": 0,
+    }
+    chosen = load_settings(**(values | settings))
+    async with open_runtime(chosen, drive=False) as services:
+        lease = await services.store.acquire_lease(EngineId("engine"), "test", 3_600)
+        assert lease is not None
+        server = TestServer(build_app(services, chosen, keys=KeyRing(chosen, FixedKeys())))
+        async with TestClient(server) as http:
+            yield StreamHouse(services=services, http=http, lease=lease)
+        await check_store(services.store)
