@@ -41,6 +41,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if (shown := request.get(REQUEST_ID)) is not None:
         response.headers["X-Request-ID"] = shown
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers["Server"] = "comfy-bridge"  # not which library in which version
 
 
 def _facts(request: web.Request) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from aiohttp import web
 
@@ -19,6 +19,7 @@ class Drain:
         self._idle = asyncio.Event()
         self._idle.set()
         self._active = 0
+        self._limits: set[asyncio.Timeout] = set()
 
     @property
     def begun(self) -> bool:
@@ -26,10 +27,22 @@ class Drain:
 
     def begin(self) -> None:
         self._begun.set()
+        for limit in list(self._limits):
+            limit.reschedule(asyncio.get_running_loop().time())
 
     async def wait(self) -> None:
         """Until it begins. A stream waits for this beside its events."""
         await self._begun.wait()
+
+    @contextlib.asynccontextmanager
+    async def ends(self) -> AsyncIterator[None]:
+        """Raises TimeoutError as soon as it begins: for a wait that has something to answer then."""
+        async with asyncio.timeout(0 if self.begun else None) as limit:
+            self._limits.add(limit)
+            try:
+                yield
+            finally:
+                self._limits.discard(limit)
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:

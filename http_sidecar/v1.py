@@ -5,11 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from comfy_mcp.operations.models import ModelsResult
+from comfy_mcp.operations.models import ModelsResult, WaitParams
 from http_sidecar.outputs import output_bytes, preview_bytes
 from http_sidecar.rest import answer, arguments_of, call
 from http_sidecar.routes import ROUTES, Route
 from http_sidecar.submit import submit
+from http_sidecar.waiting import state_at_end
 
 RouteHandler = Callable[[web.Request, Route], Awaitable[web.StreamResponse]]
 
@@ -53,8 +54,17 @@ async def _models(request: web.Request, route: Route) -> web.Response:
     return answer(route, page.model_copy(update={"models": models}))
 
 
+async def _wait(request: web.Request, route: Route) -> web.Response:
+    arguments = await arguments_of(request, route)
+    params: WaitParams = route.of.parse(arguments)
+    cancel = params.cancel_on_disconnect
+    state = await state_at_end(request, params.model_dump(), cancel_on_disconnect=cancel)
+    return answer(route, state)
+
+
 _OWN: Mapping[str, RouteHandler] = {
     "submit_workflow": submit,
+    "wait_for_workflow": _wait,
     "list_models": _models,
     "read_output": output_bytes,
     "view_output": preview_bytes,

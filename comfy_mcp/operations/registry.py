@@ -45,13 +45,16 @@ class Operation(Generic[P, R]):
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context, self.right, self.name)
+        return await self.handler(context, self.parse(arguments))
+
+    def parse(self, arguments: Mapping[str, Any]) -> P:
+        """Raises InvalidInput naming each field."""
         try:
-            params = self.params.model_validate(dict(arguments))
+            return self.params.model_validate(dict(arguments))
         except ValidationError as error:
             raise InvalidInput(
                 f"{self.name}: {_faults(error)}.", next_step="Correct the arguments and call again."
             ) from None
-        return await self.handler(context, params)
 
 
 def _faults(error: ValidationError) -> str:

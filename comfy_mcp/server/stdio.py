@@ -61,7 +61,7 @@ async def serve_stdio(
 
         server = build_server(provider, settings, bus=bus, caller_of=lambda _ctx: caller)
         runtime = tasks.create_task(run_runtime(), name="runtime")
-        with _stopped_by_signals(stop):
+        with stopped_by_signals(stop):
             serving = tasks.create_task(_serve(server, wire, settings, protocol, answered), name="mcp-stdio")
             serving.add_done_callback(lambda _task: stop.set())
             await stop.wait()
@@ -92,7 +92,8 @@ async def _serve(
 
 
 @contextmanager
-def _stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
+    """Inside, a signal that asks for the end sets `stop` instead of ending the process at once."""
     loop = asyncio.get_running_loop()
     taken: list[int] = []
     for name in SIGNALS:
