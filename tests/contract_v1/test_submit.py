@@ -101,7 +101,8 @@ async def test_no_file_of_the_server_is_read(v1: Sidecar, tmp_path: Path) -> Non
 async def test_a_workflow_that_is_too_large_is_413(tmp_path: Path, setting: str, code: str) -> None:
     graph = picture()
     graph["1"]["_meta"]["title"] = "x" * 20_000
-    async with open_sidecar(tmp_path, **{setting: 10_000}) as v1:
+    overrides: dict[str, Any] = {setting: 10_000}
+    async with open_sidecar(tmp_path, **overrides) as v1:
         answer = await v1("POST", WORKFLOW, json={"workflow": graph})
         assert assert_problem(answer, 413, "Request Entity Too Large")["code"] == code
         assert (await v1("GET", "/health")).status == 200
