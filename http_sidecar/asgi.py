@@ -31,8 +31,11 @@ GRACE_S = 1.0
 class AsgiBridge:
     """Runs one application; any number of requests at once."""
 
-    def __init__(self, app: AsgiApp, *, body_timeout_s: float, send_timeout_s: float) -> None:
+    def __init__(
+        self, app: AsgiApp, *, body_timeout_s: float, send_timeout_s: float, grace_s: float = GRACE_S
+    ) -> None:
         self._app = app
+        self._grace_s = grace_s
         self._body_timeout_s = body_timeout_s
         self._send_timeout_s = send_timeout_s
         self._open: set[_Exchange] = set()
@@ -42,6 +45,10 @@ class AsgiBridge:
     @property
     def open_requests(self) -> int:
         return len(self._open)
+
+    async def wait_idle(self) -> None:
+        """Until no request is open."""
+        await self._idle.wait()
 
     async def handle(
         self, request: web.Request, *, state: Mapping[str, Any], user: object = None
@@ -71,7 +78,7 @@ class AsgiBridge:
                 exchange.disconnect()
         try:
             async with asyncio.timeout(limit_s):
-                await self._idle.wait()
+                await self.wait_idle()
         except TimeoutError:
             log.info("streams_cut", count=len(self._open))
             for exchange in list(self._open):
@@ -84,7 +91,7 @@ class AsgiBridge:
                 await asyncio.wait({running})
             except asyncio.CancelledError:
                 exchange.disconnect()
-                await asyncio.wait({running}, timeout=GRACE_S)
+                await asyncio.wait({running}, timeout=self._grace_s)
                 raise  # the group cancels what has not ended
 
 
