@@ -1,0 +1,52 @@
+"""How much waits and what engines have, as the gauges count it."""
+
+from sqlalchemy import Connection, text
+
+from comfy_mcp.domain.events import Priority
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.store import Store
+from comfy_mcp.store.backlog import _IN_FLIGHT, _WAITING, Backlog
+from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
+
+MAX_QUEUED = 100
+
+
+async def add(store: Store, priority: Priority) -> None:
+    await store.add_job(queued_event(priority=priority), GRAPH, max_queued=MAX_QUEUED)
+
+
+async def test_an_empty_store_has_no_backlog(store: Store) -> None:
+    assert await store.backlog() == Backlog(queued=0, waiting={}, in_flight={})
+
+
+async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
+    for priority in (Priority.HIGH, Priority.HIGH, Priority.LOW, Priority.LOW, Priority.NORMAL):
+        await add(store, priority)
+    lease = await store.acquire_lease(EngineId("one"), "me", 60.0)
+    other = await store.acquire_lease(EngineId("two"), "me", 60.0)
+    assert lease is not None
+    assert other is not None
+    first = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
+    second = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
+    third = await store.claim_next(other, prompt_id=new_prompt_id(), now=1_500)
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    await store.record(lease, first.job.id, [started(first.job)])
+    backlog = await store.backlog()
+    assert backlog.queued == 4
+    assert backlog.waiting == {Priority.HIGH: 0, Priority.NORMAL: 0, Priority.LOW: 2}
+    assert backlog.in_flight == {EngineId("one"): 2, EngineId("two"): 1}
+    await store.record(lease, first.job.id, [completed(first.job)])
+    assert (await store.backlog()).in_flight == {EngineId("one"): 1, EngineId("two"): 1}
+
+
+async def test_counting_reads_no_table(store: Store) -> None:
+    def plans(connection: Connection) -> list[str]:
+        sql = [str(each.compile(connection)) for each in (_WAITING, _IN_FLIGHT)]
+        return [row.detail for each in sql for row in connection.execute(text(f"EXPLAIN QUERY PLAN {each}"))]
+
+    found = await store._readers.do(plans)
+    assert any("COVERING INDEX ix_jobs_queue" in line for line in found)
+    assert any("ix_attempts_active" in line for line in found)
+    assert [line for line in found if line.startswith("SCAN") and "USING" not in line] == []
