@@ -24,8 +24,15 @@ def section(command: str) -> str:
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_command_has_a_section_that_names_all_its_options(name: str) -> None:
     words = section(name)
+    command = cli.commands[name]
+    leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+    assert [leaf.name for leaf in leaves if leaf is not command and f"`{name} {leaf.name}" not in words] == []
     declared = [
-        flag for each in cli.commands[name].params if isinstance(each, click.Option) for flag in each.opts
+        flag
+        for leaf in leaves
+        for each in leaf.params
+        if isinstance(each, click.Option)
+        for flag in each.opts
     ]
     assert [flag for flag in declared if f"`{flag}" not in words] == []
 

@@ -34,7 +34,7 @@ class _Group(click.Group):
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Least severe log line on stderr. Default: warning; for mcp and engine what the settings say.",
+    help="Least severe log line on stderr. Default: warning; for mcp, serve, engine what the settings say.",
 )
 @click.pass_context
 def cli(context: click.Context, /, **given: Any) -> None:
@@ -197,6 +197,69 @@ def outputs(given: dict[str, Any], /, save_to: Path | None, as_json: bool, **arg
     from comfy_mcp.cli import library
 
     _execute(given, as_json, lambda s, out: library.outputs(s, out, arguments=arguments, save_to=save_to))
+
+
+@cli.command(cls=Command, example="comfy-bridge serve --port 9090")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of MANAGEMENT_API_HOST.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Instead of MANAGEMENT_API_PORT or 9090; 0: a free one."
+)
+@click.option("--insecure", is_flag=True, help="Listen on any address without a key: anybody gets in.")
+@click.option("--also-stdio", is_flag=True, help="Serve MCP on stdin and stdout too, and end with them.")
+@options.as_json
+@click.pass_obj
+def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
+    """Serve REST, WebSocket, SSE, metrics, docs and MCP over HTTP on one port.
+
+    Its URL is printed on stdout when it answers. Without an API key it listens on loopback only.
+    """
+    from comfy_mcp.cli import servers
+
+    _execute(given, as_json, lambda s, out: servers.serve(s, out, **how), own_logs=True)
+
+
+@cli.group()
+def keys() -> None:
+    """API keys for `serve`: add, list, revoke."""
+
+
+@keys.command(cls=Command, example="comfy-bridge keys add dashboard --right read --right admin")
+@click.argument("name")
+@click.option(
+    "--right",
+    "rights",
+    type=click.Choice(options.RIGHTS),
+    multiple=True,
+    help="What it may do; repeat for several. Default: read, submit, cancel. admin: other clients' jobs too.",
+)
+@options.as_json
+@click.pass_obj
+def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
+    """Make a key and print it, this once. NAME is also the client that its jobs belong to."""
+    from comfy_mcp.cli import keys as commands
+
+    _execute(given, as_json, lambda s, out: commands.add(s, out, **how))
+
+
+@keys.command("list", cls=Command, example="comfy-bridge keys list --json")
+@options.as_json
+@click.pass_obj
+def list_(given: dict[str, Any], /, as_json: bool) -> None:
+    """Show the keys with their rights, revoked ones too; never the keys themselves."""
+    from comfy_mcp.cli import keys as commands
+
+    _execute(given, as_json, commands.list_)
+
+
+@keys.command(cls=Command, example="comfy-bridge keys revoke dashboard")
+@click.argument("name")
+@options.as_json
+@click.pass_obj
+def revoke(given: dict[str, Any], /, as_json: bool, name: str) -> None:
+    """End a key for good. A server that runs refuses it within seconds."""
+    from comfy_mcp.cli import keys as commands
+
+    _execute(given, as_json, lambda s, out: commands.revoke(s, out, name=name))
 
 
 @cli.command(cls=Command, example="comfy-bridge engine --port 8188")

@@ -11,6 +11,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 PRIORITIES = ("low", "normal", "high")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
+RIGHTS = ("read", "submit", "cancel", "admin")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

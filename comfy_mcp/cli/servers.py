@@ -1,4 +1,4 @@
-"""The commands that stay: the MCP server on stdio, and the embedded engine."""
+"""The commands that stay: the MCP server on stdio, the HTTP sidecar, and the embedded engine."""
 
 import asyncio
 import os
@@ -46,6 +46,27 @@ async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> Asy
         serving_metrics(services.metrics, host=host, port=port),
     ):
         yield services
+
+
+async def serve(
+    settings: Settings,
+    output: Output,
+    *,
+    host: str | None,
+    port: int | None,
+    insecure: bool,
+    also_stdio: bool,
+) -> ExitCode:
+    """The HTTP sidecar until a signal. Its URL is the first line on stdout, but where that is MCP's."""
+    from http_sidecar.serve import serve as serve_http
+
+    def ready(url: str) -> None:
+        if not also_stdio:
+            output.result({"url": url, "pid": os.getpid()}, [url])
+        output.note(f"serving at {url}; docs at {url}/docs, MCP at {url}/mcp; Ctrl-C stops it")
+
+    await serve_http(settings, host=host, port=port, insecure=insecure, also_stdio=also_stdio, ready=ready)
+    return ExitCode.OK
 
 
 async def engine(

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import click
 import pytest
@@ -12,12 +12,21 @@ from comfy_mcp.cli import options
 from comfy_mcp.cli.app import cli
 from comfy_mcp.cli.exits import BY_ERROR, MEANINGS, ExitCode, exit_code_of, exit_code_of_status
 from comfy_mcp.cli.output import COMMAND_OF_TOOL
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.operations import models
 from comfy_mcp.operations.registry import OPERATIONS
 from tests.cli.conftest import ROOT, Shell
 
-COMMANDS = sorted(cli.commands)
+COMMANDS = {
+    **{name: command for name, command in cli.commands.items() if not isinstance(command, click.Group)},
+    **{
+        f"{name} {sub}": command
+        for name, group in cli.commands.items()
+        if isinstance(group, click.Group)
+        for sub, command in group.commands.items()
+    },
+}
 
 
 def test_help_lists_every_exit_code_with_its_meaning(shell: Shell) -> None:
@@ -30,7 +39,7 @@ def test_help_lists_every_exit_code_with_its_meaning(shell: Shell) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None:
-    done = shell(name, "--help")
+    done = shell(*name.split(), "--help")
     assert done.code == 0
     example = done.out.split("Example:\n")[1]
     assert f"comfy-bridge {name}" in example
@@ -38,14 +47,14 @@ def test_every_command_has_help_with_an_example(shell: Shell, name: str) -> None
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "mcp"])
 def test_every_command_but_mcp_has_json(name: str) -> None:
-    declared = [flag for each in cli.commands[name].params for flag in each.opts]
+    declared = [flag for each in COMMANDS[name].params for flag in each.opts]
     assert "--json" in declared
 
 
 def test_every_option_has_a_help_text() -> None:
     silent = [
         f"{command.name} {each.name}"
-        for command in [cli, *cli.commands.values()]
+        for command in [cli, *COMMANDS.values()]
         for each in command.params
         if isinstance(each, click.Option) and not each.help
     ]
@@ -65,6 +74,7 @@ def test_a_wrong_option_exits_2(shell: Shell) -> None:
         (options.PRIORITIES, models.PriorityName),
         (options.STATUSES, models.StatusName),
         (options.OUTPUT_KINDS, models.OutputKindName),
+        (options.RIGHTS, Literal[tuple(Right)]),
     ],
 )
 def test_choices_are_those_of_the_operations(choices: tuple[str, ...], declared: Any) -> None:

@@ -89,3 +89,73 @@ def test_mcp_answers_initialize_on_stdout_and_logs_on_stderr(shell: Shell) -> No
     assert out == ""
     assert process.returncode == 0
     assert "mcp_stops" in err
+
+
+def test_the_sidecar_prints_its_url_serves_and_drains_on_sigterm(shell: Shell) -> None:
+    with ended(shell.start("serve", "--port", "0")) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        with urllib.request.urlopen(f"{url}/health", timeout=30) as answer:
+            health = json.load(answer)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert health["status"] == "healthy"
+    assert (process.returncode, out) == (0, "")
+    assert "http_drains" in err
+
+
+def test_the_sidecar_opens_no_door_without_a_key(shell: Shell) -> None:
+    done = shell("serve", "--port", "0", "--host", "0.0.0.0")
+    assert done.code == 2
+    assert "loopback only" in done.err
+    assert "keys add" in done.err
+
+
+def test_the_sidecar_says_that_its_port_is_taken(shell: Shell, engine: EngineProcess) -> None:
+    done = shell("serve", "--port", engine.url.rpartition(":")[2])
+    assert done.code == 2
+    assert "--port" in done.err
+
+
+def test_the_sidecar_opens_with_a_key(shell: Shell) -> None:
+    shell("keys", "add", "agent")
+    with ended(shell.start("serve", "--port", "0", "--host", "0.0.0.0")) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip().rpartition(":")[2]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=30) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def test_the_sidecar_serves_mcp_on_stdio_too_and_ends_with_it(shell: Shell) -> None:
+    request = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        },
+    }
+    with ended(
+        subprocess.Popen(
+            [sys.executable, "-m", "comfy_mcp", "serve", "--port", "0", "--also-stdio"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+        )
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        out, err = process.communicate(timeout=60)
+    assert answer["result"]["serverInfo"]["name"] == "comfy-mcp-bridge"
+    assert (process.returncode, out) == (0, "")
+    assert "http_drains" in err

@@ -1,0 +1,34 @@
+"""API keys from the command line."""
+
+from tests.cli.conftest import Shell
+
+
+def test_a_key_is_shown_once_and_listed_without_it(shell: Shell) -> None:
+    made = shell("keys", "add", "dashboard", "--right", "read", "--right", "admin")
+    assert made.code == 0
+    (secret,) = made.lines
+    assert secret.startswith("cb_")
+    assert len(secret) > 40
+    listed = shell("keys", "list", "--json")
+    assert secret not in listed.out
+    (key,) = listed.json["keys"]
+    assert (key["name"], key["rights"], key["revokedAt"]) == ("dashboard", ["admin", "read"], None)
+
+
+def test_a_key_may_submit_read_and_cancel_unless_told_otherwise(shell: Shell) -> None:
+    assert shell("keys", "add", "agent", "--json").json["rights"] == ["cancel", "read", "submit"]
+
+
+def test_a_revoked_key_stays_in_the_list_and_its_name_taken(shell: Shell) -> None:
+    shell("keys", "add", "agent")
+    assert shell("keys", "revoke", "agent").code == 0
+    assert "revoked" in shell("keys", "list").out
+    assert shell("keys", "revoke", "agent").code == 3
+    again = shell("keys", "add", "agent")
+    assert (again.code, again.out) == (2, "")
+
+
+def test_a_name_that_would_garble_a_list_is_refused(shell: Shell) -> None:
+    assert shell("keys", "add", "a\nb").code == 2
+    assert shell("keys", "add", "").code == 2
+    assert shell("keys", "list").out == ""
