@@ -24,6 +24,7 @@ class Route:
     success: int = 200
     body: bool = False
     binary: bool = False
+    whole: bool = False
     defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -38,8 +39,14 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),
     Route(operation="list_workflows", method="GET", path=f"{V1}/workflows"),
     Route(operation="queue", method="GET", path=f"{V1}/queue"),
-    Route(operation="list_models", method="GET", path=f"{V1}/models"),
-    Route(operation="list_outputs", method="GET", path=f"{V1}/outputs", defaults={"limit": "50"}),
+    Route(operation="list_models", method="GET", path=f"{V1}/models", whole=True),
+    Route(
+        operation="list_outputs",
+        method="GET",
+        path=f"{V1}/outputs",
+        whole=True,
+        defaults={"limit": "50"},
+    ),
     Route(operation="view_output", method="GET", path=f"{V1}/output/{{outputId}}/preview", binary=True),
     Route(operation="read_output", method="GET", path=f"{V1}/output/{{outputId}}", binary=True),
     Route(operation="system_status", method="GET", path="/v1/status"),
