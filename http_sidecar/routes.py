@@ -15,7 +15,8 @@ class Route:
     """One operation over HTTP. Path and query parameters and the JSON body together are its arguments.
 
     `binary` operations answer with bytes instead of JSON and have a handler of their own. `defaults` are the
-    v1 contract's, where the operation has others.
+    v1 contract's, where the operation has others. `whole`: the contract
+    knows no pages there, so any `limit` is taken and the operation's pages are put together.
     """
 
     operation: str
