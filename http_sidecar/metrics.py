@@ -93,7 +93,7 @@ async def count_requests(request: web.Request, handler: Handler) -> web.StreamRe
 async def _count_stream(request: web.Request, response: web.StreamResponse) -> None:
     """A stream counts when it begins: how long it then lasts is no latency."""
     is_events = response.headers.get("Content-Type", "").startswith("text/event-stream")
-    if _STARTED in request and (is_events or isinstance(response, web.WebSocketResponse)):
+    if is_events or isinstance(response, web.WebSocketResponse):
         _count(request, response.status, None)
 
 

@@ -45,6 +45,30 @@ def test_a_port_that_is_taken_exits_2(shell: Shell, engine: EngineProcess) -> No
     assert "--port" in done.err
 
 
+def test_mcp_serves_metrics_beside_its_pipe(shell: Shell) -> None:
+    command = [sys.executable, "-m", "comfy_mcp", "mcp", "--metrics-port", "0"]
+    pipe = subprocess.PIPE
+    running = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT, text=True)
+    with ended(running) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        client = {"name": "test", "version": "1"}
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+        request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["id"] == 1
+        served = next(line for line in map(json.loads, process.stderr) if line["event"] == "metrics_served")
+        with urllib.request.urlopen(
+            f"http://{served['host']}:{served['port']}/metrics", timeout=30
+        ) as answer:
+            text = answer.read().decode()
+        out, _ = process.communicate(timeout=60)
+    assert "comfyui_queue_length" in text
+    assert (process.returncode, out) == (0, "")
+
+
 def test_mcp_ends_with_its_client_and_prints_nothing_of_its_own(shell: Shell) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "comfy_mcp", "mcp"],

@@ -19,6 +19,7 @@ COVERED = {
     "03_chain_many_outputs.json",
     "demo.py",
     "mcp_client.py",
+    "prometheus.yml",
     "submit.sh",
     "txt2img_sd15.json",
 }

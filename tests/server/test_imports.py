@@ -9,6 +9,9 @@ HEAVY = (
     "aiohttp",
     "PIL",
     "pynvml",
+    "prometheus_client",
+    "comfy_mcp.metrics",
+    "http_sidecar",
     "comfy_mcp.store",
     "comfy_mcp.runtime",
 )
