@@ -5,10 +5,10 @@ rendering reads memory only, so a scrape waits for no engine, store or driver.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import perf_counter
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, exposition
@@ -21,6 +21,10 @@ from comfy_mcp.metrics.engines import EngineMeter
 from comfy_mcp.metrics.instruments import Instruments
 from comfy_mcp.metrics.jobs import OTHER, JobMeter
 from comfy_mcp.metrics.negotiation import Format
+
+RENDER_EVERY_S = 0.25
+"""A text of many series takes milliseconds, and /metrics may be open to everybody: no flood of scrapes may
+keep the loop from its work."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -38,12 +42,21 @@ class EngineGauge:
 class Metrics:
     """Belongs to one event loop and one runtime."""
 
-    def __init__(self, *, engines: Collection[EngineId], version: str, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        engines: Collection[EngineId],
+        version: str,
+        now_ms: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         # Series with the time at which a counter was made double the text and tell nothing here.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._engines: frozenset[str] = frozenset(engines)
         self._now_ms = now_ms
+        self._monotonic = monotonic
+        self._rendered: dict[Format, tuple[float, bytes]] = {}
         self._made = made = Instruments(self.registry)
         ProcessCollector(registry=self.registry)
         made.build.labels(version).set(1)
@@ -59,14 +72,22 @@ class Metrics:
         self._gpus: frozenset[str] = frozenset()
 
     def render(self, form: Format) -> tuple[bytes, str]:
-        """The text and its content type. Reads memory (and /proc/self), nothing that could hang."""
-        self._made.hub_subscribers.set(self._subscribers())
+        """The text and its content type, at most RENDER_EVERY_S old. Reads memory (and /proc/self), nothing
+        that could hang."""
+        now = self._monotonic()
+        known = self._rendered.get(form)
+        if known is None or now >= known[0]:
+            self._made.hub_subscribers.set(self._subscribers())
+            known = self._rendered[form] = (now + RENDER_EVERY_S, self._text(form))
+        return known[1], _CONTENT_TYPES[form]
+
+    def _text(self, form: Format) -> bytes:
         match form:
             case Format.TEXT:
-                return exposition.generate_latest(self.registry), exposition.CONTENT_TYPE_PLAIN_0_0_4
+                return exposition.generate_latest(self.registry)
             case Format.OPENMETRICS:
                 text: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
-                return text, openmetrics.CONTENT_TYPE_LATEST
+                return text
             case _:
                 assert_never(form)
 
@@ -106,7 +127,7 @@ class Metrics:
     @contextmanager
     def tool_call(self, name: str) -> Iterator[None]:
         """A call of an existing tool. Its status is success, error or cancelled."""
-        started = perf_counter()
+        started = time.perf_counter()
         status = "error"
         try:
             yield
@@ -116,7 +137,7 @@ class Metrics:
             raise
         finally:
             self._made.tool_calls.labels(name, status).inc()
-            self._made.tool_seconds.labels(name).observe(perf_counter() - started)
+            self._made.tool_seconds.labels(name).observe(time.perf_counter() - started)
 
     def http_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """`route` is a template out of the route table, never a path."""
@@ -185,3 +206,9 @@ class Metrics:
     def _label(self, engine: EngineId | None) -> str:
         """The store may know engines that no setting names: they share one label."""
         return engine if engine in self._engines else OTHER
+
+
+_CONTENT_TYPES = {
+    Format.TEXT: exposition.CONTENT_TYPE_PLAIN_0_0_4,
+    Format.OPENMETRICS: openmetrics.CONTENT_TYPE_LATEST,
+}

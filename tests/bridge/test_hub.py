@@ -161,6 +161,21 @@ async def test_a_subscription_brings_what_comes_after_the_place_that_the_hub_nam
             running.cancel()
 
 
+async def test_each_event_that_a_slow_reader_loses_is_told() -> None:
+    log, lost = FakeLog(), []
+    hub = Hub(log, poll_s=0.01, on_drop=lambda: lost.append(1))
+    await hub.open()
+    with hub.subscribe(buffer=2) as slow, hub.subscribe(buffer=5) as quick:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(hub.run())
+            log.commit(*(stored(seq) for seq in range(1, 6)))
+            assert await take(quick, 5) == [1, 2, 3, 4, 5]
+            running.cancel()
+        assert slow.overflowed
+        assert not quick.overflowed
+    assert len(lost) == 3
+
+
 async def test_a_subscription_that_was_ended_waits_no_more_but_loses_nothing() -> None:
     subscription = Subscription(None, 10)
     subscription.offer(stored(1))

@@ -11,6 +11,7 @@ from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.gpu import GpuDevice, GpuSample, GpuSource
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.metrics import EngineGauge, Format, Metrics
+from comfy_mcp.metrics.metrics import RENDER_EVERY_S
 from tests.metrics.conftest import ENGINE, Clock, Log
 
 ELSEWHERE = EngineId("elsewhere")
@@ -138,3 +139,22 @@ def test_an_invented_method_makes_no_label_of_its_own(log: Log) -> None:
     labels = {"method": "other", "route": "unmatched", "status_code": "405"}
     assert log.value("http_requests_total", **labels) == 50
     assert log.value("http_requests_total", **(labels | {"method": "BREW1"})) is None
+
+
+def test_a_flood_of_scrapes_is_answered_from_one_text(clock: Clock) -> None:
+    seconds = 100.0
+    metrics = Metrics(engines=[], version="0", now_ms=clock, monotonic=lambda: seconds)
+    asked: list[int] = []
+
+    def subscribers() -> int:
+        asked.append(1)
+        return len(asked)
+
+    metrics.count_subscribers(subscribers)
+    for _ in range(1_000):
+        metrics.render(Format.TEXT)
+    assert len(asked) == 1
+    metrics.event_dropped()
+    seconds += RENDER_EVERY_S
+    assert b"\ncomfy_bridge_hub_dropped_events_total 1.0\n" in metrics.render(Format.TEXT)[0]
+    assert len(asked) == 2
