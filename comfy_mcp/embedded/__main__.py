@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from comfy_mcp.embedded import EngineConfig, serve
+from comfy_mcp.embedded.config import HISTORY_LIMIT
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -17,8 +18,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--base-directory", type=Path, required=True, help="input/, output/ and temp/ go here"
     )
-    options = parser.parse_args(arguments)
-    config = EngineConfig(base_directory=options.base_directory, host=options.host, port=options.port)
+    parser.add_argument(
+        "--history-limit",
+        type=int,
+        default=HISTORY_LIMIT,
+        help="finished prompts kept, the oldest dropped first (default: %(default)s)",
+    )
+    parser.add_argument("--execution-log", type=Path, help="append a JSON line per step of each prompt here")
+    config = EngineConfig(**vars(parser.parse_args(arguments)))
     asyncio.run(serve(config, ready=_announce))
 
 

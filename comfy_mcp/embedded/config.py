@@ -8,6 +8,8 @@ from pathlib import Path
 COMPATIBLE_WITH = "0.3.75"
 """The ComfyUI release whose behaviour this engine reproduces."""
 
+HISTORY_LIMIT = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
@@ -22,15 +24,17 @@ class EngineConfig:
     cache_pixels: pixels of node outputs kept for the next prompt; beyond it the rest is recomputed.
     socket_queue: frames waiting for one slow websocket reader; beyond it the reader is cut off.
     socket_queue_bytes: the same bound in bytes.
+    execution_log: a file that gets a line per step of each prompt (see execution_log.py); None: no log.
     """
 
     base_directory: Path
     host: str = "127.0.0.1"
     port: int = 0
-    history_limit: int = 10_000
+    history_limit: int = HISTORY_LIMIT
     preview_size: int = 512
     max_upload_bytes: int = 100 * 1024 * 1024
     max_pixels: int = 64 * 1024 * 1024
     cache_pixels: int = 128 * 1024 * 1024
     socket_queue: int = 4096
     socket_queue_bytes: int = 64 * 1024 * 1024
+    execution_log: Path | None = None

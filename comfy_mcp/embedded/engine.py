@@ -17,6 +17,7 @@ from aiohttp.typedefs import Handler
 from comfy_mcp.embedded.config import EngineConfig
 from comfy_mcp.embedded.directories import Directories
 from comfy_mcp.embedded.execution import Worker
+from comfy_mcp.embedded.execution_log import open_execution_log
 from comfy_mcp.embedded.nodes import NODE_TYPES
 from comfy_mcp.embedded.prompts import PromptQueue
 from comfy_mcp.embedded.routes_files import FileRoutes
@@ -63,6 +64,7 @@ class EmbeddedEngine:
         queue = PromptQueue(
             self._config.history_limit,
             lambda: hub.send("status", {"status": state.exec_info()}, None),
+            open_execution_log(self._config.execution_log),
         )
         hub = SocketHub(self._config, lambda: state.exec_info())
         worker = Worker(self._config, directories, NODE_TYPES, queue, hub)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from comfy_mcp.embedded.execution_log import Note
+
 Json = dict[str, Any]
 
 
@@ -43,6 +45,14 @@ class Finished:
     outputs: Json = field(default_factory=dict)
     meta: Json = field(default_factory=dict)
 
+    @property
+    def ending(self) -> str:
+        """success, error or interrupted."""
+        if self.success:
+            return "success"
+        last = self.messages[-1][0] if self.messages else ""
+        return "interrupted" if last == "execution_interrupted" else "error"
+
     def as_status(self) -> Json:
         return {
             "status_str": "success" if self.success else "error",
@@ -58,14 +68,21 @@ class PromptQueue:
     """Pending prompts in a heap by (number, id), one running, a bounded history. Safe between threads.
 
     changed: called after every change of the number of prompts; must return at once.
+    note: hears every step of a prompt before anybody else can know of it.
     interrupt: set for as long as the running prompt is to stop; only this queue sets and clears it, together
     with what runs, so that an interrupt neither gets lost nor hits the next prompt.
     """
 
-    def __init__(self, history_limit: int, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        history_limit: int,
+        changed: Callable[[], None],
+        note: Note = lambda _what, _prompt_id: None,
+    ) -> None:
         self.interrupt = threading.Event()
         self._history_limit = history_limit
         self._changed = changed
+        self._note = note
         self._condition = threading.Condition()
         self._pending: list[_Entry] = []
         self._keys: Counter[tuple[float, str]] = Counter()
@@ -81,6 +98,7 @@ class PromptQueue:
             twin = self._keys[item.number, item.prompt_id] > 0
             self._keys[item.number, item.prompt_id] += 1
             self._serial += 1
+            self._note("accepted", item.prompt_id)
             heapq.heappush(self._pending, (item.number, item.prompt_id, self._serial, item))
             self._condition.notify()
         if twin:
@@ -96,6 +114,7 @@ class PromptQueue:
             item = heapq.heappop(self._pending)[3]
             self._drop_key(item)
             self._running[id(item)] = item
+            self._note("start", item.prompt_id)
             self.interrupt.clear()
         self._changed()
         return item
@@ -103,6 +122,7 @@ class PromptQueue:
     def finish(self, item: QueuedPrompt, finished: Finished) -> None:
         """Move a prompt from running to the history; only then is it told that the queue has changed."""
         with self._condition:
+            self._note(finished.ending, item.prompt_id)
             self._running.pop(id(item), None)
             self._history.pop(item.prompt_id, None)
             while len(self._history) >= self._history_limit:
@@ -160,6 +180,7 @@ class PromptQueue:
         with self._condition:
             for index, entry in enumerate(self._pending):
                 if entry[1] == prompt_id:
+                    self._note("deleted", prompt_id)
                     self._drop_key(entry[3])
                     del self._pending[index]
                     heapq.heapify(self._pending)
@@ -171,6 +192,8 @@ class PromptQueue:
 
     def clear(self) -> None:
         with self._condition:
+            for entry in self._pending:
+                self._note("deleted", entry[1])
             self._pending.clear()
             self._keys.clear()
         self._changed()
