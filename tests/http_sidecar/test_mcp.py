@@ -1,41 +1,177 @@
-"""MCP over Streamable HTTP, in both protocol eras, with the SDK's own client."""
+"""MCP over Streamable HTTP with the SDK's own client, in both protocol eras."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
-from aiohttp.test_utils import TestServer
 from mcp.client import Client
+from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
+from mcp.shared.exceptions import MCPError
+from mcp_types import TextResourceContents
 
+from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
-from http_sidecar.app import build_app
-from http_sidecar.auth import KeyRing
-from tests.support.mcp_surface import MODES, slow_graph, submit
+from tests.support.mcp_http import Sidecar, client_with_key, default_rights, open_sidecar
+from tests.support.mcp_surface import LIMIT_S, MODES, Heard, slow_graph, submit, subscribe, text_of
 
-pytestmark = pytest.mark.parametrize("mode", MODES)
+both_eras = pytest.mark.parametrize("mode", MODES)
 
 
 @pytest.fixture
-async def url(services: Services, settings: Settings) -> AsyncIterator[str]:
-    server = TestServer(build_app(services, settings, keys=KeyRing(settings)))
-    async with server:
-        yield str(server.make_url("/mcp"))
+async def sidecar(services: Services, settings: Settings) -> AsyncIterator[Sidecar]:
+    async with open_sidecar(services, settings) as sidecar:
+        yield sidecar
 
 
-async def test_a_workflow_is_submitted_followed_and_looked_at(url: str, mode: str) -> None:
+@both_eras
+async def test_a_workflow_is_submitted_followed_and_looked_at(sidecar: Sidecar, mode: str) -> None:
     seen: list[float] = []
 
     async def heard(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
 
-    async with Client(url, mode=mode) as client:
-        job = await submit(client, slow_graph(steps=8, step_ms=100))
-        result = await client.call_tool("wait_for_workflow", {"workflow_id": job}, progress_callback=heard)
-        view = await client.call_tool(
-            "view_output", {"output_id": result.structured_content["outputs"][0]["outputId"]}
+    async with Client(sidecar.url, mode=mode) as client:
+        workflow_id = await submit(client, slow_graph(steps=8, step_ms=100))
+        result = await client.call_tool(
+            "wait_for_workflow", {"workflow_id": workflow_id}, progress_callback=heard
         )
+        output = result.structured_content["outputs"][0]["outputId"]
+        view = await client.call_tool("view_output", {"output_id": output})
 
     assert result.structured_content["status"] == "completed"
     assert seen == sorted(set(seen))
+    assert len(seen) > 1
     assert seen[-1] == 100
     assert [item.type for item in view.content] == ["text", "image", "resource_link"]
+
+
+@both_eras
+async def test_tools_and_resources_are_those_of_every_other_transport(sidecar: Sidecar, mode: str) -> None:
+    async with Client(sidecar.url, mode=mode) as client:
+        tools = [tool.name for tool in (await client.list_tools()).tools]
+        uris = {resource.uri for resource in (await client.list_resources()).resources}
+        status = await client.call_tool("system_status", {})
+        queue = (await client.read_resource("comfy://queue")).contents[0]
+
+    assert "submit_workflow" in tools
+    assert {"comfy://workflows", "comfy://queue", "comfy://gpu"} <= uris
+    assert status.structured_content["client"] == "local"
+    assert isinstance(queue, TextResourceContents)
+    assert json.loads(queue.text)["queued"] == []
+
+
+async def test_a_legacy_subscriber_hears_of_the_job_up_to_its_end(sidecar: Sidecar) -> None:
+    heard = Heard()
+    async with Client(sidecar.url, mode="legacy", message_handler=heard) as client:
+        workflow_id = await submit(client, slow_graph(steps=10, step_ms=50))
+        uri = f"comfy://workflows/{workflow_id}"
+        await subscribe(client, uri)
+        status = ""
+        while status != "completed":
+            assert await heard.next_update() == uri
+            status = await _status(client, uri)
+
+
+async def test_a_listener_hears_of_the_job_and_of_list_changes(sidecar: Sidecar) -> None:
+    seen: list[object] = []
+    async with Client(sidecar.url, mode="2026-07-28") as client, asyncio.timeout(LIMIT_S):
+        async with client.listen(
+            resource_subscriptions=["comfy://queue"], resources_list_changed=True
+        ) as stream:
+            await submit(client, slow_graph(steps=2))
+            async for event in stream:
+                seen.append(event)
+                if {ResourceUpdated(uri="comfy://queue"), ResourcesListChanged()} <= set(seen):
+                    break
+        await sidecar.wait_idle()
+    assert sidecar.open_requests == 0
+
+
+@both_eras
+async def test_a_key_sees_and_cancels_only_its_own_jobs(
+    services: Services, settings: Settings, mode: str
+) -> None:
+    keys = default_rights("ann", "bob") | {"boss": frozenset(Right)}
+    async with open_sidecar(services, settings, keys=keys) as sidecar:
+        async with client_with_key(sidecar.url, mode, "ann-key") as ann:
+            workflow_id = await submit(ann, slow_graph(steps=100, step_ms=100))
+            own = await ann.call_tool("workflow_status", {"workflow_id": workflow_id})
+        async with client_with_key(sidecar.url, mode, "bob-key") as bob:
+            seen = await bob.call_tool("workflow_status", {"workflow_id": workflow_id})
+            cancelled = await bob.call_tool("cancel_workflow", {"workflow_id": workflow_id})
+            with pytest.raises(MCPError, match="workflow_not_found"):
+                await bob.read_resource(f"comfy://workflows/{workflow_id}")
+        async with client_with_key(sidecar.url, mode, "boss-key") as boss:
+            result = await boss.call_tool("cancel_workflow", {"workflow_id": workflow_id})
+
+    assert own.structured_content["client"] == "ann"
+    assert text_of(seen).startswith("workflow_not_found:")
+    assert text_of(cancelled).startswith("workflow_not_found:")
+    assert result.structured_content["status"] == "cancelled"
+
+
+@both_eras
+async def test_a_key_without_a_right_is_told_so(services: Services, settings: Settings, mode: str) -> None:
+    keys = {"reader": frozenset({Right.READ})}
+    async with (
+        open_sidecar(services, settings, keys=keys) as sidecar,
+        client_with_key(sidecar.url, mode, "reader-key") as client,
+    ):
+        refused = await client.call_tool("submit_workflow", {"workflow": slow_graph()})
+        listed = await client.call_tool("list_models", {})
+    assert refused.is_error
+    assert text_of(refused).startswith("forbidden:")
+    assert not listed.is_error
+
+
+@both_eras
+async def test_a_path_is_not_read_for_a_client_on_another_machine(sidecar: Sidecar, mode: str) -> None:
+    async with Client(sidecar.url, mode=mode) as client:
+        result = await client.call_tool("submit_workflow", {"path": "workflow.json"})
+    assert result.is_error
+    assert text_of(result).startswith("path_not_allowed:")
+
+
+@pytest.mark.parametrize(("asked", "end"), [(True, JobStatus.CANCELLED), (False, JobStatus.COMPLETED)])
+@both_eras
+async def test_a_wait_that_is_given_up_ends_the_job_only_where_that_was_asked_for(
+    sidecar: Sidecar, services: Services, mode: str, asked: bool, end: JobStatus
+) -> None:
+    steps = 400 if asked else 20
+    async with Client(sidecar.url, mode=mode) as client:
+        workflow_id = await submit(client, slow_graph(steps=steps, step_ms=50))
+        reported = asyncio.Event()
+
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            reported.set()
+
+        arguments: dict[str, Any] = {"workflow_id": workflow_id, "cancel_on_disconnect": asked}
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(
+                client.call_tool("wait_for_workflow", arguments, progress_callback=heard)
+            )
+            async with asyncio.timeout(LIMIT_S):
+                await reported.wait()
+            waiting.cancel()
+        assert await _end_of(services, workflow_id) is end
+
+
+async def _end_of(services: Services, workflow_id: str) -> JobStatus:
+    with services.hub.subscribe(job_id=JobId(workflow_id)) as events:
+        async with asyncio.timeout(LIMIT_S):
+            while (job := await services.store.get_job(JobId(workflow_id))) is not None:
+                if job.status not in {JobStatus.QUEUED, JobStatus.RUNNING}:
+                    return job.status
+                await events.changed()
+    raise AssertionError("the job is gone")
+
+
+async def _status(client: Client, uri: str) -> str:
+    contents = (await client.read_resource(uri, cache_mode="bypass")).contents[0]
+    assert isinstance(contents, TextResourceContents)
+    return str(json.loads(contents.text)["status"])
