@@ -129,34 +129,39 @@ class _Socket:
 
     async def serve(self, drain: Drain) -> None:
         """Until the client goes, misbehaves or is slow, or this process drains."""
-        async with asyncio.TaskGroup() as tasks:
-            following = tasks.create_task(self._closing(self._follow()))
-            draining = tasks.create_task(self._end_with(drain))
-            try:
-                await self._closing(self._read())
-            finally:
-                following.cancel()
-                draining.cancel()
+        over = await self._run(drain)
+        if over.code is CloseCode.SLOW:
+            self.was_slow = True
+            log.info("stream_closed", reason="slow_consumer", client=self._caller.client)
+        if over.code is not None:
+            # Nobody reads any more: only then does aiohttp wait for the client's side of the close.
+            await self._ws.close(code=over.code, message=over.reason.encode())
 
-    async def _closing(self, work: Coroutine[None, None, None]) -> None:
-        """Run `work`, and close the socket if that is what it comes to."""
+    async def _run(self, drain: Drain) -> _Over:
+        """Both tasks, until one is over."""
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(self._end_with(drain))
+            following = tasks.create_task(self._end_of(self._follow()))
+            reading = tasks.create_task(self._end_of(self._read()))
+            await asyncio.wait({following, reading}, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, following, reading):
+                task.cancel()
+        ends = [task.result() for task in (following, reading) if not task.cancelled()]
+        return next((over for over in ends if over.code is not None), ends[0])
+
+    async def _end_of(self, work: Coroutine[None, None, None]) -> _Over:
+        """How `work` ended, and what the client is to hear of it."""
         try:
             await work
         except _Over as over:
-            if over.code is not None:
-                await self._close(over.code, over.reason)
+            return over
         except StoreFault as fault:
             log.warning("stream_failed", code=fault.code.value, client=self._caller.client)
-            await self._close(CloseCode.TRY_AGAIN_LATER, f"{fault.code.value}: resume with since")
+            return _Over(CloseCode.TRY_AGAIN_LATER, f"{fault.code.value}: resume with since")
         except Exception:
             log.exception("stream_failed", client=self._caller.client)
-            await self._close(CloseCode.INTERNAL, "internal: resume with since")
-
-    async def _close(self, code: CloseCode, reason: str) -> None:
-        if code is CloseCode.SLOW:
-            self.was_slow = True
-            log.info("stream_closed", reason="slow_consumer", client=self._caller.client)
-        await self._ws.close(code=code, message=reason.encode())
+            return _Over(CloseCode.INTERNAL, "internal: resume with since")
+        return _Over()
 
     async def _end_with(self, drain: Drain) -> None:
         await drain.wait()

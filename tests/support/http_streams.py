@@ -2,13 +2,22 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiohttp import ClientResponse, ClientWebSocketResponse, WSMsgType
+from aiohttp import (
+    AddrInfoType,
+    ClientResponse,
+    ClientSession,
+    ClientWebSocketResponse,
+    TCPConnector,
+    WSMsgType,
+    web,
+)
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, ApiKey, Right
@@ -162,15 +171,23 @@ class StreamHouse:
     jobs: dict[JobId, Job] = field(default_factory=dict)
 
     @property
-    def open_streams(self) -> OpenStreams:
+    def app(self) -> web.Application:
         app = self.http.app
-        assert app is not None
-        return app[OPEN_STREAMS]
+        assert isinstance(app, web.Application)
+        return app
+
+    @property
+    def open_streams(self) -> OpenStreams:
+        return self.app[OPEN_STREAMS]
 
     def drain(self) -> None:
-        app = self.http.app
-        assert app is not None
-        app[DRAIN].begin()
+        self.app[DRAIN].begin()
+
+    async def all_closed(self, *, but: int = 0) -> None:
+        """The server has let go of every stream, or of all but so many."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.open_streams.open.total() > but:
+                await self.http.get("/health")
 
     @asynccontextmanager
     async def heard(self) -> AsyncIterator[None]:
@@ -231,12 +248,39 @@ class StreamHouse:
             yield StreamClient(ws, lambda: self.services.hub.seq)
 
     @asynccontextmanager
+    async def narrow_stream(self, client: str = "alice") -> AsyncIterator[StreamClient]:
+        """One whose side of the connection holds a few kilobytes and not megabytes."""
+        async with (
+            _narrow_session() as session,
+            session.ws_connect(self.http.make_url(STREAM), headers=key(client)) as ws,
+        ):
+            yield StreamClient(ws, lambda: self.services.hub.seq)
+
+    @asynccontextmanager
+    async def narrow_sse(self, job_id: str, client: str = "alice") -> AsyncIterator[ClientResponse]:
+        url = self.http.make_url(events_path(job_id))
+        async with _narrow_session() as session, session.get(url, headers=key(client)) as response:
+            yield response
+
+    @asynccontextmanager
     async def sse(
         self, job_id: str, client: str = "alice", *, last: int | None = None
     ) -> AsyncIterator[ClientResponse]:
         headers = key(client) if last is None else key(client) | {"Last-Event-ID": str(last)}
         async with self.http.get(events_path(job_id), headers=headers) as response:
             yield response
+
+
+def _narrow_session() -> ClientSession:
+    return ClientSession(connector=TCPConnector(socket_factory=_narrow_socket))
+
+
+def _narrow_socket(address: AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    return made
 
 
 @asynccontextmanager
