@@ -30,9 +30,12 @@ BRIDGE = web.AppKey("mcp_bridge", AsgiBridge)
 
 
 def setup(app: web.Application, *, extend: Extend | None = None) -> None:
-    """Routes and the tasks behind them. Reads SERVICES, SETTINGS and DRAIN of `app`, CALLER of requests."""
+    """The route and the tasks behind it. Reads SERVICES, SETTINGS and DRAIN of `app`, CALLER of requests.
+
+    Nothing is served under /.well-known: a client that looks for an authorization server there gets a 404,
+    and uses the key that it was given.
+    """
     app.router.add_route("*", PATH, _answer)
-    app.router.add_get("/.well-known/{name:.*}", _well_known)
 
     async def running(app: web.Application) -> AsyncIterator[None]:
         # In a task of its own: the SDK's scopes must be left by the task that entered them, and aiohttp may
@@ -125,8 +128,3 @@ def _refuse_unfit(request: web.Request) -> None:
             "Pages of this origin may not call.",
             next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
         )
-
-
-async def _well_known(request: web.Request) -> web.Response:
-    """Clients look here for an authorization server. There is none: a key is given to them."""
-    raise web.HTTPNotFound
