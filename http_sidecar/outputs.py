@@ -21,6 +21,7 @@ from comfy_mcp.domain.catalog import Output, OutputQuery
 from comfy_mcp.domain.errors import EngineBadAnswer, InvalidInput, NotFound
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import require_right
+from comfy_mcp.operations.models import ViewOutputParams
 from http_sidecar.conditions import (
     CONDITIONAL,
     NotModified,
@@ -55,9 +56,9 @@ async def output_bytes(request: web.Request, route: Route) -> web.StreamResponse
 async def preview_bytes(request: web.Request, route: Route) -> web.StreamResponse:
     """GET and HEAD: a small picture of an image, its longest side at most `?maxPx`."""
     output = await _visible(request, route)
-    query = query_of(request)
-    asked = query.get("maxPx") or query.get("max_px")
-    return await _send_preview(request, output, None if asked is None else _box_of(asked))
+    params: ViewOutputParams = route.of.parse({**query_of(request), "output_id": output.id})
+    side = params.max_px
+    return await _send_preview(request, output, None if side is None else (side, side))
 
 
 async def _visible(request: web.Request, route: Route) -> Output:
