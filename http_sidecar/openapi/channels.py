@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from types import MappingProxyType
+from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
 from http_sidecar.openapi.parts import (
@@ -11,14 +12,15 @@ from http_sidecar.openapi.parts import (
     OF_AN_ENGINE,
     Failure,
     empty_response,
+    event_stream,
     exactly,
     failures,
     header_parameter,
     json_response,
     keyed,
-    text_response,
 )
-from http_sidecar.openapi.schemas import Json
+from http_sidecar.openapi.schemas import SCHEMAS, Json
+from http_sidecar.problems import CONTENT_TYPE
 from http_sidecar.routes import V1
 
 _TEXT: Json = {"type": "string"}
@@ -30,7 +32,8 @@ _WORKFLOW_ID: Json = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 64},
     "description": "Id from submit_workflow",
 }
-_EVENT_ID = "^[0-9]{1,18}$"
+_EVENT_ID = "^[0-9]{0,18}$"
+"""Empty is the same as none."""
 
 _STREAM = keyed(
     "stream",
@@ -72,7 +75,7 @@ _EVENTS = keyed(
     "Events of one workflow",
     "Streams",
     {
-        "200": text_response("Server-sent events; the messages are in /asyncapi.json.", "text/event-stream"),
+        "200": event_stream("Server-sent events; the messages are in /asyncapi.json."),
         "204": empty_response("It has ended, and the client has seen the end already."),
     },
     description="Ends with the workflow. Every event has an `id`; with the last one seen the stream goes on "
@@ -84,8 +87,8 @@ _EVENTS = keyed(
         {
             "name": "lastEventId",
             "in": "query",
-            "description": "The same, for clients that can't send the header.",
-            "schema": {"type": "string", "pattern": _EVENT_ID},
+            "description": "For clients that can't send the header; where both come, the header counts.",
+            "schema": _TEXT,
         },
     ],
 )
@@ -128,23 +131,50 @@ _MCP_FAILURES: list[Failure] = [
     (HTTPStatus.MISDIRECTED_REQUEST, ErrorCode.FORBIDDEN.value),
 ]
 
-_MCP_MESSAGE = keyed(
+
+def _mcp(name: str, summary: str, successes: Json, **more: Any) -> Json:
+    """Errors of the protocol itself are JSON-RPC's, or text where the request was not even that."""
+    of_protocol = {
+        str(status.value): {
+            **empty_response(f"{status.phrase}: as MCP has it."),
+            "content": {
+                CONTENT_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}},
+                "application/json": {"schema": {"type": "object"}},
+                "*/*": {},
+            },
+        }
+        for status in _MCP_STATUSES
+    }
+    operation = keyed(name, summary, "MCP", successes, known=_MCP_FAILURES, **more)
+    return {**operation, "responses": operation["responses"] | of_protocol}
+
+
+_MCP_STATUSES = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+)
+
+_MCP_MESSAGE = _mcp(
     "mcp_message",
     "MCP: a message",
-    "MCP",
     {
         "200": {
             **empty_response("A JSON-RPC message, or a stream of them."),
             "content": {
                 "application/json": {"schema": {"type": "object"}},
-                "text/event-stream": {"schema": _TEXT},
+                "text/event-stream": {},
             },
         },
         "202": {"description": "Taken; there is nothing to answer."},
     },
     description="Model Context Protocol over Streamable HTTP, both protocol eras. What it says is MCP's own "
     "specification.",
-    known=_MCP_FAILURES,
     requestBody={
         "required": True,
         "content": {
@@ -163,20 +193,10 @@ CHANNELS: Mapping[tuple[str, str], Json] = MappingProxyType(
         ("GET", f"{V1}/workflow/{{workflowId}}/events"): _EVENTS,
         ("POST", f"{V1}/inputs"): _UPLOAD,
         ("POST", "/mcp"): _MCP_MESSAGE,
-        ("GET", "/mcp"): keyed(
-            "mcp_stream",
-            "MCP: the session's stream",
-            "MCP",
-            {"200": text_response("Server-sent events.", "text/event-stream")},
-            known=_MCP_FAILURES,
+        ("GET", "/mcp"): _mcp(
+            "mcp_stream", "MCP: the session's stream", {"200": event_stream("Server-sent events.")}
         ),
-        ("DELETE", "/mcp"): keyed(
-            "mcp_end",
-            "MCP: end a session",
-            "MCP",
-            {"200": {"description": "It has ended."}},
-            known=_MCP_FAILURES,
-        ),
+        ("DELETE", "/mcp"): _mcp("mcp_end", "MCP: end a session", {"200": {"description": "It has ended."}}),
     }
 )
 """By method and path."""

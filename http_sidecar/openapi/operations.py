@@ -21,11 +21,18 @@ from http_sidecar.openapi.parts import (
     header_parameter,
     json_response,
 )
-from http_sidecar.openapi.schemas import Json, argument_schemas, reference, required_arguments, result_schemas
+from http_sidecar.openapi.schemas import (
+    Json,
+    argument_schemas,
+    given,
+    reference,
+    required_arguments,
+    result_schemas,
+)
 from http_sidecar.routes import ROUTES, Route
 
-NOT_ON_THE_WIRE = frozenset({"path"})
-"""Arguments that HTTP refuses: a path of this machine can't be read by an HTTP client."""
+NOT_ON_THE_WIRE = frozenset({"path", "idempotencyKey"})
+"""Arguments that are none here: a path of this machine is refused, and a key has a header for it."""
 
 
 def operation_object(route: Route) -> Json:
@@ -114,8 +121,10 @@ def _parameters(route: Route) -> list[Json]:
     found: list[Json] = []
     for name, schema in arguments.items():
         in_path = f"{{{name}}}" in route.path
-        if name in route.defaults:
-            schema = {**schema, "default": int(route.defaults[name])}
+        if name == "limit":
+            schema = _limit_of(route, schema)
+        if name == "limit" and route.whole:
+            schema = {key: value for key, value in schema.items() if key != "maximum"}
         if name in NOT_ON_THE_WIRE or (route.body and not in_path):
             continue
         found.append(
@@ -125,11 +134,19 @@ def _parameters(route: Route) -> list[Json]:
 
 
 def _parameter(name: str, place: str, schema: Json, *, needed: bool) -> Json:
-    plain = {key: value for key, value in schema.items() if key != "description"}
+    plain = {key: value for key, value in given(schema).items() if key != "description"}
     parameter: Json = {"name": name, "in": place, "required": needed, "schema": plain}
     if said := schema.get("description") or _SAID.get(name):
         parameter["description"] = said
     return parameter
+
+
+def _limit_of(route: Route, schema: Json) -> Json:
+    if not route.whole:
+        return schema
+    own = {"default": int(route.defaults["limit"])} if "limit" in route.defaults else {}
+    said = "Entries at most." if own else "Entries at most; without it and `cursor`: all."
+    return {"type": "integer", "minimum": schema["minimum"], "description": said, **own}
 
 
 _SAID = {
@@ -176,17 +193,17 @@ _MORE_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
 
 
 def _request_body(operation: Operation[Any, Any]) -> Json:
+    needed = required_arguments(operation.params) | _NEEDED.get(operation.name, frozenset())
     properties = {
-        name: schema
+        name: given(schema) if name in needed else schema
         for name, schema in argument_schemas(operation.params).items()
         if name not in NOT_ON_THE_WIRE
     }
-    needed = sorted(required_arguments(operation.params) | _NEEDED.get(operation.name, frozenset()))
     return {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"type": "object", "properties": properties, "required": needed},
+                "schema": {"type": "object", "properties": properties, "required": sorted(needed)},
                 "example": examples.SUBMIT,
             }
         },
@@ -221,7 +238,8 @@ def _successes(route: Route) -> dict[str, Json]:
                 ),
             }
         case _:
-            return {str(route.success): json_response(operation.title, schema, example=example)}
+            links = _LINKS_TO_OUTPUTS if "outputs" in operation.result.model_fields else None
+            return {str(route.success): json_response(operation.title, schema, example=example, links=links)}
 
 
 def _submit_successes(schema: Json, example: Any) -> dict[str, Json]:
@@ -239,14 +257,18 @@ def _submit_successes(schema: Json, example: Any) -> dict[str, Json]:
             {"anyOf": [schema, state]},
             example=example,
             headers=headers,
-            links=_LINKS,
+            links=_LINKS_TO_WORKFLOW,
         ),
     }
 
 
-_LINKS: Json = {
+_LINKS_TO_WORKFLOW: Json = {
     name: {"operationId": name, "parameters": {"workflowId": "$response.body#/workflowId"}}
-    for name in ("workflow_status", "wait_for_workflow", "cancel_workflow")
+    for name in ("workflow_status", "wait_for_workflow", "cancel_workflow", "workflow_events")
+}
+_LINKS_TO_OUTPUTS: Json = {
+    name: {"operationId": name, "parameters": {"outputId": "$response.body#/outputs/0/outputId"}}
+    for name in ("read_output", "view_output")
 }
 
 

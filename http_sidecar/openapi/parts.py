@@ -22,16 +22,19 @@ def failures(*codes: ErrorCode) -> list[Failure]:
     return [(STATUS_OF[code], code.value) for code in codes]
 
 
-ALWAYS: list[Failure] = failures(
-    ErrorCode.INVALID_ARGUMENT,
-    ErrorCode.UNAUTHENTICATED,
-    ErrorCode.FORBIDDEN,
-    ErrorCode.RATE_LIMITED,
-    ErrorCode.STORE_UNAVAILABLE,
-    ErrorCode.STORE_CORRUPT,
-    ErrorCode.SHUTTING_DOWN,
-    ErrorCode.INTERNAL,
-)
+ALWAYS: list[Failure] = [
+    *failures(
+        ErrorCode.INVALID_ARGUMENT,
+        ErrorCode.UNAUTHENTICATED,
+        ErrorCode.FORBIDDEN,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.STORE_UNAVAILABLE,
+        ErrorCode.STORE_CORRUPT,
+        ErrorCode.SHUTTING_DOWN,
+        ErrorCode.INTERNAL,
+    ),
+    (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large"),
+]
 """What any request with a key can meet."""
 
 OF_ANY_SERVER: list[Failure] = failures(ErrorCode.INTERNAL)
@@ -133,6 +136,11 @@ def empty_response(description: str, *, headers: Iterable[str] = ()) -> Json:
 def text_response(description: str, *media_types: str) -> Json:
     content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
     return {**empty_response(description), "content": content}
+
+
+def event_stream(description: str) -> Json:
+    """Without a schema: OpenAPI 3.1 has no words for one event of many (AsyncAPI and 3.2 do)."""
+    return {**empty_response(description), "content": {"text/event-stream": {}}}
 
 
 def unkeyed(

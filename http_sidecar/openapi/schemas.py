@@ -26,11 +26,18 @@ def result_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Json]:
 
 
 def argument_schemas(params: type[Params]) -> dict[str, Json]:
-    """By wire name: the schema of each argument, without the null that stands for "not given"."""
+    """By wire name: the schema of each argument. Null, where it is allowed, is the same as not given."""
     raw = params.model_json_schema(by_alias=False)
-    return {
-        _wire_name(params, name): _given(_tidy(schema)) for name, schema in raw.get("properties", {}).items()
-    }
+    return {_wire_name(params, name): _tidy(schema) for name, schema in raw.get("properties", {}).items()}
+
+
+def given(schema: Json) -> Json:
+    """Without the null: a path or query can't say it, and what is needed must not."""
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    if not options:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
+    return {**rest, **options[0]} if len(options) == 1 else {**rest, "anyOf": options}
 
 
 def required_arguments(params: type[Params]) -> frozenset[str]:
@@ -48,14 +55,6 @@ def _wire_name(params: type[Params], name: str) -> str:
     alias = params.model_fields[name].validation_alias
     camel = to_camel(name)
     return camel if isinstance(alias, AliasChoices) and camel in alias.choices else name
-
-
-def _given(schema: Json) -> Json:
-    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
-    if not options:
-        return schema
-    rest = {key: value for key, value in schema.items() if key not in {"anyOf", "default"}}
-    return {**rest, **options[0]} if len(options) == 1 else {**rest, "anyOf": options}
 
 
 def _always_whole(schema: Json) -> Json:
