@@ -1,0 +1,50 @@
+"""A job submitted on any surface is listed, followed and cancelled on every other."""
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+
+from tests.parity.people import Agent, Person, RestUser, ShellUser
+from tests.parity.surfaces import House, Mcp, open_house
+from tests.support.graphs import slow
+
+
+@pytest.mark.timeout(300)
+async def test_whoever_submits_everybody_else_lists_follows_and_cancels(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        people = _people(house, tmp_path)
+        for owner, other in itertools.permutations(people, 2):
+            await _one_job(owner, other, people)
+
+
+async def _one_job(owner: str, other: str, people: dict[str, Person]) -> None:
+    """`owner` submits; both follow; `other` cancels; everybody hears of it."""
+    pair = f"{owner} → {other}"
+    job = await people[owner].submit(slow(steps=1000))
+    assert job in await people[other].listed(), pair
+    hears = {name: asyncio.Event() for name in (owner, other)}
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        following = {
+            name: group.create_task(people[name].follow(job, heard)) for name, heard in hears.items()
+        }
+        for heard in hears.values():
+            await heard.wait()
+        assert await people[other].cancel(job) == "cancelled", pair
+    assert {name: task.result() for name, task in following.items()} == dict.fromkeys(hears, "cancelled"), (
+        pair
+    )
+
+
+def _people(house: House, folder: Path) -> dict[str, Person]:
+    [engine] = house.sidecar.settings.engines
+    people: dict[str, Person] = {
+        "rest": RestUser(sidecar=house.sidecar),
+        "cli": ShellUser(folder=folder, engine_url=engine.url),
+    }
+    for name in ("mcp on stdio", "mcp over http"):
+        surface = house.surfaces[name]
+        assert isinstance(surface, Mcp)
+        people[name] = Agent(client=surface.client)
+    return people
