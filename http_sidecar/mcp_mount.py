@@ -60,7 +60,9 @@ async def _serve(
     async with open_bus(
         send_timeout_s=settings.notify_timeout_s, max_streams=settings.mcp_max_streams
     ) as bus:
-        server = build_server(ReadyServices(services), settings, bus=bus, caller_of=_caller_of)
+        server = build_server(
+            ReadyServices(services), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
+        )
         if extend is not None:
             extend(server, bus)
         manager = StreamableHTTPSessionManager(

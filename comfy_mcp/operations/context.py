@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from comfy_mcp.domain.access import ALL_RIGHTS, Right
 from comfy_mcp.domain.errors import Denied
@@ -58,13 +59,29 @@ class Caller:
         return self.sees_all or client == self.client
 
 
+class Leaving(Protocol):
+    """Whether this process goes: a wait answers then with the state as it is, and no client has left."""
+
+    @property
+    def begun(self) -> bool: ...
+
+    def ends(self) -> AbstractAsyncContextManager[None]:
+        """Raises TimeoutError inside as soon as it begins."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationContext:
-    """One call. `on_progress` hears every new state while an operation waits."""
+    """One call. `on_progress` hears every new state while an operation waits.
+
+    `content` are the bytes that come with a call of an operation that takes a file; they can be read once.
+    """
 
     services: Services
     caller: Caller
     on_progress: ProgressReport | None = None
+    content: AsyncIterable[bytes] | None = None
+    leaving: Leaving | None = None
 
 
 def require_right(context: OperationContext, right: Right, what: str) -> None:

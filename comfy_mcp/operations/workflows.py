@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency, Right
@@ -85,7 +86,10 @@ async def workflow_status(context: OperationContext, params: WorkflowParams) -> 
 
 
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
-    """Wait for the end, bounded. A wait that is cancelled leaves the job alone unless asked otherwise."""
+    """Wait for the end, bounded. A wait that is cancelled leaves the job alone unless asked otherwise.
+
+    When this process goes, the answer is the state as it then is: to its job, that is no caller who left.
+    """
     services, job_id = context.services, JobId(params.workflow_id)
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
@@ -93,9 +97,12 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
         require_right(context, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
         await _require_visible(context, job_id)
     try:
-        return await _follow(context, job_id, min(limit, settings.wait_max_s))
+        async with context.leaving.ends() if context.leaving else nullcontext():
+            return await _follow(context, job_id, min(limit, settings.wait_max_s))
+    except TimeoutError:
+        return await state_of(context, job_id)
     except asyncio.CancelledError:
-        if params.cancel_on_disconnect:
+        if params.cancel_on_disconnect and not (context.leaving and context.leaving.begun):
             # Only this write is shielded: the caller has gone, its wish has not.
             await asyncio.shield(
                 services.store.request_cancel(

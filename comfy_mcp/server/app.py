@@ -13,7 +13,7 @@ from mcp.server.models import InitializationOptions
 from comfy_mcp import __version__
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.server import resources
 from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.faults import foreseen, protocol_error
@@ -41,12 +41,14 @@ def build_server(
     *,
     bus: ResourceBus,
     caller_of: CallerOf | None = None,
+    leaving: Leaving | None = None,
 ) -> "BridgeServer":
     """A server for any number of connections and transports; jobs and tasks live outside it.
 
     `caller_of` says who is behind a request; by default the client that the settings name, over stdio.
+    `leaving`: waits end with the process, without taking it for a client that has gone.
     """
-    surface = _Surface(provider, bus, caller_of or _stdio_caller(settings))
+    surface = _Surface(provider, bus, caller_of or _stdio_caller(settings), leaving)
     server = BridgeServer(
         "comfy-mcp-bridge",
         version=__version__,
@@ -84,10 +86,13 @@ class BridgeServer(Server[Any]):
 class _Surface:
     """The handlers. Whatever goes wrong in one leaves it as a BridgeError's code and next step."""
 
-    def __init__(self, provider: ServicesProvider, bus: ResourceBus, caller_of: CallerOf) -> None:
+    def __init__(
+        self, provider: ServicesProvider, bus: ResourceBus, caller_of: CallerOf, leaving: Leaving | None
+    ) -> None:
         self._provider = provider
         self._bus = bus
         self._caller_of = caller_of
+        self._leaving = leaving
 
     async def list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -101,6 +106,7 @@ class _Surface:
             params.name,
             params.arguments or {},
             send_progress=ctx.session.report_progress,
+            leaving=self._leaving,
         )
 
     async def list_resources(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
 from comfy_mcp.domain.errors import BridgeError
-from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.context import Caller, Leaving, OperationContext
 from comfy_mcp.operations.models import Result, WaitParams
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
 from comfy_mcp.server.faults import error_result, foreseen
@@ -32,8 +33,12 @@ async def call_tool(
     arguments: Mapping[str, Any],
     *,
     send_progress: Send,
+    leaving: Leaving | None = None,
 ) -> CallToolResult:
-    """Run one tool. What goes wrong becomes text for the model; only an unknown name is a protocol error."""
+    """Run one tool. What goes wrong becomes text for the model; only an unknown name is a protocol error.
+
+    `leaving`: a wait ends with the process, and says so by the state that it returns.
+    """
     operation = BY_NAME.get(name)
     if operation is None or not operation.tool:
         known = ", ".join(tool.name for tool in tools())
@@ -41,11 +46,11 @@ async def call_tool(
     try:
         with foreseen(f"tool {name}"):
             services = await provider.get()
+            context = OperationContext(services=services, caller=caller, leaving=leaving)
             with services.metrics.tool_call(name):
                 if operation.params is WaitParams:
-                    result = await _call_and_report(operation, services, caller, arguments, send_progress)
+                    result = await _call_and_report(operation, context, arguments, send_progress)
                 else:
-                    context = OperationContext(services=services, caller=caller)
                     result = await operation.call(context, arguments)
                 return tool_result(result)
     except BridgeError as error:
@@ -54,19 +59,18 @@ async def call_tool(
 
 async def _call_and_report(
     operation: Operation[Any, Any],
-    services: Services,
-    caller: Caller,
+    context: OperationContext,
     arguments: Mapping[str, Any],
     send: Send,
 ) -> Result:
     """Report every state while the operation waits, and the last one before it returns."""
-    reporter = ProgressReporter(send, send_timeout_s=services.settings.notify_timeout_s)
-    context = OperationContext(services=services, caller=caller, on_progress=reporter.heard)
+    reporter = ProgressReporter(send, send_timeout_s=context.services.settings.notify_timeout_s)
+    reported = replace(context, on_progress=reporter.heard)
     outcome: Result | BridgeError
     async with asyncio.TaskGroup() as tasks:
         reporting = tasks.create_task(reporter.run())
         try:
-            outcome = await operation.call(context, arguments)
+            outcome = await operation.call(reported, arguments)
         except BridgeError as error:  # kept out of the group, which would wrap it
             outcome = error
         finally:

@@ -161,6 +161,29 @@ async def test_a_wait_that_is_given_up_ends_the_job_only_where_that_was_asked_fo
         assert await _end_of(services, workflow_id) is end
 
 
+@both_eras
+async def test_a_wait_that_the_process_ends_answers_with_the_state_and_the_job_goes_on(
+    sidecar: Sidecar, services: Services, mode: str
+) -> None:
+    async with Client(sidecar.url, mode=mode) as client:
+        workflow_id = await submit(client, slow_graph(steps=30, step_ms=50))
+        reported = asyncio.Event()
+
+        async def heard(progress: float, total: float | None, message: str | None) -> None:
+            reported.set()
+
+        arguments: dict[str, Any] = {"workflow_id": workflow_id, "cancel_on_disconnect": True}
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(LIMIT_S):
+            waiting = tasks.create_task(
+                client.call_tool("wait_for_workflow", arguments, progress_callback=heard)
+            )
+            await reported.wait()
+            sidecar.drain.begin()
+            result = await waiting
+    assert result.structured_content["status"] in {"queued", "running"}
+    assert await _end_of(services, workflow_id) is JobStatus.COMPLETED
+
+
 async def _end_of(services: Services, workflow_id: str) -> JobStatus:
     with services.hub.subscribe(job_id=JobId(workflow_id)) as events:
         async with asyncio.timeout(LIMIT_S):
