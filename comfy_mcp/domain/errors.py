@@ -43,6 +43,7 @@ class ErrorCode(StrEnum):
     OUTPUT_GONE = "output_gone"
     RESOURCE_NOT_FOUND = "resource_not_found"
     NOT_CANCELLABLE = "not_cancellable"
+    NOT_RETRYABLE = "not_retryable"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"

@@ -53,6 +53,9 @@ class JobFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueued:
+    """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
+    cancelled job that this one submits again."""
+
     type: ClassVar[str] = "queued"
     job_id: JobId
     at: int
@@ -61,6 +64,9 @@ class JobQueued:
     priority: Priority
     node_count: int
     warnings: tuple[str, ...] = ()
+    queue_timeout_ms: int | None = None
+    run_timeout_ms: int | None = None
+    retry_of: JobId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,13 +105,14 @@ class JobProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequeued:
-    """The engine lost the prompt; the job waits for another attempt."""
+    """The engine lost the prompt, or ran out of memory; the job waits for another attempt."""
 
     type: ClassVar[str] = "requeued"
     job_id: JobId
     at: int
     attempt: int
     reason: str
+    cause: FailureKind = FailureKind.ENGINE_LOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from comfy_mcp.domain.events import (
     CancelRequested,
+    FailureKind,
     JobCancelled,
     JobClaimed,
     JobCompleted,
@@ -55,7 +56,8 @@ class Job:
     """One submitted workflow. Times are epoch milliseconds; `progress` is a fraction in [0, 1].
 
     `attempt` counts submissions to an engine; 0 = never claimed. `prompt_id` and `engine` belong to the
-    latest attempt and are None while no attempt is in flight and none has finished.
+    latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
+    the present wait for a start is too long; it begins anew with each requeue.
     """
 
     id: JobId
@@ -79,6 +81,11 @@ class Job:
     failure: JobFailure | None = None
     warnings: tuple[str, ...] = ()
     output_count: int = 0
+    queue_timeout_ms: int | None = None
+    run_timeout_ms: int | None = None
+    queue_deadline: int | None = None
+    retry_of: JobId | None = None
+    oom_retried: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -88,6 +95,18 @@ class Job:
     def is_claimed(self) -> bool:
         """An attempt is in flight: an engine has, or may have, its prompt."""
         return not self.is_final and self.prompt_id is not None
+
+    @property
+    def run_deadline(self) -> int | None:
+        """When the present run is too long. None: it does not run, or may run for ever."""
+        if self.status is not JobStatus.RUNNING or self.started_at is None or self.run_timeout_ms is None:
+            return None
+        return self.started_at + self.run_timeout_ms
+
+    @property
+    def can_be_retried(self) -> bool:
+        """By a new job: nothing leaves a final state."""
+        return self.status in {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
 class IllegalTransition(Exception):
@@ -110,6 +129,10 @@ def queued(event: JobQueued) -> Job:
         created_at=event.at,
         node_count=event.node_count,
         warnings=event.warnings,
+        queue_timeout_ms=event.queue_timeout_ms,
+        run_timeout_ms=event.run_timeout_ms,
+        queue_deadline=_deadline(event.at, event.queue_timeout_ms),
+        retry_of=event.retry_of,
     )
 
 
@@ -184,6 +207,8 @@ def _apply(job: Job, event: JobEvent) -> Job:
                 current_node=None,
                 current_node_title=None,
                 eta_ms=None,
+                queue_deadline=_deadline(event.at, job.queue_timeout_ms),
+                oom_retried=job.oom_retried or event.cause is FailureKind.OOM,
             )
         case JobCompleted():
             done = replace(job, progress=1.0, output_count=event.output_count)
@@ -203,6 +228,10 @@ def _apply(job: Job, event: JobEvent) -> Job:
 
 def _first(earlier: int | None, now: int) -> int:
     return now if earlier is None else earlier
+
+
+def _deadline(since: int, timeout_ms: int | None) -> int | None:
+    return None if timeout_ms is None else since + timeout_ms
 
 
 def _finish(job: Job, at: int) -> Job:
@@ -237,6 +266,7 @@ class JobQuery:
     statuses: Collection[JobStatus] = ()
     client: ClientId | None = None
     engine: EngineId | None = None
+    failure_kind: FailureKind | None = None
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 50

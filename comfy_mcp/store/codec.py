@@ -40,6 +40,9 @@ def job_values(job: Job) -> dict[str, Any]:
         "created_at": job.created_at,
         "node_count": job.node_count,
         "warnings": _dump(job.warnings) if job.warnings else None,
+        "queue_timeout_ms": job.queue_timeout_ms,
+        "run_timeout_ms": job.run_timeout_ms,
+        "retry_of": job.retry_of,
         **mutable_values(job),
     }
 
@@ -56,6 +59,9 @@ def mutable_values(job: Job) -> dict[str, Any]:
         "cancel_reason": storable(job.cancel_reason),
         "failure": None if job.failure is None else _dump(_failure_json(job.failure)),
         "output_count": job.output_count,
+        "queue_deadline": job.queue_deadline,
+        "oom_retried": job.oom_retried,
+        "failure_kind": None if job.failure is None else job.failure.kind.value,
         **progress_values(job),
     }
 
@@ -94,6 +100,11 @@ def job_of(row: AnyRow) -> Job:
         failure=None if row.failure is None else _failure_of(json.loads(row.failure)),
         warnings=() if row.warnings is None else tuple(json.loads(row.warnings)),
         output_count=row.output_count,
+        queue_timeout_ms=row.queue_timeout_ms,
+        run_timeout_ms=row.run_timeout_ms,
+        queue_deadline=row.queue_deadline,
+        retry_of=row.retry_of,
+        oom_retried=bool(row.oom_retried),
     )
 
 
@@ -110,6 +121,8 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
     values = json.loads(row.payload)
     if "priority" in values:
         values["priority"] = Priority(values["priority"])
+    if "cause" in values:
+        values["cause"] = FailureKind(values["cause"])
     if "failure" in values:
         values["failure"] = _failure_of(values["failure"])
     if "warnings" in values:

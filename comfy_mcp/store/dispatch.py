@@ -7,7 +7,7 @@ each write checks the lease and the attempt in the transaction that it belongs t
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, false, insert, literal, select, update
+from sqlalchemy import Connection, and_, bindparam, false, insert, literal, or_, select, update
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
@@ -26,6 +26,7 @@ _WAITS = and_(
     _j.lane == bindparam("b_lane"),
     _j.prompt_id.is_(None),
     _j.cancel_requested == false(),
+    or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
 )
 _NEXT = (
     select(jobs_table, graphs.c.graph)
@@ -76,9 +77,9 @@ _OWNED = (
 def claim_next(
     connection: Connection, lease: Lease, prompt_id: PromptId, now: int, lane: str
 ) -> Claim | None:
-    """Raises Fenced."""
+    """One whose wait is over is left to `overdue.expire`. Raises Fenced."""
     leases.verify(connection, lease)
-    row = connection.execute(_NEXT, {"b_lane": lane}).first()
+    row = connection.execute(_NEXT, {"b_lane": lane, "b_now": now}).first()
     if row is None:
         return None
     before = job_of(row)
@@ -100,7 +101,7 @@ def claim_next(
         },
     )
     events.append(connection, (event,))
-    more = connection.execute(_ANY_WAITS, {"b_lane": lane}).first() is not None
+    more = connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
     return Claim(job=job, graph=graph_of(row.graph), more=more)
 
 

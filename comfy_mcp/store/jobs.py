@@ -75,8 +75,11 @@ def add(
     graph: str,
     max_queued: int,
     idempotency: Idempotency | None = None,
+    ahead: int = 0,
 ) -> tuple[Job, int]:
     """The job and its place in its lane's run order (1 = next); of a key's first use for a repeat.
+
+    `ahead` counts what runs before it and is no job of the store.
 
     Raises LimitExceeded, and Conflict for a key that was used for something else.
     """
@@ -95,7 +98,7 @@ def add(
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
     events.append(connection, (event,))
     rank = job.priority.rank
-    ahead = sum(
+    ahead += sum(
         size.jobs if priority <= rank else size.claimed
         for (lane, priority), size in sizes.items()
         if lane == job.lane
@@ -135,6 +138,8 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         statement = statement.where(jobs.c.client == query.client)
     if query.engine is not None:
         statement = statement.where(jobs.c.engine == query.engine)
+    if query.failure_kind is not None:
+        statement = statement.where(jobs.c.failure_kind == query.failure_kind.value)
     if query.created_after is not None:
         statement = statement.where(jobs.c.created_at >= query.created_after)
     if query.created_before is not None:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.store.codec import AnyRow
 
-__all__ = ["Claim", "JobQuery", "JobView", "Lease", "LeaseState", "OutputQuery", "QueueView"]
+__all__ = ["AttemptView", "Claim", "JobQuery", "JobView", "Lease", "LeaseState", "OutputQuery", "QueueView"]
 
 MAX_LIMIT = 1000
 
@@ -71,6 +71,21 @@ class JobView:
     job: Job
     outputs: tuple[Output, ...]
     position: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptView:
+    """One submission to an engine. `outcome` is "active", or the type of the event that ended it; `reason`
+    is why it was lost or failed. Times are epoch ms."""
+
+    job_id: JobId
+    attempt: int
+    engine: EngineId
+    prompt_id: PromptId
+    claimed_at: int
+    finished_at: int | None
+    outcome: str
+    reason: str | None
 
 
 def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -> Page[T]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0002"
+HEAD = "0003"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -38,6 +38,7 @@ metadata = MetaData(
 
 # Conditions of partial indexes. As a bound parameter the value would hide the index from the planner.
 IS_QUEUED: TextClause = text("status = 'queued'")
+MAY_EXPIRE: TextClause = text("status = 'queued' AND queue_deadline IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
 
 
@@ -70,6 +71,12 @@ jobs = Table(
     Column("failure", Text),
     Column("warnings", Text),
     Column("output_count", Integer, nullable=False),
+    Column("queue_timeout_ms", BigInteger),
+    Column("run_timeout_ms", BigInteger),
+    Column("queue_deadline", BigInteger),
+    Column("retry_of", Text),
+    Column("oom_retried", Boolean),
+    Column("failure_kind", Text),
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -83,6 +90,7 @@ jobs = Table(
         sqlite_where=IS_QUEUED,
         postgresql_where=IS_QUEUED,
     ),
+    Index("ix_jobs_queue_deadline", "queue_deadline", sqlite_where=MAY_EXPIRE, postgresql_where=MAY_EXPIRE),
     sqlite_autoincrement=True,
 )
 

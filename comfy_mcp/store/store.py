@@ -14,11 +14,31 @@ from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import access, dispatch, events, jobs, learned, leases, outputs, retention
+from comfy_mcp.store import (
+    access,
+    dispatch,
+    events,
+    history,
+    jobs,
+    learned,
+    leases,
+    outputs,
+    overdue,
+    retention,
+)
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.codec import graph_text
 from comfy_mcp.store.database import Database, StoreInfo, open_database
-from comfy_mcp.store.queries import Claim, JobQuery, JobView, Lease, LeaseState, OutputQuery, QueueView
+from comfy_mcp.store.queries import (
+    AttemptView,
+    Claim,
+    JobQuery,
+    JobView,
+    Lease,
+    LeaseState,
+    OutputQuery,
+    QueueView,
+)
 from comfy_mcp.store.threads import MAX_BATCH, Worker
 
 READERS = 2
@@ -96,15 +116,18 @@ class Store:
         *,
         max_queued: int,
         idempotency: Idempotency | None = None,
+        ahead: int = 0,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
+
+        `ahead` more run before it than the store knows of.
 
         With `idempotency`, the client's first submit under that key is answered again, however many come at
         once. Raises LimitExceeded (`queue_full`), Conflict (`idempotency_mismatch`), and then writes nothing.
         """
         text = graph_text(graph)
         return await self._writer.do(
-            lambda connection: jobs.add(connection, event, text, max_queued, idempotency)
+            lambda connection: jobs.add(connection, event, text, max_queued, idempotency, ahead)
         )
 
     async def get_job(self, job_id: JobId) -> Job | None:
@@ -133,6 +156,20 @@ class Store:
 
     async def counts(self) -> dict[JobStatus, int]:
         return await self._readers.do(jobs.counts)
+
+    async def attempts_of(self, job_id: JobId) -> list[AttemptView]:
+        """Oldest first, those of the jobs that it retries before its own. Empty for an unknown job."""
+        return await self._readers.do(lambda connection: history.attempts_of(connection, job_id))
+
+    async def own_prompts(self, prompts: Sequence[PromptId]) -> set[PromptId]:
+        """Those that a process of this store chose. The others in an engine's queue are foreign."""
+        return await self._readers.do(lambda connection: history.ours(connection, prompts))
+
+    async def expire_overdue(self, *, now: int) -> list[Job]:
+        """End what no engine has and what has waited beyond its deadline, some at a time."""
+        if not await self._readers.do(lambda connection: overdue.any_overdue(connection, now)):
+            return []  # the usual case takes no writer
+        return await self._writer.do(lambda connection: overdue.expire(connection, now))
 
     async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
