@@ -1,0 +1,22 @@
+"""How long a job may wait and run, and what its failure says when it took longer."""
+
+from enum import StrEnum
+
+from comfy_mcp.domain.events import FailureKind, JobFailed, JobFailure
+from comfy_mcp.domain.job import Job
+
+
+class Deadline(StrEnum):
+    """Which of a job's two deadlines."""
+
+    QUEUE = "queue"  # from the submit, or the last requeue, to a start
+    RUN = "run"  # from the start to the end
+
+
+def timed_out(job: Job, which: Deadline, *, at: int, output_count: int = 0) -> JobFailed:
+    """The end of a job that waited or ran for too long."""
+    limit_ms = job.queue_timeout_ms if which is Deadline.QUEUE else job.run_timeout_ms
+    within = f" within {limit_ms / 1000:g} s" if limit_ms is not None else " in time"
+    said = "It did not start" if which is Deadline.QUEUE else "It was stopped: it did not end"
+    failure = JobFailure(kind=FailureKind.TIMEOUT, message=f"{said}{within} ({which.value} timeout).")
+    return JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=failure, output_count=output_count)

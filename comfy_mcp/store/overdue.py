@@ -1,0 +1,38 @@
+"""Jobs that have waited for too long. Any process may end them: no engine has them."""
+
+from sqlalchemy import Connection, Integer, bindparam, literal, select
+
+from comfy_mcp.domain.deadlines import Deadline, timed_out
+from comfy_mcp.domain.job import Job, evolve
+from comfy_mcp.store import events, jobs
+from comfy_mcp.store.codec import job_of
+from comfy_mcp.store.schema import MAY_EXPIRE
+from comfy_mcp.store.schema import jobs as table
+
+BATCH = 100
+
+# What an engine has, or may have, its driver stops there first.
+_OVERDUE = (MAY_EXPIRE, table.c.prompt_id.is_(None), table.c.queue_deadline <= bindparam("b_now"))
+_ANY = select(literal(1)).select_from(table).where(*_OVERDUE).limit(1)
+_NEXT = (
+    select(table).where(*_OVERDUE).order_by(table.c.queue_deadline).limit(bindparam("count", type_=Integer))
+)
+
+
+def any_overdue(connection: Connection, now: int) -> bool:
+    return connection.execute(_ANY, {"b_now": now}).first() is not None
+
+
+def expire(connection: Connection, now: int) -> list[Job]:
+    """They fail as `timeout`, at most BATCH at a time. Fenced by status: a job that was claimed is left."""
+    ended = []
+    for row in connection.execute(_NEXT, {"b_now": now, "count": BATCH}).all():
+        before = job_of(row)
+        event = timed_out(before, Deadline.QUEUE, at=now)
+        after = evolve(before, event)
+        jobs.write(connection, before, after)
+        if before.attempt:
+            events.drop_progress(connection, before.id)  # of an attempt before, that an engine lost
+        events.append(connection, (event,))
+        ended.append(after)
+    return ended
