@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.operations.context import Caller, Services
-from http_sidecar.messages import message_of, needs_outputs, needs_position
+from http_sidecar.messages import message_of, needs_outputs, needs_position, wire_text
 
 KEPT_TEXTS = 2_048
 KEPT_OWNERS = 8_192
@@ -80,7 +80,7 @@ class Announcer:
             message = message_of(stored, position=await self._store.queue_position(stored.event.job_id))
         else:
             message = message_of(stored)
-        return None if message is None else message.model_dump_json()
+        return None if message is None else wire_text(message)
 
 
 class _Recent(Generic[K, V]):

@@ -4,6 +4,7 @@ Times are epoch milliseconds, `duration` is milliseconds, `progress` is 0 to 100
 in the log; on messages that are no event it is the place up to which this stream has told everything.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, assert_never
 
@@ -121,7 +122,7 @@ class StreamClosed(Message):
     Last-Event-ID and go on. (A WebSocket says it with its close code.)"""
 
     type: Literal["stream:closed"] = "stream:closed"
-    code: Literal["shutting_down", "slow_consumer", "store_unavailable"]
+    code: Literal["shutting_down", "store_unavailable"]
     message: str
 
 
@@ -143,6 +144,13 @@ WORKFLOW_MESSAGES: tuple[type[Message], ...] = (
 )
 SOCKET_MESSAGES: tuple[type[Message], ...] = (Pong, *WORKFLOW_MESSAGES, StreamError)
 SSE_MESSAGES: tuple[type[Message], ...] = (*WORKFLOW_MESSAGES, StreamClosed)
+
+
+def wire_text(message: Message) -> str:
+    """The message as it goes out: one line of ASCII. A title may hold half a surrogate pair, which JSON can
+    say and UTF-8 can't."""
+    said = message.model_dump(by_alias=True)
+    return json.dumps({"type": said.pop("type"), **said}, separators=(",", ":"))
 
 
 def needs_outputs(stored: StoredEvent) -> bool:

@@ -18,7 +18,7 @@ from comfy_mcp.settings import Settings
 from http_sidecar.announcements import Announcer
 from http_sidecar.following import Follower, follow
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
-from http_sidecar.messages import MAX_SEQ, StreamClosed
+from http_sidecar.messages import MAX_SEQ, StreamClosed, wire_text
 from http_sidecar.open_streams import OPEN_STREAMS, require_reader
 from http_sidecar.routes import V1
 
@@ -143,7 +143,7 @@ class _Stream:
             {"seq": self._follower.cursor, "code": code, "message": "Connect again with Last-Event-ID."}
         )
         with contextlib.suppress(_Over):
-            await self._write(f"data: {message.model_dump_json()}\n\n")
+            await self._write(f"data: {wire_text(message)}\n\n")
 
     async def _write(self, text: str) -> None:
         try:

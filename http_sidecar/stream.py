@@ -23,7 +23,16 @@ from comfy_mcp.settings import Settings
 from http_sidecar.announcements import Announcer
 from http_sidecar.following import Follower, follow
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
-from http_sidecar.messages import EVERY, Ping, Pong, StreamError, Subscribe, Unsubscribe, parse_command
+from http_sidecar.messages import (
+    EVERY,
+    Ping,
+    Pong,
+    StreamError,
+    Subscribe,
+    Unsubscribe,
+    parse_command,
+    wire_text,
+)
 from http_sidecar.open_streams import OPEN_STREAMS, require_known_origin, require_reader
 from http_sidecar.problems import problem
 from http_sidecar.routes import V1
@@ -229,7 +238,7 @@ class _Socket:
     async def _obey(self, command: Ping | Subscribe | Unsubscribe) -> None:
         match command:
             case Ping():
-                await self._send(Pong(seq=self._follower.cursor).model_dump_json())
+                await self._send(wire_text(Pong(seq=self._follower.cursor)))
             case Subscribe():
                 await self._subscribe(command.workflow_id, command.since)
             case Unsubscribe():
@@ -279,7 +288,7 @@ class _Socket:
 
     async def _complain(self, code: str, message: str) -> None:
         error = StreamError(seq=self._follower.cursor, code=code, message=message)
-        await self._send(error.model_dump_json())
+        await self._send(wire_text(error))
 
     async def _send(self, text: str) -> None:
         """Raises _Over when the client is gone, or takes too little."""

@@ -55,7 +55,7 @@ class Tickets:
     def issue(self, caller: Caller) -> str:
         self._forget_expired()
         own = [ticket for ticket, issued in self._issued.items() if issued.caller.client == caller.client]
-        for ticket in own[: len(own) - TICKETS_PER_CLIENT + 1]:
+        for ticket in own[: max(0, len(own) - TICKETS_PER_CLIENT + 1)]:
             del self._issued[ticket]
         ticket = secrets.token_urlsafe(32)
         self._issued[ticket] = _Issued(caller=caller, until=self._clock() + self._ttl_s)

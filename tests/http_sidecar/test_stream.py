@@ -1,6 +1,7 @@
 """The WebSocket: the contract's messages, subscriptions, resuming."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,14 @@ async def test_what_other_processes_write_is_told_too(house: StreamHouse, tmp_pa
         await client.settled()
         job_id = await neighbour.submit()
         assert (await client.next())["workflowId"] == job_id
+
+
+async def test_a_title_that_is_no_proper_text_stops_no_stream(house: StreamHouse) -> None:
+    job_id = await house.start()
+    async with house.stream() as client:
+        await client.subscribe("*")
+        await client.settled()
+        await house.write(job_id, replace(progressed(house.jobs[job_id], 0.5), node_title="half \ud83d"))
+        await house.finish(job_id)
+        told = await client.settled()
+    assert [said.get("currentNode") for said in told] == ["half \ud83d", None]
