@@ -11,6 +11,7 @@ import structlog
 from comfy_mcp import __version__
 from comfy_mcp.bridge.clock import Clock, system_clock
 from comfy_mcp.bridge.engines import Engines
+from comfy_mcp.bridge.housekeeping import end_overdue_jobs
 from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.gpu import GpuMonitor
@@ -79,12 +80,12 @@ async def open_runtime(
             now_ms=clock.now_ms,
             new_id=new_id,
         )
-        async with _tasks(services):
+        async with _tasks(services, clock):
             yield services
 
 
 @contextlib.asynccontextmanager
-async def _tasks(services: Services) -> AsyncIterator[None]:
+async def _tasks(services: Services, clock: Clock) -> AsyncIterator[None]:
     """One TaskGroup owns every task. What fails inside the context comes out as itself."""
     error: BaseException | None = None
     async with asyncio.TaskGroup() as group:
@@ -93,6 +94,7 @@ async def _tasks(services: Services) -> AsyncIterator[None]:
             group.create_task(services.engines.run(services.hub), name="engines"),
             group.create_task(services.models.run(), name="models"),
             group.create_task(_prune(services), name="retention"),
+            group.create_task(end_overdue_jobs(services.store, services.settings, clock), name="deadlines"),
             group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
         try:

@@ -122,7 +122,26 @@ class Settings(BaseSettings):
         description="Prompts handed to an engine at once: one runs, the rest wait there.",
     )
     max_attempts: int = Field(
-        default=2, ge=1, le=10, description="Submissions of one job before it fails as engine_lost."
+        default=2,
+        ge=1,
+        le=10,
+        description="Submissions of one job before it fails as engine_lost (or oom, at the second).",
+    )
+    queue_timeout_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="A job that says nothing of it may wait so long for a start; 0 = for ever.",
+    )
+    run_timeout_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="A job that says nothing of it may run so long, each attempt; 0 = for ever.",
+    )
+    job_timeout_max_s: float = Field(
+        default=604_800.0, gt=0, description="Upper limit of the timeouts that a submit asks for."
+    )
+    deadline_poll_s: float = Field(
+        default=1.0, gt=0, description="How often waiting jobs are looked through for passed deadlines."
     )
     max_queued: int = Field(default=10_000, ge=1, description="Queued jobs at which a submit is refused.")
     idempotency_ttl_s: float = Field(

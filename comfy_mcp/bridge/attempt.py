@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.deadlines import Deadline
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
@@ -53,6 +54,7 @@ class Attempt:
         *,
         progress_interval_s: float,
         heard_at: float,
+        now_ms: int,
     ) -> None:
         assert job.prompt_id is not None
         self.job = job
@@ -71,6 +73,7 @@ class Attempt:
         self.absent_since: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
+        self.expired: Deadline | None = None  # the deadline for which the engine is asked to stop it
         self._write_due = float("-inf")
         self._progress_due: float | None = None
         self._graph = graph
@@ -80,6 +83,10 @@ class Attempt:
         self._interval = progress_interval_s
         self._progress_at = float("-inf")
         self._started = self.accepted
+        # Deadlines are kept as epoch times; from here on this process's own clock counts, whatever happens to
+        # the other one.
+        deadline = job.run_deadline if self._started else job.queue_deadline
+        self._deadline = None if deadline is None else heard_at + (deadline - now_ms) / 1000
         self._ending: PromptEnding | None = None
         self._failure: JobFailure | None = None
 
@@ -133,6 +140,8 @@ class Attempt:
         """The engine works on it: said by an event, or seen in its queue after a resync."""
         if not self._started:
             self._started = True
+            limit_ms = self.job.run_timeout_ms
+            self._deadline = None if limit_ms is None else now + limit_ms / 1000
             self._write_due = now + START_DELAY_S
             self._progress_at = self._write_due - self._interval  # the first step goes with the start
             self.pending.append(JobStarted(job_id=self.job.id, at=now_ms, attempt=self.job.attempt))
@@ -142,6 +151,19 @@ class Attempt:
         self.job = replace(self.job, cancel_requested=True)
         if self.cancel_due is None:
             self.cancel_due = now
+
+    @property
+    def deadline(self) -> float | None:
+        """When it will have waited or run for too long. None: never, or the engine is asked to stop it."""
+        return self._deadline if self.expired is None else None
+
+    def check_deadline(self, now: float) -> Deadline | None:
+        """The deadline that has just passed: the engine has to be asked to stop it, until it has."""
+        if self.deadline is None or now < self.deadline:
+            return None
+        self.expired = Deadline.RUN if self._started else Deadline.QUEUE
+        self.cancel_due = now if self.cancel_due is None else self.cancel_due
+        return self.expired
 
     def report_progress(self, *, now_ms: int, now: float) -> None:
         """Put the latest progress among the pending events, if its time has come."""
@@ -161,6 +183,11 @@ class Attempt:
                 eta_ms=self._progress.eta_ms(now_ms),
             )
         )
+
+    @property
+    def in_engines_queue(self) -> bool:
+        """The engine may count it among its prompts: its events have not told its end."""
+        return self._ending is None
 
     def told_result(self) -> PromptResult | None:
         """The end as the events told it, for the case that the history has already lost it."""

@@ -16,7 +16,7 @@ from comfy_mcp.bridge.ledger import NodeList
 from comfy_mcp.bridge.tenure import Tenure
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobQueued, JobRequeued, StoredEvent
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.lanes.protocol import Lane
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Lease, Store
@@ -52,6 +52,10 @@ class Driver:
         self._log = log.bind(engine=lane.engine)
 
     @property
+    def engine(self) -> EngineId:
+        return self._lane.engine
+
+    @property
     def driving(self) -> bool:
         return self._tenure is not None
 
@@ -59,6 +63,11 @@ class Driver:
     def connected(self) -> bool:
         """This process drives the engine and hears its events."""
         return self._tenure is not None and self._tenure.connected
+
+    @property
+    def foreign(self) -> int | None:
+        """Prompts at the engine that others sent, by its last word. None: this process does not know."""
+        return self._tenure.foreign if self._tenure is not None and self._tenure.connected else None
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         if self._tenure is not None:

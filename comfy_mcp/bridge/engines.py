@@ -13,7 +13,7 @@ from comfy_mcp.bridge.driver import Driver
 from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineEvent
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.lanes.comfyui import ComfyUILane
 from comfy_mcp.settings import EngineSettings, Settings
@@ -41,6 +41,15 @@ class EngineReport:
 
 
 @dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignPrompt:
+    """A prompt that somebody gave to ComfyUI itself. It is shown and counted, and never touched."""
+
+    engine: EngineId
+    prompt_id: PromptId
+    running: bool
+
+
 class _Known:
     """The last answer to /object_info, parsed once per answer; or the fault and until when it counts."""
 
@@ -110,6 +119,48 @@ class Engines:
             driver.work_arrived()
 
     async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
+    def foreign_ahead(self, engine: EngineId | None = None) -> int:
+        """Prompts of others that a job waits for too: on the engine that has it, or the least of any.
+
+        Only what this process's drivers know anyway; 0 where another process drives.
+        """
+        known = [
+            driver.foreign
+            for driver in self._drivers
+            if driver.foreign is not None and engine in {None, driver.engine}
+        ]
+        return min(known, default=0)
+
+    async def foreign(self) -> Sequence[ForeignPrompt]:
+        """What each engine runs and holds that nobody submitted here, in its order, asked now.
+
+        An engine that does not answer is left out.
+        """
+        queues: dict[EngineId, list[tuple[PromptId, bool]]] = {}
+
+        async def ask(engine: EngineId, lane: ComfyUILane) -> None:
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout_s):
+                    view = await lane.client.queue()
+            except (EngineFault, TimeoutError) as fault:
+                log.debug("queue_not_read", engine=engine, error=str(fault))
+                return
+            queues[engine] = [
+                *((each, True) for each in view.running),
+                *((each, False) for each in view.pending),
+            ]
+
+        async with asyncio.TaskGroup() as group:
+            for engine, lane in self._lanes.items():
+                group.create_task(ask(engine, lane))
+        ours = await self._store.own_prompts([each for queue in queues.values() for each, _ in queue])
+        return [
+            ForeignPrompt(engine=engine, prompt_id=prompt_id, running=running)
+            for engine in self._lanes
+            for prompt_id, running in queues.get(engine, ())
+            if prompt_id not in ours
+        ]
+
         """The node list of the first engine that answers, None when none does.
 
         `max_age_s` asks for a fresher one than the setting `object_info_ttl_s`.

@@ -36,7 +36,14 @@ class Looked:
     sizes: Mapping[OutputFile, int]
 
 
-Report = Callable[[Submitted | Looked], Awaitable[None]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """The engine was asked to free memory for the next attempt at this prompt's job, or did not answer."""
+
+    prompt_id: PromptId
+
+
+Report = Callable[[Submitted | Looked | Freed], Awaitable[None]]
 
 
 class Errands:
@@ -58,6 +65,10 @@ class Errands:
         """Ask the engine to cancel, then look what became of it: a cancel can get lost."""
         self._group.create_task(self._cancel(prompt_id), name=f"cancel {prompt_id}")
 
+    def free(self, prompt_id: PromptId) -> None:
+        """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
+        self._group.create_task(self._free(prompt_id), name=f"free {prompt_id}")
+
     def reconnect(self) -> None:
         self._group.create_task(self._lane.reconnect(), name="reconnect")
 
@@ -75,6 +86,13 @@ class Errands:
         except EngineFault as fault:
             log.warning("cancel_unanswered", prompt_id=prompt_id, error=str(fault))
         await self._look((prompt_id,), ())
+
+    async def _free(self, prompt_id: PromptId) -> None:
+        try:
+            await self._lane.free()
+        except EngineFault as fault:
+            log.warning("free_unanswered", prompt_id=prompt_id, error=str(fault))
+        await self._report(Freed(prompt_id=prompt_id))
 
     async def _look(self, asked: tuple[PromptId, ...], files: Collection[OutputFile]) -> None:
         async with asyncio.TaskGroup() as both:

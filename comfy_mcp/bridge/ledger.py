@@ -105,6 +105,7 @@ class Ledger:
             await self._known_durations(graph),
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
+            now_ms=self._clock.now_ms(),
         )
         self.attempts[attempt.prompt_id] = attempt
         if job.cancel_requested:
@@ -119,13 +120,24 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    async def conclude(self, attempt: Attempt, result: PromptResult, sizes: Mapping[OutputFile, int]) -> None:
+    def outcome(self, attempt: Attempt, result: PromptResult) -> JobEvent:
+        """What follows for the job: a final event, or the requeue for another attempt."""
+        attempt.start(self._clock.now_ms(), self._clock.monotonic())
+        return conclude(
+            attempt.job,
+            result,
+            now=self._clock.now_ms(),
+            expired=attempt.expired,
+            max_attempts=self._settings.max_attempts,
+        )
+
+    async def conclude(
+        self, attempt: Attempt, end: JobEvent, result: PromptResult, sizes: Mapping[OutputFile, int]
+    ) -> None:
         """The prompt is over: its outputs and its job's end, in one transaction. Raises Fenced.
 
         When the store refuses, nobody keeps the end: the prompt is looked up again after the quiet interval.
         """
-        now_ms = self._clock.now_ms()
-        attempt.start(now_ms, self._clock.monotonic())
         attempt.finish()
         outputs = [
             Output(
@@ -134,12 +146,12 @@ class Ledger:
                 attempt=attempt.job.attempt,
                 engine=self._lease.engine,
                 file=file,
-                created_at=now_ms,
+                created_at=end.at,
                 size=len(file.text.encode()) if file.text is not None else sizes.get(file),
             )
             for file in result.outputs
         ]
-        await self._write(attempt, [*attempt.pending, conclude(attempt.job, result, now=now_ms)], outputs)
+        await self._write(attempt, [*attempt.pending, end], outputs)
 
     def settle(self, attempt: Attempt, event: JobEvent) -> None:
         """`event` ends the attempt; it is written with the next batch, however often the store refuses."""

@@ -4,9 +4,10 @@ Used at every ending and after every resync (start, takeover, reconnect, quiet p
 followed live and one that was found again later end in the same way.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
+from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.events import (
     FailureKind,
     JobCancelled,
@@ -19,11 +20,17 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 
+OOM_REASON = "The engine ran out of memory. It was asked to free some; the job is tried once more."
 
-def conclude(job: Job, result: PromptResult, *, now: int) -> JobEvent:
-    """The final event for a prompt that the engine has in its history.
 
-    A cancel that lost the race gives `completed`: the state says what happened, not what was asked for.
+def conclude(
+    job: Job, result: PromptResult, *, now: int, expired: Deadline | None = None, max_attempts: int = 1
+) -> JobEvent:
+    """What follows for a prompt that the engine has in its history: a final event, or another attempt.
+
+    `expired`: the deadline for which the engine was asked to stop it. A cancel or a deadline that lost the
+    race gives `completed`: the state says what happened, not what was asked for. Only running out of memory
+    is tried again, once in a job's life; whatever else failed would fail again.
     """
     count = len(result.outputs)
     match result.ending:
@@ -31,6 +38,8 @@ def conclude(job: Job, result: PromptResult, *, now: int) -> JobEvent:
             return JobCompleted(job_id=job.id, at=now, attempt=job.attempt, output_count=count)
         case PromptEnding.INTERRUPTED if job.cancel_requested:
             return JobCancelled(job_id=job.id, at=now, attempt=job.attempt, output_count=count)
+        case PromptEnding.INTERRUPTED if expired is not None:
+            return timed_out(job, expired, at=now, output_count=count)
         case PromptEnding.INTERRUPTED:
             failure = JobFailure(
                 kind=FailureKind.CANCELLED_EXTERNALLY,
@@ -40,9 +49,26 @@ def conclude(job: Job, result: PromptResult, *, now: int) -> JobEvent:
             failure = result.failure or JobFailure(
                 kind=FailureKind.NODE_ERROR, message="ComfyUI reported an error without details."
             )
+            if failure.kind is FailureKind.OOM:
+                if job.oom_retried:
+                    said = f"{failure.message} (again, after the engine was asked to free memory)"
+                    failure = replace(failure, message=said)
+                elif job.attempt < max_attempts and expired is None and not job.cancel_requested:
+                    return JobRequeued(
+                        job_id=job.id,
+                        at=now,
+                        attempt=job.attempt,
+                        reason=f"{OOM_REASON} {failure.message}",
+                        cause=FailureKind.OOM,
+                    )
         case _:
             assert_never(result.ending)
     return JobFailed(job_id=job.id, at=now, attempt=job.attempt, failure=failure, output_count=count)
+
+
+def must_free_memory(event: JobEvent) -> bool:
+    """The engine has to be asked to free memory before the job is tried again."""
+    return isinstance(event, JobRequeued) and event.cause is FailureKind.OOM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +76,12 @@ class Sighting:
     """What was known of a prompt that the engine no longer has.
 
     `same_connection`: the event stream has been open without a break since the engine accepted it.
+    `expired`: the deadline for which the engine was asked to stop it.
     """
 
     accepted: bool
     same_connection: bool
+    expired: Deadline | None = None
 
 
 def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) -> JobEvent:
@@ -63,6 +91,8 @@ def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) ->
     """
     if job.cancel_requested:
         return JobCancelled(job_id=job.id, at=now, attempt=job.attempt)
+    if seen.expired is not None:
+        return timed_out(job, seen.expired, at=now)
     if seen.accepted and seen.same_connection:
         failure = JobFailure(
             kind=FailureKind.CANCELLED_EXTERNALLY,

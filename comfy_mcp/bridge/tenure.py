@@ -15,18 +15,21 @@ import structlog
 
 from comfy_mcp.bridge.attempt import Attempt
 from comfy_mcp.bridge.clock import Clock
-from comfy_mcp.bridge.errands import Errands, Looked, Submitted
+from comfy_mcp.bridge.errands import Errands, Freed, Looked, Submitted
 from comfy_mcp.bridge.leasing import keep_lease
 from comfy_mcp.bridge.ledger import Ledger, NodeList
-from comfy_mcp.bridge.recovery import Sighting, explain_absence
+from comfy_mcp.bridge.recovery import Sighting, explain_absence, must_free_memory
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    JobEvent,
+    QueueRemaining,
 )
 from comfy_mcp.domain.ids import JobId, PromptId
+from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.lanes.protocol import Accepted, Lane, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Lease, Store
@@ -49,6 +52,9 @@ IDLE_S = 5.0
 @dataclass(frozen=True, slots=True)
 class _Wake:
     pass
+
+
+Message = EngineEvent | Submitted | Looked | Freed | _Wake
 
 
 class Tenure:
@@ -78,8 +84,10 @@ class Tenure:
             new_id=new_id,
             node_list=node_list,
         )
-        self._inbox: asyncio.Queue[EngineEvent | Submitted | Looked | _Wake] = asyncio.Queue(INBOX_SIZE)
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue(INBOX_SIZE)
         self._cancels: set[JobId] = set()
+        self._requeues: dict[PromptId, JobEvent] = {}
+        self._foreign = 0
         self._connected = False
         self._connection = 0
         self._look_due = clock.monotonic() + IDLE_S
@@ -90,6 +98,11 @@ class Tenure:
     def connected(self) -> bool:
         """The engine's event stream is open."""
         return self._connected
+
+    @property
+    def foreign(self) -> int:
+        """Prompts at the engine that are not ours, by what it last said of its queue."""
+        return self._foreign
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
@@ -113,6 +126,7 @@ class Tenure:
             group.create_task(self._lane.run(self._inbox.put), name="lane")
             while True:
                 messages = await self._next()
+                self._check_deadlines()  # first: an interrupt that is taken in now may be ours of before
                 for message in messages:
                     await self._take(message, errands)
                 self._start_cancels()
@@ -135,9 +149,9 @@ class Tenure:
             self._woken = True
             self._inbox.put_nowait(_Wake())
 
-    async def _next(self) -> list[EngineEvent | Submitted | Looked | _Wake]:
+    async def _next(self) -> list[Message]:
         """All messages that are there, or none when a deadline comes first."""
-        messages: list[EngineEvent | Submitted | Looked | _Wake] = []
+        messages: list[Message] = []
         try:
             async with asyncio.timeout(self._pause()):
                 messages.append(await self._inbox.get())
@@ -159,12 +173,12 @@ class Tenure:
                 due.append(max(attempt.due, self._ledger.retry_at))
             if not (attempt.looking or attempt.submitting or attempt.settled):
                 due.append(attempt.heard_at + self._settings.quiet_poll_s)
-                due.extend([] if attempt.cancel_due is None else [attempt.cancel_due])
+                due.extend(each for each in (attempt.cancel_due, attempt.deadline) if each is not None)
         return max(0.0, min(due) - now)
 
     # ----------------------------------------------------------------------------------------- messages
 
-    async def _take(self, message: EngineEvent | Submitted | Looked | _Wake, errands: Errands) -> None:
+    async def _take(self, message: Message, errands: Errands) -> None:
         match message:
             case _Wake():
                 self._woken = False
@@ -172,6 +186,11 @@ class Tenure:
                 self._submitted(message, errands)
             case Looked():
                 await self._looked(message, errands)
+            case Freed():
+                self._freed(message.prompt_id)
+            case QueueRemaining():
+                ours = sum(each.in_engines_queue for each in self._ledger.attempts.values())
+                self._foreign = max(0, message.count - ours)
             case EngineConnected():
                 self._connected = True
                 self._connection += 1
@@ -182,6 +201,7 @@ class Tenure:
                 self._look(self._ledger.attempts.values(), errands)  # nothing is replayed after a (re)connect
             case EngineDisconnected():
                 self._connected = False
+                self._foreign = 0
                 self._log.warning("engine_disconnected", reason=message.reason)
             case _:
                 self._heard(message, errands)
@@ -229,7 +249,7 @@ class Tenure:
                 if self._is_deaf(attempt, view):
                     self._log.warning("stream_is_deaf", job_id=attempt.job.id)
                     errands.reconnect()
-                await self._seen(attempt, view, message.sizes)
+                await self._seen(attempt, view, message.sizes, errands)
             attempt.quiet = False
             if attempt.look_again and prompt_id in self._ledger.attempts:
                 self._look([attempt], errands)
@@ -240,9 +260,11 @@ class Tenure:
         same_stream = self._connected and attempt.connection == self._connection
         return attempt.quiet and same_stream and view.where is PromptWhere.FINISHED
 
-    async def _seen(self, attempt: Attempt, view: PromptView, sizes: Mapping[OutputFile, int]) -> None:
+    async def _seen(
+        self, attempt: Attempt, view: PromptView, sizes: Mapping[OutputFile, int], errands: Errands
+    ) -> None:
         if view.where is PromptWhere.ABSENT:
-            await self._absent(attempt, sizes)
+            await self._absent(attempt, sizes, errands)
             return
         attempt.accepted = True
         attempt.absent_since = None
@@ -250,12 +272,29 @@ class Tenure:
             attempt.start(self._clock.now_ms(), self._clock.monotonic())
         elif view.where is PromptWhere.FINISHED:
             assert view.result is not None
-            await self._ledger.conclude(attempt, view.result, sizes)
+            await self._over(attempt, view.result, sizes, errands)
 
-    async def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int]) -> None:
+    async def _over(
+        self, attempt: Attempt, result: PromptResult, sizes: Mapping[OutputFile, int], errands: Errands
+    ) -> None:
+        end = self._ledger.outcome(attempt, result)
+        if must_free_memory(end):
+            # Asked and answered before the job waits again: nobody sends it to an engine that is full still.
+            attempt.settled = True
+            self._requeues[attempt.prompt_id] = end
+            errands.free(attempt.prompt_id)
+        else:
+            await self._ledger.conclude(attempt, end, result, sizes)
+
+    def _freed(self, prompt_id: PromptId) -> None:
+        attempt, requeue = self._ledger.attempts.get(prompt_id), self._requeues.pop(prompt_id)
+        if attempt is not None:
+            self._ledger.settle(attempt, requeue)
+
+    async def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int], errands: Errands) -> None:
         told = attempt.told_result()
         if told is not None:  # the history lost it, but the events had told the end
-            await self._ledger.conclude(attempt, told, sizes)
+            await self._over(attempt, told, sizes, errands)
             return
         now = self._clock.monotonic()
         if not attempt.accepted and not attempt.job.cancel_requested:
@@ -266,6 +305,7 @@ class Tenure:
         seen = Sighting(
             accepted=attempt.accepted,
             same_connection=self._connected and attempt.connection == self._connection,
+            expired=attempt.expired,
         )
         now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
@@ -294,6 +334,12 @@ class Tenure:
             if attempt.job.id in self._cancels and not attempt.settled:
                 attempt.ask_cancel(self._clock.monotonic())
         self._cancels.clear()
+
+    def _check_deadlines(self) -> None:
+        now = self._clock.monotonic()
+        for attempt in self._ledger.attempts.values():
+            if not attempt.settled and (deadline := attempt.check_deadline(now)) is not None:
+                self._log.info("deadline_passed", job_id=attempt.job.id, deadline=deadline.value)
 
     def _chase(self, errands: Errands) -> None:
         now = self._clock.monotonic()

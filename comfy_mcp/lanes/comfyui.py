@@ -101,6 +101,9 @@ class ComfyUILane:
         if prompt_id in (await self.client.queue()).running:
             await self.client.interrupt(prompt_id)
 
+    async def free(self) -> None:
+        await self.client.free(unload_models=True, free_memory=True)
+
     async def reconnect(self) -> None:
         await self.listener.reconnect()
 

@@ -81,6 +81,9 @@ class Lane(Protocol):
     async def cancel(self, prompt_id: PromptId) -> None:
         """Ask once: delete it if pending, interrupt it (targeted) if running. Says nothing about success."""
 
+    async def free(self) -> None:
+        """Ask the engine to unload its models and drop what it caches; it does so between two prompts."""
+
     async def reconnect(self) -> None:
         """The stream is open and says nothing of what happens: take another one."""
 

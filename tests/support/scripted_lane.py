@@ -36,6 +36,7 @@ class ScriptedLane:
         self.history: dict[PromptId, PromptResult] = {}
         self.cancels: list[PromptId] = []
         self.lookups = 0
+        self.frees = 0
         self.reconnects = 0
         self.down = False
         self.answer: Callable[[PromptId], Accepted | Rejected | EngineFault] | None = None
@@ -78,6 +79,12 @@ class ScriptedLane:
         if self.down:
             raise unreachable()
         self.on_cancel(prompt_id)
+
+    async def free(self) -> None:
+        self.frees += 1
+        self._tell()
+        if self.down:
+            raise unreachable()
 
     async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
         return dict.fromkeys(files, self.size)
