@@ -40,7 +40,6 @@ class EngineReport:
     fix: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignPrompt:
     """A prompt that somebody gave to ComfyUI itself. It is shown and counted, and never touched."""
@@ -50,6 +49,7 @@ class ForeignPrompt:
     running: bool
 
 
+@dataclass(slots=True, kw_only=True)
 class _Known:
     """The last answer to /object_info, parsed once per answer; or the fault and until when it counts."""
 
@@ -118,7 +118,6 @@ class Engines:
         for driver in self._drivers:
             driver.work_arrived()
 
-    async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
     def foreign_ahead(self, engine: EngineId | None = None) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.
 
@@ -161,6 +160,7 @@ class Engines:
             if prompt_id not in ours
         ]
 
+    async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
         """The node list of the first engine that answers, None when none does.
 
         `max_age_s` asks for a fresher one than the setting `object_info_ttl_s`.
