@@ -18,6 +18,8 @@ from http_sidecar.openapi.parts import (
     header_parameter,
     json_response,
     keyed,
+    path_parameter,
+    query_parameter,
 )
 from http_sidecar.openapi.schemas import SCHEMAS, Json
 from http_sidecar.problems import CONTENT_TYPE
@@ -25,13 +27,9 @@ from http_sidecar.routes import V1
 
 _TEXT: Json = {"type": "string"}
 
-_WORKFLOW_ID: Json = {
-    "name": "workflowId",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 64},
-    "description": "Id from submit_workflow",
-}
+_WORKFLOW_ID = path_parameter(
+    "workflowId", "Id from submit_workflow", {"type": "string", "minLength": 1, "maxLength": 64}
+)
 _EVENT_ID = "^[0-9]{0,18}$"
 """Empty is the same as none."""
 
@@ -47,12 +45,7 @@ _STREAM = keyed(
         (HTTPStatus.UPGRADE_REQUIRED, "upgrade_required"),
     ],
     parameters=[
-        {
-            "name": "ticket",
-            "in": "query",
-            "description": "From stream_ticket; good for one connection, instead of a key.",
-            "schema": _TEXT,
-        }
+        query_parameter("ticket", "From stream_ticket; good for one connection, instead of a key.", _TEXT)
     ],
 ) | {"security": [*KEYED, {}]}
 
@@ -84,12 +77,11 @@ _EVENTS = keyed(
     parameters=[
         _WORKFLOW_ID,
         header_parameter("Last-Event-ID", "Replay what came after it.", pattern=_EVENT_ID),
-        {
-            "name": "lastEventId",
-            "in": "query",
-            "description": "For clients that can't send the header; where both come, the header counts.",
-            "schema": _TEXT,
-        },
+        query_parameter(
+            "lastEventId",
+            "For clients that can't send the header; where both come, the header counts.",
+            _TEXT,
+        ),
     ],
 )
 

@@ -20,6 +20,8 @@ from http_sidecar.openapi.parts import (
     failures,
     header_parameter,
     json_response,
+    path_parameter,
+    query_parameter,
 )
 from http_sidecar.openapi.schemas import (
     Json,
@@ -66,6 +68,13 @@ def _tag_of(route: Route) -> str:
 
 _TAGS = (("model", "Models"), ("output", "Outputs"), ("system", "System"), ("gpu", "System"))
 
+_OF_AN_OUTPUT = (
+    ErrorCode.OUTPUT_NOT_FOUND,
+    ErrorCode.OUTPUT_GONE,
+    ErrorCode.OUTPUT_TOO_LARGE,
+    ErrorCode.OUTPUT_UNREADABLE,
+)
+
 _FAILURES: Mapping[str, tuple[ErrorCode, ...]] = {
     "submit_workflow": (
         ErrorCode.GRAPH_NOT_JSON,
@@ -86,13 +95,8 @@ _FAILURES: Mapping[str, tuple[ErrorCode, ...]] = {
     "queue": (),
     "list_models": (ErrorCode.MODEL_TYPE_UNKNOWN, ErrorCode.CURSOR_INVALID),
     "list_outputs": (ErrorCode.CURSOR_INVALID,),
-    "view_output": (
-        ErrorCode.OUTPUT_NOT_FOUND,
-        ErrorCode.OUTPUT_GONE,
-        ErrorCode.OUTPUT_TOO_LARGE,
-        ErrorCode.OUTPUT_UNREADABLE,
-    ),
-    "read_output": (ErrorCode.OUTPUT_NOT_FOUND, ErrorCode.OUTPUT_GONE),
+    "view_output": _OF_AN_OUTPUT,
+    "read_output": _OF_AN_OUTPUT,  # with ?preview it is the same
     "system_status": (),
     "gpu_status": (),
 }
@@ -120,38 +124,27 @@ def _parameters(route: Route) -> list[Json]:
     arguments, required = argument_schemas(route.of.params), required_arguments(route.of.params)
     found: list[Json] = []
     for name, schema in arguments.items():
-        in_path = f"{{{name}}}" in route.path
-        if name == "limit":
-            schema = _limit_of(route, schema)
-        if name == "limit" and route.whole:
-            schema = {key: value for key, value in schema.items() if key != "maximum"}
-        if name in NOT_ON_THE_WIRE or (route.body and not in_path):
+        if name in NOT_ON_THE_WIRE:
             continue
-        found.append(
-            _parameter(name, "path" if in_path else "query", schema, needed=in_path or name in required)
-        )
+        said = schema.get("description") or _SAID.get(name, "")
+        if f"{{{name}}}" in route.path:
+            found.append(path_parameter(name, said, given(schema)))
+        elif not route.body:
+            shown = _limit_of(route, schema) if name == "limit" else given(schema)
+            found.append(query_parameter(name, said, shown, required=name in required))
     return [*found, *_MORE_PARAMETERS.get(route.operation, ())]
-
-
-def _parameter(name: str, place: str, schema: Json, *, needed: bool) -> Json:
-    plain = {key: value for key, value in given(schema).items() if key != "description"}
-    parameter: Json = {"name": name, "in": place, "required": needed, "schema": plain}
-    if said := schema.get("description") or _SAID.get(name):
-        parameter["description"] = said
-    return parameter
 
 
 def _limit_of(route: Route, schema: Json) -> Json:
     if not route.whole:
         return schema
     own = {"default": int(route.defaults["limit"])} if "limit" in route.defaults else {}
-    said = "Entries at most." if own else "Entries at most; without it and `cursor`: all."
-    return {"type": "integer", "minimum": schema["minimum"], "description": said, **own}
+    return {"type": "integer", "minimum": schema["minimum"], **own}
 
 
 _SAID = {
     "workflowId": "Only of this workflow.",
-    "limit": "Entries at most.",
+    "limit": "Entries at most. Where there is no default: without it and `cursor` all.",
     "cursor": "`nextCursor` of the page before.",
     "type": "Only of this type.",
     "status": "Only in this state.",
@@ -175,19 +168,17 @@ _MORE_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
         header_parameter(
             "Idempotency-Key",
             "Equal keys are one submit for 24 hours: the same body, the first answer again.",
-            pattern="^[!#-~]{1,255}$",
+            pattern='^("[ -~]{1,255}"|[ -~]{1,255})$',
         ),
     ),
     "view_output": _OF_BYTES,
     "read_output": (
         *_OF_BYTES,
-        {
-            "name": "preview",
-            "in": "query",
-            "description": "`WIDTHxHEIGHT`, or one number for both: an image that fits into this box "
-            "instead of the file.",
-            "schema": {"type": "string", "pattern": "^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2})?$"},
-        },
+        query_parameter(
+            "preview",
+            "`WIDTHxHEIGHT`, or one number for both: an image that fits into this box instead of the file.",
+            {"type": "string", "pattern": "^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2})?$"},
+        ),
     ),
 }
 

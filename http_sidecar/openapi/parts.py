@@ -87,12 +87,24 @@ def header(name: str) -> Json:
 
 
 def header_parameter(name: str, description: str, **schema: Any) -> Json:
-    return {
-        "name": name,
-        "in": "header",
-        "description": description,
-        "schema": {"type": "string", **schema},
+    return _parameter(name, "header", description, {"type": "string", **schema})
+
+
+def path_parameter(name: str, description: str, schema: Json) -> Json:
+    return _parameter(name, "path", description, schema) | {"required": True}
+
+
+def query_parameter(name: str, description: str, schema: Json, *, required: bool = False) -> Json:
+    """An empty value counts as none, as the v1 contract's `?workflowId=&limit=50` has it."""
+    return _parameter(name, "query", description, schema) | {
+        "required": required,
+        "allowEmptyValue": not required,
     }
+
+
+def _parameter(name: str, place: str, description: str, schema: Json) -> Json:
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    return {"name": name, "in": place, "description": description, "schema": plain}
 
 
 def json_response(
