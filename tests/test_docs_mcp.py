@@ -1,0 +1,30 @@
+"""docs/mcp.md names every tool with its arguments, every resource, and every bound of MCP over HTTP."""
+
+from pathlib import Path
+
+import pytest
+from mcp_types import Tool
+
+from comfy_mcp.operations.registry import OPERATIONS
+from comfy_mcp.server.tools import tools
+from comfy_mcp.settings import Settings
+
+DOCS = (Path(__file__).parent.parent / "docs" / "mcp.md").read_text()
+
+
+@pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
+def test_a_tool_is_documented_with_its_arguments(tool: Tool) -> None:
+    (row,) = [line for line in DOCS.splitlines() if line.startswith(f"| `{tool.name}` |")]
+    assert [name for name in tool.input_schema["properties"] if f"`{name}`" not in row] == []
+
+
+def test_every_resource_is_documented() -> None:
+    uris = [operation.resource for operation in OPERATIONS if operation.resource is not None]
+    assert uris
+    assert [uri for uri in uris if f"`{uri}`" not in DOCS] == []
+
+
+def test_every_setting_of_mcp_over_http_is_documented() -> None:
+    names = [name for name in Settings.model_fields if name.startswith("mcp_")]
+    assert names
+    assert [name for name in names if f"`COMFY_BRIDGE_{name.upper()}`" not in DOCS] == []
