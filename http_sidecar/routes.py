@@ -53,3 +53,6 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="system_status", method="GET", path="/v1/status"),
     Route(operation="gpu_status", method="GET", path="/v1/gpu"),
 )
+
+UPLOAD = Route(operation="upload_input", method="POST", path=f"{V1}/inputs", success=201)
+"""Apart from the others: its body is a form with a file, and MCP has no such operation."""

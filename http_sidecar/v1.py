@@ -9,8 +9,9 @@ from comfy_mcp.operations.models import WaitParams
 from http_sidecar.lists import whole_list
 from http_sidecar.outputs import output_bytes, preview_bytes
 from http_sidecar.rest import answer, arguments_of, call
-from http_sidecar.routes import ROUTES, Route
+from http_sidecar.routes import ROUTES, UPLOAD, Route
 from http_sidecar.submit import submit
+from http_sidecar.uploads import upload
 from http_sidecar.waiting import state_at_end
 
 RouteHandler = Callable[[web.Request, Route], Awaitable[web.StreamResponse]]
@@ -24,6 +25,8 @@ def setup(app: web.Application) -> None:
             app.router.add_get(route.path, handler)
         else:
             app.router.add_route(route.method, route.path, handler)
+
+    app.router.add_route(UPLOAD.method, UPLOAD.path, upload)
 
 
 def _handler_of(route: Route) -> Handler:

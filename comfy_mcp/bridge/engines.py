@@ -1,7 +1,7 @@
 """The engines of this process: what they can do, how they are, and who drives them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import structlog
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.driver import Driver
 from comfy_mcp.bridge.hub import Hub
+from comfy_mcp.comfyui.answers import UploadedFile
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
@@ -180,6 +181,21 @@ class Engines:
                 known.raw, known.info = raw, await asyncio.to_thread(ObjectInfo.parse, raw)
             return known.info
         return None
+
+    async def upload(
+        self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
+    ) -> UploadedFile:
+        """Into the input folder of the first engine that answers, once. Raises EngineFault."""
+        lanes = list(self._lanes.values())
+        for lane in lanes[:-1]:
+            try:
+                await lane.client.prompt_count()  # a stream can't be sent a second time: ask first
+            except EngineFault:
+                continue
+            break
+        else:
+            lane = lanes[-1]
+        return await lane.client.upload_image(filename, content, subfolder=subfolder, overwrite=overwrite)
 
     def submit_warnings(self) -> tuple[str, ...]:
         """What the submitter should know: after `object_info` found no engine."""

@@ -189,7 +189,8 @@ class ComfyUIClient:
         """
         with aiohttp.MultipartWriter("form-data") as form:
             part = form.append(content, {"Content-Type": "application/octet-stream"})
-            part.set_content_disposition("form-data", name="image", filename=filename)
+            # Raw as browsers send it: percent-encoded, the name would be kept with the percent signs.
+            part.set_content_disposition("form-data", quote_fields=False, name="image", filename=filename)
             fields = {"type": folder_type, "subfolder": subfolder, "overwrite": str(overwrite).lower()}
             for name, value in fields.items():
                 form.append(value).set_content_disposition("form-data", name=name)

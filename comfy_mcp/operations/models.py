@@ -99,6 +99,14 @@ class CancelParams(Params):
     reason: str | None = Field(default=None, max_length=200)
 
 
+class UploadParams(Params):
+    filename: str = Field(min_length=1, max_length=255, description="Name to keep it under")
+    subfolder: str = Field(default="", max_length=255, description="Below the engine's input folder")
+    overwrite: bool = Field(
+        default=False, description="Replace a file of that name; else other bytes get another name"
+    )
+
+
 class ListModelsParams(Params):
     type: str | None = Field(
         default=None,
@@ -260,6 +268,17 @@ class ModelItem(Part):
     type: str
     size: int | None
     hash: str | None
+
+
+class UploadResult(Result):
+    """An input file on the engine. `name` is the engine's, and the one to use: it may be another."""
+
+    name: str
+    subfolder: str
+    type: str
+
+    def text(self) -> str:
+        return f"Uploaded as {f'{self.subfolder}/' if self.subfolder else ''}{self.name}."
 
 
 class ModelsResult(Result):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations import catalog, models, system, workflows
+from comfy_mcp.operations import catalog, inputs, models, system, workflows
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.models import Params, Result
 
@@ -22,7 +22,8 @@ class Operation(Generic[P, R]):
     """One capability.
 
     The hints are MCP's tool annotations and decide the HTTP method too: a read-only operation is a GET.
-    `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template).
+    `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template), or
+    with `http_only` not at all: a model can't send bytes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Operation(Generic[P, R]):
     open_world: bool = False
     tool: bool = True
     resource: str | None = None
+    http_only: bool = False
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
         """Validate `arguments` and run.
@@ -208,6 +210,19 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         idempotent=True,
         tool=False,
         resource="comfy://outputs/{outputId}",
+    ),
+    Operation(
+        name="upload_input",
+        title="Upload input",
+        description="Put a file into the engine's input folder, for nodes like LoadImage.",
+        params=models.UploadParams,
+        result=models.UploadResult,
+        handler=inputs.upload_input,
+        right=Right.SUBMIT,
+        read_only=False,
+        open_world=True,
+        tool=False,
+        http_only=True,
     ),
 )
 

@@ -1,0 +1,79 @@
+"""Files that workflows read: bring one to the engine."""
+
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from comfy_mcp.domain.errors import BridgeError, EngineFault, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.models import UploadParams, UploadResult
+
+
+async def upload_input(context: OperationContext, params: UploadParams) -> UploadResult:
+    """Stream `context.content` to the engine, and tell the name that it has there.
+
+    With several engines it goes to the first that answers. Raises InvalidInput for a name that leads
+    elsewhere, LimitExceeded (`upload_too_large`), EngineFault, and what reading the content raises.
+    """
+    if context.content is None:
+        raise InvalidInput("No file came with the call.", next_step="Send it as a multipart form.")
+    _check_name(params.filename)
+    _check_subfolder(params.subfolder)
+    content = _Bounded(context.content, context.services.settings.max_upload_bytes)
+    try:
+        kept = await context.services.engines.upload(
+            params.filename, content, subfolder=params.subfolder, overwrite=params.overwrite
+        )
+    except EngineFault:
+        if content.failure is not None:  # the upload was broken off by us, and this is why
+            raise content.failure from None
+        raise
+    return UploadResult(name=kept.name, subfolder=kept.subfolder, type=kept.folder_type)
+
+
+@dataclass(slots=True)
+class _Bounded:
+    """The content up to so many bytes. An HTTP client tells nobody why its body broke: `failure` does."""
+
+    content: AsyncIterable[bytes]
+    limit: int
+    failure: BridgeError | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        total = 0
+        try:
+            async for chunk in self.content:
+                total += len(chunk)
+                if total > self.limit:
+                    raise LimitExceeded(
+                        f"The file is larger than {self.limit} bytes.",
+                        next_step="Send a smaller one, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
+                        code=ErrorCode.UPLOAD_TOO_LARGE,
+                    )
+                yield chunk
+        except BridgeError as error:
+            self.failure = error
+            raise
+
+
+def _check_name(name: str) -> None:
+    if name in {".", ".."} or any(char in '/\\:"' or not char.isprintable() for char in name):
+        raise _not_allowed("The file's name")
+
+
+def _check_subfolder(subfolder: str) -> None:
+    parts = PurePosixPath(subfolder).parts
+    if (
+        subfolder.startswith("/")
+        or ".." in parts
+        or any(c in '\\:"' or not c.isprintable() for c in subfolder)
+    ):
+        raise _not_allowed("The subfolder")
+
+
+def _not_allowed(what: str) -> InvalidInput:
+    return InvalidInput(
+        f"{what} leads out of the input folder, or has characters that not every system takes.",
+        next_step="Use letters, digits, dots, dashes and spaces.",
+        code=ErrorCode.PATH_NOT_ALLOWED,
+    )
