@@ -1,0 +1,41 @@
+"""`python -m tests.faults [--trials N] [--seed S]`: many trials, a table, the first violation."""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.harness import AT_ONCE, complaint, run_trials, table
+from tests.faults.trial import Result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--trials", type=int, default=200, metavar="N")
+    parser.add_argument("--seed", type=int, default=0, help="trial n has the seed S + n")
+    parser.add_argument("--at-once", type=int, default=AT_ONCE, metavar="K")
+    parser.add_argument("--folder", type=Path, help="keep the trials' files here (default: a temporary one)")
+    options = parser.parse_args()
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="comfy-faults-"))
+
+    def progress(result: Result) -> None:
+        mark = "x" if result.outcome.violations else "."
+        print(mark, end="", file=sys.stderr, flush=True)
+
+    results = asyncio.run(
+        run_trials(
+            folder, range(options.trials), seed=options.seed, at_once=options.at_once, on_result=progress
+        )
+    )
+    print(file=sys.stderr)
+    print("\n".join(table(results)))
+    bad = [result for result in results if result.outcome.violations]
+    for result in bad:
+        print(complaint(result))
+        print(f"    files: {folder / f'seed-{result.seed}'}")
+    return bool(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

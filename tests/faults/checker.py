@@ -1,0 +1,246 @@
+"""What must be true after a trial: the store against the engine's own record and against what clients heard.
+
+The record (comfy_mcp/embedded/execution_log.py) is written before anybody can hear of a step, so it is the
+truth about the engine. What an engine took to its grave nobody can know: a prompt that succeeded, and whose
+history was lost before a bridge had read it. Such jobs are counted as `unknowable`, not passed over silently.
+"""
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.clients import Clients, Submitted
+from tests.support.invariants import check_file
+
+OUTPUTS = {"picture": 1, "slow": 1, "text": 1, "failing": 0}
+"""Outputs of each kind of graph that ran to its end."""
+
+
+@dataclass(slots=True)
+class PromptRecord:
+    """`generation` counts engine processes; `accepted_at` is epoch milliseconds."""
+
+    accepted: int = 0
+    accepted_at: int = 0
+    started: int = 0
+    ending: str | None = None
+    generation: int = 0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Counts for the table; `violations` is empty when all is well."""
+
+    states: dict[str, int] = field(default_factory=dict)
+    requeued: int = 0
+    ran_twice: int = 0
+    unknowable: int = 0
+    violations: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """What the trial's faults may lead to, beyond what must always hold."""
+
+    foreign: frozenset[str] = frozenset()
+    history_evicted: bool = False
+    foreign_deletes: bool = False
+    max_attempts: int = 2
+    lossy_engine: bool = True
+    """A fault lay between bridge and engine, or the engine died: a prompt may have got lost."""
+
+
+def read_record(path: Path) -> dict[str, PromptRecord]:
+    records: dict[str, PromptRecord] = {}
+    generations: dict[int, int] = {}
+    if not path.exists():
+        return records
+    for line in path.read_text().splitlines():
+        step = json.loads(line)
+        generation = generations.setdefault(step["pid"], len(generations) + 1)
+        record = records.setdefault(step["prompt_id"], PromptRecord())
+        record.generation = generation
+        match step["what"]:
+            case "accepted":
+                record.accepted += 1
+                record.accepted_at = step["at"]
+            case "start":
+                record.started += 1
+            case ending:
+                record.ending = ending
+    return records
+
+
+def check(store: Path, record: dict[str, PromptRecord], clients: Clients, expected: Expectations) -> Outcome:
+    outcome = Outcome()
+    say = outcome.violations.append
+    try:
+        check_file(store)
+    except AssertionError as error:
+        say(f"the store breaks an invariant: {error}")
+    jobs = _rows(store, "SELECT * FROM jobs")
+    attempts: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(store, "SELECT * FROM attempts ORDER BY job_id, attempt"):
+        attempts.setdefault(row["job_id"], []).append(row)
+    events: dict[str, list[dict[str, Any]]] = {}
+    for row in _rows(store, "SELECT * FROM events ORDER BY seq"):
+        events.setdefault(row["job_id"], []).append(row)
+    last_generation = max((item.generation for item in record.values()), default=0)
+
+    _check_promises(jobs, clients, say)
+    known = {row["prompt_id"] for rows in attempts.values() for row in rows} | expected.foreign
+    for prompt_id, item in record.items():
+        if prompt_id not in known:
+            say(f"the engine got prompt {prompt_id}, which no attempt names")
+        if item.accepted > 1 or item.started > 1:
+            say(f"prompt {prompt_id} was sent {item.accepted} times and ran {item.started} times")
+        if prompt_id in expected.foreign and item.ending == "interrupted":
+            say(f"the foreign prompt {prompt_id} was interrupted")
+    for job in jobs:
+        mine = attempts.get(job["id"], [])
+        outcome.states[job["status"]] = outcome.states.get(job["status"], 0) + 1
+        _check_job(job, mine, events.get(job["id"], []), record, clients, expected, last_generation, outcome)
+    return outcome
+
+
+def _check_promises(jobs: Sequence[dict[str, Any]], clients: Clients, say: Any) -> None:
+    ids = {job["id"] for job in jobs}
+    for entry in clients.submitted:
+        if entry.job_id is not None and entry.job_id not in ids:
+            say(f"the submit that returned {entry.job_id} is lost")
+    by_key: dict[str, set[str]] = {}
+    for key, job_id in clients.answers:
+        by_key.setdefault(key, set()).add(job_id)
+    for key, found in by_key.items():
+        if len(found) > 1:
+            say(f"the idempotency key {key} made {len(found)} jobs")
+    keyed = {entry.key for entry in clients.submitted if entry.key is not None}
+    if len(ids) > len(keyed) + sum(entry.key is None for entry in clients.submitted):
+        say("there are more jobs than submits")
+    for fault in clients.faults:
+        say(fault)
+    states = {job["id"]: job["status"] for job in jobs}
+    for entry in clients.submitted:
+        for told in entry.told:
+            if entry.job_id is not None and told != states.get(entry.job_id):
+                say(f"a client was told that {entry.job_id} is {told}; it is {states.get(entry.job_id)}")
+
+
+def _check_job(
+    job: dict[str, Any],
+    attempts: Sequence[dict[str, Any]],
+    events: Sequence[dict[str, Any]],
+    record: dict[str, PromptRecord],
+    clients: Clients,
+    expected: Expectations,
+    last_generation: int,
+    outcome: Outcome,
+) -> None:
+    def say(what: str) -> None:
+        outcome.violations.append(f"job {job['id']} ({job['status']}): {what}; {_story(attempts, record)}")
+
+    requeues = [row for row in events if row["type"] == "requeued"]
+    outcome.requeued += len(requeues)
+    seen = [record.get(row["prompt_id"], PromptRecord()) for row in attempts]
+    last = seen[-1] if seen else PromptRecord()
+    successes = sum(item.ending == "success" for item in seen)
+    if successes > 1:
+        outcome.ran_twice += 1
+    if len(attempts) > len(requeues) + 1:
+        say("an attempt was made that no `requeued` event explains")
+    for item, requeue in zip(seen, requeues, strict=False):
+        # The engine that took it is still the same one, so its queue and history could have been asked.
+        kept = item.generation == last_generation or item.ending is None
+        if item.accepted and item.generation == last_generation and kept and not expected.history_evicted:
+            if item.accepted_at <= requeue["at"]:
+                say("it was sent again although the engine had it")
+            else:
+                outcome.ran_twice += successes <= 1
+    buried = last.ending == "success" and (last.generation < last_generation or expected.history_evicted)
+    asked = any(entry.cancelled for entry in clients.submitted if entry.job_id == job["id"])
+    match job["status"]:
+        case "completed":
+            if last.ending != "success":
+                say(f"the engine's record says {last.ending}")
+            wanted = OUTPUTS[_kind_of(job, clients)]
+            if job["output_count"] != wanted:
+                say(f"{job['output_count']} outputs instead of {wanted}")
+        case "cancelled":
+            if not asked and not any(entry.job_id is None for entry in clients.submitted):
+                say("nobody asked for that")
+            if last.ending == "success":
+                outcome.unknowable += buried
+                if not buried:
+                    say("the engine completed it")
+        case "failed":
+            _check_failure(job, last, buried, expected, outcome, say)
+        case state:
+            say(f"still {state}")
+
+
+def _check_failure(
+    job: dict[str, Any], last: PromptRecord, buried: bool, expected: Expectations, outcome: Outcome, say: Any
+) -> None:
+    failure = json.loads(job["failure"])
+    match failure["kind"]:
+        case "node_error":
+            if last.ending != "error":
+                say(f"failed as node_error, and the engine's record says {last.ending}")
+        case "engine_lost":
+            if job["attempt"] < expected.max_attempts:
+                say(f"engine_lost after {job['attempt']} of {expected.max_attempts} attempts")
+            if not expected.lossy_engine:
+                say("engine_lost although no fault touched the engine")
+            if last.ending == "success":
+                outcome.unknowable += buried
+                if not buried:
+                    say("engine_lost although the engine completed it and still knows")
+        case "cancelled_externally":
+            if last.ending == "success" and not buried:
+                say("cancelled_externally although the engine completed it and still knows")
+            if not (expected.foreign_deletes or expected.history_evicted or last.ending == "interrupted"):
+                say("cancelled_externally, and nobody did")
+        case kind:
+            say(f"failed as {kind}: {failure['message']}")
+
+
+def _kind_of(job: dict[str, Any], clients: Clients) -> str:
+    """A submit whose answer was lost still made a job; its graph tells of which kind."""
+    known: dict[str | None, Submitted] = {entry.job_id: entry for entry in clients.submitted}
+    entry = known.get(job["id"])
+    if entry is not None:
+        return entry.kind
+    return "picture"  # every kind that completes has one output
+
+
+def _story(attempts: Sequence[dict[str, Any]], record: dict[str, PromptRecord]) -> str:
+    parts = []
+    for row in attempts:
+        item = record.get(row["prompt_id"], PromptRecord())
+        parts.append(
+            f"attempt {row['attempt']} {row['state']} (prompt {row['prompt_id']}, sent {item.accepted}, "
+            f"engine {item.generation} said {item.ending})"
+        )
+    return "; ".join(parts) or "no attempt"
+
+
+def _rows(store: Path, statement: str) -> list[dict[str, Any]]:
+    connection = connect(store)
+    try:
+        cursor = connection.execute(statement)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+    finally:
+        connection.close()
+
+
+def connect(store: Path) -> Any:
+    """With the driver that the product uses: two SQLites on one file need not agree on WAL."""
+    try:
+        module = importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        module = importlib.import_module("sqlite3")
+    return module.connect(str(store), timeout=5.0, isolation_level=None, check_same_thread=False)

@@ -1,0 +1,154 @@
+"""Agents and REST clients: what they asked for, and what they were told.
+
+A call that fails tells the trial nothing about the job, unless it returned an id: then the job is promised.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from tests.faults.world import Bridge, World, mcp_request
+
+FINAL = {"completed", "failed", "cancelled"}
+WORKFLOW = "/v1/comfyui/workflow"
+KEY_CLIENT = "faults"
+
+
+@dataclass(slots=True, kw_only=True)
+class Submitted:
+    """`key` is the idempotency key, if any. `cancelled`: somebody asked for it, heard or not."""
+
+    kind: str
+    job_id: str | None = None
+    key: str | None = None
+    cancelled: bool = False
+    told: list[str] = field(default_factory=list)
+    """Final states that surfaces showed, in order."""
+
+
+class Clients:
+    """Speaks to any bridge of a world, whichever surface it has."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.submitted: list[Submitted] = []
+        self.answers: list[tuple[str, str]] = []
+        """(key, id): what keyed submits returned."""
+        self.faults: list[str] = []
+        """What a surface said that it must never say."""
+
+    async def submit(
+        self, bridge: Bridge, kind: str, graph: Mapping[str, Any], *, key: str | None = None
+    ) -> Submitted:
+        """`job_id` stays None unless the bridge answered with one."""
+        entry = Submitted(kind=kind, key=key)
+        self.submitted.append(entry)
+        arguments: dict[str, Any] = {"workflow": dict(graph)}
+        if key is not None:
+            arguments["idempotency_key"] = key
+        answer = await self._call(bridge, "submit_workflow", arguments)
+        if answer is not None and answer.get("workflowId"):
+            entry.job_id = str(answer["workflowId"])
+            if key is not None:
+                self.answers.append((key, entry.job_id))
+        return entry
+
+    async def cancel(self, bridge: Bridge, entry: Submitted) -> None:
+        entry.cancelled = True
+        answer = await self._call(bridge, "cancel_workflow", {"workflow_id": entry.job_id})
+        self._note_final(entry, answer)
+
+    async def status(self, bridge: Bridge, entry: Submitted) -> str | None:
+        answer = await self._call(bridge, "workflow_status", {"workflow_id": entry.job_id})
+        self._note_final(entry, answer)
+        return None if answer is None else answer.get("status")
+
+    async def follow(self, bridge: Bridge, entry: Submitted) -> None:
+        """SSE where there is HTTP, a wait where there is MCP; until the end, or until it breaks."""
+        if bridge.url is None:
+            # Bounded below the harness's own patience: one pipe serves every call.
+            answer = await self._call(
+                bridge, "wait_for_workflow", {"workflow_id": entry.job_id, "timeout_s": 2}
+            )
+            self._note_final(entry, answer)
+            return
+        last = 0
+        url = f"{bridge.url}{WORKFLOW}/{entry.job_id}/events"
+        try:
+            async with self._world.session.get(url, timeout=aiohttp.ClientTimeout(total=60)) as response:
+                async for line in response.content:
+                    last = self._take_line(entry, line.decode().strip(), last)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return
+
+    def _take_line(self, entry: Submitted, line: str, last: int) -> int:
+        if line.startswith("id:"):
+            seq = int(line[3:])
+            if seq <= last:
+                self.faults.append(f"SSE of {entry.job_id} went from {last} back to {seq}")
+            return seq
+        if line.startswith("data:"):
+            kind = json.loads(line[5:])["type"]
+            states = {"completed": "completed", "error": "failed", "cancelled": "cancelled"}
+            if (state := states.get(kind.removeprefix("workflow:"))) is not None:
+                entry.told.append(state)
+        return last
+
+    def _note_final(self, entry: Submitted, answer: Mapping[str, Any] | None) -> None:
+        if answer is not None and answer.get("status") in FINAL:
+            entry.told.append(str(answer["status"]))
+
+    async def _call(self, bridge: Bridge, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        if not bridge.process.alive:
+            return None
+        if bridge.url is None:
+            return self._mcp_answer(
+                tool, await mcp_request(bridge, "tools/call", {"name": tool, "arguments": arguments})
+            )
+        try:
+            return await self._http(bridge.url, tool, arguments)
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    def _mcp_answer(self, tool: str, answer: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        if answer is None:
+            return None
+        if "error" in answer:
+            self.faults.append(f"MCP {tool} answered with a protocol error: {answer['error']}")
+            return None
+        result = answer["result"]
+        text = "".join(part.get("text", "") for part in result.get("content", ()))
+        if "Traceback" in text or (result.get("isError") and "internal" in text.split()[:1]):
+            self.faults.append(f"MCP {tool}: {text[:300]}")
+        return None if result.get("isError") else dict(result.get("structuredContent") or {})
+
+    async def _http(self, url: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        method, path, body, headers = "GET", WORKFLOW, None, {}
+        if tool == "submit_workflow":
+            method, body = "POST", {"workflow": arguments["workflow"]}
+            if "idempotency_key" in arguments:
+                headers["Idempotency-Key"] = arguments["idempotency_key"]
+        else:
+            path = f"{WORKFLOW}/{arguments['workflow_id']}"
+            method = "DELETE" if tool == "cancel_workflow" else "GET"
+        async with self._world.session.request(method, f"{url}{path}", json=body, headers=headers) as answer:
+            data = await answer.json(content_type=None)
+            if answer.status == 500:
+                self.faults.append(f"HTTP {method} {path} answered 500: {str(data)[:300]}")
+            if answer.status >= 400:
+                return None
+            return dict(data)
+
+
+async def until_started(clients: Clients, bridge: Bridge, entry: Submitted, limit_s: float) -> None:
+    """Best effort: it runs, or has ended, or nobody could say in time."""
+    try:
+        async with asyncio.timeout(limit_s):
+            while await clients.status(bridge, entry) not in {"running", *FINAL}:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return

@@ -1,0 +1,80 @@
+"""Many trials at once in one event loop, each with processes of its own."""
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.faults.kinds import KINDS, Kind
+from tests.faults.trial import Result, run_trial
+from tests.support.spawner import Spawner, open_spawner
+
+AT_ONCE = 6
+"""Trials mostly wait: for leases to expire, for polls, for engines to come back."""
+
+
+async def run_trials(
+    folder: Path,
+    numbers: Sequence[int],
+    *,
+    seed: int = 0,
+    at_once: int = AT_ONCE,
+    kinds: Sequence[Kind] = KINDS,
+    on_result: Callable[[Result], None] = lambda _result: None,
+) -> list[Result]:
+    """Trial n has the seed `seed + n` and the kind `(seed + n) mod kinds`, so the seed alone repeats it.
+    After the first violation no new trial begins. The folder of a good trial goes away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results: list[Result] = []
+    waiting = iter(numbers)
+
+    async def work(spawner: Spawner) -> None:
+        for number in waiting:
+            if any(result.outcome.violations for result in results):
+                return
+            own = seed + number
+            place = folder / f"seed-{own}"
+            result = await run_trial(spawner, place, own, kinds[own % len(kinds)])
+            results.append(result)
+            on_result(result)
+            if not result.outcome.violations:
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+
+    async with open_spawner(folder / "zygote.log") as spawner, asyncio.TaskGroup() as tasks:
+        for _ in range(at_once):
+            tasks.create_task(work(spawner))
+    return results
+
+
+def table(results: Sequence[Result]) -> list[str]:
+    """By fault: trials, and what came of the jobs."""
+    columns = ("completed", "failed", "cancelled")
+    head = f"{'fault':<26}{'trials':>7}{'jobs':>6}" + "".join(f"{name:>11}" for name in columns)
+    lines = [head + f"{'requeued':>10}{'twice':>7}{'unknown':>9}{'violations':>12}{'s':>7}"]
+    names = [kind.name for kind in KINDS if any(result.kind == kind.name for result in results)]
+    for name in [*names, "all"]:
+        mine = [result for result in results if name in (result.kind, "all")]
+        states: Counter[str] = Counter()
+        for result in mine:
+            states.update(result.outcome.states)
+        lines.append(
+            f"{name:<26}{len(mine):>7}{states.total():>6}"
+            + "".join(f"{states[column]:>11}" for column in columns)
+            + f"{sum(result.outcome.requeued for result in mine):>10}"
+            + f"{sum(result.outcome.ran_twice for result in mine):>7}"
+            + f"{sum(result.outcome.unknowable for result in mine):>9}"
+            + f"{sum(bool(result.outcome.violations) for result in mine):>12}"
+            + f"{max((result.seconds for result in mine), default=0):>7.1f}"
+        )
+    return lines
+
+
+def complaint(result: Result) -> str:
+    return "\n".join(
+        [
+            f"seed {result.seed} ({result.kind}); again: make faults N=1 SEED={result.seed}",
+            *(f"  - {violation}" for violation in result.outcome.violations),
+            *(f"    {note}" for note in result.notes),
+        ]
+    )

@@ -1,0 +1,200 @@
+"""One trial: a seed decides everything that is random about it; the outcome says what came of it."""
+
+import asyncio
+import random
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from tests.faults.checker import Expectations, Outcome, check, connect, read_record
+from tests.faults.clients import FINAL, Clients, Submitted, until_started
+from tests.faults.kinds import KINDS, Kind
+from tests.faults.stage import Stage
+from tests.faults.world import Bridge, EmbeddedProcess, World, open_world
+from tests.support import graphs
+from tests.support.spawner import Spawner
+
+FINAL_LIMIT_S = 60.0
+"""After the faults have ended every job ends within this, on a machine as busy as can be. A healthy trial
+needs some multiples of lease, poll interval and request timeout (world.py), all of them about a second."""
+
+DRAINED_LIMIT_S = 30.0
+"""What the engine still has, from whoever sent it, runs to its end within this."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    seed: int
+    kind: str
+    outcome: Outcome
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+
+async def run_trial(spawner: Spawner, folder: Path, seed: int, kind: Kind) -> Result:
+    """Never raises for what the product does: that is in the outcome's violations."""
+    began = monotonic()
+    rng = random.Random(f"{kind.name} {seed}")
+    engine = EmbeddedProcess(
+        spawner=spawner, folder=folder / "engine", history_limit=kind.history_limit or 10_000
+    )
+    max_attempts = rng.choice([2, 2, 3])
+    settings = {"MAX_ATTEMPTS": str(max_attempts), "PIPELINE_DEPTH": str(rng.choice([1, 2, 2, 4]))}
+    notes: list[str] = []
+    try:
+        async with open_world(folder, spawner, engine, bent_clock=kind.bent_clock, **settings) as world:
+            notes = world.notes
+            clients = Clients(world)
+            stage = Stage(world=world, clients=clients, rng=rng)
+            violations = await _play(stage, kind)
+            expected = Expectations(
+                foreign=frozenset(stage.foreign),
+                history_evicted=kind.history_limit is not None,
+                foreign_deletes=stage.foreign_deletes,
+                max_attempts=max_attempts,
+                lossy_engine=kind.lossy_engine,
+            )
+            record = read_record(engine.log_path)
+            outcome = await asyncio.to_thread(check, world.store_path, record, clients, expected)
+            outcome.violations[:0] = violations
+    except Exception:  # noqa: BLE001 - whatever goes wrong belongs to this seed
+        outcome = Outcome(violations=[f"the trial broke: {traceback.format_exc()[-1500:]}"])
+    return Result(seed=seed, kind=kind.name, outcome=outcome, seconds=monotonic() - began, notes=notes)
+
+
+async def _play(stage: Stage, kind: Kind) -> list[str]:
+    world, rng = stage.world, stage.rng
+    surfaces = ["serve", *rng.choices(["serve", "mcp"], k=rng.choice(kind.more_bridges))]
+    for number, surface in enumerate(surfaces):
+        chaos = kind.chaos(rng) if kind.chaos is not None and number == 0 else None
+        if chaos is not None:
+            stage.note(f"chaos {chaos}")
+        await world.start_bridge(surface, chaos=chaos)
+    async with asyncio.TaskGroup() as tasks:
+        fault = tasks.create_task(kind.run(stage))
+        jobs = [tasks.create_task(_job(stage, kind, number)) for number in range(rng.randint(2, 5))]
+        await fault
+        for job in jobs:
+            await job
+    stage.note("heal")
+    await world.heal()
+    # A kill point may lie in wait for the bridge that is left: one without any takes over in the end.
+    bridge = await world.start_bridge("serve")
+    if bridge is None:
+        return ["a bridge without faults did not start"]
+    violations = await _until_final(stage, bridge)
+    if kind.after is not None:
+        violations += await kind.after(stage, bridge)
+    violations += await _until_drained(world)
+    try:
+        statuses = await world.end()
+    except TimeoutError:
+        violations.append("a bridge did not go when asked to")
+    else:
+        violations += [f"a bridge ended with status {status}" for status in statuses if status != 0]
+    return violations
+
+
+async def _job(stage: Stage, kind: Kind, number: int) -> None:
+    """One client's life: submit, follow, perhaps cancel, perhaps ask twice."""
+    rng, clients = random.Random(stage.rng.random()), stage.clients
+    await asyncio.sleep(rng.uniform(0, kind.spread_s))
+    bridge = stage.some_bridge(rng)
+    if bridge is None:
+        return
+    what, graph = _graph(rng)
+    key = f"key-{number}" if kind.keyed or rng.random() < 0.2 else None
+    if kind.keyed:
+        other = stage.some_bridge(rng) or bridge
+        async with asyncio.TaskGroup() as both:
+            for each in (bridge, other):
+                both.create_task(clients.submit(each, what, graph, key=key))
+        entry = next((item for item in clients.submitted if item.key == key and item.job_id), None)
+    else:
+        entry = await clients.submit(bridge, what, graph, key=key)
+    if entry is None or entry.job_id is None:
+        return
+    if rng.random() < kind.cancels:
+        await _cancel_somewhere(stage, rng, entry)
+    follower = stage.some_bridge(rng)
+    if follower is not None and rng.random() < 0.5:
+        try:
+            async with asyncio.timeout(rng.uniform(0.5, 2.5)):
+                await clients.follow(follower, entry)
+        except TimeoutError:
+            return
+
+
+async def _cancel_somewhere(stage: Stage, rng: random.Random, entry: Submitted) -> None:
+    """At any phase: at once, when it has just started, or at some moment of its life."""
+    bridge = stage.some_bridge(rng)
+    if bridge is None:
+        return
+    when = rng.choice(["at once", "started", "some time"])
+    if when == "started":
+        await until_started(stage.clients, bridge, entry, 3.0)
+    elif when == "some time":
+        await asyncio.sleep(rng.uniform(0, 0.8))
+    stage.note(f"cancel {entry.job_id}")
+    await stage.clients.cancel(bridge, entry)
+
+
+def _graph(rng: random.Random) -> tuple[str, Mapping[str, Any]]:
+    match rng.choice(["picture", "slow", "slow", "slow", "text", "failing"]):
+        case "slow":
+            return "slow", graphs.slow(steps=rng.randint(3, 40), step_ms=rng.choice([5, 20, 40]))
+        case "text":
+            return "text", graphs.text()
+        case "failing":
+            return "failing", graphs.failing()
+        case _:
+            return "picture", graphs.picture()
+
+
+async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
+    """Every job of the store, and the surfaces say the same of those that were promised."""
+    world = stage.world
+
+    def open_jobs() -> list[str]:
+        connection = connect(world.store_path)
+        try:
+            rows = connection.execute("SELECT id, status FROM jobs WHERE status IN ('queued', 'running')")
+            return [f"{job_id} is {status}" for job_id, status in rows]
+        finally:
+            connection.close()
+
+    try:
+        async with asyncio.timeout(FINAL_LIMIT_S):
+            while await asyncio.to_thread(open_jobs):
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        left = await asyncio.to_thread(open_jobs)
+        return [f"{FINAL_LIMIT_S:.0f} s after the last fault: {text}" for text in left]
+    violations = []
+    for entry in stage.clients.submitted:
+        if entry.job_id is not None:
+            state = await stage.clients.status(bridge, entry)
+            if state not in FINAL:
+                violations.append(f"the store is done with {entry.job_id}, and REST says {state}")
+    return violations
+
+
+async def _until_drained(world: World) -> list[str]:
+    url = f"http://127.0.0.1:{world.proxy.upstream_port}/prompt"
+    try:
+        async with asyncio.timeout(DRAINED_LIMIT_S):
+            while True:
+                async with world.session.get(url) as answer:
+                    if (await answer.json())["exec_info"]["queue_remaining"] == 0:
+                        return []
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        return ["every job is final and the engine still has prompts"]
+
+
+def kind_of(number: int) -> Kind:
+    """Trials go round the kinds, so that a short run meets them all."""
+    return KINDS[number % len(KINDS)]

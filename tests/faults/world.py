@@ -1,0 +1,251 @@
+"""What one trial has: a folder, an engine behind a proxy, bridges on one store, and what is known of each.
+
+Everything is a real process. `heal` ends every fault, whatever the trial did.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGTERM
+from typing import Any, Protocol
+
+import aiohttp
+
+from tests.support.chaos import BentClock
+from tests.support.chaos_proxy import ChaosProxy, open_proxy
+from tests.support.spawner import Spawned, Spawner
+
+KEY = "the-key-of-every-trial"
+"""One client on every surface, so that an idempotency key means the same on all."""
+
+LEASE_TTL_S = 1.0
+QUIET_POLL_S = 0.4
+SETTINGS = {
+    "LEASE_TTL_S": str(LEASE_TTL_S),
+    "QUIET_POLL_S": str(QUIET_POLL_S),
+    "RECONNECT_MAX_S": "0.4",
+    "HEARTBEAT_S": "0.8",
+    "CONNECT_TIMEOUT_S": "1",
+    "REQUEST_TIMEOUT_S": "2",
+    "STORE_BUSY_TIMEOUT_S": "1",
+    "STORE_POLL_S": "0.05",
+    "CANCEL_WAIT_S": "0.5",
+    "DRAIN_TIMEOUT_S": "2",
+    "RATE_LIMIT_PER_MINUTE": "0",
+    "HASH_MODELS": "false",
+    "LOG_FORMAT": "json",
+    "HTTP_KEY": KEY,
+    "METRICS_REFRESH_S": "60",
+    # Everything but the fault has room: a busy machine must not look like a fault.
+    "PROGRESS_INTERVAL_S": "0.1",
+}
+END_LIMIT_S = 30.0
+"""A bridge that was asked to go goes within this; its own limit is DRAIN_TIMEOUT_S."""
+
+
+class Engine(Protocol):
+    """An engine that can die and come back on the same folder."""
+
+    @property
+    def log_path(self) -> Path: ...
+    @property
+    def alive(self) -> bool: ...
+    async def start(self) -> int:
+        """Start (again), empty; the port. Raises RuntimeError while it runs."""
+
+    async def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def go_on(self) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class EmbeddedProcess:
+    """`python -m comfy_mcp.embedded`, forked."""
+
+    spawner: Spawner
+    folder: Path
+    history_limit: int = 10_000
+    process: Spawned | None = None
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "execution.jsonl"
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.alive
+
+    async def start(self) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = await self.spawner.spawn(
+            "engine",
+            *("--base-directory", str(self.folder), "--execution-log", str(self.log_path)),
+            *("--history-limit", str(self.history_limit)),
+            folder=self.folder,
+            log=self.folder / "engine.log",
+        )
+        line = await self.process.line()
+        return int(line.rsplit(":", 1)[1])
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        await self.process.wait()
+
+    def pause(self) -> None:
+        assert self.process is not None
+        self.process.pause()
+
+    def go_on(self) -> None:
+        assert self.process is not None
+        self.process.go_on()
+
+
+@dataclass(eq=False, slots=True)
+class Bridge:
+    """A process of the product. `url` for a sidecar, None for an MCP server on stdio."""
+
+    kind: str
+    process: Spawned
+    url: str | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    next_id: int = 0
+
+    @property
+    def usable(self) -> bool:
+        return self.process.alive and not self.process.paused
+
+
+@dataclass(eq=False, slots=True)
+class World:
+    folder: Path
+    spawner: Spawner
+    engine: Engine
+    proxy: ChaosProxy
+    session: aiohttp.ClientSession
+    settings: dict[str, str]
+    clock: BentClock | None = None
+    bridges: list[Bridge] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What the schedule did, for the report of a violation."""
+
+    @property
+    def store_path(self) -> Path:
+        return self.folder / "state" / "bridge.sqlite3"
+
+    async def start_engine(self) -> None:
+        self.proxy.upstream_port = await self.engine.start()
+
+    async def start_bridge(self, kind: str, *, chaos: Mapping[str, Any] | None = None) -> Bridge | None:
+        """`serve` or `mcp`. None when it died on the way, which only a kill point explains."""
+        faults: dict[str, Any] = dict(chaos or {})
+        if self.clock is not None:
+            faults["clock"] = str(self.clock.path)
+        arguments = ("serve", "--port", "0") if kind == "serve" else ("mcp",)
+        env = {f"COMFY_BRIDGE_{name}": value for name, value in self.settings.items()}
+        env |= {
+            "COMFYUI_URL": f"http://127.0.0.1:{self.proxy.port}",
+            "COMFY_BRIDGE_STATE_DIR": str(self.folder / "state"),
+        }
+        number = len(self.bridges)
+        process = await self.spawner.spawn(
+            "bridge", *arguments, folder=self.folder, log=self.folder / f"bridge-{number}.log", env=env,
+            chaos=faults,
+        )  # fmt: skip
+        bridge = Bridge(kind=kind, process=process)
+        self.bridges.append(bridge)
+        line = await (process.line() if kind == "serve" else _handshake(bridge))
+        if line:
+            bridge.url = line.strip() if kind == "serve" else None
+            return bridge
+        await process.wait()
+        self.notes.append(f"bridge {number} ended on start: {process.status}")
+        return None
+
+    async def heal(self) -> None:
+        """No fault is left; the engine runs, and a sidecar does that was started without kill points."""
+        self.proxy.heal()
+        for bridge in self.bridges:
+            if bridge.process.paused:
+                bridge.process.go_on()
+        if self.engine.alive:
+            self.engine.go_on()
+        else:
+            await self.start_engine()
+
+    async def end(self) -> list[int]:
+        """Ask every bridge that lives to go. Their exit statuses. Raises TimeoutError when one does not."""
+        alive = [bridge.process for bridge in self.bridges if bridge.process.alive]
+        for process in alive:
+            process.go_on()
+            process.signal(SIGTERM)
+        return [await process.wait(END_LIMIT_S) for process in alive]
+
+    def destroy(self) -> None:
+        for bridge in self.bridges:
+            bridge.process.kill()
+
+
+@asynccontextmanager
+async def open_world(
+    folder: Path, spawner: Spawner, engine: Engine, *, bent_clock: bool = False, **settings: str
+) -> AsyncIterator[World]:
+    folder.mkdir(parents=True, exist_ok=True)
+    async with (
+        open_proxy(0) as proxy,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20), headers={"X-API-Key": KEY}) as session,
+    ):
+        clock = BentClock(folder / "clock") if bent_clock else None
+        world = World(
+            folder=folder,
+            spawner=spawner,
+            engine=engine,
+            proxy=proxy,
+            session=session,
+            settings=SETTINGS | settings,
+            clock=clock,
+        )
+        await world.start_engine()
+        try:
+            yield world
+        finally:
+            world.destroy()
+            if engine.alive:
+                await engine.kill()
+
+
+async def _handshake(bridge: Bridge) -> str:
+    """MCP's initialize, by hand: what the client does is not under test here."""
+    params = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "faults", "version": "1"},
+    }
+    answer = await mcp_request(bridge, "initialize", params)
+    if answer is None:
+        return ""
+    bridge.process.stdin.write(b'{"jsonrpc":"2.0","method":"notifications/initialized"}\n')
+    return "ready"
+
+
+async def mcp_request(
+    bridge: Bridge, method: str, params: Mapping[str, Any], *, limit_s: float = 20.0
+) -> dict[str, Any] | None:
+    """The answer; None when the process went before it came, or it did not come in time. One at a time."""
+    async with bridge.lock:
+        bridge.next_id += 1
+        message = {"jsonrpc": "2.0", "id": bridge.next_id, "method": method, "params": params}
+        try:
+            async with asyncio.timeout(limit_s):
+                bridge.process.stdin.write(json.dumps(message).encode() + b"\n")
+                await bridge.process.stdin.drain()
+                while line := await bridge.process.line(limit_s):
+                    answer: dict[str, Any] = json.loads(line)
+                    if answer.get("id") == bridge.next_id:
+                        return answer
+        except (OSError, TimeoutError):
+            return None
+    return None
