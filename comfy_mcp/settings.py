@@ -345,7 +345,8 @@ class Settings(BaseSettings):
     stream_buffer: int = Field(
         default=4_096,
         ge=1,
-        description="Events that wait for one stream's client at most; a client that reads slower is cut off.",
+        description="Events that wait for one stream's client at most; a client that reads slower is cut "
+        "off.",
     )
     stream_max_clients: int = Field(
         default=4_096, ge=1, description="Open streams at once, WebSocket and SSE together."

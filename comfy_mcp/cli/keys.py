@@ -33,7 +33,7 @@ async def add(settings: Settings, output: Output, *, name: str, rights: Sequence
         )
         await session.services.store.add_key(key)
     output.result(_document(key) | {"key": secret}, [secret])
-    output.note(f"the key of {name!r}, shown this once; it counts at once, in a server that runs too")
+    output.note(f"the key of {name!r}, shown this once; it counts within seconds, in a server that runs too")
     return ExitCode.OK
 
 
