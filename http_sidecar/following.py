@@ -79,9 +79,9 @@ class Follower:
         page = await self._store.events_after(since, job_id=job_id, limit=PAGE)
         return [stored for stored in page if stored.seq <= self.cursor]
 
-    async def place(self, since: int) -> int:
-        """`since`, if the log has got that far. A place beyond its end is from another store: then its end,
-        lest a client wait for ever. (This process may be behind one that the client spoke to before.)"""
-        if since <= self.cursor:
-            return since
-        return min(since, max(self.cursor, await self._store.last_seq()))
+    async def known(self, since: int) -> bool:
+        """Whether the log has got as far as `since`; if not, it comes from another store. Raises StoreFault.
+
+        It may lie beyond `cursor`: this process may be behind one that the client spoke to before.
+        """
+        return since <= self.cursor or since <= await self._store.last_seq()

@@ -104,7 +104,7 @@ class _Stream:
     async def _tell_all(self, since: int) -> None:
         """Raises _Over, StoreFault."""
         await self._write(f"retry: {RETRY_MS}\n\n")
-        floor = await self._follower.place(since)
+        since = floor = since if await self._follower.known(since) else 0
         while page := await self._follower.past(since, self._job_id):
             for stored in page:
                 await self._tell(stored, await self._announcer.past_text(stored))

@@ -265,7 +265,8 @@ class _Socket:
                 self._floors.setdefault(wanted, 0)
             else:
                 ended = await self._replay(since, job_id)
-                self._floors[wanted] = await self._follower.place(since)
+                # A place that the log does not know must not keep a client waiting for ever.
+                self._floors[wanted] = since if await self._follower.known(since) else self._follower.cursor
             if ended:
                 del self._floors[wanted]
 

@@ -207,9 +207,9 @@ async def test_a_slow_client_is_closed_with_a_reason_and_resumes_without_a_gap(t
 
 async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothing(tmp_path: Path) -> None:
     async with open_house(tmp_path, stream_send_timeout_s=0.1) as house, house.stream() as other:
-        await other.subscribe("*")
         for _ in range(16):
             await fail_bulkily(house)
+        await other.subscribe("*")
         async with house.narrow_stream() as deaf:
             await deaf.subscribe("*", since=0)
             async with asyncio.timeout(DEADLINE_S):
