@@ -1,11 +1,13 @@
 """Who drives which engine. Time is the database's own: no holder's clock decides over another's lease.
 
-A wall clock that jumps can end a lease early or late; the fence keeps every write right all the same.
+A wall clock that jumps forward ends leases early. One that goes back must not make them last for hours: a
+lease with more time left than it was ever given counts as expired, until its holder renews it. The fence
+keeps every write right all the same.
 """
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, case, insert, select, update
 
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import EngineId
@@ -13,27 +15,37 @@ from comfy_mcp.store.queries import Lease, LeaseState
 from comfy_mcp.store.schema import engine_leases as leases
 from comfy_mcp.store.schema import now_ms
 
+_LEFT = leases.c.expires_at - now_ms()
 _STATE = select(
     leases.c.engine,
     leases.c.holder,
     leases.c.fence,
-    (leases.c.expires_at - now_ms()).label("left_ms"),
+    case((_LEFT > leases.c.ttl_ms, 0), else_=_LEFT).label("left_ms"),
 ).where(leases.c.engine == bindparam("b_engine"))
 _EXPIRY = now_ms() + bindparam("ttl_ms", type_=leases.c.expires_at.type)
 _INSERT = insert(leases).values(
-    engine=bindparam("b_engine"), holder=bindparam("b_holder"), fence=1, expires_at=_EXPIRY
+    engine=bindparam("b_engine"),
+    holder=bindparam("b_holder"),
+    fence=1,
+    expires_at=_EXPIRY,
+    ttl_ms=bindparam("ttl_ms"),
 )
 _TAKE = (
     update(leases)
     .where(leases.c.engine == bindparam("b_engine"), leases.c.fence == bindparam("b_fence"))
-    .values(holder=bindparam("b_holder"), fence=leases.c.fence + 1, expires_at=_EXPIRY)
+    .values(
+        holder=bindparam("b_holder"),
+        fence=leases.c.fence + 1,
+        expires_at=_EXPIRY,
+        ttl_ms=bindparam("ttl_ms"),
+    )
 )
 _OWN = (
     leases.c.engine == bindparam("b_engine"),
     leases.c.holder == bindparam("b_holder"),
     leases.c.fence == bindparam("b_fence"),
 )
-_RENEW = update(leases).where(*_OWN).values(expires_at=_EXPIRY)
+_RENEW = update(leases).where(*_OWN).values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms"))
 _RELEASE = update(leases).where(*_OWN).values(holder="", expires_at=0)
 _VERIFY = select(leases.c.fence).where(*_OWN)
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0003"
+HEAD = "0004"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -155,7 +155,8 @@ outputs = Table(
     sqlite_autoincrement=True,
 )
 
-# `holder` is "" after a release. The row stays, so that `fence` only grows.
+# `holder` is "" after a release. The row stays, so that `fence` only grows. `ttl_ms` is how long the lease may
+# last from any moment on: one that seems to last longer was written before the clock went back.
 engine_leases = Table(
     "engine_leases",
     metadata,
@@ -163,6 +164,7 @@ engine_leases = Table(
     Column("holder", Text, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+    Column("ttl_ms", BigInteger, nullable=False, server_default="600000"),
 )
 
 node_durations = Table(

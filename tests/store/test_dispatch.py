@@ -48,6 +48,17 @@ async def expire(store: Store, engine: EngineId = A) -> None:
     await store._writer.do(age)
 
 
+async def turn_back(store: Store, seconds: int, engine: EngineId = A) -> None:
+    """As if the clock had been `seconds` ahead when the lease was written."""
+
+    def later(connection: Any) -> None:
+        connection.exec_driver_sql(
+            "UPDATE engine_leases SET expires_at = expires_at + ? WHERE engine = ?", (seconds * 1_000, engine)
+        )
+
+    await store._writer.do(later)
+
+
 # ---------------------------------------------------------------------------- leases
 
 
@@ -88,6 +99,27 @@ async def test_an_expired_lease_that_nobody_took_can_be_renewed(store: Store) ->
     await expire(store)
     await store.renew_lease(mine, 60)
     assert await store.acquire_lease(A, "other", 60) is None
+
+
+async def test_a_lease_from_before_the_clock_went_back_does_not_last_until_then(store: Store) -> None:
+    mine = await lease_on(store)
+    await turn_back(store, 3_600)
+    state = await store.lease_of(A)
+    assert state is not None
+    assert not state.live, "nobody is given a lease of an hour and a minute"
+    theirs = await store.acquire_lease(A, "other", 60)
+    assert theirs is not None
+    assert theirs.fence > mine.fence
+
+
+async def test_a_holder_that_lives_keeps_its_lease_over_a_clock_that_went_back(store: Store) -> None:
+    mine = await lease_on(store)
+    await turn_back(store, 3_600)
+    await store.renew_lease(mine, 60)
+    assert await store.acquire_lease(A, "other", 60) is None
+    state = await store.lease_of(A)
+    assert state is not None
+    assert 0 < state.expires_in_s <= 60
 
 
 async def test_a_released_lease_is_free_at_once_and_worth_nothing(store: Store) -> None:
