@@ -111,12 +111,13 @@ class Bridge:
     kind: str
     process: Spawned
     url: str | None = None
+    ready: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     next_id: int = 0
 
     @property
     def usable(self) -> bool:
-        return self.process.alive and not self.process.paused
+        return self.ready and self.process.alive and not self.process.paused
 
 
 @dataclass(eq=False, slots=True)
@@ -160,6 +161,7 @@ class World:
         line = await (process.line() if kind == "serve" else _handshake(bridge))
         if line:
             bridge.url = line.strip() if kind == "serve" else None
+            bridge.ready = True
             return bridge
         await process.wait()
         self.notes.append(f"bridge {number} ended on start: {process.status}")
