@@ -20,7 +20,7 @@ _STATE = select(
     leases.c.engine,
     leases.c.holder,
     leases.c.fence,
-    case((_LEFT > leases.c.ttl_ms, 0), else_=_LEFT).label("left_ms"),
+    case((leases.c.ttl_ms < _LEFT, 0), else_=_LEFT).label("left_ms"),
 ).where(leases.c.engine == bindparam("b_engine"))
 _EXPIRY = now_ms() + bindparam("ttl_ms", type_=leases.c.expires_at.type)
 _INSERT = insert(leases).values(

@@ -155,8 +155,8 @@ outputs = Table(
     sqlite_autoincrement=True,
 )
 
-# `holder` is "" after a release. The row stays, so that `fence` only grows. `ttl_ms` is how long the lease may
-# last from any moment on: one that seems to last longer was written before the clock went back.
+# `holder` is "" after a release. The row stays, so that `fence` only grows. `ttl_ms` is how long the lease
+# may last from any moment on: one that seems to last longer was written before the clock went back.
 engine_leases = Table(
     "engine_leases",
     metadata,

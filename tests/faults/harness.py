@@ -35,6 +35,7 @@ async def run_trials(
                 return
             own = seed + number
             place = folder / f"seed-{own}"
+            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
             result = await run_trial(spawner, place, own, kinds[own % len(kinds)])
             results.append(result)
             on_result(result)
