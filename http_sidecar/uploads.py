@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 from http_sidecar.keys import SETTINGS
@@ -35,7 +36,7 @@ async def upload(request: web.Request) -> web.Response:
         fields, part = await _up_to_the_file(
             await request.multipart(), request.app[SETTINGS].http_body_timeout_s
         )
-    except ValueError:  # aiohttp's word for a form that is none
+    except (ValueError, HttpProcessingError):  # aiohttp's words for what is no form
         raise _no_form() from None
     content = _Content(part, request.app[SETTINGS].http_body_timeout_s)
     arguments = {**fields, **query_of(request), "filename": part.filename or ""}

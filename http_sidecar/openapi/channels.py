@@ -21,9 +21,9 @@ from http_sidecar.openapi.parts import (
     path_parameter,
     query_parameter,
 )
-from http_sidecar.openapi.schemas import SCHEMAS, Json
+from http_sidecar.openapi.schemas import SCHEMAS, Json, argument_schemas, reference
 from http_sidecar.problems import CONTENT_TYPE
-from http_sidecar.routes import V1
+from http_sidecar.routes import UPLOAD, V1
 
 _TEXT: Json = {"type": "string"}
 
@@ -85,22 +85,29 @@ _EVENTS = keyed(
     ],
 )
 
+_UPLOAD_ARGUMENTS = argument_schemas(UPLOAD.of.params)
+
 _UPLOAD = keyed(
-    "upload_input",
-    "Upload an input file",
+    UPLOAD.operation,
+    UPLOAD.of.title,
     "Workflows",
     {
         "201": json_response(
             "It is in the engine's input folder, under this name: it may differ from the one sent.",
-            exactly(name=_TEXT, subfolder=_TEXT, type=_TEXT),
+            reference(UPLOAD.of.result),
             example={"name": "photo.png", "subfolder": "", "type": "input"},
         )
     },
+    description=UPLOAD.of.description,
     known=[
         *ALWAYS,
         *OF_AN_ENGINE,
-        *failures(ErrorCode.UPLOAD_TOO_LARGE),
+        *failures(ErrorCode.UPLOAD_TOO_LARGE, ErrorCode.PATH_NOT_ALLOWED),
         (HTTPStatus.REQUEST_TIMEOUT, "body_too_slow"),
+    ],
+    parameters=[
+        query_parameter(name, _UPLOAD_ARGUMENTS[name]["description"], _UPLOAD_ARGUMENTS[name])
+        for name in ("subfolder", "overwrite")
     ],
     requestBody={
         "required": True,
@@ -109,7 +116,11 @@ _UPLOAD = keyed(
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "image": {"type": "string", "contentMediaType": "application/octet-stream"}
+                        "image": {
+                            "type": "string",
+                            "contentMediaType": "application/octet-stream",
+                            "description": "The file, with its name.",
+                        }
                     },
                     "required": ["image"],
                 }
@@ -183,7 +194,7 @@ CHANNELS: Mapping[tuple[str, str], Json] = MappingProxyType(
         ("GET", f"{V1}/stream"): _STREAM,
         ("POST", f"{V1}/stream/ticket"): _TICKET,
         ("GET", f"{V1}/workflow/{{workflowId}}/events"): _EVENTS,
-        ("POST", f"{V1}/inputs"): _UPLOAD,
+        (UPLOAD.method, UPLOAD.path): _UPLOAD,
         ("POST", "/mcp"): _MCP_MESSAGE,
         ("GET", "/mcp"): _mcp(
             "mcp_stream", "MCP: the session's stream", {"200": event_stream("Server-sent events.")}

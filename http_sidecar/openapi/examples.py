@@ -81,6 +81,12 @@ ANSWERS: dict[str, Any] = {
         "warnings": [],
         "nextStep": f'Call wait_for_workflow(workflow_id="{WORKFLOW_ID}").',
     },
+    "retry_workflow": {
+        "workflowId": WORKFLOW_ID,
+        "status": "queued",
+        "queuePosition": 1,
+        "retryOf": "0c6a3b1e-5f8e-4a3c-9a0e-6f2f9c1d4b22",
+    },
     "workflow_status": _WORKFLOW,
     "wait_for_workflow": _WORKFLOW,
     "cancel_workflow": {
@@ -134,4 +140,4 @@ ANSWERS: dict[str, Any] = {
         "problems": [],
     },
 }
-"""By operation. A test holds them to the results' models."""
+"""By operation; what is left out is the model's default. A test holds them to the models."""

@@ -5,8 +5,8 @@ from http import HTTPStatus
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
-from comfy_mcp.operations.models import WorkflowResult
-from comfy_mcp.operations.registry import Operation
+from comfy_mcp.operations.models import Result, WorkflowResult
+from comfy_mcp.operations.registry import BY_NAME, Operation
 from http_sidecar.openapi import examples
 from http_sidecar.openapi.parts import (
     ALWAYS,
@@ -31,7 +31,7 @@ from http_sidecar.openapi.schemas import (
     required_arguments,
     result_schemas,
 )
-from http_sidecar.routes import ROUTES, Route
+from http_sidecar.routes import ROUTES, UPLOAD, Route
 
 NOT_ON_THE_WIRE = frozenset({"path", "idempotencyKey"})
 """Arguments that are none here: a path of this machine is refused, and a key has a header for it."""
@@ -56,7 +56,7 @@ def operation_object(route: Route) -> Json:
 
 def registry_schemas() -> dict[str, Json]:
     """components/schemas of every JSON result."""
-    return result_schemas({route.of.result for route in ROUTES if not route.binary})
+    return result_schemas({route.of.result for route in (*ROUTES, UPLOAD) if not route.binary})
 
 
 def _tag_of(route: Route) -> str:
@@ -68,6 +68,19 @@ def _tag_of(route: Route) -> str:
 
 _TAGS = (("model", "Models"), ("output", "Outputs"), ("system", "System"), ("gpu", "System"))
 
+_OF_A_SUBMIT = (
+    ErrorCode.GRAPH_NOT_JSON,
+    ErrorCode.GRAPH_NOT_OBJECT,
+    ErrorCode.GRAPH_UI_FORMAT,
+    ErrorCode.GRAPH_INVALID,
+    ErrorCode.GRAPH_TOO_LARGE,
+    ErrorCode.PATH_NOT_ALLOWED,
+    ErrorCode.LANE_UNAVAILABLE,
+    ErrorCode.QUEUE_FULL,
+    ErrorCode.IDEMPOTENCY_IN_FLIGHT,
+    ErrorCode.IDEMPOTENCY_MISMATCH,
+)
+
 _OF_AN_OUTPUT = (
     ErrorCode.OUTPUT_NOT_FOUND,
     ErrorCode.OUTPUT_GONE,
@@ -75,22 +88,12 @@ _OF_AN_OUTPUT = (
     ErrorCode.OUTPUT_UNREADABLE,
 )
 
-_FAILURES: Mapping[str, tuple[ErrorCode, ...]] = {
-    "submit_workflow": (
-        ErrorCode.GRAPH_NOT_JSON,
-        ErrorCode.GRAPH_NOT_OBJECT,
-        ErrorCode.GRAPH_UI_FORMAT,
-        ErrorCode.GRAPH_INVALID,
-        ErrorCode.GRAPH_TOO_LARGE,
-        ErrorCode.PATH_NOT_ALLOWED,
-        ErrorCode.LANE_UNAVAILABLE,
-        ErrorCode.QUEUE_FULL,
-        ErrorCode.IDEMPOTENCY_IN_FLIGHT,
-        ErrorCode.IDEMPOTENCY_MISMATCH,
-    ),
+FAILURES: Mapping[str, tuple[ErrorCode, ...]] = {
+    "submit_workflow": _OF_A_SUBMIT,
     "workflow_status": (ErrorCode.WORKFLOW_NOT_FOUND,),
     "wait_for_workflow": (ErrorCode.WORKFLOW_NOT_FOUND,),
     "cancel_workflow": (ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
+    "retry_workflow": (ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_RETRYABLE, *_OF_A_SUBMIT),
     "list_workflows": (ErrorCode.CURSOR_INVALID,),
     "queue": (),
     "list_models": (ErrorCode.MODEL_TYPE_UNKNOWN, ErrorCode.CURSOR_INVALID),
@@ -107,7 +110,7 @@ _ASK_ENGINES = frozenset({"list_models", "view_output", "read_output"})
 
 def _failures_of(route: Route) -> Iterable[Failure]:
     yield from ALWAYS
-    yield from failures(*_FAILURES[route.operation])
+    yield from failures(*FAILURES.get(route.operation, ()))
     if route.body:
         yield from OF_A_BODY
     if route.operation in _ASK_ENGINES:
@@ -212,7 +215,7 @@ def _successes(route: Route) -> dict[str, Json]:
     if route.binary:
         return _BINARY[route.operation]
     operation = route.of
-    schema, example = reference(operation.result), examples.ANSWERS.get(operation.name)
+    schema, example = reference(operation.result), example_of(operation.name)
     match operation.name:
         case "submit_workflow":
             return _submit_successes(schema, example)
@@ -224,13 +227,21 @@ def _successes(route: Route) -> dict[str, Json]:
                 "202": json_response(
                     "The engine has been asked, and stops at its next node or step.",
                     schema,
-                    example=examples.ANSWERS["cancel_workflow"]
+                    example=(example_of("cancel_workflow") or {})
                     | {"status": "running", "cancelRequested": True},
                 ),
             }
         case _:
             links = _LINKS_TO_OUTPUTS if "outputs" in operation.result.model_fields else None
             return {str(route.success): json_response(operation.title, schema, example=example, links=links)}
+
+
+def example_of(operation: str) -> Json | None:
+    """An answer with every member. None where examples.py has none."""
+    if (answer := examples.ANSWERS.get(operation)) is None:
+        return None
+    result: Result = BY_NAME[operation].result.model_validate(answer)
+    return result.model_dump(mode="json")
 
 
 def _submit_successes(schema: Json, example: Any) -> dict[str, Json]:
@@ -240,7 +251,7 @@ def _submit_successes(schema: Json, example: Any) -> dict[str, Json]:
         "200": json_response(
             "With `Prefer: wait=N`: it has ended, this is its state.",
             state,
-            example=examples.ANSWERS["workflow_status"],
+            example=example_of("workflow_status"),
             headers=headers,
         ),
         "202": json_response(

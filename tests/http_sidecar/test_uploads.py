@@ -174,6 +174,10 @@ async def test_a_large_file_is_not_bounded_by_the_limit_of_other_bodies(tmp_path
             "multipart/form-data; boundary=b",
         ),
         (
+            b'--b\r\nContent-Disposition: form-data; name="\x05"\r\n\r\n1\r\n--b--\r\n',
+            "multipart/form-data; boundary=b",
+        ),
+        (
             b"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\n\r\n1\r\n--c--\r\n--b--\r\n",
             "multipart/form-data; boundary=b",
         ),
