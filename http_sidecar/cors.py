@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from comfy_mcp.domain.errors import Denied
 from comfy_mcp.settings import Settings
 from http_sidecar.keys import SETTINGS
+from http_sidecar.problems import problem_of
 
 REQUEST_HEADERS = (
     "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Last-Event-ID, "
@@ -29,7 +31,13 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     if request.method != "OPTIONS" or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
         return await handler(request)
     if not _allowed(request):
-        return web.Response(status=403)
+        return problem_of(
+            Denied(
+                "Pages of this origin may not call.",
+                next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+            ),
+            request.path,
+        )
     return web.Response(
         status=204,
         headers={

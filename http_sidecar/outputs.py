@@ -80,6 +80,10 @@ async def _visible(request: web.Request, route: Route) -> Output:
 async def _send(request: web.Request, output: Output) -> web.StreamResponse:
     files = request.app[SERVICES].outputs
     size = await files.size(output)
+    if output.sha256 is not None:  # what needs no bytes is answered without any
+        early = decide(request.method, request.headers, etag=_etag(output.sha256), size=size)
+        if not isinstance(early, Whole | Part):
+            return _without_body(request, early, _headers(output, output.sha256), size)
     if size is not None and size <= IN_MEMORY_BYTES:
         content = await files.read(output, limit=IN_MEMORY_BYTES)
         sha256 = output.sha256 or _remember(request, output, content.data)

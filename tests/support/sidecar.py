@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp.test_utils import TestServer
 from multidict import CIMultiDictProxy
+from yarl import URL
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.context import Services
@@ -44,9 +45,10 @@ class Sidecar:
     services: Services
     settings: Settings
 
-    async def __call__(self, method: str, path: str, **options: Any) -> Answer:
-        """`options` are those of aiohttp's ClientSession.request."""
-        async with self.session.request(method, f"{self.url}{path}", **options) as response:
+    async def __call__(self, method: str, path: str | URL, **options: Any) -> Answer:
+        """`options` are those of aiohttp's ClientSession.request; a URL is asked for as it is."""
+        url = path if isinstance(path, URL) else f"{self.url}{path}"
+        async with self.session.request(method, url, **options) as response:
             return Answer(status=response.status, headers=response.headers, data=await response.read())
 
     async def submit(self, graph: dict[str, Any], **more: Any) -> str:
