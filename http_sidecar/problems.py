@@ -38,6 +38,7 @@ STATUS_OF: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
         ErrorCode.OUTPUT_UNREADABLE: HTTPStatus.UNPROCESSABLE_ENTITY,
         ErrorCode.RESOURCE_NOT_FOUND: HTTPStatus.NOT_FOUND,
         ErrorCode.NOT_CANCELLABLE: HTTPStatus.CONFLICT,
+        ErrorCode.NOT_RETRYABLE: HTTPStatus.CONFLICT,
         ErrorCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
         ErrorCode.FORBIDDEN: HTTPStatus.FORBIDDEN,
         ErrorCode.RATE_LIMITED: HTTPStatus.TOO_MANY_REQUESTS,

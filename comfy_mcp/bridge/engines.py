@@ -11,7 +11,7 @@ import structlog
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.driver import Driver
 from comfy_mcp.bridge.hub import Hub
-from comfy_mcp.comfyui.answers import UploadedFile
+from comfy_mcp.comfyui.answers import QueueView, UploadedFile
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
@@ -42,12 +42,13 @@ class EngineReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignPrompt:
-    """A prompt that somebody gave to ComfyUI itself. It is shown and counted, and never touched."""
+class EnginePrompt:
+    """A prompt at an engine. If not `ours`, somebody gave it to ComfyUI itself: it is shown and counted, and
+    never touched."""
 
-    engine: EngineId
     prompt_id: PromptId
     running: bool
+    ours: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,35 +132,32 @@ class Engines:
         ]
         return min(known, default=0)
 
-    async def foreign(self) -> Sequence[ForeignPrompt]:
-        """What each engine runs and holds that nobody submitted here, in its order, asked now.
-
-        An engine that does not answer is left out.
-        """
-        queues: dict[EngineId, list[tuple[PromptId, bool]]] = {}
+    async def queues(self) -> Mapping[EngineId, Sequence[EnginePrompt]]:
+        """What each engine runs and holds, in its order, asked now. One that does not answer is left out."""
+        views: dict[EngineId, QueueView] = {}
 
         async def ask(engine: EngineId, lane: ComfyUILane) -> None:
             try:
                 async with asyncio.timeout(self._settings.connect_timeout_s):
-                    view = await lane.client.queue()
+                    views[engine] = await lane.client.queue()
             except (EngineFault, TimeoutError) as fault:
                 log.debug("queue_not_read", engine=engine, error=str(fault))
-                return
-            queues[engine] = [
-                *((each, True) for each in view.running),
-                *((each, False) for each in view.pending),
-            ]
 
         async with asyncio.TaskGroup() as group:
             for engine, lane in self._lanes.items():
                 group.create_task(ask(engine, lane))
-        ours = await self._store.own_prompts([each for queue in queues.values() for each, _ in queue])
-        return [
-            ForeignPrompt(engine=engine, prompt_id=prompt_id, running=running)
+        ours = await self._store.own_prompts(
+            [prompt_id for view in views.values() for prompt_id in (*view.running, *view.pending)]
+        )
+        return {
+            engine: [
+                EnginePrompt(prompt_id=prompt_id, running=running, ours=prompt_id in ours)
+                for prompts, running in ((views[engine].running, True), (views[engine].pending, False))
+                for prompt_id in prompts
+            ]
             for engine in self._lanes
-            for prompt_id, running in queues.get(engine, ())
-            if prompt_id not in ours
-        ]
+            if engine in views
+        }
 
     async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
         """The node list of the first engine that answers, None when none does.

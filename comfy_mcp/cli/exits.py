@@ -64,6 +64,7 @@ BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
         ErrorCode.OUTPUT_GONE: ExitCode.NOT_FOUND,
         ErrorCode.RESOURCE_NOT_FOUND: ExitCode.NOT_FOUND,
         ErrorCode.NOT_CANCELLABLE: ExitCode.CONFLICT,
+        ErrorCode.NOT_RETRYABLE: ExitCode.CONFLICT,
         ErrorCode.QUEUE_FULL: ExitCode.CONFLICT,
         ErrorCode.RATE_LIMITED: ExitCode.CONFLICT,
         ErrorCode.TOO_MANY_STREAMS: ExitCode.CONFLICT,

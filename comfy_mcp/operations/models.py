@@ -5,7 +5,8 @@ the one line that an agent reads, and says what to do next. Times are epoch mill
 0 to 100, sizes are bytes; None means "not known" or "not yet".
 """
 
-from typing import Annotated, Any, Literal, assert_never
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal, assert_never
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -13,6 +14,16 @@ from pydantic.alias_generators import to_camel
 StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
 PriorityName = Literal["low", "normal", "high"]
 LaneName = Literal["local", "salad"]
+FailureKindName = Literal[
+    "validation",
+    "node_error",
+    "oom",
+    "missing_model",
+    "engine_lost",
+    "cancelled_externally",
+    "timeout",
+    "internal",
+]
 OutputKindName = Literal["image", "video", "audio", "text", "latent", "3d", "file"]
 
 WorkflowIdField = Annotated[
@@ -24,8 +35,23 @@ WorkflowIdField = Annotated[
         description="Id from submit_workflow",
     ),
 ]
+MAX_INTEGER = 2**53 - 1
+"""The greatest that JSON carries everywhere (RFC 8259, 6); databases take it too."""
+
 LimitField = Annotated[int, Field(ge=1, le=200)]
+SinceField = Annotated[int | None, Field(ge=0, le=MAX_INTEGER, description="Epoch ms")]
 CursorField = Annotated[str | None, Field(max_length=512)]
+
+
+def _timeout(name: str, description: str) -> Any:
+    """Seconds; None: what the settings say."""
+    return Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices(name, to_camel(name)),
+        description=description,
+    )
 
 
 class Params(BaseModel):
@@ -43,7 +69,10 @@ class Part(BaseModel):
 
 
 class Result(Part):
-    """Base of all results."""
+    """Base of all results. `unlisted` members are left out of a tool's schema: each byte there is paid for in
+    every agent's context."""
+
+    unlisted: ClassVar[frozenset[str]] = frozenset()
 
     def text(self) -> str:
         """One line for an agent."""
@@ -62,10 +91,10 @@ class SubmitParams(Params):
         default=None, description="ComfyUI graph in API format: {nodeId: {class_type, inputs}}"
     )
     path: str | None = Field(
-        default=None, max_length=4096, description="Or: file with the graph, under the allowed roots"
+        default=None, max_length=4096, description="Or a file with it, under the allowed roots"
     )
     priority: PriorityName = "normal"
-    gpu: LaneName = Field(default="local", description="Where it runs")
+    gpu: LaneName = "local"
     idempotency_key: str | None = Field(
         default=None,
         min_length=1,
@@ -73,10 +102,16 @@ class SubmitParams(Params):
         validation_alias=AliasChoices("idempotency_key", "idempotencyKey"),
         description="Equal keys are one submit",
     )
+    queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started in time")
+    run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
 
 
 class WorkflowParams(Params):
     workflow_id: WorkflowIdField
+
+
+class StatusParams(WorkflowParams):
+    attempts: bool = Field(default=False, description="Also what was tried")
 
 
 class WaitParams(Params):
@@ -90,7 +125,7 @@ class WaitParams(Params):
     cancel_on_disconnect: bool = Field(
         default=False,
         validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
-        description="Cancel the job if this call is cancelled or dropped",
+        description="End the job if this call is dropped",
     )
 
 
@@ -111,7 +146,7 @@ class ListModelsParams(Params):
     type: str | None = Field(
         default=None,
         max_length=128,
-        description="checkpoints, loras, vae, controlnet, upscale, …; omit for all",
+        description="checkpoints, loras, vae, …; omit for all",
     )
     search: str | None = Field(default=None, max_length=200, description="Part of the name")
     limit: LimitField = 50
@@ -123,15 +158,19 @@ class ListOutputsParams(Params):
         default=None, validation_alias=AliasChoices("workflow_id", "workflowId"), max_length=64
     )
     type: OutputKindName | None = None
-    since: int | None = Field(default=None, ge=0, description="Epoch ms")
+    since: SinceField = None
     limit: LimitField = 20
     cursor: CursorField = None
 
 
 class ListWorkflowsParams(Params):
     status: StatusName | None = None
+    failure_kind: FailureKindName | None = Field(
+        default=None,
+        validation_alias=AliasChoices("failure_kind", "failureKind"),
+    )
     client: str | None = Field(default=None, max_length=128)
-    since: int | None = Field(default=None, ge=0, description="Epoch ms")
+    since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None
 
@@ -151,7 +190,7 @@ class ViewOutputParams(OutputParams):
         ge=16,
         le=4096,
         validation_alias=AliasChoices("max_px", "maxPx"),
-        description="Longest side of the preview",
+        description="Longest side",
     )
 
 
@@ -191,8 +230,27 @@ class FailureItem(Part):
         return f"{self.kind}{where}: {self.message}"
 
 
+class AttemptItem(Part):
+    """One submission to an engine. `outcome` "active": it is under way. A retry's list begins with the
+    attempts of the workflow that it retries."""
+
+    workflow_id: str
+    attempt: int
+    engine: str
+    prompt_id: str
+    claimed_time: int
+    end_time: int | None
+    outcome: Literal["active", "requeued", "completed", "failed", "cancelled"]
+    reason: str | None
+
+
 class WorkflowResult(Result):
-    """A job's state. `eta_ms` is the remaining time, None without evidence."""
+    """A job's state. `eta_ms` is the remaining time, None without evidence.
+
+    The deadlines are those of the present wait or run. `attempts` only where they were asked for.
+    """
+
+    unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
 
     workflow_id: str
     status: StatusName
@@ -204,7 +262,7 @@ class WorkflowResult(Result):
     completion_time: int | None
     outputs: list[OutputItem]
     error: str | None
-    failure: FailureItem | None = None
+    failure: FailureItem | None
     priority: PriorityName
     client: str
     engine: str | None
@@ -213,20 +271,28 @@ class WorkflowResult(Result):
     eta_ms: int | None = None
     cancel_requested: bool = False
     warnings: list[str] = []
+    queue_deadline: int | None = None
+    run_deadline: int | None = None
+    retry_of: str | None = None
+    attempts: list[AttemptItem] | None = None
     next_step: str | None = None
 
     def text(self) -> str:
         head = f"Workflow {self.workflow_id}: {self.status}"
         return f"{head}{self._facts()}. {self.next_step or ''}".strip()
 
+    def brief(self) -> str:
+        return f"{self.workflow_id} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
+
     def _facts(self) -> str:
         match self.status:
             case "queued":
-                return f", position {self.queue_position}" if self.queue_position else ""
+                place = f", position {self.queue_position}" if self.queue_position else ""
+                return f"{place}{_until('must start', self.queue_deadline)}"
             case "running":
                 node = f" at {self.current_node}" if self.current_node else ""
                 eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
-                return f", {self.progress:.0f} %{node}{eta}"
+                return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}"
             case "completed":
                 named = ", ".join(item.text() for item in self.outputs[:5])
                 more = f" and {len(self.outputs) - 5} more" if len(self.outputs) > 5 else ""
@@ -239,6 +305,12 @@ class WorkflowResult(Result):
                 assert_never(self.status)
 
 
+def _until(what: str, deadline_ms: int | None) -> str:
+    if deadline_ms is None:
+        return ""
+    return f", {what} by {datetime.fromtimestamp(deadline_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 class SubmitResult(Result):
     workflow_id: str
     status: StatusName
@@ -249,6 +321,12 @@ class SubmitResult(Result):
     def text(self) -> str:
         warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
         return f"Queued as {self.workflow_id}, position {self.queue_position}. {self.next_step or ''}{warned}"
+
+
+class RetryResult(SubmitResult):
+    """The new job; the old one stays as it is."""
+
+    retry_of: str
 
 
 class CancelResult(Result):
@@ -309,18 +387,36 @@ class WorkflowsResult(Result):
     next_cursor: str | None = None
 
     def text(self) -> str:
-        return f"{len(self.workflows)} workflow(s), newest first."
+        shown = "; ".join(item.brief() for item in self.workflows[:10])
+        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
+        return f"{len(self.workflows)} workflow(s), newest first: {shown}{more}" if shown else "No workflows."
+
+
+class ForeignItem(Part):
+    """A prompt that somebody gave to ComfyUI itself. It is never touched."""
+
+    engine: str
+    prompt_id: str
+    state: Literal["running", "pending"]
 
 
 class QueueResult(Result):
-    """`queued` is in run order. Counts cover everything, the lists are bounded."""
+    """`queued` is in run order. Counts cover everything, the lists are bounded.
+
+    `foreign_count` counts what the engines have that was not submitted here; places count it too.
+    """
 
     running: list[WorkflowResult]
     queued: list[WorkflowResult]
     counts: dict[str, int]
+    foreign: list[ForeignItem] = []
+    foreign_count: int = 0
 
     def text(self) -> str:
-        return f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued."
+        ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"
+        return (
+            f"{ours}, {self.foreign_count} in ComfyUI from elsewhere." if self.foreign_count else f"{ours}."
+        )
 
 
 class ViewResult(Result):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations import catalog, inputs, models, system, workflows
+from comfy_mcp.operations import catalog, inputs, models, submitting, system, workflows
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.models import Params, Result
 
@@ -74,7 +74,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         "Follow it with wait_for_workflow.",
         params=models.SubmitParams,
         result=models.SubmitResult,
-        handler=workflows.submit_workflow,
+        handler=submitting.submit_workflow,
         right=Right.SUBMIT,
         read_only=False,
         open_world=True,
@@ -83,7 +83,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         name="workflow_status",
         title="Workflow status",
         description="State, progress, current node, outputs or error of one workflow.",
-        params=models.WorkflowParams,
+        params=models.StatusParams,
         result=models.WorkflowResult,
         handler=workflows.workflow_status,
         right=Right.READ,
@@ -94,8 +94,8 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="wait_for_workflow",
         title="Wait for workflow",
-        description="Wait until a workflow ends or the timeout passes; returns its state. "
-        "A timeout never ends the job: call again.",
+        description="Wait until a workflow ends or timeout_s passes; returns its state. "
+        "The job goes on: call again.",
         params=models.WaitParams,
         result=models.WorkflowResult,
         handler=workflows.wait_for_workflow,
@@ -116,6 +116,29 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         idempotent=True,
     ),
     Operation(
+        name="retry_workflow",
+        title="Retry workflow",
+        description="Submit a failed or cancelled workflow again, as a new workflow.",
+        params=models.WorkflowParams,
+        result=models.RetryResult,
+        handler=submitting.retry_workflow,
+        right=Right.SUBMIT,
+        read_only=False,
+        open_world=True,
+    ),
+    Operation(
+        name="list_workflows",
+        title="List workflows",
+        description="Submitted workflows, newest first; failed ones with their cause.",
+        params=models.ListWorkflowsParams,
+        result=models.WorkflowsResult,
+        handler=workflows.list_workflows,
+        right=Right.READ,
+        read_only=True,
+        idempotent=True,
+        resource="comfy://workflows",
+    ),
+    Operation(
         name="list_models",
         title="List models",
         description="Model files by type, with sizes and hashes.",
@@ -129,7 +152,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="list_outputs",
         title="List outputs",
-        description="Images, videos, audio and texts that workflows made, newest first.",
+        description="What workflows made, newest first.",
         params=models.ListOutputsParams,
         result=models.OutputsResult,
         handler=catalog.list_outputs,
@@ -140,7 +163,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="view_output",
         title="View output",
-        description="Look at one output: a small preview image (or the text) and a link to the full file.",
+        description="A small preview of an output (or its text) and a link to the full file.",
         params=models.ViewOutputParams,
         result=models.ViewResult,
         handler=catalog.view_output,
@@ -158,19 +181,6 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         right=Right.READ,
         read_only=True,
         idempotent=True,
-    ),
-    Operation(
-        name="list_workflows",
-        title="List workflows",
-        description="Submitted workflows, newest first.",
-        params=models.ListWorkflowsParams,
-        result=models.WorkflowsResult,
-        handler=workflows.list_workflows,
-        right=Right.READ,
-        read_only=True,
-        idempotent=True,
-        tool=False,
-        resource="comfy://workflows",
     ),
     Operation(
         name="queue",

@@ -2,11 +2,14 @@
 
 import mimetypes
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, assert_never
 
 from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.gpu import GpuDevice, GpuSample
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.operations.models import (
+    AttemptItem,
     FailureItem,
     GpuItem,
     GpuMemory,
@@ -14,6 +17,9 @@ from comfy_mcp.operations.models import (
     OutputItem,
     WorkflowResult,
 )
+
+if TYPE_CHECKING:  # the surfaces use this module and must not load the database
+    from comfy_mcp.store import AttemptView
 
 OUTPUT_PATH = "/v1/comfyui/output/"
 OUTPUT_URI = "comfy://outputs/"
@@ -50,6 +56,9 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         eta_ms=job.eta_ms,
         cancel_requested=job.cancel_requested,
         warnings=list(job.warnings),
+        queue_deadline=job.queue_deadline if job.status is JobStatus.QUEUED else None,
+        run_deadline=job.run_deadline,
+        retry_of=job.retry_of,
         next_step=next_step(job, outputs),
     )
 
@@ -61,10 +70,42 @@ def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
             return f'Call wait_for_workflow(workflow_id="{job.id}").'
         case JobStatus.COMPLETED if outputs:
             return f'Call view_output(output_id="{outputs[0].id}") to look at it.'
-        case JobStatus.FAILED:
-            return "Correct the workflow and submit it again."
+        case JobStatus.FAILED if job.failure is not None:
+            return _after_failure(job, job.failure.kind)
         case _:
             return None
+
+
+def _after_failure(job: Job, kind: FailureKind) -> str:
+    retry = f'call retry_workflow(workflow_id="{job.id}")'
+    match kind:
+        case FailureKind.VALIDATION | FailureKind.NODE_ERROR | FailureKind.INTERNAL:
+            return "Correct the workflow and submit it again."
+        case FailureKind.MISSING_MODEL:
+            return f"Put the model there and {retry}, or submit with a name from list_models."
+        case FailureKind.OOM:
+            return f"Submit it smaller (size, batch, model), or free GPU memory and {retry}."
+        case FailureKind.TIMEOUT:
+            return f"Submit it with a longer timeout, or {retry}."
+        case FailureKind.ENGINE_LOST | FailureKind.CANCELLED_EXTERNALLY:
+            return f"To run it again, {retry}."
+        case _:
+            assert_never(kind)
+
+
+def attempt_item(attempt: "AttemptView") -> AttemptItem:
+    return AttemptItem.model_validate(
+        {
+            "workflow_id": attempt.job_id,
+            "attempt": attempt.attempt,
+            "engine": attempt.engine,
+            "prompt_id": attempt.prompt_id,
+            "claimed_time": attempt.claimed_at,
+            "end_time": attempt.finished_at,
+            "outcome": attempt.outcome,
+            "reason": attempt.reason,
+        }
+    )
 
 
 def output_item(output: Output) -> OutputItem:

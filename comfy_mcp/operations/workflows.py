@@ -1,88 +1,47 @@
-"""Submit, follow, wait for, cancel and list workflows."""
+"""Follow, wait for, cancel and list workflows."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING
 
-from comfy_mcp.domain.access import Idempotency, Right
-from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.events import FINAL_EVENTS, JobQueued, Priority, StoredEvent
-from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.graph_checks import check_graph
-from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.errors import Conflict, NotFound
+from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.operations.context import OperationContext, Services, require_right
 from comfy_mcp.operations.models import (
     CancelParams,
     CancelResult,
+    ForeignItem,
     ListWorkflowsParams,
     NoParams,
     QueueResult,
-    SubmitParams,
-    SubmitResult,
+    StatusParams,
     WaitParams,
-    WorkflowParams,
     WorkflowResult,
     WorkflowsResult,
 )
-from comfy_mcp.operations.views import workflow_result
+from comfy_mcp.operations.views import attempt_item, workflow_result
 
-FRESH_S = 5.0
-"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
+if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
+    from comfy_mcp.bridge.engines import EnginePrompt
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
 
-
-async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
-    """Check the graph, write the job, return. From then on it is durable."""
-    services = context.services
-    if params.gpu == "salad":
-        raise InvalidInput(
-            "The salad lane is not available in this version.",
-            next_step='Submit with gpu="local".',
-            code=ErrorCode.LANE_UNAVAILABLE,
-        )
-    raw = await _graph_of(context, params)
-    graph = parse_graph(raw)
-    report = check_graph(graph, await services.engines.object_info())
-    if report.may_be_stale:  # a node or a model may have come since
-        report = check_graph(graph, await services.engines.object_info(max_age_s=FRESH_S))
-    if (error := report.error()) is not None:
-        raise error
-    warnings = report.warnings + services.engines.submit_warnings()
-    event = JobQueued(
-        job_id=JobId(services.new_id()),
-        at=services.now_ms(),
-        client=context.caller.client,
-        lane=params.gpu,
-        priority=Priority(params.priority),
-        node_count=len(graph.nodes),
-        warnings=warnings,
-    )
-    # Told before the write: the claim then stands right behind it at the store. Drivers that look too early
-    # hear of the job again through the log.
-    services.engines.work_arrived()
-    job, position = await services.store.add_job(
-        event,
-        graph.raw,
-        max_queued=services.settings.max_queued,
-        idempotency=_idempotency(context, params, graph.raw),
-    )
-    return SubmitResult(
-        workflow_id=job.id,
-        status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
-        queue_position=position,
-        warnings=list(job.warnings),
-        next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
-    )
+FOREIGN_SHOWN = 50
+"""Foreign prompts in the queue view, of all engines together."""
 
 
-async def workflow_status(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
-    return await state_of(context, JobId(params.workflow_id))
+async def workflow_status(context: OperationContext, params: StatusParams) -> WorkflowResult:
+    job_id = JobId(params.workflow_id)
+    state = await state_of(context, job_id)
+    if not params.attempts:
+        return state
+    tried = await context.services.store.attempts_of(job_id)
+    return state.model_copy(update={"attempts": [attempt_item(each) for each in tried]})
 
 
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
@@ -95,7 +54,7 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
     if params.cancel_on_disconnect:
         require_right(context, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
-        await _require_visible(context, job_id)
+        await require_visible(context, job_id)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
             return await _follow(context, job_id, min(limit, settings.wait_max_s))
@@ -118,7 +77,7 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     Raises NotFound, and Conflict (`not_cancellable`) once the job is completed or failed.
     """
     services, job_id = context.services, JobId(params.workflow_id)
-    await _require_visible(context, job_id)
+    await require_visible(context, job_id)
     job, answer = await services.store.request_cancel(job_id, at=services.now_ms(), reason=params.reason)
     if answer is CancelAnswer.ASK_ENGINE:
         await _follow(context, job_id, services.settings.cancel_wait_s)
@@ -146,6 +105,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
         JobQuery(
             statuses=(JobStatus(params.status),) if params.status else (),
             client=_whose(context, params.client),
+            failure_kind=FailureKind(params.failure_kind) if params.failure_kind else None,
             created_after=params.since,
             limit=params.limit,
             cursor=params.cursor,
@@ -157,26 +117,49 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
 
 
 async def queue(context: OperationContext, params: NoParams) -> QueueResult:
-    """The caller's jobs in their places; the counts and places are those of everybody's."""
-    view = await context.services.store.queue(QUEUE_SHOWN)
-    caller = context.caller
+    """The caller's jobs in their places; the counts and places are those of everybody's.
+
+    Prompts that people gave to ComfyUI itself are counted for all and listed for who may see all.
+    """
+    services, caller = context.services, context.caller
+    view = await services.store.queue(QUEUE_SHOWN)
+    engines = await services.engines.queues()
+    foreign = [
+        ForeignItem(engine=engine, prompt_id=each.prompt_id, state="running" if each.running else "pending")
+        for engine, prompts in engines.items()
+        for each in prompts
+        if not each.ours
+    ]
     return QueueResult(
         running=[workflow_result(job, ()) for job in view.running if caller.may_see(job.client)],
         queued=[
-            workflow_result(job, (), place)
+            workflow_result(job, (), place + foreign_before(job, engines))
             for place, job in enumerate(view.queued, start=1)
             if caller.may_see(job.client)
         ],
         counts={status.value: count for status, count in view.counts.items()},
+        foreign=foreign[:FOREIGN_SHOWN] if caller.sees_all else [],
+        foreign_count=len(foreign),
     )
+
+
+def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]") -> int:
+    """Foreign prompts that run before a queued job: those in front of it where an engine has it already, else
+    all of the engine that has the fewest."""
+    if job.engine is None:
+        return min((sum(not each.ours for each in prompts) for prompts in engines.values()), default=0)
+    ids = [each.prompt_id for each in engines.get(job.engine, ())]
+    if job.prompt_id not in ids:
+        return 0  # not there yet, or no more
+    return sum(not each.ours for each in engines[job.engine][: ids.index(job.prompt_id)])
 
 
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
     view = await context.services.store.view_job(job_id)
     if view is None or not context.caller.may_see(view.job.client):
-        raise _not_found(job_id)
-    return workflow_result(view.job, view.outputs, view.position)
+        raise not_found(job_id)
+    return workflow_result(view.job, view.outputs, _place(context.services, view.job, view.position))
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
@@ -208,11 +191,12 @@ async def _report(context: OperationContext, result: WorkflowResult) -> None:
         await context.on_progress(result)
 
 
-async def _require_visible(context: OperationContext, job_id: JobId) -> None:
-    """What a caller may not see does not exist for it."""
+async def require_visible(context: OperationContext, job_id: JobId) -> Job:
+    """What a caller may not see does not exist for it. Raises NotFound."""
     job = await context.services.store.get_job(job_id)
     if job is None or not context.caller.may_see(job.client):
-        raise _not_found(job_id)
+        raise not_found(job_id)
+    return job
 
 
 def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
@@ -223,7 +207,7 @@ def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
     return ClientId(asked) if asked else None
 
 
-def _not_found(job_id: JobId) -> NotFound:
+def not_found(job_id: JobId) -> NotFound:
     return NotFound(
         f"Workflow {job_id} not found",
         next_step="Read comfy://workflows for the ids that exist; old ones end with the retention time.",
@@ -233,49 +217,9 @@ def _not_found(job_id: JobId) -> NotFound:
 async def _result(services: Services, job: Job) -> WorkflowResult:
     outputs = await services.store.outputs_of(job.id) if job.output_count else []
     position = await services.store.queue_position(job.id) if job.status is JobStatus.QUEUED else None
-    return workflow_result(job, outputs, position)
+    return workflow_result(job, outputs, _place(services, job, position))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
-    services = context.services
-    if (params.workflow is None) == (params.path is None):
-        raise InvalidInput(
-            "Give either workflow or path.", next_step="Pass the graph as an object, or the path of its file."
-        )
-    if params.path is not None:
-        if not context.caller.may_read_files:
-            raise InvalidInput(
-                "A path can't be read on this surface.",
-                next_step="Send the graph itself as workflow.",
-                code=ErrorCode.PATH_NOT_ALLOWED,
-            )
-        return await services.workflow_files.read(params.path)
-    if isinstance(params.workflow, str):
-        return services.workflow_files.parse(params.workflow)
-    _check_size(params.workflow, services.settings.max_graph_bytes)
-    return params.workflow
-
-
-def _idempotency(
-    context: OperationContext, params: SubmitParams, graph: Mapping[str, Any]
-) -> Idempotency | None:
-    if params.idempotency_key is None:
-        return None
-    submitted = json.dumps([graph, params.priority, params.gpu], sort_keys=True)
-    services = context.services
-    return Idempotency(
-        key=params.idempotency_key,
-        digest=hashlib.sha256(submitted.encode("utf-8", "surrogatepass")).hexdigest(),
-        since=services.now_ms() - round(services.settings.idempotency_ttl_s * 1000),
-    )
-
-
-def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
-    size = len(json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
-    if size > limit:
-        raise LimitExceeded(
-            f"The workflow has {size} bytes; at most {limit} are taken.",
-            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
-            code=ErrorCode.GRAPH_TOO_LARGE,
-        )
+def _place(services: Services, job: Job, position: int | None) -> int | None:
+    """With the foreign prompts that this process knows of anyway: no engine is asked for it."""
+    return None if position is None else position + services.engines.foreign_ahead(job.engine)

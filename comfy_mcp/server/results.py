@@ -8,13 +8,23 @@ from typing import Any
 
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from comfy_mcp.operations.models import OutputItem, OutputsResult, Result, ViewResult, WorkflowResult
+from comfy_mcp.operations.models import (
+    OutputItem,
+    OutputsResult,
+    Result,
+    ViewResult,
+    WorkflowResult,
+    WorkflowsResult,
+)
 
 LINKS = 5
 """Resource links in one result; the structured part names all outputs."""
 
 OUTPUTS_SHOWN = 50
 """Outputs of one workflow in its state; list_outputs pages through the rest."""
+
+OUTPUTS_LISTED = 3
+"""Outputs of each workflow in a list of them."""
 
 TEXT_LIMIT = 4_000
 NOTE_LIMIT = 20_000
@@ -72,6 +82,15 @@ def _bounded(result: Result) -> Result:
                     "outputs": _short(items[:OUTPUTS_SHOWN]),
                     "warnings": [_cut(text, TEXT_LIMIT) for text in result.warnings[:20]] + hint,
                     "error": _cut(result.error, TEXT_LIMIT) if result.error is not None else None,
+                }
+            )
+        case WorkflowsResult(workflows=workflows):
+            return result.model_copy(
+                update={
+                    "workflows": [
+                        each.model_copy(update={"outputs": _short(each.outputs[:OUTPUTS_LISTED])})
+                        for each in workflows
+                    ]
                 }
             )
         case OutputsResult(outputs=items):

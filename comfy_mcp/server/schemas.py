@@ -26,11 +26,19 @@ def input_schema(params: type[Params]) -> JsonSchema:
 
 
 def output_schema(result: type[Result]) -> JsonSchema:
-    """The top level of a tool's structured result; what is inside lists and objects is left open."""
+    """The top level of a tool's structured result: the members that say something of every result. Those with
+    a default, and what is inside lists and objects, are left open."""
     raw = result.model_json_schema(mode="serialization", by_alias=True)
+    always = {
+        field.alias
+        for name, field in result.model_fields.items()
+        if field.is_required() and name not in result.unlisted
+    }
     return {
         "type": "object",
-        "properties": {name: {"type": _types(node, raw)} for name, node in raw["properties"].items()},
+        "properties": {
+            name: {"type": _types(node, raw)} for name, node in raw["properties"].items() if name in always
+        },
     }
 
 

@@ -1,10 +1,20 @@
 """The durable truth: jobs, attempts, events, outputs, engine leases."""
 
 from comfy_mcp.store.database import StoreInfo
-from comfy_mcp.store.queries import Claim, JobQuery, JobView, Lease, LeaseState, OutputQuery, QueueView
+from comfy_mcp.store.queries import (
+    AttemptView,
+    Claim,
+    JobQuery,
+    JobView,
+    Lease,
+    LeaseState,
+    OutputQuery,
+    QueueView,
+)
 from comfy_mcp.store.store import Store
 
 __all__ = [
+    "AttemptView",
     "Claim",
     "JobQuery",
     "JobView",

@@ -38,6 +38,7 @@ def state(**values: Any) -> WorkflowResult:
         "completion_time": None,
         "outputs": [],
         "error": None,
+        "failure": None,
         "priority": "normal",
         "client": "me",
         "engine": None,

@@ -25,6 +25,7 @@ def state(
         completion_time=None,
         outputs=[],
         error=None,
+        failure=None,
         priority="normal",
         client="c",
         engine=None,

@@ -1,0 +1,190 @@
+"""Submit a workflow, and submit a failed or cancelled one again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.events import JobQueued, Priority
+from comfy_mcp.domain.graph import Graph, parse_graph
+from comfy_mcp.domain.graph_checks import check_graph
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.models import RetryResult, SubmitParams, SubmitResult, WorkflowParams
+from comfy_mcp.operations.workflows import not_found, require_visible
+
+FRESH_S = 5.0
+"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
+
+
+async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
+    """Check the graph, write the job, return. From then on it is durable."""
+    services = context.services
+    if params.gpu == "salad":
+        raise InvalidInput(
+            "The salad lane is not available in this version.",
+            next_step='Submit with gpu="local".',
+            code=ErrorCode.LANE_UNAVAILABLE,
+        )
+    graph = parse_graph(await _graph_of(context, params))
+    warnings = await _check(services, graph)
+    job, position = await _enqueue(
+        services,
+        JobQueued(
+            job_id=JobId(services.new_id()),
+            at=services.now_ms(),
+            client=context.caller.client,
+            lane=params.gpu,
+            priority=Priority(params.priority),
+            node_count=len(graph.nodes),
+            warnings=warnings,
+            queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
+            run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
+        ),
+        graph,
+        _idempotency(context, params, graph.raw),
+    )
+    return SubmitResult(
+        workflow_id=job.id,
+        status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
+        queue_position=position,
+        warnings=list(job.warnings),
+        next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
+    )
+
+
+async def retry_workflow(context: OperationContext, params: WorkflowParams) -> RetryResult:
+    """The same graph as a new job for the same client, with the same priority and timeouts.
+
+    Raises NotFound, Conflict (`not_retryable`) unless the old job failed or was cancelled, and what a submit
+    raises: the graph is checked again.
+    """
+    services, old_id = context.services, JobId(params.workflow_id)
+    old = await require_visible(context, old_id)
+    if not old.can_be_retried:
+        raise Conflict(
+            f"The workflow is {old.status.value}: only a failed or cancelled one can be retried.",
+            next_step="Submit the graph again to run it once more."
+            if old.is_final
+            else f'Call wait_for_workflow(workflow_id="{old_id}").',
+            code=ErrorCode.NOT_RETRYABLE,
+            details={"currentStatus": old.status.value},
+        )
+    raw = await services.store.get_graph(old_id)
+    if raw is None:
+        raise not_found(old_id)  # forgotten between the two looks
+    graph = parse_graph(raw)
+    job, position = await _enqueue(
+        services,
+        JobQueued(
+            job_id=JobId(services.new_id()),
+            at=services.now_ms(),
+            client=old.client,
+            lane=old.lane,
+            priority=old.priority,
+            node_count=len(graph.nodes),
+            warnings=await _check(services, graph),
+            queue_timeout_ms=old.queue_timeout_ms,
+            run_timeout_ms=old.run_timeout_ms,
+            retry_of=old_id,
+        ),
+        graph,
+    )
+    return RetryResult(
+        workflow_id=job.id,
+        status="queued",
+        queue_position=position,
+        warnings=list(job.warnings),
+        retry_of=old_id,
+        next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
+    )
+
+
+async def _check(services: Services, graph: Graph) -> tuple[str, ...]:
+    """The warnings. Raises InvalidGraph."""
+    report = check_graph(graph, await services.engines.object_info())
+    if report.may_be_stale:  # a node or a model may have come since
+        report = check_graph(graph, await services.engines.object_info(max_age_s=FRESH_S))
+    if (error := report.error()) is not None:
+        raise error
+    return report.warnings + services.engines.submit_warnings()
+
+
+async def _enqueue(
+    services: Services, event: JobQueued, graph: Graph, idempotency: Idempotency | None = None
+) -> tuple[Job, int]:
+    """The job, durable, and its place: foreign prompts of the engines count, as far as is known."""
+    # Told before the write: the claim then stands right behind it at the store. Drivers that look too early
+    # hear of the job again through the log.
+    services.engines.work_arrived()
+    return await services.store.add_job(
+        event,
+        graph.raw,
+        max_queued=services.settings.max_queued,
+        idempotency=idempotency,
+        ahead=services.engines.foreign_ahead(),
+    )
+
+
+def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
+    """What was asked for, else the setting's; None: no limit. Raises InvalidInput beyond the upper limit."""
+    limit_s = services.settings.job_timeout_max_s
+    if asked_s is None:
+        asked_s = float(getattr(services.settings, name)) or None
+    elif asked_s > limit_s:
+        raise InvalidInput(
+            f"{name} is {asked_s:g}; at most {limit_s:g} is taken.",
+            next_step="Ask for less, or raise COMFY_BRIDGE_JOB_TIMEOUT_MAX_S.",
+        )
+    return None if asked_s is None else max(1, round(asked_s * 1000))
+
+
+async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
+    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+    services = context.services
+    if (params.workflow is None) == (params.path is None):
+        raise InvalidInput(
+            "Give either workflow or path.", next_step="Pass the graph as an object, or the path of its file."
+        )
+    if params.path is not None:
+        if not context.caller.may_read_files:
+            raise InvalidInput(
+                "A path can't be read on this surface.",
+                next_step="Send the graph itself as workflow.",
+                code=ErrorCode.PATH_NOT_ALLOWED,
+            )
+        return await services.workflow_files.read(params.path)
+    if isinstance(params.workflow, str):
+        return services.workflow_files.parse(params.workflow)
+    _check_size(params.workflow, services.settings.max_graph_bytes)
+    return params.workflow
+
+
+def _idempotency(
+    context: OperationContext, params: SubmitParams, graph: Mapping[str, Any]
+) -> Idempotency | None:
+    if params.idempotency_key is None:
+        return None
+    submitted: list[object] = [graph, params.priority, params.gpu]
+    if (timeouts := [params.queue_timeout_s, params.run_timeout_s]) != [None, None]:
+        submitted += timeouts
+    text = json.dumps(submitted, sort_keys=True)
+    services = context.services
+    return Idempotency(
+        key=params.idempotency_key,
+        digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+        since=services.now_ms() - round(services.settings.idempotency_ttl_s * 1000),
+    )
+
+
+def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
+    size = len(json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    if size > limit:
+        raise LimitExceeded(
+            f"The workflow has {size} bytes; at most {limit} are taken.",
+            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
+            code=ErrorCode.GRAPH_TOO_LARGE,
+        )
