@@ -42,6 +42,7 @@ class Worker:
         self.interrupt = queue.interrupt
         self.temp_suffix = "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
         self.cache = OutputCache(config.cache_pixels)
+        self.just_freed = False  # since the last prompt
         self._queue = queue
         self._hub = hub
 
@@ -52,8 +53,10 @@ class Worker:
             if item is None:
                 if "free_memory" in self._queue.take_flags():
                     self.cache.clear()
+                    self.just_freed = True
                 continue
             finished = self._run(item)
+            self.just_freed = False
             self._queue.finish(item, finished)
             # The history has the entry before this last event of the prompt is sent: clients rely on it.
             if item.client_id is not None:
@@ -202,6 +205,7 @@ class NodeContext:
         self.directories = worker.directories
         self.config = worker.config
         self.temp_suffix = worker.temp_suffix
+        self.just_freed = worker.just_freed
         self.prompt: Mapping[str, Any] = item.prompt
         extra = item.extra_data.get("extra_pnginfo")
         self.extra_pnginfo: Mapping[str, Any] | None = extra if isinstance(extra, dict) else None

@@ -191,6 +191,25 @@ async def test_the_failing_node_fails_as_it_is_told(tmp_path: Path) -> None:
         assert failure["executed"] == ["1"]
 
 
+async def test_a_node_that_runs_out_of_memory_passes_right_after_a_free_and_only_then(tmp_path: Path) -> None:
+    graph = {
+        "1": empty_image(),
+        "2": node("BridgeFail", image=["1", 0], message="CUDA out of memory", until_freed=True),
+        "3": node("PreviewImage", images=["2", 0]),
+    }
+    async with engine(tmp_path) as client:
+        endings = []
+        for free in (False, True, False):
+            if free:
+                await client.post("/free", {"unload_models": True, "free_memory": True})
+            else:
+                await client.run(quick("something/else"))  # a prompt uses the freed memory up
+            entry, _ = await client.run(graph)
+            endings.append(entry["status"]["status_str"])
+            graph["1"] = empty_image(3, 3)
+    assert endings == ["error", "success", "error"]
+
+
 async def test_previews_have_the_size_of_the_setting(tmp_path: Path) -> None:
     async with engine(tmp_path, preview_size=32) as client, client.listen() as listener:
         prompt_id = await client.queued(client.slow(steps=1), listener)

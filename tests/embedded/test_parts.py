@@ -303,6 +303,7 @@ class FakeContext:
         self.directories = Directories(base)
         self.config = EngineConfig(base_directory=base)
         self.temp_suffix = "abcde"
+        self.just_freed = False
         self.prompt: Mapping[str, Any] = {}
         self.extra_pnginfo: Mapping[str, Any] | None = None
 

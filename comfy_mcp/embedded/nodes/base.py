@@ -67,6 +67,7 @@ class RunContext(Protocol):
     directories: Directories
     config: EngineConfig
     temp_suffix: str
+    just_freed: bool
     prompt: Mapping[str, Any]
     extra_pnginfo: Mapping[str, Any] | None
 

@@ -30,6 +30,8 @@ def _slow_image(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
 
 
 def _fail(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
+    if inputs.get("until_freed") and context.just_freed:
+        return NodeResult(values=(inputs["image"],))
     raise NodeFailure(inputs["message"], kind=inputs["exception_type"])
 
 
@@ -63,7 +65,12 @@ FAIL = NodeType(
             "image": Input("IMAGE"),
             "message": Input("STRING", {"default": "This node fails on purpose."}),
         },
-        optional={"exception_type": Input("STRING", {"default": "RuntimeError"})},
+        optional={
+            "exception_type": Input("STRING", {"default": "RuntimeError"}),
+            "until_freed": Input(
+                "BOOLEAN", {"default": False, "tooltip": "Pass right after the engine has freed memory."}
+            ),
+        },
     ),
     returns=("IMAGE",),
     run=lambda context, inputs: _fail(context, {"exception_type": "RuntimeError", **inputs}),
