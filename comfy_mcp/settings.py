@@ -367,7 +367,17 @@ class Settings(BaseSettings):
     )
 
     # ---- gpu
-    gpu_sample_s: float = Field(default=2.0, gt=0, description="How old a GPU reading may be.")
+    gpu_sample_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="How old a GPU reading may be, and how often it is taken while somebody follows it.",
+    )
+    gpu_job_sample_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="How often this machine's GPUs are read while a job runs on them, for its GPU-seconds "
+        "and peak VRAM.",
+    )
 
     # ---- logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(

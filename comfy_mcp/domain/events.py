@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, PromptId
 
 
@@ -105,7 +106,10 @@ class JobProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequeued:
-    """The engine lost the prompt, or ran out of memory; the job waits for another attempt."""
+    """The engine lost the prompt, or ran out of memory; the job waits for another attempt.
+
+    `gpu_use`, here and in the final events, is this attempt's; None: it was not measured.
+    """
 
     type: ClassVar[str] = "requeued"
     job_id: JobId
@@ -113,6 +117,7 @@ class JobRequeued:
     attempt: int
     reason: str
     cause: FailureKind = FailureKind.ENGINE_LOST
+    gpu_use: GpuUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +135,7 @@ class JobCompleted:
     at: int
     attempt: int
     output_count: int = 0
+    gpu_use: GpuUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +148,7 @@ class JobFailed:
     attempt: int
     failure: JobFailure
     output_count: int = 0
+    gpu_use: GpuUse | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +158,7 @@ class JobCancelled:
     at: int
     attempt: int
     output_count: int = 0
+    gpu_use: GpuUse | None = None
 
 
 JobEvent = (

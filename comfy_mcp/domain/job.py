@@ -25,6 +25,7 @@ from comfy_mcp.domain.events import (
     JobStarted,
     Priority,
 )
+from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 
 
@@ -57,7 +58,8 @@ class Job:
 
     `attempt` counts submissions to an engine; 0 = never claimed. `prompt_id` and `engine` belong to the
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
-    the present wait for a start is too long; it begins anew with each requeue.
+    the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
+    `peak_vram_bytes` the greatest of all attempts that were measured.
     """
 
     id: JobId
@@ -86,6 +88,8 @@ class Job:
     queue_deadline: int | None = None
     retry_of: JobId | None = None
     oom_retried: bool = False
+    gpu_seconds: float | None = None
+    peak_vram_bytes: int | None = None
 
     @property
     def is_final(self) -> bool:
@@ -199,7 +203,7 @@ def _apply(job: Job, event: JobEvent) -> Job:
             )
         case JobRequeued():
             return replace(
-                job,
+                _charged(job, event.gpu_use),
                 engine=None,
                 prompt_id=None,
                 started_at=None,
@@ -211,12 +215,11 @@ def _apply(job: Job, event: JobEvent) -> Job:
                 oom_retried=job.oom_retried or event.cause is FailureKind.OOM,
             )
         case JobCompleted():
-            done = replace(job, progress=1.0, output_count=event.output_count)
-            return _finish(done, event.at)
+            return _finish(replace(job, progress=1.0), event)
         case JobFailed():
-            return _finish(replace(job, failure=event.failure, output_count=event.output_count), event.at)
+            return _finish(replace(job, failure=event.failure), event)
         case JobCancelled():
-            return _finish(replace(job, output_count=event.output_count), event.at)
+            return _finish(job, event)
         case CancelRequested():
             reason = event.reason if event.reason is not None else job.cancel_reason
             return replace(job, cancel_requested=True, cancel_reason=reason)
@@ -234,8 +237,27 @@ def _deadline(since: int, timeout_ms: int | None) -> int | None:
     return None if timeout_ms is None else since + timeout_ms
 
 
-def _finish(job: Job, at: int) -> Job:
-    return replace(job, finished_at=at, current_node=None, current_node_title=None, eta_ms=None)
+def _finish(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> Job:
+    return replace(
+        _charged(job, end.gpu_use),
+        finished_at=end.at,
+        output_count=end.output_count,
+        current_node=None,
+        current_node_title=None,
+        eta_ms=None,
+    )
+
+
+def _charged(job: Job, use: GpuUse | None) -> Job:
+    """With what an attempt took of the GPU."""
+    if use is None:
+        return job
+    seconds, peak = job.gpu_seconds, job.peak_vram_bytes
+    if use.seconds is not None:
+        seconds = round((seconds or 0.0) + use.seconds, 3)
+    if use.peak_bytes is not None:
+        peak = max(peak or 0, use.peak_bytes)
+    return replace(job, gpu_seconds=seconds, peak_vram_bytes=peak)
 
 
 class CancelAnswer(StrEnum):

@@ -15,6 +15,7 @@ from comfy_mcp.domain.events import (
     Priority,
     StoredEvent,
 )
+from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.job import Job, JobStatus
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -62,6 +63,8 @@ def mutable_values(job: Job) -> dict[str, Any]:
         "queue_deadline": job.queue_deadline,
         "oom_retried": job.oom_retried,
         "failure_kind": None if job.failure is None else job.failure.kind.value,
+        "gpu_seconds": job.gpu_seconds,
+        "peak_vram_bytes": job.peak_vram_bytes,
         **progress_values(job),
     }
 
@@ -105,6 +108,8 @@ def job_of(row: AnyRow) -> Job:
         queue_deadline=row.queue_deadline,
         retry_of=row.retry_of,
         oom_retried=bool(row.oom_retried),
+        gpu_seconds=row.gpu_seconds,
+        peak_vram_bytes=row.peak_vram_bytes,
     )
 
 
@@ -114,6 +119,8 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
+    if payload.get("gpu_use", ...) is None:
+        del payload["gpu_use"]  # the usual case, kept short
     return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
 
 
@@ -125,6 +132,8 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
         values["cause"] = FailureKind(values["cause"])
     if "failure" in values:
         values["failure"] = _failure_of(values["failure"])
+    if "gpu_use" in values:
+        values["gpu_use"] = GpuUse(**values["gpu_use"])
     if "warnings" in values:
         values["warnings"] = tuple(values["warnings"])
     event = _EVENT_TYPES[row.type](job_id=row.job_id, at=row.at, **values)
@@ -197,7 +206,13 @@ def storable(text: str | None) -> str | None:
 
 
 def _plain(value: object) -> object:
-    return _failure_json(value) if isinstance(value, JobFailure) else value
+    match value:
+        case JobFailure():
+            return _failure_json(value)
+        case GpuUse():
+            return {"seconds": value.seconds, "peak_bytes": value.peak_bytes}
+        case _:
+            return value
 
 
 def _failure_json(failure: JobFailure) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0004"
+HEAD = "0005"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -77,6 +77,8 @@ jobs = Table(
     Column("retry_of", Text),
     Column("oom_retried", Boolean),
     Column("failure_kind", Text),
+    Column("gpu_seconds", Float),
+    Column("peak_vram_bytes", BigInteger),
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
