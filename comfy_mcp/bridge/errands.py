@@ -47,12 +47,15 @@ Report = Callable[[Submitted | Looked | Freed], Awaitable[None]]
 
 
 class Errands:
-    """Runs its methods as tasks of `group`, which owns them."""
+    """Runs its methods as tasks of `group`, which owns them. `confirm` raises if the lease is another's."""
 
-    def __init__(self, lane: Lane, group: asyncio.TaskGroup, report: Report) -> None:
+    def __init__(
+        self, lane: Lane, group: asyncio.TaskGroup, report: Report, confirm: Callable[[], Awaitable[None]]
+    ) -> None:
         self._lane = lane
         self._group = group
         self._report = report
+        self._confirm = confirm
 
     def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
         self._group.create_task(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
@@ -74,6 +77,7 @@ class Errands:
 
     async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
         answer: Accepted | Rejected | EngineFault
+        await self._confirm()  # an engine knows no fence: what reaches it, it runs
         try:
             answer = await self._lane.submit(prompt_id, graph)
         except EngineFault as fault:

@@ -16,7 +16,7 @@ import structlog
 from comfy_mcp.bridge.attempt import Attempt
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.errands import Errands, Freed, Looked, Submitted
-from comfy_mcp.bridge.leasing import keep_lease
+from comfy_mcp.bridge.leasing import LeaseKeeper
 from comfy_mcp.bridge.ledger import Ledger, NodeList
 from comfy_mcp.bridge.recovery import Sighting, explain_absence, must_free_memory
 from comfy_mcp.domain.catalog import OutputFile
@@ -119,10 +119,10 @@ class Tenure:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            errands = Errands(self._lane, group, self._inbox.put)
+            keeper = LeaseKeeper(self._lease, self._store, self._settings, self._clock)
+            errands = Errands(self._lane, group, self._inbox.put, keeper.confirm)
             await self._ledger.adopt()
-            keeping = keep_lease(self._lease, self._store, self._settings, self._clock)
-            group.create_task(keeping, name="lease")
+            group.create_task(keeper.run(), name="lease")
             group.create_task(self._lane.run(self._inbox.put), name="lane")
             while True:
                 messages = await self._next()
