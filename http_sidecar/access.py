@@ -14,6 +14,9 @@ from http_sidecar.probes import is_probe
 
 log = structlog.get_logger(__name__)
 
+SERVER = "comfy-bridge"
+"""What every answer says, instead of which library in which version."""
+
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -41,7 +44,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     if (shown := request.get(REQUEST_ID)) is not None:
         response.headers["X-Request-ID"] = shown
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers["Server"] = "comfy-bridge"  # not which library in which version
+    response.headers["Server"] = SERVER
 
 
 def _facts(request: web.Request) -> dict[str, object]:

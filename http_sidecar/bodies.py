@@ -35,7 +35,10 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
 
 async def read_body(request: web.Request) -> bytes:
     """All of it. Raises HTTPRequestEntityTooLarge, HTTPRequestTimeout."""
-    limit_s = request.app[SETTINGS].http_body_timeout_s
+    settings = request.app[SETTINGS]
+    limit_s, most = settings.http_body_timeout_s, settings.http_max_body_bytes
+    if request.content_length is not None and request.content_length > most:
+        raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
     try:
         async with asyncio.timeout(limit_s):
             return await request.read()

@@ -30,6 +30,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _of_aiohttp(raised, request.path)
     except ConnectionError:
         raise  # the client has gone
+    except web.RequestPayloadError:
+        if _has_begun(request):
+            raise _cut(request) from None
+        return _broken_body(request.path)
     except Exception:
         error_id = secrets.token_hex(4)
         log.exception("unexpected_error", error_id=error_id, method=request.method, route=route_of(request))
@@ -55,6 +59,16 @@ def _unexpected(error_id: str, path: str) -> web.Response:
         next_step="Try again; if it stays, the server's log has the cause under this id.",
         instance=path,
         extra={"errorId": error_id},
+    )
+
+
+def _broken_body(path: str) -> web.Response:
+    return problem(
+        HTTPStatus.BAD_REQUEST,
+        "The body is not what its headers say it is.",
+        code="bad_http",
+        next_step="Correct Content-Encoding and Transfer-Encoding, or leave them out.",
+        instance=path,
     )
 
 

@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from http_sidecar.access import SERVER
 from http_sidecar.problems import problem
 
 log = structlog.get_logger(__name__)
@@ -90,6 +91,7 @@ class _Protocol(RequestHandler):
             raise ConnectionResetError("the answer was cut")
         answer = _answer(status, exc)
         log.info("broken_request", status=answer.status, cause=type(exc).__name__)
+        answer.headers["Server"] = SERVER
         answer.force_close()
         return answer
 

@@ -1,0 +1,260 @@
+"""What no client should send: each is answered clearly, and the others notice nothing."""
+
+import asyncio
+import json
+import zlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from comfy_mcp.operations.context import Services
+from comfy_mcp.settings import Settings
+from tests.support.graphs import picture
+from tests.support.raw_http import Listening, RawAnswer, listening
+
+WORKFLOW = b"/v1/comfyui/workflow"
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture
+async def server(services: Services, settings: Settings) -> AsyncIterator[Listening]:
+    changes = {"http_body_timeout_s": 0.2, "http_send_timeout_s": 0.2, "http_max_body_bytes": 64 * 1024}
+    async with listening(services, settings.model_copy(update=changes)) as server:
+        yield server
+        assert (await server.ask(HEALTH)).status == 200, "it serves on"
+
+
+def post(body: bytes, *more: bytes, length: int | None = None) -> bytes:
+    lines = [
+        b"POST %b HTTP/1.1" % WORKFLOW,
+        b"Host: localhost",
+        b"Content-Type: application/json",
+        b"Content-Length: %d" % (len(body) if length is None else length),
+        *more,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def assert_problem(answer: RawAnswer, status: int) -> dict[str, Any]:
+    assert answer.status == status, answer.data
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    body: dict[str, Any] = answer.body
+    assert (body["statusCode"], body["status"]) == (status, status)
+    assert body["message"]
+    assert body["nextStep"]
+    assert b"Traceback" not in answer.data
+    return body
+
+
+BROKEN_HTTP = [
+    b"\r\n\r\n\r\nnonsense\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET /health HTTP/9.9\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nBad Name: x\r\n\r\n",
+    b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
+    b"POST /v1/comfyui/workflow HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+    b"POST /v1/comfyui/workflow HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GET http://[broken/ HTTP/1.1\r\nHost: localhost\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("sent", BROKEN_HTTP)
+async def test_broken_http_is_400_and_the_connection_ends(server: Listening, sent: bytes) -> None:
+    async with server.connect() as client:
+        await client.send(sent)
+        assert_problem(await client.answer(), 400)
+        assert await client.closed() == b""
+
+
+async def test_a_broken_chunk_is_400(server: Listening) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % WORKFLOW
+    assert_problem(await server.ask(head, b"zz\r\nnope\r\n"), 400)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"GET /%b HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * 100_000),
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: %b\r\n\r\n" % (b"x" * 100_000),
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n%b: x\r\n\r\n" % (b"x" * 100_000),
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+    ],
+    ids=["path", "value", "name", "many"],
+)
+async def test_header_bombs_are_refused(server: Listening, bomb: bytes) -> None:
+    async with server.connect() as client:
+        await client.send(bomb)
+        answer = await client.answer()
+    assert answer.status in {400, 431}
+    assert_problem(answer, answer.status)
+
+
+async def test_headers_that_never_end_are_cut_off_before_they_fill_the_memory(server: Listening) -> None:
+    async with server.connect() as client:
+        await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        await client.send(*(b"X-%d: %b\r\n" % (n, b"y" * 4_000) for n in range(5_000)))  # 20 MB
+        last = await client.closed()  # nothing where the answer was lost with the connection
+    assert not last or last.startswith((b"HTTP/1.1 400", b"HTTP/1.1 431"))
+
+
+async def test_a_body_that_never_ends_is_408(server: Listening) -> None:
+    answer = await server.ask(post(b'{"workflow": ', length=1_000))
+    assert assert_problem(answer, 408)["code"] == "body_too_slow"
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % WORKFLOW
+    assert_problem(await server.ask(head, b"1\r\n{\r\n"), 408)
+
+
+async def test_a_body_that_is_too_large_is_413_declared_or_not(server: Listening) -> None:
+    assert_problem(await server.ask(post(b"", length=10**9)), 413)
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % WORKFLOW
+    answer = await server.ask(head, *[b"1000\r\n%b\r\n" % (b"x" * 0x1000)] * 17, b"0\r\n\r\n")
+    assert assert_problem(answer, 413)["code"] == "body_too_large"
+
+
+@pytest.mark.parametrize("encoded", [b"gzip", b"deflate", b"br", b"nonsense"])
+async def test_a_body_in_an_encoding_that_it_is_not_in_is_an_error_and_no_defect(
+    server: Listening, encoded: bytes
+) -> None:
+    answer = await server.ask(post(b"{}", b"Content-Encoding: %b" % encoded))
+    assert 400 <= answer.status < 500
+    assert_problem(answer, answer.status)
+
+
+async def test_a_body_that_unpacks_to_too_much_is_413(server: Listening) -> None:
+    bomb = zlib.compress(b" " * 50_000_000)
+    assert len(bomb) < 64 * 1024
+    answer = await server.ask(post(bomb, b"Content-Encoding: deflate"))
+    assert_problem(answer, 413)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 60_000,
+        b'{"workflow":' * 5_000,
+        b'{"workflow": {"1": ' + b"[" * 20_000 + b"]" * 20_000 + b"}}",
+        b'{"workflow": ' + b"9" * 6_000 + b"}",
+        b'{"workflow": {"1": {"class_type": "EmptyImage", "inputs": {"width": ' + b"9" * 6_000 + b"}}}}",
+        b'{"workflow": Infinity}',
+        b'{"workflow": "\\ud800"}',
+        '{"workflow": {}}'.encode("utf-16"),
+        b'\xef\xbb\xbf{"workflow": {}}',
+        b"\x00" * 100,
+    ],
+)
+async def test_malformed_json_is_400(server: Listening, body: bytes) -> None:
+    assert_problem(await server.ask(post(body)), 400)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": "urgent"},
+        {"priority": ["high"]},
+        {"priority": None},
+        {"gpu": "tpu"},
+        {"gpu": {}},
+        {"idempotencyKey": 5},
+        {"path": 5},
+        {"workflow": "\ud800"},
+        {"workflow": {"1": None}},
+        {"workflow": {"1": {"class_type": 5}}},
+        {"workflow": {"1": {"class_type": "SaveImage", "inputs": []}}},
+        {"workflow": {"": {"class_type": "SaveImage", "inputs": {"images": ["1", -1]}}}},
+        {"workflow": {"1": {"class_type": "SaveImage", "inputs": {"images": ["1", 0]}}}},
+    ],
+)
+async def test_wrong_types_and_unknown_values_are_400(server: Listening, wrong: dict[str, Any]) -> None:
+    body = json.dumps({"workflow": picture(), **wrong}).encode()
+    assert_problem(await server.ask(post(body)), 400)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "workflows?status=sleeping",
+        "workflows?limit=0",
+        "workflows?limit=1e9",
+        "workflows?since=yesterday",
+        f"workflows?since={10**30}",
+        "workflows?cursor=%00",
+        "workflows?limit=1&limit=2",
+        f"workflows?client={'x' * 200}",
+        "outputs?type=poem",
+        "outputs?cursor=eyJiZWZvcmUiOiB7fX0",
+        "models?type=..%2f..",
+        f"outputs?limit={'9' * 5000}x",
+        f"workflow/{'x' * 500}",
+        "workflow/x/wait?timeoutS=-1",
+        "workflow/x/wait?timeout_s=nan",
+    ],
+)
+async def test_queries_that_make_no_sense_are_400(server: Listening, query: str) -> None:
+    request = f"GET /v1/comfyui/{query} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert_problem(await server.ask(request.encode()), 400)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/docs/../v1/status",
+        "/docs/..%2fv1%2fstatus",
+        "/docs/%2e%2e/openapi.py",
+        "/docs/..%5c..%5csettings.py",
+        "/docs/%2fetc%2fpasswd",
+        "/../../etc/passwd",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/v1/comfyui/workflow/..%2f..%2fetc",
+        "//evil.example/health",
+    ],
+)
+async def test_paths_that_climb_are_404(server: Listening, path: str) -> None:
+    answer = await server.ask(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    assert_problem(answer, 404)
+
+
+async def test_a_client_that_never_reads_its_answers_is_cut_off(server: Listening) -> None:
+    """Pipelined requests whose answers nobody takes: what waits is bounded by the sockets."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1)
+    writer.write(request * 400)
+    async with asyncio.timeout(30):
+        with pytest.raises(ConnectionError):
+            await keep_writing(writer)
+    writer.transport.abort()
+
+
+async def keep_writing(writer: asyncio.StreamWriter) -> None:
+    """Until the other side has hung up."""
+    while True:
+        writer.write(b"GET /health HTTP/1.1\r\n")
+        await writer.drain()
+        await asyncio.sleep(0)
+
+
+async def test_hundreds_of_connections_that_send_nothing_keep_nobody_out(server: Listening) -> None:
+    async with asyncio.timeout(30):
+        idle = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(300)]
+        assert (await server.ask(HEALTH)).status == 200
+        for _, writer in idle:
+            writer.close()
+
+
+@pytest.mark.parametrize("length", [1, 64, 129])
+async def test_a_request_id_comes_back_unless_it_would_garble_a_log(server: Listening, length: int) -> None:
+    shown = "r" * length
+    request = f"GET /nope HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: {shown}\r\n\r\n"
+    given = (await server.ask(request.encode())).headers["X-Request-ID"]
+    assert (given == shown) is (length <= 128)
+    assert 0 < len(given) <= 128
+
+
+async def test_no_answer_names_the_library_that_made_it(server: Listening) -> None:
+    for sent in (HEALTH, b"GET /nope HTTP/1.1\r\nHost: localhost\r\n\r\n", BROKEN_HTTP[0]):
+        answer = await server.ask(sent)
+        assert "aiohttp" not in str(answer.headers).lower()
