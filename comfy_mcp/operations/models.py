@@ -8,7 +8,7 @@ the one line that an agent reads, and says what to do next. Times are epoch mill
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, assert_never
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -66,6 +66,16 @@ class Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _only_whole_characters(cls, value: object) -> object:
+        """Half a surrogate pair (in a node's title, say) is no text: no JSON can be made of it."""
+        if isinstance(value, str):
+            return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+            return [item.encode("utf-8", "replace").decode("utf-8") for item in value]
+        return value
 
 
 class Result(Part):

@@ -273,3 +273,22 @@ def _with(call: Bench, **update: Any) -> Any:
     from dataclasses import replace
 
     return replace(call.services, settings=call.services.settings.model_copy(update=update))
+
+
+async def test_half_a_character_in_a_title_spoils_no_answer(call: Bench) -> None:
+    graph = graphs.slow()
+    graph["1"]["_meta"]["title"] = "half \ud83d"
+    graph["9"] = {"class_type": "SaveImage", "inputs": {"images": ["no\ud83d", 0], "filename_prefix": "x"}}
+    submitted = await call("submit_workflow", workflow=graph)
+    assert submitted.warnings
+    assert submitted.model_dump_json()
+    seen: list[str] = []
+
+    async def report(result: WorkflowResult) -> None:
+        seen.append(result.model_dump_json())
+        if result.current_node:
+            await call("cancel_workflow", workflow_id=submitted.workflow_id)
+
+    done = await call("wait_for_workflow", report, workflow_id=submitted.workflow_id)
+    assert done.status == "cancelled"
+    assert any("half " in text for text in seen)
