@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
+from http_sidecar.openapi.examples import MCP_EXAMPLE, MCP_REVISION
 from http_sidecar.openapi.parts import (
     ALWAYS,
     KEYED,
@@ -148,20 +149,24 @@ def _mcp(name: str, summary: str, successes: Json, **more: Any) -> Json:
         }
         for status in _MCP_STATUSES
     }
+    not_there = empty_response("From 2026-07-28 on there are only messages: GET and DELETE are none.")
     operation = keyed(name, summary, "MCP", successes, known=_MCP_FAILURES, **more)
-    return {**operation, "responses": operation["responses"] | of_protocol}
+    return {**operation, "responses": operation["responses"] | of_protocol | {"405": not_there}}
 
 
 _MCP_STATUSES = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_FOUND,
-    HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.NOT_ACCEPTABLE,
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
+
+_MCP_VERSION = "The revision that is spoken."
+_MCP_SESSION = header_parameter("Mcp-Session-Id", "Up to 2025-11-25: from the answer to initialize.")
+_OF_A_SESSION = [header_parameter("MCP-Protocol-Version", _MCP_VERSION, example="2025-11-25"), _MCP_SESSION]
 
 _MCP_MESSAGE = _mcp(
     "mcp_message",
@@ -178,12 +183,17 @@ _MCP_MESSAGE = _mcp(
     },
     description="Model Context Protocol over Streamable HTTP, both protocol eras. What it says is MCP's own "
     "specification.",
+    parameters=[
+        header_parameter("MCP-Protocol-Version", _MCP_VERSION, example=MCP_REVISION),
+        header_parameter("Mcp-Method", "From 2026-07-28 on: the message's method.", example="tools/list"),
+        _MCP_SESSION,
+    ],
     requestBody={
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"type": "object"},
-                "example": {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}},
+                "example": MCP_EXAMPLE,
             }
         },
     },
@@ -197,9 +207,17 @@ CHANNELS: Mapping[tuple[str, str], Json] = MappingProxyType(
         (UPLOAD.method, UPLOAD.path): _UPLOAD,
         ("POST", "/mcp"): _MCP_MESSAGE,
         ("GET", "/mcp"): _mcp(
-            "mcp_stream", "MCP: the session's stream", {"200": event_stream("Server-sent events.")}
+            "mcp_stream",
+            "MCP: the session's stream",
+            {"200": event_stream("Server-sent events.")},
+            parameters=_OF_A_SESSION,
         ),
-        ("DELETE", "/mcp"): _mcp("mcp_end", "MCP: end a session", {"200": {"description": "It has ended."}}),
+        ("DELETE", "/mcp"): _mcp(
+            "mcp_end",
+            "MCP: end a session",
+            {"200": {"description": "It has ended."}},
+            parameters=_OF_A_SESSION,
+        ),
     }
 )
 """By method and path."""

@@ -58,7 +58,8 @@ def build(served: Iterable[Endpoint], *, metrics_public: bool = True) -> Json:
 _ABOUT = (
     "Submit a ComfyUI graph, follow it by polling, WebSocket or server-sent events, and fetch what it made. "
     "A key goes into `X-API-Key` or `Authorization: Bearer`; a service without keys answers on its own "
-    "machine only. Every error has the one body `Problem`. Times are epoch milliseconds, sizes bytes."
+    "machine only. Every error has the one body `Problem`. Times are epoch "
+    "milliseconds, sizes bytes. What is fetched by GET can be asked for by HEAD, streams apart."
 )
 
 _TAGS = {

@@ -73,6 +73,21 @@ _GPU = {
     "reason": None,
 }
 
+MCP_REVISION = "2026-07-28"
+
+MCP_EXAMPLE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/list",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": MCP_REVISION,
+            "io.modelcontextprotocol/clientInfo": {"name": "example", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
+}
+
 ANSWERS: dict[str, Any] = {
     "submit_workflow": {
         "workflowId": WORKFLOW_ID,

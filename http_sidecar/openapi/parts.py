@@ -86,8 +86,9 @@ def header(name: str) -> Json:
     return {"$ref": f"#/components/headers/{name}"}
 
 
-def header_parameter(name: str, description: str, **schema: Any) -> Json:
-    return _parameter(name, "header", description, {"type": "string", **schema})
+def header_parameter(name: str, description: str, *, example: str | None = None, **schema: Any) -> Json:
+    shown = {} if example is None else {"example": example}
+    return _parameter(name, "header", description, {"type": "string", **schema}) | shown
 
 
 def path_parameter(name: str, description: str, schema: Json) -> Json:

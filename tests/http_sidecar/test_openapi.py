@@ -105,6 +105,16 @@ async def test_the_example_of_a_submit_runs(http: Http) -> None:
     assert (state["status"], len(state["outputs"])) == ("completed", 1)
 
 
+async def test_the_example_of_an_mcp_message_is_answered(http: Http) -> None:
+    message = (await document_of(http))["paths"]["/mcp"]["post"]
+    headers = {item["name"]: item["example"] for item in message["parameters"] if "example" in item}
+    body = message["requestBody"]["content"]["application/json"]["example"]
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with http.post("/mcp", json=body, headers=headers | accept) as answer:
+        assert answer.status == 200
+        assert (await answer.json())["result"]["tools"]
+
+
 async def test_the_document_is_not_sent_again_to_who_has_it(http: Http) -> None:
     async with http.get("/openapi.json") as first:
         etag = first.headers["ETag"]
