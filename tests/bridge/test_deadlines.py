@@ -1,0 +1,251 @@
+"""Deadlines under a driver, running out of memory, and foreign prompts. The engine is scripted."""
+
+import asyncio
+from dataclasses import replace
+from uuid import uuid4
+
+from comfy_mcp.bridge.housekeeping import end_overdue_jobs
+from comfy_mcp.domain.events import FailureKind, JobFailure, JobRequeued, PromptSucceeded, QueueRemaining
+from comfy_mcp.domain.ids import JobId, PromptId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.settings import load_settings
+from tests.bridge.conftest import GRAPH, House
+from tests.bridge.test_tenure import posted
+from tests.support.jobs import queued_event
+from tests.support.scripted_lane import ScriptedLane, unreachable
+
+OOM = JobFailure(kind=FailureKind.OOM, message="CUDA out of memory.")
+OUT_OF_MEMORY = PromptResult(ending=PromptEnding.ERROR, outputs=(), failure=OOM)
+SOON_MS = 60
+
+
+async def submit(house: House, *, queue_ms: int | None = None, run_ms: int | None = None) -> JobId:
+    event = replace(
+        queued_event(JobId(str(uuid4())), at=house.clock.now_ms(), client="tester"),
+        queue_timeout_ms=queue_ms,
+        run_timeout_ms=run_ms,
+    )
+    job, _ = await house.store.add_job(event, GRAPH, max_queued=100)
+    return job.id
+
+
+def kind_of(job: Job) -> FailureKind | None:
+    return job.failure.kind if job.failure is not None else None
+
+
+# ------------------------------------------------------------------------------------------ deadlines
+
+
+async def test_a_run_beyond_its_timeout_is_stopped_at_the_engine_and_fails_as_timeout(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await submit(house, run_ms=SOON_MS)
+    prompt = await posted(lane)
+    await lane.start(prompt)
+
+    job = await house.final(job_id)
+
+    assert (job.status, kind_of(job)) == (JobStatus.FAILED, FailureKind.TIMEOUT)
+    assert lane.cancels == [prompt]
+    assert lane.running == {}
+    assert not job.cancel_requested
+
+
+async def test_a_stop_for_a_deadline_that_gets_lost_is_repeated_until_it_takes(
+    house: House, lane: ScriptedLane
+) -> None:
+    def deaf_twice(prompt_id: PromptId) -> None:
+        if len(lane.cancels) > 2:
+            lane.obey_cancel(prompt_id)
+
+    lane.on_cancel = deaf_twice
+    house.drive(lane)
+    job_id = await submit(house, run_ms=SOON_MS)
+    await lane.start(await posted(lane))
+
+    job = await house.final(job_id)
+
+    assert kind_of(job) is FailureKind.TIMEOUT
+    assert len(lane.cancels) == 3
+
+
+async def test_a_run_that_ends_before_its_timeout_is_left_alone(house: House, lane: ScriptedLane) -> None:
+    house.drive(lane)
+    job_id = await submit(house, queue_ms=60_000, run_ms=60_000)
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    running = await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    assert running.run_deadline == (running.started_at or 0) + 60_000
+    await lane.finish(prompt)
+    job = await house.final(job_id)
+    assert (job.status, lane.cancels) == (JobStatus.COMPLETED, [])
+
+
+async def test_a_prompt_that_waits_at_the_engine_beyond_its_timeout_is_deleted_there(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    first = await house.submit()
+    await lane.start(await posted(lane))
+    late = await submit(house, queue_ms=SOON_MS)
+    waiting = await posted(lane, 2)
+
+    job = await house.final(late)
+
+    assert (kind_of(job), job.started_at) == (FailureKind.TIMEOUT, None)
+    assert lane.cancels == [waiting]
+    assert (await house.job(first)).status is JobStatus.RUNNING
+
+
+async def test_the_next_holder_stops_what_ran_too_long_while_nobody_drove(
+    house: House, lane: ScriptedLane
+) -> None:
+    _, task = house.drive(lane)
+    job_id = await submit(house, run_ms=SOON_MS)
+    prompt = await posted(lane)
+    await lane.start(prompt)
+    running = await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    task.cancel()
+    await asyncio.wait([task])
+    late = replace(house.clock, now_ms=lambda: (running.run_deadline or 0) + 1)
+    house.clock = late
+    house.drive(lane, "other")
+
+    job = await house.final(job_id)
+
+    assert kind_of(job) is FailureKind.TIMEOUT
+    assert lane.posted == [prompt]
+
+
+async def test_a_job_beyond_its_wait_is_never_claimed(house: House, lane: ScriptedLane) -> None:
+    event = replace(queued_event(client="tester"), queue_timeout_ms=1)  # of the year 1970
+    await house.store.add_job(event, GRAPH, max_queued=10)
+    other = await house.submit()
+    house.drive(lane)
+    await lane.start(await posted(lane))
+    assert (await house.until(other, lambda job: job.status is JobStatus.RUNNING)).attempt == 1
+    assert (await house.job(event.job_id)).attempt == 0
+    ended = await house.store.expire_overdue(now=house.clock.now_ms())
+    assert [job.id for job in ended] == [event.job_id]
+
+
+# ------------------------------------------------------------------------------------- housekeeping
+
+
+async def test_with_no_engine_at_all_a_job_beyond_its_wait_fails_as_timeout(house: House) -> None:
+    job_id = await submit(house, queue_ms=SOON_MS)
+    patient = await submit(house, queue_ms=600_000)
+    settings = load_settings(state_dir=house.settings.state_dir, deadline_poll_s=0.01)
+    keeping = house.group.create_task(end_overdue_jobs(house.store, settings, house.clock))
+    job = await house.final(job_id)
+    keeping.cancel()
+    assert (kind_of(job), job.attempt) == (FailureKind.TIMEOUT, 0)
+    assert await house.event_types(job_id) == ["queued", "failed"]
+    assert (await house.job(patient)).status is JobStatus.QUEUED
+
+
+# -------------------------------------------------------------------------------------------- memory
+
+
+async def test_after_running_out_of_memory_the_engine_frees_some_and_the_job_gets_its_picture(
+    house: House, lane: ScriptedLane
+) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    first = await posted(lane)
+    await lane.start(first)
+    await lane.finish(first, OUT_OF_MEMORY)
+    second = await posted(lane, 2)
+    assert lane.frees == 1
+    await lane.start(second)
+    await lane.finish(second)
+
+    job = await house.final(job_id)
+
+    assert (job.status, job.attempt, job.oom_retried) == (JobStatus.COMPLETED, 2, True)
+    events = [stored.event for stored in await house.store.events_after(0, job_id=job_id)]
+    (requeue,) = [event for event in events if isinstance(event, JobRequeued)]
+    assert requeue.cause is FailureKind.OOM
+    assert OOM.message in requeue.reason
+
+
+async def test_memory_is_freed_before_the_job_waits_again(house: House, lane: ScriptedLane) -> None:
+    seen: list[str] = []
+
+    async def free() -> None:
+        seen.append((await house.job(job_id)).status.value)
+
+    lane.free = free  # type: ignore[method-assign]
+    house.drive(lane)
+    job_id = await house.submit()
+    first = await posted(lane)
+    await lane.start(first)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    await lane.finish(first, OUT_OF_MEMORY)
+    await posted(lane, 2)
+    assert seen == ["running"]
+
+
+async def test_out_of_memory_twice_fails_with_the_facts(house: House, lane: ScriptedLane) -> None:
+    house.drive(lane)
+    job_id = await house.submit()
+    for count in (1, 2):
+        prompt = await posted(lane, count)
+        await lane.start(prompt)
+        await lane.finish(prompt, OUT_OF_MEMORY)
+
+    job = await house.final(job_id)
+
+    assert (kind_of(job), job.attempt, lane.frees) == (FailureKind.OOM, 2, 1)
+    assert len(lane.posted) == 2
+
+
+async def test_an_engine_that_does_not_answer_to_free_gets_the_job_again_all_the_same(
+    house: House, lane: ScriptedLane
+) -> None:
+    async def refuse() -> None:
+        raise unreachable()
+
+    lane.free = refuse  # type: ignore[method-assign]
+    house.drive(lane)
+    await house.submit()
+    first = await posted(lane)
+    await lane.finish(first, OUT_OF_MEMORY)
+    assert await posted(lane, 2) != first
+
+
+async def test_a_cancel_while_memory_is_freed_ends_the_job(house: House, lane: ScriptedLane) -> None:
+    async def free() -> None:
+        await house.store.request_cancel(job_id, at=house.clock.now_ms(), reason=None)
+
+    lane.free = free  # type: ignore[method-assign]
+    house.drive(lane)
+    job_id = await house.submit()
+    await lane.finish(await posted(lane), OUT_OF_MEMORY)
+    job = await house.final(job_id)
+    assert (job.status, len(lane.posted)) == (JobStatus.CANCELLED, 1)
+
+
+# ------------------------------------------------------------------------------------------- foreign
+
+
+async def test_the_driver_knows_how_many_prompts_are_not_ours(house: House, lane: ScriptedLane) -> None:
+    driver, _ = house.drive(lane)
+    known = [driver.foreign]
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.say(QueueRemaining(count=3))
+    await lane.start(prompt)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+    known.append(driver.foreign)
+    await lane.say(PromptSucceeded(prompt_id=prompt), QueueRemaining(count=1))
+    await lane.finish(prompt)
+    await house.final(job_id)
+    known.append(driver.foreign)
+    await lane.reconnect()
+    await house.submit()
+    await posted(lane, 2)
+    assert [*known, driver.foreign] == [None, 2, 1, 0]
+    assert lane.cancels == []
