@@ -76,13 +76,24 @@ def mcp(given: dict[str, Any], /, **how: Any) -> None:
 @cli.command(cls=Command, example="comfy-bridge run workflow.json -o pictures")
 @click.argument("file", metavar="FILE")
 @options.priority
+@options.queue_timeout
+@options.run_timeout
 @options.save_to
 @options.timeout
 @options.cancel_on_interrupt
 @options.quiet
 @options.as_json
 @click.pass_obj
-def run(given: dict[str, Any], /, file: str, priority: str, as_json: bool, **how: Any) -> None:
+def run(
+    given: dict[str, Any],
+    /,
+    file: str,
+    priority: str,
+    queue_timeout_s: float | None,
+    run_timeout_s: float | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
     """Submit the workflow in FILE (API format; - is stdin) and follow it to its end.
 
     Drives the engine itself if no other process does. Ctrl-C leaves the workflow running.
@@ -90,30 +101,34 @@ def run(given: dict[str, Any], /, file: str, priority: str, as_json: bool, **how
     from comfy_mcp.cli import jobs
 
     following = jobs.Following(**how)
-    _execute(given, as_json, lambda s, out: jobs.run(s, out, file=file, priority=priority, how=following))
+    asked = {"priority": priority, "queue_timeout_s": queue_timeout_s, "run_timeout_s": run_timeout_s}
+    _execute(given, as_json, lambda s, out: jobs.run(s, out, file=file, asked=asked, how=following))
 
 
 @cli.command(cls=Command, example="id=$(comfy-bridge submit workflow.json)")
 @click.argument("file", metavar="FILE")
 @options.priority
+@options.queue_timeout
+@options.run_timeout
 @options.as_json
 @click.pass_obj
-def submit(given: dict[str, Any], /, file: str, priority: str, as_json: bool) -> None:
+def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> None:
     """Queue the workflow in FILE (API format; - is stdin), print its id and return at once."""
     from comfy_mcp.cli import jobs
 
-    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, priority=priority))
+    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, asked=asked))
 
 
 @cli.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
 @click.argument("workflow_id", metavar="ID")
+@click.option("--attempts", is_flag=True, help="Also what was tried, on which engine, and what came of it.")
 @options.as_json
 @click.pass_obj
-def status(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
+def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
     """Show one workflow: state, progress, outputs or error."""
     from comfy_mcp.cli import jobs
 
-    _execute(given, as_json, lambda s, out: jobs.status(s, out, workflow_id=workflow_id))
+    _execute(given, as_json, lambda s, out: jobs.status(s, out, arguments=arguments))
 
 
 @cli.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
@@ -144,8 +159,20 @@ def cancel(given: dict[str, Any], /, workflow_id: str, reason: str | None, as_js
     _execute(given, as_json, lambda s, out: jobs.cancel(s, out, workflow_id=workflow_id, reason=reason))
 
 
+@cli.command(cls=Command, example='id=$(comfy-bridge retry "$id")')
+@click.argument("workflow_id", metavar="ID")
+@options.as_json
+@click.pass_obj
+def retry(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
+    """Submit a failed or cancelled workflow again, print the new id and return at once."""
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.retry(s, out, workflow_id=workflow_id))
+
+
 @cli.command(cls=Command, example="comfy-bridge workflows --status failed --limit 10")
 @click.option("--status", type=click.Choice(options.STATUSES), help="Only these.")
+@click.option("--failure-kind", type=click.Choice(options.FAILURE_KINDS), help="Only those that failed so.")
 @click.option("--client", metavar="NAME", help="Only what this client submitted.")
 @options.since
 @options.limit

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,45 +32,36 @@ class Following:
     quiet: bool = False
 
 
-async def run(settings: Settings, output: Output, *, file: str, priority: str, how: Following) -> ExitCode:
+async def run(
+    settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any], how: Following
+) -> ExitCode:
     """Submit and follow to the end, driving the engine if nobody else does."""
     graph = read_graph(file, settings.max_graph_bytes)
     if how.save_to is not None:
         prepare_folder(how.save_to)
     async with open_session(settings, drive=True) as session:
         await _need_an_engine(session)
-        submitted: SubmitResult = await session.call(
-            "submit_workflow", {"workflow": graph, "priority": priority}
-        )
+        submitted: SubmitResult = await session.call("submit_workflow", {"workflow": graph, **asked})
         output.note(f"workflow {submitted.workflow_id}")
         for warning in submitted.warnings:
             output.note(f"warning: {warning}")
         return await _follow(session, output, submitted.workflow_id, how)
 
 
-async def submit(settings: Settings, output: Output, *, file: str, priority: str) -> ExitCode:
+async def submit(settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]) -> ExitCode:
     """Write the job down and return. Says so when no process would run it."""
     graph = read_graph(file, settings.max_graph_bytes)
-    async with open_session(settings, drive=False) as session:
-        submitted: SubmitResult = await session.call(
-            "submit_workflow", {"workflow": graph, "priority": priority}
-        )
-        system: SystemResult = await session.call("system_status", {})
-    driven = any(engine.driven_by for engine in system.engines)
-    waits = f"No process drives the engine now: `comfy-bridge wait {submitted.workflow_id}` runs it."
-    for warning in submitted.warnings:
-        output.note(f"warning: {warning}")
-    if not driven:
-        output.note(f"note: {waits}")
-    next_step = f"Run `comfy-bridge wait {submitted.workflow_id}`." if driven else waits
-    document = submitted.model_dump(mode="json") | {"nextStep": next_step, "driven": driven}
-    output.result(document, [submitted.workflow_id])
-    return ExitCode.OK
+    return await _queue(settings, output, "submit_workflow", {"workflow": graph, **asked})
 
 
-async def status(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
+async def retry(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
+    """The same again as a new job."""
+    return await _queue(settings, output, "retry_workflow", {"workflow_id": workflow_id})
+
+
+async def status(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:
     async with open_session(settings, drive=False) as session:
-        state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
+        state: WorkflowResult = await session.call("workflow_status", arguments)
     output.result(state.model_dump(mode="json"), status_lines(state))
     return ExitCode.OK
 
@@ -125,6 +116,24 @@ def read_graph(file: str, max_bytes: int) -> str:
             next_step="Name a workflow in API format: in ComfyUI, Workflow > Export (API).",
             code=ErrorCode.GRAPH_NOT_JSON,
         ) from None
+
+
+async def _queue(
+    settings: Settings, output: Output, operation: str, arguments: Mapping[str, Any]
+) -> ExitCode:
+    async with open_session(settings, drive=False) as session:
+        submitted: SubmitResult = await session.call(operation, arguments)
+        system: SystemResult = await session.call("system_status", {})
+    driven = any(engine.driven_by for engine in system.engines)
+    waits = f"No process drives the engine now: `comfy-bridge wait {submitted.workflow_id}` runs it."
+    for warning in submitted.warnings:
+        output.note(f"warning: {warning}")
+    if not driven:
+        output.note(f"note: {waits}")
+    next_step = f"Run `comfy-bridge wait {submitted.workflow_id}`." if driven else waits
+    document = submitted.model_dump(mode="json") | {"nextStep": next_step, "driven": driven}
+    output.result(document, [submitted.workflow_id])
+    return ExitCode.OK
 
 
 async def _need_an_engine(session: Session) -> None:

@@ -10,6 +10,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PRIORITIES = ("low", "normal", "high")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
+FAILURE_KINDS = (
+    "validation",
+    "node_error",
+    "oom",
+    "missing_model",
+    "engine_lost",
+    "cancelled_externally",
+    "timeout",
+    "internal",
+)
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
 RIGHTS = ("read", "submit", "cancel", "admin")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
@@ -40,6 +50,20 @@ priority = click.option(
     default="normal",
     show_default=True,
     help="Order in the queue.",
+)
+queue_timeout = click.option(
+    "--queue-timeout",
+    "queue_timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="The workflow fails if it has not started by then.",
+)
+run_timeout = click.option(
+    "--run-timeout",
+    "run_timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="The workflow is stopped and fails if it runs longer.",
 )
 limit = click.option(
     "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many."

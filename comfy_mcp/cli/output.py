@@ -20,6 +20,8 @@ COMMAND_OF_TOOL: Mapping[str, str] = {
     "workflow_status": "status",
     "wait_for_workflow": "wait",
     "cancel_workflow": "cancel",
+    "retry_workflow": "retry",
+    "list_workflows": "workflows",
     "list_models": "models",
     "list_outputs": "outputs",
     "view_output": "outputs",
@@ -80,8 +82,11 @@ def error_document(error: BridgeError) -> dict[str, Any]:
 
 
 _TOOL = re.compile(
-    rf"(?:Call |see |\b)({'|'.join(COMMAND_OF_TOOL)})(?:\((?:workflow_id|output_id)=\"([^\"]*)\"\))?"
+    rf"(?:Call |call |see |\b)({'|'.join(COMMAND_OF_TOOL)})(?:\((?:workflow_id|output_id)=\"([^\"]*)\"\))?"
 )
+
+
+_SAID = {"Call ": "Run ", "call ": "run "}
 
 
 def in_commands(advice: str) -> str:
@@ -93,7 +98,7 @@ def in_commands(advice: str) -> str:
             f" {argument}" if argument and tool != "view_output" else ""
         )
         opening = found.group(0).partition(tool)[0]
-        return f"{'Run ' if opening == 'Call ' else opening}`{command}`"
+        return f"{_SAID.get(opening, opening)}`{command}`"
 
     return _TOOL.sub(said, advice).replace("Read comfy://workflows", "Run `comfy-bridge workflows`")
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from comfy_mcp.cli.progress import describe
 from comfy_mcp.operations.models import (
+    AttemptItem,
     ModelsResult,
     OutputItem,
     OutputsResult,
@@ -22,13 +23,24 @@ def status_lines(state: WorkflowResult) -> list[str]:
         ("client", f"{state.client}, priority {state.priority}"),
         ("engine", f"{state.engine}, attempt {state.attempt}" if state.engine else None),
         ("created", time_text(state.created_time)),
+        ("start by", time_text(state.queue_deadline)),
         ("started", time_text(state.start_time)),
+        ("end by", time_text(state.run_deadline)),
         ("ended", time_text(state.completion_time)),
         ("error", state.failure.text() if state.failure else state.error),
         *(("warning", warning) for warning in state.warnings),
+        ("retry of", state.retry_of),
+        *(("attempt", attempt_line(each)) for each in state.attempts or ()),
         *(("output", output_line(item)) for item in state.outputs),
     ]
     return [f"{name:<9} {value}" for name, value in facts if value]
+
+
+def attempt_line(item: AttemptItem) -> str:
+    ended = f" to {time_text(item.end_time)}" if item.end_time is not None else ""
+    reason = f": {item.reason}" if item.reason else ""
+    where = f"{item.attempt} on {item.engine} as {item.prompt_id}"
+    return f"{where}, {time_text(item.claimed_time)}{ended}, {item.outcome}{reason}"
 
 
 def output_line(item: OutputItem) -> str:
@@ -63,7 +75,12 @@ def workflows_lines(result: WorkflowsResult) -> list[str]:
 
 def queue_lines(result: QueueResult) -> list[str]:
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count)
-    return [*_jobs_table([*result.running, *result.queued]), counts or "nothing was submitted yet"]
+    foreign = [f"{result.foreign_count} in ComfyUI from elsewhere"] if result.foreign_count else []
+    elsewhere = [
+        f"{item.prompt_id}  {item.state} on {item.engine}, from elsewhere" for item in result.foreign
+    ]
+    last = ", ".join([counts or "nothing was submitted yet", *foreign])
+    return [*_jobs_table([*result.running, *result.queued]), *elsewhere, last]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -97,10 +114,14 @@ def time_text(epoch_ms: int | None) -> str | None:
 
 def _jobs_table(jobs: Sequence[WorkflowResult]) -> list[str]:
     rows = [
-        (job.workflow_id, describe(job), job.priority, job.client, time_text(job.created_time) or "-")
+        (job.workflow_id, _state(job), job.priority, job.client, time_text(job.created_time) or "-")
         for job in jobs
     ]
     return table(("WORKFLOW", "STATUS", "PRIORITY", "CLIENT", "CREATED"), rows)
+
+
+def _state(job: WorkflowResult) -> str:
+    return f"{describe(job)} ({job.failure.kind})" if job.failure else describe(job)
 
 
 def _more(cursor: str | None) -> list[str]:

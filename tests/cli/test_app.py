@@ -73,6 +73,7 @@ def test_a_wrong_option_exits_2(shell: Shell) -> None:
     [
         (options.PRIORITIES, models.PriorityName),
         (options.STATUSES, models.StatusName),
+        (options.FAILURE_KINDS, models.FailureKindName),
         (options.OUTPUT_KINDS, models.OutputKindName),
         (options.RIGHTS, Literal[tuple(Right)]),
     ],
