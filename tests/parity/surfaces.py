@@ -93,6 +93,8 @@ class Rest:
                 path = path.replace(place, value)
             else:
                 rest[to_camel(name)] = value
+        if not route.body:  # a query has no booleans
+            rest = {name: str(value).lower() if value is True else value for name, value in rest.items()}
         sent: dict[str, Any] = {"json": rest} if route.body else {"params": rest}
         answer = await self.sidecar(route.method, path, headers=self.headers, **sent)
         if answer.status >= 400:

@@ -52,6 +52,9 @@ CASES = (
     fails("invalid_argument", "submit_workflow"),
     fails("invalid_argument", "submit_workflow", workflow=picture(), priority="urgent"),
     fails("invalid_argument", "submit_workflow", workflow=picture(), path="x.json"),
+    ok("submit_workflow", workflow=GRAPH_OF_ITS_OWN, queue_timeout_s=600, run_timeout_s=0.5),
+    fails("invalid_argument", "submit_workflow", workflow=picture(), queue_timeout_s=0),
+    fails("invalid_argument", "submit_workflow", workflow=picture(), run_timeout_s=10**9),
     fails("graph_ui_format", "submit_workflow", workflow={"nodes": [], "links": []}),
     fails("graph_invalid", "submit_workflow", workflow=UNKNOWN_NODE),
     fails("graph_not_json", "submit_workflow", workflow="{"),
@@ -63,6 +66,7 @@ CASES = (
     ok("workflow_status", workflow_id="{failed}"),
     ok("workflow_status", workflow_id="{cancelled}"),
     ok("workflow_status", workflow_id="{texts}"),
+    ok("workflow_status", workflow_id="{failed}", attempts=True),
     fails("workflow_not_found", "workflow_status", workflow_id="nope"),
     fails("invalid_argument", "workflow_status", workflow_id=TOO_LONG),
     ok("wait_for_workflow", workflow_id="{completed}"),
@@ -75,6 +79,10 @@ CASES = (
     fails("not_cancellable", "cancel_workflow", workflow_id="{failed}"),
     fails("workflow_not_found", "cancel_workflow", workflow_id="nope"),
     fails("invalid_argument", "cancel_workflow", workflow_id="{completed}", reason="x" * 201),
+    ok("retry_workflow", workflow_id="{failed}"),
+    fails("not_retryable", "retry_workflow", workflow_id="{completed}"),
+    fails("workflow_not_found", "retry_workflow", workflow_id="nope"),
+    fails("invalid_argument", "retry_workflow", workflow_id=TOO_LONG),
     ok("list_models", limit=200),
     ok("list_models", type="loras", search="sty", limit=1),
     fails("model_type_unknown", "list_models", type="nope"),
@@ -94,6 +102,9 @@ CASES = (
     ok("read_output", output_id="{text}"),
     fails("output_not_found", "read_output", output_id="nope"),
     ok("list_workflows"),
+    ok("list_workflows", status="failed", failure_kind="node_error", limit=5),
+    fails("invalid_argument", "list_workflows", failure_kind="bad_luck"),
+    fails("cursor_invalid", "list_workflows", cursor="?"),
     ok("queue"),
     ok("gpu_status"),
     ok("system_status"),
@@ -196,7 +207,7 @@ async def _outcome(house: House, name: str, case: Case, made: Mapping[str, str])
             case _:
                 arguments[key] = value
     outcome = await house.surfaces[name](case.operation, arguments)
-    if case.operation == "submit_workflow" and outcome.result is not None:
+    if case.operation in MAKES_A_JOB and outcome.result is not None:
         await house.sidecar.ended(outcome.result["workflowId"])
     return _comparable(case, outcome, arguments)
 
@@ -210,12 +221,13 @@ def _comparable(case: Case, outcome: Outcome, arguments: Mapping[str, Any]) -> O
     return Outcome(result=_neutral(outcome.result, _new_ids(case, outcome, arguments)))
 
 
+MAKES_A_JOB = frozenset({"submit_workflow", "retry_workflow"})
 ROUTES_BINARY = {route.operation: route.binary for route in ROUTES}
 
 
 def _new_ids(case: Case, outcome: Outcome, arguments: Mapping[str, Any]) -> frozenset[str]:
     assert outcome.result is not None
-    if case.operation == "submit_workflow":
+    if case.operation in MAKES_A_JOB:
         return frozenset({outcome.result["workflowId"]})
     return frozenset({arguments["workflow_id"]}) if JOB_OF_ITS_OWN in case.arguments.values() else frozenset()
 

@@ -57,7 +57,7 @@ async def test_every_handshake_version_is_served(tmp_path: Path, version: str) -
         assert result["capabilities"]["resources"] == {"subscribe": True, "listChanged": True}
         assert result["instructions"]
         tools = (await server.request("tools/list"))["result"]["tools"]
-        assert len(tools) == 8
+        assert len(tools) == 10
         code, _ = await server.end()
     assert code == 0
 
@@ -99,7 +99,7 @@ async def test_a_client_that_asks_to_discover_and_then_initializes_is_served_in_
         refused = await server.request("server/discover", {"_meta": meta})
         assert refused["error"]["code"] == -32601
         assert (await server.initialize())["protocolVersion"] == "2025-11-25"
-        assert len((await server.request("tools/list"))["result"]["tools"]) == 8
+        assert len((await server.request("tools/list"))["result"]["tools"]) == 10
 
 
 async def test_nothing_but_messages_is_ever_on_stdout(tmp_path: Path) -> None:
