@@ -123,10 +123,10 @@ def _check_promises(jobs: Sequence[dict[str, Any]], clients: Clients, say: Any) 
     for fault in clients.faults:
         say(fault)
     states = {job["id"]: job["status"] for job in jobs}
-    for entry in clients.submitted:
-        for told in entry.told:
-            if entry.job_id is not None and told != states.get(entry.job_id):
-                say(f"a client was told that {entry.job_id} is {told}; it is {states.get(entry.job_id)}")
+    heard = [(entry.job_id or "", told) for entry in clients.submitted for told in entry.told]
+    for job_id, told in heard + clients.heard:
+        if told != states.get(job_id):
+            say(f"a client was told that {job_id} is {told}; it is {states.get(job_id)}")
 
 
 def _check_job(

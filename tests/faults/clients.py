@@ -15,7 +15,11 @@ from tests.faults.world import Bridge, World, mcp_request
 
 FINAL = {"completed", "failed", "cancelled"}
 WORKFLOW = "/v1/comfyui/workflow"
-KEY_CLIENT = "faults"
+STATES = {
+    "workflow:completed": "completed",
+    "workflow:error": "failed",
+    "workflow:cancelled": "cancelled",
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Clients:
         self.submitted: list[Submitted] = []
         self.answers: list[tuple[str, str]] = []
         """(key, id): what keyed submits returned."""
+        self.heard: list[tuple[str, str]] = []
+        """(id, final state): what WebSockets said of any job."""
         self.faults: list[str] = []
         """What a surface said that it must never say."""
 
@@ -85,6 +91,28 @@ class Clients:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return
 
+    async def watch(self, bridge: Bridge) -> None:
+        """A WebSocket on every workflow, until it breaks: the log in order, one end for each workflow."""
+        last, ended = 0, set[str]()
+        try:
+            async with self._world.session.ws_connect(f"{bridge.url}/v1/comfyui/stream") as socket:
+                await socket.send_json({"type": "subscribe", "workflowId": "*"})
+                async for message in socket:
+                    data = message.json()
+                    job_id = data.get("workflowId")
+                    if job_id is None:
+                        continue
+                    if data["seq"] <= last:
+                        self.faults.append(f"the WebSocket went from {last} back to {data['seq']}")
+                    if job_id in ended:
+                        self.faults.append(f"the WebSocket said {data['type']} of {job_id} after its end")
+                    last = data["seq"]
+                    if (state := STATES.get(data["type"])) is not None:
+                        ended.add(job_id)
+                        self.heard.append((job_id, state))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return
+
     def _take_line(self, entry: Submitted, line: str, last: int) -> int:
         if line.startswith("id:"):
             seq = int(line[3:])
@@ -93,8 +121,7 @@ class Clients:
             return seq
         if line.startswith("data:"):
             kind = json.loads(line[5:])["type"]
-            states = {"completed": "completed", "error": "failed", "cancelled": "cancelled"}
-            if (state := states.get(kind.removeprefix("workflow:"))) is not None:
+            if (state := STATES.get(kind)) is not None:
                 entry.told.append(state)
         return last
 

@@ -53,7 +53,8 @@ def table(results: Sequence[Result]) -> list[str]:
     columns = ("completed", "failed", "cancelled")
     head = f"{'fault':<26}{'trials':>7}{'jobs':>6}" + "".join(f"{name:>11}" for name in columns)
     lines = [head + f"{'requeued':>10}{'twice':>7}{'unknown':>9}{'violations':>12}{'s':>7}"]
-    names = [kind.name for kind in KINDS if any(result.kind == kind.name for result in results)]
+    met = {result.kind for result in results}
+    names = [name for name in dict.fromkeys(kind.name for kind in KINDS) if name in met]
     for name in [*names, "all"]:
         mine = [result for result in results if name in (result.kind, "all")]
         states: Counter[str] = Counter()

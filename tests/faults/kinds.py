@@ -342,6 +342,32 @@ def a_line(rng: random.Random) -> dict[str, Any]:
     return {"line": {"files": rng.choice(LINES), "nth": round(10 ** rng.uniform(1.5, 4.0))}}
 
 
+async def two_at_once(stage: Stage) -> None:
+    """Any two of the faults that need nothing prepared."""
+    chosen = stage.rng.sample(COMBINABLE, 2)
+    stage.note(f"two at once: {', '.join(fault.__name__ for fault in chosen)}")
+    async with asyncio.TaskGroup() as both:
+        for fault in chosen:
+            both.create_task(fault(stage))
+
+
+COMBINABLE = (
+    socket_cut,
+    socket_silent,
+    engine_silent,
+    engine_lies,
+    engine_unreachable,
+    engine_slow,
+    post_lost,
+    engine_stopped,
+    engine_killed,
+    foreign_jobs,
+    bridge_killed,
+    holder_paused,
+    store_locked,
+    disk_full,
+)
+
 KINDS: tuple[Kind, ...] = (
     Kind(name="none", run=nothing, lossy_engine=False),
     Kind(name="socket cut", run=socket_cut, lossy_engine=False),
@@ -354,11 +380,13 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="engine killed", run=engine_killed),
     Kind(name="engine killed at POST", run=engine_killed_at_post),
     Kind(name="engine stopped", run=engine_stopped),
+    Kind(name="two at once", run=two_at_once, more_bridges=(0, 1, 2)),
     Kind(name="foreign jobs", run=foreign_jobs),
     Kind(name="history evicted", run=history_evicted, history_limit=2),
     Kind(name="bridge killed", run=bridge_killed),
     Kind(name="bridge killed at a call", run=killed_somewhere, chaos=a_call, cancels=0.5),
     Kind(name="bridge killed at a line", run=killed_somewhere, chaos=a_line, cancels=0.4),
+    Kind(name="two at once", run=two_at_once, more_bridges=(0, 1, 2)),
     Kind(name="holder paused", run=holder_paused, more_bridges=(1, 2)),
     Kind(name="holder paused at a call", run=paused_somewhere, chaos=a_pause, more_bridges=(1, 2)),
     Kind(name="cancels", run=nothing, cancels=1.0, lossy_engine=False),
@@ -366,5 +394,6 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="store locked", run=store_locked),
     Kind(name="disk full", run=disk_full),
     Kind(name="clock jumps", run=clock_jumps, bent_clock=True),
+    Kind(name="two at once", run=two_at_once, more_bridges=(0, 1, 2)),
     Kind(name="outputs deleted", run=nothing, after=outputs_deleted, lossy_engine=False),
 )

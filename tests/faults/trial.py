@@ -25,6 +25,10 @@ DRAINED_LIMIT_S = 30.0
 """What the engine still has, from whoever sent it, runs to its end within this."""
 
 
+RETRIES = 6
+"""How often a client with an idempotency key asks again before it gives up."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Result:
     seed: int
@@ -76,9 +80,16 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
     async with asyncio.TaskGroup() as tasks:
         fault = tasks.create_task(kind.run(stage))
         jobs = [tasks.create_task(_job(stage, kind, number)) for number in range(rng.randint(2, 5))]
+        watchers = [
+            tasks.create_task(stage.clients.watch(bridge))
+            for bridge in world.bridges
+            if bridge.url is not None and rng.random() < 0.5
+        ]
         await fault
         for job in jobs:
             await job
+        for watcher in watchers:
+            watcher.cancel()
     stage.note("heal")
     await world.heal()
     # A kill point may lie in wait for the bridge that is left: one without any takes over in the end.
@@ -106,7 +117,7 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
     if bridge is None:
         return
     what, graph = _graph(rng)
-    key = f"key-{number}" if kind.keyed or rng.random() < 0.2 else None
+    key = f"key-{number}" if kind.keyed or rng.random() < 0.6 else None
     if kind.keyed:
         other = stage.some_bridge(rng) or bridge
         async with asyncio.TaskGroup() as both:
@@ -115,6 +126,8 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
         entry = next((item for item in clients.submitted if item.key == key and item.job_id), None)
     else:
         entry = await clients.submit(bridge, what, graph, key=key)
+        if key is not None:
+            entry = await _again(stage, rng, entry, graph)
     if entry is None or entry.job_id is None:
         return
     if rng.random() < kind.cancels:
@@ -126,6 +139,18 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
                 await clients.follow(follower, entry)
         except TimeoutError:
             return
+
+
+async def _again(stage: Stage, rng: random.Random, entry: Submitted, graph: Mapping[str, Any]) -> Submitted:
+    """A client that got no answer asks again with the same key, anywhere: that must not make a second job."""
+    for _ in range(RETRIES):
+        if entry.job_id is not None:
+            break
+        await asyncio.sleep(rng.uniform(0.1, 0.6))
+        bridge = stage.some_bridge(rng)
+        if bridge is not None:
+            entry = await stage.clients.submit(bridge, entry.kind, graph, key=entry.key)
+    return entry
 
 
 async def _cancel_somewhere(stage: Stage, rng: random.Random, entry: Submitted) -> None:
