@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from comfy_mcp.domain.errors import ErrorCode, NotFound
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.models import OutputItem
 from tests.operations.conftest import Bench
 from tests.support import graphs
@@ -96,3 +96,9 @@ async def test_models_are_listed_by_type_with_pages_and_search(call: Bench, tmp_
     with pytest.raises(NotFound) as caught:
         await call("list_models", type="no-such-type")
     assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN
+
+
+@pytest.mark.parametrize("operation", ["list_outputs", "list_workflows"])
+async def test_a_time_that_no_database_takes_is_refused(call: Bench, operation: str) -> None:
+    with pytest.raises(InvalidInput, match="since"):
+        await call(operation, since=2**63)
