@@ -14,7 +14,7 @@ from comfy_mcp.bridge.engines import Engines
 from comfy_mcp.bridge.housekeeping import end_overdue_jobs
 from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.gpu import GpuMonitor
+from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import Services
@@ -54,6 +54,7 @@ async def open_runtime(
         hub.listen(metrics.hear)
         metrics.count_subscribers(lambda: hub.subscribers)
         await hub.open()
+        usage = GpuUsage(local=local_engines(settings))
         engines = Engines(
             store=store,
             settings=settings,
@@ -62,10 +63,11 @@ async def open_runtime(
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
             on_event=metrics.hear_engine,
+            gpu=usage,
         )
         stack.push_async_callback(engines.close)
         clients = {engine: lane.client for engine, lane in engines.lanes.items()}
-        gpu = GpuMonitor(settings, engines=clients, now_ms=clock.now_ms)
+        gpu = GpuMonitor(settings, engines=clients, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
         services = Services(
             settings=settings,
@@ -93,6 +95,7 @@ async def _tasks(services: Services, clock: Clock) -> AsyncIterator[None]:
             group.create_task(services.hub.run(), name="hub"),
             group.create_task(services.engines.run(services.hub), name="engines"),
             group.create_task(services.models.run(), name="models"),
+            group.create_task(services.gpu.run(), name="gpu"),
             group.create_task(_prune(services), name="retention"),
             group.create_task(end_overdue_jobs(services.store, services.settings, clock), name="deadlines"),
             group.create_task(keep_gauges_fresh(services), name="gauges"),

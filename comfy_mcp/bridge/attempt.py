@@ -4,7 +4,7 @@ An Attempt turns what the engine says into the JobEvents that have to be written
 no clock; the tenure owns it and writes what is `pending`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -55,7 +55,9 @@ class Attempt:
         progress_interval_s: float,
         heard_at: float,
         now_ms: int,
+        on_start: Callable[[PromptId], None],
     ) -> None:
+        """`on_start` hears of the start, unless it came before this process's time."""
         assert job.prompt_id is not None
         self.job = job
         self.prompt_id: PromptId = job.prompt_id
@@ -80,6 +82,7 @@ class Attempt:
         self._needed = needed
         self._durations = durations
         self._progress: Progress | None = None
+        self._on_start = on_start
         self._interval = progress_interval_s
         self._progress_at = float("-inf")
         self._started = self.accepted
@@ -140,6 +143,7 @@ class Attempt:
         """The engine works on it: said by an event, or seen in its queue after a resync."""
         if not self._started:
             self._started = True
+            self._on_start(self.prompt_id)
             limit_ms = self.job.run_timeout_ms
             self._deadline = None if limit_ms is None else now + limit_ms / 1000
             self._write_due = now + START_DELAY_S

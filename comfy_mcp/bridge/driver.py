@@ -17,6 +17,7 @@ from comfy_mcp.bridge.tenure import Tenure
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobQueued, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.lanes.protocol import Lane
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Lease, Store
@@ -40,7 +41,9 @@ class Driver:
         new_id: Callable[[], str],
         holder: str,
         node_list: NodeList = lambda: None,
+        gpu: GpuUsage | None = None,
     ) -> None:
+        """`gpu` measures what jobs take of this machine's; None: nobody does."""
         self._lane = lane
         self._store = store
         self._settings = settings
@@ -48,6 +51,7 @@ class Driver:
         self._new_id = new_id
         self._holder = holder
         self._node_list = node_list
+        self._gpu = gpu or GpuUsage()
         self._tenure: Tenure | None = None
         self._log = log.bind(engine=lane.engine)
 
@@ -112,6 +116,7 @@ class Driver:
             clock=self._clock,
             new_id=self._new_id,
             node_list=self._node_list,
+            gpu=self._gpu,
         )
         try:
             await self._tenure.run()
@@ -124,6 +129,7 @@ class Driver:
             self._log.exception("tenure_failed", error_id=uuid4().hex[:8])
         finally:
             tenure, self._tenure = self._tenure, None
+            self._gpu.abandon(self.engine)
             await self._release(lease, tenure)
 
     async def _release(self, lease: Lease, tenure: Tenure) -> None:

@@ -16,6 +16,7 @@ from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.lanes.comfyui import ComfyUILane
 from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.store import Store
@@ -74,6 +75,7 @@ class Engines:
         holder: str,
         drive: bool,
         on_event: Callable[[EngineId, EngineEvent], None] = lambda _engine, _event: None,
+        gpu: GpuUsage | None = None,
     ) -> None:
         """`on_event` hears what the engines say that this process drives. It must be quick and not raise."""
         self._store = store
@@ -94,6 +96,7 @@ class Engines:
                 new_id=new_id,
                 holder=holder,
                 node_list=partial(self._node_list, engine),
+                gpu=gpu,
             )
             for engine, lane in self._lanes.items()
             if drive

@@ -5,6 +5,7 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -14,13 +15,22 @@ from comfy_mcp.bridge.learning import Durations
 from comfy_mcp.bridge.recovery import conclude
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.errors import Fenced, InvalidGraph, StoreFault
-from comfy_mcp.domain.events import FailureKind, JobCancelled, JobEvent, JobFailed, JobFailure
+from comfy_mcp.domain.events import (
+    FailureKind,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobFailure,
+    JobRequeued,
+)
 from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, Lease, Store
 
@@ -45,6 +55,7 @@ class Ledger:
         clock: Clock,
         new_id: Callable[[], str],
         node_list: NodeList,
+        gpu: GpuUsage,
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
@@ -56,6 +67,7 @@ class Ledger:
         self._clock = clock
         self._new_id = new_id
         self._node_list = node_list
+        self._gpu = gpu
         self._durations = Durations(store)
         self._log = log.bind(engine=lease.engine)
 
@@ -106,6 +118,7 @@ class Ledger:
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
+            on_start=self._run_began,
         )
         self.attempts[attempt.prompt_id] = attempt
         if job.cancel_requested:
@@ -139,6 +152,7 @@ class Ledger:
         When the store refuses, nobody keeps the end: the prompt is looked up again after the quiet interval.
         """
         attempt.finish()
+        end = self._measured(attempt, end)
         outputs = [
             Output(
                 id=OutputId(self._new_id()),
@@ -157,7 +171,7 @@ class Ledger:
         """`event` ends the attempt; it is written with the next batch, however often the store refuses."""
         attempt.finish()
         attempt.settled = True
-        attempt.pending.append(event)
+        attempt.pending.append(self._measured(attempt, event))
 
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:
         return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
@@ -198,6 +212,7 @@ class Ledger:
 
     def _let_go(self, attempt: Attempt) -> None:
         self.attempts.pop(attempt.prompt_id, None)
+        self._gpu.forget(attempt.prompt_id)
         self.may_have_work |= not attempt.job.is_final  # it waits again
         self._durations.observe(attempt.observed)
         self._log.info(
@@ -211,6 +226,18 @@ class Ledger:
     def _refused(self, fault: StoreFault, job_id: JobId | None = None) -> None:
         self._log.error("store_refused", job_id=job_id, code=fault.code.value, error=str(fault))
         self.retry_at = self._clock.monotonic() + STORE_RETRY_S
+
+    # ------------------------------------------------------------------------------------------ measuring
+
+    def _run_began(self, prompt_id: PromptId) -> None:
+        """A run that another process began is not measured: half of it would be a wrong sum."""
+        self._gpu.begin(prompt_id, self._lease.engine)
+
+    def _measured(self, attempt: Attempt, event: JobEvent) -> JobEvent:
+        """The event, if it ends the attempt, with what that took of the GPU."""
+        if isinstance(event, JobRequeued | JobCompleted | JobFailed | JobCancelled):
+            return replace(event, gpu_use=self._gpu.use(attempt.prompt_id))
+        return event
 
     # ------------------------------------------------------------------------------------------ learning
 

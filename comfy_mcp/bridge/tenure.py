@@ -30,6 +30,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.lanes.protocol import Accepted, Lane, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Lease, Store
@@ -70,6 +71,7 @@ class Tenure:
         clock: Clock,
         new_id: Callable[[], str],
         node_list: NodeList,
+        gpu: GpuUsage,
     ) -> None:
         self._lease = lease
         self._lane = lane
@@ -83,6 +85,7 @@ class Tenure:
             clock=clock,
             new_id=new_id,
             node_list=node_list,
+            gpu=gpu,
         )
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(INBOX_SIZE)
         self._cancels: set[JobId] = set()

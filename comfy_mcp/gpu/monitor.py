@@ -1,23 +1,31 @@
-"""The monitor: the local driver first, the engines' word where there is none, "no GPU" as an answer."""
+"""The monitor: the local driver and the engines' word in one sample, "no GPU" as an answer.
+
+A sample is taken when somebody asks and the last one is too old. By itself the monitor samples only while
+somebody follows it or a job runs on this machine's GPUs: otherwise it asks nobody anything.
+"""
 
 import asyncio
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 import structlog
 
 from comfy_mcp.domain.errors import EngineFault
-from comfy_mcp.domain.gpu import GpuDevice, GpuSample, GpuSource
+from comfy_mcp.domain.gpu import EngineVram, GpuSample, GpuSource
+from comfy_mcp.domain.gpu_changes import changed
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.gpu.engines import gpus_of_engine
-from comfy_mcp.gpu.nvml import Nvml, NvmlReading
+from comfy_mcp.gpu.driver import Driver, DriverThread
+from comfy_mcp.gpu.engines import vram_of_engine
+from comfy_mcp.gpu.merging import Answers, merge
+from comfy_mcp.gpu.nvml import Nvml
+from comfy_mcp.gpu.usage import GpuUsage, local_engines
 from comfy_mcp.settings import Settings
 
-T = TypeVar("T")
-
 log = structlog.get_logger(__name__)
+
+RECHECK_MS = 60_000
+"""While jobs run where no driver was found, it is looked for so often."""
 
 
 class SystemStats(Protocol):
@@ -28,12 +36,25 @@ class SystemStats(Protocol):
         ...
 
 
-class Driver(Protocol):
-    """The local driver; its methods block."""
+class GpuChanges:
+    """One follower. Keeps no backlog: what changed while it was busy is one change."""
 
-    def read(self) -> NvmlReading: ...
+    def __init__(self, wanted: Callable[[], bool], told: GpuSample | None) -> None:
+        self.wanted = wanted
+        self._told = told
+        self._news = asyncio.Event()
 
-    def close(self) -> None: ...
+    async def next(self) -> None:
+        """Wait until what was told last is not true any more, by domain/gpu_changes.py."""
+        await self._news.wait()
+        self._news.clear()
+
+    def offer(self, sample: GpuSample) -> None:
+        if self._told is None:
+            self._told = sample  # what a reader sees first is not a change
+        elif changed(self._told, sample):
+            self._told = sample
+            self._news.set()
 
 
 class GpuMonitor:
@@ -46,107 +67,100 @@ class GpuMonitor:
         engines: Mapping[EngineId, SystemStats],
         now_ms: Callable[[], int],
         driver: Driver | None = None,
+        usage: GpuUsage | None = None,
     ) -> None:
         self._max_age_ms = settings.gpu_sample_s * 1000
-        self._timeout_s = settings.request_timeout_s
+        self._job_age_ms = settings.gpu_job_sample_s * 1000
+        self._engine_timeout_s = min(settings.connect_timeout_s, settings.request_timeout_s)
         self._engines = engines
+        self._local = local_engines(settings)
         self._now_ms = now_ms
-        self._driver: Driver = driver or Nvml()
-        self._reading: asyncio.Future[NvmlReading] | None = None
+        self._driver = DriverThread(driver or Nvml(), timeout_s=settings.request_timeout_s)
         self._lock = asyncio.Lock()
         self._sample: GpuSample | None = None
+        self._answers: Answers = {}
+        self._answered_at: int | None = None
+        self._followers: list[GpuChanges] = []
+        self.usage = usage if usage is not None else GpuUsage(local=self._local)
 
     async def sample(self) -> GpuSample:
         """What the GPUs do, at most `gpu_sample_s` old. Raises nothing: a fault is the sample's reason."""
-        async with self._lock:
-            known = self._sample
-            if known is None or not 0 <= self._now_ms() - known.at_ms < self._max_age_ms:
-                known = self._sample = await self._take()
-            return known
+        return await self._within(self._max_age_ms)
+
+    async def run(self) -> None:
+        """Sample while it is worth it, until cancelled."""
+        pause = min(self._max_age_ms, self._job_age_ms) / 1000
+        while True:
+            await asyncio.sleep(pause)
+            age = self._worth()
+            if age is None:
+                continue
+            try:
+                await self._within(age)
+            except Exception:
+                log.exception("gpu_sample_failed")  # no GPU is worth the process
+
+    @contextmanager
+    def follow(self, wanted: Callable[[], bool]) -> Iterator[GpuChanges]:
+        """Hear of changes; samples are taken for it while `wanted()`, and others' samples count as well."""
+        follower = GpuChanges(wanted, self._sample)
+        self._followers.append(follower)
+        try:
+            yield follower
+        finally:
+            self._followers.remove(follower)
 
     async def aclose(self) -> None:
         """Close the driver's session, unless it hangs."""
-        if self._reading is None or self._reading.done():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._timeout_s):
-                    await _on_daemon_thread(self._driver.close)
+        await self._driver.aclose()
+
+    def _worth(self) -> float | None:
+        """How old a sample may be now, in ms; None: nobody looks."""
+        if self.usage.running and (self._sees_driver() or self._older(RECHECK_MS)):
+            return self._job_age_ms
+        if any(follower.wanted() for follower in self._followers):
+            return self._max_age_ms
+        return None
+
+    def _sees_driver(self) -> bool:
+        return self._sample is not None and self._sample.source is GpuSource.NVML
+
+    def _older(self, age_ms: float) -> bool:
+        return self._sample is None or not 0 <= self._now_ms() - self._sample.at_ms < age_ms
+
+    async def _within(self, age_ms: float) -> GpuSample:
+        async with self._lock:
+            known = self._sample
+            if known is None or self._older(age_ms):
+                known = self._sample = await self._take()
+                self.usage.hear(known)
+                for follower in self._followers:
+                    follower.offer(known)
+            return known
 
     async def _take(self) -> GpuSample:
-        local = await self._ask_driver()
-        if local.devices:
-            return GpuSample(
-                source=GpuSource.NVML, devices=local.devices, at_ms=self._now_ms(), reason=local.reason
-            )
-        devices, reasons = await self._ask_engines()
-        if devices:
-            return GpuSample(source=GpuSource.ENGINE, devices=devices, at_ms=self._now_ms())
-        reason = "; ".join([local.reason or "NVML: no devices", *reasons])
-        return GpuSample(source=GpuSource.NONE, devices=(), at_ms=self._now_ms(), reason=reason)
+        async with asyncio.TaskGroup() as group:
+            local = group.create_task(self._driver.read())
+            if self._answers_are_old():
+                group.create_task(self._ask_engines())
+        return merge(local.result(), self._answers, local=self._local, at_ms=self._now_ms())
 
-    async def _ask_driver(self) -> NvmlReading:
-        # A driver that hangs keeps its thread: no second one is started on it.
-        if self._reading is None:
-            self._reading = _on_daemon_thread(self._driver.read)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                reading = await asyncio.shield(self._reading)
-        except TimeoutError:
-            return NvmlReading(devices=(), reason="NVML: the driver does not answer")
-        except Exception as error:  # noqa: BLE001 - whatever a driver does, it must not take the bridge down
-            self._reading = None
-            log.warning("gpu_driver_failed", error=type(error).__name__)
-            return NvmlReading(devices=(), reason=f"NVML: {type(error).__name__}")
-        self._reading = None
-        return reading
+    def _answers_are_old(self) -> bool:
+        """A job's samples come faster than an engine is asked."""
+        at = self._answered_at
+        return at is None or not 0 <= self._now_ms() - at < self._max_age_ms
 
-    async def _ask_engines(self) -> tuple[tuple[GpuDevice, ...], list[str]]:
-        answers: dict[EngineId, Mapping[str, Any] | None] = {}
+    async def _ask_engines(self) -> None:
+        answers: dict[EngineId, Sequence[EngineVram] | None] = dict.fromkeys(self._engines)
 
         async def ask(engine: EngineId, source: SystemStats) -> None:
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    answers[engine] = await source.system_stats()
+                async with asyncio.timeout(self._engine_timeout_s):
+                    answers[engine] = vram_of_engine(await source.system_stats(), engine)
             except (EngineFault, TimeoutError):
-                answers[engine] = None
+                return
 
         async with asyncio.TaskGroup() as group:
             for engine, source in self._engines.items():
                 group.create_task(ask(engine, source))
-        devices: tuple[GpuDevice, ...] = ()
-        reasons: list[str] = []
-        for engine in self._engines:
-            stats = answers[engine]
-            found = gpus_of_engine(stats, engine, len(devices)) if stats is not None else ()
-            devices += found
-            if stats is None:
-                reasons.append(f"engine {engine} does not answer")
-            elif not found:
-                reasons.append(f"engine {engine} runs without a GPU")
-        return devices, reasons
-
-
-def _on_daemon_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """`call()` on a thread that does not keep the process alive: a hung driver can't be interrupted."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(cast("T", result))
-
-    def work() -> None:
-        result: T | None = None
-        fault: Exception | None = None
-        try:
-            result = call()
-        except Exception as error:  # noqa: BLE001 - handed to whoever awaits the future
-            fault = error
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, result, fault)
-
-    threading.Thread(target=work, name="gpu-driver", daemon=True).start()
-    return future
+        self._answers, self._answered_at = answers, self._now_ms()

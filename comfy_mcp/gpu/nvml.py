@@ -1,23 +1,30 @@
 """What the local NVIDIA driver says. Everything here blocks: NVML calls belong on a thread.
 
-The module `pynvml` comes from nvidia-ml-py; it is imported on first use, because it takes 20 ms.
+The module `pynvml` comes from nvidia-ml-py. It takes 20 ms and 2.3 MB, so it is imported only where the
+driver's library can be loaded.
 """
 
-from collections.abc import Callable
+import ctypes
+import sys
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from comfy_mcp.domain.gpu import GpuDevice
+from comfy_mcp.domain.gpu import GoneGpu, GpuDevice, GpuState
+from comfy_mcp.gpu.nvml_device import Known, read_device, say
 
-T = TypeVar("T")
+LIBRARY = "libnvidia-ml.so.1"
+MAX_DEVICES = 64
+"""The most that are asked for, whatever a driver says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvmlReading:
-    """The devices, and in `reason` why there are none or which of them do not answer."""
+    """The devices, and in `reason` why there are none or which of them do not answer. `gone` are those that
+    an earlier reading of this session had."""
 
     devices: tuple[GpuDevice, ...]
     reason: str | None = None
+    gone: tuple[GoneGpu, ...] = ()
 
 
 class Nvml:
@@ -25,70 +32,61 @@ class Nvml:
 
     def __init__(self) -> None:
         self._nvml: Any = None
+        self._library: Any = None
+        self._places: dict[int, Known] = {}
+        self._seen: dict[str, str] = {}
 
     def read(self) -> NvmlReading:
         """All devices now. Never raises on account of the driver: a fault is a reason."""
+        if not self._has_library():
+            return self._nothing(f"no driver library ({LIBRARY})")
         try:
             import pynvml
         except ImportError:
-            return NvmlReading(devices=(), reason="nvidia-ml-py is not installed")
+            return self._nothing("nvidia-ml-py is not installed")
         try:
             if self._nvml is None:
                 pynvml.nvmlInit()
                 self._nvml = pynvml
-            count = pynvml.nvmlDeviceGetCount()
+            count = min(pynvml.nvmlDeviceGetCount(), MAX_DEVICES)
         except (pynvml.NVMLError, OSError, AttributeError) as error:
             self.close()
-            return NvmlReading(devices=(), reason=f"NVML: {_say(error)}")
-        readings = [_read_device(pynvml, index) for index in range(count)]
-        faults = [fault for _, fault in readings if fault is not None]
+            return self._nothing(say(error))
+        devices = tuple(read_device(pynvml, index, self._places.get(index)) for index in range(count))
+        self._remember(devices)
+        faults = [f"NVML: GPU {each.index}: {each.fault}" for each in devices if each.fault is not None]
         if faults:
             self.close()  # a lost GPU stays lost in this session, even when it comes back
-        reason = "; ".join(faults) if count else "NVML: the driver sees no GPU"
-        return NvmlReading(devices=tuple(device for device, _ in readings), reason=reason or None)
+        if not devices:
+            return self._nothing("the driver sees no GPU")
+        return NvmlReading(devices=devices, reason="; ".join(faults) or None, gone=self._gone(devices))
 
     def close(self) -> None:
         nvml, self._nvml = self._nvml, None
         if nvml is not None:
-            _ask(nvml, nvml.nvmlShutdown)
+            try:
+                nvml.nvmlShutdown()
+            except (nvml.NVMLError, OSError):
+                return  # it is closed, or there is no driver any more
 
+    def _has_library(self) -> bool:
+        if self._library is None and sys.platform != "win32":  # there pynvml knows where to look
+            try:
+                self._library = ctypes.CDLL(LIBRARY)
+            except OSError:
+                return False
+        return True
 
-def _read_device(nvml: Any, index: int) -> tuple[GpuDevice, str | None]:
-    try:
-        handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        memory = _ask(nvml, lambda: nvml.nvmlDeviceGetMemoryInfo(handle), lost_raises=True)
-    except nvml.NVMLError as error:
-        fault = _say(error)
-        return GpuDevice(index=index, name=f"GPU {index} ({fault})"), f"NVML: GPU {index}: {fault}"
-    utilization = _ask(nvml, lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-    temperature = _ask(nvml, lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
-    power = _ask(nvml, lambda: nvml.nvmlDeviceGetPowerUsage(handle))
-    power_limit = _ask(nvml, lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle))
-    device = GpuDevice(
-        index=index,
-        name=_ask(nvml, lambda: nvml.nvmlDeviceGetName(handle)) or f"GPU {index}",
-        uuid=_ask(nvml, lambda: nvml.nvmlDeviceGetUUID(handle)),
-        utilization_percent=None if utilization is None else float(utilization),
-        memory_used_bytes=None if memory is None else int(memory.used),
-        memory_total_bytes=None if memory is None else int(memory.total),
-        temperature_celsius=None if temperature is None else float(temperature),
-        power_watts=None if power is None else power / 1000,  # NVML counts milliwatts
-        power_limit_watts=None if power_limit is None else power_limit / 1000,
-    )
-    return device, None
+    def _nothing(self, reason: str) -> NvmlReading:
+        return NvmlReading(devices=(), reason=f"NVML: {reason}", gone=self._gone(()))
 
+    def _remember(self, devices: tuple[GpuDevice, ...]) -> None:
+        for device in devices:
+            if device.state is GpuState.OK:
+                self._places[device.index] = Known(name=device.name, uuid=device.uuid)
+                if device.uuid is not None and (device.uuid in self._seen or len(self._seen) < MAX_DEVICES):
+                    self._seen[device.uuid] = device.name
 
-def _ask(nvml: Any, question: Callable[[], T], *, lost_raises: bool = False) -> T | None:
-    """The answer, or None where this device, driver or library has none (MIG, old cards, no permission)."""
-    try:
-        return question()
-    except nvml.NVMLError as error:
-        if lost_raises and error.value in {nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED}:
-            raise
-        return None
-    except UnicodeDecodeError:
-        return None
-
-
-def _say(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    def _gone(self, devices: tuple[GpuDevice, ...]) -> tuple[GoneGpu, ...]:
+        here = {device.uuid for device in devices}
+        return tuple(GoneGpu(name=name, uuid=uuid) for uuid, name in self._seen.items() if uuid not in here)

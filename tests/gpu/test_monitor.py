@@ -100,10 +100,13 @@ def monitor_of(
     )
 
 
-async def test_the_local_driver_comes_first() -> None:
+async def test_the_local_driver_comes_first_and_remote_engines_after_it() -> None:
     sample = await monitor_of(FakeDriver([one_gpu()]), a=FakeEngine({"devices": [CUDA]})).sample()
     assert sample.source is GpuSource.NVML
-    assert [device.name for device in sample.devices] == ["Local"]
+    assert [(device.index, device.name, device.engine) for device in sample.devices] == [
+        (0, "Local", None),
+        (1, "NVIDIA GeForce RTX 4090", "a"),
+    ]
     assert sample.available
     assert sample.at_ms == 1_000_000
 
@@ -145,7 +148,7 @@ async def test_odd_values_of_a_gpu_are_unknown() -> None:
     assert (device.name, device.memory_total_bytes, device.memory_used_bytes) == ("xpu", None, None)
     swapped = CUDA | {"vram_free": 30_000}
     (device,) = (await monitor_of(a=FakeEngine({"devices": [swapped]})).sample()).devices
-    assert device.memory_used_bytes == 0
+    assert (device.memory_total_bytes, device.memory_used_bytes) == (24_000, None)
 
 
 async def test_a_sample_is_shared_until_it_is_too_old() -> None:

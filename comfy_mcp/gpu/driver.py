@@ -1,0 +1,82 @@
+"""The driver on a thread of its own: it may hang, and nobody else may hang with it."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TypeVar, cast
+
+import structlog
+
+from comfy_mcp.gpu.nvml import NvmlReading
+
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Driver(Protocol):
+    """The local driver; its methods block."""
+
+    def read(self) -> NvmlReading: ...
+
+    def close(self) -> None: ...
+
+
+class DriverThread:
+    """Asks the driver one thing at a time. Belongs to one event loop."""
+
+    def __init__(self, driver: Driver, *, timeout_s: float) -> None:
+        self._driver = driver
+        self._timeout_s = timeout_s
+        self._reading: asyncio.Future[NvmlReading] | None = None
+
+    async def read(self) -> NvmlReading:
+        """Raises nothing. A driver that hangs keeps its thread: no second one is started on it."""
+        if self._reading is None:
+            self._reading = _on_daemon_thread(self._driver.read)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                reading = await asyncio.shield(self._reading)
+        except TimeoutError:
+            return NvmlReading(devices=(), reason="NVML: the driver does not answer")
+        except Exception as error:  # noqa: BLE001 - whatever a driver does, it must not take the bridge down
+            self._reading = None
+            log.warning("gpu_driver_failed", error=type(error).__name__)
+            return NvmlReading(devices=(), reason=f"NVML: {type(error).__name__}")
+        self._reading = None
+        return reading
+
+    async def aclose(self) -> None:
+        """Close the driver's session, unless it hangs."""
+        if self._reading is None or self._reading.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout_s):
+                    await _on_daemon_thread(self._driver.close)
+
+
+def _on_daemon_thread(call: Callable[[], T]) -> asyncio.Future[T]:
+    """`call()` on a thread that does not keep the process alive: a hung driver can't be interrupted."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("T", result))
+
+    def work() -> None:
+        result: T | None = None
+        fault: Exception | None = None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - handed to whoever awaits the future
+            fault = error
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(settle, result, fault)
+
+    threading.Thread(target=work, name="gpu-driver", daemon=True).start()
+    return future

@@ -1,0 +1,77 @@
+"""Which jobs run on this machine's GPUs, and what the samples say they took."""
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from comfy_mcp.domain.gpu import GpuSample
+from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
+from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.settings import Settings
+
+MAX_RUNS = 256
+"""Runs in mind at once. An engine works on one prompt at a time; the oldest goes for a new one."""
+
+
+def local_engines(settings: Settings) -> frozenset[EngineId]:
+    """Those that are reached over loopback. That one works on this machine's GPUs is believed only where the
+    driver shows the device that its /system_stats names: the port may be a tunnel's."""
+    return frozenset(engine.id for engine in settings.engines if _is_loopback(engine.url))
+
+
+def _is_loopback(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").lower()
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+@dataclass(slots=True, kw_only=True)
+class _Run:
+    engine: EngineId
+    account: GpuAccount
+
+
+class GpuUsage:
+    """The bridge says what runs, the monitor what the GPUs do. Remote engines' runs are ignored."""
+
+    def __init__(
+        self, *, local: Collection[EngineId] = (), monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._local = frozenset(local)
+        self._monotonic = monotonic
+        self._runs: dict[PromptId, _Run] = {}
+
+    @property
+    def running(self) -> bool:
+        """A sample is worth taking."""
+        return bool(self._runs)
+
+    def begin(self, prompt_id: PromptId, engine: EngineId) -> None:
+        """The engine has begun to work on it, now."""
+        if engine not in self._local or prompt_id in self._runs:
+            return
+        if len(self._runs) >= MAX_RUNS:
+            del self._runs[next(iter(self._runs))]
+        self._runs[prompt_id] = _Run(engine=engine, account=GpuAccount(started_at=self._monotonic()))
+
+    def hear(self, sample: GpuSample) -> None:
+        """A sample that was taken just now."""
+        now = self._monotonic()
+        for run in self._runs.values():
+            device = sample.device_of(run.engine)
+            if device is not None:
+                run.account.take(device, at=now)
+
+    def use(self, prompt_id: PromptId) -> GpuUse | None:
+        """What it took, if it ended now. None where it was not measured."""
+        run = self._runs.get(prompt_id)
+        use = None if run is None else run.account.close(at=self._monotonic())
+        return None if use == GpuUse() else use
+
+    def forget(self, prompt_id: PromptId) -> None:
+        """It has ended, and that has been written down."""
+        self._runs.pop(prompt_id, None)
+
+    def abandon(self, engine: EngineId) -> None:
+        """This process does not drive the engine any more."""
+        self._runs = {key: run for key, run in self._runs.items() if run.engine != engine}
