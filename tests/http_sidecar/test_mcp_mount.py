@@ -175,20 +175,18 @@ async def test_when_the_process_goes_listeners_get_their_last_frame_and_nobody_i
     sidecar: Sidecar, http: aiohttp.ClientSession
 ) -> None:
     session = await open_session(http, sidecar.url)
-    modern = await _listen(http, sidecar.url)
     headers = legacy_request("", session=session)["headers"]
-    legacy = await http.get(sidecar.url, headers=headers)
-    assert legacy.status == 200
-
-    sidecar.drain.begin()
-    last = await next_frame(modern)
-    assert last is not None
-    assert last["id"] == 1
-    assert "result" in last
-    assert await next_frame(modern) is None
-    with pytest.raises(aiohttp.ClientPayloadError):  # cut: 2025-11-25 has no last frame
-        await next_frame(legacy)
-    await sidecar.wait_idle()
+    async with await _listen(http, sidecar.url) as modern, http.get(sidecar.url, headers=headers) as legacy:
+        assert legacy.status == 200
+        sidecar.drain.begin()
+        last = await next_frame(modern)
+        assert last is not None
+        assert last["id"] == 1
+        assert "result" in last
+        assert await next_frame(modern) is None
+        with pytest.raises(aiohttp.ClientPayloadError):  # cut: 2025-11-25 has no last frame
+            await next_frame(legacy)
+        await sidecar.wait_idle()
 
     for request in (modern_request("tools/list"), legacy_request("tools/list", session=session)):
         async with http.post(sidecar.url, **request) as answer:
