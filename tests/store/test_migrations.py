@@ -7,8 +7,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, NullPool, create_engine, insert
 
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store, database, schema
+from comfy_mcp.store import JobQuery, Store, database, schema
 from comfy_mcp.store.migrations import run
 from tests.support.invariants import check_store
 
@@ -52,7 +53,7 @@ def test_migrating_and_creating_at_once_give_the_same_definitions(tmp_path: Path
 async def test_an_older_store_is_migrated_when_it_is_opened(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is one revision yet: pretend that the next one adds a table."""
+    """Pretend that the next revision adds a table."""
     await (await Store.open(settings)).close()
     calls: list[str] = []
 
@@ -69,6 +70,28 @@ async def test_an_older_store_is_migrated_when_it_is_opened(
         await check_store(store)
         await store.close()
     assert calls == ["upgrade"]
+
+
+async def test_failed_jobs_of_an_older_store_are_found_by_their_kind(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    with connect(settings.store_path) as connection, connection.begin():
+        run.upgrade(connection, "0002")
+        names = {row.name for row in connection.exec_driver_sql("PRAGMA table_info(jobs)")}
+        assert "failure_kind" not in names
+        connection.exec_driver_sql(
+            "INSERT INTO jobs (id, client, lane, priority, status, created_at, node_count, attempt, "
+            "finished_at, progress, cancel_requested, failure, output_count) "
+            "VALUES ('old', 'c', 'local', 1, 'failed', 1, 2, 0, 2, 0.0, 0, ?, 0)",
+            ('{"kind":"oom","message":"full","node_id":null,"node_type":null,"detail":null}',),
+        )
+    store = await Store.open(settings)
+    found = await store.list_jobs(JobQuery(failure_kind=FailureKind.OOM))
+    other = await store.list_jobs(JobQuery(failure_kind=FailureKind.TIMEOUT))
+    await store.close()
+    assert [job.id for job in found.items] == ["old"]
+    assert found.items[0].queue_deadline is None
+    assert not found.items[0].oom_retried
+    assert other.items == ()
 
 
 async def test_a_migration_that_fails_leaves_the_store_as_it_was(

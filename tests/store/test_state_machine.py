@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import (
     CancelRequested,
@@ -77,12 +78,28 @@ class Model:
     def is_current(self, lease: Lease) -> bool:
         return self.current.get(lease.engine) == lease
 
-    def next_job(self) -> Job | None:
+    def overdue(self, now: int) -> list[Job]:
+        """What no engine has and what has waited too long, longest first."""
+        late = [
+            job
+            for job in self.jobs.values()
+            if job.status is JobStatus.QUEUED
+            and not job.is_claimed
+            and job.queue_deadline is not None
+            and job.queue_deadline <= now
+        ]
+        return sorted(late, key=lambda job: job.queue_deadline or 0)
+
+    def next_job(self, now: int) -> Job | None:
         """Jobs are in the order in which they were submitted."""
+        late = self.overdue(now)
         waiting = [
             job
             for job in self.jobs.values()
-            if job.status is JobStatus.QUEUED and not job.is_claimed and not job.cancel_requested
+            if job.status is JobStatus.QUEUED
+            and not job.is_claimed
+            and not job.cancel_requested
+            and job not in late
         ]
         return min(waiting, key=lambda job: job.priority.rank, default=None)
 
@@ -102,7 +119,7 @@ class StoreMachine(RuleBasedStateMachine):
         for which, engine in enumerate(ENGINES):
             self.acquire(which, engine)
         for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
-            self.submit(0, priority)
+            self.submit(0, priority, None)
 
     def run(self, awaitable: Any) -> Any:
         return self.runner.run(awaitable)
@@ -138,15 +155,24 @@ class StoreMachine(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ clients
 
-    @rule(which=STORES, priority=st.sampled_from([*Priority, None]), number=ANY)
-    def submit_or_cancel(self, which: int, priority: Priority | None, number: int) -> None:
-        if priority is None:
-            self.cancel(which, number)
+    @rule(
+        which=STORES,
+        priority=st.sampled_from([*Priority, None]),
+        number=ANY,
+        timeout_ms=st.none() | st.integers(1, 30),
+    )
+    def submit_or_end(
+        self, which: int, priority: Priority | None, number: int, timeout_ms: int | None
+    ) -> None:
+        if priority is not None:
+            self.submit(which, priority, timeout_ms)
+        elif timeout_ms is not None:
+            self.expire(which)
         else:
-            self.submit(which, priority)
+            self.cancel(which, number)
 
-    def submit(self, which: int, priority: Priority) -> None:
-        event = queued_event(at=self.now(), priority=priority)
+    def submit(self, which: int, priority: Priority, timeout_ms: int | None) -> None:
+        event = replace(queued_event(at=self.now(), priority=priority), queue_timeout_ms=timeout_ms)
         job, position = self.run(self.stores[which].add_job(event, GRAPH, max_queued=1_000))
         ahead = sum(
             other.status is JobStatus.QUEUED and (other.is_claimed or other.priority.rank <= priority.rank)
@@ -155,6 +181,14 @@ class StoreMachine(RuleBasedStateMachine):
         assert (job, position) == (queued(event), ahead + 1)
         self.model.jobs[job.id] = job
         self.model.logs[job.id] = [event]
+
+    def expire(self, which: int) -> None:
+        at = self.now()
+        late = self.model.overdue(at)
+        ended = self.run(self.stores[which].expire_overdue(now=at))
+        assert {job.id for job in ended} == {job.id for job in late}
+        for job in late:
+            assert self.happened(job, [timed_out(job, Deadline.QUEUE, at=at)]) in ended
 
     def cancel(self, which: int, number: int) -> None:
         job, at = self.pick(number), self.now()
@@ -249,7 +283,7 @@ class StoreMachine(RuleBasedStateMachine):
         store, lease = self.lease(number)
         self.model.prompts += 1
         prompt_id, at = PromptId(f"prompt {self.model.prompts}"), self.now()
-        expected = self.model.next_job()
+        expected = self.model.next_job(at)
         if not self.model.is_current(lease):
             with pytest.raises(Fenced):
                 self.run(store.claim_next(lease, prompt_id=prompt_id, now=at))

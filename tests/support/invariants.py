@@ -96,6 +96,11 @@ def _history(job: Job) -> tuple[object, ...]:
         storable(job.client),
         job.lane,
         job.warnings,
+        job.queue_timeout_ms,
+        job.run_timeout_ms,
+        job.queue_deadline,
+        job.retry_of,
+        job.oom_retried,
     )
 
 
