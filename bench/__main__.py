@@ -6,10 +6,11 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from bench.http import QUICK_HTTP, HttpPlan, measure_http
 from bench.jobs import measure_jobs
 from bench.report import as_markdown, as_text, verdict
 from bench.servers import REPOSITORY
@@ -36,9 +37,10 @@ class Plan:
     starts: int = 5
     settle_s: float = SETTLE_S
     store_jobs: int = 500
+    http: HttpPlan = field(default_factory=HttpPlan)
 
 
-QUICK = Plan(jobs=3, queued=5, queue_rounds=1, calls=3, starts=1, settle_s=0.0, store_jobs=5)
+QUICK = Plan(jobs=3, queued=5, queue_rounds=1, calls=3, starts=1, settle_s=0.0, store_jobs=5, http=QUICK_HTTP)
 
 
 async def measure(plan: Plan, engines: Sequence[str], folder: Path) -> list[Section]:
@@ -59,6 +61,8 @@ async def measure(plan: Plan, engines: Sequence[str], folder: Path) -> list[Sect
                 found(await measure_jobs(at, here, called, **amounts))
         found(await measure_tools(url, folder, calls=plan.calls))
         found(*await measure_startup(url, folder, starts=plan.starts, settle_s=plan.settle_s))
+        async for section in measure_http(url, folder / "engine", folder / "http", plan.http):
+            found(section)
     found(await measure_store(folder, jobs=plan.store_jobs))
     return sections
 

@@ -36,6 +36,19 @@ def test_a_quick_run_writes_every_table_with_its_numbers(
         "claim_next",
         "record",
         "jobs, 4 processes",
+        "bare aiohttp, GET",
+        "GET workflow",
+        "POST workflow, durable",
+        "~0 ms, 100 in flight, bare",
+        "through the sidecar",
+        "20 ms, 8 in flight, bare",
+        "from the engine itself",
+        "sidecar, from the engine over HTTP",
+        "sidecar, from the engine's folder (COMFYUI_OUTPUTS)",
+        "bare WebSocket, 2 clients",
+        "WebSocket, 3 clients",
+        "Server-Sent Events, 3 clients",
+        "MCP listen, 3 clients",
     ):
         numbers = numbers_of(text, name)
         assert numbers, name
