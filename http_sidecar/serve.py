@@ -41,21 +41,26 @@ async def serve(
     """
     given = {"http_host": host, "http_port": port}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
-    async with open_runtime(settings) as services:
-        keys = KeyRing(settings, services.store)
-        if not insecure:
-            await _refuse_open_door(settings, keys)
-        drain = Drain()
-        app = build_app(services, settings, keys=keys, drain=drain)
-        async with _listening(app, settings) as url:
-            log.info("http_serves", url=url, keys=await keys.required())
-            ready(url)
-            if also_stdio:
-                # Its own end is ours: whoever started this process on its pipes expects it to go with them.
-                await serve_stdio(settings, open_runtime=partial(_borrowed, services))
-            else:
-                await _signal()
-            await _drained(drain, settings)
+    stop = asyncio.Event()
+    with contextlib.ExitStack() as signals:
+        # From the very start: whoever reads that it serves may ask for its end in the same moment.
+        signals.enter_context(stopped_by_signals(stop))
+        async with open_runtime(settings) as services:
+            keys = KeyRing(settings, services.store)
+            if not insecure:
+                await _refuse_open_door(settings, keys)
+            drain = Drain()
+            app = build_app(services, settings, keys=keys, drain=drain)
+            async with _listening(app, settings) as url:
+                log.info("http_serves", url=url, keys=await keys.required())
+                ready(url)
+                if also_stdio and not stop.is_set():
+                    # Its end is ours: whoever started this process on its pipes expects it to go with them.
+                    await serve_stdio(settings, open_runtime=partial(_borrowed, services))
+                else:
+                    await stop.wait()
+                signals.close()  # a second signal ends the process at once
+                await _drained(drain, settings)
 
 
 async def _refuse_open_door(settings: Settings, keys: KeyRing) -> None:
@@ -88,12 +93,6 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         await runner.cleanup()
-
-
-async def _signal() -> None:
-    stop = asyncio.Event()
-    with stopped_by_signals(stop):
-        await stop.wait()
 
 
 async def _drained(drain: Drain, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""An engine that has files to view and does nothing else, and a sidecar with outputs that are there."""
+"""An engine with files to view that does little else, and a sidecar with outputs that are there."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -85,11 +85,18 @@ class FilesEngine:
             await response.write(content[at : min(at + PIECE, stop)])
             self.sent += min(PIECE, stop - at)
 
+    async def upload(self, request: web.Request) -> web.Response:
+        """Takes any file and keeps none."""
+        while await request.content.readany():
+            pass
+        return web.json_response({"name": "kept.bin", "subfolder": "", "type": "input"})
+
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[str]:
         """Its URL."""
         app = web.Application()
         app.router.add_get("/view", self.view)
+        app.router.add_post("/upload/image", self.upload)
         async with TestServer(app) as server:
             yield str(server.make_url("")).rstrip("/")
 
