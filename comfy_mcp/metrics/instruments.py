@@ -77,6 +77,11 @@ class Instruments:
         self.requeues = self._counter(
             "comfy_bridge_requeues_total", "Attempts lost by an engine; the workflow waits again.", ["engine"]
         )
+        self.oom_retries = self._counter(
+            "comfy_bridge_oom_retries_total",
+            "Attempts that ran out of memory; the engine was asked to free some, the workflow waits again.",
+            ["engine"],
+        )
         self.waiting = self._gauge(
             "comfy_bridge_workflows_waiting", "Workflows that no engine has yet.", ["priority"]
         )

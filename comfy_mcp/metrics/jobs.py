@@ -110,7 +110,9 @@ class JobMeter:
                 self._lag(event.at)
             case JobRequeued():
                 job = self._known(event.job_id)
-                self._instruments.requeues.labels(self._engine_label(job.engine)).inc()
+                out_of_memory = event.cause is FailureKind.OOM
+                counter = self._instruments.oom_retries if out_of_memory else self._instruments.requeues
+                counter.labels(self._engine_label(job.engine)).inc()
                 job.engine, job.started_at = None, None
             case CancelRequested():
                 pass

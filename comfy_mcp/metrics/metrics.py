@@ -63,6 +63,7 @@ class Metrics:
         for engine in engines:  # a rate needs a series that was 0 before
             made.attempts.labels(engine)
             made.requeues.labels(engine)
+            made.oom_retries.labels(engine)
         self._watched = asyncio.Event()
         self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
         self._meters = {engine: EngineMeter(made, engine) for engine in engines}

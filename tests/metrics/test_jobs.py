@@ -121,6 +121,18 @@ def test_a_second_attempt_counts_as_attempt_and_requeue_but_as_one_running_workf
     assert log.value("comfyui_workflow_duration_seconds_sum", gpu_type="local") == 1.0
 
 
+def test_running_out_of_memory_is_counted_apart_from_lost_attempts_and_as_the_failure_it_ends_in(
+    log: Log,
+) -> None:
+    requeue = JobRequeued(job_id=JOB, at=3_000, attempt=1, reason="full", cause=FailureKind.OOM)
+    log.append(queued_event(JOB), claimed(JOB), start(), requeue, claimed(JOB, attempt=2))
+    assert log.value("comfy_bridge_oom_retries_total", engine=ENGINE) == 1
+    assert log.value("comfy_bridge_requeues_total", engine=ENGINE) == 0
+    assert log.value("comfyui_workflow_errors_total", error_type="oom") == 0
+    log.append(fail(FailureKind.OOM, attempt=2))
+    assert log.value("comfyui_workflow_errors_total", error_type="oom") == 1
+
+
 def test_a_workflow_that_fails_after_a_requeue_did_not_run_at_its_end(log: Log) -> None:
     log.append(
         queued_event(JOB),
