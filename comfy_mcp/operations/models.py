@@ -257,7 +257,8 @@ class AttemptItem(Part):
 class WorkflowResult(Result):
     """A job's state. `eta_ms` is the remaining time, None without evidence.
 
-    The deadlines are those of the present wait or run. `attempts` only where they were asked for.
+    The deadlines are those of the present wait or run. `attempts` only where they were asked for. What it
+    took of the GPU is known at the end, where that is on the machine of the process that drove it.
     """
 
     unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
@@ -285,6 +286,8 @@ class WorkflowResult(Result):
     run_deadline: int | None = None
     retry_of: str | None = None
     attempts: list[AttemptItem] | None = None
+    gpu_seconds: float | None = None
+    peak_vram_bytes: int | None = None
     next_step: str | None = None
 
     def text(self) -> str:
@@ -450,28 +453,95 @@ class GpuMemory(Part):
     percent_used: float | None
 
 
+class GpuProcessItem(Part):
+    """`memory` None: the driver does not say (normal in containers and on Windows)."""
+
+    pid: int
+    memory: int | None
+
+
+class MigItem(Part):
+    """A slice of a GPU; the driver measures its memory only."""
+
+    index: int
+    name: str
+    uuid: str | None
+    memory: GpuMemory
+
+
 class GpuItem(Part):
+    """A GPU now. `engine`: the engine whose word is the only source. Clocks are MHz; `slowed_by` is what
+    takes speed from it; `processes` are the greatest, `process_count` all; ECC errors: since the last load.
+    """
+
     index: int
     name: str
     uuid: str | None = None
+    state: Literal["ok", "lost", "reset_required", "failed"] = "ok"
+    fault: str | None = None
     utilization: float | None
     memory: GpuMemory
     temperature: float | None
+    temperature_limit: float | None = None
     power_watts: float | None = None
+    power_limit_watts: float | None = None
+    graphics_clock: int | None = None
+    memory_clock: int | None = None
+    throttle_reasons: list[str] | None = None
+    slowed_by: list[str] | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    processes: list[GpuProcessItem] | None = None
+    process_count: int | None = None
+    mig: list[MigItem] = []
     engine: str | None = None
 
     def text(self) -> str:
-        return self.name
+        facts: list[str] = [] if self.state == "ok" else [self.state]
+        if self.utilization is not None:
+            facts.append(f"{self.utilization:.0f} %")
+        if self.memory.used is not None and self.memory.total is not None:
+            facts.append(f"{self.memory.used / 2**30:.1f} of {self.memory.total / 2**30:.1f} GiB")
+        if self.temperature is not None:
+            facts.append(f"{self.temperature:.0f} °C")
+        return f"{self.name} ({', '.join(facts)})" if facts else self.name
+
+
+class EngineVramItem(Part):
+    """A device by its engine's /system_stats. `torch_total` is what its torch holds of it, `torch_free` what
+    is not in use of that. `gpu`: its index among the GPUs, where that is certain."""
+
+    engine: str
+    name: str
+    type: str
+    index: int | None
+    vram_total: int | None
+    vram_free: int | None
+    torch_total: int | None
+    torch_free: int | None
+    gpu: int | None
+
+
+class GoneGpuItem(Part):
+    name: str
+    uuid: str
 
 
 class GpuResult(Result):
+    """`gone` are GPUs that the driver has shown before and shows no more."""
+
     available: bool
     source: str
     gpus: list[GpuItem]
     reason: str | None = None
+    engines: list[EngineVramItem] = []
+    gone: list[GoneGpuItem] = []
+    problems: list[str] = []
+    sampled_at: int | None = None
 
     def text(self) -> str:
-        return ", ".join(item.text() for item in self.gpus) or f"No GPU: {self.reason or 'none reported'}"
+        shown = ", ".join(item.text() for item in self.gpus) or f"No GPU: {self.reason or 'none reported'}"
+        return " ".join([f"{shown}.", *self.problems]) if self.problems else shown
 
 
 class EngineItem(Part):

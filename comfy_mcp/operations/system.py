@@ -2,8 +2,8 @@
 
 from comfy_mcp import __version__
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.gpu_views import gpu_result, in_short
 from comfy_mcp.operations.models import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
-from comfy_mcp.operations.views import gpu_result
 
 
 async def gpu_status(context: OperationContext, params: NoParams) -> GpuResult:
@@ -16,6 +16,7 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
     reports = await services.engines.report()
     info = services.store.info
     counts = await services.store.counts()
+    gpu = gpu_result(await services.gpu.sample())
     set_aside = (
         [f"A corrupt store was set aside as {info.set_aside}; the jobs in it are not shown."]
         if info.set_aside
@@ -38,7 +39,7 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
             for report in reports
         ],
         jobs={status.value: count for status, count in counts.items()},
-        gpu=gpu_result(await services.gpu.sample()),
+        gpu=in_short(gpu),
         store=StoreItem(
             path=str(info.path),
             driver=info.driver,
@@ -47,5 +48,5 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
             schema_revision=info.schema_revision,
             set_aside=str(info.set_aside) if info.set_aside else None,
         ),
-        problems=[report.fix for report in reports if report.fix] + set_aside,
+        problems=[report.fix for report in reports if report.fix] + gpu.problems + set_aside,
     )

@@ -6,14 +6,10 @@ from typing import TYPE_CHECKING, assert_never
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import FailureKind
-from comfy_mcp.domain.gpu import GpuDevice, GpuSample
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.operations.models import (
     AttemptItem,
     FailureItem,
-    GpuItem,
-    GpuMemory,
-    GpuResult,
     OutputItem,
     WorkflowResult,
 )
@@ -59,6 +55,8 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         queue_deadline=job.queue_deadline if job.status is JobStatus.QUEUED else None,
         run_deadline=job.run_deadline,
         retry_of=job.retry_of,
+        gpu_seconds=job.gpu_seconds,
+        peak_vram_bytes=job.peak_vram_bytes,
         next_step=next_step(job, outputs),
     )
 
@@ -132,27 +130,3 @@ def media_type(output: Output) -> str:
     if output.file.text is not None:
         return "text/plain"
     return mimetypes.guess_type(output.file.filename)[0] or "application/octet-stream"
-
-
-def gpu_result(sample: GpuSample) -> GpuResult:
-    return GpuResult(
-        available=sample.available,
-        source=sample.source.value,
-        gpus=[_gpu_item(device) for device in sample.devices],
-        reason=sample.reason,
-    )
-
-
-def _gpu_item(device: GpuDevice) -> GpuItem:
-    used, total = device.memory_used_bytes, device.memory_total_bytes
-    percent = round(100 * used / total, 1) if used is not None and total else None
-    return GpuItem(
-        index=device.index,
-        name=device.name,
-        uuid=device.uuid,
-        utilization=device.utilization_percent,
-        memory=GpuMemory(used=used, total=total, percent_used=percent),
-        temperature=device.temperature_celsius,
-        power_watts=device.power_watts,
-        engine=device.engine,
-    )

@@ -6,12 +6,11 @@ import pytest
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import FailureKind, JobFailure, JobQueued, Priority
-from comfy_mcp.domain.gpu import GpuDevice, GpuSample, GpuSource
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId
 from comfy_mcp.domain.job import Job, JobStatus, queued
 from comfy_mcp.operations.models import Result
 from comfy_mcp.operations.registry import OPERATIONS
-from comfy_mcp.operations.views import gpu_result, media_type, next_step, workflow_result
+from comfy_mcp.operations.views import media_type, next_step, workflow_result
 from tests.operations.conftest import Bench
 from tests.support import graphs
 
@@ -42,28 +41,6 @@ async def test_no_gpu_is_a_normal_answer(call_without_engine: Bench) -> None:
     gpu = await call_without_engine("gpu_status")
     assert isinstance(gpu.available, bool)
     assert gpu.text()
-
-
-def test_a_gpu_is_shown_in_the_contracts_shape() -> None:
-    device = GpuDevice(
-        index=0,
-        name="H",
-        utilization_percent=50,
-        memory_used_bytes=1,
-        memory_total_bytes=4,
-        temperature_celsius=40,
-    )
-    shown = gpu_result(GpuSample(source=GpuSource.NVML, devices=(device,), at_ms=0))
-    item = shown.model_dump(mode="json")["gpus"][0]
-    assert item["memory"] == {"used": 1, "total": 4, "percentUsed": 25.0}
-    assert (item["index"], item["name"], item["utilization"], item["temperature"]) == (0, "H", 50, 40)
-    assert shown.text() == "H"
-
-
-def test_memory_that_is_not_known_has_no_percentage() -> None:
-    device = GpuDevice(index=0, name="M")
-    shown = gpu_result(GpuSample(source=GpuSource.ENGINE, devices=(device,), at_ms=0))
-    assert shown.gpus[0].memory.percent_used is None
 
 
 def test_a_file_without_a_known_suffix_is_bytes() -> None:
