@@ -304,6 +304,11 @@ class Settings(BaseSettings):
     rate_limit_per_minute: int = Field(
         default=100, ge=0, description="Requests a minute per key, or per address without one; 0 = no limit."
     )
+    mcp_rate_limit_per_minute: int = Field(
+        default=1200,
+        ge=0,
+        description="The same for /mcp, where every message of an agent is a request; 0 = no limit.",
+    )
     http_max_body_bytes: int = Field(
         default=8 * 2**20, ge=1024, description="Largest request body, uploads apart."
     )

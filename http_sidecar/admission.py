@@ -16,6 +16,7 @@ from http_sidecar.auth import Identity, KeyRing, caller_of, key_of
 from http_sidecar.hosts import host_allowed, origin_allowed
 from http_sidecar.keys import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.limits import Limiter, Verdict
+from http_sidecar.mcp_mount import PATH as MCP_PATH
 from http_sidecar.probes import is_open, is_probe
 from http_sidecar.problems import problem
 
@@ -28,6 +29,7 @@ class Admission:
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         self._keys = keys
         self._limiter = Limiter(settings.rate_limit_per_minute, now=time.monotonic)
+        self._mcp_limiter = Limiter(settings.mcp_rate_limit_per_minute, now=time.monotonic)
         self._proxies = networks_of(settings.trusted_proxies)
         self._metrics_open = settings.metrics_public
         self._guarded = is_loopback(settings.http_host)
@@ -53,7 +55,8 @@ class Admission:
         if not is_probe(request.path):
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
-            verdict = self._limiter.hit(f"client {known.client}" if known else self._address_of(request))
+            limiter = self._mcp_limiter if request.path == MCP_PATH else self._limiter
+            verdict = limiter.hit(f"client {known.client}" if known else self._address_of(request))
             if verdict is not None:
                 request[RATE] = verdict
                 if not verdict.allowed:

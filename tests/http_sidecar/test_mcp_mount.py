@@ -106,6 +106,20 @@ async def test_a_session_answers_only_to_the_key_that_opened_it(
             assert answer.status == 200
 
 
+async def test_messages_have_a_limit_of_their_own(
+    services: Services, settings: Settings, http: aiohttp.ClientSession
+) -> None:
+    limited = settings.model_copy(update={"rate_limit_per_minute": 1, "mcp_rate_limit_per_minute": 2})
+    async with open_sidecar(services, limited) as sidecar:
+        async with http.get(sidecar.url.replace("/mcp", "/v1/gpu")) as answer:
+            assert answer.status == 200
+        statuses = []
+        for _ in range(3):
+            async with http.post(sidecar.url, **modern_request("tools/list")) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 200, 429]
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_beyond_the_limit_is_a_413(
     services: Services, settings: Settings, http: aiohttp.ClientSession, chunked: bool
