@@ -1,4 +1,4 @@
-"""The variables that existing compose files set, and a served process that reads them."""
+"""The variables that existing compose files set."""
 
 from pathlib import Path
 
