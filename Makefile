@@ -77,7 +77,7 @@ endef
 
 .PHONY: check
 check: lint  ## lint, then all tests that need no ComfyUI, with coverage
-	$(call pytest-with-coverage,-m "not live")
+	$(call pytest-with-coverage,-m "not live and not faults")
 
 .PHONY: comfyui
 comfyui: $(RUNTIME)  ## install the real ComfyUI 0.3.75 for tests into its cache (CPU, 1.6 GB, once)
@@ -97,6 +97,12 @@ swagger-ui: $(DEV)  ## fetch the vendored renderer of /docs again, and check it
 	tar -xzf "$$folder"/*.tgz -C "$$folder"; \
 	cd $(SWAGGER_UI_DIR); while read -r _ name; do cp "$$folder/package/$$name" .; done < SHA256SUMS; \
 	chmod 644 *; sha256sum --check --quiet SHA256SUMS && echo "$(SWAGGER_UI_DIR): swagger-ui-dist $(SWAGGER_UI)"
+
+N ?= 200
+SEED ?= 0
+.PHONY: faults
+faults: $(DEV)  ## trials of what happens when things die: N=1000, SEED=0 (repeats), ENGINE=comfyui
+	$(PY) -m tests.faults --trials $(N) --seed $(SEED) --engine $(ENGINE)
 
 .PHONY: bench
 bench: $(DEV)  ## measure and write docs/performance.md

@@ -4,9 +4,11 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
-from tests.faults.harness import AT_ONCE, complaint, run_trials, table
+from tests.faults.engines import comfyui_engines
+from tests.faults.harness import AT_ONCE, REAL_KINDS, complaint, run_trials, table
 from tests.faults.trial import Result
 
 
@@ -16,6 +18,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="trial n has the seed S + n")
     parser.add_argument("--at-once", type=int, default=AT_ONCE, metavar="K")
     parser.add_argument("--folder", type=Path, help="keep the trials' files here (default: a temporary one)")
+    parser.add_argument("--engine", choices=["embedded", "comfyui"], default="embedded")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="comfy-faults-"))
 
@@ -23,16 +26,17 @@ def main() -> int:
         mark = "x" if result.outcome.violations else "."
         print(mark, end="", file=sys.stderr, flush=True)
 
-    results = asyncio.run(
-        run_trials(
-            folder, range(options.trials), seed=options.seed, at_once=options.at_once, on_result=progress
-        )
-    )
+    numbers = range(options.trials)
+    with_seed = partial(run_trials, folder, numbers, seed=options.seed, on_result=progress)
+    if options.engine == "comfyui":
+        results = asyncio.run(with_seed(at_once=1, engines=comfyui_engines, kinds=REAL_KINDS))
+    else:
+        results = asyncio.run(with_seed(at_once=options.at_once))
     print(file=sys.stderr)
     print("\n".join(table(results)))
     bad = [result for result in results if result.outcome.violations]
     for result in bad:
-        print(complaint(result))
+        print(complaint(result, options.engine))
         print(f"    files: {folder / f'seed-{result.seed}'}")
     return bool(bad)
 

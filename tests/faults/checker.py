@@ -53,12 +53,13 @@ class Expectations:
     """A fault lay between bridge and engine, or the engine died: a prompt may have got lost."""
 
 
-def read_record(path: Path) -> dict[str, PromptRecord]:
+def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
+    """From the byte `start` on."""
     records: dict[str, PromptRecord] = {}
     generations: dict[int, int] = {}
     if not path.exists():
         return records
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes()[start:].decode().splitlines():
         step = json.loads(line)
         generation = generations.setdefault(step["pid"], len(generations) + 1)
         record = records.setdefault(step["prompt_id"], PromptRecord())
@@ -153,7 +154,7 @@ def _check_job(
         say("an attempt was made that no `requeued` event explains")
     for item, requeue in zip(seen, requeues, strict=False):
         # The engine that took it is still the same one, so its queue and history could have been asked.
-        kept = item.generation == last_generation or item.ending is None
+        kept = item.ending != "deleted"
         if item.accepted and item.generation == last_generation and kept and not expected.history_evicted:
             if item.accepted_at <= requeue["at"]:
                 say("it was sent again although the engine had it")

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.faults.engines import OpenEngines, TakeEngine, embedded_engines
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.trial import Result, run_trial
 from tests.support.spawner import Spawner, open_spawner
@@ -20,6 +21,7 @@ async def run_trials(
     *,
     seed: int = 0,
     at_once: int = AT_ONCE,
+    engines: OpenEngines = embedded_engines,
     kinds: Sequence[Kind] = KINDS,
     on_result: Callable[[Result], None] = lambda _result: None,
 ) -> list[Result]:
@@ -29,23 +31,31 @@ async def run_trials(
     results: list[Result] = []
     waiting = iter(numbers)
 
-    async def work(spawner: Spawner) -> None:
+    async def work(spawner: Spawner, worker: int) -> None:
+        async with engines(folder / f"engine-{worker}", spawner) as take_engine:
+            await work_with(spawner, take_engine)
+
+    async def work_with(spawner: Spawner, take_engine: TakeEngine) -> None:
         for number in waiting:
             if any(result.outcome.violations for result in results):
                 return
             own = seed + number
             place = folder / f"seed-{own}"
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-            result = await run_trial(spawner, place, own, kinds[own % len(kinds)])
+            result = await run_trial(spawner, take_engine, place, own, kinds[own % len(kinds)])
             results.append(result)
             on_result(result)
             if not result.outcome.violations:
                 await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
     async with open_spawner(folder / "zygote.log") as spawner, asyncio.TaskGroup() as tasks:
-        for _ in range(at_once):
-            tasks.create_task(work(spawner))
+        for worker in range(at_once):
+            tasks.create_task(work(spawner, worker))
     return results
+
+
+REAL_KINDS = tuple(kind for kind in KINDS if kind.history_limit is None)
+"""For the real ComfyUI, whose history has a length of its own."""
 
 
 def table(results: Sequence[Result]) -> list[str]:
@@ -72,10 +82,10 @@ def table(results: Sequence[Result]) -> list[str]:
     return lines
 
 
-def complaint(result: Result) -> str:
+def complaint(result: Result, engine: str = "embedded") -> str:
     return "\n".join(
         [
-            f"seed {result.seed} ({result.kind}); again: make faults N=1 SEED={result.seed}",
+            f"seed {result.seed} ({result.kind}); again: make faults N=1 SEED={result.seed} ENGINE={engine}",
             *(f"  - {violation}" for violation in result.outcome.violations),
             *(f"    {note}" for note in result.notes),
         ]

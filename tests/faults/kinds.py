@@ -280,7 +280,7 @@ async def clock_jumps(stage: Stage) -> None:
 async def outputs_deleted(stage: Stage, bridge: Bridge) -> list[str]:
     """The files go; the jobs stay completed, and asking for the bytes says what is the matter."""
     listed = await _get(stage, bridge, "/v1/comfyui/outputs?limit=200")
-    for path in (stage.world.folder / "engine" / "output").rglob("*.png"):
+    for path in stage.world.engine.outputs.rglob("*.png"):
         path.unlink()
     found = []
     for output in listed[1]["outputs"]:

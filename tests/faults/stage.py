@@ -12,7 +12,6 @@ import aiohttp
 from tests.faults.checker import connect
 from tests.faults.clients import Clients
 from tests.faults.world import Bridge, World
-from tests.support import graphs
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,6 +61,6 @@ class Stage:
     async def submit_foreign(self, *, steps: int = 5) -> str:
         prompt_id = str(uuid4())
         self.foreign.add(prompt_id)
-        body = {"prompt": graphs.slow(steps=steps, step_ms=10), "prompt_id": prompt_id}
+        body = {"prompt": self.world.engine.foreign_graph(steps), "prompt_id": prompt_id}
         await self.at_engine("POST", "/prompt", json=body)
         return prompt_id

@@ -11,10 +11,10 @@ from typing import Any
 
 from tests.faults.checker import Expectations, Outcome, check, connect, read_record
 from tests.faults.clients import FINAL, Clients, Submitted, until_started
-from tests.faults.kinds import KINDS, Kind
+from tests.faults.engines import TakeEngine
+from tests.faults.kinds import Kind
 from tests.faults.stage import Stage
-from tests.faults.world import Bridge, EmbeddedProcess, World, open_world
-from tests.support import graphs
+from tests.faults.world import Bridge, World, open_world
 from tests.support.spawner import Spawner
 
 FINAL_LIMIT_S = 60.0
@@ -38,13 +38,11 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
-async def run_trial(spawner: Spawner, folder: Path, seed: int, kind: Kind) -> Result:
+async def run_trial(spawner: Spawner, take_engine: TakeEngine, folder: Path, seed: int, kind: Kind) -> Result:
     """Never raises for what the product does: that is in the outcome's violations."""
     began = monotonic()
     rng = random.Random(f"{kind.name} {seed}")
-    engine = EmbeddedProcess(
-        spawner=spawner, folder=folder / "engine", history_limit=kind.history_limit or 10_000
-    )
+    engine = take_engine(folder / "engine", kind.history_limit)
     max_attempts = rng.choice([2, 2, 3])
     settings = {"MAX_ATTEMPTS": str(max_attempts), "PIPELINE_DEPTH": str(rng.choice([1, 2, 2, 4]))}
     notes: list[str] = []
@@ -61,7 +59,7 @@ async def run_trial(spawner: Spawner, folder: Path, seed: int, kind: Kind) -> Re
                 max_attempts=max_attempts,
                 lossy_engine=kind.lossy_engine,
             )
-            record = read_record(engine.log_path)
+            record = read_record(engine.log_path, engine.log_from)
             outcome = await asyncio.to_thread(check, world.store_path, record, clients, expected)
             outcome.violations[:0] = violations
     except Exception:  # noqa: BLE001 - whatever goes wrong belongs to this seed
@@ -116,7 +114,7 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
     bridge = stage.some_bridge(rng)
     if bridge is None:
         return
-    what, graph = _graph(rng)
+    what, graph = stage.world.engine.graph(rng)
     key = f"key-{number}" if kind.keyed or rng.random() < 0.6 else None
     if kind.keyed:
         other = stage.some_bridge(rng) or bridge
@@ -167,18 +165,6 @@ async def _cancel_somewhere(stage: Stage, rng: random.Random, entry: Submitted) 
     await stage.clients.cancel(bridge, entry)
 
 
-def _graph(rng: random.Random) -> tuple[str, Mapping[str, Any]]:
-    match rng.choice(["picture", "slow", "slow", "slow", "text", "failing"]):
-        case "slow":
-            return "slow", graphs.slow(steps=rng.randint(3, 40), step_ms=rng.choice([5, 20, 40]))
-        case "text":
-            return "text", graphs.text()
-        case "failing":
-            return "failing", graphs.failing()
-        case _:
-            return "picture", graphs.picture()
-
-
 async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
     """Every job of the store, and the surfaces say the same of those that were promised."""
     world = stage.world
@@ -218,8 +204,3 @@ async def _until_drained(world: World) -> list[str]:
                 await asyncio.sleep(0.05)
     except TimeoutError:
         return ["every job is final and the engine still has prompts"]
-
-
-def kind_of(number: int) -> Kind:
-    """Trials go round the kinds, so that a short run meets them all."""
-    return KINDS[number % len(KINDS)]

@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 
+from tests.faults.engines import Engine
 from tests.support.chaos import BentClock
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
 from tests.support.spawner import Spawned, Spawner
@@ -44,64 +45,6 @@ SETTINGS = {
 }
 END_LIMIT_S = 30.0
 """A bridge that was asked to go goes within this; its own limit is DRAIN_TIMEOUT_S."""
-
-
-class Engine(Protocol):
-    """An engine that can die and come back on the same folder."""
-
-    @property
-    def log_path(self) -> Path: ...
-    @property
-    def alive(self) -> bool: ...
-    async def start(self) -> int:
-        """Start (again), empty; the port. Raises RuntimeError while it runs."""
-
-    async def kill(self) -> None: ...
-    def pause(self) -> None: ...
-    def go_on(self) -> None: ...
-
-
-@dataclass(eq=False, slots=True)
-class EmbeddedProcess:
-    """`python -m comfy_mcp.embedded`, forked."""
-
-    spawner: Spawner
-    folder: Path
-    history_limit: int = 10_000
-    process: Spawned | None = None
-
-    @property
-    def log_path(self) -> Path:
-        return self.folder / "execution.jsonl"
-
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.alive
-
-    async def start(self) -> int:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = await self.spawner.spawn(
-            "engine",
-            *("--base-directory", str(self.folder), "--execution-log", str(self.log_path)),
-            *("--history-limit", str(self.history_limit)),
-            folder=self.folder,
-            log=self.folder / "engine.log",
-        )
-        line = await self.process.line()
-        return int(line.rsplit(":", 1)[1])
-
-    async def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        await self.process.wait()
-
-    def pause(self) -> None:
-        assert self.process is not None
-        self.process.pause()
-
-    def go_on(self) -> None:
-        assert self.process is not None
-        self.process.go_on()
 
 
 @dataclass(eq=False, slots=True)
@@ -215,8 +158,7 @@ async def open_world(
             yield world
         finally:
             world.destroy()
-            if engine.alive:
-                await engine.kill()
+            await engine.release()
 
 
 async def _handshake(bridge: Bridge) -> str:

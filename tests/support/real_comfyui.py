@@ -70,10 +70,13 @@ class RealComfyUI:
         port: int = 0,
         extra_args: Sequence[str] = (),
         start_timeout: float | None = None,
+        launcher: Sequence[str] = (),
     ) -> None:
+        """`launcher`: a script and its arguments that run ComfyUI's main.py, which follows them."""
         self._home = install()
         self._base = base_directory.resolve()
         self._extra = tuple(extra_args)
+        self._launcher = tuple(launcher)
         self._timeout = start_timeout if start_timeout is not None else _start_timeout()
         self._may_change_port = port == 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -135,7 +138,7 @@ class RealComfyUI:
         with self.log_path.open("ab") as log:
             start_of_log = log.tell()
             self._process = subprocess.Popen(
-                _command(self._home, self._base, self.port, self._extra),
+                _command(self._home, self._base, self.port, self._extra, self._launcher),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -209,9 +212,11 @@ def _prepare(home: Path, base: Path) -> None:
         shutil.copyfile(cached_checkpoint(home), checkpoint)
 
 
-def _command(home: Path, base: Path, port: int, extra: Sequence[str]) -> list[str]:
+def _command(
+    home: Path, base: Path, port: int, extra: Sequence[str], launcher: Sequence[str] = ()
+) -> list[str]:
     return [
-        *(str(venv_python(home)), str(home / "app" / "main.py")),
+        *(str(venv_python(home)), *launcher, str(home / "app" / "main.py")),
         *("--cpu", "--fp32-text-enc", "--preview-method", "latent2rgb"),
         *("--listen", HOST, "--port", str(port)),
         *("--base-directory", str(base), "--database-url", f"sqlite:///{base}/user/comfyui.db"),

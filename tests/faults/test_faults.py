@@ -1,0 +1,43 @@
+"""The product under faults; `make faults N=1000 SEED=7` is the same for longer, or for one seed."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.engines import comfyui_engines
+from tests.faults.harness import REAL_KINDS, complaint, run_trials, table
+from tests.faults.kinds import KINDS
+from tests.faults.trial import Result
+
+TRIALS = 200
+TRIALS_ON_COMFYUI = 15
+LIMIT_S = 900
+"""For a machine with two slow cores; 200 trials take two minutes on two fast ones."""
+
+
+@pytest.mark.timeout(LIMIT_S)
+async def test_each_kind_of_fault_once(tmp_path: Path) -> None:
+    judge(await run_trials(tmp_path, range(len(KINDS)), seed=100_000), len(KINDS))
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(LIMIT_S)
+async def test_whatever_dies_the_state_of_every_job_is_true(tmp_path: Path) -> None:
+    judge(await run_trials(tmp_path, range(TRIALS)), TRIALS)
+
+
+@pytest.mark.live
+@pytest.mark.faults
+@pytest.mark.timeout(LIMIT_S)
+async def test_the_same_holds_on_the_real_comfyui(tmp_path: Path) -> None:
+    trials = range(TRIALS_ON_COMFYUI)
+    results = await run_trials(tmp_path, trials, at_once=1, engines=comfyui_engines, kinds=REAL_KINDS)
+    judge(results, TRIALS_ON_COMFYUI, "comfyui")
+
+
+def judge(results: list[Result], wanted: int, engine: str = "embedded") -> None:
+    print("\n".join(table(results)))
+    complaints = [complaint(result, engine) for result in results if result.outcome.violations]
+    assert not complaints, "\n".join(complaints)
+    assert len(results) == wanted
+    assert sum(sum(result.outcome.states.values()) for result in results) >= wanted, "jobs were run at all"
