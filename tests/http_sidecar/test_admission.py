@@ -1,0 +1,73 @@
+"""What lets nobody in for a while: a process that goes, and a store that does not answer."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.operations.context import Services
+from comfy_mcp.settings import Settings
+from tests.contract_v1.shapes import assert_problem
+from tests.support.graphs import picture
+from tests.support.raw_http import Listening, listening
+from tests.support.sidecar import WORKFLOW, Sidecar, serving
+
+
+@pytest.fixture
+async def server(services: Services, settings: Settings) -> AsyncIterator[Listening]:
+    async with listening(services, settings) as server:
+        yield server
+
+
+def request(method: str, path: str, body: bytes = b"") -> bytes:
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    )
+
+
+async def test_a_process_that_goes_takes_nothing_new_and_still_answers_what_reads_or_ends(
+    server: Listening,
+) -> None:
+    server.drain.begin()
+    for path in (WORKFLOW, "/v1/comfyui/inputs", f"{WORKFLOW}/x/retry", "/v1/comfyui/stream/ticket", "/mcp"):
+        answer = await server.ask(request("POST", path, b'{"workflow": {}}'))
+        assert (path, answer.status, answer.body["code"]) == (path, 503, "shutting_down")
+        assert int(answer.headers["Retry-After"]) > 0
+    for method, path, status in (
+        ("GET", "/v1/comfyui/workflows", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/health", 200),
+        ("GET", "/ready", 503),
+        ("DELETE", f"{WORKFLOW}/nope", 404),
+    ):
+        assert (path, (await server.ask(request(method, path))).status) == (path, status)
+
+
+class Broken:
+    """A store that does not answer."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def fail(*_arguments: object, **_named: object) -> None:
+            raise StoreFault("The store does not answer.", next_step="Look at its disk.")
+
+        return fail
+
+
+@pytest.fixture
+async def broken(services: Services, settings: Settings) -> AsyncIterator[Sidecar]:
+    store: Any = Broken()
+    async with serving(replace(services, store=store), settings) as sidecar:
+        yield sidecar
+
+
+async def test_without_the_store_the_process_lives_is_not_ready_and_lets_nobody_in(broken: Sidecar) -> None:
+    """Which keys there are is not known: so nobody is who he says."""
+    assert (await broken("GET", "/health")).status == 200
+    ready = await broken("GET", "/ready")
+    assert (ready.status, ready.body["ready"], ready.body["activeTasks"]) == (503, False, None)
+    for method, path in (("POST", WORKFLOW), ("GET", f"{WORKFLOW}/x"), ("GET", "/v1/status")):
+        answer = await broken(method, path, json={"workflow": picture()})
+        body = assert_problem(answer, 503, "Service Unavailable")
+        assert (body["code"], body["retryable"]) == ("store_unavailable", True)
