@@ -92,13 +92,17 @@ class GpuMonitor:
         pause = min(self._max_age_ms, self._job_age_ms) / 1000
         while True:
             await asyncio.sleep(pause)
-            age = self._worth()
-            if age is None:
-                continue
-            try:
-                await self._within(age)
-            except Exception:
-                log.exception("gpu_sample_failed")  # no GPU is worth the process
+            await self.tick()
+
+    async def tick(self) -> None:
+        """One look at whether a sample is worth it; it is taken then, if the last one is too old."""
+        age = self._worth()
+        if age is None:
+            return
+        try:
+            await self._within(age)
+        except Exception:
+            log.exception("gpu_sample_failed")  # no GPU is worth the process
 
     @contextmanager
     def follow(self, wanted: Callable[[], bool]) -> Iterator[GpuChanges]:

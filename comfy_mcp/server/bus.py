@@ -8,11 +8,14 @@ take a notification in time is dropped, and nobody waits for it.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from mcp.server.connection import Connection
+from mcp.server.context import ServerRequestContext
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
     ListenHandler,
@@ -20,6 +23,7 @@ from mcp.server.subscriptions import (
     ResourceUpdated,
     ServerEvent,
 )
+from mcp_types import SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 
@@ -58,7 +62,24 @@ class ResourceBus:
         self._send_timeout_s = send_timeout_s
         self._modern = InMemorySubscriptionBus()
         self._peers: dict[Connection, _Peer] = {}
-        self.listen = ListenHandler(self, max_subscriptions=max_streams)
+        self._followed: Counter[str] = Counter()
+        self._listen = ListenHandler(self, max_subscriptions=max_streams)
+
+    async def listen(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
+        """`subscriptions/listen`: one stream, as long as its client stays."""
+        uris = set(params.notifications.resource_subscriptions or ())
+        self._followed.update(uris)
+        try:
+            return await self._listen(ctx, params)
+        finally:
+            self._followed.subtract(uris)
+            self._followed += Counter()  # what nobody follows is forgotten
+
+    def is_followed(self, uri: str) -> bool:
+        """By a stream or a session: else nobody needs to find out whether it changed."""
+        return self._followed[uri] > 0 or any(uri in peer.uris for peer in self._peers.values())
 
     async def publish(self, event: ServerEvent) -> None:
         """To whoever asked for it. Waits for no client."""
@@ -97,7 +118,7 @@ class ResourceBus:
 
     def close(self) -> None:
         """End all streams: listeners get the protocol's graceful end."""
-        self.listen.close()
+        self._listen.close()
         for connection in list(self._peers):
             self._drop(connection)
 

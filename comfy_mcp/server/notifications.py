@@ -1,4 +1,4 @@
-"""From the event log to resource notifications: one task per process."""
+"""From the event log and the GPU monitor to resource notifications: one pair of tasks per process."""
 
 import asyncio
 from collections.abc import Iterable
@@ -27,8 +27,12 @@ log = structlog.get_logger(__name__)
 
 WORKFLOWS = "comfy://workflows"
 QUEUE = "comfy://queue"
+GPU = "comfy://gpu"
 RESOURCE_LIST = "resources/list"
 """Paced like a URI, published as a list change."""
+
+GPU_PAUSE_S = 1.0
+"""At most one notification about the GPUs in this time; what changed meanwhile is in the next."""
 
 RESYNC_JOBS = 200
 """After an overflow these newest jobs are announced; a client that follows an older one reads it again."""
@@ -36,6 +40,21 @@ RESYNC_JOBS = 200
 
 async def publish_events(services: Services, caller: Caller, bus: ResourceBus) -> None:
     """Run until cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(publish_gpu_changes(services, bus), name="gpu-changes")
+        await _publish_job_events(services, caller, bus)
+
+
+async def publish_gpu_changes(services: Services, bus: ResourceBus) -> None:
+    """While somebody follows comfy://gpu: real changes only (domain/gpu_changes.py)."""
+    with services.gpu.follow(lambda: bus.is_followed(GPU)) as changes:
+        while True:
+            await changes.next()
+            await bus.publish(ResourceUpdated(uri=GPU))
+            await asyncio.sleep(GPU_PAUSE_S)
+
+
+async def _publish_job_events(services: Services, caller: Caller, bus: ResourceBus) -> None:
     pacing = Pacing()
     clock = asyncio.get_running_loop().time
     with services.hub.subscribe() as events:

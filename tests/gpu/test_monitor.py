@@ -3,15 +3,18 @@
 import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from comfy_mcp.bridge.clock import system_clock
 from comfy_mcp.domain.errors import EngineUnreachable
 from comfy_mcp.domain.gpu import GpuDevice, GpuSource
-from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.gpu import GpuMonitor
+from comfy_mcp.domain.gpu_use import GpuUse
+from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.gpu import GpuChanges, GpuMonitor, GpuUsage
 from comfy_mcp.gpu.nvml import NvmlReading
 from comfy_mcp.settings import Settings
+from tests.support.gpus import CARD, GIB, ScriptedDriver, busy, card_stats, reading
 
 CUDA = {
     "name": "cuda:0 NVIDIA GeForce RTX 4090 : cudaMallocAsync",
@@ -65,8 +68,10 @@ class HungDriver:
 class FakeEngine:
     stats: Mapping[str, Any] | None = None
     hangs: bool = False
+    asked: int = 0
 
     async def system_stats(self) -> Mapping[str, Any]:
+        self.asked += 1
         if self.hangs:
             await asyncio.Event().wait()
         if self.stats is None:
@@ -218,3 +223,152 @@ async def test_the_loop_goes_on_while_the_driver_reads() -> None:
         assert not pending.done()
         driver.release.set()
     assert pending.result().source is GpuSource.NVML
+
+
+def watching(
+    driver: ScriptedDriver,
+    clock: Clock,
+    usage: GpuUsage | None = None,
+    **engines: FakeEngine,
+) -> GpuMonitor:
+    """All its engines are on this machine."""
+    return GpuMonitor(
+        Settings(
+            gpu_sample_s=2,
+            gpu_job_sample_s=0.5,
+            engine_urls=tuple(f"{name}=http://127.0.0.1:{8188 + n}" for n, name in enumerate(engines))
+            or ("x=http://127.0.0.1:1",),
+        ),
+        engines={EngineId(name): engine for name, engine in engines.items()},
+        now_ms=clock,
+        driver=driver,
+        usage=usage,
+    )
+
+
+async def ticks(monitor: GpuMonitor, clock: Clock, count: int, every_ms: int = 500) -> None:
+    for _ in range(count):
+        clock.now += every_ms
+        await monitor.tick()
+
+
+async def test_nobody_looks_and_nothing_is_asked() -> None:
+    driver, engine, clock = ScriptedDriver(), FakeEngine({"devices": [CUDA]}), Clock()
+    monitor = watching(driver, clock, e=engine)
+    with monitor.follow(lambda: False):
+        await ticks(monitor, clock, 100)
+    with monitor.follow(lambda: True):
+        assert driver.reads == 0
+    await ticks(monitor, clock, 100)
+    assert (driver.reads, engine.asked) == (0, 0)
+
+
+async def test_a_follower_is_sampled_for_at_the_set_pace() -> None:
+    driver, clock = ScriptedDriver(), Clock()
+    monitor = watching(driver, clock)
+    with monitor.follow(lambda: True):
+        await ticks(monitor, clock, 12)  # six seconds
+    assert driver.reads == 3
+
+
+async def told(changes: GpuChanges) -> bool:
+    """Whether there is news; takes it."""
+    try:
+        async with asyncio.timeout(0):
+            await changes.next()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_a_follower_hears_of_real_changes_only_and_of_a_drift_once_it_has_gone_far() -> None:
+    driver, clock = ScriptedDriver(), Clock()
+    monitor = watching(driver, clock)
+    heard = []
+    with monitor.follow(lambda: True) as changes:
+        for percent in (50.0, 55.0, 59.0, 63.0, 66.0, 72.0, 73.5):
+            driver.shows = reading(busy(percent))
+            await ticks(monitor, clock, 1, every_ms=2_000)
+            if await told(changes):
+                heard.append(percent)
+    assert heard == [63.0, 73.5]
+
+
+async def test_changes_while_a_follower_is_busy_are_one() -> None:
+    driver, clock = ScriptedDriver(), Clock()
+    monitor = watching(driver, clock)
+    with monitor.follow(lambda: True) as changes:
+        for percent in (0.0, 50.0, 100.0):
+            driver.shows = reading(busy(percent))
+            await ticks(monitor, clock, 1, every_ms=2_000)
+        assert await told(changes)
+        assert not await told(changes)
+
+
+async def test_a_device_that_goes_and_one_that_comes_are_changes() -> None:
+    driver, clock = ScriptedDriver(), Clock()
+    monitor = watching(driver, clock)
+    await monitor.sample()
+    with monitor.follow(lambda: True) as changes:
+        for devices in ((), (CARD,), (CARD, replace(CARD, index=1, uuid="GPU-b"))):
+            driver.shows = NvmlReading(devices=devices, reason=None if devices else "NVML: gone")
+            await ticks(monitor, clock, 1, every_ms=2_000)
+            assert await told(changes)
+
+
+async def test_a_job_on_this_machines_gpu_is_measured_while_it_runs() -> None:
+    driver, clock, engine = ScriptedDriver(), Clock(), FakeEngine(card_stats())
+    usage = GpuUsage(local=[EngineId("e")], monotonic=lambda: clock.now / 1000)
+    monitor = watching(driver, clock, usage, e=engine)
+    usage.begin(PromptId("p"), EngineId("e"))
+    await ticks(monitor, clock, 4)
+    driver.shows = reading(busy(100.0, memory_used_bytes=7 * GIB))
+    await ticks(monitor, clock, 4)
+    assert usage.use(PromptId("p")) == GpuUse(seconds=3.0, peak_bytes=7 * GIB)
+    assert (driver.reads, engine.asked) == (8, 2)  # an engine is asked at its own, slower pace
+    usage.forget(PromptId("p"))
+    await ticks(monitor, clock, 4)
+    assert driver.reads == 8
+
+
+async def test_where_there_is_no_driver_jobs_make_it_look_once_a_minute() -> None:
+    driver, clock = ScriptedDriver(shows=NvmlReading(devices=(), reason="NVML: no")), Clock()
+    usage = GpuUsage(local=[EngineId("e")])
+    monitor = watching(driver, clock, usage)
+    usage.begin(PromptId("p"), EngineId("e"))
+    await ticks(monitor, clock, 119)
+    assert driver.reads == 1
+    await ticks(monitor, clock, 10)
+    assert driver.reads == 2
+
+
+class Defective(FakeEngine):
+    async def system_stats(self) -> Mapping[str, Any]:
+        self.asked += 1
+        raise ZeroDivisionError
+
+
+async def test_a_defect_in_a_sample_ends_nothing() -> None:
+    clock, engine = Clock(), Defective()
+    monitor = watching(ScriptedDriver(), clock, e=engine)
+    with monitor.follow(lambda: True):
+        await ticks(monitor, clock, 3, every_ms=2_000)
+    assert engine.asked == 3
+
+
+async def test_it_runs_by_itself() -> None:
+    driver = ScriptedDriver()
+    monitor = GpuMonitor(
+        Settings(gpu_sample_s=0.01, gpu_job_sample_s=0.01),
+        engines={},
+        now_ms=system_clock().now_ms,
+        driver=driver,
+    )
+    with monitor.follow(lambda: True) as changes:
+        async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
+            task = tasks.create_task(monitor.run())
+            await monitor.sample()
+            driver.shows = reading(busy(100.0))
+            await changes.next()
+            task.cancel()
+    assert driver.reads >= 2

@@ -28,7 +28,7 @@ nvml.close()
 json.dump({"readings": readings, "pynvml": "pynvml" in sys.modules}, sys.stdout)
 """
 
-UNKNOWN: Mapping[str, Any] = {
+UNKNOWN: dict[str, Any] = {
     "state": "ok",
     "fault": None,
     "utilization_percent": None,
