@@ -293,13 +293,13 @@ class Settings(BaseSettings):
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Host names that /mcp answers to besides localhost and IP addresses, with commas; "
-        "`*` = any. Keeps web pages out that point a name of theirs at this machine.",
+        description="Host names that are answered besides localhost and IP addresses, where no key is asked "
+        "for, with commas; `*` = any. Keeps web pages out that point a name of theirs at this machine.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Addresses or networks of reverse proxies, with commas; only their X-Forwarded-For and "
-        "X-Forwarded-Proto count.",
+        description="Addresses or networks of reverse proxies, with commas; only their X-Forwarded-For "
+        "counts.",
     )
     rate_limit_per_minute: int = Field(
         default=100, ge=0, description="Requests a minute per key, or per address without one; 0 = no limit."

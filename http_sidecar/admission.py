@@ -107,7 +107,8 @@ class Admission:
             )
 
     def _address_of(self, request: web.Request) -> str:
-        forwarded = request.headers.get("X-Forwarded-For")
+        # A proxy may add a line of its own below the client's: all of them are one list (RFC 9110, 5.3).
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
         return bucket_of(client_address(request.remote, forwarded, self._proxies))
 
 

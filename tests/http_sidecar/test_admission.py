@@ -45,6 +45,23 @@ async def test_a_process_that_goes_takes_nothing_new_and_still_answers_what_read
         assert (path, (await server.ask(request(method, path))).status) == (path, status)
 
 
+async def test_a_line_that_the_client_wrote_above_the_proxys_does_not_count(
+    services: Services, settings: Settings
+) -> None:
+    changes = {"rate_limit_per_minute": 2, "trusted_proxies": ("127.0.0.1",)}
+    async with listening(services, settings.model_copy(update=changes)) as server:
+        statuses = [
+            (
+                await server.ask(
+                    b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n"
+                    b"X-Forwarded-For: 198.51.100.%d\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n" % n
+                )
+            ).status
+            for n in range(3)
+        ]
+    assert statuses == [200, 200, 429]
+
+
 class Broken:
     """A store that does not answer."""
 
