@@ -22,6 +22,7 @@ class Instruments:
         self._contract()
         self._jobs()
         self._engines()
+        self._gpus()
         self._process()
 
     def _contract(self) -> None:
@@ -89,6 +90,12 @@ class Instruments:
             "comfy_bridge_workflows_in_flight", "Workflows handed to an engine.", ["engine"]
         )
 
+        self.gpu_seconds = self._counter(
+            "comfy_bridge_workflow_gpu_seconds_total",
+            "GPU-seconds of attempts on this machine's GPUs.",
+            ["engine"],
+        )
+
     def _engines(self) -> None:
         self.engine_up = self._gauge("comfy_bridge_engine_up", "1 if the engine answers.", ["engine"])
         self.engine_driven = self._gauge(
@@ -109,7 +116,27 @@ class Instruments:
         )
         self.vram_total = self._gauge("comfy_bridge_gpu_vram_total_bytes", "GPU memory.", ["gpu_id"])
         self.gpu_celsius = self._gauge("comfy_bridge_gpu_temperature_celsius", "GPU temperature.", ["gpu_id"])
-        self.gpu_watts = self._gauge("comfy_bridge_gpu_power_watts", "GPU power draw.", ["gpu_id"])
+        self.torch_vram = self._gauge(
+            "comfy_bridge_engine_torch_vram_bytes", "GPU memory that the engine's torch holds.", ["engine"]
+        )
+
+    def _gpus(self) -> None:
+        gpu = ["gpu_id"]
+        self.gpu_ok = self._gauge("comfy_bridge_gpu_ok", "1 if the GPU works.", gpu)
+        self.gpus_gone = self._gauge("comfy_bridge_gpus_gone", "GPUs that the driver shows no more.", [])
+        self.gpu_watts = self._gauge("comfy_bridge_gpu_power_watts", "GPU power draw.", gpu)
+        self.gpu_watts_limit = self._gauge("comfy_bridge_gpu_power_limit_watts", "Its limit.", gpu)
+        self.gpu_celsius_limit = self._gauge(
+            "comfy_bridge_gpu_temperature_limit_celsius", "Where the GPU begins to slow itself down.", gpu
+        )
+        self.gpu_slowed = self._gauge(
+            "comfy_bridge_gpu_slowed", "1 while this takes speed from the GPU.", ["gpu_id", "reason"]
+        )
+        self.gpu_ecc = self._gauge(
+            "comfy_bridge_gpu_ecc_errors",
+            "Memory errors since the driver was loaded.",
+            ["gpu_id", "kind"],
+        )
 
     def _process(self) -> None:
         self.event_lag = self._histogram(

@@ -19,6 +19,7 @@ from comfy_mcp.domain.events import (
     Priority,
     StoredEvent,
 )
+from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.metrics.instruments import Instruments
@@ -113,6 +114,7 @@ class JobMeter:
                 out_of_memory = event.cause is FailureKind.OOM
                 counter = self._instruments.oom_retries if out_of_memory else self._instruments.requeues
                 counter.labels(self._engine_label(job.engine)).inc()
+                self._took(job.engine, event.gpu_use)
                 job.engine, job.started_at = None, None
             case CancelRequested():
                 pass
@@ -143,12 +145,17 @@ class JobMeter:
         if self._ended is not None:
             self._ended.add(event.job_id)
         job = self._open.pop(event.job_id, None)
+        self._took(job.engine if job is not None else None, event.gpu_use)
         if job is None or job.started_at is None:
             return
         ran = _seconds(job.started_at, event.at)
         self._instruments.run_seconds.labels(self._engine_label(job.engine), status.value).observe(ran)
         if status is JobStatus.COMPLETED:
             self._durations[job.lane if job.lane in LANES else OTHER].observe(ran)
+
+    def _took(self, engine: EngineId | None, use: GpuUse | None) -> None:
+        if use is not None and use.seconds is not None:
+            self._instruments.gpu_seconds.labels(self._engine_label(engine)).inc(use.seconds)
 
     def _known(self, job_id: JobId) -> _Open:
         job = self._open.get(job_id)

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import assert_never
 
-from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics, exposition
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
-from comfy_mcp.domain.gpu import GpuDevice, GpuSample
+from comfy_mcp.domain.gpu import SLOWED, GpuDevice, GpuSample, GpuState
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.metrics.engines import EngineMeter
 from comfy_mcp.metrics.instruments import Instruments
@@ -63,6 +63,7 @@ class Metrics:
         for engine in engines:  # a rate needs a series that was 0 before
             made.attempts.labels(engine)
             made.requeues.labels(engine)
+            made.gpu_seconds.labels(engine)
             made.oom_retries.labels(engine)
         self._watched = asyncio.Event()
         self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
@@ -185,21 +186,32 @@ class Metrics:
         for gone in self._gpus - present:
             self._set_gpu(gone, None)
         self._gpus = present
+        self._made.gpus_gone.set(len(sample.gone))
+        for engine in self._engines:
+            held = [each.torch_total_bytes for each in sample.engines if each.engine == engine]
+            known = [each for each in held if each is not None]
+            _set(self._made.torch_vram, sum(known) if known else None, engine)
         self._refreshed("gpu")
 
     def _set_gpu(self, gpu_id: str, device: GpuDevice | None) -> None:
         made = self._made
+        known = device if device is not None else _NO_GPU
         for gauge, value in (
-            (made.gpu_utilization, None if device is None else device.utilization_percent),
-            (made.vram_used, None if device is None else device.memory_used_bytes),
-            (made.vram_total, None if device is None else device.memory_total_bytes),
-            (made.gpu_celsius, None if device is None else device.temperature_celsius),
-            (made.gpu_watts, None if device is None else device.power_watts),
+            (made.gpu_ok, None if device is None else int(device.state is GpuState.OK)),
+            (made.gpu_utilization, known.utilization_percent),
+            (made.vram_used, known.memory_used_bytes),
+            (made.vram_total, known.memory_total_bytes),
+            (made.gpu_celsius, known.temperature_celsius),
+            (made.gpu_celsius_limit, known.temperature_limit_celsius),
+            (made.gpu_watts, known.power_watts),
+            (made.gpu_watts_limit, known.power_limit_watts),
         ):
-            if value is None:
-                gauge.remove(gpu_id)
-            else:
-                gauge.labels(gpu_id).set(value)
+            _set(gauge, value, gpu_id)
+        for reason in SLOWED:
+            says = known.throttle_reasons is not None
+            _set(made.gpu_slowed, int(reason in known.slowed_by) if says else None, gpu_id, reason.value)
+        _set(made.gpu_ecc, known.ecc_corrected, gpu_id, "corrected")
+        _set(made.gpu_ecc, known.ecc_uncorrected, gpu_id, "uncorrected")
 
     def _refreshed(self, source: str) -> None:
         self._made.refreshed.labels(source).set(self._now_ms() / 1000)
@@ -208,6 +220,16 @@ class Metrics:
         """The store may know engines that no setting names: they share one label."""
         return engine if engine in self._engines else OTHER
 
+
+def _set(gauge: Gauge, value: float | None, *labels: str) -> None:
+    if value is None:
+        gauge.remove(*labels)
+    else:
+        gauge.labels(*labels).set(value)
+
+
+_NO_GPU = GpuDevice(index=0, name="")
+"""Nothing is known of it."""
 
 _CONTENT_TYPES = {
     Format.TEXT: exposition.CONTENT_TYPE_PLAIN_0_0_4,

@@ -14,6 +14,7 @@ from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.settings import Settings, load_settings
 from comfy_mcp.store import Store
 from tests.support.invariants import check_store
@@ -37,7 +38,7 @@ class House:
         self.drivers: list[tuple[Driver, asyncio.Task[None]]] = []
 
     def drive(
-        self, lane: ScriptedLane, holder: str = "me", *, listen: bool = True
+        self, lane: ScriptedLane, holder: str = "me", *, listen: bool = True, gpu: GpuUsage | None = None
     ) -> tuple[Driver, asyncio.Task[None]]:
         driver = Driver(
             lane,
@@ -46,6 +47,7 @@ class House:
             clock=self.clock,
             new_id=lambda: str(uuid4()),
             holder=holder,
+            gpu=gpu,
         )
         if listen:
             self.hub.listen(driver.hear)

@@ -19,6 +19,7 @@ from comfy_mcp.domain.events import (
     Priority,
     StoredEvent,
 )
+from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
 from comfy_mcp.metrics.instruments import Instruments
@@ -245,3 +246,14 @@ def test_beyond_its_bound_the_oldest_job_is_counted_but_not_timed() -> None:
     assert registry.get_sample_value("comfyui_workflow_total", {"status": "running"}) == 2
     waits = registry.get_sample_value("comfy_bridge_workflow_wait_seconds_count", {"priority": "normal"})
     assert waits == 1
+
+
+def test_gpu_seconds_are_counted_for_each_attempt_that_was_measured(log: Log) -> None:
+    requeue = JobRequeued(job_id=JOB, at=3_000, attempt=1, reason="gone", gpu_use=GpuUse(seconds=1.5))
+    end = replace(complete(attempt=2), gpu_use=GpuUse(seconds=2.0, peak_bytes=7))
+    log.append(queued_event(JOB), claimed(JOB), start(), requeue, claimed(JOB, attempt=2), end)
+    assert log.value("comfy_bridge_workflow_gpu_seconds_total", engine=ENGINE) == 3.5
+    log.append(replace(complete(JobId("unseen")), gpu_use=GpuUse(peak_bytes=7)))
+    assert log.value("comfy_bridge_workflow_gpu_seconds_total", engine="other") is None
+    log.append(replace(complete(JobId("unseen too")), gpu_use=GpuUse(seconds=4.0)))
+    assert log.value("comfy_bridge_workflow_gpu_seconds_total", engine="other") == 4.0

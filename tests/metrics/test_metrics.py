@@ -1,6 +1,7 @@
 """Gauges, tool calls, and the two texts."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -8,7 +9,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.events import Priority
-from comfy_mcp.domain.gpu import GpuDevice, GpuSample, GpuSource
+from comfy_mcp.domain.gpu import (
+    EngineVram,
+    GoneGpu,
+    GpuDevice,
+    GpuSample,
+    GpuSource,
+    GpuState,
+    ThrottleReason,
+)
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.metrics import EngineGauge, Format, Metrics
 from comfy_mcp.metrics.metrics import RENDER_EVERY_S
@@ -95,6 +104,43 @@ def test_a_gpu_that_goes_takes_its_series_with_it(log: Log) -> None:
     assert log.value("comfyui_gpu_utilization", gpu_id="1") is None
     log.metrics.set_gpus(gpus())
     assert log.value("comfyui_gpu_utilization", gpu_id="0") is None
+
+
+def test_a_gpu_s_health_and_limits_are_shown(log: Log) -> None:
+    hot = replace(
+        card(0, temperature_limit_celsius=97.0, power_limit_watts=450.0, ecc_corrected=4),
+        throttle_reasons=(ThrottleReason.GPU_IDLE, ThrottleReason.HW_THERMAL),
+    )
+    lost = replace(card(1), state=GpuState.LOST)
+    log.metrics.set_gpus(replace(gpus(hot, lost), gone=(GoneGpu(name="x", uuid="GPU-x"),)))
+    assert log.value("comfy_bridge_gpu_ok", gpu_id="0") == 1
+    assert log.value("comfy_bridge_gpu_ok", gpu_id="1") == 0
+    assert log.value("comfy_bridge_gpus_gone") == 1
+    assert log.value("comfy_bridge_gpu_temperature_limit_celsius", gpu_id="0") == 97
+    assert log.value("comfy_bridge_gpu_power_limit_watts", gpu_id="0") == 450
+    assert log.value("comfy_bridge_gpu_slowed", gpu_id="0", reason="hw_thermal") == 1
+    assert log.value("comfy_bridge_gpu_slowed", gpu_id="0", reason="sw_power_cap") == 0
+    assert log.value("comfy_bridge_gpu_slowed", gpu_id="0", reason="gpu_idle") is None
+    assert log.value("comfy_bridge_gpu_slowed", gpu_id="1", reason="hw_thermal") is None
+    assert log.value("comfy_bridge_gpu_ecc_errors", gpu_id="0", kind="corrected") == 4
+    assert log.value("comfy_bridge_gpu_ecc_errors", gpu_id="0", kind="uncorrected") is None
+    log.metrics.set_gpus(gpus())
+    assert log.value("comfy_bridge_gpu_ok", gpu_id="1") is None
+    assert log.value("comfy_bridge_gpu_slowed", gpu_id="0", reason="hw_thermal") is None
+    assert log.value("comfy_bridge_gpus_gone") == 0
+
+
+def test_what_an_engine_s_torch_holds_is_summed_over_its_devices(log: Log) -> None:
+    def held(engine: EngineId, size: int | None) -> EngineVram:
+        return EngineVram(engine=engine, name="Card", type="cuda", torch_total_bytes=size)
+
+    name = "comfy_bridge_engine_torch_vram_bytes"
+    both = (held(ENGINE, 5), held(ENGINE, 7), held(ENGINE, None), held(ELSEWHERE, 9))
+    log.metrics.set_gpus(replace(gpus(), engines=both))
+    assert log.value(name, engine=ENGINE) == 12
+    assert log.value(name, engine=ELSEWHERE) is None
+    log.metrics.set_gpus(replace(gpus(), engines=(held(ENGINE, None),)))
+    assert log.value(name, engine=ENGINE) is None
 
 
 def test_each_source_of_gauges_says_when_it_last_answered(log: Log, clock: Clock) -> None:
