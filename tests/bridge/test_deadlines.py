@@ -2,9 +2,11 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 from comfy_mcp.bridge.housekeeping import end_overdue_jobs
+from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import FailureKind, JobFailure, JobRequeued, PromptSucceeded, QueueRemaining
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
@@ -144,6 +146,31 @@ async def test_with_no_engine_at_all_a_job_beyond_its_wait_fails_as_timeout(hous
     assert (kind_of(job), job.attempt) == (FailureKind.TIMEOUT, 0)
     assert await house.event_types(job_id) == ["queued", "failed"]
     assert (await house.job(patient)).status is JobStatus.QUEUED
+
+
+class FailsOnce:
+    """A store that is locked at the first look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.looked_again = asyncio.Event()
+
+    async def expire_overdue(self, *, now: int) -> list[Job]:
+        self.looks += 1
+        if self.looks == 1:
+            raise StoreFault("The store is locked.", next_step="Wait.")
+        self.looked_again.set()
+        return []
+
+
+async def test_a_store_that_refuses_once_is_looked_at_again(house: House) -> None:
+    store: Any = FailsOnce()
+    settings = load_settings(state_dir=house.settings.state_dir, deadline_poll_s=0.01)
+    keeping = house.group.create_task(end_overdue_jobs(store, settings, house.clock))
+    async with asyncio.timeout(20):
+        await store.looked_again.wait()
+    keeping.cancel()
+    assert store.looks >= 2
 
 
 # -------------------------------------------------------------------------------------------- memory

@@ -4,21 +4,28 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
 
+from comfy_mcp.bridge.engines import EnginePrompt
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.events import FailureKind, JobClaimed, JobFailed, JobFailure
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
+from comfy_mcp.domain.job import Job, evolve, queued
 from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.operations.workflows import FOREIGN_SHOWN
+from comfy_mcp.operations.views import workflow_result
+from comfy_mcp.operations.workflows import FOREIGN_SHOWN, foreign_before
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
+from comfy_mcp.store import Store
 from tests.operations.conftest import CALLER, Bench
 from tests.support import graphs
+from tests.support.jobs import queued_event
 
 
 def out_of_memory(*, until_freed: bool) -> dict[str, Any]:
@@ -340,3 +347,71 @@ async def test_only_so_many_foreign_prompts_are_listed(settings: Settings, someb
 async def test_an_engine_that_is_down_has_no_foreign_prompts_to_show(call_without_engine: Bench) -> None:
     seen = await call_without_engine("queue")
     assert (seen.foreign, seen.foreign_count) == ([], 0)
+
+
+# ------------------------------------------------------------------------------------------- corner cases
+
+
+class ForgetsGraphs:
+    """A store that forgets a job between two looks at it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def get_graph(self, job_id: JobId) -> None:
+        return None
+
+
+async def test_a_workflow_that_is_forgotten_while_it_is_retried_is_not_found(
+    call_without_engine: Bench,
+) -> None:
+    call = call_without_engine
+    submitted = await call("submit_workflow", workflow=graphs.picture())
+    await call("cancel_workflow", workflow_id=submitted.workflow_id)
+    store: Any = ForgetsGraphs(call.services.store)
+    forgetful = Bench(replace(call.services, store=store), CALLER)
+    with pytest.raises(BridgeError) as caught:
+        await forgetful("retry_workflow", workflow_id=submitted.workflow_id)
+    assert caught.value.code is ErrorCode.WORKFLOW_NOT_FOUND
+
+
+@pytest.mark.parametrize("kind", list(FailureKind))
+def test_every_kind_of_failure_says_what_to_do_next(kind: FailureKind) -> None:
+    event = queued_event()
+    failure = JobFailure(kind=kind, message="No.")
+    job = evolve(queued(event), JobFailed(job_id=event.job_id, at=2_000, attempt=0, failure=failure))
+    said = workflow_result(job, ()).next_step
+    assert said is not None
+    retryable = kind not in {FailureKind.VALIDATION, FailureKind.NODE_ERROR, FailureKind.INTERNAL}
+    assert (f'retry_workflow(workflow_id="{job.id}")' in said) == retryable
+
+
+def at_the_engine(engine: str, prompt_id: str) -> Job:
+    event = queued_event()
+    claim = JobClaimed(
+        job_id=event.job_id, at=2, attempt=1, engine=EngineId(engine), prompt_id=PromptId(prompt_id)
+    )
+    return evolve(queued(event), claim)
+
+
+def test_foreign_prompts_count_only_in_front_of_a_job_that_an_engine_has() -> None:
+    def prompts(*ids: str) -> list[EnginePrompt]:
+        return [
+            EnginePrompt(prompt_id=PromptId(each), running=place == 0, ours=each.startswith("ours"))
+            for place, each in enumerate(ids)
+        ]
+
+    engines = {
+        EngineId("busy"): prompts("x", "ours 1", "y", "ours 2", "z"),
+        EngineId("free"): prompts("ours 3", "w"),
+    }
+    waiting = queued(queued_event())
+    assert foreign_before(waiting, engines) == 1
+    assert foreign_before(waiting, {}) == 0
+    assert foreign_before(at_the_engine("busy", "ours 1"), engines) == 1
+    assert foreign_before(at_the_engine("busy", "ours 2"), engines) == 2
+    assert foreign_before(at_the_engine("busy", "not there yet"), engines) == 0
+    assert foreign_before(at_the_engine("down", "ours 9"), engines) == 0
