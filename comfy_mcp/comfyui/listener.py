@@ -128,8 +128,10 @@ class Listener:
         decoder = Decoder()
         try:
             await socket.send_str(FEATURE_FLAGS)
-            # The greeting proves that the engine has registered this client id.
-            message = await socket.receive(timeout=self._settings.request_timeout_s)
+            # The greeting proves that the engine has registered this client id. Not receive(timeout=…): each
+            # pong starts that one anew, and an engine that only answers pings would be waited for for ever.
+            async with asyncio.timeout(self._settings.request_timeout_s):
+                message = await socket.receive()
             while message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
                 if not self._take(decoder, message):
                     return "more events than the buffer holds", False

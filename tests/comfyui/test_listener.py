@@ -75,6 +75,15 @@ async def test_a_connection_without_a_greeting_is_given_up(
         assert first.client_id != second.client_id
 
 
+async def test_an_engine_that_answers_pings_but_does_not_greet_is_given_up_too(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.greets = False
+    # A pong comes within the time for the greeting, and must not start it anew.
+    async with watching(settings_for(engine.url, request_timeout_s=0.6, heartbeat_s=0.4)) as watch:
+        assert (await watch.next(EngineDisconnected)).reason == "no greeting in time"
+
+
 # ---------------------------------------------------------------------------- bad frames
 
 
