@@ -79,7 +79,9 @@ def table(results: Sequence[Result]) -> list[str]:
             + f"{sum(bool(result.outcome.violations) for result in mine):>12}"
             + f"{max((result.seconds for result in mine), default=0):>7.1f}"
         )
-    return lines
+    aimed = [result for result in results if " at a " in result.kind]
+    struck = sum(any("struck" in note for note in result.notes) for result in aimed)
+    return [*lines, f"kill points and pauses that struck: {struck} of {len(aimed)}"]
 
 
 def complaint(result: Result, engine: str = "embedded") -> str:

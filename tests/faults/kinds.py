@@ -57,6 +57,14 @@ async def socket_silent(stage: Stage) -> None:
     await stage.pause(0.3, 2.5)
 
 
+async def socket_deaf(stage: Stage) -> None:
+    """What ComfyUI does to a client id that another socket had, and to all when one client stops reading."""
+    await stage.pause(0, 0.6)
+    stage.note("the socket tells nothing")
+    stage.world.proxy.deaf = True
+    await stage.pause(0.3, 2.5)
+
+
 async def engine_silent(stage: Stage) -> None:
     await stage.pause(0, 0.8)
     stage.note("nothing comes through")
@@ -215,9 +223,11 @@ async def holder_paused(stage: Stage) -> None:
 
 async def paused_somewhere(stage: Stage) -> None:
     """The first bridge stops itself at some call, and wakes up when its lease is another's."""
+    first = stage.world.bridges[0].process
     await stage.pause(LEASE_TTL_S * 2.5, LEASE_TTL_S * 4)
-    stage.note("wake it up")
-    stage.world.bridges[0].process.go_on()
+    if first.stopped:
+        stage.note("the pause struck; it goes on")
+    first.go_on()
     await stage.pause(0.2, 0.6)
 
 
@@ -354,6 +364,7 @@ async def two_at_once(stage: Stage) -> None:
 COMBINABLE = (
     socket_cut,
     socket_silent,
+    socket_deaf,
     engine_silent,
     engine_lies,
     engine_unreachable,
@@ -372,6 +383,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="none", run=nothing, lossy_engine=False),
     Kind(name="socket cut", run=socket_cut, lossy_engine=False),
     Kind(name="socket silent", run=socket_silent, lossy_engine=False),
+    Kind(name="socket deaf", run=socket_deaf, lossy_engine=False),
     Kind(name="engine silent", run=engine_silent),
     Kind(name="engine lies", run=engine_lies),
     Kind(name="engine unreachable", run=engine_unreachable),

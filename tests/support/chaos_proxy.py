@@ -43,6 +43,8 @@ class ChaosProxy:
         self.port = 0
         self.delay_s = 0.0
         self.socket_silent = False
+        self.deaf = False
+        """WebSockets answer pings and tell nothing; what they would have told is lost."""
         self.before_post: PostHook | None = None
         self.before_post_answer: PostHook | None = None
         self._mode = Mode.PASS
@@ -68,6 +70,7 @@ class ChaosProxy:
     def heal(self) -> None:
         self.mode = Mode.PASS
         self.delay_s = 0.0
+        self.deaf = False
         self.silence_sockets(False)
         self.before_post = self.before_post_answer = None
         self._cut_after = None
@@ -130,6 +133,7 @@ class _Connection:
         self._client = (reader, writer)
         self._engine: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._posting = False
+        self._frames = _Frames()
 
     def abort(self) -> None:
         self._client[1].transport.abort()
@@ -170,6 +174,8 @@ class _Connection:
     async def _from_engine(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
             await self._proxy.gate(is_socket=self.is_socket)
+            if self.is_socket:
+                data = self._frames.pass_on(data, deaf=self._proxy.deaf)
             if self._posting:
                 self._posting = False
                 await _ask(self._proxy.before_post_answer)
@@ -182,6 +188,43 @@ class _Connection:
             client.write(data)
             await client.drain()
         raise _Broken
+
+
+class _Frames:
+    """The engine's side of a WebSocket, cut into whole frames (RFC 6455, 5.2; a server's are not masked)."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._open = False
+
+    def pass_on(self, data: bytes, *, deaf: bool) -> bytes:
+        """The whole frames that are there now; only pings, pongs and closes when `deaf`."""
+        self._buffer += data
+        if not self._open:
+            head, end, rest = self._buffer.partition(b"\r\n\r\n")
+            if not end:
+                return b""
+            self._open, self._buffer = True, rest
+            return head + end + self.pass_on(b"", deaf=deaf)
+        passed = b""
+        while (length := self._length()) is not None:
+            frame, self._buffer = self._buffer[:length], self._buffer[length:]
+            if not deaf or frame[0] & 0x08:
+                passed += frame
+        return passed
+
+    def _length(self) -> int | None:
+        """Of the first frame, header included; None while it is not all there."""
+        buffer = self._buffer
+        if len(buffer) < 2:
+            return None
+        short = buffer[1] & 0x7F
+        extra = {126: 2, 127: 8}.get(short, 0)
+        if len(buffer) < 2 + extra:
+            return None
+        payload = int.from_bytes(buffer[2 : 2 + extra]) if extra else short
+        length = 2 + extra + payload
+        return length if len(buffer) >= length else None
 
 
 class _Broken(Exception):

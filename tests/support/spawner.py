@@ -33,6 +33,15 @@ class Spawned:
     def alive(self) -> bool:
         return self.status is None
 
+    @property
+    def stopped(self) -> bool:
+        """By SIGSTOP, whoever sent it; as far as the system tells."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text()
+        except OSError:
+            return self.paused
+        return state.rpartition(")")[2].split()[0] == "T"
+
     def signal(self, number: signal.Signals) -> None:
         """Nothing happens to a process that has ended."""
         if self.status is None:
