@@ -222,4 +222,4 @@ async def test_a_title_that_is_no_proper_text_stops_no_stream(house: StreamHouse
         await house.write(job_id, replace(progressed(house.jobs[job_id], 0.5), node_title="half \ud83d"))
         await house.finish(job_id)
         told = await client.settled()
-    assert [said.get("currentNode") for said in told] == ["half \ud83d", None]
+    assert [said.get("currentNode") for said in told] == ["half ?", None]
