@@ -140,11 +140,7 @@ def _lines(findings: Findings) -> Iterable[str]:
     for engine in system.engines:
         yield f"engine    {_engine_text(engine)}"
     for gpu in system.gpu.gpus:
-        memory = gpu.memory
-        used = (
-            "" if memory.total is None else f", {(memory.used or 0) >> 20} of {memory.total >> 20} MiB used"
-        )
-        yield f"gpu       {gpu.name}{used} (from {system.gpu.source})"
+        yield f"gpu       {gpu.index}: {gpu.text()}, from {'the driver' if gpu.engine is None else gpu.engine}"
     if not system.gpu.gpus:
         yield f"gpu       none: {system.gpu.reason or 'none reported'}"
     yield f"store     {_store_text(findings)}"
