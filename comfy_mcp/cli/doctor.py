@@ -140,7 +140,7 @@ def _lines(findings: Findings) -> Iterable[str]:
     for engine in system.engines:
         yield f"engine    {_engine_text(engine)}"
     for gpu in system.gpu.gpus:
-        yield f"gpu       {gpu.index}: {gpu.text()}, from {'the driver' if gpu.engine is None else gpu.engine}"
+        yield f"gpu       {gpu.index}: {gpu.text()} (from {gpu.engine or 'the driver'})"
     if not system.gpu.gpus:
         yield f"gpu       none: {system.gpu.reason or 'none reported'}"
     yield f"store     {_store_text(findings)}"
