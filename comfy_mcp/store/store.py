@@ -29,6 +29,7 @@ from comfy_mcp.store import (
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.codec import graph_text
 from comfy_mcp.store.database import Database, StoreInfo, open_database
+from comfy_mcp.store.looks import Looks
 from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
@@ -59,6 +60,7 @@ class Store:
         self._database = database
         self._callbacks: list[Callable[[], None]] = []
         self._commits = 0
+        self._looks = Looks()
         path = database.info.path
         self._writer = Worker(
             database.writer,
@@ -134,8 +136,17 @@ class Store:
         return await self._readers.do(lambda connection: jobs.get(connection, job_id))
 
     async def view_job(self, job_id: JobId) -> JobView | None:
-        """The job with its outputs and its place in the run order, as of one moment."""
-        return await self._readers.do(lambda connection: jobs.view(connection, job_id))
+        """The job with its outputs and its place in the run order, as of one moment.
+
+        Asked again while nobody has committed, it is answered from memory: half of what a poll costs.
+        """
+        version = await self.data_version()
+        if (seen := self._looks.get(job_id, version)) is not None:
+            return seen
+        view = await self._readers.do(lambda connection: jobs.view(connection, job_id))
+        if view is not None:
+            self._looks.put(view, version)
+        return view
 
     async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
         return await self._readers.do(lambda connection: jobs.get_graph(connection, job_id))

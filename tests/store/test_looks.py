@@ -1,0 +1,108 @@
+"""A look at a job that nothing has changed since is answered from memory, and never one that is old."""
+
+from pathlib import Path
+
+import pytest
+
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.settings import Settings, load_settings
+from comfy_mcp.store import JobView, Store
+from comfy_mcp.store.looks import KEPT, Looks
+from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
+
+
+async def test_a_second_look_reads_nothing_while_nothing_has_changed(settings: Settings) -> None:
+    reads: list[float] = []
+    store = await Store.open(settings, on_read=reads.append)
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    first = await store.view_job(job.id)
+    count = len(reads)
+    assert count > 0
+    assert [await store.view_job(job.id) for _ in range(5)] == [first] * 5
+    assert len(reads) == count
+    await store.close()
+    with pytest.raises(StoreFault):
+        await store.view_job(job.id)
+
+
+async def test_every_write_is_seen_at_the_next_look(store: Store) -> None:
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert await _status(store, job.id) is JobStatus.QUEUED
+    lease = await store.acquire_lease(EngineId("engine"), "me", 60.0)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=5)
+    assert claim is not None
+    await store.record(lease, job.id, [started(claim.job)])
+    assert await _status(store, job.id) is JobStatus.RUNNING
+    await store.record(lease, job.id, [completed(claim.job)])
+    assert await _status(store, job.id) is JobStatus.COMPLETED
+
+
+async def test_what_another_process_wrote_is_seen_at_the_next_look(store: Store, tmp_path: Path) -> None:
+    other = await Store.open(load_settings(state_dir=tmp_path / "state", store_busy_timeout_s=5.0))
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert await _status(store, job.id) is JobStatus.QUEUED
+    await other.request_cancel(job.id, at=9, reason=None)
+    assert await _status(store, job.id) is JobStatus.CANCELLED
+    await other.close()
+
+
+async def test_the_place_in_the_run_order_changes_with_the_jobs_before(store: Store) -> None:
+    first, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    second, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    assert await _position(store, second.id) == 2
+    await store.request_cancel(first.id, at=9, reason=None)
+    assert await _position(store, second.id) == 1
+
+
+async def test_an_unknown_job_is_looked_up_each_time(store: Store) -> None:
+    event = queued_event()
+    assert await store.view_job(event.job_id) is None
+    await store.add_job(event, GRAPH, max_queued=10)
+    assert await store.view_job(event.job_id) is not None
+
+
+async def view(store: Store) -> JobView:
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=1_000)
+    seen = await store.view_job(job.id)
+    assert seen is not None
+    return seen
+
+
+async def test_a_look_counts_for_the_version_it_was_taken_under_only(store: Store) -> None:
+    seen, looks = await view(store), Looks()
+    assert looks.get(seen.job.id, 1) is None
+    looks.put(seen, 1)
+    assert looks.get(seen.job.id, 1) is seen
+    assert looks.get(seen.job.id, 2) is None
+    looks.put(seen, 1)  # a look that began under the old version
+    assert looks.get(seen.job.id, 2) is None
+
+
+async def test_where_the_version_is_not_known_nothing_is_kept(store: Store) -> None:
+    seen, looks = await view(store), Looks()
+    looks.put(seen, -1)
+    assert looks.get(seen.job.id, -1) is None
+
+
+async def test_so_many_are_kept_and_no_more(store: Store) -> None:
+    looks = Looks()
+    views = [await view(store) for _ in range(KEPT + 1)]
+    for each in views:
+        looks.get(each.job.id, 1)
+        looks.put(each, 1)
+    kept = [each for each in views if looks.get(each.job.id, 1) is not None]
+    assert 0 < len(kept) <= KEPT
+    assert views[-1] in kept
+
+
+async def _status(store: Store, job_id: JobId) -> JobStatus | None:
+    seen = await store.view_job(job_id)
+    return seen.job.status if seen is not None else None
+
+
+async def _position(store: Store, job_id: JobId) -> int | None:
+    seen = await store.view_job(job_id)
+    return seen.position if seen is not None else None
