@@ -21,6 +21,7 @@ class Announcer:
 
     def __init__(self, services: Services) -> None:
         self._store = services.store
+        self._engines = services.engines
         self._texts: _Recent[int, str | None] = _Recent(KEPT_TEXTS)
         self._owners: _Recent[JobId, ClientId] = _Recent(KEPT_OWNERS)
         self._making: dict[int, asyncio.Event] = {}
@@ -77,7 +78,10 @@ class Announcer:
                 else message_of(stored, outputs=view.outputs, started_at=view.job.started_at)
             )
         elif needs_position(stored):
-            message = message_of(stored, position=await self._store.queue_position(stored.event.job_id))
+            position = await self._store.queue_position(stored.event.job_id)
+            if position is not None:  # others' prompts count too, as in every other answer
+                position += self._engines.foreign_ahead()
+            message = message_of(stored, position=position)
         else:
             message = message_of(stored)
         return None if message is None else wire_text(message)

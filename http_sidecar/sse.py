@@ -35,7 +35,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     app = request.app
     services, settings, streams = app[SERVICES], app[SETTINGS], app[OPEN_STREAMS]
     require_reader(request)
-    since = _last_event_id(request)
+    since = parse_event_id(request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or "0")
     job_id = JobId(request.match_info["workflowId"])
     job = await services.store.get_job(job_id)
     if job is None or not request[CALLER].may_see(job.client):
@@ -160,9 +160,8 @@ class _Stream:
         return _Over()
 
 
-def _last_event_id(request: web.Request) -> int:
-    """From the header, which browsers send when they come again, or from the query. Raises InvalidInput."""
-    shown = request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or "0"
+def parse_event_id(shown: str) -> int:
+    """Browsers send it as a header when they come again; others may in the query. Raises InvalidInput."""
     if not (shown.isascii() and shown.isdigit() and len(shown) <= 19 and int(shown) <= MAX_SEQ):
         raise InvalidInput(
             "Last-Event-ID is the number of an event.", next_step="Send back the last `id:` that came."

@@ -140,7 +140,7 @@ def _place(cursor: str | None) -> _Place:
         match json.loads(base64.urlsafe_b64decode(cursor.encode("ascii"))):
             case [int() as page, (str() | None) as job, (str() | None) as output] if page > 0:
                 return _Place(page=page, job=job, output=output)
-    except (ValueError, binascii.Error):
+    except (ValueError, RecursionError, binascii.Error):
         pass
     raise InvalidInput(
         "The cursor is not one of resources/list.",

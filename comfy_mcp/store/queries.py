@@ -112,7 +112,7 @@ def seq_of(cursor: str) -> int:
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         value = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))["before"]
-    except (binascii.Error, UnicodeError, ValueError, KeyError, TypeError):
+    except (binascii.Error, UnicodeError, ValueError, KeyError, TypeError, RecursionError):
         value = None
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise InvalidInput(

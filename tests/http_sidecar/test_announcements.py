@@ -48,7 +48,7 @@ class FakeStore:
 
     async def queue_position(self, job_id: JobId) -> int | None:
         await self._ask("position")
-        return 3
+        return 1
 
 
 @pytest.fixture
@@ -58,7 +58,8 @@ def store() -> FakeStore:
 
 @pytest.fixture
 def announcer(store: FakeStore) -> Announcer:
-    services: Any = SimpleNamespace(store=store)
+    engines = SimpleNamespace(foreign_ahead=lambda: 2)
+    services: Any = SimpleNamespace(store=store, engines=engines)
     return Announcer(services)
 
 

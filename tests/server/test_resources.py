@@ -122,7 +122,8 @@ async def test_what_is_not_there_is_an_error_with_the_era_s_code(
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "nonsense", "WzAsbnVsbCxudWxsXQ==", "é", "WyIxIl0=", "WzEsICIlJSUiLCBudWxsXQ=="]
+    "cursor",
+    ["", "nonsense", "WzAsbnVsbCxudWxsXQ==", "é", "WyIxIl0=", "WzEsICIlJSUiLCBudWxsXQ==", "W1tb" * 50_000],
 )
 async def test_a_cursor_of_another_list_is_refused(tmp_path: Path, cursor: str) -> None:
     async with open_surface(tmp_path) as surface, surface.client("legacy") as client:
