@@ -243,3 +243,48 @@ def test_ctrl_c_with_cancel_on_interrupt_ends_the_job(shell: Shell, tmp_path: Pa
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     assert (process.returncode, json.loads(out)["status"]) == (8, "cancelled")
+
+
+# ---------------------------------------------------------------------------------------------- retry
+
+
+def test_a_failed_workflow_is_retried_and_its_attempts_are_shown(shell: Shell, tmp_path: Path) -> None:
+    failing = graph()
+    failing["3"] = {"class_type": "BridgeFail", "inputs": {"image": ["1", 0], "message": "no luck"}}
+    failing["2"]["inputs"]["images"] = ["3", 0]
+    first = shell("run", written(tmp_path, failing), "--json").json["workflowId"]
+    listed = shell("workflows", "--status", "failed", "--failure-kind", "node_error")
+    assert first in listed.out
+    assert "(node_error)" in listed.out
+    assert shell("workflows", "--failure-kind", "oom", "--json").json["workflows"] == []
+
+    retried = shell("retry", first)
+    assert retried.code == 0, retried.err
+    (again,) = retried.lines
+    assert again != first
+    assert shell("wait", again).code == 7
+    shown = shell("status", again, "--attempts")
+    assert f"retry of  {first}" in shown.out
+    assert shown.out.count("failed: RuntimeError: no luck") == 2
+    assert "attempt" not in shell("status", again).out.replace(", attempt 1", "")
+
+
+def test_a_retry_of_what_has_completed_exits_4(shell: Shell, tmp_path: Path) -> None:
+    job = shell("run", written(tmp_path, graph()), "--json").json["workflowId"]
+    done = shell("retry", job, "--json")
+    assert (done.code, done.json["error"]) == (4, "not_retryable")
+
+
+def test_a_run_that_takes_longer_than_its_timeout_fails_and_exits_7(shell: Shell, tmp_path: Path) -> None:
+    done = shell("run", written(tmp_path, slow_graph()), "--run-timeout", "0.3", "--json")
+    assert (done.code, done.json["failure"]["kind"]) == (7, "timeout")
+    assert "run timeout" in done.err
+
+
+def test_a_submitted_workflow_shows_until_when_it_must_start(shell: Shell, tmp_path: Path) -> None:
+    job = submitted(shell, written(tmp_path, graph()), "--queue-timeout", "3600")
+    assert "start by" in shell("status", job).out
+    state = shell("status", job, "--json").json
+    assert state["queueDeadline"] == state["createdTime"] + 3_600_000
+    assert shell("cancel", job).code == 0
+    assert shell("submit", written(tmp_path, graph()), "--queue-timeout", "0").code == 2
