@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import pytest
+
+from comfy_mcp.comfyui.client import ComfyUIClient
 from comfy_mcp.domain.gpu import (
     EngineVram,
     GoneGpu,
@@ -14,9 +17,13 @@ from comfy_mcp.domain.gpu import (
     MigDevice,
     ThrottleReason,
 )
-from comfy_mcp.gpu import GpuMonitor
+from comfy_mcp.gpu import GpuMonitor, monitor
 from comfy_mcp.operations.gpu_views import gpu_result
-from tests.operations.conftest import Bench
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import Settings
+from tests.operations.conftest import CALLER, Bench
+from tests.support.gpus import CARD, ScriptedDriver, card_stats
+from tests.support.mcp_surface import slow_graph
 
 BUSY = GpuDevice(
     index=0,
@@ -117,3 +124,32 @@ async def test_the_overview_has_no_process_list_and_says_what_is_wrong_once(
     assert any("too hot" in problem for problem in status.problems)
     whole = await Bench(services, call_without_engine.caller)("gpu_status")
     assert [each.pid for each in whole.gpus[0].processes] == [9]
+
+
+async def test_a_job_on_this_machines_gpu_ends_with_what_it_took(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: the engine names a card, the driver shows it, samples are taken, the store keeps it."""
+
+    async def stats(_client: ComfyUIClient) -> dict[str, Any]:
+        return card_stats()
+
+    monkeypatch.setattr(monitor, "Nvml", ScriptedDriver)
+    monkeypatch.setattr(ComfyUIClient, "system_stats", stats)
+    quick = settings.model_copy(update={"gpu_sample_s": 0.02, "gpu_job_sample_s": 0.02})
+    async with open_runtime(quick) as services:
+        call = Bench(services, CALLER)
+        submitted = await call("submit_workflow", workflow=slow_graph(steps=12, step_ms=50))
+        state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+        assert state.status == "completed"
+        again = await call("workflow_status", workflow_id=submitted.workflow_id)
+    wire = again.model_dump(mode="json", by_alias=True)
+    assert wire["peakVramBytes"] == CARD.memory_used_bytes
+    assert wire["gpuSeconds"] > 0
+    assert (state.gpu_seconds, state.peak_vram_bytes) == (again.gpu_seconds, again.peak_vram_bytes)
+
+
+async def test_a_job_on_an_engine_without_a_gpu_has_no_numbers(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=slow_graph(steps=1))
+    state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert (state.gpu_seconds, state.peak_vram_bytes) == (None, None)
