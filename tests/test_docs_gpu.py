@@ -1,0 +1,50 @@
+"""docs/gpu.md names what is shown, the states, and the thresholds as they are."""
+
+import re
+from pathlib import Path
+
+from pydantic.alias_generators import to_camel
+
+from comfy_mcp.domain import gpu_changes
+from comfy_mcp.domain.gpu import MAX_NAME, GpuSource, GpuState, ThrottleReason
+from comfy_mcp.domain.gpu_use import SETTLED_S
+from comfy_mcp.gpu.nvml_device import MAX_PROCESSES
+from comfy_mcp.operations.models import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
+from comfy_mcp.server.notifications import GPU_PAUSE_S
+from comfy_mcp.settings import Settings
+
+PAGE = (Path(__file__).parent.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
+CODE = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", PAGE))))
+
+
+def test_everything_that_is_shown_is_named() -> None:
+    fields = {name for model in (GpuItem, GpuMemory, GpuResult) for name in model.model_fields}
+    shown = {to_camel(name) for name in fields - {"sampled_at"}}
+    assert shown - CODE == set()
+    assert {"vramTotal", "vramFree", "torchTotal", "torchFree"} <= CODE
+    assert {to_camel(name) for name in EngineVramItem.model_fields if "torch" in name} <= CODE
+    took = {to_camel(name) for name in WorkflowResult.model_fields if "gpu" in name or "vram" in name}
+    assert took == {"gpuSeconds", "peakVramBytes"}
+    assert took <= CODE
+
+
+def test_every_state_source_and_reason_is_named() -> None:
+    words = {each.value for kind in (GpuState, GpuSource, ThrottleReason) for each in kind}
+    assert words - CODE == set()
+
+
+def test_the_thresholds_are_those_of_the_code() -> None:
+    assert f"| utilisation | {gpu_changes.UTILIZATION_POINTS:.0f} points |" in PAGE
+    assert f"| {gpu_changes.MEMORY_SHARE:.0%} of the device's memory |".replace("%", " %") in PAGE
+    assert f"| temperature | {gpu_changes.TEMPERATURE_DEGREES:.0f} °C |" in PAGE
+    assert GPU_PAUSE_S == 1.0
+    assert "at most once a second" in PAGE
+    assert f"the {MAX_PROCESSES} that hold most" in PAGE
+    assert f"after {MAX_NAME} characters" in PAGE
+    assert f"{SETTLED_S} s after the start" in PAGE
+
+
+def test_the_paces_are_those_of_the_settings() -> None:
+    for name, default in (("gpu_sample_s", "2 s"), ("gpu_job_sample_s", "1 s")):
+        assert f"`COMFY_BRIDGE_{name.upper()}` ({default})" in PAGE
+        assert f"{Settings.model_fields[name].default:.0f} s" == default
