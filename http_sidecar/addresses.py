@@ -1,6 +1,7 @@
 """Who is at the other end of a connection: proxies believed only where the settings name them."""
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
@@ -52,6 +53,7 @@ def _is_in(address: str, networks: Collection[Network]) -> bool:
     return parsed is not None and any(parsed in network for network in networks)
 
 
+@lru_cache(maxsize=256)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
         parsed = ip_address(text)
