@@ -92,7 +92,13 @@ jobs = Table(
         sqlite_where=IS_QUEUED,
         postgresql_where=IS_QUEUED,
     ),
-    Index("ix_jobs_queue_deadline", "queue_deadline", sqlite_where=MAY_EXPIRE, postgresql_where=MAY_EXPIRE),
+    Index(
+        "ix_jobs_queue_deadline",
+        "status",
+        "queue_deadline",
+        sqlite_where=MAY_EXPIRE,
+        postgresql_where=MAY_EXPIRE,
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -277,21 +277,23 @@ async def test_cancelling_what_does_not_exist_says_so(store: Store) -> None:
 
 
 async def test_every_query_over_the_queue_uses_its_partial_index(store: Store) -> None:
-    from comfy_mcp.store import dispatch, jobs
+    from comfy_mcp.store import dispatch, jobs, overdue
 
-    statements = (dispatch._NEXT, jobs._QUEUE_SIZES, jobs._AHEAD_CLAIMED, jobs._AHEAD_UNCLAIMED)
+    run_order = (dispatch._NEXT, jobs._QUEUE_SIZES, jobs._AHEAD_CLAIMED, jobs._AHEAD_UNCLAIMED)
+    by_deadline = (overdue._ANY, overdue._NEXT)
+    indexes = [*("ix_jobs_queue" for _ in run_order), *("ix_jobs_queue_deadline" for _ in by_deadline)]
 
     def plans(connection: Any) -> list[str]:
         found = []
-        for statement in statements:
+        for statement in (*run_order, *by_deadline):
             compiled = statement.compile(dialect=connection.dialect)
             values = tuple(itertools.repeat("x", len(compiled.positiontup or ())))
             rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
             found.append(" | ".join(row.detail for row in rows))
         return found
 
-    for plan in await store._readers.do(plans):
-        assert "ix_jobs_queue" in plan, plan
+    for plan, index in zip(await store._readers.do(plans), indexes, strict=True):
+        assert f" {index} " in plan, plan
         assert "TEMP B-TREE" not in plan, plan
 
 

@@ -23,7 +23,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_queue_deadline",
         "jobs",
-        ["queue_deadline"],
+        ["status", "queue_deadline"],
         unique=False,
         sqlite_where=_MAY_EXPIRE,
         postgresql_where=_MAY_EXPIRE,
