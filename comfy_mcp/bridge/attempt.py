@@ -68,6 +68,7 @@ class Attempt:
         self.accepted = job.status is JobStatus.RUNNING
         self.connection: int | None = None
         self.looking = False
+        self.heard_meanwhile = False  # an event came after the look under way had begun
         self.look_again = False
         self.quiet = False  # the look under way was not caused by an event
         self.settled = False
@@ -101,6 +102,7 @@ class Attempt:
     def hear(self, event: EngineEvent, *, now_ms: int, now: float) -> bool:
         """Take in one event about this prompt. True when the run is over and its history can be read."""
         self.heard_at = now
+        self.heard_meanwhile = True
         self.accepted = True
         self.absent_since = None
         match event:
@@ -131,6 +133,9 @@ class Attempt:
             case _:
                 assert_never(event)
         return False
+
+    def begin_look(self) -> None:
+        self.looking, self.heard_meanwhile = True, False
 
     @property
     def due(self) -> float | None:

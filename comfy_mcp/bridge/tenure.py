@@ -248,7 +248,9 @@ class Tenure:
             attempt.looking = False
             attempt.heard_at = self._clock.monotonic()
             view = message.views.get(prompt_id)
-            if view is not None:
+            if view is not None and view.where is PromptWhere.ABSENT and attempt.heard_meanwhile:
+                attempt.look_again = True  # a late POST: the engine did not have it yet when it was asked
+            elif view is not None:
                 if self._is_deaf(attempt, view):
                     self._log.warning("stream_is_deaf", job_id=attempt.job.id)
                     errands.reconnect()
@@ -322,7 +324,7 @@ class Tenure:
                 continue
             attempt.look_again = attempt.looking or attempt.submitting
             if not attempt.look_again:
-                attempt.looking = True
+                attempt.begin_look()
                 asked.append(attempt.prompt_id)
                 files.update(attempt.files)
         if asked:
@@ -353,7 +355,7 @@ class Tenure:
                 pause = CANCEL_RETRY_S[min(attempt.cancel_tries, len(CANCEL_RETRY_S) - 1)]
                 attempt.cancel_tries += 1
                 attempt.cancel_due = now + pause
-                attempt.looking = True
+                attempt.begin_look()
                 errands.cancel(attempt.prompt_id)
             elif now - attempt.heard_at >= self._settings.quiet_poll_s:
                 attempt.quiet = True

@@ -1,6 +1,7 @@
 """A job under a driver: followed live, lost and found again, cancelled, raced. The engine is scripted."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from comfy_mcp.domain.events import (
@@ -21,7 +22,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-from comfy_mcp.lanes.protocol import Accepted, Rejected
+from comfy_mcp.lanes.protocol import Accepted, PromptView, Rejected
 from tests.bridge.conftest import House
 from tests.support.scripted_lane import PICTURE, ScriptedLane, success, unreachable
 
@@ -479,3 +480,38 @@ async def test_a_finished_jobs_prompt_can_be_told_to_end_again_without_effect(
     await lane.finish(await posted(lane, 2), success(replace(PICTURE, filename="b.png")))
     await house.final(other)
     assert await house.job(job_id) == done
+
+
+class HesitantLane(ScriptedLane):
+    """What it sees, it says only when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_say = asyncio.Event()
+
+    async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
+        views = await super().lookup(prompt_ids)
+        await self.may_say.wait()
+        return views
+
+
+async def test_an_absence_seen_before_the_engine_had_the_prompt_counts_for_nothing(house: House) -> None:
+    """A POST without an answer arrives late, while it is being looked up: its events are the newer word."""
+    lane = HesitantLane()
+    lane.answer = lambda _prompt: unreachable()
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.until(lambda: lane.lookups > 0)
+    lane.pending[prompt] = {}
+    await lane.start(prompt)
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+
+    lane.may_say.set()
+    looked = lane.lookups
+    await lane.until(lambda: lane.lookups > looked)
+    await lane.finish(prompt)
+
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+    assert "requeued" not in await house.event_types(job_id)
+    assert lane.posted == [prompt]
