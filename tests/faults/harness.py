@@ -80,7 +80,7 @@ def table(results: Sequence[Result]) -> list[str]:
             + f"{max((result.seconds for result in mine), default=0):>7.1f}"
         )
     aimed = [result for result in results if " at a " in result.kind]
-    struck = sum(any("struck" in note for note in result.notes) for result in aimed)
+    struck = sum(any("the point struck" in note for note in result.notes) for result in aimed)
     return [*lines, f"kill points and pauses that struck: {struck} of {len(aimed)}"]
 
 

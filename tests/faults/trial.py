@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
             await job
         for watcher in watchers:
             watcher.cancel()
+    if kind.chaos is not None and world.bridges[0].process.status == -signal.SIGKILL:
+        stage.note("the point struck; the bridge is dead")
     stage.note("heal")
     await world.heal()
     # A kill point may lie in wait for the bridge that is left: one without any takes over in the end.

@@ -24,13 +24,14 @@ KEY = "the-key-of-every-trial"
 
 LEASE_TTL_S = 1.0
 QUIET_POLL_S = 0.4
+REQUEST_TIMEOUT_S = 2.0
 SETTINGS = {
     "LEASE_TTL_S": str(LEASE_TTL_S),
     "QUIET_POLL_S": str(QUIET_POLL_S),
     "RECONNECT_MAX_S": "0.4",
     "HEARTBEAT_S": "0.8",
     "CONNECT_TIMEOUT_S": "1",
-    "REQUEST_TIMEOUT_S": "2",
+    "REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
     "STORE_BUSY_TIMEOUT_S": "1",
     "STORE_POLL_S": "0.05",
     "CANCEL_WAIT_S": "0.5",

@@ -169,7 +169,8 @@ class _Connection:
                 await _ask(self._proxy.before_post)
             engine.write(data)
             await engine.drain()
-        raise _Broken
+        # Closed, not reset: what was passed on arrives, as after any proxy, though nobody waits for it.
+        engine.close()
 
     async def _from_engine(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):
