@@ -27,8 +27,8 @@ def output(number: int = 0, *, kind: OutputKindName = "image", content: str | No
 def completed(outputs: list[OutputItem], *, error: str | None = None) -> WorkflowResult:
     return WorkflowResult(
         workflow_id="w", status="completed", queue_position=None, progress=100, current_node=None,
-        start_time=1, completion_time=2, outputs=outputs, error=error, failure=None, priority="normal", client="c",
-        engine="e", attempt=1, created_time=0,
+        start_time=1, completion_time=2, outputs=outputs, error=error, failure=None, priority="normal",
+        client="c", engine="e", attempt=1, created_time=0,
     )  # fmt: skip
 
 
