@@ -21,15 +21,23 @@ SAME_TOTAL = 0.1
 SAME_FREE_BYTES = 64 * 2**20
 
 
-def merge(reading: NvmlReading, answers: Answers, *, local: Collection[EngineId], at_ms: int) -> GpuSample:
-    """`local` are the engines on this machine."""
+def merge(
+    reading: NvmlReading,
+    answers: Answers,
+    *,
+    local: Collection[EngineId],
+    at_ms: int,
+    fresh: bool = True,
+) -> GpuSample:
+    """`local` are the engines on this machine. Without `fresh`, the answers are of an earlier moment than the
+    reading: which card an engine means is then what they say themselves."""
     devices = list(reading.devices)
     engines: list[EngineVram] = []
     for engine, listed in answers.items():
         for vram in listed or ():
             here = _here(vram, reading.devices) if engine in local else []
             if here:
-                engines.append(replace(vram, gpu=_certain(vram, here)))
+                engines.append(replace(vram, gpu=_certain(vram, here) if fresh else _still(vram, here)))
             else:
                 engines.append(vram)
                 devices.append(_device_of(vram, _next_index(devices)))
@@ -86,6 +94,10 @@ def _certain(vram: EngineVram, here: Sequence[GpuDevice]) -> int | None:
         return here[0].index
     alike = [device for device in here if _same_free(vram, device)]
     return alike[0].index if len(alike) == 1 else None
+
+
+def _still(vram: EngineVram, here: Sequence[GpuDevice]) -> int | None:
+    return vram.gpu if any(device.index == vram.gpu for device in here) else None
 
 
 def _same_free(vram: EngineVram, device: GpuDevice) -> bool:

@@ -145,9 +145,20 @@ class GpuMonitor:
     async def _take(self) -> GpuSample:
         async with asyncio.TaskGroup() as group:
             local = group.create_task(self._driver.read())
-            if self._answers_are_old():
+            fresh = self._answers_are_old()
+            if fresh:
                 group.create_task(self._ask_engines())
-        return merge(local.result(), self._answers, local=self._local, at_ms=self._now_ms())
+        sample = merge(local.result(), self._answers, local=self._local, at_ms=self._now_ms(), fresh=fresh)
+        if fresh:
+            self._keep_matches(sample)
+        return sample
+
+    def _keep_matches(self, sample: GpuSample) -> None:
+        """Until the engines are asked again, each is taken to be on the card that it was found on."""
+        self._answers = {
+            engine: None if listed is None else [each for each in sample.engines if each.engine == engine]
+            for engine, listed in self._answers.items()
+        }
 
     def _answers_are_old(self) -> bool:
         """A job's samples come faster than an engine is asked."""

@@ -70,6 +70,18 @@ def test_where_two_cards_fit_nothing_is_claimed_and_nothing_listed_twice(free: i
     assert len(sample.devices) == 2
 
 
+def test_words_of_an_earlier_moment_are_not_compared_with_what_is_free_now() -> None:
+    """Else a card that is idle now would be taken for one that was idle then."""
+    full = replace(CARD, memory_used_bytes=20 * GIB)
+    answers = {HERE: [replace(each, gpu=0) for each in said(card_stats())]}
+    here, nowhere = [
+        merge(now, answers, local=[HERE], at_ms=1, fresh=False)
+        for now in (reading(full, OTHER), reading(replace(OTHER, index=1)))
+    ]
+    assert places(here) == [0]
+    assert places(nowhere) == [None]
+
+
 def test_a_card_that_does_not_say_its_memory_fits_by_name_only() -> None:
     blind = replace(CARD, memory_total_bytes=None, memory_used_bytes=None)
     assert places(merged(reading(blind), card_stats())) == [0]

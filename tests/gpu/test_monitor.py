@@ -331,6 +331,21 @@ async def test_a_job_on_this_machines_gpu_is_measured_while_it_runs() -> None:
     assert driver.reads == 8
 
 
+async def test_a_job_on_one_of_two_equal_cards_is_measured_on_that_one() -> None:
+    """Between two words of the engine its card fills, and the other one is as free as it had said."""
+    idle = replace(CARD, index=1, uuid="GPU-b", utilization_percent=0.0)
+    driver, clock, engine = ScriptedDriver(), Clock(), FakeEngine(card_stats())
+    driver.shows = reading(CARD, replace(idle, memory_used_bytes=0))
+    usage = GpuUsage(local=[EngineId("e")], monotonic=lambda: clock.now / 1000)
+    monitor = watching(driver, clock, usage, e=engine)
+    usage.begin(PromptId("p"), EngineId("e"))
+    await ticks(monitor, clock, 1)
+    driver.shows = reading(busy(100.0, memory_used_bytes=20 * GIB), idle)
+    await ticks(monitor, clock, 2)
+    assert engine.asked == 1
+    assert usage.use(PromptId("p")) == GpuUse(seconds=1.25, peak_bytes=20 * GIB)
+
+
 async def test_where_there_is_no_driver_jobs_make_it_look_once_a_minute() -> None:
     driver, clock = ScriptedDriver(shows=NvmlReading(devices=(), reason="NVML: no")), Clock()
     usage = GpuUsage(local=[EngineId("e")])
