@@ -149,7 +149,7 @@ class Clients:
             return None
         result = answer["result"]
         text = "".join(part.get("text", "") for part in result.get("content", ()))
-        if "Traceback" in text or (result.get("isError") and "internal" in text.split()[:1]):
+        if "Traceback" in text or (result.get("isError") and text.startswith("internal:")):
             self.faults.append(f"MCP {tool}: {text[:300]}")
         return None if result.get("isError") else dict(result.get("structuredContent") or {})
 

@@ -1,20 +1,15 @@
-"""The kinds of fault. Each runs beside the clients of its trial, at moments that the seed decides."""
+"""The kinds of trial: which fault, and what it needs of the rest."""
 
-import asyncio
 import random
-import resource
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from tests.faults.checker import connect
+from tests.faults import faults, points
 from tests.faults.stage import Stage
-from tests.faults.world import LEASE_TTL_S, REQUEST_TIMEOUT_S, Bridge
-from tests.support.chaos_proxy import Mode
+from tests.faults.world import Bridge
 
 Chaos = Callable[[random.Random], dict[str, Any]]
-HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,378 +30,37 @@ class Kind:
     spread_s: float = 0.8
 
 
-async def nothing(stage: Stage) -> None:
-    await stage.pause(0.2, 0.5)
-
-
-# ------------------------------------------------------------------------------------- between the two
-
-
-async def socket_cut(stage: Stage) -> None:
-    for _ in range(stage.rng.randint(1, 3)):
-        pieces, half = stage.rng.randint(1, 40), stage.rng.random() < 0.5
-        stage.note(f"cut the socket after {pieces} pieces, half={half}")
-        stage.world.proxy.cut_socket_after(pieces, half=half)
-        await stage.pause(0.2, 0.8)
-
-
-async def socket_silent(stage: Stage) -> None:
-    await stage.pause(0, 0.8)
-    stage.note("the socket falls silent")
-    stage.world.proxy.silence_sockets(True)
-    await stage.pause(0.3, 2.5)
-
-
-async def socket_deaf(stage: Stage) -> None:
-    """What ComfyUI does to a client id that another socket had, and to all when one client stops reading."""
-    await stage.pause(0, 0.6)
-    stage.note("the socket tells nothing")
-    stage.world.proxy.deaf = True
-    await stage.pause(0.3, 2.5)
-
-
-async def engine_silent(stage: Stage) -> None:
-    await stage.pause(0, 0.8)
-    stage.note("nothing comes through")
-    stage.world.proxy.mode = Mode.SILENT
-    await stage.pause(0.3, 3.0)
-
-
-async def engine_lies(stage: Stage) -> None:
-    for _ in range(stage.rng.randint(1, 3)):
-        await stage.pause(0, 0.5)
-        mode = stage.rng.choice([Mode.ERROR_500, Mode.HTML, Mode.HALF])
-        stage.note(f"answers are {mode}")
-        stage.world.proxy.mode = mode
-        await stage.pause(0.2, 1.0)
-        stage.world.proxy.mode = Mode.PASS
-
-
-async def engine_unreachable(stage: Stage) -> None:
-    await stage.pause(0, 0.8)
-    stage.note("connections are refused")
-    stage.world.proxy.mode = Mode.REFUSE
-    stage.world.proxy.cut()
-    await stage.pause(0.3, 2.0)
-
-
-async def engine_slow(stage: Stage) -> None:
-    stage.world.proxy.delay_s = stage.rng.uniform(0.02, 0.4)
-    stage.note(f"every piece takes {stage.world.proxy.delay_s:.2f} s")
-    await stage.pause(1.0, 2.0)
-
-
-async def post_lost(stage: Stage) -> None:
-    """The connection breaks before the engine has the prompt, or before it can answer; or the prompt is held
-    up on its way until the bridge has given up on it."""
-    proxy = stage.world.proxy
-    how = stage.rng.choice(["lost", "answer lost", "answer lost", "late"])
-    left = stage.rng.randint(1, 2)
-
-    async def interfere() -> bool:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            return True
-        stage.note(f"a POST: {how}")
-        if how == "late":
-            await stage.pause(REQUEST_TIMEOUT_S - 0.3, REQUEST_TIMEOUT_S + 0.6)
-        return how == "late"
-
-    if how == "answer lost":
-        proxy.before_post_answer = interfere
-    else:
-        proxy.before_post = interfere
-    await stage.pause(1.0, 1.5)
-
-
-# ------------------------------------------------------------------------------------------ the engine
-
-
-async def engine_killed(stage: Stage) -> None:
-    for _ in range(stage.rng.choice([1, 1, 2])):
-        await stage.pause(0.05, 1.0)
-        stage.note("kill the engine")
-        await stage.world.engine.kill()
-        await stage.pause(0, 1.5)
-        stage.note("start the engine")
-        await stage.world.start_engine()
-
-
-async def engine_killed_at_post(stage: Stage) -> None:
-    """Between the POST and its answer: with the prompt accepted, or just before."""
-    world = stage.world
-    hit = asyncio.Event()
-
-    async def kill() -> bool:
-        if not hit.is_set():
-            hit.set()
-            stage.note("kill the engine at a POST")
-            await world.engine.kill()
-        return True
-
-    if stage.rng.random() < 0.5:
-        world.proxy.before_post_answer = kill
-    else:
-        world.proxy.before_post = kill
-    with suppress(TimeoutError):
-        async with asyncio.timeout(3.0):
-            await hit.wait()
-    world.proxy.before_post = world.proxy.before_post_answer = None
-    await stage.pause(0, 1.0)
-    if not world.engine.alive:
-        await world.start_engine()
-    await stage.pause(0, 0.5)
-
-
-async def engine_stopped(stage: Stage) -> None:
-    await stage.pause(0, 0.8)
-    stage.note("stop the engine")
-    stage.world.engine.pause()
-    await stage.pause(0.3, 4.0)
-    stage.note("continue the engine")
-    stage.world.engine.go_on()
-
-
-async def foreign_jobs(stage: Stage) -> None:
-    """Somebody works in ComfyUI itself: queues prompts, and now and then clears what is pending."""
-    for _ in range(stage.rng.randint(3, 8)):
-        await stage.submit_foreign(steps=stage.rng.randint(1, 20))
-        await stage.pause(0, 0.3)
-    if stage.rng.random() < 0.4:
-        stage.foreign_deletes = True
-        stage.note("somebody clears the queue")
-        await stage.at_engine("POST", "/queue", json={"clear": True})
-
-
-async def history_evicted(stage: Stage) -> None:
-    for _ in range(stage.rng.randint(5, 12)):
-        await stage.submit_foreign(steps=1)
-        await stage.pause(0, 0.2)
-        if stage.rng.random() < 0.2:
-            stage.world.proxy.cut(sockets_only=True)
-
-
-# ----------------------------------------------------------------------------------------- the bridges
-
-
-async def bridge_killed(stage: Stage) -> None:
-    for _ in range(stage.rng.choice([1, 1, 2])):
-        await stage.pause(0.02, 0.8)
-        victim = await stage.holder() if stage.rng.random() < 0.7 else stage.some_bridge()
-        if victim is not None:
-            stage.note(f"kill bridge {stage.world.bridges.index(victim)}")
-            victim.process.kill()
-            await victim.process.wait()
-        if stage.some_bridge() is None or stage.rng.random() < 0.3:
-            await stage.world.start_bridge(stage.rng.choice(["serve", "mcp"]))
-
-
-async def killed_somewhere(stage: Stage) -> None:
-    """The first bridge has a kill point: wait a while for it, and start another when it has struck."""
-    first = stage.world.bridges[0].process
-    with suppress(TimeoutError):
-        await first.wait(stage.rng.uniform(1.0, 3.0))
-        await stage.pause(0, 0.5)
-        await stage.world.start_bridge("serve")
-
-
-async def holder_paused(stage: Stage) -> None:
-    await stage.pause(0.1, 0.8)
-    holder = await stage.holder()
-    if holder is None:
-        return
-    stage.note(f"pause bridge {stage.world.bridges.index(holder)}, the holder")
-    holder.process.pause()
-    await stage.pause(LEASE_TTL_S * 1.5, LEASE_TTL_S * 4)
-    stage.note("it goes on")
-    holder.process.go_on()
-    await stage.pause(0.1, 0.5)
-
-
-async def paused_somewhere(stage: Stage) -> None:
-    """The first bridge stops itself at some call, and wakes up when its lease is another's."""
-    first = stage.world.bridges[0].process
-    await stage.pause(LEASE_TTL_S * 2.5, LEASE_TTL_S * 4)
-    if first.stopped:
-        stage.note("the point struck; the bridge goes on")
-    first.go_on()
-    await stage.pause(0.2, 0.6)
-
-
-# ------------------------------------------------------------------------------------ store and clock
-
-
-async def store_locked(stage: Stage) -> None:
-    await stage.pause(0, 0.8)
-    connection = await asyncio.to_thread(connect, stage.world.store_path)
-    try:
-        for _ in range(50):
-            with suppress(Exception):
-                connection.execute(stage.rng.choice(["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]))
-                break
-            await asyncio.sleep(0.02)
-        stage.note("the store is locked")
-        await stage.pause(0.3, 3.0)
-    finally:
-        connection.close()
-
-
-async def disk_full(stage: Stage) -> None:
-    """No file of the bridges may grow: what SQLite gets is a write that fails, half-way perhaps."""
-    await stage.pause(0, 0.8)
-    store = stage.world.store_path
-    sizes = [path.stat().st_size for path in store.parent.iterdir()]
-    limit = max(sizes) + stage.rng.choice([0, 1, 4096, 10_000])
-    victims = [bridge.process.pid for bridge in stage.world.bridges if bridge.process.alive]
-    stage.note(f"no file grows beyond {limit}")
-    for pid in victims:
-        _limit_files(pid, limit)
-    await stage.pause(0.3, 2.5)
-    for pid in victims:
-        _limit_files(pid, resource.RLIM_INFINITY)
-
-
-def _limit_files(pid: int, size: int) -> None:
-    with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-async def clock_jumps(stage: Stage) -> None:
-    """An hour ahead or back, for every bridge at once; now and then a bridge dies meanwhile."""
-    assert stage.world.clock is not None
-    for _ in range(stage.rng.randint(1, 2)):
-        await stage.pause(0.1, 0.6)
-        hours = stage.rng.choice([-1, 1])
-        stage.note(f"the clock jumps {hours} h")
-        stage.world.clock.jump(hours * HOUR_MS)
-        if stage.rng.random() < 0.6 and (victim := await stage.holder()) is not None:
-            stage.note("kill the holder")
-            victim.process.kill()
-            await victim.process.wait()
-            await stage.world.start_bridge("serve")
-
-
-# ------------------------------------------------------------------------------------------- afterwards
-
-
-async def outputs_deleted(stage: Stage, bridge: Bridge) -> list[str]:
-    """The files go; the jobs stay completed, and asking for the bytes says what is the matter."""
-    listed = await _get(stage, bridge, "/v1/comfyui/outputs?limit=200")
-    for path in stage.world.engine.outputs.rglob("*.png"):
-        path.unlink()
-    found = []
-    for output in listed[1]["outputs"]:
-        if output["type"] != "image":
-            continue
-        status, body = await _get(stage, bridge, output["url"])
-        if status != 410 or body["code"] != "output_gone":
-            found.append(f"a deleted output answers {status} {body}")
-    return found
-
-
-async def _get(stage: Stage, bridge: Bridge, path: str) -> tuple[int, Any]:
-    async with stage.world.session.get(f"{bridge.url}{path}") as answer:
-        return answer.status, await answer.json(content_type=None)
-
-
-# ------------------------------------------------------------------------------------------ kill points
-
-CALLS = (
-    "comfy_mcp.store.store:Store.add_job",
-    "comfy_mcp.store.store:Store.claim_next",
-    "comfy_mcp.store.store:Store.record",
-    "comfy_mcp.store.store:Store.record",
-    "comfy_mcp.store.store:Store.request_cancel",
-    "comfy_mcp.store.dispatch:_end_attempt",
-    "comfy_mcp.store.jobs:write",
-    "comfy_mcp.store.events:append",
-    "comfy_mcp.store.outputs:add",
-    "comfy_mcp.comfyui.client:ComfyUIClient.post_prompt",
-    "comfy_mcp.comfyui.client:ComfyUIClient.post_prompt",
-    "comfy_mcp.comfyui.client:ComfyUIClient.history",
-    "comfy_mcp.comfyui.client:ComfyUIClient.queue",
-    "comfy_mcp.comfyui.client:ComfyUIClient.interrupt",
-    "comfy_mcp.comfyui.client:ComfyUIClient.delete_pending",
-    "comfy_mcp.bridge.ledger:Ledger.conclude",
-    "comfy_mcp.bridge.tenure:Tenure._seen",
-)
-LINES = (
-    ["comfy_mcp/operations/workflows.py", "comfy_mcp/store/jobs.py", "comfy_mcp/store/events.py"],
-    ["comfy_mcp/bridge/"],
-    ["comfy_mcp/store/"],
-    ["comfy_mcp/comfyui/client.py", "comfy_mcp/comfyui/transport.py", "comfy_mcp/lanes/"],
-)
-
-
-def a_call(rng: random.Random, *, signal: str = "KILL") -> dict[str, Any]:
-    where = {"target": rng.choice(CALLS), "when": rng.choice(["before", "after"])}
-    return {"at": where | {"nth": rng.choice([1, 1, 1, 2, 3]), "signal": signal}}
-
-
-def a_pause(rng: random.Random) -> dict[str, Any]:
-    return a_call(rng, signal="STOP")
-
-
-def a_line(rng: random.Random) -> dict[str, Any]:
-    """Anywhere from the first lines that run to the last ones of a trial."""
-    return {"line": {"files": rng.choice(LINES), "nth": round(10 ** rng.uniform(1.5, 4.0))}}
-
-
-async def two_at_once(stage: Stage) -> None:
-    """Any two of the faults that need nothing prepared."""
-    chosen = stage.rng.sample(COMBINABLE, 2)
-    stage.note(f"two at once: {', '.join(fault.__name__ for fault in chosen)}")
-    async with asyncio.TaskGroup() as both:
-        for fault in chosen:
-            both.create_task(fault(stage))
-
-
-COMBINABLE = (
-    socket_cut,
-    socket_silent,
-    socket_deaf,
-    engine_silent,
-    engine_lies,
-    engine_unreachable,
-    engine_slow,
-    post_lost,
-    engine_stopped,
-    engine_killed,
-    foreign_jobs,
-    bridge_killed,
-    holder_paused,
-    store_locked,
-    disk_full,
-)
-
 KINDS: tuple[Kind, ...] = (
-    Kind(name="none", run=nothing, lossy_engine=False),
-    Kind(name="socket cut", run=socket_cut, lossy_engine=False),
-    Kind(name="socket silent", run=socket_silent, lossy_engine=False),
-    Kind(name="socket deaf", run=socket_deaf, lossy_engine=False),
-    Kind(name="engine silent", run=engine_silent),
-    Kind(name="engine lies", run=engine_lies),
-    Kind(name="engine unreachable", run=engine_unreachable),
-    Kind(name="engine slow", run=engine_slow),
-    Kind(name="POST or answer lost", run=post_lost),
-    Kind(name="engine killed", run=engine_killed),
-    Kind(name="engine killed at POST", run=engine_killed_at_post),
-    Kind(name="engine stopped", run=engine_stopped),
-    Kind(name="two at once", run=two_at_once, more_bridges=(0, 1, 2)),
-    Kind(name="foreign jobs", run=foreign_jobs),
-    Kind(name="history evicted", run=history_evicted, history_limit=2),
-    Kind(name="bridge killed", run=bridge_killed),
-    Kind(name="bridge killed at a call", run=killed_somewhere, chaos=a_call, cancels=0.5),
-    Kind(name="bridge killed at a line", run=killed_somewhere, chaos=a_line, cancels=0.4),
-    Kind(name="two at once", run=two_at_once, more_bridges=(0, 1, 2)),
-    Kind(name="holder paused", run=holder_paused, more_bridges=(1, 2)),
-    Kind(name="holder paused at a call", run=paused_somewhere, chaos=a_pause, more_bridges=(1, 2)),
-    Kind(name="cancels", run=nothing, cancels=1.0, lossy_engine=False),
-    Kind(name="submits with one key", run=nothing, keyed=True, more_bridges=(1, 2), lossy_engine=False),
-    Kind(name="store locked", run=store_locked),
-    Kind(name="disk full", run=disk_full),
-    Kind(name="clock jumps", run=clock_jumps, bent_clock=True),
-    Kind(name="two at once", run=two_at_once, more_bridges=(0, 1, 2)),
-    Kind(name="outputs deleted", run=nothing, after=outputs_deleted, lossy_engine=False),
+    Kind(name="none", run=faults.nothing, lossy_engine=False),
+    Kind(name="socket cut", run=faults.socket_cut, lossy_engine=False),
+    Kind(name="socket silent", run=faults.socket_silent, lossy_engine=False),
+    Kind(name="socket deaf", run=faults.socket_deaf, lossy_engine=False),
+    Kind(name="engine silent", run=faults.engine_silent),
+    Kind(name="engine lies", run=faults.engine_lies),
+    Kind(name="engine unreachable", run=faults.engine_unreachable),
+    Kind(name="engine slow", run=faults.engine_slow),
+    Kind(name="POST or answer lost", run=faults.post_lost),
+    Kind(name="engine killed", run=faults.engine_killed),
+    Kind(name="engine killed at POST", run=faults.engine_killed_at_post),
+    Kind(name="engine stopped", run=faults.engine_stopped),
+    Kind(name="two at once", run=faults.two_at_once, more_bridges=(0, 1, 2)),
+    Kind(name="foreign jobs", run=faults.foreign_jobs),
+    Kind(name="history evicted", run=faults.history_evicted, history_limit=2),
+    Kind(name="bridge killed", run=faults.bridge_killed),
+    Kind(name="bridge killed at a call", run=faults.killed_somewhere, chaos=points.a_call, cancels=0.5),
+    Kind(name="bridge killed at a line", run=faults.killed_somewhere, chaos=points.a_line, cancels=0.4),
+    Kind(name="two at once", run=faults.two_at_once, more_bridges=(0, 1, 2)),
+    Kind(name="holder paused", run=faults.holder_paused, more_bridges=(1, 2)),
+    Kind(
+        name="holder paused at a call", run=faults.paused_somewhere, chaos=points.a_pause, more_bridges=(1, 2)
+    ),
+    Kind(name="cancels", run=faults.nothing, cancels=1.0, lossy_engine=False),
+    Kind(
+        name="submits with one key", run=faults.nothing, keyed=True, more_bridges=(1, 2), lossy_engine=False
+    ),
+    Kind(name="store locked", run=faults.store_locked),
+    Kind(name="disk full", run=faults.disk_full),
+    Kind(name="clock jumps", run=faults.clock_jumps, bent_clock=True),
+    Kind(name="two at once", run=faults.two_at_once, more_bridges=(0, 1, 2)),
+    Kind(name="outputs deleted", run=faults.nothing, after=faults.outputs_deleted, lossy_engine=False),
 )

@@ -26,6 +26,9 @@ DRAINED_LIMIT_S = 30.0
 """What the engine still has, from whoever sent it, runs to its end within this."""
 
 
+DEFECTS = ("tenure_failed", "unexpected_error", "impossible_event", "Traceback", "never retrieved")
+"""In a line of a log: a fault that nobody foresaw."""
+
 RETRIES = 6
 """How often a client with an idempotency key asks again before it gives up."""
 
@@ -107,7 +110,17 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
         violations.append("a bridge did not go when asked to")
     else:
         violations += [f"a bridge ended with status {status}" for status in statuses if status != 0]
-    return violations
+    return violations + await asyncio.to_thread(_confessions, world)
+
+
+def _confessions(world: World) -> list[str]:
+    """What a bridge's log says only when the code is wrong."""
+    found = []
+    for bridge in world.bridges:
+        lines = bridge.process.log.read_text(errors="replace").splitlines()
+        guilty = [line for line in lines if any(word in line for word in DEFECTS)]
+        found += [f"{bridge.process.log.name}: {line[:600]}" for line in guilty[:3]]
+    return found
 
 
 async def _job(stage: Stage, kind: Kind, number: int) -> None:

@@ -1,0 +1,44 @@
+"""Where a bridge may kill or stop itself (tests/support/chaos.py): on the way of a job through it."""
+
+import random
+from typing import Any
+
+CALLS = (
+    "comfy_mcp.store.store:Store.add_job",
+    "comfy_mcp.store.store:Store.claim_next",
+    "comfy_mcp.store.store:Store.record",
+    "comfy_mcp.store.store:Store.record",
+    "comfy_mcp.store.store:Store.request_cancel",
+    "comfy_mcp.store.dispatch:_end_attempt",
+    "comfy_mcp.store.jobs:write",
+    "comfy_mcp.store.events:append",
+    "comfy_mcp.store.outputs:add",
+    "comfy_mcp.comfyui.client:ComfyUIClient.post_prompt",
+    "comfy_mcp.comfyui.client:ComfyUIClient.post_prompt",
+    "comfy_mcp.comfyui.client:ComfyUIClient.history",
+    "comfy_mcp.comfyui.client:ComfyUIClient.queue",
+    "comfy_mcp.comfyui.client:ComfyUIClient.interrupt",
+    "comfy_mcp.comfyui.client:ComfyUIClient.delete_pending",
+    "comfy_mcp.bridge.ledger:Ledger.conclude",
+    "comfy_mcp.bridge.tenure:Tenure._seen",
+)
+LINES = (
+    ["comfy_mcp/operations/", "comfy_mcp/store/jobs.py", "comfy_mcp/store/events.py"],
+    ["comfy_mcp/bridge/"],
+    ["comfy_mcp/store/"],
+    ["comfy_mcp/comfyui/client.py", "comfy_mcp/comfyui/transport.py", "comfy_mcp/lanes/"],
+)
+
+
+def a_call(rng: random.Random, *, signal: str = "KILL") -> dict[str, Any]:
+    where = {"target": rng.choice(CALLS), "when": rng.choice(["before", "after"])}
+    return {"at": where | {"nth": rng.choice([1, 1, 1, 2, 3]), "signal": signal}}
+
+
+def a_pause(rng: random.Random) -> dict[str, Any]:
+    return a_call(rng, signal="STOP")
+
+
+def a_line(rng: random.Random) -> dict[str, Any]:
+    """Anywhere from the first lines that run to the last ones of a trial."""
+    return {"line": {"files": rng.choice(LINES), "nth": round(10 ** rng.uniform(1.5, 4.0))}}
