@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -38,6 +38,17 @@ SinceField = Annotated[int | None, Field(ge=0, le=MAX_INTEGER, description="Epoc
 CursorField = Annotated[str | None, Field(max_length=512)]
 
 
+def whole_characters(value: object) -> object:
+    """Half a surrogate pair (in a node's title, say) is no text: no JSON can be made of it."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(whole_characters)]
+"""What came from outside: a graph, an engine, a disk."""
+
+
 class Params(BaseModel):
     """Base of all inputs. Unknown keys are tolerated, as the v1 contract says."""
 
@@ -50,16 +61,6 @@ class Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
     )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _only_whole_characters(cls, value: object) -> object:
-        """Half a surrogate pair (in a node's title, say) is no text: no JSON can be made of it."""
-        if isinstance(value, str):
-            return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-        if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-            return [item.encode("utf-8", "replace").decode("utf-8") for item in value]
-        return value
 
 
 class Result(Part):

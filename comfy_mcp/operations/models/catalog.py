@@ -5,13 +5,14 @@ from pydantic import Field
 from comfy_mcp.operations.models.base import (
     Part,
     Result,
+    Text,
 )
 from comfy_mcp.operations.models.jobs import OutputItem
 
 
 class ModelItem(Part):
-    name: str
-    type: str
+    name: Text
+    type: Text
     size: int | None
     hash: str | None
 
@@ -19,8 +20,8 @@ class ModelItem(Part):
 class UploadResult(Result):
     """An input file on the engine. `name` is the engine's, and the one to use: it may be another."""
 
-    name: str
-    subfolder: str
+    name: Text
+    subfolder: Text
     type: str
 
     def text(self) -> str:
@@ -29,7 +30,7 @@ class UploadResult(Result):
 
 class ModelsResult(Result):
     models: list[ModelItem]
-    types: list[str]
+    types: list[Text]
     next_cursor: str | None = None
     total: int | None = None
 

@@ -11,6 +11,7 @@ from comfy_mcp.operations.models.base import (
     PriorityName,
     Result,
     StatusName,
+    Text,
 )
 
 
@@ -18,18 +19,18 @@ class OutputItem(Part):
     """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
 
     output_id: str
-    filename: str
+    filename: Text
     workflow_id: str
     type: OutputKindName
     size: int | None
     created_at: int
     url: str
     uri: str
-    subfolder: str = ""
+    subfolder: Text = ""
     folder: str = "output"
-    node_id: str | None = None
+    node_id: Text | None = None
     media_type: str | None = None
-    content: str | None = Field(default=None, description="The text itself, for text outputs")
+    content: Text | None = Field(default=None, description="The text itself, for text outputs")
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""
@@ -38,9 +39,9 @@ class OutputItem(Part):
 
 class FailureItem(Part):
     kind: str
-    message: str
-    node_id: str | None = None
-    node_type: str | None = None
+    message: Text
+    node_id: Text | None = None
+    node_type: Text | None = None
 
     def text(self) -> str:
         where = f" in node {self.node_id} ({self.node_type})" if self.node_id else ""
@@ -58,7 +59,7 @@ class AttemptItem(Part):
     claimed_time: int
     end_time: int | None
     outcome: Literal["active", "requeued", "completed", "failed", "cancelled"]
-    reason: str | None
+    reason: Text | None
 
 
 class WorkflowResult(Result):
@@ -74,21 +75,21 @@ class WorkflowResult(Result):
     status: StatusName
     queue_position: int | None
     progress: float
-    current_node: str | None
-    current_node_id: str | None = None
+    current_node: Text | None
+    current_node_id: Text | None = None
     start_time: int | None
     completion_time: int | None
     outputs: list[OutputItem]
-    error: str | None
+    error: Text | None
     failure: FailureItem | None
     priority: PriorityName
-    client: str
+    client: Text
     engine: str | None
     attempt: int
     created_time: int
     eta_ms: int | None = None
     cancel_requested: bool = False
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[Text] = Field(default_factory=list)
     queue_deadline: int | None = None
     run_deadline: int | None = None
     retry_of: str | None = None
@@ -135,7 +136,7 @@ class SubmitResult(Result):
     workflow_id: str
     status: StatusName
     queue_position: int
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[Text] = Field(default_factory=list)
     next_step: str | None = None
 
     def text(self) -> str:
@@ -175,7 +176,7 @@ class ForeignItem(Part):
     """A prompt that somebody gave to ComfyUI itself. It is never touched."""
 
     engine: str
-    prompt_id: str
+    prompt_id: Text
     state: Literal["running", "pending"]
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from comfy_mcp.operations.models.base import (
     Part,
     Result,
+    Text,
 )
 
 
@@ -38,7 +39,7 @@ class GpuItem(Part):
     """
 
     index: int
-    name: str
+    name: Text
     uuid: str | None = None
     state: Literal["ok", "lost", "reset_required", "failed"] = "ok"
     fault: str | None = None
@@ -113,11 +114,11 @@ class EngineItem(Part):
     id: str
     url: str
     up: bool
-    version: str | None = None
+    version: Text | None = None
     is_comfyui: bool | None = None
     queue_remaining: int | None = None
     driven_by: str | None = None
-    error: str | None = None
+    error: Text | None = None
 
     def text(self) -> str:
         return f"{self.id} {'up' if self.up else 'down'}" + (f" ({self.error})" if self.error else "")
