@@ -302,7 +302,7 @@ class Tenure:
             await self._over(attempt, told, sizes, errands)
             return
         now = self._clock.monotonic()
-        if not attempt.accepted and not attempt.job.cancel_requested:
+        if not attempt.accepted:
             # A POST that got no answer may still be on its way: believe the absence only when it lasts.
             attempt.absent_since = now if attempt.absent_since is None else attempt.absent_since
             if now - attempt.absent_since < self._settings.quiet_poll_s:

@@ -515,3 +515,23 @@ async def test_an_absence_seen_before_the_engine_had_the_prompt_counts_for_nothi
     assert (await house.final(job_id)).status is JobStatus.COMPLETED
     assert "requeued" not in await house.event_types(job_id)
     assert lane.posted == [prompt]
+
+
+async def test_a_cancel_does_not_make_a_prompt_absent_that_is_on_its_way(
+    house: House, lane: ScriptedLane
+) -> None:
+    """Its POST got no answer and arrives late: only an absence that lasts is one. Here time stands still."""
+    house.clock = replace(house.clock, monotonic=lambda: 0.0)
+    lane.answer = lambda _prompt: unreachable()
+    house.drive(lane)
+    job_id = await house.submit()
+    prompt = await posted(lane)
+    await lane.until(lambda: lane.lookups > 0)
+    await house.store.request_cancel(job_id, at=house.clock.now_ms(), reason=None)
+    await lane.until(lambda: bool(lane.cancels) and lane.lookups > 1)
+
+    lane.end_silently(prompt)
+    await lane.reconnect()  # it is looked up again
+
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+    assert lane.posted == [prompt]

@@ -150,6 +150,7 @@ class ComfyUIProcess:
         self._server = RealComfyUI(folder, launcher=(str(LAUNCHER), str(self.log_path)))
         self._txt2img = json.loads(TXT2IMG.read_text())
         self._alive = False
+        self._turn = asyncio.Lock()
         self.log_from = 0
 
     @property
@@ -169,15 +170,17 @@ class ComfyUIProcess:
             self.log_from = self.log_path.stat().st_size
 
     async def start(self) -> int:
-        if not self._alive:
-            await asyncio.to_thread(self._server.start)
-            self._alive = True
-        return self._server.port
+        async with self._turn:
+            if not self._alive:
+                await asyncio.to_thread(self._server.start)
+                self._alive = True
+            return self._server.port
 
     async def kill(self) -> None:
-        if self._alive:
-            self._alive = False
-            await asyncio.to_thread(self._server.kill)
+        async with self._turn:
+            if self._alive:
+                self._alive = False
+                await asyncio.to_thread(self._server.kill)
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
