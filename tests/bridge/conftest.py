@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from comfy_mcp.bridge.clock import system_clock
+from comfy_mcp.bridge.clock import Clock, system_clock
 from comfy_mcp.bridge.driver import Driver
 from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.events import JobQueued, Priority
@@ -27,14 +27,19 @@ GRAPH = {
 
 
 class House:
-    """What a test of the bridge needs, with short names."""
+    """What a test of the bridge needs, with short names. `ahead_s` turns its clock forward."""
 
     def __init__(self, store: Store, hub: Hub, settings: Settings, group: asyncio.TaskGroup) -> None:
         self.store = store
         self.hub = hub
         self.settings = settings
         self.group = group
-        self.clock = system_clock()
+        self.ahead_s = 0.0
+        real = system_clock()
+        self.clock = Clock(
+            now_ms=lambda: real.now_ms() + round(self.ahead_s * 1000),
+            monotonic=lambda: real.monotonic() + self.ahead_s,
+        )
         self.drivers: list[tuple[Driver, asyncio.Task[None]]] = []
 
     def drive(

@@ -91,8 +91,9 @@ async def test_a_prompt_that_waits_at_the_engine_beyond_its_timeout_is_deleted_t
     house.drive(lane)
     first = await house.submit()
     await lane.start(await posted(lane))
-    late = await submit(house, queue_ms=SOON_MS)
+    late = await submit(house, queue_ms=10_000)
     waiting = await posted(lane, 2)
+    house.ahead_s = 11.0
 
     job = await house.final(late)
 
@@ -105,7 +106,7 @@ async def test_the_next_holder_stops_what_ran_too_long_while_nobody_drove(
     house: House, lane: ScriptedLane
 ) -> None:
     _, task = house.drive(lane)
-    job_id = await submit(house, run_ms=SOON_MS)
+    job_id = await submit(house, run_ms=10_000)
     prompt = await posted(lane)
     await lane.start(prompt)
     running = await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
