@@ -4,8 +4,21 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TEST_TOOL_SETTINGS = frozenset({"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_START_TIMEOUT"})
+
+
+# No wall-clock is asserted, and nothing is left behind; in CI every run tries the same examples.
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    print_blob=True,
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True, scope="session")
