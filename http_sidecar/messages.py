@@ -25,7 +25,7 @@ from comfy_mcp.domain.events import (
     JobStarted,
     StoredEvent,
 )
-from comfy_mcp.operations.models import OutputKindName, Part
+from comfy_mcp.operations.models import OutputKindName, Part, Text
 from comfy_mcp.operations.views import output_item
 
 EVERY = "*"
@@ -72,14 +72,14 @@ class WorkflowProgress(Message):
     type: Literal["workflow:progress"] = "workflow:progress"
     workflow_id: str
     progress: float = Field(ge=0, le=100)
-    current_node: str | None
+    current_node: Text | None
     timestamp: int
 
 
 class StreamOutput(Part):
     """`url` is the path of the bytes on this server."""
 
-    filename: str
+    filename: Text
     type: OutputKindName
     url: str
 
@@ -99,7 +99,7 @@ class WorkflowError(Message):
 
     type: Literal["workflow:error"] = "workflow:error"
     workflow_id: str
-    error: str
+    error: Text
     timestamp: int
 
 

@@ -18,6 +18,7 @@ from comfy_mcp.operations.models.base import (
     Result,
     SinceField,
     StatusName,
+    Text,
     WorkflowIdField,
 )
 from comfy_mcp.operations.models.catalog import (
@@ -110,6 +111,7 @@ __all__ = [
     "SubmitParams",
     "SubmitResult",
     "SystemResult",
+    "Text",
     "UploadParams",
     "UploadResult",
     "ViewOutputParams",
