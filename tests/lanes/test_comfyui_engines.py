@@ -192,7 +192,7 @@ async def test_point_10_one_pending_prompt_is_cancelled_and_the_others_run(strea
 
 
 async def test_point_3_after_a_confirmed_close_the_rest_of_a_run_arrives(stream: Running) -> None:
-    """A close that the engine did not confirm gives a fresh id (decision 0005); here a confirmed one is meant."""
+    """A close that the engine did not confirm gives a fresh id (decision 0005): one that it did is meant."""
     for _ in range(5):
         prompt_id = new_id()
         client_id = stream.lane.listener.client_id
