@@ -69,7 +69,6 @@ BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
         ErrorCode.RATE_LIMITED: ExitCode.CONFLICT,
         ErrorCode.TOO_MANY_STREAMS: ExitCode.CONFLICT,
         ErrorCode.TOO_MANY_SUBSCRIPTIONS: ExitCode.CONFLICT,
-        ErrorCode.IDEMPOTENCY_IN_FLIGHT: ExitCode.CONFLICT,
         ErrorCode.SHUTTING_DOWN: ExitCode.CONFLICT,
         ErrorCode.OUTPUT_UNREADABLE: ExitCode.ENGINE,
         ErrorCode.ENGINE_UNREACHABLE: ExitCode.ENGINE,

@@ -48,7 +48,6 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
-    IDEMPOTENCY_IN_FLIGHT = "idempotency_in_flight"
     UPLOAD_TOO_LARGE = "upload_too_large"
     TOO_MANY_STREAMS = "too_many_streams"
     TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"

@@ -77,7 +77,6 @@ _OF_A_SUBMIT = (
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
     ErrorCode.QUEUE_FULL,
-    ErrorCode.IDEMPOTENCY_IN_FLIGHT,
     ErrorCode.IDEMPOTENCY_MISMATCH,
 )
 
