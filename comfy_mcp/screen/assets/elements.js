@@ -1,0 +1,327 @@
+// What jobs and outputs look like, as DOM: no fetch, no streams, no framework, no imports.
+//
+// A job is what workflow_status answers, an output an item of list_outputs. Texts from outside are only ever
+// set as text. Elements are updated in place, so that focus and a screen reader's place stay where they are.
+
+/**
+ * An element. `props`: `class`, `text`, `on<event>` functions, and attributes (null and false: left out).
+ */
+export function el(tag, props = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name === "text") element.textContent = value;
+    else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) {
+      element.setAttribute(name, value === true ? "" : String(value));
+    }
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+// ---------------------------------------------------------------------------------------------- words
+
+export const STATUS_WORDS = {
+  queued: "Queued",
+  running: "Running",
+  completed: "Completed",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
+
+export const FAILURE_WORDS = {
+  validation: "Not valid",
+  node_error: "A node failed",
+  oom: "Out of memory",
+  missing_model: "A model is missing",
+  engine_lost: "The engine was lost",
+  cancelled_externally: "Stopped in ComfyUI",
+  timeout: "Too late",
+  internal: "An internal error",
+};
+
+/** What a person can do; a result's own nextStep speaks to programs. */
+export const FAILURE_ADVICE = {
+  validation: "Correct the workflow and submit it again.",
+  node_error: "Correct the workflow and submit it again.",
+  oom: "Make it smaller (size, batch, model), or free GPU memory and retry.",
+  missing_model: "Put the model where the engine looks for it and retry.",
+  engine_lost: "Retry runs it again.",
+  cancelled_externally: "Retry runs it again.",
+  timeout: "Retry, or submit it with a longer timeout.",
+  internal: "Correct the workflow and submit it again.",
+};
+
+export function bytesText(count) {
+  if (count === null || count === undefined) return "";
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let [value, unit] = [count, 0];
+  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1];
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** Milliseconds as a person says them: "0.8 s", "42 s", "3 min 5 s", "2 h 10 min". */
+export function durationText(ms) {
+  const seconds = Math.max(0, ms) / 1000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return `${Math.floor(minutes / 60 / 24)} days`;
+}
+
+export function agoText(epochMs, now) {
+  const seconds = (now - epochMs) / 1000;
+  if (seconds < 45) return "just now";
+  if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`;
+  if (seconds < 86400) return `${Math.round(seconds / 3600)} h ago`;
+  const days = Math.round(seconds / 86400);
+  return days === 1 ? "1 day ago" : `${days} days ago`;
+}
+
+export const shortId = (id) => (id.length > 12 ? id.slice(0, 8) : id);
+
+/** A moment as "3 min ago", with the full time as its title; refreshTimes keeps it true. */
+export function timeElement(epochMs, now = Date.now()) {
+  const date = new Date(epochMs);
+  return el("time", {
+    datetime: date.toISOString(),
+    title: date.toLocaleString(),
+    text: agoText(epochMs, now),
+  });
+}
+
+export function refreshTimes(root, now = Date.now()) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    setText(time, agoText(Date.parse(time.dateTime), now));
+  }
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// ---------------------------------------------------------------------------------------------- jobs
+
+const parts = new WeakMap();
+
+/**
+ * A job as an <article>. `actions`: functions of the job for the buttons that there are to be: `cancel` (while
+ * it waits or runs), `retry` (once it failed or was cancelled), `details`. `level`: of its heading.
+ */
+export function jobCard(job, { actions = {}, level = 3 } = {}) {
+  const id = shortId(job.workflowId);
+  const made = {
+    actions,
+    job,
+    badge: el("span", { class: "badge" }),
+    facts: el("p", { class: "job-facts" }),
+    bar: el("progress", { class: "bar", max: 100, value: 0, "aria-label": `Progress of workflow ${id}` }),
+    cause: el("p", { class: "job-cause" }),
+    advice: el("p", { class: "job-advice" }),
+    buttons: {},
+  };
+  const button = (name, text, look) => {
+    if (!actions[name]) return null;
+    const label = `${text} workflow ${id}`;
+    made.buttons[name] = el("button", {
+      type: "button",
+      class: look,
+      "aria-label": label,
+      text,
+      onclick: () => actions[name](made.job),
+    });
+    return made.buttons[name];
+  };
+  const card = el(
+    "article",
+    { class: "job", "data-id": job.workflowId, tabindex: -1, "aria-label": `Workflow ${id}` },
+    el(
+      "div",
+      { class: "job-head" },
+      el(`h${level}`, { class: "job-name", title: job.workflowId, text: id }),
+      made.badge,
+      el(
+        "div",
+        { class: "job-actions" },
+        button("retry", "Retry", "quiet"),
+        button("cancel", "Cancel", "quiet"),
+        button("details", "Details", "quiet"),
+      ),
+    ),
+    made.facts,
+    made.bar,
+    made.cause,
+    made.advice,
+  );
+  parts.set(card, made);
+  updateJobCard(card, job);
+  return card;
+}
+
+/** Brings a card that jobCard made up to date. A focused button that goes gives its focus to the card. */
+export function updateJobCard(card, job) {
+  const made = parts.get(card);
+  made.job = job;
+  card.dataset.status = job.status;
+  const stopping = job.cancelRequested && job.status === "running";
+  setText(made.badge, stopping ? "Stopping" : STATUS_WORDS[job.status] ?? job.status);
+  made.facts.replaceChildren(...separated(jobFacts(job)));
+  made.bar.hidden = job.status !== "running";
+  made.bar.value = job.progress ?? 0;
+  const failed = job.status === "failed";
+  setText(made.cause, failed ? causeText(job) : waitingText(job));
+  made.cause.hidden = !made.cause.textContent;
+  setText(made.advice, failed ? FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep ?? "" : "");
+  made.advice.hidden = !made.advice.textContent;
+  show(card, made.buttons.cancel, ["queued", "running"].includes(job.status) && !job.cancelRequested);
+  show(card, made.buttons.retry, ["failed", "cancelled"].includes(job.status));
+}
+
+function show(card, button, wanted) {
+  if (!button || button.hidden === !wanted) return;
+  const focused = document.activeElement === button;
+  button.hidden = !wanted;
+  if (focused && !wanted) card.focus();
+}
+
+/** Short facts on a job, as texts and <time> elements. */
+export function jobFacts(job) {
+  const facts = [];
+  const where = job.engine ? `on ${job.engine}` : null;
+  if (job.status === "queued") facts.push(job.queuePosition ? `Place ${job.queuePosition}` : "Waiting", where);
+  if (job.status === "running") {
+    facts.push(`${Math.floor(job.progress ?? 0)} %`, job.currentNode, where);
+    if (job.etaMs !== null && job.etaMs !== undefined) facts.push(`about ${durationText(job.etaMs)} left`);
+  }
+  if (job.status === "completed" && job.outputs) {
+    facts.push(job.outputs.length === 1 ? "1 output" : `${job.outputs.length} outputs`);
+  }
+  if (job.startTime && job.completionTime) facts.push(`took ${durationText(job.completionTime - job.startTime)}`);
+  if (job.priority && job.priority !== "normal") facts.push(`${job.priority} priority`);
+  if (job.client) facts.push(job.client);
+  const at = job.completionTime ?? job.createdTime;
+  if (at) facts.push(timeElement(at));
+  return facts.filter(Boolean);
+}
+
+/** Why it failed: kind, node and the engine's own words. */
+export function causeText(job) {
+  const failure = job.failure;
+  if (!failure) return job.error ?? "";
+  const node = failure.nodeId ? ` in node ${failure.nodeId}${failure.nodeType ? ` (${failure.nodeType})` : ""}` : "";
+  return `${FAILURE_WORDS[failure.kind] ?? failure.kind}${node}: ${failure.message}`;
+}
+
+function waitingText(job) {
+  return job.waitingFor?.message ?? "";
+}
+
+function separated(facts) {
+  return facts.flatMap((fact, place) => [
+    ...(place ? [el("span", { class: "dot", "aria-hidden": "true", text: " · " })] : []),
+    typeof fact === "string" ? el("span", { text: fact }) : fact,
+  ]);
+}
+
+// ---------------------------------------------------------------------------------------------- outputs
+
+const KIND_WORDS = { image: "Picture", video: "Video", audio: "Sound", text: "Text", latent: "Latent", "3d": "3D", file: "File" };
+
+export const kindWord = (output) => KIND_WORDS[output.type] ?? "File";
+
+/**
+ * Outputs as a <ul> of tiles. `preview(output)` is asked once for an image's tile when it comes into view, and
+ * resolves to an address for <img>, or null where there is none; `drop(address)` hears when a tile with it
+ * has gone. `open(output)`: what pressing a tile does.
+ */
+export function gallery(outputs, { preview = null, open = null, drop = null } = {}) {
+  const list = el("ul", { class: "gallery", role: "list" });
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        watcher.unobserve(entry.target);
+        showPreview(entry.target, preview, drop);
+      }
+    },
+    { rootMargin: "200px" },
+  );
+  parts.set(list, { watcher, preview, open, drop, tiles: new Map() });
+  updateGallery(list, outputs);
+  return list;
+}
+
+/** Shows exactly these outputs, in this order; tiles that were there stay as they are. */
+export function updateGallery(list, outputs) {
+  const made = parts.get(list);
+  const wanted = new Map(outputs.map((output) => [output.outputId, output]));
+  for (const [id, tile] of made.tiles) if (!wanted.has(id)) dropTile(made, id, tile);
+  let place = list.firstElementChild;
+  for (const [id, output] of wanted) {
+    let tile = made.tiles.get(id);
+    if (!tile) {
+      tile = outputTile(output, made.open);
+      made.tiles.set(id, tile);
+      if (made.preview && output.type === "image") made.watcher.observe(tile);
+    }
+    if (tile === place) place = place.nextElementSibling;
+    else list.insertBefore(tile, place);
+  }
+}
+
+function dropTile(made, id, tile) {
+  made.watcher.unobserve(tile);
+  made.tiles.delete(id);
+  const address = parts.get(tile).address;
+  parts.get(tile).gone = true;
+  tile.remove();
+  if (address) made.drop?.(address);
+}
+
+function outputTile(output, open) {
+  const name = output.filename || "text";
+  const frame =
+    output.type === "text" && output.content
+      ? el("span", { class: "tile-text", text: output.content.slice(0, 400) })
+      : el("span", { class: "tile-kind", text: kindWord(output) });
+  const holder = open
+    ? el(
+        "button",
+        { type: "button", class: "tile-frame", "aria-label": `Show ${kindWord(output)} ${name}`, onclick: () => open(output) },
+        frame,
+      )
+    : el("div", { class: "tile-frame", role: "img", "aria-label": `${kindWord(output)} ${name}` }, frame);
+  const facts = [bytesText(output.size), timeElement(output.createdAt)].filter(Boolean);
+  const tile = el(
+    "li",
+    { class: "tile", "data-id": output.outputId, "data-kind": output.type },
+    holder,
+    el("span", { class: "tile-name", title: name, text: name }),
+    el("span", { class: "tile-facts" }, ...separated(facts)),
+  );
+  parts.set(tile, { output, holder, address: null, gone: false });
+  return tile;
+}
+
+async function showPreview(tile, preview, drop) {
+  const made = parts.get(tile);
+  let address = null;
+  try {
+    address = await preview(made.output);
+  } catch {
+    address = null; // the caller has said why; the tile keeps its word
+  }
+  if (!address) {
+    tile.dataset.preview = "none";
+    return;
+  }
+  if (made.gone) {
+    drop?.(address);
+    return;
+  }
+  made.address = address;
+  made.holder.replaceChildren(el("img", { src: address, alt: "", decoding: "async" }));
+  tile.dataset.preview = "shown";
+}
