@@ -51,12 +51,18 @@ def asyncapi_document() -> dict[str, Any]:
                 "parameters": {"workflowId": {"description": "The id that the submit returned"}},
                 "messages": _channel_messages(SSE_MESSAGES),
             },
+            "allEvents": {
+                "address": f"{V1}/events",
+                "description": "Server-Sent Events of every workflow that the key may see, from now on; "
+                "Last-Event-ID brings what was missed.",
+                "messages": _channel_messages(SSE_MESSAGES),
+            },
         },
         "operations": {
             "command": _operation("receive", "stream", COMMANDS),
             "follow": _operation("send", "stream", SOCKET_MESSAGES),
-            "followOne": _operation("send", "workflowEvents", SSE_MESSAGES)
-            | {"bindings": {"http": {"method": "GET", "bindingVersion": "0.3.0"}}},
+            "followOne": _operation("send", "workflowEvents", SSE_MESSAGES) | _BY_GET,
+            "followAll": _operation("send", "allEvents", SSE_MESSAGES) | _BY_GET,
         },
         "components": {
             "messages": {model.__name__: _message(model) for model in (*COMMANDS, *sent)},
@@ -68,6 +74,8 @@ def asyncapi_document() -> dict[str, Any]:
         },
     }
 
+
+_BY_GET = {"bindings": {"http": {"method": "GET", "bindingVersion": "0.3.0"}}}
 
 _TICKET_QUERY = {
     "type": "object",

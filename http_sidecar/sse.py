@@ -1,4 +1,5 @@
-"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events tells one workflow to its end.
+"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events tells one workflow to its end, and
+GET /v1/comfyui/events all that the caller may see, without end.
 
 Each message's `id` is its `seq`; a client that comes again with Last-Event-ID gets what it missed, then the
 rest. Own code and no library: docs/decisions/0002-dependencies.md.
@@ -6,6 +7,7 @@ rest. Own code and no library: docs/decisions/0002-dependencies.md.
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import structlog
@@ -14,6 +16,7 @@ from aiohttp import web
 from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import Settings
 from http_sidecar.announcements import Announcer
 from http_sidecar.following import Follower, follow
@@ -25,6 +28,7 @@ from http_sidecar.routes import V1
 log = structlog.get_logger(__name__)
 
 PATH = f"{V1}/workflow/{{workflowId}}/events"
+ALL_PATH = f"{V1}/events"
 RETRY_MS = 2_000
 """When a browser connects again by itself."""
 
@@ -32,16 +36,37 @@ RETRY_MS = 2_000
 async def events(request: web.Request) -> web.StreamResponse:
     """Raises Denied, NotFound, InvalidInput, LimitExceeded, StoreFault. 204, which makes a browser stop
     asking, when the client has seen the end already."""
-    app = request.app
-    services, settings, streams = app[SERVICES], app[SETTINGS], app[OPEN_STREAMS]
+    services = request.app[SERVICES]
     require_reader(request)
-    since = parse_event_id(request.headers.get("Last-Event-ID") or request.query.get("lastEventId") or "0")
+    since = _place_of(request) or 0
     job_id = JobId(request.match_info["workflowId"])
     job = await services.store.get_job(job_id)
     if job is None or not request[CALLER].may_see(job.client):
         raise NotFound(f"Workflow {job_id[:64]} not found.", next_step="Use an id that a submit returned.")
     if job.is_final and not await services.store.events_after(since, job_id=job_id, limit=1):
         return web.Response(status=HTTPStatus.NO_CONTENT)
+    return await _serve(request, since, job_id)
+
+
+async def all_events(request: web.Request) -> web.StreamResponse:
+    """From the client's place on, or from now on where it shows none. The first block is an `id` alone: a
+    client that is cut off before the first message has a place to come back to.
+
+    Raises Denied, InvalidInput, LimitExceeded, StoreFault.
+    """
+    require_reader(request)
+    return await _serve(request, _place_of(request), None)
+
+
+def _place_of(request: web.Request) -> int | None:
+    """Raises InvalidInput."""
+    shown = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
+    return parse_event_id(shown) if shown else None
+
+
+async def _serve(request: web.Request, since: int | None, job_id: JobId | None) -> web.StreamResponse:
+    app = request.app
+    services, settings, streams = app[SERVICES], app[SETTINGS], app[OPEN_STREAMS]
     with (
         streams.entered("sse"),
         follow(services, buffer=settings.stream_buffer, job_id=job_id) as follower,
@@ -54,7 +79,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             }
         )
         await response.prepare(request)
-        stream = _Stream(response, follower, streams.announcer, settings, job_id)
+        stream = _Stream(response, follower, streams.announcer, settings, request[CALLER], job_id)
         await stream.serve(since, app[DRAIN])
         if stream.slow:
             streams.slow["sse"] += 1
@@ -74,16 +99,18 @@ class _Stream:
         follower: Follower,
         announcer: Announcer,
         settings: Settings,
-        job_id: JobId,
+        caller: Caller,
+        job_id: JobId | None,
     ) -> None:
         self._response = response
         self._follower = follower
         self._announcer = announcer
         self._settings = settings
+        self._caller = caller
         self._job_id = job_id
         self.slow = False
 
-    async def serve(self, since: int, drain: Drain) -> None:
+    async def serve(self, since: int | None, drain: Drain) -> None:
         """Until the workflow has ended, the client is gone or slow, or this process drains."""
         async with asyncio.TaskGroup() as tasks:
             draining = tasks.create_task(self._end_with(drain))
@@ -101,19 +128,29 @@ class _Stream:
         await drain.wait()
         self._follower.end()
 
-    async def _tell_all(self, since: int) -> None:
+    async def _tell_all(self, shown: int | None) -> None:
         """Raises _Over, StoreFault."""
         await self._write(f"retry: {RETRY_MS}\n\n")
-        since = floor = since if await self._follower.known(since) else 0
+        since = floor = await self._start(shown)
         while page := await self._follower.past(since, self._job_id):
             for stored in page:
-                await self._tell(stored, await self._announcer.past_text(stored))
+                await self._tell(stored, await self._text(stored, self._announcer.past_text))
             since = page[-1].seq
         while True:
             for stored in await self._news():
                 # A process whose hub lags behind may bring what the client has seen elsewhere.
-                await self._tell(stored, await self._announcer.text(stored) if stored.seq > floor else None)
+                fresh = stored.seq > floor
+                await self._tell(stored, await self._text(stored, self._announcer.text) if fresh else None)
                 self._follower.cursor = stored.seq
+
+    async def _start(self, shown: int | None) -> int:
+        """A place that the log does not know means all of a single workflow, and from now on otherwise."""
+        if shown is not None and await self._follower.known(shown):
+            return shown
+        if self._job_id is not None:
+            return 0
+        await self._write(f"id: {self._follower.cursor}\n\n")
+        return self._follower.cursor
 
     async def _news(self) -> list[StoredEvent]:
         while True:
@@ -128,13 +165,21 @@ class _Stream:
                 raise _Over
             return news
 
+    async def _text(
+        self, stored: StoredEvent, of: Callable[[StoredEvent], Awaitable[str | None]]
+    ) -> str | None:
+        """None: the contract has no word for it, or it is another's. Of a single workflow that is known."""
+        if self._job_id is None and not await self._announcer.visible(stored, self._caller):
+            return None
+        return await of(stored)
+
     async def _tell(self, stored: StoredEvent, text: str | None) -> None:
         if text is not None:
             fell_behind = self._follower.overflowed
             await self._write(f"id: {stored.seq}\ndata: {text}\n\n")
             if self._follower.overflowed and not fell_behind:
                 raise self._slow()
-        if stored.is_final:
+        if stored.is_final and self._job_id is not None:
             raise _Over
 
     async def _say_closed(self, code: str) -> None:

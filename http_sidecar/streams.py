@@ -27,6 +27,7 @@ def routes() -> list[web.RouteDef]:
         web.get(stream.PATH, stream.stream, allow_head=False),
         web.post(tickets.PATH, tickets.issue_ticket),
         web.get(sse.PATH, sse.events, allow_head=False),
+        web.get(sse.ALL_PATH, sse.all_events, allow_head=False),
         web.get(asyncapi.PATH, asyncapi.document),
     ]
 

@@ -18,6 +18,7 @@ SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 CALLS = [
     *((route.method, route.path) for route in (*ROUTES, UPLOAD)),
     ("GET", sse.PATH),
+    ("GET", sse.ALL_PATH),
     ("GET", stream.PATH),
     ("POST", tickets.PATH),
     *(("GET", path) for path in sorted(OPEN)),

@@ -64,6 +64,15 @@ _TICKET = keyed(
     known=ALWAYS,
 )
 
+_RESUMING = [
+    header_parameter("Last-Event-ID", "Replay what came after it.", pattern=_EVENT_ID),
+    query_parameter(
+        "lastEventId",
+        "For clients that can't send the header; where both come, the header counts.",
+        _TEXT,
+    ),
+]
+
 _EVENTS = keyed(
     "workflow_events",
     "Events of one workflow",
@@ -75,15 +84,17 @@ _EVENTS = keyed(
     description="Ends with the workflow. Every event has an `id`; with the last one seen the stream goes on "
     "from there.",
     known=[*ALWAYS, *failures(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.TOO_MANY_STREAMS)],
-    parameters=[
-        _WORKFLOW_ID,
-        header_parameter("Last-Event-ID", "Replay what came after it.", pattern=_EVENT_ID),
-        query_parameter(
-            "lastEventId",
-            "For clients that can't send the header; where both come, the header counts.",
-            _TEXT,
-        ),
-    ],
+    parameters=[_WORKFLOW_ID, *_RESUMING],
+)
+
+_ALL_EVENTS = keyed(
+    "all_events",
+    "Events of all workflows",
+    "Streams",
+    {"200": event_stream("Server-sent events without end; the messages are in /asyncapi.json.")},
+    description="Of every workflow that the key may see, from now on or from the last event seen.",
+    known=[*ALWAYS, *failures(ErrorCode.TOO_MANY_STREAMS)],
+    parameters=_RESUMING,
 )
 
 _UPLOAD_ARGUMENTS = argument_schemas(UPLOAD.of.params)
@@ -204,6 +215,7 @@ CHANNELS: Mapping[tuple[str, str], Json] = MappingProxyType(
         ("GET", f"{V1}/stream"): _STREAM,
         ("POST", f"{V1}/stream/ticket"): _TICKET,
         ("GET", f"{V1}/workflow/{{workflowId}}/events"): _EVENTS,
+        ("GET", f"{V1}/events"): _ALL_EVENTS,
         (UPLOAD.method, UPLOAD.path): _UPLOAD,
         ("POST", "/mcp"): _MCP_MESSAGE,
         ("GET", "/mcp"): _mcp(

@@ -188,7 +188,7 @@ async def test_a_place_that_is_none_is_refused(house: StreamHouse, shown: str) -
         assert (await response.json())["code"] == "invalid_argument"
 
 
-@pytest.mark.parametrize("path_id", ["gone", "%00", "..", "a" * 3_000, "%2e%2e%2f"])
+@pytest.mark.parametrize("path_id", ["gone", "%00", "a" * 3_000, "%2e%2e%2f"])
 async def test_an_unknown_workflow_is_not_found(house: StreamHouse, path_id: str) -> None:
     async with house.http.get(f"/v1/comfyui/workflow/{path_id}/events", headers=key("alice")) as response:
         assert response.status in {400, 404}

@@ -55,6 +55,9 @@ def key(client: str) -> dict[str, str]:
     return {"X-API-Key": f"{client}-key"}
 
 
+ALL_EVENTS = "/v1/comfyui/events"
+
+
 def events_path(job_id: str) -> str:
     return f"/v1/comfyui/workflow/{job_id}/events"
 
@@ -268,6 +271,14 @@ class StreamHouse:
     ) -> AsyncIterator[ClientResponse]:
         headers = key(client) if last is None else key(client) | {"Last-Event-ID": str(last)}
         async with self.http.get(events_path(job_id), headers=headers) as response:
+            yield response
+
+    @asynccontextmanager
+    async def sse_of_all(
+        self, client: str = "alice", *, last: int | None = None
+    ) -> AsyncIterator[ClientResponse]:
+        headers = key(client) if last is None else key(client) | {"Last-Event-ID": str(last)}
+        async with self.http.get(ALL_EVENTS, headers=headers) as response:
             yield response
 
 
