@@ -9,12 +9,13 @@ from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from comfy_mcp import __version__
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, Leaving
-from comfy_mcp.server import resources
+from comfy_mcp.server import apps, resources
 from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.faults import foreseen, protocol_error
 from comfy_mcp.server.provider import ServicesProvider
@@ -64,6 +65,7 @@ def build_server(
         on_unsubscribe_resource=surface.unsubscribe,
         on_subscriptions_listen=bus.listen,
     )
+    server.add_request_handler("server/discover", types.RequestParams, server.discover)
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, surface.initialized
     )
@@ -82,6 +84,15 @@ class BridgeServer(Server[Any]):
         options = notification_options or NotificationOptions(resources_changed=True)
         return super().create_initialization_options(options, experimental_capabilities, extensions)
 
+    async def discover(self, ctx: Context, params: types.RequestParams | None) -> types.DiscoverResult:
+        """The SDK's answer. MCP Apps are named to the clients that named them."""
+        extensions = apps.CAPABILITY if apps.client_supports_apps(ctx) else None
+        return types.DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+            capabilities=self.get_capabilities(extensions=extensions, protocol_version=ctx.protocol_version),
+            instructions=self.instructions,
+        )
+
 
 class _Surface:
     """The handlers. Whatever goes wrong in one leaves it as a BridgeError's code and next step."""
@@ -97,7 +108,10 @@ class _Surface:
     async def list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=list(tools()))
+        if not apps.client_supports_apps(ctx):
+            return types.ListToolsResult(tools=list(tools()))
+        # Kept as long, but not shared: whoever shares a cache may not know of apps.
+        return types.ListToolsResult(tools=list(apps.with_view(tools())), cache_scope="private")
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         return await call_tool(
@@ -114,7 +128,10 @@ class _Surface:
     ) -> types.ListResourcesResult:
         cursor = params.cursor if params is not None else None
         with _answered(ctx):
-            return await resources.list_resources(self._provider, self._caller_of(ctx), cursor)
+            listed = await resources.list_resources(self._provider, self._caller_of(ctx), cursor)
+        if cursor is None and apps.client_supports_apps(ctx):
+            listed.resources.append(apps.view())
+        return listed
 
     async def list_templates(
         self, ctx: Context, params: types.PaginatedRequestParams | None
@@ -125,6 +142,8 @@ class _Surface:
         self, ctx: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         uri = str(params.uri)
+        if uri == apps.VIEW_URI and apps.client_supports_apps(ctx):
+            return apps.read_view()
         with _answered(ctx, uri):
             return await resources.read_resource(self._provider, self._caller_of(ctx), uri)
 

