@@ -24,9 +24,6 @@ from comfy_mcp.store import Store
 
 log = structlog.get_logger(__name__)
 
-PRUNE_EVERY_S = 3600.0
-"""Retention is applied at start and then so often."""
-
 
 def new_id() -> str:
     """A lowercase hyphenated UUID: what ComfyUI 0.25+ demands of a prompt_id."""
@@ -53,6 +50,8 @@ async def open_runtime(
         hub = Hub(store, poll_s=settings.store_poll_s, on_drop=metrics.event_dropped)
         hub.listen(metrics.hear)
         metrics.count_subscribers(lambda: hub.subscribers)
+        loop = asyncio.get_running_loop()
+        metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
         await hub.open()
         usage = GpuUsage(local=local_engines(settings))
         engines = Engines(
@@ -128,4 +127,4 @@ async def _prune(services: Services) -> None:
         else:
             if gone:
                 log.info("jobs_forgotten", count=gone)
-        await asyncio.sleep(PRUNE_EVERY_S)
+        await asyncio.sleep(settings.retention_check_s)

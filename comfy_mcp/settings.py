@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="Final jobs older than this are forgotten; 0 = never."
     )
     retention_jobs: int = Field(default=10_000, ge=0, description="Final jobs kept at most; 0 = no limit.")
+    retention_check_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often jobs beyond those limits are looked for, from the start on.",
+    )
 
     # ---- models, outputs
     outputs_dir: Path | None = Field(

@@ -3,28 +3,37 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, LimitExceeded
+from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import OperationContext, require_right
 from http_sidecar.announcements import Announcer
 from http_sidecar.hosts import origin_allowed
 from http_sidecar.keys import CALLER, SERVICES, SETTINGS
 
 StreamKind = Literal["websocket", "sse"]
+KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
 
 
 class OpenStreams:
-    """`open` counts what is open now by kind, `slow` all that were cut off for reading too slowly."""
+    """`open` counts what is open now by kind."""
 
-    def __init__(self, announcer: Announcer, *, limit: int) -> None:
+    def __init__(self, announcer: Announcer, metrics: Metrics, *, limit: int) -> None:
         self.announcer = announcer
         self.open: Counter[StreamKind] = Counter()
-        self.slow: Counter[StreamKind] = Counter()
+        self._metrics = metrics
         self._limit = limit
+        for kind in KINDS:
+            metrics.count_streams(kind, partial(self.open.__getitem__, kind))
+
+    def was_slow(self, kind: StreamKind) -> None:
+        """One was cut off because its client took too little."""
+        self._metrics.stream_cut_off(kind)
 
     @contextlib.contextmanager
     def entered(self, kind: StreamKind) -> Iterator[None]:

@@ -82,7 +82,7 @@ async def _serve(request: web.Request, since: int | None, job_id: JobId | None) 
         stream = _Stream(response, follower, streams.announcer, settings, request[CALLER], job_id)
         await stream.serve(since, app[DRAIN])
         if stream.slow:
-            streams.slow["sse"] += 1
+            streams.was_slow("sse")
             if request.transport is not None:
                 request.transport.abort()  # a close would wait for the client to read
     return response

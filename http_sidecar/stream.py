@@ -71,7 +71,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
             socket = _Socket(ws, request[CALLER], follower, streams.announcer, settings)
             await socket.serve(app[DRAIN])
             if socket.was_slow:
-                streams.slow["websocket"] += 1
+                streams.was_slow("websocket")
         finally:
             ws.leave()
     return ws

@@ -15,7 +15,8 @@ from http_sidecar.tickets import TICKETS, Tickets, offered_keys, offered_ticket
 
 def setup(app: web.Application) -> None:
     settings = app[SETTINGS]
-    app[OPEN_STREAMS] = OpenStreams(Announcer(app[SERVICES]), limit=settings.stream_max_clients)
+    services = app[SERVICES]
+    app[OPEN_STREAMS] = OpenStreams(Announcer(services), services.metrics, limit=settings.stream_max_clients)
     app[TICKETS] = Tickets(ttl_s=settings.stream_ticket_ttl_s, clock=time.monotonic)
     app[IDENTIFIERS].append(identify)
     app.on_shutdown.append(_end_streams)

@@ -151,6 +151,14 @@ class Instruments:
         self.hub_drops = self._counter(
             "comfy_bridge_hub_dropped_events_total", "Events that a slow reader of the hub lost.", []
         )
+        self.tasks = self._gauge("comfy_bridge_asyncio_tasks", "Tasks of this process's event loop.", [])
+        self.open_streams = self._gauge(
+            "comfy_bridge_open_streams", "Streams that clients have open.", ["kind"]
+        )
+        self.cut_streams = self._counter(
+            "comfy_bridge_streams_cut_off_total", "Streams whose client took too little.", ["kind"]
+        )
+        self.store_bytes = self._gauge("comfy_bridge_store_bytes", "Size of the store's files.", ["file"])
         self.store_seconds = self._histogram(
             "comfy_bridge_store_seconds", "Asking the store to its answer.", ["work"], STORE_BUCKETS
         )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, exposition
@@ -25,6 +26,9 @@ from comfy_mcp.metrics.negotiation import Format
 RENDER_EVERY_S = 0.25
 """A text of many series takes milliseconds, and /metrics may be open to everybody: no flood of scrapes may
 keep the loop from its work."""
+
+STREAMS = ("websocket", "sse", "mcp_listen", "mcp_session")
+"""Kinds of streams: those of the sidecar, and MCP's by protocol era."""
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -70,7 +74,10 @@ class Metrics:
         self._meters = {engine: EngineMeter(made, engine) for engine in engines}
         self._reads = made.store_seconds.labels("read")
         self._writes = made.store_seconds.labels("write")
-        self._subscribers: Callable[[], int] = lambda: 0
+        self._streams: dict[str, list[Callable[[], int]]] = {kind: [] for kind in STREAMS}
+        for kind, counts in self._streams.items():
+            made.open_streams.labels(kind).set_function(partial(_sum, counts))
+            made.cut_streams.labels(kind)
         self._gpus: frozenset[str] = frozenset()
 
     def render(self, form: Format) -> tuple[bytes, str]:
@@ -79,7 +86,6 @@ class Metrics:
         now = self._monotonic()
         known = self._rendered.get(form)
         if known is None or now >= known[0]:
-            self._made.hub_subscribers.set(self._subscribers())
             known = self._rendered[form] = (now + RENDER_EVERY_S, self._text(form))
         return known[1], _CONTENT_TYPES[form]
 
@@ -122,9 +128,21 @@ class Metrics:
         """A subscriber of the hub lost one."""
         self._made.hub_drops.inc()
 
+    def stream_cut_off(self, kind: str) -> None:
+        """One of STREAMS, because its client took too little."""
+        self._made.cut_streams.labels(kind).inc()
+
     def count_subscribers(self, count: Callable[[], int]) -> None:
         """`count` is asked at each scrape; it must not block."""
-        self._subscribers = count
+        self._made.hub_subscribers.set_function(count)
+
+    def count_tasks(self, count: Callable[[], int]) -> None:
+        """The same for the tasks of the event loop."""
+        self._made.tasks.set_function(count)
+
+    def count_streams(self, kind: str, count: Callable[[], int]) -> None:
+        """The same for open streams of a kind out of STREAMS; what several surfaces count is added up."""
+        self._streams[kind].append(count)
 
     @contextmanager
     def tool_call(self, name: str) -> Iterator[None]:
@@ -166,6 +184,11 @@ class Metrics:
         for label, count in by_label.items():
             self._made.in_flight.labels(label).set(count)
         self._refreshed("store")
+
+    def set_store_bytes(self, sizes: Mapping[str, int]) -> None:
+        """By file: `database`, `wal`."""
+        for file, size in sizes.items():
+            self._made.store_bytes.labels(file).set(size)
 
     def set_engines(self, reports: Iterable[EngineGauge]) -> None:
         for report in reports:
@@ -219,6 +242,10 @@ class Metrics:
     def _label(self, engine: EngineId | None) -> str:
         """The store may know engines that no setting names: they share one label."""
         return engine if engine in self._engines else OTHER
+
+
+def _sum(counts: Iterable[Callable[[], int]]) -> int:
+    return sum(count() for count in counts)
 
 
 def _set(gauge: Gauge, value: float | None, *labels: str) -> None:

@@ -58,6 +58,8 @@ class ResourceBus:
     def __init__(
         self, tasks: asyncio.TaskGroup, *, send_timeout_s: float, max_streams: int = MAX_STREAMS
     ) -> None:
+        self.streams = 0
+        """`subscriptions/listen` streams that are open."""
         self._tasks = tasks
         self._send_timeout_s = send_timeout_s
         self._modern = InMemorySubscriptionBus()
@@ -71,9 +73,11 @@ class ResourceBus:
         """`subscriptions/listen`: one stream, as long as its client stays."""
         uris = set(params.notifications.resource_subscriptions or ())
         self._followed.update(uris)
+        self.streams += 1
         try:
             return await self._listen(ctx, params)
         finally:
+            self.streams -= 1
             self._followed.subtract(uris)
             self._followed += Counter()  # what nobody follows is forgotten
 
@@ -113,7 +117,7 @@ class ResourceBus:
 
     @property
     def sessions(self) -> int:
-        """Legacy sessions that are served."""
+        """Legacy sessions that are served and have said that they are initialized."""
         return len(self._peers)
 
     def close(self) -> None:

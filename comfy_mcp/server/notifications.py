@@ -40,6 +40,8 @@ RESYNC_JOBS = 200
 
 async def publish_events(services: Services, caller: Caller, bus: ResourceBus) -> None:
     """Run until cancelled."""
+    services.metrics.count_streams("mcp_listen", lambda: bus.streams)
+    services.metrics.count_streams("mcp_session", lambda: bus.sessions)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish_gpu_changes(services, bus), name="gpu-changes")
         await _publish_job_events(services, caller, bus)

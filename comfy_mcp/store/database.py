@@ -38,6 +38,9 @@ CHECKED_BYTES = 8 * 2**20
 _AUTOCHECKPOINT_PAGES = 4000
 """SQLite's own limit, in pages of 4 KiB: the backstop of the store's checkpoints."""
 
+_WAL_LIMIT_BYTES = _AUTOCHECKPOINT_PAGES * 4096
+"""What a WAL that grew beyond it, in a burst or behind a long read, is cut to when it begins anew."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -97,6 +100,12 @@ class Database:
                     return -1
                 raise fault_of(error, self.info.path) from error
         return int(version)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the `database` and of its `wal`; 0 for what is not there. Blocking."""
+        wal = self.info.path.with_name(f"{self.info.path.name}-wal")
+        found = {"database": self.info.path, "wal": wal}
+        return {name: path.stat().st_size if path.exists() else 0 for name, path in found.items()}
 
     def checkpoint(self) -> None:
         """Move what is in the WAL into the file, beside the writer and without stopping anybody.
@@ -171,6 +180,7 @@ class _Driver:
         try:
             connection.execute("PRAGMA foreign_keys=ON")
             connection.execute(f"PRAGMA wal_autocheckpoint={_AUTOCHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA journal_size_limit={_WAL_LIMIT_BYTES}")
             connection.execute(f"PRAGMA synchronous={self.synchronous}")
             if self.journal_mode != "wal":  # WAL is a property of the file, the others of a connection
                 connection.execute(f"PRAGMA journal_mode={self.journal_mode}")

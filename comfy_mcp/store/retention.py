@@ -1,5 +1,6 @@
 """Forgetting final jobs. Files of outputs are never touched."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, or_, select
@@ -22,8 +23,8 @@ _OLDEST_KEPT = (
 )
 
 
-def prune(connection: Connection, now: int, retention_days: float, retention_jobs: int) -> int:
-    """Forget at most BATCH final jobs that are too old or too many; 0 = no such limit. How many went."""
+def beyond(connection: Connection, now: int, retention_days: float, retention_jobs: int) -> list[str]:
+    """At most BATCH final jobs that are too old or too many, oldest first; 0 = no such limit."""
     reasons: list[Any] = []
     if retention_days > 0:
         reasons.append(jobs.c.finished_at < now - round(retention_days * _DAY_MS))
@@ -32,12 +33,13 @@ def prune(connection: Connection, now: int, retention_days: float, retention_job
         if newest_too_many is not None:
             reasons.append(jobs.c.seq <= newest_too_many)
     if not reasons:
-        return 0
+        return []
     doomed = select(jobs.c.id).where(_FINAL, or_(*reasons)).order_by(jobs.c.seq).limit(BATCH)
-    ids = list(connection.execute(doomed).scalars())
-    if not ids:
-        return 0
+    return list(connection.execute(doomed).scalars())
+
+
+def forget(connection: Connection, *, job_ids: Sequence[str]) -> int:
+    """How many there were still: another process may have been first. What is final stays final."""
     for child in _CHILDREN:  # children first, though the foreign keys would cascade: no surprise anywhere
-        connection.execute(delete(child).where(child.c.job_id.in_(ids)))
-    connection.execute(delete(jobs).where(jobs.c.id.in_(ids)))
-    return len(ids)
+        connection.execute(delete(child).where(child.c.job_id.in_(job_ids)))
+    return connection.execute(delete(jobs).where(jobs.c.id.in_(job_ids))).rowcount

@@ -6,6 +6,7 @@ commits or rolls back as a whole. Every method raises StoreFault when the databa
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from comfy_mcp.domain.access import ApiKey, Idempotency
@@ -309,11 +310,15 @@ class Store:
     async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
         """Forget final jobs beyond the limits (0 = no such limit), some at a time. How many went."""
         gone = 0
-        while batch := await self._writer.do(
-            lambda connection: retention.prune(connection, now, retention_days, retention_jobs)
+        while doomed := await self._readers.do(  # the usual case, none, takes no writer
+            lambda connection: retention.beyond(connection, now, retention_days, retention_jobs)
         ):
-            gone += batch
+            gone += await self._writer.do(partial(retention.forget, job_ids=doomed))
         return gone
+
+    async def file_sizes(self) -> dict[str, int]:
+        """Bytes of the `database` and of its `wal`."""
+        return await asyncio.to_thread(self._database.sizes)
 
     def _committed(self, appended: bool) -> None:
         self._commits += 1

@@ -248,7 +248,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothin
         await other.subscribe("*")
         async with house.narrow_sse(job_id):
             async with asyncio.timeout(DEADLINE_S):
-                while not house.open_streams.slow["sse"]:
+                while not house.cut_off("sse"):
                     await other.settled()
             await house.all_closed(but=1)
         await house.finish(job_id)
@@ -266,7 +266,7 @@ async def test_a_slow_client_is_let_go_and_resumes_without_a_gap(tmp_path: Path)
             with pytest.raises(ClientError):
                 await hear(response, heard, to=None)
         await house.all_closed()
-        assert house.open_streams.slow == {"sse": 1}
+        assert house.cut_off("sse") == 1
         written = await house.seqs(job_id)
         async with house.sse(job_id, last=heard[-1]) as response:
             await hear(response, heard, to=written[-1])

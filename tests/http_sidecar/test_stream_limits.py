@@ -197,7 +197,7 @@ async def test_a_slow_client_is_closed_with_a_reason_and_resumes_without_a_gap(t
             assert (message.type, message.data) == (WSMsgType.CLOSE, 4008)
             assert "slow_consumer" in (message.extra or "")
         await house.all_closed()
-        assert house.open_streams.slow == {"websocket": 1}
+        assert house.cut_off("websocket") == 1
         async with house.stream() as again:
             await again.subscribe("*", since=seen[-1]["seq"])
             seen += await again.settled()
@@ -213,12 +213,12 @@ async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothin
         async with house.narrow_stream() as deaf:
             await deaf.subscribe("*", since=0)
             async with asyncio.timeout(DEADLINE_S):
-                while not house.open_streams.slow["websocket"]:
+                while not house.cut_off("websocket"):
                     await other.settled()
             job_id = await house.submit()
             assert [said["workflowId"] for said in await other.settled()] == [job_id]
             await house.all_closed(but=1)
-            assert house.open_streams.slow == {"websocket": 1}
+            assert house.cut_off("websocket") == 1
 
 
 async def ask_for_ever(client: StreamClient) -> None:
@@ -233,7 +233,7 @@ async def test_a_flood_of_requests_that_reads_no_answer_is_cut_off(tmp_path: Pat
                 await ask_for_ever(deaf)
         assert await other.settled() == []
         await house.all_closed(but=1)
-        assert house.open_streams.slow == {"websocket": 1}
+        assert house.cut_off("websocket") == 1
 
 
 async def test_a_burst_that_overflows_the_buffer_costs_a_reading_client_nothing(tmp_path: Path) -> None:

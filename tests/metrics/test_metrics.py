@@ -179,6 +179,22 @@ def test_store_and_hub_are_measured(log: Log) -> None:
     assert b"\ncomfy_bridge_hub_subscribers 4.0\n" in log.metrics.render(Format.TEXT)[0]
 
 
+def test_tasks_and_streams_are_counted_when_somebody_looks(log: Log) -> None:
+    tasks, open_streams = [3], {"websocket": 2}
+    log.metrics.count_tasks(lambda: tasks[0])
+    log.metrics.count_streams("websocket", lambda: open_streams["websocket"])
+    log.metrics.count_streams("websocket", lambda: 10)
+    log.metrics.stream_cut_off("sse")
+    assert log.value("comfy_bridge_asyncio_tasks") == 3
+    assert log.value("comfy_bridge_open_streams", kind="websocket") == 12
+    tasks[0], open_streams["websocket"] = 4, 0
+    assert log.value("comfy_bridge_asyncio_tasks") == 4
+    assert log.value("comfy_bridge_open_streams", kind="websocket") == 10
+    assert log.value("comfy_bridge_open_streams", kind="mcp_session") == 0
+    assert log.value("comfy_bridge_streams_cut_off_total", kind="sse") == 1
+    assert log.value("comfy_bridge_streams_cut_off_total", kind="websocket") == 0
+
+
 def test_an_invented_method_makes_no_label_of_its_own(log: Log) -> None:
     for number in range(50):
         log.metrics.http_request(method=f"BREW{number}", route="unmatched", status=405, seconds=0.001)

@@ -43,6 +43,10 @@ async def test_queue_engines_and_gpus_become_gauges(call: Bench) -> None:
     await refresh_engines(services)
     await refresh_gpus(services)
     assert value(services, "comfyui_queue_length") == 0
+    assert value(services, "comfy_bridge_store_bytes", file="database") == (
+        services.store.info.path.stat().st_size
+    )
+    assert value(services, "comfy_bridge_store_bytes", file="wal") is not None
     assert value(services, "comfy_bridge_engine_up", engine=engine) == 1
     assert value(services, "comfy_bridge_engine_queue_length", engine=engine) == 0
     assert {value(services, SOURCES, source=each) is None for each in gauges.SOURCES} == {False}

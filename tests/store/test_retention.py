@@ -1,8 +1,12 @@
+import asyncio
 from typing import Any
+
+import pytest
 
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.store import JobQuery, Store, retention
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import JobQuery, Store, database, retention
 from comfy_mcp.store import schema as tables
 from tests.support.jobs import (
     GRAPH,
@@ -75,3 +79,56 @@ async def test_many_go_in_several_transactions(store: Store, monkeypatch: Any) -
         await finished(store, at=at)
     assert await store.prune(now=1000 * DAY, retention_days=1, retention_jobs=0) == 5
     assert await remaining(store) == []
+
+
+async def test_processes_that_look_at_once_forget_each_job_once(store: Store, settings: Settings) -> None:
+    for at in range(10):
+        await finished(store, at=at)
+    other = await Store.open(settings)
+    try:
+        async with asyncio.TaskGroup() as both:
+            pruning = [
+                both.create_task(each.prune(now=1000 * DAY, retention_days=0, retention_jobs=3))
+                for each in (store, other)
+            ]
+    finally:
+        await other.close()
+    assert sum(task.result() for task in pruning) == 7
+    assert len(await remaining(store)) == 3
+
+
+async def test_the_room_of_forgotten_jobs_is_used_again(store: Store) -> None:
+    """The file is as large as the jobs that were in it at once, however many there have been."""
+
+    async def pages() -> int:
+        return await store._readers.do(
+            lambda connection: connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        )
+
+    async def add_and_forget() -> None:
+        for at in range(30):
+            await finished(store, at=at)
+        assert await store.prune(now=1000 * DAY, retention_days=1, retention_jobs=0) == 30
+
+    await add_and_forget()
+    after_one_round = await pages()
+    for _ in range(3):
+        await add_and_forget()
+    assert await pages() <= 1.2 * after_one_round
+
+
+async def test_a_wal_that_grew_in_a_burst_is_cut_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "WAL_SAFE_FROM", (0,))
+    monkeypatch.setattr(database, "_WAL_LIMIT_BYTES", 2**20)
+    store = await Store.open(settings)
+    try:
+        for at in range(24):  # fewer commits than bring a checkpoint, more than 1 MiB
+            await finished(store, at=at)
+        grown = (await store.file_sizes())["wal"]
+        store._database.checkpoint()
+        await finished(store, at=24)
+        assert (await store.file_sizes())["wal"] <= 2**20 < grown
+    finally:
+        await store.close()

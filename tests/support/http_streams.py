@@ -32,7 +32,7 @@ from comfy_mcp.store import Lease
 from http_sidecar.app import build_app
 from http_sidecar.auth import KeyRing, digest_of
 from http_sidecar.keys import DRAIN
-from http_sidecar.open_streams import OPEN_STREAMS, OpenStreams
+from http_sidecar.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
 
@@ -182,6 +182,13 @@ class StreamHouse:
     @property
     def open_streams(self) -> OpenStreams:
         return self.app[OPEN_STREAMS]
+
+    def cut_off(self, kind: StreamKind) -> int:
+        """Streams that were closed because their client took too little."""
+        value = self.services.metrics.registry.get_sample_value(
+            "comfy_bridge_streams_cut_off_total", {"kind": kind}
+        )
+        return int(value or 0)
 
     def drain(self) -> None:
         self.app[DRAIN].begin()
