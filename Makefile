@@ -1,4 +1,5 @@
 # Needs: make, a Python >= 3.11, and a package index that pip finds. No root, no docker, no compiler.
+# The tests also need Chromium and Prometheus on PATH, or apt-get to fetch them with, without root.
 #
 # Everything goes into .venv/ (or VENV=...) of this folder; pip takes its configuration from the environment.
 
@@ -76,15 +77,19 @@ define pytest-with-coverage
 endef
 
 .PHONY: check
-check: lint  ## lint, then all tests that need no ComfyUI, with coverage
+check: lint tools  ## lint, then all tests that need no ComfyUI, with coverage
 	$(call pytest-with-coverage,-m "not live and not faults")
 
 .PHONY: comfyui
 comfyui: $(RUNTIME)  ## install the real ComfyUI 0.3.75 for tests into its cache (CPU, 1.6 GB, once)
 	$(PY) tests/support/real_comfyui.py install
 
+.PHONY: tools
+tools: $(RUNTIME)  ## Chromium and Prometheus for tests: the machine's, or Debian's in the cache (no root, once)
+	@$(PY) tests/support/debian.py chromium prometheus promtool
+
 .PHONY: test
-test: lint comfyui  ## everything: check, and the tests on the real ComfyUI
+test: lint tools comfyui  ## everything: check, and the tests on the real ComfyUI
 	$(call pytest-with-coverage,)
 
 SWAGGER_UI ?= 5.35.0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-TEST_TOOL_SETTINGS = frozenset({"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_START_TIMEOUT"})
+TEST_TOOL_SETTINGS = frozenset({"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_FETCH", "COMFY_BRIDGE_START_TIMEOUT"})
 
 
 # No wall-clock is asserted, and nothing is left behind; in CI every run tries the same examples.

@@ -61,7 +61,7 @@ def install(progress: Progress | None = None) -> Path:
         return home
     say = progress or to_stderr
     home.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(home.with_name(f"{home.name}.lock"), say):
+    with locked(home.with_name(f"{home.name}.lock"), say):
         if not _complete(home):
             _install(home, say)
     return home
@@ -125,7 +125,7 @@ def _discard_unusable(home: Path, say: Progress) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, say: Progress) -> Iterator[None]:
+def locked(path: Path, say: Progress) -> Iterator[None]:
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
