@@ -8,19 +8,29 @@ import base64
 import json
 import os
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import platformdirs
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 
 PREFIX = "COMFY_BRIDGE_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
 
 
@@ -166,6 +176,13 @@ class Settings(BaseSettings):
         default=(),
         description="Folders from which workflow files may be read by path (list with the path separator). "
         "Default: the working folder.",
+    )
+
+    # ---- files
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="Folder with a file for each setting that is kept out of the environment, named like its "
+        "variable in any case, e.g. `/run/secrets`. A variable that is set counts before a file.",
     )
 
     # ---- store
@@ -397,6 +414,24 @@ class Settings(BaseSettings):
         default="auto", description="Log lines on stderr; auto = console on a terminal, JSON elsewhere."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The first that has a setting counts. Raises InvalidInput (`configuration`) for a folder of secrets
+        that is not there: a key must not be missed in silence."""
+        folder = _secrets_dir()
+        if folder is not None and not folder.is_dir():
+            raise _misconfigured(
+                f"{SECRETS_DIR} is not a folder.", "Mount the secrets there, or leave the variable out."
+            )
+        return init_settings, env_settings, _SecretFiles(settings_cls, secrets_dir=folder)
+
     @field_validator("engine_urls", "cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_urls(cls, value: object) -> object:
@@ -421,7 +456,9 @@ class Settings(BaseSettings):
             raise ValueError("a header's name or value has characters that HTTP does not allow")
         return headers
 
-    @field_validator("state_dir", "engine_ca_file", "outputs_dir", "models_dir", *_MODEL_FOLDERS)
+    @field_validator(
+        "state_dir", "secrets_dir", "engine_ca_file", "outputs_dir", "models_dir", *_MODEL_FOLDERS
+    )
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
         """No shell expands ~ in an MCP client's or a compose file's env."""
@@ -465,6 +502,22 @@ class Settings(BaseSettings):
             "upscale": self.models_upscale,
         }
         return {kind: path for kind, path in named.items() if path is not None}
+
+
+class _SecretFiles(SecretsSettingsSource):
+    """Empty is the same as not set, as in the environment."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        try:
+            value, key, is_complex = super().get_field_value(field, field_name)
+        except UnicodeDecodeError:  # its text would show a byte of the secret
+            raise ValueError(f"the file for {field_name} is not UTF-8 text") from None
+        return value or None, key, is_complex
+
+
+def _secrets_dir() -> Path | None:
+    given = next((text for name, text in os.environ.items() if name.upper() == SECRETS_DIR and text), None)
+    return None if given is None else Path(os.path.expanduser(given))  # noqa: PTH111 - never raises
 
 
 def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> EngineSettings:
@@ -545,8 +598,20 @@ def _engine_id(parts: SplitResult) -> str:
 
 
 def sources() -> dict[str, str]:
-    """Field name → the environment variable that sets it now. Fields at their default are absent."""
-    given = {name.upper(): name for name, value in os.environ.items() if value}
+    """Field name → the variable, or else the file, that sets it now. Fields at their default are absent.
+
+    Raises OSError where `load_settings` says that a file can't be read.
+    """
+    folder = _secrets_dir()
+    known = {name for names in _variables().values() for name in names}
+    there = folder.iterdir() if folder is not None and folder.is_dir() else ()
+    files = [file for file in there if file.name.upper() in known]
+    in_files = {file.name.upper(): str(file) for file in files if file.read_bytes().strip()}
+    in_environment = {name.upper(): name for name, value in os.environ.items() if value}
+    return _sources_in(in_files) | _sources_in(in_environment)
+
+
+def _sources_in(given: Mapping[str, str]) -> dict[str, str]:
     found = {field: [given[name] for name in names if name in given] for field, names in _variables().items()}
     return {field: present[0] for field, present in found.items() if present}
 
@@ -569,6 +634,11 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
         _ = settings.engines
+    except SettingsError as error:  # a secret file that can't be read; the cause has no secret in it
+        raise _misconfigured(
+            f"A secret can't be read: {error.__cause__}.",
+            f"The user that this process runs as must be able to read the files in {SECRETS_DIR}.",
+        ) from None
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise _misconfigured(
