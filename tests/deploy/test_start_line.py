@@ -1,5 +1,5 @@
-"""The container's start line outside of one: the built wheel, the compose file's environment, nothing to write to
-but the state folder and /tmp, no capabilities, and no way to gain any."""
+"""The container's start line outside of one, on the built wheel and in the compose file's environment: no
+capabilities, no way to gain any, and nothing to write to but the state folder and /tmp."""
 
 import asyncio
 import os
