@@ -130,13 +130,20 @@ class ComfyUIClient:
     ) -> AsyncIterator[Answer]:
         """GET /view as a stream; status 206 when a range (`bytes=0-9`) was asked for and taken.
 
-        `preview` is `webp`, `jpeg` or `webp;80`, for images only. Raises NotFound (output_gone), and
-        InvalidInput for a range outside the file.
+        `preview` is `webp`, `jpeg` or `webp;80`, for images only. Raises NotFound (output_gone),
+        EngineBadAnswer (output_unreadable) for a file that the engine may not read, and InvalidInput for a
+        range outside it. A folder that it may not look into is an empty one to it: its files are gone.
         """
         headers = {"Range": byte_range} if byte_range else None
         params = _view_params(file) | ({"preview": preview} if preview else {})
         async with self.transport.stream("GET", "/view", params=params, headers=headers) as answer:
-            if answer.status in {400, 403, 404}:
+            if answer.status == 403:
+                raise EngineBadAnswer(
+                    f"The engine {self.engine} may not read {file.filename!r}.",
+                    next_step="Look at the permissions of the engine's output folder.",
+                    code=ErrorCode.OUTPUT_UNREADABLE,
+                )
+            if answer.status in {400, 404}:
                 raise NotFound(
                     f"The engine {self.engine} no longer has {file.filename!r}.",
                     next_step="Run the workflow again, or look where the engine's output folder is.",

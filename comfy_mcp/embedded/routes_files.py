@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import mimetypes
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class FileRoutes:
         except OutsideDirectory:
             return web.Response(status=403)
         path = folder / Path(name).name
-        if not path.is_file():
+        if not await asyncio.to_thread(os.path.isfile, path):  # False too where it may not look
             return web.Response(status=404)
         headers = {"Content-Disposition": f'filename="{path.name}"'}
         channel = query.get("channel", "rgba")

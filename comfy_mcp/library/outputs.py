@@ -102,7 +102,8 @@ class OutputFiles:
         At most some hundred KiB are in memory at once. With a part, the media type goes by the name alone.
 
         Raises NotFound (output_gone) when the file is no longer there or another one has its name,
-        InvalidInput (path_not_allowed) for a name that leads out of the folder, EngineFault.
+        InvalidInput (path_not_allowed) for a name that leads out of the folder, (output_unreadable) when
+        the folder says no and the engine does not have the file, EngineFault.
         """
         if output.file.text is not None:
             data = output.file.text.encode("utf-8", "surrogatepass")
@@ -173,9 +174,13 @@ class OutputFiles:
 
     @asynccontextmanager
     async def _source(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:
-        opened = await self._open_on_disk(output)
+        try:
+            opened, refused = await self._open_on_disk(output), False
+        except PermissionError:
+            log.warning("output_not_read_from_disk", output_id=output.id, cause="PermissionError")
+            opened, refused = None, True
         if opened is None:
-            async with self._open_on_engine(output, part) as content:
+            async with self._open_on_engine(output, part, refused_on_disk=refused) as content:
                 yield content
             return
         with opened[0] as stream:
@@ -183,7 +188,7 @@ class OutputFiles:
                 yield await _content(output, opened[1], chunks, part)
 
     async def _open_on_disk(self, output: Output) -> tuple[FileIO, int] | None:
-        """The open file and its size; None when the folder does not have it."""
+        """The open file and its size; None when the folder does not have it. Raises PermissionError."""
         if self._folder is None or output.file.folder_type != "output":
             return None
         path = self._folder / output.file.subfolder.replace("\\", "/") / output.file.filename
@@ -192,6 +197,8 @@ class OutputFiles:
                 descriptor, found = await asyncio.to_thread(open_inside, path, (self._folder,))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError:
+            raise
         except (OutsideRoots, NotRegular, OSError) as error:  # TimeoutError is an OSError
             # E.g. a link out of the folder: whether to serve that is the engine's decision.
             log.warning("output_not_read_from_disk", output_id=output.id, cause=type(error).__name__)
@@ -211,7 +218,9 @@ class OutputFiles:
             yield chunk
 
     @asynccontextmanager
-    async def _open_on_engine(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:
+    async def _open_on_engine(
+        self, output: Output, part: Span | None, *, refused_on_disk: bool
+    ) -> AsyncIterator[OutputContent]:
         server = self._engines.get(output.engine)
         if server is None:
             raise _gone(output, f"its engine {output.engine} is not configured any more")
@@ -220,6 +229,8 @@ class OutputFiles:
             try:
                 served = await stack.enter_async_context(server.view(output.file, byte_range=byte_range))
             except NotFound:
+                if refused_on_disk:
+                    raise _forbidden(output) from None
                 raise _gone(output, "the engine does not have it") from None
             except InvalidInput:  # the part is inside the output as it was recorded
                 raise _gone(output, "another file has its name now") from None
@@ -293,6 +304,16 @@ def _gone(output: Output, why: str) -> BridgeError:
         next_step="Run the workflow again to make it anew.",
         code=ErrorCode.OUTPUT_GONE,
         details={"filename": output.file.filename, "why": why},
+    )
+
+
+def _forbidden(output: Output) -> BridgeError:
+    return InvalidInput(
+        f"The file of output {output.id} may not be read: this user has no right to the outputs folder, and "
+        "the engine does not have it.",
+        next_step="Give this user the right to read COMFY_BRIDGE_OUTPUTS_DIR.",
+        code=ErrorCode.OUTPUT_UNREADABLE,
+        details={"filename": output.file.filename},
     )
 
 

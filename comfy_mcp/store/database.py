@@ -256,12 +256,16 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _is_at_head(driver: _Driver) -> bool:
+    """Raises StoreFault; a schema that is newer is refused here, without the lock: nothing will be done."""
     try:
-        return _revision(driver) == schema.HEAD
+        revision = _revision(driver)
     except StoreFault as fault:
         if fault.code is not ErrorCode.STORE_CORRUPT:
             raise
         return False  # looked at again under the lock
+    if revision not in {None, schema.HEAD}:
+        _upgrade_from(driver.path, str(revision))
+    return revision == schema.HEAD
 
 
 def _bring_to_head(driver: _Driver) -> Path | None:

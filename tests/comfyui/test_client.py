@@ -149,7 +149,14 @@ async def test_a_range_is_asked_for(engine: FakeEngine, client: ComfyUIClient) -
     assert engine.requests[-1].headers["range"] == "bytes=0-2"
 
 
-@pytest.mark.parametrize("status", [400, 403, 404])
+async def test_a_file_that_the_engine_may_not_read_says_so(engine: FakeEngine, client: ComfyUIClient) -> None:
+    engine.answers["GET /view"] = reply("", status=403)
+    with pytest.raises(EngineBadAnswer) as caught:
+        await view(client)
+    assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
+
+
+@pytest.mark.parametrize("status", [400, 404])
 async def test_a_file_that_is_gone_is_not_found(
     engine: FakeEngine, client: ComfyUIClient, status: int
 ) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 from tests.faults.clients import Clients, Submitted
 from tests.support.invariants import check_file
 
+CLOCKS_MS = 5
+"""A deadline is kept by the monotonic clock; what is written down is the other one's, in milliseconds."""
+
 OUTPUTS = {"picture": 1, "slow": 1, "text": 1, "failing": 0}
 """Outputs of each kind of graph that ran to its end."""
 
@@ -28,6 +31,7 @@ class PromptRecord:
     started: int = 0
     ending: str | None = None
     generation: int = 0
+    pid: int = 0
 
 
 @dataclass(slots=True)
@@ -35,6 +39,8 @@ class Outcome:
     """Counts for the table; `violations` is empty when all is well."""
 
     states: dict[str, int] = field(default_factory=dict)
+    causes: dict[str, int] = field(default_factory=dict)
+    """Of the failed ones, by kind."""
     requeued: int = 0
     ran_twice: int = 0
     unknowable: int = 0
@@ -51,6 +57,12 @@ class Expectations:
     max_attempts: int = 2
     lossy_engine: bool = True
     """A fault lay between bridge and engine, or the engine died: a prompt may have got lost."""
+    refusals: frozenset[str] = frozenset()
+    """Error codes that a client may have met."""
+    engine_pid: int | None = None
+    """Of the engine that is there at the end, where that is known."""
+    store_lost: bool = False
+    """The store began anew: what was promised before is out of reach, and its prompts are nobody's."""
 
 
 def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
@@ -63,7 +75,7 @@ def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
         step = json.loads(line)
         generation = generations.setdefault(step["pid"], len(generations) + 1)
         record = records.setdefault(step["prompt_id"], PromptRecord())
-        record.generation = generation
+        record.generation, record.pid = generation, step["pid"]
         match step["what"]:
             case "accepted":
                 record.accepted += 1
@@ -90,11 +102,13 @@ def check(store: Path, record: dict[str, PromptRecord], clients: Clients, expect
     for row in _rows(store, "SELECT * FROM events ORDER BY seq"):
         events.setdefault(row["job_id"], []).append(row)
     last_generation = max((item.generation for item in record.values()), default=0)
+    if expected.engine_pid not in {None, *(item.pid for item in record.values())}:
+        last_generation += 1  # it has taken no prompt yet
 
-    _check_promises(jobs, clients, say)
+    _check_promises(jobs, clients, expected, say)
     known = {row["prompt_id"] for rows in attempts.values() for row in rows} | expected.foreign
     for prompt_id, item in record.items():
-        if prompt_id not in known:
+        if prompt_id not in known and not expected.store_lost:
             say(f"the engine got prompt {prompt_id}, which no attempt names")
         if item.accepted > 1 or item.started > 1:
             say(f"prompt {prompt_id} was sent {item.accepted} times and ran {item.started} times")
@@ -107,26 +121,31 @@ def check(store: Path, record: dict[str, PromptRecord], clients: Clients, expect
     return outcome
 
 
-def _check_promises(jobs: Sequence[dict[str, Any]], clients: Clients, say: Any) -> None:
+def _check_promises(
+    jobs: Sequence[dict[str, Any]], clients: Clients, expected: Expectations, say: Any
+) -> None:
     ids = {job["id"] for job in jobs}
     for entry in clients.submitted:
-        if entry.job_id is not None and entry.job_id not in ids:
+        if entry.job_id is not None and entry.job_id not in ids and not expected.store_lost:
             say(f"the submit that returned {entry.job_id} is lost")
     by_key: dict[str, set[str]] = {}
     for key, job_id in clients.answers:
         by_key.setdefault(key, set()).add(job_id)
     for key, found in by_key.items():
-        if len(found) > 1:
+        if len(found & ids if expected.store_lost else found) > 1:
             say(f"the idempotency key {key} made {len(found)} jobs")
     keyed = {entry.key for entry in clients.submitted if entry.key is not None}
     if len(ids) > len(keyed) + sum(entry.key is None for entry in clients.submitted):
         say("there are more jobs than submits")
     for fault in clients.faults:
         say(fault)
+    for tool, code in clients.refusals:
+        if code not in expected.refusals:
+            say(f"{tool} was refused with {code}")
     states = {job["id"]: job["status"] for job in jobs}
     heard = [(entry.job_id or "", told) for entry in clients.submitted for told in entry.told]
     for job_id, told in heard + clients.heard:
-        if told != states.get(job_id):
+        if told != states.get(job_id) and not (expected.store_lost and job_id not in ids):
             say(f"a client was told that {job_id} is {told}; it is {states.get(job_id)}")
 
 
@@ -166,7 +185,7 @@ def _check_job(
         case "completed":
             if last.ending != "success":
                 say(f"the engine's record says {last.ending}")
-            wanted = OUTPUTS[_kind_of(job, clients)]
+            wanted = OUTPUTS.get(_kind_of(job, clients))
             if job["output_count"] != wanted:
                 say(f"{job['output_count']} outputs instead of {wanted}")
         case "cancelled":
@@ -177,15 +196,25 @@ def _check_job(
                 if not buried:
                     say("the engine completed it")
         case "failed":
-            _check_failure(job, last, buried, expected, outcome, say)
+            _check_failure(job, last, buried, clients, expected, outcome, say)
         case state:
             say(f"still {state}")
 
 
 def _check_failure(
-    job: dict[str, Any], last: PromptRecord, buried: bool, expected: Expectations, outcome: Outcome, say: Any
+    job: dict[str, Any],
+    last: PromptRecord,
+    buried: bool,
+    clients: Clients,
+    expected: Expectations,
+    outcome: Outcome,
+    say: Any,
 ) -> None:
     failure = json.loads(job["failure"])
+    outcome.causes[failure["kind"]] = outcome.causes.get(failure["kind"], 0) + 1
+    for entry in clients.submitted:
+        if entry.job_id == job["id"] and set(entry.causes) - {failure["kind"]}:
+            say(f"failed as {failure['kind']}, and clients were told {entry.causes}")
     match failure["kind"]:
         case "node_error":
             if last.ending != "error":
@@ -204,8 +233,30 @@ def _check_failure(
                 say("cancelled_externally although the engine completed it and still knows")
             if not (expected.foreign_deletes or expected.history_evicted or last.ending == "interrupted"):
                 say("cancelled_externally, and nobody did")
+        case "timeout":
+            _check_timeout(job, last, buried, outcome, say)
+        case "validation":
+            # What was submitted was good then, so the engine changed.
+            if _kind_of(job, clients) != "slow" or "BridgeSlowImage" not in failure["message"]:
+                say(f"failed as validation: {failure['message']}")
+            if "graph_invalid" not in expected.refusals or last.accepted:
+                say("failed as validation, and no engine refused it")
         case kind:
             say(f"failed as {kind}: {failure['message']}")
+
+
+def _check_timeout(job: dict[str, Any], last: PromptRecord, buried: bool, outcome: Outcome, say: Any) -> None:
+    """Not before its time, and not while the engine went on to the end."""
+    if last.ending == "success":
+        outcome.unknowable += buried
+        if not buried:
+            say("timeout although the engine completed it and still knows")
+    deadlines = [job["queue_deadline"]]
+    if job["started_at"] is not None and job["run_timeout_ms"] is not None:
+        deadlines.append(job["started_at"] + job["run_timeout_ms"])
+    passed = [deadline for deadline in deadlines if deadline is not None]
+    if not passed or job["finished_at"] + CLOCKS_MS < min(passed):
+        say(f"timeout at {job['finished_at']}, with the deadlines {passed}")
 
 
 def _kind_of(job: dict[str, Any], clients: Clients) -> str:

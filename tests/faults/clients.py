@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
@@ -14,7 +15,9 @@ import aiohttp
 from tests.faults.world import Bridge, World, mcp_request
 
 FINAL = {"completed", "failed", "cancelled"}
+NONE: Mapping[str, float] = MappingProxyType({})
 WORKFLOW = "/v1/comfyui/workflow"
+HTTP_NAMES = {"queue_timeout_s": "queueTimeoutS", "run_timeout_s": "runTimeoutS"}
 STATES = {
     "workflow:completed": "completed",
     "workflow:error": "failed",
@@ -24,14 +27,18 @@ STATES = {
 
 @dataclass(slots=True, kw_only=True)
 class Submitted:
-    """`key` is the idempotency key, if any. `cancelled`: somebody asked for it, heard or not."""
+    """`key` is the idempotency key, if any. `cancelled`: somebody asked for it, heard or not. `timeouts` in
+    seconds: `queue_timeout_s`, `run_timeout_s`."""
 
     kind: str
     job_id: str | None = None
     key: str | None = None
     cancelled: bool = False
+    timeouts: Mapping[str, float] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     """Final states that surfaces showed, in order."""
+    causes: list[str] = field(default_factory=list)
+    """The kinds of failure that they gave."""
 
 
 class Clients:
@@ -46,14 +53,22 @@ class Clients:
         """(id, final state): what WebSockets said of any job."""
         self.faults: list[str] = []
         """What a surface said that it must never say."""
+        self.refusals: list[tuple[str, str]] = []
+        """(tool, error code): calls that were answered with an error."""
 
     async def submit(
-        self, bridge: Bridge, kind: str, graph: Mapping[str, Any], *, key: str | None = None
+        self,
+        bridge: Bridge,
+        kind: str,
+        graph: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        timeouts: Mapping[str, float] = NONE,
     ) -> Submitted:
         """`job_id` stays None unless the bridge answered with one."""
-        entry = Submitted(kind=kind, key=key)
+        entry = Submitted(kind=kind, key=key, timeouts=timeouts)
         self.submitted.append(entry)
-        arguments: dict[str, Any] = {"workflow": dict(graph)}
+        arguments: dict[str, Any] = {"workflow": dict(graph), **timeouts}
         if key is not None:
             arguments["idempotency_key"] = key
         answer = await self._call(bridge, "submit_workflow", arguments)
@@ -113,6 +128,19 @@ class Clients:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return
 
+    async def output_code(self, bridge: Bridge, output_id: str) -> str:
+        """How the bytes of an output are refused there; "" when they come."""
+        if bridge.url is None:
+            call = {"name": "view_output", "arguments": {"output_id": output_id}}
+            answer = await mcp_request(bridge, "tools/call", call)
+            meta = {} if answer is None else answer["result"].get("_meta") or {}
+            return str(meta.get("comfy-bridge/error", {}).get("code", ""))
+        async with self._world.session.get(f"{bridge.url}/v1/comfyui/output/{output_id}") as response:
+            if response.status == 200:
+                await response.read()
+                return ""
+            return str((await response.json())["code"])
+
     def _take_line(self, entry: Submitted, line: str, last: int) -> int:
         if line.startswith("id:"):
             seq = int(line[3:])
@@ -128,14 +156,16 @@ class Clients:
     def _note_final(self, entry: Submitted, answer: Mapping[str, Any] | None) -> None:
         if answer is not None and answer.get("status") in FINAL:
             entry.told.append(str(answer["status"]))
+            if answer["status"] == "failed" and answer.get("failure") is not None:
+                entry.causes.append(str(answer["failure"]["kind"]))
 
     async def _call(self, bridge: Bridge, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
         if not bridge.process.alive:
             return None
         if bridge.url is None:
-            return self._mcp_answer(
-                tool, await mcp_request(bridge, "tools/call", {"name": tool, "arguments": arguments})
-            )
+            said = await mcp_request(bridge, "tools/call", {"name": tool, "arguments": arguments})
+            cut_off = bridge.leaving and said is not None and "error" in said
+            return None if cut_off else self._mcp_answer(tool, said)
         try:
             return await self._http(bridge.url, tool, arguments)
         except (aiohttp.ClientError, TimeoutError, OSError):
@@ -151,12 +181,16 @@ class Clients:
         text = "".join(part.get("text", "") for part in result.get("content", ()))
         if "Traceback" in text or (result.get("isError") and text.startswith("internal:")):
             self.faults.append(f"MCP {tool}: {text[:300]}")
-        return None if result.get("isError") else dict(result.get("structuredContent") or {})
+        if result.get("isError"):
+            self.refusals.append((tool, result["_meta"]["comfy-bridge/error"]["code"]))
+            return None
+        return dict(result.get("structuredContent") or {})
 
     async def _http(self, url: str, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
         method, path, body, headers = "GET", WORKFLOW, None, {}
         if tool == "submit_workflow":
             method, body = "POST", {"workflow": arguments["workflow"]}
+            body |= {http: arguments[own] for own, http in HTTP_NAMES.items() if own in arguments}
             if "idempotency_key" in arguments:
                 headers["Idempotency-Key"] = arguments["idempotency_key"]
         else:
@@ -167,6 +201,7 @@ class Clients:
             if answer.status == 500:
                 self.faults.append(f"HTTP {method} {path} answered 500: {str(data)[:300]}")
             if answer.status >= 400:
+                self.refusals.append((tool, data["code"]))
                 return None
             return dict(data)
 

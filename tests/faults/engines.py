@@ -11,7 +11,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,15 @@ TXT2IMG = Path(__file__).parents[1] / "data" / "workflows" / "txt2img_tiny_ksamp
 LAUNCHER = Path(__file__).parents[1] / "support" / "logged_comfyui.py"
 
 Kinded = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherVersion:
+    """Of the embedded engine: classes of nodes `without` which it comes, and upper bounds of their inputs."""
+
+    version: str
+    without: tuple[str, ...] = ()
+    most: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -39,11 +48,19 @@ class Engine(Protocol):
     def outputs(self) -> Path: ...
     @property
     def alive(self) -> bool: ...
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        ...
+
     async def start(self) -> int:
         """Start it (again), with nothing in its queue; the port."""
         ...
 
     async def kill(self) -> None: ...
+    def become(self, version: OtherVersion | None) -> None:
+        """What it starts as from now on; None: as itself."""
+
     def pause(self) -> None: ...
     def go_on(self) -> None: ...
     async def release(self) -> None:
@@ -54,6 +71,9 @@ class Engine(Protocol):
         ...
 
     def foreign_graph(self, steps: int) -> Mapping[str, Any]: ...
+    def endless_graph(self) -> Mapping[str, Any]:
+        """One that no trial sees the end of."""
+        ...
 
 
 TakeEngine = Callable[[Path, int | None], Engine]
@@ -74,6 +94,7 @@ class EmbeddedProcess:
     folder: Path
     history_limit: int | None = None
     process: Spawned | None = None
+    version: OtherVersion | None = None
 
     @property
     def log_path(self) -> Path:
@@ -91,13 +112,21 @@ class EmbeddedProcess:
     def alive(self) -> bool:
         return self.process is not None and self.process.alive
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     async def start(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         arguments = ["--base-directory", str(self.folder), "--execution-log", str(self.log_path)]
         if self.history_limit is not None:
             arguments += ["--history-limit", str(self.history_limit)]
+        chaos: dict[str, Any] = {"modes": True}
+        if self.version is not None:
+            chaos["engine"] = asdict(self.version)
         self.process = await self.spawner.spawn(
-            "engine", *arguments, folder=self.folder, log=self.folder / "engine.log"
+            "engine", *arguments, folder=self.folder, log=self.folder / "engine.log", chaos=chaos
         )
         line = await self.process.line()
         return int(line.rsplit(":", 1)[1])
@@ -106,6 +135,9 @@ class EmbeddedProcess:
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
+
+    def become(self, version: OtherVersion | None) -> None:
+        self.version = version
 
     def pause(self) -> None:
         assert self.process is not None
@@ -132,6 +164,9 @@ class EmbeddedProcess:
 
     def foreign_graph(self, steps: int) -> Mapping[str, Any]:
         return graphs.slow(steps=steps, step_ms=10)
+
+    def endless_graph(self) -> Mapping[str, Any]:
+        return graphs.slow(steps=10_000, step_ms=50)
 
 
 @asynccontextmanager
@@ -165,6 +200,10 @@ class ComfyUIProcess:
     def alive(self) -> bool:
         return self._alive
 
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
     def begin(self) -> None:
         with suppress(FileNotFoundError):
             self.log_from = self.log_path.stat().st_size
@@ -182,6 +221,9 @@ class ComfyUIProcess:
                 self._alive = False
                 await asyncio.to_thread(self._server.kill)
 
+    def become(self, version: OtherVersion | None) -> None:
+        raise NotImplementedError("it is what it is: kinds of trial that ask for this say embedded_only")
+
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
 
@@ -198,6 +240,9 @@ class ComfyUIProcess:
 
     def foreign_graph(self, steps: int) -> Mapping[str, Any]:
         return self._sampled(steps, random.randrange(2**32))
+
+    def endless_graph(self) -> Mapping[str, Any]:
+        return self._sampled(10_000, random.randrange(2**32))
 
     def _sampled(self, steps: int, seed: int) -> Mapping[str, Any]:
         graph = copy.deepcopy(self._txt2img)

@@ -1,16 +1,13 @@
 """What goes wrong. Each runs beside the clients of its trial, at moments that the seed decides."""
 
 import asyncio
-import resource
 from contextlib import suppress
-from typing import Any
 
-from tests.faults.checker import connect
+from tests.faults.engines import OtherVersion
 from tests.faults.stage import Stage
-from tests.faults.world import LEASE_TTL_S, REQUEST_TIMEOUT_S, Bridge
+from tests.faults.store_faults import disk_full, store_locked, store_read_only
+from tests.faults.world import LEASE_TTL_S, REQUEST_TIMEOUT_S
 from tests.support.chaos_proxy import Mode
-
-HOUR_MS = 3_600_000
 
 
 async def nothing(stage: Stage) -> None:
@@ -146,6 +143,28 @@ async def engine_stopped(stage: Stage) -> None:
     stage.world.engine.go_on()
 
 
+SLOW = "BridgeSlowImage"
+OTHER_VERSIONS = (
+    OtherVersion(version="9.0.0", without=(SLOW,)),
+    OtherVersion(version="9.0.1", most={SLOW: {"steps": 2}}),
+)
+"""In one a class of nodes is gone, in the other it takes less than it did: `slow` graphs are refused."""
+
+
+async def engine_replaced(stage: Stage) -> None:
+    """It goes, and what comes back is another version; perhaps the old one again after that."""
+    world = stage.world
+    versions = [stage.rng.choice(OTHER_VERSIONS), *stage.rng.choice([[], [], [None]])]
+    for version in versions:
+        await stage.pause(0.05, 1.0)
+        stage.note(f"the engine comes back as {version}")
+        await world.engine.kill()
+        world.engine.become(version)
+        await stage.pause(0, 1.0)
+        await world.start_engine()
+    await stage.pause(0.2, 0.6)
+
+
 async def foreign_jobs(stage: Stage) -> None:
     """Somebody works in ComfyUI itself: queues prompts, and now and then clears what is pending."""
     for _ in range(stage.rng.randint(3, 8)):
@@ -212,82 +231,6 @@ async def paused_somewhere(stage: Stage) -> None:
     await stage.pause(0.2, 0.6)
 
 
-# ------------------------------------------------------------------------------------ store and clock
-
-
-async def store_locked(stage: Stage) -> None:
-    await stage.pause(0, 0.8)
-    connection = await asyncio.to_thread(connect, stage.world.store_path)
-    try:
-        for _ in range(50):
-            with suppress(Exception):
-                connection.execute(stage.rng.choice(["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"]))
-                break
-            await asyncio.sleep(0.02)
-        stage.note("the store is locked")
-        await stage.pause(0.3, 3.0)
-    finally:
-        connection.close()
-
-
-async def disk_full(stage: Stage) -> None:
-    """No file of the bridges may grow: what SQLite gets is a write that fails, half-way perhaps."""
-    await stage.pause(0, 0.8)
-    store = stage.world.store_path
-    sizes = [path.stat().st_size for path in store.parent.iterdir()]
-    limit = max(sizes) + stage.rng.choice([0, 1, 4096, 10_000])
-    victims = [bridge.process.pid for bridge in stage.world.bridges if bridge.process.alive]
-    stage.note(f"no file grows beyond {limit}")
-    for pid in victims:
-        _limit_files(pid, limit)
-    await stage.pause(0.3, 2.5)
-    for pid in victims:
-        _limit_files(pid, resource.RLIM_INFINITY)
-
-
-def _limit_files(pid: int, size: int) -> None:
-    with suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-async def clock_jumps(stage: Stage) -> None:
-    """An hour ahead or back, for every bridge at once; now and then a bridge dies meanwhile."""
-    assert stage.world.clock is not None
-    for _ in range(stage.rng.randint(1, 2)):
-        await stage.pause(0.1, 0.6)
-        hours = stage.rng.choice([-1, 1])
-        stage.note(f"the clock jumps {hours} h")
-        stage.world.clock.jump(hours * HOUR_MS)
-        if stage.rng.random() < 0.6 and (victim := await stage.holder()) is not None:
-            stage.note("kill the holder")
-            victim.process.kill()
-            await victim.process.wait()
-            await stage.world.start_bridge("serve")
-
-
-# ------------------------------------------------------------------------------------------- afterwards
-
-
-async def outputs_deleted(stage: Stage, bridge: Bridge) -> list[str]:
-    """The files go; the jobs stay completed, and asking for the bytes says what is the matter."""
-    listed = await _get(stage, bridge, "/v1/comfyui/outputs?limit=200")
-    for path in stage.world.engine.outputs.rglob("*.png"):
-        path.unlink()
-    found = []
-    for output in listed[1]["outputs"]:
-        if output["type"] != "image":
-            continue
-        status, body = await _get(stage, bridge, output["url"])
-        if status != 410 or body["code"] != "output_gone":
-            found.append(f"a deleted output answers {status} {body}")
-    return found
-
-
-async def _get(stage: Stage, bridge: Bridge, path: str) -> tuple[int, Any]:
-    async with stage.world.session.get(f"{bridge.url}{path}") as answer:
-        return answer.status, await answer.json(content_type=None)
-
-
 # --------------------------------------------------------------------------------------------- combined
 
 
@@ -298,6 +241,12 @@ async def two_at_once(stage: Stage) -> None:
     async with asyncio.TaskGroup() as both:
         for fault in chosen:
             both.create_task(fault(stage))
+
+
+async def any_one(stage: Stage) -> None:
+    chosen = stage.rng.choice((nothing, *COMBINABLE))
+    stage.note(chosen.__name__)
+    await chosen(stage)
 
 
 COMBINABLE = (
@@ -315,5 +264,6 @@ COMBINABLE = (
     bridge_killed,
     holder_paused,
     store_locked,
+    store_read_only,
     disk_full,
 )

@@ -54,14 +54,14 @@ async def run_trials(
     return results
 
 
-REAL_KINDS = tuple(kind for kind in KINDS if kind.history_limit is None)
-"""For the real ComfyUI, whose history has a length of its own."""
+REAL_KINDS = tuple(kind for kind in KINDS if kind.history_limit is None and not kind.embedded_only)
+"""For the real ComfyUI, whose history has a length of its own, and that is what it is."""
 
 
 def table(results: Sequence[Result]) -> list[str]:
     """By fault: trials, and what came of the jobs."""
     columns = ("completed", "failed", "cancelled")
-    head = f"{'fault':<26}{'trials':>7}{'jobs':>6}" + "".join(f"{name:>11}" for name in columns)
+    head = f"{'fault':<30}{'trials':>7}{'jobs':>6}" + "".join(f"{name:>11}" for name in columns)
     lines = [head + f"{'requeued':>10}{'twice':>7}{'unknown':>9}{'violations':>12}{'s':>7}"]
     met = {result.kind for result in results}
     names = [name for name in dict.fromkeys(kind.name for kind in KINDS) if name in met]
@@ -71,7 +71,7 @@ def table(results: Sequence[Result]) -> list[str]:
         for result in mine:
             states.update(result.outcome.states)
         lines.append(
-            f"{name:<26}{len(mine):>7}{states.total():>6}"
+            f"{name:<30}{len(mine):>7}{states.total():>6}"
             + "".join(f"{states[column]:>11}" for column in columns)
             + f"{sum(result.outcome.requeued for result in mine):>10}"
             + f"{sum(result.outcome.ran_twice for result in mine):>7}"
@@ -81,7 +81,14 @@ def table(results: Sequence[Result]) -> list[str]:
         )
     aimed = [result for result in results if " at a " in result.kind]
     struck = sum(any("the point struck" in note for note in result.notes) for result in aimed)
-    return [*lines, f"kill points and pauses that struck: {struck} of {len(aimed)}"]
+    causes: Counter[str] = Counter()
+    for result in results:
+        causes.update(result.outcome.causes)
+    return [
+        *lines,
+        f"failed as: {', '.join(f'{kind} {count}' for kind, count in causes.most_common())}",
+        f"kill points and pauses that struck: {struck} of {len(aimed)}",
+    ]
 
 
 def complaint(result: Result, engine: str = "embedded") -> str:

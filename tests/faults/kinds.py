@@ -1,21 +1,29 @@
 """The kinds of trial: which fault, and what it needs of the rest."""
 
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults import faults, points
+from tests.faults import aftermath, faults, points, store_faults
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge
 
 Chaos = Callable[[random.Random], dict[str, Any]]
 
+STORE = frozenset({"store_unavailable"})
+ENDED = STORE | {"shutting_down"}
+DAMAGED = ENDED | {"store_corrupt", "workflow_not_found"}  # not found: in the store that was set aside
+NOT_OPEN = ENDED | {"store_schema_newer"}
+IMPATIENT = {"STORE_BUSY_TIMEOUT_S": "1"}
+"""For faults that keep the store from others for longer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
     """`chaos` goes into the first bridge; `cancels`: the part of the jobs that somebody cancels;
-    `lossy_engine`: whether a prompt may get lost at all; `spread_s`: submits come within this time."""
+    `lossy_engine`: whether a prompt may get lost at all; `spread_s`: submits come within this time;
+    `deadlines`: the part of the jobs that have one; `refusals`: error codes that a caller may meet."""
 
     name: str
     run: Callable[[Stage], Coroutine[Any, Any, None]]
@@ -28,6 +36,10 @@ class Kind:
     bent_clock: bool = False
     lossy_engine: bool = True
     spread_s: float = 0.8
+    deadlines: float = 0.0
+    embedded_only: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    refusals: frozenset[str] = frozenset()
 
 
 KINDS: tuple[Kind, ...] = (
@@ -43,24 +55,84 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="engine killed", run=faults.engine_killed),
     Kind(name="engine killed at POST", run=faults.engine_killed_at_post),
     Kind(name="engine stopped", run=faults.engine_stopped),
-    Kind(name="two at once", run=faults.two_at_once, more_bridges=(0, 1, 2)),
+    Kind(
+        name="two at once",
+        run=faults.two_at_once,
+        more_bridges=(0, 1, 2),
+        settings=IMPATIENT,
+        refusals=STORE,
+    ),
+    Kind(
+        name="engine of another version",
+        run=faults.engine_replaced,
+        after=aftermath.the_new_version_counts,
+        embedded_only=True,
+        settings={"OBJECT_INFO_TTL_S": "1"},
+        refusals=frozenset({"graph_invalid"}),
+    ),
     Kind(name="foreign jobs", run=faults.foreign_jobs),
     Kind(name="history evicted", run=faults.history_evicted, history_limit=2),
     Kind(name="bridge killed", run=faults.bridge_killed),
     Kind(name="bridge killed at a call", run=faults.killed_somewhere, chaos=points.a_call, cancels=0.5),
     Kind(name="bridge killed at a line", run=faults.killed_somewhere, chaos=points.a_line, cancels=0.4),
-    Kind(name="two at once", run=faults.two_at_once, more_bridges=(0, 1, 2)),
-    Kind(name="holder paused", run=faults.holder_paused, more_bridges=(1, 2)),
     Kind(
-        name="holder paused at a call", run=faults.paused_somewhere, chaos=points.a_pause, more_bridges=(1, 2)
+        name="two at once",
+        run=faults.two_at_once,
+        more_bridges=(0, 1, 2),
+        settings=IMPATIENT,
+        refusals=STORE,
+    ),
+    # One that is stopped inside a transaction keeps the store to itself meanwhile.
+    Kind(
+        name="holder paused",
+        run=faults.holder_paused,
+        more_bridges=(1, 2),
+        settings=IMPATIENT,
+        refusals=STORE,
+    ),
+    Kind(
+        name="holder paused at a call",
+        run=faults.paused_somewhere,
+        chaos=points.a_pause,
+        more_bridges=(1, 2),
+        settings=IMPATIENT,
+        refusals=STORE,
     ),
     Kind(name="cancels", run=faults.nothing, cancels=1.0, lossy_engine=False),
     Kind(
         name="submits with one key", run=faults.nothing, keyed=True, more_bridges=(1, 2), lossy_engine=False
     ),
-    Kind(name="store locked", run=faults.store_locked),
-    Kind(name="disk full", run=faults.disk_full),
-    Kind(name="clock jumps", run=faults.clock_jumps, bent_clock=True),
-    Kind(name="two at once", run=faults.two_at_once, more_bridges=(0, 1, 2)),
-    Kind(name="outputs deleted", run=faults.nothing, after=faults.outputs_deleted, lossy_engine=False),
+    Kind(name="store locked", run=store_faults.store_locked, settings=IMPATIENT, refusals=STORE),
+    Kind(name="disk full", run=store_faults.disk_full, refusals=STORE),
+    Kind(name="store read-only", run=store_faults.store_read_only, refusals=STORE),
+    Kind(
+        name="store damaged",
+        run=store_faults.store_damaged,
+        after=aftermath.a_new_store_works,
+        refusals=DAMAGED,
+    ),
+    Kind(
+        name="store damaged before a start",
+        run=store_faults.store_damaged_between,
+        after=aftermath.a_new_store_works,
+        refusals=DAMAGED,
+    ),
+    Kind(name="store not to be opened", run=store_faults.store_not_to_be_opened, refusals=NOT_OPEN),
+    Kind(name="deadlines", run=faults.any_one, deadlines=0.8, settings=IMPATIENT, refusals=STORE),
+    Kind(name="clock jumps", run=store_faults.clock_jumps, bent_clock=True),
+    Kind(
+        name="two at once",
+        run=faults.two_at_once,
+        more_bridges=(0, 1, 2),
+        settings=IMPATIENT,
+        refusals=STORE,
+    ),
+    Kind(name="outputs deleted", run=faults.nothing, after=aftermath.outputs_deleted, lossy_engine=False),
+    Kind(
+        name="outputs unreadable",
+        run=faults.nothing,
+        after=aftermath.outputs_unreadable,
+        lossy_engine=False,
+        embedded_only=True,
+    ),
 )

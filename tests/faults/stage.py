@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import uuid4
 import aiohttp
 
 from tests.faults.checker import connect
-from tests.faults.clients import Clients
+from tests.faults.clients import FINAL, Clients, Submitted
 from tests.faults.world import Bridge, World
 
 
@@ -21,10 +22,26 @@ class Stage:
     rng: random.Random
     foreign: set[str] = field(default_factory=set)
     foreign_deletes: bool = False
+    store_lost: bool = False
+    """A damaged store was set aside: what it had is out of reach."""
+    violations: list[str] = field(default_factory=list)
+    """What a fault saw that must not be."""
     began: float = field(default_factory=monotonic)
 
     def note(self, what: str) -> None:
         self.world.notes.append(f"{monotonic() - self.began:.2f} {what}")
+
+    def complain(self, what: list[str]) -> None:
+        self.violations += what
+
+    async def until_final(self, bridge: Bridge, entry: Submitted, limit_s: float) -> str | None:
+        """The final state, or the one that it still has when the time is over."""
+        state = None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while (state := await self.clients.status(bridge, entry)) not in FINAL:
+                    await asyncio.sleep(0.05)
+        return state
 
     async def pause(self, least: float, most: float) -> None:
         await asyncio.sleep(self.rng.uniform(least, most))

@@ -29,6 +29,9 @@ DRAINED_LIMIT_S = 30.0
 DEFECTS = ("tenure_failed", "unexpected_error", "impossible_event", "Traceback", "never retrieved")
 """In a line of a log: a fault that nobody foresaw."""
 
+NORMAL_REFUSALS = frozenset({"not_cancellable"})
+"""Error codes that a client may meet without any fault."""
+
 RETRIES = 6
 """How often a client with an idempotency key asks again before it gives up."""
 
@@ -49,6 +52,7 @@ async def run_trial(spawner: Spawner, take_engine: TakeEngine, folder: Path, see
     engine = take_engine(folder / "engine", kind.history_limit)
     max_attempts = rng.choice([2, 2, 3])
     settings = {"MAX_ATTEMPTS": str(max_attempts), "PIPELINE_DEPTH": str(rng.choice([1, 2, 2, 4]))}
+    settings |= kind.settings
     notes: list[str] = []
     try:
         async with open_world(folder, spawner, engine, bent_clock=kind.bent_clock, **settings) as world:
@@ -62,6 +66,9 @@ async def run_trial(spawner: Spawner, take_engine: TakeEngine, folder: Path, see
                 foreign_deletes=stage.foreign_deletes,
                 max_attempts=max_attempts,
                 lossy_engine=kind.lossy_engine,
+                refusals=NORMAL_REFUSALS | kind.refusals,
+                store_lost=stage.store_lost,
+                engine_pid=engine.pid,
             )
             record = read_record(engine.log_path, engine.log_from)
             outcome = await asyncio.to_thread(check, world.store_path, record, clients, expected)
@@ -96,11 +103,15 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
         stage.note("the point struck; the bridge is dead")
     stage.note("heal")
     await world.heal()
+    violations = stage.violations
+    survivor = stage.some_bridge()
+    if survivor is not None and kind.chaos is None:
+        violations += await _until_final(stage, survivor)  # nobody has to start anything for that
     # A kill point may lie in wait for the bridge that is left: one without any takes over in the end.
     bridge = await world.start_bridge("serve")
     if bridge is None:
-        return ["a bridge without faults did not start"]
-    violations = await _until_final(stage, bridge)
+        return [*violations, "a bridge without faults did not start"]
+    violations += await _until_final(stage, bridge)
     if kind.after is not None:
         violations += await kind.after(stage, bridge)
     violations += await _until_drained(world)
@@ -131,15 +142,23 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
     if bridge is None:
         return
     what, graph = stage.world.engine.graph(rng)
+    timeouts: dict[str, float] = {}
+    if rng.random() < kind.deadlines:
+        if rng.random() < 0.4:
+            what, graph = "endless", stage.world.engine.endless_graph()
+        if what == "endless" or rng.random() < 0.6:
+            timeouts["run_timeout_s"] = round(rng.uniform(0.05, 1.0), 2)
+        if not timeouts or rng.random() < 0.3:
+            timeouts["queue_timeout_s"] = round(rng.uniform(0.05, 1.5), 2)
     key = f"key-{number}" if kind.keyed or rng.random() < 0.6 else None
     if kind.keyed:
         other = stage.some_bridge(rng) or bridge
         async with asyncio.TaskGroup() as both:
             for each in (bridge, other):
-                both.create_task(clients.submit(each, what, graph, key=key))
+                both.create_task(clients.submit(each, what, graph, key=key, timeouts=timeouts))
         entry = next((item for item in clients.submitted if item.key == key and item.job_id), None)
     else:
-        entry = await clients.submit(bridge, what, graph, key=key)
+        entry = await clients.submit(bridge, what, graph, key=key, timeouts=timeouts)
         if key is not None:
             entry = await _again(stage, rng, entry, graph)
     if entry is None or entry.job_id is None:
@@ -163,7 +182,9 @@ async def _again(stage: Stage, rng: random.Random, entry: Submitted, graph: Mapp
         await asyncio.sleep(rng.uniform(0.1, 0.6))
         bridge = stage.some_bridge(rng)
         if bridge is not None:
-            entry = await stage.clients.submit(bridge, entry.kind, graph, key=entry.key)
+            entry = await stage.clients.submit(
+                bridge, entry.kind, graph, key=entry.key, timeouts=entry.timeouts
+            )
     return entry
 
 
@@ -193,6 +214,13 @@ async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
         finally:
             connection.close()
 
+    def all_jobs() -> set[str]:
+        connection = connect(world.store_path)
+        try:
+            return {job_id for (job_id,) in connection.execute("SELECT id FROM jobs")}
+        finally:
+            connection.close()
+
     try:
         async with asyncio.timeout(FINAL_LIMIT_S):
             while await asyncio.to_thread(open_jobs):
@@ -202,7 +230,7 @@ async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
         return [f"{FINAL_LIMIT_S:.0f} s after the last fault: {text}" for text in left]
     violations = []
     for entry in stage.clients.submitted:
-        if entry.job_id is not None:
+        if entry.job_id is not None and not (stage.store_lost and entry.job_id not in all_jobs()):
             state = await stage.clients.status(bridge, entry)
             if state not in FINAL:
                 violations.append(f"the store is done with {entry.job_id}, and REST says {state}")

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 
 from tests.faults.engines import Engine
-from tests.support.chaos import BentClock
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
+from tests.support.chaos_store import Mood, SharedNumber
 from tests.support.spawner import Spawned, Spawner
 
 KEY = "the-key-of-every-trial"
@@ -32,7 +32,7 @@ SETTINGS = {
     "HEARTBEAT_S": "0.8",
     "CONNECT_TIMEOUT_S": "1",
     "REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
-    "STORE_BUSY_TIMEOUT_S": "1",
+    "STORE_BUSY_TIMEOUT_S": "5",
     "STORE_POLL_S": "0.05",
     "CANCEL_WAIT_S": "0.5",
     "DRAIN_TIMEOUT_S": "2",
@@ -41,6 +41,7 @@ SETTINGS = {
     "LOG_FORMAT": "json",
     "HTTP_KEY": KEY,
     "METRICS_REFRESH_S": "60",
+    "DEADLINE_POLL_S": "0.3",
     # Everything but the fault has room: a busy machine must not look like a fault.
     "PROGRESS_INTERVAL_S": "0.1",
 }
@@ -56,12 +57,14 @@ class Bridge:
     process: Spawned
     url: str | None = None
     ready: bool = False
+    leaving: bool = False
+    """It was asked to go: what it is asked meanwhile may be cut off."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     next_id: int = 0
 
     @property
     def usable(self) -> bool:
-        return self.ready and self.process.alive and not self.process.paused
+        return self.ready and self.process.alive and not (self.process.paused or self.leaving)
 
 
 @dataclass(eq=False, slots=True)
@@ -72,7 +75,8 @@ class World:
     proxy: ChaosProxy
     session: aiohttp.ClientSession
     settings: dict[str, str]
-    clock: BentClock | None = None
+    mood: SharedNumber
+    clock: SharedNumber | None = None
     bridges: list[Bridge] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the schedule did, for the report of a violation."""
@@ -86,7 +90,7 @@ class World:
 
     async def start_bridge(self, kind: str, *, chaos: Mapping[str, Any] | None = None) -> Bridge | None:
         """`serve` or `mcp`. None when it died on the way, which only a kill point explains."""
-        faults: dict[str, Any] = dict(chaos or {})
+        faults: dict[str, Any] = {"mood": str(self.mood.path), **(chaos or {})}
         if self.clock is not None:
             faults["clock"] = str(self.clock.path)
         arguments = ("serve", "--port", "0") if kind == "serve" else ("mcp",)
@@ -114,6 +118,7 @@ class World:
     async def heal(self) -> None:
         """No fault is left; the engine runs, and a sidecar does that was started without kill points."""
         self.proxy.heal()
+        self.mood.set(Mood.GOOD)
         for bridge in self.bridges:
             if bridge.process.paused:
                 bridge.process.go_on()
@@ -125,6 +130,8 @@ class World:
     async def end(self) -> list[int]:
         """Ask every bridge that lives to go. Their exit statuses. Raises TimeoutError when one does not."""
         alive = [bridge.process for bridge in self.bridges if bridge.process.alive]
+        for bridge in self.bridges:
+            bridge.leaving = True
         for process in alive:
             process.go_on()
             process.signal(SIGTERM)
@@ -144,7 +151,7 @@ async def open_world(
         open_proxy(0) as proxy,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20), headers={"X-API-Key": KEY}) as session,
     ):
-        clock = BentClock(folder / "clock") if bent_clock else None
+        clock = SharedNumber(folder / "clock") if bent_clock else None
         world = World(
             folder=folder,
             spawner=spawner,
@@ -152,6 +159,7 @@ async def open_world(
             proxy=proxy,
             session=session,
             settings=SETTINGS | settings,
+            mood=SharedNumber(folder / "mood"),
             clock=clock,
         )
         await world.start_engine()

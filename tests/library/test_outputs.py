@@ -22,6 +22,7 @@ from comfy_mcp.domain.errors import (
 from comfy_mcp.domain.ids import EngineId, JobId, OutputId
 from comfy_mcp.library import OutputFiles, Span
 from comfy_mcp.settings import Settings
+from tests.support.unprivileged import unprivileged
 
 ENGINE = EngineId("one")
 
@@ -203,6 +204,23 @@ async def test_a_file_that_is_gone_says_so(on_disk: OutputFiles) -> None:
     assert isinstance(error, NotFound)
     assert error.code is ErrorCode.OUTPUT_GONE
     assert "does not have it" in error.message
+
+
+async def test_a_folder_that_this_user_may_not_read_says_so_unless_the_engine_has_the_file(
+    on_disk: OutputFiles, folder: Path, server: FakeServer
+) -> None:
+    (folder / "a.png").write_bytes(png())
+    folder.chmod(0o000)
+    try:
+        with unprivileged():
+            error = await refusal(on_disk, output_of("a.png"))
+            server.files["output//a.png"] = png()
+            served = await on_disk.read(output_of("a.png"))
+    finally:
+        folder.chmod(0o700)
+    assert error.code is ErrorCode.OUTPUT_UNREADABLE
+    assert "COMFY_BRIDGE_OUTPUTS_DIR" in error.next_step
+    assert served.data == png()
 
 
 async def test_an_engine_that_is_no_longer_configured_says_so(server: FakeServer) -> None:

@@ -3,8 +3,6 @@ import os
 import sqlite3
 import stat
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from comfy_mcp.store.filesystem import opening_lock, refuse_network
 from comfy_mcp.store.schema import HEAD
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, queued_event
+from tests.support.unprivileged import unprivileged
 
 
 def driver_connection(path: Path) -> Any:
@@ -293,19 +292,6 @@ async def test_a_newer_schema_is_refused_and_left_alone(settings: Settings) -> N
 
 
 # ---------------------------------------------------------------------------- the disk says no
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Root may write anywhere: be nobody for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_a_folder_that_is_read_only_is_a_clear_error(settings: Settings) -> None:

@@ -4,26 +4,24 @@
 - `"at"`: `{"target": "module:Class.method", "when": "before", "nth": 1, "signal": "KILL"}`: the process
   signals itself at the n-th call, `before` or `after` it;
 - `"line"`: `{"files": ["comfy_mcp/store/…"], "nth": 100}`: at the n-th line that it runs in these files;
-- `"clock"`: a file with one signed 64-bit number, the milliseconds that the wall clock is wrong by at this
-  moment, for Python and for SQLite alike. The monotonic clock stays right.
+- `"clock"`, `"mood"`: files that say how wrong the wall clock is and what the store refuses (chaos_store.py);
+- `"engine"`: the embedded engine comes as another version (chaos_engine.py);
+- `"modes"`: the permissions of files count, for root too.
 """
 
 import functools
 import importlib
 import inspect
-import mmap
 import os
 import signal
-import struct
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-_OFFSET = struct.Struct("q")
+from tests.support import chaos_engine, chaos_store
 
 
 def inject(faults: dict[str, Any]) -> None:
@@ -32,21 +30,13 @@ def inject(faults: dict[str, Any]) -> None:
     if "line" in faults:
         _signal_at_line(**faults["line"])
     if "clock" in faults:
-        _bend_clock(Path(faults["clock"]))
-
-
-class BentClock:
-    """The harness's side of `"clock"`: every process that maps the file is wrong by the same amount."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.jump(0)
-
-    def jump(self, milliseconds: int) -> None:
-        if not self.path.exists():
-            self.path.write_bytes(_OFFSET.pack(0))
-        with self.path.open("r+b") as file:
-            file.write(_OFFSET.pack(milliseconds))
+        chaos_store.bend_clock(Path(faults["clock"]))
+    if "mood" in faults:
+        chaos_store.follow_mood(Path(faults["mood"]))
+    if "engine" in faults:
+        chaos_engine.become(**faults["engine"])
+    if faults.get("modes"):
+        chaos_engine.obey_modes()
 
 
 def _countdown(nth: int, name: str) -> Callable[[], None]:
@@ -114,37 +104,3 @@ def _signal_at_line(*, files: list[str], nth: int, signal: str = "KILL") -> None
 
     threading.settrace(by_call)
     sys.settrace(by_call)
-
-
-def _bend_clock(path: Path) -> None:
-    with path.open("rb") as file:
-        shared = mmap.mmap(file.fileno(), _OFFSET.size, access=mmap.ACCESS_READ)
-    real_ns = time.time_ns
-
-    def wrong_by_ms() -> int:
-        return int(_OFFSET.unpack(shared[:])[0])
-
-    time.time_ns = lambda: real_ns() + wrong_by_ms() * 1_000_000
-    time.time = lambda: time.time_ns() / 1e9
-    _bend_sqlite(lambda: time.time_ns() // 1_000_000)
-
-
-def _bend_sqlite(now_ms: Callable[[], int]) -> None:
-    """The database's clock is SQLite's own: its expression becomes a function of ours."""
-    from sqlalchemy.ext.compiler import compiles
-
-    from comfy_mcp.store import database, schema
-
-    @compiles(schema.now_ms, "sqlite")
-    def bent(_element: Any, _compiler: Any, **_options: Any) -> str:
-        return "bent_now_ms()"
-
-    driver: Any = database._Driver
-    connect = driver.connect
-
-    def connected(self: Any) -> Any:
-        connection = connect(self)
-        connection.create_function("bent_now_ms", 0, now_ms)
-        return connection
-
-    driver.connect = connected
