@@ -10,6 +10,7 @@ const MOST = {
   atOnce: 2,
 };
 const SMALL_FILE = 2 ** 18; // bytes: up to here the file itself is as good as a preview
+const NO_RESOURCE = new Set([-32002, -32602]); // the server's words, by way of the host: this one is not there
 const TILE_PX = 384;
 const LARGE_PX = 1280;
 
@@ -84,7 +85,7 @@ export function previewsOf(server) {
       }
       return address;
     } catch (error) {
-      if (!(error instanceof HostError) || error.timedOut) return null;
+      if (!(error instanceof HostError) || error.timedOut || NO_RESOURCE.has(error.code)) return null;
       refused = true;
       throw error;
     }
@@ -122,7 +123,7 @@ async function picture(server, output, px) {
     try {
       return await way();
     } catch (error) {
-      problem = error;
+      if (!(problem instanceof ToolError)) problem = error; // what the server says tells more
     }
   }
   if (problem) throw problem;

@@ -10,6 +10,7 @@ import { previewsOf, serverThrough, textOf } from "./view-server.js";
 import { stageFor } from "./view-stage.js";
 
 const MOST_TILES = 300;
+const STATE_OUTPUTS = 50; // more than that a workflow's state does not name
 const TIMES_MS = 30_000;
 
 const app = {
@@ -68,8 +69,8 @@ const troubleOf = (wanted) => page.alert.querySelector(`[data-wanted="${wanted}"
 /** A host's refusal is the host's: its words are not the server's. */
 function wordsOf(error, asked) {
   if (!(error instanceof HostError)) return error.message;
-  if (error.timedOut) return `The host has not answered (${asked}).`;
-  return `The host did not allow it (${asked}): ${error.message}`;
+  if (error.timedOut) return `The host has not answered ${asked}.`;
+  return `The host did not carry out ${asked}: ${error.message}`;
 }
 
 // -------------------------------------------------------------------------------------------- a workflow
@@ -91,7 +92,11 @@ function showJob(state) {
   const warnings = hasEnded(state) ? [] : (state.warnings ?? []);
   page.warnings.replaceChildren(...warnings.map((text) => el("li", { text })));
   page.warnings.hidden = warnings.length === 0;
-  if (state.outputs?.length) showOutputs(state.outputs);
+  if (state.outputs?.length) {
+    showOutputs(state.outputs);
+    const more = hasEnded(state) && state.outputs.length >= STATE_OUTPUTS;
+    offerMore(more ? { workflow_id: state.workflowId } : null);
+  }
   if (before?.workflowId !== state.workflowId || before.status !== state.status) {
     settle("action");
     page.spoken.textContent = `Workflow ${shortId(state.workflowId)}: ${state.status}`;
@@ -155,6 +160,7 @@ async function act(tool, job, done) {
 function begin(state) {
   if (app.job && app.job.workflowId !== state.workflowId) {
     showOutputs([]);
+    offerMore(null);
     stage.hide();
   }
   showJob(state);
@@ -174,23 +180,29 @@ function showOutputs(outputs) {
   page.outputs.replaceChildren(app.list);
 }
 
-function showPage(result, before = []) {
+/** A page of list_outputs, after those that are shown. */
+function showPage(result, query, before = []) {
   const seen = new Set(before.map((each) => each.outputId));
   showOutputs([...before, ...result.outputs.filter((each) => !seen.has(each.outputId))]);
   say(app.outputs.length ? "" : "No outputs.");
-  const cursor = app.outputs.length < MOST_TILES ? result.nextCursor : null;
-  app.more = cursor ? () => nextPage(cursor) : null;
-  page.more.hidden = !app.more || !app.server.can.tools;
+  offerMore(result.nextCursor ? { ...query, cursor: result.nextCursor } : null);
 }
 
-async function nextPage(cursor) {
-  app.more = null;
+/** `query`: the arguments of list_outputs for what comes next, null where nothing does. */
+function offerMore(query) {
+  const offered = query && app.server.can.tools && app.outputs.length < MOST_TILES;
+  app.more = offered ? () => nextPage(query) : null;
+  page.more.hidden = !offered;
+}
+
+async function nextPage(query) {
+  app.more = null; // a second press does nothing
   try {
-    const result = await app.server.call("list_outputs", { ...app.input, cursor });
+    const result = await app.server.call("list_outputs", query);
     settle("more");
-    showPage(result.structuredContent, app.outputs);
+    showPage(result.structuredContent, query, app.outputs);
   } catch (error) {
-    app.more = () => nextPage(cursor);
+    offerMore(query);
     complain("more", wordsOf(error, "list_outputs"));
   }
 }
@@ -237,7 +249,7 @@ function heardResult(result) {
     say("");
     complain("result", textOf(result) || "The tool failed.");
   } else if (typeof found?.workflowId === "string") begin(found);
-  else if (Array.isArray(found?.outputs)) showPage(found);
+  else if (Array.isArray(found?.outputs)) showPage(found, app.input);
   else say(textOf(result) || "The result has nothing to show.");
 }
 
