@@ -16,6 +16,7 @@ from http_sidecar import (
     mcp_mount,
     metrics,
     openapi,
+    page,
     streams,
     v1,
 )
@@ -35,6 +36,7 @@ FEATURES: tuple[Setup, ...] = (
     mcp_mount.setup,
     openapi.setup,
     docs_page.setup,
+    page.setup,
 )
 """Each adds its routes; it finds what it needs in the application's typed state (http_sidecar/keys.py)."""
 

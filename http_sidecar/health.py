@@ -1,4 +1,4 @@
-"""Probes and the index: open without a key, never counted, and never waiting for an engine."""
+"""Probes, and the index of endpoints: open without a key, and never waiting for an engine."""
 
 from aiohttp import web
 
@@ -15,7 +15,6 @@ def setup(app: web.Application) -> None:
             web.get("/livez", health),
             web.get("/ready", ready),
             web.get("/readyz", ready),
-            web.get("/", index),
         ]
     )
 

@@ -3,8 +3,8 @@
 PROBES = frozenset({"/health", "/ready", "/livez", "/readyz"})
 METRICS = "/metrics"
 OPEN = PROBES | {"/", "/docs", "/openapi.json", "/asyncapi.json"}
-OPEN_UNDER = ("/docs/", "/.well-known/")
-"""The docs page's own files, and where MCP clients look for authorization servers (there are none)."""
+OPEN_UNDER = ("/docs/", "/page/", "/.well-known/")
+"""The pages' own files, and where MCP clients look for authorization servers (there are none)."""
 
 
 def is_probe(path: str) -> bool:

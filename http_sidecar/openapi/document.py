@@ -13,8 +13,8 @@ from http_sidecar.routes import ROUTES
 Endpoint = tuple[str, str]
 """Method in capitals, and path template."""
 
-UNLISTED = ("/docs/", "/.well-known/")
-"""Paths under these are no part of the API: the docs page's own files, and where MCP clients look for an
+UNLISTED = ("/docs/", "/page/", "/.well-known/")
+"""Paths under these are no part of the API: the pages' own files, and where MCP clients look for an
 authorization server that does not exist."""
 
 

@@ -58,6 +58,11 @@ _INDEX: Json = exactly(
     endpoints={"type": "array", "items": exactly(path=_TEXT, methods={"type": "array", "items": _TEXT})},
 )
 
+_INDEX_OR_PAGE: Json = json_response(
+    "Every endpoint with its methods; a page for people where Accept names text/html.", _INDEX
+)
+_INDEX_OR_PAGE["content"]["text/html"] = {"schema": _TEXT}
+
 SERVICE: Mapping[tuple[str, str], Json] = MappingProxyType(
     {
         ("GET", "/health"): unkeyed("health", "Health", "Probes", _HEALTHY),
@@ -69,7 +74,7 @@ SERVICE: Mapping[tuple[str, str], Json] = MappingProxyType(
             "index",
             "Index",
             "Documents",
-            {"200": json_response("Every endpoint with its methods.", _INDEX)},
+            {"200": _INDEX_OR_PAGE},
             known=OF_AN_OPEN_PAGE,
         ),
         ("GET", "/docs"): unkeyed(

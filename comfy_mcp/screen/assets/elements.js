@@ -60,9 +60,10 @@ export function bytesText(count) {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
-/** Milliseconds as a person says them: "0.8 s", "42 s", "3 min 5 s", "2 h 10 min". */
+/** Milliseconds as a person says them: "80 ms", "4.2 s", "42 s", "3 min 5 s", "2 h 10 min". */
 export function durationText(ms) {
-  const seconds = Math.max(0, ms) / 1000;
+  if (ms < 950) return `${Math.max(0, Math.round(ms))} ms`;
+  const seconds = ms / 1000;
   if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 60) return `${Math.round(seconds)} s`;
   const minutes = Math.floor(seconds / 60);
@@ -210,7 +211,7 @@ export function jobFacts(job) {
 export function causeText(job) {
   const failure = job.failure;
   if (!failure) return job.error ?? "";
-  const node = failure.nodeId ? ` in node ${failure.nodeId}${failure.nodeType ? ` (${failure.nodeType})` : ""}` : "";
+  const node = failure.nodeId ? ` (node ${failure.nodeId}${failure.nodeType ? `, ${failure.nodeType}` : ""})` : "";
   return `${FAILURE_WORDS[failure.kind] ?? failure.kind}${node}: ${failure.message}`;
 }
 

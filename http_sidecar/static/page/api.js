@@ -1,0 +1,186 @@
+// The service as this page uses it: requests with the key in a header, and the stream of events.
+
+const RESERVE = 20; // requests of the minute's that are kept for what a person does
+const SILENT_MS = 90_000; // a stream that says nothing for so long, not even a heartbeat, is dead
+const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
+
+/** Any answer that is no success, or none. `code` as in docs/http.md, or `unreachable`, `bad_answer`. */
+export class Problem extends Error {
+  constructor({ status = 0, code, message, nextStep = "", problems = [], retryAfterMs = 0 }) {
+    super(message);
+    Object.assign(this, { status, code, nextStep, problems, retryAfterMs });
+  }
+}
+
+const unreachable = () =>
+  new Problem({ code: "unreachable", message: "The service does not answer.", nextStep: "Look whether it runs." });
+
+export const isGone = (error) => error.status === 404;
+export const isDenied = (error) => error.status === 401;
+
+const wait = (ms, signal) =>
+  new Promise((resolve) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+
+/** One visit with one key (null: none). `denied` is called once, when the service does not take the key. */
+export class Api {
+  #closing = new AbortController();
+  #left = Infinity;
+  #freshAt = 0;
+  #wakeUp = null;
+
+  constructor(key, denied) {
+    this.key = key;
+    this.denied = denied;
+  }
+
+  get signal() {
+    return this.#closing.signal;
+  }
+
+  close() {
+    this.#closing.abort();
+  }
+
+  /** JSON of a GET. `patient`: waits where the rate limit is nearly used up. */
+  async get(path, { patient = false } = {}) {
+    return (await this.#fetch(path, {}, patient)).json();
+  }
+
+  async send(method, path, body = null, headers = {}) {
+    const options = { method, headers };
+    if (body !== null) {
+      options.headers = { ...headers, "Content-Type": "application/json" };
+      options.body = JSON.stringify(body);
+    }
+    return (await this.#fetch(path, options, false)).json();
+  }
+
+  /** Bytes, for an address that <img> and the like can show: they can't send a key. */
+  async blob(path, { patient = false } = {}) {
+    return (await this.#fetch(path, {}, patient)).blob();
+  }
+
+  async #fetch(path, options, patient) {
+    while (patient && this.#left < RESERVE && Date.now() < this.#freshAt && !this.signal.aborted) {
+      await wait(this.#freshAt - Date.now(), this.signal);
+    }
+    const response = await this.#ask(path, options);
+    if (response.ok) return response;
+    const problem = await problemOf(response);
+    if (patient && problem.code === "rate_limited") {
+      await wait(problem.retryAfterMs, this.signal);
+      return this.#fetch(path, options, patient);
+    }
+    if (isDenied(problem) && !this.signal.aborted) this.denied();
+    throw problem;
+  }
+
+  async #ask(path, options) {
+    const headers = { ...options.headers, ...(this.key === null ? {} : { "X-API-Key": this.key }) };
+    let response;
+    try {
+      // Relative to the page, so that it works behind a proxy that adds a prefix.
+      response = await fetch(path, { ...options, headers, signal: options.signal ?? this.signal });
+    } catch {
+      throw unreachable();
+    }
+    const left = response.headers.get("x-ratelimit-remaining");
+    if (left !== null) {
+      this.#left = Number(left);
+      this.#freshAt = Date.now() + 1_000 * Number(response.headers.get("x-ratelimit-reset"));
+    }
+    return response;
+  }
+
+  // -------------------------------------------------------------------------------------------- events
+
+  /**
+   * Follows all workflows until this visit is closed, and comes back by itself. `opened(again)`,
+   * `lost(problem, retryAtMs)` and `told(message)` are called; retryNow() cuts a pause short.
+   */
+  async follow({ opened, lost, told }) {
+    let place = null;
+    let failures = 0;
+    while (!this.signal.aborted) {
+      let problem;
+      try {
+        const headers = place === null ? {} : { "Last-Event-ID": place };
+        for await (const block of this.#blocks(headers, () => opened(place !== null))) {
+          failures = 0;
+          if (block.id !== null) place = block.id;
+          if (block.data !== null && block.data.type !== "stream:closed") told(block.data);
+        }
+        problem = unreachable();
+      } catch (error) {
+        problem = error instanceof Problem ? error : unreachable();
+      }
+      if (this.signal.aborted || isDenied(problem)) return;
+      const pause = Math.max(problem.retryAfterMs, BACKOFF_MS[Math.min(failures, BACKOFF_MS.length - 1)]);
+      failures += 1;
+      lost(problem, Date.now() + pause);
+      await Promise.race([wait(pause, this.signal), new Promise((resolve) => (this.#wakeUp = resolve))]);
+    }
+  }
+
+  retryNow() {
+    this.#wakeUp?.();
+  }
+
+  async *#blocks(headers, opened) {
+    const ending = new AbortController();
+    const end = () => ending.abort();
+    this.signal.addEventListener("abort", end, { once: true });
+    let dog = setTimeout(end, SILENT_MS);
+    try {
+      const response = await this.#fetch("v1/comfyui/events", { headers, signal: ending.signal }, false);
+      opened();
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let text = "";
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        clearTimeout(dog);
+        dog = setTimeout(end, SILENT_MS);
+        text += value;
+        const whole = text.split("\n\n");
+        text = whole.pop();
+        yield* whole.map(blockOf);
+      }
+    } finally {
+      clearTimeout(dog);
+      this.signal.removeEventListener("abort", end);
+      end();
+    }
+  }
+}
+
+/** One block of a text/event-stream as this service writes them: one line each of `id` and `data`. */
+function blockOf(text) {
+  const block = { id: null, data: null };
+  for (const line of text.split("\n")) {
+    if (line.startsWith("id: ")) block.id = line.slice(4);
+    if (line.startsWith("data: ")) block.data = JSON.parse(line.slice(6));
+  }
+  return block;
+}
+
+async function problemOf(response) {
+  const retryAfterMs = 1_000 * (Number(response.headers.get("Retry-After")) || 0);
+  let body;
+  try {
+    body = await response.json();
+  } catch {
+    body = {};
+  }
+  return new Problem({
+    status: response.status,
+    code: body.code ?? "bad_answer",
+    message: body.message ?? `The service answered ${response.status}.`,
+    nextStep: body.nextStep,
+    problems: Array.isArray(body.problems) ? body.problems : [],
+    retryAfterMs,
+  });
+}

@@ -1,0 +1,68 @@
+// Submitting files: dropped anywhere on the page, or chosen.
+
+import { graphOf } from "./graph_file.js";
+import { notice } from "./notices.js";
+import { shortId } from "./elements.js";
+
+const MAX_FILES = 20;
+
+/** Ends with the visit. `submitted(workflowId)` after each that was taken. */
+export function acceptFiles(api, submitted) {
+  const [drop, choose, files, priority] = ["drop", "choose", "files", "priority"].map((id) => document.getElementById(id));
+  const { signal } = api;
+  let depth = 0; // dragenter and dragleave come for every element on the way
+  const mark = (by) => {
+    depth = Math.max(0, depth + by);
+    drop.classList.toggle("over", depth > 0);
+  };
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const take = async (list) => {
+    for (const file of [...list].slice(0, MAX_FILES)) await submitFile(api, file, priority.value, submitted);
+    if (list.length > MAX_FILES) notice("bad", `Only the first ${MAX_FILES} files were submitted.`);
+  };
+  choose.addEventListener("click", () => files.click(), { signal });
+  files.addEventListener(
+    "change",
+    async () => {
+      await take(files.files);
+      files.value = ""; // the same file again is a change, too
+    },
+    { signal },
+  );
+  document.addEventListener("dragenter", (event) => carriesFiles(event) && mark(+1), { signal });
+  document.addEventListener("dragleave", (event) => carriesFiles(event) && mark(-1), { signal });
+  document.addEventListener("dragover", (event) => carriesFiles(event) && event.preventDefault(), { signal });
+  document.addEventListener(
+    "drop",
+    (event) => {
+      if (!carriesFiles(event)) return;
+      event.preventDefault();
+      mark(-depth);
+      take(event.dataTransfer.files);
+    },
+    { signal },
+  );
+}
+
+async function submitFile(api, file, priority, submitted) {
+  try {
+    const workflow = await graphOf(file);
+    const answer = await sendOnce(api, { workflow, priority });
+    const warned = answer.warnings.length ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" } : null;
+    notice("good", `${file.name}: submitted as ${shortId(answer.workflowId)}`, warned);
+    submitted(answer.workflowId);
+  } catch (error) {
+    if (!api.signal.aborted) notice("bad", `${file.name} was not submitted`, error);
+  }
+}
+
+/** No answer does not mean "not taken": asked again under the same key it is one submit. */
+async function sendOnce(api, body) {
+  const headers = { "Idempotency-Key": [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
+  try {
+    return await api.send("POST", "v1/comfyui/workflow", body, headers);
+  } catch (error) {
+    if (error.code !== "unreachable" || api.signal.aborted) throw error;
+    return api.send("POST", "v1/comfyui/workflow", body, headers);
+  }
+}
