@@ -1,7 +1,8 @@
 """Errors on the wire: one body, with the v1 contract's members and those of RFC 9457.
 
 `error`, `message` and `statusCode` are what clients of the earlier service read; `type`, `title`, `status`,
-`detail` and `instance` are RFC 9457's; `code`, `nextStep` and `retryable` are the same on every surface.
+`detail` and `instance` are RFC 9457's; `code` and `retryable` are the same on every surface, and so is
+`nextStep`, said in URLs.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph
+from http_sidecar.next_steps import in_urls
 
 CONTENT_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:comfy-bridge:problem:"
@@ -74,7 +76,7 @@ def problem_of(error: BridgeError, instance: str) -> web.Response:
         status,
         _v1_message(error),
         code=error.code.value,
-        next_step=error.next_step,
+        next_step=in_urls(error.next_step),
         retryable=error.retryable,
         instance=instance,
         extra=extra,

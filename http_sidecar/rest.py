@@ -10,6 +10,7 @@ from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.models import CancelResult, Result
 from http_sidecar.bodies import read_json_object
 from http_sidecar.keys import CALLER, SERVICES
+from http_sidecar.next_steps import IN_URLS
 from http_sidecar.routes import Route
 
 
@@ -44,9 +45,9 @@ def query_of(request: web.Request) -> dict[str, str]:
 def answer(
     route: Route, result: Result, *, headers: Mapping[str, str] | None = None, status: int | None = None
 ) -> web.Response:
-    """`status`: another than the route's own."""
+    """The result with next steps in URLs. `status`: another than the route's own."""
     return web.Response(
-        body=result.model_dump_json().encode(),
+        body=result.model_dump_json(context=IN_URLS).encode(),
         status=status or _status(route, result),
         content_type="application/json",
         headers=headers,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
-from comfy_mcp.cli.output import Output
+from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.progress import ProgressDisplay, progress_display
 from comfy_mcp.cli.saving import prepare_folder, save_outputs
 from comfy_mcp.cli.session import Session, open_session
@@ -62,7 +62,7 @@ async def retry(settings: Settings, output: Output, *, workflow_id: str) -> Exit
 async def status(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         state: WorkflowResult = await session.call("workflow_status", arguments)
-    output.result(state.model_dump(mode="json"), status_lines(state))
+    output.result(state.model_dump(mode="json", context=IN_COMMANDS), status_lines(state))
     return ExitCode.OK
 
 
@@ -131,7 +131,10 @@ async def _queue(
     if not driven:
         output.note(f"note: {waits}")
     next_step = f"Run `comfy-bridge wait {submitted.workflow_id}`." if driven else waits
-    document = submitted.model_dump(mode="json") | {"nextStep": next_step, "driven": driven}
+    document = submitted.model_dump(mode="json", context=IN_COMMANDS) | {
+        "nextStep": next_step,
+        "driven": driven,
+    }
     output.result(document, [submitted.workflow_id])
     return ExitCode.OK
 
@@ -160,7 +163,7 @@ async def _nobody_would_cancel(session: Session, workflow_id: str) -> bool:
 def _cancelled(output: Output, result: CancelResult) -> ExitCode:
     pending = result.status != "cancelled"
     said = "cancel requested; it stops at its next node or step" if pending else "cancelled"
-    document = result.model_dump(mode="json")
+    document = result.model_dump(mode="json", context=IN_COMMANDS)
     output.result(document, [f"{result.workflow_id}: {said}"])
     return ExitCode.OK
 
@@ -231,12 +234,12 @@ async def _interrupted(session: Session, output: Output, workflow_id: str, *, ca
         return ExitCode.JOB_CANCELLED if result.status == "cancelled" else ExitCode.INTERRUPTED
     state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
     output.note(f"interrupted; the workflow goes on: comfy-bridge wait {workflow_id}")
-    output.result(state.model_dump(mode="json"), ())
+    output.result(state.model_dump(mode="json", context=IN_COMMANDS), ())
     return ExitCode.INTERRUPTED
 
 
 def _show_end(output: Output, state: WorkflowResult, saved: Sequence[Path] | None) -> None:
-    document = state.model_dump(mode="json")
+    document = state.model_dump(mode="json", context=IN_COMMANDS)
     if saved is not None:
         document["saved"] = [str(path) for path in saved]
     failure = state.failure

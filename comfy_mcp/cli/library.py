@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
-from comfy_mcp.cli.output import Output
+from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.saving import prepare_folder, save_items
 from comfy_mcp.cli.session import open_session
 from comfy_mcp.cli.show import models_lines, outputs_lines, queue_lines, workflows_lines
@@ -34,7 +34,7 @@ async def outputs(
     async with open_session(settings, drive=False) as session:
         result: OutputsResult = await session.call("list_outputs", arguments)
         saved = await save_items(session, result.outputs, save_to) if save_to is not None else None
-    document = result.model_dump(mode="json")
+    document = result.model_dump(mode="json", context=IN_COMMANDS)
     if saved is None:
         output.result(document, outputs_lines(result))
     else:
@@ -52,5 +52,5 @@ async def _list(
 ) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         result = await session.call(operation, arguments)
-    output.result(result.model_dump(mode="json"), lines(result))
+    output.result(result.model_dump(mode="json", context=IN_COMMANDS), lines(result))
     return ExitCode.OK

@@ -5,7 +5,6 @@ stderr either way.
 """
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from typing import Any
 import click
 
 from comfy_mcp.domain.errors import BridgeError, InvalidGraph
+from comfy_mcp.operations.advice import Mention, retold
+from comfy_mcp.operations.models import in_words
 
-COMMAND_OF_TOOL: Mapping[str, str] = {
+COMMAND_OF: Mapping[str, str] = {
     "submit_workflow": "submit FILE",
     "workflow_status": "status",
     "wait_for_workflow": "wait",
@@ -26,8 +27,10 @@ COMMAND_OF_TOOL: Mapping[str, str] = {
     "list_outputs": "outputs",
     "view_output": "outputs",
     "system_status": "doctor",
+    "queue": "queue",
+    "gpu_status": "doctor",
 }
-"""The operations' advice names MCP tools; here it names commands."""
+"""Operation → the command that does it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,26 +84,22 @@ def error_document(error: BridgeError) -> dict[str, Any]:
     return document
 
 
-_TOOL = re.compile(
-    rf"(?:Call |call |see |\b)({'|'.join(COMMAND_OF_TOOL)})(?:\((?:workflow_id|output_id)=\"([^\"]*)\"\))?"
-)
-
-
-_SAID = {"Call ": "Run ", "call ": "run "}
-
-
 def in_commands(advice: str) -> str:
     """An operation's next step, said in commands: `Call list_outputs` is `comfy-bridge outputs`."""
+    return retold(advice, _command_of)
 
-    def said(found: re.Match[str]) -> str:
-        tool, argument = found.group(1), found.group(2)
-        command = f"comfy-bridge {COMMAND_OF_TOOL[tool]}" + (
-            f" {argument}" if argument and tool != "view_output" else ""
-        )
-        opening = found.group(0).partition(tool)[0]
-        return f"{_SAID.get(opening, opening)}`{command}`"
 
-    return _TOOL.sub(said, advice).replace("Read comfy://workflows", "Run `comfy-bridge workflows`")
+IN_COMMANDS: Mapping[str, Any] = in_words(in_commands)
+"""For a result's dump."""
+
+_VERBS = {"Call": "Run ", "Read": "Run ", "call": "run ", "read": "run "}
+
+
+def _command_of(mention: Mention) -> str:
+    words = ["comfy-bridge", COMMAND_OF[mention.operation]]
+    if (workflow_id := mention.arguments.get("workflow_id")) is not None:
+        words.append(workflow_id)
+    return f"{_VERBS.get(mention.verb, '')}`{' '.join(words)}`"
 
 
 def printable(text: str) -> str:

@@ -85,7 +85,8 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
         raise Conflict(
             "Workflow cannot be cancelled",
-            next_step=f"It is {job.status.value}: nothing is left to stop. See workflow_status.",
+            next_step=f"It is {job.status.value}: nothing is left to stop. "
+            f'workflow_status(workflow_id="{job_id}") shows it.',
             details={"currentStatus": job.status.value},
         )
     pending = job.status is not JobStatus.CANCELLED
@@ -93,7 +94,8 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         workflow_id=job_id,
         status=job.status.value,
         cancel_requested=job.cancel_requested,
-        next_step="The engine has been asked and stops at its next node or step; see workflow_status."
+        next_step="The engine has been asked and stops at its next node or step: "
+        f'workflow_status(workflow_id="{job_id}") shows when.'
         if pending
         else None,
     )

@@ -106,7 +106,7 @@ ANSWERS: dict[str, Any] = {
         "status": "queued",
         "queuePosition": 1,
         "warnings": [],
-        "nextStep": f'Call wait_for_workflow(workflow_id="{WORKFLOW_ID}").',
+        "nextStep": f"GET /v1/comfyui/workflow/{WORKFLOW_ID}/wait.",
     },
     "retry_workflow": {
         "workflowId": WORKFLOW_ID,

@@ -249,7 +249,7 @@ PROBLEM: Json = {
         "detail": {"type": "string", "description": "What is wrong, and what to do next."},
         "instance": {"type": "string", "description": "The path of the request."},
         "code": {"type": "string", "description": "Stable: it never changes its meaning."},
-        "nextStep": {"type": "string", "description": "What to do next."},
+        "nextStep": {"type": "string", "description": "What to do next, e.g. a request to send."},
         "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
         "problems": {
             "type": "array",
@@ -282,10 +282,10 @@ PROBLEM: Json = {
             "type": f"{TYPE_PREFIX}workflow_not_found",
             "title": "Not Found",
             "status": 404,
-            "detail": "Workflow 123 not found. GET /v1/comfyui/workflows lists those that exist.",
+            "detail": "Workflow 123 not found. GET /v1/comfyui/workflows for the ids that exist.",
             "instance": "/v1/comfyui/workflow/123",
             "code": "workflow_not_found",
-            "nextStep": "GET /v1/comfyui/workflows lists those that exist.",
+            "nextStep": "GET /v1/comfyui/workflows for the ids that exist.",
             "retryable": False,
         }
     ],

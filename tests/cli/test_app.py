@@ -11,7 +11,7 @@ from comfy_mcp import __version__
 from comfy_mcp.cli import options
 from comfy_mcp.cli.app import cli
 from comfy_mcp.cli.exits import BY_ERROR, MEANINGS, ExitCode, exit_code_of, exit_code_of_status
-from comfy_mcp.cli.output import COMMAND_OF_TOOL
+from comfy_mcp.cli.output import COMMAND_OF
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.operations import models
@@ -99,7 +99,8 @@ def test_the_end_of_a_wait_gives_the_exit_code(status: str, code: int) -> None:
 
 
 def test_every_tool_has_a_command_in_the_advice() -> None:
-    assert set(COMMAND_OF_TOOL) == {each.name for each in OPERATIONS if each.tool}
+    advised = {each.name for each in OPERATIONS if each.tool or (each.resource and "{" not in each.resource)}
+    assert set(COMMAND_OF) == advised
 
 
 def test_help_and_version_load_nothing_heavy() -> None:

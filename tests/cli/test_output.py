@@ -24,8 +24,12 @@ from tests.cli.conftest import ROOT, Shell, graph, written
         ("Call list_outputs for the ids that exist.", "Run `comfy-bridge outputs` for the ids that exist."),
         ('Call view_output(output_id="o-1") to look.', "Run `comfy-bridge outputs` to look."),
         (
-            "Nothing is left to stop; see workflow_status.",
-            "Nothing is left to stop; see `comfy-bridge status`.",
+            'Nothing is left to stop. workflow_status(workflow_id="a-1") shows it.',
+            "Nothing is left to stop. `comfy-bridge status a-1` shows it.",
+        ),
+        (
+            "See workflow_status, or read comfy://queue.",
+            "See `comfy-bridge status`, or run `comfy-bridge queue`.",
         ),
         ("Read comfy://workflows for the ids.", "Run `comfy-bridge workflows` for the ids."),
         ("Correct the workflow.", "Correct the workflow."),

@@ -9,6 +9,7 @@ from typing import Any
 from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.operations.registry import OPERATIONS
 from http_sidecar.auth import digest_of
+from http_sidecar.next_steps import in_urls
 from http_sidecar.routes import ROUTES
 from tests.parity.surfaces import GRAPH_LIMIT, NAMES, House, Mcp, Outcome, Rest, open_house
 from tests.support.graphs import failing, picture, slow, text
@@ -217,7 +218,9 @@ async def _outcome(house: House, name: str, case: Case, made: Mapping[str, str])
 
 
 def _comparable(case: Case, outcome: Outcome, arguments: Mapping[str, Any]) -> Outcome:
-    """Modulo the ids of new jobs, which process asks, and what is measured anew each time."""
+    """Modulo the ids of new jobs, which process asks, and what is measured anew each time.
+
+    Next steps are said as REST says them."""
     if ROUTES_BINARY[case.operation]:
         return Outcome(data=outcome.data, code=outcome.code)  # REST has the bytes, MCP describes them too
     if outcome.result is None:
@@ -246,6 +249,6 @@ def _neutral(value: Any, ids: frozenset[str]) -> Any:
         case str():
             for new in ids:
                 value = value.replace(new, "ID")
-            return DRIVER.sub("a process", value)
+            return DRIVER.sub("a process", in_urls(value))
         case _:
             return value

@@ -11,6 +11,7 @@ from comfy_mcp.operations.models.base import (
     FailureKindName,
     LaneName,
     LimitField,
+    NextStep,
     OutputKindName,
     Params,
     Part,
@@ -20,6 +21,7 @@ from comfy_mcp.operations.models.base import (
     StatusName,
     Text,
     WorkflowIdField,
+    in_words,
 )
 from comfy_mcp.operations.models.catalog import (
     ModelItem,
@@ -92,6 +94,7 @@ __all__ = [
     "MigItem",
     "ModelItem",
     "ModelsResult",
+    "NextStep",
     "NoParams",
     "OutputContentResult",
     "OutputItem",
@@ -121,4 +124,5 @@ __all__ = [
     "WorkflowParams",
     "WorkflowResult",
     "WorkflowsResult",
+    "in_words",
 ]

@@ -1,8 +1,17 @@
 """The words that inputs and results share, and their base classes."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+)
 from pydantic.alias_generators import to_camel
 
 StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -47,6 +56,19 @@ def whole_characters(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(whole_characters)]
 """What came from outside: a graph, an engine, a disk."""
+
+
+def in_words(retell: Callable[[str], str]) -> dict[str, Any]:
+    """The `context` of a dump in which every next step is what `retell` makes of it."""
+    return {"retell": retell}
+
+
+def _said(advice: str, info: SerializationInfo) -> str:
+    return str(info.context["retell"](advice)) if info.context else advice
+
+
+NextStep = Annotated[str, PlainSerializer(_said, return_type=str)]
+"""Advice, in MCP's words unless the dump is given others (operations/advice.py)."""
 
 
 class Params(BaseModel):

@@ -6,6 +6,7 @@ from typing import Literal, assert_never
 from pydantic import Field
 
 from comfy_mcp.operations.models.base import (
+    NextStep,
     OutputKindName,
     Part,
     PriorityName,
@@ -96,7 +97,7 @@ class WorkflowResult(Result):
     attempts: list[AttemptItem] | None = None
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
-    next_step: str | None = None
+    next_step: NextStep | None = None
 
     def text(self) -> str:
         head = f"Workflow {self.workflow_id}: {self.status}"
@@ -137,7 +138,7 @@ class SubmitResult(Result):
     status: StatusName
     queue_position: int
     warnings: list[Text] = Field(default_factory=list)
-    next_step: str | None = None
+    next_step: NextStep | None = None
 
     def text(self) -> str:
         warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
@@ -156,7 +157,7 @@ class CancelResult(Result):
     workflow_id: str
     status: StatusName
     cancel_requested: bool
-    next_step: str | None = None
+    next_step: NextStep | None = None
 
     def text(self) -> str:
         return f"Workflow {self.workflow_id} is {self.status}. {self.next_step or ''}".strip()

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from comfy_mcp.operations.models.base import (
+    NextStep,
     Part,
     Result,
     Text,
@@ -100,7 +101,7 @@ class GpuResult(Result):
     reason: str | None = None
     engines: list[EngineVramItem] = Field(default_factory=list)
     gone: list[GoneGpuItem] = Field(default_factory=list)
-    problems: list[str] = Field(default_factory=list)
+    problems: list[NextStep] = Field(default_factory=list)
     sampled_at: int | None = None
 
     def text(self) -> str:
@@ -140,7 +141,7 @@ class SystemResult(Result):
     jobs: dict[str, int]
     gpu: GpuResult
     store: StoreItem
-    problems: list[str] = Field(default_factory=list)
+    problems: list[NextStep] = Field(default_factory=list)
 
     def text(self) -> str:
         engines = ", ".join(item.text() for item in self.engines)
