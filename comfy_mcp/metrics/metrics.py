@@ -18,6 +18,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
 from comfy_mcp.domain.gpu import SLOWED, GpuDevice, GpuSample, GpuState
 from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.metrics.engines import EngineMeter
 from comfy_mcp.metrics.instruments import Instruments
 from comfy_mcp.metrics.jobs import OTHER, JobMeter
@@ -69,6 +70,8 @@ class Metrics:
             made.requeues.labels(engine)
             made.gpu_seconds.labels(engine)
             made.oom_retries.labels(engine)
+            for status in TERMINAL:
+                made.run_seconds.labels(engine, status.value)
         self._watched = asyncio.Event()
         self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
         self._meters = {engine: EngineMeter(made, engine) for engine in engines}

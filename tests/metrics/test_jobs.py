@@ -21,7 +21,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
+from comfy_mcp.domain.job import TERMINAL, Job, JobStatus, evolve, queued
 from comfy_mcp.metrics.instruments import Instruments
 from comfy_mcp.metrics.jobs import JobMeter
 from tests.metrics.conftest import ENGINE, Clock, Log, claimed
@@ -52,6 +52,8 @@ def test_before_anything_happened_every_status_and_kind_is_there_and_0(log: Log)
         assert log.value("comfyui_workflow_errors_total", error_type=kind.value) == 0
     assert log.value("comfyui_workflow_duration_seconds_count", gpu_type="local") == 0
     assert log.value("comfy_bridge_attempts_total", engine=ENGINE) == 0
+    for status in TERMINAL:
+        assert log.value("comfy_bridge_workflow_run_seconds_count", engine=ENGINE, status=status.value) == 0
 
 
 def test_a_workflow_that_completes_counts_once_in_each_status_it_had(log: Log) -> None:
@@ -102,7 +104,7 @@ def test_a_workflow_cancelled_in_the_queue_neither_waited_nor_ran(log: Log) -> N
     )
     assert entered(log) == {"queued": 1, "running": 0, "completed": 0, "failed": 0, "cancelled": 1}
     assert log.value("comfy_bridge_workflow_wait_seconds_count", priority="normal") == 0
-    assert log.value("comfy_bridge_workflow_run_seconds_count", engine=ENGINE, status="cancelled") is None
+    assert log.value("comfy_bridge_workflow_run_seconds_count", engine=ENGINE, status="cancelled") == 0
 
 
 def test_a_second_attempt_counts_as_attempt_and_requeue_but_as_one_running_workflow(log: Log) -> None:
@@ -143,7 +145,7 @@ def test_a_workflow_that_fails_after_a_requeue_did_not_run_at_its_end(log: Log) 
         fail(FailureKind.ENGINE_LOST),
     )
     assert entered(log)["failed"] == 1
-    assert log.value("comfy_bridge_workflow_run_seconds_count", engine=ENGINE, status="failed") is None
+    assert log.value("comfy_bridge_workflow_run_seconds_count", engine=ENGINE, status="failed") == 0
 
 
 def test_engines_and_lanes_that_are_not_ours_share_one_label(log: Log) -> None:
