@@ -88,6 +88,11 @@ class Host:
         heard: list[dict[str, Any]] = await self.page.evaluate("heard")
         return [message["params"] for message in heard if message.get("method") == method]
 
+    async def pass_time(self, ms: int) -> None:
+        """On the page's clock, which the test has installed; what the view then asks is in `calls`."""
+        await self.page.clock.fast_forward(ms)
+        await self.ask("ping")
+
     async def relay(self, method: str, params: dict[str, Any]) -> Answer:
         name = params["name"] if method == "tools/call" else method
         self.calls.append(name)

@@ -244,6 +244,48 @@ async def test_a_passing_error_is_waited_out(open_app: OpenApp) -> None:
         await expect(host.view.locator(".trouble")).to_have_count(0)
 
 
+async def test_a_server_that_stays_troubled_is_asked_eight_times_and_then_on_a_button(
+    open_app: OpenApp,
+) -> None:
+    async with open_app() as host:
+        gone = {"code": "store_unavailable", "nextStep": "", "retryable": True}
+        failure = {"isError": True, "content": [], "_meta": {"comfy-bridge/error": gone}}
+        host.forged["workflow_status"] = lambda _: failure
+        await host.page.clock.install()
+        await host.show()
+        await host.tell("ui/notifications/tool-result", result(**job("running", progress=40)))
+        async with asyncio.timeout(LIMIT_S):
+            while await host.view.get_by_role("button", name="Try again").count() == 0:
+                await host.pass_time(60_000)
+        assert host.calls == ["workflow_status"] * 8
+        await host.pass_time(60_000)
+        assert len(host.calls) == 8
+        await host.view.get_by_role("button", name="Try again").click()
+        await host.pass_time(0)
+        assert len(host.calls) == 9
+
+
+async def test_while_nobody_sees_it_the_view_asks_seldom_and_at_once_when_it_comes_into_sight(
+    open_app: OpenApp,
+) -> None:
+    async with open_app() as host:
+        await host.page.evaluate("() => document.body.style.paddingTop = '5000px'")
+        await host.page.clock.install()
+        await host.show()
+        host.forged["workflow_status"] = lambda _: result(**job("running", progress=40))
+        await host.tell("ui/notifications/tool-result", result(**job("running", progress=30)))
+        async with asyncio.timeout(LIMIT_S):
+            asked = -1
+            while asked != len(host.calls):  # until it has noticed that nobody sees it
+                asked = len(host.calls)
+                await host.pass_time(2_000)
+        await host.page.clock.pause_at(await host.page.evaluate("Date.now() + 1000"))
+        await host.page.evaluate("() => scrollTo(0, 5000)")
+        async with asyncio.timeout(LIMIT_S):
+            while len(host.calls) == asked:
+                assert await host.ask("ping") == {}
+
+
 async def test_a_workflow_that_vanishes_leaves_what_was_known(open_app: OpenApp) -> None:
     async with open_app() as host:
         await host.show()
@@ -299,6 +341,7 @@ async def test_the_host_s_theme_font_and_insets_are_taken_and_the_size_is_told(o
 
 async def test_the_end_is_answered_and_ends_the_questions(open_app: OpenApp) -> None:
     async with open_app() as host:
+        await host.page.clock.install()
         await host.show()
         await host.call("submit_workflow", workflow=graph(seconds=120))
         await expect(host.view.locator("progress")).to_be_visible()
@@ -306,8 +349,7 @@ async def test_the_end_is_answered_and_ends_the_questions(open_app: OpenApp) -> 
         assert await host.ask("ping") == {}
         assert (await host.ask("tools/list"))["code"] == -32601
         calls = len(host.calls)
-        await host.tell("ui/notifications/tool-input", {"arguments": {}})
-        assert await host.ask("ping") == {}
+        await host.pass_time(60_000)
         assert len(host.calls) == calls
 
 

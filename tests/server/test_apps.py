@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from mcp.client import Client
 from mcp.client.extension import ClientExtension, advertise
@@ -19,7 +20,7 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.server import build_server, open_bus
 from comfy_mcp.server.apps import TOOLS, VIEW_URI
 from comfy_mcp.server.tools import tools
-from tests.support.mcp_http import open_sidecar
+from tests.support.mcp_http import modern_request, open_sidecar
 from tests.support.mcp_process import parameters
 from tests.support.mcp_surface import MODES, bridge_settings, open_surface, slow_graph, submit
 
@@ -92,6 +93,21 @@ async def test_another_declaration_is_none(
         assert client.server_capabilities.extensions is None
         with pytest.raises(MCPError):
             await client.read_resource(VIEW_URI)
+
+
+async def test_on_the_wire_the_tool_lists_differ_in_three_members_and_their_scope(tmp_path: Path) -> None:
+    answers = []
+    async with http_server(tmp_path) as url, aiohttp.ClientSession() as http:
+        for capabilities in ({}, {"extensions": {EXTENSION_ID: {"mimeTypes": [APP_MIME_TYPE]}}}):
+            request = modern_request("tools/list")
+            request["json"]["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = capabilities
+            async with http.post(url, **request) as answer:
+                answers.append(await answer.text())
+    without, with_apps = answers
+    view = f'"_meta":{{"ui":{{"resourceUri":"{VIEW_URI}"}}}},'
+    assert with_apps.count(view) == len(TOOLS)
+    scope = '"cacheScope":"{}"'.format
+    assert with_apps.replace(view, "").replace(scope("private"), scope("public")) == without
 
 
 async def test_a_tool_list_with_a_view_is_not_for_a_cache_that_others_share(tmp_path: Path) -> None:

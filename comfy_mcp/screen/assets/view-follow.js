@@ -16,6 +16,7 @@ export const hasEnded = (job) => ENDED.has(job.status);
 export function follow(server, workflowId, { heard, troubled }) {
   let [ended, failures, wake] = [false, 0, () => {}];
   const began = Date.now();
+  const sight = sightOf(document.documentElement, () => wake());
 
   const pause = (ms) =>
     new Promise((resolve) => {
@@ -27,11 +28,8 @@ export function follow(server, workflowId, { heard, troubled }) {
     });
   const pace = () => {
     if (failures) return Math.min(PACE_MS.slowest, PACE_MS.fresh * 2 ** failures);
-    if (document.hidden) return PACE_MS.unseen;
+    if (!sight.seen()) return PACE_MS.unseen;
     return Date.now() - began < FRESH_MS ? PACE_MS.fresh : PACE_MS.later;
-  };
-  const seen = () => {
-    if (!document.hidden) wake();
   };
 
   const ask = async () => {
@@ -53,16 +51,38 @@ export function follow(server, workflowId, { heard, troubled }) {
   };
 
   const run = async () => {
-    document.addEventListener("visibilitychange", seen);
     while (!ended) {
       await ask();
       if (!ended) await pause(pace());
     }
-    document.removeEventListener("visibilitychange", seen);
+    sight.close();
   };
   run();
   return () => {
     ended = true;
     wake();
+  };
+}
+
+/** Whether anybody can see the view: a conversation scrolls on, and old views stay in it. `appeared`: now one can. */
+function sightOf(element, appeared) {
+  let inView = true;
+  const seen = () => inView && !document.hidden;
+  const look = () => {
+    if (seen()) appeared();
+  };
+  const observer = new IntersectionObserver((entries) => {
+    const before = inView;
+    inView = entries.at(-1).isIntersecting;
+    if (inView && !before) look();
+  });
+  observer.observe(element);
+  document.addEventListener("visibilitychange", look);
+  return {
+    seen,
+    close() {
+      observer.disconnect();
+      document.removeEventListener("visibilitychange", look);
+    },
   };
 }
