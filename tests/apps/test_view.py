@@ -2,10 +2,11 @@
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from playwright.async_api import Locator, expect
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Locator, Page, expect
 
 from tests.apps.conftest import OpenApp
 from tests.apps.host import ALONE, EVERYTHING
@@ -123,12 +124,17 @@ async def test_outputs_are_paged_through(open_app: OpenApp) -> None:
         await host.call("list_outputs", limit=1)
         more = host.view.get_by_role("button", name="Show more")
         tiles = host.view.get_by_role("listitem")
+        host.denied = {"list_outputs"}
+        await more.click()
+        await expect(host.view.get_by_role("alert")).to_contain_text("did not carry out list_outputs")
+        host.denied.clear()
         for count in (1, 2):
             await expect(tiles).to_have_count(count)
             await more.click()
         await expect(tiles).to_have_count(3)
         await expect(more).to_be_hidden()
         await expect(tiles.locator("img")).to_have_count(3)
+        await expect(host.view.locator(".trouble")).to_have_count(0)
 
 
 async def test_a_state_with_as_many_outputs_as_it_names_offers_the_rest(open_app: OpenApp) -> None:
@@ -157,6 +163,7 @@ async def test_a_failed_workflow_says_why_and_is_retried(open_app: OpenApp) -> N
         card = host.view.get_by_role("article")
         await expect(card).not_to_have_attribute("data-id", first)
         await expect(card).to_have_attribute("data-status", "failed")
+        await expect(card).to_be_focused()  # the button that was pressed has gone
 
 
 async def test_odd_names_are_text_and_nothing_else(open_app: OpenApp) -> None:
@@ -357,3 +364,22 @@ async def test_alone_in_a_window_it_says_what_it_is(open_app: OpenApp) -> None:
     async with open_app() as host:
         await host.page.goto(ALONE)
         await expect(host.page.get_by_role("status").first).to_contain_text("a view for hosts of MCP Apps")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("state", ["running", "failed"])
+async def test_axe_finds_nothing_to_complain_of(open_app: OpenApp, theme: str, state: str) -> None:
+    async with open_app() as host:
+        host.denied = {"workflow_status"}
+        await host.show(context={"theme": theme})
+        failure = {"kind": "oom", "message": "no room", "nodeId": "3", "nodeType": "KSampler"}
+        facts = {"failure": failure} if state == "failed" else {"currentNode": "KSampler", "engine": "here"}
+        kinds = ("text", "image", "video", "audio", "file")
+        outputs = [output(kind, type=kind, content="a haiku" if kind == "text" else None) for kind in kinds]
+        told = job(state, progress=40, warnings=["A warning."], outputs=outputs, **facts)
+        await host.tell("ui/notifications/tool-result", result(**told))
+        await host.view.locator("button.tile-frame").first.click()
+        await expect(host.view.locator(".stage-text")).to_be_visible()
+        found = await Axe().run(cast("Page", host.page.frames[1]))
+        assert found.response["url"] == "about:srcdoc"
+        assert found.response["violations"] == [], found.generate_report()

@@ -35,10 +35,11 @@ const page = {
   title: el("h1", { class: "visually-hidden", text: "ComfyUI" }),
   note: el("p", { class: "note", role: "status" }),
   alert: el("div", { class: "troubles", role: "alert" }),
+  below: el("div", { class: "troubles", role: "alert" }), // beside what was pressed
   job: el("div"),
   warnings: el("ul", { class: "warnings", "aria-label": "Warnings", hidden: true }),
   outputs: el("section", { "aria-label": "Outputs", hidden: true }),
-  more: el("button", { type: "button", text: "Show more", hidden: true, onclick: () => app.more?.() }),
+  more: el("button", { type: "button", class: "more", text: "Show more", hidden: true, onclick: () => app.more?.() }),
   spoken: el("p", { class: "visually-hidden", role: "status" }),
 };
 
@@ -56,7 +57,7 @@ function complain(wanted, text, again = null) {
   const button = again && el("button", { type: "button", class: "quiet", text: "Try again", onclick: again });
   const trouble = el("div", { class: "trouble", "data-wanted": wanted }, el("p", { class: "trouble-text", text }), button);
   troubleOf(wanted)?.remove();
-  page.alert.append(trouble);
+  (wanted === "more" ? page.below : page.alert).append(trouble);
 }
 
 function settle(wanted) {
@@ -64,7 +65,7 @@ function settle(wanted) {
   troubleOf(wanted)?.remove();
 }
 
-const troubleOf = (wanted) => page.alert.querySelector(`[data-wanted="${wanted}"]`);
+const troubleOf = (wanted) => document.querySelector(`[data-wanted="${wanted}"]`);
 
 /** A host's refusal is the host's: its words are not the server's. */
 function wordsOf(error, asked) {
@@ -86,8 +87,10 @@ function showJob(state) {
   if (app.card?.dataset.id === state.workflowId) updateJobCard(app.card, state);
   else {
     const actions = app.server.can.tools ? { cancel: cancelJob, retry: retryJob } : {};
+    const focused = app.card?.contains(document.activeElement);
     app.card = jobCard(state, { actions, level: 2 });
     page.job.replaceChildren(app.card);
+    if (focused) app.card.focus();
   }
   const warnings = hasEnded(state) ? [] : (state.warnings ?? []);
   page.warnings.replaceChildren(...warnings.map((text) => el("li", { text })));
@@ -264,7 +267,7 @@ function end() {
 
 async function main() {
   document.body.append(
-    el("main", {}, page.title, page.note, page.alert, page.job, page.warnings, stage.element, page.outputs, page.more, page.spoken),
+    el("main", {}, page.title, page.note, page.alert, page.job, page.warnings, stage.element, page.outputs, page.more, page.below, page.spoken),
   );
   if (window.parent === window) {
     say("This is a view for hosts of MCP Apps: by itself it has nothing to show.");
