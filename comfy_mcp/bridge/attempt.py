@@ -56,11 +56,14 @@ class Attempt:
         heard_at: float,
         now_ms: int,
         on_start: Callable[[PromptId], None],
+        stream_id: str | None = None,
     ) -> None:
-        """`on_start` hears of the start, unless it came before this process's time."""
+        """`on_start` hears of the start, unless it came before this process's time. `stream_id`: where the
+        engine sends the prompt's events."""
         assert job.prompt_id is not None
         self.job = job
         self.prompt_id: PromptId = job.prompt_id
+        self.stream_id = stream_id
         self.pending: list[JobEvent] = []
         self.files: dict[OutputFile, None] = {}
         self.heard_at = heard_at
@@ -222,6 +225,9 @@ class Attempt:
     ) -> None:
         self.start(now_ms, now)
         if self._progress is None:
-            self._progress = Progress(self._graph, self._needed, self._durations, started_at=now_ms)
+            since = now_ms if self.job.started_at is None else self.job.started_at
+            self._progress = Progress(self._graph, self._needed, self._durations, started_at=since)
+            if not isinstance(event, PromptStarted):  # taken over in the middle of its run
+                self._progress.apply(EngineConnected(sid=None), now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:
             self._progress_due = max(now, self._progress_at + self._interval)

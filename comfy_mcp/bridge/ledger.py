@@ -44,7 +44,8 @@ STORE_RETRY_S = 1.0
 
 
 class Ledger:
-    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job."""
+    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `stream_id` says where
+    the lane's events go now."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Ledger:
         new_id: Callable[[], str],
         node_list: NodeList,
         gpu: GpuUsage,
+        stream_id: Callable[[], str],
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
@@ -68,6 +70,7 @@ class Ledger:
         self._new_id = new_id
         self._node_list = node_list
         self._gpu = gpu
+        self._stream_id = stream_id
         self._durations = Durations(store)
         self._log = log.bind(engine=lease.engine)
 
@@ -86,7 +89,10 @@ class Ledger:
         self.may_have_work = False  # before the look: what arrives meanwhile says so again
         try:
             claim = await self._store.claim_next(
-                self._lease, prompt_id=PromptId(self._new_id()), now=self._clock.now_ms()
+                self._lease,
+                prompt_id=PromptId(self._new_id()),
+                now=self._clock.now_ms(),
+                stream_id=self._stream_id(),
             )
         except Fenced:
             raise
@@ -119,6 +125,7 @@ class Ledger:
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
             on_start=self._run_began,
+            stream_id=claim.stream_id,
         )
         self.attempts[attempt.prompt_id] = attempt
         if job.cancel_requested:

@@ -86,6 +86,7 @@ class Tenure:
             new_id=new_id,
             node_list=node_list,
             gpu=gpu,
+            stream_id=lambda: lane.stream_id,
         )
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(INBOX_SIZE)
         self._cancels: set[JobId] = set()
@@ -132,6 +133,7 @@ class Tenure:
                 self._check_deadlines()  # first: an interrupt that is taken in now may be ours of before
                 for message in messages:
                     await self._take(message, errands)
+                self._follow()
                 self._start_cancels()
                 self._chase(errands)
                 await self._ledger.write_due()
@@ -314,6 +316,11 @@ class Tenure:
         )
         now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
+
+    def _follow(self) -> None:
+        """Hear what is told of prompts that were submitted over another stream than the present one."""
+        attempts = self._ledger.attempts.values() if self._connected else ()
+        self._lane.follow({each.stream_id for each in attempts if each.stream_id and not each.over})
 
     def _look(self, attempts: Iterable[Attempt], errands: Errands) -> None:
         """Look the prompts up now, or again as soon as a look or a POST under way has come back."""

@@ -41,13 +41,17 @@ class Listener:
         *,
         new_id: Callable[[], str] = new_client_id,
         buffer_events: int = BUFFER_EVENTS,
+        follows: str | None = None,
     ) -> None:
+        """`follows`: a client id of before, kept whatever happens: nothing is submitted under it any more."""
         self._transport = transport
         self._settings = settings
         self._new_id = new_id
         self._buffer = EventBuffer(limit=buffer_events, preview_bytes=settings.ws_max_message_bytes)
         self._filled = asyncio.Event()
-        self._client_id = new_id()
+        self._follows = follows
+        self._client_id = follows or new_id()
+        self._used = False
         self._connected = False
         self._down_reported = False
         self._socket: aiohttp.ClientWebSocketResponse | None = None
@@ -70,6 +74,9 @@ class Listener:
         and once when the first attempt fails.
         """
         self._buffer.clear()
+        if self._used:
+            self._take_fresh_id()  # whoever took over meanwhile may listen to what is sent to the last one
+        self._used = True
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_connected(), name=f"listener:{self._transport.engine}")
             while True:
@@ -110,8 +117,12 @@ class Listener:
             self._connected = False
             confirmed = await self._close(socket) or confirmed
             if not confirmed:
-                self._client_id = self._new_id()
+                self._take_fresh_id()
         return reason
+
+    def _take_fresh_id(self) -> None:
+        if self._follows is None:
+            self._client_id = self._new_id()
 
     async def _close(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
         """Close it if nobody has. Whether the engine answered a close of ours."""
@@ -176,7 +187,8 @@ class Listener:
         if self._down_reported:
             return
         self._down_reported = True
-        _log.warning("engine_disconnected", engine=self._transport.engine, reason=reason)
+        event = "engine_disconnected" if self._follows is None else "following_interrupted"
+        _log.warning(event, engine=self._transport.engine, reason=reason)
         self._put_always(EngineDisconnected(reason=reason))
 
     def _put_always(self, event: EngineEvent) -> None:

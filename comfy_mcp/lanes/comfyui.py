@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.comfyui.client import ComfyUIClient
+from comfy_mcp.comfyui.followers import Followers
 from comfy_mcp.comfyui.listener import Listener
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault
@@ -36,6 +37,7 @@ class ComfyUILane:
     ) -> None:
         self.client = ComfyUIClient(engine, settings)
         self.listener = Listener(self.client.transport, settings)
+        self._followers = Followers(self.client.transport, settings)
         self._settings = settings
         self._extra_data = extra_data
         self._on_event = on_event
@@ -43,6 +45,7 @@ class ComfyUILane:
         self._object_info: Mapping[str, Any] | None = None
         self._object_info_at = 0.0
         self._object_info_lock = asyncio.Lock()
+        self._connections = 0
 
     @property
     def engine(self) -> EngineId:
@@ -54,11 +57,21 @@ class ComfyUILane:
     async def run(self, sink: EventSink) -> None:
         async def pass_on(event: EngineEvent) -> None:
             if isinstance(event, EngineConnected):
+                self._connections += 1
                 self._object_info = None  # it may be another server, or the same with other nodes
             self._on_event(event)
             await sink(event)
 
-        await self.listener.run(pass_on)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.listener.run(pass_on), name="listener")
+            tasks.create_task(self._followers.run(pass_on), name="followers")
+
+    @property
+    def stream_id(self) -> str:
+        return self.listener.client_id
+
+    def follow(self, stream_ids: Collection[str]) -> None:
+        self._followers.want({each for each in stream_ids if each != self.listener.client_id})
 
     async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
         answer = await self.client.post_prompt(
@@ -118,8 +131,11 @@ class ComfyUILane:
         max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
         async with self._object_info_lock:
             if self._object_info is None or self._clock() - self._object_info_at >= max_age_s:
+                connections = self._connections
                 self._object_info = await self.client.object_info()
-                self._object_info_at = self._clock()
+                # It may be the word of the server that was there before a connect meanwhile.
+                kept = self._connections == connections
+                self._object_info_at = self._clock() if kept else float("-inf")
             return self._object_info
 
     async def _finished(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:

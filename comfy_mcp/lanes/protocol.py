@@ -1,6 +1,6 @@
 """What a lane is: one place where a job can run, as the dispatcher sees it."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -65,6 +65,15 @@ class Lane(Protocol):
         Reports EngineConnected after every (re)connect and EngineDisconnected once per loss. While `sink` is
         busy, step progress is coalesced, never the rest.
         """
+
+    @property
+    def stream_id(self) -> str:
+        """Where the events of what is submitted now go; to be kept with the attempt, for `follow`."""
+        ...
+
+    def follow(self, stream_ids: Collection[str]) -> None:
+        """While `run` runs, hear also what the engine sends to these: of prompts that were submitted before
+        the present stream was opened, perhaps by another process. Best effort: `lookup` finds the rest."""
 
     async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
         """POST the graph under `prompt_id`.

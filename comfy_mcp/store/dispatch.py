@@ -38,7 +38,7 @@ _NEXT = (
 _ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(1)
 _INSERT_ATTEMPT = insert(attempts)
 _IN_FLIGHT = (
-    select(jobs_table, graphs.c.graph)
+    select(jobs_table, graphs.c.graph, _a.stream_id)
     .select_from(attempts)
     .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
     .join(graphs, graphs.c.job_id == _j.id)
@@ -75,7 +75,7 @@ _OWNED = (
 
 
 def claim_next(
-    connection: Connection, lease: Lease, prompt_id: PromptId, now: int, lane: str
+    connection: Connection, lease: Lease, prompt_id: PromptId, stream_id: str | None, now: int, lane: str
 ) -> Claim | None:
     """One whose wait is over is left to `overdue.expire`. Raises Fenced."""
     leases.verify(connection, lease)
@@ -98,11 +98,12 @@ def claim_next(
             "fence": lease.fence,
             "state": "active",
             "claimed_at": now,
+            "stream_id": stream_id,
         },
     )
     events.append(connection, (event,))
     more = connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
-    return Claim(job=job, graph=graph_of(row.graph), more=more)
+    return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
 
 
 def adopt(connection: Connection, lease: Lease) -> list[Claim]:
@@ -110,7 +111,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
     leases.verify(connection, lease)
     connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
-    return [Claim(job=job_of(row), graph=graph_of(row.graph)) for row in rows]
+    return [Claim(job=job_of(row), graph=graph_of(row.graph), stream_id=row.stream_id) for row in rows]
 
 
 def record(

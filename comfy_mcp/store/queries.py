@@ -56,11 +56,13 @@ class LeaseState:
 class Claim:
     """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under.
 
-    `more`: others waited in the lane when it was claimed. True where that is not known.
+    `stream_id`: where the engine sends the attempt's events. `more`: others waited in the lane when it was
+    claimed. True where that is not known.
     """
 
     job: Job
     graph: dict[str, Any]
+    stream_id: str | None = None
     more: bool = True
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0005"
+HEAD = "0006"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -122,6 +122,7 @@ attempts = Table(
     Column("state", Text, nullable=False),  # active, or the type of the event that ended it
     Column("claimed_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    Column("stream_id", Text),  # where the engine sends its events (ComfyUI: the clientId)
     _child_of_job(),
     Index("ix_attempts_active", "engine", sqlite_where=IS_ACTIVE, postgresql_where=IS_ACTIVE),
 )

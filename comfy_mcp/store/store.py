@@ -204,14 +204,20 @@ class Store:
         return await self._readers.do(lambda connection: leases.state(connection, engine))
 
     async def claim_next(
-        self, lease: Lease, *, prompt_id: PromptId, now: int, lane: str = "local"
+        self,
+        lease: Lease,
+        *,
+        prompt_id: PromptId,
+        now: int,
+        lane: str = "local",
+        stream_id: str | None = None,
     ) -> Claim | None:
         """The next job by priority, then age, with its attempt written down. Raises Fenced.
 
         After a cancelled await the job may be claimed all the same: `adopt` finds it.
         """
         return await self._writer.do(
-            lambda connection: dispatch.claim_next(connection, lease, prompt_id, now, lane)
+            lambda connection: dispatch.claim_next(connection, lease, prompt_id, stream_id, now, lane)
         )
 
     async def adopt(self, lease: Lease) -> list[Claim]:

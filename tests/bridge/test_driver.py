@@ -6,8 +6,8 @@ from typing import Any
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.events import JobEvent, NodeProgressed
+from comfy_mcp.domain.ids import JobId, NodeId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import Lease, Store
 from tests.bridge.conftest import House
@@ -160,6 +160,30 @@ async def test_a_defect_in_a_tenure_ends_that_tenure_only(house: House, lane: Sc
     await lane.until(lambda: bool(lane.posted))
     await lane.finish(lane.posted[0])
     assert (await house.final(job_id)).status is JobStatus.COMPLETED
+
+
+async def test_the_stream_of_what_is_in_flight_is_followed_until_it_is_over(
+    house: House, lane: ScriptedLane
+) -> None:
+    """Also by who takes over, though nothing but the store tells where the engine sends its events."""
+    _, task = house.drive(lane)
+    job_id = await house.submit()
+    await lane.until(lambda: bool(lane.posted))
+    prompt = lane.posted[0]
+    await lane.start(prompt)
+    task.cancel()
+    await asyncio.wait([task])
+
+    successor = ScriptedLane(str(lane.engine))
+    successor.running, successor.pending, successor.history = lane.running, lane.pending, lane.history
+    _, task = house.drive(successor, "another")
+    await successor.until(lambda: successor.followed == {lane.stream_id})
+    await successor.say(NodeProgressed(prompt_id=prompt, node=NodeId("2"), value=1, maximum=2))
+    moved = await house.until(job_id, lambda job: job.progress > 0.5)
+    assert moved.status is JobStatus.RUNNING
+    await successor.finish(prompt)
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+    await successor.until(lambda: successor.followed == set())
 
 
 async def test_the_lease_is_given_back_at_once_when_a_process_ends(house: House, lane: ScriptedLane) -> None:

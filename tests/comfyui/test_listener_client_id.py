@@ -11,6 +11,7 @@ from comfy_mcp.comfyui.listener import Listener
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
+    EngineEvent,
     PromptEnded,
 )
 from comfy_mcp.settings import Settings
@@ -110,6 +111,26 @@ async def test_a_connection_that_broke_comes_back_under_a_fresh_id(engine: FakeE
     await watch.next(EngineDisconnected)
     await watch.next(EngineConnected)
     assert watch.listener.client_id != first.client_id
+
+
+async def test_a_listener_that_runs_again_takes_a_fresh_id(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    """Whoever drove the engine meanwhile may still follow the old one, and would unregister it."""
+    settings = settings_for(engine.url)
+    ids = []
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        listener = Listener(client.transport, settings)
+        for _ in range(2):
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(listener.run(_ignore))
+                ids.append((await connection_of(engine)).client_id)
+                running.cancel()
+    assert ids[0] != ids[1]
+
+
+async def _ignore(_event: EngineEvent) -> None:
+    pass
 
 
 def test_two_listeners_never_share_an_id(settings_for: SettingsFor) -> None:

@@ -323,3 +323,28 @@ async def test_a_failed_object_info_is_not_kept(engine: FakeEngine, lane: ComfyU
     with pytest.raises(EngineBadAnswer):
         await lane.object_info()
     assert await lane.object_info() == {"A": 1}
+
+
+async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
+    engine: FakeEngine, lane: ComfyUILane
+) -> None:
+    """The answer of the old server comes when the new one has greeted already."""
+    asked, connected = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await connected.wait()
+        return web.json_response({"A": 1})
+
+    async def sink(event: EngineEvent) -> None:
+        if isinstance(event, EngineConnected):
+            connected.set()
+
+    engine.answers["GET /object_info"] = in_turn(slow, reply({"B": 2}))
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
+        old = tasks.create_task(lane.object_info())
+        await asked.wait()
+        running = tasks.create_task(lane.run(sink))
+        assert await old == {"A": 1}
+        assert await lane.object_info() == {"B": 2}
+        running.cancel()

@@ -43,7 +43,8 @@ def real_comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealComfy
 class Running:
     """A lane with its stream open."""
 
-    def __init__(self, lane: ComfyUILane) -> None:
+    def __init__(self, url: str, lane: ComfyUILane) -> None:
+        self.url = url
         self.lane = lane
         self.events: asyncio.Queue[EngineEvent] = asyncio.Queue()
 
@@ -65,7 +66,7 @@ class Running:
 async def running(url: str) -> AsyncIterator[Running]:
     settings = load_settings(engine_urls=(url,), reconnect_max_s=0.2)
     lane = ComfyUILane(settings.engines[0], settings)
-    stream = Running(lane)
+    stream = Running(url, lane)
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(lane.run(stream.sink))
         await stream.until(EngineConnected)
@@ -189,6 +190,20 @@ async def test_point_10_one_pending_prompt_is_cancelled_and_the_others_run(strea
     result = views[busy].result
     assert result is not None
     assert result.ending is PromptEnding.INTERRUPTED
+
+
+async def test_who_takes_over_hears_the_rest_of_a_run_even_while_the_old_socket_is_open(
+    stream: Running,
+) -> None:
+    """The engine sends to the newest socket of a client id: one more of the same id, that only listens."""
+    prompt_id = new_id()
+    await stream.lane.submit(prompt_id, slow_graph())
+    await stream.until(NodeStarted, prompt_id)
+    async with running(stream.url) as successor:
+        successor.lane.follow({stream.lane.stream_id, successor.lane.stream_id})
+        await successor.until(NodeStarted, prompt_id)
+        await successor.lane.cancel(prompt_id)
+        await successor.until(PromptEnded, prompt_id)
 
 
 async def test_point_3_after_a_confirmed_close_the_rest_of_a_run_arrives(stream: Running) -> None:

@@ -86,6 +86,25 @@ async def test_when_the_driver_is_killed_the_next_one_re_attaches_and_nothing_ru
     assert await prompts_at(engine) == 1
 
 
+async def test_after_a_takeover_the_progress_of_a_run_goes_on(
+    tmp_path: Path, env: dict[str, str], watcher: Watcher
+) -> None:
+    """By the engine's events: nobody polls within this test."""
+    env["COMFY_BRIDGE_QUIET_POLL_S"] = "600"
+    async with bridge(tmp_path, env) as first:
+        job = await watcher("submit_workflow", workflow=graphs.slow(steps=2000, step_ms=20))
+        before = await watcher.until(job.workflow_id, lambda state: state.progress > 0)
+        kill(first)
+        await first.wait()
+    async with bridge(tmp_path, env):
+        lost = await watcher("workflow_status", workflow_id=job.workflow_id)
+        after = await watcher.until(job.workflow_id, lambda state: state.progress > lost.progress)
+        assert (before.status, after.status, after.attempt) == ("running", "running", 1)
+        await watcher("cancel_workflow", workflow_id=job.workflow_id)
+        ended = await watcher.until(job.workflow_id, lambda state: state.status == "cancelled")
+    assert ended.attempt == 1
+
+
 async def test_a_job_that_ended_while_nobody_drove_gets_its_outputs(
     tmp_path: Path, env: dict[str, str], engine: str, watcher: Watcher
 ) -> None:

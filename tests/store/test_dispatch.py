@@ -325,6 +325,15 @@ async def test_recording_what_does_not_exist_says_so(store: Store) -> None:
 # ---------------------------------------------------------------------------- takeover
 
 
+async def test_who_takes_over_learns_where_the_engine_sends_the_events(store: Store) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    claimed = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1, stream_id="a stream")
+    assert claimed is not None
+    assert claimed.stream_id == "a stream"
+    assert [found.stream_id for found in await store.adopt(lease)] == ["a stream"]
+
+
 async def test_whoever_lost_the_lease_writes_nothing_more(store: Store) -> None:
     await add(store)
     await add(store)

@@ -1,7 +1,7 @@
 """A lane that a test plays: an engine in memory whose every answer the test decides."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
@@ -39,6 +39,7 @@ class ScriptedLane:
         self.frees = 0
         self.reconnects = 0
         self.down = False
+        self.followed: set[str] = set()
         self.answer: Callable[[PromptId], Accepted | Rejected | EngineFault] | None = None
         self.on_cancel: Callable[[PromptId], None] = self.obey_cancel
         self.changed = asyncio.Event()
@@ -55,6 +56,15 @@ class ScriptedLane:
             await asyncio.Event().wait()
         finally:
             self._sink = None
+
+    @property
+    def stream_id(self) -> str:
+        return "scripted"
+
+    def follow(self, stream_ids: Collection[str]) -> None:
+        if self.followed != set(stream_ids):
+            self.followed = set(stream_ids)
+            self._tell()
 
     async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
         self.posted.append(prompt_id)
