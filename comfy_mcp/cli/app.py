@@ -94,7 +94,7 @@ def run(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Submit the workflow in FILE (API format; - is stdin) and follow it to its end.
+    """Submit the workflow in FILE (API or UI format; - is stdin) and follow it to its end.
 
     Drives the engine itself if no other process does. Ctrl-C leaves the workflow running.
     """
@@ -113,7 +113,7 @@ def run(
 @options.as_json
 @click.pass_obj
 def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> None:
-    """Queue the workflow in FILE (API format; - is stdin), print its id and return at once."""
+    """Queue the workflow in FILE (API or UI format; - is stdin), print its id and return at once."""
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, asked=asked))

@@ -99,7 +99,7 @@ def read_graph(file: str, max_bytes: int) -> str:
     except OSError as error:
         raise InvalidInput(
             f"{file!r} can't be read: {error.strerror or type(error).__name__}.",
-            next_step="Name a file with a workflow in API format, or - for stdin.",
+            next_step="Name a file with a workflow, or - for stdin.",
             code=ErrorCode.PATH_UNREADABLE,
         ) from None
     if len(data) > max_bytes:
@@ -113,7 +113,7 @@ def read_graph(file: str, max_bytes: int) -> str:
     except UnicodeDecodeError:
         raise InvalidInput(
             f"{file!r} is not UTF-8 text.",
-            next_step="Name a workflow in API format: in ComfyUI, Workflow > Export (API).",
+            next_step="Name a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
             code=ErrorCode.GRAPH_NOT_JSON,
         ) from None
 

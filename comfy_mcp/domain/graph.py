@@ -64,6 +64,7 @@ def parse_graph(raw: object) -> Graph:
     """The graph in `raw`: an API-format object, or a body `{"prompt": graph, …}` around one.
 
     Of such a body only `prompt` is taken; its client_id, extra_data and the like are ignored.
+    The UI format is not read here: `ui_conversion.api_format` comes first where an engine is known.
     Raises InvalidGraph: `graph_not_object`, `graph_ui_format`, or `graph_invalid` with every problem.
     """
     if not isinstance(raw, Mapping):
@@ -73,11 +74,11 @@ def parse_graph(raw: object) -> Graph:
             code=ErrorCode.GRAPH_NOT_OBJECT,
             kind="graph_not_object",
         )
-    raw = _unwrap(raw)
+    raw = unwrapped(raw)
     if isinstance(raw.get("nodes"), list):
         _refuse(
-            "This is a workflow in the UI format (a list of nodes and links, as the editor saves it).",
-            next_step="In ComfyUI choose Workflow > Export (API) and submit that file.",
+            "This is a workflow in the UI format, and no engine answers to tell the names of its values.",
+            next_step="Start ComfyUI and submit it again, or submit what Workflow > Export (API) gives.",
             code=ErrorCode.GRAPH_UI_FORMAT,
             kind="graph_ui_format",
         )
@@ -118,7 +119,8 @@ def _refuse(message: str, *, next_step: str, code: ErrorCode, kind: str) -> NoRe
     raise InvalidGraph(message, next_step=next_step, problems=(problem,), code=code)
 
 
-def _unwrap(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+def unwrapped(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The graph of a body `{"prompt": graph, …}`, or `raw` itself."""
     inner = raw.get("prompt")
     return inner if isinstance(inner, Mapping) and "class_type" not in inner else raw
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from comfy_mcp.domain.widgets import Widget, widgets_of
+
 _DYNAMIC_PREFIX, _DYNAMIC_SUFFIX = "COMFY_", "_V3"
 _UPLOAD_OPTIONS = ("remote", "image_folder")
 _OWN_VALIDATION: Mapping[str, frozenset[str]] = MappingProxyType({"LoadLatent": frozenset({"latent"})})
@@ -43,6 +45,7 @@ class ClassInfo:
 
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
+    `title` is what people see; `widgets` are the inputs with a control, in the editor's order.
     """
 
     name: str
@@ -51,6 +54,8 @@ class ClassInfo:
     output_node: bool = False
     certain: bool = False
     checked: bool = True
+    title: str | None = None
+    widgets: tuple[Widget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +94,8 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         output_types=_output_types(raw.get("output")),
         output_node=raw.get("output_node") is True,
         certain=certain,
+        title=title if isinstance(title := raw.get("display_name"), str) else None,
+        widgets=widgets_of(declared),
     )
 
 

@@ -139,7 +139,7 @@ def _is_there(path: Path, roots: Sequence[Path]) -> bool:
 def _not_json(why: str, **details: object) -> InvalidInput:
     return InvalidInput(
         f"The workflow is not valid JSON: {why}.",
-        next_step="Send a workflow in API format: in ComfyUI, Workflow > Export (API).",
+        next_step="Send a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
         code=ErrorCode.GRAPH_NOT_JSON,
         details=details,
     )

@@ -70,7 +70,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="submit_workflow",
         title="Submit workflow",
-        description="Queue a ComfyUI workflow (API format) and return its workflowId at once. "
+        description="Queue a ComfyUI workflow and return its workflowId at once. "
         "Follow it with wait_for_workflow.",
         params=models.SubmitParams,
         result=models.SubmitResult,

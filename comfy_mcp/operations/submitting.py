@@ -8,10 +8,12 @@ from typing import Any
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
-from comfy_mcp.domain.graph import Graph, parse_graph
-from comfy_mcp.domain.graph_checks import check_graph
+from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
+from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.operations.context import OperationContext, Services
 from comfy_mcp.operations.models import RetryResult, SubmitParams, SubmitResult, WorkflowParams
 from comfy_mcp.operations.workflows import not_found, require_visible
@@ -29,8 +31,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
-    graph = parse_graph(await _graph_of(context, params))
-    warnings = await _check(services, graph)
+    raw = await _graph_of(context, params)
+    graph, warnings = await _checked(services, raw)
     job, position = await _enqueue(
         services,
         JobQueued(
@@ -45,7 +47,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         ),
         graph,
-        _idempotency(context, params, graph.raw),
+        _idempotency(context, params, raw),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -76,7 +78,7 @@ async def retry_workflow(context: OperationContext, params: WorkflowParams) -> R
     raw = await services.store.get_graph(old_id)
     if raw is None:
         raise not_found(old_id)  # forgotten between the two looks
-    graph = parse_graph(raw)
+    graph, warnings = await _checked(services, raw)
     job, position = await _enqueue(
         services,
         JobQueued(
@@ -86,7 +88,7 @@ async def retry_workflow(context: OperationContext, params: WorkflowParams) -> R
             lane=old.lane,
             priority=old.priority,
             node_count=len(graph.nodes),
-            warnings=await _check(services, graph),
+            warnings=warnings,
             queue_timeout_ms=old.queue_timeout_ms,
             run_timeout_ms=old.run_timeout_ms,
             retry_of=old_id,
@@ -103,14 +105,20 @@ async def retry_workflow(context: OperationContext, params: WorkflowParams) -> R
     )
 
 
-async def _check(services: Services, graph: Graph) -> tuple[str, ...]:
-    """The warnings. Raises InvalidGraph."""
-    report = check_graph(graph, await services.engines.object_info())
+async def _checked(services: Services, raw: object) -> tuple[Graph, tuple[str, ...]]:
+    """The graph in API format and the warnings. Raises InvalidGraph."""
+    graph, report, warnings = _read(raw, await services.engines.object_info())
     if report.may_be_stale:  # a node or a model may have come since
-        report = check_graph(graph, await services.engines.object_info(max_age_s=FRESH_S))
+        graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
     if (error := report.error()) is not None:
         raise error
-    return report.warnings + services.engines.submit_warnings()
+    return graph, warnings + report.warnings + services.engines.submit_warnings()
+
+
+def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
+    converted, warnings = api_format(raw, info)
+    graph = parse_graph(converted)
+    return graph, check_graph(graph, info), warnings
 
 
 async def _enqueue(
@@ -163,11 +171,11 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
     return params.workflow
 
 
-def _idempotency(
-    context: OperationContext, params: SubmitParams, graph: Mapping[str, Any]
-) -> Idempotency | None:
+def _idempotency(context: OperationContext, params: SubmitParams, graph: object) -> Idempotency | None:
     if params.idempotency_key is None:
         return None
+    # What came, not what was made of it: the conversion of a UI format may change with the engine's classes.
+    graph = unwrapped(graph) if isinstance(graph, Mapping) else graph
     submitted: list[object] = [graph, params.priority, params.gpu]
     if (timeouts := [params.queue_timeout_s, params.run_timeout_s]) != [None, None]:
         submitted += timeouts

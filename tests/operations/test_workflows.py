@@ -13,6 +13,8 @@ from comfy_mcp.operations.workflows import QUEUE_SHOWN
 from tests.operations.conftest import Bench
 from tests.support import graphs
 
+UI_FORMAT = Path(__file__).parents[1] / "data" / "ui_format"
+
 
 async def code_of(call: Bench, name: str, **arguments: Any) -> ErrorCode:
     with pytest.raises(BridgeError) as caught:
@@ -63,6 +65,18 @@ async def test_the_status_has_the_contracts_members_with_nulls_as_null(call: Ben
     }
     assert status["error"] is None
     assert status["outputs"][0].keys() >= {"filename", "workflowId", "type", "size", "createdAt", "url"}
+
+
+async def test_a_workflow_as_the_editor_saves_it_runs(call: Bench) -> None:
+    saved = json.loads((UI_FORMAT / "subgraph_twice.json").read_text())["ui"]
+    submitted = await call("submit_workflow", workflow=saved, idempotency_key="saved")
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert sorted((output.node_id, output.filename) for output in done.outputs) == [
+        ("4", "first_00001_.png"),
+        ("7", "second_00001_.png"),
+    ]
+    again = await call("submit_workflow", workflow={"prompt": saved}, idempotency_key="saved")
+    assert again.workflow_id == submitted.workflow_id
 
 
 @pytest.mark.parametrize(

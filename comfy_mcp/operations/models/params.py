@@ -36,7 +36,7 @@ class NoParams(Params):
 
 class SubmitParams(Params):
     workflow: dict[str, Any] | str | None = Field(
-        default=None, description="ComfyUI graph in API format: {nodeId: {class_type, inputs}}"
+        default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
     )
     path: str | None = Field(
         default=None, max_length=4096, description="Or a file with it, under the allowed roots"
