@@ -1,14 +1,19 @@
 """The Grafana dashboard shows metrics that exist, and all of them; Prometheus understands its queries."""
 
+import json
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard, Panel
 
 from comfy_mcp.metrics import Metrics
 from tests.deploy.files import compose
@@ -88,6 +93,31 @@ def test_prometheus_understands_every_query(tmp_path: Path) -> None:
     assert f"SUCCESS: {len(rules)} rules found" in done.stdout
 
 
+def test_grafana_s_own_model_takes_all_of_it() -> None:
+    """What the model does not know, a misspelt option say, would be gone from what it writes."""
+    register_default_plugins()
+    read = Dashboard.from_json(dict(promql.dashboard()))
+    assert "\n".join(lost(promql.dashboard(), json.loads(json.dumps(read, cls=JSONEncoder)))) == ""
+    assert read.panels is not None
+    for panel in read.panels:  # its options are known by its type
+        assert not isinstance(panel, Panel) or not isinstance(panel.options, dict), panel.title
+
+
+def lost(written: Any, kept: Any, where: str = "") -> Iterator[str]:
+    """Where `kept` lacks something of `written`, or has another value. It may have more: defaults."""
+    match written, kept:
+        case dict(), dict():
+            for name, value in written.items():
+                yield from lost(value, kept.get(name), f"{where}/{name}")
+        case list(), list() if len(written) == len(kept):
+            for number, (one, other) in enumerate(zip(written, kept, strict=True)):
+                yield from lost(one, other, f"{where}/{number}")
+        case _ if written != kept:
+            yield f"{where}: {written!r} became {kept!r}"
+        case _:
+            pass
+
+
 def test_every_panel_has_an_id_a_title_a_place_and_a_query_of_its_own() -> None:
     everything = promql.dashboard()["panels"]
     assert max(Counter(panel["id"] for panel in everything).values()) == 1
@@ -135,7 +165,6 @@ def test_variables_are_filled_from_labels_that_exist(metrics: Metrics) -> None:
         found = re.fullmatch(r"label_values\((\w+)(?:\{.*\})?, (\w+)\)", text)
         assert found is not None, text
         assert found[2] in known[found[1]] | PROMETHEUS_ADDS
-        assert variable["definition"] == text
 
 
 def provisioned(folder: str) -> Any:

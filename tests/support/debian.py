@@ -172,7 +172,10 @@ def _install(package: Package, home: Path) -> None:
                 f"Next: install {package.name} the way this system does, so that it is on PATH."
             )
     to_stderr(f"Fetching Debian's {package.name} into {home}")
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f"debian-{package.name}-") as aside:
+    unfinished = f"{home.name}-unfinished-"
+    for left in home.parent.glob(f"{unfinished}*"):  # of a process that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=unfinished) as aside:
         folder = Path(aside)
         _download(package, folder / "apt")
         new = folder / "new"
