@@ -9,7 +9,7 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 PRIORITIES = ("low", "normal", "high")
-STATUSES = ("queued", "running", "completed", "failed", "cancelled")
+STATUSES = ("queued", "running", "completed", "failed", "cancelled", "ended")
 FAILURE_KINDS = (
     "validation",
     "node_error",

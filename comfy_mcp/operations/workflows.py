@@ -1,7 +1,7 @@
 """Follow, wait for, cancel and list workflows."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
-from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery, JobStatus
+from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.operations.context import OperationContext, Services, require_right
 from comfy_mcp.operations.models import (
     CancelParams,
@@ -18,6 +18,7 @@ from comfy_mcp.operations.models import (
     ListWorkflowsParams,
     NoParams,
     QueueResult,
+    StatusFilterName,
     StatusParams,
     WaitParams,
     WorkflowResult,
@@ -105,7 +106,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
     services = context.services
     page = await services.store.list_jobs(
         JobQuery(
-            statuses=(JobStatus(params.status),) if params.status else (),
+            statuses=_statuses(params.status),
             client=_whose(context, params.client),
             failure_kind=FailureKind(params.failure_kind) if params.failure_kind else None,
             created_after=params.since,
@@ -199,6 +200,13 @@ async def require_visible(context: OperationContext, job_id: JobId) -> Job:
     if job is None or not context.caller.may_see(job.client):
         raise not_found(job_id)
     return job
+
+
+def _statuses(asked: StatusFilterName | None) -> Collection[JobStatus]:
+    """None at all means every status."""
+    if asked is None:
+        return ()
+    return TERMINAL if asked == "ended" else (JobStatus(asked),)
 
 
 def _whose(context: OperationContext, asked: str | None) -> ClientId | None:

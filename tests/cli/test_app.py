@@ -72,7 +72,7 @@ def test_a_wrong_option_exits_2(shell: Shell) -> None:
     ("choices", "declared"),
     [
         (options.PRIORITIES, models.PriorityName),
-        (options.STATUSES, models.StatusName),
+        (options.STATUSES, models.StatusFilterName),
         (options.FAILURE_KINDS, models.FailureKindName),
         (options.OUTPUT_KINDS, models.OutputKindName),
         (options.RIGHTS, Literal[tuple(Right)]),

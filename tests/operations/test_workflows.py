@@ -228,9 +228,14 @@ async def test_workflows_are_listed_newest_first_by_status_client_and_page(call:
     assert rest.next_cursor is None
     assert len((await call("list_workflows", status="completed", client="tester")).workflows) == 3
     assert (await call("list_workflows", status="failed")).workflows == []
+    running = await call("submit_workflow", workflow=graphs.slow())
+    ended = await call("list_workflows", status="ended")
+    assert [item.workflow_id for item in ended.workflows] == ids[::-1]
+    await call("cancel_workflow", workflow_id=running.workflow_id)
+    assert len((await call("list_workflows", status="ended")).workflows) == 4
     assert (await call("list_workflows", client="somebody")).workflows == []
     assert await code_of(call, "list_workflows", cursor="nonsense") is ErrorCode.CURSOR_INVALID
-    assert "3" in (await call("list_workflows")).text()
+    assert "4" in (await call("list_workflows")).text()
 
 
 async def test_the_queue_shows_what_runs_and_what_waits_in_run_order(call: Bench) -> None:

@@ -145,18 +145,23 @@ async def test_a_failed_workflow_shows_why_and_is_retried(sidecar: Sidecar, visi
 
 
 async def test_a_workflow_that_vanishes_while_shown_is_told(sidecar: Sidecar, visit: Open) -> None:
-    job = (await sidecar.ended(await sidecar.submit(graphs.failing())))["workflowId"]
+    jobs = [await sidecar.submit(graphs.failing()) for _ in range(3)]
+    for job in jobs:
+        await sidecar.ended(job)
     page = await visit(sidecar.url)
-    await expect(button(card(page, job), "Retry")).to_be_visible()
+    await expect(page.locator("#recent .job")).to_have_count(3)
     far = sidecar.services.now_ms() + 10**10
-    assert await sidecar.services.store.prune(now=far, retention_days=1, retention_jobs=0) == 1
-    await button(card(page, job), "Retry").click()
+    assert await sidecar.services.store.prune(now=far, retention_days=1, retention_jobs=0) == 3
+    await button(card(page, jobs[0]), "Retry").click()
     await expect(notice(page, "bad").locator("code")).to_have_text("workflow_not_found")
-    await button(card(page, job), "Details").click()
+    await expect(card(page, jobs[0])).to_have_count(0)
+    await button(card(page, jobs[1]), "Details").click()
     await expect(page.locator("#details")).to_contain_text("no longer there")
     await page.keyboard.press("Escape")
     await expect(page.locator("#details")).to_be_hidden()
-    await expect(card(page, job)).to_have_count(0)
+    await expect(card(page, jobs[1])).to_have_count(0)
+    await sidecar.submit(graphs.text())  # the next event has the lists asked for again
+    await expect(page.locator("#recent .job")).to_have_count(1)
 
 
 async def test_texts_are_texts(sidecar: Sidecar, visit: Open) -> None:
@@ -175,6 +180,8 @@ async def test_texts_are_texts(sidecar: Sidecar, visit: Open) -> None:
 
 
 async def test_thousands_of_workflows_are_counted_and_not_drawn(sidecar: Sidecar, visit: Open) -> None:
+    ended = await sidecar.submit(graphs.picture())
+    await sidecar.ended(ended)
     running = await sidecar.submit(graphs.slow())
     await sidecar.until_running(running)
     page = await visit(sidecar.url)
@@ -183,7 +190,8 @@ async def test_thousands_of_workflows_are_counted_and_not_drawn(sidecar: Sidecar
     async with asyncio.TaskGroup() as group:
         for _ in range(2_500):
             group.create_task(add(queued_event(), GRAPH, max_queued=10_000))
-    await expect(page.locator("#active-more")).to_contain_text("2,480 more wait", timeout=LIMIT_MS)
+    await expect(page.locator("#active-more")).to_contain_text("2,490 more wait", timeout=LIMIT_MS)
     await expect(page.locator("#totals")).to_have_text("1 running · 2,500 waiting")
-    assert await page.locator(".job").count() == 21
+    await expect(page.locator("#recent").locator(f'[data-id="{ended}"]')).to_be_visible()
+    assert await page.locator(".job").count() == 12
     assert await page.evaluate("document.getElementsByTagName('*').length") < 1_000

@@ -107,6 +107,7 @@ CASES = (
     ok("read_output", output_id="{text}"),
     fails("output_not_found", "read_output", output_id="nope"),
     ok("list_workflows"),
+    ok("list_workflows", status="ended"),
     ok("list_workflows", status="failed", failure_kind="node_error", limit=5),
     fails("invalid_argument", "list_workflows", failure_kind="bad_luck"),
     fails("cursor_invalid", "list_workflows", cursor="?"),

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests.support.debian import program
 
@@ -31,6 +31,7 @@ async def open_browser(home: Path) -> AsyncIterator[Browser]:
         "XDG_CONFIG_HOME": str(home / "config"),
         "TMPDIR": str(home),
     }
+    expect.set_options(timeout=LIMIT_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program("chromium"),

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.catalog import Output, OutputKind
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.operations.context import Services
 from comfy_mcp.runtime import open_runtime
@@ -107,11 +107,18 @@ class OutputHouse:
     engine: FilesEngine
     lease: Lease
 
-    async def add(self, name: str, content: Bytes | None, *, size: int | None = None) -> Output:
+    async def add(
+        self,
+        name: str,
+        content: Bytes | None,
+        *,
+        size: int | None = None,
+        kind: OutputKind = OutputKind.IMAGE,
+    ) -> Output:
         """An output of a job of its own. Without `content` its file is gone."""
         if content is not None:
             self.engine.files[name] = content
-        return await record_output(self.v1.services, self.lease, name, size=size)
+        return await record_output(self.v1.services, self.lease, name, size=size, kind=kind)
 
     async def get(self, name: str, **headers: str) -> Any:
         return await self.v1(
@@ -119,13 +126,20 @@ class OutputHouse:
         )
 
 
-async def record_output(services: Services, lease: Lease, name: str, *, size: int | None = None) -> Output:
+async def record_output(
+    services: Services,
+    lease: Lease,
+    name: str,
+    *,
+    size: int | None = None,
+    kind: OutputKind = OutputKind.IMAGE,
+) -> Output:
     """Write down that a job made the file `name`."""
     store = services.store
     job, _ = await store.add_job(queued_event(), GRAPH, max_queued=1_000)
     claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
     assert claim is not None
-    output = output_of_job(claim.job, name, size=size)
+    output = output_of_job(claim.job, name, size=size, kind=kind)
     job = await store.record(lease, job.id, (started(claim.job),))
     await store.record(lease, job.id, (completed(job, output_count=1),), outputs=(output,))
     return output

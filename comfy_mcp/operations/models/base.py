@@ -15,6 +15,9 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
+StatusFilterName = Literal["queued", "running", "completed", "failed", "cancelled", "ended"]
+"""`ended` is any of the three that nothing leaves."""
+
 PriorityName = Literal["low", "normal", "high"]
 LaneName = Literal["local", "salad"]
 FailureKindName = Literal[

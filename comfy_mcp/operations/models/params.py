@@ -14,7 +14,7 @@ from comfy_mcp.operations.models.base import (
     Params,
     PriorityName,
     SinceField,
-    StatusName,
+    StatusFilterName,
     WorkflowIdField,
 )
 
@@ -112,7 +112,7 @@ class ListOutputsParams(Params):
 
 
 class ListWorkflowsParams(Params):
-    status: StatusName | None = None
+    status: StatusFilterName | None = None
     failure_kind: FailureKindName | None = Field(
         default=None,
         validation_alias=AliasChoices("failure_kind", "failureKind"),

@@ -1,6 +1,7 @@
 // The service as this page uses it: requests with the key in a header, and the stream of events.
 
-const RESERVE = 20; // requests of the minute's that are kept for what a person does
+const RESERVE = 0.2; // the part of the minute's requests that is kept for what a person does
+const PATIENT_AT_ONCE = 3; // of the six connections that a browser opens to one host
 const SILENT_MS = 90_000; // a stream that says nothing for so long, not even a heartbeat, is dead
 const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 
@@ -27,7 +28,9 @@ const wait = (ms, signal) =>
 /** One visit with one key (null: none). `denied` is called once, when the service does not take the key. */
 export class Api {
   #closing = new AbortController();
-  #left = Infinity;
+  #scarce = false;
+  #patient = 0;
+  #line = [];
   #freshAt = 0;
   #wakeUp = null;
 
@@ -64,18 +67,31 @@ export class Api {
   }
 
   async #fetch(path, options, patient) {
-    while (patient && this.#left < RESERVE && Date.now() < this.#freshAt && !this.signal.aborted) {
-      await wait(this.#freshAt - Date.now(), this.signal);
-    }
-    const response = await this.#ask(path, options);
+    const response = await (patient ? this.#inLine(path, options) : this.#ask(path, options));
     if (response.ok) return response;
     const problem = await problemOf(response);
-    if (patient && problem.code === "rate_limited") {
+    if (patient && problem.code === "rate_limited" && !this.signal.aborted) {
       await wait(problem.retryAfterMs, this.signal);
       return this.#fetch(path, options, patient);
     }
     if (isDenied(problem) && !this.signal.aborted) this.denied();
     throw problem;
+  }
+
+  /** A few at once, and none while the minute's requests run short. */
+  async #inLine(path, options) {
+    if (this.#patient >= PATIENT_AT_ONCE) await new Promise((resolve) => this.#line.push(resolve));
+    else this.#patient += 1;
+    try {
+      while (this.#scarce && Date.now() < this.#freshAt && !this.signal.aborted) {
+        await wait(this.#freshAt - Date.now(), this.signal);
+      }
+      return await this.#ask(path, options);
+    } finally {
+      const next = this.#line.shift();
+      if (next) next();
+      else this.#patient -= 1;
+    }
   }
 
   async #ask(path, options) {
@@ -89,7 +105,7 @@ export class Api {
     }
     const left = response.headers.get("x-ratelimit-remaining");
     if (left !== null) {
-      this.#left = Number(left);
+      this.#scarce = Number(left) < RESERVE * Number(response.headers.get("x-ratelimit-limit"));
       this.#freshAt = Date.now() + 1_000 * Number(response.headers.get("x-ratelimit-reset"));
     }
     return response;

@@ -34,26 +34,30 @@ export class Board {
     return [...this.jobs.values()].filter(test);
   }
 
-  /** The answers of `queue` and of the first page of `workflows`, which are everything that counts now. */
-  replace(queue, page) {
+  /**
+   * The answers of `queue` and of the first page of ended `workflows`, asked for at `askedAt` (performance.now()): they
+   * are everything that counts. What is not in them has gone, but older pages that were asked for, and what
+   * the events told since.
+   */
+  replace(queue, page, askedAt) {
     const known = new Map();
-    for (const job of [...page.workflows, ...queue.running, ...queue.queued]) known.set(job.workflowId, this.#merged(job));
-    // Older pages that were asked for stay, as do ends that a page read before them can't know.
-    for (const job of this.ended) if (!known.has(job.workflowId)) known.set(job.workflowId, job);
+    for (const job of [...page.workflows, ...queue.running, ...queue.queued]) {
+      known.set(job.workflowId, this.#merged(job, askedAt));
+    }
+    const oldest = page.nextCursor === null ? -Infinity : Math.min(...page.workflows.map((job) => job.createdTime));
+    for (const job of this.jobs.values()) {
+      const older = hasEnded(job) && job.createdTime < oldest;
+      if (!known.has(job.workflowId) && (older || this.#toldSince(job, askedAt))) known.set(job.workflowId, job);
+    }
     this.jobs = known;
     this.counts = queue.counts;
     this.foreignCount = queue.foreignCount;
     this.#forgetOldest();
   }
 
-  addPage(page) {
-    for (const job of page.workflows) this.jobs.set(job.workflowId, this.#merged(job));
+  addPage(page, askedAt) {
+    for (const job of page.workflows) this.jobs.set(job.workflowId, this.#merged(job, askedAt));
     this.cursor = page.nextCursor;
-  }
-
-  /** One job as the service says it is. */
-  put(job) {
-    this.jobs.set(job.workflowId, this.#merged(job));
   }
 
   forget(id) {
@@ -64,10 +68,16 @@ export class Board {
     for (const job of this.jobs.values()) if (hasEnded(job)) this.jobs.delete(job.workflowId);
   }
 
-  /** An answer may be older than an event that came while it was made: an end is never taken back. */
-  #merged(job) {
+  /** An answer may be older than what the events told while it was made. */
+  #merged(job, askedAt) {
     const before = this.jobs.get(job.workflowId);
-    return before && hasEnded(before) && !hasEnded(job) ? before : { ...before, ...job };
+    if (!before) return job;
+    const newer = this.#toldSince(before, askedAt) || (hasEnded(before) && !hasEnded(job));
+    return newer ? { ...job, ...before } : { ...before, ...job };
+  }
+
+  #toldSince(job, askedAt) {
+    return (job.toldAt ?? -Infinity) >= askedAt;
   }
 
   #forgetOldest() {
@@ -82,8 +92,8 @@ export class Board {
     const before = this.jobs.get(id);
     if (!before && message.type === "workflow:queued" && this.queued.length >= MAX_QUEUED) return true;
     if (before && hasEnded(before)) return false;
-    const blank = { workflowId: id, outputs: [], progress: 0, createdTime: message.timestamp, startTime: null, completionTime: null };
-    this.jobs.set(id, { ...blank, ...before, ...changes(message) });
+    const blank = { workflowId: id, outputs: [], progress: 0, createdTime: message.timestamp };
+    this.jobs.set(id, { ...blank, ...before, ...changes(message), toldAt: performance.now() });
     return message.type !== "workflow:progress" || !before;
   }
 }

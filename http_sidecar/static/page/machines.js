@@ -4,6 +4,7 @@ import { bytesText, el } from "./elements.js";
 
 const VRAM_NEARLY_FULL = 0.92;
 const MAX_SHOWN = 32;
+const STATES = { lost: "Lost", reset_required: "Needs a reset", failed: "Failed" };
 
 /** `status`: what system_status answers. */
 export function showMachines(place, status) {
@@ -43,7 +44,7 @@ function gpuItem(gpu) {
     full && "Memory is nearly full",
     gpu.eccUncorrected && `${gpu.eccUncorrected} uncorrected memory errors`,
   ].filter(Boolean);
-  const badge = gpu.state === "ok" ? (warnings.length ? ["warn", "Look"] : ["good", "OK"]) : ["bad", gpu.state.replace("_", " ")];
+  const badge = gpu.state === "ok" ? (warnings.length ? ["warn", "Look"] : ["good", "OK"]) : ["bad", STATES[gpu.state] ?? gpu.state];
   const facts = [
     gpu.engine ? `seen by ${gpu.engine}` : `GPU ${gpu.index}`,
     gpu.temperature !== null && `${Math.round(gpu.temperature)} °C`,
@@ -68,11 +69,14 @@ function machine(name, [tone, word], facts, warnings, meters = []) {
 }
 
 function meter(label, value, max, words) {
+  const filled = el("span");
+  filled.style.width = `${Math.max(0, Math.min(1, value / max)) * 100}%`;
+  const range = { "aria-valuemin": 0, "aria-valuemax": max, "aria-valuenow": value, "aria-valuetext": words };
   return el(
     "div",
     { class: "meter" },
     el("span", { class: "meter-label", text: label }),
-    el("meter", { min: 0, max, value, "aria-label": label, "aria-valuetext": words }),
+    el("div", { class: "gauge", role: "meter", "aria-label": label, ...range }, filled),
     el("span", { class: "meter-words", text: words }),
   );
 }

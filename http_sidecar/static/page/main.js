@@ -13,7 +13,7 @@ import { acceptFiles } from "./submit.js";
 import { Viewer } from "./viewer.js";
 
 const KEY = "comfy-bridge-key";
-const MAX_WAITING_SHOWN = 20;
+const MAX_WAITING_SHOWN = 10;
 const RECENT_PAGE = 8;
 const MAX_RECENT_SHOWN = 150;
 const ENDS = {
@@ -174,19 +174,20 @@ class Visit {
 
   async #refreshLists() {
     const filter = this.#board.filter;
+    const askedAt = performance.now();
     const [queue, page] = await Promise.all([
       this.api.get("v1/comfyui/queue", { patient: true }),
       this.api.get(this.#recentPath(filter), { patient: true }),
     ]);
     if (filter !== this.#board.filter) return;
-    this.#board.replace(queue, page);
+    this.#board.replace(queue, page, askedAt);
     this.#board.cursor ??= page.nextCursor;
     this.#seen = Date.now();
     this.#draw();
   }
 
   #recentPath(filter) {
-    return `v1/comfyui/workflows?limit=${3 * RECENT_PAGE}${filter ? `&status=${filter}` : ""}`;
+    return `v1/comfyui/workflows?limit=${3 * RECENT_PAGE}&status=${filter || "ended"}`;
   }
 
   async #refreshMachines() {
@@ -197,7 +198,8 @@ class Visit {
     this.#recentShown = Math.min(this.#recentShown + 3 * RECENT_PAGE, MAX_RECENT_SHOWN);
     if (this.#board.cursor && this.#board.ended.length < this.#recentShown) {
       const path = `${this.#recentPath(this.#board.filter)}&cursor=${encodeURIComponent(this.#board.cursor)}`;
-      this.#board.addPage(await this.api.get(path));
+      const askedAt = performance.now();
+      this.#board.addPage(await this.api.get(path), askedAt);
     }
     this.#draw();
   }
@@ -212,10 +214,7 @@ class Visit {
 
   async #cancel(job) {
     if (this.details.dialog.open) this.details.dialog.close();
-    await this.#act(async () => {
-      const answer = await this.api.send("DELETE", this.#pathOf(job));
-      this.#board.put({ ...job, status: answer.status, cancelRequested: answer.cancelRequested });
-    }, `Workflow ${shortId(job.workflowId)} was not cancelled`);
+    await this.#act(() => this.api.send("DELETE", this.#pathOf(job)), `Workflow ${shortId(job.workflowId)} was not cancelled`, job);
     this.lists.soon();
   }
 
@@ -224,7 +223,7 @@ class Visit {
     await this.#act(async () => {
       const answer = await this.api.send("POST", `${this.#pathOf(job)}/retry`, {});
       notice("good", `Submitted again as ${shortId(answer.workflowId)}`);
-    }, `Workflow ${shortId(job.workflowId)} was not retried`);
+    }, `Workflow ${shortId(job.workflowId)} was not retried`, job);
     this.lists.soon();
   }
 
@@ -232,14 +231,14 @@ class Visit {
     return `v1/comfyui/workflow/${encodeURIComponent(job.workflowId)}`;
   }
 
-  /** What a person asked for: a problem is told. A job that has gone leaves the lists. */
-  async #act(work, title = "That did not work") {
+  /** What a person asked for: a problem is told. A job that is no longer there leaves the lists. */
+  async #act(work, title = "That did not work", job = null) {
     try {
       await work();
     } catch (error) {
       if (this.api.signal.aborted) return;
       notice("bad", title, error);
-      if (isGone(error)) this.lists.soon();
+      if (job && isGone(error)) this.#board.forget(job.workflowId);
     }
     this.#draw();
   }

@@ -26,18 +26,14 @@ export function notice(tone, title, problem = null) {
 /** An error as a person reads it: message and code, each fault of a graph, the next step. */
 export function problemLines(problem) {
   const faults = problem.problems ?? [];
-  const lines = [el("p", {}, el("span", { text: `${problem.message} ` }), el("code", { text: problem.code }))];
+  // Where the faults are listed, the message would only say the first of them again.
+  const lines = [el("p", {}, faults.length ? null : el("span", { text: `${problem.message} ` }), el("code", { text: problem.code }))];
   if (faults.length) {
-    lines.push(el("ul", { class: "faults" }, ...faults.slice(0, MAX_PROBLEMS).map((fault) => el("li", { text: faultText(fault) }))));
+    lines.push(el("ul", { class: "faults" }, ...faults.slice(0, MAX_PROBLEMS).map((fault) => el("li", { text: fault.message }))));
   }
   if (faults.length > MAX_PROBLEMS) lines.push(el("p", { text: `and ${faults.length - MAX_PROBLEMS} more` }));
   if (problem.nextStep) lines.push(el("p", { class: "next-step", text: problem.nextStep }));
   return lines;
-}
-
-function faultText(fault) {
-  const nearest = fault.suggestions?.length ? ` Nearest: ${fault.suggestions.slice(0, 5).join(", ")}.` : "";
-  return `${fault.message}${nearest}`;
 }
 
 // -------------------------------------------------------------------------------------------------- voice
@@ -56,5 +52,5 @@ function speak() {
   const said = [...waiting].map(([many, { one, count }]) => (one && count === 1 ? one : `${count} ${many}`));
   waiting = new Map();
   speaking = null;
-  document.getElementById("says").textContent = `${said.join(", ")}.`;
+  document.getElementById("says").textContent = `${said.join(", ").replace(/\.$/, "")}.`;
 }

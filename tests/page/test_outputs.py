@@ -1,0 +1,99 @@
+"""The gallery and what it opens: every kind of file, odd names, what is broken or gone."""
+
+import io
+import wave
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from PIL import Image
+from playwright.async_api import Page, expect
+
+from comfy_mcp.domain.catalog import OutputKind
+from tests.page.seen import Open, button
+from tests.support.files_engine import OutputHouse, open_output_house
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+ODD = "a <b>&\"' \u202e\u00e9💥.png"
+
+
+def png(color: str = "teal") -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (640, 400), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def sound() -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as written:
+        written.setnchannels(1)
+        written.setsampwidth(1)
+        written.setframerate(8_000)
+        written.writeframes(bytes(8_000))
+    return stream.getvalue()
+
+
+@pytest_asyncio.fixture(loop_scope="package")
+async def house(tmp_path: Path) -> AsyncIterator[OutputHouse]:
+    async with open_output_house(tmp_path) as house:
+        yield house
+
+
+async def opened(page: Page, name: str) -> None:
+    await page.locator(".tile", has=page.get_by_text(name, exact=True)).locator(".tile-frame").click()
+    await expect(page.locator("#viewer-title")).to_have_text(name)
+
+
+async def test_each_kind_is_shown_as_what_it_is(house: OutputHouse, visit: Open) -> None:
+    await house.add(ODD, png())
+    await house.add("broken.png", b"\x89PNG\r\n\x1a\nno more")
+    await house.add("gone.png", None)
+    await house.add("tone.wav", sound(), kind=OutputKind.AUDIO)
+    await house.add("page.html", b"<script>document.title = 'owned'</script>", kind=OutputKind.FILE)
+    page = await visit(house.v1.url)
+    viewer = page.locator("#viewer")
+    await expect(page.locator(".tile")).to_have_count(5)
+    await expect(page.locator(".tile[data-preview=shown]")).to_have_count(1)
+    await expect(page.locator(".tile[data-preview=none]")).to_have_count(2)
+
+    await opened(page, ODD)
+    await page.wait_for_function("() => document.querySelector('#viewer img')?.naturalWidth === 640")
+    async with page.expect_download() as saving:
+        await viewer.get_by_text("Save").click()
+    assert await (await saving.value).path() is not None
+    await page.keyboard.press("ArrowLeft")
+    await expect(page.locator("#viewer-title")).to_have_text("broken.png")
+    await button(viewer, "Newer").click()
+    await expect(viewer.locator("code")).to_have_text("output_gone")
+    await expect(button(viewer, "Newer")).to_be_focused()
+    await button(viewer, "Newer").press("Enter")
+    await page.wait_for_function("() => document.querySelector('#viewer audio')?.duration === 1")
+    await button(viewer, "Newer").press("Enter")
+    await expect(viewer.locator(".stage")).to_contain_text("can't show this kind")
+    await expect(button(viewer, "Newer")).to_be_disabled()
+    await expect(button(viewer, "Older")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(viewer).to_be_hidden()
+    assert await page.title() == "comfy-mcp-bridge"
+
+
+async def test_what_is_out_of_sight_is_not_fetched_and_older_ones_come_when_asked_for(
+    house: OutputHouse, visit: Open
+) -> None:
+    for place in range(30):
+        await house.add(f"p{place:02}.png", png())
+    asked: list[str] = []
+    page = await visit(house.v1.url, viewport={"width": 390, "height": 600})
+    page.on("request", lambda request: asked.append(request.url) if "/preview" in request.url else None)
+    await page.reload()
+    await expect(page.locator(".tile")).to_have_count(24)
+    await page.locator(".tile").first.scroll_into_view_if_needed()
+    await expect(page.locator(".tile").first).to_have_attribute("data-preview", "shown")
+    assert 0 < len(asked) < 20
+    await page.locator("#outputs-more").click()
+    await expect(page.locator(".tile")).to_have_count(30)
+    await expect(page.locator("#outputs-more")).to_be_hidden()
+    names = await page.locator(".tile-name").all_text_contents()
+    assert names == [f"p{place:02}.png" for place in reversed(range(30))]
+    assert len(asked) == len(set(asked))
