@@ -1,4 +1,4 @@
-"""A browser for all tests of a module; each has a page, an engine and a server of its own."""
+"""A browser for all tests of the package; each has a page, an engine and a server of its own."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -6,17 +6,19 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.apps.host import Host, open_host
 from tests.support.browser import open_browser
 from tests.support.mcp_http import open_sidecar
 from tests.support.mcp_surface import LIMIT_S, open_surface
 
+expect.set_options(timeout=LIMIT_S * 1000)
+
 OpenApp = Callable[[], AbstractAsyncContextManager[Host]]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     async with open_browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
