@@ -11,6 +11,7 @@ import yaml
 
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.metrics import Format, Metrics
+from http_sidecar.probes import PROBES
 from tests.deploy.files import compose
 from tests.metrics import promql
 from tests.metrics.everything import happened
@@ -91,6 +92,15 @@ def test_every_kind_of_failure_has_its_alert(kind: FailureKind) -> None:
         for matcher in selector.matchers
     ]
     assert sum(matcher.takes({"error_type": kind.value}) for matcher in matchers) == 1
+
+
+def test_probes_count_neither_as_requests_nor_as_errors() -> None:
+    rule = promql.rules()["ComfyBridgeHttpErrors"]
+    for selector in promql.selectors(rule["expr"]):
+        (left_out,) = [each.value for each in selector.matchers if each.label == "route"]
+        found = re.fullmatch(r"/\((.+)\)", left_out)
+        assert found is not None
+        assert {f"/{name}" for name in found[1].split("|")} == {*PROBES, "/metrics"}
 
 
 def test_every_alert_is_documented_with_its_severity_and_no_other() -> None:

@@ -84,6 +84,9 @@ def test_without_rights_a_program_is_fetched_and_starts(folder_of_nobody: Path) 
         timeout=LIMIT_S,
         cwd=ROOT,
     )
+    if shutil.which("apt-get") is None:
+        assert "no apt-get to fetch it with" in fetched.stderr
+        return
     assert fetched.returncode == 0, fetched.stderr
     promtool = Path(fetched.stdout.strip())
     assert promtool.is_relative_to(folder_of_nobody)
@@ -94,10 +97,11 @@ def test_without_rights_a_program_is_fetched_and_starts(folder_of_nobody: Path) 
 
 
 def test_the_fetched_chromium_draws_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In the cache already where the machine has none of its own; fetched here, once, where it has."""
-    monkeypatch.setenv("COMFY_BRIDGE_FETCH", "1")
+    """In the cache already where the machine has none of its own; fetched here, once, where it has.
+    Where nothing can be fetched it is the machine's own."""
+    monkeypatch.setenv("COMFY_BRIDGE_FETCH", "1" if shutil.which("apt-get") else "0")
     chromium = debian.program("chromium")
-    assert chromium != Path(shutil.which("chromium") or "")
+    assert (chromium.parent.parent / "root").exists() or shutil.which("apt-get") is None
     drawn = [draw(chromium, tmp_path, text) for text in ("", "mmm", "iii")]
     assert all(picture.startswith(b"\x89PNG") for picture in drawn)
     assert len(set(drawn)) == 3
