@@ -12,7 +12,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import Settings
 from http_sidecar.addresses import bucket_of, client_address, is_loopback, networks_of
-from http_sidecar.auth import Identity, KeyRing, caller_of, key_of
+from http_sidecar.auth import Identity, KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.hosts import host_allowed, origin_allowed
 from http_sidecar.keys import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.limits import Limiter, Verdict
@@ -69,11 +69,7 @@ class Admission:
         if caller is not None:
             request[CALLER] = caller
         elif not is_open(request.path, metrics=self._metrics_open) and _is_routed(request):
-            raise Denied(
-                "The API key is missing or wrong.",
-                next_step="Send it as `X-API-Key: KEY` or `Authorization: Bearer KEY`.",
-                code=ErrorCode.UNAUTHENTICATED,
-            )
+            raise unauthenticated()
         if request.method in {"POST", "PUT"} and request.app[DRAIN].begun:
             raise ShuttingDown("The service is shutting down.", next_step="Try again in a few seconds.")
 

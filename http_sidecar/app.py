@@ -17,6 +17,7 @@ from http_sidecar import (
     metrics,
     openapi,
     page,
+    revocation,
     streams,
     v1,
 )
@@ -31,6 +32,7 @@ FEATURES: tuple[Setup, ...] = (
     metrics.setup,
     hashing.setup,
     health.setup,
+    revocation.setup,
     v1.setup,
     streams.setup,
     mcp_mount.setup,

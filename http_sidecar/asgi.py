@@ -51,9 +51,10 @@ class AsgiBridge:
         await self._idle.wait()
 
     async def handle(
-        self, request: web.Request, *, state: Mapping[str, Any], user: object = None
+        self, request: web.Request, *, state: Mapping[str, Any], user: object = None, revoked: asyncio.Event
     ) -> web.StreamResponse:
-        """Answer one request. `state` and `user` go into the scope as they are.
+        """Answer one request. `state` and `user` go into the scope as they are. Once `revoked` is set, the
+        application hears that its client has gone, and the connection is cut.
 
         Raises what the application raises, as long as no answer has begun.
         """
@@ -64,7 +65,7 @@ class AsgiBridge:
         self._open.add(exchange)
         self._idle.clear()
         try:
-            await self._run(exchange, scope)
+            await self._run(exchange, scope, revoked)
         finally:
             self._open.discard(exchange)
             if not self._open:
@@ -84,15 +85,24 @@ class AsgiBridge:
             for exchange in list(self._open):
                 exchange.disconnect()
 
-    async def _run(self, exchange: "_Exchange", scope: MutableMapping[str, Any]) -> None:
+    async def _run(
+        self, exchange: "_Exchange", scope: MutableMapping[str, Any], revoked: asyncio.Event
+    ) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(exchange.run(self._app, scope))
+            cutting = tasks.create_task(revoked.wait())
             try:
-                await asyncio.wait({running})
+                await asyncio.wait({running, cutting}, return_when=asyncio.FIRST_COMPLETED)
+                if not running.done():
+                    exchange.disconnect()
+                    await asyncio.wait({running}, timeout=self._grace_s)
             except asyncio.CancelledError:
                 exchange.disconnect()
                 await asyncio.wait({running}, timeout=self._grace_s)
                 raise  # the group cancels what has not ended
+            finally:
+                running.cancel()
+                cutting.cancel()
 
 
 class _Exchange:

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 
 from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, Right
-from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.errors import Denied, ErrorCode, StoreFault
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import Settings
@@ -77,6 +77,12 @@ class KeyRing:
                 found = identity
         return found
 
+    async def counts(self, identity: Identity) -> bool:
+        """Whether whoever was let in as this would be let in now. Raises StoreFault before the first read."""
+        if not await self.required():
+            return True
+        return any(identity == known for _, known in (*self._own, *self._stored))
+
     async def _refresh(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._store is None or now < self._fresh_until:
@@ -115,6 +121,18 @@ def key_of(request: web.Request) -> str | None:
 
 def caller_of(identity: Identity) -> Caller:
     return Caller(client=identity.client, surface=SURFACE, rights=identity.rights, may_read_files=False)
+
+
+def unauthenticated() -> Denied:
+    return Denied(
+        "The API key is missing or wrong.",
+        next_step="Send it as `X-API-Key: KEY` or `Authorization: Bearer KEY`.",
+        code=ErrorCode.UNAUTHENTICATED,
+    )
+
+
+def identity_of(caller: Caller) -> Identity:
+    return Identity(client=caller.client, rights=caller.rights)
 
 
 def _valid(keys: Iterable[ApiKey]) -> list[tuple[str, Identity]]:

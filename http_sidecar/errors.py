@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode
-from http_sidecar.problems import problem, problem_of
+from http_sidecar.problems import phrase_of, problem, problem_of
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ def _cut(request: web.Request) -> ConnectionError:
 def _of_aiohttp(raised: web.HTTPException, path: str) -> web.Response:
     status = HTTPStatus(raised.status)
     message, code, next_step = _WORDS.get(
-        status, (f"{status.phrase}.", ErrorCode.INVALID_ARGUMENT.value, "Correct the request.")
+        status, (f"{phrase_of(status)}.", ErrorCode.INVALID_ARGUMENT.value, "Correct the request.")
     )
     kept = ("Allow", "WWW-Authenticate", "Retry-After", "Content-Range")
     headers = {name: raised.headers[name] for name in kept if name in raised.headers}

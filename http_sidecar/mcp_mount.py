@@ -17,8 +17,10 @@ from comfy_mcp.operations.context import Caller
 from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus, publish_events
 from comfy_mcp.server.app import BridgeServer
 from http_sidecar.asgi import AsgiBridge
+from http_sidecar.auth import unauthenticated
 from http_sidecar.hosts import host_allowed, origin_allowed
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.revocation import REVOCATIONS
 
 PATH = "/mcp"
 SURFACE = "mcp-http"
@@ -102,9 +104,16 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     caller = request[CALLER]
     # A session answers only to the client that opened it: the SDK compares what it finds here.
     token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
-    return await request.app[BRIDGE].handle(
-        request, state={"caller": replace(caller, surface=SURFACE)}, user=AuthenticatedUser(token)
-    )
+    with request.app[REVOCATIONS].watched(caller) as revoked:
+        answer = await request.app[BRIDGE].handle(
+            request,
+            state={"caller": replace(caller, surface=SURFACE)},
+            user=AuthenticatedUser(token),
+            revoked=revoked,
+        )
+    if revoked.is_set() and not answer.prepared:
+        raise unauthenticated()
+    return answer
 
 
 def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:

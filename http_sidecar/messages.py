@@ -119,10 +119,11 @@ class StreamError(Message):
 
 class StreamClosed(Message):
     """The last frame of an SSE stream that the server ends before the workflow has ended. Connect again with
-    Last-Event-ID and go on. (A WebSocket says it with its close code.)"""
+    Last-Event-ID and go on; after `unauthenticated` with another key. (A WebSocket says it with its close
+    code.)"""
 
     type: Literal["stream:closed"] = "stream:closed"
-    code: Literal["shutting_down", "store_unavailable"]
+    code: Literal["shutting_down", "store_unavailable", "unauthenticated"]
     message: str
 
 

@@ -66,6 +66,22 @@ STATUS_OF: Mapping[ErrorCode, HTTPStatus] = MappingProxyType(
 """Complete over ErrorCode: a test holds it so."""
 
 
+_PHRASES: Mapping[HTTPStatus, str] = MappingProxyType(
+    {
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+        HTTPStatus.REQUEST_URI_TOO_LONG: "URI Too Long",
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "Range Not Satisfiable",
+        HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+    }
+)
+"""RFC 9110, 15.5. Pythons before 3.13 have older names, and an answer must not depend on that."""
+
+
+def phrase_of(status: HTTPStatus) -> str:
+    """The status in words, the same on every Python."""
+    return _PHRASES.get(status, status.phrase)
+
+
 def problem_of(error: BridgeError, instance: str) -> web.Response:
     """The answer to a BridgeError. `instance` is the request's path."""
     extra = dict(error.details)
@@ -115,11 +131,11 @@ def problem(
     """Any error answer; `extra` members come first and never replace one of the body's own."""
     body: dict[str, Any] = {
         **extra,
-        "error": status.phrase,
+        "error": phrase_of(status),
         "message": message,
         "statusCode": status.value,
         "type": f"{TYPE_PREFIX}{code}",
-        "title": status.phrase,
+        "title": phrase_of(status),
         "status": status.value,
         "detail": f"{message.rstrip('.')}. {next_step}".strip(),
         "instance": instance,

@@ -23,6 +23,7 @@ from http_sidecar.following import Follower, follow
 from http_sidecar.keys import CALLER, DRAIN, SERVICES, SETTINGS, Drain
 from http_sidecar.messages import MAX_SEQ, StreamClosed, wire_text
 from http_sidecar.open_streams import OPEN_STREAMS, require_reader
+from http_sidecar.revocation import REVOCATIONS
 from http_sidecar.routes import V1
 
 log = structlog.get_logger(__name__)
@@ -70,6 +71,7 @@ async def _serve(request: web.Request, since: int | None, job_id: JobId | None) 
     with (
         streams.entered("sse"),
         follow(services, buffer=settings.stream_buffer, job_id=job_id) as follower,
+        app[REVOCATIONS].watched(request[CALLER]) as revoked,
     ):
         response = web.StreamResponse(
             headers={
@@ -80,12 +82,16 @@ async def _serve(request: web.Request, since: int | None, job_id: JobId | None) 
         )
         await response.prepare(request)
         stream = _Stream(response, follower, streams.announcer, settings, request[CALLER], job_id)
-        await stream.serve(since, app[DRAIN])
+        await stream.serve(since, app[DRAIN], revoked)
         if stream.slow:
             streams.was_slow("sse")
             if request.transport is not None:
                 request.transport.abort()  # a close would wait for the client to read
     return response
+
+
+_COME_AGAIN = "Connect again with Last-Event-ID."
+_WHAT_NEXT = {"unauthenticated": "The key has been revoked. Connect again with another one."}
 
 
 class _Over(Exception):
@@ -108,12 +114,15 @@ class _Stream:
         self._settings = settings
         self._caller = caller
         self._job_id = job_id
+        self._revoked = False
         self.slow = False
 
-    async def serve(self, since: int | None, drain: Drain) -> None:
-        """Until the workflow has ended, the client is gone or slow, or this process drains."""
+    async def serve(self, since: int | None, drain: Drain, revoked: asyncio.Event) -> None:
+        """Until the workflow has ended, the client is gone or slow, its key is `revoked`, or this process
+        drains."""
         async with asyncio.TaskGroup() as tasks:
             draining = tasks.create_task(self._end_with(drain))
+            admitted = tasks.create_task(self._end_when(revoked))
             try:
                 await self._tell_all(since)
             except _Over:
@@ -123,9 +132,15 @@ class _Stream:
                 await self._say_closed("store_unavailable")
             finally:
                 draining.cancel()
+                admitted.cancel()
 
     async def _end_with(self, drain: Drain) -> None:
         await drain.wait()
+        self._follower.end()
+
+    async def _end_when(self, revoked: asyncio.Event) -> None:
+        await revoked.wait()
+        self._revoked = True
         self._follower.end()
 
     async def _tell_all(self, shown: int | None) -> None:
@@ -161,7 +176,7 @@ class _Stream:
                 await self._write(": alive\n\n")
                 continue
             if not news and self._follower.ended:
-                await self._say_closed("shutting_down")
+                await self._say_closed("unauthenticated" if self._revoked else "shutting_down")
                 raise _Over
             return news
 
@@ -174,6 +189,9 @@ class _Stream:
         return await of(stored)
 
     async def _tell(self, stored: StoredEvent, text: str | None) -> None:
+        if self._revoked:  # what waited is not for the client any more, and a replay may be long
+            await self._say_closed("unauthenticated")
+            raise _Over
         if text is not None:
             fell_behind = self._follower.overflowed
             await self._write(f"id: {stored.seq}\ndata: {text}\n\n")
@@ -185,7 +203,7 @@ class _Stream:
     async def _say_closed(self, code: str) -> None:
         """Without an id: the client's place stays where it is."""
         message = StreamClosed.model_validate(
-            {"seq": self._follower.cursor, "code": code, "message": "Connect again with Last-Event-ID."}
+            {"seq": self._follower.cursor, "code": code, "message": _WHAT_NEXT.get(code, _COME_AGAIN)}
         )
         with contextlib.suppress(_Over):
             await self._write(f"data: {wire_text(message)}\n\n")

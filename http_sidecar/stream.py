@@ -35,6 +35,7 @@ from http_sidecar.messages import (
 )
 from http_sidecar.open_streams import OPEN_STREAMS, require_known_origin, require_reader
 from http_sidecar.problems import problem
+from http_sidecar.revocation import REVOCATIONS
 from http_sidecar.routes import V1
 from http_sidecar.tickets import spoken_protocols
 
@@ -64,12 +65,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
     with (
         streams.entered("websocket"),
         follow(app[SERVICES], buffer=settings.stream_buffer) as follower,
+        app[REVOCATIONS].watched(request[CALLER]) as revoked,
     ):
         ws = _WebSocket(request, settings)
         await ws.prepare(request)
         try:
             socket = _Socket(ws, request[CALLER], follower, streams.announcer, settings)
-            await socket.serve(app[DRAIN])
+            await socket.serve(app[DRAIN], revoked)
             if socket.was_slow:
                 streams.was_slow("websocket")
         finally:
@@ -136,9 +138,9 @@ class _Socket:
         self._faults = 0
         self.was_slow = False
 
-    async def serve(self, drain: Drain) -> None:
-        """Until the client goes, misbehaves or is slow, or this process drains."""
-        over = await self._run(drain)
+    async def serve(self, drain: Drain, revoked: asyncio.Event) -> None:
+        """Until the client goes, misbehaves or is slow, its key is `revoked`, or this process drains."""
+        over = await self._run(drain, revoked)
         if over.code is CloseCode.SLOW:
             self.was_slow = True
             log.info("stream_closed", reason="slow_consumer", client=self._caller.client)
@@ -146,16 +148,18 @@ class _Socket:
             # Nobody reads any more: only then does aiohttp wait for the client's side of the close.
             await self._ws.close(code=over.code, message=over.reason.encode())
 
-    async def _run(self, drain: Drain) -> _Over:
-        """Both tasks, until one is over."""
+    async def _run(self, drain: Drain, revoked: asyncio.Event) -> _Over:
+        """All tasks, until one is over."""
         async with asyncio.TaskGroup() as tasks:
             draining = tasks.create_task(self._end_with(drain))
             following = tasks.create_task(self._end_of(self._follow()))
             reading = tasks.create_task(self._end_of(self._read()))
-            await asyncio.wait({following, reading}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, following, reading):
+            admitted = tasks.create_task(self._end_of(self._until(revoked)))
+            ending = (admitted, following, reading)
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            for task in (draining, *ending):
                 task.cancel()
-        ends = [task.result() for task in (following, reading) if not task.cancelled()]
+        ends = [task.result() for task in ending if not task.cancelled()]
         return next((over for over in ends if over.code is not None), ends[0])
 
     async def _end_of(self, work: Coroutine[None, None, None]) -> _Over:
@@ -171,6 +175,10 @@ class _Socket:
             log.exception("stream_failed", client=self._caller.client)
             return _Over(CloseCode.INTERNAL, "internal: resume with since")
         return _Over()
+
+    async def _until(self, revoked: asyncio.Event) -> None:
+        await revoked.wait()
+        raise _Over(CloseCode.POLICY, "unauthenticated: the key has been revoked")
 
     async def _end_with(self, drain: Drain) -> None:
         await drain.wait()

@@ -7,7 +7,7 @@ from aiohttp import web
 from comfy_mcp.operations.context import Caller
 from http_sidecar import asyncapi, sse, stream, tickets
 from http_sidecar.announcements import Announcer
-from http_sidecar.auth import caller_of
+from http_sidecar.auth import caller_of, identity_of
 from http_sidecar.keys import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
 from http_sidecar.open_streams import OPEN_STREAMS, OpenStreams
 from http_sidecar.tickets import TICKETS, Tickets, offered_keys, offered_ticket
@@ -38,7 +38,9 @@ async def identify(request: web.Request) -> Caller | None:
     if request.path != stream.PATH:
         return None
     if (ticket := offered_ticket(request)) is not None:
-        return request.app[TICKETS].redeem(ticket)
+        caller = request.app[TICKETS].redeem(ticket)
+        counts = caller is not None and await request.app[KEY_RING].counts(identity_of(caller))
+        return caller if counts else None
     for key in offered_keys(request.headers):
         if (identity := await request.app[KEY_RING].identify(key)) is not None:
             return caller_of(identity)

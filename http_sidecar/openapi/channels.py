@@ -23,7 +23,7 @@ from http_sidecar.openapi.parts import (
     query_parameter,
 )
 from http_sidecar.openapi.schemas import SCHEMAS, Json, argument_schemas, reference
-from http_sidecar.problems import CONTENT_TYPE
+from http_sidecar.problems import CONTENT_TYPE, phrase_of
 from http_sidecar.routes import UPLOAD, V1
 
 _TEXT: Json = {"type": "string"}
@@ -151,7 +151,7 @@ def _mcp(name: str, summary: str, successes: Json, **more: Any) -> Json:
     """Errors of the protocol itself are JSON-RPC's, or text where the request was not even that."""
     of_protocol = {
         str(status.value): {
-            **empty_response(f"{status.phrase}: as MCP has it."),
+            **empty_response(f"{phrase_of(status)}: as MCP has it."),
             "content": {
                 CONTENT_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}},
                 "application/json": {"schema": {"type": "object"}},

@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
 from http_sidecar.openapi.schemas import SCHEMAS, Json
-from http_sidecar.problems import CONTENT_TYPE, STATUS_OF, TYPE_PREFIX
+from http_sidecar.problems import CONTENT_TYPE, STATUS_OF, TYPE_PREFIX, phrase_of
 
 Failure = tuple[HTTPStatus, str]
 """A status, and the stable code in the body."""
@@ -70,13 +70,13 @@ def _by_status(known: Iterable[Failure]) -> dict[HTTPStatus, list[str]]:
 
 
 def _name(status: HTTPStatus) -> str:
-    return status.phrase.replace(" ", "")
+    return phrase_of(status).replace(" ", "")
 
 
 def _error(status: HTTPStatus, codes: list[str]) -> Json:
     listed = ", ".join(f"`{code}`" for code in codes)
     return {
-        "description": f"{status.phrase}. Codes: {listed}.",
+        "description": f"{phrase_of(status)}. Codes: {listed}.",
         "headers": {name: header(name) for name in (*COMMON_HEADERS, *_OWN_HEADERS.get(status, ()))},
         "content": {CONTENT_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
     }

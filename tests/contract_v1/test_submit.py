@@ -104,7 +104,7 @@ async def test_a_workflow_that_is_too_large_is_413(tmp_path: Path, setting: str,
     overrides: dict[str, Any] = {setting: 10_000}
     async with open_sidecar(tmp_path, **overrides) as v1:
         answer = await v1("POST", WORKFLOW, json={"workflow": graph})
-        assert assert_problem(answer, 413, "Request Entity Too Large")["code"] == code
+        assert assert_problem(answer, 413, "Content Too Large")["code"] == code
         assert (await v1("GET", "/health")).status == 200
 
 

@@ -44,7 +44,7 @@ async def serve(app: AsgiApp, **options: float) -> AsyncIterator[Served]:
     bridge = AsgiBridge(app, **({"body_timeout_s": LIMIT_S, "send_timeout_s": LIMIT_S} | options))
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        return await bridge.handle(request, state={"who": "me"}, user="somebody")
+        return await bridge.handle(request, state={"who": "me"}, user="somebody", revoked=asyncio.Event())
 
     whole = web.Application(middlewares=[errors])
     whole.router.add_route("*", "/{path:.*}", handle)

@@ -150,7 +150,7 @@ async def test_a_range_behind_the_end_is_416_with_the_size(house: OutputHouse, c
     output = await house.add("x.bin", content)
     for beyond in (f"bytes={len(content)}-", "bytes=99999999999-", "bytes=-0"):
         answer = await house.get(output.id, Range=beyond)
-        assert_problem(answer, 416, "Requested Range Not Satisfiable")
+        assert_problem(answer, 416, "Range Not Satisfiable")
         assert answer.headers["Content-Range"] == f"bytes */{len(content)}"
 
 
@@ -322,4 +322,4 @@ async def test_a_preview_of_a_size_that_is_none_is_400(drawn: tuple[Sidecar, str
 
 async def test_a_preview_of_what_is_no_picture_is_422(house: OutputHouse) -> None:
     output = await house.add("x.png", b"no picture at all")
-    assert_problem(await house.v1("GET", f"{PATH}/{output.id}?preview=64"), 422, "Unprocessable Entity")
+    assert_problem(await house.v1("GET", f"{PATH}/{output.id}?preview=64"), 422, "Unprocessable Content")

@@ -90,7 +90,7 @@ async def test_another_body_under_the_same_key_is_422(tmp_path: Path) -> None:
     async with open_sidecar(tmp_path) as v1:
         await submit(v1, picture(), Idempotency_Key="k")
         answer = await submit(v1, picture(), Idempotency_Key="k")
-    body = assert_problem(answer, 422, "Unprocessable Entity")
+    body = assert_problem(answer, 422, "Unprocessable Content")
     assert body["code"] == "idempotency_mismatch"
 
 

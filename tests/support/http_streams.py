@@ -156,9 +156,18 @@ def _sse_event(lines: Sequence[str]) -> SseEvent:
 class FixedKeys:
     """A key store with the keys of KEYS."""
 
+    def __init__(self) -> None:
+        self.revoked: set[str] = set()
+
     async def keys(self) -> list[ApiKey]:
         return [
-            ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=rights, created_at=0)
+            ApiKey(
+                name=name,
+                digest=digest_of(f"{name}-key"),
+                rights=rights,
+                created_at=0,
+                revoked_at=1 if name in self.revoked else None,
+            )
             for name, rights in KEYS.items()
         ]
 
@@ -170,6 +179,7 @@ class StreamHouse:
     services: Services
     http: Http
     lease: Lease
+    keys: FixedKeys
     clock: int = 1_000
     jobs: dict[JobId, Job] = field(default_factory=dict)
 
@@ -313,7 +323,8 @@ async def open_house(tmp_path: Path, **settings: Any) -> AsyncIterator[StreamHou
     async with open_runtime(chosen, drive=False) as services:
         lease = await services.store.acquire_lease(EngineId("engine"), "test", 3_600)
         assert lease is not None
-        server = TestServer(build_app(services, chosen, keys=KeyRing(chosen, FixedKeys())))
+        keys = FixedKeys()
+        server = TestServer(build_app(services, chosen, keys=KeyRing(chosen, keys)))
         async with TestClient(server) as http:
-            yield StreamHouse(services=services, http=http, lease=lease)
+            yield StreamHouse(services=services, http=http, lease=lease, keys=keys)
         await check_store(services.store)

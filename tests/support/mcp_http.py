@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -31,6 +31,7 @@ class Sidecar:
 
     app: web.Application
     url: str
+    keys: "FakeKeys | None" = None
 
     @property
     def drain(self) -> Drain:
@@ -50,23 +51,29 @@ async def open_sidecar(
     services: Services, settings: Settings, *, keys: dict[str, frozenset[Right]] | None = None
 ) -> AsyncIterator[Sidecar]:
     """`keys`: names with rights; the secret of each is its name with `-key`. None: no key is asked for."""
-    ring = KeyRing(settings, FakeKeys(keys) if keys is not None else None)
-    app = build_app(services, settings, keys=ring)
+    store = FakeKeys(keys) if keys is not None else None
+    app = build_app(services, settings, keys=KeyRing(settings, store))
     async with TestServer(app) as server:
-        yield Sidecar(app=app, url=str(server.make_url("/mcp")))
+        yield Sidecar(app=app, url=str(server.make_url("/mcp")), keys=store)
 
 
 class FakeKeys:
     """A store's keys."""
 
     def __init__(self, rights: dict[str, frozenset[Right]]) -> None:
-        self._keys = [
-            ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=granted, created_at=0)
-            for name, granted in rights.items()
-        ]
+        self._keys: list[ApiKey] = []
+        for name, granted in rights.items():
+            self.add(name, granted)
 
     async def keys(self) -> list[ApiKey]:
         return self._keys
+
+    def add(self, name: str, rights: frozenset[Right] = DEFAULT_KEY_RIGHTS) -> None:
+        key = ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=rights, created_at=0)
+        self._keys.append(key)
+
+    def revoke(self, name: str) -> None:
+        self._keys = [replace(key, revoked_at=1) if key.name == name else key for key in self._keys]
 
 
 def default_rights(*names: str) -> dict[str, frozenset[Right]]:
