@@ -271,3 +271,10 @@ def test_a_bad_value_names_its_setting_and_is_never_shown(
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().client_name = "other"  # type: ignore[misc]
+
+
+def test_point_14_no_limit_is_as_short_as_a_pause_of_comfyui() -> None:
+    """Its loop stands still for up to 0.8 s after a run. A pong is waited for for half a heartbeat."""
+    settings = Settings()
+    limits = [settings.connect_timeout_s, settings.request_timeout_s, settings.heartbeat_s / 2]
+    assert min(limits) > 2 * 0.8

@@ -143,6 +143,15 @@ async def engine_stopped(stage: Stage) -> None:
     stage.world.engine.go_on()
 
 
+async def engine_freezes(stage: Stage) -> None:
+    """As ComfyUI's loop does after runs, when it collects garbage (point 14)."""
+    for _ in range(stage.rng.randint(3, 6)):
+        await stage.pause(0.05, 0.5)
+        stage.world.engine.pause()
+        await stage.pause(0.3, 0.8)
+        stage.world.engine.go_on()
+
+
 SLOW = "BridgeSlowImage"
 OTHER_VERSIONS = (
     OtherVersion(version="9.0.0", without=(SLOW,)),

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from comfy_mcp.settings import Settings
 from tests.faults import aftermath, faults, points, store_faults
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge
@@ -15,6 +16,10 @@ STORE = frozenset({"store_unavailable"})
 ENDED = STORE | {"shutting_down"}
 DAMAGED = ENDED | {"store_corrupt", "workflow_not_found"}  # not found: in the store that was set aside
 NOT_OPEN = ENDED | {"store_schema_newer"}
+AS_SHIPPED = {
+    name.upper(): str(Settings.model_fields[name].default)
+    for name in ("heartbeat_s", "request_timeout_s", "connect_timeout_s")
+}
 IMPATIENT = {"STORE_BUSY_TIMEOUT_S": "1"}
 """For faults that keep the store from others for longer."""
 
@@ -55,6 +60,8 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="engine killed", run=faults.engine_killed),
     Kind(name="engine killed at POST", run=faults.engine_killed_at_post),
     Kind(name="engine stopped", run=faults.engine_stopped),
+    # With the limits that the product has by itself nobody takes that for anything: no prompt is given up.
+    Kind(name="engine freezes", run=faults.engine_freezes, settings=AS_SHIPPED, lossy_engine=False),
     Kind(
         name="two at once",
         run=faults.two_at_once,

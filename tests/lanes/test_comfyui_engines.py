@@ -1,13 +1,16 @@
 """The lane on engines that really run prompts: the embedded one, and ComfyUI itself (marked `live`)."""
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from PIL import Image
 
 from comfy_mcp.domain.catalog import OutputKind
 from comfy_mcp.domain.events import (
@@ -17,6 +20,7 @@ from comfy_mcp.domain.events import (
     FailureKind,
     NodeExecuted,
     NodeStarted,
+    PreviewFrame,
     PromptEnded,
     PromptInterrupted,
     PromptStarted,
@@ -28,8 +32,10 @@ from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.lanes.comfyui import ComfyUILane
 from comfy_mcp.lanes.protocol import Accepted, PromptWhere, Rejected
 from comfy_mcp.settings import load_settings
+from tests.support import graphs
 from tests.support.real_comfyui import RealComfyUI
 
+TXT2IMG = Path(__file__).parents[1] / "data" / "workflows" / "txt2img_tiny_ksampler.json"
 E = TypeVar("E", bound=EngineEvent)
 DEADLINE_S = 60.0
 
@@ -190,6 +196,22 @@ async def test_point_10_one_pending_prompt_is_cancelled_and_the_others_run(strea
     result = views[busy].result
     assert result is not None
     assert result.ending is PromptEnding.INTERRUPTED
+
+
+async def test_point_16_a_preview_tells_nothing_of_the_images_size(stream: Running) -> None:
+    """It has the size of the engine's setting; what is said of an output comes from the output."""
+    embedded = "BridgeSlowImage" in await stream.lane.object_info()
+    prompt_id = new_id()
+    graph = graphs.slow(steps=3, step_ms=1) if embedded else json.loads(TXT2IMG.read_text())
+    await stream.lane.submit(prompt_id, graph)
+    _, preview = await stream.until(PreviewFrame, prompt_id)
+    await stream.until(PromptEnded, prompt_id)
+    result = (await stream.lane.lookup([prompt_id]))[prompt_id].result
+    assert result is not None
+    [file] = result.outputs
+    content = await stream.lane.client.view_bytes(file, limit=2**20)
+    sizes = [Image.open(BytesIO(data)).size for data in (preview.data, content)]
+    assert sizes == [(512, 512), (64, 64)]
 
 
 async def test_who_takes_over_hears_the_rest_of_a_run_even_while_the_old_socket_is_open(

@@ -5,6 +5,7 @@ Nothing is rewritten: what arrives is what the engine sent, or a lie that was as
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
@@ -45,6 +46,8 @@ class ChaosProxy:
         self.socket_silent = False
         self.deaf = False
         """WebSockets answer pings and tell nothing; what they would have told is lost."""
+        self.requests: Counter[str] = Counter()
+        """How often each `METHOD /path` was asked for."""
         self.before_post: PostHook | None = None
         self.before_post_answer: PostHook | None = None
         self._mode = Mode.PASS
@@ -164,6 +167,8 @@ class _Connection:
                 raise _Broken
             await self._proxy.gate(is_socket=self.is_socket)
             if is_request:
+                method, path = data.split(b" ", 2)[:2]
+                self._proxy.requests[f"{method.decode()} {path.partition(b'?')[0].decode()}"] += 1
                 self._posting = data.startswith((b"POST /prompt ", b"POST /api/prompt "))
             if is_request and self._posting:
                 await _ask(self._proxy.before_post)
