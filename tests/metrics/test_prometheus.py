@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.gpu.test_nvml import compiled
 from tests.metrics import promql
 from tests.support.graphs import failing, picture
 from tests.support.processes import embedded_engine, kill
@@ -18,8 +19,8 @@ from tests.support.sidecar import WORKFLOW
 
 KEY = "a-key-of-the-tests-0123456789"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
-NOT_HERE = ("comfyui_gpu", "comfyui_vram", "bridge_gpu_", "torch_vram", "ALERTS{", "mcp_tool", "changes(")
-"""No GPU, no alert that fires, no agent, no restart."""
+NOT_HERE = ("power_limit", "torch_vram", "ALERTS{", "mcp_tool", "changes(")
+"""The driver does not tell, nor does the engine; no alert fires; no agent, no restart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,11 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    """A bridge whose /metrics asks for a key, its engine, and a Prometheus that has scraped it."""
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A bridge whose /metrics asks for a key, its engine, a driver with a hot GPU, and a Prometheus that has
+    scraped it."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(compiled(tmp_path)))
+    monkeypatch.setenv("FAKE_NVML", "slowed")
     settings = {"HTTP_KEY": KEY, "METRICS_PUBLIC": "false", "METRICS_REFRESH_S": 0.2}
     async with AsyncExitStack() as stack:
         engine, engine_url = await stack.enter_async_context(embedded_engine(tmp_path / "engine"))
@@ -82,16 +86,28 @@ async def test_queries_return_the_workflows_that_just_ran_and_the_dashboard_has_
             await scene.prometheus.until(asked)
 
 
-async def test_an_engine_that_is_killed_is_an_alert_that_says_so(scene: Scene) -> None:
-    rule = promql.rules()["ComfyEngineDown"]
-    assert await scene.prometheus.query(rule["expr"]) == []
+async def test_a_slowed_gpu_and_a_killed_engine_are_alerts_that_say_so(scene: Scene) -> None:
+    slowed = await scene.prometheus.until(promql.rules()["ComfyGpuThrottled"]["expr"])
+    assert {each.labels["reason"] for each in slowed} == {"sw_thermal", "hw_thermal", "other"}
+    (errors,) = await scene.prometheus.until(promql.rules()["ComfyGpuMemoryErrors"]["expr"])
+    assert (errors.labels["gpu_id"], errors.value) == ("0", 1)
+    assert await summary(scene, "ComfyGpuMemoryErrors") == (
+        f"GPU 0 of {scene.instance} had 1 uncorrected memory errors."
+    )
+
+    engine_down = promql.rules()["ComfyEngineDown"]["expr"]
+    assert await scene.prometheus.query(engine_down) == []
     kill(scene.engine)
-    (down,) = await scene.prometheus.until(rule["expr"])
+    (down,) = await scene.prometheus.until(engine_down)
     assert down.labels["engine"] == "one"
-    await scene.prometheus.until('ALERTS{alertname="ComfyEngineDown", alertstate="pending"}')
-    (alert,) = [
-        each
-        for each in (await scene.prometheus.get("alerts"))["alerts"]
-        if each["labels"]["alertname"] == "ComfyEngineDown"
-    ]
-    assert alert["annotations"]["summary"] == (f"Engine one does not answer the bridge at {scene.instance}.")
+    assert await summary(scene, "ComfyEngineDown") == (
+        f"Engine one does not answer the bridge at {scene.instance}."
+    )
+
+
+async def summary(scene: Scene, alert: str) -> str:
+    """Of the alert, once Prometheus waits for its `for`."""
+    await scene.prometheus.until(f'ALERTS{{alertname="{alert}", alertstate="pending"}}')
+    alerts = (await scene.prometheus.get("alerts"))["alerts"]
+    (found,) = [each for each in alerts if each["labels"]["alertname"] == alert]
+    return str(found["annotations"]["summary"])
