@@ -103,11 +103,14 @@ swagger-ui: $(DEV)  ## fetch the vendored renderer of /docs again, and check it
 	cd $(SWAGGER_UI_DIR); while read -r _ name; do cp "$$folder/package/$$name" .; done < SHA256SUMS; \
 	chmod 644 *; sha256sum --check --quiet SHA256SUMS && echo "$(SWAGGER_UI_DIR): swagger-ui-dist $(SWAGGER_UI)"
 
-N ?= 200
 SEED ?= 0
 .PHONY: faults
 faults: $(DEV)  ## trials of what happens when things die: N=1000, SEED=0 (repeats), ENGINE=comfyui
-	$(PY) -m tests.faults --trials $(N) --seed $(SEED) --engine $(ENGINE)
+	$(PY) -m tests.faults --trials $(or $(N),200) --seed $(SEED) --engine $(ENGINE)
+
+.PHONY: soak
+soak: $(DEV)  ## many jobs, subscribers and reconnects, and what grows: N=10000
+	$(PY) -m tests.faults.soak --jobs $(or $(N),10000)
 
 .PHONY: bench
 bench: $(DEV)  ## measure and write docs/performance.md

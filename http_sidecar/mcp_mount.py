@@ -1,6 +1,7 @@
 """MCP over Streamable HTTP at /mcp, on the sidecar's port, for both protocol eras."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -38,6 +39,7 @@ def setup(app: web.Application, *, extend: Extend | None = None) -> None:
     and uses the key that it was given.
     """
     app.router.add_route("*", PATH, _answer)
+    logging.getLogger("mcp.server.streamable_http").addFilter(_is_no_departure)
 
     async def running(app: web.Application) -> AsyncIterator[None]:
         # In a task of its own: the SDK's scopes must be left by the task that entered them, and aiohttp may
@@ -92,6 +94,12 @@ async def _drain(app: web.Application, bus: ResourceBus) -> None:
     await app[DRAIN].wait()
     bus.close()
     await app[BRIDGE].drain(app[SETTINGS].drain_timeout_s / 2)
+
+
+def _is_no_departure(record: logging.LogRecord) -> bool:
+    """The SDK logs a client that goes within its request as an error with a traceback, and it is none."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ClientDisconnect"
 
 
 async def _begin_drain(app: web.Application) -> None:

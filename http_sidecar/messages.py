@@ -23,11 +23,10 @@ from comfy_mcp.domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
-    JobWaiting,
     StoredEvent,
 )
-from comfy_mcp.operations.models import OutputKindName, Part, Text, WaitingForItem
-from comfy_mcp.operations.views import output_item, waiting_item
+from comfy_mcp.operations.models import OutputKindName, Part, Text
+from comfy_mcp.operations.views import output_item
 
 EVERY = "*"
 """As a workflowId: every workflow that the caller may see."""
@@ -53,13 +52,11 @@ class Pong(Message):
 
 
 class WorkflowQueued(Message):
-    """It waits for an engine, for the first time or again. The position is null once it no longer waits.
-    `waitingFor` says why it is passed over, and comes anew when that changes."""
+    """It waits for an engine, for the first time or again. The position is null once it no longer waits."""
 
     type: Literal["workflow:queued"] = "workflow:queued"
     workflow_id: str
     queue_position: int | None
-    waiting_for: WaitingForItem | None = None
     timestamp: int
 
 
@@ -164,7 +161,7 @@ def needs_outputs(stored: StoredEvent) -> bool:
 
 def needs_position(stored: StoredEvent) -> bool:
     """Whether `message_of` wants the job's place in the run order."""
-    return isinstance(stored.event, JobQueued | JobRequeued | JobWaiting)
+    return isinstance(stored.event, JobQueued | JobRequeued)
 
 
 def message_of(
@@ -180,15 +177,6 @@ def message_of(
         case JobQueued() | JobRequeued():
             return WorkflowQueued(
                 seq=seq, workflow_id=event.job_id, queue_position=position, timestamp=event.at
-            )
-        case JobWaiting():
-            why = event.waiting_for
-            return WorkflowQueued(
-                seq=seq,
-                workflow_id=event.job_id,
-                queue_position=position,
-                waiting_for=None if why is None else waiting_item(why),
-                timestamp=event.at,
             )
         case JobStarted():
             return WorkflowStarted(seq=seq, workflow_id=event.job_id, timestamp=event.at)

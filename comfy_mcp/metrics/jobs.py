@@ -16,7 +16,6 @@ from comfy_mcp.domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
-    JobWaiting,
     Priority,
     StoredEvent,
 )
@@ -117,7 +116,7 @@ class JobMeter:
                 counter.labels(self._engine_label(job.engine)).inc()
                 self._took(job.engine, event.gpu_use)
                 job.engine, job.started_at = None, None
-            case CancelRequested() | JobWaiting():
+            case CancelRequested():
                 pass
             case JobCompleted():
                 self._lag(event.at)

@@ -121,10 +121,10 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
         violations.append("a bridge did not go when asked to")
     else:
         violations += [f"a bridge ended with status {status}" for status in statuses if status != 0]
-    return violations + await asyncio.to_thread(_confessions, world)
+    return violations + await asyncio.to_thread(confessions, world)
 
 
-def _confessions(world: World) -> list[str]:
+def confessions(world: World) -> list[str]:
     """What a bridge's log says only when the code is wrong."""
     found = []
     for bridge in world.bridges:

@@ -88,8 +88,11 @@ class World:
     async def start_engine(self) -> None:
         self.proxy.upstream_port = await self.engine.start()
 
-    async def start_bridge(self, kind: str, *, chaos: Mapping[str, Any] | None = None) -> Bridge | None:
-        """`serve` or `mcp`. None when it died on the way, which only a kill point explains."""
+    async def start_bridge(
+        self, kind: str, *more: str, chaos: Mapping[str, Any] | None = None
+    ) -> Bridge | None:
+        """`serve` or `mcp`, with `more` arguments. None when it died on the way, which only a kill point
+        explains."""
         faults: dict[str, Any] = {"mood": str(self.mood.path), **(chaos or {})}
         if self.clock is not None:
             faults["clock"] = str(self.clock.path)
@@ -101,8 +104,8 @@ class World:
         }
         number = len(self.bridges)
         process = await self.spawner.spawn(
-            "bridge", *arguments, folder=self.folder, log=self.folder / f"bridge-{number}.log", env=env,
-            chaos=faults,
+            "bridge", *arguments, *more,
+            folder=self.folder, log=self.folder / f"bridge-{number}.log", env=env, chaos=faults,
         )  # fmt: skip
         bridge = Bridge(kind=kind, process=process)
         self.bridges.append(bridge)

@@ -1,11 +1,13 @@
 """What stands around MCP at /mcp: who gets in, what is too much, and how streams end."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+import yarl
 
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, OperationContext, Services
@@ -152,6 +154,22 @@ async def test_a_body_that_never_ends_is_a_408(
             assert answer.status == 408
             assert (await answer.json())["statusCode"] == 408
         await sidecar.wait_idle()
+
+
+async def test_a_client_that_goes_within_its_request_is_no_error(
+    sidecar: Sidecar, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = yarl.URL(sidecar.url)
+    head = f"POST /mcp HTTP/1.1\r\nHost: {place.authority}\r\nAccept: {ACCEPT}\r\n"
+    begun = "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    _, writer = await asyncio.open_connection(place.host, place.port)
+    writer.write((head + begun).encode())
+    async with asyncio.timeout(LIMIT_S):
+        while not sidecar.open_requests:
+            await asyncio.sleep(0)
+        writer.transport.abort()
+        await sidecar.wait_idle()
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_sessions_and_streams_are_bounded(

@@ -9,7 +9,6 @@ from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.events import JobEvent, JobFailure
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.vram import EngineRoom, WaitingFor
 from comfy_mcp.store import schema
 from comfy_mcp.store.codec import (
     event_values,
@@ -47,7 +46,7 @@ def _of(hint: Any, text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
         return FLOAT
     if hint is int:
         return INT64
-    if hint in {JobFailure, OutputFile, WaitingFor, EngineRoom}:
+    if hint is JobFailure or hint is OutputFile:
         return built(hint, text)
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:

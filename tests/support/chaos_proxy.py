@@ -59,6 +59,11 @@ class ChaosProxy:
         self._connections: set[_Connection] = set()
 
     @property
+    def sockets(self) -> int:
+        """WebSockets that are open through it."""
+        return sum(connection.is_socket for connection in self._connections)
+
+    @property
     def mode(self) -> Mode:
         return self._mode
 
