@@ -39,15 +39,14 @@ def png(*chunks: tuple[bytes, bytes]) -> bytes:
 
 GOOD = {
     "graph": UTF8,
-    "body of /prompt": json.dumps({"prompt": GRAPH, "client_id": "x"}).encode(),
-    "body of a submit": json.dumps({"workflow": GRAPH}).encode(),
     "tEXt": png((b"tEXt", b"workflow\0{}"), (b"tEXt", b"prompt\0" + TEXT.encode())),
+    "the editor's alone": png((b"tEXt", b"workflow\0" + TEXT.encode())),
     "zTXt": png((b"zTXt", b"prompt\0\0" + zlib.compress(TEXT.encode()))),
     "iTXt": png((b"iTXt", b"prompt\0\0\0en\0prompt\0" + UTF8)),
     "compressed iTXt": png((b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(UTF8))),
 }
 BAD = {
-    "no chunk": (png((b"tEXt", b"workflow\0{}")), "carries no workflow"),
+    "no chunk": (png((b"tEXt", b"Software\0{}")), "carries no workflow"),
     "cut": (png((b"tEXt", b"prompt\0" + TEXT.encode()))[:20], "carries no workflow"),
     "damaged": (png((b"zTXt", b"prompt\0\0not zlib")), "is damaged"),
     "a lying length": (b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR" + bytes(20), "carries no workflow"),

@@ -86,7 +86,7 @@ async def test_a_picture_that_the_engine_wrote_is_a_workflow(sidecar: Sidecar, v
             "graph_invalid",
             "EmptyImage",
         ),
-        ("ui.json", written({"nodes": [], "links": []}), "graph_ui_format", "Export (API)"),
+        ("ui.json", written({"nodes": [], "links": []}), "graph_ui_format", ""),
         ("list.json", b"[1, 2]", "file", "no workflow"),
         ("notes.txt", b"not a workflow", "file", "no JSON"),
         (f"{ODD}.json", b"{", "file", ODD),

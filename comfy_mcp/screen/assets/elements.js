@@ -167,14 +167,14 @@ export function updateJobCard(card, job) {
   made.job = job;
   card.dataset.status = job.status;
   const stopping = job.cancelRequested && job.status === "running";
-  setText(made.badge, stopping ? "Stopping" : STATUS_WORDS[job.status] ?? job.status);
+  setText(made.badge, stopping ? "Stopping" : (STATUS_WORDS[job.status] ?? job.status));
   made.facts.replaceChildren(...separated(jobFacts(job)));
   made.bar.hidden = job.status !== "running";
   made.bar.value = job.progress ?? 0;
   const failed = job.status === "failed";
   setText(made.cause, failed ? causeText(job) : waitingText(job));
   made.cause.hidden = !made.cause.textContent;
-  setText(made.advice, failed ? FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep ?? "" : "");
+  setText(made.advice, failed ? (FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep ?? "") : "");
   made.advice.hidden = !made.advice.textContent;
   show(card, made.buttons.cancel, ["queued", "running"].includes(job.status) && !job.cancelRequested);
   show(card, made.buttons.retry, ["failed", "cancelled"].includes(job.status));
@@ -191,7 +191,8 @@ function show(card, button, wanted) {
 export function jobFacts(job) {
   const facts = [];
   const where = job.engine ? `on ${job.engine}` : null;
-  if (job.status === "queued") facts.push(job.queuePosition ? `Place ${job.queuePosition}` : "Waiting", where);
+  if (job.status === "queued")
+    facts.push(job.queuePosition ? `Place ${job.queuePosition}` : "Waiting", where);
   if (job.status === "running") {
     facts.push(`${Math.floor(job.progress ?? 0)} %`, job.currentNode, where);
     if (job.etaMs !== null && job.etaMs !== undefined) facts.push(`about ${durationText(job.etaMs)} left`);
@@ -199,7 +200,8 @@ export function jobFacts(job) {
   if (job.status === "completed" && job.outputs) {
     facts.push(job.outputs.length === 1 ? "1 output" : `${job.outputs.length} outputs`);
   }
-  if (job.startTime && job.completionTime) facts.push(`took ${durationText(job.completionTime - job.startTime)}`);
+  if (job.startTime && job.completionTime)
+    facts.push(`took ${durationText(job.completionTime - job.startTime)}`);
   if (job.priority && job.priority !== "normal") facts.push(`${job.priority} priority`);
   if (job.client) facts.push(job.client);
   const at = job.completionTime ?? job.createdTime;
@@ -211,7 +213,9 @@ export function jobFacts(job) {
 export function causeText(job) {
   const failure = job.failure;
   if (!failure) return job.error ?? "";
-  const node = failure.nodeId ? ` (node ${failure.nodeId}${failure.nodeType ? `, ${failure.nodeType}` : ""})` : "";
+  const node = failure.nodeId
+    ? ` (node ${failure.nodeId}${failure.nodeType ? `, ${failure.nodeType}` : ""})`
+    : "";
   return `${FAILURE_WORDS[failure.kind] ?? failure.kind}${node}: ${failure.message}`;
 }
 
@@ -228,7 +232,15 @@ function separated(facts) {
 
 // ---------------------------------------------------------------------------------------------- outputs
 
-const KIND_WORDS = { image: "Picture", video: "Video", audio: "Sound", text: "Text", latent: "Latent", "3d": "3D", file: "File" };
+const KIND_WORDS = {
+  image: "Picture",
+  video: "Video",
+  audio: "Sound",
+  text: "Text",
+  latent: "Latent",
+  "3d": "3D",
+  file: "File",
+};
 
 export const kindWord = (output) => KIND_WORDS[output.type] ?? "File";
 
@@ -290,7 +302,12 @@ function outputTile(output, open) {
   const holder = open
     ? el(
         "button",
-        { type: "button", class: "tile-frame", "aria-label": `Show ${kindWord(output)} ${name}`, onclick: () => open(output) },
+        {
+          type: "button",
+          class: "tile-frame",
+          "aria-label": `Show ${kindWord(output)} ${name}`,
+          onclick: () => open(output),
+        },
         frame,
       )
     : el("div", { class: "tile-frame", role: "img", "aria-label": `${kindWord(output)} ${name}` }, frame);

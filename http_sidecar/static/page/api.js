@@ -14,7 +14,11 @@ export class Problem extends Error {
 }
 
 const unreachable = () =>
-  new Problem({ code: "unreachable", message: "The service does not answer.", nextStep: "Look whether it runs." });
+  new Problem({
+    code: "unreachable",
+    message: "The service does not answer.",
+    nextStep: "Look whether it runs.",
+  });
 
 export const isGone = (error) => error.status === 404;
 export const isDenied = (error) => error.status === 401;

@@ -15,19 +15,25 @@ export class Board {
 
   /** What runs, the longest first. */
   get running() {
-    return this.#with((job) => job.status === "running").sort((a, b) => (a.startTime ?? 0) - (b.startTime ?? 0));
+    return this.#with((job) => job.status === "running").sort(
+      (a, b) => (a.startTime ?? 0) - (b.startTime ?? 0),
+    );
   }
 
   /** What waits, in run order as far as it is known. */
   get queued() {
     const place = (job) => job.queuePosition ?? Infinity;
-    return this.#with((job) => job.status === "queued").sort((a, b) => place(a) - place(b) || a.createdTime - b.createdTime);
+    return this.#with((job) => job.status === "queued").sort(
+      (a, b) => place(a) - place(b) || a.createdTime - b.createdTime,
+    );
   }
 
   /** What has ended and passes the filter, the newest first. */
   get ended() {
     const at = (job) => job.completionTime ?? job.createdTime;
-    return this.#with((job) => hasEnded(job) && (!this.filter || job.status === this.filter)).sort((a, b) => at(b) - at(a));
+    return this.#with((job) => hasEnded(job) && (!this.filter || job.status === this.filter)).sort(
+      (a, b) => at(b) - at(a),
+    );
   }
 
   #with(test) {
@@ -44,10 +50,12 @@ export class Board {
     for (const job of [...page.workflows, ...queue.running, ...queue.queued]) {
       known.set(job.workflowId, this.#merged(job, askedAt));
     }
-    const oldest = page.nextCursor === null ? -Infinity : Math.min(...page.workflows.map((job) => job.createdTime));
+    const oldest =
+      page.nextCursor === null ? -Infinity : Math.min(...page.workflows.map((job) => job.createdTime));
     for (const job of this.jobs.values()) {
       const older = hasEnded(job) && job.createdTime < oldest;
-      if (!known.has(job.workflowId) && (older || this.#toldSince(job, askedAt))) known.set(job.workflowId, job);
+      if (!known.has(job.workflowId) && (older || this.#toldSince(job, askedAt)))
+        known.set(job.workflowId, job);
     }
     this.jobs = known;
     this.counts = queue.counts;
@@ -107,7 +115,12 @@ function changes(message) {
     case "workflow:progress":
       return { status: "running", progress: message.progress, currentNode: message.currentNode };
     case "workflow:completed":
-      return { status: "completed", completionTime: message.timestamp, outputs: message.outputs, progress: 100 };
+      return {
+        status: "completed",
+        completionTime: message.timestamp,
+        outputs: message.outputs,
+        progress: 100,
+      };
     case "workflow:error":
       return { status: "failed", completionTime: message.timestamp, error: message.error };
     case "workflow:cancelled":

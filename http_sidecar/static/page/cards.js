@@ -12,7 +12,11 @@ export class Cards {
   /** Shows exactly these lists: `[container, jobs, words where there are none]`. Focus stays where it was. */
   show(lists) {
     const wanted = new Set(lists.flatMap(([, jobs]) => jobs.map((job) => job.workflowId)));
-    const filled = lists.map(([container, jobs, empty]) => [container, jobs.map((job) => this.#card(job)), empty]);
+    const filled = lists.map(([container, jobs, empty]) => [
+      container,
+      jobs.map((job) => this.#card(job)),
+      empty,
+    ]);
     const focused = document.activeElement;
     for (const [container, cards, empty] of filled) reconcile(container, cards, empty);
     for (const [id, card] of this.#cards) {
@@ -59,5 +63,6 @@ function reconcile(container, cards, empty) {
 function keepFocus(focused, lists) {
   if (!focused || focused === document.body || focused === document.activeElement) return;
   if (focused.isConnected && !focused.hidden) focused.focus({ preventScroll: true });
-  else if (focused.closest(".job")) document.getElementById(`${lists[0][0].id}-title`)?.focus({ preventScroll: true });
+  else if (focused.closest(".job"))
+    document.getElementById(`${lists[0][0].id}-title`)?.focus({ preventScroll: true });
 }

@@ -1,6 +1,16 @@
 // One workflow in full: its state, why it failed, what was tried, what it made.
 
-import { bytesText, causeText, durationText, el, FAILURE_ADVICE, gallery, jobFacts, STATUS_WORDS, updateGallery } from "./elements.js";
+import {
+  bytesText,
+  causeText,
+  durationText,
+  el,
+  FAILURE_ADVICE,
+  gallery,
+  jobFacts,
+  STATUS_WORDS,
+  updateGallery,
+} from "./elements.js";
 import { problemLines } from "./notices.js";
 import { previews } from "./outputs.js";
 
@@ -43,7 +53,12 @@ export class Details {
       this.#status = null;
       if (error.code === "workflow_not_found") {
         this.gone(id);
-        shown = [el("p", { role: "status", text: "This workflow is no longer there. Old ones end with the retention time." })];
+        shown = [
+          el("p", {
+            role: "status",
+            text: "This workflow is no longer there. Old ones end with the retention time.",
+          }),
+        ];
       } else {
         shown = [el("div", { role: "alert" }, ...problemLines(error))];
       }
@@ -53,21 +68,39 @@ export class Details {
 
   #frame(id, ...body) {
     const inside = this.dialog.contains(document.activeElement);
-    const close = el("button", { type: "button", class: "quiet", text: "Close", onclick: () => this.dialog.close() });
-    this.dialog.replaceChildren(el("div", { class: "dialog-head" }, el("h2", { id: "details-title", text: `Workflow ${id}` }), close), ...body);
+    const close = el("button", {
+      type: "button",
+      class: "quiet",
+      text: "Close",
+      onclick: () => this.dialog.close(),
+    });
+    this.dialog.replaceChildren(
+      el("div", { class: "dialog-head" }, el("h2", { id: "details-title", text: `Workflow ${id}` }), close),
+      ...body,
+    );
     if (inside) close.focus();
   }
 
   #body(job) {
     const failed = job.status === "failed";
-    const advice = failed ? FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep : null;
-    const facts = el("p", { class: "job-facts" }, ...jobFacts(job).flatMap((fact, place) => (place ? [" · ", fact] : [fact])));
+    const advice = failed ? (FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep) : null;
+    const facts = el(
+      "p",
+      { class: "job-facts" },
+      ...jobFacts(job).flatMap((fact, place) => (place ? [" · ", fact] : [fact])),
+    );
     return [
-      el("p", { "data-status": job.status }, el("span", { class: "badge", text: STATUS_WORDS[job.status] ?? job.status })),
+      el(
+        "p",
+        { "data-status": job.status },
+        el("span", { class: "badge", text: STATUS_WORDS[job.status] ?? job.status }),
+      ),
       facts,
       failed ? el("p", { class: "full-cause", text: causeText(job) }) : null,
       advice ? el("p", { class: "job-advice", text: advice }) : null,
-      job.warnings?.length ? el("ul", { class: "faults warn" }, ...job.warnings.map((text) => el("li", { text }))) : null,
+      job.warnings?.length
+        ? el("ul", { class: "faults warn" }, ...job.warnings.map((text) => el("li", { text })))
+        : null,
       el("div", { class: "row" }, ...this.#buttons(job)),
       this.#table(job),
       ...this.#attempts(job),
@@ -76,8 +109,10 @@ export class Details {
   }
 
   #buttons(job) {
-    const act = (name, text) => el("button", { type: "button", text, onclick: () => this.actions[name](job) });
-    if (["queued", "running"].includes(job.status)) return job.cancelRequested ? [] : [act("cancel", "Cancel")];
+    const act = (name, text) =>
+      el("button", { type: "button", text, onclick: () => this.actions[name](job) });
+    if (["queued", "running"].includes(job.status))
+      return job.cancelRequested ? [] : [act("cancel", "Cancel")];
     return job.status === "completed" ? [] : [act("retry", "Retry")];
   }
 
@@ -93,24 +128,39 @@ export class Details {
       ["Must end by", time(job.runDeadline)],
       ["Engine", job.engine],
       ["A retry of", job.retryOf],
-      ["GPU time", job.gpuSeconds === null || job.gpuSeconds === undefined ? null : durationText(1_000 * job.gpuSeconds)],
+      [
+        "GPU time",
+        job.gpuSeconds === null || job.gpuSeconds === undefined ? null : durationText(1_000 * job.gpuSeconds),
+      ],
       ["Peak VRAM", bytesText(job.peakVramBytes)],
     ];
-    return el("dl", { class: "facts" }, ...rows.filter(([, value]) => value).flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]));
+    return el(
+      "dl",
+      { class: "facts" },
+      ...rows
+        .filter(([, value]) => value)
+        .flatMap(([name, value]) => [el("dt", { text: name }), el("dd", { text: value })]),
+    );
   }
 
   #attempts(job) {
     const attempts = job.attempts ?? [];
     if (attempts.length < 2) return []; // the only one has ended as the job has
     const line = (each) => `${each.engine}: ${each.outcome}${each.reason ? ` (${each.reason})` : ""}`;
-    return [el("h3", { text: "Attempts" }), el("ol", { class: "faults" }, ...attempts.slice(0, 50).map((each) => el("li", { text: line(each) })))];
+    return [
+      el("h3", { text: "Attempts" }),
+      el("ol", { class: "faults" }, ...attempts.slice(0, 50).map((each) => el("li", { text: line(each) }))),
+    ];
   }
 
   #outputs(job) {
     this.#dropGallery();
     if (!job.outputs.length) return [];
     const shown = job.outputs.slice(0, 60);
-    this.#gallery = gallery(shown, { ...previews(this.api), open: (output) => (this.dialog.close(), this.view(output, shown)) });
+    this.#gallery = gallery(shown, {
+      ...previews(this.api),
+      open: (output) => (this.dialog.close(), this.view(output, shown)),
+    });
     return [el("h3", { text: "Outputs" }), this.#gallery];
   }
 

@@ -1,6 +1,7 @@
-// A workflow out of a file: API-format JSON, or the graph that ComfyUI writes into its PNGs.
+// A workflow out of a file: JSON as ComfyUI saves or exports it, or what it writes into its PNGs.
 
 const MAX_BYTES = 128 * 2 ** 20;
+const AS_JSON = "In ComfyUI: Workflow > Save or Export (API), and drop that file.";
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /** What is wrong with a file, said to a person. */
@@ -11,33 +12,35 @@ export class FileProblem extends Error {
   }
 }
 
-/** The graph in a File. Whether it is a good one is the service's to say. Throws FileProblem. */
+/** The workflow in a File. Whether it is a good one is the service's to say. Throws FileProblem. */
 export async function graphOf(file) {
-  if (file.size > MAX_BYTES) throw new FileProblem("The file is too large for a workflow.", "Choose another.");
+  if (file.size > MAX_BYTES)
+    throw new FileProblem("The file is too large for a workflow.", "Choose another.");
   const bytes = new Uint8Array(await file.arrayBuffer());
   const isPng = PNG.every((byte, place) => bytes[place] === byte);
-  const text = isPng ? await promptOf(bytes) : new TextDecoder().decode(bytes);
+  const text = isPng ? await workflowOf(bytes) : new TextDecoder().decode(bytes);
   if (text === null) {
     throw new FileProblem(
       "The picture carries no workflow.",
-      "Only PNGs as ComfyUI saves them have one; other programs and sites remove it. Export the workflow (API).",
+      "Only PNGs as ComfyUI saves them have one; other programs and sites remove it.",
     );
   }
   const found = parse(text);
   if (found === undefined) {
-    throw new FileProblem("The file is no JSON.", "In ComfyUI: Workflow > Export (API), and drop that file.");
+    throw new FileProblem("The file is no JSON.", AS_JSON);
   }
   if (found === null || typeof found !== "object" || Array.isArray(found)) {
-    throw new FileProblem("The JSON is no workflow.", "In ComfyUI: Workflow > Export (API), and drop that file.");
+    throw new FileProblem("The JSON is no workflow.", AS_JSON);
   }
-  // A body of ComfyUI's /prompt, or of this service's submit, has the graph inside.
-  const inner = found.prompt ?? found.workflow;
-  return inner !== null && typeof inner === "object" && !Array.isArray(inner) ? inner : found;
+  return found;
 }
 
 /** JSON as Python writes it: it may have NaN and Infinity, which no JSON has. undefined: it is none. */
 function parse(text) {
-  for (const each of [text, text.replace(/"(?:[^"\\]|\\.)*"|NaN|-?Infinity/g, (found) => (found[0] === '"' ? found : "null"))]) {
+  for (const each of [
+    text,
+    text.replace(/"(?:[^"\\]|\\.)*"|NaN|-?Infinity/g, (found) => (found[0] === '"' ? found : "null")),
+  ]) {
     try {
       return JSON.parse(each);
     } catch {
@@ -47,20 +50,25 @@ function parse(text) {
   return undefined;
 }
 
-/** The text chunk `prompt` of a PNG (PNG specification, 11.3.3: tEXt, zTXt, iTXt), or null. */
-async function promptOf(bytes) {
+/**
+ * What ComfyUI writes into a PNG: the text chunk `prompt`, which is the graph that ran, else `workflow`, which is the
+ * editor's; null without either (PNG specification, 11.3.3: tEXt, zTXt, iTXt).
+ */
+async function workflowOf(bytes) {
+  const found = new Map();
   const view = new DataView(bytes.buffer);
-  for (let at = 8; at + 12 <= bytes.length; ) {
+  for (let at = 8; at + 12 <= bytes.length;) {
     const size = view.getUint32(at);
     const type = latin1(bytes.subarray(at + 4, at + 8));
     const data = bytes.subarray(at + 8, at + 8 + size);
     if (["tEXt", "zTXt", "iTXt"].includes(type)) {
       const end = data.indexOf(0);
-      if (end > 0 && latin1(data.subarray(0, end)) === "prompt") return textOf(type, data.subarray(end + 1));
+      if (end > 0) found.set(latin1(data.subarray(0, end)), [type, data.subarray(end + 1)]);
     }
     at += 12 + size;
   }
-  return null;
+  const chunk = found.get("prompt") ?? found.get("workflow");
+  return chunk ? textOf(...chunk) : null;
 }
 
 /** `rest`: a text chunk behind its keyword and the zero. */
@@ -78,12 +86,13 @@ async function inflated(bytes) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   } catch {
-    throw new FileProblem("The picture's workflow is damaged.", "Export the workflow (API) from ComfyUI.");
+    throw new FileProblem("The picture's workflow is damaged.", AS_JSON);
   }
 }
 
 function latin1(bytes) {
   let text = "";
-  for (let at = 0; at < bytes.length; at += 4_096) text += String.fromCharCode(...bytes.subarray(at, at + 4_096));
+  for (let at = 0; at < bytes.length; at += 4_096)
+    text += String.fromCharCode(...bytes.subarray(at, at + 4_096));
   return text;
 }

@@ -10,7 +10,9 @@ const STATES = { lost: "Lost", reset_required: "Needs a reset", failed: "Failed"
 export function showMachines(place, status) {
   const problems = [...new Set([...status.problems, ...status.gpu.problems])];
   place.replaceChildren(
-    ...(problems.length ? [el("ul", { class: "faults warn" }, ...problems.map((text) => el("li", { text })))] : []),
+    ...(problems.length
+      ? [el("ul", { class: "faults warn" }, ...problems.map((text) => el("li", { text })))]
+      : []),
     el("ul", { class: "machine-list", role: "list" }, ...status.engines.slice(0, MAX_SHOWN).map(engineItem)),
     gpus(status.gpu),
   );
@@ -22,13 +24,26 @@ function engineItem(engine) {
     engine.up && engine.queueRemaining !== null && `${engine.queueRemaining} in its queue`,
     engine.drivenBy === null ? "driven by nobody: its jobs wait" : `driven by ${engine.drivenBy}`,
   ];
-  return machine(engine.id, engine.up ? ["good", "Up"] : ["bad", "Down"], facts, engine.error ? [engine.error] : []);
+  return machine(
+    engine.id,
+    engine.up ? ["good", "Up"] : ["bad", "Down"],
+    facts,
+    engine.error ? [engine.error] : [],
+  );
 }
 
 function gpus(gpu) {
-  const gone = gpu.gone.map((item) => machine(item.name, ["bad", "Gone"], [], ["The driver shows it no more."]));
-  if (!gpu.gpus.length && !gone.length) return el("p", { class: "empty", text: `No GPU: ${gpu.reason ?? "none reported"}` });
-  return el("ul", { class: "machine-list", role: "list" }, ...gpu.gpus.slice(0, MAX_SHOWN).map(gpuItem), ...gone);
+  const gone = gpu.gone.map((item) =>
+    machine(item.name, ["bad", "Gone"], [], ["The driver shows it no more."]),
+  );
+  if (!gpu.gpus.length && !gone.length)
+    return el("p", { class: "empty", text: `No GPU: ${gpu.reason ?? "none reported"}` });
+  return el(
+    "ul",
+    { class: "machine-list", role: "list" },
+    ...gpu.gpus.slice(0, MAX_SHOWN).map(gpuItem),
+    ...gone,
+  );
 }
 
 function gpuItem(gpu) {
@@ -44,11 +59,17 @@ function gpuItem(gpu) {
     full && "Memory is nearly full",
     gpu.eccUncorrected && `${gpu.eccUncorrected} uncorrected memory errors`,
   ].filter(Boolean);
-  const badge = gpu.state === "ok" ? (warnings.length ? ["warn", "Look"] : ["good", "OK"]) : ["bad", STATES[gpu.state] ?? gpu.state];
+  const badge =
+    gpu.state === "ok"
+      ? warnings.length
+        ? ["warn", "Look"]
+        : ["good", "OK"]
+      : ["bad", STATES[gpu.state] ?? gpu.state];
   const facts = [
     gpu.engine ? `seen by ${gpu.engine}` : `GPU ${gpu.index}`,
     gpu.temperature !== null && `${Math.round(gpu.temperature)} °C`,
-    gpu.powerWatts !== null && `${Math.round(gpu.powerWatts)}${gpu.powerLimitWatts ? ` of ${Math.round(gpu.powerLimitWatts)}` : ""} W`,
+    gpu.powerWatts !== null &&
+      `${Math.round(gpu.powerWatts)}${gpu.powerLimitWatts ? ` of ${Math.round(gpu.powerLimitWatts)}` : ""} W`,
   ];
   const meters = [
     gpu.utilization !== null && meter("Load", gpu.utilization, 100, `${Math.round(gpu.utilization)} %`),
@@ -61,7 +82,12 @@ function machine(name, [tone, word], facts, warnings, meters = []) {
   return el(
     "li",
     { class: "machine" },
-    el("div", { class: "job-head" }, el("h3", { class: "machine-name", text: name }), el("span", { class: "badge", "data-tone": tone, text: word })),
+    el(
+      "div",
+      { class: "job-head" },
+      el("h3", { class: "machine-name", text: name }),
+      el("span", { class: "badge", "data-tone": tone, text: word }),
+    ),
     el("p", { class: "job-facts", text: facts.filter(Boolean).join(" · ") }),
     ...meters,
     ...warnings.map((text) => el("p", { class: "machine-warning", text })),

@@ -10,7 +10,12 @@ const SPEAK_EVERY_MS = 1_500;
 export function notice(tone, title, problem = null) {
   const place = document.getElementById("notices");
   const box = el("div", { class: "notice", "data-tone": tone, role: tone === "bad" ? "alert" : "status" });
-  const close = el("button", { type: "button", class: "quiet", "aria-label": `Close: ${title}`, text: "Close" });
+  const close = el("button", {
+    type: "button",
+    class: "quiet",
+    "aria-label": `Close: ${title}`,
+    text: "Close",
+  });
   close.addEventListener("click", () => {
     box.remove();
     document.getElementById("main").focus({ preventScroll: true });
@@ -27,9 +32,22 @@ export function notice(tone, title, problem = null) {
 export function problemLines(problem) {
   const faults = problem.problems ?? [];
   // Where the faults are listed, the message would only say the first of them again.
-  const lines = [el("p", {}, faults.length ? null : el("span", { text: `${problem.message} ` }), el("code", { text: problem.code }))];
+  const lines = [
+    el(
+      "p",
+      {},
+      faults.length ? null : el("span", { text: `${problem.message} ` }),
+      el("code", { text: problem.code }),
+    ),
+  ];
   if (faults.length) {
-    lines.push(el("ul", { class: "faults" }, ...faults.slice(0, MAX_PROBLEMS).map((fault) => el("li", { text: fault.message }))));
+    lines.push(
+      el(
+        "ul",
+        { class: "faults" },
+        ...faults.slice(0, MAX_PROBLEMS).map((fault) => el("li", { text: fault.message })),
+      ),
+    );
   }
   if (faults.length > MAX_PROBLEMS) lines.push(el("p", { text: `and ${faults.length - MAX_PROBLEMS} more` }));
   if (problem.nextStep) lines.push(el("p", { class: "next-step", text: problem.nextStep }));

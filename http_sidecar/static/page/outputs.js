@@ -48,7 +48,9 @@ export class Outputs {
   }
 
   async showOlder() {
-    const page = await this.api.get(`v1/comfyui/outputs?limit=${PAGE}&cursor=${encodeURIComponent(this.#cursor)}`);
+    const page = await this.api.get(
+      `v1/comfyui/outputs?limit=${PAGE}&cursor=${encodeURIComponent(this.#cursor)}`,
+    );
     const known = new Set(this.#items.map((output) => output.outputId));
     this.#items.push(...page.outputs.filter((output) => !known.has(output.outputId)));
     this.#cursor = page.nextCursor;

@@ -8,7 +8,9 @@ const MAX_FILES = 20;
 
 /** Ends with the visit. `submitted(workflowId)` after each that was taken. */
 export function acceptFiles(api, submitted) {
-  const [drop, choose, files, priority] = ["drop", "choose", "files", "priority"].map((id) => document.getElementById(id));
+  const [drop, choose, files, priority] = ["drop", "choose", "files", "priority"].map((id) =>
+    document.getElementById(id),
+  );
   const { signal } = api;
   let depth = 0; // dragenter and dragleave come for every element on the way
   const mark = (by) => {
@@ -48,7 +50,9 @@ async function submitFile(api, file, priority, submitted) {
   try {
     const workflow = await graphOf(file);
     const answer = await sendOnce(api, { workflow, priority });
-    const warned = answer.warnings.length ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" } : null;
+    const warned = answer.warnings.length
+      ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" }
+      : null;
     notice("good", `${file.name}: submitted as ${shortId(answer.workflowId)}`, warned);
     submitted(answer.workflowId);
   } catch (error) {

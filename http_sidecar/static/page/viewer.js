@@ -41,28 +41,52 @@ export class Viewer {
     this.#shown = place;
     const output = this.#outputs[place];
     const name = output.filename || "text";
-    const stage = el("div", { class: "stage", "aria-busy": "true" }, el("p", { class: "empty", text: "Loading" }));
+    const stage = el(
+      "div",
+      { class: "stage", "aria-busy": "true" },
+      el("p", { class: "empty", text: "Loading" }),
+    );
     const save = el("a", { class: "button", download: name, hidden: true, text: "Save" });
     const step = (text, by) => {
       const end = place + by < 0 || place + by >= this.#outputs.length;
-      return el("button", { type: "button", disabled: end, text, onclick: () => this.#stepAndStay(by, text) });
+      return el("button", {
+        type: "button",
+        disabled: end,
+        text,
+        onclick: () => this.#stepAndStay(by, text),
+      });
     };
     this.dialog.replaceChildren(
       el(
         "div",
         { class: "dialog-head" },
         el("h2", { id: "viewer-title", text: name }),
-        el("button", { type: "button", "aria-label": "Close", class: "quiet", text: "Close", onclick: () => this.dialog.close() }),
+        el("button", {
+          type: "button",
+          "aria-label": "Close",
+          class: "quiet",
+          text: "Close",
+          onclick: () => this.dialog.close(),
+        }),
       ),
       stage,
-      el("p", { class: "job-facts" }, `${[kindWord(output), bytesText(output.size)].filter(Boolean).join(" · ")} · `, timeElement(output.createdAt)),
+      el(
+        "p",
+        { class: "job-facts" },
+        `${[kindWord(output), bytesText(output.size)].filter(Boolean).join(" · ")} · `,
+        timeElement(output.createdAt),
+      ),
       el(
         "div",
         { class: "row" },
         step("Newer", -1),
         step("Older", +1),
         save,
-        el("button", { type: "button", text: "Workflow", onclick: () => (this.dialog.close(), this.openJob(output.workflowId)) }),
+        el("button", {
+          type: "button",
+          text: "Workflow",
+          onclick: () => (this.dialog.close(), this.openJob(output.workflowId)),
+        }),
       ),
     );
     try {
@@ -81,9 +105,13 @@ export class Viewer {
   }
 
   async #content(output, name, save) {
-    if (output.type === "text" && output.content !== null) return el("pre", { tabindex: 0, text: output.content });
+    if (output.type === "text" && output.content !== null)
+      return el("pre", { tabindex: 0, text: output.content });
     if ((output.size ?? 0) > MAX_BYTES) {
-      return el("p", { class: "empty", text: `Too large to show here (${bytesText(output.size)}). Fetch ${output.url} with your key.` });
+      return el("p", {
+        class: "empty",
+        text: `Too large to show here (${bytesText(output.size)}). Fetch ${output.url} with your key.`,
+      });
     }
     const blob = await this.api.blob(`v1/comfyui/output/${encodeURIComponent(output.outputId)}`);
     if (this.#outputs[this.#shown] !== output || !this.dialog.open) return "";
@@ -93,9 +121,11 @@ export class Viewer {
     save.hidden = false;
     const source = { src: this.#address };
     if (blob.type.startsWith("image/")) return el("img", { ...source, alt: name });
-    if (blob.type.startsWith("video/")) return el("video", { ...source, controls: true, loop: true, "aria-label": name });
+    if (blob.type.startsWith("video/"))
+      return el("video", { ...source, controls: true, loop: true, "aria-label": name });
     if (blob.type.startsWith("audio/")) return el("audio", { ...source, controls: true, "aria-label": name });
-    if (blob.type.startsWith("text/plain")) return el("pre", { tabindex: 0, text: await blob.slice(0, 2 ** 20).text() });
+    if (blob.type.startsWith("text/plain"))
+      return el("pre", { tabindex: 0, text: await blob.slice(0, 2 ** 20).text() });
     return el("p", { class: "empty", text: "A browser can't show this kind of file. Save it." });
   }
 
