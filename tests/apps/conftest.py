@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser
 
 from tests.apps.host import Host, open_host
 from tests.support.browser import open_browser
 from tests.support.mcp_http import open_sidecar
-from tests.support.mcp_surface import LIMIT_S, open_surface
-
-expect.set_options(timeout=LIMIT_S * 1000)
+from tests.support.mcp_surface import open_surface
 
 OpenApp = Callable[[], AbstractAsyncContextManager[Host]]
 
@@ -35,7 +33,6 @@ def open_app(browser: Browser, tmp_path: Path) -> OpenApp:
             open_sidecar(surface.services, surface.settings) as sidecar,
         ):
             page = await browser.new_page(viewport={"width": 700, "height": 700})
-            page.set_default_timeout(LIMIT_S * 1000)
             try:
                 async with open_host(page, sidecar.url) as host:
                     yield host

@@ -63,6 +63,15 @@ async def test_a_host_that_passes_less_on_gets_a_view_that_does_less(open_app: O
         assert set(host.calls) == only[lacks]
 
 
+async def test_an_output_that_is_not_there_is_no_refusal(open_app: OpenApp) -> None:
+    async with open_app() as host:
+        await host.show(capabilities={"serverResources": {}})
+        await host.tell("ui/notifications/tool-result", result(outputs=[output("a"), output("b")]))
+        await expect(host.view.locator("[data-preview=none]")).to_have_count(2)
+        await expect(host.view.locator(".trouble")).to_have_count(0)
+        assert host.calls == ["resources/read"] * 2
+
+
 async def test_a_passing_error_is_waited_out(open_app: OpenApp) -> None:
     async with open_app() as host:
         gone = {"code": "store_unavailable", "nextStep": "", "retryable": True}
@@ -110,7 +119,7 @@ async def test_while_nobody_sees_it_the_view_asks_seldom_and_at_once_when_it_com
             while asked != len(host.calls):  # until it has noticed that nobody sees it
                 asked = len(host.calls)
                 await host.pass_time(2_000)
-        await host.page.clock.pause_at(await host.page.evaluate("Date.now() + 1000"))
+        await host.page.clock.pause_at(await host.page.evaluate("Date.now() / 1000 + 1"))
         await host.page.evaluate("() => scrollTo(0, 5000)")
         async with asyncio.timeout(LIMIT_S):
             while len(host.calls) == asked:

@@ -55,9 +55,13 @@ async def test_the_picture_appears_is_looked_at_and_closed_again(open_app: OpenA
 async def test_a_large_picture_comes_as_a_preview(open_app: OpenApp) -> None:
     async with open_app() as host:
         await host.show()
-        await host.tell("ui/notifications/tool-result", result(outputs=[output("x", size=10**7)]))
-        await expect(host.view.locator("[data-preview=none]")).to_be_visible()
-        assert host.calls == ["view_output"]  # and never the file
+        none = host.view.locator("[data-preview=none]")  # there is no such output
+        await host.tell("ui/notifications/tool-result", result(outputs=[output("large", size=10**6)]))
+        await expect(none).to_have_attribute("data-id", "large")
+        assert host.calls == ["view_output", "resources/read"]
+        await host.tell("ui/notifications/tool-result", result(outputs=[output("huge", size=10**7)]))
+        await expect(none).to_have_attribute("data-id", "huge")
+        assert host.calls[2:] == ["view_output"]  # and never the file
 
 
 async def test_a_wait_is_followed_before_it_has_an_answer(open_app: OpenApp) -> None:
