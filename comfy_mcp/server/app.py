@@ -63,7 +63,7 @@ def build_server(
         on_read_resource=surface.read_resource,
         on_subscribe_resource=surface.subscribe,
         on_unsubscribe_resource=surface.unsubscribe,
-        on_subscriptions_listen=bus.listen,
+        on_subscriptions_listen=surface.listen,
     )
     server.add_request_handler("server/discover", types.RequestParams, server.discover)
     server.add_notification_handler(
@@ -153,9 +153,22 @@ class _Surface:
     async def subscribe(self, ctx: Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
         uri = str(params.uri)
         with _answered(ctx, uri):
-            resources.resolve(uri)
+            await resources.require_followable(self._provider, self._caller_of(ctx), uri)
             self._bus.subscribe_uri(connection_of(ctx.session), uri)
         return types.EmptyResult()
+
+    async def listen(
+        self, ctx: Context, params: types.SubscriptionsListenRequestParams
+    ) -> types.SubscriptionsListenResult:
+        """The acknowledgement says what is followed of what was asked for: what could be read (2026-07-28,
+        "Subscriptions")."""
+        wanted = params.notifications
+        with _answered(ctx):
+            uris = await resources.followable(
+                self._provider, self._caller_of(ctx), wanted.resource_subscriptions or ()
+            )
+        honoured = wanted.model_copy(update={"resource_subscriptions": uris or None})
+        return await self._bus.listen(ctx, params.model_copy(update={"notifications": honoured}))
 
     async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
         self._bus.unsubscribe_uri(connection_of(ctx.session), str(params.uri))

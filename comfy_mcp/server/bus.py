@@ -30,7 +30,7 @@ from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 log = structlog.get_logger(__name__)
 
 MAX_URIS = 1_000
-"""Subscriptions of one session."""
+"""Subscriptions of one session, or of one listen stream."""
 
 MAX_STREAMS = 1_024
 """Listen streams at once, where nothing else is said: the SDK's own bound."""
@@ -50,6 +50,16 @@ async def open_bus(*, send_timeout_s: float, max_streams: int = MAX_STREAMS) -> 
             bus.close()
     if failed is not None:
         raise failed
+
+
+def require_room(count: int) -> None:
+    """Raises LimitExceeded for more than one session or stream may follow."""
+    if count > MAX_URIS:
+        raise LimitExceeded(
+            f"A session can follow {MAX_URIS} resources.",
+            next_step="Unsubscribe from finished workflows.",
+            code=ErrorCode.INVALID_ARGUMENT,
+        )
 
 
 class ResourceBus:
@@ -102,12 +112,7 @@ class ResourceBus:
     def subscribe_uri(self, connection: Connection, uri: str) -> None:
         """Raises LimitExceeded."""
         peer = self._peer(connection)
-        if len(peer.uris) >= MAX_URIS and uri not in peer.uris:
-            raise LimitExceeded(
-                f"A session can follow {MAX_URIS} resources.",
-                next_step="Unsubscribe from finished workflows.",
-                code=ErrorCode.INVALID_ARGUMENT,
-            )
+        require_room(len(peer.uris | {uri}))
         peer.uris.add(uri)
 
     def unsubscribe_uri(self, connection: Connection, uri: str) -> None:

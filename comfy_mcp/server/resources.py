@@ -6,7 +6,7 @@ Clients list resources but not templates (Claude Code, measured), so what is rec
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,11 +32,15 @@ from comfy_mcp.operations.models import (
 )
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from comfy_mcp.operations.views import WORKFLOW_URI
+from comfy_mcp.server.bus import require_room
 from comfy_mcp.server.provider import ServicesProvider
 
 log = structlog.get_logger(__name__)
 
 JSON_TYPE = "application/json"
+WORKFLOW = "workflow_status"
+"""The operation behind comfy://workflows/{workflowId}."""
+
 RECENT = 20
 """Jobs, and outputs, on one page of the list."""
 
@@ -95,6 +99,30 @@ async def read_resource(provider: ServicesProvider, caller: Caller, uri: str) ->
         return ReadResourceResult(contents=[_contents(uri, result)])
     text = result.model_dump_json(by_alias=True)
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON_TYPE, text=text)])
+
+
+async def require_followable(provider: ServicesProvider, caller: Caller, uri: str) -> None:
+    """That a workflow changes is told to those who may read it. Raises NotFound as reading does, StoreFault.
+
+    Everything else that changes is for every reader; an output never changes.
+    """
+    target = resolve(uri)
+    if target.operation == WORKFLOW:
+        context = OperationContext(services=await provider.get(), caller=caller)
+        await BY_NAME[WORKFLOW].call(context, target.arguments)
+
+
+async def followable(provider: ServicesProvider, caller: Caller, uris: Sequence[str]) -> list[str]:
+    """Those that the caller may follow. Raises LimitExceeded beyond MAX_URIS, StoreFault."""
+    require_room(len(uris))
+    found: list[str] = []
+    for uri in uris:
+        try:
+            await require_followable(provider, caller, uri)
+        except (InvalidInput, NotFound):
+            continue
+        found.append(uri)
+    return found
 
 
 async def list_resources(

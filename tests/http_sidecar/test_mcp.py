@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 from mcp.client import Client
 from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
@@ -16,7 +17,14 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
-from tests.support.mcp_http import Sidecar, client_with_key, default_rights, open_sidecar
+from tests.support.mcp_http import (
+    Sidecar,
+    client_with_key,
+    default_rights,
+    modern_request,
+    next_frame,
+    open_sidecar,
+)
 from tests.support.mcp_surface import LIMIT_S, MODES, Heard, slow_graph, submit, subscribe, text_of
 
 both_eras = pytest.mark.parametrize("mode", MODES)
@@ -113,6 +121,44 @@ async def test_a_key_sees_and_cancels_only_its_own_jobs(
     assert text_of(seen).startswith("workflow_not_found:")
     assert text_of(cancelled).startswith("workflow_not_found:")
     assert result.structured_content["status"] == "cancelled"
+
+
+async def test_nobody_hears_that_anothers_job_changes(services: Services, settings: Settings) -> None:
+    async with (
+        open_sidecar(services, settings, keys=default_rights("ann", "bob")) as sidecar,
+        client_with_key(sidecar.url, "legacy", "ann-key") as ann,
+        client_with_key(sidecar.url, "legacy", "bob-key") as bob,
+    ):
+        uri = f"comfy://workflows/{await submit(ann, slow_graph(steps=1))}"
+        await subscribe(ann, uri)
+        for hidden in (uri, "comfy://workflows/no-such-id"):
+            with pytest.raises(MCPError, match="workflow_not_found"):
+                await subscribe(bob, hidden)
+        assert await acknowledged(sidecar, "bob-key", [uri, "comfy://queue", "comfy://what"]) == [
+            "comfy://queue"
+        ]
+        assert await acknowledged(sidecar, "ann-key", [uri]) == [uri]
+        assert await acknowledged(sidecar, "bob-key", [uri]) == []
+
+
+async def acknowledged(sidecar: Sidecar, secret: str, uris: list[str]) -> list[str]:
+    """What a listen stream follows of what it asks for."""
+    request = modern_request("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}})
+    request["headers"] |= {"Authorization": f"Bearer {secret}"}
+    async with aiohttp.ClientSession() as http, http.post(sidecar.url, **request) as stream:
+        frame = await next_frame(stream)
+    assert frame is not None
+    return list(frame["params"]["notifications"].get("resourceSubscriptions") or ())
+
+
+async def test_a_stream_follows_a_bounded_number_of_resources(sidecar: Sidecar) -> None:
+    request = modern_request(
+        "subscriptions/listen",
+        {"notifications": {"resourceSubscriptions": [f"comfy://workflows/{each}" for each in range(1_001)]}},
+    )
+    async with aiohttp.ClientSession() as http, http.post(sidecar.url, **request) as answer:
+        refusal = await answer.json()
+    assert refusal["error"]["data"]["code"] == "invalid_argument"
 
 
 @both_eras

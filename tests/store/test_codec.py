@@ -1,3 +1,4 @@
+import dataclasses
 import typing
 from typing import Any
 
@@ -5,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, NullPool, create_engine, insert, select
 
-from comfy_mcp.domain.catalog import Output, OutputFile
-from comfy_mcp.domain.events import JobEvent, JobFailure
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import schema
@@ -46,7 +47,7 @@ def _of(hint: Any, text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
         return FLOAT
     if hint is int:
         return INT64
-    if hint is JobFailure or hint is OutputFile:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return built(hint, text)
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is tuple:
