@@ -28,7 +28,7 @@ from comfy_mcp.comfyui.answers import (
 )
 from comfy_mcp.comfyui.transport import Answer, Transport
 from comfy_mcp.domain.catalog import Model, OutputFile
-from comfy_mcp.domain.errors import EngineBadAnswer, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import EngineBadAnswer, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.settings import EngineSettings, Settings
@@ -154,26 +154,6 @@ class ComfyUIClient:
             if answer.status not in {200, 206}:
                 raise self._unexpected("GET /view", answer.status)
             yield answer
-
-    async def view_bytes(self, file: OutputFile, *, limit: int, preview: str | None = None) -> bytes:
-        """The whole file in memory. Raises LimitExceeded (output_too_large) above `limit` bytes."""
-        async with self.view(file, preview=preview) as answer:
-            parts: list[bytes] = []
-            total = answer.content_length or 0
-            if total <= limit:
-                total = 0
-                async for chunk in answer.chunks():
-                    total += len(chunk)
-                    if total > limit:
-                        break
-                    parts.append(chunk)
-            if total > limit:
-                raise LimitExceeded(
-                    f"{file.filename!r} is larger than {limit} bytes.",
-                    next_step="Fetch it as a stream, or raise COMFY_BRIDGE_MAX_OUTPUT_BYTES.",
-                    code=ErrorCode.OUTPUT_TOO_LARGE,
-                )
-            return b"".join(parts)
 
     async def view_size(self, file: OutputFile) -> int | None:
         """HEAD /view: bytes of the file; None when the engine does not have it or does not say."""

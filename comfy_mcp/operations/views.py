@@ -1,12 +1,12 @@
 """From the domain's values to the wire's shapes."""
 
-import mimetypes
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.operations.models import (
     AttemptItem,
     FailureItem,
@@ -126,7 +126,5 @@ def output_item(output: Output) -> OutputItem:
 
 
 def media_type(output: Output) -> str:
-    """By the file's suffix: engines serve what they wrote under the name's type."""
-    if output.file.text is not None:
-        return "text/plain"
-    return mimetypes.guess_type(output.file.filename)[0] or "application/octet-stream"
+    """By the file's suffix, since nobody has looked into the file yet."""
+    return "text/plain" if output.file.text is not None else media_type_of(output.file.filename)

@@ -35,7 +35,8 @@ def upload(client: ComfyUIClient) -> Awaitable[object]:
 
 
 async def view(client: ComfyUIClient) -> object:
-    return await client.view_bytes(FILE, limit=1000)
+    async with client.view(FILE) as answer:
+        return b"".join([chunk async for chunk in answer.chunks()])
 
 
 async def _chunks(*parts: bytes) -> AsyncIterator[bytes]:

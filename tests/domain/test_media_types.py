@@ -2,7 +2,7 @@
 
 import pytest
 
-from comfy_mcp.library.media_types import media_type_of
+from comfy_mcp.domain.media_types import media_type_of
 
 
 @pytest.mark.parametrize(
