@@ -132,6 +132,41 @@ def test_an_image_that_we_choose_is_pinned(name: str) -> None:
     assert re.fullmatch(r"\$\{\w+_IMAGE:-[\w/-]+:v?\d+\.\d+\.\d+\}", SERVICES[name]["image"])
 
 
+def test_what_is_mounted_exists() -> None:
+    for service in SERVICES.values():
+        for volume in service.get("volumes", ()):
+            source = volume.partition(":")[0]
+            assert (DEPLOY / source).is_dir() if source.startswith(".") else source in compose()["volumes"]
+
+
+def test_prometheus_scrapes_the_bridge_with_the_key_that_it_is_given() -> None:
+    prometheus = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    (job,) = prometheus["scrape_configs"]
+    bridge = SERVICES["bridge"]["environment"]
+    assert job["static_configs"] == [{"targets": [f"bridge:{bridge['COMFY_BRIDGE_HTTP_PORT']}"]}]
+    assert set(SERVICES["bridge"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+    folder, _, secret = job["authorization"]["credentials_file"].rpartition("/")
+    assert folder == "/run/secrets"
+    assert secret in SERVICES["prometheus"]["secrets"]
+    assert bridge["COMFY_BRIDGE_METRICS_PUBLIC"] == "false"
+
+
+def test_grafana_finds_its_dashboards_and_prometheus() -> None:
+    provisioning = DEPLOY / "grafana" / "provisioning"
+    mounts = dict(volume.split(":")[:2] for volume in SERVICES["grafana"]["volumes"])
+    assert mounts["./grafana/provisioning"] == "/etc/grafana/provisioning"
+    (provider,) = provisioned(provisioning / "dashboards")["providers"]
+    assert provider["options"]["path"] == mounts["./grafana/dashboards"]
+    (source,) = provisioned(provisioning / "datasources")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    assert set(SERVICES["grafana"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+
+
+def provisioned(folder: Path) -> dict[str, Any]:
+    (file,) = folder.iterdir()
+    return dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
 def test_the_image_is_built_in_two_stages_from_a_pinned_base_and_runs_as_nobody_in_particular() -> None:
     assert [rest for name, rest in instructions() if name == "FROM"] == [
         "python:${PYTHON} AS build",

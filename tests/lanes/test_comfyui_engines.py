@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from PIL import Image
 
-from comfy_mcp.domain.catalog import OutputKind
+from comfy_mcp.domain.catalog import OutputFile, OutputKind
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
@@ -119,6 +119,11 @@ async def test_point_1_the_history_entry_is_there_at_the_end_of_every_run(stream
         assert kinds.index(PromptStarted) < kinds.index(NodeStarted) < kinds.index(PromptSucceeded)
 
 
+async def content_of(stream: Running, file: OutputFile) -> bytes:
+    async with stream.lane.client.view(file) as answer:
+        return b"".join([chunk async for chunk in answer.chunks()])
+
+
 async def test_files_come_over_http_with_their_size(stream: Running) -> None:
     prompt_id = new_id()
     await stream.lane.submit(prompt_id, picture())
@@ -127,8 +132,7 @@ async def test_files_come_over_http_with_their_size(stream: Running) -> None:
     assert result is not None
     [file] = result.outputs
     assert (file.kind, file.subfolder, file.node) == (OutputKind.IMAGE, "lane", "2")
-    async with stream.lane.client.view(file) as answer:
-        content = b"".join([chunk async for chunk in answer.chunks()])
+    content = await content_of(stream, file)
     assert content.startswith(b"\x89PNG")
     assert await stream.lane.sizes([file]) == {file: len(content)}
     async with stream.lane.client.view(file, byte_range="bytes=1-3") as answer:
@@ -210,7 +214,7 @@ async def test_point_16_a_preview_tells_nothing_of_the_images_size(stream: Runni
     result = (await stream.lane.lookup([prompt_id]))[prompt_id].result
     assert result is not None
     [file] = result.outputs
-    content = await stream.lane.client.view_bytes(file, limit=2**20)
+    content = await content_of(stream, file)
     sizes = [Image.open(BytesIO(data)).size for data in (preview.data, content)]
     assert sizes == [(512, 512), (64, 64)]
 
