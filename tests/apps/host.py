@@ -49,6 +49,9 @@ class Host:
     forged: dict[str, Callable[[Answer], Answer]] = field(default_factory=dict)
     """By tool: changes what the server answered before the view gets it."""
 
+    files: dict[str, Answer] = field(default_factory=dict)
+    """By URI: `mimeType` and `blob` of resources that the server does not have."""
+
     calls: list[str] = field(default_factory=list)
     """Tools and methods that the view asked for, in order."""
 
@@ -98,6 +101,8 @@ class Host:
         self.calls.append(name)
         if name in self.denied:
             return {"error": {"code": -32000, "message": "The user said no"}}
+        if method == "resources/read" and params["uri"] in self.files:
+            return {"result": {"contents": [{"uri": params["uri"], **self.files[params["uri"]]}]}}
         try:
             if method == "tools/call":
                 result = _dump(await self.client.call_tool(name, params["arguments"]))

@@ -12,6 +12,9 @@ from tests.apps.told import graph, grown, job, output, progress, result
 
 ODD = '<img src=x onerror="document.title=1">\u202e"&amp;\x1b'
 
+SILENCE = "UklGRiwAAABXQVZFZm10IBAAAAABAAEAQB8AAEAfAAABAAgAZGF0YQgAAACAgICAgICAgA=="
+"""A sound of one millisecond, as WAV in base64."""
+
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
@@ -62,6 +65,28 @@ async def test_a_large_picture_comes_as_a_preview(open_app: OpenApp) -> None:
         await host.tell("ui/notifications/tool-result", result(outputs=[output("huge", size=10**7)]))
         await expect(none).to_have_attribute("data-id", "huge")
         assert host.calls[2:] == ["view_output"]  # and never the file
+
+
+async def test_media_play_and_what_is_none_or_too_large_is_not_read(open_app: OpenApp) -> None:
+    async with open_app() as host:
+        page = {"mimeType": "text/html", "blob": "PGI+aGk8L2I+"}
+        sound = {"mimeType": "audio/wav", "blob": SILENCE}
+        host.files = {"comfy://outputs/sound": sound, "comfy://outputs/video": page}
+        outputs = [
+            output("sound", type="audio"),
+            output("video", type="video"),
+            output("film", type="video", size=2**25),
+        ]
+        await host.show()
+        await host.tell("ui/notifications/tool-result", result(outputs=outputs))
+        await host.view.get_by_role("button", name="sound").click()
+        player = host.view.locator("audio")
+        await expect(player).to_have_attribute("src", f"data:audio/wav;base64,{SILENCE}")
+        await player.evaluate("audio => audio.readyState || new Promise(r => (audio.onloadedmetadata = r))")
+        for name in ("video", "film"):
+            await host.view.get_by_role("button", name=f"Show Video {name}").click()
+            await expect(host.view.locator(".stage")).to_contain_text("There is no preview")
+        assert host.calls == ["resources/read"] * 2
 
 
 async def test_a_wait_is_followed_before_it_has_an_answer(open_app: OpenApp) -> None:
