@@ -6,6 +6,7 @@ import sys
 import time
 import uuid
 from asyncio.subprocess import DEVNULL, PIPE
+from functools import partial
 from pathlib import Path
 
 from bench.servers import REPOSITORY, environment
@@ -18,6 +19,9 @@ from tests.support.graphs import picture
 
 PROCESSES = 4
 MANY = 100_000
+CLIENTS = 100
+WAITING = 20
+"""Jobs that wait while claims are timed, for each job of a round."""
 
 
 async def measure_store(folder: Path, *, jobs: int) -> Section:
@@ -32,6 +36,7 @@ async def measure_store(folder: Path, *, jobs: int) -> Section:
             for _ in range(jobs):
                 group.create_task(store.add_job(queued(), picture(), max_queued=MANY))
         together = jobs / (time.perf_counter() - begin)
+        crowded = await _claims_in_a_crowd(store, lease, jobs)
         info = store.info
     finally:
         await store.close()
@@ -45,7 +50,7 @@ async def measure_store(folder: Path, *, jobs: int) -> Section:
         rows=(
             *(
                 (sample.name, str(len(sample.values)), f"{sample.p50:.2f}", f"{sample.p99:.2f}", "—")
-                for sample in (adding, claiming, recording)
+                for sample in (adding, claiming, recording, crowded)
             ),
             ("add_job, all at once (group commit)", str(jobs), "—", "—", f"{together:.0f}"),
             ("jobs, 1 process", str(jobs), "—", "—", f"{single:.0f}"),
@@ -54,11 +59,25 @@ async def measure_store(folder: Path, *, jobs: int) -> Section:
     )
 
 
-def queued() -> JobQueued:
+async def _claims_in_a_crowd(store: Store, lease: Lease, jobs: int) -> Sample:
+    """With many jobs of many clients waiting, as they take turns."""
+    sample = Sample(name=f"claim_next, {WAITING * jobs} waiting of {CLIENTS} clients")
+    for _ in range(WAITING):
+        async with asyncio.TaskGroup() as group:
+            for number in range(jobs):
+                event = queued(f"client {number % CLIENTS}")
+                group.create_task(store.add_job(event, picture(), max_queued=MANY))
+    for _ in range(jobs):
+        prompt_id = PromptId(str(uuid.uuid4()))
+        await sample.time(partial(store.claim_next, lease, prompt_id=prompt_id, now=now()))
+    return sample
+
+
+def queued(client: str = "bench") -> JobQueued:
     return JobQueued(
         job_id=JobId(str(uuid.uuid4())),
         at=now(),
-        client=ClientId("bench"),
+        client=ClientId(client),
         lane="local",
         priority=Priority.NORMAL,
         node_count=2,

@@ -153,6 +153,10 @@ class Settings(BaseSettings):
     deadline_poll_s: float = Field(
         default=1.0, gt=0, description="How often waiting jobs are looked through for passed deadlines."
     )
+    fair_share: bool = Field(
+        default=True,
+        description="Clients take turns within a priority; off: jobs run by age, whoever submitted them.",
+    )
     max_queued: int = Field(default=10_000, ge=1, description="Queued jobs at which a submit is refused.")
     idempotency_ttl_s: float = Field(
         default=86_400.0,

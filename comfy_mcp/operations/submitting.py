@@ -134,6 +134,7 @@ async def _enqueue(
         max_queued=services.settings.max_queued,
         idempotency=idempotency,
         ahead=services.engines.foreign_ahead(),
+        fair=services.settings.fair_share,
     )
 
 

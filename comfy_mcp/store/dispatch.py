@@ -13,7 +13,7 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job, evolve
-from comfy_mcp.store import events, jobs, leases, outputs
+from comfy_mcp.store import events, jobs, leases, outputs, shares
 from comfy_mcp.store.codec import graph_of, job_of
 from comfy_mcp.store.queries import Claim, Lease
 from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, attempts, engine_leases, graphs
@@ -32,7 +32,7 @@ _NEXT = (
     select(jobs_table, graphs.c.graph)
     .join(graphs, graphs.c.job_id == _j.id)
     .where(_WAITS)
-    .order_by(_j.priority, _j.seq)
+    .order_by(_j.priority, _j.share_tag, _j.seq)
     .limit(1)
 )
 _ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(1)
@@ -103,6 +103,8 @@ def claim_next(
     )
     events.append(connection, (event,))
     more = connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
+    if before.attempt == 0:  # queued again, it has had its turn
+        shares.claimed(connection, job, row.share_tag, more=more)
     return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
 
 

@@ -1,5 +1,6 @@
 """Jobs: submit, read, list, cancel. Synchronous; runs in a transaction of the caller."""
 
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from sqlalchemy import (
@@ -12,6 +13,7 @@ from sqlalchemy import (
     insert,
     or_,
     select,
+    tuple_,
     update,
 )
 
@@ -21,7 +23,7 @@ from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFau
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus, decide_cancel, evolve, queued
-from comfy_mcp.store import access, events, outputs
+from comfy_mcp.store import access, events, outputs, shares
 from comfy_mcp.store.codec import graph_of, job_of, job_values, mutable_values, progress_values
 from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
@@ -47,7 +49,10 @@ _QUEUE_SIZES = (
 )
 _BEFORE = or_(
     jobs.c.priority < bindparam("b_priority"),
-    and_(jobs.c.priority == bindparam("b_priority"), jobs.c.seq < bindparam("b_seq")),
+    and_(
+        jobs.c.priority == bindparam("b_priority"),
+        tuple_(jobs.c.share_tag, jobs.c.seq) < tuple_(bindparam("b_tag"), bindparam("b_seq")),
+    ),
 )
 _IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lane"))
 _AHEAD_CLAIMED = _IN_LANE.where(_CLAIMED, _BEFORE)
@@ -56,7 +61,7 @@ _RUNNING = select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by
 _RUN_ORDER = (
     select(jobs)
     .where(IS_QUEUED)
-    .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.seq)
+    .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq)
     .limit(bindparam("count", type_=Integer))
 )
 
@@ -76,10 +81,11 @@ def add(
     max_queued: int,
     idempotency: Idempotency | None = None,
     ahead: int = 0,
+    fair: bool = True,
 ) -> tuple[Job, int]:
     """The job and its place in its lane's run order (1 = next); of a key's first use for a repeat.
 
-    `ahead` counts what runs before it and is no job of the store.
+    `ahead` counts what runs before it and is no job of the store. Not `fair`: by age, whoever submits.
 
     Raises LimitExceeded, and Conflict for a key that was used for something else.
     """
@@ -94,16 +100,12 @@ def add(
             f"{total} jobs are queued already; the limit is {max_queued}.",
             next_step="Wait until some have run or cancel some, then submit again.",
         )
-    connection.execute(_INSERT, job_values(job))
+    place = shares.place(connection, job, fair=fair)
+    connection.execute(_INSERT, {**job_values(job), "share_tag": place.tag})
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
     events.append(connection, (event,))
-    rank = job.priority.rank
-    ahead += sum(
-        size.jobs if priority <= rank else size.claimed
-        for (lane, priority), size in sizes.items()
-        if lane == job.lane
-    )
-    sizes.setdefault((job.lane, rank), QueueSize(jobs=0, claimed=0)).jobs += 1
+    ahead += _ahead(sizes, job, place)
+    sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0)).jobs += 1
     if idempotency is not None:
         access.remember_use(connection, job.client, idempotency, job.id, ahead + 1, event.at)
     return job, ahead + 1
@@ -155,7 +157,7 @@ def position(connection: Connection, job_id: JobId) -> int | None:
     if row is None or row.status != JobStatus.QUEUED:
         return None
     statement = _AHEAD_UNCLAIMED if row.prompt_id is None else _AHEAD_CLAIMED
-    values = {"b_lane": row.lane, "b_priority": row.priority, "b_seq": row.seq}
+    values = {"b_lane": row.lane, "b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
     return (connection.execute(statement, values).scalar() or 0) + 1
 
 
@@ -198,6 +200,8 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
         write(connection, job, after)
         if after.is_final and job.attempt:
             events.drop_progress(connection, job_id)  # of an attempt before, that an engine lost
+        elif after.is_final:
+            shares.ended_unclaimed(connection, job)
         events.append(connection, happened)
     return after, answer
 
@@ -232,6 +236,21 @@ def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
             for row in connection.execute(_QUEUE_SIZES)
         }
     return left.queue_sizes
+
+
+def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, place: shares.Place) -> int:
+    """Jobs of its lane that run before a new one; claimed ones always do."""
+    rank, ahead = job.priority.rank, 0
+    for (lane, priority), size in sizes.items():
+        if lane != job.lane:
+            continue
+        if priority > rank:
+            ahead += size.claimed
+        elif priority == rank and place.ahead is not None:
+            ahead += size.claimed + place.ahead
+        else:
+            ahead += size.jobs
+    return ahead
 
 
 def not_found(job_id: JobId) -> NotFound:

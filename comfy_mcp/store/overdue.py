@@ -4,7 +4,7 @@ from sqlalchemy import Connection, Integer, bindparam, literal, select
 
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.job import Job, evolve
-from comfy_mcp.store import events, jobs
+from comfy_mcp.store import events, jobs, shares
 from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.schema import MAY_EXPIRE
 from comfy_mcp.store.schema import jobs as table
@@ -33,6 +33,8 @@ def expire(connection: Connection, now: int) -> list[Job]:
         jobs.write(connection, before, after)
         if before.attempt:
             events.drop_progress(connection, before.id)  # of an attempt before, that an engine lost
+        else:
+            shares.ended_unclaimed(connection, before)
         events.append(connection, (event,))
         ended.append(after)
     return ended

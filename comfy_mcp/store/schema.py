@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0006"
+HEAD = "0007"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -79,6 +79,7 @@ jobs = Table(
     Column("failure_kind", Text),
     Column("gpu_seconds", Float),
     Column("peak_vram_bytes", BigInteger),
+    Column("share_tag", BigInteger, nullable=False, server_default="0"),
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -87,6 +88,19 @@ jobs = Table(
         "status",
         "lane",
         "priority",
+        "share_tag",
+        "seq",
+        "prompt_id",
+        sqlite_where=IS_QUEUED,
+        postgresql_where=IS_QUEUED,
+    ),
+    # One client's part of the same: its last tag, and which of its jobs is next.
+    Index(
+        "ix_jobs_client_queue",
+        "client",
+        "lane",
+        "priority",
+        "share_tag",
         "seq",
         "prompt_id",
         sqlite_where=IS_QUEUED,
@@ -174,6 +188,16 @@ engine_leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("ttl_ms", BigInteger, nullable=False, server_default="600000"),
+)
+
+# The tag of each client's last claimed job: `store/shares.py`.
+client_shares = Table(
+    "client_shares",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("priority", Integer, primary_key=True, autoincrement=False),
+    Column("client", Text, primary_key=True),
+    Column("tag", BigInteger, nullable=False),
 )
 
 node_durations = Table(

@@ -120,17 +120,19 @@ class Store:
         max_queued: int,
         idempotency: Idempotency | None = None,
         ahead: int = 0,
+        fair: bool = True,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
-        `ahead` more run before it than the store knows of.
+        `ahead` more run before it than the store knows of. `fair`: clients take turns within a priority;
+        otherwise the job stands behind all of its priority.
 
         With `idempotency`, the client's first submit under that key is answered again, however many come at
         once. Raises LimitExceeded (`queue_full`), Conflict (`idempotency_mismatch`), and then writes nothing.
         """
         text = graph_text(graph)
         return await self._writer.do(
-            lambda connection: jobs.add(connection, event, text, max_queued, idempotency, ahead)
+            lambda connection: jobs.add(connection, event, text, max_queued, idempotency, ahead, fair)
         )
 
     async def get_job(self, job_id: JobId) -> Job | None:
@@ -212,7 +214,7 @@ class Store:
         lane: str = "local",
         stream_id: str | None = None,
     ) -> Claim | None:
-        """The next job by priority, then age, with its attempt written down. Raises Fenced.
+        """The next job by priority, the clients' turns and age, with its attempt written down. Raises Fenced.
 
         After a cancelled await the job may be claimed all the same: `adopt` finds it.
         """

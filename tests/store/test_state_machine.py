@@ -21,9 +21,11 @@ from comfy_mcp.domain.events import (
     JobClaimed,
     JobEvent,
     JobProgressed,
+    JobQueued,
     Priority,
     StoredEvent,
 )
+from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import (
     CancelAnswer,
@@ -74,6 +76,8 @@ class Model:
     fences: dict[EngineId, int] = field(default_factory=dict)
     leases: list[tuple[int, Lease]] = field(default_factory=list)
     prompts: int = 0
+    tags: dict[JobId, int] = field(default_factory=dict)
+    shares: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def is_current(self, lease: Lease) -> bool:
         return self.current.get(lease.engine) == lease
@@ -91,17 +95,39 @@ class Model:
         return sorted(late, key=lambda job: job.queue_deadline or 0)
 
     def next_job(self, now: int) -> Job | None:
-        """Jobs are in the order in which they were submitted."""
         late = self.overdue(now)
-        waiting = [
+        return next((job for job in self.waiting() if not job.cancel_requested and job not in late), None)
+
+    def waiting(self) -> list[Job]:
+        """In run order. Jobs are in the order in which they were submitted, and `sorted` keeps it."""
+        unclaimed = [
+            job for job in self.jobs.values() if job.status is JobStatus.QUEUED and not job.is_claimed
+        ]
+        return sorted(unclaimed, key=lambda job: (job.priority.rank, self.tags[job.id]))
+
+    def tag(self, event: JobQueued, *, fair: bool) -> int:
+        """Of a new job."""
+        rank = event.priority.rank
+        virtual_time = max((tag for (r, _), tag in self.shares.items() if r == rank), default=0)
+        queue = [
             job
             for job in self.jobs.values()
-            if job.status is JobStatus.QUEUED
-            and not job.is_claimed
-            and not job.cancel_requested
-            and job not in late
+            if job.status is JobStatus.QUEUED and job.priority is event.priority
         ]
-        return min(waiting, key=lambda job: job.priority.rank, default=None)
+        if not fair:
+            newest = max((self.tags[job.id] for job in queue), default=None)
+            return age_tag(virtual_time=virtual_time, newest=newest)
+        mine = [self.tags[job.id] for job in queue if job.client == event.client]
+        mine += [self.shares[rank, event.client]] if (rank, event.client) in self.shares else []
+        return start_tag(virtual_time=virtual_time, last=max(mine, default=None))
+
+    def moves_up(self, gone: Job, *, claimed: bool) -> None:
+        """The client's next job, for one that waits no more before its first attempt."""
+        at_most = next_tag(self.tags[gone.id], claimed=claimed)
+        for job in self.waiting():
+            if (job.client, job.priority) == (gone.client, gone.priority):
+                self.tags[job.id] = min(self.tags[job.id], at_most)
+                return
 
     def owns(self, lease: Lease, job: Job) -> bool:
         return job.prompt_id is None or self.owners[job.id] == (lease.engine, lease.fence)
@@ -119,7 +145,7 @@ class StoreMachine(RuleBasedStateMachine):
         for which, engine in enumerate(ENGINES):
             self.acquire(which, engine)
         for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
-            self.submit(0, priority, None)
+            self.submit(0, priority, None, "a", fair=True)
 
     def run(self, awaitable: Any) -> Any:
         return self.runner.run(awaitable)
@@ -160,27 +186,40 @@ class StoreMachine(RuleBasedStateMachine):
         priority=st.sampled_from([*Priority, None]),
         number=ANY,
         timeout_ms=st.none() | st.integers(1, 30),
+        client=st.sampled_from("aab"),
+        fair=st.sampled_from([True, True, True, False]),
     )
     def submit_or_end(
-        self, which: int, priority: Priority | None, number: int, timeout_ms: int | None
+        self,
+        which: int,
+        priority: Priority | None,
+        number: int,
+        timeout_ms: int | None,
+        client: str,
+        fair: bool,
     ) -> None:
         if priority is not None:
-            self.submit(which, priority, timeout_ms)
+            self.submit(which, priority, timeout_ms, client, fair=fair)
         elif timeout_ms is not None:
             self.expire(which)
         else:
             self.cancel(which, number)
 
-    def submit(self, which: int, priority: Priority, timeout_ms: int | None) -> None:
-        event = replace(queued_event(at=self.now(), priority=priority), queue_timeout_ms=timeout_ms)
-        job, position = self.run(self.stores[which].add_job(event, GRAPH, max_queued=1_000))
-        ahead = sum(
-            other.status is JobStatus.QUEUED and (other.is_claimed or other.priority.rank <= priority.rank)
-            for other in self.model.jobs.values()
-        )
-        assert (job, position) == (queued(event), ahead + 1)
+    def submit(
+        self, which: int, priority: Priority, timeout_ms: int | None, client: str, *, fair: bool
+    ) -> None:
+        event = queued_event(at=self.now(), priority=priority, client=client)
+        event = replace(event, queue_timeout_ms=timeout_ms)
+        tag = self.model.tag(event, fair=fair)
+        job, position = self.run(self.stores[which].add_job(event, GRAPH, max_queued=1_000, fair=fair))
+        assert job == queued(event)
         self.model.jobs[job.id] = job
+        self.model.tags[job.id] = tag
         self.model.logs[job.id] = [event]
+        claimed = sum(
+            each.is_claimed and each.status is JobStatus.QUEUED for each in self.model.jobs.values()
+        )
+        assert position == claimed + self.model.waiting().index(job) + 1
 
     def expire(self, which: int) -> None:
         at = self.now()
@@ -189,6 +228,8 @@ class StoreMachine(RuleBasedStateMachine):
         assert {job.id for job in ended} == {job.id for job in late}
         for job in late:
             assert self.happened(job, [timed_out(job, Deadline.QUEUE, at=at)]) in ended
+            if job.attempt == 0:
+                self.model.moves_up(job, claimed=False)
 
     def cancel(self, which: int, number: int) -> None:
         job, at = self.pick(number), self.now()
@@ -200,6 +241,8 @@ class StoreMachine(RuleBasedStateMachine):
             events.append(JobCancelled(job_id=job.id, at=at, attempt=job.attempt))
         answered = self.run(self.stores[which].request_cancel(job.id, at=at, reason="no more"))
         assert answered == (self.happened(job, events), expected)
+        if expected is CancelAnswer.CANCEL_NOW and job.attempt == 0:
+            self.model.moves_up(job, claimed=False)
 
     # ------------------------------------------------------------------ drivers
 
@@ -296,6 +339,12 @@ class StoreMachine(RuleBasedStateMachine):
             job_id=expected.id, at=at, attempt=expected.attempt + 1, engine=lease.engine, prompt_id=prompt_id
         )
         assert (claim.job, claim.graph) == (self.happened(expected, [event]), GRAPH)
+        if expected.attempt == 0:
+            share = (expected.priority.rank, str(expected.client))
+            tag = self.model.tags[expected.id]
+            self.model.shares[share] = max(tag, self.model.shares.get(share, 0))
+            if claim.more:
+                self.model.moves_up(expected, claimed=True)
         self.model.owners[expected.id] = (lease.engine, lease.fence)
 
     def adopt(self, number: int) -> None:
@@ -346,6 +395,9 @@ class StoreMachine(RuleBasedStateMachine):
     def both_see_what_the_model_holds(self) -> None:
         if not hasattr(self, "model"):
             return
+        unclaimed = [job.id for job in self.model.waiting()]
+        run_order = self.run(self.stores[1].queue(1_000)).queued
+        assert [job.id for job in run_order if not job.is_claimed] == unclaimed
         newest_first = tuple(reversed(self.model.jobs.values()))
         for store in self.stores:
             assert self.run(store.list_jobs(JobQuery(limit=1_000))).items == newest_first

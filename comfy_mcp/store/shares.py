@@ -1,0 +1,99 @@
+"""Whose turn it is, see `domain/fair_share.py`. Synchronous; runs in a transaction of the caller.
+
+`jobs.share_tag` is a job's tag, given at its submit: a job that is queued again keeps it, and so its place.
+`client_shares` has the tag of each client's last claimed job, by lane and priority; the greatest of them is
+the queue's virtual time.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+
+from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
+from comfy_mcp.domain.job import Job
+from comfy_mcp.store.codec import storable
+from comfy_mcp.store.schema import IS_QUEUED, client_shares, jobs
+
+_s, _j = client_shares.c, jobs.c
+_SAME_QUEUE = (_s.lane == bindparam("b_lane"), _s.priority == bindparam("b_priority"))
+_SAME_CLIENT = (*_SAME_QUEUE, _s.client == bindparam("b_client"))
+_IN_QUEUE = (IS_QUEUED, _j.lane == bindparam("b_lane"), _j.priority == bindparam("b_priority"))
+_OF_CLIENT = (*_IN_QUEUE, _j.client == bindparam("b_client"))
+
+_STANDING = select(
+    select(func.max(_s.tag)).where(*_SAME_QUEUE).scalar_subquery().label("virtual_time"),
+    select(_s.tag).where(*_SAME_CLIENT).scalar_subquery().label("claimed"),
+    select(func.max(_j.share_tag)).where(*_OF_CLIENT).scalar_subquery().label("waiting"),
+    select(func.max(_j.share_tag)).where(*_IN_QUEUE).scalar_subquery().label("newest"),
+)
+_AHEAD = select(func.count()).where(*_IN_QUEUE, _j.prompt_id.is_(None), _j.share_tag <= bindparam("b_tag"))
+_CLAIMED = (
+    update(client_shares)
+    .where(*_SAME_CLIENT)
+    .values(tag=case((_s.tag < bindparam("b_tag"), bindparam("b_tag")), else_=_s.tag))
+)
+_INSERT = insert(client_shares)
+_TAG = select(_j.share_tag).where(_j.id == bindparam("b_id"))
+_NEXT_OF_CLIENT = (
+    select(_j.seq).where(*_OF_CLIENT, _j.prompt_id.is_(None)).order_by(_j.share_tag, _j.seq).limit(1)
+)
+_MOVE_UP = (
+    update(jobs)
+    .where(_j.seq == _NEXT_OF_CLIENT.scalar_subquery(), _j.share_tag > bindparam("b_tag"))
+    .values(share_tag=bindparam("b_tag"))
+)
+_greatest = client_shares.alias("greatest")
+_FORGET = delete(client_shares).where(
+    _s.tag
+    < select(func.max(_greatest.c.tag))
+    .where(_greatest.c.lane == _s.lane, _greatest.c.priority == _s.priority)
+    .scalar_subquery()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A new job's tag, and how many of its queue that no engine has run before it; None: all of them."""
+
+    tag: int
+    ahead: int | None
+
+
+def place(connection: Connection, job: Job, *, fair: bool) -> Place:
+    """Where a job that is not written yet comes in. Not `fair`: behind all of its priority."""
+    queue = _queue(job)
+    standing = connection.execute(_STANDING, queue).one()
+    virtual_time = standing.virtual_time or 0
+    if fair:
+        known = [tag for tag in (standing.waiting, standing.claimed) if tag is not None]
+        tag = start_tag(virtual_time=virtual_time, last=max(known, default=None))
+    else:
+        tag = age_tag(virtual_time=virtual_time, newest=standing.newest)
+    if standing.newest is None or tag >= standing.newest:
+        return Place(tag, None)
+    return Place(tag, connection.execute(_AHEAD, {**queue, "b_tag": tag}).scalar_one())
+
+
+def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:
+    """The job has its turn, the first one. `more`: others wait in its lane."""
+    turn = {**_queue(job), "b_tag": tag}
+    if not connection.execute(_CLAIMED, turn).rowcount:
+        values = {"lane": job.lane, "priority": job.priority.rank, "client": storable(job.client), "tag": tag}
+        connection.execute(_INSERT, values)
+    if more:
+        connection.execute(_MOVE_UP, {**turn, "b_tag": next_tag(tag, claimed=True)})
+
+
+def ended_unclaimed(connection: Connection, job: Job) -> None:
+    """The job waits no more and never had a turn."""
+    tag: int = connection.execute(_TAG, {"b_id": job.id}).scalar_one()
+    connection.execute(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=False)})
+
+
+def forget(connection: Connection) -> None:
+    """What changes no tag any more: a client behind the virtual time starts there, as a new one does."""
+    connection.execute(_FORGET)
+
+
+def _queue(job: Job) -> dict[str, object]:
+    return {"b_lane": job.lane, "b_priority": job.priority.rank, "b_client": storable(job.client)}
