@@ -103,7 +103,7 @@ def _configured(folder: Path, target: str, key: str) -> Path:
     (scrape,) = configuration["scrape_configs"]
     scrape["static_configs"] = [{"targets": [target]}]
     scrape["authorization"]["credentials_file"] = str(folder / "key")
-    (folder / "key").write_text(key)
+    (folder / "key").write_text(f"{key}\n")  # as editors and openssl leave it
     file.write_text(yaml.safe_dump(configuration))
     return file
 
