@@ -63,6 +63,7 @@ async def open_runtime(
             drive=drive,
             on_event=metrics.hear_engine,
             gpu=usage,
+            sampling=lambda: gpu.sample(),
         )
         stack.push_async_callback(engines.close)
         clients = {engine: lane.client for engine, lane in engines.lanes.items()}

@@ -410,6 +410,22 @@ class Settings(BaseSettings):
         "and peak VRAM.",
     )
 
+    vram_hold: bool = Field(
+        default=False,
+        description="Hold a job until an engine has the VRAM that such jobs needed; off = only warn of it.",
+    )
+    vram_hold_max_s: float = Field(
+        default=3_600.0,
+        ge=0,
+        description="A job is held for so long at most, then it runs all the same; 0 = until there is room.",
+    )
+    vram_shapes: int = Field(
+        default=1_000,
+        ge=1,
+        description="Kinds of workflows (node classes and model files) whose VRAM is remembered, the last "
+        "seen.",
+    )
+
     # ---- logs
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line."

@@ -23,10 +23,11 @@ from comfy_mcp.domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
+    JobWaiting,
     StoredEvent,
 )
-from comfy_mcp.operations.models import OutputKindName, Part, Text
-from comfy_mcp.operations.views import output_item
+from comfy_mcp.operations.models import OutputKindName, Part, Text, WaitingForItem
+from comfy_mcp.operations.views import output_item, waiting_item
 
 EVERY = "*"
 """As a workflowId: every workflow that the caller may see."""
@@ -52,11 +53,13 @@ class Pong(Message):
 
 
 class WorkflowQueued(Message):
-    """It waits for an engine, for the first time or again. The position is null once it no longer waits."""
+    """It waits for an engine, for the first time or again. The position is null once it no longer waits.
+    `waitingFor` says why it is passed over, and comes anew when that changes."""
 
     type: Literal["workflow:queued"] = "workflow:queued"
     workflow_id: str
     queue_position: int | None
+    waiting_for: WaitingForItem | None = None
     timestamp: int
 
 
@@ -161,7 +164,7 @@ def needs_outputs(stored: StoredEvent) -> bool:
 
 def needs_position(stored: StoredEvent) -> bool:
     """Whether `message_of` wants the job's place in the run order."""
-    return isinstance(stored.event, JobQueued | JobRequeued)
+    return isinstance(stored.event, JobQueued | JobRequeued | JobWaiting)
 
 
 def message_of(
@@ -177,6 +180,15 @@ def message_of(
         case JobQueued() | JobRequeued():
             return WorkflowQueued(
                 seq=seq, workflow_id=event.job_id, queue_position=position, timestamp=event.at
+            )
+        case JobWaiting():
+            why = event.waiting_for
+            return WorkflowQueued(
+                seq=seq,
+                workflow_id=event.job_id,
+                queue_position=position,
+                waiting_for=None if why is None else waiting_item(why),
+                timestamp=event.at,
             )
         case JobStarted():
             return WorkflowStarted(seq=seq, workflow_id=event.job_id, timestamp=event.at)

@@ -1,15 +1,20 @@
 """docs/gpu.md names what is shown, the states, and the thresholds as they are."""
 
+import json
 import re
 from pathlib import Path
 
 from pydantic.alias_generators import to_camel
 
+from comfy_mcp.bridge.admission import KEPT_S
 from comfy_mcp.domain import gpu_changes
 from comfy_mcp.domain.gpu import MAX_NAME, GpuSource, GpuState, ThrottleReason
 from comfy_mcp.domain.gpu_use import SETTLED_S
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.vram import KEPT_PEAKS, NEWS_SHARE, SLACK, EngineRoom, WaitingFor
 from comfy_mcp.gpu.nvml_device import MAX_PROCESSES
 from comfy_mcp.operations.models import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
+from comfy_mcp.operations.views import waiting_item
 from comfy_mcp.server.notifications import GPU_PAUSE_S
 from comfy_mcp.settings import Settings
 
@@ -48,3 +53,21 @@ def test_the_paces_are_those_of_the_settings() -> None:
     for name, default in (("gpu_sample_s", "2 s"), ("gpu_job_sample_s", "1 s")):
         assert f"`COMFY_BRIDGE_{name.upper()}` ({default})" in PAGE
         assert f"{Settings.model_fields[name].default:.0f} s" == default
+
+
+def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
+    assert f"of the last {KEPT_PEAKS} of a shape" in PAGE
+    assert f"short by less than {SLACK:.0%} of the device".replace("%", " %") in PAGE
+    assert f"changed by {NEWS_SHARE:.0%} of the device".replace("%", " %") in PAGE
+    assert f"last\nword for {KEPT_S:.0f} s" in PAGE
+    assert "`COMFY_BRIDGE_VRAM_HOLD_MAX_S` (1 hour)" in PAGE
+    assert Settings.model_fields["vram_hold_max_s"].default == 3600
+    assert {"COMFY_BRIDGE_VRAM_HOLD", "COMFY_BRIDGE_VRAM_SHAPES"} <= CODE
+
+
+def test_the_example_of_a_held_job_is_what_is_shown() -> None:
+    gib = 2**30
+    room = EngineRoom(engine=EngineId("big"), room_bytes=10 * gib, total_bytes=24 * gib)
+    waiting = WaitingFor(since=1_764_000_000_000, need_bytes=20 * gib, engines=(room,))
+    (example,) = re.findall(r'"waitingFor": (\{.*?\})\n```', PAGE, re.DOTALL)
+    assert json.loads(example) == waiting_item(waiting).model_dump(by_alias=True)

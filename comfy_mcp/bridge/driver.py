@@ -11,11 +11,12 @@ from uuid import uuid4
 
 import structlog
 
+from comfy_mcp.bridge.admission import MemoryGate, Sampling
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.ledger import NodeList
 from comfy_mcp.bridge.tenure import Tenure
 from comfy_mcp.domain.errors import Fenced, StoreFault
-from comfy_mcp.domain.events import CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.lanes.protocol import Lane
@@ -42,8 +43,9 @@ class Driver:
         holder: str,
         node_list: NodeList = lambda: None,
         gpu: GpuUsage | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
-        """`gpu` measures what jobs take of this machine's; None: nobody does."""
+        """`gpu` measures what jobs take; None: nobody does. `sampling` says what the GPUs do now."""
         self._lane = lane
         self._store = store
         self._settings = settings
@@ -52,6 +54,7 @@ class Driver:
         self._holder = holder
         self._node_list = node_list
         self._gpu = gpu or GpuUsage()
+        self._sampling = sampling
         self._tenure: Tenure | None = None
         self._log = log.bind(engine=lane.engine)
 
@@ -87,7 +90,8 @@ class Driver:
             case CancelRequested(job_id=job_id) if self._tenure is not None:
                 self._tenure.cancel_requested(job_id)
             case _:
-                pass
+                if isinstance(stored.event, FINAL_EVENTS) and self._tenure is not None:
+                    self._tenure.memory_may_be_free()
 
     async def run(self) -> None:
         pause = self._settings.lease_ttl_s / 3
@@ -117,6 +121,7 @@ class Driver:
             new_id=self._new_id,
             node_list=self._node_list,
             gpu=self._gpu,
+            gate=MemoryGate(self.engine, self._settings, self._clock, self._sampling),
         )
         try:
             await self._tenure.run()

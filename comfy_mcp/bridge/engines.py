@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from comfy_mcp.bridge.admission import Sampling
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.driver import Driver
 from comfy_mcp.bridge.hub import Hub
@@ -76,8 +77,10 @@ class Engines:
         drive: bool,
         on_event: Callable[[EngineId, EngineEvent], None] = lambda _engine, _event: None,
         gpu: GpuUsage | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
-        """`on_event` hears what the engines say that this process drives. It must be quick and not raise."""
+        """`on_event` hears what the engines say that this process drives. It must be quick and not raise.
+        `sampling` says what the GPUs do; nobody asks before `run`."""
         self._store = store
         self._settings = settings
         self._clock = clock
@@ -97,6 +100,7 @@ class Engines:
                 holder=holder,
                 node_list=partial(self._node_list, engine),
                 gpu=gpu,
+                sampling=sampling,
             )
             for engine, lane in self._lanes.items()
             if drive

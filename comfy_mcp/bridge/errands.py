@@ -13,6 +13,7 @@ import structlog
 
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.lanes.protocol import Accepted, Lane, PromptView, Rejected
 
@@ -43,7 +44,14 @@ class Freed:
     prompt_id: PromptId
 
 
-Report = Callable[[Submitted | Looked | Freed], Awaitable[None]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What the GPUs do; None: nobody said it in time."""
+
+    sample: GpuSample | None
+
+
+Report = Callable[[Submitted | Looked | Freed | Sampled], Awaitable[None]]
 
 
 class Errands:
@@ -72,6 +80,10 @@ class Errands:
         """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
         self._group.create_task(self._free(prompt_id), name=f"free {prompt_id}")
 
+    def sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
+        """Ask what the GPUs do. `ask` is bounded and raises nothing."""
+        self._group.create_task(self._sample(ask), name="sample")
+
     def reconnect(self) -> None:
         self._group.create_task(self._lane.reconnect(), name="reconnect")
 
@@ -97,6 +109,9 @@ class Errands:
         except EngineFault as fault:
             log.warning("free_unanswered", prompt_id=prompt_id, error=str(fault))
         await self._report(Freed(prompt_id=prompt_id))
+
+    async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
+        await self._report(Sampled(sample=await ask()))
 
     async def _look(self, asked: tuple[PromptId, ...], files: Collection[OutputFile]) -> None:
         async with asyncio.TaskGroup() as both:

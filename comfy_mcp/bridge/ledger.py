@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 
+from comfy_mcp.bridge.admission import MemoryGate
 from comfy_mcp.bridge.attempt import Attempt
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.learning import Durations
@@ -58,6 +59,7 @@ class Ledger:
         node_list: NodeList,
         gpu: GpuUsage,
         stream_id: Callable[[], str],
+        gate: MemoryGate,
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
@@ -71,6 +73,8 @@ class Ledger:
         self._node_list = node_list
         self._gpu = gpu
         self._stream_id = stream_id
+        self._gate = gate
+        self._may_have_held = True  # a process before this one, with another setting
         self._durations = Durations(store)
         self._log = log.bind(engine=lease.engine)
 
@@ -88,12 +92,7 @@ class Ledger:
         """
         self.may_have_work = False  # before the look: what arrives meanwhile says so again
         try:
-            claim = await self._store.claim_next(
-                self._lease,
-                prompt_id=PromptId(self._new_id()),
-                now=self._clock.now_ms(),
-                stream_id=self._stream_id(),
-            )
+            claim = await self._look()
         except Fenced:
             raise
         except StoreFault as fault:
@@ -105,6 +104,20 @@ class Ledger:
         self.may_have_work |= claim.more
         attempt = await self._admit(claim)
         return None if attempt is None else (attempt, claim.graph)
+
+    async def _look(self) -> Claim | None:
+        admission = self._gate.admission() if self._gate.on or self._may_have_held else None
+        claim = await self._store.claim_next(
+            self._lease,
+            prompt_id=PromptId(self._new_id()),
+            now=self._clock.now_ms(),
+            stream_id=self._stream_id(),
+            admission=admission,
+        )
+        self._may_have_held = False
+        if admission is not None and self._gate.on:
+            self._gate.looked(admission, holding=claim is None and await self._store.any_held())
+        return claim
 
     async def _admit(self, claim: Claim) -> Attempt | None:
         """Follow a claimed job. None if its graph can't be read by this version: it has failed then."""

@@ -13,9 +13,10 @@ from typing import assert_never
 
 import structlog
 
+from comfy_mcp.bridge.admission import MemoryGate
 from comfy_mcp.bridge.attempt import Attempt
 from comfy_mcp.bridge.clock import Clock
-from comfy_mcp.bridge.errands import Errands, Freed, Looked, Submitted
+from comfy_mcp.bridge.errands import Errands, Freed, Looked, Sampled, Submitted
 from comfy_mcp.bridge.leasing import LeaseKeeper
 from comfy_mcp.bridge.ledger import Ledger, NodeList
 from comfy_mcp.bridge.recovery import Sighting, explain_absence, must_free_memory
@@ -55,7 +56,7 @@ class _Wake:
     pass
 
 
-Message = EngineEvent | Submitted | Looked | Freed | _Wake
+Message = EngineEvent | Submitted | Looked | Freed | Sampled | _Wake
 
 
 class Tenure:
@@ -72,6 +73,7 @@ class Tenure:
         new_id: Callable[[], str],
         node_list: NodeList,
         gpu: GpuUsage,
+        gate: MemoryGate,
     ) -> None:
         self._lease = lease
         self._lane = lane
@@ -87,7 +89,9 @@ class Tenure:
             node_list=node_list,
             gpu=gpu,
             stream_id=lambda: lane.stream_id,
+            gate=gate,
         )
+        self._gate = gate
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(INBOX_SIZE)
         self._cancels: set[JobId] = set()
         self._requeues: dict[PromptId, JobEvent] = {}
@@ -121,6 +125,12 @@ class Tenure:
             self._cancels.add(job_id)
             self._wake()
 
+    def memory_may_be_free(self) -> None:
+        """A job ended, here or elsewhere: it matters here if jobs are held."""
+        if self._gate.holding:
+            self._gate.hurry()
+            self._wake()
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             keeper = LeaseKeeper(self._lease, self._store, self._settings, self._clock)
@@ -138,6 +148,8 @@ class Tenure:
                 self._chase(errands)
                 await self._ledger.write_due()
                 await self._claim(errands)
+                if (due := self._gate.due) is not None and due <= self._clock.monotonic():
+                    self._ask_for_sample(errands)
                 if self._ledger.durations_full or not (messages or self._ledger.attempts):
                     await self.save_durations()
 
@@ -173,6 +185,8 @@ class Tenure:
         """Seconds until the next deadline of any attempt."""
         now = self._clock.monotonic()
         due = [self._look_due]
+        if self._gate.due is not None:
+            due.append(self._gate.due)
         for attempt in self._ledger.attempts.values():
             if attempt.due is not None:
                 due.append(max(attempt.due, self._ledger.retry_at))
@@ -193,6 +207,8 @@ class Tenure:
                 await self._looked(message, errands)
             case Freed():
                 self._freed(message.prompt_id)
+            case Sampled():
+                self._ledger.may_have_work |= self._gate.take(message.sample)
             case QueueRemaining():
                 ours = sum(each.in_engines_queue for each in self._ledger.attempts.values())
                 self._foreign = max(0, message.count - ours)
@@ -373,11 +389,19 @@ class Tenure:
     async def _claim(self, errands: Errands) -> None:
         """Take work while the engine is there and has room in its pipeline."""
         while self._has_room():
+            if not self._gate.ready:
+                self._ask_for_sample(errands)
+                return
             claimed = await self._ledger.claim()
             if claimed is not None:
                 attempt, graph = claimed
                 attempt.submitting = True
                 errands.submit(attempt.prompt_id, graph)
+
+    def _ask_for_sample(self, errands: Errands) -> None:
+        if not self._gate.asking:
+            self._gate.asking = True
+            errands.sample(self._gate.look)
 
     def _has_room(self) -> bool:
         depth, attempts = self._settings.pipeline_depth, self._ledger.attempts.values()

@@ -58,10 +58,11 @@ class LineDisplay(ProgressDisplay):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._last: tuple[str, int | None, int] | None = None
+        self._last: tuple[object, ...] | None = None
 
     def show(self, state: WorkflowResult) -> None:
-        now = (state.status, state.queue_position, int(state.progress // STEP_PERCENT))
+        held = state.waiting_for.message if state.waiting_for else None
+        now = (state.status, state.queue_position, held, int(state.progress // STEP_PERCENT))
         if now != self._last:
             self._last = now
             self._stream.write(f"{describe(state)}\n")
@@ -73,7 +74,8 @@ def describe(state: WorkflowResult) -> str:
     match state.status:
         case "queued":
             place = f", position {state.queue_position}" if state.queue_position else ""
-            text = f"queued{place}"
+            held = f", held: {state.waiting_for.message.rstrip('.')}" if state.waiting_for else ""
+            text = f"queued{place}{held}"
         case "running":
             node = f" {state.current_node}" if state.current_node else ""
             seconds = round((state.eta_ms or 0) / 1000)

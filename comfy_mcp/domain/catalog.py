@@ -93,6 +93,11 @@ V1_MODEL_FOLDERS: Mapping[str, str] = {
 }
 """The contract's five types and ComfyUI's folder for each. Other folders keep their own name."""
 
+MODEL_SUFFIXES = frozenset(
+    {".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx", ".engine"}
+)
+"""Suffixes of model files: ComfyUI's own, and those of GGUF, ONNX and TensorRT nodes."""
+
 _KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
     **dict.fromkeys(
         (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff", ".avif", ".exr"), OutputKind.IMAGE

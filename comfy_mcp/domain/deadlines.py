@@ -18,5 +18,7 @@ def timed_out(job: Job, which: Deadline, *, at: int, output_count: int = 0) -> J
     limit_ms = job.queue_timeout_ms if which is Deadline.QUEUE else job.run_timeout_ms
     within = f" within {limit_ms / 1000:g} s" if limit_ms is not None else " in time"
     said = "It did not start" if which is Deadline.QUEUE else "It was stopped: it did not end"
-    failure = JobFailure(kind=FailureKind.TIMEOUT, message=f"{said}{within} ({which.value} timeout).")
+    why = "" if job.waiting_for is None else f" {job.waiting_for.sentence}"
+    message = f"{said}{within} ({which.value} timeout).{why}"
+    failure = JobFailure(kind=FailureKind.TIMEOUT, message=message)
     return JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=failure, output_count=output_count)

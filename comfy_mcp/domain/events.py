@@ -12,6 +12,7 @@ from typing import ClassVar
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, PromptId
+from comfy_mcp.domain.vram import WaitingFor
 
 
 class Priority(StrEnum):
@@ -55,7 +56,7 @@ class JobFailure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
-    cancelled job that this one submits again."""
+    cancelled job that this one submits again. `shape`: see domain/vram.py."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -68,6 +69,17 @@ class JobQueued:
     queue_timeout_ms: int | None = None
     run_timeout_ms: int | None = None
     retry_of: JobId | None = None
+    shape: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWaiting:
+    """What a queued job that no engine has waits for. None: for its turn only, again."""
+
+    type: ClassVar[str] = "waiting"
+    job_id: JobId
+    at: int
+    waiting_for: WaitingFor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +175,7 @@ class JobCancelled:
 
 JobEvent = (
     JobQueued
+    | JobWaiting
     | JobClaimed
     | JobStarted
     | JobProgressed

@@ -133,7 +133,10 @@ class GoneGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSample:
-    """All devices that were seen. `reason` says why there are none, or what is wrong with some."""
+    """All devices that were seen. `reason` says why there are none, or what is wrong with some.
+
+    `without_gpu` are engines that answered and spoke of none.
+    """
 
     source: GpuSource
     devices: tuple[GpuDevice, ...]
@@ -141,6 +144,7 @@ class GpuSample:
     reason: str | None = None
     engines: tuple[EngineVram, ...] = ()
     gone: tuple[GoneGpu, ...] = ()
+    without_gpu: tuple[str, ...] = ()
 
     @property
     def available(self) -> bool:

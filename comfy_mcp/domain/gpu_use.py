@@ -12,10 +12,12 @@ still tells of what was before."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuUse:
     """`seconds`: the device's utilisation summed over the run (50 % for 10 s is 5). `peak_bytes`: the most
-    memory in use on the device, whoever used it, at any sample. None: not measured."""
+    memory in use on the device, whoever used it, at any sample. `held_bytes`: the most that the engine's own
+    torch had taken. None: not measured."""
 
     seconds: float | None = None
     peak_bytes: int | None = None
+    held_bytes: int | None = None
 
 
 class GpuAccount:
@@ -27,6 +29,7 @@ class GpuAccount:
         self._seconds: float | None = None
         self._rate: float | None = None
         self._peak: int | None = None
+        self._held: int | None = None
 
     def take(self, device: GpuDevice, *, at: float) -> None:
         """A sample of the run's device. Its utilisation counts for the time since the sample before."""
@@ -39,9 +42,15 @@ class GpuAccount:
             self._seconds = (self._seconds or 0.0) + self._rate * max(0.0, at - self._until)
             self._until = max(self._until, at)
 
+    def hold(self, held_bytes: int, *, at: float) -> None:
+        """What the engine's torch has taken, said just now."""
+        if at - self._started_at >= SETTLED_S:
+            self._held = max(self._held or 0, held_bytes)
+
     def close(self, *, at: float) -> GpuUse:
         """The time since the last sample counts at its rate. May be called again, later."""
         if self._seconds is None or self._rate is None:
-            return GpuUse(peak_bytes=self._peak)
+            return GpuUse(peak_bytes=self._peak, held_bytes=self._held)
         tail = self._rate * max(0.0, at - self._until)
-        return GpuUse(seconds=round(self._seconds + tail, 3), peak_bytes=self._peak)
+        seconds = round(self._seconds + tail, 3)
+        return GpuUse(seconds=seconds, peak_bytes=self._peak, held_bytes=self._held)

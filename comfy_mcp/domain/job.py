@@ -23,10 +23,12 @@ from comfy_mcp.domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
+    JobWaiting,
     Priority,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
+from comfy_mcp.domain.vram import WaitingFor
 
 
 class JobStatus(StrEnum):
@@ -59,7 +61,8 @@ class Job:
     `attempt` counts submissions to an engine; 0 = never claimed. `prompt_id` and `engine` belong to the
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
-    `peak_vram_bytes` the greatest of all attempts that were measured.
+    `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
+    in what they need; `waiting_for` why a queued one was passed over.
     """
 
     id: JobId
@@ -90,6 +93,8 @@ class Job:
     oom_retried: bool = False
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
+    shape: str | None = None
+    waiting_for: WaitingFor | None = None
 
     @property
     def is_final(self) -> bool:
@@ -137,6 +142,7 @@ def queued(event: JobQueued) -> Job:
         run_timeout_ms=event.run_timeout_ms,
         queue_deadline=_deadline(event.at, event.queue_timeout_ms),
         retry_of=event.retry_of,
+        shape=event.shape,
     )
 
 
@@ -154,7 +160,7 @@ def evolve(job: Job, event: JobEvent) -> Job:
 
 def _target_status(job: Job, event: JobEvent) -> JobStatus:
     match event:
-        case JobQueued() | JobRequeued():
+        case JobQueued() | JobRequeued() | JobWaiting():
             return JobStatus.QUEUED
         case JobClaimed() | CancelRequested():
             return job.status
@@ -174,6 +180,8 @@ def _concerns_this_attempt(job: Job, event: JobEvent) -> bool:
     match event:
         case JobQueued():
             return False
+        case JobWaiting():
+            return job.status is JobStatus.QUEUED and job.prompt_id is None
         case JobClaimed():
             return job.prompt_id is None and event.attempt == job.attempt + 1
         case JobStarted() | JobProgressed() | JobCompleted() | JobRequeued():
@@ -189,7 +197,13 @@ def _concerns_this_attempt(job: Job, event: JobEvent) -> bool:
 def _apply(job: Job, event: JobEvent) -> Job:
     match event:
         case JobClaimed():
-            return replace(job, attempt=event.attempt, engine=event.engine, prompt_id=event.prompt_id)
+            return replace(
+                job,
+                attempt=event.attempt,
+                engine=event.engine,
+                prompt_id=event.prompt_id,
+                waiting_for=None,
+            )
         case JobStarted():
             return replace(job, started_at=_first(job.started_at, event.at))
         case JobProgressed():
@@ -220,13 +234,19 @@ def _apply(job: Job, event: JobEvent) -> Job:
             return _finish(replace(job, failure=event.failure), event)
         case JobCancelled():
             return _finish(job, event)
-        case CancelRequested():
-            reason = event.reason if event.reason is not None else job.cancel_reason
-            return replace(job, cancel_requested=True, cancel_reason=reason)
+        case CancelRequested() | JobWaiting():
+            return _noted(job, event)
         case JobQueued():  # pragma: no cover - refused above: a job is queued once, by `queued`
             return job
         case _:
             assert_never(event)
+
+
+def _noted(job: Job, event: CancelRequested | JobWaiting) -> Job:
+    if isinstance(event, JobWaiting):
+        return replace(job, waiting_for=event.waiting_for)
+    reason = event.reason if event.reason is not None else job.cancel_reason
+    return replace(job, cancel_requested=True, cancel_reason=reason)
 
 
 def _first(earlier: int | None, now: int) -> int:
@@ -241,6 +261,7 @@ def _finish(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> Job:
     return replace(
         _charged(job, end.gpu_use),
         finished_at=end.at,
+        waiting_for=None,
         output_count=end.output_count,
         current_node=None,
         current_node_title=None,

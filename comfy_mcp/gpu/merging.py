@@ -48,6 +48,7 @@ def merge(
         reason=reading.reason if reading.devices else _why_none(reading, answers, devices),
         engines=tuple(engines),
         gone=reading.gone,
+        without_gpu=tuple(engine for engine, listed in answers.items() if listed is not None and not listed),
     )
 
 
@@ -101,12 +102,13 @@ def _still(vram: EngineVram, here: Sequence[GpuDevice]) -> int | None:
 
 
 def _same_free(vram: EngineVram, device: GpuDevice) -> bool:
+    """ComfyUI counts as free what its torch has taken and does not use; to the driver that is in use."""
     total, used, free = device.memory_total_bytes, device.memory_used_bytes, vram.vram_free_bytes
     return (
         total is not None
         and used is not None
         and free is not None
-        and abs(total - used - free) <= SAME_FREE_BYTES
+        and abs(total - used - (free - (vram.torch_free_bytes or 0))) <= SAME_FREE_BYTES
     )
 
 

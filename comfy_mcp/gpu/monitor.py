@@ -1,11 +1,11 @@
 """The monitor: the local driver and the engines' word in one sample, "no GPU" as an answer.
 
 A sample is taken when somebody asks and the last one is too old. By itself the monitor samples only while
-somebody follows it or a job runs on this machine's GPUs: otherwise it asks nobody anything.
+somebody follows it or a job runs on an engine with a GPU: otherwise it asks nobody anything.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -120,14 +120,20 @@ class GpuMonitor:
 
     def _worth(self) -> float | None:
         """How old a sample may be now, in ms; None: nobody looks."""
-        if self.usage.running and (self._sees_driver() or self._older(RECHECK_MS)):
+        if self.usage.running_here and self._sees_driver():
             return self._job_age_ms
+        if self.usage.running and (self._knows_gpu_of(self.usage.engines) or self._older(RECHECK_MS)):
+            return self._max_age_ms
         if any(follower.wanted() for follower in self._followers):
             return self._max_age_ms
         return None
 
     def _sees_driver(self) -> bool:
         return self._sample is not None and self._sample.source is GpuSource.NVML
+
+    def _knows_gpu_of(self, engines: Collection[EngineId]) -> bool:
+        """One of them spoke of a GPU when it was asked last."""
+        return self._sample is not None and any(each.engine in engines for each in self._sample.engines)
 
     def _older(self, age_ms: float) -> bool:
         return self._sample is None or not 0 <= self._now_ms() - self._sample.at_ms < age_ms
@@ -136,13 +142,15 @@ class GpuMonitor:
         async with self._lock:
             known = self._sample
             if known is None or self._older(age_ms):
-                known = self._sample = await self._take()
-                self.usage.hear(known)
+                known, fresh = await self._take()
+                self._sample = known
+                self.usage.hear(known, fresh=fresh)
                 for follower in self._followers:
                     follower.offer(known)
             return known
 
-    async def _take(self) -> GpuSample:
+    async def _take(self) -> tuple[GpuSample, bool]:
+        """The sample, and whether the engines were asked for it."""
         async with asyncio.TaskGroup() as group:
             local = group.create_task(self._driver.read())
             fresh = self._answers_are_old()
@@ -151,7 +159,7 @@ class GpuMonitor:
         sample = merge(local.result(), self._answers, local=self._local, at_ms=self._now_ms(), fresh=fresh)
         if fresh:
             self._keep_matches(sample)
-        return sample
+        return sample, fresh
 
     def _keep_matches(self, sample: GpuSample) -> None:
         """Until the engines are asked again, each is taken to be on the card that it was found on."""

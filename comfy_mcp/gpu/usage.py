@@ -1,4 +1,4 @@
-"""Which jobs run on this machine's GPUs, and what the samples say they took."""
+"""Which jobs run, and what the samples say they took of the GPUs."""
 
 import time
 from collections.abc import Callable, Collection
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
 from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.domain.vram import held_by
 from comfy_mcp.settings import Settings
 
 MAX_RUNS = 256
@@ -32,7 +33,8 @@ class _Run:
 
 
 class GpuUsage:
-    """The bridge says what runs, the monitor what the GPUs do. Remote engines' runs are ignored."""
+    """The bridge says what runs, the monitor what the GPUs do. Of a remote engine's run only what its torch
+    holds is known."""
 
     def __init__(
         self, *, local: Collection[EngineId] = (), monotonic: Callable[[], float] = time.monotonic
@@ -46,21 +48,34 @@ class GpuUsage:
         """A sample is worth taking."""
         return bool(self._runs)
 
+    @property
+    def engines(self) -> frozenset[EngineId]:
+        """Those that work now."""
+        return frozenset(run.engine for run in self._runs.values())
+
+    @property
+    def running_here(self) -> bool:
+        """One of them is on this machine."""
+        return not self._local.isdisjoint(self.engines)
+
     def begin(self, prompt_id: PromptId, engine: EngineId) -> None:
         """The engine has begun to work on it, now."""
-        if engine not in self._local or prompt_id in self._runs:
+        if prompt_id in self._runs:
             return
         if len(self._runs) >= MAX_RUNS:
             del self._runs[next(iter(self._runs))]
         self._runs[prompt_id] = _Run(engine=engine, account=GpuAccount(started_at=self._monotonic()))
 
-    def hear(self, sample: GpuSample) -> None:
-        """A sample that was taken just now."""
+    def hear(self, sample: GpuSample, *, fresh: bool = True) -> None:
+        """A sample that was taken just now; not `fresh`: the engines' word in it is an earlier one."""
         now = self._monotonic()
         for run in self._runs.values():
-            device = sample.device_of(run.engine)
+            device = sample.device_of(run.engine) if run.engine in self._local else None
             if device is not None:
                 run.account.take(device, at=now)
+            held = held_by(sample, run.engine) if fresh else None
+            if held is not None:
+                run.account.hold(held, at=now)
 
     def use(self, prompt_id: PromptId) -> GpuUse | None:
         """What it took, if it ended now. None where it was not measured."""

@@ -11,14 +11,9 @@ from pathlib import Path
 
 import structlog
 
-from comfy_mcp.domain.catalog import V1_MODEL_FOLDERS
+from comfy_mcp.domain.catalog import MODEL_SUFFIXES, V1_MODEL_FOLDERS
 
 log = structlog.get_logger(__name__)
-
-WEIGHTS = frozenset(
-    {".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx", ".engine"}
-)
-"""Suffixes of model files: ComfyUI's own, and those of GGUF, ONNX and TensorRT nodes."""
 
 # ComfyUI reads these folders too and shows their files under the other name (folder_paths.py).
 _SAME_AS: Mapping[str, str] = {
@@ -144,7 +139,7 @@ def _walk(root: Path) -> Iterator[tuple[str, str, os.stat_result]]:
                 continue
             if stat.S_ISDIR(status.st_mode) and entry.name != ".git":
                 todo.append((entry.path, f"{prefix}{entry.name}/", ancestors | {identity}))
-            elif stat.S_ISREG(status.st_mode) and Path(entry.name).suffix.lower() in WEIGHTS:
+            elif stat.S_ISREG(status.st_mode) and Path(entry.name).suffix.lower() in MODEL_SUFFIXES:
                 yield prefix + entry.name, entry.path, status
     log.warning("model_scan_cut_short", folder=str(root), folders=_MAX_FOLDERS)
 

@@ -86,6 +86,11 @@ class Instruments:
         self.waiting = self._gauge(
             "comfy_bridge_workflows_waiting", "Workflows that no engine has yet.", ["priority"]
         )
+        self.held = self._gauge(
+            "comfy_bridge_workflows_held",
+            "Workflows that are passed over, for what they wait for.",
+            ["reason"],
+        )
         self.in_flight = self._gauge(
             "comfy_bridge_workflows_in_flight", "Workflows handed to an engine.", ["engine"]
         )

@@ -16,6 +16,7 @@ from comfy_mcp.domain.events import (
     JobQueued,
     JobRequeued,
     JobStarted,
+    JobWaiting,
     Priority,
     StoredEvent,
 )
@@ -116,7 +117,7 @@ class JobMeter:
                 counter.labels(self._engine_label(job.engine)).inc()
                 self._took(job.engine, event.gpu_use)
                 job.engine, job.started_at = None, None
-            case CancelRequested():
+            case CancelRequested() | JobWaiting():
                 pass
             case JobCompleted():
                 self._lag(event.at)

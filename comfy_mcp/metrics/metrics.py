@@ -19,6 +19,7 @@ from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
 from comfy_mcp.domain.gpu import SLOWED, GpuDevice, GpuSample, GpuState
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import TERMINAL
+from comfy_mcp.domain.vram import WaitReason
 from comfy_mcp.metrics.engines import EngineMeter
 from comfy_mcp.metrics.instruments import Instruments
 from comfy_mcp.metrics.jobs import OTHER, JobMeter
@@ -175,10 +176,16 @@ class Metrics:
     # ------------------------------------------------------------------ what is found out now and then
 
     def set_queue(
-        self, *, queued: int, waiting: Mapping[Priority, int], in_flight: Mapping[EngineId, int]
+        self,
+        *,
+        queued: int,
+        waiting: Mapping[Priority, int],
+        held: int,
+        in_flight: Mapping[EngineId, int],
     ) -> None:
         """What is not named is none."""
         self._made.queue_length.set(queued)
+        self._made.held.labels(WaitReason.VRAM.value).set(held)
         for priority in Priority:
             self._made.waiting.labels(priority.value).set(waiting.get(priority, 0))
         by_label = dict.fromkeys((*self._engines, OTHER), 0)

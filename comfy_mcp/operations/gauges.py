@@ -48,7 +48,9 @@ async def recall_open_jobs(services: Services) -> None:
 
 async def refresh_queue(services: Services) -> None:
     backlog = await services.store.backlog()
-    services.metrics.set_queue(queued=backlog.queued, waiting=backlog.waiting, in_flight=backlog.in_flight)
+    services.metrics.set_queue(
+        queued=backlog.queued, waiting=backlog.waiting, held=backlog.held, in_flight=backlog.in_flight
+    )
     services.metrics.set_store_bytes(await services.store.file_sizes())
 
 

@@ -14,7 +14,9 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.vram import shape_of
 from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.models import RetryResult, SubmitParams, SubmitResult, WorkflowParams
 from comfy_mcp.operations.workflows import not_found, require_visible
 
@@ -45,6 +47,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             warnings=warnings,
             queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
             run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
+            shape=shape_of(graph),
         ),
         graph,
         _idempotency(context, params, raw),
@@ -92,6 +95,7 @@ async def retry_workflow(context: OperationContext, params: WorkflowParams) -> R
             queue_timeout_ms=old.queue_timeout_ms,
             run_timeout_ms=old.run_timeout_ms,
             retry_of=old_id,
+            shape=shape_of(graph),
         ),
         graph,
     )
@@ -112,7 +116,8 @@ async def _checked(services: Services, raw: object) -> tuple[Graph, tuple[str, .
         graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
     if (error := report.error()) is not None:
         raise error
-    return graph, warnings + report.warnings + services.engines.submit_warnings()
+    warnings += report.warnings + services.engines.submit_warnings()
+    return graph, warnings + await memory_warnings(services, shape_of(graph))
 
 
 def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:

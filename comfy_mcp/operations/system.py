@@ -3,6 +3,7 @@
 from comfy_mcp import __version__
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.gpu_views import gpu_result, in_short
+from comfy_mcp.operations.memory import memory_problems
 from comfy_mcp.operations.models import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
 
 
@@ -16,7 +17,9 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
     reports = await services.engines.report()
     info = services.store.info
     counts = await services.store.counts()
-    gpu = gpu_result(await services.gpu.sample())
+    sample = await services.gpu.sample()
+    gpu = gpu_result(sample)
+    memory = await memory_problems(services, sample)
     set_aside = (
         [f"A corrupt store was set aside as {info.set_aside}; the jobs in it are not shown."]
         if info.set_aside
@@ -48,5 +51,5 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
             schema_revision=info.schema_revision,
             set_aside=str(info.set_aside) if info.set_aside else None,
         ),
-        problems=[report.fix for report in reports if report.fix] + gpu.problems + set_aside,
+        problems=[report.fix for report in reports if report.fix] + gpu.problems + memory + set_aside,
     )

@@ -7,10 +7,13 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
+from comfy_mcp.domain.vram import WaitingFor
 from comfy_mcp.operations.models import (
     AttemptItem,
+    EngineRoomItem,
     FailureItem,
     OutputItem,
+    WaitingForItem,
     WorkflowResult,
 )
 
@@ -57,7 +60,22 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         retry_of=job.retry_of,
         gpu_seconds=job.gpu_seconds,
         peak_vram_bytes=job.peak_vram_bytes,
+        waiting_for=None if job.waiting_for is None else waiting_item(job.waiting_for),
         next_step=next_step(job, outputs),
+    )
+
+
+def waiting_item(waiting: WaitingFor) -> WaitingForItem:
+    return WaitingForItem(
+        reason=waiting.reason.value,
+        message=waiting.sentence,
+        since=waiting.since,
+        need_bytes=waiting.need_bytes,
+        free_bytes=waiting.free_bytes,
+        engines=[
+            EngineRoomItem(engine=each.engine, free_bytes=each.room_bytes, total_bytes=each.total_bytes)
+            for each in waiting.engines
+        ],
     )
 
 

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, attempts, jobs
+from comfy_mcp.store.schema import IS_ACTIVE, IS_HELD, IS_QUEUED, attempts, jobs
 
 _WAITING = (
     select(jobs.c.priority, func.count().label("jobs"), func.count(jobs.c.prompt_id).label("claimed"))
@@ -19,13 +19,18 @@ _IN_FLIGHT = (
 )
 
 
+_HELD = select(func.count()).select_from(jobs).where(IS_HELD)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """`queued` counts the status; `waiting` those of them that no engine has; `in_flight` what one has."""
+    """`queued` counts the status; `waiting` those of them that no engine has; `held` those of these that are
+    passed over for want of memory; `in_flight` what an engine has."""
 
     queued: int
     waiting: Mapping[Priority, int]
     in_flight: Mapping[EngineId, int]
+    held: int
 
 
 def backlog(connection: Connection) -> Backlog:
@@ -38,4 +43,5 @@ def backlog(connection: Connection) -> Backlog:
             if priority.rank in by_rank
         },
         in_flight={EngineId(row.engine): row.jobs for row in connection.execute(_IN_FLIGHT)},
+        held=connection.execute(_HELD).scalar() or 0,
     )

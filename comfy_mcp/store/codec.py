@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, get_args
 
 from sqlalchemy import Row
@@ -16,7 +16,9 @@ from comfy_mcp.domain.events import (
     StoredEvent,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.vram import EngineRoom, WaitingFor, WaitReason
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -44,6 +46,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "queue_timeout_ms": job.queue_timeout_ms,
         "run_timeout_ms": job.run_timeout_ms,
         "retry_of": job.retry_of,
+        "shape": job.shape,
         **mutable_values(job),
     }
 
@@ -65,6 +68,8 @@ def mutable_values(job: Job) -> dict[str, Any]:
         "failure_kind": None if job.failure is None else job.failure.kind.value,
         "gpu_seconds": job.gpu_seconds,
         "peak_vram_bytes": job.peak_vram_bytes,
+        "waiting_for": None if job.waiting_for is None else _dump(asdict(job.waiting_for)),
+        "held_since": None if job.waiting_for is None else job.waiting_for.since,
         **progress_values(job),
     }
 
@@ -110,6 +115,8 @@ def job_of(row: AnyRow) -> Job:
         oom_retried=bool(row.oom_retried),
         gpu_seconds=row.gpu_seconds,
         peak_vram_bytes=row.peak_vram_bytes,
+        shape=row.shape,
+        waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
     )
 
 
@@ -119,8 +126,9 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
-    if payload.get("gpu_use", ...) is None:
-        del payload["gpu_use"]  # the usual case, kept short
+    for name in ("gpu_use", "shape"):
+        if payload.get(name, ...) is None:
+            del payload[name]  # the usual case, kept short
     return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
 
 
@@ -134,6 +142,8 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
         values["failure"] = _failure_of(values["failure"])
     if "gpu_use" in values:
         values["gpu_use"] = GpuUse(**values["gpu_use"])
+    if values.get("waiting_for") is not None:
+        values["waiting_for"] = _waiting_of(values["waiting_for"])
     if "warnings" in values:
         values["warnings"] = tuple(values["warnings"])
     event = _EVENT_TYPES[row.type](job_id=row.job_id, at=row.at, **values)
@@ -210,9 +220,22 @@ def _plain(value: object) -> object:
         case JobFailure():
             return _failure_json(value)
         case GpuUse():
-            return {"seconds": value.seconds, "peak_bytes": value.peak_bytes}
+            return {name: each for name, each in asdict(value).items() if each is not None}
+        case WaitingFor():
+            return asdict(value)
         case _:
             return value
+
+
+def _waiting_of(values: Mapping[str, Any]) -> WaitingFor:
+    return WaitingFor(
+        reason=WaitReason(values["reason"]),
+        since=values["since"],
+        need_bytes=values["need_bytes"],
+        engines=tuple(
+            EngineRoom(**{**each, "engine": EngineId(each["engine"])}) for each in values["engines"]
+        ),
+    )
 
 
 def _failure_json(failure: JobFailure) -> dict[str, Any]:

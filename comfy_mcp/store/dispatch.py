@@ -13,8 +13,9 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job, evolve
-from comfy_mcp.store import events, jobs, leases, outputs, shares
-from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.domain.vram import Admission
+from comfy_mcp.store import events, jobs, leases, outputs, shares, vram
+from comfy_mcp.store.codec import AnyRow, graph_of, job_of
 from comfy_mcp.store.queries import Claim, Lease
 from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, attempts, engine_leases, graphs
 from comfy_mcp.store.schema import jobs as jobs_table
@@ -28,11 +29,19 @@ _WAITS = and_(
     _j.cancel_requested == false(),
     or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
 )
+_ORDER = (_j.priority, _j.share_tag, _j.seq)
 _NEXT = (
     select(jobs_table, graphs.c.graph)
     .join(graphs, graphs.c.job_id == _j.id)
     .where(_WAITS)
-    .order_by(_j.priority, _j.share_tag, _j.seq)
+    .order_by(*_ORDER)
+    .limit(1)
+)
+_NEXT_THAT_FITS = (
+    select(jobs_table, graphs.c.graph)
+    .select_from(vram.WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
+    .where(_WAITS, vram.FITS)
+    .order_by(*_ORDER)
     .limit(1)
 )
 _ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(1)
@@ -75,13 +84,37 @@ _OWNED = (
 
 
 def claim_next(
-    connection: Connection, lease: Lease, prompt_id: PromptId, stream_id: str | None, now: int, lane: str
+    connection: Connection,
+    lease: Lease,
+    prompt_id: PromptId,
+    stream_id: str | None,
+    now: int,
+    lane: str,
+    admission: Admission | None,
 ) -> Claim | None:
-    """One whose wait is over is left to `overdue.expire`. Raises Fenced."""
+    """One whose wait is over is left to `overdue.expire`. With `admission`, who is passed over for want of
+    memory is told. Raises Fenced."""
     leases.verify(connection, lease)
-    row = connection.execute(_NEXT, {"b_lane": lane, "b_now": now}).first()
-    if row is None:
-        return None
+    where = {"b_lane": lane, "b_now": now}
+    if admission is None:
+        row = connection.execute(_NEXT, where).first()
+        return None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
+    row = connection.execute(_NEXT_THAT_FITS, {**where, **vram.limits(admission)}).first()
+    claim = None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
+    passed_over = _WAITS if row is None else and_(_WAITS, vram.before_it(_ORDER, row))
+    vram.review(connection, admission, passed_over, where, now)
+    return claim
+
+
+def _claim(
+    connection: Connection,
+    lease: Lease,
+    prompt_id: PromptId,
+    stream_id: str | None,
+    now: int,
+    lane: str,
+    row: AnyRow,
+) -> Claim:
     before = job_of(row)
     event = JobClaimed(
         job_id=before.id, at=now, attempt=before.attempt + 1, engine=lease.engine, prompt_id=prompt_id
@@ -122,6 +155,7 @@ def record(
     job_id: JobId,
     happened: Sequence[JobEvent],
     made: Sequence[Output],
+    kept_shapes: int,
 ) -> Job:
     """Raises NotFound, Fenced, IllegalTransition; then nothing is written."""
     row = connection.execute(_OWNED, {**leases.own(lease), "b_job_id": job_id}).first()
@@ -141,6 +175,7 @@ def record(
         job = after
     if job is not before:
         jobs.write(connection, before, job)
+        vram.learn(connection, job, happened[-1], kept_shapes)
     if job.is_final and not before.is_final:
         events.drop_progress(connection, job_id)
         happened = [event for event in happened if event.type != "progress"]

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0007"
+HEAD = "0008"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -39,6 +39,7 @@ metadata = MetaData(
 # Conditions of partial indexes. As a bound parameter the value would hide the index from the planner.
 IS_QUEUED: TextClause = text("status = 'queued'")
 MAY_EXPIRE: TextClause = text("status = 'queued' AND queue_deadline IS NOT NULL")
+IS_HELD: TextClause = text("status = 'queued' AND held_since IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
 
 
@@ -80,6 +81,9 @@ jobs = Table(
     Column("gpu_seconds", Float),
     Column("peak_vram_bytes", BigInteger),
     Column("share_tag", BigInteger, nullable=False, server_default="0"),
+    Column("shape", Text),
+    Column("waiting_for", Text),
+    Column("held_since", BigInteger),  # of waiting_for, where an index finds it
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -113,6 +117,7 @@ jobs = Table(
         sqlite_where=MAY_EXPIRE,
         postgresql_where=MAY_EXPIRE,
     ),
+    Index("ix_jobs_held", "status", "held_since", sqlite_where=IS_HELD, postgresql_where=IS_HELD),
     sqlite_autoincrement=True,
 )
 
@@ -206,6 +211,16 @@ node_durations = Table(
     Column("class_type", Text, primary_key=True),
     Column("count", Integer, nullable=False),
     Column("mean_ms", Float, nullable=False),
+)
+
+# `peaks` are the last ones as JSON, newest last; `need_bytes` is what they come to (domain/vram.py).
+vram_shapes = Table(
+    "vram_shapes",
+    metadata,
+    Column("shape", Text, primary_key=True),
+    Column("peaks", Text, nullable=False),
+    Column("need_bytes", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
 )
 
 file_hashes = Table(

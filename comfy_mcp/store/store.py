@@ -5,6 +5,7 @@ commits or rolls back as a whole. Every method raises StoreFault when the databa
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
+from comfy_mcp.domain.vram import Admission
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import (
     access,
@@ -26,6 +28,7 @@ from comfy_mcp.store import (
     outputs,
     overdue,
     retention,
+    vram,
 )
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.codec import graph_text
@@ -44,6 +47,8 @@ from comfy_mcp.store.queries import (
 from comfy_mcp.store.threads import MAX_BATCH, Worker
 
 READERS = 2
+NEED_KEPT_S = 2.0
+MAX_NEEDS = 256
 CHECKPOINT_COMMITS = 100
 """A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large."""
 
@@ -55,6 +60,7 @@ class Store:
         self,
         database: Database,
         *,
+        kept_shapes: int,
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
@@ -62,6 +68,8 @@ class Store:
         self._callbacks: list[Callable[[], None]] = []
         self._commits = 0
         self._looks = Looks()
+        self._kept_shapes = kept_shapes
+        self._needs: dict[str, tuple[float, int | None]] = {}
         path = database.info.path
         self._writer = Worker(
             database.writer,
@@ -94,7 +102,7 @@ class Store:
         `on_read` and `on_write` hear how many seconds each caller waited.
         """
         database = await asyncio.to_thread(open_database, settings)
-        return cls(database, on_read=on_read, on_write=on_write)
+        return cls(database, kept_shapes=settings.vram_shapes, on_read=on_read, on_write=on_write)
 
     async def close(self) -> None:
         """Finishes the writes that were handed over. Idempotent; later calls raise StoreFault."""
@@ -213,14 +221,22 @@ class Store:
         now: int,
         lane: str = "local",
         stream_id: str | None = None,
+        admission: Admission | None = None,
     ) -> Claim | None:
         """The next job by priority, the clients' turns and age, with its attempt written down. Raises Fenced.
 
-        After a cancelled await the job may be claimed all the same: `adopt` finds it.
+        With `admission`, jobs that the engine has no memory for are passed over, and what they wait for is
+        written down. After a cancelled await the job may be claimed all the same: `adopt` finds it.
         """
         return await self._writer.do(
-            lambda connection: dispatch.claim_next(connection, lease, prompt_id, stream_id, now, lane)
+            lambda connection: dispatch.claim_next(
+                connection, lease, prompt_id, stream_id, now, lane, admission
+            )
         )
+
+    async def any_held(self) -> bool:
+        """Whether a queued job was passed over for want of memory."""
+        return await self._readers.do(vram.any_held)
 
     async def adopt(self, lease: Lease) -> list[Claim]:
         """Take over every attempt in flight on the lease's engine. Raises Fenced."""
@@ -232,12 +248,15 @@ class Store:
         """Write down what happened to a job that this holder drives.
 
         Raises Fenced, IllegalTransition or NotFound, and then writes nothing. A final event drops the job's
-        progress events.
+        progress events; that of a measured run teaches what workflows of its shape need.
         """
         happened, made = tuple(events), tuple(outputs)
-        return await self._writer.do(
-            lambda connection: dispatch.record(connection, lease, job_id, happened, made)
+        job = await self._writer.do(
+            lambda connection: dispatch.record(connection, lease, job_id, happened, made, self._kept_shapes)
         )
+        if job.shape is not None and job.is_final:
+            self._needs.pop(job.shape, None)
+        return job
 
     # ------------------------------------------------------------------ events
 
@@ -288,6 +307,24 @@ class Store:
     async def observe_durations(self, observed: Mapping[str, Sequence[float]]) -> None:
         """Milliseconds by class_type."""
         await self._writer.do(lambda connection: learned.observe(connection, observed))
+
+    async def vram_need(self, shape: str) -> int | None:
+        """Bytes that workflows of that shape needed; None: none was measured.
+
+        What another process has learnt shows within NEED_KEPT_S: every submit asks, most for the same shapes.
+        """
+        now = time.monotonic()
+        known = self._needs.get(shape)
+        if known is None or now - known[0] >= NEED_KEPT_S:
+            if len(self._needs) >= MAX_NEEDS:
+                self._needs.clear()
+            need = await self._readers.do(lambda connection: vram.need(connection, shape))
+            known = self._needs[shape] = (now, need)
+        return known[1]
+
+    async def waiting_beyond(self, most: int) -> tuple[int, int]:
+        """How many jobs that no engine has need more than `most` bytes, and the greatest need (else 0)."""
+        return await self._readers.do(lambda connection: vram.waiting_beyond(connection, most))
 
     async def file_hash(self, path: str, size: int, mtime_ns: int) -> str | None:
         return await self._readers.do(lambda connection: learned.file_hash(connection, path, size, mtime_ns))

@@ -68,7 +68,7 @@ async def test_a_job_ends_with_what_it_took(house: House, lane: ScriptedLane, me
     assert (job.gpu_seconds, job.peak_vram_bytes) == (8.0, 9 * GIB)
     (end,) = [each.event for each in await house.store.events_after(0, job_id=job_id) if each.is_final]
     assert isinstance(end, JobCompleted)
-    assert end.gpu_use == GpuUse(seconds=8.0, peak_bytes=9 * GIB)
+    assert end.gpu_use == GpuUse(seconds=8.0, peak_bytes=9 * GIB, held_bytes=3 * GIB)
     assert not meter.usage.running
 
 

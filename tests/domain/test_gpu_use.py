@@ -28,6 +28,14 @@ def test_a_sample_from_right_after_the_start_tells_of_what_was_before() -> None:
     assert account.close(at=10.2) == GpuUse()
 
 
+def test_the_most_that_the_engines_torch_held_is_kept_from_samples_of_the_run() -> None:
+    account = GpuAccount(started_at=10.0)
+    account.hold(9 * GIB, at=10.1)  # it tells of what was before
+    for held in (3 * GIB, 7 * GIB, 5 * GIB):
+        account.hold(held, at=12.0)
+    assert account.close(at=13.0) == GpuUse(held_bytes=7 * GIB)
+
+
 def test_what_the_driver_does_not_say_is_not_measured() -> None:
     account = GpuAccount(started_at=0.0)
     account.take(replace(CARD, utilization_percent=None), at=1.0)

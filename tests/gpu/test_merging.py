@@ -43,7 +43,7 @@ def test_a_gpu_of_this_machine_is_listed_once_with_its_engines_word_beside() -> 
 def test_a_remote_engines_gpu_is_a_gpu_of_its_own() -> None:
     sample = merged(reading(CARD), card_stats(), local=False)
     assert [(each.index, each.engine) for each in sample.devices] == [(0, None), (1, "e0")]
-    assert sample.devices[1].memory_used_bytes == 3 * GIB
+    assert sample.devices[1].memory_used_bytes == 2 * GIB
     assert sample.source is GpuSource.NVML
     assert places(sample) == [None]
     assert sample.device_of("e0") is None
@@ -60,10 +60,10 @@ def test_a_tunnel_to_another_machine_is_not_taken_for_this_one(elsewhere: dict[s
 def test_of_two_equal_cards_the_one_with_as_much_free_is_meant() -> None:
     full = replace(OTHER, memory_used_bytes=20 * GIB)
     assert places(merged(reading(full, CARD), card_stats())) == [0]
-    assert places(merged(reading(CARD, full), card_stats(vram_free=4 * GIB))) == [1]
+    assert places(merged(reading(CARD, full), card_stats(vram_free=5 * GIB))) == [1]
 
 
-@pytest.mark.parametrize("free", [20 * GIB, 10 * GIB, None], ids=["both", "neither", "unknown"])
+@pytest.mark.parametrize("free", [21 * GIB, 10 * GIB, None], ids=["both", "neither", "unknown"])
 def test_where_two_cards_fit_nothing_is_claimed_and_nothing_listed_twice(free: int | None) -> None:
     sample = merged(reading(CARD, OTHER), card_stats(vram_free=free))
     assert places(sample) == [None]
@@ -112,7 +112,7 @@ def test_without_a_driver_the_engines_are_the_source() -> None:
 def test_a_number_that_is_none_is_unknown(lie: object) -> None:
     (vram,) = said(card_stats(vram_total=lie, torch_vram_free=lie, index=lie))
     assert (vram.vram_total_bytes, vram.torch_free_bytes, vram.index) == (None, None, None)
-    assert vram.vram_free_bytes == 20 * GIB
+    assert vram.vram_free_bytes == 21 * GIB
 
 
 def test_more_free_than_there_is_says_nothing() -> None:

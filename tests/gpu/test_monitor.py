@@ -324,7 +324,7 @@ async def test_a_job_on_this_machines_gpu_is_measured_while_it_runs() -> None:
     await ticks(monitor, clock, 4)
     driver.shows = reading(busy(100.0, memory_used_bytes=7 * GIB))
     await ticks(monitor, clock, 4)
-    assert usage.use(PromptId("p")) == GpuUse(seconds=3.0, peak_bytes=7 * GIB)
+    assert usage.use(PromptId("p")) == GpuUse(seconds=3.0, peak_bytes=7 * GIB, held_bytes=3 * GIB)
     assert (driver.reads, engine.asked) == (8, 2)  # an engine is asked at its own, slower pace
     usage.forget(PromptId("p"))
     await ticks(monitor, clock, 4)
@@ -343,7 +343,17 @@ async def test_a_job_on_one_of_two_equal_cards_is_measured_on_that_one() -> None
     driver.shows = reading(busy(100.0, memory_used_bytes=20 * GIB), idle)
     await ticks(monitor, clock, 2)
     assert engine.asked == 1
-    assert usage.use(PromptId("p")) == GpuUse(seconds=1.25, peak_bytes=20 * GIB)
+    assert usage.use(PromptId("p")) == GpuUse(seconds=1.25, peak_bytes=20 * GIB, held_bytes=3 * GIB)
+
+
+async def test_a_job_on_a_remote_engine_with_a_gpu_is_measured_at_the_engines_pace() -> None:
+    driver, clock, engine = ScriptedDriver(shows=NOTHING), Clock(), FakeEngine(card_stats())
+    usage = GpuUsage(monotonic=lambda: clock.now / 1000)
+    monitor = watching(driver, clock, usage, far=engine)
+    usage.begin(PromptId("p"), EngineId("far"))
+    await ticks(monitor, clock, 9)
+    assert engine.asked == 3
+    assert usage.use(PromptId("p")) == GpuUse(held_bytes=3 * GIB)
 
 
 async def test_where_there_is_no_driver_jobs_make_it_look_once_a_minute() -> None:

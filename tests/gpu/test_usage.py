@@ -37,17 +37,38 @@ def test_a_run_on_a_local_engine_is_measured_until_it_is_forgotten() -> None:
     hear(usage, 50)
     clock.now += 2
     usage.begin(ONE, HERE)  # told twice: it goes on
-    assert usage.use(ONE) == usage.use(ONE) == GpuUse(seconds=2.0, peak_bytes=4 * GIB)
+    assert usage.use(ONE) == usage.use(ONE) == GpuUse(seconds=2.0, peak_bytes=4 * GIB, held_bytes=3 * GIB)
     usage.forget(ONE)
     assert usage.use(ONE) is None
     assert not usage.running
 
 
-def test_a_remote_engines_run_is_not_measured() -> None:
-    usage = GpuUsage(local=[HERE])
+def test_of_a_remote_engines_run_only_what_its_torch_holds_is_known() -> None:
+    """Even if its device looked like one of this machine's."""
+    clock = Clock()
+    usage = GpuUsage(local=[HERE], monotonic=clock)
     usage.begin(ONE, FAR)
-    assert not usage.running
-    assert usage.use(ONE) is None
+    assert (usage.running, usage.running_here) == (True, False)
+    clock.now += 2
+    (vram,) = vram_of_engine(card_stats(), FAR)
+    usage.hear(sample(busy(50), engines=[replace(vram, gpu=0)]))
+    assert usage.use(ONE) == GpuUse(held_bytes=3 * GIB)
+
+
+def test_what_an_engine_said_before_tells_nothing_of_a_run() -> None:
+    clock = Clock()
+    usage = GpuUsage(local=[HERE], monotonic=clock)
+    usage.begin(ONE, HERE)
+    (vram,) = vram_of_engine(card_stats(), HERE)
+    shown = sample(busy(50), engines=[replace(vram, gpu=0)])
+    usage.hear(shown)  # right after the start: it tells of what was before
+    clock.now += 2
+    usage.hear(shown, fresh=False)
+    assert usage.use(ONE) == GpuUse(seconds=1.0, peak_bytes=4 * GIB)
+    usage.hear(shown)
+    usage.hear(sample(busy(50), engines=[replace(vram, gpu=0, torch_total_bytes=1)]))
+    usage.hear(sample(busy(50), engines=[replace(vram, gpu=0, torch_total_bytes=None)]))
+    assert usage.use(ONE) == GpuUse(seconds=1.0, peak_bytes=4 * GIB, held_bytes=3 * GIB)
 
 
 def test_a_run_whose_gpu_is_not_certain_is_not_measured() -> None:

@@ -15,10 +15,12 @@ from comfy_mcp.domain.events import (
     JobClaimed,
     JobEvent,
     JobProgressed,
+    JobWaiting,
     StoredEvent,
 )
 from comfy_mcp.domain.ids import EngineId, JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, queued
+from comfy_mcp.domain.vram import EngineRoom, WaitingFor
 from http_sidecar.messages import (
     MAX_SEQ,
     WORKFLOW_MESSAGES,
@@ -40,12 +42,15 @@ from tests.support.jobs import (
     started,
 )
 
+ROOM = EngineRoom(engine=EngineId("e"), room_bytes=1, total_bytes=3)
+WAIT = WaitingFor(since=5, need_bytes=2, engines=(ROOM,))
 JOB: Job = queued(queued_event(JobId("j"), at=1))
 EVENTS: dict[type[JobEvent], tuple[JobEvent, str | None]] = {
     type(event): (event, kind)
     for event, kind in (
         (queued_event(JobId("j")), "workflow:queued"),
         (requeued(JOB), "workflow:queued"),
+        (JobWaiting(job_id=JobId("j"), at=1, waiting_for=WAIT), "workflow:queued"),
         (
             JobClaimed(job_id=JobId("j"), at=1, attempt=1, engine=EngineId("e"), prompt_id=PromptId("p")),
             None,
@@ -77,6 +82,20 @@ def test_every_event_has_its_message_or_none(kind: type[JobEvent]) -> None:
     else:
         assert next(iter(said(event))) == "type"
         assert (said(event)["type"], said(event)["seq"]) == (expected, 7)
+
+
+def test_why_a_workflow_is_passed_over_is_said_and_that_it_is_no_more() -> None:
+    held = said(JobWaiting(job_id=JobId("j"), at=9, waiting_for=WAIT), position=3)
+    assert (held["queuePosition"], held["timestamp"]) == (3, 9)
+    assert held["waitingFor"] == {
+        "reason": "vram",
+        "message": "Such workflows needed 0.0 GiB of VRAM; e has 0.0 GiB of 0.0 GiB.",
+        "since": 5,
+        "needBytes": 2,
+        "freeBytes": 1,
+        "engines": [{"engine": "e", "freeBytes": 1, "totalBytes": 3}],
+    }
+    assert said(JobWaiting(job_id=JobId("j"), at=9, waiting_for=None), position=3)["waitingFor"] is None
 
 
 def test_every_message_of_the_contract_is_said_of_some_event() -> None:

@@ -111,8 +111,9 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(folder: Path) -> AsyncIterator[House]:
-    """The sidecar in this process drives the engine; the stdio server is another process beside it."""
+async def open_house(folder: Path, **settings: Any) -> AsyncIterator[House]:
+    """The sidecar in this process drives the engine; the stdio server is another process beside it.
+    `settings` are the sidecar's alone."""
     async with AsyncExitStack() as stack:
         models = folder / "models"
         sidecar = await stack.enter_async_context(
@@ -122,6 +123,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                 workflow_roots=(folder / "roots",),
                 models_dir=models,
                 hash_models=False,
+                **settings,
             )
         )
         bus = await stack.enter_async_context(open_bus(send_timeout_s=10))

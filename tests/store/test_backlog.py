@@ -5,7 +5,7 @@ from sqlalchemy import Connection, text
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store import Store
-from comfy_mcp.store.backlog import _IN_FLIGHT, _WAITING, Backlog
+from comfy_mcp.store.backlog import _HELD, _IN_FLIGHT, _WAITING, Backlog
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
 
 MAX_QUEUED = 100
@@ -16,7 +16,7 @@ async def add(store: Store, priority: Priority) -> None:
 
 
 async def test_an_empty_store_has_no_backlog(store: Store) -> None:
-    assert await store.backlog() == Backlog(queued=0, waiting={}, in_flight={})
+    assert await store.backlog() == Backlog(queued=0, waiting={}, in_flight={}, held=0)
 
 
 async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
@@ -43,10 +43,11 @@ async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
 
 async def test_counting_reads_no_table(store: Store) -> None:
     def plans(connection: Connection) -> list[str]:
-        sql = [str(each.compile(connection)) for each in (_WAITING, _IN_FLIGHT)]
+        sql = [str(each.compile(connection)) for each in (_WAITING, _IN_FLIGHT, _HELD)]
         return [row.detail for each in sql for row in connection.execute(text(f"EXPLAIN QUERY PLAN {each}"))]
 
     found = await store._readers.do(plans)
     assert any("COVERING INDEX ix_jobs_queue" in line for line in found)
     assert any("ix_attempts_active" in line for line in found)
+    assert any("COVERING INDEX ix_jobs_held" in line for line in found)
     assert [line for line in found if line.startswith("SCAN") and "USING" not in line] == []

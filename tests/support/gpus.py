@@ -27,7 +27,7 @@ def card_stats(**changes: Any) -> dict[str, Any]:
         "type": "cuda",
         "index": 0,
         "vram_total": 23 * GIB,
-        "vram_free": 20 * GIB,
+        "vram_free": 21 * GIB,
         "torch_vram_total": 3 * GIB,
         "torch_vram_free": GIB,
     }

@@ -63,6 +63,25 @@ class AttemptItem(Part):
     reason: Text | None
 
 
+class EngineRoomItem(Part):
+    """`free_bytes` is what the engine could use: its device without what others use of it."""
+
+    engine: Text
+    free_bytes: int
+    total_bytes: int
+
+
+class WaitingForItem(Part):
+    """Why a queued workflow is passed over. `free_bytes` is the most that any of the engines has."""
+
+    reason: Literal["vram"]
+    message: Text
+    since: int
+    need_bytes: int
+    free_bytes: int
+    engines: list[EngineRoomItem]
+
+
 class WorkflowResult(Result):
     """A job's state. `eta_ms` is the remaining time, None without evidence.
 
@@ -97,6 +116,7 @@ class WorkflowResult(Result):
     attempts: list[AttemptItem] | None = None
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
+    waiting_for: WaitingForItem | None = None
     next_step: NextStep | None = None
 
     def text(self) -> str:
@@ -110,7 +130,8 @@ class WorkflowResult(Result):
         match self.status:
             case "queued":
                 place = f", position {self.queue_position}" if self.queue_position else ""
-                return f"{place}{_until('must start', self.queue_deadline)}"
+                why = f", held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else ""
+                return f"{place}{why}{_until('must start', self.queue_deadline)}"
             case "running":
                 node = f" at {self.current_node}" if self.current_node else ""
                 eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""

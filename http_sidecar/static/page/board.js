@@ -109,7 +109,12 @@ export class Board {
 function changes(message) {
   switch (message.type) {
     case "workflow:queued":
-      return { status: "queued", queuePosition: message.queuePosition, progress: 0 };
+      return {
+        status: "queued",
+        queuePosition: message.queuePosition,
+        waitingFor: message.waitingFor,
+        progress: 0,
+      };
     case "workflow:started":
       return { status: "running", startTime: message.timestamp, queuePosition: null };
     case "workflow:progress":

@@ -1,0 +1,32 @@
+"""What is said of GPU memory: to who submits, and in the overview. The rule is domain/vram.py's."""
+
+from comfy_mcp.domain.gpu import GpuSample
+from comfy_mcp.domain.vram import gib, rooms_of, warning_of
+from comfy_mcp.operations.context import Services
+
+
+async def memory_warnings(services: Services, shape: str) -> tuple[str, ...]:
+    """For the submitter of a graph of that shape. Asks the GPUs only where such graphs were measured."""
+    need = await services.store.vram_need(shape)
+    if need is None:
+        return ()
+    rooms = rooms_of(await services.gpu.sample())
+    warning = warning_of(need, rooms, holds=services.settings.vram_hold)
+    return () if warning is None else (warning,)
+
+
+async def memory_problems(services: Services, sample: GpuSample) -> list[str]:
+    """Of the jobs that no engine has yet, as of now."""
+    rooms = rooms_of(sample)
+    if rooms.open or rooms.most is None:
+        return []
+    count, need = await services.store.waiting_beyond(rooms.most.limit)
+    if not count:
+        return []
+    best = rooms.most
+    said = (
+        f"{count} queued workflow(s) are like some that needed up to {gib(need)} of VRAM; the most that an "
+        f"engine has room for is {gib(best.room_bytes)} ({best.engine}). Close other programs on its GPU, or "
+        "submit with a smaller model."
+    )
+    return [said]

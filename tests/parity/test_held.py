@@ -1,0 +1,79 @@
+"""A job that is held for want of memory is the same job on every surface."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.graph import parse_graph
+from comfy_mcp.domain.vram import shape_of
+from tests.parity.surfaces import NAMES, House, open_house
+from tests.support.gpus import GIB
+from tests.support.graphs import slow
+from tests.support.sidecar import LIMIT_S
+from tests.support.streams import stream
+from tests.support.vram_engine import Vram
+
+PACE = {"gpu_sample_s": 0.05, "gpu_job_sample_s": 0.05, "metrics_refresh_s": 0.05}
+
+
+async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vram = Vram(held=20)
+    vram.play(monkeypatch)
+    async with open_house(tmp_path, vram_hold=True, **PACE) as house, stream(house.sidecar) as socket:
+        await house.sidecar.ended(await house.sidecar.submit(slow(steps=30)))
+        assert await house.sidecar.services.store.vram_need(shape_of(parse_graph(slow()))) == 20 * GIB
+        vram.held, vram.others = 1, 14
+        async with asyncio.timeout(LIMIT_S):  # until the engine's word has been heard
+            while (await house.sidecar("GET", "/v1/gpu")).body["engines"][0]["vramFree"] != 9 * GIB:
+                pass
+        await socket.send("subscribe", "*")
+        job = await house.sidecar.submit(slow(steps=1))
+        told = await socket.until("workflow:queued")
+        while told["waitingFor"] is None:
+            told = await socket.until("workflow:queued")
+        assert told["workflowId"] == job
+        said = {name: await _waits(house, name, job) for name in NAMES}
+        (engine,) = house.sidecar.services.engines.lanes
+        assert said["rest"] == told["waitingFor"]
+        assert said == dict.fromkeys(NAMES, said["rest"])
+        assert said["rest"] == {
+            "reason": "vram",
+            "message": f"Such workflows needed 20.0 GiB of VRAM; {engine} has 10.0 GiB of 24.0 GiB.",
+            "since": said["rest"]["since"],
+            "needBytes": 20 * GIB,
+            "freeBytes": 10 * GIB,
+            "engines": [{"engine": engine, "freeBytes": 10 * GIB, "totalBytes": 24 * GIB}],
+        }
+        assert await _held_gauge(house) == 1.0
+        vram.others = 0
+        assert (await house.sidecar.ended(job))["status"] == "completed"
+        assert {await _waits(house, name, job) for name in NAMES} == {None}
+        assert await _held_gauge(house) == 0.0
+
+
+async def _waits(house: House, name: str, job: str) -> Any:
+    """By the status, which the lists agree with."""
+    status = await house.surfaces[name]("workflow_status", {"workflow_id": job})
+    listed = await house.surfaces[name]("list_workflows", {})
+    assert status.result is not None
+    assert listed.result is not None
+    (item,) = [each for each in listed.result["workflows"] if each["workflowId"] == job]
+    assert item["waitingFor"] == status.result["waitingFor"]
+    return status.result["waitingFor"]
+
+
+async def _held_gauge(house: House) -> float | None:
+    services = house.sidecar.services
+    backlog = await services.store.backlog()
+    async with asyncio.timeout(LIMIT_S):  # the gauges follow at their own pace
+        while (
+            value := services.metrics.registry.get_sample_value(
+                "comfy_bridge_workflows_held", {"reason": "vram"}
+            )
+        ) != backlog.held:
+            await house.sidecar("GET", "/metrics")
+    return value
