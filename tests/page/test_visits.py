@@ -1,13 +1,16 @@
 """Getting in with a key, and what the page says when it or the service goes."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
+from aiohttp import ClientSession, web
+from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
@@ -143,6 +146,45 @@ async def test_without_a_free_stream_it_says_so_and_shows_what_there_is(tmp_path
             page = await visit(sidecar.url)
             await expect(page.locator("#banner")).to_contain_text("streams are open")
             await expect(card(page, job)).to_be_visible()
+
+
+async def test_engines_that_are_down_are_shown_with_what_to_do(tmp_path: Path, visit: Open) -> None:
+    async with open_sidecar(tmp_path, engine_url="down=http://127.0.0.1:9") as sidecar:
+        page = await visit(sidecar.url)
+        await expect(page.locator(".machine .badge").first).to_have_text("Down")
+        await expect(page.locator("#machines .faults li").first).to_contain_text("Start ComfyUI at")
+        await choose(page, "waits.json", json.dumps(graphs.picture()).encode())
+        await expect(page.locator("#active .badge")).to_have_text("Queued")
+
+
+async def behind(upstream: str, request: web.Request) -> web.StreamResponse:
+    """A proxy for what lies under /studio/: the answer goes on as it comes."""
+    headers = {name: request.headers[name] for name in ("Accept", "X-API-Key") if name in request.headers}
+    async with (
+        ClientSession() as session,
+        session.get(f"{upstream}/{request.match_info['rest']}", headers=headers) as got,
+    ):
+        response = web.StreamResponse(
+            status=got.status, headers={"Content-Type": got.headers["Content-Type"]}
+        )
+        response.headers["Content-Security-Policy"] = got.headers.get("Content-Security-Policy", "")
+        await response.prepare(request)
+        async for piece in got.content.iter_any():
+            await response.write(piece)
+    return response
+
+
+async def test_it_works_behind_a_proxy_that_adds_a_path(sidecar: Sidecar, visit: Open) -> None:
+    await sidecar.ended(await sidecar.submit(graphs.picture()))
+    proxy = web.Application()
+    proxy.router.add_get("/studio/{rest:.*}", partial(behind, sidecar.url))
+    async with TestServer(proxy) as server:
+        page = await visit(str(server.make_url("/studio")))
+        await expect(page.locator("#link")).to_have_text("Live")
+        await expect(page.locator(".tile[data-preview=shown]")).to_have_count(1)
+        job = await sidecar.submit(graphs.picture())
+        await expect(page.locator("#recent").locator(f'[data-id="{job}"]')).to_be_visible()
+        await page.close()
 
 
 async def test_where_requests_run_short_what_a_person_does_still_works(tmp_path: Path, visit: Open) -> None:
