@@ -1,0 +1,14 @@
+"""Settings: what they are, in groups, and the one reader of the environment.
+
+Every setting has the prefix COMFY_BRIDGE_; names that existing compose files already set (COMFYUI_URL,
+COMFYUI_OUTPUTS, …) work too. `docs/settings.md` lists them; a test holds it complete.
+
+A new setting goes into its group: engines.py, work.py (jobs, store, GPUs), files.py, surfaces.py (MCP, HTTP,
+metrics, streams), environment.py (logs).
+"""
+
+from comfy_mcp.settings.engines import DEFAULT_ENGINE_URL, EngineSettings
+from comfy_mcp.settings.environment import Settings, load_settings, sources
+from comfy_mcp.settings.names import PREFIX
+
+__all__ = ["DEFAULT_ENGINE_URL", "PREFIX", "EngineSettings", "Settings", "load_settings", "sources"]

@@ -1,0 +1,190 @@
+"""The ComfyUI servers, and how to reach them."""
+
+import base64
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.settings.names import PREFIX, alias, misconfigured
+
+DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+class EngineSettings(BaseModel):
+    """One ComfyUI server. `headers` are sent on HTTP and WebSocket alike and may hold secrets."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: EngineId
+    url: str
+    ws_url: str
+    headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
+
+    def header_values(self) -> dict[str, str]:
+        return {name: value.get_secret_value() for name, value in self.headers.items()}
+
+
+class EngineGroup(BaseModel):
+    engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(DEFAULT_ENGINE_URL,),
+        validation_alias=alias("ENGINE_URLS", "COMFYUI_URL", "COMFYUI_API_URL", "COMFYUI_API_ENDPOINT"),
+        description="URL of the ComfyUI server, or several with commas; `name=http://…` names one.",
+    )
+    ws_url: str | None = Field(
+        default=None,
+        validation_alias=alias("WS_URL", "COMFYUI_WS_URL"),
+        description="WebSocket URL, where it can't be derived from the engine URL (one engine only).",
+    )
+    engine_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict,
+        repr=False,
+        validation_alias=alias("ENGINE_HEADERS", "COMFYUI_HEADERS"),
+        description='Headers for every request to an engine, HTTP and WebSocket: JSON `{"Name": "value"}` '
+        "or `Name: value` lines.",
+    )
+    engine_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=alias("ENGINE_TOKEN", "COMFYUI_TOKEN"),
+        description="Bearer token for every request to an engine.",
+    )
+    engine_ca_file: Path | None = Field(
+        default=None, description="CA bundle for an engine behind TLS with a private authority."
+    )
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, description="Limit for opening a connection to an engine."
+    )
+    request_timeout_s: float = Field(default=30.0, gt=0, description="Limit for one request to an engine.")
+    heartbeat_s: float = Field(
+        default=15.0, gt=0, description="WebSocket ping interval; a hung engine is noticed within 1.5 of it."
+    )
+    reconnect_max_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Upper limit of the pause between attempts to reach an engine that is down.",
+    )
+    quiet_poll_s: float = Field(
+        default=3.0,
+        gt=0,
+        description="After so long without an event, prompts in flight are looked up by polling.",
+    )
+    ws_max_message_bytes: int = Field(
+        default=256 * 2**20, gt=0, description="Largest WebSocket message taken from an engine."
+    )
+    object_info_ttl_s: float = Field(
+        default=300.0, ge=0, description="How long an engine's node list is trusted for graph checks."
+    )
+
+    @field_validator("engine_headers", mode="before")
+    @classmethod
+    def _parse_headers(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        headers = _headers_of_json(value) if value.lstrip().startswith("{") else _headers_of_lines(value)
+        if not all(_HEADER_NAME.fullmatch(name) and text.isprintable() for name, text in headers.items()):
+            raise ValueError("a header's name or value has characters that HTTP does not allow")
+        return headers
+
+    @cached_property
+    def engines(self) -> tuple[EngineSettings, ...]:
+        """The engines with their ids, WebSocket URLs and headers.
+
+        Raises InvalidInput (code `configuration`), which never shows a URL: it may hold a password.
+        """
+        headers = dict(self.engine_headers)
+        if self.engine_token is not None:
+            headers = {name: text for name, text in headers.items() if name.lower() != "authorization"}
+            headers["Authorization"] = SecretStr(f"Bearer {self.engine_token.get_secret_value().strip()}")
+        if self.ws_url is not None and (len(self.engine_urls) > 1 or not _is_url(self.ws_url, "ws", "wss")):
+            raise misconfigured(
+                "The WebSocket URL can't be used.",
+                "Set COMFYUI_WS_URL to something like ws://127.0.0.1:8188/ws, and for a single engine only.",
+            )
+        entries = enumerate(self.engine_urls, start=1)
+        engines = tuple(_engine(place, entry, self.ws_url, headers) for place, entry in entries)
+        if len({engine.id for engine in engines}) < len(engines):
+            raise misconfigured(
+                "Two engines have the same name or address.", "Name each once: one=http://…,two=http://…."
+            )
+        return engines
+
+
+def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> EngineSettings:
+    name, equals, rest = (part.strip() for part in entry.partition("="))
+    named = bool(name and equals) and "://" not in name
+    url = (rest if named else entry).rstrip("/")
+    if not _is_url(url, "http", "https"):
+        raise misconfigured(
+            f"Engine {place} of {PREFIX}ENGINE_URLS or COMFYUI_URL is not the URL of a ComfyUI server.",
+            "Set it to something like http://127.0.0.1:8188, without a query; secrets go into headers.",
+        )
+    parts = urlsplit(url)
+    if parts.username is not None:
+        headers, parts = _credentials(parts, headers)
+        url = urlunsplit(parts)
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    derived = urlunsplit((scheme, parts.netloc, f"{parts.path}/ws", "", ""))
+    return EngineSettings(
+        id=EngineId(name if named else _engine_id(parts)),
+        url=url,
+        ws_url=ws_url or derived,
+        headers=headers,
+    )
+
+
+def _credentials(
+    parts: SplitResult, headers: dict[str, SecretStr]
+) -> tuple[dict[str, SecretStr], SplitResult]:
+    """`user:password@` moves from the URL, which is shown in many places, to a header, which is not."""
+    if any(name.lower() == "authorization" for name in headers):
+        raise InvalidInput(
+            "An engine URL holds a user name, and a token or an Authorization header is set too.",
+            next_step="Keep one of them: COMFYUI_URL without `user:password@`, or no COMFYUI_TOKEN.",
+            code=ErrorCode.CONFIGURATION,
+        )
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    basic = base64.b64encode(pair.encode()).decode("ascii")
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return headers | {"Authorization": SecretStr(f"Basic {basic}")}, bare
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises for one that is no number or out of range
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(parts.hostname) and not parts.query and not parts.fragment
+
+
+def _headers_of_json(value: str) -> dict[str, str]:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        raise ValueError("not valid JSON") from None
+    if not all(isinstance(text, str) for text in parsed.values()):
+        raise ValueError("every header needs a string")
+    return {str(name): str(text) for name, text in parsed.items()}
+
+
+def _headers_of_lines(value: str) -> dict[str, str]:
+    lines = [line.partition(":") for line in value.splitlines() if line.strip()]
+    if not all(colon for _, colon, _ in lines):
+        raise ValueError("a line is not `Name: value`")
+    return {name.strip(): text.strip() for name, _, text in lines}
+
+
+def _engine_id(parts: SplitResult) -> str:
+    """`host:port/path`, the same for every spelling of one address: processes share leases by this name."""
+    host = (parts.hostname or "").lower()
+    host = "127.0.0.1" if host == "localhost" else host
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{host}:{port}{parts.path.rstrip('/')}"

@@ -1,0 +1,17 @@
+"""How settings are named, and how a mistake in one is reported."""
+
+from pydantic import AliasChoices
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+
+PREFIX = "COMFY_BRIDGE_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+
+
+def alias(name: str, *others: str) -> AliasChoices:
+    """What a setting is read from; the first that is set counts. `name` is without the prefix."""
+    return AliasChoices(f"{PREFIX}{name}", *others)
+
+
+def misconfigured(message: str, next_step: str) -> InvalidInput:
+    return InvalidInput(message, next_step=next_step, code=ErrorCode.CONFIGURATION)
