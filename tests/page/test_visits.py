@@ -30,7 +30,7 @@ KEYS = {"alice": DEFAULT_KEY_RIGHTS, "viewer": frozenset({Right.READ})}
 @pytest_asyncio.fixture(loop_scope="package")
 async def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sidecar]:
     """A sidecar that asks for a key, and hears at once of one that was revoked."""
-    monkeypatch.setattr(auth, "REFRESH_S", 0.0)
+    monkeypatch.setattr(auth, "REFRESH_S", 0.02)
     async with open_sidecar(tmp_path) as sidecar:
         for name, rights in KEYS.items():
             key = ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=rights, created_at=0)
@@ -80,9 +80,9 @@ async def test_a_key_that_is_revoked_ends_the_visit(locked: Sidecar, visit: Open
     ]
     page = await visit(locked.url)
     await enter(page, "alice-key")
-    await expect(card(page, job)).to_be_visible()
-    assert await locked.services.store.revoke_key("alice", at=1)
     await button(card(page, job), "Details").click()
+    await expect(page.locator("#details .full-cause")).to_be_visible()
+    assert await locked.services.store.revoke_key("alice", at=1)
     await expect(page.locator("#key-error")).to_have_text("The key is no longer accepted. Enter another.")
     await expect(page.locator("#details")).to_be_hidden()
     assert await page.locator(".job").count() == 0

@@ -131,7 +131,9 @@ export class Api {
         for await (const block of this.#blocks(headers, () => opened(place !== null))) {
           failures = 0;
           if (block.id !== null) place = block.id;
-          if (block.data !== null && block.data.type !== "stream:closed") told(block.data);
+          if (block.data === null) continue;
+          if (block.data.type !== "stream:closed") told(block.data);
+          else if (block.data.code === "unauthenticated") return this.denied(); // the key has been revoked
         }
         problem = unreachable();
       } catch (error) {
