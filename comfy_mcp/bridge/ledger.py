@@ -105,6 +105,17 @@ class Ledger:
         attempt = await self._admit(claim)
         return None if attempt is None else (attempt, claim.graph)
 
+    async def any_waits(self) -> bool:
+        """Whether it is worth asking what there is room for. A store that refuses is asked again later."""
+        self.may_have_work = False  # before the look, as in `claim`
+        try:
+            self.may_have_work |= await self._store.any_waits(now=self._clock.now_ms())
+        except StoreFault as fault:
+            self._refused(fault)
+            self.may_have_work = True
+            return False
+        return self.may_have_work
+
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
         claim = await self._store.claim_next(

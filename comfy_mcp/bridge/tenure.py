@@ -390,7 +390,8 @@ class Tenure:
         """Take work while the engine is there and has room in its pipeline."""
         while self._has_room():
             if not self._gate.ready:
-                self._ask_for_sample(errands)
+                if await self._ledger.any_waits():
+                    self._ask_for_sample(errands)
                 return
             claimed = await self._ledger.claim()
             if claimed is not None:

@@ -4,13 +4,13 @@ Nothing in it is believed before it is looked at: a number that is none, is nega
 neighbour is unknown.
 """
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from comfy_mcp.domain.gpu import EngineVram, plain_name
 from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.gpu.counts import count, whole_and_part
 
 MAX_DEVICES = 64
 """Taken from one engine at most."""
@@ -18,7 +18,6 @@ MAX_DEVICES = 64
 _NOT_GPUS = frozenset({"cpu", "meta"})
 _TORCH_PREFIX = re.compile(r"^\w+:\d+ ")
 _ALLOCATOR_SUFFIX = re.compile(r" : \w+$")
-_MAX_COUNT = 2**53 - 1
 
 
 def vram_of_engine(stats: object, engine: EngineId) -> tuple[EngineVram, ...]:
@@ -34,9 +33,10 @@ def _is_gpu(device: object) -> bool:
 
 
 def _vram(device: Mapping[str, Any], engine: EngineId) -> EngineVram:
-    total, free = _part(device.get("vram_total"), device.get("vram_free"))
-    torch_total, torch_free = _part(device.get("torch_vram_total"), device.get("torch_vram_free"))
-    index = _count(device.get("index"))
+    total, free = whole_and_part(device.get("vram_total"), device.get("vram_free"))
+    _, held = whole_and_part(total, device.get("torch_vram_total"))
+    torch_total, torch_free = whole_and_part(held, device.get("torch_vram_free"))
+    index = count(device.get("index"))
     return EngineVram(
         engine=engine,
         name=_plain_name(device),
@@ -54,15 +54,3 @@ def _plain_name(device: Mapping[str, Any]) -> str:
     name = device.get("name")
     text = name[:1_000] if isinstance(name, str) else ""
     return plain_name(_ALLOCATOR_SUFFIX.sub("", _TORCH_PREFIX.sub("", text))) or plain_name(device["type"])
-
-
-def _part(total: object, free: object) -> tuple[int | None, int | None]:
-    """A whole and what is free of it; more free than there is says nothing."""
-    whole, part = _count(total), _count(free)
-    return whole, None if whole is not None and part is not None and part > whole else part
-
-
-def _count(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if math.isfinite(value) and 0 <= value <= _MAX_COUNT else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain.gpu import GpuDevice, GpuProcess, GpuState, MigDevice, ThrottleReason, plain_name
+from comfy_mcp.gpu.counts import count, whole_and_part
 
 MAX_PROCESSES = 20
 """Shown per device, the greatest first; all are counted."""
@@ -72,7 +73,7 @@ class _Device:
 
     def read(self, index: int) -> GpuDevice:
         """Raises NVMLError where the device or the session is lost."""
-        memory = self._ask("MemoryInfo")
+        total, used = self._memory(self._handle)
         rates = self._ask("UtilizationRates")
         power, power_limit = self._ask("PowerUsage"), self._ask("EnforcedPowerLimit")
         processes = self._processes()
@@ -81,8 +82,8 @@ class _Device:
             name=self._name(self._handle, f"GPU {index}"),
             uuid=self._uuid(self._handle),
             utilization_percent=_percent(None if rates is None else rates.gpu),
-            memory_used_bytes=None if memory is None else int(memory.used),
-            memory_total_bytes=None if memory is None else int(memory.total),
+            memory_used_bytes=used,
+            memory_total_bytes=total,
             temperature_celsius=_float(self._ask("Temperature", 0)),  # NVML_TEMPERATURE_GPU
             temperature_limit_celsius=_float(self._ask("TemperatureThreshold", 1)),  # …_THRESHOLD_SLOWDOWN
             power_watts=None if power is None else power / 1000,  # NVML counts milliwatts
@@ -109,6 +110,11 @@ class _Device:
             return None
         except (UnicodeDecodeError, AttributeError):
             return None
+
+    def _memory(self, handle: Any) -> tuple[int | None, int | None]:
+        """All there is, and what is in use."""
+        memory = self._ask("MemoryInfo", of=handle)
+        return (None, None) if memory is None else whole_and_part(int(memory.total), int(memory.used))
 
     def _name(self, handle: Any, otherwise: str) -> str:
         return plain_name(self._ask("Name", of=handle) or "") or otherwise
@@ -138,7 +144,7 @@ class _Device:
         if all(kind is None for kind in kinds):
             return None
         ranked = sorted(found.items(), key=lambda each: (-(each[1] or 0), each[0]))
-        return [GpuProcess(pid=pid, memory_bytes=memory) for pid, memory in ranked]
+        return [GpuProcess(pid=pid, memory_bytes=count(memory)) for pid, memory in ranked]
 
     def _processes_of(self, kind: str) -> Any:
         listed = self._ask(f"{kind}RunningProcesses_v3")
@@ -148,20 +154,20 @@ class _Device:
         mode = self._ask("MigMode")
         if mode is None or mode[0] != 1:
             return []
-        count = min(self._ask("MaxMigDeviceCount") or 0, MAX_MIG_DEVICES)
+        most = min(self._ask("MaxMigDeviceCount") or 0, MAX_MIG_DEVICES)
         found = []
-        for index in range(count):
+        for index in range(most):
             handle = self._ask("MigDeviceHandleByIndex", index)
             if handle is None:
                 continue  # a place where no slice has been made
-            memory = self._ask("MemoryInfo", of=handle)
+            total, used = self._memory(handle)
             found.append(
                 MigDevice(
                     index=index,
                     name=self._name(handle, f"MIG {index}"),
                     uuid=self._uuid(handle),
-                    memory_used_bytes=None if memory is None else int(memory.used),
-                    memory_total_bytes=None if memory is None else int(memory.total),
+                    memory_used_bytes=used,
+                    memory_total_bytes=total,
                 )
             )
         return found

@@ -1,8 +1,13 @@
 """What is said of GPU memory: to who submits, and in the overview. The rule is domain/vram.py's."""
 
+import asyncio
+
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.vram import gib, rooms_of, warning_of
 from comfy_mcp.operations.context import Services
+
+ANSWER_S = 1.0
+"""A submit waits no longer for what the GPUs do: a warning is worth less than its answer."""
 
 
 async def memory_warnings(services: Services, shape: str) -> tuple[str, ...]:
@@ -10,7 +15,11 @@ async def memory_warnings(services: Services, shape: str) -> tuple[str, ...]:
     need = await services.store.vram_need(shape)
     if need is None:
         return ()
-    rooms = rooms_of(await services.gpu.sample())
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            rooms = rooms_of(await services.gpu.sample())
+    except TimeoutError:
+        return ()
     warning = warning_of(need, rooms, holds=services.settings.vram_hold)
     return () if warning is None else (warning,)
 

@@ -83,6 +83,11 @@ _OWNED = (
 )
 
 
+def any_waits(connection: Connection, now: int, lane: str) -> bool:
+    """Held jobs wait too."""
+    return connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
+
+
 def claim_next(
     connection: Connection,
     lease: Lease,
@@ -135,7 +140,7 @@ def _claim(
         },
     )
     events.append(connection, (event,))
-    more = connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
+    more = any_waits(connection, now, lane)
     if before.attempt == 0:  # queued again, it has had its turn
         shares.claimed(connection, job, row.share_tag, more=more)
     return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)

@@ -234,6 +234,10 @@ class Store:
             )
         )
 
+    async def any_waits(self, *, now: int, lane: str = "local") -> bool:
+        """Whether a claim could find a job, if memory allows it."""
+        return await self._readers.do(lambda connection: dispatch.any_waits(connection, now, lane))
+
     async def any_held(self) -> bool:
         """Whether a queued job was passed over for want of memory."""
         return await self._readers.do(vram.any_held)

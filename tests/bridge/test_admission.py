@@ -2,13 +2,15 @@
 
 import asyncio
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
-from comfy_mcp.bridge import tenure
+from comfy_mcp.bridge import ledger, tenure
 from comfy_mcp.bridge.admission import KEPT_S, MemoryGate
 from comfy_mcp.bridge.clock import Clock
 from comfy_mcp.bridge.driver import Driver
+from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobQueued, JobWaiting
 from comfy_mcp.domain.gpu import EngineVram, GpuSample, GpuSource
 from comfy_mcp.domain.gpu_use import GpuUse
@@ -318,3 +320,41 @@ async def test_without_an_upper_limit_nobody_is_let_go_by_time(gpus: Gpus, setti
     assert limited.admission().due == 10_000_000 - 3_600_000
     settings = settings.model_copy(update={"vram_hold_max_s": 0.0})
     assert gate_of(gpus, settings, Time(now=10_000.0)).admission().due == -1
+
+
+async def test_while_nothing_waits_nobody_is_asked(
+    taught: House, lane: ScriptedLane, gpus: Gpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = asyncio.Event()
+    real = taught.store.any_waits
+
+    async def any_waits(**how: Any) -> bool:
+        looked.set()
+        return await real(**how)
+
+    monkeypatch.setattr(taught.store, "any_waits", any_waits)
+    drive(taught, lane, gpus)
+    async with asyncio.timeout(20):
+        await looked.wait()
+    assert gpus.asked == 0
+    await finish(taught, lane, await submit(taught, SMALL))
+    assert gpus.asked > 0
+
+
+async def test_a_store_that_refuses_to_be_looked_at_is_looked_at_again(
+    taught: House, lane: ScriptedLane, gpus: Gpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = taught.store.any_waits
+    refused: list[dict[str, Any]] = []
+
+    async def any_waits(**how: Any) -> bool:
+        if not refused:
+            refused.append(how)
+            raise StoreFault("locked", next_step="Try again.")
+        return await real(**how)
+
+    monkeypatch.setattr(taught.store, "any_waits", any_waits)
+    monkeypatch.setattr(ledger, "STORE_RETRY_S", 0.01)
+    drive(taught, lane, gpus)
+    await finish(taught, lane, await submit(taught, SMALL))
+    assert refused

@@ -78,6 +78,8 @@ int nvmlDeviceGetMemoryInfo(void *device, memory_t *memory) {
     if (second(device) && plays("mig")) return 4;
     memory->total = slice(device) ? 5ULL << 30 : 24ULL << 30;
     memory->used = slice(device) ? slice(device) << 30 : second(device) ? 0 : 5ULL << 30;
+    if (plays("liar")) memory->used = second(device) ? ~0ULL : memory->total + 1;
+    if (plays("liar") && second(device)) memory->total = ~0ULL;
     memory->free = memory->total - memory->used;
     return 0;
 }

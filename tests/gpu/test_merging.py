@@ -121,6 +121,13 @@ def test_more_free_than_there_is_says_nothing() -> None:
     assert (vram.torch_total_bytes, vram.torch_free_bytes) == (3 * GIB, None)
 
 
+def test_a_torch_that_holds_more_than_there_is_says_nothing() -> None:
+    (vram,) = said(card_stats(torch_vram_total=24 * GIB))
+    assert (vram.vram_total_bytes, vram.torch_total_bytes) == (23 * GIB, None)
+    (vram,) = said(card_stats(torch_vram_total=23 * GIB))
+    assert vram.torch_total_bytes == 23 * GIB
+
+
 @pytest.mark.parametrize(
     "stats",
     [{}, {"devices": None}, {"devices": {}}, {"devices": ["cuda", 3, None, {}, {"type": 5}, {"type": ""}]}],

@@ -262,6 +262,8 @@ def test_numbers_that_can_not_be_are_not_believed(library: Path) -> None:
     devices = reading_of(library, "liar")["devices"]
     assert len(devices) == 64
     assert (devices[0]["state"], devices[0]["utilization_percent"]) == ("ok", None)
+    memory = [(each["memory_total_bytes"], each["memory_used_bytes"]) for each in devices[:2]]
+    assert memory == [(24 * GIB, None), (None, None)], "no store and no client takes 2⁶⁴ - 1"
     assert (devices[2]["state"], devices[2]["fault"]) == ("failed", "Invalid Argument")
 
 
