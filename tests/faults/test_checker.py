@@ -43,9 +43,12 @@ class House:
         self._lease = lease
         self._log = folder / "record.jsonl"
 
-    async def job(self, *record: str, pid: int = 1, kind: str = "failing") -> Job:
+    async def job(
+        self, *record: str, pid: int = 1, kind: str = "failing", run_timeout_ms: int | None = None
+    ) -> Job:
         """A job that has been claimed and started; the engine's record says `record` of its prompt."""
-        job, _ = await self.store.add_job(queued_event(), GRAPH, max_queued=10)
+        event = replace(queued_event(), run_timeout_ms=run_timeout_ms)
+        job, _ = await self.store.add_job(event, GRAPH, max_queued=10)
         self.clients.submitted.append(Submitted(kind=kind, job_id=job.id))
         return await self.claim(*record, pid=pid)
 
@@ -191,3 +194,76 @@ async def test_what_a_client_heard_must_be_what_the_store_says(house: House) -> 
     job = await house.write(completed(await house.job(*RAN)))
     house.clients.heard.append((job.id, "failed"))
     assert said(await house.verdict(), f"a client was told that {job.id} is failed")
+
+
+async def test_the_cause_that_a_client_heard_must_be_the_stores(house: House) -> None:
+    await house.write(failed(await house.job("accepted", "start", "error")))
+    house.clients.submitted[0].causes.append("timeout")
+    assert said(await house.verdict(), "clients were told ['timeout']")
+
+
+async def test_a_refusal_that_no_fault_explains_is_a_violation(house: House) -> None:
+    house.clients.refusals.append(("submit_workflow", "store_unavailable"))
+    assert said(await house.verdict(), "submit_workflow was refused with store_unavailable")
+    explained = replace(STRICT, refusals=frozenset({"store_unavailable"}))
+    assert (await house.verdict(explained)).violations == []
+
+
+async def test_an_engine_that_lost_nothing_is_no_reason_to_send_again(house: House) -> None:
+    await house.write(requeued(await house.job("accepted", "start", pid=1)))
+    await house.write(completed(await house.claim(*RAN, pid=2)))
+    assert said(await house.verdict(), "sent again although no fault touched the engine")
+
+
+async def test_what_an_engine_lost_that_took_nothing_since_may_be_tried_again(house: House) -> None:
+    await house.write(requeued(await house.job("accepted", "start", pid=1)))
+    await house.write(cancelled(await house.claim()))
+    house.clients.submitted[0].cancelled = True
+    assert said(await house.verdict(replace(LOSSY, engine_pid=1)), "the engine had it")
+    assert (await house.verdict(replace(LOSSY, engine_pid=2))).violations == []
+
+
+@pytest.mark.parametrize(
+    ("record", "run_timeout_ms", "complaint"),
+    [
+        (("accepted", "start", "interrupted"), 100, ""),
+        (("accepted", "start", "interrupted"), 60_000, "timeout at 3000"),
+        (("accepted", "start", "interrupted"), None, "timeout at 3000, with the deadlines []"),
+        (RAN, 100, "timeout although the engine completed it"),
+    ],
+)
+async def test_a_timeout_needs_a_deadline_that_had_passed_and_a_run_that_did_not_end(
+    house: House, record: tuple[str, ...], run_timeout_ms: int | None, complaint: str
+) -> None:
+    event = failed(await house.job(*record, run_timeout_ms=run_timeout_ms))
+    await house.write(replace(event, failure=JobFailure(kind=FailureKind.TIMEOUT, message="Too long.")))
+    outcome = await house.verdict()
+    assert said(outcome, complaint) if complaint else outcome.violations == []
+
+
+async def test_a_run_without_an_end_can_not_have_completed(house: House) -> None:
+    await house.write(completed(await house.job(*RAN, kind="endless")))
+    assert said(await house.verdict(), "0 outputs instead of None")
+
+
+@pytest.mark.parametrize(
+    ("kind", "class_type", "right"),
+    [("slow", "BridgeSlowImage", True), ("slow", "SaveImage", False), ("picture", "BridgeSlowImage", False)],
+)
+async def test_only_an_engine_that_changed_explains_a_graph_that_it_refuses(
+    house: House, kind: str, class_type: str, right: bool
+) -> None:
+    event = failed(await house.job(kind=kind))
+    failure = JobFailure(kind=FailureKind.VALIDATION, message=f"node 1 ({class_type}): unknown")
+    await house.write(replace(event, failure=failure))
+    changed = replace(LOSSY, refusals=frozenset({"graph_invalid"}))
+    assert said(await house.verdict(changed), "failed as validation") is not right
+    assert said(await house.verdict(LOSSY), "no engine refused it")
+
+
+async def test_a_store_that_began_anew_is_not_asked_for_what_it_never_had(house: House) -> None:
+    house.clients.submitted.append(Submitted(kind="picture", job_id="gone", told=["completed"]))
+    house.clients.heard.append(("gone", "completed"))
+    house.engine_says("of the old store", *RAN)
+    assert (await house.verdict()).violations != []
+    assert (await house.verdict(replace(STRICT, store_lost=True))).violations == []
