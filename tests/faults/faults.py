@@ -85,6 +85,7 @@ async def post_lost(stage: Stage) -> None:
             return True
         stage.note(f"a POST: {how}")
         if how == "late":
+            stage.late_posts = True
             await stage.pause(REQUEST_TIMEOUT_S - 0.3, REQUEST_TIMEOUT_S + 0.6)
         return how == "late"
 

@@ -22,6 +22,7 @@ class Stage:
     rng: random.Random
     foreign: set[str] = field(default_factory=set)
     foreign_deletes: bool = False
+    late_posts: bool = False
     store_lost: bool = False
     """A damaged store was set aside: what it had is out of reach."""
     violations: list[str] = field(default_factory=list)

@@ -67,6 +67,7 @@ async def run_trial(spawner: Spawner, take_engine: TakeEngine, folder: Path, see
                 max_attempts=max_attempts,
                 lossy_engine=kind.lossy_engine,
                 refusals=NORMAL_REFUSALS | kind.refusals,
+                late_posts=stage.late_posts,
                 store_lost=stage.store_lost,
                 engine_pid=engine.pid,
             )
