@@ -22,6 +22,9 @@ FINAL_LIMIT_S = 60.0
 """After the faults have ended every job ends within this, on a machine as busy as can be. A healthy trial
 needs some multiples of lease, poll interval and request timeout (world.py), all of them about a second."""
 
+TOLD_LIMIT_S = 10.0
+"""A bridge says what the store has, at once or as soon as it could open it again."""
+
 DRAINED_LIMIT_S = 30.0
 """What the engine still has, from whoever sent it, runs to its end within this."""
 
@@ -232,7 +235,7 @@ async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
     violations = []
     for entry in stage.clients.submitted:
         if entry.job_id is not None and not (stage.store_lost and entry.job_id not in all_jobs()):
-            state = await stage.clients.status(bridge, entry)
+            state = await stage.until_final(bridge, entry, TOLD_LIMIT_S)
             if state not in FINAL:
                 violations.append(f"the store is done with {entry.job_id}, and REST says {state}")
     return violations
