@@ -5,12 +5,21 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
 
+from tests.support import graphs
 from tests.support.browser import LIMIT_MS
 
 Open = Callable[..., Awaitable[Page]]
 
 _NETWORK = "Failed to load resource"
 """What Chromium writes for every answer of 4xx and 5xx, and for none: the page has to bear them."""
+
+
+_LISTEN = """addEventListener("DOMContentLoaded", () => {
+  window.heard = [];
+  const says = document.getElementById("says");
+  if (says) new MutationObserver(() => heard.push(says.textContent)).observe(says, { childList: true });
+});"""
+"""Keeps all that the page says to a screen reader: each sentence stands only until the next."""
 
 
 class Pages:
@@ -26,6 +35,7 @@ class Pages:
         context = await self._browser.new_context(**options)
         self._contexts.append(context)
         context.set_default_timeout(LIMIT_MS)
+        await context.add_init_script(_LISTEN)
         page = await context.new_page()
         page.on("pageerror", lambda error: self.faults.append(str(error)))
         page.on("console", self._heard)
@@ -41,6 +51,11 @@ class Pages:
             await context.close()
 
 
+def endless() -> dict[str, Any]:
+    """A workflow that runs for as long as a test may take."""
+    return graphs.slow(step_ms=200)
+
+
 def card(page: Page, job: str) -> Locator:
     return page.locator(f'.job[data-id="{job}"]')
 
@@ -48,6 +63,11 @@ def card(page: Page, job: str) -> Locator:
 def button(place: Page | Locator, name: str) -> Locator:
     """By what is written on it."""
     return place.locator("button", has_text=name).first
+
+
+async def heard(page: Page, text: str) -> None:
+    """The page has said it to a screen reader, or does so now."""
+    await page.wait_for_function("(text) => window.heard.join(' ').includes(text)", arg=text)
 
 
 def notice(page: Page, tone: str) -> Locator:

@@ -12,7 +12,8 @@ from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.gpu import GpuDevice, GpuState, ThrottleReason
 from comfy_mcp.gpu import monitor
-from tests.page.seen import Open, button, card, choose, notice
+from http_sidecar.page import DIGEST
+from tests.page.seen import Open, button, card, choose, endless, heard, notice
 from tests.support import graphs
 from tests.support.gpus import CARD, GIB, ScriptedDriver, reading
 from tests.support.sidecar import Sidecar, open_sidecar
@@ -42,11 +43,20 @@ async def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     async with open_sidecar(tmp_path, gpu_sample_s=0.05) as sidecar:
         for graph in (graphs.picture(), graphs.text(), graphs.failing()):
             await sidecar.ended(await sidecar.submit(graph))
-        running = await sidecar.submit(graphs.slow())
+        running = await sidecar.submit(endless())
         await sidecar.until_running(running)
         for _ in range(3):
             await sidecar.submit(graphs.picture())
         yield sidecar
+
+
+SAY = """async (digest) => {
+  const { say } = await import(`/page/${digest}/notices.js`);
+  say("Workflow a slept", "workflows slept");
+  say("Workflow b slept", "workflows slept");
+  say("Workflow x woke", "workflows woke");
+}"""
+"""The page's own voice, with three things at once."""
 
 
 async def found(page: Page) -> list[str]:
@@ -148,8 +158,11 @@ async def test_it_speaks_of_ends_in_one_sentence_and_never_of_progress(busy: Sid
     assert sorted(live) == ["key-error", "says"]
     running = str(await page.locator('#active [data-status="running"]').get_attribute("data-id"))
     await busy("DELETE", f"/v1/comfyui/workflow/{running}")
-    await expect(page.locator("#says")).to_contain_text("3 workflows completed")
-    await expect(page.locator("#says")).to_contain_text(f"Workflow {running[:8]} cancelled")
+    await heard(page, f"Workflow {running[:8]} cancelled")
+    await expect(page.locator("#recent .job")).to_have_count(7)
+    await page.evaluate(SAY, DIGEST)
+    await heard(page, "2 workflows slept, Workflow x woke.")
+    assert "%" not in " ".join(await page.evaluate("() => window.heard"))
 
 
 async def test_nothing_moves_where_no_motion_is_wanted(busy: Sidecar, visit: Open) -> None:

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.ids import JobId
-from tests.page.seen import DROP, Open, button, card, choose, notice
+from tests.page.seen import DROP, Open, button, card, choose, endless, notice
 from tests.support import graphs
 from tests.support.browser import LIMIT_MS
 from tests.support.jobs import GRAPH, queued_event
@@ -110,7 +110,7 @@ async def test_what_is_refused_is_explained(
 
 
 async def test_a_running_workflow_is_cancelled(sidecar: Sidecar, visit: Open) -> None:
-    job = await sidecar.submit(graphs.slow())
+    job = await sidecar.submit(endless())
     await sidecar.until_running(job)
     page = await visit(sidecar.url)
     cancel = button(card(page, job), "Cancel")
@@ -167,7 +167,7 @@ async def test_a_workflow_that_vanishes_while_shown_is_told(sidecar: Sidecar, vi
 async def test_texts_are_texts(sidecar: Sidecar, visit: Open) -> None:
     graph = graphs.text(ODD)
     await sidecar.ended(await sidecar.submit(graph))
-    slow = graphs.slow()
+    slow = endless()
     slow["1"]["_meta"]["title"] = ODD
     job = await sidecar.submit(slow)
     page = await visit(sidecar.url)
@@ -182,7 +182,7 @@ async def test_texts_are_texts(sidecar: Sidecar, visit: Open) -> None:
 async def test_thousands_of_workflows_are_counted_and_not_drawn(sidecar: Sidecar, visit: Open) -> None:
     ended = await sidecar.submit(graphs.picture())
     await sidecar.ended(ended)
-    running = await sidecar.submit(graphs.slow())
+    running = await sidecar.submit(endless())
     await sidecar.until_running(running)
     page = await visit(sidecar.url)
     await expect(card(page, running)).to_be_visible()

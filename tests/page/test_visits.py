@@ -18,7 +18,7 @@ from http_sidecar import auth
 from http_sidecar.app import build_app
 from http_sidecar.auth import KeyRing, digest_of
 from http_sidecar.runner import Runner
-from tests.page.seen import Open, button, card, choose, notice
+from tests.page.seen import Open, button, card, choose, endless, heard, notice
 from tests.support import graphs
 from tests.support.sidecar import Sidecar, open_sidecar
 
@@ -115,7 +115,7 @@ async def served_again(sidecar: Sidecar, port: int = 0) -> AsyncIterator[int]:
 async def test_a_service_that_goes_and_comes_back_is_told_and_nothing_is_missed(
     sidecar: Sidecar, visit: Open
 ) -> None:
-    job = await sidecar.submit(graphs.slow())
+    job = await sidecar.submit(endless())
     await sidecar.until_running(job)
     async with served_again(sidecar) as port:
         page = await visit(f"http://127.0.0.1:{port}")
@@ -123,7 +123,7 @@ async def test_a_service_that_goes_and_comes_back_is_told_and_nothing_is_missed(
     await expect(page.locator("#link")).to_have_text("Not connected")
     await expect(page.locator("#banner")).to_contain_text("The service does not answer.")
     await expect(page.locator("#banner")).to_contain_text("What you see is from ")
-    await expect(page.locator("#says")).to_have_text("The service does not answer.")
+    await heard(page, "The service does not answer.")
     await expect(card(page, job)).to_be_visible()
     await button(card(page, job), "Cancel").click()
     await expect(notice(page, "bad").locator("code")).to_have_text("unreachable")
@@ -134,7 +134,7 @@ async def test_a_service_that_goes_and_comes_back_is_told_and_nothing_is_missed(
         await expect(page.locator("#link")).to_have_text("Live")
         await expect(page.locator("#banner")).to_be_hidden()
         await expect(page.locator("#recent").locator(f'[data-id="{job}"] .badge')).to_have_text("Cancelled")
-        await expect(page.locator("#says")).to_contain_text("The service is back")
+        await heard(page, "The service is back")
 
 
 async def test_without_a_free_stream_it_says_so_and_shows_what_there_is(tmp_path: Path, visit: Open) -> None:
