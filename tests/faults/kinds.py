@@ -126,6 +126,13 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(name="store not to be opened", run=store_faults.store_not_to_be_opened, refusals=NOT_OPEN),
     Kind(name="deadlines", run=faults.any_one, deadlines=0.8, settings=IMPATIENT, refusals=STORE),
+    # Nobody takes a job before the engine has been asked for its memory, or has not answered in time.
+    Kind(
+        name="memory asked for",
+        run=faults.any_one,
+        settings=IMPATIENT | {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.2"},
+        refusals=STORE,
+    ),
     Kind(name="clock jumps", run=store_faults.clock_jumps, bent_clock=True),
     Kind(
         name="two at once",
