@@ -31,7 +31,8 @@ RECONNECTS = 50
 KEPT_ROUNDS = 2.5
 RUSH = 2
 """Before the first round there is one more, with so many times the subscribers. The allocator keeps what it
-took at the height of it, so that later no chance meeting of many looks like growth."""
+took at the height of it, so that later no chance meeting of many looks like growth. A leak has to fill that
+room, some MiB, before it shows: what is small takes thousands of jobs to find."""
 
 HISTORY = 200
 """Prompts that the engine remembers: its memory is measured too."""
