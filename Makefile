@@ -15,7 +15,7 @@ ENGINE ?= embedded
 PYTEST_ARGS ?=
 
 # The first Python that is new enough; PYTHON=... names another. Asked once, by the recipe that makes the venv.
-find-python = for candidate in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+find-python = for candidate in $(or $(PYTHON),python3.13 python3.14 python3.12 python3.11 python3 python); do \
 	if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  echo "$$candidate"; exit 0; fi; done; \
 	echo "make: no Python >= 3.11 found: install one, or say PYTHON=/path/to/python" >&2; exit 1
