@@ -3,6 +3,7 @@ capabilities, no way to gain any, and nothing to write to but the state folder a
 
 import asyncio
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from tests.deploy.conftest import make_read_only
@@ -170,6 +172,30 @@ async def test_the_folders_around_it_can_really_not_be_written_to(place: Place, 
     for folder in ("home", "cwd", "secrets", installed):
         code, said = await finished(place, "touch", str(place.folder / folder / "new"))
         assert (code, "Permission denied" in said) == (1, True)
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+async def test_the_wheel_has_every_file_of_its_pages(place: Place, page: str) -> None:
+    """Also those that one script imports from another."""
+    async with started(place) as (_, url), aiohttp.ClientSession() as http:
+        todo, seen = [URL(f"{url}{page}")], set[URL]()
+        while todo:
+            address = todo.pop()
+            seen.add(address)
+            async with http.get(address, headers={"Accept": "text/html, */*"}) as answer:
+                assert answer.status == 200, address
+                found = linked(await answer.text(), answer.content_type)
+            own = [each for each in map(address.join, found) if each.scheme == "http"]  # not data:
+            todo += [each for each in own if each not in seen and each not in todo]
+    assert {each.suffix for each in seen} >= {".js", ".css"}
+
+
+def linked(text: str, content_type: str) -> list[URL]:
+    if content_type == "text/html":
+        return [URL(found) for found in re.findall(r'(?:src|href)="([^"#{]+)"', text)]
+    if content_type in {"text/javascript", "application/javascript"}:
+        return [URL(found) for found in re.findall(r'\bfrom "(\.[^"]+)"', text)]
+    return []
 
 
 async def test_without_its_key_it_does_not_start(place: Place) -> None:
