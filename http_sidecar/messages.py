@@ -54,7 +54,7 @@ class Pong(Message):
 
 class WorkflowQueued(Message):
     """It waits for an engine, for the first time or again. The position is null once it no longer waits.
-    `waitingFor` says why it is passed over, and comes anew when that changes."""
+    `waitingFor` is there while it is passed over, and says why; the message comes again when that changes."""
 
     type: Literal["workflow:queued"] = "workflow:queued"
     workflow_id: str
@@ -154,6 +154,8 @@ def wire_text(message: Message) -> str:
     """The message as it goes out: one line of ASCII. A title may hold half a surrogate pair, which JSON can
     say and UTF-8 can't."""
     said = message.model_dump(by_alias=True)
+    if said.get("waitingFor", ...) is None:
+        del said["waitingFor"]  # the contract's message has no such member
     return json.dumps({"type": said.pop("type"), **said}, separators=(",", ":"))
 
 

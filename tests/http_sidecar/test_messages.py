@@ -95,7 +95,7 @@ def test_why_a_workflow_is_passed_over_is_said_and_that_it_is_no_more() -> None:
         "freeBytes": 1,
         "engines": [{"engine": "e", "freeBytes": 1, "totalBytes": 3}],
     }
-    assert said(JobWaiting(job_id=JobId("j"), at=9, waiting_for=None), position=3)["waitingFor"] is None
+    assert "waitingFor" not in said(JobWaiting(job_id=JobId("j"), at=9, waiting_for=None), position=3)
 
 
 def test_every_message_of_the_contract_is_said_of_some_event() -> None:

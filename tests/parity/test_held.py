@@ -33,7 +33,7 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
         await socket.send("subscribe", "*")
         job = await house.sidecar.submit(slow(steps=1))
         told = await socket.until("workflow:queued")
-        while told["waitingFor"] is None:
+        while "waitingFor" not in told:
             told = await socket.until("workflow:queued")
         assert told["workflowId"] == job
         said = {name: await _waits(house, name, job) for name in NAMES}

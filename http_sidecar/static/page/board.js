@@ -116,7 +116,7 @@ function changes(message) {
         progress: 0,
       };
     case "workflow:started":
-      return { status: "running", startTime: message.timestamp, queuePosition: null };
+      return { status: "running", startTime: message.timestamp, queuePosition: null, waitingFor: null };
     case "workflow:progress":
       return { status: "running", progress: message.progress, currentNode: message.currentNode };
     case "workflow:completed":
