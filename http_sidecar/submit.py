@@ -1,4 +1,4 @@
-"""Submit over HTTP: where the job is, a bounded wait when asked for, and safe repeats."""
+"""Submit and retry over HTTP: where the job is, a bounded wait when asked for, and safe repeats."""
 
 from aiohttp import web
 

@@ -52,6 +52,7 @@ async def _wait(request: web.Request, route: Route) -> web.Response:
 
 _OWN: Mapping[str, RouteHandler] = {
     "submit_workflow": submit,
+    "retry_workflow": submit,
     "wait_for_workflow": _wait,
     "list_models": whole_list,
     "list_outputs": whole_list,

@@ -173,6 +173,9 @@ def retry(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
 @cli.command(cls=Command, example="comfy-bridge workflows --status failed --limit 10")
 @click.option("--status", type=click.Choice(options.STATUSES), help="Only these.")
 @click.option("--failure-kind", type=click.Choice(options.FAILURE_KINDS), help="Only those that failed so.")
+@click.option(
+    "--not-retried", "retried", flag_value=False, type=bool, help="Only those that nobody has retried."
+)
 @click.option("--client", metavar="NAME", help="Only what this client submitted.")
 @options.since
 @options.limit

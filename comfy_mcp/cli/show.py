@@ -30,6 +30,7 @@ def status_lines(state: WorkflowResult) -> list[str]:
         ("error", state.failure.text() if state.failure else state.error),
         *(("warning", warning) for warning in state.warnings),
         ("retry of", state.retry_of),
+        ("retried", state.retried_by),
         *(("attempt", attempt_line(each)) for each in state.attempts or ()),
         *(("output", output_line(item)) for item in state.outputs),
     ]

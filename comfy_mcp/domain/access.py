@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from comfy_mcp.domain.ids import ClientId
+
 
 class Right(StrEnum):
     """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's."""
@@ -37,10 +39,12 @@ class ApiKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
     """A submitter's promise that equal keys mean the same submit. `digest` is that of what was submitted.
+    `client` is who submits, also where the job is another's.
 
     `since` (epoch ms): an older use of the key no longer counts.
     """
 
+    client: ClientId
     key: str
     digest: str
     since: int

@@ -62,7 +62,8 @@ class Job:
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
-    in what they need; `waiting_for` why a queued one was passed over.
+    in what they need; `waiting_for` why a queued one was passed over. `retried_by` is the newest job
+    that retries this one: no event of this job tells of it, and its state stays what it is.
     """
 
     id: JobId
@@ -90,6 +91,7 @@ class Job:
     run_timeout_ms: int | None = None
     queue_deadline: int | None = None
     retry_of: JobId | None = None
+    retried_by: JobId | None = None
     oom_retried: bool = False
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
@@ -304,12 +306,16 @@ def decide_cancel(job: Job) -> CancelAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """Which jobs, newest first. Times are epoch milliseconds; both ends included; no `statuses` means all."""
+    """Which jobs, newest first. Times are epoch milliseconds; both ends included; no `statuses` means all.
+
+    `retried`: whether another job retries it; None: either.
+    """
 
     statuses: Collection[JobStatus] = ()
     client: ClientId | None = None
     engine: EngineId | None = None
     failure_kind: FailureKind | None = None
+    retried: bool | None = None
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 50

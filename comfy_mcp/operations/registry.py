@@ -118,8 +118,8 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="retry_workflow",
         title="Retry workflow",
-        description="Submit a failed or cancelled workflow again, as a new workflow.",
-        params=models.WorkflowParams,
+        description="Submit a failed or cancelled workflow again, as a new one.",
+        params=models.RetryParams,
         result=models.RetryResult,
         handler=submitting.retry_workflow,
         right=Right.SUBMIT,

@@ -17,7 +17,7 @@ from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.vram import shape_of
 from comfy_mcp.operations.context import OperationContext, Services
 from comfy_mcp.operations.memory import memory_warnings
-from comfy_mcp.operations.models import RetryResult, SubmitParams, SubmitResult, WorkflowParams
+from comfy_mcp.operations.models import RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.workflows import not_found, require_visible
 
 FRESH_S = 5.0
@@ -50,7 +50,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             shape=shape_of(graph),
         ),
         graph,
-        _idempotency(context, params, raw),
+        _idempotency(context, params.idempotency_key, _submitted(params, raw)),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -61,7 +61,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     )
 
 
-async def retry_workflow(context: OperationContext, params: WorkflowParams) -> RetryResult:
+async def retry_workflow(context: OperationContext, params: RetryParams) -> RetryResult:
     """The same graph as a new job for the same client, with the same priority and timeouts.
 
     Raises NotFound, Conflict (`not_retryable`) unless the old job failed or was cancelled, and what a submit
@@ -98,6 +98,7 @@ async def retry_workflow(context: OperationContext, params: WorkflowParams) -> R
             shape=shape_of(graph),
         ),
         graph,
+        _idempotency(context, params.idempotency_key, ["retry", old_id]),
     )
     return RetryResult(
         workflow_id=job.id,
@@ -177,18 +178,24 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
     return params.workflow
 
 
-def _idempotency(context: OperationContext, params: SubmitParams, graph: object) -> Idempotency | None:
-    if params.idempotency_key is None:
-        return None
+def _submitted(params: SubmitParams, graph: object) -> list[object]:
+    """What makes two submits the same."""
     # What came, not what was made of it: the conversion of a UI format may change with the engine's classes.
     graph = unwrapped(graph) if isinstance(graph, Mapping) else graph
     submitted: list[object] = [graph, params.priority, params.gpu]
     if (timeouts := [params.queue_timeout_s, params.run_timeout_s]) != [None, None]:
         submitted += timeouts
+    return submitted
+
+
+def _idempotency(context: OperationContext, key: str | None, submitted: list[object]) -> Idempotency | None:
+    if key is None:
+        return None
     text = json.dumps(submitted, sort_keys=True)
     services = context.services
     return Idempotency(
-        key=params.idempotency_key,
+        client=context.caller.client,
+        key=key,
         digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         since=services.now_ms() - round(services.settings.idempotency_ttl_s * 1000),
     )

@@ -58,6 +58,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         queue_deadline=job.queue_deadline if job.status is JobStatus.QUEUED else None,
         run_deadline=job.run_deadline,
         retry_of=job.retry_of,
+        retried_by=job.retried_by,
         gpu_seconds=job.gpu_seconds,
         peak_vram_bytes=job.peak_vram_bytes,
         waiting_for=None if job.waiting_for is None else waiting_item(job.waiting_for),
@@ -81,6 +82,8 @@ def waiting_item(waiting: WaitingFor) -> WaitingForItem:
 
 def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
     """What an agent does next, in one sentence."""
+    if job.retried_by is not None:
+        return f'Retried: call workflow_status(workflow_id="{job.retried_by}").'
     match job.status:
         case JobStatus.QUEUED | JobStatus.RUNNING:
             return f'Call wait_for_workflow(workflow_id="{job.id}").'

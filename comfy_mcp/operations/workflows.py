@@ -109,6 +109,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
             statuses=_statuses(params.status),
             client=_whose(context, params.client),
             failure_kind=FailureKind(params.failure_kind) if params.failure_kind else None,
+            retried=params.retried,
             created_after=params.since,
             limit=params.limit,
             cursor=params.cursor,

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from comfy_mcp.domain.access import ApiKey, Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode
-from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.schema import api_keys, idempotency_keys
 
@@ -53,12 +53,12 @@ def revoke_key(connection: Connection, name: str, at: int) -> bool:
     return bool(connection.execute(_REVOKE, {"b_name": storable(name), "revoked_at": at}).rowcount)
 
 
-def first_use(connection: Connection, client: ClientId, use: Idempotency) -> tuple[JobId, int] | None:
+def first_use(connection: Connection, use: Idempotency) -> tuple[JobId, int] | None:
     """The job of the key's first use and its place then; None when this is the first.
 
     Raises Conflict (`idempotency_mismatch`) when the key was used for something else.
     """
-    who = {"b_client": storable(client), "b_key": storable(use.key)}
+    who = {"b_client": storable(use.client), "b_key": storable(use.key)}
     row = connection.execute(_USED, who).first()
     if row is None:
         return None
@@ -74,11 +74,9 @@ def first_use(connection: Connection, client: ClientId, use: Idempotency) -> tup
     return JobId(row.job_id), row.position
 
 
-def remember_use(
-    connection: Connection, client: ClientId, use: Idempotency, job_id: JobId, position: int, at: int
-) -> None:
+def remember_use(connection: Connection, use: Idempotency, job_id: JobId, position: int, at: int) -> None:
     values = {
-        "client": storable(client),
+        "client": storable(use.client),
         "key": storable(use.key),
         "digest": use.digest,
         "job_id": job_id,

@@ -34,7 +34,7 @@ _PRIORITY_OF_RANK: Mapping[int, Priority] = {priority.rank: priority for priorit
 
 
 def job_values(job: Job) -> dict[str, Any]:
-    """Every column of `jobs` but seq."""
+    """Every column of `jobs` but seq and share_tag."""
     return {
         "id": job.id,
         "client": storable(job.client),
@@ -46,6 +46,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "queue_timeout_ms": job.queue_timeout_ms,
         "run_timeout_ms": job.run_timeout_ms,
         "retry_of": job.retry_of,
+        "retried_by": job.retried_by,
         "shape": job.shape,
         **mutable_values(job),
     }
@@ -112,6 +113,7 @@ def job_of(row: AnyRow) -> Job:
         run_timeout_ms=row.run_timeout_ms,
         queue_deadline=row.queue_deadline,
         retry_of=row.retry_of,
+        retried_by=row.retried_by,
         oom_retried=bool(row.oom_retried),
         gpu_seconds=row.gpu_seconds,
         peak_vram_bytes=row.peak_vram_bytes,

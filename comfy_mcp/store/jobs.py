@@ -30,6 +30,7 @@ from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
 from comfy_mcp.store.threads import QueueSize, notes
 
 _INSERT = insert(jobs)
+_RETRIED = update(jobs).where(jobs.c.id == bindparam("b_id"))
 _INSERT_GRAPH = insert(graphs)
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("b_id"))
 _GRAPH = select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id"))
@@ -89,7 +90,7 @@ def add(
 
     Raises LimitExceeded, and Conflict for a key that was used for something else.
     """
-    if idempotency is not None and (known := access.first_use(connection, event.client, idempotency)):
+    if idempotency is not None and (known := access.first_use(connection, idempotency)):
         job_id, position = known
         return job_of(connection.execute(_BY_ID, {"b_id": job_id}).one()), position
     job = queued(event)
@@ -103,11 +104,13 @@ def add(
     place = shares.place(connection, job, fair=fair)
     connection.execute(_INSERT, {**job_values(job), "share_tag": place.tag})
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
+    if job.retry_of is not None:
+        connection.execute(_RETRIED, {"b_id": job.retry_of, "retried_by": job.id})
     events.append(connection, (event,))
     ahead += _ahead(sizes, job, place)
     sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0)).jobs += 1
     if idempotency is not None:
-        access.remember_use(connection, job.client, idempotency, job.id, ahead + 1, event.at)
+        access.remember_use(connection, idempotency, job.id, ahead + 1, event.at)
     return job, ahead + 1
 
 
@@ -142,6 +145,8 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         statement = statement.where(jobs.c.engine == query.engine)
     if query.failure_kind is not None:
         statement = statement.where(jobs.c.failure_kind == query.failure_kind.value)
+    if query.retried is not None:
+        statement = statement.where(jobs.c.retried_by.is_not(None) == query.retried)
     if query.created_after is not None:
         statement = statement.where(jobs.c.created_at >= query.created_after)
     if query.created_before is not None:

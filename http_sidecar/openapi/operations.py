@@ -150,6 +150,7 @@ _SAID = {
     "cursor": "`nextCursor` of the page before.",
     "type": "Only of this type.",
     "status": "Only in this state.",
+    "retried": "Only what another workflow retries, or only what none does.",
     "client": "Only of this client; without the right `admin` it is always one's own.",
     "reason": "Why; it is kept with the workflow.",
 }
@@ -162,17 +163,20 @@ _OF_BYTES = (
     header_parameter("If-Match", "ETags of which the output must have one: otherwise the answer is 412."),
 )
 
-_MORE_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
-    "submit_workflow": (
-        header_parameter(
-            "Prefer", "`wait=N`: answer when the workflow has ended, or after N seconds (RFC 7240)."
-        ),
-        header_parameter(
-            "Idempotency-Key",
-            "Equal keys are one submit for 24 hours: the same body, the first answer again.",
-            pattern='^("[ -~]{1,255}"|[ -~]{1,255})$',
-        ),
+_OF_SUBMITS = (
+    header_parameter(
+        "Prefer", "`wait=N`: answer when the workflow has ended, or after N seconds (RFC 7240)."
     ),
+    header_parameter(
+        "Idempotency-Key",
+        "Equal keys are one submit for 24 hours: the same request, the first answer again.",
+        pattern='^("[ -~]{1,255}"|[ -~]{1,255})$',
+    ),
+)
+
+_MORE_PARAMETERS: Mapping[str, tuple[Json, ...]] = {
+    "submit_workflow": _OF_SUBMITS,
+    "retry_workflow": _OF_SUBMITS,
     "view_output": _OF_BYTES,
     "read_output": (
         *_OF_BYTES,
@@ -216,7 +220,7 @@ def _successes(route: Route) -> dict[str, Json]:
     operation = route.of
     schema, example = reference(operation.result), example_of(operation.name)
     match operation.name:
-        case "submit_workflow":
+        case "submit_workflow" | "retry_workflow":
             return _submit_successes(schema, example)
         case "cancel_workflow":
             return {

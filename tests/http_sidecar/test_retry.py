@@ -10,9 +10,14 @@ async def test_a_failed_workflow_is_retried_once_asked_and_its_attempts_are_show
     async with open_sidecar(tmp_path) as sidecar:
         first = await sidecar.submit(failing())
         await sidecar.ended(first)
-        answer = await sidecar("POST", f"{WORKFLOW}/{first}/retry")
+        key = {"Idempotency-Key": "once more"}
+        answer = await sidecar("POST", f"{WORKFLOW}/{first}/retry", headers=key)
         assert answer.status == 202
         again = answer.body["workflowId"]
+        assert answer.headers["Location"] == f"{WORKFLOW}/{again}"
+        repeated = await sidecar("POST", f"{WORKFLOW}/{first}/retry", headers=key)
+        assert (repeated.status, repeated.body) == (202, answer.body)
+        assert (await sidecar("GET", f"{WORKFLOW}/{first}")).body["retriedBy"] == again
         assert (answer.body["retryOf"], answer.body["status"]) == (first, "queued")
         await sidecar.ended(again)
         plain = (await sidecar("GET", f"{WORKFLOW}/{again}")).body
@@ -26,6 +31,10 @@ async def test_a_failed_workflow_is_retried_once_asked_and_its_attempts_are_show
         listed = (await sidecar("GET", "/v1/comfyui/workflows?failureKind=node_error")).body["workflows"]
         assert {item["workflowId"] for item in listed} == {first, again}
         assert (await sidecar("GET", "/v1/comfyui/workflows?failureKind=oom")).body["workflows"] == []
+        left = (await sidecar("GET", "/v1/comfyui/workflows?status=failed&retried=false")).body["workflows"]
+        assert [item["workflowId"] for item in left] == [again]
+        waited = await sidecar("POST", f"{WORKFLOW}/{first}/retry", headers={"Prefer": "wait=30"})
+        assert (waited.status, waited.body["status"], waited.body["retryOf"]) == (200, "failed", first)
 
 
 async def test_what_has_completed_is_not_retried(tmp_path: Path) -> None:

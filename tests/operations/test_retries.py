@@ -79,6 +79,53 @@ async def test_a_failed_workflow_is_retried_as_a_new_one_that_names_it(call: Ben
     assert tried[1].claimed_time <= tried[1].end_time
 
 
+async def test_what_was_retried_names_its_newest_retry_and_can_be_left_out_of_the_list(call: Bench) -> None:
+    first = await call("submit_workflow", workflow=graphs.failing())
+    other = await call("submit_workflow", workflow=graphs.failing())
+    assert (await ended(call, first)).retried_by is None
+    await ended(call, other)
+    await ended(call, await call("retry_workflow", workflow_id=first.workflow_id))
+    newest = await call("retry_workflow", workflow_id=first.workflow_id)
+    state = await call("workflow_status", workflow_id=first.workflow_id)
+    assert (state.status, state.retried_by) == ("failed", newest.workflow_id)
+    assert state.next_step == f'Retried: call workflow_status(workflow_id="{newest.workflow_id}").'
+    assert (await ended(call, newest)).retried_by is None
+
+    async def listed(**arguments: Any) -> set[str]:
+        found = await call("list_workflows", status="failed", **arguments)
+        return {item.workflow_id for item in found.workflows}
+
+    assert await listed(retried=True) == {first.workflow_id}
+    assert await listed() - await listed(retried=False) == {first.workflow_id}
+    assert other.workflow_id in await listed(retried=False)
+
+
+async def test_a_retry_under_one_key_is_one_retry_and_the_key_is_the_caller_s(
+    call_without_engine: Bench,
+) -> None:
+    call = call_without_engine
+    jobs = [await call("submit_workflow", workflow=graphs.picture()) for _ in range(2)]
+    for job in jobs:
+        await call("cancel_workflow", workflow_id=job.workflow_id)
+    first, second = (job.workflow_id for job in jobs)
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(call("retry_workflow", workflow_id=first, idempotency_key="again"))
+            for _ in range(10)
+        ]
+    (one,) = {task.result().workflow_id for task in tasks}
+    with pytest.raises(Conflict) as caught:
+        await call("retry_workflow", workflow_id=second, idempotencyKey="again")
+    assert caught.value.code is ErrorCode.IDEMPOTENCY_MISMATCH
+    with pytest.raises(Conflict):
+        await call("submit_workflow", workflow=graphs.picture(), idempotency_key="again")
+    admin = Bench(call.services, Caller(client=ClientId("boss"), surface="test"))
+    theirs = await admin("retry_workflow", workflow_id=second, idempotency_key="again")
+    assert theirs.workflow_id != one
+    assert (await call("workflow_status", workflow_id=theirs.workflow_id)).client == CALLER.client
+    assert len((await call("list_workflows")).workflows) == 4
+
+
 async def test_a_cancelled_workflow_is_retried_too(call_without_engine: Bench) -> None:
     call = call_without_engine
     first = await call("submit_workflow", workflow=graphs.picture())

@@ -29,7 +29,7 @@ JOB_KEYS = {
     "workflowId", "status", "queuePosition", "progress", "currentNode", "currentNodeId", "startTime",
     "completionTime", "outputs", "error", "failure", "priority", "client", "engine", "attempt", "createdTime",
     "etaMs", "cancelRequested", "warnings", "queueDeadline", "runDeadline", "retryOf", "attempts", "nextStep",
-    "gpuSeconds", "peakVramBytes", "waitingFor",
+    "gpuSeconds", "peakVramBytes", "waitingFor", "retriedBy",
 }  # fmt: skip
 
 

@@ -29,8 +29,8 @@ def queued(client: str = "anna", at: int = 1_000) -> JobQueued:
     )
 
 
-def use(key: str = "k", digest: str = "d", since: int = 0) -> Idempotency:
-    return Idempotency(key=key, digest=digest, since=since)
+def use(key: str = "k", digest: str = "d", since: int = 0, client: str = "anna") -> Idempotency:
+    return Idempotency(client=ClientId(client), key=key, digest=digest, since=since)
 
 
 async def submit(store: Store, event: JobQueued, idempotency: Idempotency | None) -> tuple[JobId, int]:
@@ -80,7 +80,7 @@ async def test_a_key_used_for_something_else_is_refused_and_writes_nothing(store
 
 async def test_keys_belong_to_their_client_and_end_with_their_time(store: Store) -> None:
     first = await submit(store, queued("anna"), use())
-    assert await submit(store, queued("ben"), use()) != first
+    assert await submit(store, queued("ben"), use(client="ben")) != first
     later = await submit(store, queued("anna", at=5_000), use(digest="other", since=2_000))
     assert later != first
     assert await submit(store, queued("anna", at=6_000), use(digest="other", since=2_000)) == later

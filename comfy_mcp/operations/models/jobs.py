@@ -113,6 +113,7 @@ class WorkflowResult(Result):
     queue_deadline: int | None = None
     run_deadline: int | None = None
     retry_of: str | None = None
+    retried_by: str | None = None
     attempts: list[AttemptItem] | None = None
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
@@ -168,6 +169,8 @@ class SubmitResult(Result):
 
 class RetryResult(SubmitResult):
     """The new job; the old one stays as it is."""
+
+    unlisted = frozenset({"retry_of"})
 
     retry_of: str
 

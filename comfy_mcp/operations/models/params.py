@@ -34,6 +34,16 @@ class NoParams(Params):
     pass
 
 
+def _idempotency_key(description: str | None) -> Any:
+    return Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        validation_alias=AliasChoices("idempotency_key", "idempotencyKey"),
+        description=description,
+    )
+
+
 class SubmitParams(Params):
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
@@ -43,19 +53,17 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
-    idempotency_key: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=255,
-        validation_alias=AliasChoices("idempotency_key", "idempotencyKey"),
-        description="Equal keys are one submit",
-    )
+    idempotency_key: str | None = _idempotency_key("Equal keys are one submit")
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started in time")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
 
 
 class WorkflowParams(Params):
     workflow_id: WorkflowIdField
+
+
+class RetryParams(WorkflowParams):
+    idempotency_key: str | None = _idempotency_key(None)
 
 
 class StatusParams(WorkflowParams):
@@ -117,6 +125,7 @@ class ListWorkflowsParams(Params):
         default=None,
         validation_alias=AliasChoices("failure_kind", "failureKind"),
     )
+    retried: bool | None = None
     client: str | None = Field(default=None, max_length=128)
     since: SinceField = None
     limit: LimitField = 50
