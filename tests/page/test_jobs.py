@@ -136,6 +136,8 @@ async def test_a_failed_workflow_shows_why_and_is_retried(sidecar: Sidecar, visi
     await expect(notice(page, "good")).to_contain_text("Submitted again as ")
     await expect(details).to_be_hidden()
     await expect(page.locator('#recent [data-status="failed"]')).to_have_count(2)
+    again = await newest(sidecar)
+    await expect(failed.locator(".job-facts")).to_contain_text(f"retried as {again[:8]}")
     assert await page.locator("main img").count() == 0
     assert await page.title() == "comfy-mcp-bridge"
     await page.locator("#recent-filter").select_option("completed")

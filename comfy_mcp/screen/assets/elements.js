@@ -202,6 +202,7 @@ export function jobFacts(job) {
   }
   if (job.startTime && job.completionTime)
     facts.push(`took ${durationText(job.completionTime - job.startTime)}`);
+  if (job.retriedBy) facts.push(`retried as ${shortId(job.retriedBy)}`);
   if (job.priority && job.priority !== "normal") facts.push(`${job.priority} priority`);
   if (job.client) facts.push(job.client);
   const at = job.completionTime ?? job.createdTime;

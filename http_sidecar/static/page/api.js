@@ -65,6 +65,17 @@ export class Api {
     return (await this.#fetch(path, options, false)).json();
   }
 
+  /** A POST that makes a workflow. No answer does not mean "not taken": under one key it is one submit. */
+  async submit(path, body) {
+    const headers = { "Idempotency-Key": [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
+    try {
+      return await this.send("POST", path, body, headers);
+    } catch (error) {
+      if (error.code !== "unreachable" || this.signal.aborted) throw error;
+      return this.send("POST", path, body, headers);
+    }
+  }
+
   /** Bytes, for an address that <img> and the like can show: they can't send a key. */
   async blob(path, { patient = false } = {}) {
     return (await this.#fetch(path, {}, patient)).blob();

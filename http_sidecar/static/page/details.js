@@ -128,6 +128,7 @@ export class Details {
       ["Must end by", time(job.runDeadline)],
       ["Engine", job.engine],
       ["A retry of", job.retryOf],
+      ["Retried as", job.retriedBy],
       [
         "GPU time",
         job.gpuSeconds === null || job.gpuSeconds === undefined ? null : durationText(1_000 * job.gpuSeconds),

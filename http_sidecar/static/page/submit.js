@@ -49,7 +49,7 @@ export function acceptFiles(api, submitted) {
 async function submitFile(api, file, priority, submitted) {
   try {
     const workflow = await graphOf(file);
-    const answer = await sendOnce(api, { workflow, priority });
+    const answer = await api.submit("v1/comfyui/workflow", { workflow, priority });
     const warned = answer.warnings.length
       ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" }
       : null;
@@ -57,16 +57,5 @@ async function submitFile(api, file, priority, submitted) {
     submitted(answer.workflowId);
   } catch (error) {
     if (!api.signal.aborted) notice("bad", `${file.name} was not submitted`, error);
-  }
-}
-
-/** No answer does not mean "not taken": asked again under the same key it is one submit. */
-async function sendOnce(api, body) {
-  const headers = { "Idempotency-Key": [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
-  try {
-    return await api.send("POST", "v1/comfyui/workflow", body, headers);
-  } catch (error) {
-    if (error.code !== "unreachable" || api.signal.aborted) throw error;
-    return api.send("POST", "v1/comfyui/workflow", body, headers);
   }
 }

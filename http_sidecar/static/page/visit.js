@@ -197,7 +197,7 @@ export class Visit {
     if (this.details.dialog.open) this.details.dialog.close();
     await this.#act(
       async () => {
-        const answer = await this.api.send("POST", `${this.#pathOf(job)}/retry`, {});
+        const answer = await this.api.submit(`${this.#pathOf(job)}/retry`, {});
         notice("good", `Submitted again as ${shortId(answer.workflowId)}`);
       },
       `Workflow ${shortId(job.workflowId)} was not retried`,
