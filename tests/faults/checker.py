@@ -174,8 +174,6 @@ def _check_job(
     successes = sum(item.ending == "success" for item in seen)
     if successes > 1:
         outcome.ran_twice += 1
-    if requeues and not expected.lossy_engine:
-        say("it was sent again although no fault touched the engine")
     if len(attempts) > len(requeues) + 1:
         say("an attempt was made that no `requeued` event explains")
     for item, requeue in zip(seen, requeues, strict=False):

@@ -209,12 +209,6 @@ async def test_a_refusal_that_no_fault_explains_is_a_violation(house: House) -> 
     assert (await house.verdict(explained)).violations == []
 
 
-async def test_an_engine_that_lost_nothing_is_no_reason_to_send_again(house: House) -> None:
-    await house.write(requeued(await house.job("accepted", "start", pid=1)))
-    await house.write(completed(await house.claim(*RAN, pid=2)))
-    assert said(await house.verdict(), "sent again although no fault touched the engine")
-
-
 async def test_what_an_engine_lost_that_took_nothing_since_may_be_tried_again(house: House) -> None:
     await house.write(requeued(await house.job("accepted", "start", pid=1)))
     await house.write(cancelled(await house.claim()))
