@@ -315,6 +315,14 @@ async def test_a_gate_is_ready_while_its_sample_is_fresh_and_once_after_it(
     assert due(gate) == float("-inf")
 
 
+async def test_a_gate_that_is_off_is_open_and_asks_nobody(gpus: Gpus, settings: Settings) -> None:
+    gate = gate_of(gpus, settings.model_copy(update={"vram_hold": False}), Time())
+    assert ready(gate)
+    assert (gate.admission().limit, gate.admission().most) == (UNLIMITED, UNLIMITED)
+    assert await gate.look() is None
+    assert gpus.asked == 0
+
+
 async def test_without_an_upper_limit_nobody_is_let_go_by_time(gpus: Gpus, settings: Settings) -> None:
     limited = gate_of(gpus, settings, Time(now=10_000.0))
     assert limited.admission().due == 10_000_000 - 3_600_000

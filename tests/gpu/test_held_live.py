@@ -30,7 +30,7 @@ class Client:
 
     async def submit(self) -> str:
         url = f"{self.served.url}/v1/comfyui/workflow"
-        async with self.session.post(url, json={"workflow": slow(steps=40)}) as answer:
+        async with self.session.post(url, json={"workflow": slow(steps=75)}) as answer:
             assert answer.status == 202
             return str((await answer.json())["workflowId"])
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.vram import shape_of
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.operations import memory
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.operations.conftest import CALLER, Bench
@@ -51,7 +53,8 @@ async def show(call: Bench, vram: Vram, **gib: int) -> None:
 async def teach(call: Bench, vram: Vram, gib: int) -> None:
     """A run of `slow` that was seen to hold so much."""
     vram.held = gib
-    submitted = await call("submit_workflow", workflow=slow(steps=30))
+    submitted = await call("submit_workflow", workflow=slow(steps=60))
+    assert submitted.warnings == [], "nothing is known yet"
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
     assert state.status == "completed"
     need = await call.services.store.vram_need(shape_of(parse_graph(slow())))
@@ -63,11 +66,7 @@ async def test_a_submit_is_warned_when_no_engine_has_what_such_workflows_needed(
     tmp_path: Path, vram: Vram
 ) -> None:
     async with opened(tmp_path) as call:
-        first = await call("submit_workflow", workflow=slow(steps=1))
-        assert first.warnings == []
-        await call("wait_for_workflow", workflow_id=first.workflow_id)
         await teach(call, vram, 20)
-        assert (await call("submit_workflow", workflow=slow(steps=1))).warnings == []
         await show(call, vram, others=14)
         warned = await call("submit_workflow", workflow=slow(steps=1))
         engine = call.services.settings.engines[0].id
@@ -145,3 +144,16 @@ async def test_an_engine_whose_word_is_no_use_holds_nothing(
         big = await call("submit_workflow", workflow=slow(steps=1))
         assert big.warnings == []
         assert (await call("wait_for_workflow", workflow_id=big.workflow_id)).status == "completed"
+
+
+async def test_a_submit_does_not_wait_for_gpus_that_do_not_answer(
+    tmp_path: Path, vram: Vram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing() -> GpuSample:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    async with opened(tmp_path) as call:
+        await teach(call, vram, 20)
+        monkeypatch.setattr(memory, "ANSWER_S", 0.01)
+        monkeypatch.setattr(call.services.gpu, "sample", nothing)
+        assert (await call("submit_workflow", workflow=slow(steps=1))).warnings == []

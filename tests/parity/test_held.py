@@ -24,7 +24,7 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
     vram = Vram(held=20)
     vram.play(monkeypatch)
     async with open_house(tmp_path, vram_hold=True, **PACE) as house, stream(house.sidecar) as socket:
-        await house.sidecar.ended(await house.sidecar.submit(slow(steps=30)))
+        await house.sidecar.ended(await house.sidecar.submit(slow(steps=60)))
         assert await house.sidecar.services.store.vram_need(shape_of(parse_graph(slow()))) == 20 * GIB
         vram.held, vram.others = 1, 14
         async with asyncio.timeout(LIMIT_S):  # until the engine's word has been heard
