@@ -9,6 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -83,12 +84,18 @@ _SHORTEST_SECRET = 4
 
 def hide_named_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
     """A structlog processor: fields whose name says that they are secret keep their name only."""
-    return {name: HIDDEN if _SECRET_NAME.search(name) else value for name, value in event.items()}
+    return {name: HIDDEN if _names_a_secret(name) else value for name, value in event.items()}
+
+
+@lru_cache(maxsize=1024)
+def _names_a_secret(name: str) -> bool:
+    """The fields' names are in the code: there are some dozens of them."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def hide_userinfo(text: str) -> str:
     """`http://user:password@host` without the user and password."""
-    return _USERINFO.sub(HIDDEN, text)
+    return _USERINFO.sub(HIDDEN, text) if "://" in text else text
 
 
 class _HideValues:
@@ -116,7 +123,8 @@ def _renderer(settings: Settings) -> Processor:
         return structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
-    return structlog.processors.JSONRenderer(default=str)
+    encode = json.JSONEncoder(default=str).encode  # json.dumps with a default builds one for each line
+    return structlog.processors.JSONRenderer(lambda event, **_options: encode(event))
 
 
 class _CurrentStderr:

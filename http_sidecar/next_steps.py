@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ _ROUTE_OF = {route.operation: route for route in ROUTES}
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
+@lru_cache(maxsize=1024)  # a client that polls is told the same each time
 def in_urls(advice: str) -> str:
     """The advice with requests in the place of operations."""
     return retold(advice, _request_of)
