@@ -28,10 +28,10 @@ from comfy_mcp.store.codec import AnyRow, job_of
 from comfy_mcp.store.schema import IS_HELD, IS_QUEUED, vram_shapes
 from comfy_mcp.store.schema import jobs as table
 
-TOLD_AT_ONCE = 100
+TOLD_AT_ONCE = 50
 """Jobs that one look for work tells that they are held; the next look tells more."""
 
-REVIEWED_AT_ONCE = 200
+REVIEWED_AT_ONCE = 50
 """Held jobs, the longest held first, that one look for work compares with what is free now."""
 
 _j, _s = table.c, vram_shapes.c
