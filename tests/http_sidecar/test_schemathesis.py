@@ -23,7 +23,7 @@ KEY = "the-key-of-this-test"
 SEED = 20261124
 EXAMPLES = 60
 PHASES = ("Examples", "Coverage", "Fuzzing", "Stateful")
-LIMIT_S = 150.0
+LIMIT_S = 500.0
 """Only ends a run that hangs; one takes about 20 s."""
 
 
@@ -53,6 +53,7 @@ async def url(services: Services, settings: Settings) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
+@pytest.mark.timeout(600)  # seconds where nothing else runs, minutes on a machine that is busy
 async def test_the_service_does_what_its_document_says_and_nothing_else(url: str, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json",
