@@ -19,6 +19,7 @@ from aiohttp import web
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputQuery
 from comfy_mcp.domain.errors import EngineBadAnswer, InvalidInput, NotFound
+from comfy_mcp.library import OutputContent
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import require_right
 from comfy_mcp.operations.models import ViewOutputParams
@@ -164,7 +165,7 @@ async def _stream(
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        chunks = content.chunks if part is not None else _checked(request, output, content.chunks, sha256)
+        chunks = content.chunks if part is not None else _checked(request, output, content, sha256)
         return await _write(request, response, chunks)
 
 
@@ -187,23 +188,31 @@ async def _write(
 
 
 async def _checked(
-    request: web.Request, output: Output, chunks: AsyncIterator[bytes], sha256: str | None
+    request: web.Request, output: Output, content: OutputContent, sha256: str | None
 ) -> AsyncIterator[bytes]:
     """All but the end is passed on as it comes; the last piece only when the whole is what it should be.
 
-    Raises EngineBadAnswer otherwise.
+    A file that was hashed before and left alone since is not hashed again. Raises EngineBadAnswer.
     """
+    known = content.file if content.file is not None and content.file.was_hashed_as(sha256) else None
     digest, size, held = hashlib.sha256(), 0, b""
-    async for chunk in chunks:
+    async for chunk in content.chunks:
         if held:
             yield held
-        digest.update(chunk)
+        if known is None:
+            digest.update(chunk)
         size += len(chunk)
         held = chunk
-    found = digest.hexdigest()
-    if sha256 is None:
-        request.app[HASHES].note(output.id, size, found)
-    elif found != sha256:
+    if known is not None:
+        right = await known.still_holds(sha256)
+    else:
+        found = digest.hexdigest()
+        right = sha256 in (None, found)
+        if sha256 is None:
+            request.app[HASHES].note(output.id, size, found)
+        if content.file is not None:
+            await content.file.note(found)
+    if not right:
         raise EngineBadAnswer(
             f"Output {output.id} is not what it was: another file has its name now.",
             next_step="Run the workflow again to make it anew.",
@@ -219,6 +228,8 @@ async def _hash_of(request: web.Request, output: Output) -> str:
         async for chunk in content.chunks:
             digest.update(chunk)
             size += len(chunk)
+        if content.file is not None:
+            await content.file.note(digest.hexdigest())
     request.app[HASHES].note(output.id, size, digest.hexdigest())
     return digest.hexdigest()
 

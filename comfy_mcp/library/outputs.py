@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -17,6 +18,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.inside import NotRegular, OutsideRoots, open_inside
 from comfy_mcp.library.previews import Preview, make_preview
+from comfy_mcp.library.verified import FileOnDisk, Verified
 from comfy_mcp.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -67,11 +69,15 @@ class FileServer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputContent:
-    """An open output. `size` in bytes is the whole output's, None when unknown; `chunks` can be read once."""
+    """An open output. `size` in bytes is the whole output's, None when unknown; `chunks` can be read once.
+
+    `file`: where the bytes come from the folder.
+    """
 
     size: int | None
     media_type: str
     chunks: AsyncIterator[bytes]
+    file: FileOnDisk | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +99,7 @@ class OutputFiles:
         self._preview_px = settings.preview_max_px
         self._preview_bytes = settings.preview_max_bytes
         self._max_pixels = settings.max_image_pixels
+        self._verified = Verified(timeout_s=self._timeout_s)
         self._one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
 
     @asynccontextmanager
@@ -183,18 +190,20 @@ class OutputFiles:
             async with self._open_on_engine(output, part, refused_on_disk=refused) as content:
                 yield content
             return
-        with opened[0] as stream:
+        descriptor, found = opened
+        with FileIO(descriptor) as stream:
+            file = self._verified.opened(stream, found)
             async with aclosing(self._chunks_of(stream, part)) as chunks:
-                yield await _content(output, opened[1], chunks, part)
+                yield replace(await _content(output, found.st_size, chunks, part), file=file)
 
-    async def _open_on_disk(self, output: Output) -> tuple[FileIO, int] | None:
-        """The open file and its size; None when the folder does not have it. Raises PermissionError."""
+    async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
+        """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
         if self._folder is None or output.file.folder_type != "output":
             return None
         path = self._folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
             async with asyncio.timeout(self._timeout_s):
-                descriptor, found = await asyncio.to_thread(open_inside, path, (self._folder,))
+                return await asyncio.to_thread(open_inside, path, (self._folder,))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
@@ -203,7 +212,6 @@ class OutputFiles:
             # E.g. a link out of the folder: whether to serve that is the engine's decision.
             log.warning("output_not_read_from_disk", output_id=output.id, cause=type(error).__name__)
             return None
-        return FileIO(descriptor), found.st_size
 
     async def _chunks_of(self, stream: FileIO, part: Span | None) -> AsyncGenerator[bytes, None]:
         if part is not None:

@@ -15,6 +15,7 @@ from PIL import Image
 from yarl import URL
 
 from comfy_mcp.domain.catalog import Output
+from comfy_mcp.library import verified
 from http_sidecar.outputs import IN_MEMORY_BYTES
 from tests.contract_v1.shapes import assert_problem
 from tests.support.files_engine import PATH, OutputHouse, Zeros, open_output_house
@@ -323,3 +324,61 @@ async def test_a_preview_of_a_size_that_is_none_is_400(drawn: tuple[Sidecar, str
 async def test_a_preview_of_what_is_no_picture_is_422(house: OutputHouse) -> None:
     output = await house.add("x.png", b"no picture at all")
     assert_problem(await house.v1("GET", f"{PATH}/{output.id}?preview=64"), 422, "Unprocessable Content")
+
+
+@pytest.fixture
+async def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[OutputHouse, Path]]:
+    """A house that reads the engine's folder, and the folder."""
+    monkeypatch.setattr(verified, "SETTLED_NS", 0)  # a file need not be old to be trusted
+    folder = tmp_path / "output"
+    folder.mkdir()
+    async with open_output_house(tmp_path, outputs_dir=folder) as house:
+        yield house, folder
+
+
+async def served_before(house: OutputHouse, folder: Path, content: bytes) -> Output:
+    """A file that was sent whole, with its hash known: it is not hashed again."""
+    (folder / "x.bin").write_bytes(content)
+    output = await house.add("x.bin", None, size=len(content))
+    assert (await house.get(output.id)).data == content
+    await hash_known(house, output)
+    assert (await house.get(output.id)).data == content
+    async with house.v1.services.outputs.open(output) as opened:
+        assert opened.file is not None
+        assert opened.file.was_hashed_as(hashlib.sha256(content).hexdigest())
+    return output
+
+
+async def test_a_file_on_disk_that_was_hashed_before_is_sent_again(at_home: tuple[OutputHouse, Path]) -> None:
+    output = await served_before(*at_home, LARGE)
+    answer = await at_home[0].get(output.id)
+    assert (answer.status, answer.data, answer.headers["ETag"]) == (200, LARGE, etag(LARGE))
+
+
+async def test_a_file_on_disk_that_was_replaced_is_cut_before_its_end(
+    at_home: tuple[OutputHouse, Path],
+) -> None:
+    house, folder = at_home
+    output = await served_before(house, folder, LARGE)
+    (folder / "x.bin").write_bytes(LARGE[:-1] + bytes([LARGE[-1] ^ 1]))
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await house.get(output.id)
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["written to", "deleted"])
+async def test_a_file_on_disk_that_changes_while_it_is_sent(
+    at_home: tuple[OutputHouse, Path], written: bool
+) -> None:
+    """Sixty-four megabytes do not fit into the sockets: most of it is read after the change."""
+    house, folder = at_home
+    content = bytes(64 * 2**20)
+    output = await served_before(house, folder, content)
+    async with aiohttp.ClientSession() as session, session.get(f"{house.v1.url}{PATH}/{output.id}") as answer:
+        if written:
+            with (folder / "x.bin").open("r+b") as file:
+                file.write(b"X")  # behind what has been sent: only the file's times tell
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+        else:
+            (folder / "x.bin").unlink()
+            assert await answer.read() == content
