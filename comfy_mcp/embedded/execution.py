@@ -7,6 +7,7 @@ import secrets
 import string
 import traceback
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from PIL import Image
@@ -67,7 +68,7 @@ class Worker:
             raise Interrupted
 
     def _run(self, item: QueuedPrompt) -> Finished:
-        reporter = RunReporter(self._hub, item, self.config.preview_size)
+        reporter = RunReporter(self._hub, item, self.config.preview_size, partial(self._queue.ending, item))
         try:
             return PromptRun(self, item, reporter).run()
         except Exception:  # noqa: BLE001 - one bad prompt must not end the only worker

@@ -1,8 +1,8 @@
 """What the engine did with each prompt, on disk before anybody hears of it: for tests that kill processes.
 
 One JSON line per step, `{"at", "pid", "prompt_id", "what"}`: `at` in epoch milliseconds; `what` is accepted,
-start, success, error, interrupted or deleted. The end is written before the history has its entry, so a
-prompt that the history shows as finished has its end here.
+start, success, error, interrupted or deleted. The end is written before its event is sent and before the
+history has its entry, so a prompt that anybody knows to have ended has its end here.
 """
 
 from __future__ import annotations

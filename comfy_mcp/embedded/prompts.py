@@ -87,6 +87,7 @@ class PromptQueue:
         self._pending: list[_Entry] = []
         self._keys: Counter[tuple[float, str]] = Counter()
         self._running: dict[int, QueuedPrompt] = {}
+        self._ended: set[int] = set()
         self._history: OrderedDict[str, Json] = OrderedDict()
         self._serial = 0
         self._closed = False
@@ -119,10 +120,18 @@ class PromptQueue:
         self._changed()
         return item
 
+    def ending(self, item: QueuedPrompt, what: str) -> None:
+        """The end of a running prompt, as `Finished.ending` will say it, before its event is sent."""
+        with self._condition:
+            if id(item) not in self._ended:
+                self._ended.add(id(item))
+                self._note(what, item.prompt_id)
+
     def finish(self, item: QueuedPrompt, finished: Finished) -> None:
         """Move a prompt from running to the history; only then is it told that the queue has changed."""
         with self._condition:
-            self._note(finished.ending, item.prompt_id)
+            self.ending(item, finished.ending)
+            self._ended.discard(id(item))
             self._running.pop(id(item), None)
             self._history.pop(item.prompt_id, None)
             while len(self._history) >= self._history_limit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 from PIL import Image, ImageOps
@@ -13,6 +14,12 @@ from comfy_mcp.embedded.sockets import SocketHub
 
 Json = dict[str, Any]
 
+_ENDINGS = {
+    "execution_success": "success",
+    "execution_error": "error",
+    "execution_interrupted": "interrupted",
+}
+
 
 class RunReporter:
     """The events of one prompt. They go to its submitter.
@@ -21,8 +28,12 @@ class RunReporter:
     what ComfyUI does, and a client that filters by prompt_id is not disturbed.
     """
 
-    def __init__(self, hub: SocketHub, item: QueuedPrompt, preview_size: int) -> None:
+    def __init__(
+        self, hub: SocketHub, item: QueuedPrompt, preview_size: int, ending: Callable[[str], None]
+    ) -> None:
+        """`ending` hears how the run ends before anybody is told."""
         self._hub = hub
+        self._ending = ending
         self._prompt_id = item.prompt_id
         self._client = item.client_id
         self._preview_size = preview_size
@@ -33,6 +44,8 @@ class RunReporter:
         """Record an event with its time in the history and send it."""
         stamped = {"prompt_id": self._prompt_id, **data, "timestamp": int(time.time() * 1000)}
         self.messages.append((event, stamped))
+        if event in _ENDINGS:
+            self._ending(_ENDINGS[event])
         if self._client is not None or to_all:
             self._hub.send(event, stamped, self._client)
 

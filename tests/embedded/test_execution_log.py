@@ -7,9 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import pytest
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.embedded.prompts import Finished, PromptQueue, QueuedPrompt
+from comfy_mcp.embedded.reporter import RunReporter
+from comfy_mcp.embedded.sockets import SocketHub
 from tests.support import graphs
 
 
@@ -53,6 +56,27 @@ def test_deleted_and_interrupted_prompts_are_told_apart() -> None:
         ("interrupted", "first"),
         ("deleted", "third"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("event", "what"),
+    [
+        ("execution_success", "success"),
+        ("execution_error", "error"),
+        ("execution_interrupted", "interrupted"),
+    ],
+)
+async def test_an_end_is_in_the_log_before_its_event_is_sent(event: str, what: str, tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class Hub(SocketHub):
+        def send(self, event: str, data: dict[str, Any], client_id: str | None) -> None:
+            order.append(event)
+
+    item = QueuedPrompt(number=1, prompt_id="p", prompt={}, extra_data={"client_id": "c"}, outputs=[])
+    hub = Hub(EngineConfig(base_directory=tmp_path), dict)
+    RunReporter(hub, item, 64, order.append).note(event, {})
+    assert order == [what, event]
 
 
 async def test_without_a_path_nothing_is_written(tmp_path: Path) -> None:

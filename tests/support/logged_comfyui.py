@@ -1,7 +1,8 @@
 """Starts ComfyUI with the embedded engine's execution log: `python logged_comfyui.py LOG MAIN_PY ARGUMENTS`.
 
 Runs in ComfyUI's own environment, so the standard library only. Each step of its PromptQueue is on disk
-before it is done; comfy_mcp/embedded/execution_log.py says what is in a line. ComfyUI itself is as it is.
+before it is done, and each end before it is told; comfy_mcp/embedded/execution_log.py says what is in a line.
+ComfyUI itself is as it is.
 """
 
 import importlib.abc
@@ -14,6 +15,12 @@ import time
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
+
+ENDINGS = {
+    "execution_success": "success",
+    "execution_error": "error",
+    "execution_interrupted": "interrupted",
+}
 
 
 def main(log: str, program: str, *arguments: str) -> None:
@@ -54,6 +61,8 @@ def _patch(execution: Any, note: Any) -> None:
     queue = execution.PromptQueue
     put, get, task_done, wipe = queue.put, queue.get, queue.task_done, queue.wipe_queue
     delete = queue.delete_queue_item
+    add_message = execution.PromptExecutor.add_message
+    ended: set[str] = set()
 
     def noted_put(self: Any, item: Any) -> None:
         note("accepted", item[1])
@@ -72,8 +81,17 @@ def _patch(execution: Any, note: Any) -> None:
             interrupted = any(message[0] == "execution_interrupted" for message in messages)
             good = status is not None and status.completed
             ending = "success" if good else "interrupted" if interrupted else "error"
-            note(ending, self.currently_running[item_id][1])
+            prompt_id = self.currently_running[item_id][1]
+            if prompt_id not in ended:
+                note(ending, prompt_id)
+            ended.discard(prompt_id)
             task_done(self, item_id, result, status, *rest, **more)
+
+    def noted_message(self: Any, event: str, data: Any, broadcast: bool) -> None:
+        if event in ENDINGS:  # before anybody hears of it
+            ended.add(data["prompt_id"])
+            note(ENDINGS[event], data["prompt_id"])
+        add_message(self, event, data, broadcast)
 
     def noted_wipe(self: Any) -> None:
         with self.mutex:
@@ -89,6 +107,7 @@ def _patch(execution: Any, note: Any) -> None:
             return bool(delete(self, function))
 
     queue.put, queue.get, queue.task_done = noted_put, noted_get, noted_done
+    execution.PromptExecutor.add_message = noted_message
     queue.wipe_queue, queue.delete_queue_item = noted_wipe, noted_delete
 
 
