@@ -22,7 +22,6 @@ from comfy_mcp.settings import EngineSettings, Settings
 
 MAX_CONNECTIONS = 32
 _PARSE_ON_LOOP_BYTES = 256 * 1024
-_CHUNK_BYTES = 64 * 1024
 
 
 class Transport:
@@ -222,13 +221,13 @@ class Answer:
         return int(total) if total.isascii() and total.isdigit() else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, decompressed, piece by piece."""
+        """The body, decompressed, in the pieces that it comes in: some hundred KiB at most."""
         with self._transport.translated(self._endpoint):
-            chunk = await self._response.content.read(_CHUNK_BYTES)
+            chunk = await self._response.content.readany()
         while chunk:
             yield chunk
             with self._transport.translated(self._endpoint):
-                chunk = await self._response.content.read(_CHUNK_BYTES)
+                chunk = await self._response.content.readany()
 
     async def read(self, *, limit: int) -> bytes:
         """The whole body. Raises EngineBadAnswer above `limit` bytes."""
