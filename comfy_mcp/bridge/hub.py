@@ -1,14 +1,15 @@
 """Bounded fan-out of the store's event log inside one process.
 
-There is one source: the log itself, read in order of `seq`. A local commit wakes the reader at once; what
-other processes wrote is found by polling the database's change counter. So every process sees the same
-events in the same order, whoever wrote them.
+There is one order: that of `seq` in the log. What this process commits comes from the store together with its
+place: when it follows what was handed out last, it is handed out as it is. Otherwise somebody else wrote in
+between, and the log is read. What other processes write while this one commits nothing is found by polling
+the database's change counter. So every process sees the same events in the same order, whoever wrote them.
 """
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 READ_LIMIT = 500
 """Events taken from the store in one read."""
 
+COMMITS_KEPT = 64
+"""Commits of this process that wait to be handed out. Beyond it the oldest go: the log still has them."""
+
 
 class EventLog(Protocol):
     """What the hub needs of the store."""
@@ -31,7 +35,7 @@ class EventLog(Protocol):
     ) -> list[StoredEvent]: ...
     async def last_seq(self) -> int: ...
     async def data_version(self) -> int: ...
-    def on_commit(self, callback: Callable[[], None]) -> None: ...
+    def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None: ...
 
 
 class Subscription:
@@ -73,7 +77,7 @@ class Subscription:
 
 
 class Hub:
-    """Reads the log once for the whole process and hands each event to every subscriber."""
+    """Follows the log once for the whole process and hands each event to every subscriber."""
 
     def __init__(self, store: EventLog, *, poll_s: float, on_drop: Callable[[], None] = lambda: None) -> None:
         """`on_drop` is told of each event that a slow subscriber lost."""
@@ -82,6 +86,7 @@ class Hub:
         self._on_drop = on_drop
         self._subscriptions: set[Subscription] = set()
         self._listeners: list[Callable[[StoredEvent], None]] = []
+        self._committed: deque[Sequence[StoredEvent]] = deque(maxlen=COMMITS_KEPT)
         self._woken = asyncio.Event()
         self._seq = 0
         self._version = -1
@@ -112,26 +117,42 @@ class Hub:
     async def open(self) -> None:
         """Start at the end of the log. Raises StoreFault."""
         self._seq = await self._store.last_seq()
-        self._store.on_commit(self._woken.set)
+        self._store.on_commit(self._own)
 
     async def run(self) -> None:
         """Follow the log until cancelled. A store that fails is tried again, for ever."""
         while True:
-            local = await self._wait()
+            own = await self._wait()
             try:
-                if local or await self._others_wrote():
+                if not self._follow_own() if own else await self._others_wrote():
                     await self._read()
             except StoreFault as fault:
                 log.warning("event_log_unreadable", code=fault.code.value, error=str(fault))
                 self._version = -1
 
+    def _own(self, events: Sequence[StoredEvent]) -> None:
+        self._committed.append(events)
+        self._woken.set()
+
     async def _wait(self) -> bool:
+        """True: this process has committed something."""
         try:
             async with asyncio.timeout(self._poll_s):
                 await self._woken.wait()
         except TimeoutError:
             return False
         self._woken.clear()
+        return True
+
+    def _follow_own(self) -> bool:
+        """Hand out what this process has committed. False: something before it is only in the log."""
+        while self._committed:
+            events = self._committed.popleft()
+            if events[0].seq > self._seq + 1:
+                self._committed.clear()  # the log has all of it
+                return False
+            for event in events:
+                self._hand_out(event)
         return True
 
     async def _others_wrote(self) -> bool:
@@ -143,12 +164,14 @@ class Hub:
         while True:
             events = await self._store.events_after(self._seq, limit=READ_LIMIT)
             for event in events:
-                self._seq = event.seq
                 self._hand_out(event)
             if len(events) < READ_LIMIT:
                 return
 
     def _hand_out(self, event: StoredEvent) -> None:
+        if event.seq <= self._seq:
+            return  # the log told it first
+        self._seq = event.seq
         for listener in self._listeners:
             listener(event)
         for subscription in list(self._subscriptions):

@@ -27,16 +27,17 @@ _LAST = select(func.max(events.c.seq))
 
 
 def append(connection: Connection, happened: Sequence[JobEvent]) -> None:
-    if not happened:
-        return
-    rows: list[dict[str, Any]] = [event_values(event) for event in happened]
-    connection.execute(_INSERT, rows if len(rows) > 1 else rows[0])
-    notes(connection).appended = True
+    left = notes(connection)
+    for event in happened:  # one by one: only so each row's seq is told
+        seq = connection.execute(_INSERT, event_values(event)).lastrowid
+        left.appended += (StoredEvent(seq=seq, event=event),)
 
 
 def drop_progress(connection: Connection, job_id: JobId) -> None:
     """The final event supersedes them; whoever reads the log later has no use for them."""
     connection.execute(_DROP_PROGRESS, {"b_job_id": job_id})
+    left = notes(connection)
+    left.appended = tuple(stored for stored in left.appended if not _is_progress_of(job_id, stored))
 
 
 def after(connection: Connection, seq: int, job_id: JobId | None, limit: int) -> list[StoredEvent]:
@@ -50,3 +51,7 @@ def after(connection: Connection, seq: int, job_id: JobId | None, limit: int) ->
 
 def last_seq(connection: Connection) -> int:
     return connection.execute(_LAST).scalar() or 0
+
+
+def _is_progress_of(job_id: JobId, stored: StoredEvent) -> bool:
+    return isinstance(stored.event, JobProgressed) and stored.event.job_id == job_id

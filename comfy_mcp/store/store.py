@@ -65,7 +65,7 @@ class Store:
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._database = database
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
         self._looks = Looks()
         self._kept_shapes = kept_shapes
@@ -114,8 +114,11 @@ class Store:
     def info(self) -> StoreInfo:
         return self._database.info
 
-    def on_commit(self, callback: Callable[[], None]) -> None:
-        """`callback` runs on the loop after each commit of this store that appended events."""
+    def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None:
+        """`callback` runs on the loop after each commit of this store that appended events, and gets them.
+
+        Commits come in order. Nobody else's event lies between those of one commit.
+        """
         self._callbacks.append(callback)
 
     # ------------------------------------------------------------------ submit, read
@@ -369,10 +372,10 @@ class Store:
         """Bytes of the `database` and of its `wal`."""
         return await asyncio.to_thread(self._database.sizes)
 
-    def _committed(self, appended: bool) -> None:
+    def _committed(self, appended: Sequence[StoredEvent]) -> None:
         self._commits += 1
         if self._commits % CHECKPOINT_COMMITS == 0 and self.info.journal_mode == "wal":
             self._readers.post(lambda _connection: self._database.checkpoint())
         if appended:
             for callback in self._callbacks:
-                callback()
+                callback(appended)

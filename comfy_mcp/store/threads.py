@@ -22,6 +22,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Connection, Engine
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
+from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.store.faults import translated
 
 MAX_BATCH = 64
@@ -53,8 +54,8 @@ class QueueSize:
 class Notes:
     """What the pieces of one transaction leave for each other and for the worker."""
 
-    appended: bool = False
-    """An event was appended: whoever follows the log wants to look."""
+    appended: tuple[StoredEvent, ...] = ()
+    """Events of this transaction, in order: for whoever follows the log."""
     queue_sizes: dict[tuple[str, int], QueueSize] | None = None
     """By lane and priority, as long as nothing but submits has changed them."""
 
@@ -77,11 +78,11 @@ class Worker:
         threads: int = 1,
         batch: int = 1,
         before: Callable[[], None] = lambda: None,
-        on_commit: Callable[[bool], None] = lambda _appended: None,
+        on_commit: Callable[[Sequence[StoredEvent]], None] = lambda _appended: None,
         on_done: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
-        after each transaction, and hears whether events were appended; `on_done` hears how long each caller
+        after each transaction, and hears what events it appended; `on_done` hears how long each caller
         waited, from asking to the answer."""
         self._engine = engine
         self._path = path
@@ -186,13 +187,16 @@ class Worker:
             with connection.begin():
                 pieces[0].result = pieces[0].work(connection)
             return
+        left = notes(connection)
         with connection.begin():
             for piece in pieces:
+                appended = left.appended
                 try:
                     with translated(self._path), connection.begin_nested():
                         piece.result = piece.work(connection)
                 except Exception as error:  # belongs to that caller alone
                     piece.error = error
+                    left.appended = appended
                     if not _in_transaction(connection):
                         raise  # SQLite ended the whole transaction (disk full, I/O error): nobody's is kept
 

@@ -1,11 +1,14 @@
 """Fan-out of the event log: in order, bounded, from whichever process wrote it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
-from comfy_mcp.bridge.hub import READ_LIMIT, Hub, Subscription
+from comfy_mcp.bridge.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobStarted, StoredEvent
 from comfy_mcp.domain.ids import JobId
@@ -25,15 +28,19 @@ class FakeLog:
         self.events: list[StoredEvent] = []
         self.version = 0
         self.faults = 0
-        self.callbacks: list[Callable[[], None]] = []
+        self.reads = 0
+        self.callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
 
     async def events_after(
         self, seq: int, *, job_id: JobId | None = None, limit: int = 500
     ) -> list[StoredEvent]:
+        self.reads += 1
+        found = [event for event in self.events if event.seq > seq][:limit]
+        await asyncio.sleep(0)  # meanwhile others go on
         if self.faults:
             self.faults -= 1
             raise StoreFault("locked", next_step="wait")
-        return [event for event in self.events if event.seq > seq][:limit]
+        return found
 
     async def last_seq(self) -> int:
         return self.events[-1].seq if self.events else 0
@@ -41,7 +48,7 @@ class FakeLog:
     async def data_version(self) -> int:
         return self.version
 
-    def on_commit(self, callback: Callable[[], None]) -> None:
+    def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None:
         self.callbacks.append(callback)
 
     def commit(self, *events: StoredEvent, local: bool = True) -> None:
@@ -49,7 +56,7 @@ class FakeLog:
         self.version += 1
         if local:
             for callback in self.callbacks:
-                callback()
+                callback(events)
 
 
 async def take(subscription: Subscription, count: int) -> list[int]:
@@ -58,6 +65,71 @@ async def take(subscription: Subscription, count: int) -> list[int]:
         while len(seqs) < count:
             seqs += [event.seq for event in await subscription.changed()]
     return seqs
+
+
+@profile(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("own"), st.integers(1, 3), st.integers(0, 1)),
+            st.tuples(st.just("other"), st.integers(1, 3), st.integers(0, 1)),
+            st.tuples(st.sampled_from(["fault", "turn", "turn", "many"]), st.just(0), st.just(0)),
+        ),
+        max_size=30,
+    )
+)
+def test_whoever_writes_and_whatever_fails_each_event_is_told_once_and_in_order(
+    happens: list[tuple[str, int, int]],
+) -> None:
+    """`own` and `other` commit so many events behind a gap; `many` is more than waits to be handed out."""
+
+    async def follow() -> None:
+        log = FakeLog()
+        hub = Hub(log, poll_s=0.001)
+        await hub.open()
+        with hub.subscribe(buffer=10_000) as events:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(hub.run())
+                seq = 0
+                for what, count, gap in happens:
+                    match what:
+                        case "turn":
+                            await asyncio.sleep(0)
+                        case "fault":
+                            log.faults += 1
+                        case "many":
+                            for _ in range(COMMITS_KEPT + 2):
+                                seq += 1
+                                log.commit(stored(seq))
+                        case _:
+                            seqs = range(seq + gap + 1, seq + gap + count + 1)
+                            log.commit(*map(stored, seqs), local=what == "own")
+                            seq = seqs[-1]
+                last = seq + 1
+                log.commit(stored(last), local=False)
+                expected = [event.seq for event in log.events]
+                assert await take(events, len(expected)) == expected
+                running.cancel()
+
+    asyncio.run(follow())
+
+
+async def test_what_this_process_commits_is_told_without_a_look_at_the_log() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=60.0)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.commit(stored(1), stored(2))
+            log.commit(stored(3))
+            assert await take(events, 3) == [1, 2, 3]
+            assert log.reads == 0
+            log.commit(stored(4), local=False)
+            log.commit(stored(5))
+            assert await take(events, 2) == [4, 5]
+            assert log.reads == 1
+        task.cancel()
 
 
 @pytest.mark.parametrize("local", [True, False])

@@ -139,13 +139,19 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.settings = load_settings(state_dir=Path(self.folder.name) / "state")
-        self.stores = [self.run(Store.open(self.settings)) for _ in range(2)]
+        self.told: list[StoredEvent] = []
+        self.stores = [self.open() for _ in range(2)]
         self.model = Model()
         self.clock = 1_000
         for which, engine in enumerate(ENGINES):
             self.acquire(which, engine)
         for priority in (Priority.LOW, Priority.NORMAL, Priority.HIGH):
             self.submit(0, priority, None, "a", fair=True)
+
+    def open(self) -> Store:
+        store: Store = self.run(Store.open(self.settings))
+        store.on_commit(self.told.extend)
+        return store
 
     def run(self, awaitable: Any) -> Any:
         return self.runner.run(awaitable)
@@ -387,7 +393,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def start_again(self, which: int) -> None:
         self.run(self.stores[which].close())
-        self.stores[which] = self.run(Store.open(self.settings))
+        self.stores[which] = self.open()
 
     # ------------------------------------------------------------------ always
 
@@ -403,6 +409,11 @@ class StoreMachine(RuleBasedStateMachine):
             assert self.run(store.list_jobs(JobQuery(limit=1_000))).items == newest_first
         log: list[StoredEvent] = self.run(self.stores[0].events_after(0, limit=10_000))
         assert [stored.seq for stored in log] == sorted({stored.seq for stored in log})
+        logged = {stored.seq for stored in log}
+        assert [stored for stored in self.told if stored.seq in logged] == log
+        assert all(
+            isinstance(stored.event, JobProgressed) for stored in self.told if stored.seq not in logged
+        )
         for job_id, expected in self.model.logs.items():
             assert [stored.event for stored in log if stored.event.job_id == job_id] == expected
 

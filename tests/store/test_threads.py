@@ -1,20 +1,21 @@
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
-from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
+from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, database, threads
+from comfy_mcp.store import JobQuery, Store, database, events, threads
 from comfy_mcp.store import store as store_module
 from tests.support.invariants import check_store
-from tests.support.jobs import GRAPH, queued_event
+from tests.support.jobs import GRAPH, completed, progressed, queued_event
 
 
 class Held:
@@ -65,9 +66,9 @@ async def test_a_cancelled_submit_still_commits_as_a_whole(store: Store) -> None
 
 async def test_what_waits_together_is_committed_together_and_fails_alone(store: Store) -> None:
     begun: list[str] = []
-    woken: list[str] = []
+    woken: list[Sequence[StoredEvent]] = []
     event.listen(store._database.writer, "begin", lambda _connection: begun.append("begin"))
-    store.on_commit(lambda: woken.append("woken"))
+    store.on_commit(woken.append)
     lease = await store.acquire_lease(EngineId("a"), "me", 60)
     assert lease is not None
     first = queued_event()
@@ -83,12 +84,55 @@ async def test_what_waits_together_is_committed_together_and_fails_alone(store: 
         await handed_over()
         held.release()
     assert begun == ["begin", "begin"], "the held transaction, and one for all that waited"
-    assert woken == ["woken"]
+    assert woken == [tuple(await store.events_after(0))]
     assert [task.result()[1] for task in (*good, last)] == [1, 2, 3]
     assert isinstance(full.result(), LimitExceeded)
     assert isinstance(twice.result(), StoreFault)
     assert renewal.result() is None
     assert (await store.counts())[JobStatus.QUEUED] == 3
+
+
+async def test_what_a_failed_piece_of_a_transaction_had_appended_is_not_told(settings: Settings) -> None:
+    store = await Store.open(settings)
+    told: list[Sequence[StoredEvent]] = []
+    store.on_commit(told.append)
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    lost = progressed(job, 0.2, 2)
+
+    def fail_late(connection: Connection) -> None:
+        events.append(connection, [lost])
+        events.drop_progress(connection, job.id)
+        raise NotFound("late", next_step="none")
+
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        one = tasks.create_task(store._writer.do(lambda each: events.append(each, [progressed(job, 0.1, 1)])))
+        late = tasks.create_task(_outcome(store._writer.do(fail_late)))
+        two = tasks.create_task(store._writer.do(lambda each: events.append(each, [progressed(job, 0.3, 3)])))
+        await handed_over()
+        held.release()
+    assert (one.result(), two.result()) == (None, None)
+    assert isinstance(late.result(), NotFound)
+    assert [stored for each in told for stored in each] == await store.events_after(0)
+    assert [stored.event for stored in told[-1]] == [progressed(job, 0.1, 1), progressed(job, 0.3, 3)]
+    await store.close()
+
+
+async def test_progress_that_its_own_transaction_drops_again_is_not_told(settings: Settings) -> None:
+    store = await Store.open(settings)
+    told: list[Sequence[StoredEvent]] = []
+    store.on_commit(told.append)
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    other, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+
+    def end(connection: Connection) -> None:
+        events.append(connection, [progressed(job, 0.1, 1), progressed(other, 0.1, 1)])
+        events.drop_progress(connection, job.id)
+        events.append(connection, [completed(job, 2, 0)])
+
+    await store._writer.do(end)
+    assert [stored.event for stored in told[-1]] == [progressed(other, 0.1, 1), completed(job, 2, 0)]
+    assert [stored for each in told for stored in each] == await store.events_after(0)
+    await store.close()
 
 
 async def test_a_submit_counts_what_others_in_its_group_have_changed(store: Store) -> None:
