@@ -17,7 +17,7 @@ from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import events, jobs, leases, outputs, shares, vram
 from comfy_mcp.store.codec import AnyRow, graph_of, job_of
 from comfy_mcp.store.queries import Claim, Lease
-from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, attempts, engine_leases, graphs
+from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, ONE, attempts, engine_leases, graphs
 from comfy_mcp.store.schema import jobs as jobs_table
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
@@ -35,16 +35,16 @@ _NEXT = (
     .join(graphs, graphs.c.job_id == _j.id)
     .where(_WAITS)
     .order_by(*_ORDER)
-    .limit(1)
+    .limit(ONE)
 )
 _NEXT_THAT_FITS = (
     select(jobs_table, graphs.c.graph)
     .select_from(vram.WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
     .where(_WAITS, vram.FITS)
     .order_by(*_ORDER)
-    .limit(1)
+    .limit(ONE)
 )
-_ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(1)
+_ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE)
 _INSERT_ATTEMPT = insert(attempts)
 _IN_FLIGHT = (
     select(jobs_table, graphs.c.graph, _a.stream_id)

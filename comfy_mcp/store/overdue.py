@@ -6,14 +6,14 @@ from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.job import Job, evolve
 from comfy_mcp.store import events, jobs, shares
 from comfy_mcp.store.codec import job_of
-from comfy_mcp.store.schema import MAY_EXPIRE
+from comfy_mcp.store.schema import MAY_EXPIRE, ONE
 from comfy_mcp.store.schema import jobs as table
 
 BATCH = 100
 
 # What an engine has, or may have, its driver stops there first.
 _OVERDUE = (MAY_EXPIRE, table.c.prompt_id.is_(None), table.c.queue_deadline <= bindparam("b_now"))
-_ANY = select(literal(1)).select_from(table).where(*_OVERDUE).limit(1)
+_ANY = select(literal(1)).select_from(table).where(*_OVERDUE).limit(ONE)
 _NEXT = (
     select(table).where(*_OVERDUE).order_by(table.c.queue_deadline).limit(bindparam("count", type_=Integer))
 )

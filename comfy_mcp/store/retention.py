@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, or_, select
 
 from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.store import shares
-from comfy_mcp.store.schema import attempts, events, graphs, jobs, outputs
+from comfy_mcp.store.schema import ONE, attempts, events, graphs, jobs, outputs
 
 BATCH = 200
 """Jobs forgotten in one transaction: some milliseconds, so that a submit never waits for long."""
@@ -19,7 +19,7 @@ _OLDEST_KEPT = (
     select(jobs.c.seq)
     .where(_FINAL)
     .order_by(jobs.c.seq.desc())
-    .limit(1)
+    .limit(ONE)
     .offset(bindparam("b_kept", type_=jobs.c.node_count.type))
 )
 

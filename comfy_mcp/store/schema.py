@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    literal_column,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -41,6 +43,8 @@ IS_QUEUED: TextClause = text("status = 'queued'")
 MAY_EXPIRE: TextClause = text("status = 'queued' AND queue_deadline IS NOT NULL")
 IS_HELD: TextClause = text("status = 'queued' AND held_since IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
+ONE: ColumnElement[int] = literal_column("1", Integer)
+"""For LIMIT: SQLite compiles a statement whose LIMIT is a parameter anew at each use."""
 
 
 def _child_of_job() -> ForeignKeyConstraint:

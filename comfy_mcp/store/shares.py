@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, case, delete, func, insert, select
 from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store.codec import storable
-from comfy_mcp.store.schema import IS_QUEUED, client_shares, jobs
+from comfy_mcp.store.schema import IS_QUEUED, ONE, client_shares, jobs
 
 _s, _j = client_shares.c, jobs.c
 _SAME_QUEUE = (_s.lane == bindparam("b_lane"), _s.priority == bindparam("b_priority"))
@@ -35,7 +35,7 @@ _CLAIMED = (
 _INSERT = insert(client_shares)
 _TAG = select(_j.share_tag).where(_j.id == bindparam("b_id"))
 _NEXT_OF_CLIENT = (
-    select(_j.seq).where(*_OF_CLIENT, _j.prompt_id.is_(None)).order_by(_j.share_tag, _j.seq).limit(1)
+    select(_j.seq).where(*_OF_CLIENT, _j.prompt_id.is_(None)).order_by(_j.share_tag, _j.seq).limit(ONE)
 )
 _MOVE_UP = (
     update(jobs)

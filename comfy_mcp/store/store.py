@@ -261,8 +261,9 @@ class Store:
         job = await self._writer.do(
             lambda connection: dispatch.record(connection, lease, job_id, happened, made, self._kept_shapes)
         )
-        if job.shape is not None and job.is_final:
-            self._needs.pop(job.shape, None)
+        if happened and (lesson := vram.lesson_of(job, happened[-1])) is not None:
+            shape, _ = lesson
+            self._needs.pop(shape, None)
         return job
 
     # ------------------------------------------------------------------ events

@@ -25,7 +25,7 @@ from comfy_mcp.domain.job import Job, evolve
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, WaitingFor, need_of
 from comfy_mcp.store import events, jobs
 from comfy_mcp.store.codec import AnyRow, job_of
-from comfy_mcp.store.schema import IS_HELD, IS_QUEUED, vram_shapes
+from comfy_mcp.store.schema import IS_HELD, IS_QUEUED, ONE, vram_shapes
 from comfy_mcp.store.schema import jobs as table
 
 TOLD_AT_ONCE = 50
@@ -50,7 +50,7 @@ _FIND = select(vram_shapes).where(_s.shape == bindparam("b_shape"))
 _UPDATE = update(vram_shapes).where(_s.shape == bindparam("b_shape"))
 _OLDEST = select(_s.shape).order_by(_s.seen_at.desc(), _s.shape).offset(bindparam("b_kept", type_=Integer))
 _FORGET = delete(vram_shapes).where(_s.shape.in_(_OLDEST))
-_ANY_HELD = select(_j.id).where(IS_HELD).limit(1)
+_ANY_HELD = select(_j.id).where(IS_HELD).limit(ONE)
 _HELD = (
     select(table, NEED)
     .select_from(WITH_NEED)
@@ -77,20 +77,29 @@ def limits(admission: Admission) -> Mapping[str, int]:
 
 
 def learn(connection: Connection, job: Job, happened: JobEvent, kept: int) -> None:
-    """A completed run that was measured: one more peak of its shape. `kept` shapes stay, the last seen."""
-    if not isinstance(happened, JobCompleted) or job.shape is None:
+    """One more peak of its shape, if `happened` tells one. `kept` shapes stay, the last seen."""
+    lesson = lesson_of(job, happened)
+    if lesson is None:
         return
-    if happened.gpu_use is None or happened.gpu_use.held_bytes is None:
-        return
-    row = connection.execute(_FIND, {"b_shape": job.shape}).first()
+    shape, held_bytes = lesson
+    row = connection.execute(_FIND, {"b_shape": shape}).first()
     peaks = [] if row is None else list(json.loads(row.peaks))
-    peaks = [*peaks, happened.gpu_use.held_bytes][-KEPT_PEAKS:]
+    peaks = [*peaks, held_bytes][-KEPT_PEAKS:]
     values = {"peaks": json.dumps(peaks), "need_bytes": need_of(peaks), "seen_at": happened.at}
     if row is not None:
-        connection.execute(_UPDATE, {"b_shape": job.shape, **values})
+        connection.execute(_UPDATE, {"b_shape": shape, **values})
         return
-    connection.execute(insert(vram_shapes), {"shape": job.shape, **values})
+    connection.execute(insert(vram_shapes), {"shape": shape, **values})
     connection.execute(_FORGET, {"b_kept": kept})
+
+
+def lesson_of(job: Job, happened: JobEvent) -> tuple[str, int] | None:
+    """The job's shape and the bytes that it held, where a run was completed and measured."""
+    if not isinstance(happened, JobCompleted) or job.shape is None:
+        return None
+    if happened.gpu_use is None or happened.gpu_use.held_bytes is None:
+        return None
+    return job.shape, happened.gpu_use.held_bytes
 
 
 def need(connection: Connection, shape: str) -> int | None:

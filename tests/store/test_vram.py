@@ -16,6 +16,7 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, Lease, Store, dispatch, schema, vram
+from comfy_mcp.store import store as store_module
 from tests.store.test_dispatch import lease_on
 from tests.support.gpus import GIB
 from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
@@ -74,6 +75,22 @@ async def test_completed_runs_that_were_measured_teach_what_their_shape_needs(st
     await learn(store, lease, BIG, 10)
     assert await store.vram_need(BIG) == 10 * GIB, "a run got by with less"
     assert await store.vram_need(SMALL) is None
+
+
+async def test_the_end_of_a_run_that_was_not_measured_costs_no_new_look(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "NEED_KEPT_S", 3_600.0)
+    looks: list[float] = []
+    store = await Store.open(settings, on_read=looks.append)
+    lease = await lease_on(store)
+    await learn(store, lease, BIG, 20)
+    assert await store.vram_need(BIG) == 20 * GIB
+    await learn(store, lease, BIG, None)
+    looks.clear()
+    assert await store.vram_need(BIG) == 20 * GIB
+    assert not looks
+    await store.close()
 
 
 async def test_a_run_that_failed_teaches_nothing(store: Store) -> None:
