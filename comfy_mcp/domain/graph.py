@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph
 from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.ui_format import is_ui_format
 
 MAX_PROBLEMS = 20
 """Problems told at once; the message says how many more there are."""
@@ -75,7 +76,7 @@ def parse_graph(raw: object) -> Graph:
             kind="graph_not_object",
         )
     raw = unwrapped(raw)
-    if isinstance(raw.get("nodes"), list):
+    if is_ui_format(raw):
         _refuse(
             "This is a workflow in the UI format, and no engine answers to tell the names of its values.",
             next_step="Start ComfyUI and submit it again, or submit what Workflow > Export (API) gives.",

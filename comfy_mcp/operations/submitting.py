@@ -34,7 +34,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     raw = await _graph_of(context, params)
-    graph, warnings = await _checked(services, raw)
+    graph, shape, warnings = await _checked(services, raw)
     job, position = await _enqueue(
         services,
         JobQueued(
@@ -47,7 +47,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             warnings=warnings,
             queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
             run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=shape_of(graph),
+            shape=shape,
         ),
         graph,
         _idempotency(context, params.idempotency_key, _submitted(params, raw)),
@@ -81,7 +81,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     raw = await services.store.get_graph(old_id)
     if raw is None:
         raise not_found(old_id)  # forgotten between the two looks
-    graph, warnings = await _checked(services, raw)
+    graph, shape, warnings = await _checked(services, raw)
     job, position = await _enqueue(
         services,
         JobQueued(
@@ -95,7 +95,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             queue_timeout_ms=old.queue_timeout_ms,
             run_timeout_ms=old.run_timeout_ms,
             retry_of=old_id,
-            shape=shape_of(graph),
+            shape=shape,
         ),
         graph,
         _idempotency(context, params.idempotency_key, ["retry", old_id]),
@@ -110,15 +110,16 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
-async def _checked(services: Services, raw: object) -> tuple[Graph, tuple[str, ...]]:
-    """The graph in API format and the warnings. Raises InvalidGraph."""
+async def _checked(services: Services, raw: object) -> tuple[Graph, str, tuple[str, ...]]:
+    """The graph in API format, its shape, and the warnings. Raises InvalidGraph."""
     graph, report, warnings = _read(raw, await services.engines.object_info())
     if report.may_be_stale:  # a node or a model may have come since
         graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
     if (error := report.error()) is not None:
         raise error
     warnings += report.warnings + services.engines.submit_warnings()
-    return graph, warnings + await memory_warnings(services, shape_of(graph))
+    shape = shape_of(graph)
+    return graph, shape, warnings + await memory_warnings(services, shape)
 
 
 def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
