@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -15,23 +14,16 @@ from playwright.async_api import expect
 from tests.apps.host import open_host
 from tests.support.browser import open_browser
 from tests.support.mcp_surface import open_surface
+from tests.support.skies import SKIES, sky
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "01_picture.json"
-SKIES = [
-    (0x0E2A4A, 0x6B4A9E, 0xF29D54),
-    (0x0B3D4F, 0x2F8F8B, 0xF2D399),
-    (0x2A1246, 0xB0446B, 0xFFC36A),
-    (0x10243D, 0x3F6FB5, 0xDCE6F5),
-]
+SHOWN = SKIES[:4]
 
 
 def skies() -> dict[str, Any]:
-    """The example once for each of SKIES, in one graph: nodes 1 to 3 are the bands of the sky."""
+    """The example once for each of SHOWN, in one graph."""
     graph: dict[str, Any] = {}
-    for number, colors in enumerate(SKIES):
-        part = json.loads(EXAMPLE.read_text("utf-8"))
-        for node, color in zip(("1", "2", "3"), colors, strict=True):
-            part[node]["inputs"]["color"] = color
+    for number, colors in enumerate(SHOWN):
+        part = sky(colors)
         for node in part.values():
             node["inputs"] = {
                 name: [f"{number}-{value[0]}", value[1]] if isinstance(value, list) else value
@@ -48,7 +40,7 @@ async def make(target: Path) -> None:
             async with open_host(page, surface.server) as host:
                 await host.show(context={"theme": "light"})
                 await host.call("submit_workflow", workflow=skies())
-                await expect(host.view.locator("[data-preview=shown]")).to_have_count(len(SKIES))
+                await expect(host.view.locator("[data-preview=shown]")).to_have_count(len(SHOWN))
                 await page.locator("iframe").screenshot(path=target)
 
 

@@ -47,6 +47,15 @@ class Kind:
     refusals: frozenset[str] = frozenset()
 
 
+TWO_AT_ONCE = Kind(
+    name="two at once",
+    run=faults.two_at_once,
+    more_bridges=(0, 1, 2),
+    settings=IMPATIENT,
+    refusals=STORE,
+)
+"""Stands in the list more than once: there are many pairs."""
+
 KINDS: tuple[Kind, ...] = (
     Kind(name="none", run=faults.nothing, lossy_engine=False),
     Kind(name="socket cut", run=faults.socket_cut, lossy_engine=False),
@@ -62,13 +71,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="engine stopped", run=faults.engine_stopped),
     # With the limits that the product has by itself nobody takes that for anything: no prompt is given up.
     Kind(name="engine freezes", run=faults.engine_freezes, settings=AS_SHIPPED, lossy_engine=False),
-    Kind(
-        name="two at once",
-        run=faults.two_at_once,
-        more_bridges=(0, 1, 2),
-        settings=IMPATIENT,
-        refusals=STORE,
-    ),
+    TWO_AT_ONCE,
     Kind(
         name="engine of another version",
         run=faults.engine_replaced,
@@ -82,13 +85,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="bridge killed", run=faults.bridge_killed),
     Kind(name="bridge killed at a call", run=faults.killed_somewhere, chaos=points.a_call, cancels=0.5),
     Kind(name="bridge killed at a line", run=faults.killed_somewhere, chaos=points.a_line, cancels=0.4),
-    Kind(
-        name="two at once",
-        run=faults.two_at_once,
-        more_bridges=(0, 1, 2),
-        settings=IMPATIENT,
-        refusals=STORE,
-    ),
+    TWO_AT_ONCE,
     # One that is stopped inside a transaction keeps the store to itself meanwhile.
     Kind(
         name="holder paused",
@@ -134,13 +131,7 @@ KINDS: tuple[Kind, ...] = (
         refusals=STORE,
     ),
     Kind(name="clock jumps", run=store_faults.clock_jumps, bent_clock=True),
-    Kind(
-        name="two at once",
-        run=faults.two_at_once,
-        more_bridges=(0, 1, 2),
-        settings=IMPATIENT,
-        refusals=STORE,
-    ),
+    TWO_AT_ONCE,
     Kind(name="outputs deleted", run=faults.nothing, after=aftermath.outputs_deleted, lossy_engine=False),
     Kind(
         name="outputs unreadable",
