@@ -69,7 +69,7 @@ lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
 	$(PY) -m deptry --no-ansi $(wildcard comfy_mcp http_sidecar)
 
 # 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
-COMPLETE := comfy_mcp/domain/*,comfy_mcp/comfyui/wire.py,comfy_mcp/operations/*,comfy_mcp/operations/models/*
+COMPLETE := comfy_mcp/domain/*,comfy_mcp/places/comfyui/wire.py,comfy_mcp/operations/*,comfy_mcp/operations/models/*
 define pytest-with-coverage
 	$(PY) -m pytest $(1) --cov --cov-report= $(PYTEST_ARGS)
 	$(PY) -m coverage report --include '$(COMPLETE)' --fail-under=100

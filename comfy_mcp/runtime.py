@@ -9,11 +9,11 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp import __version__
-from comfy_mcp.bridge.clock import Clock, system_clock
-from comfy_mcp.bridge.engines import Engines
-from comfy_mcp.bridge.housekeeping import end_overdue_jobs
-from comfy_mcp.bridge.hub import Hub
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.driving.clock import Clock, system_clock
+from comfy_mcp.driving.engines import Engines
+from comfy_mcp.driving.housekeeping import end_overdue_jobs
+from comfy_mcp.driving.hub import Hub
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
 from comfy_mcp.metrics import Metrics
@@ -66,7 +66,7 @@ async def open_runtime(
             sampling=lambda: gpu.sample(),
         )
         stack.push_async_callback(engines.close)
-        clients = {engine: lane.client for engine, lane in engines.lanes.items()}
+        clients = {engine: place.client for engine, place in engines.places.items()}
         gpu = GpuMonitor(settings, engines=clients, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
         services = Services(

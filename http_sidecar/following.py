@@ -9,7 +9,7 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.context import Services
 
 if TYPE_CHECKING:
-    from comfy_mcp.bridge.hub import Subscription
+    from comfy_mcp.driving.hub import Subscription
 
 PAGE = 500
 """Events read from the store at once."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pydantic.alias_generators import to_camel
 
-from comfy_mcp.bridge.admission import KEPT_S
 from comfy_mcp.domain import gpu_changes
 from comfy_mcp.domain.gpu import MAX_NAME, GpuSource, GpuState, ThrottleReason
 from comfy_mcp.domain.gpu_use import SETTLED_S
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.vram import KEPT_PEAKS, NEWS_SHARE, SLACK, EngineRoom, WaitingFor
+from comfy_mcp.driving.memory_gate import KEPT_S
 from comfy_mcp.gpu.nvml_device import MAX_PROCESSES
 from comfy_mcp.operations.models import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
 from comfy_mcp.operations.views import waiting_item

@@ -10,7 +10,6 @@ BridgeError
 ├── EngineFault         a ComfyUI server did not do its part
 │   ├── EngineUnreachable   no answer at all: down, refused, timed out
 │   ├── EngineBadAnswer     an answer that is not the protocol: HTML, 500, half a frame
-│   └── EngineRejected      a proper 400: the engine refuses this graph
 ├── StoreFault          the database did not do its part
 │   └── Fenced          this process no longer holds the engine's lease
 └── ShuttingDown        the process drains
@@ -180,13 +179,6 @@ class EngineBadAnswer(EngineFault):
     """An answer that is not the protocol: HTML, an unexpected status, JSON of another shape."""
 
     default_code = ErrorCode.ENGINE_BAD_ANSWER
-
-
-class EngineRejected(EngineFault):
-    """HTTP 400 from POST /prompt: the engine refuses this graph and has not queued it."""
-
-    default_code = ErrorCode.ENGINE_REJECTED
-    retryable = False
 
 
 class StoreFault(BridgeError):

@@ -1,7 +1,7 @@
 """Closed unions of frozen dataclasses: what happened to a job, and what an engine said.
 
 JobEvent is what the store keeps, in order, with a `seq`: the log that every surface replays.
-EngineEvent is what a lane reports from one engine; the dispatcher turns it into JobEvents.
+EngineEvent is what a place reports from one engine; `driving` turns it into JobEvents.
 All times (`at`) are epoch milliseconds, given by the caller.
 """
 
@@ -84,7 +84,7 @@ class JobWaiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobClaimed:
-    """A dispatcher took the job for an engine and chose its prompt_id, before the POST."""
+    """A driver took the job for an engine and chose its prompt_id, before the POST."""
 
     type: ClassVar[str] = "claimed"
     job_id: JobId

@@ -4,7 +4,7 @@ Shares. Every node that the outputs need has a weight: the mean duration of its 
 default in the same unit. A node's share is its weight / the sum. Cached nodes are done at once; a node that
 reports steps moves inside its share; a node is done when the next one starts (ComfyUI sends no end for
 nodes without outputs). A node that expands at run time sends events of children such as "5.0.0.1": they
-move inside the share of their ancestor in the graph. `finish` makes it exactly 1.0; before, CEILING.
+move inside the share of their ancestor in the graph. Only the end of a job is 1.0; before, CEILING.
 
 ETA. Two estimates, each only on evidence:
 - by history: the known durations of what is left, when every class left has one;
@@ -33,7 +33,7 @@ from comfy_mcp.domain.graph import Graph, Node
 from comfy_mcp.domain.ids import NodeId
 
 CEILING: Final = 0.999
-"""The most that a prompt that has not finished shows."""
+"""The highest fraction while the prompt runs."""
 
 PACE_FROM: Final = 0.1
 """How much of the uncached work must be done before this run's pace counts as evidence."""
@@ -80,11 +80,10 @@ class Progress:
         self._spent: dict[NodeId, float] = {}
         self._missed_events = False
         self._fraction = 0.0
-        self._finished = False
 
     @property
     def fraction(self) -> float:
-        """In [0, 1]; exactly 1.0 after `finish` only."""
+        """In [0, CEILING]."""
         return self._fraction
 
     @property
@@ -94,8 +93,6 @@ class Progress:
 
     def apply(self, event: EngineEvent, now: int) -> bool:
         """Take in an event of this prompt. True if the fraction or the current node changed."""
-        if self._finished:
-            return False
         before = (self._fraction, self._current)
         match event:
             case PromptStarted():
@@ -120,19 +117,8 @@ class Progress:
         self._grow()
         return before != (self._fraction, self._current)
 
-    def finish(self, now: int) -> bool:
-        """The prompt succeeded: exactly 1.0. True the first time."""
-        if self._finished:
-            return False
-        self._leave_current(now)
-        self._finished = True
-        self._fraction = 1.0
-        return True
-
     def eta_ms(self, now: int) -> int | None:
         """Milliseconds left, by the rule in the module's docstring; None without evidence."""
-        if self._finished:
-            return 0
         work = self._total - self._cached_weight
         done = (self._earned - self._cached_weight) / work if work > 0 else 0.0
         by_history = self._history_ms(now) if self._left_unknown <= 0 and self._expected else None

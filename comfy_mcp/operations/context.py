@@ -14,8 +14,8 @@ from comfy_mcp.operations.models import WorkflowResult
 from comfy_mcp.settings import Settings
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
-    from comfy_mcp.bridge.engines import Engines
-    from comfy_mcp.bridge.hub import Hub
+    from comfy_mcp.driving.engines import Engines
+    from comfy_mcp.driving.hub import Hub
     from comfy_mcp.gpu import GpuMonitor
     from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
     from comfy_mcp.metrics import Metrics

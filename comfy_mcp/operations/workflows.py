@@ -27,7 +27,7 @@ from comfy_mcp.operations.models import (
 from comfy_mcp.operations.views import attempt_item, workflow_result
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
-    from comfy_mcp.bridge.engines import EnginePrompt
+    from comfy_mcp.driving.engines import EnginePrompt
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""

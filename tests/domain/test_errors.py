@@ -11,7 +11,6 @@ from comfy_mcp.domain.errors import (
     Denied,
     EngineBadAnswer,
     EngineFault,
-    EngineRejected,
     EngineUnreachable,
     ErrorCode,
     Fenced,
@@ -68,7 +67,7 @@ def test_a_code_given_at_the_raise_goes_before_the_default() -> None:
 
 def test_what_may_work_when_tried_again_is_marked_so() -> None:
     again = {EngineFault, EngineUnreachable, EngineBadAnswer, StoreFault, LimitExceeded, ShuttingDown}
-    never = {InvalidInput, InvalidGraph, NotFound, Denied, Conflict, EngineRejected, Fenced}
+    never = {InvalidInput, InvalidGraph, NotFound, Denied, Conflict, Fenced}
     assert {kind for kind in ALL if kind.retryable} == again
     assert {kind for kind in ALL if not kind.retryable} == never
 

@@ -13,20 +13,20 @@ CALLS = (
     "comfy_mcp.store.jobs:write",
     "comfy_mcp.store.events:append",
     "comfy_mcp.store.outputs:add",
-    "comfy_mcp.comfyui.client:ComfyUIClient.post_prompt",
-    "comfy_mcp.comfyui.client:ComfyUIClient.post_prompt",
-    "comfy_mcp.comfyui.client:ComfyUIClient.history",
-    "comfy_mcp.comfyui.client:ComfyUIClient.queue",
-    "comfy_mcp.comfyui.client:ComfyUIClient.interrupt",
-    "comfy_mcp.comfyui.client:ComfyUIClient.delete_pending",
-    "comfy_mcp.bridge.ledger:Ledger.conclude",
-    "comfy_mcp.bridge.tenure:Tenure._seen",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.post_prompt",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.post_prompt",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.history",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.queue",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.interrupt",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.delete_pending",
+    "comfy_mcp.driving.ledger:Ledger.conclude",
+    "comfy_mcp.driving.tenure:Tenure._seen",
 )
 LINES = (
     ["comfy_mcp/operations/", "comfy_mcp/store/jobs.py", "comfy_mcp/store/events.py"],
-    ["comfy_mcp/bridge/"],
+    ["comfy_mcp/driving/"],
     ["comfy_mcp/store/"],
-    ["comfy_mcp/comfyui/client.py", "comfy_mcp/comfyui/transport.py", "comfy_mcp/lanes/"],
+    [f"comfy_mcp/places/comfyui/{name}.py" for name in ("client", "transport", "place")],
 )
 
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from comfy_mcp.bridge.clock import system_clock
 from comfy_mcp.domain.errors import EngineUnreachable
 from comfy_mcp.domain.gpu import GpuDevice, GpuSource
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.driving.clock import system_clock
 from comfy_mcp.gpu import GpuChanges, GpuMonitor, GpuUsage
 from comfy_mcp.gpu.nvml import NvmlReading
 from comfy_mcp.settings import Settings

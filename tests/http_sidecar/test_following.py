@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_mcp.bridge.hub import Subscription
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobStarted, StoredEvent
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.driving.hub import Subscription
 from comfy_mcp.operations.context import Services
 from http_sidecar.following import Follower
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from comfy_mcp.comfyui.client import ComfyUIClient
 from comfy_mcp.domain.catalog import Model, Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.gpu import GpuSource
@@ -16,6 +15,7 @@ from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.gpu import GpuMonitor
 from comfy_mcp.gpu.nvml import NvmlReading
 from comfy_mcp.library import ModelLibrary, OutputFiles
+from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 

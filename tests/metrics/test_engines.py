@@ -1,6 +1,5 @@
 """What an engine says over its stream: reconnects, and nodes that ran or were cached."""
 
-from comfy_mcp.comfyui.wire import Decoder
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
@@ -13,6 +12,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.metrics import Metrics
+from comfy_mcp.places.comfyui.wire import Decoder
 from tests.metrics.conftest import ENGINE
 from tests.support.recordings import frames
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from comfy_mcp.bridge.engines import Engines
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.driving.engines import Engines
 from comfy_mcp.gpu import GpuMonitor
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations import gauges
@@ -38,7 +38,7 @@ def value(services: Services, name: str, **labels: str) -> float | None:
 
 async def test_queue_engines_and_gpus_become_gauges(call: Bench) -> None:
     services = call.services
-    (engine,) = services.engines.lanes
+    (engine,) = services.engines.places
     await refresh_queue(services)
     await refresh_engines(services)
     await refresh_gpus(services)

@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import pytest
 
-from comfy_mcp.comfyui.client import ComfyUIClient
 from comfy_mcp.domain.gpu import (
     EngineVram,
     GoneGpu,
@@ -19,6 +18,7 @@ from comfy_mcp.domain.gpu import (
 )
 from comfy_mcp.gpu import GpuMonitor, monitor
 from comfy_mcp.operations.gpu_views import gpu_result
+from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import CALLER, Bench

@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from comfy_mcp.bridge.engines import EnginePrompt
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput
 from comfy_mcp.domain.events import FailureKind, JobClaimed, JobFailed, JobFailure
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, evolve, queued
+from comfy_mcp.driving.engines import EnginePrompt
 from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.views import workflow_result

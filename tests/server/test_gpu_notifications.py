@@ -11,7 +11,7 @@ from mcp.client import Client
 from mcp.client.subscriptions import ResourceUpdated
 from mcp_types import TextResourceContents
 
-from comfy_mcp.bridge.clock import system_clock
+from comfy_mcp.driving.clock import system_clock
 from comfy_mcp.gpu import GpuMonitor
 from comfy_mcp.server import ReadyServices, build_server
 from comfy_mcp.server.app import BridgeServer

@@ -13,12 +13,12 @@ from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp.client.subscriptions import Subscription as Stream
 from mcp_types import TextResourceContents
 
-from comfy_mcp.bridge.hub import Hub, Subscription
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobEvent, StoredEvent
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import JobQuery
 from comfy_mcp.domain.job import queued as queued_job
+from comfy_mcp.driving.hub import Hub, Subscription
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.server.notifications import QUEUE, RESOURCE_LIST, WORKFLOWS, note_events, publish_events
 from comfy_mcp.server.pacing import Pacing

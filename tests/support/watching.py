@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from comfy_mcp.comfyui.client import ComfyUIClient
-from comfy_mcp.comfyui.listener import Listener
 from comfy_mcp.domain.events import (
     EngineEvent,
     QueueRemaining,
 )
+from comfy_mcp.places.comfyui.client import ComfyUIClient
+from comfy_mcp.places.comfyui.listener import Listener
 from comfy_mcp.settings import Settings
 from tests.support.fake_engine import Connection, FakeEngine
 

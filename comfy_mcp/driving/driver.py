@@ -1,0 +1,144 @@
+"""Who drives an engine: one process at a time, by lease.
+
+The driver waits for the lease, serves one tenure after the other, and never gives up: a lost lease, a store
+that fails or a defect in a tenure ends that tenure only.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from uuid import uuid4
+
+import structlog
+
+from comfy_mcp.domain.errors import Fenced, StoreFault
+from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.driving.clock import Clock
+from comfy_mcp.driving.ledger import NodeList
+from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
+from comfy_mcp.driving.tenure import Tenure
+from comfy_mcp.gpu import GpuUsage
+from comfy_mcp.places.protocol import Place
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Lease, Store
+
+log = structlog.get_logger(__name__)
+
+RELEASE_TIMEOUT_S = 2.0
+"""At the end the lease is given back at once; when that fails it expires by itself."""
+
+
+class Driver:
+    """Drives one engine whenever this process can get its lease."""
+
+    def __init__(
+        self,
+        place: Place,
+        *,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        new_id: Callable[[], str],
+        holder: str,
+        node_list: NodeList = lambda: None,
+        gpu: GpuUsage | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """`gpu` measures what jobs take; None: nobody does. `sampling` says what the GPUs do now."""
+        self._place = place
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._holder = holder
+        self._node_list = node_list
+        self._gpu = gpu or GpuUsage()
+        self._sampling = sampling
+        self._tenure: Tenure | None = None
+        self._log = log.bind(engine=place.engine)
+
+    @property
+    def engine(self) -> EngineId:
+        return self._place.engine
+
+    @property
+    def driving(self) -> bool:
+        return self._tenure is not None
+
+    @property
+    def connected(self) -> bool:
+        """This process drives the engine and hears its events."""
+        return self._tenure is not None and self._tenure.connected
+
+    @property
+    def foreign(self) -> int | None:
+        """Prompts at the engine that others sent, by its last word. None: this process does not know."""
+        return self._tenure.foreign if self._tenure is not None and self._tenure.connected else None
+
+    def work_arrived(self, job_id: JobId | None = None) -> None:
+        if self._tenure is not None:
+            self._tenure.work_arrived(job_id)
+
+    def hear(self, stored: StoredEvent) -> None:
+        """An event of the log, whoever wrote it: the wake-up between processes."""
+        match stored.event:
+            case JobQueued(job_id=job_id):
+                self.work_arrived(job_id)
+            case JobRequeued():
+                self.work_arrived()
+            case CancelRequested(job_id=job_id) if self._tenure is not None:
+                self._tenure.cancel_requested(job_id)
+            case _:
+                if isinstance(stored.event, FINAL_EVENTS) and self._tenure is not None:
+                    self._tenure.memory_may_be_free()
+
+    async def run(self) -> None:
+        pause = self._settings.lease_ttl_s / 3
+        while True:
+            lease = await self._acquire()
+            if lease is not None:
+                await self._serve(lease)
+            await asyncio.sleep(min(pause, 1.0) if lease is not None else pause)
+
+    async def _acquire(self) -> Lease | None:
+        try:
+            return await self._store.acquire_lease(
+                self._place.engine, self._holder, self._settings.lease_ttl_s
+            )
+        except StoreFault as fault:
+            self._log.warning("lease_not_acquired", code=fault.code.value, error=str(fault))
+            return None
+
+    async def _serve(self, lease: Lease) -> None:
+        self._log.info("lease_acquired", fence=lease.fence)
+        self._tenure = Tenure(
+            lease=lease,
+            place=self._place,
+            store=self._store,
+            settings=self._settings,
+            clock=self._clock,
+            new_id=self._new_id,
+            node_list=self._node_list,
+            gpu=self._gpu,
+            gate=MemoryGate(self.engine, self._settings, self._clock, self._sampling),
+        )
+        try:
+            await self._tenure.run()
+        except* Fenced:
+            self._log.warning("lease_lost", fence=lease.fence)
+        except* StoreFault as faults:
+            self._log.error("store_failed", error=str(faults.exceptions[0]))
+        except* Exception:  # noqa: BLE001
+            # A defect must end neither the process nor the other engines; the jobs are found again.
+            self._log.exception("tenure_failed", error_id=uuid4().hex[:8])
+        finally:
+            tenure, self._tenure = self._tenure, None
+            self._gpu.abandon(self.engine)
+            await self._release(lease, tenure)
+
+    async def _release(self, lease: Lease, tenure: Tenure) -> None:
+        with contextlib.suppress(StoreFault, TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._store.release_lease(lease)
+                await tenure.save_durations()

@@ -1,0 +1,140 @@
+"""What a tenure has to do at its engine, each as a task that reports back with one message.
+
+No errand raises for a fault of the engine: the fault is part of the message. So a hung engine delays an
+errand, bounded by the request timeout, and never the actor.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.gpu import GpuSample
+from comfy_mcp.domain.ids import PromptId
+from comfy_mcp.places.protocol import Accepted, Place, PromptView, Rejected
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """A fault means: it is not known whether the engine has the prompt."""
+
+    prompt_id: PromptId
+    answer: Accepted | Rejected | EngineFault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """`views` is empty when the engine could not be asked; `sizes` has the bytes of finished files."""
+
+    asked: tuple[PromptId, ...]
+    views: Mapping[PromptId, PromptView]
+    sizes: Mapping[OutputFile, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freed:
+    """The engine was asked to free memory for the next attempt at this prompt's job, or did not answer."""
+
+    prompt_id: PromptId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What the GPUs do; None: nobody said it in time."""
+
+    sample: GpuSample | None
+
+
+Report = Callable[[Submitted | Looked | Freed | Sampled], Awaitable[None]]
+
+
+class Errands:
+    """Runs its methods as tasks of `group`, which owns them. `confirm` raises if the lease is another's."""
+
+    def __init__(
+        self, place: Place, group: asyncio.TaskGroup, report: Report, confirm: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._place = place
+        self._group = group
+        self._report = report
+        self._confirm = confirm
+
+    def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
+        self._group.create_task(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
+
+    def look(self, asked: Sequence[PromptId], files: Collection[OutputFile] = ()) -> None:
+        """Ask where the prompts are. `files` are known already: their sizes are asked for meanwhile."""
+        self._group.create_task(self._look(tuple(asked), files), name="look")
+
+    def cancel(self, prompt_id: PromptId) -> None:
+        """Ask the engine to cancel, then look what became of it: a cancel can get lost."""
+        self._group.create_task(self._cancel(prompt_id), name=f"cancel {prompt_id}")
+
+    def free(self, prompt_id: PromptId) -> None:
+        """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
+        self._group.create_task(self._free(prompt_id), name=f"free {prompt_id}")
+
+    def sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
+        """Ask what the GPUs do. `ask` is bounded and raises nothing."""
+        self._group.create_task(self._sample(ask), name="sample")
+
+    def reconnect(self) -> None:
+        self._group.create_task(self._place.reconnect(), name="reconnect")
+
+    async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
+        answer: Accepted | Rejected | EngineFault
+        await self._confirm()  # an engine knows no fence: what reaches it, it runs
+        try:
+            answer = await self._place.submit(prompt_id, graph)
+        except EngineFault as fault:
+            answer = fault
+        await self._report(Submitted(prompt_id=prompt_id, answer=answer))
+
+    async def _cancel(self, prompt_id: PromptId) -> None:
+        try:
+            await self._place.cancel(prompt_id)
+        except EngineFault as fault:
+            log.warning("cancel_unanswered", prompt_id=prompt_id, error=str(fault))
+        await self._look((prompt_id,), ())
+
+    async def _free(self, prompt_id: PromptId) -> None:
+        try:
+            await self._place.free()
+        except EngineFault as fault:
+            log.warning("free_unanswered", prompt_id=prompt_id, error=str(fault))
+        await self._report(Freed(prompt_id=prompt_id))
+
+    async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
+        await self._report(Sampled(sample=await ask()))
+
+    async def _look(self, asked: tuple[PromptId, ...], files: Collection[OutputFile]) -> None:
+        async with asyncio.TaskGroup() as both:
+            looking = both.create_task(self._views(asked))
+            sizing = both.create_task(self._sizes(files))
+        views, sizes = looking.result(), dict(sizing.result())
+        found = {file for view in views.values() if view.result for file in view.result.outputs}
+        if missing := found - set(files):
+            sizes.update(await self._sizes(missing))
+        await self._report(Looked(asked=asked, views=views, sizes=sizes))
+
+    async def _views(self, asked: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
+        try:
+            return await self._place.lookup(asked)
+        except EngineFault as fault:
+            log.warning("lookup_unanswered", engine=self._place.engine, error=str(fault))
+            return {}
+
+    async def _sizes(self, files: Collection[OutputFile]) -> Mapping[OutputFile, int]:
+        named = [file for file in files if file.filename]
+        if not named:
+            return {}
+        try:
+            return await self._place.sizes(named)
+        except EngineFault:
+            return {}  # a size is worth no retry: it stays unknown

@@ -1,0 +1,23 @@
+"""What any process does for the store, whether it drives an engine or not."""
+
+import asyncio
+
+import structlog
+
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.driving.clock import Clock
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Store
+
+log = structlog.get_logger(__name__)
+
+
+async def end_overdue_jobs(store: Store, settings: Settings, clock: Clock) -> None:
+    """Run until cancelled: what has waited for too long fails as `timeout`, also while no engine is up."""
+    while True:
+        try:
+            while ended := await store.expire_overdue(now=clock.now_ms()):
+                log.info("jobs_overdue", job_ids=[job.id for job in ended])
+        except StoreFault as fault:
+            log.warning("deadlines_not_checked", code=fault.code.value, error=str(fault))
+        await asyncio.sleep(settings.deadline_poll_s)

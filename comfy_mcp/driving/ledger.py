@@ -1,0 +1,284 @@
+"""What a tenure writes down: the attempts it drives, and every change of their jobs, fenced by the lease.
+
+The Ledger is the tenure's own; only the tenure's one task calls it. A store that refuses (full, locked) ends
+nothing: what has to be written stays pending and is tried again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import structlog
+
+from comfy_mcp.domain.catalog import Output, OutputFile
+from comfy_mcp.domain.errors import Fenced, InvalidGraph, StoreFault
+from comfy_mcp.domain.events import (
+    FailureKind,
+    JobCancelled,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobFailure,
+    JobRequeued,
+)
+from comfy_mcp.domain.graph import Graph, parse_graph
+from comfy_mcp.domain.graph_checks import check_graph
+from comfy_mcp.domain.ids import JobId, OutputId, PromptId
+from comfy_mcp.domain.job import IllegalTransition, Job
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.driving.attempt import Attempt
+from comfy_mcp.driving.clock import Clock
+from comfy_mcp.driving.learning import Durations
+from comfy_mcp.driving.memory_gate import MemoryGate
+from comfy_mcp.driving.recovery import conclude
+from comfy_mcp.gpu import GpuUsage
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Claim, Lease, Store
+
+log = structlog.get_logger(__name__)
+
+NodeList = Callable[[], ObjectInfo | None]
+"""What is known of the engine's node list without asking it: it tells which nodes are outputs."""
+
+STORE_RETRY_S = 1.0
+"""Pause after a write that the store refused; the events stay pending."""
+
+
+class Ledger:
+    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `stream_id` says where
+    the place's events go now."""
+
+    def __init__(
+        self,
+        *,
+        lease: Lease,
+        store: Store,
+        settings: Settings,
+        clock: Clock,
+        new_id: Callable[[], str],
+        node_list: NodeList,
+        gpu: GpuUsage,
+        stream_id: Callable[[], str],
+        gate: MemoryGate,
+    ) -> None:
+        self.attempts: dict[PromptId, Attempt] = {}
+        self.may_have_work = True
+        self.retry_at = float("-inf")
+        self.found_cancels: set[JobId] = set()
+        self._lease = lease
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._new_id = new_id
+        self._node_list = node_list
+        self._gpu = gpu
+        self._stream_id = stream_id
+        self._gate = gate
+        self._may_have_held = True  # a process before this one, with another setting
+        self._durations = Durations(store)
+        self._log = log.bind(engine=lease.engine)
+
+    # ------------------------------------------------------------------------------------------ taking in
+
+    async def adopt(self) -> None:
+        """What the engine has, or may have, from whoever drove it before. Raises StoreFault."""
+        for claim in await self._store.adopt(self._lease):
+            await self._admit(claim)
+
+    async def claim(self) -> tuple[Attempt, Mapping[str, object]] | None:
+        """The next job, with its graph. Its prompt_id is on disk: whatever dies now, it can be found again.
+
+        None: there is none now, or the store refused. Raises Fenced.
+        """
+        self.may_have_work = False  # before the look: what arrives meanwhile says so again
+        try:
+            claim = await self._look()
+        except Fenced:
+            raise
+        except StoreFault as fault:
+            self._refused(fault)
+            self.may_have_work = True
+            return None
+        if claim is None:
+            return None
+        self.may_have_work |= claim.more
+        attempt = await self._admit(claim)
+        return None if attempt is None else (attempt, claim.graph)
+
+    async def any_waits(self) -> bool:
+        """Whether it is worth asking what there is room for. A store that refuses is asked again later."""
+        self.may_have_work = False  # before the look, as in `claim`
+        try:
+            self.may_have_work |= await self._store.any_waits(now=self._clock.now_ms())
+        except StoreFault as fault:
+            self._refused(fault)
+            self.may_have_work = True
+            return False
+        return self.may_have_work
+
+    async def _look(self) -> Claim | None:
+        admission = self._gate.admission() if self._gate.on or self._may_have_held else None
+        claim = await self._store.claim_next(
+            self._lease,
+            prompt_id=PromptId(self._new_id()),
+            now=self._clock.now_ms(),
+            stream_id=self._stream_id(),
+            admission=admission,
+        )
+        self._may_have_held = False
+        if admission is not None and self._gate.on:
+            self._gate.looked(admission, holding=claim is None and await self._store.any_held())
+        return claim
+
+    async def _admit(self, claim: Claim) -> Attempt | None:
+        """Follow a claimed job. None if its graph can't be read by this version: it has failed then."""
+        job = claim.job
+        try:
+            graph = parse_graph(claim.graph)
+        except InvalidGraph as error:
+            failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
+            await self._store.record(self._lease, job.id, [self.failed(job, failure)])
+            return None
+        needed = check_graph(graph, self._node_list()).needed or check_graph(graph, None).needed
+        attempt = Attempt(
+            job,
+            graph,
+            needed,
+            await self._known_durations(graph),
+            progress_interval_s=self._settings.progress_interval_s,
+            heard_at=self._clock.monotonic(),
+            now_ms=self._clock.now_ms(),
+            on_start=self._run_began,
+            stream_id=claim.stream_id,
+        )
+        self.attempts[attempt.prompt_id] = attempt
+        if job.cancel_requested:
+            attempt.ask_cancel(self._clock.monotonic())
+        return attempt
+
+    async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
+        try:
+            return await self._durations.known({node.class_type for node in graph.nodes.values()})
+        except StoreFault:
+            return {}  # they only weigh the progress; the job is claimed and must be followed
+
+    # ------------------------------------------------------------------------------------------- writing
+
+    def outcome(self, attempt: Attempt, result: PromptResult) -> JobEvent:
+        """What follows for the job: a final event, or the requeue for another attempt."""
+        attempt.start(self._clock.now_ms(), self._clock.monotonic())
+        return conclude(
+            attempt.job,
+            result,
+            now=self._clock.now_ms(),
+            expired=attempt.expired,
+            max_attempts=self._settings.max_attempts,
+        )
+
+    async def conclude(
+        self, attempt: Attempt, end: JobEvent, result: PromptResult, sizes: Mapping[OutputFile, int]
+    ) -> None:
+        """The prompt is over: its outputs and its job's end, in one transaction. Raises Fenced.
+
+        When the store refuses, nobody keeps the end: the prompt is looked up again after the quiet interval.
+        """
+        attempt.finish()
+        end = self._measured(attempt, end)
+        outputs = [
+            Output(
+                id=OutputId(self._new_id()),
+                job_id=attempt.job.id,
+                attempt=attempt.job.attempt,
+                engine=self._lease.engine,
+                file=file,
+                created_at=end.at,
+                size=len(file.text.encode()) if file.text is not None else sizes.get(file),
+            )
+            for file in result.outputs
+        ]
+        await self._write(attempt, [*attempt.pending, end], outputs)
+
+    def settle(self, attempt: Attempt, event: JobEvent) -> None:
+        """`event` ends the attempt; it is written with the next batch, however often the store refuses."""
+        attempt.finish()
+        attempt.settled = True
+        attempt.pending.append(self._measured(attempt, event))
+
+    def failed(self, job: Job, failure: JobFailure) -> JobFailed:
+        return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
+
+    async def write_due(self) -> None:
+        """Everything whose time has come. Raises Fenced."""
+        now = self._clock.monotonic()
+        if now < self.retry_at:
+            return
+        for attempt in list(self.attempts.values()):
+            if attempt.due is not None and attempt.due <= now:
+                attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
+                await self._write(attempt, attempt.pending, ())
+
+    async def _write(self, attempt: Attempt, events: Sequence[JobEvent], outputs: Sequence[Output]) -> None:
+        job_id = attempt.job.id
+        try:
+            job = await self._store.record(self._lease, job_id, list(events), outputs=outputs)
+        except Fenced:
+            raise
+        except StoreFault as fault:
+            self._refused(fault, job_id)
+            return
+        except IllegalTransition as error:
+            self._log.error("impossible_event", job_id=job_id, error=str(error))
+            job = await self._store.get_job(job_id) or attempt.job
+            attempt.settled = False
+        attempt.pending.clear()
+        if job.cancel_requested and not attempt.job.cancel_requested:
+            self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
+        attempt.job = job
+        if not job.is_final and job.prompt_id is None and job.cancel_requested:
+            # The cancel came between the decision to try again and its write: nobody will claim the job.
+            event = JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt)
+            await self._write(attempt, [event], ())
+        elif job.is_final or job.prompt_id != attempt.prompt_id:
+            self._let_go(attempt)
+
+    def _let_go(self, attempt: Attempt) -> None:
+        self.attempts.pop(attempt.prompt_id, None)
+        self._gpu.forget(attempt.prompt_id)
+        self.may_have_work |= not attempt.job.is_final  # it waits again
+        self._durations.observe(attempt.observed)
+        self._log.info(
+            "attempt_over",
+            job_id=attempt.job.id,
+            prompt_id=attempt.prompt_id,
+            attempt=attempt.job.attempt,
+            status=attempt.job.status.value,
+        )
+
+    def _refused(self, fault: StoreFault, job_id: JobId | None = None) -> None:
+        self._log.error("store_refused", job_id=job_id, code=fault.code.value, error=str(fault))
+        self.retry_at = self._clock.monotonic() + STORE_RETRY_S
+
+    # ------------------------------------------------------------------------------------------ measuring
+
+    def _run_began(self, prompt_id: PromptId) -> None:
+        """A run that another process began is not measured: half of it would be a wrong sum."""
+        self._gpu.begin(prompt_id, self._lease.engine)
+
+    def _measured(self, attempt: Attempt, event: JobEvent) -> JobEvent:
+        """The event, if it ends the attempt, with what that took of the GPU."""
+        if isinstance(event, JobRequeued | JobCompleted | JobFailed | JobCancelled):
+            return replace(event, gpu_use=self._gpu.use(attempt.prompt_id))
+        return event
+
+    # ------------------------------------------------------------------------------------------ learning
+
+    @property
+    def durations_full(self) -> bool:
+        return self._durations.full
+
+    async def save_durations(self) -> None:
+        """What was learnt: when nothing has happened for a while, and at the tenure's end."""
+        try:
+            await self._durations.save()
+        except StoreFault as fault:
+            self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))

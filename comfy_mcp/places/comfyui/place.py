@@ -1,0 +1,172 @@
+"""One ComfyUI server (or the embedded engine, which speaks the same protocol) as a place."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar, assert_never
+
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.events import EngineConnected, EngineEvent
+from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
+from comfy_mcp.places.comfyui.client import ComfyUIClient
+from comfy_mcp.places.comfyui.followers import Followers
+from comfy_mcp.places.comfyui.listener import Listener
+from comfy_mcp.places.protocol import Accepted, EventSink, PromptView, PromptWhere, Rejected
+from comfy_mcp.settings import EngineSettings, Settings
+
+REQUESTS_AT_ONCE = 8
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class ComfyUIPlace:
+    """Implements `places.protocol.Place`. Close it with `close` when `run` has ended."""
+
+    def __init__(
+        self,
+        engine: EngineSettings,
+        settings: Settings,
+        *,
+        on_event: Callable[[EngineEvent], None] = lambda _event: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.client = ComfyUIClient(engine, settings)
+        self.listener = Listener(self.client.transport, settings)
+        self._followers = Followers(self.client.transport, settings)
+        self._settings = settings
+        self._on_event = on_event
+        self._clock = clock
+        self._object_info: Mapping[str, Any] | None = None
+        self._object_info_at = 0.0
+        self._object_info_lock = asyncio.Lock()
+        self._connections = 0
+
+    @property
+    def engine(self) -> EngineId:
+        return self.client.engine
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def run(self, sink: EventSink) -> None:
+        async def pass_on(event: EngineEvent) -> None:
+            if isinstance(event, EngineConnected):
+                self._connections += 1
+                self._object_info = None  # it may be another server, or the same with other nodes
+            self._on_event(event)
+            await sink(event)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.listener.run(pass_on), name="listener")
+            tasks.create_task(self._followers.run(pass_on), name="followers")
+
+    @property
+    def stream_id(self) -> str:
+        return self.listener.client_id
+
+    def follow(self, stream_ids: Collection[str]) -> None:
+        self._followers.want({each for each in stream_ids if each != self.listener.client_id})
+
+    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+        answer = await self.client.post_prompt(graph, prompt_id=prompt_id, client_id=self.listener.client_id)
+        match answer:
+            case PromptAccepted():
+                return Accepted(dropped=answer.dropped)
+            case PromptRejected():
+                return Rejected(failure=answer.failure)
+            case _:
+                assert_never(answer)
+
+    async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
+        """History, then the queue for those without an entry, then history again for those in neither.
+
+        A prompt only moves pending → running → history, each in one step of the engine, so one that moves
+        between two reads is found by the later one. ABSENT: no read found it; a POST in flight is absent too.
+        """
+        views = await self._finished(prompt_ids)
+        missing = [prompt_id for prompt_id in prompt_ids if prompt_id not in views]
+        if not missing:
+            return views
+        queue = await self.client.queue()
+        running, pending = set(queue.running), set(queue.pending)
+        for prompt_id in missing:
+            if prompt_id in running:
+                views[prompt_id] = PromptView(where=PromptWhere.RUNNING)
+            elif prompt_id in pending:
+                views[prompt_id] = PromptView(where=PromptWhere.PENDING)
+        views |= await self._finished([prompt_id for prompt_id in missing if prompt_id not in views])
+        return {
+            prompt_id: views.get(prompt_id, PromptView(where=PromptWhere.ABSENT)) for prompt_id in prompt_ids
+        }
+
+    async def cancel(self, prompt_id: PromptId) -> None:
+        """Delete first, then interrupt if it runs: whatever moves in between moves towards the interrupt."""
+        await self.client.delete_pending([prompt_id])
+        # An engine before 0.3.56 ignores the id and ends whatever runs: ask only when it is this one.
+        if prompt_id in (await self.client.queue()).running:
+            await self.client.interrupt(prompt_id)
+
+    async def free(self) -> None:
+        await self.client.free(unload_models=True, free_memory=True)
+
+    async def reconnect(self) -> None:
+        await self.listener.reconnect()
+
+    async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
+        """Best effort: files that the engine does not have, or does not answer for, are left out."""
+        with_names = [file for file in dict.fromkeys(files) if file.filename]
+        sizes = await _each(with_names, self._size)
+        return {file: size for file, size in sizes.items() if size is not None}
+
+    async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
+        """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
+        max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
+        async with self._object_info_lock:
+            if self._object_info is None or self._clock() - self._object_info_at >= max_age_s:
+                connections = self._connections
+                self._object_info = await self.client.object_info()
+                # It may be the word of the server that was there before a connect meanwhile.
+                kept = self._connections == connections
+                self._object_info_at = self._clock() if kept else float("-inf")
+            return self._object_info
+
+    async def _finished(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:
+        """Those that have a history entry. A full GET /history can be 10 MB: one by one."""
+        results: dict[PromptId, PromptResult | None] = await _each(prompt_ids, self.client.history)
+        return {
+            prompt_id: PromptView(where=PromptWhere.FINISHED, result=result)
+            for prompt_id, result in results.items()
+            if result is not None
+        }
+
+    async def _size(self, file: OutputFile) -> int | None:
+        try:
+            return await self.client.view_size(file)
+        except EngineFault:
+            return None
+
+
+async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[R]]) -> dict[T, R]:
+    """`ask` for each item, REQUESTS_AT_ONCE at a time. The first EngineFault is raised as itself."""
+    if len(items) == 1:
+        return {items[0]: await ask(items[0])}
+    answers: dict[T, R] = {}
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            answers[item] = await ask(item)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(REQUESTS_AT_ONCE, len(items))):
+                tasks.create_task(work())
+    except* EngineFault as group:
+        fault = group.exceptions[0]
+    else:
+        return answers
+    raise fault

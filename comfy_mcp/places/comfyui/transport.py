@@ -1,0 +1,273 @@
+"""One HTTP session with one engine: headers, TLS, limits, and every foreign error translated.
+
+aiohttp's exceptions never leave this module, nor do URLs, headers or bodies: a message names the engine, the
+endpoint and the status. What an error says about a POST: nothing is known of whether the engine took it.
+"""
+
+import asyncio
+import io
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.places.comfyui.answers import WireFault
+from comfy_mcp.settings import EngineSettings, Settings
+
+MAX_CONNECTIONS = 32
+_PARSE_ON_LOOP_BYTES = 256 * 1024
+
+
+class Transport:
+    """Opened lazily, inside the running loop. Close it with `close`."""
+
+    def __init__(self, engine: EngineSettings, settings: Settings) -> None:
+        self.engine = engine.id
+        self._engine = engine
+        self._settings = settings
+        self._headers = _checked(engine.header_values())
+        self._ssl = _tls(engine, settings)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def get_json(self, path: str, *, limit: int) -> tuple[int, Any]:
+        """(status, JSON) of a GET; the JSON is None unless the status is 200. At most `limit` bytes.
+
+        Tried a second time when the connection broke: a kept-alive one may have been closed meanwhile.
+        """
+        try:
+            return await self._json("GET", path, limit=limit)
+        except _ConnectionLost:
+            return await self._json("GET", path, limit=limit)
+
+    async def post_json(
+        self, path: str, body: Mapping[str, Any], *, limit: int, parse: tuple[int, ...] = (200,)
+    ) -> tuple[int, Any]:
+        """(status, JSON) of a POST, sent once and never again. JSON is read for the statuses in `parse`."""
+        # A stream, because aiohttp warns of large bodies given as bytes.
+        data = io.BytesIO(json.dumps(body).encode())
+        headers = {"Content-Type": "application/json"}
+        return await self._json("POST", path, limit=limit, parse=parse, data=data, headers=headers)
+
+    async def post_form(
+        self, path: str, form: aiohttp.MultipartWriter, *, limit: int, timeout_s: float
+    ) -> tuple[int, Any]:
+        """(status, JSON) of a streamed multipart POST, sent once. `timeout_s` is for sending it."""
+        timeout = aiohttp.ClientTimeout(
+            total=timeout_s + self._settings.request_timeout_s,
+            sock_connect=self._settings.connect_timeout_s,
+            sock_read=self._settings.request_timeout_s,  # counts from the end of the sending
+        )
+        return await self._json("POST", path, limit=limit, data=form, timeout=timeout)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, *, params: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator["Answer"]:
+        """An answer of any length: the timeout counts between two reads, not for the whole."""
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=self._settings.connect_timeout_s,
+            sock_read=self._settings.request_timeout_s,
+        )
+        query = f"{path}?{urlencode(params)}"
+        response = await self._send(method, query, headers=headers, timeout=timeout)
+        try:
+            yield Answer(response, self, f"{method} {path}")
+        finally:
+            response.release()
+
+    async def websocket(self, client_id: str) -> aiohttp.ClientWebSocketResponse:
+        """The engine's /ws, open. The caller closes it; `close()` waits for the engine's word (bounded)."""
+        with self.translated("GET /ws"):
+            async with asyncio.timeout(self._settings.connect_timeout_s):
+                return await self._open().ws_connect(
+                    f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}",
+                    headers=self._headers,
+                    heartbeat=self._settings.heartbeat_s,
+                    max_msg_size=self._settings.ws_max_message_bytes,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.connect_timeout_s),
+                    ssl=self._ssl,
+                )
+
+    def bad_answer(self, endpoint: str, what: str) -> EngineBadAnswer:
+        return EngineBadAnswer(
+            f"Engine {self.engine}, {endpoint}: {what}.",
+            next_step="Check ComfyUI's log, and that the URL is ComfyUI's own, not a login page.",
+        )
+
+    def unreachable(self, endpoint: str, what: str) -> EngineUnreachable:
+        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=_CHECK_IT_RUNS)
+
+    @contextmanager
+    def translated(self, endpoint: str) -> Iterator[None]:
+        """aiohttp's errors, timeouts and WireFault as EngineUnreachable and EngineBadAnswer."""
+        try:
+            yield
+        except aiohttp.ClientConnectorCertificateError:
+            raise EngineUnreachable(
+                f"Engine {self.engine}, {endpoint}: its TLS certificate is not trusted.",
+                next_step="Set COMFY_BRIDGE_ENGINE_CA_FILE to the authority that signed it.",
+            ) from None
+        except aiohttp.ClientConnectorError as error:
+            number = error.os_error.errno
+            reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
+            raise self.unreachable(endpoint, f"no connection ({reason})") from None
+        except TimeoutError:
+            raise self.unreachable(endpoint, "no answer in time") from None
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+            what = f"Engine {self.engine}, {endpoint}: the connection broke."
+            raise _ConnectionLost(what, next_step=_CHECK_IT_RUNS) from None
+        except aiohttp.WSServerHandshakeError as error:
+            what = f"the WebSocket handshake was answered with status {error.status}"
+            raise self.bad_answer(endpoint, what) from None
+        except aiohttp.ClientPayloadError:
+            raise self.bad_answer(endpoint, "the answer ended half-way") from None
+        except aiohttp.ClientError as error:
+            raise self.bad_answer(endpoint, f"not HTTP as expected ({type(error).__name__})") from None
+        except WireFault as error:
+            raise self.bad_answer(endpoint, str(error)) from None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
+            self._session = aiohttp.ClientSession(connector=connector)
+        return self._session
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> aiohttp.ClientResponse:
+        default = aiohttp.ClientTimeout(
+            total=self._settings.request_timeout_s, sock_connect=self._settings.connect_timeout_s
+        )
+        with self.translated(f"{method} {path.partition('?')[0]}"):
+            return await self._open().request(
+                method,
+                f"{self._engine.url}{path}",
+                data=data,
+                headers={**self._headers, **(headers or {})},
+                timeout=timeout or default,
+                # A redirect is a login page or another host, which must not get the headers.
+                allow_redirects=False,
+                ssl=self._ssl,
+            )
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        limit: int,
+        parse: tuple[int, ...] = (200,),
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> tuple[int, Any]:
+        response = await self._send(method, path, data=data, headers=headers, timeout=timeout)
+        endpoint = f"{method} {path}"
+        try:
+            if response.status not in parse:
+                return response.status, None
+            raw = await Answer(response, self, endpoint).read(limit=limit)
+        finally:
+            response.release()
+        if not raw:
+            return response.status, None
+        try:
+            # json.loads holds the interpreter, but a thread lets the loop breathe between its switches.
+            large = len(raw) > _PARSE_ON_LOOP_BYTES
+            return response.status, await asyncio.to_thread(json.loads, raw) if large else json.loads(raw)
+        except (ValueError, RecursionError):
+            media_type = response.content_type
+            raise self.bad_answer(
+                endpoint, f"status {response.status} with {media_type} that is not JSON"
+            ) from None
+
+
+class Answer:
+    """An answer whose body has not been read."""
+
+    def __init__(self, response: aiohttp.ClientResponse, transport: Transport, endpoint: str) -> None:
+        self._response = response
+        self._transport = transport
+        self._endpoint = endpoint
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_type = response.content_type
+        self.content_length = response.content_length
+
+    @property
+    def total_length(self) -> int | None:
+        """Bytes of the whole file, also where a range of it was sent; None when the engine does not say."""
+        if self.status != 206:
+            return self.content_length
+        total = self.headers.get("Content-Range", "").rpartition("/")[2]
+        return int(total) if total.isascii() and total.isdigit() else None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, decompressed, in the pieces that it comes in: some hundred KiB at most."""
+        with self._transport.translated(self._endpoint):
+            chunk = await self._response.content.readany()
+        while chunk:
+            yield chunk
+            with self._transport.translated(self._endpoint):
+                chunk = await self._response.content.readany()
+
+    async def read(self, *, limit: int) -> bytes:
+        """The whole body. Raises EngineBadAnswer above `limit` bytes."""
+        parts: list[bytes] = []
+        total = 0
+        async for chunk in self.chunks():
+            total += len(chunk)
+            if total > limit:
+                raise self._transport.bad_answer(self._endpoint, f"the answer is larger than {limit} bytes")
+            parts.append(chunk)
+        return b"".join(parts)
+
+
+class _ConnectionLost(EngineUnreachable):
+    """The connection broke after it was open."""
+
+
+_CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows what answers."
+
+
+def _checked(headers: dict[str, str]) -> dict[str, str]:
+    """Refuses what would smuggle in another header; aiohttp would only say so at the first request."""
+    for name, value in headers.items():
+        if not name or any(character in name + value for character in "\r\n\0"):
+            raise InvalidInput(
+                "A header for the engine has an empty name, or a line break or NUL in it.",
+                next_step="Correct COMFY_BRIDGE_ENGINE_HEADERS.",
+                code=ErrorCode.CONFIGURATION,
+            )
+    return headers
+
+
+def _tls(engine: EngineSettings, settings: Settings) -> ssl.SSLContext | bool:
+    if settings.engine_ca_file is None or not engine.url.startswith("https:"):
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(settings.engine_ca_file))
+    except OSError:
+        raise InvalidInput(
+            "The CA bundle for the engine can't be read or is not PEM.",
+            next_step="Correct COMFY_BRIDGE_ENGINE_CA_FILE.",
+            code=ErrorCode.CONFIGURATION,
+        ) from None

@@ -1,0 +1,246 @@
+"""Pure: frames of /ws as domain events. No I/O, no clock.
+
+`progress_state` repeats every node so far on every step, so it grows with the square of the node count
+(72 MB for 600 nodes). In all recordings (0.3.75 and 0.33.0) `executing` and `progress` say the same of our
+own prompts; but nodes that report through the newer node API's `set_progress` send only `progress_state`. So
+it is never parsed whole: the few entries whose state is "running" are cut out of the text, and what
+`progress` repeats is dropped.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from comfy_mcp.domain.events import (
+    EngineEvent,
+    NodeExecuted,
+    NodeProgressed,
+    NodesCached,
+    NodeStarted,
+    PreviewFrame,
+    PromptEnded,
+    PromptFailed,
+    PromptInterrupted,
+    PromptStarted,
+    PromptSucceeded,
+    QueueRemaining,
+    UnknownMessage,
+)
+from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.places.comfyui.answers import WireFault, queue_remaining
+from comfy_mcp.places.comfyui.failures import execution_failure
+from comfy_mcp.places.comfyui.outputs import outputs_of_node
+
+FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+"""The first message on every connection: without it previews carry no prompt and no node."""
+
+
+class Decoder:
+    """Decodes one connection's frames, in order.
+
+    It remembers the display node of each expanded node, to name nodes as the submitted graph does, and the
+    last step it gave, to give no step twice. `sid` is the client id that the engine greeted.
+    """
+
+    def __init__(self) -> None:
+        self.sid: str | None = None
+        self._display: dict[NodeId, NodeId] = {}
+        self._last_step: NodeProgressed | None = None
+
+    def text(self, frame: str) -> tuple[EngineEvent, ...]:
+        """Known but not needed: nothing. Unknown, or another shape: UnknownMessage. Not JSON: WireFault."""
+        if frame.startswith(_PROGRESS_STATE):
+            kind, data = "progress_state", {"nodes": _running_nodes(frame)}
+        else:
+            kind, data = _message(frame)
+        if kind in _NOT_NEEDED:
+            return ()
+        try:
+            return tuple(self._events(kind, _Fields(data)))
+        except (WireFault, _ShapeFault):
+            return (UnknownMessage(type=kind),)
+
+    def binary(self, frame: bytes) -> tuple[EngineEvent, ...]:
+        """Previews. Raises WireFault for a frame that is cut short."""
+        event = _u32(frame, 0)
+        if event == 1:
+            media_type = _IMAGE_FORMATS.get(_u32(frame, 4), "application/octet-stream")
+            return (PreviewFrame(prompt_id=None, node=None, media_type=media_type, data=frame[8:]),)
+        if event == 4:
+            return (_preview_with_metadata(frame),)
+        return () if event == 3 else (UnknownMessage(type=f"binary {event}"),)
+
+    def _events(self, kind: str, data: "_Fields") -> Iterator[EngineEvent]:
+        match kind:
+            case "status":
+                self.sid = data.optional_text("sid") or self.sid
+                yield QueueRemaining(count=queue_remaining(data.fields.get("status")))
+            case "executing":
+                yield from self._executing(data)
+            case "progress":
+                yield from self._steps([data.fields])
+            case "progress_state":
+                nodes = data.fields.get("nodes")
+                entries = nodes.values() if isinstance(nodes, dict) else []
+                yield from self._steps([entry for entry in entries if _is_running(entry)])
+            case "executed":
+                node = self._shown(data)
+                outputs = outputs_of_node(node, data.fields.get("output"))
+                yield NodeExecuted(prompt_id=data.prompt_id(), node=node, outputs=outputs)
+            case _:
+                yield self._of_prompt(kind, data)
+
+    def _of_prompt(self, kind: str, data: "_Fields") -> EngineEvent:
+        match kind:
+            case "execution_start":
+                self._display.clear()
+                return PromptStarted(prompt_id=data.prompt_id())
+            case "execution_cached":
+                nodes = data.fields.get("nodes")
+                names = nodes if isinstance(nodes, list) else []
+                return NodesCached(
+                    prompt_id=data.prompt_id(), nodes=tuple(NodeId(str(name)) for name in names)
+                )
+            case "execution_success":
+                return PromptSucceeded(prompt_id=data.prompt_id())
+            case "execution_error":
+                return PromptFailed(prompt_id=data.prompt_id(), failure=execution_failure(data.fields))
+            case "execution_interrupted":
+                return PromptInterrupted(prompt_id=data.prompt_id())
+            case _:
+                return UnknownMessage(type=kind)
+
+    def _executing(self, data: "_Fields") -> Iterator[EngineEvent]:
+        if data.optional_text("prompt_id") is None:
+            # Sent once to a socket that comes back: the running node, without its prompt. Resync tells more.
+            return
+        if data.fields.get("node") is None:
+            yield PromptEnded(prompt_id=data.prompt_id())
+            return
+        shown = self._shown(data)
+        self._display[data.node("node")] = shown
+        yield NodeStarted(prompt_id=data.prompt_id(), node=shown)
+
+    def _shown(self, data: "_Fields") -> NodeId:
+        return NodeId(data.optional_text("display_node") or data.node("node"))
+
+    def _steps(self, entries: list[dict[str, Any]]) -> Iterator[EngineEvent]:
+        for entry in entries:
+            step = self._step(_Fields(entry))
+            if step is not None and step != self._last_step:
+                self._last_step = step
+                yield step
+
+    def _step(self, data: "_Fields") -> NodeProgressed | None:
+        """From `progress` or an entry of `progress_state`; None when it says nothing yet."""
+        value, maximum = data.number("value"), data.number("max")
+        if value <= 0 or maximum <= 0:
+            return None
+        own = data.node("node_id" if "node_id" in data.fields else "node")
+        shown = data.optional_text("display_node_id") or self._display.get(own, own)
+        return NodeProgressed(prompt_id=data.prompt_id(), node=NodeId(shown), value=value, maximum=maximum)
+
+
+_NOT_NEEDED = frozenset({"feature_flags"})
+_IMAGE_FORMATS = {1: "image/jpeg", 2: "image/png"}
+_PROGRESS_STATE = ('{"type": "progress_state"', '{"type":"progress_state"')
+_RUNNING = re.compile(r'"state":\s*"running"')
+
+
+class _ShapeFault(Exception):
+    """A known message without the fields it should have."""
+
+
+class _Fields:
+    """A message's data, read field by field; raises _ShapeFault for what is missing."""
+
+    def __init__(self, data: object) -> None:
+        if not isinstance(data, dict):
+            raise _ShapeFault
+        self.fields: dict[str, Any] = data
+
+    def prompt_id(self) -> PromptId:
+        value = self.fields.get("prompt_id")
+        if not isinstance(value, str):
+            raise _ShapeFault
+        return PromptId(value)
+
+    def node(self, name: str) -> NodeId:
+        value = self.fields.get(name)
+        if not isinstance(value, str | int):
+            raise _ShapeFault
+        return NodeId(str(value))
+
+    def optional_text(self, name: str) -> str | None:
+        value = self.fields.get(name)
+        return value if isinstance(value, str) else None
+
+    def number(self, name: str) -> float:
+        value = self.fields.get(name)
+        try:
+            number = float(value) if isinstance(value, int | float) else math.nan
+        except OverflowError:
+            raise _ShapeFault from None
+        if not math.isfinite(number):
+            raise _ShapeFault
+        return number
+
+
+def _is_running(entry: object) -> bool:
+    return isinstance(entry, dict) and entry.get("state") == "running"
+
+
+def _message(frame: str) -> tuple[str, Any]:
+    """(type, data) of a text frame."""
+    try:
+        message = json.loads(frame)
+    except (ValueError, RecursionError):
+        raise WireFault("a text frame is not JSON") from None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise WireFault("a text frame has no type")
+    return message["type"], message.get("data")
+
+
+def _running_nodes(frame: str) -> dict[int, Any]:
+    """The entries of a `progress_state` frame whose state is "running", without parsing the others.
+
+    An entry is a flat object, so its braces are the nearest ones. What does not parse is left out: the step
+    is lost, not the connection.
+    """
+    found: dict[int, Any] = {}
+    for match in _RUNNING.finditer(frame):
+        start, end = frame.rfind("{", 0, match.start()), frame.find("}", match.end())
+        with suppress(ValueError, RecursionError):
+            found[start] = json.loads(frame[start : end + 1])
+    return found
+
+
+def _preview_with_metadata(frame: bytes) -> PreviewFrame:
+    """Event 4: u32 length, JSON `{node_id, display_node_id, prompt_id, image_type, …}`, image."""
+    length = _u32(frame, 4)
+    if len(frame) < 8 + length:
+        raise WireFault("a preview frame ends inside its metadata")
+    try:
+        metadata = json.loads(frame[8 : 8 + length])
+    except (ValueError, RecursionError):
+        raise WireFault("a preview frame's metadata is not JSON") from None
+    if not isinstance(metadata, dict):
+        raise WireFault("a preview frame's metadata is not an object")
+    fields = _Fields(metadata)
+    prompt_id = fields.optional_text("prompt_id")
+    node = fields.optional_text("display_node_id") or fields.optional_text("node_id")
+    return PreviewFrame(
+        prompt_id=None if prompt_id is None else PromptId(prompt_id),
+        node=None if node is None else NodeId(node),
+        media_type=fields.optional_text("image_type") or "application/octet-stream",
+        data=frame[8 + length :],
+    )
+
+
+def _u32(frame: bytes, offset: int) -> int:
+    if len(frame) < offset + 4:
+        raise WireFault("a binary frame is cut short")
+    return int.from_bytes(frame[offset : offset + 4], "big")

@@ -1,0 +1,260 @@
+"""Fan-out of the event log: in order, bounded, from whichever process wrote it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.events import JobStarted, StoredEvent
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.driving.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Store
+from tests.driving.conftest import House
+
+
+def stored(seq: int, job: str = "a") -> StoredEvent:
+    return StoredEvent(seq=seq, event=JobStarted(job_id=JobId(job), at=seq, attempt=1))
+
+
+class FakeLog:
+    """An event log in memory that can fail."""
+
+    def __init__(self) -> None:
+        self.events: list[StoredEvent] = []
+        self.version = 0
+        self.faults = 0
+        self.reads = 0
+        self.callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
+
+    async def events_after(
+        self, seq: int, *, job_id: JobId | None = None, limit: int = 500
+    ) -> list[StoredEvent]:
+        self.reads += 1
+        found = [event for event in self.events if event.seq > seq][:limit]
+        await asyncio.sleep(0)  # meanwhile others go on
+        if self.faults:
+            self.faults -= 1
+            raise StoreFault("locked", next_step="wait")
+        return found
+
+    async def last_seq(self) -> int:
+        return self.events[-1].seq if self.events else 0
+
+    async def data_version(self) -> int:
+        return self.version
+
+    def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None:
+        self.callbacks.append(callback)
+
+    def commit(self, *events: StoredEvent, local: bool = True) -> None:
+        self.events.extend(events)
+        self.version += 1
+        if local:
+            for callback in self.callbacks:
+                callback(events)
+
+
+async def take(subscription: Subscription, count: int) -> list[int]:
+    seqs: list[int] = []
+    async with asyncio.timeout(20):
+        while len(seqs) < count:
+            seqs += [event.seq for event in await subscription.changed()]
+    return seqs
+
+
+@profile(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("own"), st.integers(1, 3), st.integers(0, 1)),
+            st.tuples(st.just("other"), st.integers(1, 3), st.integers(0, 1)),
+            st.tuples(st.sampled_from(["fault", "turn", "turn", "many"]), st.just(0), st.just(0)),
+        ),
+        max_size=30,
+    )
+)
+def test_whoever_writes_and_whatever_fails_each_event_is_told_once_and_in_order(
+    happens: list[tuple[str, int, int]],
+) -> None:
+    """`own` and `other` commit so many events behind a gap; `many` is more than waits to be handed out."""
+
+    async def follow() -> None:
+        log = FakeLog()
+        hub = Hub(log, poll_s=0.001)
+        await hub.open()
+        with hub.subscribe(buffer=10_000) as events:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(hub.run())
+                seq = 0
+                for what, count, gap in happens:
+                    match what:
+                        case "turn":
+                            await asyncio.sleep(0)
+                        case "fault":
+                            log.faults += 1
+                        case "many":
+                            for _ in range(COMMITS_KEPT + 2):
+                                seq += 1
+                                log.commit(stored(seq))
+                        case _:
+                            seqs = range(seq + gap + 1, seq + gap + count + 1)
+                            log.commit(*map(stored, seqs), local=what == "own")
+                            seq = seqs[-1]
+                last = seq + 1
+                log.commit(stored(last), local=False)
+                expected = [event.seq for event in log.events]
+                assert await take(events, len(expected)) == expected
+                running.cancel()
+
+    asyncio.run(follow())
+
+
+async def test_what_this_process_commits_is_told_without_a_look_at_the_log() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=60.0)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.commit(stored(1), stored(2))
+            log.commit(stored(3))
+            assert await take(events, 3) == [1, 2, 3]
+            assert log.reads == 0
+            log.commit(stored(4), local=False)
+            log.commit(stored(5))
+            assert await take(events, 2) == [4, 5]
+            assert log.reads == 1
+        task.cancel()
+
+
+@pytest.mark.parametrize("local", [True, False])
+async def test_every_subscriber_gets_every_event_in_order(local: bool) -> None:
+    log = FakeLog()
+    log.commit(stored(1))
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as one, hub.subscribe() as two:
+            assert hub.subscribers == 2
+            log.commit(*[stored(seq) for seq in range(2, READ_LIMIT + 200)], local=local)
+            expected = list(range(2, READ_LIMIT + 200))
+            assert await take(one, len(expected)) == expected
+            assert await take(two, len(expected)) == expected
+        assert hub.subscribers == 0
+        task.cancel()
+
+
+async def test_a_subscription_to_one_job_hears_only_that_job() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe(job_id=JobId("b")) as only_b:
+            log.commit(stored(1, "a"), stored(2, "b"), stored(3, "a"), stored(4, "b"))
+            assert await take(only_b, 2) == [2, 4]
+        task.cancel()
+
+
+async def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe(buffer=3) as slow, hub.subscribe() as quick:
+            log.commit(*[stored(seq) for seq in range(1, 11)])
+            assert await take(quick, 10) == list(range(1, 11))
+            assert await take(slow, 3) == [8, 9, 10]
+            assert (slow.overflowed, quick.overflowed) == (True, False)
+        task.cancel()
+
+
+async def test_a_log_that_can_not_be_read_for_a_while_loses_nothing() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.faults = 2
+            log.commit(stored(1), stored(2))
+            assert await take(events, 2) == [1, 2]
+        task.cancel()
+
+
+async def test_listeners_are_called_before_subscribers_wake() -> None:
+    log = FakeLog()
+    heard: list[int] = []
+    hub = Hub(log, poll_s=0.01)
+    hub.listen(lambda event: heard.append(event.seq))
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.commit(stored(1))
+            await take(events, 1)
+            assert heard == [1]
+        task.cancel()
+
+
+async def test_what_another_process_writes_is_heard_here(house: House, settings: Settings) -> None:
+    other = await Store.open(settings)
+    try:
+        with house.hub.subscribe() as events:
+            house_store, house.store = house.store, other
+            job_id = await house.submit()
+            house.store = house_store
+            async with asyncio.timeout(20):
+                (event,) = await events.changed()
+            assert event.event.job_id == job_id
+    finally:
+        await other.close()
+
+
+async def test_a_subscription_brings_what_comes_after_the_place_that_the_hub_names() -> None:
+    log = FakeLog()
+    log.commit(stored(1), stored(2))
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    assert hub.seq == 2
+    with hub.subscribe() as events:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(hub.run())
+            log.commit(stored(3))
+            assert await take(events, 1) == [3]
+            assert hub.seq == 3
+            running.cancel()
+
+
+async def test_each_event_that_a_slow_reader_loses_is_told() -> None:
+    log, lost = FakeLog(), []
+    hub = Hub(log, poll_s=0.01, on_drop=lambda: lost.append(1))
+    await hub.open()
+    with hub.subscribe(buffer=2) as slow, hub.subscribe(buffer=5) as quick:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(hub.run())
+            log.commit(*(stored(seq) for seq in range(1, 6)))
+            assert await take(quick, 5) == [1, 2, 3, 4, 5]
+            running.cancel()
+        assert slow.overflowed
+        assert not quick.overflowed
+    assert len(lost) == 3
+
+
+async def test_a_subscription_that_was_ended_waits_no_more_but_loses_nothing() -> None:
+    subscription = Subscription(None, 10)
+    subscription.offer(stored(1))
+    subscription.end()
+    assert subscription.ended
+    assert await take(subscription, 1) == [1]
+    subscription.offer(stored(2))
+    assert await take(subscription, 1) == [2]
+    async with asyncio.timeout(20):
+        assert await subscription.changed() == []

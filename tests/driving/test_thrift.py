@@ -1,0 +1,180 @@
+"""What a short job costs: few transactions, one POST at a time, and nothing is asked twice."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.events import JobEvent, NodeExecuted, NodeStarted, PromptSucceeded
+from comfy_mcp.domain.ids import JobId, NodeId, PromptId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.driving import attempt
+from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
+from comfy_mcp.store import Claim, Lease, Store
+from tests.driving.conftest import House
+from tests.support.scripted_place import ScriptedPlace
+
+
+class CountingStore:
+    """The real one, with a note of what a driver asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.records: list[list[str]] = []
+        self.claims: list[Claim | None] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def record(
+        self, lease: Lease, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output] = ()
+    ) -> Job:
+        self.records.append([event.type for event in events])
+        return await self._store.record(lease, job_id, events, outputs=outputs)
+
+    async def claim_next(self, lease: Lease, **how: Any) -> Claim | None:
+        claim = await self._store.claim_next(lease, **how)
+        self.claims.append(claim)
+        return claim
+
+
+def counted(house: House) -> CountingStore:
+    store = CountingStore(house.store)
+    house.store = store  # type: ignore[assignment]
+    return store
+
+
+async def run(house: House, place: ScriptedPlace, count: int) -> JobId:
+    job_id = await house.submit()
+    await place.until(lambda: len(place.posted) == count)
+    prompt = place.posted[-1]
+    await place.start(prompt)
+    await place.say(
+        NodeStarted(prompt_id=prompt, node=NodeId("1")),
+        NodeExecuted(prompt_id=prompt, node=NodeId("2")),
+        PromptSucceeded(prompt_id=prompt),
+    )
+    await place.finish(prompt)
+    assert (await house.final(job_id)).status is JobStatus.COMPLETED
+    return job_id
+
+
+async def test_a_job_that_is_over_at_once_is_written_down_at_once(
+    house: House, place: ScriptedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "START_DELAY_S", 3600.0)
+    store = counted(house)
+    house.drive(place)
+
+    job_id = await run(house, place, 1)
+
+    assert store.records == [["started", "completed"]]
+    assert await house.event_types(job_id) == ["queued", "claimed", "started", "completed"]
+
+
+async def test_the_start_of_a_longer_job_is_told_while_it_runs(house: House, place: ScriptedPlace) -> None:
+    store = counted(house)
+    house.drive(place)
+    job_id = await house.submit()
+    await place.until(lambda: len(place.posted) == 1)
+    await place.start(place.posted[0])
+
+    await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
+
+    await place.finish(place.posted[0])
+    await house.final(job_id)
+    assert store.records == [["started"], ["completed"]]
+
+
+async def test_a_queue_that_is_known_to_be_empty_is_not_asked_again(
+    house: House, place: ScriptedPlace
+) -> None:
+    await house.submit()
+    await house.submit()
+    store = counted(house)
+    house.drive(place)
+    for number in range(2):
+        await place.until(lambda number=number: len(place.posted) > number)  # type: ignore[misc]
+        await place.start(place.posted[number])
+        await place.finish(place.posted[number])
+    await house.final((await _claimed(store, 2))[1].job.id)
+
+    assert [claim and claim.more for claim in store.claims] == [True, False]
+
+
+async def test_prompts_reach_the_engine_one_after_the_other_in_the_order_of_the_queue(house: House) -> None:
+    class SlowToTake(ScriptedPlace):
+        under_way = 0
+        most = 0
+
+        async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            for _ in range(5):
+                await house.store.last_seq()  # long enough for another claim
+            self.under_way -= 1
+            answer = await super().submit(prompt_id, graph)
+            self.group.create_task(self.run_it(prompt_id))
+            return answer
+
+        async def run_it(self, prompt_id: PromptId) -> None:
+            await self.start(prompt_id)
+            await self.finish(prompt_id)
+
+        @property
+        def group(self) -> asyncio.TaskGroup:
+            return house.group
+
+    jobs = [await house.submit() for _ in range(6)]
+    place = SlowToTake()
+    house.drive(place)
+    for job_id in jobs:
+        await house.final(job_id)
+
+    assert place.most == 1
+    assert place.posted == [(await house.job(job_id)).prompt_id for job_id in jobs]
+
+
+async def test_a_prompt_that_is_over_makes_room_for_the_next_before_it_is_looked_up(house: House) -> None:
+    class SlowToTell(ScriptedPlace):
+        asked = asyncio.Event()
+
+        async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
+            await self.asked.wait()
+            return await super().lookup(prompt_ids)
+
+    house.settings = house.settings.model_copy(update={"pipeline_depth": 1})
+    first, second = await house.submit(), await house.submit()
+    place = SlowToTell()
+    house.drive(place)
+    await place.until(lambda: len(place.posted) == 1)
+    await place.start(place.posted[0])
+    await place.finish(place.posted[0])
+
+    await place.until(lambda: len(place.posted) == 2)
+
+    assert not (await house.job(first)).is_final
+    place.asked.set()
+    assert (await house.final(first)).status is JobStatus.COMPLETED
+    await place.start(place.posted[1])
+    await place.finish(place.posted[1])
+    assert (await house.final(second)).status is JobStatus.COMPLETED
+
+
+async def test_what_a_tenure_has_learnt_is_kept_when_it_ends(house: House, place: ScriptedPlace) -> None:
+    _, driving = house.drive(place)
+    await run(house, place, 1)
+    assert await house.store.node_durations(["EmptyImage"]) == {}
+
+    driving.cancel()
+    await asyncio.wait([driving])
+
+    assert "EmptyImage" in await house.store.node_durations(["EmptyImage"])
+
+
+async def _claimed(store: CountingStore, count: int) -> list[Claim]:
+    found = [claim for claim in store.claims if claim is not None]
+    assert len(found) == count
+    return found

@@ -1,0 +1,41 @@
+"""A scripted engine and a client of it."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from comfy_mcp.places.comfyui.client import ComfyUIClient
+from comfy_mcp.settings import Settings, load_settings
+from tests.support.fake_engine import FakeEngine
+from tests.support.watching import Watch, watching
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[FakeEngine]:
+    async with FakeEngine() as engine:
+        yield engine
+
+
+@pytest.fixture
+def settings_for() -> Callable[..., Settings]:
+    """Settings for one engine. The limits are those of a test that must fail: nothing waits for them."""
+
+    def make(url: str, **others: Any) -> Settings:
+        limits = {"request_timeout_s": 20.0, "connect_timeout_s": 20.0, "reconnect_max_s": 0.02}
+        return load_settings(engine_urls=(f"fake={url}",), **(limits | others))
+
+    return make
+
+
+@pytest.fixture
+async def client(engine: FakeEngine, settings_for: Callable[..., Settings]) -> AsyncIterator[ComfyUIClient]:
+    settings = settings_for(engine.url)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        yield client
+
+
+@pytest.fixture
+async def watch(engine: FakeEngine, settings_for: Callable[..., Settings]) -> AsyncIterator[Watch]:
+    async with watching(settings_for(engine.url)) as watch:
+        yield watch

@@ -1,0 +1,270 @@
+"""The listener against a scripted engine: greeting, bad frames, losses, pace."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from comfy_mcp.domain.events import (
+    EngineConnected,
+    EngineDisconnected,
+    EngineEvent,
+    NodeProgressed,
+    NodeStarted,
+    PreviewFrame,
+    PromptEnded,
+    QueueRemaining,
+)
+from comfy_mcp.places.comfyui.client import ComfyUIClient
+from comfy_mcp.places.comfyui.listener import Listener
+from comfy_mcp.settings import Settings
+from tests.support import recordings
+from tests.support.fake_engine import FakeEngine, html, reply
+from tests.support.watching import DEADLINE_S, Watch, connection_of, ended, progress, send_all, watching
+
+SettingsFor = Callable[..., Settings]
+
+
+# ---------------------------------------------------------------------------- the plain path
+
+
+async def test_a_recorded_run_arrives_as_events(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    await send_all(engine, connection.client_id, recordings.frames("01"))
+    await watch.next(PromptEnded)
+    assert watch.kinds()[:2] == ["EngineConnected", "PromptStarted"]
+    assert watch.kinds()[-2:] == ["PromptSucceeded", "PromptEnded"]
+    assert watch.listener.connected
+
+
+async def test_feature_flags_are_the_first_message_on_every_connection(
+    engine: FakeEngine, watch: Watch
+) -> None:
+    for _ in range(2):
+        connection = await connection_of(engine)
+        await watch.next(EngineConnected)
+        await connection.socket.close()
+        await connection.ended.wait()
+        assert connection.received == [{"type": "feature_flags", "data": {"supports_preview_metadata": True}}]
+
+
+async def test_the_greeting_makes_the_connection(engine: FakeEngine, settings_for: SettingsFor) -> None:
+    engine.greets = False
+    async with watching(settings_for(engine.url)) as watch:
+        connection = await connection_of(engine)
+        assert not watch.listener.connected
+        assert watch.told == []
+        status = {"status": {"exec_info": {"queue_remaining": 2}}, "sid": "chosen by the engine"}
+        await engine.send(connection.client_id, {"type": "status", "data": status})
+        assert await watch.next(EngineConnected) == EngineConnected(sid="chosen by the engine")
+        assert await watch.next(QueueRemaining) == QueueRemaining(count=2)
+        assert watch.listener.client_id == "chosen by the engine"
+
+
+async def test_a_connection_without_a_greeting_is_given_up(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.greets = False
+    async with watching(settings_for(engine.url, request_timeout_s=0.05)) as watch:
+        assert (await watch.next(EngineDisconnected)).reason == "no greeting in time"
+        first, second = await connection_of(engine), await connection_of(engine)
+        assert first.client_id != second.client_id
+
+
+async def test_an_engine_that_answers_pings_but_does_not_greet_is_given_up_too(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.greets = False
+    # A pong comes within the time for the greeting, and must not start it anew.
+    async with watching(settings_for(engine.url, request_timeout_s=0.6, heartbeat_s=0.4)) as watch:
+        assert (await watch.next(EngineDisconnected)).reason == "no greeting in time"
+
+
+# ---------------------------------------------------------------------------- bad frames
+
+
+async def test_half_a_frame_is_passed_over_and_the_connection_stays(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    broken: list[str | bytes] = ['{"type": "executing", "da', b"\0\0", b"\0\0\0\4\0\0\xff\xff{}"]
+    await send_all(engine, connection.client_id, [*broken, json.dumps(ended())])
+    await watch.next(PromptEnded)
+    assert watch.kinds() == ["EngineConnected", "PromptEnded"]
+
+
+async def test_point_7_a_preview_above_4_mib_arrives(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    image = b"\x89PNG" + b"x" * (5 * 2**20)
+    await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + image)
+    preview = await watch.next(PreviewFrame)
+    assert (preview.media_type, preview.data) == ("image/png", image)
+
+
+async def test_a_message_above_the_configured_size_ends_the_connection_with_its_reason(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    async with watching(settings_for(engine.url, ws_max_message_bytes=1000)) as watch:
+        connection = await connection_of(engine)
+        await watch.next(EngineConnected)
+        await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + b"x" * 1000)
+        assert "1009" in (await watch.next(EngineDisconnected)).reason
+        await watch.next(EngineConnected)
+
+
+# ---------------------------------------------------------------------------- losses
+
+
+@pytest.mark.parametrize("answer", [html(200), html(502), reply("", status=403), reply("", status=101)])
+async def test_an_engine_that_refuses_the_socket_is_reported_once_and_tried_again(
+    engine: FakeEngine, settings_for: SettingsFor, answer: Any
+) -> None:
+    refusals = asyncio.Semaphore(0)
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        refusals.release()
+        return await answer(request)  # type: ignore[no-any-return]
+
+    engine.refuses_sockets = refuse
+    async with watching(settings_for(engine.url)) as watch:
+        async with asyncio.timeout(DEADLINE_S):
+            for _ in range(3):
+                await refusals.acquire()
+        engine.refuses_sockets = None
+        await watch.next(EngineConnected)
+        assert watch.kinds() == ["EngineDisconnected", "EngineConnected"]
+
+
+async def test_point_12_an_engine_that_restarts_is_found_again(engine: FakeEngine, watch: Watch) -> None:
+    await watch.next(EngineConnected)
+    await engine.stop()
+    assert await watch.next(EngineDisconnected) == EngineDisconnected(reason="the connection broke")
+    assert not watch.listener.connected
+    await engine.start()
+    await watch.next(EngineConnected)
+    assert watch.kinds() == ["EngineConnected", "EngineDisconnected", "EngineConnected"]
+
+
+async def test_point_12_an_engine_that_is_down_at_first_is_reported_once(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    await engine.stop()
+    async with watching(settings_for(engine.url)) as watch:
+        assert "Connection refused" in (await watch.next(EngineDisconnected)).reason
+        await engine.start()
+        await watch.next(EngineConnected)
+        assert watch.kinds() == ["EngineDisconnected", "EngineConnected"]
+
+
+async def test_point_12_a_hung_engine_is_noticed_by_the_heartbeat(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    engine.answers_pings = False
+    async with watching(settings_for(engine.url, heartbeat_s=0.4)) as watch:
+        assert (await watch.next(EngineDisconnected)).reason == "no answer to the heartbeat"
+        engine.answers_pings = True
+        await watch.next(EngineConnected)
+
+
+async def test_a_consumer_that_fails_ends_the_listener(engine: FakeEngine, settings_for: SettingsFor) -> None:
+    async def sink(event: EngineEvent) -> None:
+        raise LookupError
+
+    settings = settings_for(engine.url)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        with pytest.raises(ExceptionGroup) as caught:
+            await Listener(client.transport, settings).run(sink)
+    assert caught.group_contains(LookupError)
+
+
+# ---------------------------------------------------------------------------- pace
+
+
+async def test_point_6_the_socket_is_read_while_the_consumer_is_busy(
+    engine: FakeEngine, watch: Watch
+) -> None:
+    """More than any socket buffer holds goes out while nobody takes an event."""
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    watch.free.clear()
+    async with asyncio.timeout(DEADLINE_S):
+        for value in range(1, 3001):
+            await engine.send(connection.client_id, progress(value))
+            await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + b"x" * 20_000)
+        await engine.send(connection.client_id, ended())
+        # Its answer comes after all that was read before it.
+        await connection.socket.ping()
+        await connection.socket.close()
+    watch.free.set()
+    await watch.next(PromptEnded)
+    steps = [event for event in watch.told if isinstance(event, NodeProgressed)]
+    assert steps[-1].value == 3000
+    assert len(steps) < 3000
+
+
+async def test_point_8_steps_are_coalesced_and_starts_are_not(engine: FakeEngine, watch: Watch) -> None:
+    connection = await connection_of(engine)
+    await watch.next(EngineConnected)
+    watch.free.clear()
+    for node in range(100):
+        start = {"type": "executing", "data": {"node": str(node), "prompt_id": "p"}}
+        await send_all(engine, connection.client_id, [json.dumps(start), json.dumps(progress(node + 1))])
+    await engine.send(connection.client_id, ended())
+    await connection.socket.close()  # answered after all of it was read
+    watch.free.set()
+    await watch.next(PromptEnded)
+    assert [event.node for event in watch.told if isinstance(event, NodeStarted)] == [*map(str, range(100))]
+    # The one that the consumer held, and the newest of those that waited.
+    assert len([event for event in watch.told if isinstance(event, NodeProgressed)]) <= 2
+
+
+async def test_a_full_buffer_ends_the_connection_and_the_same_id_comes_back(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    """The overflow policy: nothing is dropped unseen; a reconnect calls for a resync."""
+    async with watching(settings_for(engine.url), buffer_events=10) as watch:
+        first = await connection_of(engine)
+        await watch.next(EngineConnected)
+        watch.free.clear()
+        for number in range(20):
+            if not await engine.send(first.client_id, ended(f"p{number}")):
+                break
+        async with asyncio.timeout(DEADLINE_S):
+            await first.ended.wait()
+        second = await connection_of(engine)
+        assert second.client_id == first.client_id
+        watch.free.set()
+        await watch.next(EngineConnected)
+        kinds = watch.kinds()
+        assert kinds[-2:] == ["EngineDisconnected", "EngineConnected"]
+        assert len([kind for kind in kinds if kind == "PromptEnded"]) <= 1
+
+
+async def test_what_calls_for_a_resync_finds_room_in_a_full_buffer(
+    engine: FakeEngine, settings_for: SettingsFor
+) -> None:
+    async with watching(settings_for(engine.url), buffer_events=2) as watch:
+        watch.free.clear()
+        for _ in range(3):
+            engine.drop(await connection_of(engine))
+        await connection_of(engine)  # so all that the three said has been read
+        watch.free.set()
+        await watch.next(EngineConnected)
+        await watch.next(EngineConnected)
+        # One was held, at most two waited; of the earlier ones nothing is left but the need to resync.
+        assert len([kind for kind in watch.kinds() if kind == "EngineConnected"]) <= 3
+
+
+async def test_a_listener_may_run_again(engine: FakeEngine, settings_for: SettingsFor) -> None:
+    settings = settings_for(engine.url)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        watch = Watch(Listener(client.transport, settings))
+        for _ in range(2):
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(watch.listener.run(watch.sink))
+                await watch.next(EngineConnected)
+                running.cancel()
+            assert not watch.listener.connected

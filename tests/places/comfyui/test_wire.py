@@ -1,0 +1,348 @@
+"""Frames of /ws as events: on the recordings of real servers, and on garbage."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from comfy_mcp.domain.catalog import OutputFile, OutputKind
+from comfy_mcp.domain.events import (
+    EngineEvent,
+    FailureKind,
+    NodeExecuted,
+    NodeProgressed,
+    NodesCached,
+    NodeStarted,
+    PreviewFrame,
+    PromptEnded,
+    PromptFailed,
+    PromptInterrupted,
+    PromptStarted,
+    PromptSucceeded,
+    QueueRemaining,
+    UnknownMessage,
+)
+from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.places.comfyui.answers import WireFault
+from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, Decoder
+from tests.support import recordings
+
+P = PromptId("39e541e8-7269-4222-bb3e-27766ba9488b")
+
+
+def decode(*frames: str | bytes) -> list[EngineEvent]:
+    decoder = Decoder()
+    events: list[EngineEvent] = []
+    for frame in frames:
+        events.extend(decoder.text(frame) if isinstance(frame, str) else decoder.binary(frame))
+    return events
+
+
+def text(kind: str, **data: Any) -> str:
+    return json.dumps({"type": kind, "data": data})
+
+
+def step(value: float, maximum: float, node: str = "5") -> NodeProgressed:
+    return NodeProgressed(prompt_id=P, node=NodeId(node), value=value, maximum=maximum)
+
+
+@pytest.mark.parametrize("name", recordings.ALL)
+def test_every_recorded_frame_is_understood(name: str) -> None:
+    frames = list(recordings.frames(name))
+    assert frames
+    assert not [event for event in decode(*frames) if isinstance(event, UnknownMessage)]
+
+
+def test_a_run_with_previews_is_told_from_start_to_end() -> None:
+    events = decode(*recordings.frames("01", "ws:a"))
+    told = [event for event in events if not isinstance(event, QueueRemaining | PreviewFrame)]
+    assert told == [
+        PromptStarted(prompt_id=P),
+        NodesCached(prompt_id=P, nodes=(NodeId("1"), NodeId("2"), NodeId("3"), NodeId("4"))),
+        NodeStarted(prompt_id=P, node=NodeId("5")),
+        step(1, 4),
+        step(2, 4),
+        step(3, 4),
+        step(4, 4),
+        NodeStarted(prompt_id=P, node=NodeId("6")),
+        NodeStarted(prompt_id=P, node=NodeId("7")),
+        NodeExecuted(
+            prompt_id=P,
+            node=NodeId("7"),
+            outputs=(
+                OutputFile(
+                    kind=OutputKind.IMAGE, filename="txt2img_00006_.png", subfolder="h", node=NodeId("7")
+                ),
+            ),
+        ),
+        PromptSucceeded(prompt_id=P),
+        PromptEnded(prompt_id=P),
+    ]
+    previews = [event for event in events if isinstance(event, PreviewFrame)]
+    assert [(preview.prompt_id, preview.node, preview.media_type) for preview in previews] == [
+        (P, NodeId("5"), "image/jpeg")
+    ] * 4
+    assert all(preview.data.startswith(b"\xff\xd8\xff\xe0") for preview in previews)
+
+
+def test_point_1_the_end_of_a_run_is_another_event_than_its_success() -> None:
+    for name in ("01", "v0.3.75/01", "04"):
+        kinds = [type(event) for event in decode(*recordings.frames(name, "ws:a"))]
+        assert kinds.index(PromptSucceeded) < kinds.index(PromptEnded)
+
+
+def test_point_5_events_carry_the_prompt_they_belong_to() -> None:
+    for name in recordings.ALL:
+        for event in decode(*recordings.frames(name)):
+            if not isinstance(event, QueueRemaining | PreviewFrame):
+                assert event.prompt_id  # type: ignore[union-attr]
+
+
+def test_point_7_an_image_that_exists_only_as_a_binary_frame_is_a_preview() -> None:
+    previews = [event for event in decode(*recordings.frames("19")) if isinstance(event, PreviewFrame)]
+    assert [(preview.media_type, preview.data[:4]) for preview in previews] == [("image/png", b"\x89PNG")]
+
+
+@pytest.mark.parametrize("name", recordings.ALL)
+def test_point_8_progress_state_says_nothing_of_our_prompts_that_progress_does_not(name: str) -> None:
+    """Our prompts have a client id; recording 13 has one without, which gets progress_state only."""
+    decoder, steps, seen = Decoder(), Counter[NodeProgressed](), set[NodeProgressed]()
+    started = {
+        event.prompt_id for event in decode(*recordings.frames(name)) if isinstance(event, PromptStarted)
+    }
+    for frame in recordings.frames(name):
+        if not isinstance(frame, str):
+            continue
+        for event in decoder.text(frame):
+            if isinstance(event, NodeProgressed) and event.prompt_id in started:
+                steps[event] += 1
+        message = json.loads(frame)
+        if message["type"] == "progress":
+            data = message["data"]
+            node, value, maximum = NodeId(data["node"]), data["value"], data["max"]
+            seen.add(NodeProgressed(prompt_id=data["prompt_id"], node=node, value=value, maximum=maximum))
+    assert set(steps) <= seen
+    if name.startswith(("01", "02", "10")):  # one socket each: no step is given twice
+        assert set(steps.values()) == {1}
+
+
+def test_point_8_progress_state_is_not_parsed_whole() -> None:
+    """Everything but the running entries may be anything at all."""
+    running = json.dumps(
+        {"value": 3, "max": 9, "state": "running", "prompt_id": P, "node_id": "7", "display_node_id": "5"}
+    )
+    frame = '{"type": "progress_state", "data": {"nodes": {"1": {not json}, "7": ' + running + "}, garbage"
+    assert decode(frame) == [step(3, 9)]
+
+
+def test_point_8_a_node_that_reports_only_in_progress_state_is_seen() -> None:
+    """The newer node API's set_progress sends no `progress`."""
+    entry = {"value": 2, "max": 8, "state": "running", "node_id": "5", "display_node_id": "5", "prompt_id": P}
+    done = entry | {"state": "finished", "node_id": "4"}
+    for spelled in (json.dumps, lambda body: json.dumps(body, separators=(",", ":")), _spaced):
+        assert decode(spelled({"type": "progress_state", "data": {"nodes": {"4": done, "5": entry}}})) == [
+            step(2, 8)
+        ]
+
+
+def _spaced(body: Any) -> str:
+    return "\n" + json.dumps(body, indent=1)
+
+
+def test_a_step_that_says_nothing_yet_is_not_told() -> None:
+    assert decode(text("progress", value=0, max=4, node="5", prompt_id=P)) == []
+    assert decode(text("progress", value=1, max=0, node="5", prompt_id=P)) == []
+
+
+def test_nodes_made_by_an_expanding_node_are_named_by_the_node_in_the_graph() -> None:
+    events = decode(
+        text("execution_start", prompt_id=P),
+        text("executing", node="5.0.1", display_node="5", prompt_id=P),
+        text("progress", value=1, max=4, node="5.0.1", prompt_id=P),
+        text("executed", node="5.0.1", display_node="5", prompt_id=P, output={"text": ["a"]}),
+    )
+    assert events == [
+        PromptStarted(prompt_id=P),
+        NodeStarted(prompt_id=P, node=NodeId("5")),
+        step(1, 4),
+        NodeExecuted(
+            prompt_id=P,
+            node=NodeId("5"),
+            outputs=(OutputFile(kind=OutputKind.TEXT, filename="", node=NodeId("5"), text="a"),),
+        ),
+    ]
+
+
+def test_a_number_as_node_is_read_as_its_text() -> None:
+    assert decode(text("executing", node=5, prompt_id=P)) == [NodeStarted(prompt_id=P, node=NodeId("5"))]
+
+
+def test_point_4_the_running_node_that_greets_a_returning_socket_has_no_prompt_and_is_not_told() -> None:
+    frames = [frame for frame in recordings.frames("10", "ws:second") if isinstance(frame, str)]
+    assert json.loads(frames[1]) == {"type": "executing", "data": {"node": "5"}}
+    assert decode(frames[1]) == []
+
+
+def test_point_13_a_cached_run_tells_the_old_files_of_nodes_that_never_started() -> None:
+    per_prompt: dict[PromptId, list[EngineEvent]] = {}
+    for event in decode(*recordings.frames("03")):
+        if isinstance(event, NodeStarted | NodeExecuted | NodesCached):
+            per_prompt.setdefault(event.prompt_id, []).append(event)
+    first, second, _ = per_prompt.values()
+    ran = {event.node for event in first if isinstance(event, NodeStarted)}
+    assert {event.node for event in first if isinstance(event, NodeExecuted)} <= ran
+    assert not [event for event in second if isinstance(event, NodeStarted)]
+    files = [
+        [{file.filename for file in event.outputs} for event in events if isinstance(event, NodeExecuted)]
+        for events in (first, second)
+    ]
+    assert sorted(map(sorted, files[0])) == sorted(map(sorted, files[1]))
+
+
+def test_point_15_an_error_is_a_short_cause_with_the_rest_in_the_detail() -> None:
+    [failed, _] = [event for event in decode(*recordings.frames("06")) if isinstance(event, PromptFailed)]
+    assert failed.failure.kind is FailureKind.NODE_ERROR
+    assert (failed.failure.node_id, failed.failure.node_type) == ("7", "SaveImage")
+    assert "Saving image outside the output folder is not allowed" in failed.failure.message
+    assert "/comfy" not in failed.failure.message
+    assert len(failed.failure.message) <= 300
+    assert failed.failure.detail is not None
+    assert "/comfy/output" in failed.failure.detail
+    assert len(failed.failure.detail) <= 16 * 1024
+
+
+def test_an_interrupted_run_says_so_and_ends() -> None:
+    kinds = [type(event) for event in decode(*recordings.frames("07", "ws:a"))]
+    assert kinds.count(PromptInterrupted) == 1
+    assert kinds.index(PromptInterrupted) < kinds.index(PromptEnded)
+    assert PromptSucceeded not in kinds
+
+
+def test_the_greeting_names_the_client_id() -> None:
+    decoder = Decoder()
+    for frame in recordings.frames("01"):
+        if isinstance(frame, str):
+            decoder.text(frame)
+    assert decoder.sid == "c0073fc503564c358f78ccf2b10ab116"
+
+
+def test_feature_flags_are_what_the_recorded_client_sent() -> None:
+    sent = [line["msg"] for line in recordings.lines("01") if line.get("dir") == "send" and "msg" in line]
+    assert [json.loads(FEATURE_FLAGS)] == sent
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        text("something_new", a=1),
+        json.dumps({"type": "status"}),
+        text("status", status={"exec_info": {}}),
+        text("status", status=[]),
+        text("progress", value="x", max=4, node="5", prompt_id=P),
+        text("progress", value=1, max=float("inf"), node="5", prompt_id=P),
+        text("progress", value=10**400, max=4, node="5", prompt_id=P),
+        text("progress", value=1, max=4, prompt_id=P),
+        text("progress", value=1, max=4, node="5"),
+        text("executing", node=["5"], prompt_id=P),
+        text("executed", output={}, prompt_id=P),
+        text("execution_start"),
+        text("execution_success", prompt_id=7),
+    ],
+)
+def test_a_message_of_another_shape_is_unknown_and_not_an_error(frame: str) -> None:
+    assert decode(frame) == [UnknownMessage(type=json.loads(frame)["type"])]
+
+
+def test_odd_lists_of_nodes_are_read_as_far_as_they_go() -> None:
+    assert decode(text("execution_cached", nodes=None, prompt_id=P)) == [NodesCached(prompt_id=P, nodes=())]
+    assert decode(_spaced({"type": "progress_state", "data": {"nodes": [1]}})) == []
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["", "{", "[]", "3", '{"type": 3}', '{"data": {}}', "[" * 100_000, '{"type": "executing", "data'],
+    ids=lambda frame: frame[:12],
+)
+def test_text_that_is_no_message_is_a_wire_fault(frame: str) -> None:
+    with pytest.raises(WireFault):
+        decode(frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\0\0\0",
+        b"\0\0\0\1",
+        b"\0\0\0\1\0\0",
+        b"\0\0\0\4\0\0\0\x08{}",
+        b"\0\0\0\4\0\0\0\2{]image",
+        b"\0\0\0\4\0\0\0\2[]image",
+        b"\0\0\0\4\0\0\0\2\xff\xfeimage",
+    ],
+)
+def test_half_a_binary_frame_is_a_wire_fault(frame: bytes) -> None:
+    with pytest.raises(WireFault):
+        decode(frame)
+
+
+def test_previews_without_their_metadata_are_still_previews() -> None:
+    assert (
+        decode(b"\0\0\0\4\0\0\0\2{}image", b"\0\0\0\1\0\0\0\x09image")
+        == [PreviewFrame(prompt_id=None, node=None, media_type="application/octet-stream", data=b"image")] * 2
+    )
+
+
+def test_text_frames_in_binary_are_passed_over_and_new_kinds_are_unknown() -> None:
+    assert decode(b"\0\0\0\3\0\0\0\0015hello") == []
+    assert decode(b"\0\0\0\x63") == [UnknownMessage(type="binary 99")]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
+        ["prompt_id", "node", "nodes", "value", "max", "display_node", "output", "status", "exec_info",
+         "queue_remaining", "sid", "state", "traceback", "current_inputs", "exception_message", "images"]
+    ) | st.text(max_size=3), inner, max_size=6),
+    max_leaves=20,
+)  # fmt: skip
+_KINDS = st.sampled_from([
+    "status", "executing", "executed", "progress", "progress_state", "execution_start", "execution_cached",
+    "execution_error", "execution_success", "execution_interrupted", "feature_flags", "other",
+])  # fmt: skip
+
+
+@given(st.lists(st.tuples(_KINDS, _JSON), max_size=5))
+@example([("status", {"status": {"exec_info": {"queue_remaining": True}}})])
+def test_any_json_under_any_type_decodes(messages: list[tuple[str, Any]]) -> None:
+    decoder = Decoder()
+    for kind, data in messages:
+        for event in decoder.text(json.dumps({"type": kind, "data": data})):
+            assert event == event  # an event is a value: it compares with itself, so no NaN is inside
+
+
+@given(
+    st.text()
+    | st.builds(lambda rest: '{"type": "progress_state"' + rest, st.text(alphabet='{}":,runigstae '))
+)
+def test_any_text_decodes_or_is_a_wire_fault(frame: str) -> None:
+    try:
+        events = Decoder().text(frame)
+    except WireFault:
+        return
+    assert all(isinstance(event, UnknownMessage | NodeProgressed) for event in events)
+
+
+@given(
+    st.binary()
+    | st.builds(lambda kind, rest: b"\0\0\0" + bytes([kind]) + rest, st.integers(0, 5), st.binary())
+)
+def test_any_bytes_decode_or_are_a_wire_fault(frame: bytes) -> None:
+    try:
+        events = Decoder().binary(frame)
+    except WireFault:
+        return
+    assert all(isinstance(event, UnknownMessage | PreviewFrame) for event in events)
