@@ -1,6 +1,5 @@
 """The durable truth: jobs, attempts, events, outputs, engine leases."""
 
-from comfy_mcp.store.database import StoreInfo
 from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
@@ -11,6 +10,7 @@ from comfy_mcp.store.queries import (
     OutputQuery,
     QueueView,
 )
+from comfy_mcp.store.sqlite.database import StoreInfo
 from comfy_mcp.store.store import Store
 
 __all__ = [

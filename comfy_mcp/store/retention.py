@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, or_, select
 
 from comfy_mcp.domain.job import TERMINAL
-from comfy_mcp.store import shares
+from comfy_mcp.store import turns
 from comfy_mcp.store.schema import ONE, attempts, events, graphs, jobs, outputs
 
 BATCH = 200
@@ -43,5 +43,5 @@ def forget(connection: Connection, *, job_ids: Sequence[str]) -> int:
     """How many there were still: another process may have been first. What is final stays final."""
     for child in _CHILDREN:  # children first, though the foreign keys would cascade: no surprise anywhere
         connection.execute(delete(child).where(child.c.job_id.in_(job_ids)))
-    shares.forget(connection)
+    turns.forget(connection)
     return connection.execute(delete(jobs).where(jobs.c.id.in_(job_ids))).rowcount

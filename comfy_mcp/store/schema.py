@@ -200,7 +200,7 @@ engine_leases = Table(
     Column("ttl_ms", BigInteger, nullable=False, server_default="600000"),
 )
 
-# The tag of each client's last claimed job: `store/shares.py`.
+# The tag of each client's last claimed job: `store/turns.py`.
 client_shares = Table(
     "client_shares",
     metadata,

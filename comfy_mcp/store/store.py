@@ -18,22 +18,22 @@ from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import (
-    access,
-    dispatch,
-    events,
+    claims,
+    event_log,
+    expiry,
     history,
-    jobs,
+    idempotency,
+    keys,
     learned,
     leases,
     outputs,
-    overdue,
+    queue,
+    reads,
     retention,
     vram,
 )
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.codec import graph_text
-from comfy_mcp.store.database import Database, StoreInfo, open_database
-from comfy_mcp.store.looks import Looks
 from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
@@ -44,7 +44,9 @@ from comfy_mcp.store.queries import (
     OutputQuery,
     QueueView,
 )
-from comfy_mcp.store.threads import MAX_BATCH, Worker
+from comfy_mcp.store.sqlite.database import Database, StoreInfo, open_database
+from comfy_mcp.store.sqlite.threads import MAX_BATCH, Worker
+from comfy_mcp.store.view_cache import ViewCache
 
 READERS = 2
 NEED_KEPT_S = 2.0
@@ -67,7 +69,7 @@ class Store:
         self._database = database
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
-        self._looks = Looks()
+        self._views = ViewCache()
         self._kept_shapes = kept_shapes
         self._needs: dict[str, tuple[float, int | None]] = {}
         path = database.info.path
@@ -143,11 +145,11 @@ class Store:
         """
         text = graph_text(graph)
         return await self._writer.do(
-            lambda connection: jobs.add(connection, event, text, max_queued, idempotency, ahead, fair)
+            lambda connection: queue.add(connection, event, text, max_queued, idempotency, ahead, fair)
         )
 
     async def get_job(self, job_id: JobId) -> Job | None:
-        return await self._readers.do(lambda connection: jobs.get(connection, job_id))
+        return await self._readers.do(lambda connection: reads.get(connection, job_id))
 
     async def view_job(self, job_id: JobId) -> JobView | None:
         """The job with its outputs and its place in the run order, as of one moment.
@@ -155,32 +157,32 @@ class Store:
         Asked again while nobody has committed, it is answered from memory: half of what a poll costs.
         """
         version = await self.data_version()
-        if (seen := self._looks.get(job_id, version)) is not None:
+        if (seen := self._views.get(job_id, version)) is not None:
             return seen
-        view = await self._readers.do(lambda connection: jobs.view(connection, job_id))
+        view = await self._readers.do(lambda connection: reads.view(connection, job_id))
         if view is not None:
-            self._looks.put(view, version)
+            self._views.put(view, version)
         return view
 
     async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
-        return await self._readers.do(lambda connection: jobs.get_graph(connection, job_id))
+        return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
         """Newest first. Raises InvalidInput (`cursor_invalid`)."""
-        return await self._readers.do(lambda connection: jobs.listing(connection, query))
+        return await self._readers.do(lambda connection: reads.listing(connection, query))
 
     async def queue_position(self, job_id: JobId) -> int | None:
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
-        return await self._readers.do(lambda connection: jobs.position(connection, job_id))
+        return await self._readers.do(lambda connection: reads.position(connection, job_id))
 
     async def queue(self, limit: int) -> QueueView:
-        return await self._readers.do(lambda connection: jobs.queue(connection, limit))
+        return await self._readers.do(lambda connection: reads.queue(connection, limit))
 
     async def backlog(self) -> Backlog:
         return await self._readers.do(backlog)
 
     async def counts(self) -> dict[JobStatus, int]:
-        return await self._readers.do(jobs.counts)
+        return await self._readers.do(reads.counts)
 
     async def attempts_of(self, job_id: JobId) -> list[AttemptView]:
         """Oldest first, those of the jobs that it retries before its own. Empty for an unknown job."""
@@ -192,13 +194,13 @@ class Store:
 
     async def expire_overdue(self, *, now: int) -> list[Job]:
         """End what no engine has and what has waited beyond its deadline, some at a time."""
-        if not await self._readers.do(lambda connection: overdue.any_overdue(connection, now)):
+        if not await self._readers.do(lambda connection: expiry.any_overdue(connection, now)):
             return []  # the usual case takes no writer
-        return await self._writer.do(lambda connection: overdue.expire(connection, now))
+        return await self._writer.do(lambda connection: expiry.expire(connection, now))
 
     async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
-        return await self._writer.do(lambda connection: jobs.cancel(connection, job_id, at, reason))
+        return await self._writer.do(lambda connection: queue.cancel(connection, job_id, at, reason))
 
     # ------------------------------------------------------------------ dispatch
 
@@ -232,14 +234,14 @@ class Store:
         written down. After a cancelled await the job may be claimed all the same: `adopt` finds it.
         """
         return await self._writer.do(
-            lambda connection: dispatch.claim_next(
+            lambda connection: claims.claim_next(
                 connection, lease, prompt_id, stream_id, now, lane, admission
             )
         )
 
     async def any_waits(self, *, now: int, lane: str = "local") -> bool:
         """Whether a claim could find a job, if memory allows it."""
-        return await self._readers.do(lambda connection: dispatch.any_waits(connection, now, lane))
+        return await self._readers.do(lambda connection: claims.any_waits(connection, now, lane))
 
     async def any_held(self) -> bool:
         """Whether a queued job was passed over for want of memory."""
@@ -247,7 +249,7 @@ class Store:
 
     async def adopt(self, lease: Lease) -> list[Claim]:
         """Take over every attempt in flight on the lease's engine. Raises Fenced."""
-        return await self._writer.do(lambda connection: dispatch.adopt(connection, lease))
+        return await self._writer.do(lambda connection: claims.adopt(connection, lease))
 
     async def record(
         self, lease: Lease, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output] = ()
@@ -259,7 +261,7 @@ class Store:
         """
         happened, made = tuple(events), tuple(outputs)
         job = await self._writer.do(
-            lambda connection: dispatch.record(connection, lease, job_id, happened, made, self._kept_shapes)
+            lambda connection: claims.record(connection, lease, job_id, happened, made, self._kept_shapes)
         )
         if happened and (lesson := vram.lesson_of(job, happened[-1])) is not None:
             shape, _ = lesson
@@ -272,11 +274,11 @@ class Store:
         self, seq: int, *, job_id: JobId | None = None, limit: int = 500
     ) -> list[StoredEvent]:
         """In order. Gaps are normal; a `seq` is never used twice."""
-        return await self._readers.do(lambda connection: events.after(connection, seq, job_id, limit))
+        return await self._readers.do(lambda connection: event_log.after(connection, seq, job_id, limit))
 
     async def last_seq(self) -> int:
         """Of the newest event there is; 0 if none. Retention may lower it: never move a cursor back."""
-        return await self._readers.do(events.last_seq)
+        return await self._readers.do(event_log.last_seq)
 
     async def data_version(self) -> int:
         """A number that changes whenever any process has committed.
@@ -346,19 +348,19 @@ class Store:
 
     async def keys(self) -> list[ApiKey]:
         """All API keys by name, revoked ones too."""
-        return await self._readers.do(access.keys)
+        return await self._readers.do(keys.keys)
 
     async def add_key(self, key: ApiKey) -> None:
         """Raises Conflict when the name is taken."""
-        await self._writer.do(lambda connection: access.add_key(connection, key))
+        await self._writer.do(lambda connection: keys.add_key(connection, key))
 
     async def revoke_key(self, name: str, *, at: int) -> bool:
         """False when there is no such key, or it has been revoked before."""
-        return await self._writer.do(lambda connection: access.revoke_key(connection, name, at))
+        return await self._writer.do(lambda connection: keys.revoke_key(connection, name, at))
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
         """Those used before that time (epoch ms). How many went."""
-        return await self._writer.do(lambda connection: access.forget_uses(connection, before))
+        return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
 
     async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
         """Forget final jobs beyond the limits (0 = no such limit), some at a time. How many went."""

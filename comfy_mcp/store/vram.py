@@ -23,7 +23,7 @@ from sqlalchemy import (
 from comfy_mcp.domain.events import JobCompleted, JobEvent, JobWaiting
 from comfy_mcp.domain.job import Job, evolve
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, WaitingFor, need_of
-from comfy_mcp.store import events, jobs
+from comfy_mcp.store import event_log, journal
 from comfy_mcp.store.codec import AnyRow, job_of
 from comfy_mcp.store.schema import IS_HELD, IS_QUEUED, ONE, vram_shapes
 from comfy_mcp.store.schema import jobs as table
@@ -153,8 +153,8 @@ def _tell(connection: Connection, row: AnyRow, admission: Admission, now: int) -
     if found == before.waiting_for:
         return
     event = JobWaiting(job_id=before.id, at=now, waiting_for=found)
-    jobs.write(connection, before, evolve(before, event))
-    events.append(connection, (event,))
+    journal.write(connection, before, evolve(before, event))
+    event_log.append(connection, (event,))
 
 
 def before_it(order: tuple[Any, ...], row: AnyRow) -> Any:

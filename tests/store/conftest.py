@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from comfy_mcp.settings import Settings, load_settings
-from comfy_mcp.store import Store, database
+from comfy_mcp.store import Store
+from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store
 
 

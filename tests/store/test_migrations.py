@@ -9,8 +9,9 @@ from sqlalchemy import Connection, NullPool, create_engine, insert
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, database, schema
+from comfy_mcp.store import JobQuery, Store, schema
 from comfy_mcp.store.migrations import run
+from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store
 
 

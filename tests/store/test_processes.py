@@ -11,7 +11,8 @@ import pytest
 
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, database
+from comfy_mcp.store import JobQuery, Store
+from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_file, check_store
 from tests.support.jobs import GRAPH, queued_event
 

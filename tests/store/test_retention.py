@@ -6,8 +6,9 @@ import pytest
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, database, retention
+from comfy_mcp.store import JobQuery, Store, retention
 from comfy_mcp.store import schema as tables
+from comfy_mcp.store.sqlite import database
 from tests.support.jobs import (
     GRAPH,
     completed,

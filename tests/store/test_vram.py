@@ -15,9 +15,9 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, Lease, Store, dispatch, schema, vram
+from comfy_mcp.store import Claim, Lease, Store, claims, schema, vram
 from comfy_mcp.store import store as store_module
-from tests.store.test_dispatch import lease_on
+from tests.store.test_claims import lease_on
 from tests.support.gpus import GIB
 from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
 
@@ -264,7 +264,7 @@ async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
 
     def plan_of_a_claim(connection: Connection) -> list[str]:
         bound = {"b_lane": "local", "b_now": 1, "b_limit": 1, "b_ceiling": 1, "b_due": 1}
-        claim = dispatch._NEXT_THAT_FITS.params(bound)
+        claim = claims._NEXT_THAT_FITS.params(bound)
         literally = claim.compile(connection, compile_kwargs={"literal_binds": True})
         return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {literally}"))]
 

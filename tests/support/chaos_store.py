@@ -46,7 +46,7 @@ def bend_clock(path: Path) -> None:
 
 def follow_mood(path: Path) -> None:
     """Each transaction of the store, reads too, begins with a look at the mood."""
-    from comfy_mcp.store import database
+    from comfy_mcp.store.sqlite import database
 
     mood_now = _reader(path)
     begin: Any = database._begin
@@ -74,7 +74,8 @@ def _bend_sqlite(now_ms: Callable[[], int]) -> None:
     """The database's clock is SQLite's own: its expression becomes a function of ours."""
     from sqlalchemy.ext.compiler import compiles
 
-    from comfy_mcp.store import database, schema
+    from comfy_mcp.store import schema
+    from comfy_mcp.store.sqlite import database
 
     @compiles(schema.now_ms, "sqlite")
     def bent(_element: Any, _compiler: Any, **_options: Any) -> str:

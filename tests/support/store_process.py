@@ -17,8 +17,9 @@ from sqlalchemy import insert
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import queued
 from comfy_mcp.settings import load_settings
-from comfy_mcp.store import Store, database, schema
+from comfy_mcp.store import Store, schema
 from comfy_mcp.store.codec import job_values
+from comfy_mcp.store.sqlite import database
 from tests.support.jobs import GRAPH, new_prompt_id, queued_event
 
 

@@ -4,7 +4,7 @@ from sqlalchemy import Connection, Integer, bindparam, literal, select
 
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.job import Job, evolve
-from comfy_mcp.store import events, jobs, shares
+from comfy_mcp.store import event_log, journal, turns
 from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.schema import MAY_EXPIRE, ONE
 from comfy_mcp.store.schema import jobs as table
@@ -30,11 +30,11 @@ def expire(connection: Connection, now: int) -> list[Job]:
         before = job_of(row)
         event = timed_out(before, Deadline.QUEUE, at=now)
         after = evolve(before, event)
-        jobs.write(connection, before, after)
+        journal.write(connection, before, after)
         if before.attempt:
-            events.drop_progress(connection, before.id)  # of an attempt before, that an engine lost
+            event_log.drop_progress(connection, before.id)  # of an attempt before, that an engine lost
         else:
-            shares.ended_unclaimed(connection, before)
-        events.append(connection, (event,))
+            turns.ended_unclaimed(connection, before)
+        event_log.append(connection, (event,))
         ended.append(after)
     return ended

@@ -9,7 +9,7 @@ from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import event_values, stored_event_of
 from comfy_mcp.store.schema import events
-from comfy_mcp.store.threads import notes
+from comfy_mcp.store.sqlite.threads import notes
 
 _INSERT = insert(events)
 _DROP_PROGRESS = delete(events).where(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.store import Lease, Store, overdue
+from comfy_mcp.store import Lease, Store, expiry
 from tests.support.jobs import GRAPH, new_prompt_id, progressed, queued_event, requeued
 
 ENGINE = EngineId("engine")
@@ -76,13 +76,13 @@ async def test_a_job_beyond_its_deadline_is_not_claimed_nor_said_to_wait(store: 
 
 
 async def test_many_end_in_batches_and_two_that_look_at_once_end_each_job_once(store: Store) -> None:
-    total = overdue.BATCH + 5
+    total = expiry.BATCH + 5
     async with asyncio.TaskGroup() as group:
         for _ in range(total):
             group.create_task(add(store, timeout_ms=1))
     async with asyncio.TaskGroup() as group:
         looking = [group.create_task(store.expire_overdue(now=9_999)) for _ in range(2)]
     both = [look.result() for look in looking]
-    assert sorted(len(ended) for ended in both) == [5, overdue.BATCH]
+    assert sorted(len(ended) for ended in both) == [5, expiry.BATCH]
     assert len({job.id for ended in both for job in ended}) == total
     assert await store.expire_overdue(now=9_999) == []

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import ErrorCode, Fenced, NotFound
+from comfy_mcp.domain.errors import Fenced, NotFound
 from comfy_mcp.domain.events import JobClaimed, JobProgressed, Priority
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import IllegalTransition, Job, JobStatus
@@ -57,89 +57,6 @@ async def turn_back(store: Store, seconds: int, engine: EngineId = A) -> None:
         )
 
     await store._writer.do(later)
-
-
-# ---------------------------------------------------------------------------- leases
-
-
-async def test_one_holder_at_a_time_per_engine(store: Store) -> None:
-    mine = await lease_on(store)
-    assert mine.fence == 1
-    assert await store.acquire_lease(A, "other", 60) is None
-    assert (await lease_on(store, B, "other")).engine == B
-    state = await store.lease_of(A)
-    assert state is not None
-    assert (state.holder, state.fence, state.live) == ("me", 1, True)
-    assert 0 < state.expires_in_s <= 60
-
-
-async def test_an_engine_that_nobody_ever_drove_has_no_lease(store: Store) -> None:
-    assert await store.lease_of(A) is None
-
-
-async def test_an_expired_lease_is_taken_over_with_a_higher_fence(store: Store) -> None:
-    mine = await lease_on(store)
-    await expire(store)
-    state = await store.lease_of(A)
-    assert state is not None
-    assert not state.live
-    theirs = await store.acquire_lease(A, "other", 60)
-    assert theirs == Lease(engine=A, holder="other", fence=mine.fence + 1)
-    with pytest.raises(Fenced) as caught:
-        await store.renew_lease(mine, 60)
-    assert caught.value.code is ErrorCode.LEASE_LOST
-    await store.release_lease(mine)
-    state = await store.lease_of(A)
-    assert state is not None
-    assert state.live, "who lost a lease can't release the new holder's"
-
-
-async def test_an_expired_lease_that_nobody_took_can_be_renewed(store: Store) -> None:
-    mine = await lease_on(store)
-    await expire(store)
-    await store.renew_lease(mine, 60)
-    assert await store.acquire_lease(A, "other", 60) is None
-
-
-async def test_a_lease_from_before_the_clock_went_back_does_not_last_until_then(store: Store) -> None:
-    mine = await lease_on(store)
-    await turn_back(store, 3_600)
-    state = await store.lease_of(A)
-    assert state is not None
-    assert not state.live, "nobody is given a lease of an hour and a minute"
-    theirs = await store.acquire_lease(A, "other", 60)
-    assert theirs is not None
-    assert theirs.fence > mine.fence
-
-
-async def test_a_holder_that_lives_keeps_its_lease_over_a_clock_that_went_back(store: Store) -> None:
-    mine = await lease_on(store)
-    await turn_back(store, 3_600)
-    await store.renew_lease(mine, 60)
-    assert await store.acquire_lease(A, "other", 60) is None
-    state = await store.lease_of(A)
-    assert state is not None
-    assert 0 < state.expires_in_s <= 60
-
-
-async def test_a_released_lease_is_free_at_once_and_worth_nothing(store: Store) -> None:
-    mine = await lease_on(store)
-    await add(store)
-    await store.release_lease(mine)
-    with pytest.raises(Fenced):
-        await store.claim_next(mine, prompt_id=new_prompt_id(), now=1)
-    theirs = await store.acquire_lease(A, "other", 60)
-    assert theirs is not None
-    assert theirs.fence > mine.fence
-
-
-async def test_asking_again_voids_the_older_lease_of_the_same_holder(store: Store) -> None:
-    older = await lease_on(store)
-    newer = await lease_on(store)
-    assert newer.fence == older.fence + 1
-    with pytest.raises(Fenced):
-        await store.renew_lease(older, 60)
-    await store.renew_lease(newer, 60)
 
 
 # ---------------------------------------------------------------------------- claims

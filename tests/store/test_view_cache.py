@@ -9,7 +9,7 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings, load_settings
 from comfy_mcp.store import JobView, Store
-from comfy_mcp.store.looks import KEPT, Looks
+from comfy_mcp.store.view_cache import KEPT, ViewCache
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
 
 
@@ -72,28 +72,28 @@ async def view(store: Store) -> JobView:
 
 
 async def test_a_look_counts_for_the_version_it_was_taken_under_only(store: Store) -> None:
-    seen, looks = await view(store), Looks()
-    assert looks.get(seen.job.id, 1) is None
-    looks.put(seen, 1)
-    assert looks.get(seen.job.id, 1) is seen
-    assert looks.get(seen.job.id, 2) is None
-    looks.put(seen, 1)  # a look that began under the old version
-    assert looks.get(seen.job.id, 2) is None
+    seen, cache = await view(store), ViewCache()
+    assert cache.get(seen.job.id, 1) is None
+    cache.put(seen, 1)
+    assert cache.get(seen.job.id, 1) is seen
+    assert cache.get(seen.job.id, 2) is None
+    cache.put(seen, 1)  # a look that began under the old version
+    assert cache.get(seen.job.id, 2) is None
 
 
 async def test_where_the_version_is_not_known_nothing_is_kept(store: Store) -> None:
-    seen, looks = await view(store), Looks()
-    looks.put(seen, -1)
-    assert looks.get(seen.job.id, -1) is None
+    seen, cache = await view(store), ViewCache()
+    cache.put(seen, -1)
+    assert cache.get(seen.job.id, -1) is None
 
 
 async def test_so_many_are_kept_and_no_more(store: Store) -> None:
-    looks = Looks()
+    cache = ViewCache()
     views = [await view(store) for _ in range(KEPT + 1)]
     for each in views:
-        looks.get(each.job.id, 1)
-        looks.put(each, 1)
-    kept = [each for each in views if looks.get(each.job.id, 1) is not None]
+        cache.get(each.job.id, 1)
+        cache.put(each, 1)
+    kept = [each for each in views if cache.get(each.job.id, 1) is not None]
     assert 0 < len(kept) <= KEPT
     assert views[-1] in kept
 

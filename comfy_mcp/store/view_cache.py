@@ -1,4 +1,4 @@
-"""What was last seen of jobs, good for as long as nobody has committed."""
+"""Cache of job views, valid until any process commits."""
 
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.queries import JobView
@@ -7,8 +7,8 @@ KEPT = 64
 """Jobs remembered at once: those that clients poll while nothing happens."""
 
 
-class Looks:
-    """`version` is the database's data version, read *before* the look: a look is at least as new as that, so
+class ViewCache:
+    """`version` is the database's data version, read *before* the view: a view is at least as new as that, so
     while the version is still the same nothing has changed since. -1 is no version."""
 
     def __init__(self) -> None:

@@ -22,8 +22,8 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, inser
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import schema
-from comfy_mcp.store.faults import ResultCode, fault_of, primary_code, suspicion, translated
-from comfy_mcp.store.filesystem import (
+from comfy_mcp.store.sqlite.faults import ResultCode, fault_of, primary_code, suspicion, translated
+from comfy_mcp.store.sqlite.filesystem import (
     opening_lock,
     prepare_file,
     prepare_folder,

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Engine
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.store.faults import translated
+from comfy_mcp.store.sqlite.faults import translated
 
 MAX_BATCH = 64
 MAX_WAITING = 1024

@@ -1,21 +1,19 @@
-import base64
 import itertools
 from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound, StoreFault
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
-from comfy_mcp.store import JobQuery, JobView, Store
+from comfy_mcp.store import Store
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
     completed,
     new_job_id,
     new_prompt_id,
-    output_of_job,
     progressed,
     queued_event,
     requeued,
@@ -51,28 +49,6 @@ async def test_a_job_is_there_with_its_graph_and_first_event(store: Store) -> No
     assert graph == GRAPH
     assert list(graph) == ["2", "1"]
     assert [stored.event for stored in await store.events_after(0)] == [event]
-
-
-async def test_what_does_not_exist_is_none(store: Store) -> None:
-    assert await store.get_job(new_job_id()) is None
-    assert await store.get_graph(new_job_id()) is None
-    assert await store.queue_position(new_job_id()) is None
-    assert await store.view_job(new_job_id()) is None
-
-
-async def test_a_view_shows_a_jobs_place_while_it_waits_and_its_outputs_at_the_end(store: Store) -> None:
-    first, second = await add(store), await add(store)
-    assert await store.view_job(second.id) == JobView(job=second, outputs=(), position=2)
-    lease = await store.acquire_lease(ENGINE, "me", 60)
-    assert lease is not None
-    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
-    assert claim is not None
-    made = output_of_job(claim.job)
-    done = await store.record(
-        lease, first.id, [started(claim.job), completed(claim.job, output_count=1)], outputs=[made]
-    )
-    assert await store.view_job(first.id) == JobView(job=done, outputs=(made,), position=None)
-    assert await store.view_job(second.id) == JobView(job=second, outputs=(), position=1)
 
 
 async def test_a_full_queue_refuses_and_writes_nothing(store: Store) -> None:
@@ -150,93 +126,6 @@ async def test_a_claimed_job_stands_before_all_that_are_not(store: Store) -> Non
     assert view.counts[JobStatus.RUNNING] == 1
 
 
-async def test_counts_name_every_status(store: Store) -> None:
-    assert await store.counts() == dict.fromkeys(JobStatus, 0)
-    await add(store)
-    assert await store.counts() == {**dict.fromkeys(JobStatus, 0), JobStatus.QUEUED: 1}
-
-
-async def test_one_view_shows_a_job_with_its_outputs_and_its_place(store: Store) -> None:
-    first, second = await add(store), await add(store)
-    assert await store.view_job(second.id) == JobView(job=second, outputs=(), position=2)
-    lease = await store.acquire_lease(ENGINE, "me", 60)
-    assert lease is not None
-    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
-    assert claim is not None
-    made = output_of_job(claim.job)
-    done = await store.record(lease, first.id, [completed(claim.job, output_count=1)], outputs=[made])
-    assert await store.view_job(first.id) == JobView(job=done, outputs=(made,), position=None)
-    assert await store.view_job(new_job_id()) is None
-
-
-# ---------------------------------------------------------------------------- lists
-
-
-async def test_pages_go_through_all_jobs_newest_first_though_more_are_added(store: Store) -> None:
-    jobs = [await add(store) for _ in range(7)]
-    seen: list[str] = []
-    cursor = None
-    for size in (3, 3, 1):
-        page = await store.list_jobs(JobQuery(limit=3, cursor=cursor))
-        assert len(page.items) == size
-        seen += [job.id for job in page.items]
-        cursor = page.next_cursor
-        await add(store)
-    assert cursor is None
-    assert seen == [job.id for job in reversed(jobs)]
-
-
-async def test_lists_filter_by_every_field(store: Store) -> None:
-    lease = await store.acquire_lease(ENGINE, "me", 60)
-    assert lease is not None
-    first = await add(store, at=10, client="a")
-    second = await add(store, at=20, client="b")
-    third = await add(store, at=30, client="b")
-    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
-    assert claim is not None
-    await store.record(lease, first.id, [completed(claim.job)])
-
-    async def ids(**fields: Any) -> list[str]:
-        return [job.id for job in (await store.list_jobs(JobQuery(**fields))).items]
-
-    assert await ids() == [third.id, second.id, first.id]
-    assert await ids(statuses=[JobStatus.COMPLETED]) == [first.id]
-    assert await ids(statuses={JobStatus.COMPLETED, JobStatus.QUEUED}, client=ClientId("b")) == [
-        third.id,
-        second.id,
-    ]
-    assert await ids(engine=ENGINE) == [first.id]
-    assert await ids(created_after=20) == [third.id, second.id]
-    assert await ids(created_after=11, created_before=20) == [second.id]
-    assert await ids(statuses=[JobStatus.FAILED]) == []
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    [
-        "",
-        "nonsense",
-        "é",
-        base64.urlsafe_b64encode(b"[]").decode(),
-        base64.urlsafe_b64encode(b'{"before": true}').decode(),
-        base64.urlsafe_b64encode(b'{"before": -1}').decode(),
-        base64.urlsafe_b64encode(b'{"before": 1e400}').decode(),
-        base64.urlsafe_b64encode(b'{"before": 99999999999999999999}').decode(),
-    ],
-)
-async def test_a_cursor_of_somebody_else_is_refused(store: Store, cursor: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        await store.list_jobs(JobQuery(cursor=cursor))
-    assert caught.value.code is ErrorCode.CURSOR_INVALID
-
-
-async def test_a_silly_limit_is_put_right(store: Store) -> None:
-    for _ in range(3):
-        await add(store)
-    assert len((await store.list_jobs(JobQuery(limit=0))).items) == 1
-    assert len((await store.list_jobs(JobQuery(limit=10**9))).items) == 3
-
-
 # ---------------------------------------------------------------------------- cancel
 
 
@@ -277,10 +166,10 @@ async def test_cancelling_what_does_not_exist_says_so(store: Store) -> None:
 
 
 async def test_every_query_over_the_queue_uses_its_partial_index(store: Store) -> None:
-    from comfy_mcp.store import dispatch, jobs, overdue
+    from comfy_mcp.store import claims, expiry, queue, reads
 
-    run_order = (dispatch._NEXT, jobs._QUEUE_SIZES, jobs._AHEAD_CLAIMED, jobs._AHEAD_UNCLAIMED)
-    by_deadline = (overdue._ANY, overdue._NEXT)
+    run_order = (claims._NEXT, queue._QUEUE_SIZES, reads._AHEAD_CLAIMED, reads._AHEAD_UNCLAIMED)
+    by_deadline = (expiry._ANY, expiry._NEXT)
     indexes = [*("ix_jobs_queue" for _ in run_order), *("ix_jobs_queue_deadline" for _ in by_deadline)]
 
     def plans(connection: Any) -> list[str]:

@@ -20,7 +20,7 @@ from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.settings import load_settings
-from comfy_mcp.store import Claim, Lease, Store, shares
+from comfy_mcp.store import Claim, Lease, Store, turns
 from comfy_mcp.store.schema import client_shares
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, requeued
@@ -269,9 +269,9 @@ async def test_shares_that_change_nothing_any_more_are_forgotten(store: Store) -
 
 async def test_every_query_for_a_turn_uses_an_index(store: Store) -> None:
     queries = {
-        "ix_jobs_client_queue": (shares._STANDING, shares._MOVE_UP),
-        "ix_jobs_queue": (shares._STANDING, shares._AHEAD),
-        "sqlite_autoindex_client_shares_1": (shares._STANDING, shares._CLAIMED),
+        "ix_jobs_client_queue": (turns._STANDING, turns._MOVE_UP),
+        "ix_jobs_queue": (turns._STANDING, turns._AHEAD),
+        "sqlite_autoindex_client_shares_1": (turns._STANDING, turns._CLAIMED),
     }
 
     def plan(statement: Any, connection: Connection) -> str:

@@ -1,4 +1,4 @@
-"""API keys, and submits that are repeated under an idempotency key."""
+"""Submits that are repeated under an idempotency key."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from comfy_mcp.domain.access import ApiKey, Idempotency, Right
+from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, JobId
@@ -92,24 +92,3 @@ async def test_old_keys_are_forgotten_and_their_jobs_stay(store: Store) -> None:
     assert await store.forget_idempotency_keys(before=1_001) == 1
     assert await store.get_job(first[0]) is not None
     assert await submit(store, queued(), use(digest="other")) != first
-
-
-def key(name: str, digest: str = "0" * 64) -> ApiKey:
-    return ApiKey(name=name, digest=digest, rights=frozenset({Right.READ, Right.SUBMIT}), created_at=5)
-
-
-async def test_a_key_is_kept_listed_and_revoked_once(store: Store) -> None:
-    await store.add_key(key("ci"))
-    await store.add_key(key("anna", "1" * 64))
-    assert await store.keys() == [key("anna", "1" * 64), key("ci")]
-    assert await store.revoke_key("ci", at=9)
-    assert not await store.revoke_key("ci", at=10)
-    assert not await store.revoke_key("nobody", at=10)
-    assert [each.revoked_at for each in await store.keys()] == [None, 9]
-
-
-async def test_a_name_is_never_given_out_twice(store: Store) -> None:
-    await store.add_key(key("ci"))
-    await store.revoke_key("ci", at=9)
-    with pytest.raises(Conflict, match="ci"):
-        await store.add_key(key("ci", "2" * 64))

@@ -12,8 +12,9 @@ from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, database, events, threads
+from comfy_mcp.store import JobQuery, Store, event_log
 from comfy_mcp.store import store as store_module
+from comfy_mcp.store.sqlite import database, threads
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, progressed, queued_event
 
@@ -100,14 +101,18 @@ async def test_what_a_failed_piece_of_a_transaction_had_appended_is_not_told(set
     lost = progressed(job, 0.2, 2)
 
     def fail_late(connection: Connection) -> None:
-        events.append(connection, [lost])
-        events.drop_progress(connection, job.id)
+        event_log.append(connection, [lost])
+        event_log.drop_progress(connection, job.id)
         raise NotFound("late", next_step="none")
 
     async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
-        one = tasks.create_task(store._writer.do(lambda each: events.append(each, [progressed(job, 0.1, 1)])))
+        one = tasks.create_task(
+            store._writer.do(lambda each: event_log.append(each, [progressed(job, 0.1, 1)]))
+        )
         late = tasks.create_task(_outcome(store._writer.do(fail_late)))
-        two = tasks.create_task(store._writer.do(lambda each: events.append(each, [progressed(job, 0.3, 3)])))
+        two = tasks.create_task(
+            store._writer.do(lambda each: event_log.append(each, [progressed(job, 0.3, 3)]))
+        )
         await handed_over()
         held.release()
     assert (one.result(), two.result()) == (None, None)
@@ -125,9 +130,9 @@ async def test_progress_that_its_own_transaction_drops_again_is_not_told(setting
     other, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
 
     def end(connection: Connection) -> None:
-        events.append(connection, [progressed(job, 0.1, 1), progressed(other, 0.1, 1)])
-        events.drop_progress(connection, job.id)
-        events.append(connection, [completed(job, 2, 0)])
+        event_log.append(connection, [progressed(job, 0.1, 1), progressed(other, 0.1, 1)])
+        event_log.drop_progress(connection, job.id)
+        event_log.append(connection, [completed(job, 2, 0)])
 
     await store._writer.do(end)
     assert [stored.event for stored in told[-1]] == [progressed(other, 0.1, 1), completed(job, 2, 0)]

@@ -14,7 +14,7 @@ from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job, evolve
 from comfy_mcp.domain.vram import Admission
-from comfy_mcp.store import events, jobs, leases, outputs, shares, vram
+from comfy_mcp.store import event_log, journal, leases, outputs, reads, turns, vram
 from comfy_mcp.store.codec import AnyRow, graph_of, job_of
 from comfy_mcp.store.queries import Claim, Lease
 from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, ONE, attempts, engine_leases, graphs
@@ -97,7 +97,7 @@ def claim_next(
     lane: str,
     admission: Admission | None,
 ) -> Claim | None:
-    """One whose wait is over is left to `overdue.expire`. With `admission`, who is passed over for want of
+    """One whose wait is over is left to `expiry.expire`. With `admission`, who is passed over for want of
     memory is told. Raises Fenced."""
     leases.verify(connection, lease)
     where = {"b_lane": lane, "b_now": now}
@@ -125,7 +125,7 @@ def _claim(
         job_id=before.id, at=now, attempt=before.attempt + 1, engine=lease.engine, prompt_id=prompt_id
     )
     job = evolve(before, event)
-    jobs.write(connection, before, job)
+    journal.write(connection, before, job)
     connection.execute(
         _INSERT_ATTEMPT,
         {
@@ -139,10 +139,10 @@ def _claim(
             "stream_id": stream_id,
         },
     )
-    events.append(connection, (event,))
+    event_log.append(connection, (event,))
     more = any_waits(connection, now, lane)
     if before.attempt == 0:  # queued again, it has had its turn
-        shares.claimed(connection, job, row.share_tag, more=more)
+        turns.claimed(connection, job, row.share_tag, more=more)
     return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
 
 
@@ -165,7 +165,7 @@ def record(
     """Raises NotFound, Fenced, IllegalTransition; then nothing is written."""
     row = connection.execute(_OWNED, {**leases.own(lease), "b_job_id": job_id}).first()
     if row is None:
-        raise jobs.not_found(job_id)
+        raise reads.not_found(job_id)
     if row.lease_fence is None or not _owns(row, lease):
         raise leases.lost(lease)
     before = job = job_of(row)
@@ -179,12 +179,12 @@ def record(
             _end_attempt(connection, job, event)
         job = after
     if job is not before:
-        jobs.write(connection, before, job)
+        journal.write(connection, before, job)
         vram.learn(connection, job, happened[-1], kept_shapes)
     if job.is_final and not before.is_final:
-        events.drop_progress(connection, job_id)
+        event_log.drop_progress(connection, job_id)
         happened = [event for event in happened if event.type != "progress"]
-    events.append(connection, happened)
+    event_log.append(connection, happened)
     outputs.add(connection, job_id, made)
     return job
 

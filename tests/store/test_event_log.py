@@ -5,7 +5,8 @@ import pytest
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Store, database
+from comfy_mcp.store import Store
+from comfy_mcp.store.sqlite import database
 from tests.support.jobs import GRAPH, completed, new_job_id, new_prompt_id, queued_event, started
 
 

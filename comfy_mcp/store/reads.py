@@ -1,0 +1,111 @@
+"""Jobs as they are read: one, pages of them, the queue. Synchronous; runs in a transaction of the caller."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, tuple_
+
+from comfy_mcp.domain.catalog import Page
+from comfy_mcp.domain.errors import NotFound
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.store import outputs
+from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
+
+_BY_ID = select(jobs).where(jobs.c.id == bindparam("b_id"))
+_GRAPH = select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id"))
+_COUNTS = select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status)
+
+# A claimed job that has not started yet is queued still, but runs before all that are not claimed.
+_CLAIMED = jobs.c.prompt_id.is_not(None)
+_BEFORE = or_(
+    jobs.c.priority < bindparam("b_priority"),
+    and_(
+        jobs.c.priority == bindparam("b_priority"),
+        tuple_(jobs.c.share_tag, jobs.c.seq) < tuple_(bindparam("b_tag"), bindparam("b_seq")),
+    ),
+)
+_IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lane"))
+_AHEAD_CLAIMED = _IN_LANE.where(_CLAIMED, _BEFORE)
+_AHEAD_UNCLAIMED = _IN_LANE.where(or_(_CLAIMED, _BEFORE))
+_RUNNING = select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
+_RUN_ORDER = (
+    select(jobs)
+    .where(IS_QUEUED)
+    .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq)
+    .limit(bindparam("count", type_=Integer))
+)
+
+
+def get(connection: Connection, job_id: JobId) -> Job | None:
+    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
+    return None if row is None else job_of(row)
+
+
+def view(connection: Connection, job_id: JobId) -> JobView | None:
+    job = get(connection, job_id)
+    if job is None:
+        return None
+    return JobView(
+        job=job,
+        outputs=tuple(outputs.of_job(connection, job_id)) if job.output_count else (),
+        position=position(connection, job_id) if job.status is JobStatus.QUEUED else None,
+    )
+
+
+def get_graph(connection: Connection, job_id: JobId) -> dict[str, Any] | None:
+    text = connection.execute(_GRAPH, {"b_id": job_id}).scalar()
+    return None if text is None else graph_of(text)
+
+
+def listing(connection: Connection, query: JobQuery) -> Page[Job]:
+    statement: Select[Any] = select(jobs).order_by(jobs.c.seq.desc())
+    if query.statuses:
+        statement = statement.where(jobs.c.status.in_([JobStatus(status).value for status in query.statuses]))
+    if query.client is not None:
+        statement = statement.where(jobs.c.client == query.client)
+    if query.engine is not None:
+        statement = statement.where(jobs.c.engine == query.engine)
+    if query.failure_kind is not None:
+        statement = statement.where(jobs.c.failure_kind == query.failure_kind.value)
+    if query.retried is not None:
+        statement = statement.where(jobs.c.retried_by.is_not(None) == query.retried)
+    if query.created_after is not None:
+        statement = statement.where(jobs.c.created_at >= query.created_after)
+    if query.created_before is not None:
+        statement = statement.where(jobs.c.created_at <= query.created_before)
+    if query.cursor is not None:
+        statement = statement.where(jobs.c.seq < seq_of(query.cursor))
+    limit = clamp(query.limit)
+    return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, job_of)
+
+
+def position(connection: Connection, job_id: JobId) -> int | None:
+    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
+    if row is None or row.status != JobStatus.QUEUED:
+        return None
+    statement = _AHEAD_UNCLAIMED if row.prompt_id is None else _AHEAD_CLAIMED
+    values = {"b_lane": row.lane, "b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
+    return (connection.execute(statement, values).scalar() or 0) + 1
+
+
+def queue(connection: Connection, limit: int) -> QueueView:
+    return QueueView(
+        running=tuple(job_of(row) for row in connection.execute(_RUNNING)),
+        queued=tuple(job_of(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
+        counts=counts(connection),
+    )
+
+
+def counts(connection: Connection) -> dict[JobStatus, int]:
+    """Every status, zeros included."""
+    found = {row.status: row.n for row in connection.execute(_COUNTS)}
+    return {status: found.get(status.value, 0) for status in JobStatus}
+
+
+def not_found(job_id: JobId) -> NotFound:
+    return NotFound(
+        f"There is no workflow {job_id}.",
+        next_step="Check the id; old workflows are forgotten after the retention time.",
+    )

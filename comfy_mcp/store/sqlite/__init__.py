@@ -1,0 +1,1 @@
+"""What only SQLite needs: its file, its threads, its locks and its errors."""

@@ -1,0 +1,130 @@
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import ErrorCode, Fenced
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.store import Claim, Lease, Store
+from tests.support.jobs import (
+    GRAPH,
+    new_prompt_id,
+    queued_event,
+)
+
+A, B = EngineId("a"), EngineId("b")
+
+
+async def add(store: Store, **fields: Any) -> Job:
+    job, _ = await store.add_job(queued_event(**fields), GRAPH, max_queued=1_000)
+    return job
+
+
+async def lease_on(store: Store, engine: EngineId = A, holder: str = "me") -> Lease:
+    lease = await store.acquire_lease(engine, holder, 60)
+    assert lease is not None
+    return lease
+
+
+async def claim(store: Store, lease: Lease) -> Claim:
+    found = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
+    assert found is not None
+    return found
+
+
+async def expire(store: Store, engine: EngineId = A) -> None:
+    def age(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
+
+    await store._writer.do(age)
+
+
+async def turn_back(store: Store, seconds: int, engine: EngineId = A) -> None:
+    """As if the clock had been `seconds` ahead when the lease was written."""
+
+    def later(connection: Any) -> None:
+        connection.exec_driver_sql(
+            "UPDATE engine_leases SET expires_at = expires_at + ? WHERE engine = ?", (seconds * 1_000, engine)
+        )
+
+    await store._writer.do(later)
+
+
+async def test_one_holder_at_a_time_per_engine(store: Store) -> None:
+    mine = await lease_on(store)
+    assert mine.fence == 1
+    assert await store.acquire_lease(A, "other", 60) is None
+    assert (await lease_on(store, B, "other")).engine == B
+    state = await store.lease_of(A)
+    assert state is not None
+    assert (state.holder, state.fence, state.live) == ("me", 1, True)
+    assert 0 < state.expires_in_s <= 60
+
+
+async def test_an_engine_that_nobody_ever_drove_has_no_lease(store: Store) -> None:
+    assert await store.lease_of(A) is None
+
+
+async def test_an_expired_lease_is_taken_over_with_a_higher_fence(store: Store) -> None:
+    mine = await lease_on(store)
+    await expire(store)
+    state = await store.lease_of(A)
+    assert state is not None
+    assert not state.live
+    theirs = await store.acquire_lease(A, "other", 60)
+    assert theirs == Lease(engine=A, holder="other", fence=mine.fence + 1)
+    with pytest.raises(Fenced) as caught:
+        await store.renew_lease(mine, 60)
+    assert caught.value.code is ErrorCode.LEASE_LOST
+    await store.release_lease(mine)
+    state = await store.lease_of(A)
+    assert state is not None
+    assert state.live, "who lost a lease can't release the new holder's"
+
+
+async def test_an_expired_lease_that_nobody_took_can_be_renewed(store: Store) -> None:
+    mine = await lease_on(store)
+    await expire(store)
+    await store.renew_lease(mine, 60)
+    assert await store.acquire_lease(A, "other", 60) is None
+
+
+async def test_a_lease_from_before_the_clock_went_back_does_not_last_until_then(store: Store) -> None:
+    mine = await lease_on(store)
+    await turn_back(store, 3_600)
+    state = await store.lease_of(A)
+    assert state is not None
+    assert not state.live, "nobody is given a lease of an hour and a minute"
+    theirs = await store.acquire_lease(A, "other", 60)
+    assert theirs is not None
+    assert theirs.fence > mine.fence
+
+
+async def test_a_holder_that_lives_keeps_its_lease_over_a_clock_that_went_back(store: Store) -> None:
+    mine = await lease_on(store)
+    await turn_back(store, 3_600)
+    await store.renew_lease(mine, 60)
+    assert await store.acquire_lease(A, "other", 60) is None
+    state = await store.lease_of(A)
+    assert state is not None
+    assert 0 < state.expires_in_s <= 60
+
+
+async def test_a_released_lease_is_free_at_once_and_worth_nothing(store: Store) -> None:
+    mine = await lease_on(store)
+    await add(store)
+    await store.release_lease(mine)
+    with pytest.raises(Fenced):
+        await store.claim_next(mine, prompt_id=new_prompt_id(), now=1)
+    theirs = await store.acquire_lease(A, "other", 60)
+    assert theirs is not None
+    assert theirs.fence > mine.fence
+
+
+async def test_asking_again_voids_the_older_lease_of_the_same_holder(store: Store) -> None:
+    older = await lease_on(store)
+    newer = await lease_on(store)
+    assert newer.fence == older.fence + 1
+    with pytest.raises(Fenced):
+        await store.renew_lease(older, 60)
+    await store.renew_lease(newer, 60)
