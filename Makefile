@@ -69,7 +69,7 @@ lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
 	$(PY) -m deptry --no-ansi $(wildcard comfy_mcp http_sidecar)
 
 # 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
-COMPLETE := comfy_mcp/domain/*,comfy_mcp/places/comfyui/wire.py,comfy_mcp/operations/*,comfy_mcp/operations/models/*
+COMPLETE := comfy_mcp/domain/*,comfy_mcp/places/comfyui/wire.py,comfy_mcp/operations/*,comfy_mcp/operations/shapes/*
 define pytest-with-coverage
 	$(PY) -m pytest $(1) --cov --cov-report= $(PYTEST_ARGS)
 	$(PY) -m coverage report --include '$(COMPLETE)' --fail-under=100
@@ -93,7 +93,7 @@ test: lint tools comfyui  ## everything: check, and the tests on the real ComfyU
 	$(call pytest-with-coverage,)
 
 SWAGGER_UI ?= 5.35.0
-SWAGGER_UI_DIR := http_sidecar/static/swagger-ui
+SWAGGER_UI_DIR := http_sidecar/pages/static/swagger-ui
 .PHONY: swagger-ui
 swagger-ui: $(DEV)  ## fetch the vendored renderer of /docs again, and check it
 	@folder="$$(mktemp -d)"; trap 'rm -rf "$$folder"' EXIT; \

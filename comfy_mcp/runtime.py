@@ -18,7 +18,7 @@ from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import Services
-from comfy_mcp.operations.gauges import keep_gauges_fresh
+from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 

@@ -6,7 +6,7 @@ import sys
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.logs import configure
 from comfy_mcp.settings import load_settings
-from http_sidecar.serve import serve
+from http_sidecar.process.serve import serve
 
 
 def main() -> int:

@@ -6,25 +6,17 @@ from aiohttp import web
 
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
-from http_sidecar import (
-    access,
-    admission,
-    cors,
-    docs_page,
-    hashing,
-    health,
-    mcp_mount,
-    metrics,
-    openapi,
-    page,
-    revocation,
-    streams,
-    v1,
-)
-from http_sidecar.admission import Admission
-from http_sidecar.auth import KeyRing
-from http_sidecar.errors import errors
-from http_sidecar.keys import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS, Drain
+from http_sidecar import openapi
+from http_sidecar.api_keys import KeyRing
+from http_sidecar.app_state import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
+from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, revocation
+from http_sidecar.door.errors import errors
+from http_sidecar.door.gatekeeper import Gatekeeper
+from http_sidecar.drain import Drain
+from http_sidecar.mcp import mount
+from http_sidecar.pages import docs_page, status_page
+from http_sidecar.rest import hashing, v1
+from http_sidecar.streams import endpoints
 
 Setup = Callable[[web.Application], None]
 
@@ -34,13 +26,13 @@ FEATURES: tuple[Setup, ...] = (
     health.setup,
     revocation.setup,
     v1.setup,
-    streams.setup,
-    mcp_mount.setup,
+    endpoints.setup,
+    mount.setup,
     openapi.setup,
     docs_page.setup,
-    page.setup,
+    status_page.setup,
 )
-"""Each adds its routes; it finds what it needs in the application's typed state (http_sidecar/keys.py)."""
+"""Each adds its routes; what it needs is in the application's typed state (http_sidecar/app_state.py)."""
 
 
 def build_app(
@@ -49,7 +41,7 @@ def build_app(
     """An application for one AppRunner (`handler_cancellation=True`: a client that goes ends its request)."""
     app = web.Application(
         # The first is the outermost: what a later one answers passes through those before it.
-        middlewares=[access.access, cors.preflight, errors, Admission(settings, keys).middleware],
+        middlewares=[request_log.log_requests, cors.preflight, errors, Gatekeeper(settings, keys).middleware],
         client_max_size=settings.http_max_body_bytes,
     )
     app[SERVICES] = services
@@ -57,7 +49,7 @@ def build_app(
     app[DRAIN] = drain or Drain()
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []
-    for add_headers in (access.add_headers, admission.add_headers, cors.add_headers):
+    for add_headers in (request_log.add_headers, gatekeeper.add_headers, cors.add_headers):
         app.on_response_prepare.append(add_headers)
     for setup in FEATURES:
         setup(app)

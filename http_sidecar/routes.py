@@ -8,6 +8,7 @@ from typing import Any
 from comfy_mcp.operations.registry import BY_NAME, Operation
 
 V1 = "/v1/comfyui"
+MCP_PATH = "/mcp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.vram import KEPT_PEAKS, NEWS_SHARE, SLACK, EngineRoom, WaitingFor
 from comfy_mcp.driving.memory_gate import KEPT_S
 from comfy_mcp.gpu.nvml_device import MAX_PROCESSES
-from comfy_mcp.operations.models import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
+from comfy_mcp.operations.shapes import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
 from comfy_mcp.operations.views import waiting_item
 from comfy_mcp.server.notifications import GPU_PAUSE_S
 from comfy_mcp.settings import Settings

@@ -7,10 +7,10 @@ import pytest
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode
-from http_sidecar import sse, stream, tickets
-from http_sidecar.probes import OPEN
-from http_sidecar.problems import STATUS_OF
+from http_sidecar.door.probes import OPEN
+from http_sidecar.door.problems import STATUS_OF
 from http_sidecar.routes import ROUTES, UPLOAD
+from http_sidecar.streams import sse, tickets, websocket
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ CALLS = [
     *((route.method, route.path) for route in (*ROUTES, UPLOAD)),
     ("GET", sse.PATH),
     ("GET", sse.ALL_PATH),
-    ("GET", stream.PATH),
+    ("GET", websocket.PATH),
     ("POST", tickets.PATH),
     *(("GET", path) for path in sorted(OPEN)),
     ("GET", "/metrics"),
@@ -47,7 +47,7 @@ def test_every_code_is_listed_once_at_its_status() -> None:
 def test_the_codes_that_only_http_has_are_listed() -> None:
     own = {
         code
-        for file in (ROOT / "http_sidecar").glob("*.py")
+        for file in (ROOT / "http_sidecar").rglob("*.py")
         for code in re.findall(r'code="(\w+)"', file.read_text(encoding="utf-8"))
     }
     assert own

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from http_sidecar.page import FILES
+from http_sidecar.pages.status_page import FILES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "page.md").read_text(encoding="utf-8")

@@ -7,9 +7,9 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from http_sidecar import sse, stream, tickets
-from http_sidecar.messages import COMMANDS, SOCKET_MESSAGES, SSE_MESSAGES
-from http_sidecar.stream import CloseCode
+from http_sidecar.streams import sse, tickets, websocket
+from http_sidecar.streams.messages import COMMANDS, SOCKET_MESSAGES, SSE_MESSAGES
+from http_sidecar.streams.websocket import CloseCode
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "streams.md").read_text(encoding="utf-8")
 MODELS: tuple[type[BaseModel], ...] = tuple(dict.fromkeys((*COMMANDS, *SOCKET_MESSAGES, *SSE_MESSAGES)))
@@ -29,7 +29,7 @@ def test_a_close_code_is_documented(code: int) -> None:
     assert re.search(rf"^\| [^|]*\b{code}\b", DOCUMENT, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [stream.PATH, sse.PATH, sse.ALL_PATH, tickets.PATH, "/asyncapi.json"])
+@pytest.mark.parametrize("path", [websocket.PATH, sse.PATH, sse.ALL_PATH, tickets.PATH, "/asyncapi.json"])
 def test_a_path_is_documented(path: str) -> None:
     assert path in DOCUMENT
 

@@ -17,7 +17,7 @@ from comfy_mcp.cli.output import Output, error_document, in_commands
 from comfy_mcp.cli.session import open_session
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.logs import hide_userinfo
-from comfy_mcp.operations.models import EngineItem, SystemResult
+from comfy_mcp.operations.shapes import EngineItem, SystemResult
 from comfy_mcp.settings import Settings, sources
 
 PACKAGES = ("mcp", "aiohttp", "pydantic", "SQLAlchemy", "Pillow", "pysqlite3", "nvidia-ml-py")

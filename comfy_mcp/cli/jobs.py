@@ -16,7 +16,7 @@ from comfy_mcp.cli.saving import prepare_folder, save_outputs
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
-from comfy_mcp.operations.models import CancelResult, SubmitResult, SystemResult, WorkflowResult
+from comfy_mcp.operations.shapes import CancelResult, SubmitResult, SystemResult, WorkflowResult
 from comfy_mcp.settings import Settings
 
 STDIN = "-"

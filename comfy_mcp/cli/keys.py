@@ -16,7 +16,7 @@ NAME_LIMIT = 128
 
 async def add(settings: Settings, output: Output, *, name: str, rights: Sequence[str]) -> ExitCode:
     """Make a key and print it: it is shown now and never again."""
-    from http_sidecar.auth import digest_of, new_key
+    from http_sidecar.api_keys import digest_of, new_key
 
     if not 0 < len(name) <= NAME_LIMIT or not name.isprintable() or name != name.strip():
         raise InvalidInput(

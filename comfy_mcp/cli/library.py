@@ -9,7 +9,7 @@ from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.saving import prepare_folder, save_items
 from comfy_mcp.cli.session import open_session
 from comfy_mcp.cli.show import models_lines, outputs_lines, queue_lines, workflows_lines
-from comfy_mcp.operations.models import OutputsResult
+from comfy_mcp.operations.shapes import OutputsResult
 from comfy_mcp.settings import Settings
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from comfy_mcp.domain.errors import BridgeError, InvalidGraph
-from comfy_mcp.operations.advice import Mention, retold
-from comfy_mcp.operations.models import in_words
+from comfy_mcp.operations.next_steps import OperationMention, reworded
+from comfy_mcp.operations.shapes import in_words
 
 COMMAND_OF: Mapping[str, str] = {
     "submit_workflow": "submit FILE",
@@ -86,7 +86,7 @@ def error_document(error: BridgeError) -> dict[str, Any]:
 
 def in_commands(advice: str) -> str:
     """An operation's next step, said in commands: `Call list_outputs` is `comfy-bridge outputs`."""
-    return retold(advice, _command_of)
+    return reworded(advice, _command_of)
 
 
 IN_COMMANDS: Mapping[str, Any] = in_words(in_commands)
@@ -95,7 +95,7 @@ IN_COMMANDS: Mapping[str, Any] = in_words(in_commands)
 _VERBS = {"Call": "Run ", "Read": "Run ", "call": "run ", "read": "run "}
 
 
-def _command_of(mention: Mention) -> str:
+def _command_of(mention: OperationMention) -> str:
     words = ["comfy-bridge", COMMAND_OF[mention.operation]]
     if (workflow_id := mention.arguments.get("workflow_id")) is not None:
         words.append(workflow_id)

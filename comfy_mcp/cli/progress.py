@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from comfy_mcp.cli.output import printable
-from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.shapes import WorkflowResult
 
 BAR_WIDTH = 24
 STEP_PERCENT = 25

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comfy_mcp.cli.session import Calls
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations.models import OutputContentResult, OutputItem, WorkflowResult
+from comfy_mcp.operations.shapes import OutputContentResult, OutputItem, WorkflowResult
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 

@@ -35,11 +35,11 @@ async def mcp(
 
 @asynccontextmanager
 async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> AsyncIterator[Services]:
-    for module in ("comfy_mcp.runtime", "http_sidecar.metrics"):
+    for module in ("comfy_mcp.runtime", "http_sidecar.door.metrics"):
         # In a thread: the imports may slow down neither the handshake nor the first answers.
         await asyncio.to_thread(import_module, module)
     from comfy_mcp.runtime import open_runtime
-    from http_sidecar.metrics import serving_metrics
+    from http_sidecar.door.metrics import serving_metrics
 
     async with (
         open_runtime(settings) as services,
@@ -58,7 +58,7 @@ async def serve(
     also_stdio: bool,
 ) -> ExitCode:
     """The HTTP sidecar until a signal. Its URL is the first line on stdout, but where that is MCP's."""
-    from http_sidecar.serve import serve as serve_http
+    from http_sidecar.process.serve import serve as serve_http
 
     def ready(url: str) -> None:
         if not also_stdio:

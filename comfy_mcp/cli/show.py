@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from comfy_mcp.cli.progress import describe
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.shapes import (
     AttemptItem,
     ModelsResult,
     OutputItem,

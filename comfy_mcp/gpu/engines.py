@@ -10,7 +10,7 @@ from typing import Any
 
 from comfy_mcp.domain.gpu import EngineVram, plain_name
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.gpu.counts import count, whole_and_part
+from comfy_mcp.gpu.number_parsing import count, whole_and_part
 
 MAX_DEVICES = 64
 """Taken from one engine at most."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain.gpu import GpuDevice, GpuProcess, GpuState, MigDevice, ThrottleReason, plain_name
-from comfy_mcp.gpu.counts import count, whole_and_part
+from comfy_mcp.gpu.number_parsing import count, whole_and_part
 
 MAX_PROCESSES = 20
 """Shown per device, the greatest first; all are counted."""

@@ -16,7 +16,7 @@ from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
-from comfy_mcp.library.inside import NotRegular, OutsideRoots, open_inside
+from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.verified import FileOnDisk, Verified
 from comfy_mcp.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.library.inside import NotRegular, OutsideRoots, open_inside, resolve_inside
+from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.settings import Settings
 
 ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"

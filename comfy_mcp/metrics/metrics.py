@@ -1,7 +1,8 @@
 """All metrics of one process, and the only door to them.
 
-Counters are fed by whoever sees something happen. Gauges hold what `operations/gauges.py` last found out:
-rendering reads memory only, so a scrape waits for no engine, store or driver.
+Counters are fed by whoever sees something happen. Gauges hold what
+`operations/metrics_refresh.py` last found out: rendering reads memory only, so a scrape
+waits for no engine, store or driver.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.shapes import (
     ListModelsParams,
     ListOutputsParams,
     ModelItem,

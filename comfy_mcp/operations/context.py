@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from comfy_mcp.domain.access import ALL_RIGHTS, Right
 from comfy_mcp.domain.errors import Denied
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.settings import Settings
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database

@@ -1,7 +1,7 @@
 """GPUs on the wire: the v1 contract's shape, and what the sources know beyond it."""
 
 from comfy_mcp.domain.gpu import EngineVram, GpuDevice, GpuSample, MigDevice, gpu_problems
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.shapes import (
     EngineVramItem,
     GoneGpuItem,
     GpuItem,

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from comfy_mcp.domain.errors import BridgeError, EngineFault, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.models import UploadParams, UploadResult
+from comfy_mcp.operations.shapes import UploadParams, UploadResult
 
 
 async def upload_input(context: OperationContext, params: UploadParams) -> UploadResult:

@@ -4,7 +4,7 @@ from comfy_mcp import __version__
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.gpu_views import gpu_result, in_short
 from comfy_mcp.operations.memory import memory_problems
-from comfy_mcp.operations.models import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
+from comfy_mcp.operations.shapes import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
 
 
 async def gpu_status(context: OperationContext, params: NoParams) -> GpuResult:

@@ -8,7 +8,7 @@ from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.vram import WaitingFor
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.shapes import (
     AttemptItem,
     EngineRoomItem,
     FailureItem,

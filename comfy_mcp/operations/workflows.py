@@ -11,7 +11,7 @@ from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.operations.context import OperationContext, Services, require_right
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.shapes import (
     CancelParams,
     CancelResult,
     ForeignItem,

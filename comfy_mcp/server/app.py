@@ -15,11 +15,11 @@ from comfy_mcp import __version__
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, Leaving
-from comfy_mcp.server import apps, resources
+from comfy_mcp.server import app_view, resources
 from comfy_mcp.server.bus import ResourceBus
-from comfy_mcp.server.faults import foreseen, protocol_error
-from comfy_mcp.server.provider import ServicesProvider
+from comfy_mcp.server.runtime_provider import ServicesProvider
 from comfy_mcp.server.sdk import connection_of
+from comfy_mcp.server.tool_errors import foreseen, protocol_error
 from comfy_mcp.server.tools import call_tool, tools
 from comfy_mcp.settings import Settings
 
@@ -86,7 +86,7 @@ class BridgeServer(Server[Any]):
 
     async def discover(self, ctx: Context, params: types.RequestParams | None) -> types.DiscoverResult:
         """The SDK's answer. MCP Apps are named to the clients that named them."""
-        extensions = apps.CAPABILITY if apps.client_supports_apps(ctx) else None
+        extensions = app_view.CAPABILITY if app_view.client_supports_apps(ctx) else None
         return types.DiscoverResult(
             supported_versions=list(MODERN_PROTOCOL_VERSIONS),
             capabilities=self.get_capabilities(extensions=extensions, protocol_version=ctx.protocol_version),
@@ -108,10 +108,10 @@ class _Surface:
     async def list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        if not apps.client_supports_apps(ctx):
+        if not app_view.client_supports_apps(ctx):
             return types.ListToolsResult(tools=list(tools()))
         # Kept as long, but not shared: whoever shares a cache may not know of apps.
-        return types.ListToolsResult(tools=list(apps.with_view(tools())), cache_scope="private")
+        return types.ListToolsResult(tools=list(app_view.with_view(tools())), cache_scope="private")
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         return await call_tool(
@@ -129,8 +129,8 @@ class _Surface:
         cursor = params.cursor if params is not None else None
         with _answered(ctx):
             listed = await resources.list_resources(self._provider, self._caller_of(ctx), cursor)
-        if cursor is None and apps.client_supports_apps(ctx):
-            listed.resources.append(apps.view())
+        if cursor is None and app_view.client_supports_apps(ctx):
+            listed.resources.append(app_view.view())
         return listed
 
     async def list_templates(
@@ -142,8 +142,8 @@ class _Surface:
         self, ctx: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
         uri = str(params.uri)
-        if uri == apps.VIEW_URI and apps.client_supports_apps(ctx):
-            return apps.read_view()
+        if uri == app_view.VIEW_URI and app_view.client_supports_apps(ctx):
+            return app_view.read_view()
         with _answered(ctx, uri):
             return await resources.read_resource(self._provider, self._caller_of(ctx), uri)
 

@@ -17,8 +17,8 @@ from comfy_mcp.domain.events import (
     StoredEvent,
 )
 from comfy_mcp.operations.context import Caller, OperationContext, Services
-from comfy_mcp.operations.models import WorkflowsResult
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.shapes import WorkflowsResult
 from comfy_mcp.operations.views import WORKFLOW_URI
 from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.pacing import Pacing

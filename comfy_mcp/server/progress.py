@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.shapes import WorkflowResult
 
 log = structlog.get_logger(__name__)
 

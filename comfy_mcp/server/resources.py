@@ -22,7 +22,8 @@ from mcp_types import (
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.context import Caller, OperationContext
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.shapes import (
     OutputContentResult,
     OutputItem,
     OutputsResult,
@@ -30,10 +31,9 @@ from comfy_mcp.operations.models import (
     WorkflowResult,
     WorkflowsResult,
 )
-from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from comfy_mcp.operations.views import WORKFLOW_URI
 from comfy_mcp.server.bus import require_room
-from comfy_mcp.server.provider import ServicesProvider
+from comfy_mcp.server.runtime_provider import ServicesProvider
 
 log = structlog.get_logger(__name__)
 

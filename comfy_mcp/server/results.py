@@ -8,7 +8,7 @@ from typing import Any
 
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from comfy_mcp.operations.models import (
+from comfy_mcp.operations.shapes import (
     OutputItem,
     OutputsResult,
     Result,

@@ -6,7 +6,7 @@ Some clients refuse `$ref`, `$defs` and `anyOf`, and every byte is paid for in e
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_mcp.operations.models import Params, Result
+from comfy_mcp.operations.shapes import Params, Result
 
 JsonSchema = dict[str, Any]
 

@@ -1,9 +1,6 @@
 """The MCP server on stdin and stdout: one client, one process, the runtime in the background."""
 
 import asyncio
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Literal
 
 import structlog
@@ -15,8 +12,9 @@ from comfy_mcp.server.app import BridgeServer, build_server
 from comfy_mcp.server.bus import open_bus
 from comfy_mcp.server.notifications import publish_events
 from comfy_mcp.server.pipes import Wire, claim_stdio, open_streams
-from comfy_mcp.server.provider import OpenRuntime, RuntimeProvider
+from comfy_mcp.server.runtime_provider import OpenRuntime, RuntimeProvider
 from comfy_mcp.settings import Settings
+from comfy_mcp.signals import stopped_by_signals
 
 log = structlog.get_logger(__name__)
 
@@ -27,8 +25,6 @@ LINE_FACTOR = 8
 
 GRACE_S = 0.1
 """For the last frames of open streams, when a signal ends the process."""
-
-SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
 async def serve_stdio(
@@ -89,22 +85,3 @@ async def _serve(
                 await serve_loop(server, read, write, lifespan_state=state, init_options=options)
         else:
             await server.run(read, write, options)
-
-
-@contextmanager
-def stopped_by_signals(stop: asyncio.Event) -> Iterator[None]:
-    """Inside, a signal that asks for the end sets `stop` instead of ending the process at once."""
-    loop = asyncio.get_running_loop()
-    taken: list[int] = []
-    for name in SIGNALS:
-        number = getattr(signal, name, None)
-        if number is None:
-            continue
-        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-            loop.add_signal_handler(number, stop.set)
-            taken.append(number)
-    try:
-        yield
-    finally:
-        for number in taken:
-            loop.remove_signal_handler(number)

@@ -11,13 +11,13 @@ from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.context import Caller, Leaving, OperationContext
-from comfy_mcp.operations.models import Result, WaitParams
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
-from comfy_mcp.server.faults import error_result, foreseen
+from comfy_mcp.operations.shapes import Result, WaitParams
 from comfy_mcp.server.progress import ProgressReporter, Send
-from comfy_mcp.server.provider import ServicesProvider
 from comfy_mcp.server.results import tool_result
+from comfy_mcp.server.runtime_provider import ServicesProvider
 from comfy_mcp.server.schemas import input_schema, output_schema
+from comfy_mcp.server.tool_errors import error_result, foreseen
 
 
 @cache

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
+from http_sidecar.door.problems import CONTENT_TYPE, phrase_of
 from http_sidecar.openapi.examples import MCP_EXAMPLE, MCP_REVISION
 from http_sidecar.openapi.parts import (
     ALWAYS,
@@ -23,7 +24,6 @@ from http_sidecar.openapi.parts import (
     query_parameter,
 )
 from http_sidecar.openapi.schemas import SCHEMAS, Json, argument_schemas, reference
-from http_sidecar.problems import CONTENT_TYPE, phrase_of
 from http_sidecar.routes import UPLOAD, V1
 
 _TEXT: Json = {"type": "string"}

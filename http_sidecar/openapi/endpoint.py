@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aiohttp import ETag, web
 
-from http_sidecar.keys import SETTINGS
+from http_sidecar.app_state import SETTINGS
 from http_sidecar.openapi.document import Endpoint, build
 
 PATH = "/openapi.json"

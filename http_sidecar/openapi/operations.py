@@ -5,8 +5,8 @@ from http import HTTPStatus
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
-from comfy_mcp.operations.models import Result, WorkflowResult
 from comfy_mcp.operations.registry import BY_NAME, Operation
+from comfy_mcp.operations.shapes import Result, WorkflowResult
 from http_sidecar.openapi import examples
 from http_sidecar.openapi.parts import (
     ALWAYS,

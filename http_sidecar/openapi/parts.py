@@ -6,8 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode
+from http_sidecar.door.problems import CONTENT_TYPE, STATUS_OF, TYPE_PREFIX, phrase_of
 from http_sidecar.openapi.schemas import SCHEMAS, Json
-from http_sidecar.problems import CONTENT_TYPE, STATUS_OF, TYPE_PREFIX, phrase_of
 
 Failure = tuple[HTTPStatus, str]
 """A status, and the stable code in the body."""

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from comfy_mcp.operations.models import Params
+from comfy_mcp.operations.shapes import Params
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextResourceContents
 from playwright.async_api import FrameLocator, Page, Route
 
-from comfy_mcp.server.apps import VIEW_URI
+from comfy_mcp.server.app_view import VIEW_URI
 
 APPS = advertise(EXTENSION_ID, {"mimeTypes": [APP_MIME_TYPE]})
 

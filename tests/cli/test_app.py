@@ -14,7 +14,7 @@ from comfy_mcp.cli.exits import BY_ERROR, MEANINGS, ExitCode, exit_code_of, exit
 from comfy_mcp.cli.output import COMMAND_OF
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, NotFound
-from comfy_mcp.operations import models
+from comfy_mcp.operations import shapes
 from comfy_mcp.operations.registry import OPERATIONS
 from tests.cli.conftest import ROOT, Shell
 
@@ -71,10 +71,10 @@ def test_a_wrong_option_exits_2(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("choices", "declared"),
     [
-        (options.PRIORITIES, models.PriorityName),
-        (options.STATUSES, models.StatusFilterName),
-        (options.FAILURE_KINDS, models.FailureKindName),
-        (options.OUTPUT_KINDS, models.OutputKindName),
+        (options.PRIORITIES, shapes.PriorityName),
+        (options.STATUSES, shapes.StatusFilterName),
+        (options.FAILURE_KINDS, shapes.FailureKindName),
+        (options.OUTPUT_KINDS, shapes.OutputKindName),
         (options.RIGHTS, Literal[tuple(Right)]),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from comfy_mcp.cli.progress import BarDisplay, LineDisplay, ProgressDisplay, describe, progress_display
 from comfy_mcp.cli.show import output_line, size_text, status_lines, table, time_text
-from comfy_mcp.operations.models import FailureItem, WorkflowResult
+from comfy_mcp.operations.shapes import FailureItem, WorkflowResult
 from tests.cli.test_saving import output
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from comfy_mcp.cli.saving import file_name, prepare_folder, save_items
 from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations.models import OutputContentResult, OutputItem, OutputKindName
+from comfy_mcp.operations.shapes import OutputContentResult, OutputItem, OutputKindName
 
 
 def output(

@@ -15,8 +15,9 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.runtime import open_runtime
-from http_sidecar import app, mcp_mount
-from http_sidecar.auth import KeyRing
+from http_sidecar import app
+from http_sidecar.api_keys import KeyRing
+from http_sidecar.mcp import mount
 from tests.conformance.fixtures import extend
 from tests.conformance.suite import run_suite
 from tests.support.mcp_surface import bridge_settings
@@ -34,7 +35,7 @@ BASELINES = Path(__file__).parent
 async def test_every_required_scenario_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revision: str, count: int
 ) -> None:
-    features = [_with_fixtures if feature is mcp_mount.setup else feature for feature in app.FEATURES]
+    features = [_with_fixtures if feature is mount.setup else feature for feature in app.FEATURES]
     monkeypatch.setattr(app, "FEATURES", tuple(features))
     async with _served(tmp_path) as url:
         report = await run_suite(url, revision, tmp_path / "results")
@@ -72,4 +73,4 @@ async def _served(folder: Path) -> AsyncIterator[str]:
 
 
 def _with_fixtures(whole: web.Application) -> None:
-    mcp_mount.setup(whole, extend=extend)
+    mount.setup(whole, extend=extend)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from comfy_mcp.domain.access import ApiKey, Right
-from http_sidecar.auth import digest_of
+from http_sidecar.api_keys import digest_of
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import picture, slow
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar

@@ -6,7 +6,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.settings import Settings
-from http_sidecar.metrics import metrics_app
+from http_sidecar.door.metrics import metrics_app
 from tests.examples.conftest import EXAMPLES
 
 TEXT = (EXAMPLES / "prometheus.yml").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.context import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings, load_settings
+from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
-from http_sidecar.auth import KeyRing
 from tests.support.invariants import check_store
 
 Http = TestClient[Any, Any]

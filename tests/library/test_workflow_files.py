@@ -9,7 +9,7 @@ import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.library import WorkflowFiles, parse_workflow_text, workflow_files
-from comfy_mcp.library.inside import OutsideRoots, open_inside
+from comfy_mcp.library.path_guard import OutsideRoots, open_inside
 from comfy_mcp.settings import Settings
 
 LIMIT = 2048

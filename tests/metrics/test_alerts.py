@@ -11,7 +11,7 @@ import yaml
 
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.metrics import Format, Metrics
-from http_sidecar.probes import PROBES
+from http_sidecar.door.probes import PROBES
 from tests.deploy.files import compose
 from tests.metrics import promql
 from tests.metrics.everything import happened

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
-from comfy_mcp.operations.models import OutputItem
+from comfy_mcp.operations.shapes import OutputItem
 from tests.operations.conftest import Bench
 from tests.support import graphs
 

@@ -1,9 +1,9 @@
-"""The upload of an input, beyond what HTTP can send; the rest is tests/http_sidecar/test_uploads.py."""
+"""The upload of an input, beyond what HTTP can send; the rest is tests/http_sidecar/rest/test_uploads.py."""
 
 import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations.models import UploadResult
+from comfy_mcp.operations.shapes import UploadResult
 from tests.operations.conftest import Bench
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.models import WorkflowResult
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.shapes import WorkflowResult
 from tests.operations.conftest import Bench
 from tests.support import graphs
 

@@ -8,8 +8,8 @@ from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import FailureKind, JobFailure, JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId
 from comfy_mcp.domain.job import Job, JobStatus, queued
-from comfy_mcp.operations.models import Result
 from comfy_mcp.operations.registry import OPERATIONS
+from comfy_mcp.operations.shapes import Result
 from comfy_mcp.operations.views import media_type, next_step, workflow_result
 from tests.operations.conftest import Bench
 from tests.support import graphs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput, NotFound
-from comfy_mcp.operations.models import WorkflowResult
+from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.operations.workflows import QUEUE_SHOWN
 from tests.operations.conftest import Bench
 from tests.support import graphs

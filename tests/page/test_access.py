@@ -12,7 +12,7 @@ from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.gpu import GpuDevice, GpuState, ThrottleReason
 from comfy_mcp.gpu import monitor
-from http_sidecar.page import DIGEST
+from http_sidecar.pages.status_page import DIGEST
 from tests.page.seen import Open, button, card, choose, endless, heard, notice
 from tests.support import graphs
 from tests.support.gpus import CARD, GIB, ScriptedDriver, reading

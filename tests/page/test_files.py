@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page
 
-from http_sidecar.page import DIGEST
+from http_sidecar.pages.status_page import DIGEST
 from tests.page.seen import Open
 from tests.support.sidecar import Sidecar
 

@@ -14,10 +14,10 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
-from http_sidecar import auth
+from http_sidecar import api_keys
+from http_sidecar.api_keys import KeyRing, digest_of
 from http_sidecar.app import build_app
-from http_sidecar.auth import KeyRing, digest_of
-from http_sidecar.runner import Runner
+from http_sidecar.process.runner import Runner
 from tests.page.seen import Open, button, card, choose, endless, heard, notice
 from tests.support import graphs
 from tests.support.sidecar import Sidecar, open_sidecar
@@ -30,7 +30,7 @@ KEYS = {"alice": DEFAULT_KEY_RIGHTS, "viewer": frozenset({Right.READ})}
 @pytest_asyncio.fixture(loop_scope="package")
 async def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sidecar]:
     """A sidecar that asks for a key, and hears at once of one that was revoked."""
-    monkeypatch.setattr(auth, "REFRESH_S", 0.02)
+    monkeypatch.setattr(api_keys, "REFRESH_S", 0.02)
     async with open_sidecar(tmp_path) as sidecar:
         for name, rights in KEYS.items():
             key = ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=rights, created_at=0)

@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.server import ReadyServices, build_server, open_bus
-from comfy_mcp.server.faults import ERROR_META_KEY
+from comfy_mcp.server.tool_errors import ERROR_META_KEY
 from http_sidecar.routes import ROUTES
 from tests.support.mcp_process import parameters
 from tests.support.sidecar import Sidecar, open_sidecar

@@ -8,8 +8,8 @@ from typing import Any
 
 from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.operations.registry import OPERATIONS
-from http_sidecar.auth import digest_of
-from http_sidecar.next_steps import in_urls
+from http_sidecar.api_keys import digest_of
+from http_sidecar.door.next_steps import in_urls
 from http_sidecar.routes import ROUTES
 from tests.parity.surfaces import GRAPH_LIMIT, NAMES, House, Mcp, Outcome, Rest, open_house
 from tests.support.graphs import failing, picture, slow, text

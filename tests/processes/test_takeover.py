@@ -10,8 +10,8 @@ import pytest
 
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.operations.context import Caller, OperationContext, Services
-from comfy_mcp.operations.models import WorkflowResult
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.support import graphs

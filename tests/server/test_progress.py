@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from comfy_mcp.operations.models import StatusName, WorkflowResult
+from comfy_mcp.operations.shapes import StatusName, WorkflowResult
 from comfy_mcp.server.progress import ProgressReporter, progress_message
 from tests.support.mcp_surface import background
 

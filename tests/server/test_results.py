@@ -4,7 +4,7 @@ import base64
 
 from mcp_types import ImageContent, ResourceLink
 
-from comfy_mcp.operations.models import OutputItem, OutputKindName, OutputsResult, ViewResult, WorkflowResult
+from comfy_mcp.operations.shapes import OutputItem, OutputKindName, OutputsResult, ViewResult, WorkflowResult
 from comfy_mcp.server.results import CONTENT_LIMIT, LINKS, NOTE_LIMIT, OUTPUTS_SHOWN, tool_result
 from tests.support.mcp_surface import text_of
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from mcp_types import Tool
 
-from comfy_mcp.operations.models import SubmitParams, WaitParams, WorkflowResult
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.shapes import SubmitParams, WaitParams, WorkflowResult
 from comfy_mcp.server.app import INSTRUCTIONS
 from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tools import tools

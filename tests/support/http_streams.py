@@ -29,10 +29,10 @@ from comfy_mcp.operations.context import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Lease
+from http_sidecar.api_keys import KeyRing, digest_of
 from http_sidecar.app import build_app
-from http_sidecar.auth import KeyRing, digest_of
-from http_sidecar.keys import DRAIN
-from http_sidecar.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
+from http_sidecar.app_state import DRAIN
+from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
 

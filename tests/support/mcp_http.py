@@ -16,10 +16,11 @@ from mcp.client.streamable_http import streamable_http_client
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
+from http_sidecar.api_keys import KeyRing, digest_of
 from http_sidecar.app import build_app
-from http_sidecar.auth import KeyRing, digest_of
-from http_sidecar.keys import DRAIN, Drain
-from http_sidecar.mcp_mount import BRIDGE
+from http_sidecar.app_state import DRAIN
+from http_sidecar.drain import Drain
+from http_sidecar.mcp.mount import BRIDGE
 
 MODERN = "2026-07-28"
 ACCEPT = "application/json, text/event-stream"

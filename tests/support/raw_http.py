@@ -13,10 +13,10 @@ from multidict import CIMultiDict
 
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
+from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
-from http_sidecar.auth import KeyRing
-from http_sidecar.keys import Drain
-from http_sidecar.runner import Runner
+from http_sidecar.drain import Drain
+from http_sidecar.process.runner import Runner
 
 LIMIT_S = 30.0
 

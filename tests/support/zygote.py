@@ -126,7 +126,7 @@ EVERYTHING = (
     "comfy_mcp.embedded.__main__",
     "comfy_mcp.runtime",
     "comfy_mcp.server.stdio",
-    "http_sidecar.serve",
+    "http_sidecar.process.serve",
     "tests.support.chaos",
 )
 

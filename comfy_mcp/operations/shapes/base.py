@@ -1,0 +1,99 @@
+"""The words that inputs and results share, and their base classes."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+)
+from pydantic.alias_generators import to_camel
+
+StatusName = Literal["queued", "running", "completed", "failed", "cancelled"]
+StatusFilterName = Literal["queued", "running", "completed", "failed", "cancelled", "ended"]
+"""`ended` is any of the three that nothing leaves."""
+
+PriorityName = Literal["low", "normal", "high"]
+LaneName = Literal["local", "salad"]
+FailureKindName = Literal[
+    "validation",
+    "node_error",
+    "oom",
+    "missing_model",
+    "engine_lost",
+    "cancelled_externally",
+    "timeout",
+    "internal",
+]
+OutputKindName = Literal["image", "video", "audio", "text", "latent", "3d", "file"]
+
+
+WorkflowIdField = Annotated[
+    str,
+    Field(
+        validation_alias=AliasChoices("workflow_id", "workflowId"),
+        min_length=1,
+        max_length=64,
+        description="Id from submit_workflow",
+    ),
+]
+MAX_INTEGER = 2**53 - 1
+"""The greatest that JSON carries everywhere (RFC 8259, 6); databases take it too."""
+
+LimitField = Annotated[int, Field(ge=1, le=200)]
+SinceField = Annotated[int | None, Field(ge=0, le=MAX_INTEGER, description="Epoch ms")]
+CursorField = Annotated[str | None, Field(max_length=512)]
+
+
+def whole_characters(value: object) -> object:
+    """Half a surrogate pair (in a node's title, say) is no text: no JSON can be made of it."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(whole_characters)]
+"""What came from outside: a graph, an engine, a disk."""
+
+
+def in_words(retell: Callable[[str], str]) -> dict[str, Any]:
+    """The `context` of a dump in which every next step is what `retell` makes of it."""
+    return {"retell": retell}
+
+
+def _said(advice: str, info: SerializationInfo) -> str:
+    return str(info.context["retell"](advice)) if info.context else advice
+
+
+NextStep = Annotated[str, PlainSerializer(_said, return_type=str)]
+"""Advice, in MCP's words unless the dump is given others (operations/next_steps.py)."""
+
+
+class Params(BaseModel):
+    """Base of all inputs. Unknown keys are tolerated, as the v1 contract says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Part(BaseModel):
+    """Base of everything that goes out: camelCase on the wire."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
+    )
+
+
+class Result(Part):
+    """Base of all results. `unlisted` members are left out of a tool's schema: each byte there is paid for in
+    every agent's context."""
+
+    unlisted: ClassVar[frozenset[str]] = frozenset()
+
+    def text(self) -> str:
+        """One line for an agent."""
+        raise NotImplementedError

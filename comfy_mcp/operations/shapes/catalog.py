@@ -1,0 +1,77 @@
+"""What operations on models, inputs and outputs answer."""
+
+from pydantic import Field
+
+from comfy_mcp.operations.shapes.base import (
+    Part,
+    Result,
+    Text,
+)
+from comfy_mcp.operations.shapes.jobs import OutputItem
+
+
+class ModelItem(Part):
+    name: Text
+    type: Text
+    size: int | None
+    hash: str | None
+
+
+class UploadResult(Result):
+    """An input file on the engine. `name` is the engine's, and the one to use: it may be another."""
+
+    name: Text
+    subfolder: Text
+    type: str
+
+    def text(self) -> str:
+        return f"Uploaded as {f'{self.subfolder}/' if self.subfolder else ''}{self.name}."
+
+
+class ModelsResult(Result):
+    models: list[ModelItem]
+    types: list[Text]
+    next_cursor: str | None = None
+    total: int | None = None
+
+    def text(self) -> str:
+        shown = ", ".join(item.name for item in self.models[:10])
+        more = " …" if len(self.models) > 10 or self.next_cursor else ""
+        count = self.total if self.total is not None else len(self.models)
+        return f"{count} model(s): {shown}{more}" if shown else f"No models. Types: {', '.join(self.types)}."
+
+
+class OutputsResult(Result):
+    outputs: list[OutputItem]
+    next_cursor: str | None = None
+
+    def text(self) -> str:
+        shown = ", ".join(item.text() for item in self.outputs[:10])
+        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
+        return f"{len(self.outputs)} output(s), newest first: {shown}{more}" if shown else "No outputs yet."
+
+
+class ViewResult(Result):
+    """`preview` is the image for the model to see; it does not go into the JSON."""
+
+    output: OutputItem
+    width: int | None = None
+    height: int | None = None
+    preview: bytes | None = Field(default=None, exclude=True, repr=False)
+    preview_media_type: str | None = None
+    note: str | None = None
+
+    def text(self) -> str:
+        shown = f"preview {self.width}x{self.height} of " if self.preview is not None else ""
+        return f"{shown}{self.output.text()}. {self.note or ''}".strip()
+
+
+class OutputContentResult(Result):
+    """The bytes of an output, bounded by the settings."""
+
+    output: OutputItem
+    media_type: str
+    data: bytes = Field(exclude=True, repr=False)
+
+    def text(self) -> str:
+        return self.output.text()

@@ -1,0 +1,224 @@
+"""What operations on workflows answer."""
+
+from datetime import UTC, datetime
+from typing import Literal, assert_never
+
+from pydantic import Field
+
+from comfy_mcp.operations.shapes.base import (
+    NextStep,
+    OutputKindName,
+    Part,
+    PriorityName,
+    Result,
+    StatusName,
+    Text,
+)
+
+
+class OutputItem(Part):
+    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
+
+    output_id: str
+    filename: Text
+    workflow_id: str
+    type: OutputKindName
+    size: int | None
+    created_at: int
+    url: str
+    uri: str
+    subfolder: Text = ""
+    folder: str = "output"
+    node_id: Text | None = None
+    media_type: str | None = None
+    content: Text | None = Field(default=None, description="The text itself, for text outputs")
+
+    def text(self) -> str:
+        size = f", {self.size} bytes" if self.size is not None else ""
+        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size})"
+
+
+class FailureItem(Part):
+    kind: str
+    message: Text
+    node_id: Text | None = None
+    node_type: Text | None = None
+
+    def text(self) -> str:
+        where = f" in node {self.node_id} ({self.node_type})" if self.node_id else ""
+        return f"{self.kind}{where}: {self.message}"
+
+
+class AttemptItem(Part):
+    """One submission to an engine. `outcome` "active": it is under way. A retry's list begins with the
+    attempts of the workflow that it retries."""
+
+    workflow_id: str
+    attempt: int
+    engine: str
+    prompt_id: str
+    claimed_time: int
+    end_time: int | None
+    outcome: Literal["active", "requeued", "completed", "failed", "cancelled"]
+    reason: Text | None
+
+
+class EngineRoomItem(Part):
+    """`free_bytes` is what the engine could use: its device without what others use of it."""
+
+    engine: Text
+    free_bytes: int
+    total_bytes: int
+
+
+class WaitingForItem(Part):
+    """Why a queued workflow is passed over. `free_bytes` is the most that any of the engines has."""
+
+    reason: Literal["vram"]
+    message: Text
+    since: int
+    need_bytes: int
+    free_bytes: int
+    engines: list[EngineRoomItem]
+
+
+class WorkflowResult(Result):
+    """A job's state. `eta_ms` is the remaining time, None without evidence.
+
+    The deadlines are those of the present wait or run. `attempts` only where they were asked for. What it
+    took of the GPU is known at the end, where that is on the machine of the process that drove it.
+    """
+
+    unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
+
+    workflow_id: str
+    status: StatusName
+    queue_position: int | None
+    progress: float
+    current_node: Text | None
+    current_node_id: Text | None = None
+    start_time: int | None
+    completion_time: int | None
+    outputs: list[OutputItem]
+    error: Text | None
+    failure: FailureItem | None
+    priority: PriorityName
+    client: Text
+    engine: str | None
+    attempt: int
+    created_time: int
+    eta_ms: int | None = None
+    cancel_requested: bool = False
+    warnings: list[Text] = Field(default_factory=list)
+    queue_deadline: int | None = None
+    run_deadline: int | None = None
+    retry_of: str | None = None
+    retried_by: str | None = None
+    attempts: list[AttemptItem] | None = None
+    gpu_seconds: float | None = None
+    peak_vram_bytes: int | None = None
+    waiting_for: WaitingForItem | None = None
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        head = f"Workflow {self.workflow_id}: {self.status}"
+        return f"{head}{self._facts()}. {self.next_step or ''}".strip()
+
+    def brief(self) -> str:
+        return f"{self.workflow_id} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
+
+    def _facts(self) -> str:
+        match self.status:
+            case "queued":
+                place = f", position {self.queue_position}" if self.queue_position else ""
+                why = f", held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else ""
+                return f"{place}{why}{_until('must start', self.queue_deadline)}"
+            case "running":
+                node = f" at {self.current_node}" if self.current_node else ""
+                eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
+                return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}"
+            case "completed":
+                named = ", ".join(item.text() for item in self.outputs[:5])
+                more = f" and {len(self.outputs) - 5} more" if len(self.outputs) > 5 else ""
+                return f" with {len(self.outputs)} output(s): {named}{more}" if named else " without outputs"
+            case "failed":
+                return f" — {self.failure.text() if self.failure else self.error}"
+            case "cancelled":
+                return ""
+            case _:
+                assert_never(self.status)
+
+
+def _until(what: str, deadline_ms: int | None) -> str:
+    if deadline_ms is None:
+        return ""
+    return f", {what} by {datetime.fromtimestamp(deadline_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+class SubmitResult(Result):
+    workflow_id: str
+    status: StatusName
+    queue_position: int
+    warnings: list[Text] = Field(default_factory=list)
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
+        return f"Queued as {self.workflow_id}, position {self.queue_position}. {self.next_step or ''}{warned}"
+
+
+class RetryResult(SubmitResult):
+    """The new job; the old one stays as it is."""
+
+    unlisted = frozenset({"retry_of"})
+
+    retry_of: str
+
+
+class CancelResult(Result):
+    """`status` is what is true now; `cancel_requested` says that the engine has been asked."""
+
+    workflow_id: str
+    status: StatusName
+    cancel_requested: bool
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        return f"Workflow {self.workflow_id} is {self.status}. {self.next_step or ''}".strip()
+
+
+class WorkflowsResult(Result):
+    workflows: list[WorkflowResult]
+    next_cursor: str | None = None
+
+    def text(self) -> str:
+        shown = "; ".join(item.brief() for item in self.workflows[:10])
+        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
+        return f"{len(self.workflows)} workflow(s), newest first: {shown}{more}" if shown else "No workflows."
+
+
+class ForeignItem(Part):
+    """A prompt that somebody gave to ComfyUI itself. It is never touched."""
+
+    engine: str
+    prompt_id: Text
+    state: Literal["running", "pending"]
+
+
+class QueueResult(Result):
+    """`queued` is in run order. Counts cover everything, the lists are bounded.
+
+    `foreign_count` counts what the engines have that was not submitted here; places count it too.
+    """
+
+    running: list[WorkflowResult]
+    queued: list[WorkflowResult]
+    counts: dict[str, int]
+    foreign: list[ForeignItem] = Field(default_factory=list)
+    foreign_count: int = 0
+
+    def text(self) -> str:
+        ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"
+        return (
+            f"{ours}, {self.foreign_count} in ComfyUI from elsewhere." if self.foreign_count else f"{ours}."
+        )

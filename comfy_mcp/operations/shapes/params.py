@@ -1,0 +1,151 @@
+"""What goes into an operation: flat, in snake_case or the wire's camelCase."""
+
+from typing import Any
+
+from pydantic import AliasChoices, Field
+from pydantic.alias_generators import to_camel
+
+from comfy_mcp.operations.shapes.base import (
+    CursorField,
+    FailureKindName,
+    LaneName,
+    LimitField,
+    OutputKindName,
+    Params,
+    PriorityName,
+    SinceField,
+    StatusFilterName,
+    WorkflowIdField,
+)
+
+
+def _timeout(name: str, description: str) -> Any:
+    """Seconds; None: what the settings say."""
+    return Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        validation_alias=AliasChoices(name, to_camel(name)),
+        description=description,
+    )
+
+
+class NoParams(Params):
+    pass
+
+
+def _idempotency_key(description: str | None) -> Any:
+    return Field(
+        default=None,
+        min_length=1,
+        max_length=255,
+        validation_alias=AliasChoices("idempotency_key", "idempotencyKey"),
+        description=description,
+    )
+
+
+class SubmitParams(Params):
+    workflow: dict[str, Any] | str | None = Field(
+        default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
+    )
+    path: str | None = Field(
+        default=None, max_length=4096, description="Or a file with it, under the allowed roots"
+    )
+    priority: PriorityName = "normal"
+    gpu: LaneName = "local"
+    idempotency_key: str | None = _idempotency_key("Equal keys are one submit")
+    queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started in time")
+    run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
+
+
+class WorkflowParams(Params):
+    workflow_id: WorkflowIdField
+
+
+class RetryParams(WorkflowParams):
+    idempotency_key: str | None = _idempotency_key(None)
+
+
+class StatusParams(WorkflowParams):
+    attempts: bool = Field(default=False, description="Also what was tried")
+
+
+class WaitParams(Params):
+    workflow_id: WorkflowIdField
+    timeout_s: float | None = Field(
+        default=None,
+        ge=0,
+        validation_alias=AliasChoices("timeout_s", "timeoutS"),
+        description="Default 45; then ask again",
+    )
+    cancel_on_disconnect: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
+        description="End the job if this call is dropped",
+    )
+
+
+class CancelParams(Params):
+    workflow_id: WorkflowIdField
+    reason: str | None = Field(default=None, max_length=200)
+
+
+class UploadParams(Params):
+    filename: str = Field(min_length=1, max_length=255, description="Name to keep it under")
+    subfolder: str = Field(default="", max_length=255, description="Below the engine's input folder")
+    overwrite: bool = Field(
+        default=False, description="Replace a file of that name; else other bytes get another name"
+    )
+
+
+class ListModelsParams(Params):
+    type: str | None = Field(
+        default=None,
+        max_length=128,
+        description="checkpoints, loras, vae, …; omit for all",
+    )
+    search: str | None = Field(default=None, max_length=200, description="Part of the name")
+    limit: LimitField = 50
+    cursor: CursorField = None
+
+
+class ListOutputsParams(Params):
+    workflow_id: str | None = Field(
+        default=None, validation_alias=AliasChoices("workflow_id", "workflowId"), max_length=64
+    )
+    type: OutputKindName | None = None
+    since: SinceField = None
+    limit: LimitField = 20
+    cursor: CursorField = None
+
+
+class ListWorkflowsParams(Params):
+    status: StatusFilterName | None = None
+    failure_kind: FailureKindName | None = Field(
+        default=None,
+        validation_alias=AliasChoices("failure_kind", "failureKind"),
+    )
+    retried: bool | None = None
+    client: str | None = Field(default=None, max_length=128)
+    since: SinceField = None
+    limit: LimitField = 50
+    cursor: CursorField = None
+
+
+class OutputParams(Params):
+    output_id: str = Field(
+        validation_alias=AliasChoices("output_id", "outputId"),
+        min_length=1,
+        max_length=64,
+        description="Id from list_outputs or a finished workflow",
+    )
+
+
+class ViewOutputParams(OutputParams):
+    max_px: int | None = Field(
+        default=None,
+        ge=16,
+        le=4096,
+        validation_alias=AliasChoices("max_px", "maxPx"),
+        description="Longest side",
+    )

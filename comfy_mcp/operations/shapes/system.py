@@ -1,0 +1,150 @@
+"""What the machines are doing."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from comfy_mcp.operations.shapes.base import (
+    NextStep,
+    Part,
+    Result,
+    Text,
+)
+
+
+class GpuMemory(Part):
+    used: int | None
+    total: int | None
+    percent_used: float | None
+
+
+class GpuProcessItem(Part):
+    """`memory` None: the driver does not say (normal in containers and on Windows)."""
+
+    pid: int
+    memory: int | None
+
+
+class MigItem(Part):
+    """A slice of a GPU; the driver measures its memory only."""
+
+    index: int
+    name: str
+    uuid: str | None
+    memory: GpuMemory
+
+
+class GpuItem(Part):
+    """A GPU now. `engine`: the engine whose word is the only source. Clocks are MHz; `slowed_by` is what
+    takes speed from it; `processes` are the greatest, `process_count` all; ECC errors: since the last load.
+    """
+
+    index: int
+    name: Text
+    uuid: str | None = None
+    state: Literal["ok", "lost", "reset_required", "failed"] = "ok"
+    fault: str | None = None
+    utilization: float | None
+    memory: GpuMemory
+    temperature: float | None
+    temperature_limit: float | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    graphics_clock: int | None = None
+    memory_clock: int | None = None
+    throttle_reasons: list[str] | None = None
+    slowed_by: list[str] | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+    processes: list[GpuProcessItem] | None = None
+    process_count: int | None = None
+    mig: list[MigItem] = Field(default_factory=list)
+    engine: str | None = None
+
+    def text(self) -> str:
+        facts: list[str] = [] if self.state == "ok" else [self.state]
+        if self.utilization is not None:
+            facts.append(f"{self.utilization:.0f} %")
+        if self.memory.used is not None and self.memory.total is not None:
+            facts.append(f"{self.memory.used / 2**30:.1f} of {self.memory.total / 2**30:.1f} GiB")
+        if self.temperature is not None:
+            facts.append(f"{self.temperature:.0f} °C")
+        return f"{self.name} ({', '.join(facts)})" if facts else self.name
+
+
+class EngineVramItem(Part):
+    """A device by its engine's /system_stats. `torch_total` is what its torch holds of it, `torch_free` what
+    is not in use of that. `gpu`: its index among the GPUs, where that is certain."""
+
+    engine: str
+    name: str
+    type: str
+    index: int | None
+    vram_total: int | None
+    vram_free: int | None
+    torch_total: int | None
+    torch_free: int | None
+    gpu: int | None
+
+
+class GoneGpuItem(Part):
+    name: str
+    uuid: str
+
+
+class GpuResult(Result):
+    """`gone` are GPUs that the driver has shown before and shows no more."""
+
+    available: bool
+    source: str
+    gpus: list[GpuItem]
+    reason: str | None = None
+    engines: list[EngineVramItem] = Field(default_factory=list)
+    gone: list[GoneGpuItem] = Field(default_factory=list)
+    problems: list[NextStep] = Field(default_factory=list)
+    sampled_at: int | None = None
+
+    def text(self) -> str:
+        shown = ", ".join(item.text() for item in self.gpus) or f"No GPU: {self.reason or 'none reported'}"
+        return " ".join([f"{shown}.", *self.problems]) if self.problems else shown
+
+
+class EngineItem(Part):
+    """`driven_by`: "this process", "another process", or None (nobody: its jobs wait)."""
+
+    id: str
+    url: str
+    up: bool
+    version: Text | None = None
+    is_comfyui: bool | None = None
+    queue_remaining: int | None = None
+    driven_by: str | None = None
+    error: Text | None = None
+
+    def text(self) -> str:
+        return f"{self.id} {'up' if self.up else 'down'}" + (f" ({self.error})" if self.error else "")
+
+
+class StoreItem(Part):
+    path: str
+    driver: str
+    sqlite_version: str
+    journal_mode: str
+    schema_revision: str
+    set_aside: str | None = None
+
+
+class SystemResult(Result):
+    version: str
+    client: str
+    engines: list[EngineItem]
+    jobs: dict[str, int]
+    gpu: GpuResult
+    store: StoreItem
+    problems: list[NextStep] = Field(default_factory=list)
+
+    def text(self) -> str:
+        engines = ", ".join(item.text() for item in self.engines)
+        jobs = f"{self.jobs.get('running', 0)} running, {self.jobs.get('queued', 0)} queued"
+        fix = f" Fix: {' '.join(self.problems)}" if self.problems else ""
+        return f"Engines: {engines}. Jobs: {jobs}. GPU: {self.gpu.text()}.{fix}"

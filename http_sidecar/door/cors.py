@@ -1,0 +1,76 @@
+"""Which web pages may call. Keys travel in headers and never in cookies, so no credentials are allowed.
+
+Own code and not aiohttp-cors: see docs/decisions/0006-http-middlewares.md.
+"""
+
+from collections.abc import Mapping
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from comfy_mcp.domain.errors import Denied
+from comfy_mcp.settings import Settings
+from http_sidecar.app_state import SETTINGS
+from http_sidecar.door.problems import problem_of
+
+REQUEST_HEADERS = (
+    "Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, Last-Event-ID, "
+    "Mcp-Method, Mcp-Name, Mcp-Protocol-Version, Mcp-Session-Id, Prefer, Range, X-API-Key, X-Request-ID"
+)
+RESPONSE_HEADERS = (
+    "Content-Disposition, Content-Range, ETag, Location, Mcp-Session-Id, Preference-Applied, RateLimit, "
+    "RateLimit-Policy, Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-Request-ID"
+)
+METHODS = "DELETE, GET, HEAD, OPTIONS, POST"
+MAX_AGE_S = 600
+
+
+@web.middleware
+async def preflight(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answers a browser's question before a call; it comes without a key."""
+    if request.method != "OPTIONS" or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
+        return await handler(request)
+    if not _allowed(request):
+        return problem_of(
+            Denied(
+                "Pages of this origin may not call.",
+                next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+            ),
+            request.path,
+        )
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": METHODS,
+            "Access-Control-Allow-Headers": REQUEST_HEADERS,
+            "Access-Control-Max-Age": str(MAX_AGE_S),
+        },
+    )
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal on_response_prepare, so that errors and streams have them too."""
+    origins = request.app[SETTINGS].cors_origins
+    if not origins:
+        return
+    response.headers.extend(_headers(request, origins))
+
+
+def is_allowed(origin: str, settings: Settings) -> bool:
+    return "*" in settings.cors_origins or origin in settings.cors_origins
+
+
+def _headers(request: web.Request, origins: tuple[str, ...]) -> Mapping[str, str]:
+    any_origin = "*" in origins
+    vary = {} if any_origin else {"Vary": "Origin"}  # also without one: a cache must not mix them up
+    if not _allowed(request):
+        return vary
+    return vary | {
+        "Access-Control-Allow-Origin": "*" if any_origin else request.headers["Origin"],
+        "Access-Control-Expose-Headers": RESPONSE_HEADERS,
+    }
+
+
+def _allowed(request: web.Request) -> bool:
+    origin = request.headers.get("Origin")
+    return origin is not None and is_allowed(origin, request.app[SETTINGS])

@@ -1,0 +1,112 @@
+"""The outermost guard: whatever goes wrong leaves as the one error body, without an exception's text."""
+
+import secrets
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from comfy_mcp.domain.errors import BridgeError, ErrorCode
+from http_sidecar.door.problems import phrase_of, problem, problem_of
+
+log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as answers. Once a body has begun the connection is cut instead: the client must not take it
+    for whole."""
+    try:
+        return await handler(request)
+    except BridgeError as error:
+        if _has_begun(request):
+            log.warning("answer_cut", route=route_of(request), code=error.code.value, error=str(error))
+            raise _cut(request) from None
+        return problem_of(error, request.path)
+    except web.HTTPException as raised:
+        if raised.status < 400:
+            raise
+        return _of_aiohttp(raised, request.path)
+    except ConnectionError:
+        raise  # the client has gone
+    except web.RequestPayloadError:
+        if _has_begun(request):
+            raise _cut(request) from None
+        return _broken_body(request.path)
+    except Exception:
+        error_id = secrets.token_hex(4)
+        log.exception("unexpected_error", error_id=error_id, method=request.method, route=route_of(request))
+        if _has_begun(request):
+            raise _cut(request) from None
+        return _unexpected(error_id, request.path)
+
+
+def route_of(request: web.Request) -> str:
+    """The route's template, e.g. `/v1/comfyui/workflow/{workflowId}`; `unmatched` where there is none.
+
+    Bounded, so it is fit for logs and metric labels.
+    """
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"
+
+
+def _unexpected(error_id: str, path: str) -> web.Response:
+    return problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        f"Something unexpected went wrong (error id {error_id}).",
+        code=ErrorCode.INTERNAL.value,
+        next_step="Try again; if it stays, the server's log has the cause under this id.",
+        instance=path,
+        extra={"errorId": error_id},
+    )
+
+
+def _broken_body(path: str) -> web.Response:
+    return problem(
+        HTTPStatus.BAD_REQUEST,
+        "The body is not what its headers say it is.",
+        code="bad_http",
+        next_step="Correct Content-Encoding and Transfer-Encoding, or leave them out.",
+        instance=path,
+    )
+
+
+def _has_begun(request: web.Request) -> bool:
+    return request.writer.output_size > 0
+
+
+def _cut(request: web.Request) -> ConnectionError:
+    if request.transport is not None:
+        request.transport.abort()
+    return ConnectionResetError("the answer was cut")
+
+
+def _of_aiohttp(raised: web.HTTPException, path: str) -> web.Response:
+    status = HTTPStatus(raised.status)
+    message, code, next_step = _WORDS.get(
+        status, (f"{phrase_of(status)}.", ErrorCode.INVALID_ARGUMENT.value, "Correct the request.")
+    )
+    kept = ("Allow", "WWW-Authenticate", "Retry-After", "Content-Range")
+    headers = {name: raised.headers[name] for name in kept if name in raised.headers}
+    return problem(status, message, code=code, next_step=next_step, instance=path, headers=headers)
+
+
+_WORDS = {
+    HTTPStatus.NOT_FOUND: ("No such route.", "route_not_found", "GET / lists the endpoints."),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        "The route does not take this method.",
+        "method_not_allowed",
+        "Use one of the methods in the Allow header.",
+    ),
+    HTTPStatus.REQUEST_TIMEOUT: (
+        "The body did not come in time.",
+        "body_too_slow",
+        "Send it in one go, or raise COMFY_BRIDGE_HTTP_BODY_TIMEOUT_S.",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        "The body is too large.",
+        "body_too_large",
+        "Send less, or raise COMFY_BRIDGE_HTTP_MAX_BODY_BYTES.",
+    ),
+}

@@ -1,0 +1,130 @@
+"""Who gets in: the key, the rate limit, the browser's same-origin rules, and no new work while draining."""
+
+import time
+from http import HTTPStatus
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from comfy_mcp.domain.access import ALL_RIGHTS
+from comfy_mcp.domain.errors import Denied, ErrorCode, ShuttingDown
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.settings import Settings
+from http_sidecar.api_keys import Identity, KeyRing, caller_of, key_of, unauthenticated
+from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
+from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
+from http_sidecar.door.hosts import host_allowed, origin_allowed
+from http_sidecar.door.probes import is_open, is_probe
+from http_sidecar.door.problems import problem
+from http_sidecar.door.rate_limit import Limiter, Verdict
+from http_sidecar.routes import MCP_PATH
+
+RATE = web.RequestKey("rate", Verdict)
+
+
+class Gatekeeper:
+    """The middleware between errors and handlers. Sets CALLER wherever a key is asked for."""
+
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        self._keys = keys
+        self._limiter = Limiter(settings.rate_limit_per_minute, now=time.monotonic)
+        self._mcp_limiter = Limiter(settings.mcp_rate_limit_per_minute, now=time.monotonic)
+        self._proxies = networks_of(settings.trusted_proxies)
+        self._metrics_open = settings.metrics_public
+        self._guarded = is_loopback(settings.http_host)
+        self._hosts = settings.allowed_hosts
+        self._origins = settings.cors_origins
+        self._local = Identity(client=ClientId(settings.client_name), rights=ALL_RIGHTS)
+
+    @property
+    def middleware(self) -> Middleware:
+        @web.middleware
+        async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._admit(request, handler)
+
+        return admit
+
+    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if is_probe(request.path) and is_open(request.path, metrics=self._metrics_open):
+            return await handler(request)
+        required = await self._keys.required()
+        if not required:
+            self._guard(request)
+        caller = await self._caller_of(request) if required else caller_of(self._local)
+        if not is_probe(request.path):
+            # A wrong key is counted for its address: guessing is as slow as anything else.
+            known = caller if required else None
+            limiter = self._mcp_limiter if request.path == MCP_PATH else self._limiter
+            verdict = limiter.hit(f"client {known.client}" if known else self._address_of(request))
+            if verdict is not None:
+                request[RATE] = verdict
+                if not verdict.allowed:
+                    return _too_often(request)
+        self._let_in(request, caller)
+        return await handler(request)
+
+    def _let_in(self, request: web.Request, caller: Caller | None) -> None:
+        """Raises Denied, ShuttingDown."""
+        if caller is not None:
+            request[CALLER] = caller
+        elif not is_open(request.path, metrics=self._metrics_open) and _is_routed(request):
+            raise unauthenticated()
+        if request.method in {"POST", "PUT"} and request.app[DRAIN].begun:
+            raise ShuttingDown("The service is shutting down.", next_step="Try again in a few seconds.")
+
+    async def _caller_of(self, request: web.Request) -> Caller | None:
+        """Whom the key belongs to, or what else a feature takes for one; None without any that counts."""
+        if (key := key_of(request)) is not None:
+            identity = await self._keys.identify(key)
+            return None if identity is None else caller_of(identity)
+        for identify in request.app[IDENTIFIERS]:
+            if (caller := await identify(request)) is not None:
+                return caller
+        return None
+
+    def _guard(self, request: web.Request) -> None:
+        """Without keys, being on this machine is what lets one in: then a web page in its browser must not.
+
+        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts).
+        """
+        if not self._guarded:
+            return
+        host, origin = request.headers.get("Host"), request.headers.get("Origin")
+        if not host_allowed(host, self._hosts):
+            raise Denied(
+                "This Host is not served.",
+                next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
+            )
+        if not origin_allowed(origin, host, self._origins):
+            raise Denied(
+                "Pages of this origin may not call.",
+                next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+            )
+
+    def _address_of(self, request: web.Request) -> str:
+        # A proxy may add a line of its own below the client's: all of them are one list (RFC 9110, 5.3).
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+        return bucket_of(client_address(request.remote, forwarded, self._proxies))
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal on_response_prepare, so that errors and streams have them too."""
+    if (verdict := request.get(RATE)) is not None:
+        response.headers.update(verdict.headers())
+
+
+def _is_routed(request: web.Request) -> bool:
+    """A path or method that does not exist is a 404 or 405 for everybody: it tells nothing."""
+    return request.match_info.http_exception is None
+
+
+def _too_often(request: web.Request) -> web.Response:
+    return problem(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Rate limit exceeded, retry in 1 minute",  # to the letter of the v1 contract
+        code=ErrorCode.RATE_LIMITED.value,
+        next_step="Wait as long as Retry-After says; follow jobs by stream instead of polling.",
+        instance=request.path,
+        retryable=True,
+    )

@@ -1,0 +1,52 @@
+"""Probes, and the index of endpoints: open without a key, and never waiting for an engine."""
+
+from aiohttp import web
+
+from comfy_mcp import __version__
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.job import JobStatus
+from http_sidecar.app_state import DRAIN, SERVICES
+
+
+def setup(app: web.Application) -> None:
+    app.router.add_routes(
+        [
+            web.get("/health", health),
+            web.get("/livez", health),
+            web.get("/ready", ready),
+            web.get("/readyz", ready),
+        ]
+    )
+
+
+async def health(request: web.Request) -> web.Response:
+    """The process lives and its loop turns."""
+    return web.json_response({"status": "healthy", "timestamp": request.app[SERVICES].now_ms()})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """200 when a submit would be taken: the store answers and the process does not drain; else 503.
+
+    `activeTasks` counts queued and running jobs. An engine that is down makes nothing unready: jobs wait.
+    """
+    services = request.app[SERVICES]
+    active: int | None = None
+    try:
+        counts = await services.store.counts()
+    except StoreFault:
+        reason: str | None = "the store does not answer"
+    else:
+        active = sum(counts.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.RUNNING))
+        reason = "draining" if request.app[DRAIN].begun else None
+    body = {"ready": reason is None, "activeTasks": active, "timestamp": services.now_ms(), "reason": reason}
+    return web.json_response(body, status=200 if reason is None else 503)
+
+
+async def index(request: web.Request) -> web.Response:
+    """What there is: every route with its methods."""
+    endpoints: dict[str, set[str]] = {}
+    for route in request.app.router.routes():
+        if route.resource is not None and route.method != "*":
+            endpoints.setdefault(route.resource.canonical, set()).add(route.method)
+    listed = [{"path": path, "methods": sorted(methods)} for path, methods in sorted(endpoints.items())]
+    return web.json_response({"name": "comfy-mcp-bridge", "version": __version__, "endpoints": listed})

@@ -1,0 +1,61 @@
+"""A request's id, in and out, and one log line when it has been answered."""
+
+import asyncio
+import re
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from http_sidecar.app_state import CALLER, DRAIN, REQUEST_ID
+from http_sidecar.door.errors import route_of
+from http_sidecar.door.probes import is_probe
+
+log = structlog.get_logger(__name__)
+
+SERVER = "comfy-bridge"
+"""What every answer says, instead of which library in which version."""
+
+_ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@web.middleware
+async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost. aiohttp runs every request in a task of its own, so what is bound here stays with it."""
+    shown = request.headers.get("X-Request-ID", "")
+    request[REQUEST_ID] = shown if _ACCEPTABLE.fullmatch(shown) else uuid4().hex
+    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
+    began = asyncio.get_running_loop().time()
+    status: int | None = None
+    try:
+        with request.app[DRAIN].active():
+            response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        # No status: the client went before the answer.
+        write = log.debug if is_probe(request.path) else log.info
+        write("request", **_facts(request), status=status, duration_ms=_ms_since(began))
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal on_response_prepare, so that errors and streams have them too."""
+    if (shown := request.get(REQUEST_ID)) is not None:
+        response.headers["X-Request-ID"] = shown
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers["Server"] = SERVER
+
+
+def _facts(request: web.Request) -> dict[str, object]:
+    """The route's template, never the path or query: those may hold a ticket."""
+    facts: dict[str, object] = {"method": request.method, "route": route_of(request)}
+    if (caller := request.get(CALLER)) is not None:
+        facts["client"] = caller.client
+    if (job_id := request.match_info.get("workflowId")) is not None:
+        facts["job_id"] = job_id[:64]
+    return facts
+
+
+def _ms_since(began: float) -> float:
+    return round((asyncio.get_running_loop().time() - began) * 1000, 1)

@@ -1,0 +1,1 @@
+"""MCP over Streamable HTTP on the sidecar's port."""

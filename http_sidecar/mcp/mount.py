@@ -1,0 +1,149 @@
+"""MCP over Streamable HTTP at /mcp, on the sidecar's port, for both protocol eras."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.context import ServerRequestContext
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+from comfy_mcp.domain.errors import Denied, ShuttingDown
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus, publish_events
+from comfy_mcp.server.app import BridgeServer
+from http_sidecar.api_keys import unauthenticated
+from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.door.hosts import host_allowed, origin_allowed
+from http_sidecar.door.revocation import REVOCATIONS
+from http_sidecar.mcp.asgi import AsgiBridge
+from http_sidecar.routes import MCP_PATH
+
+SURFACE = "mcp-http"
+
+Extend = Callable[[BridgeServer, ResourceBus], None]
+"""Adds handlers to a server before it is served; the conformance fixtures do."""
+
+BRIDGE = web.AppKey("mcp_bridge", AsgiBridge)
+
+
+def setup(app: web.Application, *, extend: Extend | None = None) -> None:
+    """The route and the tasks behind it. Reads SERVICES, SETTINGS and DRAIN of `app`, CALLER of requests.
+
+    Nothing is served under /.well-known: a client that looks for an authorization server there gets a 404,
+    and uses the key that it was given.
+    """
+    app.router.add_route("*", MCP_PATH, _answer)
+    logging.getLogger("mcp.server.streamable_http").addFilter(_is_no_departure)
+
+    async def running(app: web.Application) -> AsyncIterator[None]:
+        # In a task of its own: the SDK's scopes must be left by the task that entered them, and aiohttp may
+        # start and stop an application in two.
+        ready, stop = asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            serving = tasks.create_task(_serve(app, extend, ready, stop), name="mcp-http")
+            serving.add_done_callback(lambda _task: ready.set())
+            await ready.wait()
+            yield
+            stop.set()
+
+    app.cleanup_ctx.append(running)
+    app.on_shutdown.append(_begin_drain)
+
+
+async def _serve(
+    app: web.Application, extend: Extend | None, ready: asyncio.Event, stop: asyncio.Event
+) -> None:
+    services, settings = app[SERVICES], app[SETTINGS]
+    own = Caller(client=ClientId(settings.client_name), surface=SURFACE)
+    async with open_bus(
+        send_timeout_s=settings.notify_timeout_s, max_streams=settings.mcp_max_streams
+    ) as bus:
+        server = build_server(
+            ReadyServices(services), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
+        )
+        if extend is not None:
+            extend(server, bus)
+        manager = StreamableHTTPSessionManager(
+            server,
+            max_request_body_size=settings.http_max_body_bytes,
+            session_idle_timeout=settings.mcp_session_idle_s,
+            max_sessions=settings.mcp_max_sessions,
+        )
+        app[BRIDGE] = AsgiBridge(
+            manager.handle_request,
+            body_timeout_s=settings.http_body_timeout_s,
+            send_timeout_s=settings.http_send_timeout_s,
+        )
+        async with manager.run(), asyncio.TaskGroup() as tasks:
+            publishing = tasks.create_task(publish_events(services, own, bus), name="mcp-http-events")
+            draining = tasks.create_task(_drain(app, bus), name="mcp-http-drain")
+            ready.set()
+            await stop.wait()
+            publishing.cancel()
+            draining.cancel()
+
+
+async def _drain(app: web.Application, bus: ResourceBus) -> None:
+    """Listen streams end with their last frame; what else is open has a while to end."""
+    await app[DRAIN].wait()
+    bus.close()
+    await app[BRIDGE].drain(app[SETTINGS].drain_timeout_s / 2)
+
+
+def _is_no_departure(record: logging.LogRecord) -> bool:
+    """The SDK logs a client that goes within its request as an error with a traceback, and it is none."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or kind.__name__ != "ClientDisconnect"
+
+
+async def _begin_drain(app: web.Application) -> None:
+    """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
+    app[DRAIN].begin()
+
+
+async def _answer(request: web.Request) -> web.StreamResponse:
+    _refuse_unfit(request)
+    caller = request[CALLER]
+    # A session answers only to the client that opened it: the SDK compares what it finds here.
+    token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
+    with request.app[REVOCATIONS].watched(caller) as revoked:
+        answer = await request.app[BRIDGE].handle(
+            request,
+            state={"caller": replace(caller, surface=SURFACE)},
+            user=AuthenticatedUser(token),
+            revoked=revoked,
+        )
+    if revoked.is_set() and not answer.prepared:
+        raise unauthenticated()
+    return answer
+
+
+def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
+    """Whom the auth middleware found; every message over HTTP has a request of its own."""
+    assert ctx.request is not None
+    caller: Caller = ctx.request.state.caller
+    return caller
+
+
+def _refuse_unfit(request: web.Request) -> None:
+    """Raises ShuttingDown, and Denied for a web page that is not allowed.
+
+    MCP wants every Origin checked (2025-11-25 and 2026-07-28, "Streamable HTTP", security), with a key or
+    without. A page that pointed a name of its own at this machine has that name as its Host, too.
+    """
+    if request.app[DRAIN].begun:
+        raise ShuttingDown("The service is shutting down.", next_step="Connect again in a few seconds.")
+    settings = request.app[SETTINGS]
+    host = request.headers.get("Host")
+    own = host if host_allowed(host, settings.allowed_hosts) else None
+    if not origin_allowed(request.headers.get("Origin"), own, settings.cors_origins):
+        raise Denied(
+            "Pages of this origin may not call.",
+            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+        )

@@ -1,0 +1,1 @@
+"""The pages for people: what goes on, and the interactive documentation."""

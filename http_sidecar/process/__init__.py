@@ -1,0 +1,1 @@
+"""The sidecar as a process: its server, and its start and end."""

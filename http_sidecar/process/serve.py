@@ -1,0 +1,113 @@
+"""The sidecar as a process: opens the runtime, listens, and goes in order when a signal asks for it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+import structlog
+from aiohttp import web
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.operations.context import Services
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.server.stdio import serve_stdio
+from comfy_mcp.settings import Settings
+from comfy_mcp.signals import stopped_by_signals
+from http_sidecar.api_keys import KeyRing
+from http_sidecar.app import build_app
+from http_sidecar.door.addresses import is_loopback
+from http_sidecar.drain import Drain
+from http_sidecar.process.runner import Runner
+
+log = structlog.get_logger(__name__)
+
+Ready = Callable[[str], None]
+
+
+async def serve(
+    settings: Settings,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    insecure: bool = False,
+    also_stdio: bool = False,
+    ready: Ready = lambda _url: None,
+) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP, or with `also_stdio` until the MCP client on stdin goes.
+
+    `host` and `port` override the settings'; `ready` hears the URL once connections are taken. Raises
+    InvalidInput (`configuration`) when the address can't be had, or is not loopback while there is no key and
+    `insecure` was not asked for; StoreFault.
+    """
+    given = {"http_host": host, "http_port": port}
+    settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+    stop = asyncio.Event()
+    with contextlib.ExitStack() as signals:
+        # From the very start: whoever reads that it serves may ask for its end in the same moment.
+        signals.enter_context(stopped_by_signals(stop))
+        async with open_runtime(settings) as services:
+            keys = KeyRing(settings, services.store)
+            if not insecure:
+                await _refuse_open_door(settings, keys)
+            drain = Drain()
+            app = build_app(services, settings, keys=keys, drain=drain)
+            async with _listening(app, settings) as url:
+                log.info("http_serves", url=url, keys=await keys.required())
+                ready(url)
+                if also_stdio and not stop.is_set():
+                    # Its end is ours: whoever started this process on its pipes expects it to go with them.
+                    await serve_stdio(settings, open_runtime=partial(_borrowed, services))
+                else:
+                    await stop.wait()
+                signals.close()  # a second signal ends the process at once
+                await _drained(drain, settings)
+
+
+async def _refuse_open_door(settings: Settings, keys: KeyRing) -> None:
+    if is_loopback(settings.http_host) or await keys.required():
+        return
+    raise InvalidInput(
+        f"Without a key the service listens on loopback only, not on {settings.http_host}.",
+        next_step="Make a key with `comfy-bridge keys add NAME` or set MANAGEMENT_API_KEY; `--insecure` lets "
+        "anybody in who reaches the address.",
+        code=ErrorCode.CONFIGURATION,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
+    runner = Runner(app, send_timeout_s=settings.http_send_timeout_s)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.http_host, settings.http_port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise InvalidInput(
+                f"Can't listen on {settings.http_host}:{settings.http_port}: "
+                f"{error.strerror or type(error).__name__}.",
+                next_step="Give another --port (0 takes a free one) or --host.",
+                code=ErrorCode.CONFIGURATION,
+            ) from None
+        host, port = runner.addresses[0][:2]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+async def _drained(drain: Drain, settings: Settings) -> None:
+    """New work is refused from here on, streams say their last word; what takes too long is cut off after."""
+    log.info("http_drains")
+    drain.begin()
+    try:
+        async with asyncio.timeout(settings.drain_timeout_s):
+            await drain.wait_idle()
+    except TimeoutError:
+        log.warning("drain_cut_short", after_s=settings.drain_timeout_s)
+
+
+@contextlib.asynccontextmanager
+async def _borrowed(services: Services, _settings: Settings) -> AsyncIterator[Services]:
+    """The runtime that is open already, for MCP on stdio."""
+    yield services

@@ -1,0 +1,1 @@
+"""The operations as plain requests and answers, bytes included."""

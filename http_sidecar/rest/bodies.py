@@ -1,0 +1,50 @@
+"""Request bodies: bounded in bytes and in time."""
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from http_sidecar.app_state import SETTINGS
+
+
+async def read_json_object(request: web.Request) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises InvalidInput, HTTPRequestEntityTooLarge above `http_max_body_bytes`, and HTTPRequestTimeout when it
+    has not come within `http_body_timeout_s`.
+    """
+    raw = await read_body(request)
+    try:
+        # RFC 8259 has no NaN, and Python's would come out again as something no other parser reads.
+        parsed = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise InvalidInput(
+            "The body is not valid JSON.",
+            next_step='Send a JSON object, e.g. {"workflow": {…}}.',
+            code=ErrorCode.GRAPH_NOT_JSON,
+        ) from None
+    if not isinstance(parsed, dict):
+        raise InvalidInput(
+            "The body is not a JSON object.", next_step='Send a JSON object, e.g. {"workflow": {…}}.'
+        )
+    return parsed
+
+
+async def read_body(request: web.Request) -> bytes:
+    """All of it. Raises HTTPRequestEntityTooLarge, HTTPRequestTimeout."""
+    settings = request.app[SETTINGS]
+    limit_s, most = settings.http_body_timeout_s, settings.http_max_body_bytes
+    if request.content_length is not None and request.content_length > most:
+        raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)

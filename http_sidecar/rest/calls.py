@@ -1,0 +1,60 @@
+"""REST over the operations: path, query and JSON body together are an operation's arguments."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.shapes import CancelResult, Result
+from http_sidecar.app_state import CALLER, SERVICES
+from http_sidecar.door.next_steps import IN_URLS
+from http_sidecar.rest.bodies import read_json_object
+from http_sidecar.routes import Route
+
+
+async def call(request: web.Request, route: Route, arguments: Mapping[str, Any]) -> Any:
+    """The operation's Result. Raises BridgeError."""
+    return await route.of.call(context_of(request), arguments)
+
+
+def context_of(request: web.Request) -> OperationContext:
+    return OperationContext(services=request.app[SERVICES], caller=request[CALLER])
+
+
+async def arguments_of(request: web.Request, route: Route) -> dict[str, Any]:
+    """The path wins over the query, the query over the body, the body over the route's defaults.
+
+    Raises InvalidInput.
+    """
+    body = await read_json_object(request) if route.body else {}
+    return {**route.defaults, **body, **query_of(request), **request.match_info}
+
+
+def query_of(request: web.Request) -> dict[str, str]:
+    """An empty value is none at all. Raises InvalidInput for a name that comes twice."""
+    twice = {name for name in request.query if len(request.query.getall(name)) > 1}
+    if twice:
+        raise InvalidInput(
+            f"The query has {', '.join(sorted(twice))[:200]} more than once.", next_step="Give each once."
+        )
+    return {name: value for name, value in request.query.items() if value}
+
+
+def answer(
+    route: Route, result: Result, *, headers: Mapping[str, str] | None = None, status: int | None = None
+) -> web.Response:
+    """The result with next steps in URLs. `status`: another than the route's own."""
+    return web.Response(
+        body=result.model_dump_json(context=IN_URLS).encode(),
+        status=status or _status(route, result),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def _status(route: Route, result: Result) -> int:
+    if isinstance(result, CancelResult) and result.status != "cancelled":
+        return 202  # the engine has been asked; it stops at its next node or step
+    return route.success

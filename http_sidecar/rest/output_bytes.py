@@ -1,0 +1,293 @@
+"""The bytes of outputs: streamed, in parts, and only when they have changed.
+
+The ETag is the content's SHA-256, so it is strong. Small outputs are read, checked against it and then sent.
+Larger ones are streamed; the first time nobody knows their hash: it is computed on the way, and a request
+that depends on it has them read through first. Bytes that turn out to be others than the ETag's are cut off.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from typing import assert_never
+from urllib.parse import quote
+
+import structlog
+from aiohttp import web
+
+from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.catalog import Output, OutputQuery
+from comfy_mcp.domain.errors import EngineBadAnswer, InvalidInput, NotFound
+from comfy_mcp.library import OutputContent
+from comfy_mcp.operations.catalog import find_output
+from comfy_mcp.operations.context import require_right
+from comfy_mcp.operations.shapes import ViewOutputParams
+from http_sidecar.app_state import SERVICES, SETTINGS
+from http_sidecar.door.problems import problem
+from http_sidecar.rest.calls import context_of, query_of
+from http_sidecar.rest.conditions import (
+    CONDITIONAL,
+    NotModified,
+    NotSatisfiable,
+    Part,
+    PreconditionFailed,
+    Whole,
+    decide,
+)
+from http_sidecar.rest.hashing import HASHES
+from http_sidecar.routes import Route
+
+log = structlog.get_logger(__name__)
+
+IN_MEMORY_BYTES = 2 * 2**20
+"""Up to here an output is read before it is sent: most pictures are smaller."""
+
+_BOX = re.compile(r"([0-9]{1,5})(?:x([0-9]{1,5}))?")
+
+
+async def output_bytes(request: web.Request, route: Route) -> web.StreamResponse:
+    """GET and HEAD. `?preview=WxH` (or one number for both) gives a small picture of an image instead."""
+    output = await _visible(request, route)
+    if (asked := query_of(request).get("preview")) is not None:
+        return await _send_preview(request, output, _box_of(asked))
+    return await _send(request, output)
+
+
+async def preview_bytes(request: web.Request, route: Route) -> web.StreamResponse:
+    """GET and HEAD: a small picture of an image, its longest side at most `?maxPx`."""
+    output = await _visible(request, route)
+    params: ViewOutputParams = route.of.parse({**query_of(request), "output_id": output.id})
+    side = params.max_px
+    return await _send_preview(request, output, None if side is None else (side, side))
+
+
+async def _visible(request: web.Request, route: Route) -> Output:
+    """By id, or the newest of that file name; only what the caller may see. Raises Denied, NotFound."""
+    context = context_of(request)
+    require_right(context, Right.READ, route.operation)
+    name = request.match_info["outputId"]
+    try:
+        return await find_output(context, name)
+    except NotFound:
+        whose = None if context.caller.sees_all else context.caller.client
+        query = OutputQuery(filename=name, client=whose, limit=1)
+        page = await context.services.store.list_outputs(query)
+        if not page.items:
+            raise
+        return page.items[0]
+
+
+async def _send(request: web.Request, output: Output) -> web.StreamResponse:
+    files = request.app[SERVICES].outputs
+    size = await files.size(output)
+    if output.sha256 is not None:  # what needs no bytes is answered without any
+        early = decide(request.method, request.headers, etag=_etag(output.sha256), size=size)
+        if not isinstance(early, Whole | Part):
+            return _without_body(request, early, _headers(output, output.sha256), size)
+    if size is not None and size <= IN_MEMORY_BYTES:
+        content = await files.read(output, limit=IN_MEMORY_BYTES)
+        sha256 = output.sha256 or _remember(request, output, content.data)
+        headers = _headers(output, sha256)
+        return _from_memory(request, content.data, content.media_type, headers, _etag(sha256))
+    sha256_known = output.sha256
+    if sha256_known is None and any(name in request.headers for name in CONDITIONAL):
+        sha256_known = await _hash_of(request, output)
+    etag = None if sha256_known is None else _etag(sha256_known)
+    decision = decide(request.method, request.headers, etag=etag, size=size)
+    if isinstance(decision, Whole | Part):
+        return await _stream(request, output, decision, sha256_known)
+    return _without_body(request, decision, _headers(output, sha256_known), size)
+
+
+def _from_memory(
+    request: web.Request, data: bytes, media_type: str, headers: Mapping[str, str], etag: str
+) -> web.Response:
+    decision = decide(request.method, request.headers, etag=etag, size=len(data))
+    match decision:
+        case Whole():
+            return web.Response(body=data, content_type=media_type, headers=headers)
+        case Part(span=span):
+            return web.Response(
+                status=206,
+                body=data[span.start : span.stop],
+                content_type=media_type,
+                headers={**headers, "Content-Range": f"bytes {span.start}-{span.stop - 1}/{len(data)}"},
+            )
+        case _:
+            return _without_body(request, decision, headers, len(data))
+
+
+def _without_body(
+    request: web.Request,
+    decision: NotModified | PreconditionFailed | NotSatisfiable,
+    headers: Mapping[str, str],
+    size: int | None,
+) -> web.Response:
+    match decision:
+        case NotModified():
+            kept = ("ETag", "Cache-Control")
+            return web.Response(status=304, headers={name: headers[name] for name in kept if name in headers})
+        case PreconditionFailed():
+            return problem(
+                HTTPStatus.PRECONDITION_FAILED,
+                "The output is not the one that If-Match names.",
+                code="precondition_failed",
+                next_step="Fetch it without If-Match.",
+                instance=request.path,
+            )
+        case NotSatisfiable():
+            return problem(
+                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                f"The range is outside the output's {size} bytes.",
+                code="range_not_satisfiable",
+                next_step="Ask for a range inside it.",
+                instance=request.path,
+                headers={"Content-Range": f"bytes */{size}"},
+            )
+        case _:
+            assert_never(decision)
+
+
+async def _stream(
+    request: web.Request, output: Output, decision: Whole | Part, sha256: str | None
+) -> web.StreamResponse:
+    part = decision.span if isinstance(decision, Part) else None
+    async with request.app[SERVICES].outputs.open(output, part=part) as content:
+        response = web.StreamResponse(
+            status=200 if part is None else 206,
+            headers=_headers(output, sha256, sized=content.size is not None),
+        )
+        response.content_type = content.media_type
+        response.content_length = content.size if part is None else len(part)
+        if part is not None:
+            response.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{content.size}"
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        chunks = content.chunks if part is not None else _checked(request, output, content, sha256)
+        return await _write(request, response, chunks)
+
+
+async def _write(
+    request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]
+) -> web.StreamResponse:
+    """One chunk is buffered and no more: a slow client slows the reading down, and a deaf one is cut off."""
+    limit_s = request.app[SETTINGS].http_send_timeout_s
+    async for chunk in chunks:
+        try:
+            async with asyncio.timeout(limit_s):
+                await response.write(chunk)
+        except TimeoutError:
+            log.info("slow_client_cut")
+            if request.transport is not None:
+                request.transport.abort()
+            return response
+    await response.write_eof()
+    return response
+
+
+async def _checked(
+    request: web.Request, output: Output, content: OutputContent, sha256: str | None
+) -> AsyncIterator[bytes]:
+    """All but the end is passed on as it comes; the last piece only when the whole is what it should be.
+
+    A file that was hashed before and left alone since is not hashed again. Raises EngineBadAnswer.
+    """
+    known = content.file if content.file is not None and content.file.was_hashed_as(sha256) else None
+    digest, size, held = hashlib.sha256(), 0, b""
+    async for chunk in content.chunks:
+        if held:
+            yield held
+        if known is None:
+            digest.update(chunk)
+        size += len(chunk)
+        held = chunk
+    if known is not None:
+        right = await known.still_holds(sha256)
+    else:
+        found = digest.hexdigest()
+        right = sha256 in (None, found)
+        if sha256 is None:
+            request.app[HASHES].note(output.id, size, found)
+        if content.file is not None:
+            await content.file.note(found)
+    if not right:
+        raise EngineBadAnswer(
+            f"Output {output.id} is not what it was: another file has its name now.",
+            next_step="Run the workflow again to make it anew.",
+        )
+    if held:
+        yield held
+
+
+async def _hash_of(request: web.Request, output: Output) -> str:
+    """By reading it through, once: afterwards the store has it."""
+    digest, size = hashlib.sha256(), 0
+    async with request.app[SERVICES].outputs.open(output) as content:
+        async for chunk in content.chunks:
+            digest.update(chunk)
+            size += len(chunk)
+        if content.file is not None:
+            await content.file.note(digest.hexdigest())
+    request.app[HASHES].note(output.id, size, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _remember(request: web.Request, output: Output, data: bytes) -> str:
+    sha256 = hashlib.sha256(data).hexdigest()
+    request.app[HASHES].note(output.id, len(data), sha256)
+    return sha256
+
+
+async def _send_preview(
+    request: web.Request, output: Output, box: tuple[int, int] | None
+) -> web.StreamResponse:
+    preview = await request.app[SERVICES].outputs.preview(
+        output, box=box, max_px=None if box is None else max(16, *box)
+    )
+    etag = _etag(hashlib.sha256(preview.data).hexdigest())
+    headers = _SAFE | {"ETag": etag, "Cache-Control": "private, no-cache"}
+    return _from_memory(request, preview.data, preview.media_type, headers, etag)
+
+
+def _box_of(asked: str) -> tuple[int, int]:
+    found = _BOX.fullmatch(asked)
+    width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not (0 < width <= 4096 and 0 < height <= 4096):
+        raise InvalidInput(
+            "preview is not WIDTHxHEIGHT of 1 to 4096 pixels.", next_step="Ask for ?preview=512x512."
+        )
+    return width, height
+
+
+_SAFE = {
+    # What an engine wrote is a stranger's: it must not run as a page of this service.
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+}
+
+
+def _headers(output: Output, sha256: str | None, *, sized: bool = True) -> dict[str, str]:
+    headers = _SAFE | {
+        # An id's content never changes; a name may mean another output tomorrow.
+        "Cache-Control": "private, no-cache",
+        "Content-Disposition": _disposition(output.file.filename or f"{output.id}.txt"),
+    }
+    if sized:
+        headers["Accept-Ranges"] = "bytes"
+    if sha256 is not None:
+        headers["ETag"] = _etag(sha256)
+    return headers
+
+
+def _etag(sha256: str) -> str:
+    return f'"{sha256}"'
+
+
+def _disposition(filename: str) -> str:
+    """RFC 6266: a plain name that no parser trips over, and the real one percent-encoded."""
+    plain = re.sub(r"[^A-Za-z0-9._ ()+=@,-]", "_", filename)
+    if plain == filename:
+        return f'inline; filename="{filename}"'
+    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='', errors='replace')}"

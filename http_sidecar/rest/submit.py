@@ -1,0 +1,32 @@
+"""Submit and retry over HTTP: where the job is, a bounded wait when asked for, and safe repeats."""
+
+from aiohttp import web
+
+from comfy_mcp.domain.access import Right
+from http_sidecar.app_state import CALLER, SETTINGS
+from http_sidecar.rest.calls import answer, arguments_of, call
+from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
+from http_sidecar.rest.waiting import state_at_end
+from http_sidecar.routes import V1, Route
+
+
+async def submit(request: web.Request, route: Route) -> web.Response:
+    """202 with the job's place, at once; with `Prefer: wait=N` its state at the end, or after N seconds.
+
+    Then 200 says that it has ended and 202 that it goes on. A client that leaves meanwhile ends nothing.
+    """
+    arguments = await arguments_of(request, route)
+    if (key := idempotency_key(request.headers.get("Idempotency-Key"))) is not None:
+        arguments["idempotency_key"] = key
+    submitted = await call(request, route, arguments)
+    headers = {"Location": f"{V1}/workflow/{submitted.workflow_id}"}
+    wanted = wanted_wait_s(request.headers.get("Prefer"))
+    if wanted is None or Right.READ not in request[CALLER].rights:
+        return answer(route, submitted, headers=headers)
+    wait_s = min(wanted, int(request.app[SETTINGS].prefer_wait_max_s))
+    state = await state_at_end(
+        request, {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}, cancel_on_disconnect=False
+    )
+    headers["Preference-Applied"] = f"wait={wait_s}"
+    ended = state.status not in {"queued", "running"}
+    return answer(route, state, headers=headers, status=200 if ended else None)

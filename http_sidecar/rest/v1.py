@@ -1,0 +1,61 @@
+"""The v1 routes: most are their operation and nothing else; a few have more to do, as the contract has it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from comfy_mcp.operations.shapes import WaitParams
+from http_sidecar.rest.calls import answer, arguments_of, call
+from http_sidecar.rest.lists import whole_list
+from http_sidecar.rest.output_bytes import output_bytes, preview_bytes
+from http_sidecar.rest.submit import submit
+from http_sidecar.rest.uploads import upload
+from http_sidecar.rest.waiting import state_at_end
+from http_sidecar.routes import ROUTES, UPLOAD, Route
+
+RouteHandler = Callable[[web.Request, Route], Awaitable[web.StreamResponse]]
+
+
+def setup(app: web.Application) -> None:
+    """Every route of the table. What can be fetched can also be asked for by HEAD."""
+    for route in ROUTES:
+        handler = _handler_of(route)
+        if route.method == "GET":
+            app.router.add_get(route.path, handler)
+        else:
+            app.router.add_route(route.method, route.path, handler)
+
+    app.router.add_route(UPLOAD.method, UPLOAD.path, upload)
+
+
+def _handler_of(route: Route) -> Handler:
+    handle_route = _OWN.get(route.operation, _call_and_answer)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return await handle_route(request, route)
+
+    return handle
+
+
+async def _call_and_answer(request: web.Request, route: Route) -> web.Response:
+    return answer(route, await call(request, route, await arguments_of(request, route)))
+
+
+async def _wait(request: web.Request, route: Route) -> web.Response:
+    arguments = await arguments_of(request, route)
+    params: WaitParams = route.of.parse(arguments)
+    cancel = params.cancel_on_disconnect
+    state = await state_at_end(request, params.model_dump(), cancel_on_disconnect=cancel)
+    return answer(route, state)
+
+
+_OWN: Mapping[str, RouteHandler] = {
+    "submit_workflow": submit,
+    "retry_workflow": submit,
+    "wait_for_workflow": _wait,
+    "list_models": whole_list,
+    "list_outputs": whole_list,
+    "read_output": output_bytes,
+    "view_output": preview_bytes,
+}

@@ -1,0 +1,1 @@
+"""What follows workflows as they run: WebSocket and Server-Sent Events."""

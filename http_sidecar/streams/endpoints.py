@@ -1,0 +1,52 @@
+"""All that follows workflows as they run: the WebSocket, its tickets, SSE, and their AsyncAPI document."""
+
+import time
+
+from aiohttp import web
+
+from comfy_mcp.operations.context import Caller
+from http_sidecar.api_keys import caller_of, identity_of
+from http_sidecar.app_state import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
+from http_sidecar.streams import asyncapi, sse, tickets, websocket
+from http_sidecar.streams.event_texts import Announcer
+from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams
+from http_sidecar.streams.tickets import TICKETS, Tickets, offered_keys, offered_ticket
+
+
+def setup(app: web.Application) -> None:
+    settings = app[SETTINGS]
+    services = app[SERVICES]
+    app[OPEN_STREAMS] = OpenStreams(Announcer(services), services.metrics, limit=settings.stream_max_clients)
+    app[TICKETS] = Tickets(ttl_s=settings.stream_ticket_ttl_s, clock=time.monotonic)
+    app[IDENTIFIERS].append(identify)
+    app.on_shutdown.append(_end_streams)
+    app.router.add_routes(routes())
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get(websocket.PATH, websocket.stream, allow_head=False),
+        web.post(tickets.PATH, tickets.issue_ticket),
+        web.get(sse.PATH, sse.events, allow_head=False),
+        web.get(sse.ALL_PATH, sse.all_events, allow_head=False),
+        web.get(asyncapi.PATH, asyncapi.document),
+    ]
+
+
+async def identify(request: web.Request) -> Caller | None:
+    """Who opens a WebSocket without a key in a header. Raises StoreFault."""
+    if request.path != websocket.PATH:
+        return None
+    if (ticket := offered_ticket(request)) is not None:
+        caller = request.app[TICKETS].redeem(ticket)
+        counts = caller is not None and await request.app[KEY_RING].counts(identity_of(caller))
+        return caller if counts else None
+    for key in offered_keys(request.headers):
+        if (identity := await request.app[KEY_RING].identify(key)) is not None:
+            return caller_of(identity)
+    return None
+
+
+async def _end_streams(app: web.Application) -> None:
+    # Whoever takes the application down without draining first: open streams would hold it up.
+    app[DRAIN].begin()

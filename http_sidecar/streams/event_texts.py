@@ -1,0 +1,106 @@
+"""Events as the text that goes out, made once however many streams follow."""
+
+import asyncio
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from comfy_mcp.domain.events import JobQueued, StoredEvent
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.operations.context import Caller, Services
+from http_sidecar.streams.messages import message_of, needs_outputs, needs_position, wire_text
+
+KEPT_TEXTS = 2_048
+KEPT_OWNERS = 8_192
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Announcer:
+    """One per process. Every method raises StoreFault."""
+
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+        self._engines = services.engines
+        self._texts: _Recent[int, str | None] = _Recent(KEPT_TEXTS)
+        self._owners: _Recent[JobId, ClientId] = _Recent(KEPT_OWNERS)
+        self._making: dict[int, asyncio.Event] = {}
+
+    async def visible(self, stored: StoredEvent, caller: Caller) -> bool:
+        """Whether `caller` may hear of it."""
+        if caller.sees_all:
+            return True
+        event = stored.event
+        if isinstance(event, JobQueued):
+            self._owners.put(event.job_id, event.client)
+        return await self.may_follow(event.job_id, caller)
+
+    async def may_follow(self, job_id: JobId, caller: Caller) -> bool:
+        """False for a job that does not exist, too."""
+        owner = self._owners.get(job_id)
+        if owner is None:
+            job = await self._store.get_job(job_id)
+            if job is None:
+                return False
+            owner = job.client
+            self._owners.put(job_id, owner)
+        return caller.may_see(owner)
+
+    async def text(self, stored: StoredEvent) -> str | None:
+        """The message as JSON. None: the contract has no word for this event."""
+        seq = stored.seq
+        while seq not in self._texts:
+            under_way = self._making.get(seq)
+            if under_way is None:
+                await self._make_once(stored)
+            else:  # it may fail or be cancelled there: then it is made here
+                await under_way.wait()
+        return self._texts.get(seq)
+
+    async def past_text(self, stored: StoredEvent) -> str | None:
+        """The same for a replay, which must not push out what all streams are about to send."""
+        return self._texts.get(stored.seq) if stored.seq in self._texts else await self._make(stored)
+
+    async def _make_once(self, stored: StoredEvent) -> None:
+        done = self._making[stored.seq] = asyncio.Event()
+        try:
+            self._texts.put(stored.seq, await self._make(stored))
+        finally:
+            del self._making[stored.seq]
+            done.set()
+
+    async def _make(self, stored: StoredEvent) -> str | None:
+        if needs_outputs(stored):
+            view = await self._store.view_job(stored.event.job_id)
+            message = (
+                message_of(stored)
+                if view is None
+                else message_of(stored, outputs=view.outputs, started_at=view.job.started_at)
+            )
+        elif needs_position(stored):
+            position = await self._store.queue_position(stored.event.job_id)
+            if position is not None:  # others' prompts count too, as in every other answer
+                position += self._engines.foreign_ahead()
+            message = message_of(stored, position=position)
+        else:
+            message = message_of(stored)
+        return None if message is None else wire_text(message)
+
+
+class _Recent(Generic[K, V]):
+    """The last so many, by key; the oldest goes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def get(self, key: K) -> V | None:
+        return self._values.get(key)
+
+    def put(self, key: K, value: V) -> None:
+        self._values[key] = value
+        if len(self._values) > self._limit:
+            self._values.popitem(last=False)

@@ -1,0 +1,283 @@
+"""What the streams say and take: the v1 contract's messages as models, and the way from an event to one.
+
+Times are epoch milliseconds, `duration` is milliseconds, `progress` is 0 to 100. `seq` is the event's place
+in the log; on messages that are no event it is the place up to which this stream has told everything.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.domain.events import (
+    CancelRequested,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
+    JobProgressed,
+    JobQueued,
+    JobRequeued,
+    JobStarted,
+    JobWaiting,
+    StoredEvent,
+)
+from comfy_mcp.operations.shapes import OutputKindName, Part, Text, WaitingForItem
+from comfy_mcp.operations.views import output_item, waiting_item
+
+EVERY = "*"
+"""As a workflowId: every workflow that the caller may see."""
+
+MAX_SEQ = 2**63 - 1
+Seq = Annotated[int, Field(ge=0, le=MAX_SEQ, strict=True)]
+WorkflowId = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+# ------------------------------------------------------------------------------------ server → client
+
+
+class Message(Part):
+    """Base of all messages to a client."""
+
+    seq: int = Field(description="Place in the event log; give the greatest one you have seen as `since`")
+
+
+class Pong(Message):
+    """The answer to a ping, and to everything that was asked before it."""
+
+    type: Literal["pong"] = "pong"
+
+
+class WorkflowQueued(Message):
+    """It waits for an engine, for the first time or again. The position is null once it no longer waits.
+    `waitingFor` is there while it is passed over, and says why; the message comes again when that changes."""
+
+    type: Literal["workflow:queued"] = "workflow:queued"
+    workflow_id: str
+    queue_position: int | None
+    waiting_for: WaitingForItem | None = None
+    timestamp: int
+
+
+class WorkflowStarted(Message):
+    type: Literal["workflow:started"] = "workflow:started"
+    workflow_id: str
+    timestamp: int
+
+
+class WorkflowProgress(Message):
+    """At most four a second for each workflow; `currentNode` is the node's title, or its id."""
+
+    type: Literal["workflow:progress"] = "workflow:progress"
+    workflow_id: str
+    progress: float = Field(ge=0, le=100)
+    current_node: Text | None
+    timestamp: int
+
+
+class StreamOutput(Part):
+    """`url` is the path of the bytes on this server."""
+
+    filename: Text
+    type: OutputKindName
+    url: str
+
+
+class WorkflowCompleted(Message):
+    """`duration` is null where the start was never seen."""
+
+    type: Literal["workflow:completed"] = "workflow:completed"
+    workflow_id: str
+    outputs: list[StreamOutput]
+    duration: int | None
+    timestamp: int
+
+
+class WorkflowError(Message):
+    """The workflow failed; `error` is the short cause."""
+
+    type: Literal["workflow:error"] = "workflow:error"
+    workflow_id: str
+    error: Text
+    timestamp: int
+
+
+class WorkflowCancelled(Message):
+    type: Literal["workflow:cancelled"] = "workflow:cancelled"
+    workflow_id: str
+    timestamp: int
+
+
+class StreamError(Message):
+    """Something that the client sent can't be done. The stream goes on."""
+
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+
+
+class StreamClosed(Message):
+    """The last frame of an SSE stream that the server ends before the workflow has ended. Connect again with
+    Last-Event-ID and go on; after `unauthenticated` with another key. (A WebSocket says it with its close
+    code.)"""
+
+    type: Literal["stream:closed"] = "stream:closed"
+    code: Literal["shutting_down", "store_unavailable", "unauthenticated"]
+    message: str
+
+
+WorkflowMessage = (
+    WorkflowQueued
+    | WorkflowStarted
+    | WorkflowProgress
+    | WorkflowCompleted
+    | WorkflowError
+    | WorkflowCancelled
+)
+WORKFLOW_MESSAGES: tuple[type[Message], ...] = (
+    WorkflowQueued,
+    WorkflowStarted,
+    WorkflowProgress,
+    WorkflowCompleted,
+    WorkflowError,
+    WorkflowCancelled,
+)
+SOCKET_MESSAGES: tuple[type[Message], ...] = (Pong, *WORKFLOW_MESSAGES, StreamError)
+SSE_MESSAGES: tuple[type[Message], ...] = (*WORKFLOW_MESSAGES, StreamClosed)
+
+
+def wire_text(message: Message) -> str:
+    """The message as it goes out: one line of ASCII. A title may hold half a surrogate pair, which JSON can
+    say and UTF-8 can't."""
+    said = message.model_dump(by_alias=True)
+    if said.get("waitingFor", ...) is None:
+        del said["waitingFor"]  # the contract's message has no such member
+    return json.dumps({"type": said.pop("type"), **said}, separators=(",", ":"))
+
+
+def needs_outputs(stored: StoredEvent) -> bool:
+    """Whether `message_of` wants the job's outputs and start."""
+    return isinstance(stored.event, JobCompleted)
+
+
+def needs_position(stored: StoredEvent) -> bool:
+    """Whether `message_of` wants the job's place in the run order."""
+    return isinstance(stored.event, JobQueued | JobRequeued | JobWaiting)
+
+
+def message_of(
+    stored: StoredEvent,
+    *,
+    position: int | None = None,
+    outputs: Sequence[Output] = (),
+    started_at: int | None = None,
+) -> WorkflowMessage | None:
+    """What clients hear of an event; None where the contract has no word for it."""
+    event, seq = stored.event, stored.seq
+    match event:
+        case JobQueued() | JobRequeued():
+            return WorkflowQueued(
+                seq=seq, workflow_id=event.job_id, queue_position=position, timestamp=event.at
+            )
+        case JobWaiting():
+            why = event.waiting_for
+            return WorkflowQueued(
+                seq=seq,
+                workflow_id=event.job_id,
+                queue_position=position,
+                waiting_for=None if why is None else waiting_item(why),
+                timestamp=event.at,
+            )
+        case JobStarted():
+            return WorkflowStarted(seq=seq, workflow_id=event.job_id, timestamp=event.at)
+        case JobProgressed():
+            return WorkflowProgress(
+                seq=seq,
+                workflow_id=event.job_id,
+                progress=round(event.progress * 100, 1),
+                current_node=event.node_title or event.node_id,
+                timestamp=event.at,
+            )
+        case JobCompleted():
+            return WorkflowCompleted(
+                seq=seq,
+                workflow_id=event.job_id,
+                outputs=[_stream_output(output) for output in outputs],
+                duration=None if started_at is None else max(0, event.at - started_at),
+                timestamp=event.at,
+            )
+        case JobFailed():
+            return WorkflowError(
+                seq=seq, workflow_id=event.job_id, error=event.failure.message, timestamp=event.at
+            )
+        case JobCancelled():
+            return WorkflowCancelled(seq=seq, workflow_id=event.job_id, timestamp=event.at)
+        case JobClaimed() | CancelRequested():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _stream_output(output: Output) -> StreamOutput:
+    item = output_item(output)
+    return StreamOutput(filename=item.filename, type=item.type, url=item.url)
+
+
+# ------------------------------------------------------------------------------------ client → server
+
+
+class Command(BaseModel):
+    """Base of what a client sends. Unknown members are tolerated."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
+
+
+class Ping(Command):
+    """Answered by a pong."""
+
+    type: Literal["ping"]
+
+
+class Subscribe(Command):
+    """Follow one workflow, or `*` for all that the key may see. With `since`, what the log has after that
+    `seq` comes first. A workflow that has ended already brings its last message."""
+
+    type: Literal["subscribe"]
+    workflow_id: WorkflowId
+    since: Seq | None = None
+
+
+class Unsubscribe(Command):
+    """Follow it no more. `*` leaves single workflows subscribed."""
+
+    type: Literal["unsubscribe"]
+    workflow_id: WorkflowId
+
+
+COMMANDS: tuple[type[Command], ...] = (Ping, Subscribe, Unsubscribe)
+_COMMAND: TypeAdapter[Ping | Subscribe | Unsubscribe] = TypeAdapter(
+    Annotated[Ping | Subscribe | Unsubscribe, Field(discriminator="type")]
+)
+_MAX_FAULT = 200
+
+
+def parse_command(text: str) -> Ping | Subscribe | Unsubscribe:
+    """Raises InvalidInput that says what is wrong, in a bounded text."""
+    try:
+        return _COMMAND.validate_json(text)
+    except ValidationError as error:
+        raise InvalidInput(
+            _fault(error.errors(include_url=False, include_input=False)[0]),
+            next_step='Send {"type": "ping"}, {"type": "subscribe", "workflowId": "…"} or '
+            '{"type": "unsubscribe", "workflowId": "…"}.',
+        ) from None
+
+
+def _fault(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    said = f"{where}: {fault['msg']}" if where else str(fault["msg"])
+    return f"{said[:_MAX_FAULT]}."

@@ -1,0 +1,70 @@
+"""The streams that are open in this process: how many, and what they share."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal, get_args
+
+from aiohttp import web
+
+from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.errors import Denied, ErrorCode, LimitExceeded
+from comfy_mcp.metrics import Metrics
+from comfy_mcp.operations.context import OperationContext, require_right
+from http_sidecar.app_state import CALLER, SERVICES, SETTINGS
+from http_sidecar.door.hosts import origin_allowed
+from http_sidecar.streams.event_texts import Announcer
+
+StreamKind = Literal["websocket", "sse"]
+KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
+
+
+class OpenStreams:
+    """`open` counts what is open now by kind."""
+
+    def __init__(self, announcer: Announcer, metrics: Metrics, *, limit: int) -> None:
+        self.announcer = announcer
+        self.open: Counter[StreamKind] = Counter()
+        self._metrics = metrics
+        self._limit = limit
+        for kind in KINDS:
+            metrics.count_streams(kind, partial(self.open.__getitem__, kind))
+
+    def was_slow(self, kind: StreamKind) -> None:
+        """One was cut off because its client took too little."""
+        self._metrics.stream_cut_off(kind)
+
+    @contextlib.contextmanager
+    def entered(self, kind: StreamKind) -> Iterator[None]:
+        """One more while the context is open. Raises LimitExceeded."""
+        if self.open.total() >= self._limit:
+            raise LimitExceeded(
+                f"{self._limit} streams are open; no more are taken.",
+                next_step="Close some: one WebSocket can follow every workflow.",
+                code=ErrorCode.TOO_MANY_STREAMS,
+            )
+        self.open[kind] += 1
+        try:
+            yield
+        finally:
+            self.open[kind] -= 1
+
+
+OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
+
+
+def require_reader(request: web.Request) -> None:
+    """Raises Denied for a caller that may not read."""
+    context = OperationContext(services=request.app[SERVICES], caller=request[CALLER])
+    require_right(context, Right.READ, "A stream")
+
+
+def require_known_origin(request: web.Request) -> None:
+    """Raises Denied. Browsers let any page open a WebSocket anywhere: CORS does not cover it."""
+    origin, host = request.headers.get("Origin"), request.headers.get("Host")
+    if not origin_allowed(origin, host, request.app[SETTINGS].cors_origins):
+        raise Denied(
+            "Pages of this origin may not open a stream.",
+            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+        )

@@ -1,0 +1,233 @@
+"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events tells one workflow to its end, and
+GET /v1/comfyui/events all that the caller may see, without end.
+
+Each message's `id` is its `seq`; a client that comes again with Last-Event-ID gets what it missed, then the
+rest. Own code and no library: docs/decisions/0002-dependencies.md.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
+from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.settings import Settings
+from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.door.revocation import REVOCATIONS
+from http_sidecar.drain import Drain
+from http_sidecar.routes import V1
+from http_sidecar.streams.event_texts import Announcer
+from http_sidecar.streams.log_reader import Follower, follow
+from http_sidecar.streams.messages import MAX_SEQ, StreamClosed, wire_text
+from http_sidecar.streams.open_streams import OPEN_STREAMS, require_reader
+
+log = structlog.get_logger(__name__)
+
+PATH = f"{V1}/workflow/{{workflowId}}/events"
+ALL_PATH = f"{V1}/events"
+RETRY_MS = 2_000
+"""When a browser connects again by itself."""
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """Raises Denied, NotFound, InvalidInput, LimitExceeded, StoreFault. 204, which makes a browser stop
+    asking, when the client has seen the end already."""
+    services = request.app[SERVICES]
+    require_reader(request)
+    since = _place_of(request) or 0
+    job_id = JobId(request.match_info["workflowId"])
+    job = await services.store.get_job(job_id)
+    if job is None or not request[CALLER].may_see(job.client):
+        raise NotFound(f"Workflow {job_id[:64]} not found.", next_step="Use an id that a submit returned.")
+    if job.is_final and not await services.store.events_after(since, job_id=job_id, limit=1):
+        return web.Response(status=HTTPStatus.NO_CONTENT)
+    return await _serve(request, since, job_id)
+
+
+async def all_events(request: web.Request) -> web.StreamResponse:
+    """From the client's place on, or from now on where it shows none. The first block is an `id` alone: a
+    client that is cut off before the first message has a place to come back to.
+
+    Raises Denied, InvalidInput, LimitExceeded, StoreFault.
+    """
+    require_reader(request)
+    return await _serve(request, _place_of(request), None)
+
+
+def _place_of(request: web.Request) -> int | None:
+    """Raises InvalidInput."""
+    shown = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
+    return parse_event_id(shown) if shown else None
+
+
+async def _serve(request: web.Request, since: int | None, job_id: JobId | None) -> web.StreamResponse:
+    app = request.app
+    services, settings, streams = app[SERVICES], app[SETTINGS], app[OPEN_STREAMS]
+    with (
+        streams.entered("sse"),
+        follow(services, buffer=settings.stream_buffer, job_id=job_id) as follower,
+        app[REVOCATIONS].watched(request[CALLER]) as revoked,
+    ):
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # nginx would hold the events back
+            }
+        )
+        await response.prepare(request)
+        stream = _Stream(response, follower, streams.announcer, settings, request[CALLER], job_id)
+        await stream.serve(since, app[DRAIN], revoked)
+        if stream.slow:
+            streams.was_slow("sse")
+            if request.transport is not None:
+                request.transport.abort()  # a close would wait for the client to read
+    return response
+
+
+_COME_AGAIN = "Connect again with Last-Event-ID."
+_WHAT_NEXT = {"unauthenticated": "The key has been revoked. Connect again with another one."}
+
+
+class _Over(Exception):
+    """The stream ends here."""
+
+
+class _Stream:
+    def __init__(
+        self,
+        response: web.StreamResponse,
+        follower: Follower,
+        announcer: Announcer,
+        settings: Settings,
+        caller: Caller,
+        job_id: JobId | None,
+    ) -> None:
+        self._response = response
+        self._follower = follower
+        self._announcer = announcer
+        self._settings = settings
+        self._caller = caller
+        self._job_id = job_id
+        self._revoked = False
+        self.slow = False
+
+    async def serve(self, since: int | None, drain: Drain, revoked: asyncio.Event) -> None:
+        """Until the workflow has ended, the client is gone or slow, its key is `revoked`, or this process
+        drains."""
+        async with asyncio.TaskGroup() as tasks:
+            draining = tasks.create_task(self._end_with(drain))
+            admitted = tasks.create_task(self._end_when(revoked))
+            try:
+                await self._tell_all(since)
+            except _Over:
+                pass
+            except StoreFault as fault:
+                log.warning("stream_failed", code=fault.code.value, job_id=self._job_id)
+                await self._say_closed("store_unavailable")
+            finally:
+                draining.cancel()
+                admitted.cancel()
+
+    async def _end_with(self, drain: Drain) -> None:
+        await drain.wait()
+        self._follower.end()
+
+    async def _end_when(self, revoked: asyncio.Event) -> None:
+        await revoked.wait()
+        self._revoked = True
+        self._follower.end()
+
+    async def _tell_all(self, shown: int | None) -> None:
+        """Raises _Over, StoreFault."""
+        await self._write(f"retry: {RETRY_MS}\n\n")
+        since = floor = await self._start(shown)
+        while page := await self._follower.past(since, self._job_id):
+            for stored in page:
+                await self._tell(stored, await self._text(stored, self._announcer.past_text))
+            since = page[-1].seq
+        while True:
+            for stored in await self._news():
+                # A process whose hub lags behind may bring what the client has seen elsewhere.
+                fresh = stored.seq > floor
+                await self._tell(stored, await self._text(stored, self._announcer.text) if fresh else None)
+                self._follower.cursor = stored.seq
+
+    async def _start(self, shown: int | None) -> int:
+        """A place that the log does not know means all of a single workflow, and from now on otherwise."""
+        if shown is not None and await self._follower.known(shown):
+            return shown
+        if self._job_id is not None:
+            return 0
+        await self._write(f"id: {self._follower.cursor}\n\n")
+        return self._follower.cursor
+
+    async def _news(self) -> list[StoredEvent]:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.stream_heartbeat_s):
+                    news = await self._follower.news()
+            except TimeoutError:
+                await self._write(": alive\n\n")
+                continue
+            if not news and self._follower.ended:
+                await self._say_closed("unauthenticated" if self._revoked else "shutting_down")
+                raise _Over
+            return news
+
+    async def _text(
+        self, stored: StoredEvent, of: Callable[[StoredEvent], Awaitable[str | None]]
+    ) -> str | None:
+        """None: the contract has no word for it, or it is another's. Of a single workflow that is known."""
+        if self._job_id is None and not await self._announcer.visible(stored, self._caller):
+            return None
+        return await of(stored)
+
+    async def _tell(self, stored: StoredEvent, text: str | None) -> None:
+        if self._revoked:  # what waited is not for the client any more, and a replay may be long
+            await self._say_closed("unauthenticated")
+            raise _Over
+        if text is not None:
+            fell_behind = self._follower.overflowed
+            await self._write(f"id: {stored.seq}\ndata: {text}\n\n")
+            if self._follower.overflowed and not fell_behind:
+                raise self._slow()
+        if stored.is_final and self._job_id is not None:
+            raise _Over
+
+    async def _say_closed(self, code: str) -> None:
+        """Without an id: the client's place stays where it is."""
+        message = StreamClosed.model_validate(
+            {"seq": self._follower.cursor, "code": code, "message": _WHAT_NEXT.get(code, _COME_AGAIN)}
+        )
+        with contextlib.suppress(_Over):
+            await self._write(f"data: {wire_text(message)}\n\n")
+
+    async def _write(self, text: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.stream_send_timeout_s):
+                await self._response.write(text.encode())
+        except TimeoutError:
+            raise self._slow() from None
+        except ConnectionError:
+            raise _Over from None
+
+    def _slow(self) -> _Over:
+        self.slow = True
+        log.info("stream_closed", reason="slow_consumer", job_id=self._job_id)
+        return _Over()
+
+
+def parse_event_id(shown: str) -> int:
+    """Browsers send it as a header when they come again; others may in the query. Raises InvalidInput."""
+    if not (shown.isascii() and shown.isdigit() and len(shown) <= 19 and int(shown) <= MAX_SEQ):
+        raise InvalidInput(
+            "Last-Event-ID is the number of an event.", next_step="Send back the last `id:` that came."
+        )
+    return int(shown)

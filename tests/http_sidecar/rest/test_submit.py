@@ -1,0 +1,130 @@
+"""What a submit over HTTP has beyond the v1 contract: its place, a bounded wait, and safe repeats."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from comfy_mcp.domain.access import ApiKey, Right
+from http_sidecar.api_keys import digest_of
+from tests.contract_v1.shapes import assert_problem
+from tests.support.graphs import failing, picture, slow
+from tests.support.sidecar import WORKFLOW, Answer, Sidecar, open_sidecar
+
+
+async def submit(v1: Sidecar, graph: object, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await v1("POST", WORKFLOW, json={"workflow": graph}, headers=named)
+
+
+async def test_the_location_is_where_its_state_is(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        answer = await submit(v1, picture())
+        state = await v1("GET", answer.headers["Location"])
+    assert state.body["workflowId"] == answer.body["workflowId"]
+    assert "Preference-Applied" not in answer.headers
+
+
+async def test_prefer_wait_answers_with_the_end_as_soon_as_it_is_there(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        done = await submit(v1, picture(), Prefer="wait=50")
+        failed = await submit(v1, failing("boom"), Prefer="respond-async, wait=50")
+        image = await v1("GET", done.body["outputs"][0]["url"])
+    assert (done.status, done.body["status"]) == (200, "completed")
+    assert done.headers["Preference-Applied"] == "wait=50"
+    assert done.headers["Location"].endswith(done.body["workflowId"])
+    assert image.data.startswith(b"\x89PNG")
+    assert (failed.status, failed.body["status"]) == (200, "failed")
+
+
+async def test_prefer_wait_is_bounded_and_leaves_the_job_running(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path, prefer_wait_max_s=0) as v1:
+        answer = await submit(v1, slow(), Prefer="wait=3600")
+        assert answer.status == 202
+        assert answer.headers["Preference-Applied"] == "wait=0"
+        assert answer.body["status"] in {"queued", "running"}
+        await v1("DELETE", answer.headers["Location"])
+
+
+async def test_a_client_that_leaves_while_it_waits_ends_nothing(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        timeout = aiohttp.ClientTimeout(total=0.3)
+        with pytest.raises(TimeoutError):
+            await v1(
+                "POST",
+                WORKFLOW,
+                json={"workflow": slow(steps=30)},
+                headers={"Prefer": "wait=50"},
+                timeout=timeout,
+            )
+        [job] = (await v1("GET", "/v1/comfyui/workflows")).body["workflows"]
+        assert (await v1.ended(job["workflowId"]))["status"] == "completed"
+
+
+async def test_a_key_that_may_not_read_gets_no_state_by_waiting(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        blind = ApiKey(name="b", digest=digest_of("b"), rights=frozenset({Right.SUBMIT}), created_at=1)
+        await v1.services.store.add_key(blind)
+        answer = await submit(v1, picture(), Prefer="wait=50", X_API_Key="b")
+    assert answer.status == 202
+    assert "Preference-Applied" not in answer.headers
+    assert "outputs" not in answer.body
+
+
+async def test_a_repeat_under_the_same_key_is_the_first_answer(tmp_path: Path) -> None:
+    graph = picture()
+    async with open_sidecar(tmp_path) as v1:
+        first = await submit(v1, graph, Idempotency_Key="k")
+        await v1.ended(first.body["workflowId"])
+        again = await submit(v1, graph, Idempotency_Key='"k"')
+        other = await submit(v1, graph, Idempotency_Key="another")
+        jobs = (await v1("GET", "/v1/comfyui/workflows")).body["workflows"]
+    assert (again.status, again.body) == (first.status, first.body)
+    assert again.headers["Location"] == first.headers["Location"]
+    assert other.body["workflowId"] != first.body["workflowId"]
+    assert len(jobs) == 2
+
+
+async def test_another_body_under_the_same_key_is_422(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        await submit(v1, picture(), Idempotency_Key="k")
+        answer = await submit(v1, picture(), Idempotency_Key="k")
+    body = assert_problem(answer, 422, "Unprocessable Content")
+    assert body["code"] == "idempotency_mismatch"
+
+
+async def test_many_at_once_under_one_key_make_one_job(tmp_path: Path) -> None:
+    graph = picture()
+    async with open_sidecar(tmp_path) as v1:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(submit(v1, graph, Idempotency_Key="k")) for _ in range(20)]
+        jobs = (await v1("GET", "/v1/comfyui/workflows")).body["workflows"]
+    statuses = {task.result().status for task in tasks}
+    assert statuses == {202}, "a repeat gets the first answer, also while the first is still being taken"
+    assert {task.result().body["workflowId"] for task in tasks if task.result().status == 202} == {
+        jobs[0]["workflowId"]
+    }
+    assert len(jobs) == 1
+
+
+async def test_one_clients_key_is_not_anothers(tmp_path: Path) -> None:
+    graph = picture()
+    async with open_sidecar(tmp_path) as v1:
+        for name in ("ann", "bob"):
+            rights = frozenset({Right.SUBMIT, Right.READ})
+            await v1.services.store.add_key(
+                ApiKey(name=name, digest=digest_of(name), rights=rights, created_at=1)
+            )
+        ids = {
+            (await submit(v1, graph, Idempotency_Key="k", X_API_Key=name)).body["workflowId"]
+            for name in ("ann", "bob")
+        }
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_a_key_that_is_none_is_400(tmp_path: Path, key: str) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        answer = await submit(v1, picture(), Idempotency_Key=key)
+    assert_problem(answer, 400, "Bad Request")

@@ -1,0 +1,173 @@
+"""The log from a place on: whatever interleaves, no gap and no duplicate."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.events import JobStarted, StoredEvent
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.driving.hub import Subscription
+from comfy_mcp.operations.context import Services
+from http_sidecar.streams.log_reader import Follower
+
+
+class FakeLog:
+    """A log in memory. `hand_out` is what the hub does, some time after the commit."""
+
+    def __init__(self) -> None:
+        self.events: list[StoredEvent] = []
+        self.faults = 0
+        self.asked = asyncio.Event()
+        self.free = asyncio.Event()
+        self.free.set()
+
+    def commit(self, job: str = "a") -> StoredEvent:
+        seq = self.events[-1].seq + 2 if self.events else 1  # gaps are normal
+        stored = StoredEvent(seq=seq, event=JobStarted(job_id=JobId(job), at=seq, attempt=1))
+        self.events.append(stored)
+        return stored
+
+    async def events_after(self, seq: int, *, job_id: JobId | None = None, limit: int) -> list[StoredEvent]:
+        self.asked.set()
+        await self.free.wait()
+        if self.faults:
+            self.faults -= 1
+            raise StoreFault("locked", next_step="wait")
+        return [
+            stored
+            for stored in self.events
+            if stored.seq > seq and (job_id is None or stored.event.job_id == job_id)
+        ][:limit]
+
+    async def last_seq(self) -> int:
+        return self.events[-1].seq if self.events else 0
+
+
+def follower_of(log: FakeLog, subscription: Subscription, cursor: int, job: str | None = None) -> Follower:
+    services: Any = SimpleNamespace(store=log)
+    typed: Services = services
+    return Follower(typed, subscription, cursor=cursor, job_id=JobId(job) if job else None)
+
+
+async def past_of(follower: Follower, since: int, job: str | None = None) -> list[int]:
+    seqs: list[int] = []
+    while page := await follower.past(since, JobId(job) if job else None):
+        since = page[-1].seq
+        seqs += [stored.seq for stored in page]
+    return seqs
+
+
+@given(
+    steps=st.lists(st.sampled_from(["commit", "hand out", "read"]), max_size=60),
+    before=st.integers(0, 9),
+    since=st.integers(0, 20),
+    buffer=st.integers(1, 4),
+    page=st.integers(1, 3),
+)
+async def test_past_and_news_are_the_log_in_order_and_once(
+    steps: list[str], before: int, since: int, buffer: int, page: int
+) -> None:
+    log = FakeLog()
+    for _ in range(before):
+        log.commit()
+    handed_out = before // 2  # the hub lags behind
+    subscription = Subscription(None, buffer)
+    follower = follower_of(log, subscription, cursor=log.events[handed_out - 1].seq if handed_out else 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("http_sidecar.streams.log_reader.PAGE", page)
+        floor = since if await follower.known(since) else follower.cursor
+        told = await past_of(follower, since)
+
+        async def read() -> None:
+            for stored in await follower.news():
+                if stored.seq > floor:
+                    told.append(stored.seq)
+                follower.cursor = stored.seq
+
+        for step in steps:
+            if step == "commit":
+                log.commit()
+            elif step == "hand out" and handed_out < len(log.events):
+                subscription.offer(log.events[handed_out])
+                handed_out += 1
+            elif step == "read" and handed_out and follower.cursor < log.events[handed_out - 1].seq:
+                await read()
+        for stored in log.events[handed_out:]:
+            subscription.offer(stored)
+        subscription.end()
+        while log.events and follower.cursor < log.events[-1].seq:
+            await read()
+    assert told == [stored.seq for stored in log.events if stored.seq > floor]
+
+
+async def test_a_past_ends_where_the_news_begin() -> None:
+    log = FakeLog()
+    for _ in range(3):
+        log.commit()
+    follower = follower_of(log, Subscription(None, 9), cursor=3)
+    assert await past_of(follower, 0) == [1, 3]
+    assert await past_of(follower, 3) == []
+    assert await past_of(follower, 99) == []
+
+
+async def test_what_was_dropped_of_one_job_is_read_of_that_job_alone() -> None:
+    log, subscription = FakeLog(), Subscription(JobId("a"), 1)
+    follower = follower_of(log, subscription, cursor=0, job="a")
+    for job in "aba":
+        subscription.offer(log.commit(job))
+    before = follower.overflowed
+    assert [stored.seq for stored in await follower.news()] == [1]
+    assert (before, follower.overflowed) == (True, False)
+    follower.cursor = 1
+    assert [stored.seq for stored in await follower.news()] == [5]
+
+
+@pytest.mark.parametrize("cause", ["fault", "cancel"])
+async def test_a_look_at_the_log_that_fails_loses_nothing(cause: str) -> None:
+    log, subscription = FakeLog(), Subscription(None, 1)
+    follower = follower_of(log, subscription, cursor=0)
+    subscription.offer(log.commit())
+    subscription.offer(log.commit())
+    if cause == "fault":
+        log.faults = 1
+        with pytest.raises(StoreFault):
+            await follower.news()
+    else:
+        log.free.clear()
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(follower.news())
+            await log.asked.wait()
+            looking.cancel()
+        log.free.set()
+    seqs: list[int] = []
+    while len(seqs) < 2:
+        news = await follower.news()
+        follower.cursor = news[-1].seq
+        seqs += [stored.seq for stored in news]
+    assert seqs == [1, 3]
+
+
+async def test_an_ended_follower_brings_what_is_left_and_then_nothing() -> None:
+    log, subscription = FakeLog(), Subscription(None, 9)
+    follower = follower_of(log, subscription, cursor=0)
+    subscription.offer(log.commit())
+    follower.end()
+    assert [stored.seq for stored in await follower.news()] == [1]
+    assert await follower.news() == []
+    assert follower.ended
+
+
+@pytest.mark.parametrize(
+    ("since", "known"), [(0, True), (1, True), (3, True), (5, True), (6, False), (2**62, False)]
+)
+async def test_a_place_is_known_if_the_log_has_got_so_far(since: int, known: bool) -> None:
+    log = FakeLog()
+    for _ in range(3):
+        log.commit()
+    follower = follower_of(log, Subscription(None, 9), cursor=3)
+    assert await follower.known(since) is known

@@ -1,0 +1,126 @@
+"""The key ring: which keys count, and whose they are."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.settings import load_settings
+from http_sidecar import api_keys
+from http_sidecar.api_keys import Identity, KeyRing, digest_of, key_of, new_key
+
+ANN = ApiKey(name="ann", digest=digest_of("ann-key"), rights=frozenset({Right.READ}), created_at=1)
+
+
+class Table:
+    """A store's keys, which may be out of reach."""
+
+    def __init__(self, *keys: ApiKey) -> None:
+        self.entries = list(keys)
+        self.down = False
+        self.reads = 0
+
+    async def keys(self) -> list[ApiKey]:
+        self.reads += 1
+        await asyncio.sleep(0)
+        if self.down:
+            raise StoreFault("out of reach", next_step="wait")
+        return list(self.entries)
+
+
+@pytest.fixture
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "REFRESH_S", 0.0)
+
+
+async def test_without_any_key_none_is_asked_for() -> None:
+    ring = KeyRing(load_settings(), Table())
+    assert not await ring.required()
+    assert await ring.identify("anything") is None
+
+
+async def test_the_key_of_the_settings_may_do_everything_as_this_processes_client() -> None:
+    ring = KeyRing(load_settings(http_key="secret", client_name="me"))
+    assert await ring.required()
+    identity = await ring.identify("secret")
+    assert identity is not None
+    assert (identity.client, identity.rights) == ("me", ALL_RIGHTS)
+    for wrong in ("Secret", "secret ", "", "s", digest_of("secret")):
+        assert await ring.identify(wrong) is None
+
+
+async def test_a_key_of_the_store_has_its_own_name_and_rights() -> None:
+    ring = KeyRing(load_settings(http_key="secret"), Table(ANN))
+    identity = await ring.identify("ann-key")
+    assert identity is not None
+    assert identity == Identity(client=ClientId("ann"), rights=frozenset({Right.READ}))
+
+
+async def test_a_key_added_or_revoked_elsewhere_counts(no_cache: None) -> None:
+    table = Table()
+    ring = KeyRing(load_settings(), table)
+    assert not await ring.required()
+    table.entries.append(ANN)
+    assert await ring.required()
+    assert await ring.identify("ann-key") is not None
+    table.entries[0] = replace(ANN, revoked_at=2)
+    assert await ring.identify("ann-key") is None
+    assert await ring.required(), "revoking the last key locks the door, it does not open it"
+
+
+async def test_the_store_is_read_now_and_then_and_once_for_all_who_wait() -> None:
+    table = Table(ANN)
+    ring = KeyRing(load_settings(), table)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(ring.identify("ann-key")) for _ in range(50)]
+    assert all(task.result() is not None for task in asking)
+    assert table.reads == 1
+
+
+async def test_keys_known_so_far_count_while_the_store_is_out_of_reach(no_cache: None) -> None:
+    table = Table(ANN)
+    ring = KeyRing(load_settings(), table)
+    assert await ring.identify("ann-key") is not None
+    table.down = True
+    assert await ring.identify("ann-key") is not None
+    assert await ring.identify("guess") is None
+
+
+async def test_before_the_first_read_nobody_is_let_in(no_cache: None) -> None:
+    table = Table()
+    table.down = True
+    ring = KeyRing(load_settings(), table)
+    with pytest.raises(StoreFault):
+        await ring.required()
+    with pytest.raises(StoreFault):
+        await ring.identify("anything")
+
+
+def test_new_keys_are_long_findable_and_never_the_same() -> None:
+    made = {new_key() for _ in range(100)}
+    assert len(made) == 100
+    assert all(key.startswith("cb_") and len(key) >= 43 for key in made)
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({}, None),
+        ({"X-API-Key": "k"}, "k"),
+        ({"X-API-Key": "  "}, None),
+        ({"Authorization": "Bearer k"}, "k"),
+        ({"Authorization": "bearer   k "}, "k"),
+        ({"Authorization": "Basic k"}, None),
+        ({"Authorization": "Bearer"}, None),
+        ({"X-API-Key": "", "Authorization": "Bearer k"}, "k"),
+        ({"X-API-Key": "x", "Authorization": "Bearer k"}, "x"),
+    ],
+)
+def test_the_key_is_in_either_header(headers: dict[str, str], key: str | None) -> None:
+    request: web.Request = make_mocked_request("GET", "/", headers=headers)
+    assert key_of(request) == key
