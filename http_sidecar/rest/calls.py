@@ -8,7 +8,7 @@ from aiohttp import web
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import CancelResult, Result
-from http_sidecar.app_state import CALLER, SERVICES
+from http_sidecar.app_state import CALLER, DRAIN, SERVICES
 from http_sidecar.door.next_steps import IN_URLS
 from http_sidecar.rest.bodies import read_json_object
 from http_sidecar.routes import Route
@@ -20,7 +20,9 @@ async def call(request: web.Request, route: Route, arguments: Mapping[str, Any])
 
 
 def context_of(request: web.Request) -> OperationContext:
-    return OperationContext(services=request.app[SERVICES], caller=request[CALLER])
+    return OperationContext(
+        services=request.app[SERVICES], caller=request[CALLER], leaving=request.app[DRAIN]
+    )
 
 
 async def arguments_of(request: web.Request, route: Route) -> dict[str, Any]:

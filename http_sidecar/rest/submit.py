@@ -3,10 +3,11 @@
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
+from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.shapes import WorkflowResult
 from http_sidecar.app_state import CALLER, SETTINGS
-from http_sidecar.rest.calls import answer, arguments_of, call
+from http_sidecar.rest.calls import answer, arguments_of, call, context_of
 from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
-from http_sidecar.rest.waiting import state_at_end
 from http_sidecar.routes import V1, Route
 
 
@@ -24,8 +25,8 @@ async def submit(request: web.Request, route: Route) -> web.Response:
     if wanted is None or Right.READ not in request[CALLER].rights:
         return answer(route, submitted, headers=headers)
     wait_s = min(wanted, int(request.app[SETTINGS].prefer_wait_max_s))
-    state = await state_at_end(
-        request, {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}, cancel_on_disconnect=False
+    state: WorkflowResult = await BY_NAME["wait_for_workflow"].call(
+        context_of(request), {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}
     )
     headers["Preference-Applied"] = f"wait={wait_s}"
     ended = state.status not in {"queued", "running"}

@@ -5,13 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from comfy_mcp.operations.shapes import WaitParams
 from http_sidecar.rest.calls import answer, arguments_of, call
 from http_sidecar.rest.lists import whole_list
 from http_sidecar.rest.output_bytes import output_bytes, preview_bytes
 from http_sidecar.rest.submit import submit
 from http_sidecar.rest.uploads import upload
-from http_sidecar.rest.waiting import state_at_end
 from http_sidecar.routes import ROUTES, UPLOAD, Route
 
 RouteHandler = Callable[[web.Request, Route], Awaitable[web.StreamResponse]]
@@ -42,18 +40,9 @@ async def _call_and_answer(request: web.Request, route: Route) -> web.Response:
     return answer(route, await call(request, route, await arguments_of(request, route)))
 
 
-async def _wait(request: web.Request, route: Route) -> web.Response:
-    arguments = await arguments_of(request, route)
-    params: WaitParams = route.of.parse(arguments)
-    cancel = params.cancel_on_disconnect
-    state = await state_at_end(request, params.model_dump(), cancel_on_disconnect=cancel)
-    return answer(route, state)
-
-
 _OWN: Mapping[str, RouteHandler] = {
     "submit_workflow": submit,
     "retry_workflow": submit,
-    "wait_for_workflow": _wait,
     "list_models": whole_list,
     "list_outputs": whole_list,
     "read_output": output_bytes,
