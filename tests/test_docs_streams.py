@@ -29,7 +29,7 @@ def test_a_close_code_is_documented(code: int) -> None:
     assert re.search(rf"^\| [^|]*\b{code}\b", DOCUMENT, re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", [websocket.PATH, sse.PATH, sse.ALL_PATH, tickets.PATH, "/asyncapi.json"])
+@pytest.mark.parametrize("path", [websocket.PATH, sse.PATH, sse.ALL_PATH, tickets.PATH])
 def test_a_path_is_documented(path: str) -> None:
     assert path in DOCUMENT
 

@@ -2,7 +2,7 @@
 
 PROBES = frozenset({"/health", "/ready", "/livez", "/readyz"})
 METRICS = "/metrics"
-OPEN = PROBES | {"/", "/docs", "/openapi.json", "/asyncapi.json"}
+OPEN = PROBES | {"/", "/docs", "/openapi.json"}
 OPEN_UNDER = ("/docs/", "/page/", "/.well-known/")
 """The pages' own files, and where MCP clients look for authorization servers (there are none)."""
 

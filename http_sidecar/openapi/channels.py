@@ -38,7 +38,7 @@ _STREAM = keyed(
     "stream",
     "WebSocket of all workflows",
     "Streams",
-    {"101": {"description": "The messages are in /asyncapi.json."}},
+    {"101": {"description": "docs/streams.md describes the messages."}},
     description="The handshake of a WebSocket. Browsers, which can't send a key in a header, bring a ticket.",
     known=[
         *ALWAYS,
@@ -78,7 +78,7 @@ _EVENTS = keyed(
     "Events of one workflow",
     "Streams",
     {
-        "200": event_stream("Server-sent events; the messages are in /asyncapi.json."),
+        "200": event_stream("Server-sent events; docs/streams.md describes the messages."),
         "204": empty_response("It has ended, and the client has seen the end already."),
     },
     description="Ends with the workflow. Every event has an `id`; with the last one seen the stream goes on "
@@ -91,7 +91,7 @@ _ALL_EVENTS = keyed(
     "all_events",
     "Events of all workflows",
     "Streams",
-    {"200": event_stream("Server-sent events without end; the messages are in /asyncapi.json.")},
+    {"200": event_stream("Server-sent events without end; docs/streams.md describes the messages.")},
     description="Of every workflow that the key may see, from now on or from the last event seen.",
     known=[*ALWAYS, *failures(ErrorCode.TOO_MANY_STREAMS)],
     parameters=_RESUMING,

@@ -66,7 +66,7 @@ _TAGS = {
     "Workflows": "Submit, follow, cancel.",
     "Outputs": "What workflows made.",
     "Models": "What engines have.",
-    "Streams": "Events as they happen; the messages are in `/asyncapi.json`.",
+    "Streams": "Events as they happen; docs/streams.md describes the messages.",
     "System": "Engines, queue, GPU, store.",
     "Probes": "For orchestrators and Prometheus; never counted by the rate limit.",
     "MCP": "The same operations for agents, over Streamable HTTP.",

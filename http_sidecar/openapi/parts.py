@@ -152,7 +152,7 @@ def text_response(description: str, *media_types: str) -> Json:
 
 
 def event_stream(description: str) -> Json:
-    """Without a schema: OpenAPI 3.1 has no words for one event of many (AsyncAPI and 3.2 do)."""
+    """Without a schema: OpenAPI 3.1 has no words for one event of many (3.2 does)."""
     return {**empty_response(description), "content": {"text/event-stream": {}}}
 
 

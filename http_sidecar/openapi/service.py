@@ -94,13 +94,6 @@ SERVICE: Mapping[tuple[str, str], Json] = MappingProxyType(
             },
             known=OF_AN_OPEN_PAGE,
         ),
-        ("GET", "/asyncapi.json"): unkeyed(
-            "asyncapi",
-            "The streams' messages",
-            "Documents",
-            {"200": json_response("AsyncAPI 3.0.", {"type": "object"})},
-            known=OF_AN_OPEN_PAGE,
-        ),
     }
 )
 """By method and path."""

@@ -1,4 +1,4 @@
-"""All that follows workflows as they run: the WebSocket, its tickets, SSE, and their AsyncAPI document."""
+"""All that follows workflows as they run: the WebSocket, its tickets, and SSE."""
 
 import time
 
@@ -7,7 +7,7 @@ from aiohttp import web
 from comfy_mcp.operations.context import Caller
 from http_sidecar.api_keys import caller_of, identity_of
 from http_sidecar.app_state import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
-from http_sidecar.streams import asyncapi, sse, tickets, websocket
+from http_sidecar.streams import sse, tickets, websocket
 from http_sidecar.streams.event_texts import Announcer
 from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams
 from http_sidecar.streams.tickets import TICKETS, Tickets, offered_keys, offered_ticket
@@ -29,7 +29,6 @@ def routes() -> list[web.RouteDef]:
         web.post(tickets.PATH, tickets.issue_ticket),
         web.get(sse.PATH, sse.events, allow_head=False),
         web.get(sse.ALL_PATH, sse.all_events, allow_head=False),
-        web.get(asyncapi.PATH, asyncapi.document),
     ]
 
 

@@ -322,7 +322,7 @@ def _upgrade_required(request: web.Request) -> web.Response:
         HTTPStatus.UPGRADE_REQUIRED,
         "This is a WebSocket.",
         code="upgrade_required",
-        next_step="Connect with a WebSocket client; /asyncapi.json describes the messages.",
+        next_step="Connect with a WebSocket client; docs/streams.md describes the messages.",
         instance=request.path,
         headers={"Upgrade": "websocket", "Connection": "Upgrade"},
     )

@@ -156,6 +156,20 @@ def test_the_commands_of_the_contract_are_understood() -> None:
     assert left.workflow_id == "w"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"type": "pong"},
+        {"type": "subscribe", "workflow_id": "*"},
+        {"type": "subscribe", "workflowId": "*", "since": -3},
+        {"type": "unsubscribe"},
+    ],
+)
+def test_a_command_that_is_nearly_right_is_refused(command: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        parse_command(json.dumps(command))
+
+
 @given(
     st.one_of(st.text(), st.recursive(st.none() | st.text(), lambda inner: st.lists(inner)).map(json.dumps))
 )
