@@ -88,7 +88,7 @@ async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason
 def read_graph(file: str, max_bytes: int) -> str:
     """The text of the file, or of stdin for `-`; any path, because the user named it.
 
-    Raises InvalidInput (path_unreadable, graph_too_large, graph_not_json for what is no text).
+    Raises InvalidInput (path_unreadable, too_large, graph_invalid for what is no text).
     """
     try:
         if file == STDIN:
@@ -106,7 +106,7 @@ def read_graph(file: str, max_bytes: int) -> str:
         raise InvalidInput(
             f"{file!r} has more than the {max_bytes} bytes that a workflow may have.",
             next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
-            code=ErrorCode.GRAPH_TOO_LARGE,
+            code=ErrorCode.TOO_LARGE,
         )
     try:
         return data.decode("utf-8-sig")
@@ -114,7 +114,7 @@ def read_graph(file: str, max_bytes: int) -> str:
         raise InvalidInput(
             f"{file!r} is not UTF-8 text.",
             next_step="Name a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
-            code=ErrorCode.GRAPH_NOT_JSON,
+            code=ErrorCode.GRAPH_INVALID,
         ) from None
 
 

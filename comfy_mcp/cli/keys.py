@@ -52,7 +52,7 @@ async def revoke(settings: Settings, output: Output, *, name: str) -> ExitCode:
             raise NotFound(
                 f"No key named {name!r} counts.",
                 next_step="`comfy-bridge keys list` shows which there are.",
-                code=ErrorCode.RESOURCE_NOT_FOUND,
+                code=ErrorCode.NOT_FOUND,
             )
     output.result({"name": name, "revoked": True}, [f"{name} revoked"])
     return ExitCode.OK

@@ -3,13 +3,13 @@
 BridgeError
 ├── InvalidInput        the caller's argument is at fault; nothing was written
 │   └── InvalidGraph    the graph is at fault; `problems` says where
-├── NotFound            no such workflow, output, model type
+├── NotFound            no such workflow, output or resource
 ├── Denied              the caller is unknown, or may not do this
 ├── Conflict            the state does not allow it
 ├── LimitExceeded       a setting's bound was reached
 ├── EngineFault         a ComfyUI server did not do its part
 │   ├── EngineUnreachable   no answer at all: down, refused, timed out
-│   ├── EngineBadAnswer     an answer that is not the protocol: HTML, 500, half a frame
+│   └── EngineBadAnswer     an answer that is not the protocol: HTML, 500, half a frame
 ├── StoreFault          the database did not do its part
 │   └── Fenced          this process no longer holds the engine's lease
 └── ShuttingDown        the process drains
@@ -28,39 +28,29 @@ class ErrorCode(StrEnum):
     """Stable codes. A code never changes its meaning; new ones may be added."""
 
     INVALID_ARGUMENT = "invalid_argument"
-    GRAPH_NOT_JSON = "graph_not_json"
-    GRAPH_NOT_OBJECT = "graph_not_object"
     GRAPH_UI_FORMAT = "graph_ui_format"
-    GRAPH_TOO_LARGE = "graph_too_large"
     GRAPH_INVALID = "graph_invalid"
     PATH_NOT_ALLOWED = "path_not_allowed"
     PATH_UNREADABLE = "path_unreadable"
-    CURSOR_INVALID = "cursor_invalid"
-    MODEL_TYPE_UNKNOWN = "model_type_unknown"
     WORKFLOW_NOT_FOUND = "workflow_not_found"
-    OUTPUT_NOT_FOUND = "output_not_found"
+    NOT_FOUND = "not_found"
     OUTPUT_GONE = "output_gone"
-    RESOURCE_NOT_FOUND = "resource_not_found"
     NOT_CANCELLABLE = "not_cancellable"
     NOT_RETRYABLE = "not_retryable"
     UNAUTHENTICATED = "unauthenticated"
     FORBIDDEN = "forbidden"
     RATE_LIMITED = "rate_limited"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
-    UPLOAD_TOO_LARGE = "upload_too_large"
+    TOO_LARGE = "too_large"
     TOO_MANY_STREAMS = "too_many_streams"
-    TOO_MANY_SUBSCRIPTIONS = "too_many_subscriptions"
     QUEUE_FULL = "queue_full"
     LANE_UNAVAILABLE = "lane_unavailable"
-    OUTPUT_TOO_LARGE = "output_too_large"
     OUTPUT_UNREADABLE = "output_unreadable"
     ENGINE_UNREACHABLE = "engine_unreachable"
     ENGINE_BAD_ANSWER = "engine_bad_answer"
-    ENGINE_REJECTED = "engine_rejected"
     STORE_UNAVAILABLE = "store_unavailable"
     STORE_CORRUPT = "store_corrupt"
     STORE_SCHEMA_NEWER = "store_schema_newer"
-    LEASE_LOST = "lease_lost"
     SHUTTING_DOWN = "shutting_down"
     CONFIGURATION = "configuration"
     INTERNAL = "internal"
@@ -191,7 +181,6 @@ class StoreFault(BridgeError):
 class Fenced(StoreFault):
     """A write was refused: another process holds the engine's lease or the attempt moved on."""
 
-    default_code = ErrorCode.LEASE_LOST
     retryable = False
 
 

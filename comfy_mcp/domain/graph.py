@@ -66,13 +66,13 @@ def parse_graph(raw: object) -> Graph:
 
     Of such a body only `prompt` is taken; its client_id, extra_data and the like are ignored.
     The UI format is not read here: `ui_conversion.api_format` comes first where an engine is known.
-    Raises InvalidGraph: `graph_not_object`, `graph_ui_format`, or `graph_invalid` with every problem.
+    Raises InvalidGraph: `graph_ui_format`, or `graph_invalid` with every problem.
     """
     if not isinstance(raw, Mapping):
         _refuse(
             f"A workflow is a JSON object of nodes, not {_kind(raw)}.",
             next_step=_API_FORMAT,
-            code=ErrorCode.GRAPH_NOT_OBJECT,
+            code=ErrorCode.GRAPH_INVALID,
             kind="graph_not_object",
         )
     raw = unwrapped(raw)

@@ -10,7 +10,7 @@ from dataclasses import replace
 import structlog
 
 from comfy_mcp.domain.catalog import V1_MODEL_FOLDERS, Model, Page
-from comfy_mcp.domain.errors import EngineFault, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import EngineFault, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.library.model_disk import ModelDisk
 from comfy_mcp.library.model_engines import ModelEngines, ModelSource
@@ -79,9 +79,9 @@ class ModelLibrary:
     ) -> Page[Model]:
         """One page, ordered by (type, name). `search` is a part of the name, in any case.
 
-        `sha256` is None until it has been computed; listing a file queues it. Raises NotFound
-        (model_type_unknown), InvalidInput (cursor_invalid, invalid_argument), LimitExceeded while a slow disk
-        is read, and EngineFault when the models would have to come from engines and none answers.
+        `sha256` is None until it has been computed; listing a file queues it. Raises InvalidInput,
+        LimitExceeded while a slow disk is read, and EngineFault when the models would have to come from
+        engines and none answers.
         """
         if limit < 1:
             raise InvalidInput("`limit` must be at least 1.", next_step="Leave it out for the default.")
@@ -150,10 +150,9 @@ class ModelLibrary:
         if kind in known or kind in V1_MODEL_FOLDERS:
             return
         types = _in_order(known)
-        raise NotFound(
+        raise InvalidInput(
             f"There is no model type {asked!r}.",
             next_step=f"Use one of: {', '.join(types)}.",
-            code=ErrorCode.MODEL_TYPE_UNKNOWN,
             details={"types": list(types)},
         )
 
@@ -194,5 +193,4 @@ def _decode(cursor: str) -> tuple[str, str]:
     raise InvalidInput(
         "The cursor is not one that this server gave out.",
         next_step="Leave it out to start again from the first page.",
-        code=ErrorCode.CURSOR_INVALID,
     )

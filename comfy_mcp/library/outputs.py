@@ -124,7 +124,7 @@ class OutputFiles:
             yield content
 
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
-        """All bytes. Raises what `open` raises, and LimitExceeded (output_too_large)."""
+        """All bytes. Raises what `open` raises, and LimitExceeded (too_large)."""
         bound = self._limit if limit is None else limit
         pieces: list[bytes] = []
         total = 0
@@ -330,6 +330,6 @@ def _too_large(output: Output, limit: int) -> LimitExceeded:
     return LimitExceeded(
         f"Output {output.id}{size} is larger than the {limit} bytes that are read into memory.",
         next_step="Fetch it by its URL, or raise COMFY_BRIDGE_MAX_OUTPUT_BYTES.",
-        code=ErrorCode.OUTPUT_TOO_LARGE,
+        code=ErrorCode.TOO_LARGE,
         details={"limit": limit},
     )

@@ -33,7 +33,7 @@ def make_preview(
     """The preview of an image file's bytes: JPEG, or PNG or WebP where there is transparency. Blocks.
 
     Of an animation it is the first frame. `max_px` bounds the longest side, `box` width and height. Raises
-    InvalidInput (output_unreadable) for what is no whole image, LimitExceeded (output_too_large) for one of
+    InvalidInput (output_unreadable) for what is no whole image, LimitExceeded (too_large) for one of
     more than `max_pixels` pixels, and when nothing fits into `max_bytes`.
     """
     from PIL import Image
@@ -106,7 +106,7 @@ def _fit(image: "Image", max_px: int, max_bytes: int) -> "tuple[Image, bytes, st
             raise LimitExceeded(
                 f"No preview of this image fits into {max_bytes} bytes.",
                 next_step="Raise COMFY_BRIDGE_PREVIEW_MAX_BYTES.",
-                code=ErrorCode.OUTPUT_TOO_LARGE,
+                code=ErrorCode.TOO_LARGE,
             )
         side = max(_SMALLEST_PX, side * 3 // 4)
 
@@ -121,6 +121,6 @@ def _too_many_pixels(limit: int) -> LimitExceeded:
     return LimitExceeded(
         f"The image has more than the {limit} pixels that are decoded for a preview.",
         next_step="Fetch the file itself, or raise COMFY_BRIDGE_MAX_IMAGE_PIXELS.",
-        code=ErrorCode.OUTPUT_TOO_LARGE,
+        code=ErrorCode.TOO_LARGE,
         details={"max_pixels": limit},
     )

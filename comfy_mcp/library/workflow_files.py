@@ -31,7 +31,7 @@ class WorkflowFiles:
     async def read(self, path: str | Path) -> Any:
         """The JSON value in the file.
 
-        Raises InvalidInput (path_not_allowed, path_unreadable, graph_not_json, graph_too_large). Whether a
+        Raises InvalidInput (path_not_allowed, path_unreadable, graph_invalid, too_large). Whether a
         path outside the folders exists is not told.
         """
         try:
@@ -87,7 +87,7 @@ def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
     """The JSON value of `text`, strictly: no NaN, no Infinity, no lone surrogate, UTF-8 only.
 
     Of duplicate keys the last one counts, as in the engine. What the value must look like is not checked
-    here. Raises InvalidInput (graph_not_json with line and column, graph_too_large).
+    here. Raises InvalidInput (graph_invalid with line and column, too_large).
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", errors="surrogatepass")
     if len(data) > max_bytes:
@@ -140,7 +140,7 @@ def _not_json(why: str, **details: object) -> InvalidInput:
     return InvalidInput(
         f"The workflow is not valid JSON: {why}.",
         next_step="Send a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
-        code=ErrorCode.GRAPH_NOT_JSON,
+        code=ErrorCode.GRAPH_INVALID,
         details=details,
     )
 
@@ -149,7 +149,7 @@ def _too_large(size: int, limit: int) -> InvalidInput:
     return InvalidInput(
         f"The workflow has {size} bytes; the limit is {limit}.",
         next_step=f"Upload embedded data as an input file instead, or raise {SIZE_SETTING}.",
-        code=ErrorCode.GRAPH_TOO_LARGE,
+        code=ErrorCode.TOO_LARGE,
         details={"size": size, "limit": limit},
     )
 

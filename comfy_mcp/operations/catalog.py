@@ -46,7 +46,7 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
 
 
 async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:
-    """A preview within the clients' limits. Raises NotFound (`output_not_found`, `output_gone`)."""
+    """A preview within the clients' limits. Raises NotFound (`not_found`, `output_gone`)."""
     services = context.services
     output = await find_output(context, params.output_id)
     item = output_item(output)
@@ -69,7 +69,7 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
 
 
 async def read_output(context: OperationContext, params: OutputParams) -> OutputContentResult:
-    """The bytes, at most `max_output_bytes`. Raises NotFound, LimitExceeded (`output_too_large`)."""
+    """The bytes, at most `max_output_bytes`. Raises NotFound, LimitExceeded (`too_large`)."""
     services = context.services
     output = await find_output(context, params.output_id)
     content = await services.outputs.read(output)
@@ -83,7 +83,7 @@ async def find_output(context: OperationContext, output_id: str) -> Output:
         raise NotFound(
             f"Output {output_id} not found.",
             next_step="Call list_outputs for the ids that exist.",
-            code=ErrorCode.OUTPUT_NOT_FOUND,
+            code=ErrorCode.NOT_FOUND,
         )
     return output
 

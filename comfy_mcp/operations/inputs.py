@@ -13,7 +13,7 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
     """Stream `context.content` to the engine, and tell the name that it has there.
 
     With several engines it goes to the first that answers. Raises InvalidInput for a name that leads
-    elsewhere, LimitExceeded (`upload_too_large`), EngineFault, and what reading the content raises.
+    elsewhere, LimitExceeded (`too_large`), EngineFault, and what reading the content raises.
     """
     if context.content is None:
         raise InvalidInput("No file came with the call.", next_step="Send it as a multipart form.")
@@ -48,7 +48,7 @@ class _Bounded:
                     raise LimitExceeded(
                         f"The file is larger than {self.limit} bytes.",
                         next_step="Send a smaller one, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
-                        code=ErrorCode.UPLOAD_TOO_LARGE,
+                        code=ErrorCode.TOO_LARGE,
                     )
                 yield chunk
         except BridgeError as error:

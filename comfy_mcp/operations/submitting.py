@@ -208,5 +208,5 @@ def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
         raise LimitExceeded(
             f"The workflow has {size} bytes; at most {limit} are taken.",
             next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
-            code=ErrorCode.GRAPH_TOO_LARGE,
+            code=ErrorCode.TOO_LARGE,
         )

@@ -57,7 +57,7 @@ class Target:
 
 
 def resolve(uri: str) -> Target:
-    """Raises NotFound (`resource_not_found`)."""
+    """Raises NotFound (`not_found`)."""
     for operation in OPERATIONS:
         template = operation.resource
         if template is None:
@@ -71,7 +71,7 @@ def resolve(uri: str) -> Target:
     raise NotFound(
         f"No resource {uri[:200]}.",
         next_step="Call resources/list or resources/templates/list.",
-        code=ErrorCode.RESOURCE_NOT_FOUND,
+        code=ErrorCode.NOT_FOUND,
     )
 
 
@@ -128,7 +128,7 @@ async def followable(provider: ServicesProvider, caller: Caller, uris: Sequence[
 async def list_resources(
     provider: ServicesProvider, caller: Caller, cursor: str | None
 ) -> ListResourcesResult:
-    """What is always there, then jobs and outputs, newest first. Raises InvalidInput (`cursor_invalid`).
+    """What is always there, then jobs and outputs, newest first. Raises InvalidInput (`invalid_argument`).
 
     While the store can't be read the list is what is always there: reading one of them says what is wrong.
     """
@@ -173,7 +173,6 @@ def _place(cursor: str | None) -> _Place:
     raise InvalidInput(
         "The cursor is not one of resources/list.",
         next_step="List again without a cursor.",
-        code=ErrorCode.CURSOR_INVALID,
     )
 
 

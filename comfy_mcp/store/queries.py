@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.store.codec import AnyRow
@@ -110,7 +110,7 @@ def cursor_of(seq: int) -> str:
 
 
 def seq_of(cursor: str) -> int:
-    """Raises InvalidInput (`cursor_invalid`)."""
+    """Raises InvalidInput (`invalid_argument`)."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         value = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))["before"]
@@ -120,6 +120,5 @@ def seq_of(cursor: str) -> int:
         raise InvalidInput(
             "The cursor is not one that this server gave out.",
             next_step="Leave cursor out to start from the newest entry.",
-            code=ErrorCode.CURSOR_INVALID,
         )
     return value

@@ -168,7 +168,7 @@ class Store:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
-        """Newest first. Raises InvalidInput (`cursor_invalid`)."""
+        """Newest first. Raises InvalidInput (`invalid_argument`)."""
         return await self._readers.do(lambda connection: reads.listing(connection, query))
 
     async def queue_position(self, job_id: JobId) -> int | None:
@@ -293,7 +293,7 @@ class Store:
     # ------------------------------------------------------------------ outputs
 
     async def list_outputs(self, query: OutputQuery) -> Page[Output]:
-        """Newest first. Raises InvalidInput (`cursor_invalid`)."""
+        """Newest first. Raises InvalidInput (`invalid_argument`)."""
         return await self._readers.do(lambda connection: outputs.listing(connection, query))
 
     async def get_output(self, output_id: OutputId) -> Output | None:

@@ -114,7 +114,7 @@ _UPLOAD = keyed(
     known=[
         *ALWAYS,
         *OF_AN_ENGINE,
-        *failures(ErrorCode.UPLOAD_TOO_LARGE, ErrorCode.PATH_NOT_ALLOWED),
+        *failures(ErrorCode.TOO_LARGE, ErrorCode.PATH_NOT_ALLOWED),
         (HTTPStatus.REQUEST_TIMEOUT, "body_too_slow"),
     ],
     parameters=[

@@ -69,11 +69,9 @@ def _tag_of(route: Route) -> str:
 _TAGS = (("model", "Models"), ("output", "Outputs"), ("system", "System"), ("gpu", "System"))
 
 _OF_A_SUBMIT = (
-    ErrorCode.GRAPH_NOT_JSON,
-    ErrorCode.GRAPH_NOT_OBJECT,
     ErrorCode.GRAPH_UI_FORMAT,
     ErrorCode.GRAPH_INVALID,
-    ErrorCode.GRAPH_TOO_LARGE,
+    ErrorCode.TOO_LARGE,
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
     ErrorCode.QUEUE_FULL,
@@ -81,9 +79,9 @@ _OF_A_SUBMIT = (
 )
 
 _OF_AN_OUTPUT = (
-    ErrorCode.OUTPUT_NOT_FOUND,
+    ErrorCode.NOT_FOUND,
     ErrorCode.OUTPUT_GONE,
-    ErrorCode.OUTPUT_TOO_LARGE,
+    ErrorCode.TOO_LARGE,
     ErrorCode.OUTPUT_UNREADABLE,
 )
 
@@ -93,10 +91,10 @@ FAILURES: Mapping[str, tuple[ErrorCode, ...]] = {
     "wait_for_workflow": (ErrorCode.WORKFLOW_NOT_FOUND,),
     "cancel_workflow": (ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
     "retry_workflow": (ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_RETRYABLE, *_OF_A_SUBMIT),
-    "list_workflows": (ErrorCode.CURSOR_INVALID,),
+    "list_workflows": (),
     "queue": (),
-    "list_models": (ErrorCode.MODEL_TYPE_UNKNOWN, ErrorCode.CURSOR_INVALID),
-    "list_outputs": (ErrorCode.CURSOR_INVALID,),
+    "list_models": (),
+    "list_outputs": (),
     "view_output": _OF_AN_OUTPUT,
     "read_output": _OF_AN_OUTPUT,  # with ?preview it is the same
     "system_status": (),

@@ -44,7 +44,6 @@ OF_AN_OPEN_PAGE: list[Failure] = failures(ErrorCode.FORBIDDEN, ErrorCode.RATE_LI
 """Forbidden: with no keys configured, to web pages of other origins and under foreign host names."""
 
 OF_A_BODY: list[Failure] = [
-    (HTTPStatus.BAD_REQUEST, ErrorCode.GRAPH_NOT_JSON.value),
     (HTTPStatus.REQUEST_TIMEOUT, "body_too_slow"),
     (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large"),
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import InvalidInput
 from http_sidecar.app_state import SETTINGS
 
 
@@ -24,7 +24,6 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
         raise InvalidInput(
             "The body is not valid JSON.",
             next_step='Send a JSON object, e.g. {"workflow": {…}}.',
-            code=ErrorCode.GRAPH_NOT_JSON,
         ) from None
     if not isinstance(parsed, dict):
         raise InvalidInput(

@@ -28,7 +28,7 @@ async def upload(request: web.Request) -> web.Response:
         raise LimitExceeded(
             f"The file is larger than {limit} bytes.",
             next_step="Send a smaller one, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
-            code=ErrorCode.UPLOAD_TOO_LARGE,
+            code=ErrorCode.TOO_LARGE,
         )
     if not request.content_type.startswith("multipart/"):
         raise _no_form()

@@ -261,7 +261,7 @@ class _Socket:
             raise LimitExceeded(
                 f"A stream can follow {limit} workflows.",
                 next_step="Unsubscribe from some, or subscribe to *.",
-                code=ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                code=ErrorCode.TOO_MANY_STREAMS,
             )
         job_id = None if wanted == EVERY else JobId(wanted)
         if job_id is not None and not await self._announcer.may_follow(job_id, self._caller):

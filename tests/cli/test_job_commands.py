@@ -84,12 +84,12 @@ def test_run_that_takes_too_long_exits_9_and_the_job_goes_on(shell: Shell, tmp_p
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (b"{not json", "graph_not_json"),
-        (b"\xff\xfe\x00", "graph_not_json"),
-        (b"[1, 2]", "graph_not_object"),
+        (b"{not json", "graph_invalid"),
+        (b"\xff\xfe\x00", "graph_invalid"),
+        (b"[1, 2]", "graph_invalid"),
         (b'{"nodes": [], "links": [], "version": 0.4}', "graph_ui_format"),
         (b'{"1": {"class_type": "EmptyImaeg", "inputs": {}}}', "graph_invalid"),
-        (b" " * (4 * 2**20) + b"{}", "graph_too_large"),
+        (b" " * (4 * 2**20) + b"{}", "too_large"),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "submit"])

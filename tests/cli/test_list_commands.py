@@ -28,7 +28,7 @@ def test_models_of_a_configured_folder(shell: Shell, tmp_path: Path, monkeypatch
 
 def test_a_model_type_that_does_not_exist_exits_3(shell: Shell) -> None:
     done = shell("models", "--type", "checkpionts", "--json")
-    assert (done.code, done.json["error"]) == (3, "model_type_unknown")
+    assert (done.code, done.json["error"]) == (2, "invalid_argument")
 
 
 def test_outputs_are_listed_newest_first_and_fetched(shell: Shell, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_workflows_can_be_narrowed(shell: Shell, tmp_path: Path, monkeypatch: py
 
 def test_a_cursor_that_is_none_exits_2(shell: Shell) -> None:
     done = shell("workflows", "--cursor", "%%%", "--json")
-    assert (done.code, done.json["error"]) == (2, "cursor_invalid")
+    assert (done.code, done.json["error"]) == (2, "invalid_argument")
 
 
 def test_the_queue_in_run_order_for_people(shell: Shell, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ async def test_no_file_of_the_server_is_read(v1: Sidecar, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("setting", "code"), [("max_graph_bytes", "graph_too_large"), ("http_max_body_bytes", "body_too_large")]
+    ("setting", "code"), [("max_graph_bytes", "too_large"), ("http_max_body_bytes", "body_too_large")]
 )
 async def test_a_workflow_that_is_too_large_is_413(tmp_path: Path, setting: str, code: str) -> None:
     graph = picture()

@@ -60,8 +60,8 @@ def test_the_root_counts_as_internal() -> None:
 
 
 def test_a_code_given_at_the_raise_goes_before_the_default() -> None:
-    error = InvalidInput("m", next_step="n", code=ErrorCode.CURSOR_INVALID, details={"cursor": "x"})
-    assert error.code is ErrorCode.CURSOR_INVALID
+    error = InvalidInput("m", next_step="n", code=ErrorCode.INVALID_ARGUMENT, details={"cursor": "x"})
+    assert error.code is ErrorCode.INVALID_ARGUMENT
     assert error.details == {"cursor": "x"}
 
 

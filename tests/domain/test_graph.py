@@ -82,7 +82,7 @@ def test_the_workflow_of_a_body_that_holds_no_object_is_judged_as_a_node() -> No
 )
 def test_what_is_no_object_is_refused_by_its_kind(raw: object, said: str) -> None:
     error = refusal(raw)
-    assert error.code is ErrorCode.GRAPH_NOT_OBJECT
+    assert error.code is ErrorCode.GRAPH_INVALID
     assert said in error.message
     assert "Export (API)" in error.next_step
 

@@ -17,7 +17,7 @@ PLACES = st.tuples(st.text(), st.text()).map(list)
 ELSE = st.recursive(
     st.none() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner),
-)
+).filter(lambda value: not (isinstance(value, list) and [type(part) for part in value] == [str, str]))
 
 
 def library() -> ModelLibrary:
@@ -33,10 +33,13 @@ async def test_any_place_gives_what_comes_after_it(place: list[str]) -> None:
     assert [model.name for model in page.items] == [name for name in names if ("loras", name) > tuple(place)]
 
 
-@given(st.text() | ELSE.map(lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode()))
+@given(
+    st.text().filter(lambda text: not text.startswith("WyI"))
+    | ELSE.map(lambda value: base64.urlsafe_b64encode(json.dumps(value).encode()).decode())
+)
 @example("")
 @example(base64.urlsafe_b64encode(b"[" * 100_000).decode())
 async def test_everything_else_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await library().list(type="loras", cursor=cursor)
-    assert caught.value.code is ErrorCode.CURSOR_INVALID
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT

@@ -45,7 +45,7 @@ class FakeEngine:
         self.asked.append(folder)
         await self._fail()
         if folder not in self.folders:
-            raise NotFound("no such folder", next_step="", code=ErrorCode.MODEL_TYPE_UNKNOWN)
+            raise NotFound("no such folder", next_step="", code=ErrorCode.NOT_FOUND)
         return self.folders[folder]
 
     async def _fail(self) -> None:
@@ -141,9 +141,9 @@ async def test_a_type_of_the_contract_without_a_folder_is_empty(tmp_path: Path) 
 @pytest.mark.parametrize("asked", ["nosuch", "../loras", "", "configs", "custom_nodes"])
 async def test_an_unknown_type_is_refused_with_those_there_are(tmp_path: Path, asked: str) -> None:
     write(tmp_path / "embeddings" / "a.pt")
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(InvalidInput) as caught:
         await library_of(tmp_path).list(type=asked)
-    assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
     assert caught.value.next_step == f"Use one of: {', '.join((*FIVE, 'embeddings'))}."
 
 
@@ -275,7 +275,7 @@ async def test_the_search_is_a_part_of_the_name_in_any_case(tmp_path: Path) -> N
 async def test_a_cursor_of_someone_elses_is_refused(tmp_path: Path, cursor: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await library_of(tmp_path).list(cursor=cursor)
-    assert caught.value.code is ErrorCode.CURSOR_INVALID
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("limit", [0, -1])
@@ -365,9 +365,9 @@ async def test_an_engine_that_comes_back_is_asked_again_at_once() -> None:
 
 async def test_an_unknown_type_is_refused_with_those_of_the_engine() -> None:
     engine = FakeEngine({"clip_vision": ()})
-    with pytest.raises(NotFound, match="clip_vision") as caught:
+    with pytest.raises(InvalidInput, match="clip_vision") as caught:
         await library_of(one=engine).list(type="nosuch")
-    assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
     assert engine.asked == ["*"]
 
 

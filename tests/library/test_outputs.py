@@ -291,7 +291,7 @@ async def test_a_file_over_the_limit_is_not_read_into_memory(
     server.files["output//a.bin"] = bytes(1001)
     error = await refusal(remote, output_of("a.bin"))
     assert isinstance(error, LimitExceeded)
-    assert error.code is ErrorCode.OUTPUT_TOO_LARGE
+    assert error.code is ErrorCode.TOO_LARGE
     assert server.open_now == 0
     server.files["output//a.bin"] = bytes(1000)
     assert len((await remote.read(output_of("a.bin"))).data) == 1000

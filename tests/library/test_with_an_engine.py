@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from comfy_mcp.domain.catalog import Model, Output, OutputFile, OutputKind
-from comfy_mcp.domain.errors import ErrorCode, NotFound
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.gpu import GpuSource
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
@@ -90,9 +90,9 @@ async def test_models_come_over_http(tmp_path: Path, client: ComfyUIClient, sett
     )
     assert {"upscale", "diffusion_models", "text_encoders"} <= set(await library.types())
     assert not {"configs", "custom_nodes", "upscale_models"} & set(await library.types())
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(InvalidInput) as caught:
         await library.list(type="nosuch")
-    assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 async def test_an_engine_on_the_processor_is_no_gpu(client: ComfyUIClient, settings: Settings) -> None:

@@ -165,7 +165,7 @@ async def test_a_file_over_the_limit_is_not_read(files: WorkflowFiles, root: Pat
     with (root / "huge.json").open("wb") as stream:
         stream.truncate(2**40)  # sparse: reading it would fill the memory
     error = await refusal(files, "huge.json")
-    assert error.code is ErrorCode.GRAPH_TOO_LARGE
+    assert error.code is ErrorCode.TOO_LARGE
     assert error.details == {"size": 2**40, "limit": LIMIT}
 
 
@@ -181,7 +181,7 @@ async def test_a_file_that_grows_after_the_check_is_bounded(
         return opened
 
     monkeypatch.setattr(workflow_files, "open_inside", open_then_grow)
-    assert (await refusal(files, path)).code is ErrorCode.GRAPH_TOO_LARGE
+    assert (await refusal(files, path)).code is ErrorCode.TOO_LARGE
 
 
 async def test_a_file_of_exactly_the_limit_is_read(files: WorkflowFiles, root: Path) -> None:
@@ -192,7 +192,7 @@ async def test_a_file_of_exactly_the_limit_is_read(files: WorkflowFiles, root: P
 async def test_broken_json_names_line_and_column(files: WorkflowFiles, root: Path) -> None:
     (root / "w.json").write_text('{\n  "1": }\n')
     error = await refusal(files, "w.json")
-    assert error.code is ErrorCode.GRAPH_NOT_JSON
+    assert error.code is ErrorCode.GRAPH_INVALID
     assert error.details == {"line": 2, "column": 8}
     assert "line 2, column 8" in error.message
 
@@ -216,14 +216,14 @@ async def test_broken_json_names_line_and_column(files: WorkflowFiles, root: Pat
 def test_what_is_not_json_is_refused(text: str | bytes, why: str) -> None:
     with pytest.raises(InvalidInput, match=why) as caught:
         parse_workflow_text(text, 10**6)
-    assert caught.value.code is ErrorCode.GRAPH_NOT_JSON
+    assert caught.value.code is ErrorCode.GRAPH_INVALID
 
 
 def test_the_text_is_measured_in_bytes() -> None:
     text = '"' + "ä" * 600 + '"'
     with pytest.raises(InvalidInput) as caught:
         parse_workflow_text(text, 1024)
-    assert caught.value.code is ErrorCode.GRAPH_TOO_LARGE
+    assert caught.value.code is ErrorCode.TOO_LARGE
     assert parse_workflow_text(text, 1202) == "ä" * 600
 
 

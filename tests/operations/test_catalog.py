@@ -74,7 +74,7 @@ async def test_an_unknown_output_is_not_found(call: Bench) -> None:
     for name in ("view_output", "read_output"):
         with pytest.raises(NotFound) as caught:
             await call(name, output_id="nope")
-        assert caught.value.code is ErrorCode.OUTPUT_NOT_FOUND
+        assert caught.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_models_are_listed_by_type_with_pages_and_search(call: Bench, tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ async def test_models_are_listed_by_type_with_pages_and_search(call: Bench, tmp_
     assert {"checkpoints", "loras", "vae", "controlnet", "upscale"} <= set(page.types)
     assert (await call("list_models", type="checkpoints", search="B.safe")).models[0].name == "b.safetensors"
     assert "No models" in (await call("list_models", type="checkpoints", search="zzz")).text()
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(InvalidInput) as caught:
         await call("list_models", type="no-such-type")
-    assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("operation", ["list_outputs", "list_workflows"])

@@ -38,7 +38,7 @@ async def test_a_client_sees_only_its_own_jobs_and_outputs(call: Bench) -> None:
     for name in ("view_output", "read_output"):
         with pytest.raises(NotFound) as caught:
             await ben(name, output_id=output)
-        assert caught.value.code is ErrorCode.OUTPUT_NOT_FOUND
+        assert caught.value.code is ErrorCode.NOT_FOUND
         await anna(name, output_id=output)
 
 

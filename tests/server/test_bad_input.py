@@ -60,11 +60,11 @@ UNKNOWN = {"1": {"class_type": "SaveImagee", "inputs": {}}}
 UI = {"nodes": [], "links": [], "version": 0.4}
 
 CASES = [
-    Bad("text that is not JSON", SUBMIT, graph("{"), "graph_not_json"),
-    Bad("file that is not JSON", SUBMIT, file("nope"), "graph_not_json"),
-    Bad("list", SUBMIT, graph("[]"), "graph_not_object"),
-    Bad("too large", SUBMIT, graph({"1": "x" * 5_000}), "graph_too_large"),
-    Bad("too large a file", SUBMIT, file(f'{{"1": "{"x" * 5_000}"}}', "large.json"), "graph_too_large"),
+    Bad("text that is not JSON", SUBMIT, graph("{"), "graph_invalid"),
+    Bad("file that is not JSON", SUBMIT, file("nope"), "graph_invalid"),
+    Bad("list", SUBMIT, graph("[]"), "graph_invalid"),
+    Bad("too large", SUBMIT, graph({"1": "x" * 5_000}), "too_large"),
+    Bad("too large a file", SUBMIT, file(f'{{"1": "{"x" * 5_000}"}}', "large.json"), "too_large"),
     Bad("UI format", SUBMIT, graph(UI), "graph_ui_format"),
     Bad("cycle", SUBMIT, graph(CYCLE), "graph_invalid"),
     Bad("unknown node", SUBMIT, graph(UNKNOWN), "graph_invalid", says="SaveImage"),
@@ -78,9 +78,9 @@ CASES = [
     Bad("no such job to cancel", "cancel_workflow", given(workflow_id="x"), "workflow_not_found"),
     Bad("no id", "workflow_status", given(), "invalid_argument", says="workflow_id"),
     Bad("time", WAIT, given(workflow_id="x", timeout_s=-1), "invalid_argument", says="timeout_s"),
-    Bad("no such output", "view_output", given(output_id="x"), "output_not_found"),
-    Bad("no such type", "list_models", given(type="shoes"), "model_type_unknown"),
-    Bad("cursor", "list_outputs", given(cursor="%%%"), "cursor_invalid"),
+    Bad("no such output", "view_output", given(output_id="x"), "not_found"),
+    Bad("no such type", "list_models", given(type="shoes"), "invalid_argument"),
+    Bad("cursor", "list_outputs", given(cursor="%%%"), "invalid_argument"),
     Bad("limit", "list_outputs", given(limit=0), "invalid_argument", says="limit"),
 ]
 

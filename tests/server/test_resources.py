@@ -127,7 +127,7 @@ async def test_what_is_not_there_is_an_error_with_the_era_s_code(
 )
 async def test_a_cursor_of_another_list_is_refused(tmp_path: Path, cursor: str) -> None:
     async with open_surface(tmp_path) as surface, surface.client("legacy") as client:
-        with pytest.raises(MCPError, match="cursor_invalid") as caught:
+        with pytest.raises(MCPError, match="invalid_argument") as caught:
             await client.list_resources(cursor=cursor)
         assert caught.value.error.code == -32602
 
@@ -145,7 +145,7 @@ async def test_templates_are_listed(tmp_path: Path) -> None:
 def test_only_the_registry_s_uris_resolve(uri: str) -> None:
     with pytest.raises(NotFound) as caught:
         resolve(uri)
-    assert caught.value.code is ErrorCode.RESOURCE_NOT_FOUND
+    assert caught.value.code is ErrorCode.NOT_FOUND
 
 
 def test_a_template_s_value_becomes_the_operation_s_argument() -> None:

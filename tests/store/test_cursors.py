@@ -27,7 +27,7 @@ def place_or_none(cursor: str) -> int | None:
         return seq_of(cursor)
     except InvalidInput as error:
         refusal = error
-    assert refusal.code is ErrorCode.CURSOR_INVALID
+    assert refusal.code is ErrorCode.INVALID_ARGUMENT
     assert refusal.next_step
     return None
 

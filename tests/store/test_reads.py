@@ -124,7 +124,7 @@ async def test_lists_filter_by_every_field(store: Store) -> None:
 async def test_a_cursor_of_somebody_else_is_refused(store: Store, cursor: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         await store.list_jobs(JobQuery(cursor=cursor))
-    assert caught.value.code is ErrorCode.CURSOR_INVALID
+    assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 
 
 async def test_a_silly_limit_is_put_right(store: Store) -> None:

@@ -199,14 +199,14 @@ class ComfyUIClient:
             return model_names(answer)
 
     async def models(self, folder: str) -> tuple[str, ...]:
-        """Names in one folder. Raises NotFound (model_type_unknown)."""
+        """Names in one folder. Raises NotFound."""
         path = f"/models/{quote(folder, safe='')}"
         status, answer = await self.transport.get_json(path, limit=HISTORY_BYTES)
         if status == 404:
             raise NotFound(
                 f"The engine {self.engine} has no model folder {folder!r}.",
                 next_step="List the model types first.",
-                code=ErrorCode.MODEL_TYPE_UNKNOWN,
+                code=ErrorCode.NOT_FOUND,
             )
         if status != 200:
             raise self._unexpected("GET /models", status)
@@ -216,7 +216,7 @@ class ComfyUIClient:
     async def experiment_models(self, folder: str) -> tuple[Model, ...]:
         """Models of one folder with size and mtime; without them where the engine has only /models/{folder}.
 
-        Raises NotFound (model_type_unknown).
+        Raises NotFound.
         """
         path = f"/experiment/models/{quote(folder, safe='')}"
         status, answer = await self.transport.get_json(path, limit=HISTORY_BYTES)

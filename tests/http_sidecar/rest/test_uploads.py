@@ -128,7 +128,7 @@ async def test_a_file_at_the_limit_is_taken_and_one_byte_more_is_not(sink: tuple
     assert (await upload(v1, b"x" * LIMIT)).status == 201
     chunked = await upload(v1, pieces(LIMIT + 1, 1000))
     body = assert_problem(chunked, 413, "Content Too Large")
-    assert body["code"] == "upload_too_large"
+    assert body["code"] == "too_large"
     declared = await upload(v1, b"x" * (LIMIT + 20_000))
     assert_problem(declared, 413, "Content Too Large")
     assert engine.whole == 1

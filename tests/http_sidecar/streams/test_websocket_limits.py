@@ -141,7 +141,7 @@ async def test_a_thousand_subscriptions_on_one_socket_and_not_one_more(house: St
         await client.settled()
         await client.subscribe(ids[1_000])
         refused = await client.next()
-        assert (refused["type"], refused["code"]) == ("error", "too_many_subscriptions")
+        assert (refused["type"], refused["code"]) == ("error", "too_many_streams")
         await client.subscribe(ids[5])  # again: no further one
         for job_id in (ids[0], ids[999], ids[1_000]):
             await house.cancel(job_id)

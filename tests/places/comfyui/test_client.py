@@ -209,7 +209,7 @@ async def test_models_come_with_size_where_the_engine_says_it_and_without_it_els
 async def test_an_unknown_model_folder_is_not_found(client: ComfyUIClient) -> None:
     with pytest.raises(NotFound) as caught:
         await client.experiment_models("no/such")
-    assert caught.value.code is ErrorCode.MODEL_TYPE_UNKNOWN
+    assert caught.value.code is ErrorCode.NOT_FOUND
 
 
 async def test_the_rest_is_passed_on(engine: FakeEngine, client: ComfyUIClient) -> None:
