@@ -113,8 +113,8 @@ soak: $(DEV)  ## many jobs, subscribers and reconnects, and what grows: N=10000
 	$(PY) -m tests.faults.soak --jobs $(or $(N),10000)
 
 .PHONY: bench
-bench: $(DEV)  ## measure and write docs/performance.md
-	$(PY) -m bench
+bench: $(DEV)  ## measure and write docs/performance.md; ONLY=jobs prints one part
+	$(PY) -m bench $(addprefix --only ,$(ONLY))
 
 .PHONY: clean
 clean:  ## remove what make made here (the installed ComfyUI stays in its cache)

@@ -7,13 +7,17 @@ from importlib.metadata import version
 
 from bench.stats import Aim, Section
 
+HOW = (
+    "Both sides of a comparison run in turn, each in a process of its own, at the default log level, so that "
+    "ratios hold where absolute times waver. Medians are of at least 15 samples."
+)
 PACKAGES = ("mcp", "aiohttp", "pydantic", "SQLAlchemy")
 
 
 def machine() -> str:
     """In general words."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{cores} cores shared with other work, {platform.system()} on {platform.machine()}"
+    return f"{cores} cores {platform.system()} on {platform.machine()}"
 
 
 def versions() -> Mapping[str, str]:
@@ -26,15 +30,15 @@ def as_text(sections: Sequence[Section]) -> str:
     return "\n\n".join(_text_block(section) for section in sections)
 
 
-def as_markdown(sections: Sequence[Section], *, date: str, how: str, findings: str) -> str:
+def as_markdown(sections: Sequence[Section], *, date: str, findings: str) -> str:
     used = ", ".join(f"{name} {number}" for name, number in versions().items())
     head = [
         "# Performance",
         "",
-        f"Written by `{how}` on {date}: {machine()}; {used}.",
-        "Both sides of a comparison run in turn in one run, so that ratios hold where absolute times waver.",
+        f"Written by `make bench` on {date}: {machine()}; {used}.",
+        HOW,
         "",
-        "## What was aimed at",
+        "## Aims",
         "",
         *_table(
             ("aim", "measured", "at most", "met"),
@@ -48,8 +52,6 @@ def as_markdown(sections: Sequence[Section], *, date: str, how: str, findings: s
                 for aim in _aims(sections)
             ],
         ),
-        "",
-        verdict(sections),
     ]
     body = [line for section in sections for line in _markdown_block(section)]
     return "\n".join([*head, *body, "", findings.strip(), ""])

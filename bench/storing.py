@@ -9,7 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE
 from functools import partial
 from pathlib import Path
 
-from bench.servers import REPOSITORY, environment
+from bench.processes import REPOSITORY, Run, environment
 from bench.stats import Sample, Section
 from comfy_mcp.domain.events import JobCompleted, JobEvent, JobQueued, JobStarted, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
@@ -24,7 +24,11 @@ WAITING = 20
 """Jobs that wait while claims are timed, for each job of a round."""
 
 
-async def measure_store(folder: Path, *, jobs: int) -> Section:
+async def measure_store(run: Run) -> list[Section]:
+    return [await _measure(run.fresh("store"), run.times(500, 5))]
+
+
+async def _measure(folder: Path, jobs: int) -> Section:
     adding, claiming, recording = (Sample(name=name) for name in ("add_job", "claim_next", "record"))
     store = await Store.open(load_settings(state_dir=folder / "store-alone"))
     try:

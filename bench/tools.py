@@ -1,6 +1,6 @@
 """What a tool call over stdio costs next to a tool that does nothing: same client, in turn."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -9,21 +9,28 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from bench.pipe import server_on_pipe
-from bench.servers import BRIDGE, NOOP, environment
+from bench.processes import BRIDGE, NOOP, Run, engine, environment
 from bench.stats import TIMES, Aim, Sample, Section, row
 from tests.support.graphs import picture
 
 STATUS_MS = 0.5
 SUBMIT_MS = 2.5
 WARM_UP = 10
+CALLS = 300
 
 Call = Callable[..., Awaitable[dict[str, Any]]]
 
 
-async def measure_tools(url: str, folder: Path, *, calls: int) -> Section:
+async def measure_tools(run: Run) -> list[Section]:
+    folder = run.fresh("tools")
+    async with engine("embedded", folder / "engine") as (url, _):
+        return [
+            await _measure(environment(url, folder / "state"), folder / "servers.log", run.times(CALLS, 3))
+        ]
+
+
+async def _measure(env: Mapping[str, str], log: Path, calls: int) -> Section:
     async with AsyncExitStack() as stack:
-        log = folder / "servers.log"
-        env = environment(url, folder / "tools")
         errors = stack.enter_context(log.open("a"))
 
         async def sdk(command: tuple[str, ...]) -> Call:

@@ -5,62 +5,69 @@ from pathlib import Path
 
 import pytest
 
-from bench.__main__ import main
+from bench.__main__ import PARTS, main
 from bench.report import as_markdown, as_text, verdict
 from bench.stats import Aim, Sample, Section, percentile, ratio, row
 
-
-def test_a_quick_run_writes_every_table_with_its_numbers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    report = tmp_path / "performance.md"
-
-    assert main(["--quick", "--output", str(report)]) == 0
-
-    text = report.read_text(encoding="utf-8")
-    for name in (
-        "bare client",
-        "through the bridge",
-        "5 jobs queued at once, bare client",
-        "5 jobs queued at once, through the bridge",
-        "no-op, SDK client",
-        "status, SDK client",
-        "submit, SDK client",
-        "submit, bare pipe",
+ROWS = {
+    "jobs": ("one job, bare", "one job", "5 queued, bare", "5 queued"),
+    "http-jobs": (
+        "~0 ms, 1 in flight, bare",
+        "~0 ms, 1 in flight",
+        "~0 ms, 8 in flight",
+        "~0 ms, 32 in flight",
+        "~0 ms, 100 in flight",
+        "20 ms, 8 in flight, bare",
+    ),
+    "requests": ("bare aiohttp, GET", "GET workflow", "POST workflow, durable"),
+    "files": (
+        "from the engine itself",
+        "sidecar, from the engine over HTTP",
+        "sidecar, from the engine's folder",
+    ),
+    "lag": (
+        "bare WebSocket, 2 clients",
+        "WebSocket, 3 clients",
+        "Server-Sent Events, 3 clients",
+        "MCP listen, 3 clients",
+    ),
+    "startup": (
         "no-op server",
         "comfy-bridge mcp",
         "after the handshake",
         "runtime open",
         "tools/list + instructions",
-        "add_job",
-        "claim_next",
-        "record",
-        "jobs, 4 processes",
-        "bare aiohttp, GET",
-        "GET workflow",
-        "POST workflow, durable",
-        "~0 ms, 100 in flight, bare",
-        "through the sidecar",
-        "20 ms, 8 in flight, bare",
-        "from the engine itself",
-        "sidecar, from the engine over HTTP",
-        "sidecar, from the engine's folder (COMFYUI_OUTPUTS)",
-        "bare WebSocket, 2 clients",
-        "WebSocket, 3 clients",
-        "Server-Sent Events, 3 clients",
-        "MCP listen, 3 clients",
-    ):
+    ),
+    "tools": ("no-op, SDK client", "status, SDK client", "submit, SDK client", "submit, bare pipe"),
+    "store": ("add_job", "claim_next", "record", "jobs, 4 processes"),
+}
+
+
+def test_every_part_of_the_bench_has_its_rows_checked_here() -> None:
+    assert set(ROWS) == set(PARTS)
+
+
+@pytest.mark.parametrize("part", ROWS)
+def test_a_quick_run_of_a_part_writes_its_table_with_its_numbers(
+    part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "performance.md"
+
+    assert main(["--quick", "--engine", "embedded", "--only", part, "--output", str(report)]) == 0
+
+    text = report.read_text(encoding="utf-8")
+    for name in ROWS[part]:
         numbers = numbers_of(text, name)
         assert numbers, name
         assert all(number > 0 for number in numbers), (name, numbers)
-    assert "bridge ÷ bare" in text
+    assert text.index("## Aims") < min(text.index(f"| {name} |") for name in ROWS[part])
     assert str(report) in capsys.readouterr().out
 
 
 def test_a_report_names_no_machine_address_and_no_folder_of_the_run(tmp_path: Path) -> None:
     sample = Sample(name="a", values=[1.0])
     section = Section(title="T", note="N.", columns=("what", "n"), rows=(("a", "1"),))
-    text = as_markdown([section], date="2026-11-24", how="python -m bench", findings="")
+    text = as_markdown([section], date="2026-11-24", findings="")
     assert re.search(r"\d+ cores", text)
     assert not re.search(r"\d+\.\d+\.\d+\.\d+|/home/|/tmp/", text)
     assert row(sample) == ("a", "1", "1.00", "1.00", "—", "—")
