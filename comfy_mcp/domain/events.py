@@ -295,6 +295,13 @@ class PreviewFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrameLost:
+    """A frame that could not be read. What it said, and of which prompt, is not known."""
+
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownMessage:
     """Something newer than this code. Counted, otherwise ignored."""
 
@@ -315,5 +322,6 @@ EngineEvent = (
     | PromptInterrupted
     | PromptEnded
     | PreviewFrame
+    | FrameLost
     | UnknownMessage
 )

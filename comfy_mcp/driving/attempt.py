@@ -4,7 +4,7 @@ An Attempt turns what the engine says into the JobEvents that have to be written
 no clock; the tenure owns it and writes what is `pending`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -14,6 +14,7 @@ from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    FrameLost,
     JobEvent,
     JobFailure,
     JobProgressed,
@@ -32,6 +33,7 @@ from comfy_mcp.domain.events import (
     UnknownMessage,
 )
 from comfy_mcp.domain.graph import Graph
+from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
@@ -49,7 +51,7 @@ class Attempt:
         self,
         job: Job,
         graph: Graph,
-        needed: Collection[NodeId],
+        report: GraphReport,
         durations: Mapping[str, float],
         *,
         progress_interval_s: float,
@@ -83,7 +85,7 @@ class Attempt:
         self._write_due = float("-inf")
         self._progress_due: float | None = None
         self._graph = graph
-        self._needed = needed
+        self._report = report
         self._durations = durations
         self._progress: Progress | None = None
         self._on_start = on_start
@@ -94,6 +96,8 @@ class Attempt:
         # the other one.
         deadline = job.run_deadline if self._started else job.queue_deadline
         self._deadline = None if deadline is None else heard_at + (deadline - now_ms) / 1000
+        self._unbroken = False  # every event of the run was heard, from its start on
+        self._cached_unsaid: set[NodeId] = set()  # taken from the engine's cache, and not `executed` since
         self._ending: PromptEnding | None = None
         self._failure: JobFailure | None = None
 
@@ -102,17 +106,19 @@ class Attempt:
         """Milliseconds per class_type, of the nodes that really ran in this attempt."""
         return self._progress.observed() if self._progress is not None else {}
 
-    def hear(self, event: EngineEvent, *, now_ms: int, now: float) -> bool:
-        """Take in one event about this prompt. True when the run is over and its history can be read."""
+    def hear(self, event: EngineEvent, *, now_ms: int, now: float, stream_id: str) -> None:
+        """Take in one event about this prompt. `stream_id`: the stream that is open now."""
         self.heard_at = now
         self.heard_meanwhile = True
         self.accepted = True
         self.absent_since = None
         match event:
-            case PromptStarted() | NodesCached() | NodeStarted() | NodeProgressed():
+            case PromptStarted():
+                # Twice, or on an older stream that is followed beside the present one: not reliable.
+                self._unbroken = self._progress is None and self.stream_id == stream_id
                 self._advance(event, now_ms, now)
-            case NodeExecuted():
-                self.files.update(dict.fromkeys(event.outputs))
+            case NodesCached() | NodeStarted() | NodeProgressed() | NodeExecuted():
+                self._note_outputs(event)
                 self._advance(event, now_ms, now)
             case PromptSucceeded():
                 self._ending = PromptEnding.SUCCESS
@@ -124,18 +130,17 @@ class Attempt:
                 self._ending = PromptEnding.INTERRUPTED
             case PromptEnded():
                 self.over = True
-                return True
             case (
                 PreviewFrame()
                 | QueueRemaining()
                 | EngineConnected()
                 | EngineDisconnected()
+                | FrameLost()
                 | UnknownMessage()
             ):
                 pass
             case _:
                 assert_never(event)
-        return False
 
     def begin_look(self) -> None:
         self.looking, self.heard_meanwhile = True, False
@@ -201,21 +206,40 @@ class Attempt:
         """The engine may count it among its prompts: its events have not told its end."""
         return self._ending is None
 
+    @property
+    def whole_story(self) -> PromptResult | None:
+        """A success of which the events have said all that the history will; None: it has to be looked up.
+
+        Files of an output node that came from the cache count as said only when the engine repeated them:
+        versions differ in that.
+        """
+        if not self._unbroken or self._ending is not PromptEnding.SUCCESS:
+            return None
+        return None if self._cached_unsaid.intersection(self._report.outputs) else self.told_result()
+
     def told_result(self) -> PromptResult | None:
         """The end as the events told it, for the case that the history has already lost it."""
         if self._ending is None:
             return None
         return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
 
-    def missed_events(self, event: EngineConnected, now_ms: int) -> None:
-        """The stream was broken: what ran meanwhile teaches no durations."""
-        if self._progress is not None:
+    def missed_events(self, event: EngineConnected | EngineDisconnected | FrameLost, now_ms: int) -> None:
+        """The end has to be looked up then. Durations measured over a reconnect are dropped."""
+        self._unbroken = False
+        if self._progress is not None and isinstance(event, EngineConnected):
             self._progress.apply(event, now_ms)
 
     def finish(self) -> None:
         """No more progress: a final event follows, and is written at once."""
         self._write_due = float("-inf")
         self._progress_due = None
+
+    def _note_outputs(self, event: EngineEvent) -> None:
+        if isinstance(event, NodesCached):
+            self._cached_unsaid.update(event.nodes)
+        elif isinstance(event, NodeExecuted):
+            self.files.update(dict.fromkeys(event.outputs))
+            self._cached_unsaid.discard(event.node)
 
     def _advance(
         self,
@@ -226,7 +250,7 @@ class Attempt:
         self.start(now_ms, now)
         if self._progress is None:
             since = now_ms if self.job.started_at is None else self.job.started_at
-            self._progress = Progress(self._graph, self._needed, self._durations, started_at=since)
+            self._progress = Progress(self._graph, self._report.needed, self._durations, started_at=since)
             if not isinstance(event, PromptStarted):  # taken over in the middle of its run
                 self._progress.apply(EngineConnected(sid=None), now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:

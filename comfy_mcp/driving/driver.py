@@ -141,4 +141,4 @@ class Driver:
         with contextlib.suppress(StoreFault, TimeoutError):
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
                 await self._store.release_lease(lease)
-                await tenure.save_durations()
+                await tenure.finish()

@@ -31,6 +31,7 @@ from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.driving.recovery import conclude
+from comfy_mcp.driving.sizes import AskSizes, OutputSizes
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, Lease, Store
@@ -46,7 +47,7 @@ STORE_RETRY_S = 1.0
 
 class Ledger:
     """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `stream_id` says where
-    the place's events go now."""
+    the place's events go now. `sizes` asks for the bytes of files that were recorded without."""
 
     def __init__(
         self,
@@ -60,6 +61,7 @@ class Ledger:
         gpu: GpuUsage,
         stream_id: Callable[[], str],
         gate: MemoryGate,
+        ask: AskSizes,
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
@@ -75,6 +77,7 @@ class Ledger:
         self._stream_id = stream_id
         self._gate = gate
         self._may_have_held = True  # a process before this one, with another setting
+        self.sizes = OutputSizes(ask, store)
         self._durations = Durations(store)
         self._log = log.bind(engine=lease.engine)
 
@@ -139,11 +142,11 @@ class Ledger:
             failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
             await self._store.record(self._lease, job.id, [self.failed(job, failure)])
             return None
-        needed = check_graph(graph, self._node_list()).needed or check_graph(graph, None).needed
+        report = check_graph(graph, self._node_list())
         attempt = Attempt(
             job,
             graph,
-            needed,
+            report if report.runnable else check_graph(graph, None),
             await self._known_durations(graph),
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
@@ -197,6 +200,8 @@ class Ledger:
             for file in result.outputs
         ]
         await self._write(attempt, [*attempt.pending, end], outputs)
+        if attempt.job.is_final:
+            self.sizes.want(outputs)
 
     def settle(self, attempt: Attempt, event: JobEvent) -> None:
         """`event` ends the attempt; it is written with the next batch, however often the store refuses."""

@@ -2,8 +2,9 @@
 
 A Tenure is an actor: one task owns all its state and takes messages from a bounded inbox. What needs the
 engine runs as errands and comes back as a message. Every write to the store is fenced by the lease and the
-attempt. Order matters in three places: a prompt_id is written before the POST; the history is read at
-`executing: null`; after every (re)connect everything in flight is looked up.
+attempt. Order matters in three places: a prompt_id is written before the POST; the history is read no sooner
+than at `executing: null`, unless the events have said the whole story; after every (re)connect everything in
+flight is looked up.
 """
 
 import asyncio
@@ -19,7 +20,10 @@ from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    FrameLost,
     JobEvent,
+    PromptEnded,
+    PromptSucceeded,
     QueueRemaining,
 )
 from comfy_mcp.domain.ids import JobId, PromptId
@@ -90,6 +94,7 @@ class Tenure:
             gpu=gpu,
             stream_id=lambda: place.stream_id,
             gate=gate,
+            ask=place.sizes,
         )
         self._gate = gate
         self._inbox: asyncio.Queue[Message] = asyncio.Queue(INBOX_SIZE)
@@ -138,6 +143,7 @@ class Tenure:
             await self._ledger.adopt()
             group.create_task(keeper.run(), name="lease")
             group.create_task(self._place.run(self._inbox.put), name="place")
+            group.create_task(self._ledger.sizes.run(), name="sizes")
             while True:
                 messages = await self._next()
                 self._check_deadlines()  # first: an interrupt that is taken in now may be ours of before
@@ -151,10 +157,12 @@ class Tenure:
                 if (due := self._gate.due) is not None and due <= self._clock.monotonic():
                     self._ask_for_sample(errands)
                 if self._ledger.durations_full or not (messages or self._ledger.attempts):
-                    await self.save_durations()
+                    await self._ledger.save_durations()
 
-    async def save_durations(self) -> None:
+    async def finish(self) -> None:
+        """At the end, while the engine may still answer: write what was only kept in memory."""
         await self._ledger.save_durations()
+        await self._ledger.sizes.fill()
 
     def _drives(self, job_id: JobId) -> bool:
         return any(attempt.job.id == job_id for attempt in self._ledger.attempts.values())
@@ -217,22 +225,32 @@ class Tenure:
                 self._connection += 1
                 self._ledger.may_have_work = True
                 self._log.info("engine_connected", in_flight=len(self._ledger.attempts))
-                for attempt in self._ledger.attempts.values():
-                    attempt.missed_events(message, self._clock.now_ms())
+                self._missed(message)
                 self._look(self._ledger.attempts.values(), errands)  # nothing is replayed after a (re)connect
             case EngineDisconnected():
                 self._connected = False
                 self._foreign = 0
                 self._log.warning("engine_disconnected", reason=message.reason)
+                self._missed(message)
+            case FrameLost():
+                self._missed(message)
             case _:
-                self._heard(message, errands)
+                await self._heard(message, errands)
 
-    def _heard(self, event: EngineEvent, errands: Errands) -> None:
+    def _missed(self, event: EngineConnected | EngineDisconnected | FrameLost) -> None:
+        for attempt in self._ledger.attempts.values():
+            attempt.missed_events(event, self._clock.now_ms())
+
+    async def _heard(self, event: EngineEvent, errands: Errands) -> None:
         attempt = self._ledger.attempts.get(getattr(event, "prompt_id", None) or PromptId(""))
         if attempt is None or attempt.settled:
             return  # somebody else's prompt, or one that has already ended
-        if attempt.hear(event, now_ms=self._clock.now_ms(), now=self._clock.monotonic()):
-            # `executing: null` is the moment at which the history entry exists; success comes before it.
+        now_ms, now = self._clock.now_ms(), self._clock.monotonic()
+        attempt.hear(event, now_ms=now_ms, now=now, stream_id=self._place.stream_id)
+        if isinstance(event, PromptSucceeded) and (result := attempt.whole_story) is not None:
+            await self._over(attempt, result, {}, errands)
+        elif isinstance(event, PromptEnded):
+            # The moment at which the history entry exists; success comes before it.
             self._look([attempt], errands)
 
     def _submitted(self, message: Submitted, errands: Errands) -> None:

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
@@ -88,6 +89,14 @@ class House:
 
     async def final(self, job_id: JobId) -> Job:
         return await self.until(job_id, lambda job: job.is_final)
+
+    async def outputs(self, job_id: JobId) -> list[Output]:
+        """Once the size of each file is known."""
+        async with asyncio.timeout(20):
+            outputs = await self.store.outputs_of(job_id)
+            while any(each.size is None for each in outputs):
+                outputs = await self.store.outputs_of(job_id)
+        return outputs
 
     async def event_types(self, job_id: JobId) -> list[str]:
         return [stored.event.type for stored in await self.store.events_after(0, job_id=job_id)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from comfy_mcp.domain.events import (
     EngineDisconnected,
     FailureKind,
+    FrameLost,
     JobFailure,
     JobProgressed,
     NodeExecuted,
@@ -54,7 +55,7 @@ async def test_a_job_is_followed_from_the_queue_to_its_picture(house: House, pla
     job = await house.final(job_id)
 
     assert (job.status, job.progress, job.output_count) == (JobStatus.COMPLETED, 1.0, 1)
-    (output,) = await house.store.outputs_of(job_id)
+    (output,) = await house.outputs(job_id)
     assert (output.file, output.size, output.engine) == (PICTURE, 100, place.engine)
     assert await house.event_types(job_id) == ["queued", "claimed", "started", "completed"]
     assert place.posted == [prompt]
@@ -112,7 +113,7 @@ async def test_the_end_is_read_from_the_history_at_executing_null_not_at_success
     await place.start(prompt)
     await house.until(job_id, lambda job: job.status is JobStatus.RUNNING)
     looked = place.lookups
-    await place.say(PromptSucceeded(prompt_id=prompt))
+    await place.say(FrameLost(type="executed"), PromptSucceeded(prompt_id=prompt))
     await place.finish(prompt)
     assert (await house.final(job_id)).output_count == 1
     assert place.lookups >= looked + 1

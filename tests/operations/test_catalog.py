@@ -46,7 +46,8 @@ async def test_an_image_is_viewed_as_a_small_preview_and_read_in_full(call: Benc
     assert "preview 100x100" in view.text()
     assert "preview" not in view.model_dump()
     full = await call("read_output", output_id=output.output_id)
-    assert (full.media_type, len(full.data)) == ("image/png", output.size)
+    (sized,) = await call.sized(output.workflow_id)
+    assert (full.media_type, len(full.data)) == ("image/png", sized.size)
     assert full.data.startswith(b"\x89PNG")
     assert output.filename in full.text()
 

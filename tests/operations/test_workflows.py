@@ -39,7 +39,8 @@ async def test_a_workflow_is_submitted_followed_and_gives_its_picture(call: Benc
     assert done.created_time <= done.start_time <= done.completion_time
     (output,) = done.outputs
     assert output.filename == "slow_00001_.png"
-    assert output.size > 0
+    (sized,) = await call.sized(submitted.workflow_id)
+    assert sized.size > 0
     assert (output.type, output.workflow_id) == ("image", submitted.workflow_id)
     assert output.url == f"/v1/comfyui/output/{output.output_id}"
     progress = [result.progress for result in seen]

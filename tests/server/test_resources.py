@@ -37,6 +37,10 @@ async def test_jobs_and_outputs_are_listed_by_name_and_can_be_read(tmp_path: Pat
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
         workflow_id = await submit(client, slow_graph())
         state = (await client.call_tool("wait_for_workflow", {"workflow_id": workflow_id})).structured_content
+        while state["outputs"][0]["size"] is None:  # filled in a moment after the end
+            state = (
+                await client.call_tool("workflow_status", {"workflow_id": workflow_id})
+            ).structured_content
         output = state["outputs"][0]
 
         (resources,) = await all_resources(client)

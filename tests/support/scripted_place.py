@@ -40,6 +40,11 @@ class ScriptedPlace:
         self.reconnects = 0
         self.down = False
         self.followed: set[str] = set()
+        self.stream_id = "scripted"
+        self.asked_sizes = 0
+        self.silent_about_sizes = False
+        self.sizes_held = asyncio.Event()
+        self.sizes_held.set()
         self.answer: Callable[[PromptId], Accepted | Rejected | EngineFault] | None = None
         self.on_cancel: Callable[[PromptId], None] = self.obey_cancel
         self.changed = asyncio.Event()
@@ -56,10 +61,6 @@ class ScriptedPlace:
             await asyncio.Event().wait()
         finally:
             self._sink = None
-
-    @property
-    def stream_id(self) -> str:
-        return "scripted"
 
     def follow(self, stream_ids: Collection[str]) -> None:
         if self.followed != set(stream_ids):
@@ -97,6 +98,11 @@ class ScriptedPlace:
             raise unreachable()
 
     async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
+        self.asked_sizes += 1
+        self._tell()
+        await self.sizes_held.wait()
+        if self.silent_about_sizes:
+            raise unreachable()
         return dict.fromkeys(files, self.size)
 
     # ---- the script

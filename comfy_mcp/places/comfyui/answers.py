@@ -93,7 +93,7 @@ def prompt_result(body: object, prompt_id: PromptId) -> PromptResult | None:
     if entry is None:
         return None
     fields = _object(entry, "a history entry")
-    outputs = outputs_of_prompt(fields.get("outputs"))
+    outputs = outputs_of_prompt(fields.get("outputs"), fields.get("meta"))
     status = fields.get("status")
     if not isinstance(status, Mapping) or status.get("status_str") == "success":
         # Very old entries have no status; they were only written at the end of a run.

@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 
 from comfy_mcp.domain.errors import EngineFault
-from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineEvent
+from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineEvent, FrameLost
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.backoff import Backoff
 from comfy_mcp.places.comfyui.buffer import EventBuffer
@@ -159,13 +159,13 @@ class Listener:
 
     def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> bool:
         """Buffer what a frame says. False when the buffer is full of what must not be dropped."""
+        is_text = message.type is aiohttp.WSMsgType.TEXT
         try:
-            is_text = message.type is aiohttp.WSMsgType.TEXT
             events = decoder.text(message.data) if is_text else decoder.binary(message.data)
         except WireFault as fault:
-            # One frame is lost, which the quiet poll makes good; a reconnect would lose more.
+            # A lookup finds out what it said; a reconnect would lose more.
             _log.warning("frame_not_understood", engine=self._transport.engine, reason=str(fault))
-            events = ()
+            events = (FrameLost(type="unreadable"),) if is_text else ()  # a preview is no loss
         if not self._connected:
             # An engine that gives another id than asked for sends the events there.
             self._client_id = decoder.sid or self._client_id

@@ -31,15 +31,21 @@ def outputs_of_node(node: NodeId, output: object) -> tuple[OutputFile, ...]:
     return tuple(found.values())
 
 
-def outputs_of_prompt(outputs: object) -> tuple[OutputFile, ...]:
-    """From a history entry's `outputs`: `{node: {key: […]}}`."""
-    return tuple(_of_prompt(outputs))
+def outputs_of_prompt(outputs: object, meta: object = None) -> tuple[OutputFile, ...]:
+    """From a history entry's `outputs`: `{node: {key: […]}}`.
+
+    `meta` names the node of the submitted graph for one that another expanded into at run time, as
+    `executed` does: `{node: {display_node}}`.
+    """
+    return tuple(_of_prompt(outputs, meta if isinstance(meta, Mapping) else {}))
 
 
-def _of_prompt(outputs: object) -> Iterator[OutputFile]:
+def _of_prompt(outputs: object, meta: Mapping[Any, Any]) -> Iterator[OutputFile]:
     if isinstance(outputs, Mapping):
         for node, output in outputs.items():
-            yield from outputs_of_node(NodeId(str(node)), output)
+            about = meta.get(node)
+            shown = about.get("display_node") if isinstance(about, Mapping) else None
+            yield from outputs_of_node(NodeId(str(shown or node)), output)
 
 
 def _items(value: object) -> list[Any]:

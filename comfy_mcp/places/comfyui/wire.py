@@ -16,6 +16,7 @@ from typing import Any
 
 from comfy_mcp.domain.events import (
     EngineEvent,
+    FrameLost,
     NodeExecuted,
     NodeProgressed,
     NodesCached,
@@ -51,7 +52,10 @@ class Decoder:
         self._last_step: NodeProgressed | None = None
 
     def text(self, frame: str) -> tuple[EngineEvent, ...]:
-        """Known but not needed: nothing. Unknown, or another shape: UnknownMessage. Not JSON: WireFault."""
+        """Known but not needed: nothing. Unknown: UnknownMessage. Known but of another shape: FrameLost.
+
+        Raises WireFault for what is not JSON.
+        """
         if frame.startswith(_PROGRESS_STATE):
             kind, data = "progress_state", {"nodes": _running_nodes(frame)}
         else:
@@ -61,7 +65,7 @@ class Decoder:
         try:
             return tuple(self._events(kind, _Fields(data)))
         except (WireFault, _ShapeFault):
-            return (UnknownMessage(type=kind),)
+            return (FrameLost(type=kind),)
 
     def binary(self, frame: bytes) -> tuple[EngineEvent, ...]:
         """Previews. Raises WireFault for a frame that is cut short."""

@@ -93,7 +93,7 @@ async def test_half_a_frame_is_passed_over_and_the_connection_stays(engine: Fake
     broken: list[str | bytes] = ['{"type": "executing", "da', b"\0\0", b"\0\0\0\4\0\0\xff\xff{}"]
     await send_all(engine, connection.client_id, [*broken, json.dumps(ended())])
     await watch.next(PromptEnded)
-    assert watch.kinds() == ["EngineConnected", "PromptEnded"]
+    assert watch.kinds() == ["EngineConnected", "FrameLost", "PromptEnded"]
 
 
 async def test_point_7_a_preview_above_4_mib_arrives(engine: FakeEngine, watch: Watch) -> None:

@@ -12,6 +12,7 @@ from comfy_mcp.domain.catalog import OutputFile, OutputKind
 from comfy_mcp.domain.events import (
     EngineEvent,
     FailureKind,
+    FrameLost,
     NodeExecuted,
     NodeProgressed,
     NodesCached,
@@ -237,7 +238,6 @@ def test_feature_flags_are_what_the_recorded_client_sent() -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        text("something_new", a=1),
         json.dumps({"type": "status"}),
         text("status", status={"exec_info": {}}),
         text("status", status=[]),
@@ -252,8 +252,12 @@ def test_feature_flags_are_what_the_recorded_client_sent() -> None:
         text("execution_success", prompt_id=7),
     ],
 )
-def test_a_message_of_another_shape_is_unknown_and_not_an_error(frame: str) -> None:
-    assert decode(frame) == [UnknownMessage(type=json.loads(frame)["type"])]
+def test_a_message_of_another_shape_is_lost_and_not_an_error(frame: str) -> None:
+    assert decode(frame) == [FrameLost(type=json.loads(frame)["type"])]
+
+
+def test_a_message_that_came_after_this_version_is_unknown() -> None:
+    assert decode(text("something_new", a=1)) == [UnknownMessage(type="something_new")]
 
 
 def test_odd_lists_of_nodes_are_read_as_far_as_they_go() -> None:
@@ -333,7 +337,7 @@ def test_any_text_decodes_or_is_a_wire_fault(frame: str) -> None:
         events = Decoder().text(frame)
     except WireFault:
         return
-    assert all(isinstance(event, UnknownMessage | NodeProgressed) for event in events)
+    assert all(isinstance(event, UnknownMessage | FrameLost | NodeProgressed) for event in events)
 
 
 @given(
