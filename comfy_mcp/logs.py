@@ -15,12 +15,9 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from comfy_mcp.domain.redaction import HIDDEN, names_a_secret
 from comfy_mcp.settings import Settings
 
-HIDDEN = "***"
-_SECRET_NAME = re.compile(
-    r"authorization|cookie|credential|headers|passw|secret|token|(?:^|[-_])key$|api[-_]?key", re.IGNORECASE
-)
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 _LEVELS = {
     "debug": logging.DEBUG,
@@ -90,7 +87,7 @@ def hide_named_secrets(logger: WrappedLogger, method: str, event: EventDict) -> 
 @lru_cache(maxsize=1024)
 def _names_a_secret(name: str) -> bool:
     """The fields' names are in the code: there are some dozens of them."""
-    return _SECRET_NAME.search(name) is not None
+    return names_a_secret(name)
 
 
 def hide_userinfo(text: str) -> str:

@@ -1,29 +1,38 @@
-"""A copy of a graph or a request body without the secrets in it, for logs and display."""
+"""What must not be shown: values under names that stand for secrets."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
-REDACTED = "[redacted]"
+HIDDEN = "***"
+MAX_DEPTH = 8
+MAX_MEMBERS = 100
+MAX_ITEMS = 20
+MAX_VALUE_CHARS = 500
 
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:api_?key|apikey|secret|password|passwd|credentials?|authorization|auth|bearer"
-    r"|(?:access|auth|api|hf|huggingface|civitai|bearer|refresh)_?token|token)(?:_comfy_org)?$",
-    re.IGNORECASE,
+    r"authorization|cookie|credential|headers|passw|secret|token|(?:^|[-_])key$|api[-_]?key", re.IGNORECASE
 )
 
 
-def redact(raw: Any) -> Any:
-    """`raw` with the value of every member named like a secret replaced; links are left alone.
+def names_a_secret(name: str) -> bool:
+    """Whether a value of this name is hidden. In doubt it is: `max_tokens` is hidden too."""
+    return _SECRET_NAME.search(name) is not None
 
-    Known ones: `extra_data.api_key_comfy_org`, `auth_token_comfy_org`, inputs such as `api_key`, `hf_token`.
+
+def without_secrets(value: object, depth: int = 0) -> object:
+    """A bounded copy of what came from outside, with the values of secret names replaced.
+
+    ComfyUI has some of its own: `extra_data.api_key_comfy_org`, `auth_token_comfy_org`.
     """
-    if isinstance(raw, Mapping):
-        return {key: REDACTED if _is_secret(key, value) else redact(value) for key, value in raw.items()}
-    if isinstance(raw, list | tuple):
-        return [redact(item) for item in raw]
-    return raw
-
-
-def _is_secret(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, str) and bool(value and _SECRET_NAME.search(name))
+    if depth > MAX_DEPTH:
+        return "…"
+    if isinstance(value, Mapping):
+        return {
+            str(key): HIDDEN if names_a_secret(str(key)) else without_secrets(item, depth + 1)
+            for key, item in list(value.items())[:MAX_MEMBERS]
+        }
+    if isinstance(value, list):
+        return [without_secrets(item, depth + 1) for item in value[:MAX_ITEMS]]
+    if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
+        return f"{value[:MAX_VALUE_CHARS]}…"
+    return value

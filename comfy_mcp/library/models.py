@@ -1,15 +1,13 @@
 """The models: of the configured folders where there are any, else of the engines; typed, paged, hashed."""
 
 import asyncio
-import base64
-import binascii
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
 
 from comfy_mcp.domain.catalog import V1_MODEL_FOLDERS, Model, Page
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.errors import EngineFault, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.library.model_disk import ModelDisk
@@ -94,7 +92,7 @@ class ModelLibrary:
         more = len(rest) > limit
         return Page(
             items=await self._with_hashes(shown, keys),
-            next_cursor=_encode(shown[-1]) if more else None,
+            next_cursor=cursor_of([shown[-1].type, shown[-1].name]) if more else None,
             total=len(matches),
         )
 
@@ -177,20 +175,9 @@ def _in_order(others: set[str] | frozenset[str]) -> tuple[str, ...]:
     return (*V1_MODEL_FOLDERS, *sorted(set(others) - set(V1_MODEL_FOLDERS)))
 
 
-def _encode(last: Model) -> str:
-    place = json.dumps([last.type, last.name], ensure_ascii=False, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(place).rstrip(b"=").decode()
-
-
 def _decode(cursor: str) -> tuple[str, str]:
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        place = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if isinstance(place, list) and [type(part) for part in place] == [str, str]:
-            return place[0], place[1]
-    except (ValueError, RecursionError, binascii.Error):
-        pass
-    raise InvalidInput(
-        "The cursor is not one that this server gave out.",
-        next_step="Leave it out to start again from the first page.",
-    )
+    match place_of(cursor):
+        case [str() as type, str() as name]:
+            return type, name
+        case _:
+            raise invalid_cursor()

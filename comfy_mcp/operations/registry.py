@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations import catalog, inputs, shapes, submitting, system, workflows
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.operations import catalog, examples, inputs, shapes, submitting, system, workflows
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.shapes import Params, Result
 
@@ -23,7 +23,8 @@ class Operation(Generic[P, R]):
 
     The hints are MCP's tool annotations and decide the HTTP method too: a read-only operation is a GET.
     `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template), or
-    with `http_only` not at all: a model can't send bytes.
+    with `http_only` not at all: a model can't send bytes. `raises` are the codes that a caller can meet
+    beside those of any call (a wrong argument, a missing right, a store that does not answer).
     """
 
     name: str
@@ -33,6 +34,7 @@ class Operation(Generic[P, R]):
     result: type[R]
     handler: Callable[[OperationContext, P], Awaitable[R]]
     right: Right
+    raises: tuple[ErrorCode, ...]
     read_only: bool
     destructive: bool = False
     idempotent: bool = False
@@ -40,6 +42,12 @@ class Operation(Generic[P, R]):
     tool: bool = True
     resource: str | None = None
     http_only: bool = False
+    example_call: Mapping[str, Any] | None = None
+
+    @property
+    def example(self) -> Mapping[str, Any] | None:
+        """An answer; None where it is bytes."""
+        return examples.ANSWERS.get(self.name)
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
         """Validate `arguments` and run.
@@ -66,6 +74,24 @@ def _faults(error: ValidationError) -> str:
     )
 
 
+_RAISED_BY_A_SUBMIT = (
+    ErrorCode.GRAPH_UI_FORMAT,
+    ErrorCode.GRAPH_INVALID,
+    ErrorCode.TOO_LARGE,
+    ErrorCode.PATH_NOT_ALLOWED,
+    ErrorCode.LANE_UNAVAILABLE,
+    ErrorCode.QUEUE_FULL,
+    ErrorCode.IDEMPOTENCY_MISMATCH,
+)
+_RAISED_BY_AN_ENGINE = (ErrorCode.ENGINE_UNREACHABLE, ErrorCode.ENGINE_BAD_ANSWER)
+_RAISED_BY_AN_OUTPUT = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.OUTPUT_GONE,
+    ErrorCode.TOO_LARGE,
+    ErrorCode.OUTPUT_UNREADABLE,
+    *_RAISED_BY_AN_ENGINE,
+)
+
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="submit_workflow",
@@ -76,8 +102,10 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.SubmitResult,
         handler=submitting.submit_workflow,
         right=Right.SUBMIT,
+        raises=_RAISED_BY_A_SUBMIT,
         read_only=False,
         open_world=True,
+        example_call=examples.SUBMIT_CALL,
     ),
     Operation(
         name="workflow_status",
@@ -87,6 +115,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.WorkflowResult,
         handler=workflows.workflow_status,
         right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND,),
         read_only=True,
         idempotent=True,
         resource="comfy://workflows/{workflowId}",
@@ -100,6 +129,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.WorkflowResult,
         handler=workflows.wait_for_workflow,
         right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND,),
         read_only=False,
         idempotent=True,
     ),
@@ -111,6 +141,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.CancelResult,
         handler=workflows.cancel_workflow,
         right=Right.CANCEL,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
         read_only=False,
         destructive=True,
         idempotent=True,
@@ -123,6 +154,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.RetryResult,
         handler=submitting.retry_workflow,
         right=Right.SUBMIT,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_RETRYABLE, *_RAISED_BY_A_SUBMIT),
         read_only=False,
         open_world=True,
     ),
@@ -134,6 +166,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.WorkflowsResult,
         handler=workflows.list_workflows,
         right=Right.READ,
+        raises=(),
         read_only=True,
         idempotent=True,
         resource="comfy://workflows",
@@ -146,6 +179,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.ModelsResult,
         handler=catalog.list_models,
         right=Right.READ,
+        raises=_RAISED_BY_AN_ENGINE,
         read_only=True,
         idempotent=True,
     ),
@@ -157,6 +191,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.OutputsResult,
         handler=catalog.list_outputs,
         right=Right.READ,
+        raises=(),
         read_only=True,
         idempotent=True,
     ),
@@ -168,6 +203,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.ViewResult,
         handler=catalog.view_output,
         right=Right.READ,
+        raises=_RAISED_BY_AN_OUTPUT,
         read_only=True,
         idempotent=True,
     ),
@@ -179,6 +215,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.SystemResult,
         handler=system.system_status,
         right=Right.READ,
+        raises=(),
         read_only=True,
         idempotent=True,
     ),
@@ -190,6 +227,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.QueueResult,
         handler=workflows.queue,
         right=Right.READ,
+        raises=(),
         read_only=True,
         idempotent=True,
         tool=False,
@@ -203,6 +241,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.GpuResult,
         handler=system.gpu_status,
         right=Right.READ,
+        raises=(),
         read_only=True,
         idempotent=True,
         tool=False,
@@ -216,6 +255,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.OutputContentResult,
         handler=catalog.read_output,
         right=Right.READ,
+        raises=_RAISED_BY_AN_OUTPUT,
         read_only=True,
         idempotent=True,
         tool=False,
@@ -229,6 +269,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         result=shapes.UploadResult,
         handler=inputs.upload_input,
         right=Right.SUBMIT,
+        raises=(ErrorCode.TOO_LARGE, ErrorCode.PATH_NOT_ALLOWED, *_RAISED_BY_AN_ENGINE),
         read_only=False,
         open_world=True,
         tool=False,

@@ -4,8 +4,6 @@ Clients list resources but not templates (Claude Code, measured), so what is rec
 """
 
 import base64
-import binascii
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +18,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
@@ -158,22 +157,17 @@ class _Place:
     def cursor(self) -> str | None:
         if self.page >= PAGES or (self.job is None and self.output is None):
             return None
-        return base64.urlsafe_b64encode(json.dumps([self.page, self.job, self.output]).encode()).decode()
+        return cursor_of([self.page, self.job, self.output])
 
 
 def _place(cursor: str | None) -> _Place:
     if cursor is None:
         return _Place()
-    try:
-        match json.loads(base64.urlsafe_b64decode(cursor.encode("ascii"))):
-            case [int() as page, (str() | None) as job, (str() | None) as output] if page > 0:
-                return _Place(page=page, job=job, output=output)
-    except (ValueError, RecursionError, binascii.Error):
-        pass
-    raise InvalidInput(
-        "The cursor is not one of resources/list.",
-        next_step="List again without a cursor.",
-    )
+    match place_of(cursor):
+        case [int() as page, (str() | None) as job, (str() | None) as output] if page > 0:
+            return _Place(page=page, job=job, output=output)
+        case _:
+            raise invalid_cursor()
 
 
 @cache

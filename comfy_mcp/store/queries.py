@@ -1,14 +1,11 @@
 """What callers ask for and get back, beside the domain's own types; and cursors."""
 
-import base64
-import binascii
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
-from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.store.codec import AnyRow
@@ -96,7 +93,7 @@ def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -
     more = len(rows) > limit
     return Page(
         items=tuple(decode(row) for row in shown),
-        next_cursor=cursor_of(shown[-1].seq) if more else None,
+        next_cursor=cursor_of({"before": shown[-1].seq}) if more else None,
     )
 
 
@@ -104,21 +101,13 @@ def clamp(limit: int) -> int:
     return max(1, min(limit, MAX_LIMIT))
 
 
-def cursor_of(seq: int) -> str:
-    """Opaque to callers. It names a place between rows, so pages neither repeat nor skip one."""
-    return base64.urlsafe_b64encode(json.dumps({"before": seq}).encode()).decode().rstrip("=")
-
-
 def seq_of(cursor: str) -> int:
-    """Raises InvalidInput (`invalid_argument`)."""
-    try:
-        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
-        value = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))["before"]
-    except (binascii.Error, UnicodeError, ValueError, KeyError, TypeError, RecursionError):
-        value = None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise InvalidInput(
-            "The cursor is not one that this server gave out.",
-            next_step="Leave cursor out to start from the newest entry.",
-        )
-    return value
+    """The place between rows that a cursor names, so that pages neither repeat nor skip one.
+
+    Raises InvalidInput (`invalid_argument`).
+    """
+    match place_of(cursor):
+        case {"before": int() as seq} if not isinstance(seq, bool) and 0 <= seq < 2**63:
+            return seq
+        case _:
+            raise invalid_cursor()

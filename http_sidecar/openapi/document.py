@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 
 from comfy_mcp import __version__
-from http_sidecar.openapi.channels import CHANNELS
+from http_sidecar.openapi.endpoints import ENDPOINTS
 from http_sidecar.openapi.operations import operation_object, registry_schemas
-from http_sidecar.openapi.parts import HEADERS, KEYED, PROBLEM, SECURITY_SCHEMES, SHARED_RESPONSES
-from http_sidecar.openapi.schemas import Json
-from http_sidecar.openapi.service import SERVICE
-from http_sidecar.routes import ROUTES
+from http_sidecar.openapi.parts import HEADERS, KEYED, SECURITY_SCHEMES, SHARED_RESPONSES, Problem
+from http_sidecar.openapi.schemas import Json, problem_schemas
+from http_sidecar.routes import ROUTES, UPLOAD
 
 Endpoint = tuple[str, str]
 """Method in capitals, and path template."""
@@ -20,8 +19,8 @@ authorization server that does not exist."""
 
 def described() -> dict[Endpoint, Json]:
     """The Operation Object of everything that can be served."""
-    of_operations = {(route.method, route.path): operation_object(route) for route in ROUTES}
-    return {**SERVICE, **of_operations, **CHANNELS}
+    of_operations = {(route.method, route.path): operation_object(route) for route in (*ROUTES, UPLOAD)}
+    return {**of_operations, **ENDPOINTS}
 
 
 def build(served: Iterable[Endpoint], *, metrics_public: bool = True) -> Json:
@@ -47,7 +46,7 @@ def build(served: Iterable[Endpoint], *, metrics_public: bool = True) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": {"Problem": PROBLEM} | registry_schemas(),
+            "schemas": problem_schemas(Problem) | registry_schemas(),
             "responses": SHARED_RESPONSES,
             "headers": HEADERS,
             "securitySchemes": SECURITY_SCHEMES,

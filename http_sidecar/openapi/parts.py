@@ -1,57 +1,105 @@
-"""What several operations of the document share: the error body, headers, security, answers."""
+"""What the operations of the document share: answers, errors, headers, parameters, security."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-from comfy_mcp.domain.errors import ErrorCode
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from comfy_mcp.domain.errors import ErrorCode, GraphProblem
 from http_sidecar.door.problems import CONTENT_TYPE, STATUS_OF, TYPE_PREFIX, phrase_of
 from http_sidecar.openapi.schemas import SCHEMAS, Json
 
-Failure = tuple[HTTPStatus, str]
-"""A status, and the stable code in the body."""
+Failure = ErrorCode | tuple[HTTPStatus, str]
+"""A code of the domain, or one that only HTTP has, with its status."""
 
 KEYED: list[Json] = [{"apiKey": []}, {"bearer": []}]
 """Either header will do."""
 
 OPEN: list[Json] = []
 
-
-def failures(*codes: ErrorCode) -> list[Failure]:
-    return [(STATUS_OF[code], code.value) for code in codes]
-
-
-ALWAYS: list[Failure] = [
-    *failures(
-        ErrorCode.INVALID_ARGUMENT,
-        ErrorCode.UNAUTHENTICATED,
-        ErrorCode.FORBIDDEN,
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.STORE_UNAVAILABLE,
-        ErrorCode.STORE_CORRUPT,
-        ErrorCode.SHUTTING_DOWN,
-        ErrorCode.INTERNAL,
-    ),
+ALWAYS: tuple[Failure, ...] = (
+    ErrorCode.INVALID_ARGUMENT,
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.STORE_UNAVAILABLE,
+    ErrorCode.STORE_CORRUPT,
+    ErrorCode.SHUTTING_DOWN,
+    ErrorCode.INTERNAL,
     (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "header_too_large"),
-]
+)
 """What any request with a key can meet."""
 
-OF_ANY_SERVER: list[Failure] = failures(ErrorCode.INTERNAL)
-"""What even a probe can meet."""
+BODY_TOO_SLOW: Failure = (HTTPStatus.REQUEST_TIMEOUT, "body_too_slow")
 
-OF_AN_OPEN_PAGE: list[Failure] = failures(ErrorCode.FORBIDDEN, ErrorCode.RATE_LIMITED, ErrorCode.INTERNAL)
-"""Forbidden: with no keys configured, to web pages of other origins and under foreign host names."""
-
-OF_A_BODY: list[Failure] = [
-    (HTTPStatus.REQUEST_TIMEOUT, "body_too_slow"),
-    (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large"),
-]
-
-OF_AN_ENGINE: list[Failure] = failures(ErrorCode.ENGINE_UNREACHABLE, ErrorCode.ENGINE_BAD_ANSWER)
+TEXT: Json = {"type": "string"}
 
 
-def error_responses(known: Iterable[Failure]) -> dict[str, Json]:
+def operation(
+    name: str,
+    summary: str,
+    tag: str,
+    answers: Json,
+    *,
+    failures: Iterable[Failure] = (),
+    security: list[Json] = KEYED,
+    **more: Any,
+) -> Json:
+    """An Operation Object (OpenAPI 3.1, 4.8.10). `failures`: beside ALWAYS where a key is needed."""
+    known = failures if security is OPEN else (*ALWAYS, *failures)
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": [tag],
+        "security": security,
+        "responses": answers | _error_responses(known),
+        **more,
+    }
+
+
+def response(
+    description: str, content: Json | None = None, *, headers: Iterable[str] = (), links: Json | None = None
+) -> Json:
+    """`content` by media type (RFC 9110 ranges allowed)."""
+    answer: Json = {
+        "description": description,
+        "headers": {name: _header(name) for name in (*_COMMON_HEADERS, *headers)},
+    }
+    return answer | ({"content": content} if content else {}) | ({"links": links} if links else {})
+
+
+def in_json(schema: Json, example: Any = None) -> Json:
+    return {"application/json": {"schema": schema} | ({} if example is None else {"example": example})}
+
+
+def in_text(*media_types: str) -> Json:
+    return {media_type: {"schema": TEXT} for media_type in media_types}
+
+
+EVENT_STREAM: Json = {"text/event-stream": {}}
+"""Without a schema: OpenAPI 3.1 has no words for one event of many (3.2 does)."""
+
+
+def parameter(place: str, name: str, description: str, schema: Json = TEXT, **more: Any) -> Json:
+    """An empty value in a query counts as none, as the v1 contract's `?workflowId=&limit=50` has it."""
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    found: Json = {"name": name, "in": place, "description": description, "schema": plain} | more
+    if place == "path":
+        found["required"] = True
+    elif place == "query":
+        found |= {"required": more.get("required", False), "allowEmptyValue": not more.get("required")}
+    return found
+
+
+def exactly(**properties: Json) -> Json:
+    """The schema of an object that has all of these."""
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _error_responses(known: Iterable[Failure]) -> Json:
     """One answer per status; its description lists the codes."""
     return {
         str(status.value): {"$ref": f"#/components/responses/{_name(status)}"}
@@ -63,7 +111,8 @@ def error_responses(known: Iterable[Failure]) -> dict[str, Json]:
 
 def _by_status(known: Iterable[Failure]) -> dict[HTTPStatus, list[str]]:
     codes: defaultdict[HTTPStatus, set[str]] = defaultdict(set)
-    for status, code in known:
+    for failure in known:
+        status, code = (STATUS_OF[failure], failure.value) if isinstance(failure, ErrorCode) else failure
         codes[status].add(code)
     return {status: sorted(codes[status]) for status in sorted(codes)}
 
@@ -74,122 +123,17 @@ def _name(status: HTTPStatus) -> str:
 
 def _error(status: HTTPStatus, codes: list[str]) -> Json:
     listed = ", ".join(f"`{code}`" for code in codes)
-    return {
-        "description": f"{phrase_of(status)}. Codes: {listed}.",
-        "headers": {name: header(name) for name in (*COMMON_HEADERS, *_OWN_HEADERS.get(status, ()))},
-        "content": {CONTENT_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}},
-    }
+    content = {CONTENT_TYPE: {"schema": {"$ref": f"{SCHEMAS}Problem"}}}
+    return response(
+        f"{phrase_of(status)}. Codes: {listed}.", content, headers=_HEADERS_OF_ERRORS.get(status, ())
+    )
 
 
-def header(name: str) -> Json:
+def _header(name: str) -> Json:
     return {"$ref": f"#/components/headers/{name}"}
 
 
-def header_parameter(name: str, description: str, *, example: str | None = None, **schema: Any) -> Json:
-    shown = {} if example is None else {"example": example}
-    return _parameter(name, "header", description, {"type": "string", **schema}) | shown
-
-
-def path_parameter(name: str, description: str, schema: Json) -> Json:
-    return _parameter(name, "path", description, schema) | {"required": True}
-
-
-def query_parameter(name: str, description: str, schema: Json, *, required: bool = False) -> Json:
-    """An empty value counts as none, as the v1 contract's `?workflowId=&limit=50` has it."""
-    return _parameter(name, "query", description, schema) | {
-        "required": required,
-        "allowEmptyValue": not required,
-    }
-
-
-def _parameter(name: str, place: str, description: str, schema: Json) -> Json:
-    plain = {key: value for key, value in schema.items() if key != "description"}
-    return {"name": name, "in": place, "description": description, "schema": plain}
-
-
-def json_response(
-    description: str,
-    schema: Json,
-    *,
-    example: Any = None,
-    headers: Iterable[str] = (),
-    links: Json | None = None,
-) -> Json:
-    content: Json = {"schema": schema}
-    if example is not None:
-        content["example"] = example
-    response: Json = {
-        "description": description,
-        "headers": {name: header(name) for name in (*COMMON_HEADERS, *headers)},
-        "content": {"application/json": content},
-    }
-    if links:
-        response["links"] = links
-    return response
-
-
-def bytes_response(description: str, content: Json, *, headers: Iterable[str] = ()) -> Json:
-    """`content` by media type (RFC 9110 ranges allowed)."""
-    named = (*COMMON_HEADERS, *_OF_BYTES, *headers)
-    return {
-        "description": description,
-        "headers": {name: header(name) for name in named},
-        "content": content,
-    }
-
-
-def empty_response(description: str, *, headers: Iterable[str] = ()) -> Json:
-    return {
-        "description": description,
-        "headers": {name: header(name) for name in (*COMMON_HEADERS, *headers)},
-    }
-
-
-def text_response(description: str, *media_types: str) -> Json:
-    content = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
-    return {**empty_response(description), "content": content}
-
-
-def event_stream(description: str) -> Json:
-    """Without a schema: OpenAPI 3.1 has no words for one event of many (3.2 does)."""
-    return {**empty_response(description), "content": {"text/event-stream": {}}}
-
-
-def unkeyed(
-    name: str,
-    summary: str,
-    tag: str,
-    responses: Json,
-    *,
-    known: Iterable[Failure] = OF_ANY_SERVER,
-    **more: Any,
-) -> Json:
-    """The Operation Object of an endpoint that is open to everybody and has no operation behind it."""
-    return {
-        "operationId": name,
-        "summary": summary,
-        "tags": [tag],
-        "security": OPEN,
-        "responses": responses | error_responses(known),
-        **more,
-    }
-
-
-def keyed(
-    name: str, summary: str, tag: str, responses: Json, *, known: Iterable[Failure], **more: Any
-) -> Json:
-    """The same for one that needs a key."""
-    return unkeyed(name, summary, tag, responses, known=known, **more) | {"security": KEYED}
-
-
-def exactly(**properties: Json) -> Json:
-    """The schema of an object that has all of these."""
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-_OF_BYTES = ("ETag", "Accept-Ranges", "Content-Length", "Content-Disposition")
-
-COMMON_HEADERS = (
+_COMMON_HEADERS = (
     "X-Request-ID",
     "RateLimit",
     "RateLimit-Policy",
@@ -197,101 +141,71 @@ COMMON_HEADERS = (
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
 )
-
-
-_OWN_HEADERS: dict[HTTPStatus, tuple[str, ...]] = {
+_HEADERS_OF_ERRORS: Mapping[HTTPStatus, tuple[str, ...]] = {
     HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
     HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
 }
-
-_TEXT: Json = {"type": "string"}
-_COUNT: Json = {"type": "string", "pattern": "^[0-9]+$"}
-
-HEADERS: dict[str, Json] = {
-    "X-Request-ID": {"description": "The request's own, or one that the server chose.", "schema": _TEXT},
-    "RateLimit": {
-        "description": 'What is left and when it is refilled, e.g. `"default";r=99;t=60`.',
-        "schema": _TEXT,
-    },
-    "RateLimit-Policy": {"description": 'The limit, e.g. `"default";q=100;w=60`.', "schema": _TEXT},
-    "X-RateLimit-Limit": {"description": "Requests a minute.", "schema": _COUNT},
-    "X-RateLimit-Remaining": {"description": "Requests left in this minute.", "schema": _COUNT},
-    "X-RateLimit-Reset": {"description": "Seconds until the limit is refilled.", "schema": _COUNT},
-    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": _COUNT},
-    "WWW-Authenticate": {"description": "How to authenticate.", "schema": _TEXT},
-    "Location": {"description": "Where the workflow's state is.", "schema": _TEXT},
-    "Preference-Applied": {"description": "`wait=N`: how long was waited at most.", "schema": _TEXT},
-    "ETag": {"description": "Strong; changes with the bytes.", "schema": _TEXT},
-    "Content-Range": {"description": "Which bytes these are, e.g. `bytes 0-99/1234`.", "schema": _TEXT},
-    "Accept-Ranges": {"description": "`bytes`: parts can be asked for.", "schema": _TEXT},
-    "Content-Length": {"description": "Bytes of the body.", "schema": _COUNT},
-    "Content-Disposition": {"description": "The file's name.", "schema": _TEXT},
+_COUNTS = {
+    "X-RateLimit-Limit": "Requests a minute.",
+    "X-RateLimit-Remaining": "Requests left in this minute.",
+    "X-RateLimit-Reset": "Seconds until the limit is refilled.",
+    "Retry-After": "Seconds to wait before the next try.",
+    "Content-Length": "Bytes of the body.",
+}
+_TEXTS = {
+    "X-Request-ID": "The request's own, or one that the server chose.",
+    "RateLimit": 'What is left and when it is refilled, e.g. `"default";r=99;t=60`.',
+    "RateLimit-Policy": 'The limit, e.g. `"default";q=100;w=60`.',
+    "WWW-Authenticate": "How to authenticate.",
+    "Location": "Where the workflow's state is.",
+    "Preference-Applied": "`wait=N`: how long was waited at most.",
+    "ETag": "Strong; changes with the bytes.",
+    "Content-Range": "Which bytes these are, e.g. `bytes 0-99/1234`.",
+    "Accept-Ranges": "`bytes`: parts can be asked for.",
+    "Content-Disposition": "The file's name.",
+}
+HEADERS: Json = {name: {"description": text, "schema": TEXT} for name, text in _TEXTS.items()} | {
+    name: {"description": text, "schema": {**TEXT, "pattern": "^[0-9]+$"}} for name, text in _COUNTS.items()
 }
 
-SECURITY_SCHEMES: dict[str, Json] = {
+SECURITY_SCHEMES: Json = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
     "bearer": {"type": "http", "scheme": "bearer", "description": "The same key as a Bearer token."},
 }
 
-PROBLEM: Json = {
-    "type": "object",
-    "description": "Every error: the members of the v1 contract (`error`, `message`, `statusCode`), those of "
-    "RFC 9457 (`type`, `title`, `status`, `detail`, `instance`), a stable `code` and what to do next.",
-    "properties": {
-        "error": {"type": "string", "description": "The status in words."},
-        "message": {"type": "string", "description": "What is wrong."},
-        "statusCode": {"type": "integer", "minimum": 400, "maximum": 599},
-        "type": {"type": "string", "pattern": f"^{TYPE_PREFIX}[a-z_]+$"},
-        "title": {"type": "string"},
-        "status": {"type": "integer", "minimum": 400, "maximum": 599},
-        "detail": {"type": "string", "description": "What is wrong, and what to do next."},
-        "instance": {"type": "string", "description": "The path of the request."},
-        "code": {"type": "string", "description": "Stable: it never changes its meaning."},
-        "nextStep": {"type": "string", "description": "What to do next, e.g. a request to send."},
-        "retryable": {"type": "boolean", "description": "Whether the same request may succeed later."},
-        "problems": {
-            "type": "array",
-            "description": "With `graph_invalid`: what is wrong where.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "kind": {"type": "string"},
-                    "message": {"type": "string"},
-                    "node_id": {"type": ["string", "null"]},
-                    "class_type": {"type": ["string", "null"]},
-                    "input_name": {"type": ["string", "null"]},
-                    "suggestions": {"type": "array", "items": {"type": "string"}},
-                },
-                "required": ["kind", "message"],
-            },
-        },
-        "currentStatus": {"type": "string", "description": "With `not_cancellable`: the workflow's state."},
-        "errorId": {"type": "string", "description": "With `internal`: where to look in the server's log."},
-    },
-    "required": [
-        "error", "message", "statusCode", "type", "title", "status", "detail", "instance", "code", "nextStep",
-        "retryable",
-    ],
-    "examples": [
-        {
-            "error": "Not Found",
-            "message": "Workflow 123 not found",
-            "statusCode": 404,
-            "type": f"{TYPE_PREFIX}workflow_not_found",
-            "title": "Not Found",
-            "status": 404,
-            "detail": "Workflow 123 not found. GET /v1/comfyui/workflows for the ids that exist.",
-            "instance": "/v1/comfyui/workflow/123",
-            "code": "workflow_not_found",
-            "nextStep": "GET /v1/comfyui/workflows for the ids that exist.",
-            "retryable": False,
-        }
-    ],
-}  # fmt: skip
+_Status = Annotated[int, Field(ge=400, le=599)]
+
+
+class Problem(BaseModel):
+    """Every error: the members of the v1 contract (`error`, `message`, `statusCode`), those of RFC 9457
+    (`type`, `title`, `status`, `detail`, `instance`), a stable `code` and what to do next."""
+
+    error: str = Field(description="The status in words.")
+    message: str = Field(description="What is wrong.", examples=["Workflow 123 not found"])
+    statusCode: _Status  # noqa: N815  # the contract's name
+    type: str = Field(pattern=f"^{TYPE_PREFIX}[a-z_]+$", examples=[f"{TYPE_PREFIX}workflow_not_found"])
+    title: str
+    status: _Status
+    detail: str = Field(description="What is wrong, and what to do next.")
+    instance: str = Field(description="The path of the request.", examples=["/v1/comfyui/workflow/123"])
+    code: str = Field(description="Stable: it never changes its meaning.", examples=["workflow_not_found"])
+    nextStep: str = Field(  # noqa: N815
+        description="What to do next, e.g. a request to send.",
+        examples=["GET /v1/comfyui/workflows for the ids that exist."],
+    )
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+    problems: list[GraphProblem] | SkipJsonSchema[None] = Field(
+        None, description="With `graph_invalid`: what is wrong where."
+    )
+    currentStatus: str | SkipJsonSchema[None] = Field(  # noqa: N815
+        None, description="With `not_cancellable`: the workflow's state."
+    )
+    errorId: str | SkipJsonSchema[None] = Field(  # noqa: N815
+        None, description="With `internal`: where to look in the server's log."
+    )
+
 
 _SHARED = _by_status(ALWAYS)
 
-SHARED_RESPONSES: dict[str, Json] = {
-    _name(status): _error(status, codes) for status, codes in _SHARED.items()
-}
+SHARED_RESPONSES: Json = {_name(status): _error(status, codes) for status, codes in _SHARED.items()}

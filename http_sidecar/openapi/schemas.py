@@ -28,7 +28,10 @@ def result_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Json]:
 def argument_schemas(params: type[Params]) -> dict[str, Json]:
     """By wire name: the schema of each argument. Null, where it is allowed, is the same as not given."""
     raw = params.model_json_schema(by_alias=False)
-    return {_wire_name(params, name): _tidy(schema) for name, schema in raw.get("properties", {}).items()}
+    return {
+        _wire_name(params, name): _worded(params.model_fields[name].title) | _tidy(schema)
+        for name, schema in raw.get("properties", {}).items()
+    }
 
 
 def given(schema: Json) -> Json:
@@ -48,6 +51,19 @@ def required_arguments(params: type[Params]) -> frozenset[str]:
 
 def reference(model: type[BaseModel]) -> Json:
     return {"$ref": f"{SCHEMAS}{model.__name__}"}
+
+
+def problem_schemas(model: type[BaseModel]) -> dict[str, Json]:
+    """The schema of an error body and of what it refers to, by name. Those with a default are optional."""
+    schema = _tidy(model.model_json_schema(ref_template=f"{SCHEMAS}{{model}}"))
+    for member in schema["properties"].values():
+        member.pop("default", None)
+    return {**schema.pop("$defs", {}), model.__name__: schema}
+
+
+def _worded(title: str | None) -> Json:
+    """The words of a field that has no description."""
+    return {} if title is None else {"description": title}
 
 
 def _wire_name(params: type[Params], name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aiohttp import hdrs, web
 
+from comfy_mcp.domain.accept import preferred
 from comfy_mcp.screen import asset
 from http_sidecar.door.health import index
 
@@ -55,20 +56,7 @@ def setup(app: web.Application) -> None:
 
 def wants_page(accept: str) -> bool:
     """Whether an Accept header names HTML, and not less than JSON. `*/*` alone does not: programs send it."""
-    wanted = {"text/html": 0.0, "application/json": 0.0}
-    for entry in accept.split(","):
-        media_type, *parameters = (part.strip().lower() for part in entry.split(";"))
-        if media_type in wanted:
-            wanted[media_type] = max(wanted[media_type], _quality(parameters))
-    return wanted["text/html"] > 0 and wanted["text/html"] >= wanted["application/json"]
-
-
-def _quality(parameters: list[str]) -> float:
-    """RFC 9110, 12.4.2; 0 for one that is none."""
-    shown = [parameter[2:] for parameter in parameters if parameter.startswith("q=")]
-    if not shown:
-        return 1.0
-    return float(shown[-1]) if re.fullmatch(r"[01](\.\d{0,3})?", shown[-1]) else 0.0
+    return preferred(accept, ("text/html", "application/json")) == "text/html"
 
 
 async def _root(request: web.Request) -> web.Response:

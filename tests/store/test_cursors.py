@@ -6,8 +6,9 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from comfy_mcp.domain.cursors import cursor_of
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.store.queries import cursor_of, seq_of
+from comfy_mcp.store.queries import seq_of
 
 SEQS = st.integers(0, 2**63 - 1)
 JSON = st.recursive(
@@ -34,7 +35,7 @@ def place_or_none(cursor: str) -> int | None:
 
 @given(SEQS)
 def test_a_cursor_that_was_given_out_names_its_place(seq: int) -> None:
-    assert seq_of(cursor_of(seq)) == seq
+    assert seq_of(cursor_of({"before": seq})) == seq
 
 
 @given(st.text())
@@ -63,7 +64,7 @@ def test_any_document_in_a_cursors_clothes_is_taken_only_for_its_number(value: o
 def test_a_cursor_with_one_character_changed_is_another_place_or_refused(
     seq: int, data: st.DataObject
 ) -> None:
-    cursor = cursor_of(seq)
+    cursor = cursor_of({"before": seq})
     at = data.draw(st.integers(0, len(cursor) - 1))
     changed = cursor[:at] + data.draw(st.characters()) + cursor[at + 1 :]
     place = place_or_none(changed)

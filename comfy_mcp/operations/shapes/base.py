@@ -45,9 +45,12 @@ WorkflowIdField = Annotated[
 MAX_INTEGER = 2**53 - 1
 """The greatest that JSON carries everywhere (RFC 8259, 6); databases take it too."""
 
-LimitField = Annotated[int, Field(ge=1, le=200)]
+LimitField = Annotated[
+    int,
+    Field(ge=1, le=200, title="Entries at most. Where there is no default: without it and `cursor` all."),
+]
 SinceField = Annotated[int | None, Field(ge=0, le=MAX_INTEGER, description="Epoch ms")]
-CursorField = Annotated[str | None, Field(max_length=512)]
+CursorField = Annotated[str | None, Field(max_length=512, title="`nextCursor` of the page before.")]
 
 
 def whole_characters(value: object) -> object:
@@ -75,7 +78,11 @@ NextStep = Annotated[str, PlainSerializer(_said, return_type=str)]
 
 
 class Params(BaseModel):
-    """Base of all inputs. Unknown keys are tolerated, as the v1 contract says."""
+    """Base of all inputs. Unknown keys are tolerated, as the v1 contract says.
+
+    A field that needs no description for an agent has a `title` instead: it is left out of a tool's schema,
+    where each byte is paid for in every agent's context, and stands in the OpenAPI document.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 

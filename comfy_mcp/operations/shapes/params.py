@@ -87,7 +87,7 @@ class WaitParams(Params):
 
 class CancelParams(Params):
     workflow_id: WorkflowIdField
-    reason: str | None = Field(default=None, max_length=200)
+    reason: str | None = Field(default=None, max_length=200, title="Why; it is kept with the workflow.")
 
 
 class UploadParams(Params):
@@ -111,22 +111,32 @@ class ListModelsParams(Params):
 
 class ListOutputsParams(Params):
     workflow_id: str | None = Field(
-        default=None, validation_alias=AliasChoices("workflow_id", "workflowId"), max_length=64
+        default=None,
+        validation_alias=AliasChoices("workflow_id", "workflowId"),
+        max_length=64,
+        title="Only of this workflow.",
     )
-    type: OutputKindName | None = None
+    type: OutputKindName | None = Field(default=None, title="Only of this type.")
     since: SinceField = None
     limit: LimitField = 20
     cursor: CursorField = None
 
 
 class ListWorkflowsParams(Params):
-    status: StatusFilterName | None = None
+    status: StatusFilterName | None = Field(default=None, title="Only in this state.")
     failure_kind: FailureKindName | None = Field(
         default=None,
         validation_alias=AliasChoices("failure_kind", "failureKind"),
+        title="Only failures of this kind.",
     )
-    retried: bool | None = None
-    client: str | None = Field(default=None, max_length=128)
+    retried: bool | None = Field(
+        default=None, title="Only what another workflow retries, or only what none does."
+    )
+    client: str | None = Field(
+        default=None,
+        max_length=128,
+        title="Only of this client; without the right `admin` it is always one's own.",
+    )
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None

@@ -12,6 +12,7 @@ from typing import Any
 
 from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.redaction import without_secrets
 
 MAX_CAUSE_CHARS = 300
 MAX_DETAIL_CHARS = 16 * 1024
@@ -35,6 +36,7 @@ def validation_failure(error: object, node_errors: object) -> JobFailure:
     """From a 400 to POST /prompt: `{error: {type, message, details, extra_info}, node_errors}`."""
     top = error if isinstance(error, Mapping) else {"message": _text(error)}
     extra = _mapping(top.get("extra_info"))
+    said = {"error": error, "node_errors": node_errors}
     problems = list(_node_problems(node_errors))
     node_id: NodeId | None
     if problems:
@@ -50,7 +52,7 @@ def validation_failure(error: object, node_errors: object) -> JobFailure:
         message=_short(message),
         node_id=node_id,
         node_type=node_type,
-        detail=_bounded(json.dumps(_redacted({"error": error, "node_errors": node_errors}), default=str)),
+        detail=_bounded(json.dumps(without_secrets(said), default=str)),
     )
 
 
@@ -122,28 +124,8 @@ def _execution_detail(data: Mapping[str, Any], exception_type: str, message: str
     trace = "".join(lines)[-MAX_DETAIL_CHARS // 2 :]
     parts = [f"{exception_type}: {message[:2000]}", trace]
     if inputs := data.get("current_inputs"):
-        parts.append(f"inputs: {json.dumps(_redacted(inputs), default=str)}")
+        parts.append(f"inputs: {json.dumps(without_secrets(inputs), default=str)}")
     return _bounded("\n".join(part for part in parts if part))
-
-
-_SECRET_NAME = re.compile(r"token|secret|password|api_?key|authorization", re.IGNORECASE)
-_MAX_VALUE_CHARS = 500
-
-
-def _redacted(value: object, depth: int = 0) -> object:
-    """Bounded copy without the values of keys that sound like secrets (`api_key_comfy_org` is one)."""
-    if depth > 8:
-        return "…"
-    if isinstance(value, Mapping):
-        return {
-            str(key): "(redacted)" if _SECRET_NAME.search(str(key)) else _redacted(item, depth + 1)
-            for key, item in list(value.items())[:100]
-        }
-    if isinstance(value, list):
-        return [_redacted(item, depth + 1) for item in value[:20]]
-    if isinstance(value, str) and len(value) > _MAX_VALUE_CHARS:
-        return f"{value[:_MAX_VALUE_CHARS]}…"
-    return value
 
 
 def _node_problems(node_errors: object) -> Iterator[tuple[NodeId, str | None, str]]:

@@ -7,15 +7,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from comfy_mcp.operations.context import Services
-from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
-from http_sidecar.door.problems import CONTENT_TYPE
+from http_sidecar.door.problems import CONTENT_TYPE, STATUS_OF
 from http_sidecar.openapi import build, described, endpoints_of
 from http_sidecar.openapi.document import UNLISTED
-from http_sidecar.openapi.examples import ANSWERS, SUBMIT
-from http_sidecar.openapi.operations import FAILURES, example_of
+from http_sidecar.openapi.operations import example_of
 from http_sidecar.routes import ROUTES
 from tests.http_sidecar.conftest import Http
 
@@ -91,15 +90,31 @@ async def test_every_error_has_the_one_body_but_readiness_and_those_of_mcp_itsel
 
 @pytest.mark.parametrize("name", [route.operation for route in ROUTES if not route.binary])
 def test_every_json_answer_has_an_example_that_is_one(name: str) -> None:
-    assert within(ANSWERS[name], example_of(name))
+    given = {key: value for key, value in (BY_NAME[name].example or {}).items() if key != "nextStep"}
+    assert given
+    assert within(given, example_of(name))
 
 
-def test_the_failures_of_every_operation_are_known() -> None:
-    assert {route.operation for route in ROUTES} <= set(FAILURES)
+def test_the_next_steps_of_an_example_are_urls() -> None:
+    shown = example_of("submit_workflow")
+    assert shown is not None
+    assert shown["nextStep"].startswith(f"GET /v1/comfyui/workflow/{shown['workflowId']}/wait")
+
+
+@pytest.mark.parametrize("name", [item.name for item in OPERATIONS])
+def test_what_an_operation_raises_is_documented(name: str) -> None:
+    document = build(described())
+    shared = document["components"]["responses"]
+    (found,) = [item for item in operations_in(document).values() if item["operationId"] == name]
+    for code in BY_NAME[name].raises:
+        answer = found["responses"][str(STATUS_OF[code].value)]
+        whole = shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+        assert f"`{code.value}`" in whole["description"]
 
 
 async def test_the_example_of_a_submit_runs(http: Http) -> None:
-    async with http.post("/v1/comfyui/workflow", json=SUBMIT, headers={"Prefer": "wait=30"}) as answer:
+    example = BY_NAME["submit_workflow"].example_call
+    async with http.post("/v1/comfyui/workflow", json=example, headers={"Prefer": "wait=30"}) as answer:
         assert answer.status == 200
         state = await answer.json()
     assert (state["status"], len(state["outputs"])) == ("completed", 1)

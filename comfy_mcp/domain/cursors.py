@@ -1,0 +1,29 @@
+"""Cursors of lists: a place as text, opaque to callers. They come back from strangers."""
+
+import base64
+import binascii
+import json
+
+from comfy_mcp.domain.errors import InvalidInput
+
+
+def cursor_of(place: object) -> str:
+    """`place` is anything that JSON can say."""
+    text = json.dumps(place, ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def place_of(cursor: str) -> object:
+    """What is in a cursor, whoever made it: the caller checks its shape. Raises InvalidInput."""
+    try:
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
+        return json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, RecursionError, binascii.Error):
+        raise invalid_cursor() from None
+
+
+def invalid_cursor() -> InvalidInput:
+    return InvalidInput(
+        "The cursor is not one that this server gave out.",
+        next_step="Leave it out to start again from the first page.",
+    )
