@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from comfy_mcp.domain.redaction import HIDDEN, names_a_secret
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import Settings, unknown_variables
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 _LEVELS = {
@@ -56,6 +56,10 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
     )
     logging.basicConfig(handlers=[handler], level=max(least, _FOREIGN_LEAST[least]), force=True)
     logging.captureWarnings(True)
+    if unknown := unknown_variables():
+        structlog.get_logger(__name__).warning(
+            "unknown_settings", variables=unknown, known="docs/settings.md"
+        )
 
 
 _FOREIGN_LEAST = {

@@ -19,6 +19,7 @@ from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import Services
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
+from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 
@@ -47,7 +48,7 @@ async def open_runtime(
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
         stack.push_async_callback(store.close)
-        hub = Hub(store, poll_s=settings.store_poll_s, on_drop=metrics.event_dropped)
+        hub = Hub(store, on_drop=metrics.event_dropped)
         hub.listen(metrics.hear)
         metrics.count_subscribers(lambda: hub.subscribers)
         loop = asyncio.get_running_loop()
@@ -97,7 +98,7 @@ async def _tasks(services: Services, clock: Clock) -> AsyncIterator[None]:
             group.create_task(services.models.run(), name="models"),
             group.create_task(services.gpu.run(), name="gpu"),
             group.create_task(_prune(services), name="retention"),
-            group.create_task(end_overdue_jobs(services.store, services.settings, clock), name="deadlines"),
+            group.create_task(end_overdue_jobs(services.store, clock), name="deadlines"),
             group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
         try:
@@ -120,9 +121,7 @@ async def _prune(services: Services) -> None:
                 retention_days=settings.retention_days,
                 retention_jobs=settings.retention_jobs,
             )
-            await services.store.forget_idempotency_keys(
-                before=services.now_ms() - round(settings.idempotency_ttl_s * 1000)
-            )
+            await services.store.forget_idempotency_keys(before=services.now_ms() - IDEMPOTENCY_TTL_S * 1000)
         except StoreFault as fault:
             log.warning("retention_failed", code=fault.code.value, error=str(fault))
         else:

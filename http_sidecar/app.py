@@ -9,6 +9,7 @@ from comfy_mcp.settings import Settings
 from http_sidecar import openapi
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app_state import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
+from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, revocation
 from http_sidecar.door.errors import errors
 from http_sidecar.door.gatekeeper import Gatekeeper
@@ -36,16 +37,27 @@ FEATURES: tuple[Setup, ...] = (
 
 
 def build_app(
-    services: Services, settings: Settings, *, keys: KeyRing, drain: Drain | None = None
+    services: Services,
+    settings: Settings,
+    *,
+    keys: KeyRing,
+    drain: Drain | None = None,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> web.Application:
     """An application for one AppRunner (`handler_cancellation=True`: a client that goes ends its request)."""
     app = web.Application(
         # The first is the outermost: what a later one answers passes through those before it.
-        middlewares=[request_log.log_requests, cors.preflight, errors, Gatekeeper(settings, keys).middleware],
+        middlewares=[
+            request_log.log_requests,
+            cors.preflight,
+            errors,
+            Gatekeeper(settings, keys, bounds).middleware,
+        ],
         client_max_size=settings.http_max_body_bytes,
     )
     app[SERVICES] = services
     app[SETTINGS] = settings
+    app[BOUNDS] = bounds
     app[DRAIN] = drain or Drain()
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []

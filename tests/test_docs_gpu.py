@@ -12,11 +12,13 @@ from comfy_mcp.domain.gpu_use import SETTLED_S
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.vram import KEPT_PEAKS, NEWS_SHARE, SLACK, EngineRoom, WaitingFor
 from comfy_mcp.driving.memory_gate import KEPT_S
+from comfy_mcp.gpu.monitor import JOB_SHARE
 from comfy_mcp.gpu.nvml_device import MAX_PROCESSES
 from comfy_mcp.operations.shapes import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
 from comfy_mcp.operations.views import waiting_item
 from comfy_mcp.server.notifications import GPU_PAUSE_S
 from comfy_mcp.settings import Settings
+from comfy_mcp.store.store import KEPT_SHAPES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
 CODE = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", PAGE))))
@@ -50,9 +52,9 @@ def test_the_thresholds_are_those_of_the_code() -> None:
 
 
 def test_the_paces_are_those_of_the_settings() -> None:
-    for name, default in (("gpu_sample_s", "2 s"), ("gpu_job_sample_s", "1 s")):
-        assert f"`COMFY_BRIDGE_{name.upper()}` ({default})" in PAGE
-        assert f"{Settings.model_fields[name].default:.0f} s" == default
+    assert "`COMFY_BRIDGE_GPU_SAMPLE_S` (2 s)" in PAGE
+    assert "twice per `COMFY_BRIDGE_GPU_SAMPLE_S` (1 s)" in PAGE
+    assert (Settings.model_fields["gpu_sample_s"].default, JOB_SHARE) == (2, 0.5)
 
 
 def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
@@ -62,7 +64,9 @@ def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
     assert f"at its last word for {KEPT_S:.0f} s" in " ".join(PAGE.split())
     assert "`COMFY_BRIDGE_VRAM_HOLD_MAX_S` (1 hour)" in PAGE
     assert Settings.model_fields["vram_hold_max_s"].default == 3600
-    assert {"COMFY_BRIDGE_VRAM_HOLD", "COMFY_BRIDGE_VRAM_SHAPES"} <= CODE
+    assert "COMFY_BRIDGE_VRAM_HOLD" in CODE
+    assert "A thousand shapes" in PAGE
+    assert KEPT_SHAPES == 1_000
 
 
 def test_the_example_of_a_held_job_is_what_is_shown() -> None:

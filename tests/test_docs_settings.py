@@ -12,7 +12,8 @@ from pydantic_core import PydanticUndefined
 
 from comfy_mcp.settings import PREFIX, Settings
 
-DOCUMENT = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+DOCUMENT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 ROWS = {line.split("|")[1].strip(): line for line in DOCUMENT.splitlines() if line.startswith("| `")}
 COMPUTED: Mapping[str, str] = {"state_dir": "the platform's state folder", "engine_headers": "none"}
 
@@ -61,6 +62,16 @@ def test_no_setting_is_documented_that_does_not_exist() -> None:
 def test_every_variable_named_in_the_text_exists() -> None:
     known = set(re.findall(r"`([A-Z_0-9]+)`", " ".join(ROWS)))
     assert set(re.findall(rf"\b(?:COMFYUI|{PREFIX.rstrip('_')})_[A-Z_]*[A-Z]\b", DOCUMENT)) <= known
+
+
+def test_every_variable_named_anywhere_exists() -> None:
+    """In the other documents, and in what errors tell people to set."""
+    known = set(re.findall(r"`([A-Z_0-9]+)`", " ".join(ROWS)))
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.*")]
+    sources = [*(ROOT / "comfy_mcp").rglob("*.py"), *(ROOT / "http_sidecar").rglob("*.py")]
+    for path in [*texts, *sources]:
+        named = set(re.findall(rf"\b{PREFIX}[A-Z_]*[A-Z]\b", path.read_text(encoding="utf-8")))
+        assert named <= known, path
 
 
 def test_the_examples_in_the_text_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,13 @@ import pytest
 import structlog
 
 from comfy_mcp.logs import configure, hide_userinfo, secret_values
-from comfy_mcp.settings import Settings, load_settings
+from comfy_mcp.settings import Settings, load_settings, unknown_variables
 
 
 @pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in unknown_variables():
+        monkeypatch.delenv(name)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -45,6 +47,17 @@ def test_our_lines_and_the_libraries_lines_have_one_shape_on_stderr(
     assert (ours["event"], ours["level"], ours["job_id"]) == ("job_done", "info", "j1")
     assert (theirs["event"], theirs["level"], theirs["logger"]) == ("theirs 7", "warning", "aiohttp.server")
     assert ours["timestamp"].endswith("Z")
+
+
+def test_a_variable_that_is_no_setting_is_one_line_at_the_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFY_BRIDGE_STREAM_BUFFER", "s3cret")
+    configure(settings(log_level="warning"))
+    (line,) = lines(capsys)
+    assert (line["event"], line["level"]) == ("unknown_settings", "warning")
+    assert line["variables"] == ["COMFY_BRIDGE_STREAM_BUFFER"]
+    assert "s3cret" not in str(line)
 
 
 def test_the_level_of_the_settings_counts_unless_the_caller_gives_another(

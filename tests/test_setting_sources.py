@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.settings import Settings, load_settings, sources
+from comfy_mcp.settings import Settings, load_settings, sources, unknown_variables
 
 
 @pytest.fixture(autouse=True)
 def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in list(sources().values()):
+    for name in (*sources().values(), *unknown_variables()):
         monkeypatch.delenv(name)
 
 
@@ -32,6 +32,14 @@ def test_every_setting_can_have_a_source(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in Settings.model_fields:
         monkeypatch.setenv(f"COMFY_BRIDGE_{name.upper()}", "1")
     assert set(sources()) == set(Settings.model_fields)
+
+
+def test_a_variable_that_sets_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unknown_variables() == []
+    monkeypatch.setenv("comfy_bridge_max_qeued", "5")
+    monkeypatch.setenv("COMFY_BRIDGE_MAX_QUEUED", "5")
+    monkeypatch.setenv("COMFY_BRIDGE_STREAM_BUFFER", "")
+    assert unknown_variables() == ["COMFY_BRIDGE_STREAM_BUFFER", "comfy_bridge_max_qeued"]
 
 
 def test_credentials_in_a_url_become_a_header_and_leave_the_url() -> None:

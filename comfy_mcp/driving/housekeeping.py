@@ -6,13 +6,16 @@ import structlog
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.driving.clock import Clock
-from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 
 log = structlog.get_logger(__name__)
 
 
-async def end_overdue_jobs(store: Store, settings: Settings, clock: Clock) -> None:
+EVERY_S = 1.0
+"""How far beyond its deadline a waiting job may end."""
+
+
+async def end_overdue_jobs(store: Store, clock: Clock, *, every_s: float = EVERY_S) -> None:
     """Run until cancelled: what has waited for too long fails as `timeout`, also while no engine is up."""
     while True:
         try:
@@ -20,4 +23,4 @@ async def end_overdue_jobs(store: Store, settings: Settings, clock: Clock) -> No
                 log.info("jobs_overdue", job_ids=[job.id for job in ended])
         except StoreFault as fault:
             log.warning("deadlines_not_checked", code=fault.code.value, error=str(fault))
-        await asyncio.sleep(settings.deadline_poll_s)
+        await asyncio.sleep(every_s)

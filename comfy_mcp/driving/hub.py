@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 READ_LIMIT = 500
 """Events taken from the store in one read."""
 
+POLL_S = 0.025
+"""Pause between two reads of the database's change counter: how late a process learns what another wrote."""
+
 COMMITS_KEPT = 64
 """Commits of this process that wait to be handed out. Beyond it the oldest go: the log still has them."""
 
@@ -79,7 +82,9 @@ class Subscription:
 class Hub:
     """Follows the log once for the whole process and hands each event to every subscriber."""
 
-    def __init__(self, store: EventLog, *, poll_s: float, on_drop: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, store: EventLog, *, poll_s: float = POLL_S, on_drop: Callable[[], None] = lambda: None
+    ) -> None:
         """`on_drop` is told of each event that a slow subscriber lost."""
         self._store = store
         self._poll_s = poll_s

@@ -24,6 +24,9 @@ from comfy_mcp.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+JOB_SHARE = 0.5
+"""While a job runs, the driver is read twice per `gpu_sample_s`, because peaks of VRAM are short."""
+
 RECHECK_MS = 60_000
 """While jobs run where no driver was found, it is looked for so often."""
 
@@ -68,9 +71,10 @@ class GpuMonitor:
         now_ms: Callable[[], int],
         driver: Driver | None = None,
         usage: GpuUsage | None = None,
+        job_share: float = JOB_SHARE,
     ) -> None:
         self._max_age_ms = settings.gpu_sample_s * 1000
-        self._job_age_ms = settings.gpu_job_sample_s * 1000
+        self._job_age_ms = self._max_age_ms * job_share
         self._engine_timeout_s = min(settings.connect_timeout_s, settings.request_timeout_s)
         self._engines = engines
         self._local = local_engines(settings)

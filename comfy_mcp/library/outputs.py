@@ -25,6 +25,18 @@ log = structlog.get_logger(__name__)
 
 CHUNK_BYTES = 256 * 1024
 
+MEMORY_BYTES = 512 * 2**20
+"""Largest output that is read into memory, for a preview or a resource. REST streams larger ones."""
+
+PREVIEW_PX = 768
+"""Longest side of a preview: enough to judge a picture. A larger one costs an agent more tokens."""
+
+PREVIEW_BYTES = 700_000
+"""Largest preview. Claude Desktop accepts results of 1 MB, and base64 adds a third."""
+
+IMAGE_PIXELS = 100_000_000
+"""Images with more pixels are not decoded: these take up to 400 MB of memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
@@ -91,14 +103,17 @@ class OutputData:
 class OutputFiles:
     """Opens outputs. With one engine only the folder is read: two engines use the same names."""
 
-    def __init__(self, settings: Settings, *, engines: Mapping[EngineId, FileServer]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        engines: Mapping[EngineId, FileServer],
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         self._folder = settings.outputs_dir if len(settings.engines) == 1 else None
         self._engines = engines
-        self._limit = settings.max_output_bytes
+        self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
-        self._preview_px = settings.preview_max_px
-        self._preview_bytes = settings.preview_max_bytes
-        self._max_pixels = settings.max_image_pixels
         self._verified = Verified(timeout_s=self._timeout_s)
         self._one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
 
@@ -153,10 +168,9 @@ class OutputFiles:
         output: Output,
         *,
         max_px: int | None = None,
-        max_bytes: int | None = None,
         box: tuple[int, int] | None = None,
     ) -> Preview:
-        """A small picture of an image; the bounds are the settings', `max_px` may be less.
+        """A small picture of an image; at most PREVIEW_PX and PREVIEW_BYTES.
 
         `box` is a width and height, in pixels, to fit into as well.
 
@@ -173,9 +187,9 @@ class OutputFiles:
             return await asyncio.to_thread(
                 make_preview,
                 content.data,
-                max_px=min(max_px or self._preview_px, self._preview_px),
-                max_bytes=min(max_bytes or self._preview_bytes, self._preview_bytes),
-                max_pixels=self._max_pixels,
+                max_px=min(max_px or PREVIEW_PX, PREVIEW_PX),
+                max_bytes=PREVIEW_BYTES,
+                max_pixels=IMAGE_PIXELS,
                 box=box,
             )
 
@@ -329,7 +343,7 @@ def _too_large(output: Output, limit: int) -> LimitExceeded:
     size = "" if output.size is None else f" ({output.size} bytes)"
     return LimitExceeded(
         f"Output {output.id}{size} is larger than the {limit} bytes that are read into memory.",
-        next_step="Fetch it by its URL, or raise COMFY_BRIDGE_MAX_OUTPUT_BYTES.",
+        next_step="Fetch it by its URL.",
         code=ErrorCode.TOO_LARGE,
         details={"limit": limit},
     )

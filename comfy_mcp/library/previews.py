@@ -105,7 +105,7 @@ def _fit(image: "Image", max_px: int, max_bytes: int) -> "tuple[Image, bytes, st
         if side <= _SMALLEST_PX:
             raise LimitExceeded(
                 f"No preview of this image fits into {max_bytes} bytes.",
-                next_step="Raise COMFY_BRIDGE_PREVIEW_MAX_BYTES.",
+                next_step="Fetch the file itself.",
                 code=ErrorCode.TOO_LARGE,
             )
         side = max(_SMALLEST_PX, side * 3 // 4)
@@ -120,7 +120,7 @@ def _encodings(*, has_alpha: bool) -> list[tuple[str, dict[str, Any]]]:
 def _too_many_pixels(limit: int) -> LimitExceeded:
     return LimitExceeded(
         f"The image has more than the {limit} pixels that are decoded for a preview.",
-        next_step="Fetch the file itself, or raise COMFY_BRIDGE_MAX_IMAGE_PIXELS.",
+        next_step="Fetch the file itself.",
         code=ErrorCode.TOO_LARGE,
         details={"max_pixels": limit},
     )

@@ -55,10 +55,7 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
             output.file.text if output.file.text is not None else "No preview for this kind; read the link."
         )
         return ViewResult(output=item, note=note)
-    settings = services.settings
-    preview = await services.outputs.preview(
-        output, max_px=params.max_px or settings.preview_max_px, max_bytes=settings.preview_max_bytes
-    )
+    preview = await services.outputs.preview(output, max_px=params.max_px)
     return ViewResult(
         output=item,
         width=preview.width,
@@ -69,7 +66,7 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
 
 
 async def read_output(context: OperationContext, params: OutputParams) -> OutputContentResult:
-    """The bytes, at most `max_output_bytes`. Raises NotFound, LimitExceeded (`too_large`)."""
+    """The bytes, at most `library.outputs.MEMORY_BYTES`. Raises NotFound, LimitExceeded (`too_large`)."""
     services = context.services
     output = await find_output(context, params.output_id)
     content = await services.outputs.read(output)

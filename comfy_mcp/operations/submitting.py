@@ -20,6 +20,12 @@ from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.workflows import not_found, require_visible
 
+MAX_TIMEOUT_S = 7 * 86_400
+"""Longest queue or run timeout that a submit may ask for: beyond it the number is a mistake."""
+
+IDEMPOTENCY_TTL_S = 86_400
+"""How long an idempotency key stands for the first submit under it: a client retries within minutes."""
+
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
@@ -147,13 +153,12 @@ async def _enqueue(
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
     """What was asked for, else the setting's; None: no limit. Raises InvalidInput beyond the upper limit."""
-    limit_s = services.settings.job_timeout_max_s
     if asked_s is None:
         asked_s = float(getattr(services.settings, name)) or None
-    elif asked_s > limit_s:
+    elif asked_s > MAX_TIMEOUT_S:
         raise InvalidInput(
-            f"{name} is {asked_s:g}; at most {limit_s:g} is taken.",
-            next_step="Ask for less, or raise COMFY_BRIDGE_JOB_TIMEOUT_MAX_S.",
+            f"{name} is {asked_s:g}; the maximum is {MAX_TIMEOUT_S:g}.",
+            next_step="Ask for less, or leave it out.",
         )
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
@@ -198,7 +203,7 @@ def _idempotency(context: OperationContext, key: str | None, submitted: list[obj
         client=context.caller.client,
         key=key,
         digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        since=services.now_ms() - round(services.settings.idempotency_ttl_s * 1000),
+        since=services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
     )
 
 

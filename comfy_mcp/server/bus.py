@@ -32,12 +32,17 @@ log = structlog.get_logger(__name__)
 MAX_URIS = 1_000
 """Subscriptions of one session, or of one listen stream."""
 
+SEND_TIMEOUT_S = 10.0
+"""A client that does not accept a notification within this time gets no more of them."""
+
 MAX_STREAMS = 1_024
 """Listen streams at once, where nothing else is said: the SDK's own bound."""
 
 
 @asynccontextmanager
-async def open_bus(*, send_timeout_s: float, max_streams: int = MAX_STREAMS) -> AsyncIterator["ResourceBus"]:
+async def open_bus(
+    *, send_timeout_s: float = SEND_TIMEOUT_S, max_streams: int = MAX_STREAMS
+) -> AsyncIterator["ResourceBus"]:
     """A bus whose senders live as long as the context. What fails inside the context comes out as itself."""
     failed: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:

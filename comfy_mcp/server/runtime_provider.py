@@ -15,6 +15,9 @@ from comfy_mcp.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+START_TIMEOUT_S = 30.0
+"""How long a call waits for the store to open: MCP clients give up after 60 s by default."""
+
 OpenRuntime = Callable[[Settings], AbstractAsyncContextManager[Services]]
 
 
@@ -39,9 +42,16 @@ class ReadyServices:
 class RuntimeProvider:
     """Opens the runtime in the background and keeps trying: what is wrong is said on each call until then."""
 
-    def __init__(self, settings: Settings, *, open_runtime: OpenRuntime | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        open_runtime: OpenRuntime | None = None,
+        start_timeout_s: float = START_TIMEOUT_S,
+    ) -> None:
         self._settings = settings
         self._open_runtime = open_runtime
+        self._start_timeout_s = start_timeout_s
         self._services: Services | None = None
         self._failure: BridgeError | None = None
         self._settled = asyncio.Event()
@@ -49,7 +59,7 @@ class RuntimeProvider:
     async def get(self) -> Services:
         """Raises the fault of the last attempt, or StoreFault when none has come to an end in time."""
         try:
-            async with asyncio.timeout(self._settings.start_timeout_s):
+            async with asyncio.timeout(self._start_timeout_s):
                 await self._settled.wait()
         except TimeoutError:
             raise StoreFault(

@@ -45,7 +45,7 @@ async def serve_stdio(
     stop = asyncio.Event()
     answered = asyncio.Event()
 
-    async with open_bus(send_timeout_s=settings.notify_timeout_s) as bus, asyncio.TaskGroup() as tasks:
+    async with open_bus() as bus, asyncio.TaskGroup() as tasks:
 
         async def publish(services: Services) -> None:
             await publish_events(services, caller, bus)

@@ -13,6 +13,7 @@ from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.context import Caller, Leaving, OperationContext
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
 from comfy_mcp.operations.shapes import Result, WaitParams
+from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send
 from comfy_mcp.server.results import tool_result
 from comfy_mcp.server.runtime_provider import ServicesProvider
@@ -64,7 +65,7 @@ async def _call_and_report(
     send: Send,
 ) -> Result:
     """Report every state while the operation waits, and the last one before it returns."""
-    reporter = ProgressReporter(send, send_timeout_s=context.services.settings.notify_timeout_s)
+    reporter = ProgressReporter(send, send_timeout_s=SEND_TIMEOUT_S)
     reported = replace(context, on_progress=reporter.heard)
     outcome: Result | BridgeError
     async with asyncio.TaskGroup() as tasks:

@@ -8,7 +8,15 @@ metrics, streams), environment.py (logs).
 """
 
 from comfy_mcp.settings.engines import DEFAULT_ENGINE_URL, EngineSettings
-from comfy_mcp.settings.environment import Settings, load_settings, sources
+from comfy_mcp.settings.environment import Settings, load_settings, sources, unknown_variables
 from comfy_mcp.settings.names import PREFIX
 
-__all__ = ["DEFAULT_ENGINE_URL", "PREFIX", "EngineSettings", "Settings", "load_settings", "sources"]
+__all__ = [
+    "DEFAULT_ENGINE_URL",
+    "PREFIX",
+    "EngineSettings",
+    "Settings",
+    "load_settings",
+    "sources",
+    "unknown_variables",
+]

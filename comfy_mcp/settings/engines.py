@@ -37,19 +37,20 @@ class EngineGroup(BaseModel):
     engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(DEFAULT_ENGINE_URL,),
         validation_alias=alias("ENGINE_URLS", "COMFYUI_URL", "COMFYUI_API_URL", "COMFYUI_API_ENDPOINT"),
-        description="URL of the ComfyUI server, or several with commas; `name=http://…` names one.",
+        description="URL of the ComfyUI server, or several, separated by commas; `name=http://…` gives one a "
+        "name.",
     )
     ws_url: str | None = Field(
         default=None,
         validation_alias=alias("WS_URL", "COMFYUI_WS_URL"),
-        description="WebSocket URL, where it can't be derived from the engine URL (one engine only).",
+        description="WebSocket URL, if it does not follow from the engine URL (for a single engine only).",
     )
     engine_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
         default_factory=dict,
         repr=False,
         validation_alias=alias("ENGINE_HEADERS", "COMFYUI_HEADERS"),
-        description='Headers for every request to an engine, HTTP and WebSocket: JSON `{"Name": "value"}` '
-        "or `Name: value` lines.",
+        description='Headers for every request to an engine, HTTP and WebSocket: JSON `{"Name": "value"}` or '
+        "`Name: value` lines.",
     )
     engine_token: SecretStr | None = Field(
         default=None,
@@ -57,30 +58,32 @@ class EngineGroup(BaseModel):
         description="Bearer token for every request to an engine.",
     )
     engine_ca_file: Path | None = Field(
-        default=None, description="CA bundle for an engine behind TLS with a private authority."
+        default=None, description="CA certificates (PEM) for engines behind TLS with a private authority."
     )
     connect_timeout_s: float = Field(
-        default=5.0, gt=0, description="Limit for opening a connection to an engine."
+        default=5.0, gt=0, description="Time limit for opening a connection to an engine."
     )
-    request_timeout_s: float = Field(default=30.0, gt=0, description="Limit for one request to an engine.")
+    request_timeout_s: float = Field(
+        default=30.0, gt=0, description="Time limit for one request to an engine."
+    )
     heartbeat_s: float = Field(
-        default=15.0, gt=0, description="WebSocket ping interval; a hung engine is noticed within 1.5 of it."
+        default=15.0,
+        gt=0,
+        description="Interval of WebSocket pings to an engine; a hung engine is detected after 1.5 of them.",
     )
     reconnect_max_s: float = Field(
         default=5.0,
         gt=0,
-        description="Upper limit of the pause between attempts to reach an engine that is down.",
+        description="Longest pause between attempts to reach an engine that is down.",
     )
     quiet_poll_s: float = Field(
         default=3.0,
         gt=0,
-        description="After so long without an event, prompts in flight are looked up by polling.",
-    )
-    ws_max_message_bytes: int = Field(
-        default=256 * 2**20, gt=0, description="Largest WebSocket message taken from an engine."
+        description="After this long without an event, running prompts are looked up in the engine's queue "
+        "and history.",
     )
     object_info_ttl_s: float = Field(
-        default=300.0, ge=0, description="How long an engine's node list is trusted for graph checks."
+        default=300.0, ge=0, description="How long an engine's node list is cached for graph checks."
     )
 
     @field_validator("engine_headers", mode="before")

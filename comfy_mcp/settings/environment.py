@@ -24,10 +24,11 @@ from comfy_mcp.settings.work import GpuGroup, JobGroup, StoreGroup
 
 class LogGroup(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least severe log line."
+        default="info", description="Lowest level that is logged."
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="Log lines on stderr; auto = console on a terminal, JSON elsewhere."
+        default="auto",
+        description="Format of the log on stderr; auto = console on a terminal, JSON otherwise.",
     )
 
 
@@ -57,8 +58,8 @@ class Settings(  # the last base has the first fields
 
     secrets_dir: Path | None = Field(
         default=None,
-        description="Folder with a file for each setting that is kept out of the environment, named like its "
-        "variable in any case, e.g. `/run/secrets`. A variable that is set counts before a file.",
+        description="Folder with one file per secret setting, named like the variable in any case, e.g. "
+        "`/run/secrets`. A variable in the environment takes precedence over its file.",
     )
 
     @classmethod
@@ -123,6 +124,14 @@ def sources() -> dict[str, str]:
     in_files = {file.name.upper(): str(file) for file in files if file.read_bytes().strip()}
     in_environment = {name.upper(): name for name, value in os.environ.items() if value}
     return _sources_in(in_files) | _sources_in(in_environment)
+
+
+def unknown_variables() -> list[str]:
+    """Variables that begin with COMFY_BRIDGE_ and set nothing: misspelt, or removed since."""
+    known = {name for names in _variables().values() for name in names}
+    return sorted(
+        name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
 
 
 def _sources_in(given: Mapping[str, str]) -> dict[str, str]:

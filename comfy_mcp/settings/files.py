@@ -13,52 +13,41 @@ class FileGroup(BaseModel):
     outputs_dir: Path | None = Field(
         default=None,
         validation_alias=alias("OUTPUTS_DIR", "COMFYUI_OUTPUTS", "COMFYUI_OUTPUT_DIR"),
-        description="The engine's output folder, when this machine can read it; else files come over HTTP.",
+        description="ComfyUI's output folder, if this machine can read it; otherwise files come over HTTP.",
     )
     models_dir: Path | None = Field(
         default=None,
         validation_alias=alias("MODELS_DIR", "COMFYUI_MODELS"),
-        description="The engine's models folder; otherwise the engine is asked over HTTP.",
+        description="ComfyUI's models folder; otherwise models are listed over HTTP.",
     )
     models_checkpoints: Path | None = Field(
         default=None, validation_alias=alias("MODELS_CHECKPOINTS", "COMFYUI_MODELS_CHECKPOINTS"),
-        description="Folder of checkpoints, where it is not models/checkpoints.",
+        description="Folder of checkpoints, if it is not models/checkpoints.",
     )  # fmt: skip
     models_loras: Path | None = Field(
         default=None, validation_alias=alias("MODELS_LORAS", "COMFYUI_MODELS_LORAS"),
-        description="Folder of LoRAs, where it is not models/loras.",
+        description="Folder of LoRAs, if it is not models/loras.",
     )  # fmt: skip
     models_vae: Path | None = Field(
         default=None, validation_alias=alias("MODELS_VAE", "COMFYUI_MODELS_VAE"),
-        description="Folder of VAEs, where it is not models/vae.",
+        description="Folder of VAEs, if it is not models/vae.",
     )  # fmt: skip
     models_controlnet: Path | None = Field(
         default=None, validation_alias=alias("MODELS_CONTROLNET", "COMFYUI_MODELS_CONTROLNET"),
-        description="Folder of ControlNets, where it is not models/controlnet.",
+        description="Folder of ControlNets, if it is not models/controlnet.",
     )  # fmt: skip
     models_upscale: Path | None = Field(
         default=None, validation_alias=alias("MODELS_UPSCALE", "COMFYUI_MODELS_UPSCALE"),
-        description="Folder of upscalers, where it is not models/upscale_models.",
+        description="Folder of upscalers, if it is not models/upscale_models.",
     )  # fmt: skip
     force_polling: bool = Field(
         default=False,
-        description="Watch folders by polling (bind mounts and network folders send no events).",
+        description="Watch model folders by polling: bind mounts and network folders send no events.",
     )
     hash_models: bool = Field(
         default=True,
-        description="Compute sha256 of model files in the background, cached by path, size and mtime.",
-    )
-    preview_max_px: int = Field(default=768, ge=16, le=4096, description="Longest side of a preview image.")
-    preview_max_bytes: int = Field(
-        default=700_000, ge=10_000, description="Largest preview; Claude Desktop takes 1 MB a result in all."
-    )
-    max_image_pixels: int = Field(
-        default=100_000_000, gt=0, description="Images with more pixels are not decoded for a preview."
-    )
-    max_output_bytes: int = Field(
-        default=512 * 2**20,
-        gt=0,
-        description="Largest output that is read into memory, for a preview or a resource.",
+        description="Compute the SHA-256 of model files in the background, cached by path, size and "
+        "modification time.",
     )
 
     @property

@@ -14,63 +14,58 @@ class JobGroup(BaseModel):
         default="local",
         min_length=1,
         max_length=128,
-        description="Who this process submits as, over stdio and from the command line.",
+        description="Client name of the jobs that this process submits over stdio and from the command line.",
     )
     pipeline_depth: int = Field(
         default=2,
         ge=1,
         le=64,
-        description="Prompts handed to an engine at once: one runs, the rest wait there.",
+        description="Prompts sent to an engine ahead of time: one runs, the others wait in the engine's "
+        "queue.",
     )
     max_attempts: int = Field(
         default=2,
         ge=1,
         le=10,
-        description="Submissions of one job before it fails as engine_lost (or oom, at the second).",
+        description="How often a job is sent to an engine before it fails as engine_lost (out of memory: "
+        "twice at most).",
     )
     queue_timeout_s: float = Field(
         default=0.0,
         ge=0,
-        description="A job that says nothing of it may wait so long for a start; 0 = for ever.",
+        description="Default limit on queue time, for jobs that set none (0 = no limit).",
     )
     run_timeout_s: float = Field(
         default=0.0,
         ge=0,
-        description="A job that says nothing of it may run so long, each attempt; 0 = for ever.",
-    )
-    job_timeout_max_s: float = Field(
-        default=604_800.0, gt=0, description="Upper limit of the timeouts that a submit asks for."
-    )
-    deadline_poll_s: float = Field(
-        default=1.0, gt=0, description="How often waiting jobs are looked through for passed deadlines."
+        description="Default limit on run time of each attempt, for jobs that set none (0 = no limit).",
     )
     fair_share: bool = Field(
         default=True,
-        description="Clients take turns within a priority; off: jobs run by age, whoever submitted them.",
+        description="Clients with jobs of the same priority take turns; if false, the oldest job runs first.",
     )
-    max_queued: int = Field(default=10_000, ge=1, description="Queued jobs at which a submit is refused.")
-    idempotency_ttl_s: float = Field(
-        default=86_400.0,
-        gt=0,
-        description="How long an idempotency key stands for the first submit under it.",
+    max_queued: int = Field(
+        default=10_000, ge=1, description="Maximum number of queued jobs; further submits are refused."
     )
-    max_graph_bytes: int = Field(default=4 * 2**20, ge=1024, description="Largest workflow, as JSON.")
+    max_graph_bytes: int = Field(
+        default=4 * 2**20, ge=1024, description="Maximum size of a workflow, as JSON."
+    )
     progress_interval_s: float = Field(
         default=0.25,
         gt=0,
-        description="At most one step update per job in this time; the final one always comes.",
+        description="Minimum time between two step updates of a job; the last update is always sent.",
     )
     cancel_wait_s: float = Field(
-        default=5.0, ge=0, description="How long a cancel waits to see its effect before it answers."
+        default=5.0,
+        ge=0,
+        description="How long a cancel call waits for the engine to confirm before it returns.",
     )
-    wait_default_s: float = Field(
-        default=45.0, gt=0, description="wait_for_workflow without timeout_s waits so long."
-    )
-    wait_max_s: float = Field(default=600.0, gt=0, description="Upper limit of timeout_s.")
+    wait_default_s: float = Field(default=45.0, gt=0, description="Default timeout of wait_for_workflow.")
+    wait_max_s: float = Field(default=600.0, gt=0, description="Maximum timeout of wait_for_workflow.")
     workflow_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
-        description="Folders from which workflow files may be read by path (list with the path separator). "
-        "Default: the working folder.",
+        description="Folders from which workflows may be read by path, separated like PATH. Default: the "
+        "working folder.",
     )
 
     @field_validator("workflow_roots", mode="before")
@@ -84,31 +79,31 @@ class JobGroup(BaseModel):
 class StoreGroup(BaseModel):
     state_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_state_dir("comfy-mcp-bridge", appauthor=False)),
-        description="Folder of the store; created with private permissions.",
+        description="Folder of the store. It is created with access for its owner only.",
     )
     store_synchronous: Literal["normal", "full"] = Field(
         default="normal",
-        description="`normal` survives kill -9 of any process; `full` also a power cut, a sync per write.",
+        description="`normal` survives kill -9 of any process; `full` also a power failure, with one disk "
+        "sync per write.",
     )
     store_busy_timeout_s: float = Field(
-        default=10.0, gt=0, description="How long a write waits for another process."
-    )
-    store_poll_s: float = Field(
-        default=0.025, gt=0, description="How often a process looks for what other processes wrote."
+        default=10.0, gt=0, description="How long a write waits while another process writes."
     )
     lease_ttl_s: float = Field(
         default=10.0,
         gt=0,
-        description="A process that drives an engine and dies is replaced after this time.",
+        description="After this time another process takes over the engines of a process that died.",
     )
     retention_days: float = Field(
-        default=30.0, ge=0, description="Final jobs older than this are forgotten; 0 = never."
+        default=30.0, ge=0, description="Ended jobs are deleted after this many days (0 = never)."
     )
-    retention_jobs: int = Field(default=10_000, ge=0, description="Final jobs kept at most; 0 = no limit.")
+    retention_jobs: int = Field(
+        default=10_000, ge=0, description="Maximum number of ended jobs that are kept (0 = no limit)."
+    )
     retention_check_s: float = Field(
         default=60.0,
         gt=0,
-        description="How often jobs beyond those limits are looked for, from the start on.",
+        description="Interval between two deletions of old jobs.",
     )
 
     @property
@@ -120,27 +115,17 @@ class GpuGroup(BaseModel):
     gpu_sample_s: float = Field(
         default=2.0,
         gt=0,
-        description="How old a GPU reading may be, and how often it is taken while somebody follows it.",
-    )
-    gpu_job_sample_s: float = Field(
-        default=1.0,
-        gt=0,
-        description="How often this machine's GPUs are read while a job runs on them, for its GPU-seconds "
-        "and peak VRAM.",
+        description="Maximum age of a GPU reading, and the interval of readings while somebody subscribes to "
+        "them. While a job runs on this machine's GPUs they are read twice as often.",
     )
 
     vram_hold: bool = Field(
         default=False,
-        description="Hold a job until an engine has the VRAM that such jobs needed; off = only warn of it.",
+        description="Hold a job until an engine has as much free VRAM as such jobs needed before; if false, "
+        "only warn.",
     )
     vram_hold_max_s: float = Field(
         default=3_600.0,
         ge=0,
-        description="A job is held for so long at most, then it runs all the same; 0 = until there is room.",
-    )
-    vram_shapes: int = Field(
-        default=1_000,
-        ge=1,
-        description="Kinds of workflows (node classes and model files) whose VRAM is remembered, the last "
-        "seen.",
+        description="Maximum time a job is held for VRAM; then it runs all the same (0 = no limit).",
     )

@@ -54,6 +54,9 @@ MAX_NEEDS = 256
 CHECKPOINT_COMMITS = 100
 """A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large."""
 
+KEPT_SHAPES = 1_000
+"""Shapes whose VRAM is remembered, those seen last: more than anybody runs in turn."""
+
 
 class Store:
     """Jobs, attempts, events, outputs and leases. Belongs to the event loop on which it was opened."""
@@ -96,6 +99,7 @@ class Store:
         cls,
         settings: Settings,
         *,
+        kept_shapes: int = KEPT_SHAPES,
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> "Store":
@@ -104,7 +108,7 @@ class Store:
         `on_read` and `on_write` hear how many seconds each caller waited.
         """
         database = await asyncio.to_thread(open_database, settings)
-        return cls(database, kept_shapes=settings.vram_shapes, on_read=on_read, on_write=on_write)
+        return cls(database, kept_shapes=kept_shapes, on_read=on_read, on_write=on_write)
 
     async def close(self) -> None:
         """Finishes the writes that were handed over. Idempotent; later calls raise StoreFault."""

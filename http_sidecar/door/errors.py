@@ -102,7 +102,7 @@ _WORDS = {
     HTTPStatus.REQUEST_TIMEOUT: (
         "The body did not come in time.",
         "body_too_slow",
-        "Send it in one go, or raise COMFY_BRIDGE_HTTP_BODY_TIMEOUT_S.",
+        "Send the whole body at once.",
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "The body is too large.",

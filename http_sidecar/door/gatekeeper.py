@@ -13,6 +13,7 @@ from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import Identity, KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
+from http_sidecar.bounds import Bounds
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
 from http_sidecar.door.hosts import host_allowed, origin_allowed
 from http_sidecar.door.probes import is_open, is_probe
@@ -26,10 +27,10 @@ RATE = web.RequestKey("rate", Verdict)
 class Gatekeeper:
     """The middleware between errors and handlers. Sets CALLER wherever a key is asked for."""
 
-    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+    def __init__(self, settings: Settings, keys: KeyRing, bounds: Bounds) -> None:
         self._keys = keys
         self._limiter = Limiter(settings.rate_limit_per_minute, now=time.monotonic)
-        self._mcp_limiter = Limiter(settings.mcp_rate_limit_per_minute, now=time.monotonic)
+        self._mcp_limiter = Limiter(settings.rate_limit_per_minute * bounds.mcp_requests, now=time.monotonic)
         self._proxies = networks_of(settings.trusted_proxies)
         self._metrics_open = settings.metrics_public
         self._guarded = is_loopback(settings.http_host)

@@ -19,6 +19,7 @@ from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus,
 from comfy_mcp.server.app import BridgeServer
 from http_sidecar.api_keys import unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.hosts import host_allowed, origin_allowed
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.mcp.asgi import AsgiBridge
@@ -59,11 +60,9 @@ def setup(app: web.Application, *, extend: Extend | None = None) -> None:
 async def _serve(
     app: web.Application, extend: Extend | None, ready: asyncio.Event, stop: asyncio.Event
 ) -> None:
-    services, settings = app[SERVICES], app[SETTINGS]
+    services, settings, bounds = app[SERVICES], app[SETTINGS], app[BOUNDS]
     own = Caller(client=ClientId(settings.client_name), surface=SURFACE)
-    async with open_bus(
-        send_timeout_s=settings.notify_timeout_s, max_streams=settings.mcp_max_streams
-    ) as bus:
+    async with open_bus(max_streams=bounds.mcp_streams) as bus:
         server = build_server(
             ReadyServices(services), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
         )
@@ -73,12 +72,12 @@ async def _serve(
             server,
             max_request_body_size=settings.http_max_body_bytes,
             session_idle_timeout=settings.mcp_session_idle_s,
-            max_sessions=settings.mcp_max_sessions,
+            max_sessions=bounds.mcp_sessions,
         )
         app[BRIDGE] = AsgiBridge(
             manager.handle_request,
-            body_timeout_s=settings.http_body_timeout_s,
-            send_timeout_s=settings.http_send_timeout_s,
+            body_timeout_s=bounds.body_timeout_s,
+            send_timeout_s=bounds.send_timeout_s,
         )
         async with manager.run(), asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(publish_events(services, own, bus), name="mcp-http-events")

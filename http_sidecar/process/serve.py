@@ -16,6 +16,7 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.signals import stopped_by_signals
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
+from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.addresses import is_loopback
 from http_sidecar.drain import Drain
 from http_sidecar.process.runner import Runner
@@ -77,7 +78,7 @@ async def _refuse_open_door(settings: Settings, keys: KeyRing) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
-    runner = Runner(app, send_timeout_s=settings.http_send_timeout_s)
+    runner = Runner(app, send_timeout_s=app[BOUNDS].send_timeout_s)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.http_host, settings.http_port)

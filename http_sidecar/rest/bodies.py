@@ -8,13 +8,14 @@ from aiohttp import web
 
 from comfy_mcp.domain.errors import InvalidInput
 from http_sidecar.app_state import SETTINGS
+from http_sidecar.bounds import BOUNDS
 
 
 async def read_json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object.
 
     Raises InvalidInput, HTTPRequestEntityTooLarge above `http_max_body_bytes`, and HTTPRequestTimeout when it
-    has not come within `http_body_timeout_s`.
+    has not come within `Bounds.body_timeout_s`.
     """
     raw = await read_body(request)
     try:
@@ -34,8 +35,7 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
 
 async def read_body(request: web.Request) -> bytes:
     """All of it. Raises HTTPRequestEntityTooLarge, HTTPRequestTimeout."""
-    settings = request.app[SETTINGS]
-    limit_s, most = settings.http_body_timeout_s, settings.http_max_body_bytes
+    limit_s, most = request.app[BOUNDS].body_timeout_s, request.app[SETTINGS].http_max_body_bytes
     if request.content_length is not None and request.content_length > most:
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
     try:

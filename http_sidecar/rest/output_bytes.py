@@ -23,7 +23,8 @@ from comfy_mcp.library import OutputContent
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import require_right
 from comfy_mcp.operations.shapes import ViewOutputParams
-from http_sidecar.app_state import SERVICES, SETTINGS
+from http_sidecar.app_state import SERVICES
+from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.problems import problem
 from http_sidecar.rest.calls import context_of, query_of
 from http_sidecar.rest.conditions import (
@@ -173,7 +174,7 @@ async def _write(
     request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]
 ) -> web.StreamResponse:
     """One chunk is buffered and no more: a slow client slows the reading down, and a deaf one is cut off."""
-    limit_s = request.app[SETTINGS].http_send_timeout_s
+    limit_s = request.app[BOUNDS].send_timeout_s
     async for chunk in chunks:
         try:
             async with asyncio.timeout(limit_s):

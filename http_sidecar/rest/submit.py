@@ -5,7 +5,8 @@ from aiohttp import web
 from comfy_mcp.domain.access import Right
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.operations.shapes import WorkflowResult
-from http_sidecar.app_state import CALLER, SETTINGS
+from http_sidecar.app_state import CALLER
+from http_sidecar.bounds import BOUNDS
 from http_sidecar.rest.calls import answer, arguments_of, call, context_of
 from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.routes import V1, Route
@@ -24,7 +25,7 @@ async def submit(request: web.Request, route: Route) -> web.Response:
     wanted = wanted_wait_s(request.headers.get("Prefer"))
     if wanted is None or Right.READ not in request[CALLER].rights:
         return answer(route, submitted, headers=headers)
-    wait_s = min(wanted, int(request.app[SETTINGS].prefer_wait_max_s))
+    wait_s = min(wanted, int(request.app[BOUNDS].prefer_wait_s))
     state: WorkflowResult = await BY_NAME["wait_for_workflow"].call(
         context_of(request), {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}
     )

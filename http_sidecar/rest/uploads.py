@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 from http_sidecar.app_state import SETTINGS
+from http_sidecar.bounds import BOUNDS
 from http_sidecar.rest.calls import answer, context_of, query_of
 from http_sidecar.routes import UPLOAD
 
@@ -33,12 +34,10 @@ async def upload(request: web.Request) -> web.Response:
     if not request.content_type.startswith("multipart/"):
         raise _no_form()
     try:
-        fields, part = await _up_to_the_file(
-            await request.multipart(), request.app[SETTINGS].http_body_timeout_s
-        )
+        fields, part = await _up_to_the_file(await request.multipart(), request.app[BOUNDS].body_timeout_s)
     except (ValueError, HttpProcessingError):  # aiohttp's words for what is no form
         raise _no_form() from None
-    content = _Content(part, request.app[SETTINGS].http_body_timeout_s)
+    content = _Content(part, request.app[BOUNDS].body_timeout_s)
     arguments = {**fields, **query_of(request), "filename": part.filename or ""}
     try:
         result = await UPLOAD.of.call(replace(context_of(request), content=content), arguments)

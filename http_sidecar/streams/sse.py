@@ -17,8 +17,8 @@ from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.settings import Settings
 from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.drain import Drain
 from http_sidecar.routes import V1
@@ -68,10 +68,10 @@ def _place_of(request: web.Request) -> int | None:
 
 async def _serve(request: web.Request, since: int | None, job_id: JobId | None) -> web.StreamResponse:
     app = request.app
-    services, settings, streams = app[SERVICES], app[SETTINGS], app[OPEN_STREAMS]
+    services, streams = app[SERVICES], app[OPEN_STREAMS]
     with (
         streams.entered("sse"),
-        follow(services, buffer=settings.stream_buffer, job_id=job_id) as follower,
+        follow(services, buffer=app[BOUNDS].stream_events, job_id=job_id) as follower,
         app[REVOCATIONS].watched(request[CALLER]) as revoked,
     ):
         response = web.StreamResponse(
@@ -82,7 +82,15 @@ async def _serve(request: web.Request, since: int | None, job_id: JobId | None) 
             }
         )
         await response.prepare(request)
-        stream = _Stream(response, follower, streams.announcer, settings, request[CALLER], job_id)
+        stream = _Stream(
+            response,
+            follower,
+            streams.announcer,
+            request[CALLER],
+            job_id,
+            heartbeat_s=app[SETTINGS].stream_heartbeat_s,
+            limit_s=app[BOUNDS].stream_send_timeout_s,
+        )
         await stream.serve(since, app[DRAIN], revoked)
         if stream.slow:
             streams.was_slow("sse")
@@ -105,14 +113,17 @@ class _Stream:
         response: web.StreamResponse,
         follower: Follower,
         announcer: Announcer,
-        settings: Settings,
         caller: Caller,
         job_id: JobId | None,
+        *,
+        heartbeat_s: float,
+        limit_s: float,
     ) -> None:
         self._response = response
         self._follower = follower
         self._announcer = announcer
-        self._settings = settings
+        self._heartbeat_s = heartbeat_s
+        self._limit_s = limit_s
         self._caller = caller
         self._job_id = job_id
         self._revoked = False
@@ -171,7 +182,7 @@ class _Stream:
     async def _news(self) -> list[StoredEvent]:
         while True:
             try:
-                async with asyncio.timeout(self._settings.stream_heartbeat_s):
+                async with asyncio.timeout(self._heartbeat_s):
                     news = await self._follower.news()
             except TimeoutError:
                 await self._write(": alive\n\n")
@@ -211,7 +222,7 @@ class _Stream:
 
     async def _write(self, text: str) -> None:
         try:
-            async with asyncio.timeout(self._settings.stream_send_timeout_s):
+            async with asyncio.timeout(self._limit_s):
                 await self._response.write(text.encode())
         except TimeoutError:
             raise self._slow() from None

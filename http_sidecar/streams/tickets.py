@@ -15,7 +15,7 @@ from aiohttp import web
 from comfy_mcp.domain.access import Right
 from comfy_mcp.operations.context import Caller, OperationContext, require_right
 from comfy_mcp.operations.shapes import Part
-from http_sidecar.app_state import CALLER, SERVICES, SETTINGS
+from http_sidecar.app_state import CALLER, SERVICES
 from http_sidecar.routes import V1
 
 PATH = f"{V1}/stream/ticket"
@@ -26,6 +26,9 @@ KEY_PREFIX = "comfy-bridge.key."
 """Followed by the key in base64url without padding: a key may have characters that a subprotocol may not."""
 
 TICKET_PREFIX = "comfy-bridge.ticket."
+TTL_S = 30.0
+"""How long a ticket may be used: a page asks for one right before it connects."""
+
 TICKETS_PER_CLIENT = 64
 MAX_OFFERS = 8
 
@@ -79,7 +82,7 @@ async def issue_ticket(request: web.Request) -> web.Response:
     """For whoever the key belongs to, with the rights it has now."""
     app, caller = request.app, request[CALLER]
     require_right(OperationContext(services=app[SERVICES], caller=caller), Right.READ, "The stream")
-    result = TicketResult(ticket=app[TICKETS].issue(caller), expires_in=app[SETTINGS].stream_ticket_ttl_s)
+    result = TicketResult(ticket=app[TICKETS].issue(caller), expires_in=TTL_S)
     return web.Response(
         text=result.model_dump_json(), content_type="application/json", headers={"Cache-Control": "no-store"}
     )

@@ -19,8 +19,8 @@ from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFo
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.settings import Settings
 from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.drain import Drain
@@ -58,20 +58,20 @@ class CloseCode(IntEnum):
 async def stream(request: web.Request) -> web.StreamResponse:
     """Raises Denied, LimitExceeded; a request that is no WebSocket handshake gets 426."""
     app = request.app
-    settings, streams = app[SETTINGS], app[OPEN_STREAMS]
+    streams = app[OPEN_STREAMS]
     if request.headers.get("Upgrade", "").lower() != "websocket":
         return _upgrade_required(request)
     require_known_origin(request)
     require_reader(request)
     with (
         streams.entered("websocket"),
-        follow(app[SERVICES], buffer=settings.stream_buffer) as follower,
+        follow(app[SERVICES], buffer=app[BOUNDS].stream_events) as follower,
         app[REVOCATIONS].watched(request[CALLER]) as revoked,
     ):
-        ws = _WebSocket(request, settings)
+        ws = _WebSocket(request, app[SETTINGS].stream_heartbeat_s, app[BOUNDS])
         await ws.prepare(request)
         try:
-            socket = _Socket(ws, request[CALLER], follower, streams.announcer, settings)
+            socket = _Socket(ws, request[CALLER], follower, streams.announcer, app[BOUNDS])
             await socket.serve(app[DRAIN], revoked)
             if socket.was_slow:
                 streams.was_slow("websocket")
@@ -84,15 +84,15 @@ class _WebSocket(web.WebSocketResponse):
     """A close takes a bounded time. aiohttp's own, which it uses itself when a message is too large, waits
     until the client has taken all that was written, and one that reads nothing never does."""
 
-    def __init__(self, request: web.Request, settings: Settings) -> None:
+    def __init__(self, request: web.Request, heartbeat_s: float, bounds: Bounds) -> None:
         super().__init__(
             protocols=spoken_protocols(request.headers),
-            heartbeat=settings.stream_heartbeat_s,
-            max_msg_size=settings.stream_max_message_bytes,
-            timeout=settings.stream_send_timeout_s,
+            heartbeat=heartbeat_s,
+            max_msg_size=bounds.message_bytes,
+            timeout=bounds.stream_send_timeout_s,
             compress=False,  # a compressor for each socket costs more memory than all that waits there
         )
-        self._limit_s = settings.stream_send_timeout_s
+        self._limit_s = bounds.stream_send_timeout_s
         self._wire = request.transport
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = False) -> bool:
@@ -127,13 +127,13 @@ class _Socket:
         caller: Caller,
         follower: Follower,
         announcer: Announcer,
-        settings: Settings,
+        bounds: Bounds,
     ) -> None:
         self._ws = ws
         self._caller = caller
         self._follower = follower
         self._announcer = announcer
-        self._settings = settings
+        self._bounds = bounds
         self._floors: dict[str, int] = {}
         self._order = asyncio.Lock()
         self._faults = 0
@@ -256,7 +256,7 @@ class _Socket:
                 assert_never(command)
 
     async def _subscribe(self, wanted: str, since: int | None) -> None:
-        limit = self._settings.stream_max_subscriptions
+        limit = self._bounds.subscriptions
         if wanted not in self._floors and len(self._floors) >= limit:
             raise LimitExceeded(
                 f"A stream can follow {limit} workflows.",
@@ -293,7 +293,7 @@ class _Socket:
         """An error of the client's own; too many of them end the stream."""
         self._faults += 1
         await self._complain(ErrorCode.INVALID_ARGUMENT.value, message)
-        if self._faults >= self._settings.stream_max_faults:
+        if self._faults >= self._bounds.invalid_messages:
             raise _Over(CloseCode.POLICY, "too many messages that can't be understood")
 
     async def _complain(self, code: str, message: str) -> None:
@@ -304,7 +304,7 @@ class _Socket:
         """Raises _Over when the client is gone, or takes too little."""
         fell_behind = self._follower.overflowed
         try:
-            async with asyncio.timeout(self._settings.stream_send_timeout_s):
+            async with asyncio.timeout(self._bounds.stream_send_timeout_s):
                 await self._ws.send_str(text)
         except TimeoutError:
             raise self._slow() from None

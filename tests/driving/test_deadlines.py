@@ -11,7 +11,6 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
-from comfy_mcp.settings import load_settings
 from tests.driving.conftest import GRAPH, House
 from tests.driving.test_tenure import posted
 from tests.support.jobs import queued_event
@@ -140,8 +139,7 @@ async def test_a_job_beyond_its_wait_is_never_claimed(house: House, place: Scrip
 async def test_with_no_engine_at_all_a_job_beyond_its_wait_fails_as_timeout(house: House) -> None:
     job_id = await submit(house, queue_ms=SOON_MS)
     patient = await submit(house, queue_ms=600_000)
-    settings = load_settings(state_dir=house.settings.state_dir, deadline_poll_s=0.01)
-    keeping = house.group.create_task(end_overdue_jobs(house.store, settings, house.clock))
+    keeping = house.group.create_task(end_overdue_jobs(house.store, house.clock, every_s=0.01))
     job = await house.final(job_id)
     keeping.cancel()
     assert (kind_of(job), job.attempt) == (FailureKind.TIMEOUT, 0)
@@ -166,8 +164,7 @@ class FailsOnce:
 
 async def test_a_store_that_refuses_once_is_looked_at_again(house: House) -> None:
     store: Any = FailsOnce()
-    settings = load_settings(state_dir=house.settings.state_dir, deadline_poll_s=0.01)
-    keeping = house.group.create_task(end_overdue_jobs(store, settings, house.clock))
+    keeping = house.group.create_task(end_overdue_jobs(store, house.clock, every_s=0.01))
     async with asyncio.timeout(20):
         await store.looked_again.wait()
     keeping.cancel()

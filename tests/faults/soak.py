@@ -54,7 +54,6 @@ async def run_soak(
         "RETENTION_CHECK_S": "0.5",
         "METRICS_REFRESH_S": "0.5",
         "MCP_SESSION_IDLE_S": "1.5",
-        "MCP_RATE_LIMIT_PER_MINUTE": "0",
         "LEASE_TTL_S": "30",  # a busy machine is no reason for a takeover here
         "QUIET_POLL_S": "3",
         "HEARTBEAT_S": "30",

@@ -33,7 +33,6 @@ SETTINGS = {
     "CONNECT_TIMEOUT_S": "1",
     "REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
     "STORE_BUSY_TIMEOUT_S": "5",
-    "STORE_POLL_S": "0.05",
     "CANCEL_WAIT_S": "0.5",
     "DRAIN_TIMEOUT_S": "2",
     "RATE_LIMIT_PER_MINUTE": "0",
@@ -41,7 +40,6 @@ SETTINGS = {
     "LOG_FORMAT": "json",
     "HTTP_KEY": KEY,
     "METRICS_REFRESH_S": "60",
-    "DEADLINE_POLL_S": "0.3",
     # Everything but the fault has room: a busy machine must not look like a fault.
     "PROGRESS_INTERVAL_S": "0.1",
 }

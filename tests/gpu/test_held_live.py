@@ -20,7 +20,7 @@ from tests.support.mcp_process import environment
 from tests.support.serve_process import LIMIT_S, ROOT, Served, serve_process
 from tests.support.vram_engine import Vram
 
-SETTINGS = {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.05", "GPU_JOB_SAMPLE_S": "0.05", "LEASE_TTL_S": "1"}
+SETTINGS = {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.05", "LEASE_TTL_S": "1"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,6 @@ def watching(
     return GpuMonitor(
         Settings(
             gpu_sample_s=2,
-            gpu_job_sample_s=0.5,
             engine_urls=tuple(f"{name}=http://127.0.0.1:{8188 + n}" for n, name in enumerate(engines))
             or ("x=http://127.0.0.1:1",),
         ),
@@ -243,6 +242,7 @@ def watching(
         now_ms=clock,
         driver=driver,
         usage=usage,
+        job_share=0.25,
     )
 
 
@@ -384,7 +384,7 @@ async def test_a_defect_in_a_sample_ends_nothing() -> None:
 async def test_it_runs_by_itself() -> None:
     driver = ScriptedDriver()
     monitor = GpuMonitor(
-        Settings(gpu_sample_s=0.01, gpu_job_sample_s=0.01),
+        Settings(gpu_sample_s=0.01),
         engines={},
         now_ms=system_clock().now_ms,
         driver=driver,

@@ -10,6 +10,7 @@ import pytest
 
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
+from http_sidecar.bounds import Bounds
 from tests.support.graphs import picture
 from tests.support.raw_http import Listening, RawAnswer, listening
 
@@ -19,8 +20,8 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture
 async def server(services: Services, settings: Settings) -> AsyncIterator[Listening]:
-    changes = {"http_body_timeout_s": 0.2, "http_send_timeout_s": 0.2, "http_max_body_bytes": 64 * 1024}
-    async with listening(services, settings.model_copy(update=changes)) as server:
+    settings = settings.model_copy(update={"http_max_body_bytes": 64 * 1024})
+    async with listening(services, settings, Bounds(body_timeout_s=0.2, send_timeout_s=0.2)) as server:
         yield server
         assert (await server.ask(HEALTH)).status == 200, "it serves on"
 

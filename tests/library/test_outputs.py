@@ -114,7 +114,7 @@ def on_disk(folder: Path, server: FakeServer) -> OutputFiles:
 @pytest.fixture
 def remote(server: FakeServer) -> OutputFiles:
     return OutputFiles(
-        Settings(engine_urls=("one=http://127.0.0.1:1",), max_output_bytes=1000), engines={ENGINE: server}
+        Settings(engine_urls=("one=http://127.0.0.1:1",)), engines={ENGINE: server}, memory_bytes=1000
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
+from comfy_mcp.library.outputs import PREVIEW_BYTES
 from comfy_mcp.operations.shapes import OutputItem
 from tests.operations.conftest import Bench
 from tests.support import graphs
@@ -42,7 +43,7 @@ async def test_an_image_is_viewed_as_a_small_preview_and_read_in_full(call: Benc
     view = await call("view_output", output_id=output.output_id, max_px=100)
     assert (view.width, view.height) == (100, 100)
     assert Image.open(io.BytesIO(view.preview)).size == (100, 100)
-    assert len(view.preview) <= call.services.settings.preview_max_bytes
+    assert len(view.preview) <= PREVIEW_BYTES
     assert "preview 100x100" in view.text()
     assert "preview" not in view.model_dump()
     full = await call("read_output", output_id=output.output_id)

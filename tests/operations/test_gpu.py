@@ -136,7 +136,7 @@ async def test_a_job_on_this_machines_gpu_ends_with_what_it_took(
 
     monkeypatch.setattr(monitor, "Nvml", ScriptedDriver)
     monkeypatch.setattr(ComfyUIClient, "system_stats", stats)
-    quick = settings.model_copy(update={"gpu_sample_s": 0.02, "gpu_job_sample_s": 0.02})
+    quick = settings.model_copy(update={"gpu_sample_s": 0.02})
     async with open_runtime(quick) as services:
         call = Bench(services, CALLER)
         submitted = await call("submit_workflow", workflow=slow_graph(steps=12, step_ms=50))

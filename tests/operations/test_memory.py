@@ -32,7 +32,7 @@ def vram(monkeypatch: pytest.MonkeyPatch) -> Vram:
 async def opened(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
     config = EngineConfig(base_directory=folder / "engine")
     async with EmbeddedEngine(config) as engine:
-        pace = {"gpu_sample_s": 0.05, "gpu_job_sample_s": 0.05}
+        pace = {"gpu_sample_s": 0.05}
         loaded = load_settings(engine_urls=engine.url, state_dir=folder / "state", **pace, **settings)
         async with open_runtime(loaded) as services:
             yield Bench(services, CALLER)
@@ -103,7 +103,7 @@ async def test_a_held_workflow_says_why_and_starts_when_there_is_room(tmp_path: 
 async def test_a_held_workflow_ends_with_its_deadline_and_can_be_cancelled_and_retried(
     tmp_path: Path, vram: Vram
 ) -> None:
-    async with opened(tmp_path, vram_hold=True, deadline_poll_s=0.05) as call:
+    async with opened(tmp_path, vram_hold=True) as call:
         await teach(call, vram, 20)
         await show(call, vram, others=14)
         late = await call("submit_workflow", workflow=slow(steps=1), queue_timeout_s=0.5)

@@ -17,6 +17,7 @@ from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
 from http_sidecar import api_keys
 from http_sidecar.api_keys import KeyRing, digest_of
 from http_sidecar.app import build_app
+from http_sidecar.bounds import Bounds
 from http_sidecar.process.runner import Runner
 from tests.page.seen import Open, button, card, choose, endless, heard, notice
 from tests.support import graphs
@@ -103,7 +104,7 @@ async def served_again(sidecar: Sidecar, port: int = 0) -> AsyncIterator[int]:
     """The sidecar's application once more, as the product serves it: its port."""
     settings, services = sidecar.settings, sidecar.services
     app = build_app(services, settings, keys=KeyRing(settings, services.store))
-    runner = Runner(app, send_timeout_s=settings.http_send_timeout_s)
+    runner = Runner(app, send_timeout_s=Bounds().send_timeout_s)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()
@@ -138,7 +139,7 @@ async def test_a_service_that_goes_and_comes_back_is_told_and_nothing_is_missed(
 
 
 async def test_without_a_free_stream_it_says_so_and_shows_what_there_is(tmp_path: Path, visit: Open) -> None:
-    async with open_sidecar(tmp_path, stream_max_clients=1) as sidecar:
+    async with open_sidecar(tmp_path, bounds=Bounds(streams=1)) as sidecar:
         job = await sidecar.submit(graphs.picture())
         await sidecar.ended(job)
         async with sidecar.session.get(f"{sidecar.url}/v1/comfyui/events") as held:

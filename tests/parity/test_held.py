@@ -15,7 +15,7 @@ from tests.support.sidecar import LIMIT_S
 from tests.support.streams import stream
 from tests.support.vram_engine import Vram
 
-PACE = {"gpu_sample_s": 0.05, "gpu_job_sample_s": 0.05, "metrics_refresh_s": 0.05}
+PACE = {"gpu_sample_s": 0.05, "metrics_refresh_s": 0.05}
 
 
 async def test_every_surface_says_why_a_job_is_held_until_it_is_not(

@@ -38,7 +38,7 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
     async with open_surface(folder) as surface:
         driver = ScriptedDriver()
         monitor = GpuMonitor(
-            surface.settings.model_copy(update={"gpu_sample_s": 0.01, "gpu_job_sample_s": 0.01}),
+            surface.settings.model_copy(update={"gpu_sample_s": 0.01}),
             engines={},
             now_ms=system_clock().now_ms,
             driver=driver,

@@ -103,7 +103,7 @@ async def test_a_run_that_failed_teaches_nothing(store: Store) -> None:
 
 
 async def test_the_last_runs_are_remembered_of_the_shapes_that_were_seen_last(settings: Settings) -> None:
-    store = await Store.open(settings.model_copy(update={"vram_shapes": 2}))
+    store = await Store.open(settings, kept_shapes=2)
     lease = await lease_on(store)
     await learn(store, lease, "first", *range(1, KEPT_PEAKS + 3), at=10)
     await learn(store, lease, "second", 1, at=20)

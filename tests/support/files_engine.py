@@ -16,6 +16,7 @@ from comfy_mcp.operations.context import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Lease
+from http_sidecar.bounds import Bounds
 from tests.support.jobs import GRAPH, completed, new_prompt_id, output_of_job, queued_event, started
 from tests.support.sidecar import Sidecar, serving
 
@@ -146,7 +147,12 @@ async def record_output(
 
 
 @asynccontextmanager
-async def open_output_house(folder: Path, **overrides: Any) -> AsyncIterator[OutputHouse]:
+async def open_output_house(
+    folder: Path,
+    *,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+    **overrides: Any,
+) -> AsyncIterator[OutputHouse]:
     engine = FilesEngine()
     async with engine.listening() as url:
         defaults = {
@@ -158,5 +164,5 @@ async def open_output_house(folder: Path, **overrides: Any) -> AsyncIterator[Out
         async with open_runtime(settings, drive=False) as services:
             lease = await services.store.acquire_lease(EngineId(NAME), "test", 3_600)
             assert lease is not None
-            async with serving(services, settings) as v1:
+            async with serving(services, settings, bounds) as v1:
                 yield OutputHouse(v1=v1, engine=engine, lease=lease)

@@ -32,6 +32,7 @@ from comfy_mcp.store import Lease
 from http_sidecar.api_keys import KeyRing, digest_of
 from http_sidecar.app import build_app
 from http_sidecar.app_state import DRAIN
+from http_sidecar.bounds import Bounds
 from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
@@ -312,11 +313,15 @@ def _narrow_socket(address: AddrInfoType) -> socket.socket:
 
 
 @asynccontextmanager
-async def open_house(tmp_path: Path, **settings: Any) -> AsyncIterator[StreamHouse]:
+async def open_house(
+    tmp_path: Path,
+    *,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+    **settings: Any,
+) -> AsyncIterator[StreamHouse]:
     values = {
         "engine_urls": "http://127.0.0.1:9",
         "state_dir": tmp_path / "state",
-        "store_poll_s": 0.01,
         "rate_limit_per_minute": 0,
     }
     chosen = load_settings(**(values | settings))
@@ -324,7 +329,7 @@ async def open_house(tmp_path: Path, **settings: Any) -> AsyncIterator[StreamHou
         lease = await services.store.acquire_lease(EngineId("engine"), "test", 3_600)
         assert lease is not None
         keys = FixedKeys()
-        server = TestServer(build_app(services, chosen, keys=KeyRing(chosen, keys)))
+        server = TestServer(build_app(services, chosen, keys=KeyRing(chosen, keys), bounds=bounds))
         async with TestClient(server) as http:
             yield StreamHouse(services=services, http=http, lease=lease, keys=keys)
         await check_store(services.store)

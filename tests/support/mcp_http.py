@@ -19,6 +19,7 @@ from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing, digest_of
 from http_sidecar.app import build_app
 from http_sidecar.app_state import DRAIN
+from http_sidecar.bounds import Bounds
 from http_sidecar.drain import Drain
 from http_sidecar.mcp.mount import BRIDGE
 
@@ -49,11 +50,15 @@ class Sidecar:
 
 @asynccontextmanager
 async def open_sidecar(
-    services: Services, settings: Settings, *, keys: dict[str, frozenset[Right]] | None = None
+    services: Services,
+    settings: Settings,
+    *,
+    keys: dict[str, frozenset[Right]] | None = None,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Sidecar]:
     """`keys`: names with rights; the secret of each is its name with `-key`. None: no key is asked for."""
     store = FakeKeys(keys) if keys is not None else None
-    app = build_app(services, settings, keys=KeyRing(settings, store))
+    app = build_app(services, settings, keys=KeyRing(settings, store), bounds=bounds)
     async with TestServer(app) as server:
         yield Sidecar(app=app, url=str(server.make_url("/mcp")), keys=store)
 

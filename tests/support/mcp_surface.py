@@ -49,7 +49,7 @@ async def open_surface(
             engine_url = (await stack.enter_async_context(EmbeddedEngine(config))).url
         settings = bridge_settings(folder, engine_url, **overrides)
         caller = Caller(client=ClientId(settings.client_name), surface="mcp-stdio")
-        bus = await stack.enter_async_context(open_bus(send_timeout_s=settings.notify_timeout_s))
+        bus = await stack.enter_async_context(open_bus())
         services = await stack.enter_async_context(open_runtime(settings))
         await stack.enter_async_context(background(publish_events(services, caller, bus)))
         server = build_server(ReadyServices(services), settings, bus=bus)

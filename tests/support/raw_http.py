@@ -15,6 +15,7 @@ from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
+from http_sidecar.bounds import Bounds
 from http_sidecar.drain import Drain
 from http_sidecar.process.runner import Runner
 
@@ -93,10 +94,14 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(services: Services, settings: Settings) -> AsyncIterator[Listening]:
+async def listening(
+    services: Services,
+    settings: Settings,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+) -> AsyncIterator[Listening]:
     drain = Drain()
-    app = build_app(services, settings, keys=KeyRing(settings, services.store), drain=drain)
-    runner = Runner(app, send_timeout_s=settings.http_send_timeout_s)
+    app = build_app(services, settings, keys=KeyRing(settings, services.store), drain=drain, bounds=bounds)
+    runner = Runner(app, send_timeout_s=bounds.send_timeout_s)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

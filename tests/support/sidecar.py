@@ -18,6 +18,7 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings, load_settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
+from http_sidecar.bounds import Bounds
 from tests.support.invariants import check_store
 
 WORKFLOW = "/v1/comfyui/workflow"
@@ -72,7 +73,11 @@ class Sidecar:
 
 @asynccontextmanager
 async def open_sidecar(
-    folder: Path, *, engine_url: str | None = None, **overrides: Any
+    folder: Path,
+    *,
+    engine_url: str | None = None,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+    **overrides: Any,
 ) -> AsyncIterator[Sidecar]:
     """Without `engine_url` an embedded engine of its own; without `http_key` no key is asked for."""
     async with AsyncExitStack() as stack:
@@ -88,15 +93,19 @@ async def open_sidecar(
         }
         settings = load_settings(**(defaults | overrides))
         services = await stack.enter_async_context(open_runtime(settings))
-        async with serving(services, settings) as sidecar:
+        async with serving(services, settings, bounds) as sidecar:
             yield sidecar
         await check_store(services.store)
 
 
 @asynccontextmanager
-async def serving(services: Services, settings: Settings) -> AsyncIterator[Sidecar]:
+async def serving(
+    services: Services,
+    settings: Settings,
+    bounds: Bounds = Bounds(),  # noqa: B008 - frozen
+) -> AsyncIterator[Sidecar]:
     """The application over `services`, on a free port of loopback."""
-    app = build_app(services, settings, keys=KeyRing(settings, services.store))
+    app = build_app(services, settings, keys=KeyRing(settings, services.store), bounds=bounds)
     timeout = aiohttp.ClientTimeout(total=LIMIT_S)
     async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
         url = str(server.make_url("")).rstrip("/")

@@ -18,7 +18,7 @@ from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineE
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.backoff import Backoff
 from comfy_mcp.places.comfyui.buffer import EventBuffer
-from comfy_mcp.places.comfyui.transport import Transport
+from comfy_mcp.places.comfyui.transport import MESSAGE_BYTES, Transport
 from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, Decoder
 from comfy_mcp.settings import Settings
 
@@ -42,12 +42,14 @@ class Listener:
         new_id: Callable[[], str] = new_client_id,
         buffer_events: int = BUFFER_EVENTS,
         follows: str | None = None,
+        message_bytes: int = MESSAGE_BYTES,
     ) -> None:
         """`follows`: a client id of before, kept whatever happens: nothing is submitted under it any more."""
         self._transport = transport
         self._settings = settings
         self._new_id = new_id
-        self._buffer = EventBuffer(limit=buffer_events, preview_bytes=settings.ws_max_message_bytes)
+        self._buffer = EventBuffer(limit=buffer_events, preview_bytes=message_bytes)
+        self._message_bytes = message_bytes
         self._filled = asyncio.Event()
         self._follows = follows
         self._client_id = follows or new_id()
@@ -97,7 +99,7 @@ class Listener:
         backoff = Backoff(max_s=self._settings.reconnect_max_s)
         while True:
             try:
-                socket = await self._transport.websocket(self._client_id)
+                socket = await self._transport.websocket(self._client_id, message_bytes=self._message_bytes)
             except EngineFault as fault:
                 self._report_down(fault.message)
             else:

@@ -21,6 +21,9 @@ from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.settings import EngineSettings, Settings
 
 MAX_CONNECTIONS = 32
+MESSAGE_BYTES = 256 * 2**20
+"""Largest WebSocket message from an engine: a preview of a custom node may be a whole picture."""
+
 _PARSE_ON_LOOP_BYTES = 256 * 1024
 
 
@@ -87,7 +90,9 @@ class Transport:
         finally:
             response.release()
 
-    async def websocket(self, client_id: str) -> aiohttp.ClientWebSocketResponse:
+    async def websocket(
+        self, client_id: str, *, message_bytes: int = MESSAGE_BYTES
+    ) -> aiohttp.ClientWebSocketResponse:
         """The engine's /ws, open. The caller closes it; `close()` waits for the engine's word (bounded)."""
         with self.translated("GET /ws"):
             async with asyncio.timeout(self._settings.connect_timeout_s):
@@ -95,7 +100,7 @@ class Transport:
                     f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}",
                     headers=self._headers,
                     heartbeat=self._settings.heartbeat_s,
-                    max_msg_size=self._settings.ws_max_message_bytes,
+                    max_msg_size=message_bytes,
                     timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.connect_timeout_s),
                     ssl=self._ssl,
                 )

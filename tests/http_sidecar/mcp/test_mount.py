@@ -13,6 +13,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, OperationContext, Services
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.settings import Settings
+from http_sidecar.bounds import Bounds
 from tests.support.graphs import picture
 from tests.support.mcp_http import (
     ACCEPT,
@@ -111,8 +112,8 @@ async def test_a_session_answers_only_to_the_key_that_opened_it(
 async def test_messages_have_a_limit_of_their_own(
     services: Services, settings: Settings, http: aiohttp.ClientSession
 ) -> None:
-    limited = settings.model_copy(update={"rate_limit_per_minute": 1, "mcp_rate_limit_per_minute": 2})
-    async with open_sidecar(services, limited) as sidecar:
+    limited = settings.model_copy(update={"rate_limit_per_minute": 1})
+    async with open_sidecar(services, limited, bounds=Bounds(mcp_requests=2)) as sidecar:
         async with http.get(sidecar.url.replace("/mcp", "/v1/gpu")) as answer:
             assert answer.status == 200
         statuses = []
@@ -147,9 +148,8 @@ async def test_a_body_that_never_ends_is_a_408(
         yield b'{"jsonrpc": '
         await never.wait()
 
-    hasty = settings.model_copy(update={"http_body_timeout_s": 0.05})
     headers = {"Accept": ACCEPT, "Content-Type": "application/json"}
-    async with open_sidecar(services, hasty) as sidecar:
+    async with open_sidecar(services, settings, bounds=Bounds(body_timeout_s=0.05)) as sidecar:
         async with http.post(sidecar.url, data=pieces(), headers=headers) as answer:
             assert answer.status == 408
             assert (await answer.json())["statusCode"] == 408
@@ -175,8 +175,7 @@ async def test_a_client_that_goes_within_its_request_is_no_error(
 async def test_sessions_and_streams_are_bounded(
     services: Services, settings: Settings, http: aiohttp.ClientSession
 ) -> None:
-    few = settings.model_copy(update={"mcp_max_sessions": 1, "mcp_max_streams": 1})
-    async with open_sidecar(services, few) as sidecar:
+    async with open_sidecar(services, settings, bounds=Bounds(mcp_sessions=1, mcp_streams=1)) as sidecar:
         await open_session(http, sidecar.url)
         async with http.post(sidecar.url, **legacy_request("initialize")) as answer:
             assert answer.status == 503

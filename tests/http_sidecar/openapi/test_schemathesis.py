@@ -16,6 +16,7 @@ from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
+from http_sidecar.bounds import Bounds
 from http_sidecar.process.runner import Runner
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -35,7 +36,6 @@ def settings(settings: Settings) -> Settings:
             "http_key": SecretStr(KEY),
             "wait_default_s": 0.1,
             "wait_max_s": 0.1,
-            "prefer_wait_max_s": 1.0,
         }
     )
 
@@ -43,8 +43,8 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 async def url(services: Services, settings: Settings) -> AsyncIterator[str]:
     """The whole application behind the product's own runner."""
-    app = build_app(services, settings, keys=KeyRing(settings))
-    runner = Runner(app, send_timeout_s=settings.http_send_timeout_s)
+    app = build_app(services, settings, keys=KeyRing(settings), bounds=Bounds(prefer_wait_s=1.0))
+    runner = Runner(app, send_timeout_s=Bounds().send_timeout_s)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

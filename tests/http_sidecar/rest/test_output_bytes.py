@@ -16,6 +16,7 @@ from yarl import URL
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.library import verified
+from http_sidecar.bounds import Bounds
 from http_sidecar.rest.output_bytes import IN_MEMORY_BYTES
 from tests.contract_v1.shapes import assert_problem
 from tests.support.files_engine import PATH, OutputHouse, Zeros, open_output_house
@@ -263,7 +264,7 @@ async def test_an_engine_that_is_down_is_503_and_may_be_asked_again(tmp_path: Pa
 
 async def test_a_client_that_reads_nothing_is_cut_and_little_was_read_for_it(tmp_path: Path) -> None:
     """What is on its way is in sockets, not in this process."""
-    async with open_output_house(tmp_path, http_send_timeout_s=0.2) as house:
+    async with open_output_house(tmp_path, bounds=Bounds(send_timeout_s=0.2)) as house:
         output = await house.add("video.mp4", Zeros(200 * MB), size=200 * MB)
         deaf = await asyncio.open_connection("127.0.0.1", URL(house.v1.url).port, limit=1024)
         deaf[1].write(f"GET {PATH}/{output.id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())

@@ -8,6 +8,7 @@ import pytest
 
 from comfy_mcp.domain.access import ApiKey, Right
 from http_sidecar.api_keys import digest_of
+from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import failing, picture, slow
 from tests.support.sidecar import WORKFLOW, Answer, Sidecar, open_sidecar
@@ -39,7 +40,7 @@ async def test_prefer_wait_answers_with_the_end_as_soon_as_it_is_there(tmp_path:
 
 
 async def test_prefer_wait_is_bounded_and_leaves_the_job_running(tmp_path: Path) -> None:
-    async with open_sidecar(tmp_path, prefer_wait_max_s=0) as v1:
+    async with open_sidecar(tmp_path, bounds=Bounds(prefer_wait_s=0)) as v1:
         answer = await submit(v1, slow(), Prefer="wait=3600")
         assert answer.status == 202
         assert answer.headers["Preference-Applied"] == "wait=0"

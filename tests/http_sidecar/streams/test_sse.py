@@ -11,6 +11,7 @@ from aiohttp import ClientError, ClientResponse
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
+from http_sidecar.bounds import Bounds
 from http_sidecar.streams.event_texts import Announcer
 from tests.support.http_streams import (
     DEADLINE_S,
@@ -31,6 +32,8 @@ WHOLE = [
     "workflow:progress",
     "workflow:completed",
 ]
+
+IMPATIENT = Bounds(stream_send_timeout_s=0.1)
 
 
 @pytest.fixture
@@ -240,7 +243,10 @@ async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> N
 
 
 async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothing(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_send_timeout_s=0.1) as house, house.stream() as other:
+    async with (
+        open_house(tmp_path, bounds=IMPATIENT) as house,
+        house.stream() as other,
+    ):
         job_id = await house.start()
         bulky = replace(progressed(house.jobs[job_id], 0.1), node_title="x" * 2**20)
         for step in range(16):
@@ -256,7 +262,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothin
 
 
 async def test_a_slow_client_is_let_go_and_resumes_without_a_gap(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_buffer=2) as house:
+    async with open_house(tmp_path, bounds=Bounds(stream_events=2)) as house:
         job_id = await house.start()
         bulky = replace(progressed(house.jobs[job_id], 0.1), node_title="x" * 2**18)
         heard: list[int] = []

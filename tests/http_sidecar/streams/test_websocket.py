@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from http_sidecar.bounds import Bounds
 from tests.support.http_streams import StreamHouse, open_house
 from tests.support.jobs import completed, failed, output_of_job, progressed, requeued, started
 
@@ -197,7 +198,7 @@ async def test_a_place_beyond_the_log_means_from_now_on(house: StreamHouse) -> N
 
 
 async def test_a_subscription_to_one_workflow_ends_with_it(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_max_subscriptions=1) as house, house.stream() as client:
+    async with open_house(tmp_path, bounds=Bounds(subscriptions=1)) as house, house.stream() as client:
         for _ in range(3):
             job_id = await house.start()
             await client.subscribe(job_id)

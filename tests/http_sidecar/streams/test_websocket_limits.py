@@ -12,12 +12,15 @@ from aiohttp import WSMsgType
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
+from http_sidecar.bounds import Bounds
 from http_sidecar.streams.event_texts import Announcer
 from tests.support.http_streams import DEADLINE_S, STREAM, StreamClient, StreamHouse, key, open_house
 from tests.support.jobs import GRAPH, failed, queued_event
 
 BULKY = "x" * 2**20
 """A message that no socket's buffers hold many of."""
+
+IMPATIENT = Bounds(stream_send_timeout_s=0.1)
 
 
 @pytest.fixture
@@ -84,7 +87,7 @@ async def test_unknown_members_of_a_message_are_tolerated(house: StreamHouse) ->
 
 async def test_too_much_garbage_ends_the_stream_and_no_other(tmp_path: Path) -> None:
     async with (
-        open_house(tmp_path, stream_max_faults=3) as house,
+        open_house(tmp_path, bounds=Bounds(invalid_messages=3)) as house,
         house.stream() as client,
         house.stream() as other,
     ):
@@ -99,7 +102,7 @@ async def test_too_much_garbage_ends_the_stream_and_no_other(tmp_path: Path) -> 
 
 
 async def test_an_id_that_does_not_exist_is_no_fault_that_counts(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_max_faults=1) as house, house.stream() as client:
+    async with open_house(tmp_path, bounds=Bounds(invalid_messages=1)) as house, house.stream() as client:
         for _ in range(3):
             await client.subscribe("gone")
             said = await client.next()
@@ -108,7 +111,7 @@ async def test_an_id_that_does_not_exist_is_no_fault_that_counts(tmp_path: Path)
 
 
 async def test_a_message_that_is_too_large_ends_the_stream(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_max_message_bytes=1_024) as house:
+    async with open_house(tmp_path, bounds=Bounds(message_bytes=1_024)) as house:
         async with house.stream() as client:
             await client.ws.send_str("x" * 2_000)
             code, _ = await client.closed()
@@ -118,7 +121,7 @@ async def test_a_message_that_is_too_large_ends_the_stream(tmp_path: Path) -> No
 
 async def test_a_message_that_never_ends_ends_the_stream(tmp_path: Path) -> None:
     async with (
-        open_house(tmp_path, stream_max_message_bytes=1_024) as house,
+        open_house(tmp_path, bounds=Bounds(message_bytes=1_024)) as house,
         house.stream(compress=0) as client,
     ):
         for _ in range(30):  # continuation frames without an end
@@ -152,7 +155,7 @@ async def test_a_thousand_subscriptions_on_one_socket_and_not_one_more(house: St
 
 
 async def test_no_more_streams_than_the_setting_allows(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_max_clients=1) as house:
+    async with open_house(tmp_path, bounds=Bounds(streams=1)) as house:
         job_id = await house.submit()
         async with house.stream():
             headers = key("alice") | {"Upgrade": "websocket", "Connection": "Upgrade"}
@@ -181,7 +184,7 @@ async def test_a_request_that_is_no_websocket_is_told_how(house: StreamHouse) ->
 
 
 async def test_a_slow_client_is_closed_with_a_reason_and_resumes_without_a_gap(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_buffer=4) as house:
+    async with open_house(tmp_path, bounds=Bounds(stream_events=4)) as house:
         async with house.narrow_stream() as slow, house.stream() as other:
             await slow.subscribe("*")
             await other.subscribe("*")
@@ -206,7 +209,10 @@ async def test_a_slow_client_is_closed_with_a_reason_and_resumes_without_a_gap(t
 
 
 async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothing(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_send_timeout_s=0.1) as house, house.stream() as other:
+    async with (
+        open_house(tmp_path, bounds=IMPATIENT) as house,
+        house.stream() as other,
+    ):
         for _ in range(16):
             await fail_bulkily(house)
         await other.subscribe("*")
@@ -227,7 +233,10 @@ async def ask_for_ever(client: StreamClient) -> None:
 
 
 async def test_a_flood_of_requests_that_reads_no_answer_is_cut_off(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_send_timeout_s=0.1) as house, house.stream() as other:
+    async with (
+        open_house(tmp_path, bounds=IMPATIENT) as house,
+        house.stream() as other,
+    ):
         async with house.narrow_stream() as deaf, asyncio.timeout(DEADLINE_S):
             with pytest.raises(ConnectionError):
                 await ask_for_ever(deaf)
@@ -238,7 +247,7 @@ async def test_a_flood_of_requests_that_reads_no_answer_is_cut_off(tmp_path: Pat
 
 async def test_a_burst_that_overflows_the_buffer_costs_a_reading_client_nothing(tmp_path: Path) -> None:
     """When this side was slow, what was dropped is read from the log."""
-    async with open_house(tmp_path, stream_buffer=2) as house, house.stream() as client:
+    async with open_house(tmp_path, bounds=Bounds(stream_events=2)) as house, house.stream() as client:
         await client.subscribe("*")
         await client.settled()
         async with house.heard(), asyncio.TaskGroup() as tasks:

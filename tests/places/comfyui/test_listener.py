@@ -107,7 +107,7 @@ async def test_point_7_a_preview_above_4_mib_arrives(engine: FakeEngine, watch: 
 async def test_a_message_above_the_configured_size_ends_the_connection_with_its_reason(
     engine: FakeEngine, settings_for: SettingsFor
 ) -> None:
-    async with watching(settings_for(engine.url, ws_max_message_bytes=1000)) as watch:
+    async with watching(settings_for(engine.url), message_bytes=1000) as watch:
         connection = await connection_of(engine)
         await watch.next(EngineConnected)
         await engine.send(connection.client_id, b"\0\0\0\1\0\0\0\2" + b"x" * 1000)

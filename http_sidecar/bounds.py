@@ -1,0 +1,50 @@
+"""What one client may hold of this process, and for how long: constants, each with its reason.
+
+They are not settings, because no installation needs other values. Tests pass smaller ones to `build_app`.
+"""
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    body_timeout_s: float = 30.0
+    """A request body has arrived by then; an upload never pauses for longer. 8 MiB need 2.2 Mbit/s."""
+
+    send_timeout_s: float = 60.0
+    """A response is aborted when the client reads nothing for this long: networks recover sooner."""
+
+    prefer_wait_s: float = 60.0
+    """Longest `Prefer: wait`: reverse proxies close a silent request after 60 seconds by default."""
+
+    mcp_requests: int = 12
+    """Requests to /mcp that count as one of the rate limit: an agent sends each message as a request."""
+
+    mcp_sessions: int = 1_000
+    """Open MCP sessions (2025-11-25 and older): far more than agents of one team."""
+
+    mcp_streams: int = 2_000
+    """Open `subscriptions/listen` streams (2026-07-28)."""
+
+    streams: int = 4_096
+    """Open WebSocket and SSE streams together. `ulimit -n` may be lower."""
+
+    stream_events: int = 4_096
+    """Events that wait for one client; when more do, it reads too slowly and is disconnected."""
+
+    stream_send_timeout_s: float = 10.0
+    """A stream is disconnected when its client reads nothing for this long; it can resume without a loss."""
+
+    subscriptions: int = 1_000
+    """Workflows that one WebSocket follows one by one; `*` follows all."""
+
+    message_bytes: int = 64 * 2**10
+    """Largest WebSocket message from a client. The longest command has under 200 bytes."""
+
+    invalid_messages: int = 20
+    """A WebSocket is closed after this many: a client that sends more does not read the errors."""
+
+
+BOUNDS = web.AppKey("bounds", Bounds)
