@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import structlog
 from click.testing import CliRunner
 
 from comfy_mcp.cli.app import cli
+from tests.support.warm_python import WARM_PYTHON
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "http://127.0.0.1:9"
@@ -51,7 +51,7 @@ class Shell:
     def start(self, *arguments: object) -> "subprocess.Popen[str]":
         """As a process of its own, for what signals do."""
         return subprocess.Popen(
-            [sys.executable, "-m", "comfy_mcp", *(str(each) for each in arguments)],
+            [WARM_PYTHON, "-m", "comfy_mcp", *(str(each) for each in arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,7 +73,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     checkpoints = base / "models" / "checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints / "small.safetensors").write_bytes(b"12345")
-    command = [sys.executable, "-m", "comfy_mcp.embedded", "--port", "0", "--base-directory", str(base)]
+    command = [WARM_PYTHON, "-m", "comfy_mcp.embedded", "--port", "0", "--base-directory", str(base)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()

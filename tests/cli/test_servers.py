@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 
 from tests.cli.conftest import ROOT, EngineProcess, Shell, ended
+from tests.support.warm_python import WARM_PYTHON
 
 
 def test_the_engine_prints_its_url_answers_and_ends_with_0(shell: Shell, tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_a_port_that_is_taken_exits_2(shell: Shell, engine: EngineProcess) -> No
 
 
 def test_mcp_serves_metrics_beside_its_pipe(shell: Shell) -> None:
-    command = [sys.executable, "-m", "comfy_mcp", "mcp", "--metrics-port", "0"]
+    command = [WARM_PYTHON, "-m", "comfy_mcp", "mcp", "--metrics-port", "0"]
     pipe = subprocess.PIPE
     running = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=ROOT, text=True)
     with ended(running) as process:
@@ -166,7 +167,7 @@ def test_the_sidecar_serves_mcp_on_stdio_too_and_ends_with_it(shell: Shell) -> N
     }
     with ended(
         subprocess.Popen(
-            [sys.executable, "-m", "comfy_mcp", "serve", "--port", "0", "--also-stdio"],
+            [WARM_PYTHON, "-m", "comfy_mcp", "serve", "--port", "0", "--also-stdio"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

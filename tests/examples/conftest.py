@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.warm_python import WARM_PYTHON
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 LIMIT_S = 120
@@ -47,7 +49,7 @@ class Runner:
         return Ran(code=done.returncode, out=done.stdout, err=done.stderr)
 
     def python(self, script: Path, *arguments: str | Path, **more: str) -> Ran:
-        return self(sys.executable, script, *arguments, **more)
+        return self(WARM_PYTHON, script, *arguments, **more)
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def runner(tmp_path: Path) -> Runner:
 @pytest.fixture
 def engine_url(tmp_path: Path) -> Iterator[str]:
     base = tmp_path / "engine"
-    command = [sys.executable, "-m", "comfy_mcp.embedded", "--port", "0", "--base-directory", str(base)]
+    command = [WARM_PYTHON, "-m", "comfy_mcp.embedded", "--port", "0", "--base-directory", str(base)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()

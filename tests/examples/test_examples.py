@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.examples.conftest import EXAMPLES, ROOT, Runner
+from tests.support.warm_python import WARM_PYTHON
 
 COVERED = {
     "01_picture.json",
@@ -44,7 +45,7 @@ def test_no_example_is_without_a_test() -> None:
 def test_workflows_run_on_the_embedded_engine(
     runner: Runner, engine_url: str, name: str, kinds: dict[str, int]
 ) -> None:
-    done = runner("comfy-bridge", "run", EXAMPLES / name, "--json", COMFYUI_URL=engine_url)
+    done = runner(WARM_PYTHON, "-m", "comfy_mcp", "run", EXAMPLES / name, "--json", COMFYUI_URL=engine_url)
     assert done.code == 0, done.err
     types = [output["type"] for output in json.loads(done.out)["outputs"]]
     assert {kind: types.count(kind) for kind in types} == kinds

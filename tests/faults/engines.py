@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from tests.support import graphs
 from tests.support.real_comfyui import RealComfyUI
-from tests.support.spawner import Spawned, Spawner
+from tests.support.spawned import Spawned, spawn
 
 TXT2IMG = Path(__file__).parents[1] / "data" / "workflows" / "txt2img_tiny_ksampler.json"
 LAUNCHER = Path(__file__).parents[1] / "support" / "logged_comfyui.py"
@@ -79,7 +79,7 @@ class Engine(Protocol):
 TakeEngine = Callable[[Path, int | None], Engine]
 """From a trial's folder and the length of the engine's history (None: its own)."""
 
-OpenEngines = Callable[[Path, Spawner], AbstractAsyncContextManager[TakeEngine]]
+OpenEngines = Callable[[Path], AbstractAsyncContextManager[TakeEngine]]
 """Opens what the trials of one worker need, one after the other."""
 
 
@@ -90,7 +90,6 @@ OpenEngines = Callable[[Path, Spawner], AbstractAsyncContextManager[TakeEngine]]
 class EmbeddedProcess:
     """`python -m comfy_mcp.embedded`, forked."""
 
-    spawner: Spawner
     folder: Path
     history_limit: int | None = None
     process: Spawned | None = None
@@ -125,8 +124,8 @@ class EmbeddedProcess:
         chaos: dict[str, Any] = {"modes": True}
         if self.version is not None:
             chaos["engine"] = asdict(self.version)
-        self.process = await self.spawner.spawn(
-            "engine", *arguments, folder=self.folder, log=self.folder / "engine.log", chaos=chaos
+        self.process = await spawn(
+            "comfy_mcp.embedded", *arguments, folder=self.folder, log=self.folder / "engine.log", chaos=chaos
         )
         line = await self.process.line()
         return int(line.rsplit(":", 1)[1])
@@ -170,8 +169,8 @@ class EmbeddedProcess:
 
 
 @asynccontextmanager
-async def embedded_engines(_folder: Path, spawner: Spawner) -> AsyncIterator[TakeEngine]:
-    yield lambda folder, history_limit: EmbeddedProcess(spawner, folder, history_limit)
+async def embedded_engines(_folder: Path) -> AsyncIterator[TakeEngine]:
+    yield lambda folder, history_limit: EmbeddedProcess(folder, history_limit)
 
 
 # ------------------------------------------------------------------------------------- the real ComfyUI
@@ -258,7 +257,7 @@ class ComfyUIProcess:
 
 
 @asynccontextmanager
-async def comfyui_engines(folder: Path, _spawner: Spawner) -> AsyncIterator[TakeEngine]:
+async def comfyui_engines(folder: Path) -> AsyncIterator[TakeEngine]:
     engine = ComfyUIProcess(folder)
     try:
         await engine.start()

@@ -9,7 +9,6 @@ from pathlib import Path
 from tests.faults.engines import OpenEngines, TakeEngine, embedded_engines
 from tests.faults.kinds import KINDS, Kind
 from tests.faults.trial import Result, run_trial
-from tests.support.spawner import Spawner, open_spawner
 
 AT_ONCE = 6
 """Trials mostly wait: for leases to expire, for polls, for engines to come back."""
@@ -31,26 +30,26 @@ async def run_trials(
     results: list[Result] = []
     waiting = iter(numbers)
 
-    async def work(spawner: Spawner, worker: int) -> None:
-        async with engines(folder / f"engine-{worker}", spawner) as take_engine:
-            await work_with(spawner, take_engine)
+    async def work(worker: int) -> None:
+        async with engines(folder / f"engine-{worker}") as take_engine:
+            await trials_with(take_engine)
 
-    async def work_with(spawner: Spawner, take_engine: TakeEngine) -> None:
+    async def trials_with(take_engine: TakeEngine) -> None:
         for number in waiting:
             if any(result.outcome.violations for result in results):
                 return
             own = seed + number
             place = folder / f"seed-{own}"
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-            result = await run_trial(spawner, take_engine, place, own, kinds[own % len(kinds)])
+            result = await run_trial(take_engine, place, own, kinds[own % len(kinds)])
             results.append(result)
             on_result(result)
             if not result.outcome.violations:
                 await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
 
-    async with open_spawner(folder / "zygote.log") as spawner, asyncio.TaskGroup() as tasks:
+    async with asyncio.TaskGroup() as tasks:
         for worker in range(at_once):
-            tasks.create_task(work(spawner, worker))
+            tasks.create_task(work(worker))
     return results
 
 

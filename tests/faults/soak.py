@@ -24,7 +24,6 @@ from tests.faults.course import LIMIT_S, SUBSCRIBERS, Course
 from tests.faults.engines import EmbeddedProcess
 from tests.faults.soak_report import MIB, Soak, table
 from tests.faults.world import Bridge, World, open_world
-from tests.support.spawner import open_spawner
 
 ROUNDS = 25
 RECONNECTS = 50
@@ -61,20 +60,19 @@ async def run_soak(
         "REQUEST_TIMEOUT_S": "30",
         "STORE_BUSY_TIMEOUT_S": "30",
     }
-    async with open_spawner(folder / "zygote.log") as spawner:
-        engine = EmbeddedProcess(spawner, folder / "engine", HISTORY)
-        async with open_world(folder / "world", spawner, engine, bent_clock=False, **settings) as world:
-            course = await _start(world, engine, random.Random(seed))
-            await course.round(per_round, 0, subscribers=RUSH * SUBSCRIBERS)
-            await course.rest(measured=False)
-            for number in range(rounds):
-                cuts = RECONNECTS * (number + 1) // rounds - RECONNECTS * number // rounds
-                await course.round(per_round, cuts)
-                await course.rest()
-                on_rest(course.soak)
-                if course.soak.violations:
-                    break
-            await course.end()
+    engine = EmbeddedProcess(folder / "engine", HISTORY)
+    async with open_world(folder / "world", engine, bent_clock=False, **settings) as world:
+        course = await _start(world, engine, random.Random(seed))
+        await course.round(per_round, 0, subscribers=RUSH * SUBSCRIBERS)
+        await course.rest(measured=False)
+        for number in range(rounds):
+            cuts = RECONNECTS * (number + 1) // rounds - RECONNECTS * number // rounds
+            await course.round(per_round, cuts)
+            await course.rest()
+            on_rest(course.soak)
+            if course.soak.violations:
+                break
+        await course.end()
     course.soak.seconds = monotonic() - began
     return course.soak
 

@@ -16,7 +16,6 @@ from tests.faults.engines import TakeEngine
 from tests.faults.kinds import Kind
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge, World, open_world
-from tests.support.spawner import Spawner
 
 FINAL_LIMIT_S = 60.0
 """After the faults have ended every job ends within this, on a machine as busy as can be. A healthy trial
@@ -48,7 +47,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
-async def run_trial(spawner: Spawner, take_engine: TakeEngine, folder: Path, seed: int, kind: Kind) -> Result:
+async def run_trial(take_engine: TakeEngine, folder: Path, seed: int, kind: Kind) -> Result:
     """Never raises for what the product does: that is in the outcome's violations."""
     began = monotonic()
     rng = random.Random(f"{kind.name} {seed}")
@@ -58,7 +57,7 @@ async def run_trial(spawner: Spawner, take_engine: TakeEngine, folder: Path, see
     settings |= kind.settings
     notes: list[str] = []
     try:
-        async with open_world(folder, spawner, engine, bent_clock=kind.bent_clock, **settings) as world:
+        async with open_world(folder, engine, bent_clock=kind.bent_clock, **settings) as world:
             notes = world.notes
             clients = Clients(world)
             stage = Stage(world=world, clients=clients, rng=rng)

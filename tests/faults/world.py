@@ -17,7 +17,7 @@ import aiohttp
 from tests.faults.engines import Engine
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
 from tests.support.chaos_store import Mood, SharedNumber
-from tests.support.spawner import Spawned, Spawner
+from tests.support.spawned import Spawned, spawn
 
 KEY = "the-key-of-every-trial"
 """One client on every surface, so that an idempotency key means the same on all."""
@@ -68,7 +68,6 @@ class Bridge:
 @dataclass(eq=False, slots=True)
 class World:
     folder: Path
-    spawner: Spawner
     engine: Engine
     proxy: ChaosProxy
     session: aiohttp.ClientSession
@@ -101,8 +100,8 @@ class World:
             "COMFY_BRIDGE_STATE_DIR": str(self.folder / "state"),
         }
         number = len(self.bridges)
-        process = await self.spawner.spawn(
-            "bridge", *arguments, *more,
+        process = await spawn(
+            "comfy_mcp", *arguments, *more,
             folder=self.folder, log=self.folder / f"bridge-{number}.log", env=env, chaos=faults,
         )  # fmt: skip
         bridge = Bridge(kind=kind, process=process)
@@ -138,14 +137,15 @@ class World:
             process.signal(SIGTERM)
         return [await process.wait(END_LIMIT_S) for process in alive]
 
-    def destroy(self) -> None:
+    async def destroy(self) -> None:
         for bridge in self.bridges:
             bridge.process.kill()
+            await bridge.process.wait()
 
 
 @asynccontextmanager
 async def open_world(
-    folder: Path, spawner: Spawner, engine: Engine, *, bent_clock: bool = False, **settings: str
+    folder: Path, engine: Engine, *, bent_clock: bool = False, **settings: str
 ) -> AsyncIterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
     async with (
@@ -155,7 +155,6 @@ async def open_world(
         clock = SharedNumber(folder / "clock") if bent_clock else None
         world = World(
             folder=folder,
-            spawner=spawner,
             engine=engine,
             proxy=proxy,
             session=session,
@@ -167,7 +166,7 @@ async def open_world(
         try:
             yield world
         finally:
-            world.destroy()
+            await world.destroy()
             await engine.release()
 
 

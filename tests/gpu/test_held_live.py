@@ -19,6 +19,7 @@ from tests.support.graphs import slow
 from tests.support.mcp_process import environment
 from tests.support.serve_process import LIMIT_S, ROOT, Served, serve_process
 from tests.support.vram_engine import Vram
+from tests.support.warm_python import WARM_PYTHON
 
 SETTINGS = {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.05", "LEASE_TTL_S": "1"}
 
@@ -57,7 +58,9 @@ class Client:
 
 @asynccontextmanager
 async def sidecar(folder: Path, engine: EmbeddedEngine) -> AsyncIterator[Client]:
-    async with serve_process(folder, engine.url, **SETTINGS) as served, aiohttp.ClientSession() as session:
+    """In a fresh interpreter: LD_LIBRARY_PATH counts where a process begins."""
+    serving = serve_process(folder, engine.url, sys.executable, "-m", "http_sidecar", **SETTINGS)
+    async with serving as served, aiohttp.ClientSession() as session:
         yield Client(served, session)
 
 
@@ -101,7 +104,7 @@ async def test_a_held_job_outlives_a_killed_bridge_and_starts_when_memory_is_fre
 
 async def _shell(folder: Path, engine_url: str, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "comfy_mcp", *arguments),
+        *(WARM_PYTHON, "-m", "comfy_mcp", *arguments),
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from tests.support.mcp_process import environment
 from tests.support.mcp_surface import submit
 from tests.support.sidecar import LIMIT_S, WORKFLOW, Sidecar
 from tests.support.streams import FINAL, server_sent
+from tests.support.warm_python import WARM_PYTHON
 
 CANCELLED_EXIT = 8
 
@@ -121,7 +121,7 @@ class ShellUser:
 
     async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "comfy_mcp", *arguments),
+            *(WARM_PYTHON, "-m", "comfy_mcp", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=PIPE,
             stderr=PIPE,

@@ -1,7 +1,6 @@
 """Several real processes on one file, and kill -9."""
 
 import asyncio
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from comfy_mcp.store import JobQuery, Store
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_file, check_store
 from tests.support.jobs import GRAPH, queued_event
+from tests.support.warm_python import WARM_PYTHON
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
@@ -23,7 +23,7 @@ LIMIT_S = 60
 @asynccontextmanager
 async def another_process(settings: Settings, *arguments: str) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        WARM_PYTHON,
         "-m",
         "tests.support.store_process",
         str(settings.state_dir),

@@ -1,6 +1,7 @@
 """Faults inside a process, put in from outside the shipped code before it starts.
 
-`inject({...})` takes any of
+`python -m tests.support.chaos FAULTS MODULE [ARGUMENT ...]` runs a module; FAULTS is a JSON object
+with any of
 - `"at"`: `{"target": "module:Class.method", "when": "before", "nth": 1, "signal": "KILL"}`: the process
   signals itself at the n-th call, `before` or `after` it;
 - `"line"`: `{"files": ["comfy_mcp/store/…"], "nth": 100}`: at the n-th line that it runs in these files;
@@ -12,7 +13,9 @@
 import functools
 import importlib
 import inspect
+import json
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -22,6 +25,12 @@ from types import FrameType
 from typing import Any
 
 from tests.support import chaos_engine, chaos_store
+
+
+def main(faults: str, module: str, *arguments: str) -> None:
+    inject(json.loads(faults))
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def inject(faults: dict[str, Any]) -> None:
@@ -104,3 +113,7 @@ def _signal_at_line(*, files: list[str], nth: int, signal: str = "KILL") -> None
 
     threading.settrace(by_call)
     sys.settrace(by_call)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from mcp.client.stdio import StdioServerParameters
 
 from tests.support.mcp_surface import LIMIT_S
+from tests.support.warm_python import WARM_PYTHON
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("mcp_stdio.py")
@@ -33,7 +33,7 @@ def environment(folder: Path, engine_url: str, **settings: str) -> dict[str, str
 def parameters(folder: Path, engine_url: str, *modes: str, **settings: str) -> StdioServerParameters:
     """For the SDK's own client."""
     return StdioServerParameters(
-        command=sys.executable,
+        command=WARM_PYTHON,
         args=[str(SCRIPT), *modes],
         env=environment(folder, engine_url, **settings),
     )
@@ -104,7 +104,7 @@ async def server_process(
     folder: Path, engine_url: str, *modes: str, **settings: str
 ) -> AsyncIterator[ServerProcess]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
+        WARM_PYTHON,
         str(SCRIPT),
         *modes,
         stdin=asyncio.subprocess.PIPE,

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import signal
-import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from tests.support.warm_python import WARM_PYTHON
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_LIMIT_S = 60.0
@@ -21,7 +22,7 @@ async def python_process(
     clean = {key: value for key, value in os.environ.items() if not key.startswith("COMFY")}
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            WARM_PYTHON,
             *arguments,
             stdin=PIPE,
             stdout=PIPE,

@@ -4,12 +4,13 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.support.warm_python import WARM_PYTHON
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0
@@ -63,12 +64,11 @@ class Served:
 
 @asynccontextmanager
 async def serve_process(
-    folder: Path, engine_url: str, *arguments: str, **settings: object
+    folder: Path, engine_url: str, *command: str, **settings: object
 ) -> AsyncIterator[Served]:
-    """Once it answers. `arguments`: a command instead of `-m http_sidecar`."""
+    """Once it answers."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(arguments or ("-m", "http_sidecar")),
+        *(command or (WARM_PYTHON, "-m", "http_sidecar")),
         cwd=ROOT,
         env=environment(folder, engine_url, **settings),
         stdin=asyncio.subprocess.DEVNULL,

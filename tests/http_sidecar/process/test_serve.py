@@ -18,6 +18,7 @@ from http_sidecar.process.serve import serve
 from tests.support.files_engine import NAME, PATH, FilesEngine, Zeros, record_output
 from tests.support.graphs import picture, slow
 from tests.support.serve_process import Served, serve_process
+from tests.support.warm_python import WARM_PYTHON
 
 WORKFLOW = "/v1/comfyui/workflow"
 LIMIT_S = 60.0
@@ -210,7 +211,7 @@ async def test_another_address_than_loopback_needs_a_key(tmp_path: Path, host: s
 async def test_insecure_opens_the_door_when_told_so(
     tmp_path: Path, engine: str, http: aiohttp.ClientSession
 ) -> None:
-    command = ("-m", "comfy_mcp", "serve", "--host", "0.0.0.0", "--insecure")
+    command = (WARM_PYTHON, "-m", "comfy_mcp", "serve", "--host", "0.0.0.0", "--insecure")
     async with serve_process(tmp_path, engine, *command) as served:
         port = served.url.rpartition(":")[2]
         async with http.get(f"http://127.0.0.1:{port}/v1/status") as answer:
