@@ -2,6 +2,7 @@
 
 An engine reports some thousand steps a job. Only the last one matters, so none of them goes into the log: it
 is kept here, told to this process's subscribers, and written to the job's row now and then, for the others.
+Whoever lost the lease finds out at the next write, within WRITE_S.
 """
 
 import time
