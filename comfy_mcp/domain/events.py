@@ -191,10 +191,15 @@ FINAL_EVENTS = (JobCompleted, JobFailed, JobCancelled)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEvent:
-    """An event with its place in the log. `seq` grows over all jobs; gaps are normal."""
+    """An event with its place in the log. `seq` grows over all jobs; gaps are normal.
+
+    `volatile`: a step of progress, which the log does not keep. Its `seq` is that of the newest event of the
+    log before it, so that a reader who goes on from there misses nothing.
+    """
 
     seq: int
     event: JobEvent
+    volatile: bool = False
 
     @property
     def is_final(self) -> bool:

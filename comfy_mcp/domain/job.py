@@ -5,10 +5,11 @@ the event carries its time. TRANSITIONS is the table; nothing leaves a final sta
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 from types import MappingProxyType
-from typing import assert_never
+from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.domain.events import (
     CancelRequested,
@@ -29,6 +30,8 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.vram import WaitingFor
+
+T = TypeVar("T")
 
 
 class JobStatus(StrEnum):
@@ -120,6 +123,14 @@ class Job:
         return self.status in {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
+# `status` comes from the table of transitions.
+_FIELDS = tuple(each.name for each in fields(Job) if each.name != "status")
+_values_of = attrgetter(*_FIELDS)
+_NO_NODE: Mapping[str, None] = MappingProxyType(
+    dict.fromkeys(("current_node", "current_node_title", "eta_ms"))
+)
+
+
 class IllegalTransition(Exception):
     """An event that the table does not allow in this state. The job is unchanged."""
 
@@ -157,7 +168,19 @@ def evolve(job: Job, event: JobEvent) -> Job:
     target = _target_status(job, event)
     if target not in TRANSITIONS[job.status] or not _concerns_this_attempt(job, event):
         raise IllegalTransition(job, event)
-    return _apply(replace(job, status=target), event)
+    return Job(**(dict(zip(_FIELDS, _values_of(job), strict=True)) | _changes(job, event)), status=target)
+
+
+def is_step(job: Job, event: JobEvent) -> bool:
+    """Whether `event` only moves the progress of a running job, inside the node that it is at.
+
+    Only the last step counts: the log keeps none of them, the job's row has the last one.
+    """
+    return (
+        isinstance(event, JobProgressed)
+        and job.status is JobStatus.RUNNING
+        and event.node_id in {None, job.current_node}
+    )
 
 
 def _target_status(job: Job, event: JobEvent) -> JobStatus:
@@ -196,91 +219,79 @@ def _concerns_this_attempt(job: Job, event: JobEvent) -> bool:
             assert_never(event)
 
 
-def _apply(job: Job, event: JobEvent) -> Job:
+def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
+    """The fields that `event` sets, but for the status."""
     match event:
         case JobClaimed():
-            return replace(
-                job,
-                attempt=event.attempt,
-                engine=event.engine,
-                prompt_id=event.prompt_id,
-                waiting_for=None,
-            )
+            return {
+                "attempt": event.attempt,
+                "engine": event.engine,
+                "prompt_id": event.prompt_id,
+                "waiting_for": None,
+            }
         case JobStarted():
-            return replace(job, started_at=_first(job.started_at, event.at))
+            return {"started_at": _first(job.started_at, event.at)}
         case JobProgressed():
-            return replace(
-                job,
-                started_at=_first(job.started_at, event.at),
-                progress=min(max(job.progress, event.progress), 1.0),
-                current_node=event.node_id,
-                current_node_title=event.node_title,
-                eta_ms=event.eta_ms,
-            )
+            return {
+                "started_at": _first(job.started_at, event.at),
+                "progress": min(max(job.progress, event.progress), 1.0),
+                "current_node": event.node_id,
+                "current_node_title": event.node_title,
+                "eta_ms": event.eta_ms,
+            }
         case JobRequeued():
-            return replace(
-                _charged(job, event.gpu_use),
-                engine=None,
-                prompt_id=None,
-                started_at=None,
-                progress=0.0,
-                current_node=None,
-                current_node_title=None,
-                eta_ms=None,
-                queue_deadline=_deadline(event.at, job.queue_timeout_ms),
-                oom_retried=job.oom_retried or event.cause is FailureKind.OOM,
-            )
-        case JobCompleted():
-            return _finish(replace(job, progress=1.0), event)
-        case JobFailed():
-            return _finish(replace(job, failure=event.failure), event)
-        case JobCancelled():
-            return _finish(job, event)
-        case CancelRequested() | JobWaiting():
-            return _noted(job, event)
+            return {
+                "engine": None,
+                "prompt_id": None,
+                "started_at": None,
+                "progress": 0.0,
+                **_NO_NODE,
+                "queue_deadline": _deadline(event.at, job.queue_timeout_ms),
+                "oom_retried": job.oom_retried or event.cause is FailureKind.OOM,
+                **_charge(job, event.gpu_use),
+            }
+        case JobCompleted() | JobFailed() | JobCancelled():
+            return _end(job, event)
+        case CancelRequested():
+            return {"cancel_requested": True, "cancel_reason": _first(event.reason, job.cancel_reason)}
+        case JobWaiting():
+            return {"waiting_for": event.waiting_for}
         case JobQueued():  # pragma: no cover - refused above: a job is queued once, by `queued`
-            return job
+            return {}
         case _:
             assert_never(event)
 
 
-def _noted(job: Job, event: CancelRequested | JobWaiting) -> Job:
-    if isinstance(event, JobWaiting):
-        return replace(job, waiting_for=event.waiting_for)
-    reason = event.reason if event.reason is not None else job.cancel_reason
-    return replace(job, cancel_requested=True, cancel_reason=reason)
-
-
-def _first(earlier: int | None, now: int) -> int:
-    return now if earlier is None else earlier
+def _first(value: T | None, other: T) -> T:
+    return other if value is None else value
 
 
 def _deadline(since: int, timeout_ms: int | None) -> int | None:
     return None if timeout_ms is None else since + timeout_ms
 
 
-def _finish(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> Job:
-    return replace(
-        _charged(job, end.gpu_use),
-        finished_at=end.at,
-        waiting_for=None,
-        output_count=end.output_count,
-        current_node=None,
-        current_node_title=None,
-        eta_ms=None,
-    )
+def _end(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> dict[str, Any]:
+    return {
+        "finished_at": end.at,
+        "waiting_for": None,
+        "output_count": end.output_count,
+        "progress": 1.0 if isinstance(end, JobCompleted) else job.progress,
+        "failure": end.failure if isinstance(end, JobFailed) else None,
+        **_NO_NODE,
+        **_charge(job, end.gpu_use),
+    }
 
 
-def _charged(job: Job, use: GpuUse | None) -> Job:
-    """With what an attempt took of the GPU."""
+def _charge(job: Job, use: GpuUse | None) -> dict[str, Any]:
+    """What an attempt took of the GPU, added to the job's sum."""
     if use is None:
-        return job
+        return {}
     seconds, peak = job.gpu_seconds, job.peak_vram_bytes
     if use.seconds is not None:
         seconds = round((seconds or 0.0) + use.seconds, 3)
     if use.peak_bytes is not None:
         peak = max(peak or 0, use.peak_bytes)
-    return replace(job, gpu_seconds=seconds, peak_vram_bytes=peak)
+    return {"gpu_seconds": seconds, "peak_vram_bytes": peak}
 
 
 class CancelAnswer(StrEnum):

@@ -4,18 +4,22 @@ There is one order: that of `seq` in the log. What this process commits comes fr
 place: when it follows what was handed out last, it is handed out as it is. Otherwise somebody else wrote in
 between, and the log is read. What other processes write while this one commits nothing is found by polling
 the database's change counter. So every process sees the same events in the same order, whoever wrote them.
+
+Steps of progress are not in the log. Those of this process's jobs are handed out as they come, between the
+events; those of other processes' jobs when the log is read, as far as the jobs' rows tell them.
 """
 
 import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.events import CancelRequested, JobEvent, JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 
 log = structlog.get_logger(__name__)
@@ -38,6 +42,7 @@ class EventLog(Protocol):
     ) -> list[StoredEvent]: ...
     async def last_seq(self) -> int: ...
     async def data_version(self) -> int: ...
+    async def others_steps(self) -> tuple[int, list[JobProgressed]]: ...
     def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None: ...
 
 
@@ -95,6 +100,7 @@ class Hub:
         self._woken = asyncio.Event()
         self._seq = 0
         self._version = -1
+        self._steps: dict[JobId, StoredEvent] = {}
 
     @contextlib.contextmanager
     def subscribe(self, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Subscription]:
@@ -118,6 +124,11 @@ class Hub:
     @property
     def subscribers(self) -> int:
         return len(self._subscriptions)
+
+    def steps(self, job_id: JobId | None) -> list[StoredEvent]:
+        """The last step of progress, of one job or of all that run: a replay of the log does not bring it."""
+        known = self._steps.values() if job_id is None else filter(None, [self._steps.get(job_id)])
+        return [stored for stored in known if stored.volatile]
 
     async def open(self) -> None:
         """Start at the end of the log. Raises StoreFault."""
@@ -153,7 +164,8 @@ class Hub:
         """Hand out what this process has committed. False: something before it is only in the log."""
         while self._committed:
             events = self._committed.popleft()
-            if events[0].seq > self._seq + 1:
+            first = next((event.seq for event in events if not event.volatile), 0)
+            if first > self._seq + 1:
                 self._committed.clear()  # the log has all of it
                 return False
             for event in events:
@@ -171,14 +183,42 @@ class Hub:
             for event in events:
                 self._hand_out(event)
             if len(events) < READ_LIMIT:
-                return
+                break
+        if self._subscriptions:
+            await self._read_steps()
 
-    def _hand_out(self, event: StoredEvent) -> None:
-        if event.seq <= self._seq:
+    async def _read_steps(self) -> None:
+        """What other processes have written of the progress of their jobs."""
+        seq, steps = await self._store.others_steps()
+        if seq > self._seq:
+            return  # steps are never told before the events that came before them: at the next reading
+        for step in steps:
+            if step.progress > 0 or step.node_id is not None:
+                self._hand_out(StoredEvent(seq=self._seq, event=step, volatile=True))
+
+    def _hand_out(self, stored: StoredEvent) -> None:
+        if stored.volatile:
+            if self._is_known(stored.event):
+                return
+            stored = replace(stored, seq=self._seq)
+        elif stored.seq <= self._seq:
             return  # the log told it first
-        self._seq = event.seq
+        self._seq = stored.seq
+        self._note_step(stored)
         for listener in self._listeners:
-            listener(event)
+            listener(stored)
         for subscription in list(self._subscriptions):
-            if not subscription.offer(event):
+            if not subscription.offer(stored):
                 self._on_drop()
+
+    def _is_known(self, step: JobEvent) -> bool:
+        """Whether it was handed out already: a step is told as it comes, and again when it is written."""
+        known = self._steps.get(step.job_id)
+        return known is not None and replace(step, at=known.event.at) == known.event
+
+    def _note_step(self, stored: StoredEvent) -> None:
+        """The last progress of each job that runs."""
+        if isinstance(stored.event, JobProgressed):
+            self._steps[stored.event.job_id] = stored
+        elif not isinstance(stored.event, CancelRequested):
+            self._steps.pop(stored.event.job_id, None)

@@ -12,13 +12,14 @@ from sqlalchemy import Connection, and_, bindparam, false, insert, literal, or_,
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import JobId, PromptId
-from comfy_mcp.domain.job import IllegalTransition, Job, evolve
+from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.vram import Admission
-from comfy_mcp.store import event_log, journal, leases, outputs, reads, turns, vram
+from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
 from comfy_mcp.store.codec import AnyRow, graph_of, job_of
 from comfy_mcp.store.queries import Claim, Lease
 from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, ONE, attempts, engine_leases, graphs
 from comfy_mcp.store.schema import jobs as jobs_table
+from comfy_mcp.store.vram import WITH_NEED
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
 
@@ -39,8 +40,8 @@ _NEXT = (
 )
 _NEXT_THAT_FITS = (
     select(jobs_table, graphs.c.graph)
-    .select_from(vram.WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
-    .where(_WAITS, vram.FITS)
+    .select_from(WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
+    .where(_WAITS, holds.FITS)
     .order_by(*_ORDER)
     .limit(ONE)
 )
@@ -56,11 +57,6 @@ _IN_FLIGHT = (
 )
 _REFENCE = (
     update(attempts).where(IS_ACTIVE, _a.engine == bindparam("b_engine")).values(fence=bindparam("b_fence"))
-)
-_END_ATTEMPT = (
-    update(attempts)
-    .where(_a.job_id == bindparam("b_job_id"), _a.attempt == bindparam("b_attempt"))
-    .values(state=bindparam("b_state"), finished_at=bindparam("b_at"))
 )
 # The job, who owns its latest attempt, and whether the lease is still the engine's: one look.
 _OWNED = (
@@ -104,10 +100,10 @@ def claim_next(
     if admission is None:
         row = connection.execute(_NEXT, where).first()
         return None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
-    row = connection.execute(_NEXT_THAT_FITS, {**where, **vram.limits(admission)}).first()
+    row = connection.execute(_NEXT_THAT_FITS, {**where, **holds.limits(admission)}).first()
     claim = None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
-    passed_over = _WAITS if row is None else and_(_WAITS, vram.before_it(_ORDER, row))
-    vram.review(connection, admission, passed_over, where, now)
+    passed_over = _WAITS if row is None else and_(_WAITS, holds.before_it(_ORDER, row))
+    holds.review(connection, admission, passed_over, where, now)
     return claim
 
 
@@ -124,8 +120,7 @@ def _claim(
     event = JobClaimed(
         job_id=before.id, at=now, attempt=before.attempt + 1, engine=lease.engine, prompt_id=prompt_id
     )
-    job = evolve(before, event)
-    journal.write(connection, before, job)
+    job = journal.apply(connection, before, (event,))
     connection.execute(
         _INSERT_ATTEMPT,
         {
@@ -139,7 +134,6 @@ def _claim(
             "stream_id": stream_id,
         },
     )
-    event_log.append(connection, (event,))
     more = any_waits(connection, now, lane)
     if before.attempt == 0:  # queued again, it has had its turn
         turns.claimed(connection, job, row.share_tag, more=more)
@@ -160,7 +154,6 @@ def record(
     job_id: JobId,
     happened: Sequence[JobEvent],
     made: Sequence[Output],
-    kept_shapes: int,
 ) -> Job:
     """Raises NotFound, Fenced, IllegalTransition; then nothing is written."""
     row = connection.execute(_OWNED, {**leases.own(lease), "b_job_id": job_id}).first()
@@ -168,25 +161,15 @@ def record(
         raise reads.not_found(job_id)
     if row.lease_fence is None or not _owns(row, lease):
         raise leases.lost(lease)
-    before = job = job_of(row)
+    before = job_of(row)
     for event in happened:
         if event.job_id != job_id:
             raise ValueError(f"an event of {event.job_id} among those of {job_id}")
         if isinstance(event, JobClaimed):
-            raise IllegalTransition(job, event)  # only claim_next claims: it writes the attempt down
-        after = evolve(job, event)
-        if job.is_claimed and not after.is_claimed:
-            _end_attempt(connection, job, event)
-        job = after
-    if job is not before:
-        journal.write(connection, before, job)
-        vram.learn(connection, job, happened[-1], kept_shapes)
-    if job.is_final and not before.is_final:
-        event_log.drop_progress(connection, job_id)
-        happened = [event for event in happened if event.type != "progress"]
-    event_log.append(connection, happened)
+            raise IllegalTransition(before, event)  # only claim_next claims: it writes the attempt down
+    after = journal.apply(connection, before, happened) if happened else before
     outputs.add(connection, job_id, made)
-    return job
+    return after
 
 
 def _owns(row: Any, lease: Lease) -> bool:
@@ -195,10 +178,3 @@ def _owns(row: Any, lease: Lease) -> bool:
     if row.prompt_id is None:
         return True
     return bool(row.attempt_engine == lease.engine and row.attempt_fence == lease.fence)
-
-
-def _end_attempt(connection: Connection, job: Job, event: JobEvent) -> None:
-    connection.execute(
-        _END_ATTEMPT,
-        {"b_job_id": job.id, "b_attempt": job.attempt, "b_state": event.type, "b_at": event.at},
-    )

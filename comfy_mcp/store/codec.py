@@ -1,7 +1,7 @@
 """Domain values <-> rows. The one place that knows both."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
@@ -35,7 +35,7 @@ _PRIORITY_OF_RANK: Mapping[int, Priority] = {priority.rank: priority for priorit
 
 def job_values(job: Job) -> dict[str, Any]:
     """Every column of `jobs` but seq and share_tag."""
-    return {
+    values: dict[str, Any] = {
         "id": job.id,
         "client": storable(job.client),
         "lane": job.lane,
@@ -48,42 +48,69 @@ def job_values(job: Job) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "retried_by": job.retried_by,
         "shape": job.shape,
-        **mutable_values(job),
     }
+    for name, columns_of in _MUTABLE.items():
+        values |= columns_of(name, getattr(job, name))
+    return values
 
 
-def mutable_values(job: Job) -> dict[str, Any]:
-    """The columns that an event may change."""
-    return {
-        "status": job.status.value,
-        "attempt": job.attempt,
-        "engine": job.engine,
-        "prompt_id": job.prompt_id,
-        "finished_at": job.finished_at,
-        "cancel_requested": job.cancel_requested,
-        "cancel_reason": storable(job.cancel_reason),
-        "failure": None if job.failure is None else _dump(_failure_json(job.failure)),
-        "output_count": job.output_count,
-        "queue_deadline": job.queue_deadline,
-        "oom_retried": job.oom_retried,
-        "failure_kind": None if job.failure is None else job.failure.kind.value,
-        "gpu_seconds": job.gpu_seconds,
-        "peak_vram_bytes": job.peak_vram_bytes,
-        "waiting_for": None if job.waiting_for is None else _dump(asdict(job.waiting_for)),
-        "held_since": None if job.waiting_for is None else job.waiting_for.since,
-        **progress_values(job),
-    }
+def changed_values(before: Job, after: Job) -> dict[str, Any]:
+    """The columns in which they differ, of those that an event may change."""
+    values: dict[str, Any] = {}
+    for name, columns_of in _MUTABLE.items():
+        new = getattr(after, name)
+        if new != getattr(before, name):
+            values |= columns_of(name, new)
+    return values
 
 
-def progress_values(job: Job) -> dict[str, Any]:
-    """The columns that a progress event changes in a running job; none of them is indexed."""
-    return {
-        "started_at": job.started_at,
-        "progress": job.progress,
-        "current_node": storable(job.current_node),
-        "current_node_title": storable(job.current_node_title),
-        "eta_ms": job.eta_ms,
-    }
+def _as_it_is(name: str, value: object) -> dict[str, Any]:
+    return {name: value}
+
+
+def _as_text(name: str, value: str | None) -> dict[str, Any]:
+    return {name: storable(value)}
+
+
+def _failure_columns(_name: str, failure: JobFailure | None) -> dict[str, Any]:
+    """The kind stands apart too, where a list can filter by it."""
+    if failure is None:
+        return {"failure": None, "failure_kind": None}
+    return {"failure": _dump(_failure_json(failure)), "failure_kind": failure.kind.value}
+
+
+def _waiting_columns(_name: str, waiting: WaitingFor | None) -> dict[str, Any]:
+    """The time stands apart too, where an index finds it."""
+    if waiting is None:
+        return {"waiting_for": None, "held_since": None}
+    return {"waiting_for": _dump(asdict(waiting)), "held_since": waiting.since}
+
+
+_MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
+    **dict.fromkeys(
+        (
+            "attempt",
+            "engine",
+            "prompt_id",
+            "started_at",
+            "finished_at",
+            "progress",
+            "eta_ms",
+            "cancel_requested",
+            "output_count",
+            "queue_deadline",
+            "oom_retried",
+            "gpu_seconds",
+            "peak_vram_bytes",
+        ),
+        _as_it_is,
+    ),
+    **dict.fromkeys(("current_node", "current_node_title", "cancel_reason"), _as_text),
+    "status": lambda name, status: {name: status.value},
+    "failure": _failure_columns,
+    "waiting_for": _waiting_columns,
+}
+"""Fields of a job that an event may change, each with the way to its columns."""
 
 
 def job_of(row: AnyRow) -> Job:

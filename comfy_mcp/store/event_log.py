@@ -1,20 +1,19 @@
-"""The log of events. Synchronous; runs in a transaction of the caller."""
+"""The one reader of the event log. Synchronous; runs in a transaction of the caller.
 
-from collections.abc import Sequence
+The order is a promise (docs/decisions/0001): once a reader has seen `seq` n, no event with a smaller `seq`
+ever appears. With SQLite it holds by itself: one transaction writes at a time, and it commits before the
+next one is given a `seq`. Another database has to keep it in its own way, and here is where it is read.
+"""
+
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, func, select
 
-from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
+from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.store.codec import event_values, stored_event_of
+from comfy_mcp.store.codec import stored_event_of
 from comfy_mcp.store.schema import events
-from comfy_mcp.store.sqlite.threads import notes
 
-_INSERT = insert(events)
-_DROP_PROGRESS = delete(events).where(
-    events.c.job_id == bindparam("b_job_id"), events.c.type == JobProgressed.type
-)
 _COLUMNS = (events.c.seq, events.c.job_id, events.c.type, events.c.at, events.c.payload)
 _AFTER = (
     select(*_COLUMNS)
@@ -24,20 +23,6 @@ _AFTER = (
 )
 _AFTER_OF_JOB = _AFTER.where(events.c.job_id == bindparam("b_job_id"))
 _LAST = select(func.max(events.c.seq))
-
-
-def append(connection: Connection, happened: Sequence[JobEvent]) -> None:
-    left = notes(connection)
-    for event in happened:  # one by one: only so each row's seq is told
-        seq = connection.execute(_INSERT, event_values(event)).lastrowid
-        left.appended += (StoredEvent(seq=seq, event=event),)
-
-
-def drop_progress(connection: Connection, job_id: JobId) -> None:
-    """The final event supersedes them; whoever reads the log later has no use for them."""
-    connection.execute(_DROP_PROGRESS, {"b_job_id": job_id})
-    left = notes(connection)
-    left.appended = tuple(stored for stored in left.appended if not _is_progress_of(job_id, stored))
 
 
 def after(connection: Connection, seq: int, job_id: JobId | None, limit: int) -> list[StoredEvent]:
@@ -51,7 +36,3 @@ def after(connection: Connection, seq: int, job_id: JobId | None, limit: int) ->
 
 def last_seq(connection: Connection) -> int:
     return connection.execute(_LAST).scalar() or 0
-
-
-def _is_progress_of(job_id: JobId, stored: StoredEvent) -> bool:
-    return isinstance(stored.event, JobProgressed) and stored.event.job_id == job_id

@@ -3,8 +3,8 @@
 from sqlalchemy import Connection, Integer, bindparam, literal, select
 
 from comfy_mcp.domain.deadlines import Deadline, timed_out
-from comfy_mcp.domain.job import Job, evolve
-from comfy_mcp.store import event_log, journal, turns
+from comfy_mcp.domain.job import Job
+from comfy_mcp.store import journal
 from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.schema import MAY_EXPIRE, ONE
 from comfy_mcp.store.schema import jobs as table
@@ -29,12 +29,5 @@ def expire(connection: Connection, now: int) -> list[Job]:
     for row in connection.execute(_NEXT, {"b_now": now, "count": BATCH}).all():
         before = job_of(row)
         event = timed_out(before, Deadline.QUEUE, at=now)
-        after = evolve(before, event)
-        journal.write(connection, before, after)
-        if before.attempt:
-            event_log.drop_progress(connection, before.id)  # of an attempt before, that an engine lost
-        else:
-            turns.ended_unclaimed(connection, before)
-        event_log.append(connection, (event,))
-        ended.append(after)
+        ended.append(journal.apply(connection, before, (event,)))
     return ended

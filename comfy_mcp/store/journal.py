@@ -1,34 +1,98 @@
-"""The one place that writes a job's row. Synchronous; runs in a transaction of the caller."""
+"""The one writer of jobs: an event changes a job's row, goes into the log, and has its consequences.
 
-from sqlalchemy import Connection, bindparam, update
+Nothing else calls `evolve`, writes to `jobs` what an event changes, or appends to the log, so that none of
+the three is ever forgotten. Synchronous; runs in a transaction of the caller.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, insert, update
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
-from comfy_mcp.domain.job import Job
-from comfy_mcp.store.codec import mutable_values, progress_values
-from comfy_mcp.store.schema import jobs
+from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
+from comfy_mcp.domain.job import Job, evolve, is_step, queued
+from comfy_mcp.store import turns, vram
+from comfy_mcp.store.codec import changed_values, event_values, job_values
+from comfy_mcp.store.schema import attempts, events, jobs
 from comfy_mcp.store.sqlite.threads import notes
 
+_INSERT = insert(jobs)
 # Compare and set: the row must still be what the decision was made on.
-_SAME = (
+_UPDATE = update(jobs).where(
     jobs.c.id == bindparam("b_id"),
     jobs.c.status == bindparam("b_status"),
     jobs.c.attempt == bindparam("b_attempt"),
 )
-_WRITE = update(jobs).where(*_SAME)
+_APPEND = insert(events)
+_DROP_PROGRESS = delete(events).where(
+    and_(events.c.job_id == bindparam("b_job_id"), events.c.type == JobProgressed.type)
+)
+_END_ATTEMPT = (
+    update(attempts)
+    .where(attempts.c.job_id == bindparam("b_job_id"), attempts.c.attempt == bindparam("b_attempt"))
+    .values(state=bindparam("b_state"), finished_at=bindparam("b_at"))
+)
+_MARK_RETRIED = update(jobs).where(jobs.c.id == bindparam("b_id"))
 
 
-def write(connection: Connection, before: Job, after: Job) -> None:
-    """The row becomes `after`, if it still is `before`. Only what changed is written: in SQLite a column
-    that is named in an UPDATE has its indexes rewritten."""
+def apply(
+    connection: Connection,
+    before: Job | None,
+    happened: Sequence[JobEvent],
+    *,
+    columns: Mapping[str, Any] | None = None,
+) -> Job:
+    """The job after the events, which are written with it. `before` is None for a new job.
+
+    `columns`: of a new job's row, what the state machine knows nothing of.
+
+    Raises IllegalTransition, and StoreFault where the row is no more what `before` says; then the caller's
+    part of the transaction must not be kept.
+    """
+    changes = _changes(before, happened)
+    after = changes[-1][1]
+    if before is None:
+        connection.execute(_INSERT, {**job_values(after), **(columns or {})})
+    else:
+        _update(connection, before, after)
+    _append(connection, before, changes)
+    for job, then, event in changes:
+        for reaction in REACTIONS:
+            reaction(connection, job, then, event)
+    return after
+
+
+def shown_after(job: Job, step: JobEvent) -> Job:
+    """The job after a step of progress that is shown before it is written (see `steps`)."""
+    return evolve(job, step)
+
+
+_Change = tuple[Job | None, Job, JobEvent]
+
+
+def _changes(before: Job | None, happened: Sequence[JobEvent]) -> list[_Change]:
+    changes: list[_Change] = []
+    job = before
+    for event in happened:
+        if job is not None:
+            then = evolve(job, event)
+        else:
+            assert isinstance(event, JobQueued), "the first event of a job"
+            then = queued(event)
+        changes.append((job, then, event))
+        job = then
+    return changes
+
+
+def _update(connection: Connection, before: Job, after: Job) -> None:
+    """Write only what changed: SQLite rewrites the indexes of every column that an UPDATE names."""
+    values = changed_values(before, after)
+    if not values:
+        return
     notes(connection).queue_sizes = None
-    values = progress_values(after)
-    full = mutable_values(after)
-    old = mutable_values(before)
-    if any(full[name] != old[name] for name in full.keys() - values.keys()):
-        values = full
     written = connection.execute(
-        _WRITE,
-        {**values, "b_id": before.id, "b_status": before.status.value, "b_attempt": before.attempt},
+        _UPDATE, {**values, "b_id": before.id, "b_status": before.status.value, "b_attempt": before.attempt}
     )
     if written.rowcount != 1:
         raise StoreFault(
@@ -36,3 +100,61 @@ def write(connection: Connection, before: Job, after: Job) -> None:
             next_step="Try again.",
             code=ErrorCode.STORE_UNAVAILABLE,
         )
+
+
+def _append(connection: Connection, before: Job | None, changes: Sequence[_Change]) -> None:
+    """Steps of progress are told and not kept. An end supersedes all progress."""
+    left = notes(connection)
+    final = changes[-1][1].is_final
+    if final and before is not None and _may_have_progressed(before):
+        connection.execute(_DROP_PROGRESS, {"b_job_id": before.id})
+        left.appended = tuple(each for each in left.appended if not _is_progress_of(before, each))
+    for job, _, event in changes:
+        if final and isinstance(event, JobProgressed):
+            continue
+        if job is not None and is_step(job, event):
+            left.appended += (StoredEvent(seq=0, event=event, volatile=True),)
+            continue
+        # One by one: only so each row's seq is told.
+        seq = connection.execute(_APPEND, event_values(event)).lastrowid
+        left.appended += (StoredEvent(seq=seq, event=event),)
+
+
+def _may_have_progressed(job: Job) -> bool:
+    """False for a job in its first attempt that has not started: most jobs that take milliseconds."""
+    return job.attempt > 0 and (job.attempt > 1 or job.prompt_id is None or job.started_at is not None)
+
+
+def _is_progress_of(job: Job, stored: StoredEvent) -> bool:
+    return isinstance(stored.event, JobProgressed) and stored.event.job_id == job.id
+
+
+# ---------------------------------------------------------------------------------------------- reactions
+
+Reaction = Callable[[Connection, Job | None, Job, JobEvent], None]
+
+
+def _end_attempt(connection: Connection, before: Job | None, after: Job, event: JobEvent) -> None:
+    if before is not None and before.is_claimed and not after.is_claimed:
+        connection.execute(
+            _END_ATTEMPT,
+            {"b_job_id": before.id, "b_attempt": before.attempt, "b_state": event.type, "b_at": event.at},
+        )
+
+
+def _release_turn(connection: Connection, before: Job | None, after: Job, _event: JobEvent) -> None:
+    if before is not None and after.is_final and before.attempt == 0:
+        turns.ended_unclaimed(connection, before)
+
+
+def _learn(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
+    vram.learn(connection, after, event)
+
+
+def _mark_retried(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
+    if isinstance(event, JobQueued) and after.retry_of is not None:
+        connection.execute(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
+
+
+REACTIONS: tuple[Reaction, ...] = (_end_attempt, _release_turn, _learn, _mark_retried)
+"""What follows from an event, in this order, in the same transaction."""

@@ -3,20 +3,17 @@
 from collections.abc import Mapping
 from typing import assert_never
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, evolve, queued
-from comfy_mcp.store import event_log, idempotency, journal, reads, turns
-from comfy_mcp.store.codec import job_values
+from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
+from comfy_mcp.store import idempotency, journal, reads, turns
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
 from comfy_mcp.store.sqlite.threads import QueueSize, notes
 
-_INSERT = insert(jobs)
-_RETRIED = update(jobs).where(jobs.c.id == bindparam("b_id"))
 _INSERT_GRAPH = insert(graphs)
 _QUEUE_SIZES = (
     select(
@@ -50,7 +47,6 @@ def add(
         job = reads.get(connection, job_id)
         assert job is not None, "a key goes with its job"
         return job, position
-    job = queued(event)
     sizes = _queue_sizes(connection)
     total = sum(size.jobs for size in sizes.values())
     if total >= max_queued:
@@ -58,12 +54,9 @@ def add(
             f"{total} jobs are queued already; the limit is {max_queued}.",
             next_step="Wait until some have run or cancel some, then submit again.",
         )
-    place = turns.place(connection, job, fair=fair)
-    connection.execute(_INSERT, {**job_values(job), "share_tag": place.tag})
+    place = turns.place(connection, queued(event), fair=fair)
+    job = journal.apply(connection, None, (event,), columns={"share_tag": place.tag})
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
-    if job.retry_of is not None:
-        connection.execute(_RETRIED, {"b_id": job.retry_of, "retried_by": job.id})
-    event_log.append(connection, (event,))
     ahead += _ahead(sizes, job, place)
     sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0)).jobs += 1
     if use is not None:
@@ -89,16 +82,7 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
             happened = ()
         case _:
             assert_never(answer)
-    after = job
-    for event in happened:
-        after = evolve(after, event)
-    if happened:
-        journal.write(connection, job, after)
-        if after.is_final and job.attempt:
-            event_log.drop_progress(connection, job_id)  # of an attempt before, that an engine lost
-        elif after.is_final:
-            turns.ended_unclaimed(connection, job)
-        event_log.append(connection, happened)
+    after = journal.apply(connection, job, happened) if happened else job
     return after, answer
 
 

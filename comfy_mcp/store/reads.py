@@ -6,12 +6,13 @@ from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, 
 
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import NotFound
+from comfy_mcp.domain.events import JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.store import outputs
+from comfy_mcp.store import event_log, outputs
 from comfy_mcp.store.codec import graph_of, job_of
 from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
-from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
+from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs, now_ms
 
 _BY_ID = select(jobs).where(jobs.c.id == bindparam("b_id"))
 _GRAPH = select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id"))
@@ -30,6 +31,15 @@ _IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lan
 _AHEAD_CLAIMED = _IN_LANE.where(_CLAIMED, _BEFORE)
 _AHEAD_UNCLAIMED = _IN_LANE.where(or_(_CLAIMED, _BEFORE))
 _RUNNING = select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
+_RUNNING_NOW = select(
+    jobs.c.id,
+    jobs.c.attempt,
+    jobs.c.progress,
+    jobs.c.current_node,
+    jobs.c.current_node_title,
+    jobs.c.eta_ms,
+    now_ms().label("now"),
+).where(jobs.c.status == JobStatus.RUNNING.value)
 _RUN_ORDER = (
     select(jobs)
     .where(IS_QUEUED)
@@ -96,6 +106,23 @@ def queue(connection: Connection, limit: int) -> QueueView:
         queued=tuple(job_of(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
         counts=counts(connection),
     )
+
+
+def running_steps(connection: Connection) -> tuple[int, list[JobProgressed]]:
+    """How far each running job is, as if it had just been said, and the end of the log at that moment."""
+    steps = [
+        JobProgressed(
+            job_id=row.id,
+            at=row.now,
+            attempt=row.attempt,
+            progress=row.progress,
+            node_id=row.current_node,
+            node_title=row.current_node_title,
+            eta_ms=row.eta_ms,
+        )
+        for row in connection.execute(_RUNNING_NOW)
+    ]
+    return event_log.last_seq(connection), steps
 
 
 def counts(connection: Connection) -> dict[JobStatus, int]:

@@ -7,12 +7,14 @@ commits or rolls back as a whole. Every method raises StoreFault when the databa
 import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from comfy_mcp.domain.access import ApiKey, Idempotency
 from comfy_mcp.domain.catalog import Output, Page
-from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
+from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.vram import Admission
@@ -22,6 +24,7 @@ from comfy_mcp.store import (
     event_log,
     expiry,
     history,
+    holds,
     idempotency,
     keys,
     learned,
@@ -46,6 +49,7 @@ from comfy_mcp.store.queries import (
 )
 from comfy_mcp.store.sqlite.database import Database, StoreInfo, open_database
 from comfy_mcp.store.sqlite.threads import MAX_BATCH, Worker
+from comfy_mcp.store.steps import Steps
 from comfy_mcp.store.view_cache import ViewCache
 
 READERS = 2
@@ -73,6 +77,7 @@ class Store:
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
         self._views = ViewCache()
+        self._steps = Steps()
         self._kept_shapes = kept_shapes
         self._needs: dict[str, tuple[float, int | None]] = {}
         path = database.info.path
@@ -123,7 +128,8 @@ class Store:
     def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None:
         """`callback` runs on the loop after each commit of this store that appended events, and gets them.
 
-        Commits come in order. Nobody else's event lies between those of one commit.
+        Commits come in order. Nobody else's event lies between those of one commit. Steps of progress, which
+        are `volatile`, come as they are recorded; those have no `seq` yet.
         """
         self._callbacks.append(callback)
 
@@ -153,7 +159,8 @@ class Store:
         )
 
     async def get_job(self, job_id: JobId) -> Job | None:
-        return await self._readers.do(lambda connection: reads.get(connection, job_id))
+        job = await self._readers.do(lambda connection: reads.get(connection, job_id))
+        return None if job is None else self._steps.shown(job)
 
     async def view_job(self, job_id: JobId) -> JobView | None:
         """The job with its outputs and its place in the run order, as of one moment.
@@ -161,26 +168,30 @@ class Store:
         Asked again while nobody has committed, it is answered from memory: half of what a poll costs.
         """
         version = await self.data_version()
-        if (seen := self._views.get(job_id, version)) is not None:
-            return seen
-        view = await self._readers.do(lambda connection: reads.view(connection, job_id))
-        if view is not None:
+        view = self._views.get(job_id, version)
+        if view is None:
+            view = await self._readers.do(lambda connection: reads.view(connection, job_id))
+            if view is None:
+                return None
             self._views.put(view, version)
-        return view
+        shown = self._steps.shown(view.job)
+        return view if shown is view.job else replace(view, job=shown)
 
     async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
         """Newest first. Raises InvalidInput (`invalid_argument`)."""
-        return await self._readers.do(lambda connection: reads.listing(connection, query))
+        page = await self._readers.do(lambda connection: reads.listing(connection, query))
+        return replace(page, items=tuple(self._steps.shown(job) for job in page.items))
 
     async def queue_position(self, job_id: JobId) -> int | None:
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
         return await self._readers.do(lambda connection: reads.position(connection, job_id))
 
     async def queue(self, limit: int) -> QueueView:
-        return await self._readers.do(lambda connection: reads.queue(connection, limit))
+        view = await self._readers.do(lambda connection: reads.queue(connection, limit))
+        return replace(view, running=tuple(self._steps.shown(job) for job in view.running))
 
     async def backlog(self) -> Backlog:
         return await self._readers.do(backlog)
@@ -217,6 +228,7 @@ class Store:
         await self._writer.do(lambda connection: leases.renew(connection, lease, ttl_s))
 
     async def release_lease(self, lease: Lease) -> None:
+        self._steps.forget(lease)
         await self._writer.do(lambda connection: leases.release(connection, lease))
 
     async def lease_of(self, engine: EngineId) -> LeaseState | None:
@@ -249,7 +261,7 @@ class Store:
 
     async def any_held(self) -> bool:
         """Whether a queued job was passed over for want of memory."""
-        return await self._readers.do(vram.any_held)
+        return await self._readers.do(holds.any_held)
 
     async def adopt(self, lease: Lease) -> list[Claim]:
         """Take over every attempt in flight on the lease's engine. Raises Fenced."""
@@ -260,17 +272,34 @@ class Store:
     ) -> Job:
         """Write down what happened to a job that this holder drives.
 
-        Raises Fenced, IllegalTransition or NotFound, and then writes nothing. A final event drops the job's
-        progress events; that of a measured run teaches what workflows of its shape need.
+        Steps of progress are told to this process at once, and written at most once a second. A final event
+        drops the job's progress from the log; that of a measured run teaches what workflows of its shape
+        need.
+
+        Raises Fenced, IllegalTransition or NotFound, and then writes nothing.
         """
         happened, made = tuple(events), tuple(outputs)
-        job = await self._writer.do(
-            lambda connection: claims.record(connection, lease, job_id, happened, made, self._kept_shapes)
-        )
+        if happened and not made and (job := self._steps.take(lease, job_id, happened)) is not None:
+            self._tell([StoredEvent(seq=0, event=event, volatile=True) for event in happened])
+            return job
+        happened = self._steps.unwritten(lease, job_id) + happened
+        try:
+            job = await self._writer.do(
+                lambda connection: claims.record(connection, lease, job_id, happened, made)
+            )
+        except Fenced:
+            self._steps.forget(lease)
+            raise
+        self._steps.wrote(lease, job)
         if happened and (lesson := vram.lesson_of(job, happened[-1])) is not None:
             shape, _ = lesson
             self._needs.pop(shape, None)
         return job
+
+    async def others_steps(self) -> tuple[int, list[JobProgressed]]:
+        """How far the running jobs of other processes are, by their rows, and where the log ended then."""
+        seq, steps = await self._readers.do(reads.running_steps)
+        return seq, [step for step in steps if not self._steps.knows(step.job_id)]
 
     # ------------------------------------------------------------------ events
 
@@ -367,12 +396,17 @@ class Store:
         return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
 
     async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
-        """Forget final jobs beyond the limits (0 = no such limit), some at a time. How many went."""
+        """Forget final jobs beyond the limits (0 = no such limit), some at a time; how many went.
+
+        Of the shapes whose need is known, those stay that were seen last.
+        """
         gone = 0
         while doomed := await self._readers.do(  # the usual case, none, takes no writer
             lambda connection: retention.beyond(connection, now, retention_days, retention_jobs)
         ):
             gone += await self._writer.do(partial(retention.forget, job_ids=doomed))
+        if await self._readers.do(vram.known) > self._kept_shapes:
+            await self._writer.do(partial(vram.forget, kept=self._kept_shapes))
         return gone
 
     async def file_sizes(self) -> dict[str, int]:
@@ -384,5 +418,8 @@ class Store:
         if self._commits % CHECKPOINT_COMMITS == 0 and self.info.journal_mode == "wal":
             self._readers.post(lambda _connection: self._database.checkpoint())
         if appended:
-            for callback in self._callbacks:
-                callback(appended)
+            self._tell(appended)
+
+    def _tell(self, events: Sequence[StoredEvent]) -> None:
+        for callback in self._callbacks:
+            callback(events)

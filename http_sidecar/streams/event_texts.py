@@ -4,13 +4,16 @@ import asyncio
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-from comfy_mcp.domain.events import JobQueued, StoredEvent
+from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.operations.context import Caller, Services
 from http_sidecar.streams.messages import message_of, needs_outputs, needs_position, wire_text
 
 KEPT_TEXTS = 2_048
 KEPT_OWNERS = 8_192
+
+Key = int | JobEvent
+"""Which text: the place in the log; a step of progress has none."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -22,9 +25,9 @@ class Announcer:
     def __init__(self, services: Services) -> None:
         self._store = services.store
         self._engines = services.engines
-        self._texts: _Recent[int, str | None] = _Recent(KEPT_TEXTS)
+        self._texts: _Recent[Key, str | None] = _Recent(KEPT_TEXTS)
         self._owners: _Recent[JobId, ClientId] = _Recent(KEPT_OWNERS)
-        self._making: dict[int, asyncio.Event] = {}
+        self._making: dict[Key, asyncio.Event] = {}
 
     async def visible(self, stored: StoredEvent, caller: Caller) -> bool:
         """Whether `caller` may hear of it."""
@@ -48,25 +51,26 @@ class Announcer:
 
     async def text(self, stored: StoredEvent) -> str | None:
         """The message as JSON. None: the contract has no word for this event."""
-        seq = stored.seq
-        while seq not in self._texts:
-            under_way = self._making.get(seq)
+        key = _key(stored)
+        while key not in self._texts:
+            under_way = self._making.get(key)
             if under_way is None:
-                await self._make_once(stored)
+                await self._make_once(key, stored)
             else:  # it may fail or be cancelled there: then it is made here
                 await under_way.wait()
-        return self._texts.get(seq)
+        return self._texts.get(key)
 
     async def past_text(self, stored: StoredEvent) -> str | None:
         """The same for a replay, which must not push out what all streams are about to send."""
-        return self._texts.get(stored.seq) if stored.seq in self._texts else await self._make(stored)
+        key = _key(stored)
+        return self._texts.get(key) if key in self._texts else await self._make(stored)
 
-    async def _make_once(self, stored: StoredEvent) -> None:
-        done = self._making[stored.seq] = asyncio.Event()
+    async def _make_once(self, key: Key, stored: StoredEvent) -> None:
+        done = self._making[key] = asyncio.Event()
         try:
-            self._texts.put(stored.seq, await self._make(stored))
+            self._texts.put(key, await self._make(stored))
         finally:
-            del self._making[stored.seq]
+            del self._making[key]
             done.set()
 
     async def _make(self, stored: StoredEvent) -> str | None:
@@ -104,3 +108,7 @@ class _Recent(Generic[K, V]):
         self._values[key] = value
         if len(self._values) > self._limit:
             self._values.popitem(last=False)
+
+
+def _key(stored: StoredEvent) -> Key:
+    return stored.event if stored.volatile else stored.seq

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.events import StoredEvent
@@ -35,6 +36,7 @@ class Follower:
     ) -> None:
         self.cursor = cursor
         self._store = services.store
+        self._hub = services.hub
         self._subscription = subscription
         self._job_id = job_id
         self._held: list[StoredEvent] = []
@@ -66,7 +68,8 @@ class Follower:
             self._catching_up = True
         # What is held is the newest and whole; what was dropped lies between the cursor and it.
         page = await self._store.events_after(self.cursor, job_id=self._job_id, limit=PAGE)
-        lost = [stored for stored in page if stored.seq < self._held[0].seq]
+        oldest = self._held[0]
+        lost = [stored for stored in page if stored.seq < oldest.seq + oldest.volatile]
         if lost:
             return lost
         self._catching_up = False
@@ -78,6 +81,14 @@ class Follower:
             return []
         page = await self._store.events_after(since, job_id=job_id, limit=PAGE)
         return [stored for stored in page if stored.seq <= self.cursor]
+
+    def steps(self, job_id: JobId | None) -> list[StoredEvent]:
+        """The last progress of what runs, which no page of the past has; for the end of a replay."""
+        return [
+            replace(stored, seq=self.cursor)
+            for stored in self._hub.steps(job_id)
+            if stored.seq <= self.cursor  # a later one is among the news
+        ]
 
     async def known(self, since: int) -> bool:
         """Whether the log has got as far as `since`; if not, it comes from another store. Raises StoreFault.

@@ -43,7 +43,10 @@ WorkflowId = Annotated[str, Field(min_length=1, max_length=64)]
 class Message(Part):
     """Base of all messages to a client."""
 
-    seq: int = Field(description="Place in the event log; give the greatest one you have seen as `since`")
+    seq: int = Field(
+        description="Place in the event log; give the greatest one you have seen as `since`. "
+        "A step of progress, which is not in the log, has that of the event before it"
+    )
 
 
 class Pong(Message):

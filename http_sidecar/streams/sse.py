@@ -163,10 +163,12 @@ class _Stream:
             for stored in page:
                 await self._tell(stored, await self._text(stored, self._announcer.past_text))
             since = page[-1].seq
+        for stored in self._follower.steps(self._job_id):
+            await self._tell(stored, await self._text(stored, self._announcer.past_text))
         while True:
             for stored in await self._news():
                 # A process whose hub lags behind may bring what the client has seen elsewhere.
-                fresh = stored.seq > floor
+                fresh = stored.seq > floor or stored.volatile
                 await self._tell(stored, await self._text(stored, self._announcer.text) if fresh else None)
                 self._follower.cursor = stored.seq
 
@@ -206,7 +208,8 @@ class _Stream:
             raise _Over
         if text is not None:
             fell_behind = self._follower.overflowed
-            await self._write(f"id: {stored.seq}\ndata: {text}\n\n")
+            place = "" if stored.volatile else f"id: {stored.seq}\n"
+            await self._write(f"{place}data: {text}\n\n")
             if self._follower.overflowed and not fell_behind:
                 raise self._slow()
         if stored.is_final and self._job_id is not None:

@@ -200,7 +200,9 @@ class _Socket:
     async def _tell(self, stored: StoredEvent) -> None:
         job_id = stored.event.job_id
         floors = [self._floors[key] for key in (job_id, EVERY) if key in self._floors]
-        if not floors or min(floors) >= stored.seq or not await self._announcer.visible(stored, self._caller):
+        if not floors or (min(floors) >= stored.seq and not stored.volatile):
+            return
+        if not await self._announcer.visible(stored, self._caller):
             return
         text = await self._announcer.text(stored)
         if text is not None:
@@ -209,17 +211,23 @@ class _Socket:
             self._floors.pop(job_id, None)
 
     async def _replay(self, since: int, job_id: JobId | None) -> bool:
-        """What came after `since` and has been passed. True if a single job's end was among it."""
+        """What came after `since` and has been passed, then how far it is now. True if a single job's end
+        was among it."""
         ended = False
         while page := await self._follower.past(since, job_id):
             for stored in page:
-                if await self._announcer.visible(stored, self._caller):
-                    text = await self._announcer.past_text(stored)
-                    if text is not None:
-                        await self._send(text)
+                await self._tell_past(stored)
                 ended = job_id is not None and stored.is_final
             since = page[-1].seq
+        for stored in self._follower.steps(job_id):
+            await self._tell_past(stored)
         return ended
+
+    async def _tell_past(self, stored: StoredEvent) -> None:
+        if await self._announcer.visible(stored, self._caller):
+            text = await self._announcer.past_text(stored)
+            if text is not None:
+                await self._send(text)
 
     # ------------------------------------------------------------------ the client
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.events import JobStarted, StoredEvent
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.events import JobCompleted, JobProgressed, JobStarted, StoredEvent
+from comfy_mcp.domain.ids import JobId, NodeId
 from comfy_mcp.driving.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
@@ -29,6 +30,7 @@ class FakeLog:
         self.version = 0
         self.faults = 0
         self.reads = 0
+        self.others: list[JobProgressed] = []
         self.callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
 
     async def events_after(
@@ -48,6 +50,9 @@ class FakeLog:
     async def data_version(self) -> int:
         return self.version
 
+    async def others_steps(self) -> tuple[int, list[JobProgressed]]:
+        return await self.last_seq(), self.others
+
     def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None:
         self.callbacks.append(callback)
 
@@ -57,6 +62,15 @@ class FakeLog:
         if local:
             for callback in self.callbacks:
                 callback(events)
+
+    def step(self, progress: float, job: str = "a") -> None:
+        """As the store tells one of this process."""
+        for callback in self.callbacks:
+            callback([StoredEvent(seq=0, event=step(progress, job), volatile=True)])
+
+
+def step(progress: float, job: str = "a", at: int = 1) -> JobProgressed:
+    return JobProgressed(job_id=JobId(job), at=at, attempt=1, progress=progress, node_id=NodeId("n"))
 
 
 async def take(subscription: Subscription, count: int) -> list[int]:
@@ -258,3 +272,73 @@ async def test_a_subscription_that_was_ended_waits_no_more_but_loses_nothing() -
     assert await take(subscription, 1) == [2]
     async with asyncio.timeout(20):
         assert await subscription.changed() == []
+
+
+async def told(subscription: Subscription, count: int) -> list[StoredEvent]:
+    found: list[StoredEvent] = []
+    async with asyncio.timeout(20):
+        while len(found) < count:
+            found += await subscription.changed()
+    return found
+
+
+async def test_steps_come_between_the_events_with_the_place_that_they_came_at() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.commit(stored(1))
+            log.step(0.1)
+            log.step(0.2)
+            log.commit(stored(2, "b"))
+            log.step(0.3, "b")
+            heard = await told(events, 5)
+            assert [(each.seq, each.volatile) for each in heard] == [
+                (1, False),
+                (1, True),
+                (1, True),
+                (2, False),
+                (2, True),
+            ]
+            assert log.reads == 0
+            assert hub.steps(JobId("a")) == [heard[2]]
+            assert hub.steps(None) == [heard[2], heard[4]]
+            assert hub.steps(JobId("c")) == []
+            log.commit(StoredEvent(seq=3, event=JobCompleted(job_id=JobId("a"), at=3, attempt=1)))
+            await told(events, 1)
+            assert hub.steps(JobId("a")) == []
+        task.cancel()
+
+
+async def test_a_step_that_is_told_again_when_it_is_written_is_told_once() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.01)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.step(0.1)
+            log.step(0.1)
+            log.commit(stored(1, "b"))
+            assert [each.volatile for each in await told(events, 2)] == [True, False]
+        task.cancel()
+
+
+async def test_what_other_processes_write_of_progress_is_told_once_and_never_too_early() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.001)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.others = [step(0.0, "waits"), step(0.5, at=7)]
+            log.others[0] = replace(log.others[0], node_id=None)
+            log.commit(stored(1), local=False)
+            heard = await told(events, 2)
+            assert [(each.seq, each.volatile) for each in heard] == [(1, False), (1, True)]
+            log.others = [step(0.5, at=8), step(0.7, "b", at=9)]
+            log.version += 1
+            assert [each.event for each in await told(events, 1)] == [step(0.7, "b", at=9)]
+        task.cancel()

@@ -9,9 +9,9 @@ CALLS = (
     "comfy_mcp.store.store:Store.record",
     "comfy_mcp.store.store:Store.record",
     "comfy_mcp.store.store:Store.request_cancel",
-    "comfy_mcp.store.claims:_end_attempt",
-    "comfy_mcp.store.journal:write",
-    "comfy_mcp.store.event_log:append",
+    "comfy_mcp.store.journal:apply",
+    "comfy_mcp.store.journal:_update",
+    "comfy_mcp.store.journal:_append",
     "comfy_mcp.store.outputs:add",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.post_prompt",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.post_prompt",
@@ -23,7 +23,7 @@ CALLS = (
     "comfy_mcp.driving.tenure:Tenure._seen",
 )
 LINES = (
-    ["comfy_mcp/operations/", "comfy_mcp/store/queue.py", "comfy_mcp/store/event_log.py"],
+    ["comfy_mcp/operations/", "comfy_mcp/store/queue.py", "comfy_mcp/store/journal.py"],
     ["comfy_mcp/driving/"],
     ["comfy_mcp/store/"],
     [f"comfy_mcp/places/comfyui/{name}.py" for name in ("client", "transport", "place")],

@@ -34,10 +34,11 @@ from comfy_mcp.domain.job import (
     JobStatus,
     decide_cancel,
     evolve,
+    is_step,
     queued,
 )
 from comfy_mcp.settings import load_settings
-from comfy_mcp.store import JobQuery, Lease, Store
+from comfy_mcp.store import JobQuery, Lease, Store, steps
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
@@ -138,6 +139,8 @@ class StoreMachine(RuleBasedStateMachine):
     def open_both(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(steps, "WRITE_S", 0.0)  # each store shows what the other has recorded
         self.settings = load_settings(state_dir=Path(self.folder.name) / "state")
         self.told: list[StoredEvent] = []
         self.stores = [self.open() for _ in range(2)]
@@ -176,9 +179,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     def happened(self, before: Job, events: list[JobEvent]) -> Job:
         after = before
+        log = list(self.model.logs[before.id])
         for event in events:
+            if not is_step(after, event):
+                log.append(event)
             after = evolve(after, event)
-        log = self.model.logs[before.id] + events
         if after.is_final:
             log = [event for event in log if not isinstance(event, JobProgressed)]
         self.model.logs[before.id] = log
@@ -426,6 +431,7 @@ class StoreMachine(RuleBasedStateMachine):
             for store in self.stores:
                 self.run(store.close())
             self.runner.close()
+            self.patch.undo()
             self.folder.cleanup()
 
 

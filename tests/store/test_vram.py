@@ -15,7 +15,7 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, Lease, Store, claims, schema, vram
+from comfy_mcp.store import Claim, Lease, Store, claims, holds, schema, vram
 from comfy_mcp.store import store as store_module
 from tests.store.test_claims import lease_on
 from tests.support.gpus import GIB
@@ -113,6 +113,7 @@ async def test_the_last_runs_are_remembered_of_the_shapes_that_were_seen_last(se
     def kept(connection: Connection) -> dict[str, list[int]]:
         return {row.shape: json.loads(row.peaks) for row in connection.execute(select(schema.vram_shapes))}
 
+    await store.prune(now=50, retention_days=0, retention_jobs=0)
     rows = await store._readers.do(kept)
     await store.close()
     assert set(rows) == {"first", "third"}
@@ -257,7 +258,7 @@ async def test_the_overview_counts_what_waits_beyond_what_is_free(store: Store, 
 async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
     def plans(connection: Connection) -> list[str]:
         literally: dict[str, Any] = {"compile_kwargs": {"literal_binds": True}}
-        found = [each.compile(connection, **literally) for each in (vram._HELD, vram._ANY_HELD)]
+        found = [each.compile(connection, **literally) for each in (holds._HELD, holds._ANY_HELD)]
         return [
             row.detail for each in found for row in connection.execute(text(f"EXPLAIN QUERY PLAN {each}"))
         ]
@@ -299,8 +300,8 @@ def test_the_filter_is_the_rule(
         if need is not None:
             row = {"shape": "s", "peaks": "[]", "need_bytes": need, "seen_at": 1}
             connection.execute(insert(schema.vram_shapes), row)
-        found = select(schema.jobs.c.id).select_from(vram.WITH_NEED).where(vram.FITS)
-        fits = connection.execute(found, vram.limits(rule)).first() is not None
+        found = select(schema.jobs.c.id).select_from(vram.WITH_NEED).where(holds.FITS)
+        fits = connection.execute(found, holds.limits(rule)).first() is not None
         connection.rollback()
     assert fits == rule.admits(need, held_since)
 

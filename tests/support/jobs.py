@@ -55,13 +55,14 @@ def started(job: Job, at: int = 2_000) -> JobStarted:
     return JobStarted(job_id=job.id, at=at, attempt=job.attempt)
 
 
-def progressed(job: Job, progress: float, at: int = 2_100) -> JobProgressed:
+def progressed(job: Job, progress: float, at: int = 2_100, node: str = "1") -> JobProgressed:
+    """A step, unless the job is at another node by then."""
     return JobProgressed(
         job_id=job.id,
         at=at,
         attempt=job.attempt,
         progress=progress,
-        node_id=NodeId("1"),
+        node_id=NodeId(node),
         node_title="Empty",
         eta_ms=50,
     )

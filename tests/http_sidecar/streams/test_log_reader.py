@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.events import JobStarted, StoredEvent
+from comfy_mcp.domain.events import JobProgressed, JobStarted, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.driving.hub import Subscription
 from comfy_mcp.operations.context import Services
@@ -21,6 +21,7 @@ class FakeLog:
 
     def __init__(self) -> None:
         self.events: list[StoredEvent] = []
+        self.last_steps: list[StoredEvent] = []
         self.faults = 0
         self.asked = asyncio.Event()
         self.free = asyncio.Event()
@@ -44,12 +45,15 @@ class FakeLog:
             if stored.seq > seq and (job_id is None or stored.event.job_id == job_id)
         ][:limit]
 
+    def steps(self, _job_id: JobId | None) -> list[StoredEvent]:
+        return self.last_steps
+
     async def last_seq(self) -> int:
         return self.events[-1].seq if self.events else 0
 
 
 def follower_of(log: FakeLog, subscription: Subscription, cursor: int, job: str | None = None) -> Follower:
-    services: Any = SimpleNamespace(store=log)
+    services: Any = SimpleNamespace(store=log, hub=log)
     typed: Services = services
     return Follower(typed, subscription, cursor=cursor, job_id=JobId(job) if job else None)
 
@@ -171,3 +175,27 @@ async def test_a_place_is_known_if_the_log_has_got_so_far(since: int, known: boo
         log.commit()
     follower = follower_of(log, Subscription(None, 9), cursor=3)
     assert await follower.known(since) is known
+
+
+def step(seq: int) -> StoredEvent:
+    event = JobProgressed(job_id=JobId("a"), at=1, attempt=1, progress=0.5)
+    return StoredEvent(seq=seq, event=event, volatile=True)
+
+
+async def test_a_step_that_displaced_events_of_its_own_place_loses_none_of_them() -> None:
+    log = FakeLog()
+    subscription = Subscription(None, 1)
+    follower = follower_of(log, subscription, cursor=0)
+    for _ in range(2):
+        subscription.offer(log.commit())
+    subscription.offer(step(3))
+    assert [each.seq for each in await follower.news()] == [1, 3]
+    follower.cursor = 3
+    assert await follower.news() == [step(3)]
+
+
+async def test_the_last_steps_are_told_at_the_place_that_the_reader_has_reached() -> None:
+    log = FakeLog()
+    follower = follower_of(log, Subscription(None, 1), cursor=5)
+    log.last_steps = [step(3), step(7)]
+    assert follower.steps(None) == [step(5)], "the other one is among the news"

@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientResponse
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import JobId, NodeId
 from http_sidecar.bounds import Bounds
 from http_sidecar.streams.event_texts import Announcer
 from tests.support.http_streams import (
@@ -72,7 +72,9 @@ async def test_a_workflow_is_told_to_its_end_and_then_the_stream_ends(house: Str
         heard = await live_whole(house, response, job_id)
     said = [event.data for event in heard if event.data is not None]
     assert [message["type"] for message in said] == WHOLE
-    assert [event.id for event in heard] == [message["seq"] for message in said]
+    places = [message["seq"] for message in said]
+    assert places == sorted(places)
+    assert [event.id for event in heard] == [*places[:3], None, places[4]], "a step is not in the log"
     assert {message["workflowId"] for message in said} == {job_id}
     await house.all_closed()
 
@@ -126,7 +128,7 @@ async def test_however_often_a_client_is_cut_off_it_hears_each_event_once(house:
     heard = [0]
     for step in range(6):
         job = house.jobs[job_id]
-        await house.write(job_id, progressed(job, step / 10), progressed(job, step / 10 + 0.05))
+        await house.write(job_id, progressed(job, step / 10, node="1"), progressed(job, step / 10, node="2"))
         async with house.sse(job_id, last=heard[-1]) as response:
             events = sse_events(response)
             for _ in range(1 + step % 2):  # and goes, though there is more to hear
@@ -250,7 +252,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothin
         job_id = await house.start()
         bulky = replace(progressed(house.jobs[job_id], 0.1), node_title="x" * 2**20)
         for step in range(16):
-            await house.write(job_id, replace(bulky, progress=step / 20))
+            await house.write(job_id, replace(bulky, node_id=NodeId(str(step))))
         await other.subscribe("*")
         async with house.narrow_sse(job_id):
             async with asyncio.timeout(DEADLINE_S):
@@ -268,7 +270,7 @@ async def test_a_slow_client_is_let_go_and_resumes_without_a_gap(tmp_path: Path)
         heard: list[int] = []
         async with house.narrow_sse(job_id) as response:
             for step in range(48):
-                await house.write(job_id, replace(bulky, progress=step / 50))
+                await house.write(job_id, replace(bulky, node_id=NodeId(str(step))))
             with pytest.raises(ClientError):
                 await hear(response, heard, to=None)
         await house.all_closed()

@@ -155,7 +155,8 @@ async def test_since_brings_what_was_missed_and_then_the_rest(house: StreamHouse
     assert [said["type"] for said in (queued, begun)] == ["workflow:queued", "workflow:started"]
     assert [said.get("progress") for said in (*missed, *rest)] == [20, 40, 60, None]
     seqs = [said["seq"] for said in (queued, begun, *missed, *rest)]
-    assert seqs == sorted(set(seqs))
+    assert seqs == sorted(seqs)
+    assert seqs[2:5] == [seqs[2]] * 3, "a step has the place of the event before it"
 
 
 async def test_since_with_a_star_brings_every_workflow_that_was_missed(house: StreamHouse) -> None:

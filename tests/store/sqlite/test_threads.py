@@ -12,11 +12,11 @@ from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, event_log
+from comfy_mcp.store import JobQuery, Store, queue
 from comfy_mcp.store import store as store_module
 from comfy_mcp.store.sqlite import database, threads
 from tests.support.invariants import check_store
-from tests.support.jobs import GRAPH, completed, progressed, queued_event
+from tests.support.jobs import GRAPH, completed, new_prompt_id, progressed, queued_event, started
 
 
 class Held:
@@ -93,51 +93,52 @@ async def test_what_waits_together_is_committed_together_and_fails_alone(store: 
     assert (await store.counts())[JobStatus.QUEUED] == 3
 
 
-async def test_what_a_failed_piece_of_a_transaction_had_appended_is_not_told(settings: Settings) -> None:
-    store = await Store.open(settings)
+async def test_what_a_failed_piece_of_a_transaction_had_appended_is_not_told(store: Store) -> None:
     told: list[Sequence[StoredEvent]] = []
     store.on_commit(told.append)
-    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
-    lost = progressed(job, 0.2, 2)
-
-    def fail_late(connection: Connection) -> None:
-        event_log.append(connection, [lost])
-        event_log.drop_progress(connection, job.id)
-        raise NotFound("late", next_step="none")
-
-    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
-        one = tasks.create_task(
-            store._writer.do(lambda each: event_log.append(each, [progressed(job, 0.1, 1)]))
-        )
-        late = tasks.create_task(_outcome(store._writer.do(fail_late)))
-        two = tasks.create_task(
-            store._writer.do(lambda each: event_log.append(each, [progressed(job, 0.3, 3)]))
-        )
-        await handed_over()
-        held.release()
-    assert (one.result(), two.result()) == (None, None)
-    assert isinstance(late.result(), NotFound)
-    assert [stored for each in told for stored in each] == await store.events_after(0)
-    assert [stored.event for stored in told[-1]] == [progressed(job, 0.1, 1), progressed(job, 0.3, 3)]
-    await store.close()
-
-
-async def test_progress_that_its_own_transaction_drops_again_is_not_told(settings: Settings) -> None:
-    store = await Store.open(settings)
-    told: list[Sequence[StoredEvent]] = []
-    store.on_commit(told.append)
+    lease = await store.acquire_lease(EngineId("a"), "me", 60)
+    assert lease is not None
     job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
     other, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
 
-    def end(connection: Connection) -> None:
-        event_log.append(connection, [progressed(job, 0.1, 1), progressed(other, 0.1, 1)])
-        event_log.drop_progress(connection, job.id)
-        event_log.append(connection, [completed(job, 2, 0)])
+    def fail_late(connection: Connection) -> None:
+        queue.cancel(connection, other.id, 5, None)
+        raise NotFound("late", next_step="none")
 
-    await store._writer.do(end)
-    assert [stored.event for stored in told[-1]] == [progressed(other, 0.1, 1), completed(job, 2, 0)]
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        one = tasks.create_task(store.add_job(queued_event(at=6), GRAPH, max_queued=10))
+        late = tasks.create_task(_outcome(store._writer.do(fail_late)))
+        two = tasks.create_task(store.request_cancel(job.id, at=7, reason=None))
+        await handed_over()
+        held.release()
+    assert (one.exception(), two.exception()) == (None, None)
+    assert isinstance(late.result(), NotFound)
     assert [stored for each in told for stored in each] == await store.events_after(0)
-    await store.close()
+    assert [stored.event.at for stored in told[-1]] == [6, 7, 7]
+
+
+async def test_progress_that_its_own_transaction_drops_again_is_not_told(store: Store) -> None:
+    told: list[Sequence[StoredEvent]] = []
+    store.on_commit(told.append)
+    lease = await store.acquire_lease(EngineId("a"), "me", 60)
+    assert lease is not None
+    for _ in range(2):
+        await store.add_job(queued_event(), GRAPH, max_queued=10)
+    claims = [await store.claim_next(lease, prompt_id=new_prompt_id(), now=1) for _ in range(2)]
+    job, other = (claim.job for claim in claims if claim is not None)
+    async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
+        for each in (job, other):
+            tasks.create_task(store.record(lease, each.id, [started(each, 1), progressed(each, 0.1, 1)]))
+        tasks.create_task(store.record(lease, job.id, [progressed(job, 0.2, 2), completed(job, 2, 0)]))
+        await handed_over()
+        held.release()
+    assert [stored.event for stored in told[-1]] == [
+        started(job, 1),
+        started(other, 1),
+        progressed(other, 0.1, 1),
+        completed(job, 2, 0),
+    ]
+    assert [stored for each in told for stored in each] == await store.events_after(0)
 
 
 async def test_a_submit_counts_what_others_in_its_group_have_changed(store: Store) -> None:
