@@ -14,6 +14,7 @@ from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.hub import Hub
+from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
 from comfy_mcp.metrics import Metrics
@@ -56,14 +57,10 @@ async def open_runtime(
         await hub.open()
         usage = GpuUsage(local=local_engines(settings))
         engines = Engines(
-            store=store,
-            settings=settings,
-            clock=clock,
-            new_id=new_id,
+            Means(store=store, settings=settings, clock=clock, new_id=new_id, gpu=usage),
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
             on_event=metrics.hear_engine,
-            gpu=usage,
             sampling=lambda: gpu.sample(),
         )
         stack.push_async_callback(engines.close)

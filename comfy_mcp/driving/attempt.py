@@ -4,11 +4,11 @@ An Attempt turns what the engine says into the JobEvents that have to be written
 no clock; the tenure owns it and writes what is `pending`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.deadlines import Deadline
 from comfy_mcp.domain.events import (
     EngineConnected,
@@ -45,7 +45,7 @@ transaction, not three. Other processes look for news no sooner (hub.POLL_S)."""
 
 
 class Attempt:
-    """Mutable, and touched by its tenure's one task only. `…_due` and `…_at` are monotonic seconds."""
+    """Mutable, and its tenure's own. `…_due` and `…_at` are monotonic seconds."""
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Attempt:
         self.prompt_id: PromptId = job.prompt_id
         self.stream_id = stream_id
         self.pending: list[JobEvent] = []
+        self.outputs: list[Output] = []  # written with the end, which is the last of `pending`
         self.files: dict[OutputFile, None] = {}
         self.heard_at = heard_at
         self.submitting = False
@@ -229,10 +230,27 @@ class Attempt:
         if self._progress is not None and isinstance(event, EngineConnected):
             self._progress.apply(event, now_ms)
 
-    def finish(self) -> None:
-        """No more progress: a final event follows, and is written at once."""
+    def settle(self, end: JobEvent, outputs: Sequence[Output] = ()) -> None:
+        """`end` ends the attempt: no more is heard of it, and it is written at once."""
+        self.settled = True
         self._write_due = float("-inf")
         self._progress_due = None
+        self.pending.append(end)
+        self.outputs.extend(outputs)
+
+    def take_pending(self) -> tuple[list[JobEvent], list[Output]]:
+        """What is to be written; what happens while it is being written is pending anew."""
+        taken = self.pending, self.outputs
+        self.pending, self.outputs = [], []
+        return taken
+
+    def put_back(self, events: list[JobEvent], outputs: list[Output]) -> None:
+        """The store refused them."""
+        self.pending, self.outputs = events + self.pending, outputs + self.outputs
+
+    def written(self, job: Job) -> None:
+        """The store has the job like this. A cancel that was asked for since then is not forgotten."""
+        self.job = replace(job, cancel_requested=True) if self.job.cancel_requested else job
 
     def _note_outputs(self, event: EngineEvent) -> None:
         if isinstance(event, NodesCached):

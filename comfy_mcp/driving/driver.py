@@ -6,7 +6,6 @@ that fails or a defect in a tenure ends that tenure only.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from uuid import uuid4
 
 import structlog
@@ -14,14 +13,12 @@ import structlog
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.ledger import NodeList
+from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.places.protocol import Place
-from comfy_mcp.settings import Settings
-from comfy_mcp.store import Lease, Store
+from comfy_mcp.store import Lease
 
 log = structlog.get_logger(__name__)
 
@@ -35,25 +32,19 @@ class Driver:
     def __init__(
         self,
         place: Place,
+        means: Means,
         *,
-        store: Store,
-        settings: Settings,
-        clock: Clock,
-        new_id: Callable[[], str],
         holder: str,
         node_list: NodeList = lambda: None,
-        gpu: GpuUsage | None = None,
         sampling: Sampling | None = None,
     ) -> None:
-        """`gpu` measures what jobs take; None: nobody does. `sampling` says what the GPUs do now."""
+        """`sampling` says what the GPUs do now."""
         self._place = place
-        self._store = store
-        self._settings = settings
-        self._clock = clock
-        self._new_id = new_id
+        self._means = means
+        self._store = means.store
+        self._settings = means.settings
         self._holder = holder
         self._node_list = node_list
-        self._gpu = gpu or GpuUsage()
         self._sampling = sampling
         self._tenure: Tenure | None = None
         self._log = log.bind(engine=place.engine)
@@ -115,13 +106,9 @@ class Driver:
         self._tenure = Tenure(
             lease=lease,
             place=self._place,
-            store=self._store,
-            settings=self._settings,
-            clock=self._clock,
-            new_id=self._new_id,
+            means=self._means,
             node_list=self._node_list,
-            gpu=self._gpu,
-            gate=MemoryGate(self.engine, self._settings, self._clock, self._sampling),
+            gate=MemoryGate(self.engine, self._settings, self._means.clock, self._sampling),
         )
         try:
             await self._tenure.run()
@@ -134,7 +121,7 @@ class Driver:
             self._log.exception("tenure_failed", error_id=uuid4().hex[:8])
         finally:
             tenure, self._tenure = self._tenure, None
-            self._gpu.abandon(self.engine)
+            self._means.gpu.abandon(self.engine)
             await self._release(lease, tenure)
 
     async def _release(self, lease: Lease, tenure: Tenure) -> None:

@@ -12,15 +12,13 @@ from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.hub import Hub
+from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
-from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.places.comfyui.answers import QueueView, UploadedFile
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
-from comfy_mcp.settings import EngineSettings, Settings
-from comfy_mcp.store import Store
+from comfy_mcp.settings import EngineSettings
 
 log = structlog.get_logger(__name__)
 
@@ -68,38 +66,30 @@ class Engines:
 
     def __init__(
         self,
+        means: Means,
         *,
-        store: Store,
-        settings: Settings,
-        clock: Clock,
-        new_id: Callable[[], str],
         holder: str,
         drive: bool,
         on_event: Callable[[EngineId, EngineEvent], None] = lambda _engine, _event: None,
-        gpu: GpuUsage | None = None,
         sampling: Sampling | None = None,
     ) -> None:
         """`on_event` hears what the engines say that this process drives. It must be quick and not raise.
         `sampling` says what the GPUs do; nobody asks before `run`."""
-        self._store = store
-        self._settings = settings
-        self._clock = clock
+        self._store = means.store
+        self._settings = means.settings
+        self._clock = means.clock
         self._holder = holder
         self._places = {
-            engine.id: ComfyUIPlace(engine, settings, on_event=partial(on_event, engine.id))
-            for engine in settings.engines
+            engine.id: ComfyUIPlace(engine, means.settings, on_event=partial(on_event, engine.id))
+            for engine in means.settings.engines
         }
-        self._known = {engine.id: _Known() for engine in settings.engines}
+        self._known = {engine.id: _Known() for engine in means.settings.engines}
         self._drivers = [
             Driver(
                 place,
-                store=store,
-                settings=settings,
-                clock=clock,
-                new_id=new_id,
+                means,
                 holder=holder,
                 node_list=partial(self._node_list, engine),
-                gpu=gpu,
                 sampling=sampling,
             )
             for engine, place in self._places.items()

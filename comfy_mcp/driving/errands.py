@@ -1,7 +1,7 @@
-"""What a tenure has to do at its engine, each as a task that reports back with one message.
+"""What a tenure has to do at its engine, each as a task that reports back.
 
-No errand raises for a fault of the engine: the fault is part of the message. So a hung engine delays an
-errand, bounded by the request timeout, and never the actor.
+No errand raises for a fault of the engine: the fault is part of the report. So a hung engine delays an
+errand, bounded by the request timeout, and nothing else.
 """
 
 import asyncio
@@ -51,41 +51,45 @@ class Sampled:
     sample: GpuSample | None
 
 
-Report = Callable[[Submitted | Looked | Freed | Sampled], Awaitable[None]]
+Report = Submitted | Looked | Freed | Sampled
 
 
 class Errands:
-    """Runs its methods as tasks of `group`, which owns them. `confirm` raises if the lease is another's."""
+    """Runs its methods as tasks of `group`, which owns them: whoever runs the tenure sets it.
+
+    `report` hears of each end, on the loop. `confirm` raises if the lease is another's.
+    """
+
+    group: asyncio.TaskGroup
 
     def __init__(
-        self, place: Place, group: asyncio.TaskGroup, report: Report, confirm: Callable[[], Awaitable[None]]
+        self, place: Place, report: Callable[[Report], None], confirm: Callable[[], Awaitable[None]]
     ) -> None:
         self._place = place
-        self._group = group
         self._report = report
         self._confirm = confirm
 
     def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
-        self._group.create_task(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
+        self.group.create_task(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
 
     def look(self, asked: Sequence[PromptId], files: Collection[OutputFile] = ()) -> None:
         """Ask where the prompts are. `files` are known already: their sizes are asked for meanwhile."""
-        self._group.create_task(self._look(tuple(asked), files), name="look")
+        self.group.create_task(self._look(tuple(asked), files), name="look")
 
     def cancel(self, prompt_id: PromptId) -> None:
         """Ask the engine to cancel, then look what became of it: a cancel can get lost."""
-        self._group.create_task(self._cancel(prompt_id), name=f"cancel {prompt_id}")
+        self.group.create_task(self._cancel(prompt_id), name=f"cancel {prompt_id}")
 
     def free(self, prompt_id: PromptId) -> None:
         """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
-        self._group.create_task(self._free(prompt_id), name=f"free {prompt_id}")
+        self.group.create_task(self._free(prompt_id), name=f"free {prompt_id}")
 
     def sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         """Ask what the GPUs do. `ask` is bounded and raises nothing."""
-        self._group.create_task(self._sample(ask), name="sample")
+        self.group.create_task(self._sample(ask), name="sample")
 
     def reconnect(self) -> None:
-        self._group.create_task(self._place.reconnect(), name="reconnect")
+        self.group.create_task(self._place.reconnect(), name="reconnect")
 
     async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
         answer: Accepted | Rejected | EngineFault
@@ -94,7 +98,7 @@ class Errands:
             answer = await self._place.submit(prompt_id, graph)
         except EngineFault as fault:
             answer = fault
-        await self._report(Submitted(prompt_id=prompt_id, answer=answer))
+        self._report(Submitted(prompt_id=prompt_id, answer=answer))
 
     async def _cancel(self, prompt_id: PromptId) -> None:
         try:
@@ -108,10 +112,10 @@ class Errands:
             await self._place.free()
         except EngineFault as fault:
             log.warning("free_unanswered", prompt_id=prompt_id, error=str(fault))
-        await self._report(Freed(prompt_id=prompt_id))
+        self._report(Freed(prompt_id=prompt_id))
 
     async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
-        await self._report(Sampled(sample=await ask()))
+        self._report(Sampled(sample=await ask()))
 
     async def _look(self, asked: tuple[PromptId, ...], files: Collection[OutputFile]) -> None:
         async with asyncio.TaskGroup() as both:
@@ -121,7 +125,7 @@ class Errands:
         found = {file for view in views.values() if view.result for file in view.result.outputs}
         if missing := found - set(files):
             sizes.update(await self._sizes(missing))
-        await self._report(Looked(asked=asked, views=views, sizes=sizes))
+        self._report(Looked(asked=asked, views=views, sizes=sizes))
 
     async def _views(self, asked: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
         try:

@@ -1,11 +1,12 @@
 """What a tenure writes down: the attempts it drives, and every change of their jobs, fenced by the lease.
 
-The Ledger is the tenure's own; only the tenure's one task calls it. A store that refuses (full, locked) ends
+The Ledger is the tenure's own; only the tenure's one task writes. A store that refuses (full, locked) ends
 nothing: what has to be written stays pending and is tried again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import structlog
 
@@ -27,58 +28,54 @@ from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
-from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.learning import Durations
+from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.driving.recovery import conclude
-from comfy_mcp.driving.sizes import AskSizes, OutputSizes
-from comfy_mcp.gpu import GpuUsage
-from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, Lease, Store
+from comfy_mcp.driving.sizes import OutputSizes
+from comfy_mcp.places.protocol import Place
+from comfy_mcp.store import Claim, Lease
 
 log = structlog.get_logger(__name__)
 
 NodeList = Callable[[], ObjectInfo | None]
 """What is known of the engine's node list without asking it: it tells which nodes are outputs."""
 
+NO_SIZES: Mapping[OutputFile, int] = MappingProxyType({})
+
 STORE_RETRY_S = 1.0
 """Pause after a write that the store refused; the events stay pending."""
 
 
 class Ledger:
-    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `stream_id` says where
-    the place's events go now. `sizes` asks for the bytes of files that were recorded without."""
+    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `sizes` asks for the
+    bytes of files that were recorded without."""
 
     def __init__(
         self,
         *,
         lease: Lease,
-        store: Store,
-        settings: Settings,
-        clock: Clock,
-        new_id: Callable[[], str],
+        place: Place,
+        means: Means,
         node_list: NodeList,
-        gpu: GpuUsage,
-        stream_id: Callable[[], str],
         gate: MemoryGate,
-        ask: AskSizes,
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
         self.retry_at = float("-inf")
         self.found_cancels: set[JobId] = set()
         self._lease = lease
-        self._store = store
-        self._settings = settings
-        self._clock = clock
-        self._new_id = new_id
+        self._place = place
+        self._store = means.store
+        self._settings = means.settings
+        self._clock = means.clock
+        self._new_id = means.new_id
+        self._gpu = means.gpu
         self._node_list = node_list
-        self._gpu = gpu
-        self._stream_id = stream_id
         self._gate = gate
         self._may_have_held = True  # a process before this one, with another setting
-        self.sizes = OutputSizes(ask, store)
-        self._durations = Durations(store)
+        self.sizes = OutputSizes(place.sizes, means.store)
+        self._durations = Durations(means.store)
         self._log = log.bind(engine=lease.engine)
 
     # ------------------------------------------------------------------------------------------ taking in
@@ -125,7 +122,7 @@ class Ledger:
             self._lease,
             prompt_id=PromptId(self._new_id()),
             now=self._clock.now_ms(),
-            stream_id=self._stream_id(),
+            stream_id=self._place.stream_id,
             admission=admission,
         )
         self._may_have_held = False
@@ -168,7 +165,7 @@ class Ledger:
     # ------------------------------------------------------------------------------------------- writing
 
     def outcome(self, attempt: Attempt, result: PromptResult) -> JobEvent:
-        """What follows for the job: a final event, or the requeue for another attempt."""
+        """What follows for the job whose prompt has ended: a final event, or another attempt."""
         attempt.start(self._clock.now_ms(), self._clock.monotonic())
         return conclude(
             attempt.job,
@@ -178,15 +175,15 @@ class Ledger:
             max_attempts=self._settings.max_attempts,
         )
 
-    async def conclude(
-        self, attempt: Attempt, end: JobEvent, result: PromptResult, sizes: Mapping[OutputFile, int]
+    def settle(
+        self,
+        attempt: Attempt,
+        end: JobEvent,
+        files: Sequence[OutputFile] = (),
+        sizes: Mapping[OutputFile, int] = NO_SIZES,
     ) -> None:
-        """The prompt is over: its outputs and its job's end, in one transaction. Raises Fenced.
-
-        When the store refuses, nobody keeps the end: the prompt is looked up again after the quiet interval.
-        """
-        attempt.finish()
-        end = self._measured(attempt, end)
+        """`end` ends the attempt. It is written with its outputs in one transaction, with the next writes,
+        however often the store refuses."""
         outputs = [
             Output(
                 id=OutputId(self._new_id()),
@@ -197,17 +194,9 @@ class Ledger:
                 created_at=end.at,
                 size=len(file.text.encode()) if file.text is not None else sizes.get(file),
             )
-            for file in result.outputs
+            for file in files
         ]
-        await self._write(attempt, [*attempt.pending, end], outputs)
-        if attempt.job.is_final:
-            self.sizes.want(outputs)
-
-    def settle(self, attempt: Attempt, event: JobEvent) -> None:
-        """`event` ends the attempt; it is written with the next batch, however often the store refuses."""
-        attempt.finish()
-        attempt.settled = True
-        attempt.pending.append(self._measured(attempt, event))
+        attempt.settle(self._measured(attempt, end), outputs)
 
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:
         return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
@@ -220,33 +209,35 @@ class Ledger:
         for attempt in list(self.attempts.values()):
             if attempt.due is not None and attempt.due <= now:
                 attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                await self._write(attempt, attempt.pending, ())
+                await self._write(attempt)
 
-    async def _write(self, attempt: Attempt, events: Sequence[JobEvent], outputs: Sequence[Output]) -> None:
+    async def _write(self, attempt: Attempt) -> None:
         job_id = attempt.job.id
+        events, outputs = attempt.take_pending()
         try:
-            job = await self._store.record(self._lease, job_id, list(events), outputs=outputs)
+            job = await self._store.record(self._lease, job_id, events, outputs=outputs)
         except Fenced:
             raise
         except StoreFault as fault:
+            attempt.put_back(events, outputs)
             self._refused(fault, job_id)
             return
         except IllegalTransition as error:
             self._log.error("impossible_event", job_id=job_id, error=str(error))
             job = await self._store.get_job(job_id) or attempt.job
             attempt.settled = False
-        attempt.pending.clear()
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
         if attempt.job.cancel_requested:  # a request is never taken back, and the store may show steps only
             job = replace(job, cancel_requested=True)
-        attempt.job = job
+        attempt.written(job)
         if not job.is_final and job.prompt_id is None and job.cancel_requested:
             # The cancel came between the decision to try again and its write: nobody will claim the job.
-            event = JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt)
-            await self._write(attempt, [event], ())
+            self.settle(attempt, JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt))
+            await self._write(attempt)
         elif job.is_final or job.prompt_id != attempt.prompt_id:
             self._let_go(attempt)
+            self.sizes.want(outputs)
 
     def _let_go(self, attempt: Attempt) -> None:
         self.attempts.pop(attempt.prompt_id, None)

@@ -1,6 +1,6 @@
 """What driving asks of a place: one engine where jobs can run."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 
 __all__ = [
     "Accepted",
-    "EventSink",
+    "Hear",
     "Place",
     "PromptEnding",
     "PromptResult",
@@ -21,7 +21,8 @@ __all__ = [
     "Rejected",
 ]
 
-EventSink = Callable[[EngineEvent], Awaitable[None]]
+Hear = Callable[[EngineEvent], None]
+"""Gets each event where it was read, on the loop. Quick, and raises nothing but defects."""
 
 
 class PromptWhere(StrEnum):
@@ -59,11 +60,10 @@ class Place(Protocol):
     @property
     def engine(self) -> EngineId: ...
 
-    async def run(self, sink: EventSink) -> None:
+    async def run(self, hear: Hear) -> None:
         """Keep the event stream open until cancelled, reconnecting with backoff.
 
-        Reports EngineConnected after every (re)connect and EngineDisconnected once per loss. While `sink` is
-        busy, step progress is coalesced, never the rest.
+        Reports EngineConnected after every (re)connect and EngineDisconnected once per loss.
         """
 
     @property

@@ -15,6 +15,7 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.hub import Hub
+from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.settings import Settings, load_settings
 from comfy_mcp.store import Store
@@ -46,20 +47,21 @@ class House:
     def drive(
         self, place: ScriptedPlace, holder: str = "me", *, listen: bool = True, gpu: GpuUsage | None = None
     ) -> tuple[Driver, asyncio.Task[None]]:
-        driver = Driver(
-            place,
-            store=self.store,
-            settings=self.settings,
-            clock=self.clock,
-            new_id=lambda: str(uuid4()),
-            holder=holder,
-            gpu=gpu,
-        )
+        driver = Driver(place, self.means(gpu), holder=holder)
         if listen:
             self.hub.listen(driver.hear)
         task = self.group.create_task(driver.run())
         self.drivers.append((driver, task))
         return driver, task
+
+    def means(self, gpu: GpuUsage | None = None) -> Means:
+        return Means(
+            store=self.store,
+            settings=self.settings,
+            clock=self.clock,
+            new_id=lambda: str(uuid4()),
+            gpu=gpu or GpuUsage(),
+        )
 
     async def submit(
         self, graph: dict[str, Any] | None = None, priority: Priority = Priority.NORMAL

@@ -6,9 +6,10 @@ from typing import Any
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.events import JobEvent, NodeProgressed
+from comfy_mcp.domain.events import CancelRequested, JobEvent, NodeProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId, NodeId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.store import Lease, Store
 from tests.driving.conftest import House
 from tests.support.scripted_place import ScriptedPlace
@@ -130,6 +131,54 @@ async def test_a_store_that_refuses_writes_for_a_while_loses_no_end(
     assert (job.status, job.output_count) == (JobStatus.COMPLETED, 1)
     assert faulty.refused_records == 0
     assert len(place.posted) == 1
+
+
+async def test_an_end_that_the_store_refuses_is_kept_and_not_asked_for_again(
+    house: House, place: ScriptedPlace
+) -> None:
+    house.settings = house.settings.model_copy(update={"quiet_poll_s": 1000.0})
+    faulty = FaultyStore(house.store)
+    with_store(house, faulty).drive(place)
+    job_id = await house.submit()
+    await place.until(lambda: bool(place.posted))
+    faulty.refused_records = 1
+    await place.finish(place.posted[0])
+    await place.until(lambda: place.lookups == 1)
+    place.history.clear()
+    job = await house.final(job_id)
+    assert (job.status, job.output_count, place.lookups) == (JobStatus.COMPLETED, 1, 1)
+
+
+async def test_a_cancel_that_comes_while_the_start_is_written_is_not_forgotten(
+    house: House, place: ScriptedPlace
+) -> None:
+    """The store's answer to the write is older than the request."""
+
+    class SlowToAnswer(FaultyStore):
+        wrote = asyncio.Event()
+        answers = asyncio.Event()
+
+        async def record(self, *given: Any, **more: Any) -> Job:
+            job = await super().record(*given, **more)
+            self.wrote.set()
+            await self.answers.wait()
+            return job
+
+    store = SlowToAnswer(house.store)
+    driver, _ = with_store(house, store).drive(place, listen=False)
+    job_id = await house.submit()
+    driver.work_arrived()
+    await place.until(lambda: bool(place.posted))
+    await place.start(place.posted[0])
+    async with asyncio.timeout(20):
+        await store.wrote.wait()
+    await house.store.request_cancel(job_id, at=1, reason=None)
+    driver.hear(StoredEvent(seq=1, event=CancelRequested(job_id=job_id, at=1)))
+    place.on_cancel = lambda _prompt: None
+    store.answers.set()
+    await place.until(lambda: bool(place.cancels))
+    await place.finish(place.posted[0], PromptResult(ending=PromptEnding.INTERRUPTED, outputs=()))
+    assert (await house.final(job_id)).status is JobStatus.CANCELLED
 
 
 async def test_a_claimed_job_is_followed_even_if_nothing_is_known_of_its_durations(

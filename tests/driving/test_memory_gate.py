@@ -20,7 +20,7 @@ from comfy_mcp.driving.memory_gate import KEPT_S, MemoryGate
 from comfy_mcp.settings import Settings
 from tests.driving.conftest import GRAPH, House
 from tests.support.gpus import GIB
-from tests.support.jobs import completed, new_job_id, new_prompt_id, queued_event, started
+from tests.support.jobs import completed, new_prompt_id, queued_event, started
 from tests.support.scripted_place import ScriptedPlace
 
 BIG, SMALL = "big", "small"
@@ -79,15 +79,7 @@ def gpus(place: ScriptedPlace) -> Gpus:
 
 
 def drive(house: House, place: ScriptedPlace, gpus: Gpus, holder: str = "me") -> asyncio.Task[None]:
-    driver = Driver(
-        place,
-        store=house.store,
-        settings=house.settings,
-        clock=house.clock,
-        new_id=lambda: str(new_job_id()),
-        holder=holder,
-        sampling=gpus.sample,
-    )
+    driver = Driver(place, house.means(), holder=holder, sampling=gpus.sample)
     house.hub.listen(driver.hear)
     task = house.group.create_task(driver.run())
     house.drivers.append((driver, task))

@@ -19,8 +19,8 @@ CALLS = (
     "comfy_mcp.places.comfyui.client:ComfyUIClient.queue",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.interrupt",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.delete_pending",
-    "comfy_mcp.driving.ledger:Ledger.conclude",
-    "comfy_mcp.driving.tenure:Tenure._seen",
+    "comfy_mcp.driving.ledger:Ledger._write",
+    "comfy_mcp.driving.hearing:Hearing._seen",
 )
 LINES = (
     ["comfy_mcp/operations/", "comfy_mcp/store/queue.py", "comfy_mcp/store/journal.py"],

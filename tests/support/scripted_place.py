@@ -15,7 +15,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-from comfy_mcp.places.protocol import Accepted, EventSink, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, Hear, PromptView, PromptWhere, Rejected
 
 PICTURE = OutputFile(kind=OutputKind.IMAGE, filename="a_00001_.png", subfolder="h", node=NodeId("2"))
 
@@ -48,19 +48,19 @@ class ScriptedPlace:
         self.answer: Callable[[PromptId], Accepted | Rejected | EngineFault] | None = None
         self.on_cancel: Callable[[PromptId], None] = self.obey_cancel
         self.changed = asyncio.Event()
-        self._sink: EventSink | None = None
+        self._hear: Hear | None = None
 
     # ---- the Place protocol
 
-    async def run(self, sink: EventSink) -> None:
-        self._sink = sink
+    async def run(self, hear: Hear) -> None:
+        self._hear = hear
         if not self.down:
-            await sink(EngineConnected(sid="scripted"))
+            hear(EngineConnected(sid="scripted"))
         self._tell()
         try:
             await asyncio.Event().wait()
         finally:
-            self._sink = None
+            self._hear = None
 
     def follow(self, stream_ids: Collection[str]) -> None:
         if self.followed != set(stream_ids):
@@ -115,9 +115,9 @@ class ScriptedPlace:
                 await self.changed.wait()
 
     async def say(self, *events: EngineEvent) -> None:
-        assert self._sink is not None, "no tenure listens"
+        assert self._hear is not None, "no tenure listens"
         for event in events:
-            await self._sink(event)
+            self._hear(event)
 
     async def start(self, prompt_id: PromptId) -> None:
         self.running[prompt_id] = self.pending.pop(prompt_id)

@@ -27,12 +27,8 @@ class Watch:
         self.listener = listener
         self.told: list[EngineEvent] = []
         self.events: asyncio.Queue[EngineEvent] = asyncio.Queue()
-        self.free = asyncio.Event()
-        """Cleared, it makes the consumer busy."""
-        self.free.set()
 
-    async def sink(self, event: EngineEvent) -> None:
-        await self.free.wait()
+    def hear(self, event: EngineEvent) -> None:
         self.told.append(event)
         self.events.put_nowait(event)
 
@@ -53,7 +49,7 @@ async def watching(settings: Settings, **options: Any) -> AsyncIterator[Watch]:
     async with ComfyUIClient(settings.engines[0], settings) as client:
         watch = Watch(Listener(client.transport, settings, new_id=lambda: next(ids), **options))
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(watch.listener.run(watch.sink))
+            running = tasks.create_task(watch.listener.run(watch.hear))
             yield watch
             running.cancel()
 

@@ -7,7 +7,7 @@ would have been lost anyway. docs/decisions/0005-websocket-client-id.md.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Callable, Set
 
 from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.places.comfyui.listener import Listener
@@ -30,13 +30,13 @@ class Followers:
             self._wanted = frozenset(client_ids)
             self._changed.set()
 
-    async def run(self, sink: Callable[[EngineEvent], Awaitable[None]]) -> None:
-        """Until cancelled. `sink` gets the events that are about a prompt: the others tell of the socket, or
+    async def run(self, hear: Callable[[EngineEvent], None]) -> None:
+        """Until cancelled. `hear` gets the events that are about a prompt: the others tell of the socket, or
         come to the listener too."""
 
-        async def pass_on(event: EngineEvent) -> None:
+        def pass_on(event: EngineEvent) -> None:
             if getattr(event, "prompt_id", None) is not None:
-                await sink(event)
+                hear(event)
 
         following: dict[str, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:

@@ -1,4 +1,7 @@
-"""The engine's event stream: /ws kept open, read fast, and given on at the consumer's pace.
+"""The engine's event stream: /ws kept open, and each event given on where it is read.
+
+Nothing is kept between the socket and the consumer, which takes each event at once: an engine with one slow
+reader sends to nobody (point 6 of its protocol).
 
 Client id (docs/decisions/0005-websocket-client-id.md): events go only to the client id that a prompt was
 sent with, so the id is kept over a reconnect when the engine confirmed the close of the old socket. It is a
@@ -8,7 +11,7 @@ fresh one otherwise, because an old socket that closes late would unregister the
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import aiohttp
 import structlog
@@ -17,18 +20,19 @@ from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineEvent, FrameLost
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.backoff import Backoff
-from comfy_mcp.places.comfyui.buffer import EventBuffer
 from comfy_mcp.places.comfyui.transport import MESSAGE_BYTES, Transport
 from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, Decoder
 from comfy_mcp.settings import Settings
-
-BUFFER_EVENTS = 20_000
 
 _log = structlog.get_logger(__name__)
 
 
 def new_client_id() -> str:
     return uuid.uuid4().hex
+
+
+def _nobody(_event: EngineEvent) -> None:
+    """Before `run`."""
 
 
 class Listener:
@@ -40,7 +44,6 @@ class Listener:
         settings: Settings,
         *,
         new_id: Callable[[], str] = new_client_id,
-        buffer_events: int = BUFFER_EVENTS,
         follows: str | None = None,
         message_bytes: int = MESSAGE_BYTES,
     ) -> None:
@@ -48,9 +51,8 @@ class Listener:
         self._transport = transport
         self._settings = settings
         self._new_id = new_id
-        self._buffer = EventBuffer(limit=buffer_events, preview_bytes=message_bytes)
+        self._hear: Callable[[EngineEvent], None] = _nobody
         self._message_bytes = message_bytes
-        self._filled = asyncio.Event()
         self._follows = follows
         self._client_id = follows or new_id()
         self._used = False
@@ -69,23 +71,17 @@ class Listener:
     def connected(self) -> bool:
         return self._connected
 
-    async def run(self, sink: Callable[[EngineEvent], Awaitable[None]]) -> None:
-        """Until cancelled. `sink` gets one event at a time; while it is busy the buffer's policy holds.
+    async def run(self, hear: Callable[[EngineEvent], None]) -> None:
+        """Until cancelled, or until `hear` raises. `hear` is quick: nothing else is read meanwhile.
 
         EngineConnected after every connect, once the engine has greeted; EngineDisconnected once per loss,
         and once when the first attempt fails.
         """
-        self._buffer.clear()
         if self._used:
             self._take_fresh_id()  # whoever took over meanwhile may listen to what is sent to the last one
         self._used = True
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._keep_connected(), name=f"listener:{self._transport.engine}")
-            while True:
-                await self._filled.wait()
-                self._filled.clear()
-                while (event := self._buffer.pop()) is not None:
-                    await sink(event)
+        self._hear = hear
+        await self._keep_connected()
 
     async def reconnect(self) -> None:
         """Close the socket and let `run` open it again; for a consumer that finds it deaf (point 3).
@@ -146,8 +142,7 @@ class Listener:
             async with asyncio.timeout(self._settings.request_timeout_s):
                 message = await socket.receive()
             while message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
-                if not self._take(decoder, message):
-                    return "more events than the buffer holds", False
+                self._take(decoder, message)
                 message = await socket.receive()
         except TimeoutError:
             return "no greeting in time", False
@@ -159,8 +154,8 @@ class Listener:
             return "closed by this side", False
         return _reason(socket, message), False
 
-    def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> bool:
-        """Buffer what a frame says. False when the buffer is full of what must not be dropped."""
+    def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> None:
+        """Give on what a frame says."""
         is_text = message.type is aiohttp.WSMsgType.TEXT
         try:
             events = decoder.text(message.data) if is_text else decoder.binary(message.data)
@@ -173,17 +168,9 @@ class Listener:
             self._client_id = decoder.sid or self._client_id
             self._connected = True
             self._down_reported = False
-            self._put_always(EngineConnected(sid=decoder.sid))
+            self._hear(EngineConnected(sid=decoder.sid))
         for event in events:
-            if not self._put(event):
-                # All of it is found again by the resync that follows.
-                self._buffer.clear()
-                return False
-        return True
-
-    def _put(self, event: EngineEvent) -> bool:
-        self._filled.set()
-        return self._buffer.put(event)
+            self._hear(event)
 
     def _report_down(self, reason: str) -> None:
         if self._down_reported:
@@ -191,13 +178,7 @@ class Listener:
         self._down_reported = True
         event = "engine_disconnected" if self._follows is None else "following_interrupted"
         _log.warning(event, engine=self._transport.engine, reason=reason)
-        self._put_always(EngineDisconnected(reason=reason))
-
-    def _put_always(self, event: EngineEvent) -> None:
-        """For what makes the reader resync: it may take the place of everything that waits."""
-        if not self._put(event):
-            self._buffer.clear()
-            self._put(event)
+        self._hear(EngineDisconnected(reason=reason))
 
 
 def _reason(socket: aiohttp.ClientWebSocketResponse, message: aiohttp.WSMessage) -> str:

@@ -14,7 +14,7 @@ from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
 from comfy_mcp.places.comfyui.listener import Listener
-from comfy_mcp.places.protocol import Accepted, EventSink, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, Hear, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import EngineSettings, Settings
 
 REQUESTS_AT_ONCE = 8
@@ -52,13 +52,13 @@ class ComfyUIPlace:
     async def close(self) -> None:
         await self.client.close()
 
-    async def run(self, sink: EventSink) -> None:
-        async def pass_on(event: EngineEvent) -> None:
+    async def run(self, hear: Hear) -> None:
+        def pass_on(event: EngineEvent) -> None:
             if isinstance(event, EngineConnected):
                 self._connections += 1
                 self._object_info = None  # it may be another server, or the same with other nodes
             self._on_event(event)
-            await sink(event)
+            hear(event)
 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.listener.run(pass_on), name="listener")

@@ -21,7 +21,7 @@ async def following(settings: Settings) -> AsyncIterator[tuple[Followers, "async
     async with ComfyUIClient(settings.engines[0], settings) as client:
         followers = Followers(client.transport, settings)
         async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(followers.run(told.put))
+            running = tasks.create_task(followers.run(told.put_nowait))
             yield followers, told
             running.cancel()
 

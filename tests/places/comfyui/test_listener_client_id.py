@@ -129,7 +129,7 @@ async def test_a_listener_that_runs_again_takes_a_fresh_id(
     assert ids[0] != ids[1]
 
 
-async def _ignore(_event: EngineEvent) -> None:
+def _ignore(_event: EngineEvent) -> None:
     pass
 
 

@@ -82,7 +82,7 @@ async def test_point_2_events_may_come_before_the_posts_answer(
     told: asyncio.Queue[EngineEvent] = asyncio.Queue()
     seen = asyncio.Event()
 
-    async def sink(event: EngineEvent) -> None:
+    def hear(event: EngineEvent) -> None:
         told.put_nowait(event)
         if isinstance(event, PromptStarted):
             seen.set()
@@ -96,7 +96,7 @@ async def test_point_2_events_may_come_before_the_posts_answer(
 
     engine.answers["POST /prompt"] = late
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
-        running = tasks.create_task(place.run(sink))
+        running = tasks.create_task(place.run(hear))
         while not isinstance(await told.get(), EngineConnected):
             pass
         assert await place.submit(A, GRAPH) == Accepted(dropped={})
@@ -316,12 +316,12 @@ async def test_object_info_is_asked_again_after_a_reconnect(engine: FakeEngine, 
     assert await place.object_info() == {"A": 1}
     connected = asyncio.Event()
 
-    async def sink(event: EngineEvent) -> None:
+    def hear(event: EngineEvent) -> None:
         if isinstance(event, EngineConnected):
             connected.set()
 
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
-        running = tasks.create_task(place.run(sink))
+        running = tasks.create_task(place.run(hear))
         await connected.wait()
         running.cancel()
     assert await place.object_info() == {"B": 2}
@@ -345,7 +345,7 @@ async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
         await connected.wait()
         return web.json_response({"A": 1})
 
-    async def sink(event: EngineEvent) -> None:
+    def hear(event: EngineEvent) -> None:
         if isinstance(event, EngineConnected):
             connected.set()
 
@@ -353,7 +353,7 @@ async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
         old = tasks.create_task(place.object_info())
         await asked.wait()
-        running = tasks.create_task(place.run(sink))
+        running = tasks.create_task(place.run(hear))
         assert await old == {"A": 1}
         assert await place.object_info() == {"B": 2}
         running.cancel()

@@ -54,7 +54,7 @@ class Running:
         self.place = place
         self.events: asyncio.Queue[EngineEvent] = asyncio.Queue()
 
-    async def sink(self, event: EngineEvent) -> None:
+    def hear(self, event: EngineEvent) -> None:
         self.events.put_nowait(event)
 
     async def until(self, kind: type[E], prompt_id: PromptId | None = None) -> tuple[list[EngineEvent], E]:
@@ -74,7 +74,7 @@ async def running(url: str) -> AsyncIterator[Running]:
     place = ComfyUIPlace(settings.engines[0], settings)
     stream = Running(url, place)
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(place.run(stream.sink))
+        task = tasks.create_task(place.run(stream.hear))
         await stream.until(EngineConnected)
         yield stream
         task.cancel()

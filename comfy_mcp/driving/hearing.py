@@ -1,0 +1,227 @@
+"""What an engine says, applied to the attempts it is about: events, answers to a POST, look-ups.
+
+Nothing here waits and nothing is written here: an event counts from the moment at which it is read, and what
+has to be written is left with its attempt. So one engine's events are never held up by the store, and an
+engine that hangs holds up its answers only.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+import structlog
+
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.events import (
+    EngineConnected,
+    EngineDisconnected,
+    EngineEvent,
+    FrameLost,
+    JobEvent,
+    PromptEnded,
+    PromptSucceeded,
+    QueueRemaining,
+)
+from comfy_mcp.domain.ids import PromptId
+from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.driving.alarm import Alarm
+from comfy_mcp.driving.attempt import Attempt
+from comfy_mcp.driving.errands import Errands, Looked, Submitted
+from comfy_mcp.driving.ledger import NO_SIZES, Ledger
+from comfy_mcp.driving.means import Means
+from comfy_mcp.driving.recovery import Sighting, explain_absence, must_free_memory
+from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
+
+log = structlog.get_logger(__name__)
+
+
+class Hearing:
+    """`connected`: the event stream is open. `foreign`: prompts at the engine that are not ours, by what it
+    last said of its queue."""
+
+    def __init__(self, place: Place, ledger: Ledger, errands: Errands, alarm: Alarm, means: Means) -> None:
+        self.connected = False
+        self.foreign = 0
+        self._place = place
+        self._ledger = ledger
+        self._errands = errands
+        self._alarm = alarm
+        self._clock = means.clock
+        self._settings = means.settings
+        self._connection = 0
+        self._requeues: dict[PromptId, JobEvent] = {}
+        self._log = log.bind(engine=place.engine)
+
+    # -------------------------------------------------------------------------------------------- events
+
+    def event(self, event: EngineEvent) -> None:
+        """The next event of the engine's stream."""
+        match event:
+            case QueueRemaining():
+                ours = sum(each.in_engines_queue for each in self._ledger.attempts.values())
+                self.foreign = max(0, event.count - ours)
+            case EngineConnected():
+                self.connected = True
+                self._connection += 1
+                self._ledger.may_have_work = True
+                self._log.info("engine_connected", in_flight=len(self._ledger.attempts))
+                self._missed(event)
+                self.look(self._ledger.attempts.values())  # nothing is replayed after a (re)connect
+                self._alarm.ring()
+            case EngineDisconnected():
+                self.connected = False
+                self.foreign = 0
+                self._log.warning("engine_disconnected", reason=event.reason)
+                self._missed(event)
+                self._alarm.ring()
+            case FrameLost():
+                self._missed(event)
+            case _:
+                self._of_prompt(event)
+
+    def _missed(self, event: EngineConnected | EngineDisconnected | FrameLost) -> None:
+        for attempt in self._ledger.attempts.values():
+            attempt.missed_events(event, self._clock.now_ms())
+
+    def _of_prompt(self, event: EngineEvent) -> None:
+        attempt = self._ledger.attempts.get(getattr(event, "prompt_id", None) or PromptId(""))
+        if attempt is None or attempt.settled:
+            return  # somebody else's prompt, or one that has already ended
+        now_ms, now = self._clock.now_ms(), self._clock.monotonic()
+        attempt.hear(event, now_ms=now_ms, now=now, stream_id=self._place.stream_id)
+        if isinstance(event, PromptSucceeded) and (result := attempt.whole_story) is not None:
+            self._over(attempt, result, NO_SIZES)
+        elif isinstance(event, PromptEnded):
+            # The moment at which the history entry exists; success comes before it.
+            self.look([attempt])
+            self._alarm.ring()  # there is room for another one
+        elif attempt.due is not None:
+            self._alarm.by(max(attempt.due, self._ledger.retry_at))
+
+    # ------------------------------------------------------------------------------------------- answers
+
+    def submitted(self, message: Submitted) -> None:
+        attempt = self._ledger.attempts.get(message.prompt_id)
+        if attempt is None:
+            return
+        attempt.submitting = False
+        attempt.heard_at = self._clock.monotonic()
+        match message.answer:
+            case Accepted(dropped=dropped):
+                attempt.accepted = True
+                attempt.connection = self._connection if self.connected else None
+                if dropped:
+                    self._log.warning("branches_dropped", job_id=attempt.job.id, nodes=sorted(dropped))
+                if attempt.look_again:  # it ended, or the stream broke, before the POST was answered
+                    self.look([attempt])
+            case Rejected(failure=failure):
+                self._ledger.settle(attempt, self._ledger.failed(attempt.job, failure))
+            case EngineFault() as fault:
+                # Not known whether the engine has it: look, never send it again blindly.
+                self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
+                self.look([attempt])
+            case _:
+                assert_never(message.answer)
+
+    def freed(self, prompt_id: PromptId) -> None:
+        attempt, requeue = self._ledger.attempts.get(prompt_id), self._requeues.pop(prompt_id)
+        if attempt is not None:
+            self._ledger.settle(attempt, requeue)
+
+    def looked(self, message: Looked) -> None:
+        for prompt_id in message.asked:
+            attempt = self._ledger.attempts.get(prompt_id)
+            if attempt is None or attempt.settled:
+                continue
+            attempt.looking = False
+            attempt.heard_at = self._clock.monotonic()
+            view = message.views.get(prompt_id)
+            if view is not None and view.where is PromptWhere.ABSENT and attempt.heard_meanwhile:
+                attempt.look_again = True  # a late POST: the engine did not have it yet when it was asked
+            elif view is not None:
+                if self._is_deaf(attempt, view):
+                    self._log.warning("stream_is_deaf", job_id=attempt.job.id)
+                    self._errands.reconnect()
+                self._seen(attempt, view, message.sizes)
+            attempt.quiet = False
+            if attempt.look_again and not attempt.settled:
+                self.look([attempt])
+
+    def look(self, attempts: Iterable[Attempt]) -> None:
+        """Look the prompts up now, or again as soon as a look or a POST under way has come back."""
+        asked: list[PromptId] = []
+        files: dict[OutputFile, None] = {}
+        for attempt in attempts:
+            if attempt.settled:
+                continue
+            attempt.look_again = attempt.looking or attempt.submitting
+            if not attempt.look_again:
+                attempt.begin_look()
+                asked.append(attempt.prompt_id)
+                files.update(attempt.files)
+        if asked:
+            self._errands.look(asked, files)
+
+    # ------------------------------------------------------------------------------------- what it means
+
+    def _is_deaf(self, attempt: Attempt, view: PromptView) -> bool:
+        """A prompt sent over the open stream moved on and the stream did not say so (quirk: an old socket
+        with the same client id that closes late unregisters the new one)."""
+        return attempt.quiet and self._same_stream(attempt) and view.where is PromptWhere.FINISHED
+
+    def _same_stream(self, attempt: Attempt) -> bool:
+        return self.connected and attempt.connection == self._connection
+
+    def _seen(self, attempt: Attempt, view: PromptView, sizes: Mapping[OutputFile, int]) -> None:
+        if view.where is PromptWhere.ABSENT:
+            self._absent(attempt, sizes)
+            return
+        attempt.accepted = True
+        attempt.absent_since = None
+        if view.where is PromptWhere.RUNNING:
+            attempt.start(self._clock.now_ms(), self._clock.monotonic())
+        elif view.where is PromptWhere.FINISHED:
+            assert view.result is not None
+            self._over(attempt, view.result, sizes)
+
+    def _over(self, attempt: Attempt, result: PromptResult, sizes: Mapping[OutputFile, int]) -> None:
+        attempt.over = True
+        self._check_deadline(attempt)
+        end = self._ledger.outcome(attempt, result)
+        if must_free_memory(end):
+            # Asked and answered before the job waits again: nobody sends it to an engine that is full still.
+            attempt.settled = True
+            self._requeues[attempt.prompt_id] = end
+            self._errands.free(attempt.prompt_id)
+        else:
+            self._ledger.settle(attempt, end, result.outputs, sizes)
+        self._alarm.ring()
+
+    def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int]) -> None:
+        told = attempt.told_result()
+        if told is not None:  # the history lost it, but the events had told the end
+            self._over(attempt, told, sizes)
+            return
+        now = self._clock.monotonic()
+        if not attempt.accepted:
+            # A POST that got no answer may still be on its way: believe the absence only when it lasts.
+            attempt.absent_since = now if attempt.absent_since is None else attempt.absent_since
+            if now - attempt.absent_since < self._settings.quiet_poll_s:
+                return
+        self._check_deadline(attempt)
+        seen = Sighting(
+            accepted=attempt.accepted, same_connection=self._same_stream(attempt), expired=attempt.expired
+        )
+        now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
+        self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
+
+    def check_deadlines(self) -> None:
+        for attempt in self._ledger.attempts.values():
+            if not attempt.settled:
+                self._check_deadline(attempt)
+
+    def _check_deadline(self, attempt: Attempt) -> None:
+        """Before an end is judged, too: an interrupt may be the answer to what was asked at the deadline."""
+        deadline = attempt.check_deadline(self._clock.monotonic())
+        if deadline is not None:
+            self._log.info("deadline_passed", job_id=attempt.job.id, deadline=deadline.value)
