@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
 from comfy_mcp.domain.ids import EngineId, PromptId
@@ -41,7 +42,7 @@ class GpuUsage:
     ) -> None:
         self._local = frozenset(local)
         self._monotonic = monotonic
-        self._runs: dict[PromptId, _Run] = {}
+        self._runs: Bounded[PromptId, _Run] = Bounded(MAX_RUNS)
 
     @property
     def running(self) -> bool:
@@ -62,8 +63,6 @@ class GpuUsage:
         """The engine has begun to work on it, now."""
         if prompt_id in self._runs:
             return
-        if len(self._runs) >= MAX_RUNS:
-            del self._runs[next(iter(self._runs))]
         self._runs[prompt_id] = _Run(engine=engine, account=GpuAccount(started_at=self._monotonic()))
 
     def hear(self, sample: GpuSample, *, fresh: bool = True) -> None:
@@ -89,4 +88,5 @@ class GpuUsage:
 
     def abandon(self, engine: EngineId) -> None:
         """This process does not drive the engine any more."""
-        self._runs = {key: run for key, run in self._runs.items() if run.engine != engine}
+        for prompt_id in [key for key, run in self._runs.items() if run.engine == engine]:
+            del self._runs[prompt_id]

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import structlog
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.library.model_files import FileKey, hash_file
 
@@ -32,7 +33,7 @@ class ModelHashes:
 
     def __init__(self, cache: HashCache | None) -> None:
         self._cache = cache
-        self._known: dict[FileKey, str | None] = {}
+        self._known: Bounded[FileKey, str | None] = Bounded(_MAX_REMEMBERED)
         self._wanted: dict[FileKey, None] = {}
         self._something_wanted = asyncio.Event()
 
@@ -90,5 +91,3 @@ class ModelHashes:
     def _remember(self, key: FileKey, sha256: str | None) -> None:
         """None is remembered too: a file that can't be read is not tried again until it changes."""
         self._known[key] = sha256
-        while len(self._known) > _MAX_REMEMBERED:
-            del self._known[next(iter(self._known))]

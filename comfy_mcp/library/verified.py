@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from io import FileIO
 from typing import Self
 
+from comfy_mcp.domain.bounded import Bounded
+
 SETTLED_NS = 2 * 10**9
 """So long a file must have been left alone before it was opened: file times are as coarse as a clock's tick
 (two seconds on FAT), and a second write within one tick leaves no trace in them."""
@@ -45,7 +47,7 @@ class Verified:
         """`timeout_s` for the file system to answer; `clock` in nanoseconds since 1970, as file times are."""
         self.timeout_s = timeout_s
         self._clock = clock
-        self._hashes: dict[Stamp, str] = {}
+        self._hashes: Bounded[Stamp, str] = Bounded(MAX_REMEMBERED)
 
     def opened(self, stream: FileIO, found: os.stat_result) -> "FileOnDisk":
         """`found` is fstat's of `stream`, which nobody has read yet."""
@@ -58,8 +60,6 @@ class Verified:
 
     def put(self, stamp: Stamp, sha256: str) -> None:
         self._hashes[stamp] = sha256
-        if len(self._hashes) > MAX_REMEMBERED:
-            del self._hashes[next(iter(self._hashes))]
 
 
 class FileOnDisk:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import (
     CancelRequested,
     FailureKind,
@@ -59,9 +60,8 @@ class JobMeter:
         self._instruments = instruments
         self._engine_label = engine_label
         self._now_ms = now_ms
-        self._limit = open_jobs
         self._seq = 0
-        self._open: dict[JobId, _Open] = {}
+        self._open: Bounded[JobId, _Open] = Bounded(open_jobs)
         self._ended: set[JobId] | None = None
         self._entered = {status: instruments.workflows.labels(status.value) for status in JobStatus}
         self._failures = {kind: instruments.errors.labels(kind.value) for kind in FailureKind}
@@ -163,8 +163,6 @@ class JobMeter:
         return job if job is not None else self._note(job_id, _Open())
 
     def _note(self, job_id: JobId, job: _Open) -> _Open:
-        if len(self._open) >= self._limit:
-            del self._open[next(iter(self._open))]
         self._open[job_id] = job
         return job
 

@@ -4,9 +4,10 @@ Own code and not the library `limits`: see docs/decisions/0006-http-middlewares.
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from comfy_mcp.domain.bounded import Bounded
 
 WINDOW_S = 60
 BUCKETS = 10_000
@@ -41,8 +42,7 @@ class Limiter:
     def __init__(self, limit: int, *, now: Callable[[], float], buckets: int = BUCKETS) -> None:
         self._limit = limit
         self._now = now
-        self._most = buckets
-        self._windows: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._windows: Bounded[str, tuple[float, int]] = Bounded(buckets)
 
     def hit(self, bucket: str) -> Verdict | None:
         """Count one request; None without a limit. A refused one is not counted."""
@@ -55,8 +55,6 @@ class Limiter:
         allowed = used < self._limit
         used += allowed
         self._windows[bucket] = (begun, used)
-        if len(self._windows) > self._most:
-            self._windows.popitem(last=False)
         return Verdict(
             allowed=allowed,
             limit=self._limit,

@@ -14,6 +14,8 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
+
 log = structlog.get_logger(__name__)
 
 Message = MutableMapping[str, Any]
@@ -178,13 +180,8 @@ class _Exchange:
         if self._gone.is_set():
             return
         try:
-            async with asyncio.timeout(self._send_timeout_s):
-                await self._pass_on(message)
-        except TimeoutError:
-            log.warning("slow_reader_cut", path=self._request.path)
-            self.disconnect()
-            self._cut()
-        except ConnectionError:
+            await write_within(self._send_timeout_s, self._pass_on(message), cut=self._request.transport)
+        except (ClientTooSlow, ConnectionError):
             self.disconnect()
 
     async def _pass_on(self, message: Message) -> None:

@@ -4,7 +4,6 @@ how long a client may take over an answer.
 What aiohttp keeps private is touched here and nowhere else; tests fail when an upgrade changes it.
 """
 
-import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +15,7 @@ from aiohttp.web_request import BaseRequest
 
 from http_sidecar.door.problems import problem
 from http_sidecar.door.request_log import SERVER
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 
 log = structlog.get_logger(__name__)
 
@@ -71,12 +71,9 @@ class _Protocol(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Sends what a handler returned. A stream has sent itself by now, under limits of its own."""
         try:
-            async with asyncio.timeout(self._send_timeout_s):
-                return await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            log.info("slow_client_cut")
-            if self.transport is not None:
-                self.transport.abort()
+            sending = super().finish_response(request, resp, start_time)
+            return await write_within(self._send_timeout_s, sending, cut=self.transport)
+        except ClientTooSlow:
             return resp, True
 
     def handle_error(

@@ -5,7 +5,7 @@ Larger ones are streamed; the first time nobody knows their hash: it is computed
 that depends on it has them read through first. Bytes that turn out to be others than the ETag's are cut off.
 """
 
-import asyncio
+import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -26,6 +26,7 @@ from comfy_mcp.operations.shapes import ViewOutputParams
 from http_sidecar.app_state import SERVICES
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.problems import problem
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.rest.calls import context_of, query_of
 from http_sidecar.rest.conditions import (
     CONDITIONAL,
@@ -175,16 +176,10 @@ async def _write(
 ) -> web.StreamResponse:
     """One chunk is buffered and no more: a slow client slows the reading down, and a deaf one is cut off."""
     limit_s = request.app[BOUNDS].send_timeout_s
-    async for chunk in chunks:
-        try:
-            async with asyncio.timeout(limit_s):
-                await response.write(chunk)
-        except TimeoutError:
-            log.info("slow_client_cut")
-            if request.transport is not None:
-                request.transport.abort()
-            return response
-    await response.write_eof()
+    with contextlib.suppress(ClientTooSlow):
+        async for chunk in chunks:
+            await write_within(limit_s, response.write(chunk), cut=request.transport)
+        await response.write_eof()
     return response
 
 

@@ -1,9 +1,8 @@
 """Events as the text that goes out, made once however many streams follow."""
 
 import asyncio
-from collections import OrderedDict
-from typing import Generic, TypeVar
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import JobEvent, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.operations.context import Caller, Services
@@ -15,9 +14,6 @@ KEPT_OWNERS = 8_192
 Key = int | JobEvent
 """Which text: the place in the log; a step of progress has none."""
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 
 class Announcer:
     """One per process. Every method raises StoreFault."""
@@ -25,8 +21,8 @@ class Announcer:
     def __init__(self, services: Services) -> None:
         self._store = services.store
         self._engines = services.engines
-        self._texts: _Recent[Key, str | None] = _Recent(KEPT_TEXTS)
-        self._owners: _Recent[JobId, ClientId] = _Recent(KEPT_OWNERS)
+        self._texts: Bounded[Key, str | None] = Bounded(KEPT_TEXTS)
+        self._owners: Bounded[JobId, ClientId] = Bounded(KEPT_OWNERS)
         self._making: dict[Key, asyncio.Event] = {}
 
     async def visible(self, stored: StoredEvent, caller: Caller) -> bool:
@@ -35,7 +31,7 @@ class Announcer:
             return True
         event = stored.event
         if isinstance(event, JobQueued):
-            self._owners.put(event.job_id, event.client)
+            self._owners[event.job_id] = event.client
         return await self.may_follow(event.job_id, caller)
 
     async def may_follow(self, job_id: JobId, caller: Caller) -> bool:
@@ -46,7 +42,7 @@ class Announcer:
             if job is None:
                 return False
             owner = job.client
-            self._owners.put(job_id, owner)
+            self._owners[job_id] = owner
         return caller.may_see(owner)
 
     async def text(self, stored: StoredEvent) -> str | None:
@@ -68,7 +64,7 @@ class Announcer:
     async def _make_once(self, key: Key, stored: StoredEvent) -> None:
         done = self._making[key] = asyncio.Event()
         try:
-            self._texts.put(key, await self._make(stored))
+            self._texts[key] = await self._make(stored)
         finally:
             del self._making[key]
             done.set()
@@ -89,25 +85,6 @@ class Announcer:
         else:
             message = message_of(stored)
         return None if message is None else wire_text(message)
-
-
-class _Recent(Generic[K, V]):
-    """The last so many, by key; the oldest goes."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._values: OrderedDict[K, V] = OrderedDict()
-
-    def __contains__(self, key: K) -> bool:
-        return key in self._values
-
-    def get(self, key: K) -> V | None:
-        return self._values.get(key)
-
-    def put(self, key: K, value: V) -> None:
-        self._values[key] = value
-        if len(self._values) > self._limit:
-            self._values.popitem(last=False)
 
 
 def _key(stored: StoredEvent) -> Key:

@@ -20,6 +20,7 @@ from comfy_mcp.operations.context import Caller
 from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.revocation import REVOCATIONS
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.drain import Drain
 from http_sidecar.routes import V1
 from http_sidecar.streams.event_texts import Announcer
@@ -225,9 +226,8 @@ class _Stream:
 
     async def _write(self, text: str) -> None:
         try:
-            async with asyncio.timeout(self._limit_s):
-                await self._response.write(text.encode())
-        except TimeoutError:
+            await write_within(self._limit_s, self._response.write(text.encode()))
+        except ClientTooSlow:
             raise self._slow() from None
         except ConnectionError:
             raise _Over from None

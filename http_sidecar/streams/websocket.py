@@ -23,6 +23,7 @@ from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
 from http_sidecar.door.revocation import REVOCATIONS
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.drain import Drain
 from http_sidecar.routes import V1
 from http_sidecar.streams.event_texts import Announcer
@@ -312,9 +313,8 @@ class _Socket:
         """Raises _Over when the client is gone, or takes too little."""
         fell_behind = self._follower.overflowed
         try:
-            async with asyncio.timeout(self._bounds.stream_send_timeout_s):
-                await self._ws.send_str(text)
-        except TimeoutError:
+            await write_within(self._bounds.stream_send_timeout_s, self._ws.send_str(text))
+        except ClientTooSlow:
             raise self._slow() from None
         except ConnectionError:
             raise _Over from None

@@ -110,10 +110,9 @@ async def test_a_file_that_is_read_again_still_holds_what_it_did_unless_it_was_w
         assert not await file.still_holds(HASH)
 
 
-async def test_the_oldest_are_forgotten(
-    tmp_path: Path, files: Verified, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_oldest_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verified, "MAX_REMEMBERED", 2)
+    files = Verified(timeout_s=30.0, clock=later)
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.write_bytes(OLD)

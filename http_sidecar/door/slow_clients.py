@@ -1,0 +1,32 @@
+"""Clients that read nothing: each write has a time limit, and whoever exceeds it is cut off."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class ClientTooSlow(Exception):
+    """The client has read nothing for too long."""
+
+
+async def write_within(
+    limit_s: float, write: Awaitable[T], *, cut: asyncio.WriteTransport | None = None
+) -> T:
+    """The result of `write`. Raises ClientTooSlow after `limit_s`; the connection `cut` is aborted by then.
+
+    Aborted, since a close would wait for the client to read.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            return await write
+    except TimeoutError:
+        if cut is not None:
+            log.info("slow_client_cut")
+            cut.abort()
+        raise ClientTooSlow from None
