@@ -185,6 +185,10 @@ class Store:
         page = await self._readers.do(lambda connection: reads.listing(connection, query))
         return replace(page, items=tuple(self._steps.shown(job) for job in page.items))
 
+    async def list_views(self, query: JobQuery) -> Page[JobView]:
+        """The same with each job's outputs and place in the run order, as of one moment."""
+        return await self._readers.do(lambda connection: reads.views(connection, query))
+
     async def queue_position(self, job_id: JobId) -> int | None:
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
         return await self._readers.do(lambda connection: reads.position(connection, job_id))
