@@ -55,7 +55,7 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
     if params.cancel_on_disconnect:
-        require_right(context, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
+        require_right(context.caller, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
         await require_visible(context, job_id)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
