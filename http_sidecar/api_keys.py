@@ -1,13 +1,10 @@
 """API keys: which there are, and whom a key belongs to.
 
-Keys are 256-bit random tokens, so their SHA-256 is enough to keep: there is nothing to guess that a slow hash
-would protect. What a request shows is hashed and compared with every key's digest in constant time.
+What a request shows is hashed and compared with every key's digest in constant time.
 """
 
 import asyncio
-import hashlib
 import hmac
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,7 +12,7 @@ from typing import Protocol
 import structlog
 from aiohttp import web
 
-from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, Right, digest_of
 from comfy_mcp.domain.errors import Denied, ErrorCode, StoreFault
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
@@ -24,9 +21,6 @@ from comfy_mcp.settings import Settings
 log = structlog.get_logger(__name__)
 
 SURFACE = "http"
-KEY_PREFIX = "cb_"
-"""Makes a key that leaked into a repository findable."""
-
 REFRESH_S = 2.0
 """A key that another process added or revoked counts after this time at the latest."""
 
@@ -100,15 +94,6 @@ class KeyRing:
                 self._any_stored = bool(keys)
                 self._stored = _valid(keys)
             self._fresh_until = now + REFRESH_S
-
-
-def new_key() -> str:
-    """A key to hand out; shown once and never kept."""
-    return KEY_PREFIX + secrets.token_urlsafe(32)
-
-
-def digest_of(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def key_of(request: web.Request) -> str | None:

@@ -2,76 +2,43 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.cli.session import open_session
-from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
+from comfy_mcp.operations.shapes import KeyItem, KeysResult, NewKeyResult, RevokedKeyResult
 from comfy_mcp.settings import Settings
-
-NAME_LIMIT = 128
 
 
 async def add(settings: Settings, output: Output, *, name: str, rights: Sequence[str]) -> ExitCode:
     """Make a key and print it: it is shown now and never again."""
-    from http_sidecar.api_keys import digest_of, new_key
-
-    if not 0 < len(name) <= NAME_LIMIT or not name.isprintable() or name != name.strip():
-        raise InvalidInput(
-            f"A key's name is 1 to {NAME_LIMIT} printable characters.",
-            next_step="Name it after who will use it: its jobs are listed under this name.",
-        )
-    secret = new_key()
     async with open_session(settings, drive=False) as session:
-        key = ApiKey(
-            name=name,
-            digest=digest_of(secret),
-            rights=frozenset(Right(word) for word in rights) or DEFAULT_KEY_RIGHTS,
-            created_at=session.services.now_ms(),
-        )
-        await session.services.store.add_key(key)
-    output.result(_document(key) | {"key": secret}, [secret])
-    output.note(f"the key of {name!r}, shown this once; it counts within seconds, in a server that runs too")
+        made: NewKeyResult = await session.call("add_key", {"name": name, "rights": rights})
+    output.result(made.model_dump(mode="json"), [made.key])
+    output.note(f"the key of {name!r}, shown only once; a running server accepts it within seconds")
     return ExitCode.OK
 
 
 async def list_(settings: Settings, output: Output) -> ExitCode:
     async with open_session(settings, drive=False) as session:
-        keys = await session.services.store.keys()
-    output.result({"keys": [_document(key) for key in keys]}, [_line(key) for key in keys])
+        found: KeysResult = await session.call("list_keys", {})
+    output.result(found.model_dump(mode="json"), [_line(key) for key in found.keys])
     return ExitCode.OK
 
 
 async def revoke(settings: Settings, output: Output, *, name: str) -> ExitCode:
-    """Raises NotFound when no key that counts has this name."""
+    """Raises NotFound when no valid key has this name."""
     async with open_session(settings, drive=False) as session:
-        services = session.services
-        if not await services.store.revoke_key(name, at=services.now_ms()):
-            raise NotFound(
-                f"No key named {name!r} counts.",
-                next_step="`comfy-bridge keys list` shows which there are.",
-                code=ErrorCode.NOT_FOUND,
-            )
-    output.result({"name": name, "revoked": True}, [f"{name} revoked"])
+        revoked: RevokedKeyResult = await session.call("revoke_key", {"name": name})
+    output.result(revoked.model_dump(mode="json"), [revoked.text()])
     return ExitCode.OK
 
 
-def _document(key: ApiKey) -> dict[str, Any]:
-    return {
-        "name": key.name,
-        "rights": sorted(key.rights),
-        "createdAt": key.created_at,
-        "revokedAt": key.revoked_at,
-    }
-
-
-def _line(key: ApiKey) -> str:
+def _line(key: KeyItem) -> str:
     state = (
         f"revoked {_day(key.revoked_at)}" if key.revoked_at is not None else f"since {_day(key.created_at)}"
     )
-    return f"{key.name}  {','.join(sorted(key.rights))}  {state}"
+    return f"{key.name}  {','.join(key.rights)}  {state}"
 
 
 def _day(ms: int) -> str:

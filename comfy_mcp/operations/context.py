@@ -84,9 +84,9 @@ class OperationContext:
     leaving: Leaving | None = None
 
 
-def require_right(context: OperationContext, right: Right, what: str) -> None:
+def require_right(caller: Caller, right: Right, what: str) -> None:
     """Raises Denied (`forbidden`)."""
-    if right not in context.caller.rights:
+    if right not in caller.rights:
         raise Denied(
             f"{what} needs the right {right.value!r}",
             next_step="Use a key that has it; `comfy-bridge keys list` shows what each may do.",

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations import catalog, examples, inputs, shapes, submitting, system, workflows
+from comfy_mcp.operations import catalog, examples, inputs, keys, shapes, submitting, system, workflows
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.shapes import Params, Result
 
@@ -23,7 +23,8 @@ class Operation(Generic[P, R]):
 
     The hints are MCP's tool annotations and decide the HTTP method too: a read-only operation is a GET.
     `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template), or
-    with `http_only` not at all: a model can't send bytes. `raises` are the codes that a caller can meet
+    not at all. `only` names the one surface that has it: over HTTP what sends bytes, which a model can't; on
+    the command line what a person at the machine decides. `raises` are the codes that a caller can meet
     beside those of any call (a wrong argument, a missing right, a store that does not answer).
     """
 
@@ -41,7 +42,7 @@ class Operation(Generic[P, R]):
     open_world: bool = False
     tool: bool = True
     resource: str | None = None
-    http_only: bool = False
+    only: Literal["http", "cli"] | None = None
     example_call: Mapping[str, Any] | None = None
 
     @property
@@ -54,7 +55,7 @@ class Operation(Generic[P, R]):
 
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
-        require_right(context, self.right, self.name)
+        require_right(context.caller, self.right, self.name)
         return await self.handler(context, self.parse(arguments))
 
     def parse(self, arguments: Mapping[str, Any]) -> P:
@@ -273,7 +274,49 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         read_only=False,
         open_world=True,
         tool=False,
-        http_only=True,
+        only="http",
+    ),
+    Operation(
+        name="add_key",
+        title="Add key",
+        description="Make an API key and return it, this one time.",
+        params=shapes.AddKeyParams,
+        result=shapes.NewKeyResult,
+        handler=keys.add_key,
+        right=Right.ADMIN,
+        raises=(ErrorCode.INVALID_ARGUMENT,),
+        read_only=False,
+        tool=False,
+        only="cli",
+    ),
+    Operation(
+        name="list_keys",
+        title="List keys",
+        description="API keys with their rights, revoked ones too.",
+        params=shapes.NoParams,
+        result=shapes.KeysResult,
+        handler=keys.list_keys,
+        right=Right.ADMIN,
+        raises=(),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        only="cli",
+    ),
+    Operation(
+        name="revoke_key",
+        title="Revoke key",
+        description="Make an API key invalid, for good.",
+        params=shapes.RevokeKeyParams,
+        result=shapes.RevokedKeyResult,
+        handler=keys.revoke_key,
+        right=Right.ADMIN,
+        raises=(ErrorCode.NOT_FOUND,),
+        read_only=False,
+        destructive=True,
+        idempotent=True,
+        tool=False,
+        only="cli",
     ),
 )
 

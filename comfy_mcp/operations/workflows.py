@@ -28,6 +28,7 @@ from comfy_mcp.operations.views import attempt_item, workflow_result
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
+    from comfy_mcp.store import JobView
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
@@ -54,7 +55,7 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
     if params.cancel_on_disconnect:
-        require_right(context, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
+        require_right(context.caller, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
         await require_visible(context, job_id)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
@@ -104,7 +105,7 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
 
 async def list_workflows(context: OperationContext, params: ListWorkflowsParams) -> WorkflowsResult:
     services = context.services
-    page = await services.store.list_jobs(
+    page = await services.store.list_views(
         JobQuery(
             statuses=_statuses(params.status),
             client=_whose(context, params.client),
@@ -116,7 +117,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
         )
     )
     return WorkflowsResult(
-        workflows=[await _result(services, job) for job in page.items], next_cursor=page.next_cursor
+        workflows=[_result(services, view) for view in page.items], next_cursor=page.next_cursor
     )
 
 
@@ -163,7 +164,7 @@ async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     view = await context.services.store.view_job(job_id)
     if view is None or not context.caller.may_see(view.job.client):
         raise not_found(job_id)
-    return workflow_result(view.job, view.outputs, _place(context.services, view.job, view.position))
+    return _result(context.services, view)
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
@@ -225,12 +226,8 @@ def not_found(job_id: JobId) -> NotFound:
     )
 
 
-async def _result(services: Services, job: Job) -> WorkflowResult:
-    outputs = await services.store.outputs_of(job.id) if job.output_count else []
-    position = await services.store.queue_position(job.id) if job.status is JobStatus.QUEUED else None
-    return workflow_result(job, outputs, _place(services, job, position))
-
-
-def _place(services: Services, job: Job, position: int | None) -> int | None:
-    """With the foreign prompts that this process knows of anyway: no engine is asked for it."""
-    return None if position is None else position + services.engines.foreign_ahead(job.engine)
+def _result(services: Services, view: "JobView") -> WorkflowResult:
+    place = view.position
+    if place is not None:  # with the foreign prompts that this process knows of: no engine is asked for it
+        place += services.engines.foreign_ahead(view.job.engine)
+    return workflow_result(view.job, view.outputs, place)

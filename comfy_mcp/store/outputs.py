@@ -14,6 +14,9 @@ from comfy_mcp.store.schema import jobs, outputs
 _INSERT = insert(outputs)
 _BY_ID = select(outputs).where(outputs.c.id == bindparam("b_id"))
 _OF_JOB = select(outputs).where(outputs.c.job_id == bindparam("b_job_id")).order_by(outputs.c.seq)
+_OF_JOBS = (
+    select(outputs).where(outputs.c.job_id.in_(bindparam("ids", expanding=True))).order_by(outputs.c.seq)
+)
 _UPDATE = update(outputs).where(outputs.c.id == bindparam("b_id"))
 
 
@@ -32,6 +35,14 @@ def get(connection: Connection, output_id: OutputId) -> Output | None:
 
 def of_job(connection: Connection, job_id: JobId) -> list[Output]:
     return [output_of(row) for row in connection.execute(_OF_JOB, {"b_job_id": job_id})]
+
+
+def of_jobs(connection: Connection, job_ids: Sequence[JobId]) -> dict[JobId, list[Output]]:
+    """Of each that has some, in the order in which they were recorded."""
+    found: dict[JobId, list[Output]] = {}
+    for row in connection.execute(_OF_JOBS, {"ids": job_ids}) if job_ids else ():
+        found.setdefault(JobId(row.job_id), []).append(output_of(row))
+    return found
 
 
 def listing(connection: Connection, query: OutputQuery) -> Page[Output]:

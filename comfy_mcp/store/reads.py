@@ -46,6 +46,20 @@ _RUN_ORDER = (
     .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq)
     .limit(bindparam("count", type_=Integer))
 )
+_PLACES = (
+    select(
+        jobs.c.id,
+        func.row_number()
+        .over(
+            partition_by=jobs.c.lane,
+            order_by=(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq),
+        )
+        .label("place"),
+    )
+    .where(IS_QUEUED)
+    .subquery()
+)
+_PLACES_OF = select(_PLACES).where(_PLACES.c.id.in_(bindparam("ids", expanding=True)))
 
 
 def get(connection: Connection, job_id: JobId) -> Job | None:
@@ -89,6 +103,21 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         statement = statement.where(jobs.c.seq < seq_of(query.cursor))
     limit = clamp(query.limit)
     return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, job_of)
+
+
+def views(connection: Connection, query: JobQuery) -> Page[JobView]:
+    """As `listing`, each job as `view` has it, in three statements however many there are."""
+    page = listing(connection, query)
+    made = outputs.of_jobs(connection, [job.id for job in page.items if job.output_count])
+    waiting = [job.id for job in page.items if job.status is JobStatus.QUEUED]
+    places = (
+        {row.id: row.place for row in connection.execute(_PLACES_OF, {"ids": waiting})} if waiting else {}
+    )
+    items = tuple(
+        JobView(job=job, outputs=tuple(made.get(job.id, ())), position=places.get(job.id))
+        for job in page.items
+    )
+    return Page(items=items, next_cursor=page.next_cursor)
 
 
 def position(connection: Connection, job_id: JobId) -> int | None:

@@ -174,8 +174,7 @@ class Store:
             if view is None:
                 return None
             self._views.put(view, version)
-        shown = self._steps.shown(view.job)
-        return view if shown is view.job else replace(view, job=shown)
+        return self._shown(view)
 
     async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
@@ -184,6 +183,11 @@ class Store:
         """Newest first. Raises InvalidInput (`invalid_argument`)."""
         page = await self._readers.do(lambda connection: reads.listing(connection, query))
         return replace(page, items=tuple(self._steps.shown(job) for job in page.items))
+
+    async def list_views(self, query: JobQuery) -> Page[JobView]:
+        """The same with each job's outputs and place in the run order, as of one moment."""
+        page = await self._readers.do(lambda connection: reads.views(connection, query))
+        return replace(page, items=tuple(self._shown(view) for view in page.items))
 
     async def queue_position(self, job_id: JobId) -> int | None:
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
@@ -412,6 +416,10 @@ class Store:
     async def file_sizes(self) -> dict[str, int]:
         """Bytes of the `database` and of its `wal`."""
         return await asyncio.to_thread(self._database.sizes)
+
+    def _shown(self, view: JobView) -> JobView:
+        job = self._steps.shown(view.job)
+        return view if job is view.job else replace(view, job=job)
 
     def _committed(self, appended: Sequence[StoredEvent]) -> None:
         self._commits += 1

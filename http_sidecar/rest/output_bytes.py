@@ -67,7 +67,7 @@ async def preview_bytes(request: web.Request, route: Route) -> web.StreamRespons
 async def _visible(request: web.Request, route: Route) -> Output:
     """By id, or the newest of that file name; only what the caller may see. Raises Denied, NotFound."""
     context = context_of(request)
-    require_right(context, Right.READ, route.operation)
+    require_right(context.caller, Right.READ, route.operation)
     name = request.match_info["outputId"]
     try:
         return await find_output(context, name)

@@ -11,8 +11,8 @@ from aiohttp import web
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, LimitExceeded
 from comfy_mcp.metrics import Metrics
-from comfy_mcp.operations.context import OperationContext, require_right
-from http_sidecar.app_state import CALLER, SERVICES, SETTINGS
+from comfy_mcp.operations.context import require_right
+from http_sidecar.app_state import CALLER, SETTINGS
 from http_sidecar.door.hosts import origin_allowed
 from http_sidecar.streams.event_texts import Announcer
 
@@ -56,8 +56,7 @@ OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
 
 def require_reader(request: web.Request) -> None:
     """Raises Denied for a caller that may not read."""
-    context = OperationContext(services=request.app[SERVICES], caller=request[CALLER])
-    require_right(context, Right.READ, "A stream")
+    require_right(request[CALLER], Right.READ, "A stream")
 
 
 def require_known_origin(request: web.Request) -> None:

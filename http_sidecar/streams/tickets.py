@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.operations.context import Caller, OperationContext, require_right
+from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.operations.shapes import Part
-from http_sidecar.app_state import CALLER, SERVICES
+from http_sidecar.app_state import CALLER
 from http_sidecar.routes import V1
 
 PATH = f"{V1}/stream/ticket"
@@ -81,7 +81,7 @@ TICKETS = web.AppKey("tickets", Tickets)
 async def issue_ticket(request: web.Request) -> web.Response:
     """For whoever the key belongs to, with the rights it has now."""
     app, caller = request.app, request[CALLER]
-    require_right(OperationContext(services=app[SERVICES], caller=caller), Right.READ, "The stream")
+    require_right(caller, Right.READ, "The stream")
     result = TicketResult(ticket=app[TICKETS].issue(caller), expires_in=TTL_S)
     return web.Response(
         text=result.model_dump_json(), content_type="application/json", headers={"Cache-Control": "no-store"}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_mcp.domain.access import ApiKey, Right
-from http_sidecar.api_keys import digest_of
+from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import picture, slow
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar

@@ -27,6 +27,7 @@ class Bench:
     async def __call__(
         self,
         name: str,
+        /,
         on_progress: Callable[[WorkflowResult], Awaitable[None]] | None = None,
         **arguments: Any,
     ) -> Any:

@@ -13,9 +13,9 @@ from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, expect
 
-from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
 from http_sidecar import api_keys
-from http_sidecar.api_keys import KeyRing, digest_of
+from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.bounds import Bounds
 from http_sidecar.process.runner import Runner

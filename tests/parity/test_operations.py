@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from comfy_mcp.domain.access import ApiKey, Right
+from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from comfy_mcp.operations.registry import OPERATIONS
-from http_sidecar.api_keys import digest_of
 from http_sidecar.door.next_steps import in_urls
 from http_sidecar.routes import ROUTES
 from tests.parity.surfaces import GRAPH_LIMIT, NAMES, House, Mcp, Outcome, Rest, open_house
@@ -120,13 +119,13 @@ CASES = (
 
 
 def test_every_operation_has_a_route_and_a_case() -> None:
-    shared = {operation.name for operation in OPERATIONS if not operation.http_only}
+    shared = {operation.name for operation in OPERATIONS if operation.only is None}
     assert {route.operation for route in ROUTES} >= shared
     assert {case.operation for case in CASES if case.code is None} == shared
 
 
-async def test_what_is_for_http_only_is_unknown_to_mcp(tmp_path: Path) -> None:
-    names = {operation.name for operation in OPERATIONS if operation.http_only}
+async def test_what_another_surface_has_alone_is_unknown_to_mcp(tmp_path: Path) -> None:
+    names = {operation.name for operation in OPERATIONS if operation.only is not None}
     async with open_house(tmp_path) as house:
         for surface in house.surfaces.values():
             if isinstance(surface, Mcp):
@@ -162,7 +161,7 @@ async def test_without_a_right_every_operation_is_forbidden_over_mcp_and_rest(tm
             rest = Rest(sidecar=sidecar, headers={"X-API-Key": f"key of {name}"})
             async with client_with_key(f"{sidecar.url}/mcp", "2026-07-28", f"key of {name}") as client:
                 for operation in OPERATIONS:
-                    if operation.http_only:
+                    if operation.only is not None:
                         continue
                     fitting = {
                         key: value for key, value in arguments.items() if key in operation.params.model_fields

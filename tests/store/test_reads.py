@@ -66,6 +66,26 @@ async def test_one_view_shows_a_job_with_its_outputs_and_its_place(store: Store)
     assert await store.view_job(new_job_id()) is None
 
 
+async def test_a_page_of_views_shows_each_job_as_it_is_shown_alone(store: Store) -> None:
+    lanes = ("local", "cloud")
+    jobs = [await add(store, lane=lanes[number % 2], client=f"c{number % 3}") for number in range(9)]
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    for end in (True, True, False):  # two have ended with outputs, one is claimed and not started
+        claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+        assert claim is not None
+        if end:
+            made = [output_of_job(claim.job), output_of_job(claim.job)]
+            await store.record(lease, claim.job.id, [completed(claim.job, output_count=2)], outputs=made)
+    page = await store.list_views(JobQuery(limit=8))
+    assert [view.job.id for view in page.items] == [job.id for job in reversed(jobs)][:8]
+    assert list(page.items) == [await store.view_job(view.job.id) for view in page.items]
+    assert sorted(view.position or 0 for view in page.items if view.position) == [1, 1, 2, 2, 3, 3, 4]
+    last = await store.list_views(JobQuery(limit=8, cursor=page.next_cursor))
+    assert [view.job.id for view in last.items] == [jobs[0].id]
+    assert (await store.list_views(JobQuery(client=ClientId("nobody")))).items == ()
+
+
 # ---------------------------------------------------------------------------- lists
 
 

@@ -49,6 +49,7 @@ async def test_a_step_is_told_and_shown_at_once_and_no_transaction_is_made_of_it
     assert view.job == after
     assert await store.view_job(job.id) == view
     assert (await store.list_jobs(JobQuery())).items == (after,)
+    assert (await store.list_views(JobQuery())).items == (view,)
     assert (await store.queue(10)).running == (after,)
     other = await Store.open(settings)
     assert await other.get_job(job.id) == job

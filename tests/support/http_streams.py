@@ -20,7 +20,7 @@ from aiohttp import (
 )
 from aiohttp.test_utils import TestClient, TestServer
 
-from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import EngineId, JobId
@@ -29,7 +29,7 @@ from comfy_mcp.operations.context import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Lease
-from http_sidecar.api_keys import KeyRing, digest_of
+from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.app_state import DRAIN
 from http_sidecar.bounds import Bounds

@@ -13,10 +13,10 @@ from httpx2 import AsyncClient
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right
+from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
 from comfy_mcp.operations.context import Services
 from comfy_mcp.settings import Settings
-from http_sidecar.api_keys import KeyRing, digest_of
+from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.app_state import DRAIN
 from http_sidecar.bounds import Bounds

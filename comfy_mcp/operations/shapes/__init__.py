@@ -46,6 +46,14 @@ from comfy_mcp.operations.shapes.jobs import (
     WorkflowResult,
     WorkflowsResult,
 )
+from comfy_mcp.operations.shapes.keys import (
+    AddKeyParams,
+    KeyItem,
+    KeysResult,
+    NewKeyResult,
+    RevokedKeyResult,
+    RevokeKeyParams,
+)
 from comfy_mcp.operations.shapes.params import (
     CancelParams,
     ListModelsParams,
@@ -76,6 +84,7 @@ from comfy_mcp.operations.shapes.system import (
 
 __all__ = [
     "MAX_INTEGER",
+    "AddKeyParams",
     "AttemptItem",
     "CancelParams",
     "CancelResult",
@@ -91,6 +100,8 @@ __all__ = [
     "GpuMemory",
     "GpuProcessItem",
     "GpuResult",
+    "KeyItem",
+    "KeysResult",
     "LaneName",
     "LimitField",
     "ListModelsParams",
@@ -99,6 +110,7 @@ __all__ = [
     "MigItem",
     "ModelItem",
     "ModelsResult",
+    "NewKeyResult",
     "NextStep",
     "NoParams",
     "OutputContentResult",
@@ -113,6 +125,8 @@ __all__ = [
     "Result",
     "RetryParams",
     "RetryResult",
+    "RevokeKeyParams",
+    "RevokedKeyResult",
     "SinceField",
     "StatusFilterName",
     "StatusName",

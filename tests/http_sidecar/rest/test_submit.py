@@ -6,8 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from comfy_mcp.domain.access import ApiKey, Right
-from http_sidecar.api_keys import digest_of
+from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import failing, picture, slow

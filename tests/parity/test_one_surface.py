@@ -1,0 +1,83 @@
+"""Operations that one surface has alone: there they answer as they do when they are called directly."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE
+from pathlib import Path
+from typing import Any
+
+from aiohttp import FormData
+
+from comfy_mcp.domain.access import ALL_RIGHTS
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller, OperationContext
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from http_sidecar.routes import ROUTES, UPLOAD
+from tests.support.mcp_process import environment
+from tests.support.sidecar import Sidecar, open_sidecar
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "add_key": ("keys", "add", "agent", "--right", "read"),
+    "list_keys": ("keys", "list"),
+    "revoke_key": ("keys", "revoke", "agent"),
+}
+
+
+def names(only: str) -> set[str]:
+    return {operation.name for operation in OPERATIONS if operation.only == only}
+
+
+def test_each_has_its_surface_and_no_other() -> None:
+    assert names("cli") == set(COMMANDS)
+    assert names("http") == {UPLOAD.operation}
+    assert not names("cli") & {route.operation for route in (*ROUTES, UPLOAD)}
+    assert not any(operation.tool or operation.resource for operation in OPERATIONS if operation.only)
+
+
+async def test_the_command_line_gives_what_the_operation_gives(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as sidecar:
+        added = await _shell(tmp_path, sidecar, *COMMANDS["add_key"])
+        key = added.pop("key")
+        listed = await _shell(tmp_path, sidecar, *COMMANDS["list_keys"])
+        assert listed == {"keys": [added]} == await _direct(sidecar, "list_keys")
+        headers = {"X-API-Key": key}
+        assert (await sidecar("GET", "/v1/comfyui/workflows", headers=headers)).status == 200
+        assert await _shell(tmp_path, sidecar, *COMMANDS["revoke_key"]) == {"name": "agent", "revoked": True}
+        again = await _direct(sidecar, "add_key", name="other", rights=["read"])
+        assert {**again, "name": "agent"}.keys() == {**added, "key": key}.keys()
+
+
+async def test_an_upload_gives_what_the_operation_gives(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as sidecar:
+        form = FormData()
+        form.add_field("image", b"12345", filename="a.bin")
+        answer = await sidecar("POST", UPLOAD.path, data=form)
+        assert answer.status == 201
+        assert answer.body == await _direct(sidecar, "upload_input", content=b"12345", filename="a.bin")
+
+
+async def _direct(sidecar: Sidecar, name: str, /, *, content: bytes | None = None, **arguments: Any) -> Any:
+    async def chunks() -> Any:
+        yield content
+
+    context = OperationContext(
+        services=sidecar.services,
+        caller=Caller(client=ClientId("me"), surface="test", rights=ALL_RIGHTS),
+        content=None if content is None else chunks(),
+    )
+    return (await BY_NAME[name].call(context, arguments)).model_dump(mode="json")
+
+
+async def _shell(folder: Path, sidecar: Sidecar, *arguments: str) -> Any:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "comfy_mcp", *arguments, "--json"),
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=environment(folder, sidecar.settings.engines[0].url),
+        cwd=folder,
+    )
+    out, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return json.loads(out)
