@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -21,6 +22,9 @@ from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import Services
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
+from comfy_mcp.places.comfyui.place import ComfyUIPlace
+from comfy_mcp.places.pool import Pool
+from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 
@@ -56,24 +60,30 @@ async def open_runtime(
         metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
         await hub.open()
         usage = GpuUsage(local=local_engines(settings))
+        pool: Pool[Place] = Pool(
+            [
+                ComfyUIPlace(engine, settings, on_event=partial(metrics.hear_engine, engine.id))
+                for engine in settings.engines
+            ]
+        )
+        for place in pool.all():
+            stack.push_async_callback(place.close)
         engines = Engines(
+            pool,
             Means(store=store, settings=settings, clock=clock, new_id=new_id, gpu=usage),
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
-            on_event=metrics.hear_engine,
             sampling=lambda: gpu.sample(),
         )
-        stack.push_async_callback(engines.close)
-        clients = {engine: place.client for engine, place in engines.places.items()}
-        gpu = GpuMonitor(settings, engines=clients, now_ms=clock.now_ms, usage=usage)
+        gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
         services = Services(
             settings=settings,
             store=store,
             hub=hub,
             engines=engines,
-            models=ModelLibrary(settings, engines=clients, hashes=store),
-            outputs=OutputFiles(settings, engines=clients),
+            models=ModelLibrary(settings, engines=pool, hashes=store),
+            outputs=OutputFiles(settings, engines=pool),
             workflow_files=WorkflowFiles(settings),
             gpu=gpu,
             metrics=metrics,

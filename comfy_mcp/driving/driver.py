@@ -13,11 +13,10 @@ import structlog
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.driving.ledger import NodeList
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.places.protocol import Place
+from comfy_mcp.places.protocol import Runner
 from comfy_mcp.store import Lease
 
 log = structlog.get_logger(__name__)
@@ -31,11 +30,10 @@ class Driver:
 
     def __init__(
         self,
-        place: Place,
+        place: Runner,
         means: Means,
         *,
         holder: str,
-        node_list: NodeList = lambda: None,
         sampling: Sampling | None = None,
     ) -> None:
         """`sampling` says what the GPUs do now."""
@@ -44,7 +42,6 @@ class Driver:
         self._store = means.store
         self._settings = means.settings
         self._holder = holder
-        self._node_list = node_list
         self._sampling = sampling
         self._tenure: Tenure | None = None
         self._log = log.bind(engine=place.engine)
@@ -107,7 +104,6 @@ class Driver:
             lease=lease,
             place=self._place,
             means=self._means,
-            node_list=self._node_list,
             gate=MemoryGate(self.engine, self._settings, self._means.clock, self._sampling),
         )
         try:

@@ -15,7 +15,7 @@ from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
-from comfy_mcp.places.protocol import Accepted, Place, PromptView, Rejected
+from comfy_mcp.places.protocol import Accepted, PromptView, Rejected, Runner
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Errands:
     group: asyncio.TaskGroup
 
     def __init__(
-        self, place: Place, report: Callable[[Report], None], confirm: Callable[[], Awaitable[None]]
+        self, place: Runner, report: Callable[[Report], None], confirm: Callable[[], Awaitable[None]]
     ) -> None:
         self._place = place
         self._report = report
@@ -95,6 +95,7 @@ class Errands:
         answer: Accepted | Rejected | EngineFault
         await self._confirm()  # an engine knows no fence: what reaches it, it runs
         try:
+            await self._place.prepare(graph)
             answer = await self._place.submit(prompt_id, graph)
         except EngineFault as fault:
             answer = fault

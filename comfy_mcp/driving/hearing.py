@@ -30,7 +30,7 @@ from comfy_mcp.driving.errands import Errands, Looked, Submitted
 from comfy_mcp.driving.ledger import NO_SIZES, Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.recovery import Sighting, explain_absence, must_free_memory
-from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected, Runner
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Hearing:
     """`connected`: the event stream is open. `foreign`: prompts at the engine that are not ours, by what it
     last said of its queue."""
 
-    def __init__(self, place: Place, ledger: Ledger, errands: Errands, alarm: Alarm, means: Means) -> None:
+    def __init__(self, place: Runner, ledger: Ledger, errands: Errands, alarm: Alarm, means: Means) -> None:
         self.connected = False
         self.foreign = 0
         self._place = place

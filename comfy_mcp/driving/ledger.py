@@ -4,7 +4,7 @@ The Ledger is the tenure's own; only the tenure's one task writes. A store that 
 nothing: what has to be written stays pending and is tried again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -25,7 +25,6 @@ from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
-from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.learning import Durations
@@ -33,13 +32,10 @@ from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.driving.recovery import conclude
 from comfy_mcp.driving.sizes import OutputSizes
-from comfy_mcp.places.protocol import Place
+from comfy_mcp.places.protocol import Runner
 from comfy_mcp.store import Claim, Lease
 
 log = structlog.get_logger(__name__)
-
-NodeList = Callable[[], ObjectInfo | None]
-"""What is known of the engine's node list without asking it: it tells which nodes are outputs."""
 
 NO_SIZES: Mapping[OutputFile, int] = MappingProxyType({})
 
@@ -55,9 +51,8 @@ class Ledger:
         self,
         *,
         lease: Lease,
-        place: Place,
+        place: Runner,
         means: Means,
-        node_list: NodeList,
         gate: MemoryGate,
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
@@ -71,7 +66,6 @@ class Ledger:
         self._clock = means.clock
         self._new_id = means.new_id
         self._gpu = means.gpu
-        self._node_list = node_list
         self._gate = gate
         self._may_have_held = True  # a process before this one, with another setting
         self.sizes = OutputSizes(place.sizes, means.store)
@@ -139,7 +133,7 @@ class Ledger:
             failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
             await self._store.record(self._lease, job.id, [self.failed(job, failure)])
             return None
-        report = check_graph(graph, self._node_list())
+        report = check_graph(graph, self._place.known_nodes)
         attempt = Attempt(
             job,
             graph,

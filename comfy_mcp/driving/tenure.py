@@ -15,10 +15,10 @@ from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.errands import Errands, Freed, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.leasing import LeaseKeeper
-from comfy_mcp.driving.ledger import Ledger, NodeList
+from comfy_mcp.driving.ledger import Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
-from comfy_mcp.places.protocol import Place
+from comfy_mcp.places.protocol import Runner
 from comfy_mcp.store import Lease
 
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -31,16 +31,14 @@ IDLE_S = 5.0
 class Tenure:
     """See the module. `run` ends only by an exception: Fenced when the lease is lost."""
 
-    def __init__(
-        self, *, lease: Lease, place: Place, means: Means, node_list: NodeList, gate: MemoryGate
-    ) -> None:
+    def __init__(self, *, lease: Lease, place: Runner, means: Means, gate: MemoryGate) -> None:
         self._place = place
         self._settings = means.settings
         self._clock = means.clock
         self._gate = gate
         self._alarm = Alarm(means.clock)
         self._keeper = LeaseKeeper(lease, means.store, means.settings, means.clock)
-        self._ledger = Ledger(lease=lease, place=place, means=means, node_list=node_list, gate=gate)
+        self._ledger = Ledger(lease=lease, place=place, means=means, gate=gate)
         self._errands = Errands(place, self._reported, self._keeper.confirm)
         self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means)
         self._cancels: set[JobId] = set()

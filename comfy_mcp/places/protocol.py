@@ -1,25 +1,20 @@
-"""What driving asks of a place: one engine where jobs can run."""
+"""What the house asks of a place: one engine where jobs can run, as one object.
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+A `Runner` runs prompts: that is all that a driver needs. A `Place` has the files, models and the state of the
+same engine too. `library` and `gpu` say in protocols of their own what they need of it.
+"""
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.catalog import Model, OutputFile
 from comfy_mcp.domain.events import EngineEvent, JobFailure
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
-from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-
-__all__ = [
-    "Accepted",
-    "Hear",
-    "Place",
-    "PromptEnding",
-    "PromptResult",
-    "PromptView",
-    "PromptWhere",
-    "Rejected",
-]
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.prompt import PromptResult
 
 Hear = Callable[[EngineEvent], None]
 """Gets each event where it was read, on the loop. Quick, and raises nothing but defects."""
@@ -54,8 +49,44 @@ class Rejected:
     failure: JobFailure
 
 
-class Place(Protocol):
-    """One engine. Every method is bounded by the settings' timeouts."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueView:
+    """The prompts at an engine, whoever sent them, `pending` in the order of execution."""
+
+    running: tuple[PromptId, ...]
+    pending: tuple[PromptId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadedFile:
+    """What the engine called an upload: other bytes under a used name come back renamed."""
+
+    name: str
+    subfolder: str
+    folder_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """An engine that answers. `prompts`: how many it has, whoever sent them."""
+
+    version: str | None
+    is_comfyui: bool
+    prompts: int
+
+
+class OpenFile(Protocol):
+    """A file, or a range of it (`status` 206), on its way. `total_length` is the whole file's, if told."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def total_length(self) -> int | None: ...
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Runner(Protocol):
+    """Runs prompts. Every method is bounded by the settings' timeouts."""
 
     @property
     def engine(self) -> EngineId: ...
@@ -74,6 +105,14 @@ class Place(Protocol):
     def follow(self, stream_ids: Collection[str]) -> None:
         """While `run` runs, hear also what the engine sends to these: of prompts that were submitted before
         the present stream was opened, perhaps by another process. Best effort: `lookup` finds the rest."""
+
+    @property
+    def known_nodes(self) -> ObjectInfo | None:
+        """The node list as the engine last gave it, without asking."""
+        ...
+
+    async def prepare(self, graph: Mapping[str, Any]) -> None:
+        """Put what the graph refers to where it will run; called before each `submit`. Raises EngineFault."""
 
     async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
         """POST the graph under `prompt_id`.
@@ -99,3 +138,45 @@ class Place(Protocol):
     async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
         """Bytes of each file that the engine serves; those it does not know are left out."""
         ...
+
+
+class Place(Runner, Protocol):
+    """One engine, whole. Raises EngineFault wherever the engine is asked."""
+
+    @property
+    def url(self) -> str:
+        """For people. Holds no secret."""
+        ...
+
+    @property
+    def down(self) -> bool:
+        """It did not answer when its node list was last asked for."""
+        ...
+
+    async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
+        """The node list, at most `max_age_s` old (None: the setting `object_info_ttl_s`)."""
+        ...
+
+    async def model_folders(self) -> Sequence[str]: ...
+    async def experiment_models(self, folder: str) -> Sequence[Model]: ...
+
+    def view(
+        self, file: OutputFile, *, byte_range: str | None = None
+    ) -> AbstractAsyncContextManager[OpenFile]:
+        """Raises NotFound when the engine does not have the file, InvalidInput for a range outside it."""
+        ...
+
+    async def upload(
+        self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
+    ) -> UploadedFile:
+        """Into the engine's input folder."""
+        ...
+
+    async def queue(self) -> QueueView: ...
+    async def health(self) -> Health: ...
+
+    async def system_stats(self) -> Mapping[str, Any]:
+        """`{system: {…}, devices: [{name, type, vram_total, vram_free, …}]}`, bytes."""
+        ...
+
+    async def close(self) -> None: ...

@@ -38,7 +38,7 @@ def value(services: Services, name: str, **labels: str) -> float | None:
 
 async def test_queue_engines_and_gpus_become_gauges(call: Bench) -> None:
     services = call.services
-    (engine,) = services.engines.places
+    (engine,) = services.engines.pool
     await refresh_queue(services)
     await refresh_engines(services)
     await refresh_gpus(services)

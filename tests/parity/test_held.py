@@ -37,7 +37,7 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
             told = await socket.until("workflow:queued")
         assert told["workflowId"] == job
         said = {name: await _waits(house, name, job) for name in NAMES}
-        (engine,) = house.sidecar.services.engines.places
+        (engine,) = house.sidecar.services.engines.pool
         assert said["rest"] == told["waitingFor"]
         assert said == dict.fromkeys(NAMES, said["rest"])
         assert said["rest"] == {

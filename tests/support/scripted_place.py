@@ -14,6 +14,7 @@ from comfy_mcp.domain.events import (
     PromptStarted,
 )
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.places.protocol import Accepted, Hear, PromptView, PromptWhere, Rejected
 
@@ -30,6 +31,7 @@ class ScriptedPlace:
     def __init__(self, engine: str = "engine-1", *, size: int = 100) -> None:
         self.engine = EngineId(engine)
         self.size = size
+        self.prepared: list[Mapping[str, Any]] = []
         self.posted: list[PromptId] = []
         self.pending: dict[PromptId, Mapping[str, Any]] = {}
         self.running: dict[PromptId, Mapping[str, Any]] = {}
@@ -66,6 +68,13 @@ class ScriptedPlace:
         if self.followed != set(stream_ids):
             self.followed = set(stream_ids)
             self._tell()
+
+    @property
+    def known_nodes(self) -> ObjectInfo | None:
+        return None
+
+    async def prepare(self, graph: Mapping[str, Any]) -> None:
+        self.prepared.append(graph)
 
     async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
         self.posted.append(prompt_id)

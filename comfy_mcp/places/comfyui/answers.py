@@ -10,6 +10,7 @@ from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.places.comfyui.failures import dropped_branches, execution_failure, validation_failure
 from comfy_mcp.places.comfyui.outputs import outputs_of_prompt
+from comfy_mcp.places.protocol import QueueView, UploadedFile
 
 
 class WireFault(Exception):
@@ -32,23 +33,6 @@ class PromptRejected:
     failure: JobFailure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueView:
-    """GET /queue. `pending` is in the order of execution, by (number, id): the engine sends heap order."""
-
-    running: tuple[PromptId, ...]
-    pending: tuple[PromptId, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadedFile:
-    """What the engine called an upload: other bytes under a used name come back renamed."""
-
-    name: str
-    subfolder: str
-    folder_type: str
-
-
 def accepted(body: object) -> PromptAccepted:
     fields = _object(body, "POST /prompt")
     prompt_id, number = fields.get("prompt_id"), fields.get("number")
@@ -69,7 +53,9 @@ def rejected(body: object) -> PromptRejected:
 
 
 def queue_view(body: object) -> QueueView:
-    """Items are `[number, prompt_id, prompt, extra_data, outputs]`; malformed ones raise WireFault."""
+    """Pending ones sorted by (number, id), for the engine sends them in heap order.
+
+    Items are `[number, prompt_id, prompt, extra_data, outputs]`; malformed ones raise WireFault."""
     fields = _object(body, "GET /queue")
     running = sorted(_queue_items(fields.get("queue_running")))
     pending = sorted(_queue_items(fields.get("queue_pending")))

@@ -18,8 +18,6 @@ from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.places.comfyui.answers import (
     PromptAccepted,
     PromptRejected,
-    QueueView,
-    UploadedFile,
     accepted,
     json_object,
     model_names,
@@ -31,6 +29,7 @@ from comfy_mcp.places.comfyui.answers import (
     uploaded,
 )
 from comfy_mcp.places.comfyui.transport import Answer, Transport
+from comfy_mcp.places.protocol import QueueView, UploadedFile
 from comfy_mcp.settings import EngineSettings, Settings
 
 MIB = 2**20

@@ -2,22 +2,37 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, assert_never
 
-from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.catalog import Model, OutputFile
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
 from comfy_mcp.places.comfyui.listener import Listener
-from comfy_mcp.places.protocol import Accepted, Hear, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.comfyui.transport import Answer
+from comfy_mcp.places.protocol import (
+    Accepted,
+    Health,
+    Hear,
+    PromptView,
+    PromptWhere,
+    QueueView,
+    Rejected,
+    UploadedFile,
+)
 from comfy_mcp.settings import EngineSettings, Settings
 
 REQUESTS_AT_ONCE = 8
+
+DOWN_TTL_S = 2.0
+"""How long a failed node list is remembered: not every submit waits for a dead engine."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,6 +59,10 @@ class ComfyUIPlace:
         self._object_info_at = 0.0
         self._object_info_lock = asyncio.Lock()
         self._connections = 0
+        self._url = engine.url
+        self._nodes: tuple[Mapping[str, Any], ObjectInfo] | None = None
+        self._nodes_fault: EngineFault | None = None
+        self._down_until = 0.0
 
     @property
     def engine(self) -> EngineId:
@@ -65,11 +84,18 @@ class ComfyUIPlace:
             tasks.create_task(self._followers.run(pass_on), name="followers")
 
     @property
+    def url(self) -> str:
+        return self._url
+
+    @property
     def stream_id(self) -> str:
         return self.listener.client_id
 
     def follow(self, stream_ids: Collection[str]) -> None:
         self._followers.want({each for each in stream_ids if each != self.listener.client_id})
+
+    async def prepare(self, graph: Mapping[str, Any]) -> None:
+        """Nothing: what a graph names is in this engine's own folders, where an upload puts it."""
 
     async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
         answer = await self.client.post_prompt(graph, prompt_id=prompt_id, client_id=self.listener.client_id)
@@ -122,6 +148,27 @@ class ComfyUIPlace:
         sizes = await _each(with_names, self._size)
         return {file: size for file, size in sizes.items() if size is not None}
 
+    @property
+    def down(self) -> bool:
+        return self._nodes_fault is not None
+
+    @property
+    def known_nodes(self) -> ObjectInfo | None:
+        return None if self._nodes is None else self._nodes[1]
+
+    async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
+        if self._nodes_fault is not None and self._clock() < self._down_until:
+            raise self._nodes_fault
+        try:
+            raw = await self.object_info(max_age_s=max_age_s)
+        except EngineFault as fault:
+            self._nodes_fault, self._down_until = fault, self._clock() + DOWN_TTL_S
+            raise
+        self._nodes_fault = None
+        if self._nodes is None or self._nodes[0] is not raw:
+            self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw)
+        return self._nodes[1]
+
     async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
         """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
         max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
@@ -133,6 +180,37 @@ class ComfyUIPlace:
                 kept = self._connections == connections
                 self._object_info_at = self._clock() if kept else float("-inf")
             return self._object_info
+
+    def view(self, file: OutputFile, *, byte_range: str | None = None) -> AbstractAsyncContextManager[Answer]:
+        return self.client.view(file, byte_range=byte_range)
+
+    async def upload(
+        self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
+    ) -> UploadedFile:
+        return await self.client.upload_image(filename, content, subfolder=subfolder, overwrite=overwrite)
+
+    async def model_folders(self) -> Sequence[str]:
+        return await self.client.model_folders()
+
+    async def experiment_models(self, folder: str) -> Sequence[Model]:
+        return await self.client.experiment_models(folder)
+
+    async def queue(self) -> QueueView:
+        return await self.client.queue()
+
+    async def health(self) -> Health:
+        stats = await self.client.system_stats()
+        system = stats.get("system")
+        system = system if isinstance(system, dict) else {}
+        version = system.get("comfyui_version")
+        return Health(
+            version=str(version) if version is not None else None,
+            is_comfyui="embedded_engine" not in system,
+            prompts=await self.client.prompt_count(),
+        )
+
+    async def system_stats(self) -> Mapping[str, Any]:
+        return await self.client.system_stats()
 
     async def _finished(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:
         """Those that have a history entry. A full GET /history can be 10 MB: one by one."""

@@ -151,7 +151,7 @@ async def test_the_store_s_truth_is_in_the_scrape(services: Services) -> None:
     assert "\ncomfyui_queue_length 0.0\n" in text
     assert 'comfyui_workflow_duration_seconds_count{gpu_type="local"} 1.0' in text
     assert submitted.workflow_id not in text
-    (engine,) = services.engines.places
+    (engine,) = services.engines.pool
     assert value(services.metrics, "comfy_bridge_attempts_total", engine=engine) == 1
     assert value(services.metrics, "comfy_bridge_nodes_total", engine=engine, source="fresh") == 2
     assert value(services.metrics, "comfy_bridge_engine_reconnects_total", engine=engine) == 0

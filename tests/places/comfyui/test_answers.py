@@ -10,6 +10,7 @@ from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.places.comfyui import answers
 from comfy_mcp.places.comfyui.answers import WireFault
+from comfy_mcp.places.protocol import QueueView, UploadedFile
 from tests.support import recordings
 
 P = PromptId("p")
@@ -75,7 +76,7 @@ def test_an_entry_of_an_old_engine_without_status_is_a_success() -> None:
 
 def test_pending_prompts_are_in_the_order_of_execution() -> None:
     body = {"queue_running": [[5, "r", {}]], "queue_pending": [[9, "c"], [-1e9, "a"], [9, "b"]]}
-    assert answers.queue_view(body) == answers.QueueView(
+    assert answers.queue_view(body) == QueueView(
         running=(PromptId("r"),), pending=(PromptId("a"), PromptId("b"), PromptId("c"))
     )
 
@@ -157,12 +158,8 @@ def test_models_have_size_and_time_where_the_engine_says_them() -> None:
 
 def test_an_upload_has_the_name_that_the_engine_chose() -> None:
     body = {"name": "up (1).png", "subfolder": "s", "type": "temp"}
-    assert answers.uploaded(body) == answers.UploadedFile(
-        name="up (1).png", subfolder="s", folder_type="temp"
-    )
-    assert answers.uploaded({"name": "a"}) == answers.UploadedFile(
-        name="a", subfolder="", folder_type="input"
-    )
+    assert answers.uploaded(body) == UploadedFile(name="up (1).png", subfolder="s", folder_type="temp")
+    assert answers.uploaded({"name": "a"}) == UploadedFile(name="a", subfolder="", folder_type="input")
 
 
 def test_the_count_of_the_queue_is_read() -> None:

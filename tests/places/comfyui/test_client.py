@@ -18,8 +18,9 @@ from comfy_mcp.domain.errors import (
 )
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.domain.prompt import PromptEnding
-from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected, UploadedFile
+from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
+from comfy_mcp.places.protocol import UploadedFile
 from comfy_mcp.settings import Settings
 from tests.support import recordings
 from tests.support.certificates import loopback_certificate
