@@ -21,7 +21,7 @@ async def add(settings: Settings, output: Output, *, name: str, rights: Sequence
     if not 0 < len(name) <= NAME_LIMIT or not name.isprintable() or name != name.strip():
         raise InvalidInput(
             f"A key's name is 1 to {NAME_LIMIT} printable characters.",
-            next_step="Name it after who will use it: its jobs are listed under this name.",
+            next_step="Name it after its user: its workflows are listed under this name.",
         )
     secret = new_key()
     async with open_session(settings, drive=False) as session:
@@ -33,7 +33,7 @@ async def add(settings: Settings, output: Output, *, name: str, rights: Sequence
         )
         await session.services.store.add_key(key)
     output.result(_document(key) | {"key": secret}, [secret])
-    output.note(f"the key of {name!r}, shown this once; it counts within seconds, in a server that runs too")
+    output.note(f"the key of {name!r}, shown only once; a running server accepts it within seconds")
     return ExitCode.OK
 
 
@@ -50,8 +50,8 @@ async def revoke(settings: Settings, output: Output, *, name: str) -> ExitCode:
         services = session.services
         if not await services.store.revoke_key(name, at=services.now_ms()):
             raise NotFound(
-                f"No key named {name!r} counts.",
-                next_step="`comfy-bridge keys list` shows which there are.",
+                f"There is no valid key named {name!r}.",
+                next_step="`comfy-bridge keys list` lists the keys.",
                 code=ErrorCode.NOT_FOUND,
             )
     output.result({"name": name, "revoked": True}, [f"{name} revoked"])

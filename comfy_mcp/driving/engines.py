@@ -198,7 +198,7 @@ class Engines:
         if any(fault is None for fault in faults):
             return ()
         urls = ", ".join(engine.url for engine in self._settings.engines)
-        return (f"No ComfyUI answers at {urls}: the workflow waits until one does and was not checked.",)
+        return (f"No ComfyUI answers at {urls}. The workflow was not checked and waits until one answers.",)
 
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""

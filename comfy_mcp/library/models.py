@@ -82,7 +82,7 @@ class ModelLibrary:
         engines and none answers.
         """
         if limit < 1:
-            raise InvalidInput("`limit` must be at least 1.", next_step="Leave it out for the default.")
+            raise InvalidInput("`limit` must be at least 1.", next_step="Omit it to use the default.")
         after = None if cursor is None else _decode(cursor)
         found, keys = await self._find(None if type is None else _canonical(type), asked=type)
         needle = (search or "").casefold()

@@ -76,8 +76,8 @@ class WorkflowFiles:
     def _not_allowed(self, path: str) -> InvalidInput:
         allowed = ", ".join(str(root) for root in self._roots)
         return InvalidInput(
-            f"{_shown(path)} is outside the folders from which workflows may be read: {allowed}.",
-            next_step=f"Put the file there, pass the workflow inline, or add its folder to {ROOTS_SETTING}.",
+            f"{_shown(path)} is outside the folders for workflow files: {allowed}.",
+            next_step=f"Move the file there, pass the workflow inline, or add its folder to {ROOTS_SETTING}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
             details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
         )
@@ -104,13 +104,13 @@ def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
             column=error.colno,
         ) from None
     except UnicodeError:
-        raise _not_json("it holds text that is not valid Unicode (UTF-8)") from None
+        raise _not_json("it contains text that is not valid UTF-8") from None
     except RecursionError:
         raise _not_json("it is nested too deeply") from None
     except _NotFinite as error:
-        raise _not_json(f"{error} is no JSON number, and the engine can't take it") from None
+        raise _not_json(f"{error} is not a JSON number, and the engine can't read it") from None
     except ValueError:  # CPython's limit on the digits of an integer
-        raise _not_json("it holds an integer of too many digits") from None
+        raise _not_json("it contains an integer with too many digits") from None
     return value
 
 

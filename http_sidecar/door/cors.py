@@ -33,7 +33,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     if not _allowed(request):
         return problem_of(
             Denied(
-                "Pages of this origin may not call.",
+                "Web pages of this origin may not call the API.",
                 next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
             ),
             request.path,

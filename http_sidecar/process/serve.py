@@ -69,9 +69,9 @@ async def _refuse_open_door(settings: Settings, keys: KeyRing) -> None:
     if is_loopback(settings.http_host) or await keys.required():
         return
     raise InvalidInput(
-        f"Without a key the service listens on loopback only, not on {settings.http_host}.",
-        next_step="Make a key with `comfy-bridge keys add NAME` or set MANAGEMENT_API_KEY; `--insecure` lets "
-        "anybody in who reaches the address.",
+        f"Without a key the server listens on loopback only, not on {settings.http_host}.",
+        next_step="Create a key with `comfy-bridge keys add NAME` or set MANAGEMENT_API_KEY. `--insecure` "
+        "lets everybody in who reaches the address.",
         code=ErrorCode.CONFIGURATION,
     )
 
@@ -88,7 +88,7 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
             raise InvalidInput(
                 f"Can't listen on {settings.http_host}:{settings.http_port}: "
                 f"{error.strerror or type(error).__name__}.",
-                next_step="Give another --port (0 takes a free one) or --host.",
+                next_step="Use another --port (0 = any free port) or --host.",
                 code=ErrorCode.CONFIGURATION,
             ) from None
         host, port = runner.addresses[0][:2]

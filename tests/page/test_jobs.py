@@ -35,8 +35,8 @@ async def loaded(page: Page, selector: str) -> None:
 async def test_with_nothing_to_show_it_says_so(sidecar: Sidecar, visit: Open) -> None:
     page = await visit(sidecar.url)
     await expect(page.locator("#link")).to_have_text("Live")
-    await expect(page.locator("#active")).to_have_text("Nothing runs and nothing waits.")
-    await expect(page.locator("#recent")).to_have_text("Nothing has ended yet.")
+    await expect(page.locator("#active")).to_have_text("No workflow is running or queued.")
+    await expect(page.locator("#recent")).to_have_text("No workflow has ended yet.")
     await expect(page.locator("#outputs")).to_contain_text("Nothing yet.")
     await expect(page.locator("#machines .machine .badge").first).to_have_text("Up")
     await expect(page.locator("#machines")).to_contain_text("No GPU")
