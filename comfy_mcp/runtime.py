@@ -72,9 +72,11 @@ async def open_runtime(
             store=store,
             hub=hub,
             engines=engines,
-            models=ModelLibrary(settings, engines=clients, hashes=store),
+            models=ModelLibrary(
+                settings, timeout_s=settings.request_timeout_s, engines=clients, hashes=store
+            ),
             outputs=OutputFiles(settings, engines=clients),
-            workflow_files=WorkflowFiles(settings),
+            workflow_files=WorkflowFiles(settings, timeout_s=settings.request_timeout_s),
             gpu=gpu,
             metrics=metrics,
             now_ms=clock.now_ms,

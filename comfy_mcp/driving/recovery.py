@@ -51,7 +51,7 @@ def conclude(
             )
             if failure.kind is FailureKind.OOM:
                 if job.oom_retried:
-                    said = f"{failure.message} (again, after the engine freed memory)"
+                    said = f"{failure.message} (again, after the engine was asked to free memory)"
                     failure = replace(failure, message=said)
                 elif job.attempt < max_attempts and expired is None and not job.cancel_requested:
                     return JobRequeued(

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import JobGroup
 
 ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"
 SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
@@ -19,10 +19,10 @@ SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
 class WorkflowFiles:
     """Reads workflow files. A relative path is looked for under each allowed folder in turn."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: JobGroup, *, timeout_s: float) -> None:
         self._roots = settings.workflow_roots or (Path.cwd(),)
         self._max_bytes = settings.max_graph_bytes
-        self._timeout_s = settings.request_timeout_s
+        self._timeout_s = timeout_s
 
     @property
     def roots(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.errors import Denied
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import HttpGroup
 from http_sidecar.app_state import SETTINGS
 from http_sidecar.door.problems import problem_of
 
@@ -56,7 +56,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.extend(_headers(request, origins))
 
 
-def is_allowed(origin: str, settings: Settings) -> bool:
+def is_allowed(origin: str, settings: HttpGroup) -> bool:
     return "*" in settings.cors_origins or origin in settings.cors_origins
 
 
