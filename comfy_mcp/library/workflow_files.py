@@ -104,7 +104,7 @@ def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
             column=error.colno,
         ) from None
     except UnicodeError:
-        raise _not_json("it contains text that is not valid UTF-8") from None
+        raise _not_json("it contains text that is not valid Unicode (UTF-8)") from None
     except RecursionError:
         raise _not_json("it is nested too deeply") from None
     except _NotFinite as error:
