@@ -16,7 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from comfy_mcp.domain.redaction import HIDDEN, names_a_secret
-from comfy_mcp.settings import Settings, unknown_variables
+from comfy_mcp.settings import EngineGroup, LogGroup, Settings, unknown_variables
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 _LEVELS = {
@@ -71,7 +71,7 @@ _FOREIGN_LEAST = {
 }
 
 
-def secret_values(settings: Settings) -> tuple[str, ...]:
+def secret_values(settings: EngineGroup) -> tuple[str, ...]:
     """Every secret that the settings hold, as it could show up in a text."""
     held = [value for engine in settings.engines for value in engine.header_values().values()]
     # "Bearer abc" is quoted whole or in part.
@@ -116,7 +116,7 @@ def _in_json(secret: str) -> str:
     return json.dumps(secret)[1:-1]
 
 
-def _renderer(settings: Settings) -> Processor:
+def _renderer(settings: LogGroup) -> Processor:
     style = settings.log_format
     if style == "auto":
         style = "console" if sys.stderr.isatty() else "json"

@@ -24,24 +24,23 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="comfy-bridge")
-@click.option("--engine", metavar="URL", help="The ComfyUI to use, instead of COMFYUI_URL.")
+@click.option("--engine", metavar="URL", help="URL of ComfyUI; overrides COMFYUI_URL.")
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Folder of the store, instead of COMFY_BRIDGE_STATE_DIR.",
+    help="Folder of the store; overrides COMFY_BRIDGE_STATE_DIR.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="Least severe log line on stderr. Default: warning; for mcp, serve, engine what the settings say.",
+    help="Lowest level logged on stderr. Default: warning; mcp, serve and engine use COMFY_BRIDGE_LOG_LEVEL.",
 )
 @click.pass_context
 def cli(context: click.Context, /, **given: Any) -> None:
     """Run ComfyUI workflows through a durable queue, from a shell or as an MCP server.
 
-    Settings come from the environment: COMFYUI_URL says where ComfyUI is. `comfy-bridge doctor` shows what is
-    configured and what to fix.
+    Set COMFYUI_URL to the address of ComfyUI. `comfy-bridge doctor` shows the configuration and what to fix.
     """
     context.obj = given
 
@@ -57,17 +56,17 @@ def main() -> None:
     type=click.Choice(["auto", "legacy"]),
     default="auto",
     show_default=True,
-    help="legacy: refuse the 2026-07-28 discovery, for clients that stumble over it.",
+    help="legacy: refuse `server/discover` (MCP 2026-07-28), for clients that hang after it.",
 )
 @click.option(
     "--metrics-port",
     type=click.IntRange(0, 65535),
-    help="Serve Prometheus metrics on this port. 0: a free one.",
+    help="Serve Prometheus metrics on this port; 0 = any free port.",
 )
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for --metrics-port.")
 @click.pass_obj
 def mcp(given: dict[str, Any], /, **how: Any) -> None:
-    """Serve MCP on stdin and stdout, for an agent to start."""
+    """Serve MCP on stdin and stdout. The agent starts this command."""
     from comfy_mcp.cli import servers
 
     _execute(given, False, lambda settings, _: servers.mcp(settings, **how), own_logs=True)
@@ -94,9 +93,9 @@ def run(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Submit the workflow in FILE (API or UI format; - is stdin) and follow it to its end.
+    """Submit the workflow in FILE (API or UI format; - is stdin) and wait for its end.
 
-    Drives the engine itself if no other process does. Ctrl-C leaves the workflow running.
+    The command runs the queue itself unless another process does. Ctrl-C leaves the workflow running.
     """
     from comfy_mcp.cli import jobs
 
@@ -121,11 +120,11 @@ def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> 
 
 @cli.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
 @click.argument("workflow_id", metavar="ID")
-@click.option("--attempts", is_flag=True, help="Also what was tried, on which engine, and what came of it.")
+@click.option("--attempts", is_flag=True, help="Also show each attempt: its engine and its result.")
 @options.as_json
 @click.pass_obj
 def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
-    """Show one workflow: state, progress, outputs or error."""
+    """Show the state, progress, outputs or error of a workflow."""
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.status(s, out, arguments=arguments))
@@ -140,7 +139,7 @@ def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
 @options.as_json
 @click.pass_obj
 def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) -> None:
-    """Follow a workflow to its end; drives the engine if no other process does."""
+    """Wait for the end of a workflow, and run the queue unless another process does."""
     from comfy_mcp.cli import jobs
 
     following = jobs.Following(**how)
@@ -149,11 +148,11 @@ def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) 
 
 @cli.command(cls=Command, example='comfy-bridge cancel "$id" --reason "wrong seed"')
 @click.argument("workflow_id", metavar="ID")
-@click.option("--reason", metavar="TEXT", help="Kept with the workflow.")
+@click.option("--reason", metavar="TEXT", help="Reason, stored with the workflow.")
 @options.as_json
 @click.pass_obj
 def cancel(given: dict[str, Any], /, workflow_id: str, reason: str | None, as_json: bool) -> None:
-    """Cancel a queued or running workflow and say what is then true."""
+    """Cancel a queued or running workflow and show its state."""
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.cancel(s, out, workflow_id=workflow_id, reason=reason))
@@ -171,12 +170,20 @@ def retry(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
 
 
 @cli.command(cls=Command, example="comfy-bridge workflows --status failed --limit 10")
-@click.option("--status", type=click.Choice(options.STATUSES), help="Only these.")
-@click.option("--failure-kind", type=click.Choice(options.FAILURE_KINDS), help="Only those that failed so.")
 @click.option(
-    "--not-retried", "retried", flag_value=False, type=bool, help="Only those that nobody has retried."
+    "--status",
+    type=click.Choice(options.STATUSES),
+    help="Only workflows with this status; ended = completed, failed or cancelled.",
 )
-@click.option("--client", metavar="NAME", help="Only what this client submitted.")
+@click.option(
+    "--failure-kind",
+    type=click.Choice(options.FAILURE_KINDS),
+    help="Only workflows that failed for this reason.",
+)
+@click.option(
+    "--not-retried", "retried", flag_value=False, type=bool, help="Only workflows that have not been retried."
+)
+@click.option("--client", metavar="NAME", help="Only workflows of this client.")
 @options.since
 @options.limit
 @options.cursor
@@ -193,15 +200,17 @@ def workflows(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None
 @options.as_json
 @click.pass_obj
 def queue(given: dict[str, Any], /, as_json: bool) -> None:
-    """Show what runs and what waits, in run order."""
+    """Show the running and queued workflows, in run order."""
     from comfy_mcp.cli import library
 
     _execute(given, as_json, library.queue)
 
 
 @cli.command(cls=Command, example="comfy-bridge models --type checkpoints --search sdxl")
-@click.option("--type", metavar="TYPE", help="checkpoints, loras, vae, controlnet, upscale, …; default: all.")
-@click.option("--search", metavar="TEXT", help="Part of the name.")
+@click.option(
+    "--type", metavar="TYPE", help="Only this type: checkpoints, loras, vae, controlnet, upscale, …"
+)
+@click.option("--search", metavar="TEXT", help="Only names that contain this text.")
 @options.limit
 @options.cursor
 @options.as_json
@@ -214,8 +223,8 @@ def models(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
 
 
 @cli.command(cls=Command, example='comfy-bridge outputs --workflow "$id" -o pictures')
-@click.option("--workflow", "workflow_id", metavar="ID", help="Only what this workflow made.")
-@click.option("--type", type=click.Choice(options.OUTPUT_KINDS), help="Only this kind.")
+@click.option("--workflow", "workflow_id", metavar="ID", help="Only outputs of this workflow.")
+@click.option("--type", type=click.Choice(options.OUTPUT_KINDS), help="Only outputs of this type.")
 @options.save_to
 @options.since
 @options.limit
@@ -223,25 +232,33 @@ def models(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
 @options.as_json
 @click.pass_obj
 def outputs(given: dict[str, Any], /, save_to: Path | None, as_json: bool, **arguments: Any) -> None:
-    """List what workflows made, newest first; with -o also fetch it."""
+    """List the outputs of workflows, newest first; -o also saves them."""
     from comfy_mcp.cli import library
 
     _execute(given, as_json, lambda s, out: library.outputs(s, out, arguments=arguments, save_to=save_to))
 
 
 @cli.command(cls=Command, example="comfy-bridge serve --port 9090")
-@click.option("--host", metavar="ADDRESS", help="Address to listen on, instead of MANAGEMENT_API_HOST.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on; overrides MANAGEMENT_API_HOST.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Instead of MANAGEMENT_API_PORT or 9090; 0: a free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; overrides MANAGEMENT_API_PORT (default 9090). 0 = any free port.",
 )
-@click.option("--insecure", is_flag=True, help="Listen on any address without a key: anybody gets in.")
-@click.option("--also-stdio", is_flag=True, help="Serve MCP on stdin and stdout too, and end with them.")
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Listen on any address without a key. Everybody who reaches it has every right.",
+)
+@click.option(
+    "--also-stdio", is_flag=True, help="Also serve MCP on stdin and stdout, and exit when they close."
+)
 @options.as_json
 @click.pass_obj
 def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
     """Serve REST, WebSocket, SSE, metrics, docs and MCP over HTTP on one port.
 
-    Its URL is printed on stdout when it answers. Without an API key it listens on loopback only.
+    The command prints its URL when it is ready. Without an API key it listens on loopback only.
     """
     from comfy_mcp.cli import servers
 
@@ -250,7 +267,7 @@ def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
 
 @cli.group()
 def keys() -> None:
-    """API keys for `serve`: add, list, revoke."""
+    """Add, list and revoke the API keys of `serve`."""
 
 
 @keys.command(cls=Command, example="comfy-bridge keys add dashboard --right read --right admin")
@@ -260,12 +277,12 @@ def keys() -> None:
     "rights",
     type=click.Choice(options.RIGHTS),
     multiple=True,
-    help="What it may do; repeat for several. Default: read, submit, cancel. admin: other clients' jobs too.",
+    help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows.",
 )
 @options.as_json
 @click.pass_obj
 def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
-    """Make a key and print it, this once. NAME is also the client that its jobs belong to."""
+    """Create a key and print it; it is shown only once. NAME is also the client name of its workflows."""
     from comfy_mcp.cli import keys as commands
 
     _execute(given, as_json, lambda s, out: commands.add(s, out, **how))
@@ -275,7 +292,7 @@ def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
 @options.as_json
 @click.pass_obj
 def list_(given: dict[str, Any], /, as_json: bool) -> None:
-    """Show the keys with their rights, revoked ones too; never the keys themselves."""
+    """List the names and rights of all keys, also of revoked ones."""
     from comfy_mcp.cli import keys as commands
 
     _execute(given, as_json, commands.list_)
@@ -286,28 +303,33 @@ def list_(given: dict[str, Any], /, as_json: bool) -> None:
 @options.as_json
 @click.pass_obj
 def revoke(given: dict[str, Any], /, as_json: bool, name: str) -> None:
-    """End a key for good. A server that runs refuses it within seconds."""
+    """Revoke a key. A running server refuses it within seconds."""
     from comfy_mcp.cli import keys as commands
 
     _execute(given, as_json, lambda s, out: commands.revoke(s, out, name=name))
 
 
 @cli.command(cls=Command, example="comfy-bridge engine --port 8188")
-@click.option("--port", type=click.IntRange(0, 65535), default=8188, show_default=True, help="0: a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8188,
+    show_default=True,
+    help="Port to listen on; 0 = any free port.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--base-directory",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Its input, output, temp and models folders. Default: in the state folder.",
+    help="Folder for input, output, temp and models. Default: inside the state folder.",
 )
 @options.as_json
 @click.pass_obj
 def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
-    """Run the embedded engine alone: ComfyUI's protocol without models or GPU, for tries and CI.
+    """Run the embedded engine: it speaks ComfyUI's protocol without models or a GPU, for trials and CI.
 
-    Its URL is printed on stdout when it answers. It is not ComfyUI and has no protection against the network:
-    leave it on loopback.
+    The command prints its URL when it is ready. It is not ComfyUI and checks no key: keep it on loopback.
     """
     from comfy_mcp.cli import servers
 
@@ -318,9 +340,9 @@ def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
 @options.as_json
 @click.pass_obj
 def doctor(given: dict[str, Any], /, as_json: bool) -> None:
-    """Show what is configured, which engines answer, versions, GPU, store, and what to fix.
+    """Check the configuration, engines, versions, GPUs and store, and show what to fix.
 
-    Exit code 5 when an engine does not answer, 6 when the store does not work.
+    The exit code is 5 if an engine does not answer, 6 if the store does not work.
     """
     from comfy_mcp.cli.doctor import doctor as look
     from comfy_mcp.cli.session import Options

@@ -25,17 +25,17 @@ class ExitCode(IntEnum):
 
 MEANINGS: Mapping[ExitCode, str] = MappingProxyType(
     {
-        ExitCode.OK: "done",
-        ExitCode.INTERNAL: "a defect of comfy-bridge",
-        ExitCode.USAGE: "a wrong option, argument, workflow or setting",
+        ExitCode.OK: "success",
+        ExitCode.INTERNAL: "a bug in comfy-bridge",
+        ExitCode.USAGE: "an invalid option, argument, workflow or setting",
         ExitCode.NOT_FOUND: "no such workflow, output or key",
-        ExitCode.CONFLICT: "the state does not allow it now (already ended, queue full)",
-        ExitCode.ENGINE: "no engine answers, or not as it should",
+        ExitCode.CONFLICT: "not possible in the current state (already ended, queue full)",
+        ExitCode.ENGINE: "no engine answers, or its answer is not ComfyUI's",
         ExitCode.STORE: "the store can't be opened or written",
         ExitCode.JOB_FAILED: "the workflow ran and failed",
         ExitCode.JOB_CANCELLED: "the workflow was cancelled",
-        ExitCode.TIMED_OUT: "--timeout passed; the workflow goes on",
-        ExitCode.INTERRUPTED: "Ctrl-C; the workflow goes on unless told otherwise",
+        ExitCode.TIMED_OUT: "--timeout has passed; the workflow continues",
+        ExitCode.INTERRUPTED: "Ctrl-C; the workflow continues unless --cancel-on-interrupt was given",
     }
 )
 

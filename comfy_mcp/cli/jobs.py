@@ -99,12 +99,12 @@ def read_graph(file: str, max_bytes: int) -> str:
     except OSError as error:
         raise InvalidInput(
             f"{file!r} can't be read: {error.strerror or type(error).__name__}.",
-            next_step="Name a file with a workflow, or - for stdin.",
+            next_step="Give the path of a workflow file, or - for stdin.",
             code=ErrorCode.PATH_UNREADABLE,
         ) from None
     if len(data) > max_bytes:
         raise InvalidInput(
-            f"{file!r} has more than the {max_bytes} bytes that a workflow may have.",
+            f"{file!r} is larger than {max_bytes} bytes, the limit for workflows.",
             next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
             code=ErrorCode.TOO_LARGE,
         )
@@ -113,7 +113,7 @@ def read_graph(file: str, max_bytes: int) -> str:
     except UnicodeDecodeError:
         raise InvalidInput(
             f"{file!r} is not UTF-8 text.",
-            next_step="Name a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
+            next_step="Give a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
             code=ErrorCode.GRAPH_INVALID,
         ) from None
 
@@ -162,7 +162,7 @@ async def _nobody_would_cancel(session: Session, workflow_id: str) -> bool:
 
 def _cancelled(output: Output, result: CancelResult) -> ExitCode:
     pending = result.status != "cancelled"
-    said = "cancel requested; it stops at its next node or step" if pending else "cancelled"
+    said = "cancel requested; the workflow stops at its next node or step" if pending else "cancelled"
     document = result.model_dump(mode="json", context=IN_COMMANDS)
     output.result(document, [f"{result.workflow_id}: {said}"])
     return ExitCode.OK
@@ -233,7 +233,7 @@ async def _interrupted(session: Session, output: Output, workflow_id: str, *, ca
         _cancelled(output, result)
         return ExitCode.JOB_CANCELLED if result.status == "cancelled" else ExitCode.INTERRUPTED
     state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
-    output.note(f"interrupted; the workflow goes on: comfy-bridge wait {workflow_id}")
+    output.note(f"interrupted; the workflow continues: comfy-bridge wait {workflow_id}")
     output.result(state.model_dump(mode="json", context=IN_COMMANDS), ())
     return ExitCode.INTERRUPTED
 
@@ -251,6 +251,6 @@ def _show_end(output: Output, state: WorkflowResult, saved: Sequence[Path] | Non
         case "cancelled":
             output.note("cancelled")
         case _:
-            output.note(f"still {state.status}; it goes on: comfy-bridge wait {state.workflow_id}")
+            output.note(f"still {state.status}; it continues: comfy-bridge wait {state.workflow_id}")
     lines = [str(path) for path in saved] if saved is not None else [item.text() for item in state.outputs]
     output.result(document, lines)

@@ -24,53 +24,58 @@ OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
 RIGHTS = ("read", "submit", "cancel", "admin")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 save_to = click.option(
     "-o",
     "--output-dir",
     "save_to",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Save the output files in DIR and print their paths.",
+    help="Save the output files in this folder and print their paths.",
 )
 timeout = click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Stop waiting after this time (exit code 9); the workflow goes on. Default: wait until it ends.",
+    help="Stop waiting after this time (exit code 9); the workflow continues. Default: no limit.",
 )
 cancel_on_interrupt = click.option(
-    "--cancel-on-interrupt", is_flag=True, help="Ctrl-C cancels the workflow instead of leaving it running."
+    "--cancel-on-interrupt", is_flag=True, help="Cancel the workflow on Ctrl-C instead of leaving it running."
 )
-quiet = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="Do not show progress.")
 priority = click.option(
     "--priority",
     type=click.Choice(PRIORITIES),
     default="normal",
     show_default=True,
-    help="Order in the queue.",
+    help="Priority in the queue.",
 )
 queue_timeout = click.option(
     "--queue-timeout",
     "queue_timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="The workflow fails if it has not started by then.",
+    help="Fail the workflow if it has not started within this time.",
 )
 run_timeout = click.option(
     "--run-timeout",
     "run_timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="The workflow is stopped and fails if it runs longer.",
+    help="Stop the workflow and fail it if it runs longer than this.",
 )
 limit = click.option(
-    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="At most so many."
+    "--limit", type=click.IntRange(1, 200), default=50, show_default=True, help="Maximum number of entries."
 )
-cursor = click.option("--cursor", metavar="CURSOR", help="Go on where the last page ended.")
+cursor = click.option(
+    "--cursor", metavar="CURSOR", help="Continue after the last page: the cursor that it printed."
+)
 since = click.option(
-    "--since", type=click.IntRange(min=0), metavar="MS", help="Only newer ones; epoch milliseconds."
+    "--since",
+    type=click.IntRange(min=0),
+    metavar="MS",
+    help="Only entries newer than this, in epoch milliseconds.",
 )
 
 

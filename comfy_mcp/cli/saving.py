@@ -72,6 +72,6 @@ def _candidates(folder: Path, name: str) -> "itertools.chain[Path]":
 def _unwritable(folder: Path, error: OSError) -> InvalidInput:
     return InvalidInput(
         f"{str(folder)!r} can't be written: {error.strerror or type(error).__name__}.",
-        next_step="Give a folder that you may write to with -o.",
+        next_step="Use -o with a folder that you may write to.",
         code=ErrorCode.PATH_UNREADABLE,
     )

@@ -80,9 +80,7 @@ async def engine(
 
     def ready(url: str) -> None:
         output.result({"url": url, "pid": os.getpid(), "baseDirectory": str(base), "isComfyui": False}, [url])
-        output.note(
-            f"the embedded engine (not ComfyUI) answers at {url}; files are in {base}; Ctrl-C stops it"
-        )
+        output.note(f"the embedded engine (not ComfyUI) runs at {url}; files are in {base}; Ctrl-C stops it")
 
     try:
         await serve(config, ready=ready)
@@ -90,6 +88,6 @@ async def engine(
         raise InvalidInput(
             f"The engine can't listen on {host}:{port} with its files in {str(base)!r}: "
             f"{error.strerror or type(error).__name__}.",
-            next_step="Give another --port (0 takes a free one), or another --base-directory.",
+            next_step="Use another --port (0 = any free port) or another --base-directory.",
         ) from None
     return ExitCode.OK

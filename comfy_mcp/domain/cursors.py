@@ -24,6 +24,6 @@ def place_of(cursor: str) -> object:
 
 def invalid_cursor() -> InvalidInput:
     return InvalidInput(
-        "The cursor is not one that this server gave out.",
-        next_step="Leave it out to start again from the first page.",
+        "The cursor does not come from this server.",
+        next_step="Omit it to start with the first page.",
     )

@@ -167,7 +167,7 @@ def gpu_problems(sample: GpuSample) -> tuple[str, ...]:
     """What somebody should look at, in sentences."""
     found = [sentence for device in sample.devices for sentence in _problems_of(device)]
     found += [
-        f"GPU {each.name} ({each.uuid}) has disappeared: look at the driver's log, then reset it or restart."
+        f"GPU {each.name} ({each.uuid}) has disappeared: check the driver's log, then reset it or restart."
         for each in sample.gone
     ]
     return tuple(found)
@@ -180,7 +180,7 @@ def _problems_of(device: GpuDevice) -> list[str]:
     found = []
     if HOT.intersection(device.slowed_by):
         at = "" if device.temperature_celsius is None else f" at {device.temperature_celsius:.0f} °C"
-        found.append(f"{named} is too hot and slows down{at}: see to its cooling.")
+        found.append(f"{named} is too hot and slows down{at}: check its cooling.")
     if device.ecc_uncorrected:
         found.append(
             f"{named} has {device.ecc_uncorrected} uncorrected memory error(s): results may be wrong."

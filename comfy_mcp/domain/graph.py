@@ -78,8 +78,8 @@ def parse_graph(raw: object) -> Graph:
     raw = unwrapped(raw)
     if is_ui_format(raw):
         _refuse(
-            "This is a workflow in the UI format, and no engine answers to tell the names of its values.",
-            next_step="Start ComfyUI and submit it again, or submit what Workflow > Export (API) gives.",
+            "This workflow is in UI format, and no engine answers that knows the names of its values.",
+            next_step="Start ComfyUI and submit it again, or submit the file of Workflow > Export (API).",
             code=ErrorCode.GRAPH_UI_FORMAT,
             kind="graph_ui_format",
         )

@@ -119,13 +119,13 @@ def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> 
     """
     for node in graph.nodes.values():
         if not node.has_inputs:
-            text = "it needs an object `inputs` (it may be empty); ComfyUI would stop working over it"
+            text = "it needs an object `inputs` (it may be empty); ComfyUI stops working without it"
             yield Finding(node=node, kind="invalid_node", text=text)
         elif node.id in reachable:
             followed = followed_links(node, info)
             for name, link in node.links.items():
                 if link.node not in graph.nodes and link.node not in followed:
-                    text = f"it links to node {link.node}, which does not exist; ComfyUI would stop over it"
+                    text = f"it links to node {link.node}, which does not exist; ComfyUI stops working on it"
                     yield Finding(node=node, kind="bad_linked_input", text=text, input_name=name)
 
 
@@ -221,5 +221,5 @@ def _loop(graph: Graph, members: list[NodeId]) -> Finding:
     return Finding(
         node=graph.nodes[members[0]],
         kind="dependency_cycle",
-        text=f"the links go round in a loop: {' needs '.join(shown)}",
+        text=f"the links form a cycle: {' needs '.join(shown)}",
     )

@@ -77,7 +77,7 @@ def _declared(node: Node, info: ObjectInfo | None) -> Mapping[str, InputSpec] | 
 def _missing(node: Node, spec: InputSpec, declared: Mapping[str, InputSpec]) -> Finding:
     kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
     meant = nearest(spec.name, [given for given in node.inputs if given not in declared])
-    hint = f"; it was given {meant[0]!r}, which it doesn't have" if meant else ""
+    hint = f"; {meant[0]!r} is not an input of this node" if meant else ""
     return Finding(
         node=node,
         kind="required_input_missing",
@@ -142,7 +142,7 @@ def _check_link(node: Node, spec: InputSpec, link: Link, info: ObjectInfo, targe
     if received is None or spec.type is None or _types_meet(received, spec.type):
         return
     slots = [str(slot) for slot, kind in enumerate(types) if kind and _types_meet(kind, spec.type)]
-    hint = f"; its slot {' or '.join(slots)} would fit" if slots else ""
+    hint = f"; its slot {' or '.join(slots)} has the right type" if slots else ""
     yield Finding(
         node=node,
         kind="return_type_mismatch",
@@ -182,7 +182,7 @@ def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> I
         yield Finding(
             node=node,
             kind="invalid_input_type",
-            text=f'takes a link to a node that gives {spec.type}, such as ["4", 0]',
+            text=f'needs a link to a node that outputs {spec.type}, such as ["4", 0]',
             input_name=spec.name,
             certain=False,
         )
@@ -204,7 +204,7 @@ def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) ->
     if low is not None and value < low:
         kind, limit = "value_smaller_than_min", f"smaller than the minimum {low}"
     elif high is not None and value > high:
-        kind, limit = "value_bigger_than_max", f"bigger than the maximum {high}"
+        kind, limit = "value_bigger_than_max", f"larger than the maximum {high}"
     else:
         return
     yield Finding(
@@ -221,7 +221,7 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
     chosen = value if isinstance(value, list) and spec.multiple else [value]
     if all(item in options for item in chosen) or _names_a_place(spec, value):
         return
-    listed = f"is not one of {_listed(options)}" if options else "can't be: the engine has none installed"
+    listed = f"is not one of {_listed(options)}" if options else "not possible: the engine has none installed"
     yield Finding(
         node=node,
         kind="value_not_in_list",

@@ -86,7 +86,9 @@ def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str,
     nodes = _opened(read_workflow(inner), info)
     graph = {key: _api_node(scope, node, info, nodes) for key, (scope, node) in nodes.items()}
     if not graph:
-        _refuse("Nothing in this workflow runs: it has no nodes, or only notes and muted or bypassed ones.")
+        _refuse(
+            "This workflow has nothing to run: it has no nodes, or only notes and muted or bypassed nodes."
+        )
     return graph, tuple(_warnings(graph, info))
 
 
@@ -94,7 +96,7 @@ def _opened(workflow: UiWorkflow, info: ObjectInfo) -> dict[str, tuple[_Scope, U
     nodes: dict[str, tuple[_Scope, UiNode]] = {}
     for scope, node in _running(_Scope(workflow, workflow.top), info):
         if len(nodes) >= MAX_NODES:
-            _refuse(f"With its subgraphs opened, this workflow has more than {MAX_NODES} nodes.")
+            _refuse(f"With its subgraphs expanded, this workflow has more than {MAX_NODES} nodes.")
         nodes[f"{scope.prefix}{node.id}"] = scope, node
     return nodes
 
@@ -113,7 +115,7 @@ def _running(scope: _Scope, info: ObjectInfo) -> Iterator[tuple[_Scope, UiNode]]
         elif node.type in info.classes or node.id in scope.graph.linked:
             if node.type.startswith(_GROUP_NODE):
                 _refuse(
-                    f"Node {scope.prefix}{node.id} is a group node ({node.type}), which is not opened here."
+                    f"Node {scope.prefix}{node.id} is a group node ({node.type}), which is not supported."
                 )
             yield scope, node
 
@@ -200,7 +202,7 @@ def _warnings(graph: Mapping[str, Any], info: ObjectInfo) -> Iterator[str]:
             if found:
                 place = f"Node {key} ({node['class_type']}), input {name!r}"
                 text = found.group()[:80]
-                yield f"{place}: {text!r} is sent as it is; ComfyUI's editor would put a value in its place."
+                yield f"{place}: {text!r} is sent unchanged; ComfyUI's editor would replace it with a value."
 
 
 def _refuse(message: str) -> NoReturn:

@@ -167,7 +167,7 @@ class WaitingFor:
 
     @property
     def sentence(self) -> str:
-        return f"Such workflows needed {gib(self.need_bytes)} of VRAM; {_rooms_text(self.engines)}."
+        return f"Similar workflows needed {gib(self.need_bytes)} of VRAM; {_rooms_text(self.engines)}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,9 +222,9 @@ def warning_of(need: int | None, rooms: Rooms, *, holds: bool) -> str | None:
     """What the submitter of a job that needs so much should know. `holds`: it will wait for room."""
     if need is None or not (rooms.lacks(need) or rooms.exceeds(need)):
         return None
-    said = f"Such workflows needed {gib(need)} of VRAM; {_rooms_text(rooms.engines)}."
+    said = f"Similar workflows needed {gib(need)} of VRAM; {_rooms_text(rooms.engines)}."
     if holds and rooms.lacks(need):
-        return f"{said} It waits until there is room."
+        return f"{said} It waits until an engine has enough."
     return f"{said} It may be slow or run out of memory."
 
 

@@ -141,7 +141,7 @@ class Engines:
         if not all(place.down for place in self.pool.all()):
             return ()
         urls = ", ".join(place.url for place in self.pool.all())
-        return (f"No ComfyUI answers at {urls}: the workflow waits until one does and was not checked.",)
+        return (f"No ComfyUI answers at {urls}. The workflow was not checked and waits until one answers.",)
 
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""

@@ -20,7 +20,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 
-OOM_REASON = "The engine ran out of memory. It was asked to free some; the job is tried once more."
+OOM_REASON = "The engine ran out of memory. The bridge asked it to free some and runs the job again."
 
 
 def conclude(
@@ -43,7 +43,7 @@ def conclude(
         case PromptEnding.INTERRUPTED:
             failure = JobFailure(
                 kind=FailureKind.CANCELLED_EXTERNALLY,
-                message="The run was interrupted in ComfyUI by somebody else.",
+                message="Somebody else interrupted the run in ComfyUI.",
             )
         case PromptEnding.ERROR:
             failure = result.failure or JobFailure(
@@ -96,17 +96,17 @@ def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) ->
     if seen.accepted and seen.same_connection:
         failure = JobFailure(
             kind=FailureKind.CANCELLED_EXTERNALLY,
-            message="The prompt was deleted from ComfyUI's queue or history by somebody else.",
+            message="Somebody else deleted the prompt from ComfyUI's queue or history.",
         )
         return JobFailed(job_id=job.id, at=now, attempt=job.attempt, failure=failure)
     reason = (
         "ComfyUI was restarted and lost the prompt."
         if seen.accepted
-        else "ComfyUI did not take the prompt: the connection broke."
+        else "ComfyUI did not receive the prompt: the connection broke."
     )
     if job.attempt < max_attempts:
         return JobRequeued(job_id=job.id, at=now, attempt=job.attempt, reason=reason)
     failure = JobFailure(
-        kind=FailureKind.ENGINE_LOST, message=f"{reason} No attempt is left (of {max_attempts})."
+        kind=FailureKind.ENGINE_LOST, message=f"{reason} All {max_attempts} attempts were used."
     )
     return JobFailed(job_id=job.id, at=now, attempt=job.attempt, failure=failure)

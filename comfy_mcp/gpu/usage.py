@@ -10,13 +10,13 @@ from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.vram import held_by
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import EngineGroup
 
 MAX_RUNS = 256
 """Runs in mind at once. An engine works on one prompt at a time; the oldest goes for a new one."""
 
 
-def local_engines(settings: Settings) -> frozenset[EngineId]:
+def local_engines(settings: EngineGroup) -> frozenset[EngineId]:
     """Those that are reached over loopback. That one works on this machine's GPUs is believed only where the
     driver shows the device that its /system_stats names: the port may be a tunnel's."""
     return frozenset(engine.id for engine in settings.engines if _is_loopback(engine.url))

@@ -72,8 +72,8 @@ class ModelDisk:
                 found = await asyncio.shield(scanning)
         except TimeoutError:
             raise LimitExceeded(
-                "The model folders are still being read.",
-                next_step="Ask again in a minute.",
+                "The bridge is still reading the model folders.",
+                next_step="Try again in a minute.",
                 code=ErrorCode.PATH_UNREADABLE,
             ) from None
         if self._scanning is scanning:

@@ -81,7 +81,7 @@ class ModelEngines:
             except TimeoutError:
                 faults[engine] = EngineUnreachable(
                     f"Engine {engine} did not list its models in {self._timeout_s:g} s.",
-                    next_step="Check that ComfyUI runs; system_status shows what answers.",
+                    next_step="Check that ComfyUI runs; system_status shows which engines answer.",
                 )
 
         async with asyncio.TaskGroup() as group:

@@ -14,7 +14,7 @@ from comfy_mcp.library.model_disk import ModelDisk
 from comfy_mcp.library.model_engines import ModelEngines, ModelSource
 from comfy_mcp.library.model_files import FileKey, Scan, folder_of_type, type_of_folder
 from comfy_mcp.library.model_hashes import HashCache, ModelHashes
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import FileGroup
 
 log = structlog.get_logger(__name__)
 
@@ -26,8 +26,9 @@ class ModelLibrary:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: FileGroup,
         *,
+        timeout_s: float,
         engines: Mapping[EngineId, ModelSource],
         hashes: HashCache | None = None,
         on_change: Callable[[], Awaitable[None]] | None = None,
@@ -36,9 +37,9 @@ class ModelLibrary:
             models_dir=settings.models_dir,
             folders=settings.model_folders,
             force_polling=settings.force_polling,
-            timeout_s=settings.request_timeout_s,
+            timeout_s=timeout_s,
         )
-        self._engines = ModelEngines(engines, timeout_s=settings.request_timeout_s)
+        self._engines = ModelEngines(engines, timeout_s=timeout_s)
         self._hashes = ModelHashes(hashes) if settings.hash_models else None
         self._on_change = on_change
 
@@ -82,7 +83,7 @@ class ModelLibrary:
         engines and none answers.
         """
         if limit < 1:
-            raise InvalidInput("`limit` must be at least 1.", next_step="Leave it out for the default.")
+            raise InvalidInput("`limit` must be at least 1.", next_step="Omit it to use the default.")
         after = None if cursor is None else _decode(cursor)
         found, keys = await self._find(None if type is None else _canonical(type), asked=type)
         needle = (search or "").casefold()

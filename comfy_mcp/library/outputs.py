@@ -135,7 +135,7 @@ class OutputFiles:
         _refuse_traversal(output.file)
         async with self._source(output, part) as content:
             if None not in (output.size, content.size) and output.size != content.size:
-                raise _gone(output, "another file has its name now")
+                raise _gone(output, "another file has this name now")
             yield content
 
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
@@ -153,7 +153,7 @@ class OutputFiles:
                 pieces.append(chunk)
         data = b"".join(pieces)
         if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
-            raise _gone(output, "another file has its name now")
+            raise _gone(output, "another file has this name now")
         return OutputData(data=data, media_type=content.media_type)
 
     async def size(self, output: Output) -> int | None:
@@ -245,7 +245,7 @@ class OutputFiles:
     ) -> AsyncIterator[OutputContent]:
         server = self._engines.get(output.engine)
         if server is None:
-            raise _gone(output, f"its engine {output.engine} is not configured any more")
+            raise _gone(output, f"its engine {output.engine} is no longer configured")
         async with AsyncExitStack() as stack:
             byte_range = None if part is None else f"bytes={part.start}-{part.stop - 1}"
             try:
@@ -255,7 +255,7 @@ class OutputFiles:
                     raise _forbidden(output) from None
                 raise _gone(output, "the engine does not have it") from None
             except InvalidInput:  # the part is inside the output as it was recorded
-                raise _gone(output, "another file has its name now") from None
+                raise _gone(output, "another file has this name now") from None
             chunks = served.chunks()
             if part is not None and served.status != 206:
                 chunks = _cut_out(chunks, part)
@@ -310,8 +310,8 @@ def _refuse_traversal(file: OutputFile) -> None:
         or "\0" in file.subfolder
     ):
         raise InvalidInput(
-            f"The output's name {f'{file.subfolder}/{named}'!r} leads out of the engine's folder.",
-            next_step="Such a name comes from a broken custom node; fetch the file on the engine's machine.",
+            f"The output's name {f'{file.subfolder}/{named}'!r} points outside the engine's folder.",
+            next_step="A broken custom node made this name; copy the file on the engine's machine.",
             code=ErrorCode.PATH_NOT_ALLOWED,
         )
 
@@ -322,8 +322,8 @@ def _sha256(data: bytes) -> str:
 
 def _gone(output: Output, why: str) -> BridgeError:
     return NotFound(
-        f"The file of output {output.id} is gone: {why}.",
-        next_step="Run the workflow again to make it anew.",
+        f"The file of output {output.id} no longer exists: {why}.",
+        next_step="Run the workflow again to create it.",
         code=ErrorCode.OUTPUT_GONE,
         details={"filename": output.file.filename, "why": why},
     )
@@ -331,9 +331,9 @@ def _gone(output: Output, why: str) -> BridgeError:
 
 def _forbidden(output: Output) -> BridgeError:
     return InvalidInput(
-        f"The file of output {output.id} may not be read: this user has no right to the outputs folder, and "
-        "the engine does not have it.",
-        next_step="Give this user the right to read COMFY_BRIDGE_OUTPUTS_DIR.",
+        f"The file of output {output.id} can't be read: this user may not read the outputs folder, and "
+        "the engine does not have the file.",
+        next_step="Give this user read permission for COMFY_BRIDGE_OUTPUTS_DIR.",
         code=ErrorCode.OUTPUT_UNREADABLE,
         details={"filename": output.file.filename},
     )
@@ -342,7 +342,7 @@ def _forbidden(output: Output) -> BridgeError:
 def _too_large(output: Output, limit: int) -> LimitExceeded:
     size = "" if output.size is None else f" ({output.size} bytes)"
     return LimitExceeded(
-        f"Output {output.id}{size} is larger than the {limit} bytes that are read into memory.",
+        f"Output {output.id}{size} is larger than {limit} bytes, the limit for files in memory.",
         next_step="Fetch it by its URL.",
         code=ErrorCode.TOO_LARGE,
         details={"limit": limit},

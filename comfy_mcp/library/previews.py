@@ -49,7 +49,7 @@ def make_preview(
         raise _too_many_pixels(max_pixels) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
         raise InvalidInput(
-            f"The file is not a whole image ({type(error).__name__}).",
+            f"The file is not a complete image ({type(error).__name__}).",
             next_step="Fetch the file itself, or run the workflow again.",
             code=ErrorCode.OUTPUT_UNREADABLE,
         ) from None
@@ -119,7 +119,7 @@ def _encodings(*, has_alpha: bool) -> list[tuple[str, dict[str, Any]]]:
 
 def _too_many_pixels(limit: int) -> LimitExceeded:
     return LimitExceeded(
-        f"The image has more than the {limit} pixels that are decoded for a preview.",
+        f"The image has more than {limit} pixels, the limit for previews.",
         next_step="Fetch the file itself.",
         code=ErrorCode.TOO_LARGE,
         details={"max_pixels": limit},

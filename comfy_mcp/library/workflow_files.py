@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import JobGroup
 
 ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"
 SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
@@ -19,10 +19,10 @@ SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
 class WorkflowFiles:
     """Reads workflow files. A relative path is looked for under each allowed folder in turn."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: JobGroup, *, timeout_s: float) -> None:
         self._roots = settings.workflow_roots or (Path.cwd(),)
         self._max_bytes = settings.max_graph_bytes
-        self._timeout_s = settings.request_timeout_s
+        self._timeout_s = timeout_s
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -76,8 +76,8 @@ class WorkflowFiles:
     def _not_allowed(self, path: str) -> InvalidInput:
         allowed = ", ".join(str(root) for root in self._roots)
         return InvalidInput(
-            f"{_shown(path)} is outside the folders from which workflows may be read: {allowed}.",
-            next_step=f"Put the file there, pass the workflow inline, or add its folder to {ROOTS_SETTING}.",
+            f"{_shown(path)} is outside the folders for workflow files: {allowed}.",
+            next_step=f"Move the file there, pass the workflow inline, or add its folder to {ROOTS_SETTING}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
             details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
         )
@@ -104,13 +104,13 @@ def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
             column=error.colno,
         ) from None
     except UnicodeError:
-        raise _not_json("it holds text that is not valid Unicode (UTF-8)") from None
+        raise _not_json("it contains text that is not valid Unicode (UTF-8)") from None
     except RecursionError:
         raise _not_json("it is nested too deeply") from None
     except _NotFinite as error:
-        raise _not_json(f"{error} is no JSON number, and the engine can't take it") from None
+        raise _not_json(f"{error} is not a JSON number, and the engine can't read it") from None
     except ValueError:  # CPython's limit on the digits of an integer
-        raise _not_json("it holds an integer of too many digits") from None
+        raise _not_json("it contains an integer with too many digits") from None
     return value
 
 

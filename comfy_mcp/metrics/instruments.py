@@ -45,7 +45,7 @@ class Instruments:
         self.requests = self._counter("http_requests_total", "HTTP requests answered.", http)
         self.request_seconds = self._histogram(
             "http_request_duration_seconds",
-            "Request read to answer ready; for a stream, to its begin.",
+            "From reading the request to the complete answer; for a stream, to its start.",
             http,
             HTTP_BUCKETS,
         )
@@ -76,11 +76,13 @@ class Instruments:
             "comfy_bridge_attempts_total", "Submissions of workflows to an engine.", ["engine"]
         )
         self.requeues = self._counter(
-            "comfy_bridge_requeues_total", "Attempts lost by an engine; the workflow waits again.", ["engine"]
+            "comfy_bridge_requeues_total",
+            "Attempts lost by an engine; the workflow is queued again.",
+            ["engine"],
         )
         self.oom_retries = self._counter(
             "comfy_bridge_oom_retries_total",
-            "Attempts that ran out of memory; the engine was asked to free some, the workflow waits again.",
+            "Attempts that ran out of memory; the engine freed some, the workflow is queued again.",
             ["engine"],
         )
         self.waiting = self._gauge(
@@ -88,11 +90,11 @@ class Instruments:
         )
         self.held = self._gauge(
             "comfy_bridge_workflows_held",
-            "Workflows that are passed over, for what they wait for.",
+            "Workflows that are held, by what they wait for.",
             ["reason"],
         )
         self.in_flight = self._gauge(
-            "comfy_bridge_workflows_in_flight", "Workflows handed to an engine.", ["engine"]
+            "comfy_bridge_workflows_in_flight", "Workflows sent to an engine.", ["engine"]
         )
 
         self.gpu_seconds = self._counter(
@@ -116,26 +118,26 @@ class Instruments:
         )
         self.nodes = self._counter(
             "comfy_bridge_nodes_total",
-            "Nodes that engines ran, or took from their cache.",
+            "Nodes that engines ran or read from their cache.",
             ["engine", "source"],
         )
         self.vram_total = self._gauge("comfy_bridge_gpu_vram_total_bytes", "GPU memory.", ["gpu_id"])
         self.gpu_celsius = self._gauge("comfy_bridge_gpu_temperature_celsius", "GPU temperature.", ["gpu_id"])
         self.torch_vram = self._gauge(
-            "comfy_bridge_engine_torch_vram_bytes", "GPU memory that the engine's torch holds.", ["engine"]
+            "comfy_bridge_engine_torch_vram_bytes", "GPU memory reserved by the engine's torch.", ["engine"]
         )
 
     def _gpus(self) -> None:
         gpu = ["gpu_id"]
         self.gpu_ok = self._gauge("comfy_bridge_gpu_ok", "1 if the GPU works.", gpu)
-        self.gpus_gone = self._gauge("comfy_bridge_gpus_gone", "GPUs that the driver shows no more.", [])
+        self.gpus_gone = self._gauge("comfy_bridge_gpus_gone", "GPUs that the driver no longer shows.", [])
         self.gpu_watts = self._gauge("comfy_bridge_gpu_power_watts", "GPU power draw.", gpu)
         self.gpu_watts_limit = self._gauge("comfy_bridge_gpu_power_limit_watts", "Its limit.", gpu)
         self.gpu_celsius_limit = self._gauge(
-            "comfy_bridge_gpu_temperature_limit_celsius", "Where the GPU begins to slow itself down.", gpu
+            "comfy_bridge_gpu_temperature_limit_celsius", "Temperature at which the GPU slows down.", gpu
         )
         self.gpu_slowed = self._gauge(
-            "comfy_bridge_gpu_slowed", "1 while this takes speed from the GPU.", ["gpu_id", "reason"]
+            "comfy_bridge_gpu_slowed", "1 while this slows the GPU down.", ["gpu_id", "reason"]
         )
         self.gpu_ecc = self._gauge(
             "comfy_bridge_gpu_ecc_errors",
@@ -146,30 +148,32 @@ class Instruments:
     def _process(self) -> None:
         self.event_lag = self._histogram(
             "comfy_bridge_event_lag_seconds",
-            "From taking in what an engine said to this process's hub handing it out.",
+            "From receiving an engine's event to delivering it to this process's subscribers.",
             [],
             LAG_BUCKETS,
         )
         self.hub_subscribers = self._gauge(
-            "comfy_bridge_hub_subscribers", "Readers of this process's event hub.", []
+            "comfy_bridge_hub_subscribers", "Subscribers of this process's event hub.", []
         )
         self.hub_drops = self._counter(
-            "comfy_bridge_hub_dropped_events_total", "Events that a slow reader of the hub lost.", []
+            "comfy_bridge_hub_dropped_events_total", "Events that a slow subscriber of the hub lost.", []
         )
         self.tasks = self._gauge("comfy_bridge_asyncio_tasks", "Tasks of this process's event loop.", [])
         self.open_streams = self._gauge(
             "comfy_bridge_open_streams", "Streams that clients have open.", ["kind"]
         )
         self.cut_streams = self._counter(
-            "comfy_bridge_streams_cut_off_total", "Streams whose client took too little.", ["kind"]
+            "comfy_bridge_streams_cut_off_total",
+            "Streams disconnected because the client read too slowly.",
+            ["kind"],
         )
         self.store_bytes = self._gauge("comfy_bridge_store_bytes", "Size of the store's files.", ["file"])
         self.store_seconds = self._histogram(
-            "comfy_bridge_store_seconds", "Asking the store to its answer.", ["work"], STORE_BUCKETS
+            "comfy_bridge_store_seconds", "Duration of store calls.", ["work"], STORE_BUCKETS
         )
         self.refreshed = self._gauge(
             "comfy_bridge_gauges_refreshed_timestamp_seconds",
-            "When a source of gauges last answered.",
+            "Time of the last answer of a source of gauges.",
             ["source"],
         )
         self.build = self._gauge("comfy_bridge_build_info", "Always 1.", ["version"])

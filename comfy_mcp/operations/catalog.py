@@ -52,7 +52,9 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
     item = output_item(output)
     if output.file.kind is not OutputKind.IMAGE:
         note = (
-            output.file.text if output.file.text is not None else "No preview for this kind; read the link."
+            output.file.text
+            if output.file.text is not None
+            else "There is no preview for this type; read the link."
         )
         return ViewResult(output=item, note=note)
     preview = await services.outputs.preview(output, max_px=params.max_px)
@@ -79,7 +81,7 @@ async def find_output(context: OperationContext, output_id: str) -> Output:
     if output is None or not await _may_see(context, output):
         raise NotFound(
             f"Output {output_id} not found.",
-            next_step="Call list_outputs for the ids that exist.",
+            next_step="Call list_outputs for existing ids.",
             code=ErrorCode.NOT_FOUND,
         )
     return output

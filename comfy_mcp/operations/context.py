@@ -89,5 +89,5 @@ def require_right(caller: Caller, right: Right, what: str) -> None:
     if right not in caller.rights:
         raise Denied(
             f"{what} needs the right {right.value!r}",
-            next_step="Use a key that has it; `comfy-bridge keys list` shows what each may do.",
+            next_step="Use a key with this right; `comfy-bridge keys list` shows the rights of each key.",
         )

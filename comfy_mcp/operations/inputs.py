@@ -16,7 +16,7 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
     elsewhere, LimitExceeded (`too_large`), EngineFault, and what reading the content raises.
     """
     if context.content is None:
-        raise InvalidInput("No file came with the call.", next_step="Send it as a multipart form.")
+        raise InvalidInput("The call has no file.", next_step="Send it as a multipart form.")
     _check_name(params.filename)
     _check_subfolder(params.subfolder)
     content = _Bounded(context.content, context.services.settings.max_upload_bytes)
@@ -47,7 +47,7 @@ class _Bounded:
                 if total > self.limit:
                     raise LimitExceeded(
                         f"The file is larger than {self.limit} bytes.",
-                        next_step="Send a smaller one, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
+                        next_step="Send a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
                         code=ErrorCode.TOO_LARGE,
                     )
                 yield chunk
@@ -73,7 +73,7 @@ def _check_subfolder(subfolder: str) -> None:
 
 def _not_allowed(what: str) -> InvalidInput:
     return InvalidInput(
-        f"{what} leads out of the input folder, or has characters that not every system takes.",
-        next_step="Use letters, digits, dots, dashes and spaces.",
+        f"{what} points outside the input folder, or has characters that some systems do not allow.",
+        next_step="Use only letters, digits, dots, dashes and spaces.",
         code=ErrorCode.PATH_NOT_ALLOWED,
     )

@@ -34,7 +34,7 @@ async def memory_problems(services: Services, sample: GpuSample) -> list[str]:
         return []
     best = rooms.most
     said = (
-        f"{count} queued workflow(s) are like some that needed up to {gib(need)} of VRAM; the most that an "
+        f"{count} queued workflow(s) may need up to {gib(need)} of VRAM, like similar ones; the most that an "
         f"engine has room for is {gib(best.room_bytes)} ({best.engine}). Close other programs on its GPU, or "
         "submit with a smaller model."
     )

@@ -125,7 +125,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         name="wait_for_workflow",
         title="Wait for workflow",
         description="Wait until a workflow ends or timeout_s passes; returns its state. "
-        "The job goes on: call again.",
+        "The job continues: call again.",
         params=shapes.WaitParams,
         result=shapes.WorkflowResult,
         handler=workflows.wait_for_workflow,
@@ -137,7 +137,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="cancel_workflow",
         title="Cancel workflow",
-        description="Cancel a queued or running workflow; the answer is what is then true.",
+        description="Cancel a queued or running workflow; returns its state.",
         params=shapes.CancelParams,
         result=shapes.CancelResult,
         handler=workflows.cancel_workflow,
@@ -162,7 +162,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="list_workflows",
         title="List workflows",
-        description="Submitted workflows, newest first; failed ones with their cause.",
+        description="Submitted workflows, newest first; failures with their cause.",
         params=shapes.ListWorkflowsParams,
         result=shapes.WorkflowsResult,
         handler=workflows.list_workflows,
@@ -187,7 +187,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="list_outputs",
         title="List outputs",
-        description="What workflows made, newest first.",
+        description="Outputs of workflows, newest first.",
         params=shapes.ListOutputsParams,
         result=shapes.OutputsResult,
         handler=catalog.list_outputs,
@@ -223,7 +223,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="queue",
         title="Queue",
-        description="What runs and what waits, in run order.",
+        description="Running and queued workflows, in run order.",
         params=shapes.NoParams,
         result=shapes.QueueResult,
         handler=workflows.queue,
@@ -237,7 +237,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="gpu_status",
         title="GPU",
-        description="GPUs of this machine or of the engines.",
+        description="GPUs of this machine and of the engines.",
         params=shapes.NoParams,
         result=shapes.GpuResult,
         handler=system.gpu_status,

@@ -77,8 +77,8 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     old = await require_visible(context, old_id)
     if not old.can_be_retried:
         raise Conflict(
-            f"The workflow is {old.status.value}: only a failed or cancelled one can be retried.",
-            next_step="Submit the graph again to run it once more."
+            f"The workflow is {old.status.value}: only failed or cancelled workflows can be retried.",
+            next_step="Submit the graph again to run it again."
             if old.is_final
             else f'Call wait_for_workflow(workflow_id="{old_id}").',
             code=ErrorCode.NOT_RETRYABLE,
@@ -168,12 +168,13 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
     services = context.services
     if (params.workflow is None) == (params.path is None):
         raise InvalidInput(
-            "Give either workflow or path.", next_step="Pass the graph as an object, or the path of its file."
+            "Give either workflow or path, not both.",
+            next_step="Pass the graph as an object, or the path of its file.",
         )
     if params.path is not None:
         if not context.caller.may_read_files:
             raise InvalidInput(
-                "A path can't be read on this surface.",
+                "This surface can't read workflow files by path.",
                 next_step="Send the graph itself as workflow.",
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
@@ -211,7 +212,7 @@ def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
     size = len(json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
     if size > limit:
         raise LimitExceeded(
-            f"The workflow has {size} bytes; at most {limit} are taken.",
+            f"The workflow has {size} bytes; the limit is {limit}.",
             next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
             code=ErrorCode.TOO_LARGE,
         )

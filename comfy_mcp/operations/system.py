@@ -21,7 +21,7 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
     gpu = gpu_result(sample)
     memory = await memory_problems(services, sample)
     set_aside = (
-        [f"A corrupt store was set aside as {info.set_aside}; the jobs in it are not shown."]
+        [f"A damaged store was renamed to {info.set_aside}; its jobs are not shown."]
         if info.set_aside
         else []
     )

@@ -101,9 +101,9 @@ def _after_failure(job: Job, kind: FailureKind) -> str:
         case FailureKind.VALIDATION | FailureKind.NODE_ERROR | FailureKind.INTERNAL:
             return "Correct the workflow and submit it again."
         case FailureKind.MISSING_MODEL:
-            return f"Put the model there and {retry}, or submit with a name from list_models."
+            return f"Install the model and {retry}, or submit with a name from list_models."
         case FailureKind.OOM:
-            return f"Submit it smaller (size, batch, model), or free GPU memory and {retry}."
+            return f"Submit a smaller one (size, batch, model), or free GPU memory and {retry}."
         case FailureKind.TIMEOUT:
             return f"Submit it with a longer timeout, or {retry}."
         case FailureKind.ENGINE_LOST | FailureKind.CANCELLED_EXTERNALLY:

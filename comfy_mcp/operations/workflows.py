@@ -87,7 +87,7 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
         raise Conflict(
             "Workflow cannot be cancelled",
-            next_step=f"It is {job.status.value}: nothing is left to stop. "
+            next_step=f"It is {job.status.value}: there is nothing to cancel. "
             f'workflow_status(workflow_id="{job_id}") shows it.',
             details={"currentStatus": job.status.value},
         )
@@ -96,7 +96,7 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         workflow_id=job_id,
         status=job.status.value,
         cancel_requested=job.cancel_requested,
-        next_step="The engine has been asked and stops at its next node or step: "
+        next_step="The engine stops at its next node or step: "
         f'workflow_status(workflow_id="{job_id}") shows when.'
         if pending
         else None,
@@ -222,7 +222,7 @@ def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
 def not_found(job_id: JobId) -> NotFound:
     return NotFound(
         f"Workflow {job_id} not found",
-        next_step="Read comfy://workflows for the ids that exist; old ones end with the retention time.",
+        next_step="Read comfy://workflows for existing ids; old workflows are deleted in time.",
     )
 
 

@@ -21,7 +21,7 @@ from comfy_mcp.server.runtime_provider import ServicesProvider
 from comfy_mcp.server.sdk import connection_of
 from comfy_mcp.server.tool_errors import foreseen, protocol_error
 from comfy_mcp.server.tools import call_tool, tools
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import JobGroup, Settings
 
 INSTRUCTIONS = (
     "Runs ComfyUI workflows as durable jobs. submit_workflow returns a workflowId at once; wait_for_workflow "
@@ -185,6 +185,6 @@ def _answered(ctx: Context, uri: str | None = None) -> Iterator[None]:
         raise protocol_error(error, protocol_version=ctx.protocol_version, uri=uri) from None
 
 
-def _stdio_caller(settings: Settings) -> CallerOf:
+def _stdio_caller(settings: JobGroup) -> CallerOf:
     caller = Caller(client=ClientId(settings.client_name), surface="mcp-stdio")
     return lambda _ctx: caller

@@ -46,7 +46,7 @@ def view() -> Resource:
         uri=VIEW_URI,
         name="view",
         title="ComfyUI workflows",
-        description="Shows hosts of MCP Apps a workflow's progress and its outputs.",
+        description="Shows a workflow's progress and outputs in hosts of MCP Apps.",
         mime_type=APP_MIME_TYPE,
         meta=_META,
     )

@@ -153,7 +153,7 @@ class ResourceBus:
         try:
             await peer.send_all(self._send_timeout_s)
         except TimeoutError:
-            log.warning("session_dropped", reason="a notification was not taken in time")
+            log.warning("session_dropped", reason="the client did not accept a notification in time")
         except Exception:
             log.exception("session_dropped", reason="sending failed")
         self._peers.pop(peer.connection, None)

@@ -112,6 +112,6 @@ def _import_runtime() -> OpenRuntime:
 def _not_started(error_id: str) -> StoreFault:
     return StoreFault(
         f"The bridge could not start (error id {error_id}).",
-        next_step="The server's log has the cause under this id; `comfy-bridge doctor` checks the setup.",
+        next_step="Find the cause in the server's log under this id; `comfy-bridge doctor` checks the setup.",
         code=ErrorCode.INTERNAL,
     )

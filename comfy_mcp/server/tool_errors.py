@@ -30,8 +30,8 @@ class UnexpectedFault(BridgeError):
 
     def __init__(self, error_id: str) -> None:
         super().__init__(
-            f"Something unexpected went wrong (error id {error_id}).",
-            next_step="Try again; if it stays, the server's log has the cause under this id.",
+            f"An unexpected error occurred (error id {error_id}).",
+            next_step="Try again. If it happens again, find the cause in the server's log under this id.",
             details={"errorId": error_id},
         )
 

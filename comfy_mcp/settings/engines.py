@@ -109,13 +109,14 @@ class EngineGroup(BaseModel):
         if self.ws_url is not None and (len(self.engine_urls) > 1 or not _is_url(self.ws_url, "ws", "wss")):
             raise misconfigured(
                 "The WebSocket URL can't be used.",
-                "Set COMFYUI_WS_URL to something like ws://127.0.0.1:8188/ws, and for a single engine only.",
+                "Set COMFYUI_WS_URL for a single engine only, to a URL like ws://127.0.0.1:8188/ws.",
             )
         entries = enumerate(self.engine_urls, start=1)
         engines = tuple(_engine(place, entry, self.ws_url, headers) for place, entry in entries)
         if len({engine.id for engine in engines}) < len(engines):
             raise misconfigured(
-                "Two engines have the same name or address.", "Name each once: one=http://…,two=http://…."
+                "Two engines have the same name or address.",
+                "Give each its own name: one=http://…,two=http://….",
             )
         return engines
 
@@ -127,7 +128,7 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
     if not _is_url(url, "http", "https"):
         raise misconfigured(
             f"Engine {place} of {PREFIX}ENGINE_URLS or COMFYUI_URL is not the URL of a ComfyUI server.",
-            "Set it to something like http://127.0.0.1:8188, without a query; secrets go into headers.",
+            "Set it to a URL like http://127.0.0.1:8188, without a query; put secrets into headers.",
         )
     parts = urlsplit(url)
     if parts.username is not None:
@@ -149,7 +150,7 @@ def _credentials(
     """`user:password@` moves from the URL, which is shown in many places, to a header, which is not."""
     if any(name.lower() == "authorization" for name in headers):
         raise InvalidInput(
-            "An engine URL holds a user name, and a token or an Authorization header is set too.",
+            "An engine URL has a user name, and a token or an Authorization header is set as well.",
             next_step="Keep one of them: COMFYUI_URL without `user:password@`, or no COMFYUI_TOKEN.",
             code=ErrorCode.CONFIGURATION,
         )

@@ -76,7 +76,7 @@ class Settings(  # the last base has the first fields
         folder = _secrets_dir()
         if folder is not None and not folder.is_dir():
             raise misconfigured(
-                f"{SECRETS_DIR} is not a folder.", "Mount the secrets there, or leave the variable out."
+                f"{SECRETS_DIR} is not a folder.", "Mount the secrets there, or unset the variable."
             )
         return init_settings, env_settings, _SecretFiles(settings_cls, secrets_dir=folder)
 

@@ -29,7 +29,7 @@ def first_use(connection: Connection, use: Idempotency) -> tuple[JobId, int] | N
     if row.digest != use.digest:
         raise Conflict(
             "This idempotency key was used for another workflow",
-            next_step="Use a new key for a new submit; keep a key only to repeat the same one.",
+            next_step="Use a new key for each submit; repeat a key only to repeat the same submit.",
             code=ErrorCode.IDEMPOTENCY_MISMATCH,
         )
     return JobId(row.job_id), row.position

@@ -30,8 +30,8 @@ def add_key(connection: Connection, key: ApiKey) -> None:
     """Raises Conflict (`invalid_argument`) when the name is taken, by a revoked key too."""
     if any(known.name == key.name for known in keys(connection)):
         raise Conflict(
-            f"There is a key named {key.name!r} already",
-            next_step="Choose another name: a revoked key's jobs stay under its name.",
+            f"A key named {key.name!r} already exists",
+            next_step="Choose another name: the workflows of a revoked key keep its name.",
             code=ErrorCode.INVALID_ARGUMENT,
         )
     values = {

@@ -51,8 +51,8 @@ def add(
     total = sum(size.jobs for size in sizes.values())
     if total >= max_queued:
         raise LimitExceeded(
-            f"{total} jobs are queued already; the limit is {max_queued}.",
-            next_step="Wait until some have run or cancel some, then submit again.",
+            f"The queue is full: {total} jobs; the limit is {max_queued}.",
+            next_step="Wait until some have ended, or cancel some; then submit again.",
         )
     place = turns.place(connection, queued(event), fair=fair)
     job = journal.apply(connection, None, (event,), columns={"share_tag": place.tag})

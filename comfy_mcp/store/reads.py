@@ -163,5 +163,5 @@ def counts(connection: Connection) -> dict[JobStatus, int]:
 def not_found(job_id: JobId) -> NotFound:
     return NotFound(
         f"There is no workflow {job_id}.",
-        next_step="Check the id; old workflows are forgotten after the retention time.",
+        next_step="Check the id; old workflows are deleted after the retention time.",
     )

@@ -16,7 +16,7 @@ def networks_of(entries: Collection[str]) -> tuple[Network, ...]:
     except ValueError:
         raise InvalidInput(
             "A trusted proxy is neither an IP address nor a network.",
-            next_step="Set COMFY_BRIDGE_TRUSTED_PROXIES to something like 10.0.0.5,172.16.0.0/12.",
+            next_step="Set COMFY_BRIDGE_TRUSTED_PROXIES to a list like 10.0.0.5,172.16.0.0/12.",
             code=ErrorCode.CONFIGURATION,
         ) from None
 

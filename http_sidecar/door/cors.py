@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.errors import Denied
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import HttpGroup
 from http_sidecar.app_state import SETTINGS
 from http_sidecar.door.problems import problem_of
 
@@ -33,7 +33,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     if not _allowed(request):
         return problem_of(
             Denied(
-                "Pages of this origin may not call.",
+                "Web pages of this origin may not call the API.",
                 next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
             ),
             request.path,
@@ -56,7 +56,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     response.headers.extend(_headers(request, origins))
 
 
-def is_allowed(origin: str, settings: Settings) -> bool:
+def is_allowed(origin: str, settings: HttpGroup) -> bool:
     return "*" in settings.cors_origins or origin in settings.cors_origins
 
 

@@ -54,9 +54,9 @@ def route_of(request: web.Request) -> str:
 def _unexpected(error_id: str, path: str) -> web.Response:
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        f"Something unexpected went wrong (error id {error_id}).",
+        f"An unexpected error occurred (error id {error_id}).",
         code=ErrorCode.INTERNAL.value,
-        next_step="Try again; if it stays, the server's log has the cause under this id.",
+        next_step="Try again. If it happens again, find the cause in the server's log under this id.",
         instance=path,
         extra={"errorId": error_id},
     )
@@ -65,9 +65,9 @@ def _unexpected(error_id: str, path: str) -> web.Response:
 def _broken_body(path: str) -> web.Response:
     return problem(
         HTTPStatus.BAD_REQUEST,
-        "The body is not what its headers say it is.",
+        "The body does not match its headers.",
         code="bad_http",
-        next_step="Correct Content-Encoding and Transfer-Encoding, or leave them out.",
+        next_step="Correct or omit Content-Encoding and Transfer-Encoding.",
         instance=path,
     )
 
@@ -93,20 +93,20 @@ def _of_aiohttp(raised: web.HTTPException, path: str) -> web.Response:
 
 
 _WORDS = {
-    HTTPStatus.NOT_FOUND: ("No such route.", "route_not_found", "GET / lists the endpoints."),
+    HTTPStatus.NOT_FOUND: ("No such route.", "route_not_found", "GET / lists the routes."),
     HTTPStatus.METHOD_NOT_ALLOWED: (
-        "The route does not take this method.",
+        "This route does not allow this method.",
         "method_not_allowed",
         "Use one of the methods in the Allow header.",
     ),
     HTTPStatus.REQUEST_TIMEOUT: (
-        "The body did not come in time.",
+        "The body did not arrive in time.",
         "body_too_slow",
         "Send the whole body at once.",
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "The body is too large.",
         "body_too_large",
-        "Send less, or raise COMFY_BRIDGE_HTTP_MAX_BODY_BYTES.",
+        "Send a smaller body, or raise COMFY_BRIDGE_HTTP_MAX_BODY_BYTES.",
     ),
 }

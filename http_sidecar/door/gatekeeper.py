@@ -94,12 +94,12 @@ class Gatekeeper:
         host, origin = request.headers.get("Host"), request.headers.get("Origin")
         if not host_allowed(host, self._hosts):
             raise Denied(
-                "This Host is not served.",
+                "The server does not accept this Host header.",
                 next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
             )
         if not origin_allowed(origin, host, self._origins):
             raise Denied(
-                "Pages of this origin may not call.",
+                "Web pages of this origin may not call the API.",
                 next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
             )
 
@@ -125,7 +125,7 @@ def _too_often(request: web.Request) -> web.Response:
         HTTPStatus.TOO_MANY_REQUESTS,
         "Rate limit exceeded, retry in 1 minute",  # to the letter of the v1 contract
         code=ErrorCode.RATE_LIMITED.value,
-        next_step="Wait as long as Retry-After says; follow jobs by stream instead of polling.",
+        next_step="Wait for the time in Retry-After; follow workflows by a stream instead of polling.",
         instance=request.path,
         retryable=True,
     )

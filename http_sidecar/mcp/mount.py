@@ -143,6 +143,6 @@ def _refuse_unfit(request: web.Request) -> None:
     own = host if host_allowed(host, settings.allowed_hosts) else None
     if not origin_allowed(request.headers.get("Origin"), own, settings.cors_origins):
         raise Denied(
-            "Pages of this origin may not call.",
+            "Web pages of this origin may not call the API.",
             next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
         )

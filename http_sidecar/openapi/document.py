@@ -69,5 +69,5 @@ _TAGS = {
     "System": "Engines, queue, GPU, store.",
     "Probes": "For orchestrators and Prometheus; never counted by the rate limit.",
     "MCP": "The same operations for agents, over Streamable HTTP.",
-    "Documents": "What describes this service.",
+    "Documents": "Descriptions of this service.",
 }

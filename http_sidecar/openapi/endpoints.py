@@ -38,8 +38,8 @@ _READINESS = in_json(
 )
 
 _READY = {
-    "200": response("A submit would be taken.", _READINESS),
-    "503": response("A submit would not be taken now.", _READINESS),
+    "200": response("The server accepts submits.", _READINESS),
+    "503": response("The server does not accept submits now.", _READINESS),
 }
 _INDEX = exactly(
     name=TEXT,
@@ -86,14 +86,14 @@ _SERVICE: Mapping[tuple[str, str], Json] = {
     ("GET", "/docs"): _document(
         "docs",
         "Interactive documentation",
-        {"200": response("A page that needs nothing from elsewhere.", in_text("text/html"))},
+        {"200": response("A page that loads nothing from the internet.", in_text("text/html"))},
     ),
     ("GET", "/openapi.json"): _document(
         "openapi",
         "This document",
         {
             "200": response("OpenAPI 3.1.", in_json(OBJECT), headers=("ETag",)),
-            "304": response("What the client has is still right.", headers=("ETag",)),
+            "304": response("The client's copy is still valid.", headers=("ETag",)),
         },
     ),
 }
@@ -111,11 +111,11 @@ _RESUMING = [
     parameter(
         "header",
         "Last-Event-ID",
-        "Replay what came after it.",
+        "Replay the events after this one.",
         {**TEXT, "pattern": "^[0-9]{0,18}$"},  # empty is the same as none
     ),
     parameter(
-        "query", "lastEventId", "For clients that can't send the header; where both come, the header counts."
+        "query", "lastEventId", "For clients that can't send the header. If both are sent, the header counts."
     ),
 ]
 
@@ -129,7 +129,9 @@ _STREAMS: Mapping[tuple[str, str], Json] = {
         description="The handshake of a WebSocket. Browsers, which can't send a key in a header, bring a "
         "ticket.",
         parameters=[
-            parameter("query", "ticket", "From stream_ticket; good for one connection, instead of a key.")
+            parameter(
+                "query", "ticket", "A ticket from stream_ticket, valid for one connection, instead of a key."
+            )
         ],
         security=[*KEYED, {}],
     ),
@@ -138,7 +140,7 @@ _STREAMS: Mapping[tuple[str, str], Json] = {
         "Ticket for a browser's WebSocket",
         {
             "200": response(
-                "Good for one connection within a short time.",
+                "Valid for one connection, for 30 seconds.",
                 in_json(
                     exactly(ticket=TEXT, expiresIn={"type": "number", "description": "Seconds."}),
                     {"ticket": "hA5wQ0c2", "expiresIn": 30},
@@ -151,12 +153,12 @@ _STREAMS: Mapping[tuple[str, str], Json] = {
         "Events of one workflow",
         {
             "200": response(f"Server-sent events; {_MESSAGES}", EVENT_STREAM),
-            "204": response("It has ended, and the client has seen the end already."),
+            "204": response("The workflow has ended, and the client has received its last event."),
         },
         ErrorCode.WORKFLOW_NOT_FOUND,
         ErrorCode.TOO_MANY_STREAMS,
-        description="Ends with the workflow. Every event has an `id`; with the last one seen the stream goes "
-        "on from there.",
+        description="Ends with the workflow. Every event has an `id`; send the last one to continue "
+        "after it.",
         parameters=[
             parameter(
                 "path", "workflowId", "Id from submit_workflow", {**TEXT, "minLength": 1, "maxLength": 64}
@@ -167,9 +169,9 @@ _STREAMS: Mapping[tuple[str, str], Json] = {
     ("GET", f"{V1}/events"): _stream(
         "all_events",
         "Events of all workflows",
-        {"200": response(f"Server-sent events without end; {_MESSAGES}", EVENT_STREAM)},
+        {"200": response(f"Server-sent events that do not end; {_MESSAGES}", EVENT_STREAM)},
         ErrorCode.TOO_MANY_STREAMS,
-        description="Of every workflow that the key may see, from now on or from the last event seen.",
+        description="Events of all workflows that the key may see, from now on or after the last one seen.",
         parameters=_RESUMING,
     ),
 }
@@ -214,12 +216,12 @@ def _mcp(name: str, summary: str, successes: Json, **more: Any) -> Json:
     found["responses"] |= {
         str(status.value): response(f"{phrase_of(status)}: as MCP has it.", content)
         for status in _MCP_STATUSES
-    } | {"405": response("From 2026-07-28 on there are only messages: GET and DELETE are none.")}
+    } | {"405": response("From 2026-07-28 on, only POST is allowed.")}
     return found
 
 
 def _mcp_version(example: str) -> Json:
-    return parameter("header", "MCP-Protocol-Version", "The revision that is spoken.", example=example)
+    return parameter("header", "MCP-Protocol-Version", "The protocol revision.", example=example)
 
 
 _MCP_SESSION = parameter("header", "Mcp-Session-Id", "Up to 2025-11-25: from the answer to initialize.")
@@ -231,7 +233,7 @@ _MCP: Mapping[tuple[str, str], Json] = {
         "MCP: a message",
         {
             "200": response("A JSON-RPC message, or a stream of them.", in_json(OBJECT) | EVENT_STREAM),
-            "202": {"description": "Taken; there is nothing to answer."},
+            "202": {"description": "Accepted; there is no response body."},
         },
         description="Model Context Protocol over Streamable HTTP, both protocol eras. What it says is MCP's "
         "own specification.",

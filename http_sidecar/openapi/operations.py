@@ -91,17 +91,19 @@ def _headers_in(route: Route) -> list[Json]:
 
 
 _OF_BYTES = [
-    parameter("header", "Range", "One range of bytes, e.g. `bytes=0-1023`; several get the whole."),
-    parameter("header", "If-None-Match", "ETags that the client has: then the answer is 304."),
     parameter(
-        "header", "If-Range", "ETag of the part that the client has: of other bytes it gets the whole."
+        "header", "Range", "One range of bytes, e.g. `bytes=0-1023`; several ranges return the whole file."
     ),
-    parameter("header", "If-Match", "ETags of which the output must have one: otherwise the answer is 412."),
+    parameter("header", "If-None-Match", "ETags of the client's copies; if one matches, the answer is 304."),
+    parameter(
+        "header", "If-Range", "ETag of the client's part; if it does not match, the answer is the whole file."
+    ),
+    parameter("header", "If-Match", "Accepted ETags; if none matches, the answer is 412."),
 ]
 _PREVIEW = parameter(
     "query",
     "preview",
-    "`WIDTHxHEIGHT`, or one number for both: an image that fits into this box instead of the file.",
+    "`WIDTHxHEIGHT`, or one number for both: a smaller image of at most this size instead of the file.",
     {**TEXT, "pattern": "^[1-9][0-9]{0,2}(x[1-9][0-9]{0,2})?$"},
 )
 _OF_SUBMITS = [
@@ -111,7 +113,7 @@ _OF_SUBMITS = [
     parameter(
         "header",
         "Idempotency-Key",
-        "Equal keys are one submit for 24 hours: the same request, the first answer again.",
+        "For 24 hours a request with the same key returns the first answer instead of submitting again.",
         {**TEXT, "pattern": '^("[ -~]{1,255}"|[ -~]{1,255})$'},
     ),
 ]
@@ -166,9 +168,9 @@ def _successes(route: Route) -> Json:
     if route.operation == "cancel_workflow":
         running = {**(example or {}), "status": "running"}
         return {
-            "200": response("It is cancelled; saying so again is no error.", in_json(schema, example)),
+            "200": response("It is cancelled. Repeating the request is no error.", in_json(schema, example)),
             "202": response(
-                "The engine has been asked, and stops at its next node or step.", in_json(schema, running)
+                "The cancel was sent; the engine stops at its next node or step.", in_json(schema, running)
             ),
         }
     if route.success == HTTPStatus.ACCEPTED:
@@ -179,7 +181,7 @@ def _successes(route: Route) -> Json:
 
 
 _WORDS = {
-    "upload_input": "It is in the engine's input folder, under this name: it may differ from the one sent."
+    "upload_input": "The name of the file in the engine's input folder; it may differ from the one sent."
 }
 
 
@@ -187,12 +189,12 @@ def _submitted(schema: Json, example: Json | None) -> Json:
     state, headers = reference(WorkflowResult), ("Location", "Preference-Applied")
     return {
         "200": response(
-            "With `Prefer: wait=N`: it has ended, this is its state.",
+            "With `Prefer: wait=N`: the workflow has ended; this is its state.",
             in_json(state, example_of("workflow_status")),
             headers=headers,
         ),
         "202": response(
-            "It is queued and durable. With `Prefer: wait=N`: it has not ended yet, this is its state.",
+            "The workflow is queued and durable. With `Prefer: wait=N`: not ended yet; this is its state.",
             in_json({"anyOf": [schema, state]}, example),
             headers=headers,
             links=_LINKS_TO_WORKFLOW,
@@ -205,8 +207,8 @@ def _bytes(route: Route) -> Json:
     headers = ("ETag", "Accept-Ranges", "Content-Length", "Content-Disposition")
     return {
         "200": response(whole, content, headers=headers),
-        "206": response("The part that was asked for.", content, headers=(*headers, "Content-Range")),
-        "304": response("What the client has is still right.", headers=("ETag",)),
+        "206": response("The requested part.", content, headers=(*headers, "Content-Range")),
+        "304": response("The client's copy is still valid.", headers=("ETag",)),
     }
 
 

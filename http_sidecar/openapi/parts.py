@@ -149,20 +149,20 @@ _HEADERS_OF_ERRORS: Mapping[HTTPStatus, tuple[str, ...]] = {
 _COUNTS = {
     "X-RateLimit-Limit": "Requests a minute.",
     "X-RateLimit-Remaining": "Requests left in this minute.",
-    "X-RateLimit-Reset": "Seconds until the limit is refilled.",
-    "Retry-After": "Seconds to wait before the next try.",
+    "X-RateLimit-Reset": "Seconds until the limit resets.",
+    "Retry-After": "Seconds to wait before the next request.",
     "Content-Length": "Bytes of the body.",
 }
 _TEXTS = {
     "X-Request-ID": "The request's own, or one that the server chose.",
-    "RateLimit": 'What is left and when it is refilled, e.g. `"default";r=99;t=60`.',
+    "RateLimit": 'Requests left and seconds until the reset, e.g. `"default";r=99;t=60`.',
     "RateLimit-Policy": 'The limit, e.g. `"default";q=100;w=60`.',
     "WWW-Authenticate": "How to authenticate.",
-    "Location": "Where the workflow's state is.",
-    "Preference-Applied": "`wait=N`: how long was waited at most.",
-    "ETag": "Strong; changes with the bytes.",
+    "Location": "URL of the workflow's state.",
+    "Preference-Applied": "`wait=N`: the wait that the server applied.",
+    "ETag": "A strong ETag: it changes with the bytes.",
     "Content-Range": "Which bytes these are, e.g. `bytes 0-99/1234`.",
-    "Accept-Ranges": "`bytes`: parts can be asked for.",
+    "Accept-Ranges": "`bytes`: range requests are possible.",
     "Content-Disposition": "The file's name.",
 }
 HEADERS: Json = {name: {"description": text, "schema": TEXT} for name, text in _TEXTS.items()} | {
@@ -192,7 +192,7 @@ class Problem(BaseModel):
     code: str = Field(description="Stable: it never changes its meaning.", examples=["workflow_not_found"])
     nextStep: str = Field(  # noqa: N815
         description="What to do next, e.g. a request to send.",
-        examples=["GET /v1/comfyui/workflows for the ids that exist."],
+        examples=["GET /v1/comfyui/workflows for existing ids."],
     )
     retryable: bool = Field(description="Whether the same request may succeed later.")
     problems: list[GraphProblem] | SkipJsonSchema[None] = Field(
@@ -202,7 +202,7 @@ class Problem(BaseModel):
         None, description="With `not_cancellable`: the workflow's state."
     )
     errorId: str | SkipJsonSchema[None] = Field(  # noqa: N815
-        None, description="With `internal`: where to look in the server's log."
+        None, description="With `internal`: find this id in the server's log."
     )
 
 

@@ -99,7 +99,7 @@ def _answer(status: int, exc: BaseException | None) -> web.Response:
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
             "The request line or a header is too long.",
             code="header_too_large",
-            next_step="Send less; arguments belong into the body.",
+            next_step="Shorten it; send arguments in the body.",
             instance="/",
         )
     if 400 <= status < 500:
@@ -107,14 +107,14 @@ def _answer(status: int, exc: BaseException | None) -> web.Response:
             HTTPStatus(status),
             "The request is not valid HTTP.",
             code="bad_http",
-            next_step="Correct the client, or whatever stands between it and this service.",
+            next_step="Correct the client, or the proxy between it and this server.",
             instance="/",
         )
     log.error("unexpected_error", where="http", exc_info=exc)
     return problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
-        "Something unexpected went wrong.",
+        "An unexpected error occurred.",
         code="internal",
-        next_step="Try again; if it stays, the server's log has the cause.",
+        next_step="Try again. If it happens again, find the cause in the server's log.",
         instance="/",
     )

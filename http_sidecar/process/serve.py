@@ -12,7 +12,7 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.operations.context import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.server.stdio import serve_stdio
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import HttpGroup, Settings
 from comfy_mcp.signals import stopped_by_signals
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
@@ -65,19 +65,19 @@ async def serve(
                 await _drained(drain, settings)
 
 
-async def _refuse_open_door(settings: Settings, keys: KeyRing) -> None:
+async def _refuse_open_door(settings: HttpGroup, keys: KeyRing) -> None:
     if is_loopback(settings.http_host) or await keys.required():
         return
     raise InvalidInput(
-        f"Without a key the service listens on loopback only, not on {settings.http_host}.",
-        next_step="Make a key with `comfy-bridge keys add NAME` or set MANAGEMENT_API_KEY; `--insecure` lets "
-        "anybody in who reaches the address.",
+        f"Without a key the server listens on loopback only, not on {settings.http_host}.",
+        next_step="Create a key with `comfy-bridge keys add NAME` or set MANAGEMENT_API_KEY. `--insecure` "
+        "lets everybody in who reaches the address.",
         code=ErrorCode.CONFIGURATION,
     )
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[str]:
+async def _listening(app: web.Application, settings: HttpGroup) -> AsyncIterator[str]:
     runner = Runner(app, send_timeout_s=app[BOUNDS].send_timeout_s)
     await runner.setup()
     try:
@@ -88,7 +88,7 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
             raise InvalidInput(
                 f"Can't listen on {settings.http_host}:{settings.http_port}: "
                 f"{error.strerror or type(error).__name__}.",
-                next_step="Give another --port (0 takes a free one) or --host.",
+                next_step="Use another --port (0 = any free port) or --host.",
                 code=ErrorCode.CONFIGURATION,
             ) from None
         host, port = runner.addresses[0][:2]
@@ -97,7 +97,7 @@ async def _listening(app: web.Application, settings: Settings) -> AsyncIterator[
         await runner.cleanup()
 
 
-async def _drained(drain: Drain, settings: Settings) -> None:
+async def _drained(drain: Drain, settings: HttpGroup) -> None:
     """New work is refused from here on, streams say their last word; what takes too long is cut off after."""
     log.info("http_drains")
     drain.begin()

@@ -39,7 +39,8 @@ def query_of(request: web.Request) -> dict[str, str]:
     twice = {name for name in request.query if len(request.query.getall(name)) > 1}
     if twice:
         raise InvalidInput(
-            f"The query has {', '.join(sorted(twice))[:200]} more than once.", next_step="Give each once."
+            f"The query contains {', '.join(sorted(twice))[:200]} more than once.",
+            next_step="Give each once.",
         )
     return {name: value for name, value in request.query.items() if value}
 

@@ -133,9 +133,9 @@ def _without_body(
         case PreconditionFailed():
             return problem(
                 HTTPStatus.PRECONDITION_FAILED,
-                "The output is not the one that If-Match names.",
+                "The output does not match If-Match.",
                 code="precondition_failed",
-                next_step="Fetch it without If-Match.",
+                next_step="Omit If-Match.",
                 instance=request.path,
             )
         case NotSatisfiable():
@@ -210,8 +210,8 @@ async def _checked(
             await content.file.note(found)
     if not right:
         raise EngineBadAnswer(
-            f"Output {output.id} is not what it was: another file has its name now.",
-            next_step="Run the workflow again to make it anew.",
+            f"Output {output.id} has changed: another file has this name now.",
+            next_step="Run the workflow again to create it.",
         )
     if held:
         yield held
@@ -252,7 +252,8 @@ def _box_of(asked: str) -> tuple[int, int]:
     width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not (0 < width <= 4096 and 0 < height <= 4096):
         raise InvalidInput(
-            "preview is not WIDTHxHEIGHT of 1 to 4096 pixels.", next_step="Ask for ?preview=512x512."
+            "preview must be WIDTHxHEIGHT, each 1 to 4096 pixels.",
+            next_step="Use for example ?preview=512x512.",
         )
     return width, height
 

@@ -30,7 +30,7 @@ def idempotency_key(header: str | None) -> str | None:
         text = text[1:-1]
     if not 0 < len(text) <= KEY_LIMIT or not (text.isascii() and text.isprintable()):
         raise InvalidInput(
-            f"Idempotency-Key is not 1 to {KEY_LIMIT} printable ASCII characters.",
+            f"Idempotency-Key must be 1 to {KEY_LIMIT} printable ASCII characters.",
             next_step="Send a UUID, for example.",
         )
     return text

@@ -28,7 +28,7 @@ async def upload(request: web.Request) -> web.Response:
     if request.content_length is not None and request.content_length > limit + _FORM_BYTES:
         raise LimitExceeded(
             f"The file is larger than {limit} bytes.",
-            next_step="Send a smaller one, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
+            next_step="Send a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
             code=ErrorCode.TOO_LARGE,
         )
     if not request.content_type.startswith("multipart/"):
@@ -63,7 +63,9 @@ class _Content:
                     chunk = await self._part.read_chunk(CHUNK_BYTES)
             except TimeoutError:
                 self.timed_out = True
-                raise InvalidInput("The file did not come in time.", next_step="Send it in one go.") from None
+                raise InvalidInput(
+                    "The file did not arrive in time.", next_step="Send it without pauses."
+                ) from None
             except ValueError:
                 raise _no_form() from None
             if not chunk:
@@ -86,7 +88,7 @@ async def _up_to_the_file(form: MultipartReader, timeout_s: float) -> tuple[dict
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     raise InvalidInput(
-        "The form has no file.", next_step="Send it as a part with a file name: curl -F image=@photo.png …"
+        "The form has no file.", next_step="Send it as a part with a filename: curl -F image=@photo.png …"
     )
 
 
@@ -96,7 +98,7 @@ async def _text_of(part: BodyPartReader) -> str:
         text += chunk
         if len(text) > FIELD_BYTES:
             raise InvalidInput(
-                "A field of the form is too long.", next_step="The file is the part with a name."
+                "A field of the form is too long.", next_step="Send the file as the part with a filename."
             )
     return text.decode("utf-8", "replace")
 

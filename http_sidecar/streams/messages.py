@@ -44,8 +44,8 @@ class Message(Part):
     """Base of all messages to a client."""
 
     seq: int = Field(
-        description="Place in the event log; give the greatest one you have seen as `since`. "
-        "A step of progress, which is not in the log, has that of the event before it"
+        description="Position in the event log; send the greatest one received as `since`. "
+        "A step of progress is not in the log: it has the `seq` of the event before it"
     )
 
 

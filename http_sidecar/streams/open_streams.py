@@ -40,8 +40,8 @@ class OpenStreams:
         """One more while the context is open. Raises LimitExceeded."""
         if self.open.total() >= self._limit:
             raise LimitExceeded(
-                f"{self._limit} streams are open; no more are taken.",
-                next_step="Close some: one WebSocket can follow every workflow.",
+                f"{self._limit} streams are open, the maximum of this server.",
+                next_step="Close some, or follow all workflows with one WebSocket.",
                 code=ErrorCode.TOO_MANY_STREAMS,
             )
         self.open[kind] += 1
@@ -64,6 +64,6 @@ def require_known_origin(request: web.Request) -> None:
     origin, host = request.headers.get("Origin"), request.headers.get("Host")
     if not origin_allowed(origin, host, request.app[SETTINGS].cors_origins):
         raise Denied(
-            "Pages of this origin may not open a stream.",
+            "Web pages of this origin may not open a stream.",
             next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
         )

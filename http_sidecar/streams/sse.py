@@ -242,6 +242,7 @@ def parse_event_id(shown: str) -> int:
     """Browsers send it as a header when they come again; others may in the query. Raises InvalidInput."""
     if not (shown.isascii() and shown.isdigit() and len(shown) <= 19 and int(shown) <= MAX_SEQ):
         raise InvalidInput(
-            "Last-Event-ID is the number of an event.", next_step="Send back the last `id:` that came."
+            "Last-Event-ID must be the number of an event.",
+            next_step="Send the last `id:` that you received.",
         )
     return int(shown)

@@ -275,7 +275,7 @@ class _Socket:
         job_id = None if wanted == EVERY else JobId(wanted)
         if job_id is not None and not await self._announcer.may_follow(job_id, self._caller):
             raise NotFound(
-                f"Workflow {job_id} not found.", next_step="Subscribe to an id that a submit returned."
+                f"Workflow {job_id} not found.", next_step="Subscribe with an id that a submit returned."
             )
         async with self._order:
             if since is None:
@@ -303,7 +303,7 @@ class _Socket:
         self._faults += 1
         await self._complain(ErrorCode.INVALID_ARGUMENT.value, message)
         if self._faults >= self._bounds.invalid_messages:
-            raise _Over(CloseCode.POLICY, "too many messages that can't be understood")
+            raise _Over(CloseCode.POLICY, "too many invalid messages")
 
     async def _complain(self, code: str, message: str) -> None:
         error = StreamError(seq=self._follower.cursor, code=code, message=message)
@@ -328,7 +328,7 @@ class _Socket:
 def _upgrade_required(request: web.Request) -> web.Response:
     return problem(
         HTTPStatus.UPGRADE_REQUIRED,
-        "This is a WebSocket.",
+        "This URL is a WebSocket.",
         code="upgrade_required",
         next_step="Connect with a WebSocket client; docs/streams.md describes the messages.",
         instance=request.path,

@@ -185,4 +185,4 @@ async def test_the_end_is_answered_and_ends_the_questions(open_app: OpenApp) -> 
 async def test_alone_in_a_window_it_says_what_it_is(open_app: OpenApp) -> None:
     async with open_app() as host:
         await host.page.goto(ALONE)
-        await expect(host.page.get_by_role("status").first).to_contain_text("a view for hosts of MCP Apps")
+        await expect(host.page.get_by_role("status").first).to_contain_text("works in hosts of MCP Apps")

@@ -85,7 +85,7 @@ def test_a_cursor_that_is_none_exits_2(shell: Shell) -> None:
 
 
 def test_the_queue_in_run_order_for_people(shell: Shell, tmp_path: Path) -> None:
-    assert shell("queue").lines[-1] == "nothing was submitted yet"
+    assert shell("queue").lines[-1] == "no workflow was submitted yet"
     workflow_id = shell("submit", written(tmp_path, graph())).lines[0]
     lines = shell("queue").lines
     assert lines[1].split()[:4] == [workflow_id, "queued,", "position", "1"]

@@ -21,7 +21,7 @@ from tests.cli.conftest import ROOT, Shell, graph, written
     ("advice", "said"),
     [
         ('Call wait_for_workflow(workflow_id="a-1").', "Run `comfy-bridge wait a-1`."),
-        ("Call list_outputs for the ids that exist.", "Run `comfy-bridge outputs` for the ids that exist."),
+        ("Call list_outputs for existing ids.", "Run `comfy-bridge outputs` for existing ids."),
         ('Call view_output(output_id="o-1") to look.', "Run `comfy-bridge outputs` to look."),
         (
             'Nothing is left to stop. workflow_status(workflow_id="a-1") shows it.',

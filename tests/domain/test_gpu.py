@@ -75,11 +75,11 @@ def test_each_problem_is_a_sentence() -> None:
     lost = replace(hot, index=3, state=GpuState.LOST, fault="GPU is lost")
     gone = GoneGpu(name="Old", uuid="GPU-o")
     assert gpu_problems(sample(hot, blind, broken, lost, gone=(gone,))) == (
-        "GPU 0 (Card) is too hot and slows down at 92 °C: see to its cooling.",
-        "GPU 1 (Card) is too hot and slows down: see to its cooling.",
+        "GPU 0 (Card) is too hot and slows down at 92 °C: check its cooling.",
+        "GPU 1 (Card) is too hot and slows down: check its cooling.",
         "GPU 2 (Card) has 2 uncorrected memory error(s): results may be wrong.",
         "GPU 3 (Card) does not work: GPU is lost. Reset it or restart the machine.",
-        "GPU Old (GPU-o) has disappeared: look at the driver's log, then reset it or restart.",
+        "GPU Old (GPU-o) has disappeared: check the driver's log, then reset it or restart.",
     )
 
 

@@ -270,7 +270,7 @@ def test_an_empty_list_says_that_nothing_is_installed() -> None:
         ("7", "images", [6, 0], "bad_linked_input", 'write the link as ["6", 0]'),
         ("7", "images", ["6", "0"], "bad_linked_input", 'write the link as ["6", 0]'),
         ("2", "text", ["a", "b", "c"], "bad_linked_input", '{"__value__": […]}'),
-        ("6", "vae", ["1", 0], "return_type_mismatch", "its slot 2 would fit"),
+        ("6", "vae", ["1", 0], "return_type_mismatch", "its slot 2 has the right type"),
         ("6", "vae", ["4", 0], "return_type_mismatch", "gives LATENT"),
     ],
 )

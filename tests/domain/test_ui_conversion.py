@@ -127,7 +127,7 @@ def test_more_nodes_than_anybody_runs_are_refused(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("raw", [ui(), ui(node(1, "Note", "hello")), ui(node(1, "EmptyImage", 8, mode=2))])
 def test_nothing_that_runs_is_said(raw: object) -> None:
-    assert "Nothing in this workflow runs" in refused(raw).message
+    assert "This workflow has nothing to run" in refused(raw).message
 
 
 def test_a_group_node_is_named() -> None:

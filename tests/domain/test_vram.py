@@ -215,7 +215,7 @@ def test_a_waiting_job_is_told_anew_when_the_numbers_are_others() -> None:
     told = wait(10, 50, None)
     assert told is not None
     assert (told.since, told.need_bytes, told.free_bytes) == (1, 50 * GIB, 10 * GIB)
-    assert told.sentence == "Such workflows needed 50.0 GiB of VRAM; a has 10.0 GiB of 100.0 GiB."
+    assert told.sentence == "Similar workflows needed 50.0 GiB of VRAM; a has 10.0 GiB of 100.0 GiB."
     assert wait(14, 50, told) is told
     again = wait(15, 50, told)
     assert again == replace(told, engines=(room(A, 15, total=100),))
@@ -259,8 +259,8 @@ def test_a_job_is_held_only_where_no_engine_takes_it_and_one_could(
 
 def test_the_submitter_is_warned_of_what_will_happen() -> None:
     short = rooms(room(A, 4), room(B, 6))
-    said = "Such workflows needed 20.0 GiB of VRAM; a has 4.0 GiB of 24.0 GiB, b has 6.0 GiB of 24.0 GiB."
-    assert warning_of(20 * GIB, short, holds=True) == f"{said} It waits until there is room."
+    said = "Similar workflows needed 20.0 GiB of VRAM; a has 4.0 GiB of 24.0 GiB, b has 6.0 GiB of 24.0 GiB."
+    assert warning_of(20 * GIB, short, holds=True) == f"{said} It waits until an engine has enough."
     assert warning_of(20 * GIB, short, holds=False) == f"{said} It may be slow or run out of memory."
     too_much = warning_of(40 * GIB, short, holds=True)
     assert too_much is not None
@@ -294,7 +294,7 @@ def test_a_queued_job_waits_until_it_does_not_or_is_claimed_or_ends() -> None:
     late = timed_out(held, Deadline.QUEUE, at=9)
     assert late.failure.message == (
         "It did not start within 1 s (queue timeout). "
-        "Such workflows needed 20.0 GiB of VRAM; a has 4.0 GiB of 24.0 GiB."
+        "Similar workflows needed 20.0 GiB of VRAM; a has 4.0 GiB of 24.0 GiB."
     )
     ended = evolve(held, late)
     assert ended.waiting_for is None

@@ -94,7 +94,7 @@ async def test_a_held_job_outlives_a_killed_bridge_and_starts_when_memory_is_fre
             asked = vram.asked
             after = await client.until(job, held)
             assert after["waitingFor"] == before["waitingFor"]
-            assert "queued, position 1, held: Such workflows needed 20.0 GiB" in await _shell(
+            assert "queued, position 1, held: Similar workflows needed 20.0 GiB" in await _shell(
                 tmp_path, engine.url, "status", job
             )
             vram.others = 0

@@ -22,7 +22,7 @@ ELSE = st.recursive(
 
 def library() -> ModelLibrary:
     engine = FakeEngine(folders={"loras": offered("loras", "a.safetensors", "b.safetensors")})
-    return ModelLibrary(load_settings(), engines={EngineId("e"): engine})
+    return ModelLibrary(load_settings(), timeout_s=30, engines={EngineId("e"): engine})
 
 
 @given(PLACES)

@@ -103,7 +103,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_files_that_come_and_go_are_told(vae: Path, force_polling: bool) -> None:
     bell = Bell()
     settings = Settings(models_dir=vae.parent, force_polling=force_polling)
-    library = ModelLibrary(settings, engines={}, on_change=bell)
+    library = ModelLibrary(settings, timeout_s=30, engines={}, on_change=bell)
     async with running(library):
         await watched(library)
         (vae / "b.pt").write_bytes(b"second")
@@ -121,7 +121,7 @@ async def test_a_linked_folder_is_watched_too(vae: Path, tmp_path: Path) -> None
     (tmp_path / "other-disk").mkdir()
     (vae / "linked").symlink_to(tmp_path / "other-disk")
     bell = Bell()
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, on_change=bell)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, on_change=bell)
     async with running(library):
         await watched(library)
         (tmp_path / "other-disk" / "b.pt").write_bytes(b"second")
@@ -138,7 +138,7 @@ async def test_a_watched_scan_is_not_repeated(vae: Path, monkeypatch: pytest.Mon
         return scan_models(models_dir, folders)
 
     monkeypatch.setattr(model_disk, "scan_models", counting)
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={})
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={})
     async with running(library):
         await watched(library)
         await names_of(library)
@@ -150,7 +150,7 @@ async def test_a_watched_scan_is_not_repeated(vae: Path, monkeypatch: pytest.Mon
 
 async def test_a_folder_that_appears_later_is_watched_from_then_on(tmp_path: Path) -> None:
     bell = Bell()
-    library = ModelLibrary(Settings(models_dir=tmp_path / "later"), engines={}, on_change=bell)
+    library = ModelLibrary(Settings(models_dir=tmp_path / "later"), timeout_s=30, engines={}, on_change=bell)
     async with running(library):
         assert await names_of(library) == []
         (tmp_path / "later" / "vae").mkdir(parents=True)
@@ -163,7 +163,7 @@ async def test_a_folder_that_appears_later_is_watched_from_then_on(tmp_path: Pat
 
 async def test_a_folder_that_is_replaced_is_watched_again(vae: Path) -> None:
     bell = Bell()
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, on_change=bell)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, on_change=bell)
     async with running(library):
         await watched(library)
         vae.parent.rename(vae.parent.with_name("old"))
@@ -179,7 +179,7 @@ async def test_where_watching_fails_the_folders_are_scanned_now_and_then(vae: Pa
     (vae / "loop").symlink_to(vae)
     bell = Bell()
     settings = Settings(models_dir=vae.parent, force_polling=True)
-    library = ModelLibrary(settings, engines={}, on_change=bell)
+    library = ModelLibrary(settings, timeout_s=30, engines={}, on_change=bell)
     async with running(library):
         await names_of(library)
         for number in range(3):
@@ -190,7 +190,7 @@ async def test_where_watching_fails_the_folders_are_scanned_now_and_then(vae: Pa
 
 async def test_without_folders_there_is_nothing_to_run() -> None:
     async with asyncio.timeout(PATIENCE_S):
-        await ModelLibrary(Settings(models_dir=None), engines={}).run()
+        await ModelLibrary(Settings(models_dir=None), timeout_s=30, engines={}).run()
 
 
 async def watched(library: ModelLibrary) -> None:
@@ -204,7 +204,7 @@ async def watched(library: ModelLibrary) -> None:
 
 async def test_a_listed_file_is_hashed_in_the_background_and_cached(vae: Path) -> None:
     cache = FakeCache()
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, hashes=cache)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, hashes=cache)
     assert await hashes_of(library) == [None]
     async with running(library):
         await cache.next_one()
@@ -216,13 +216,13 @@ async def test_a_listed_file_is_hashed_in_the_background_and_cached(vae: Path) -
 async def test_a_cached_hash_is_not_computed_again(vae: Path) -> None:
     status = (vae / "a.pt").stat()
     cache = FakeCache({(str(vae / "a.pt"), 5, status.st_mtime_ns): "cached"})
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, hashes=cache)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, hashes=cache)
     assert await hashes_of(library) == ["cached"]
 
 
 async def test_changed_bytes_have_no_hash_until_they_are_hashed(vae: Path) -> None:
     cache = FakeCache()
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, hashes=cache)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, hashes=cache)
     async with running(library):
         await hashes_of(library)
         await cache.next_one()
@@ -237,7 +237,7 @@ async def test_changed_bytes_have_no_hash_until_they_are_hashed(vae: Path) -> No
 
 async def test_a_store_that_is_down_costs_only_the_cache(vae: Path) -> None:
     cache = FakeCache(fault=StoreFault("down", next_step=""))
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, hashes=cache)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, hashes=cache)
     async with running(library):
         assert await hashes_of(library) == [None]
         await cache.next_one()
@@ -258,7 +258,7 @@ async def test_a_file_that_can_not_be_read_does_not_stop_the_others(
     monkeypatch.setattr(model_hashes, "hash_file", failing)
     (vae / "b.pt").write_bytes(b"second")
     cache = FakeCache()
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, hashes=cache)
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, hashes=cache)
     async with running(library):
         await hashes_of(library)
         await cache.next_one()
@@ -268,7 +268,8 @@ async def test_a_file_that_can_not_be_read_does_not_stop_the_others(
 
 async def test_hashing_can_be_switched_off(vae: Path) -> None:
     cache = FakeCache({(str(vae / "a.pt"), 5, (vae / "a.pt").stat().st_mtime_ns): "cached"})
-    library = ModelLibrary(Settings(models_dir=vae.parent, hash_models=False), engines={}, hashes=cache)
+    settings = Settings(models_dir=vae.parent, hash_models=False)
+    library = ModelLibrary(settings, timeout_s=30, engines={}, hashes=cache)
     assert await hashes_of(library) == [None]
 
 
@@ -281,7 +282,7 @@ async def test_shutting_down_stops_a_hash_half_way(vae: Path, monkeypatch: pytes
         return None
 
     monkeypatch.setattr(model_hashes, "hash_file", endless)
-    library = ModelLibrary(Settings(models_dir=vae.parent), engines={}, hashes=FakeCache())
+    library = ModelLibrary(Settings(models_dir=vae.parent), timeout_s=30, engines={}, hashes=FakeCache())
     async with running(library):
         await hashes_of(library)
         assert await asyncio.to_thread(started.wait, PATIENCE_S)

@@ -70,8 +70,11 @@ def library_of(
     **engines: FakeEngine,
 ) -> ModelLibrary:
     named = {f"models_{kind}": folder for kind, folder in (folders or {}).items()}
-    settings = Settings(models_dir=models_dir, request_timeout_s=timeout_s, **named)  # type: ignore[arg-type]
-    return ModelLibrary(settings, engines={EngineId(name): each for name, each in engines.items()})
+    return ModelLibrary(
+        Settings(models_dir=models_dir, **named),  # type: ignore[arg-type]
+        timeout_s=timeout_s,
+        engines={EngineId(name): each for name, each in engines.items()},
+    )
 
 
 def write(path: Path, data: bytes = b"weights") -> Path:

@@ -227,7 +227,7 @@ async def test_an_engine_that_is_no_longer_configured_says_so(server: FakeServer
     files = OutputFiles(Settings(), engines={EngineId("other"): server})
     error = await refusal(files, output_of("a.png"))
     assert error.code is ErrorCode.OUTPUT_GONE
-    assert "one is not configured" in error.message
+    assert "one is no longer configured" in error.message
 
 
 async def test_an_engine_that_is_down_is_not_a_file_that_is_gone(

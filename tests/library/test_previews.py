@@ -177,7 +177,7 @@ def test_what_is_no_image_is_unreadable(data: bytes) -> None:
     with pytest.raises(InvalidInput) as caught:
         preview_of(data)
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
-    assert "not a whole image" in caught.value.message
+    assert "not a complete image" in caught.value.message
 
 
 def bomb(side: int) -> bytes:

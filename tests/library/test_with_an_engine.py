@@ -83,7 +83,7 @@ async def test_models_come_over_http(tmp_path: Path, client: ComfyUIClient, sett
     (loras / "sub").mkdir(parents=True, exist_ok=True)
     (loras / "sub" / "a.safetensors").write_bytes(b"12345")
     modified = (loras / "sub" / "a.safetensors").stat().st_mtime
-    library = ModelLibrary(settings, engines={client.engine: client})
+    library = ModelLibrary(settings, timeout_s=30, engines={client.engine: client})
     page = await library.list()
     assert page.items == (
         Model(name="sub/a.safetensors", type="loras", size=5, modified_at=int(modified * 1000)),
@@ -111,7 +111,7 @@ async def test_the_store_remembers_hashes(tmp_path: Path) -> None:
     store = await Store.open(settings)
     try:
         await store.put_file_hash(str(folder / "a.pt"), 7, modified, "f" * 64)
-        library = ModelLibrary(settings, engines={}, hashes=store)
+        library = ModelLibrary(settings, timeout_s=30, engines={}, hashes=store)
         assert [model.sha256 for model in (await library.list()).items] == ["f" * 64]
     finally:
         await store.close()

@@ -24,7 +24,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def files(root: Path) -> WorkflowFiles:
-    return WorkflowFiles(Settings(workflow_roots=(root,), max_graph_bytes=LIMIT))
+    return WorkflowFiles(Settings(workflow_roots=(root,), max_graph_bytes=LIMIT), timeout_s=30)
 
 
 async def refusal(files: WorkflowFiles, path: str | Path) -> InvalidInput:
@@ -43,7 +43,7 @@ async def test_a_relative_path_is_looked_for_under_each_root(tmp_path: Path) -> 
     for folder in (first, second):
         (folder / "sub").mkdir(parents=True)
     (second / "sub" / "w.json").write_text('["second"]')
-    files = WorkflowFiles(Settings(workflow_roots=(first, second)))
+    files = WorkflowFiles(Settings(workflow_roots=(first, second)), timeout_s=30)
     assert await files.read("sub/w.json") == ["second"]
     (first / "sub" / "w.json").write_text('["first"]')
     assert await files.read("sub/w.json") == ["first"]
@@ -54,7 +54,7 @@ async def test_the_working_folder_is_the_default_root(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.json").write_text("{}")
-    files = WorkflowFiles(Settings())
+    files = WorkflowFiles(Settings(), timeout_s=30)
     assert files.roots == (tmp_path,)
     assert await files.read("w.json") == {}
 
@@ -68,7 +68,7 @@ async def test_a_link_that_stays_inside_is_followed(files: WorkflowFiles, root: 
 async def test_a_root_may_itself_be_a_link(tmp_path: Path, root: Path) -> None:
     (root / "w.json").write_text("[2]")
     (tmp_path / "alias").symlink_to(root)
-    files = WorkflowFiles(Settings(workflow_roots=(tmp_path / "alias",)))
+    files = WorkflowFiles(Settings(workflow_roots=(tmp_path / "alias",)), timeout_s=30)
     assert await files.read(tmp_path / "alias" / "w.json") == [2]
     assert await files.read(root / "w.json") == [2]
 
@@ -157,7 +157,7 @@ async def test_folders_sockets_and_devices_are_not_read(
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("s.json")
         assert (await refusal(files, "s.json")).code is ErrorCode.PATH_UNREADABLE
-    devices = WorkflowFiles(Settings(workflow_roots=(Path("/dev"),)))
+    devices = WorkflowFiles(Settings(workflow_roots=(Path("/dev"),)), timeout_s=30)
     assert (await refusal(devices, "/dev/zero")).code is ErrorCode.PATH_UNREADABLE
 
 

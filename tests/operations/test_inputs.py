@@ -8,7 +8,7 @@ from tests.operations.conftest import Bench
 
 
 async def test_a_call_without_a_file_is_refused(call_without_engine: Bench) -> None:
-    with pytest.raises(InvalidInput, match="No file came") as caught:
+    with pytest.raises(InvalidInput, match="The call has no file") as caught:
         await call_without_engine("upload_input", filename="a.png")
     assert caught.value.code is ErrorCode.INVALID_ARGUMENT
 

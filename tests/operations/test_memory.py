@@ -70,7 +70,7 @@ async def test_a_submit_is_warned_when_no_engine_has_what_such_workflows_needed(
         await show(call, vram, others=14)
         warned = await call("submit_workflow", workflow=slow(steps=1))
         engine = call.services.settings.engines[0].id
-        said = f"Such workflows needed 20.0 GiB of VRAM; {engine} has 10.0 GiB of 24.0 GiB."
+        said = f"Similar workflows needed 20.0 GiB of VRAM; {engine} has 10.0 GiB of 24.0 GiB."
         assert warned.warnings == [f"{said} It may be slow or run out of memory."]
         assert (await call("submit_workflow", workflow=picture())).warnings == []
         state = await call("wait_for_workflow", workflow_id=warned.workflow_id)
@@ -82,18 +82,18 @@ async def test_a_held_workflow_says_why_and_starts_when_there_is_room(tmp_path: 
         await teach(call, vram, 20)
         await show(call, vram, others=14)
         held = await call("submit_workflow", workflow=slow(steps=1))
-        assert held.warnings[0].endswith("It waits until there is room.")
+        assert held.warnings[0].endswith("It waits until an engine has enough.")
         after = await call("submit_workflow", workflow=picture())
         done = await call("wait_for_workflow", workflow_id=after.workflow_id)
         assert done.status == "completed", "it went past the held one"
         state = await call("workflow_status", workflow_id=held.workflow_id)
         assert state.status == "queued"
         assert (state.waiting_for.reason, state.waiting_for.need_bytes) == ("vram", 20 * 2**30)
-        assert "position 1, held: Such workflows needed 20.0 GiB of VRAM; " in state.text()
+        assert "position 1, held: Similar workflows needed 20.0 GiB of VRAM; " in state.text()
         (listed,) = (await call("queue")).queued
         assert listed.waiting_for == state.waiting_for
         overview = await call("system_status")
-        assert "1 queued workflow(s) are like some that needed up to 20.0 GiB" in overview.text()
+        assert "1 queued workflow(s) may need up to 20.0 GiB" in overview.text()
         vram.others = 0
         state = await call("wait_for_workflow", workflow_id=held.workflow_id)
         assert (state.status, state.waiting_for) == ("completed", None)
@@ -110,7 +110,7 @@ async def test_a_held_workflow_ends_with_its_deadline_and_can_be_cancelled_and_r
         state = await call("wait_for_workflow", workflow_id=late.workflow_id)
         assert (state.status, state.failure.kind) == ("failed", "timeout")
         again = await call("retry_workflow", workflow_id=late.workflow_id)
-        assert again.warnings[0].startswith("Such workflows needed 20.0 GiB")
+        assert again.warnings[0].startswith("Similar workflows needed 20.0 GiB")
         assert (await call("cancel_workflow", workflow_id=again.workflow_id)).status == "cancelled"
 
 

@@ -131,7 +131,7 @@ async def test_a_cancelled_workflow_is_retried_too(call_without_engine: Bench) -
     first = await call("submit_workflow", workflow=graphs.picture())
     await call("cancel_workflow", workflow_id=first.workflow_id)
     retry = await call("retry_workflow", workflow_id=first.workflow_id)
-    assert "waits until one does" in retry.warnings[0]
+    assert "waits until one answers" in retry.warnings[0]
     state = await call("workflow_status", workflow_id=retry.workflow_id)
     assert (state.status, state.retry_of, state.attempts) == ("queued", first.workflow_id, None)
     assert (await status(call, retry.workflow_id)).attempts == []
@@ -140,7 +140,7 @@ async def test_a_cancelled_workflow_is_retried_too(call_without_engine: Bench) -
 async def test_what_waits_or_has_completed_is_not_retried(call: Bench) -> None:
     running = await call("submit_workflow", workflow=graphs.slow())
     done = await call("submit_workflow", workflow=graphs.picture(), priority="low")
-    with pytest.raises(Conflict, match=r"only a failed or cancelled one") as caught:
+    with pytest.raises(Conflict, match=r"only failed or cancelled workflows") as caught:
         await call("retry_workflow", workflow_id=running.workflow_id)
     assert caught.value.code is ErrorCode.NOT_RETRYABLE
     assert "wait_for_workflow" in caught.value.next_step
@@ -344,7 +344,7 @@ async def test_prompts_of_other_people_are_shown_counted_and_left_alone(
         ]
         assert {item.engine for item in seen.foreign} == {settings.engines[0].id}
         assert seen.foreign_count == 2
-        assert "2 in ComfyUI from elsewhere" in seen.text()
+        assert "2submitted in ComfyUI itself" in seen.text()
         (mine,) = seen.queued
         assert mine.workflow_id == ours.workflow_id
         assert (await call("workflow_status", workflow_id=ours.workflow_id)).status == "queued"

@@ -46,12 +46,12 @@ GOOD = {
     "compressed iTXt": png((b"iTXt", b"prompt\0\1\0\0\0" + zlib.compress(UTF8))),
 }
 BAD = {
-    "no chunk": (png((b"tEXt", b"Software\0{}")), "carries no workflow"),
-    "cut": (png((b"tEXt", b"prompt\0" + TEXT.encode()))[:20], "carries no workflow"),
+    "no chunk": (png((b"tEXt", b"Software\0{}")), "contains no workflow"),
+    "cut": (png((b"tEXt", b"prompt\0" + TEXT.encode()))[:20], "contains no workflow"),
     "damaged": (png((b"zTXt", b"prompt\0\0not zlib")), "is damaged"),
-    "a lying length": (b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR" + bytes(20), "carries no workflow"),
-    "empty": (b"", "is no JSON"),
-    "text in it": (png((b"tEXt", b"prompt\0steps: 20, sampler: Euler")), "is no JSON"),
+    "a lying length": (b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffIHDR" + bytes(20), "contains no workflow"),
+    "empty": (b"", "is not JSON"),
+    "text in it": (png((b"tEXt", b"prompt\0steps: 20, sampler: Euler")), "is not JSON"),
     "null": (b"null", "is no workflow"),
 }
 

@@ -35,9 +35,9 @@ async def loaded(page: Page, selector: str) -> None:
 async def test_with_nothing_to_show_it_says_so(sidecar: Sidecar, visit: Open) -> None:
     page = await visit(sidecar.url)
     await expect(page.locator("#link")).to_have_text("Live")
-    await expect(page.locator("#active")).to_have_text("Nothing runs and nothing waits.")
-    await expect(page.locator("#recent")).to_have_text("Nothing has ended yet.")
-    await expect(page.locator("#outputs")).to_contain_text("Nothing yet.")
+    await expect(page.locator("#active")).to_have_text("No workflow is running or queued.")
+    await expect(page.locator("#recent")).to_have_text("No workflow has ended yet.")
+    await expect(page.locator("#outputs")).to_contain_text("No outputs yet.")
     await expect(page.locator("#machines .machine .badge").first).to_have_text("Up")
     await expect(page.locator("#machines")).to_contain_text("No GPU")
 
@@ -88,7 +88,7 @@ async def test_a_picture_that_the_engine_wrote_is_a_workflow(sidecar: Sidecar, v
         ),
         ("ui.json", written({"nodes": [], "links": []}), "graph_ui_format", ""),
         ("list.json", b"[1, 2]", "file", "no workflow"),
-        ("notes.txt", b"not a workflow", "file", "no JSON"),
+        ("notes.txt", b"not a workflow", "file", "not JSON"),
         (f"{ODD}.json", b"{", "file", ODD),
     ],
     ids=["invalid", "ui", "list", "text", "odd"],
@@ -158,7 +158,7 @@ async def test_a_workflow_that_vanishes_while_shown_is_told(sidecar: Sidecar, vi
     await expect(notice(page, "bad").locator("code")).to_have_text("workflow_not_found")
     await expect(card(page, jobs[0])).to_have_count(0)
     await button(card(page, jobs[1]), "Details").click()
-    await expect(page.locator("#details")).to_contain_text("no longer there")
+    await expect(page.locator("#details")).to_contain_text("no longer exists")
     await page.keyboard.press("Escape")
     await expect(page.locator("#details")).to_be_hidden()
     await expect(card(page, jobs[1])).to_have_count(0)

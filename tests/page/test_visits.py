@@ -56,7 +56,7 @@ async def test_the_key_is_asked_for_once_and_never_stands_in_an_address(locked: 
     await expect(page.locator("#key-error")).to_be_hidden()
     for wrong, said in (
         ("bob-key", "This key is not accepted."),
-        ("schlüssel", "No key has such characters."),
+        ("schlüssel", "A key can't contain these characters."),
     ):
         await enter(page, wrong)
         await expect(page.locator("#key-error")).to_have_text(said)
@@ -88,7 +88,7 @@ async def test_a_key_that_is_revoked_ends_the_visit(locked: Sidecar, visit: Open
     await expect(page.locator("#details")).to_be_hidden()
     assert await page.locator(".job").count() == 0
     await enter(page, "viewer-key")
-    await expect(page.locator("#recent")).to_have_text("Nothing has ended yet.")
+    await expect(page.locator("#recent")).to_have_text("No workflow has ended yet.")
 
 
 async def test_what_a_key_may_not_do_is_said(locked: Sidecar, visit: Open) -> None:
@@ -122,9 +122,9 @@ async def test_a_service_that_goes_and_comes_back_is_told_and_nothing_is_missed(
         page = await visit(f"http://127.0.0.1:{port}")
         await expect(card(page, job).locator(".badge")).to_have_text("Running")
     await expect(page.locator("#link")).to_have_text("Not connected")
-    await expect(page.locator("#banner")).to_contain_text("The service does not answer.")
+    await expect(page.locator("#banner")).to_contain_text("The server does not answer.")
     await expect(page.locator("#banner")).to_contain_text("What you see is from ")
-    await heard(page, "The service does not answer.")
+    await heard(page, "The server does not answer.")
     await expect(card(page, job)).to_be_visible()
     await button(card(page, job), "Cancel").click()
     await expect(notice(page, "bad").locator("code")).to_have_text("unreachable")
@@ -135,7 +135,7 @@ async def test_a_service_that_goes_and_comes_back_is_told_and_nothing_is_missed(
         await expect(page.locator("#link")).to_have_text("Live")
         await expect(page.locator("#banner")).to_be_hidden()
         await expect(page.locator("#recent").locator(f'[data-id="{job}"] .badge')).to_have_text("Cancelled")
-        await heard(page, "The service is back")
+        await heard(page, "The server is back")
 
 
 async def test_without_a_free_stream_it_says_so_and_shows_what_there_is(tmp_path: Path, visit: Open) -> None:

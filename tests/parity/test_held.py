@@ -42,7 +42,7 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
         assert said == dict.fromkeys(NAMES, said["rest"])
         assert said["rest"] == {
             "reason": "vram",
-            "message": f"Such workflows needed 20.0 GiB of VRAM; {engine} has 10.0 GiB of 24.0 GiB.",
+            "message": f"Similar workflows needed 20.0 GiB of VRAM; {engine} has 10.0 GiB of 24.0 GiB.",
             "since": said["rest"]["since"],
             "needBytes": 20 * GIB,
             "freeBytes": 10 * GIB,

@@ -47,10 +47,12 @@ MAX_INTEGER = 2**53 - 1
 
 LimitField = Annotated[
     int,
-    Field(ge=1, le=200, title="Entries at most. Where there is no default: without it and `cursor` all."),
+    Field(
+        ge=1, le=200, title="Maximum number of entries. Without a default: all, if `cursor` is omitted too."
+    ),
 ]
 SinceField = Annotated[int | None, Field(ge=0, le=MAX_INTEGER, description="Epoch ms")]
-CursorField = Annotated[str | None, Field(max_length=512, title="`nextCursor` of the page before.")]
+CursorField = Annotated[str | None, Field(max_length=512, title="`nextCursor` of the previous page.")]
 
 
 def whole_characters(value: object) -> object:

@@ -220,5 +220,5 @@ class QueueResult(Result):
     def text(self) -> str:
         ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"
         return (
-            f"{ours}, {self.foreign_count} in ComfyUI from elsewhere." if self.foreign_count else f"{ours}."
+            f"{ours}, {self.foreign_count}submitted in ComfyUI itself." if self.foreign_count else f"{ours}."
         )

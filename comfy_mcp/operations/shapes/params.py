@@ -49,12 +49,12 @@ class SubmitParams(Params):
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
     )
     path: str | None = Field(
-        default=None, max_length=4096, description="Or a file with it, under the allowed roots"
+        default=None, max_length=4096, description="Or the path of its file, in an allowed folder"
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
-    idempotency_key: str | None = _idempotency_key("Equal keys are one submit")
-    queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started in time")
+    idempotency_key: str | None = _idempotency_key("Submits with equal keys are one")
+    queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
 
 
@@ -67,7 +67,7 @@ class RetryParams(WorkflowParams):
 
 
 class StatusParams(WorkflowParams):
-    attempts: bool = Field(default=False, description="Also what was tried")
+    attempts: bool = Field(default=False, description="Include all attempts")
 
 
 class WaitParams(Params):
@@ -76,25 +76,26 @@ class WaitParams(Params):
         default=None,
         ge=0,
         validation_alias=AliasChoices("timeout_s", "timeoutS"),
-        description="Default 45; then ask again",
+        description="Default 45; then call again",
     )
     cancel_on_disconnect: bool = Field(
         default=False,
         validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
-        description="End the job if this call is dropped",
+        description="Cancel the job if this call is aborted",
     )
 
 
 class CancelParams(Params):
     workflow_id: WorkflowIdField
-    reason: str | None = Field(default=None, max_length=200, title="Why; it is kept with the workflow.")
+    reason: str | None = Field(default=None, max_length=200, title="The reason; stored with the workflow.")
 
 
 class UploadParams(Params):
-    filename: str = Field(min_length=1, max_length=255, description="Name to keep it under")
+    filename: str = Field(min_length=1, max_length=255, description="Name of the file")
     subfolder: str = Field(default="", max_length=255, description="Below the engine's input folder")
     overwrite: bool = Field(
-        default=False, description="Replace a file of that name; else other bytes get another name"
+        default=False,
+        description="Replace a file with this name; otherwise a different file gets another name",
     )
 
 
@@ -123,19 +124,19 @@ class ListOutputsParams(Params):
 
 
 class ListWorkflowsParams(Params):
-    status: StatusFilterName | None = Field(default=None, title="Only in this state.")
+    status: StatusFilterName | None = Field(default=None, title="Only with this status.")
     failure_kind: FailureKindName | None = Field(
         default=None,
         validation_alias=AliasChoices("failure_kind", "failureKind"),
         title="Only failures of this kind.",
     )
     retried: bool | None = Field(
-        default=None, title="Only what another workflow retries, or only what none does."
+        default=None, title="true: only workflows that have been retried; false: only others."
     )
     client: str | None = Field(
         default=None,
         max_length=128,
-        title="Only of this client; without the right `admin` it is always one's own.",
+        title="Only of this client; without the right `admin` always your own.",
     )
     since: SinceField = None
     limit: LimitField = 50

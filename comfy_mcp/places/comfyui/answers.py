@@ -127,7 +127,7 @@ def json_object(body: object, place: str) -> Mapping[str, Any]:
     return _object(body, place)
 
 
-_UNEXPLAINED = JobFailure(kind=FailureKind.NODE_ERROR, message="The run failed; the engine does not say why.")
+_UNEXPLAINED = JobFailure(kind=FailureKind.NODE_ERROR, message="The run failed; the engine gave no reason.")
 
 
 def _last_message(messages: object) -> tuple[str, Mapping[str, Any]]:

@@ -132,14 +132,14 @@ class ComfyUIClient:
         async with self.transport.stream("GET", "/view", params=params, headers=headers) as answer:
             if answer.status == 403:
                 raise EngineBadAnswer(
-                    f"The engine {self.engine} may not read {file.filename!r}.",
-                    next_step="Look at the permissions of the engine's output folder.",
+                    f"The engine {self.engine} has no permission to read {file.filename!r}.",
+                    next_step="Check the permissions of the engine's output folder.",
                     code=ErrorCode.OUTPUT_UNREADABLE,
                 )
             if answer.status in {400, 404}:
                 raise NotFound(
                     f"The engine {self.engine} no longer has {file.filename!r}.",
-                    next_step="Run the workflow again, or look where the engine's output folder is.",
+                    next_step="Run the workflow again, or check the location of the engine's output folder.",
                     code=ErrorCode.OUTPUT_GONE,
                 )
             if answer.status == 416:
@@ -204,7 +204,7 @@ class ComfyUIClient:
         if status == 404:
             raise NotFound(
                 f"The engine {self.engine} has no model folder {folder!r}.",
-                next_step="List the model types first.",
+                next_step="List the model types for the names that exist.",
                 code=ErrorCode.NOT_FOUND,
             )
         if status != 200:

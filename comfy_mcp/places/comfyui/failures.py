@@ -93,7 +93,7 @@ def _cause(kind: FailureKind, exception_type: str, message: str) -> str:
     text = " ".join(lines[:1] if kind is FailureKind.OOM else lines)
     name = exception_type.rpartition(".")[2]
     if not text:
-        return _short(name or "The node failed without saying why")
+        return _short(name or "The node failed without a reason")
     return _short(text if name in {"", "Exception"} else f"{name}: {text}")
 
 

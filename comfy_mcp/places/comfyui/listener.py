@@ -145,13 +145,13 @@ class Listener:
                 self._take(decoder, message)
                 message = await socket.receive()
         except TimeoutError:
-            return "no greeting in time", False
+            return "no greeting from the engine in time", False
         except ConnectionError:
             return "the connection broke", False
         if message.type is aiohttp.WSMsgType.CLOSE:
             return f"closed by the engine with code {message.data}", True
         if message.type is aiohttp.WSMsgType.CLOSING:
-            return "closed by this side", False
+            return "closed by the bridge", False
         return _reason(socket, message), False
 
     def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> None:
@@ -187,5 +187,5 @@ def _reason(socket: aiohttp.ClientWebSocketResponse, message: aiohttp.WSMessage)
     if isinstance(error, TimeoutError):
         return "no answer to the heartbeat"
     if isinstance(error, aiohttp.WebSocketError):
-        return f"a frame that is not allowed (code {error.code}); too large ones are 1009"
+        return f"an invalid frame (code {error.code}; 1009 = too large)"
     return "the connection broke"

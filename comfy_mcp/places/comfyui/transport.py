@@ -122,7 +122,7 @@ class Transport:
         except aiohttp.ClientConnectorCertificateError:
             raise EngineUnreachable(
                 f"Engine {self.engine}, {endpoint}: its TLS certificate is not trusted.",
-                next_step="Set COMFY_BRIDGE_ENGINE_CA_FILE to the authority that signed it.",
+                next_step="Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it.",
             ) from None
         except aiohttp.ClientConnectorError as error:
             number = error.os_error.errno
@@ -137,7 +137,7 @@ class Transport:
             what = f"the WebSocket handshake was answered with status {error.status}"
             raise self.bad_answer(endpoint, what) from None
         except aiohttp.ClientPayloadError:
-            raise self.bad_answer(endpoint, "the answer ended half-way") from None
+            raise self.bad_answer(endpoint, "the answer is incomplete") from None
         except aiohttp.ClientError as error:
             raise self.bad_answer(endpoint, f"not HTTP as expected ({type(error).__name__})") from None
         except WireFault as error:
@@ -250,7 +250,7 @@ class _ConnectionLost(EngineUnreachable):
     """The connection broke after it was open."""
 
 
-_CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows what answers."
+_CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:
@@ -272,7 +272,7 @@ def _tls(engine: EngineSettings, settings: Settings) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=str(settings.engine_ca_file))
     except OSError:
         raise InvalidInput(
-            "The CA bundle for the engine can't be read or is not PEM.",
+            "The file of CA certificates can't be read or is not PEM.",
             next_step="Correct COMFY_BRIDGE_ENGINE_CA_FILE.",
             code=ErrorCode.CONFIGURATION,
         ) from None

@@ -36,14 +36,14 @@ export function serverThrough(host, capabilities) {
     can,
     /** A tool's result. Rejects with a HostError or a ToolError. */
     async call(name, args) {
-      if (!can.tools) throw new HostError("This host lets a view call no tools.");
+      if (!can.tools) throw new HostError("This host does not let a view call tools.");
       const result = await host.request("tools/call", { name, arguments: args });
       if (result.isError) throw new ToolError(result);
       return result;
     },
     /** A resource's first contents: `mimeType` and `text` or `blob`. Rejects with a HostError. */
     async read(uri) {
-      if (!can.resources) throw new HostError("This host lets a view read no resources.");
+      if (!can.resources) throw new HostError("This host does not let a view read resources.");
       const [contents] = (await host.request("resources/read", { uri })).contents ?? [];
       if (!contents) throw new HostError("The resource is empty.");
       return contents;

@@ -253,7 +253,7 @@ function heardResult(result) {
     complain("result", textOf(result) || "The tool failed.");
   } else if (typeof found?.workflowId === "string") begin(found);
   else if (Array.isArray(found?.outputs)) showPage(found, app.input);
-  else say(textOf(result) || "The result has nothing to show.");
+  else say(textOf(result) || "The result has no content.");
 }
 
 function heardCancelled({ reason }) {
@@ -270,7 +270,7 @@ async function main() {
     el("main", {}, page.title, page.note, page.alert, page.job, page.warnings, stage.element, page.outputs, page.more, page.below, page.spoken),
   );
   if (window.parent === window) {
-    say("This is a view for hosts of MCP Apps: by itself it has nothing to show.");
+    say("This view works in hosts of MCP Apps only.");
     return;
   }
   say("Waiting for the host…");

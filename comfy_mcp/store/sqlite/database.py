@@ -231,7 +231,7 @@ def _wal_in_use(driver: _Driver) -> StoreFault:
     return StoreFault(
         f"The journal mode of the store at {driver.path} can't be set to {driver.journal_mode} while "
         "another process uses it.",
-        next_step="Stop the other processes once, or use the same SQLite version everywhere (see doctor).",
+        next_step="Stop the other processes once, or use the same SQLite version for all (see doctor).",
     )
 
 
@@ -359,7 +359,7 @@ def _look(driver: _Driver, thorough: bool, *, read_only: bool) -> str | None:
 
 def _damaged(path: Path) -> StoreFault:
     return StoreFault(
-        f"The store at {path} is damaged and could not be set aside.",
-        next_step="Move the file away by hand, then start again.",
+        f"The store at {path} is damaged and could not be renamed.",
+        next_step="Move the file away yourself, then start again.",
         code=ErrorCode.STORE_CORRUPT,
     )

@@ -52,12 +52,12 @@ def fault_of(error: Exception, path: Path) -> StoreFault:
     match primary_code(cause):
         case ResultCode.BUSY | ResultCode.LOCKED:
             return StoreFault(
-                f"Another process has held the store at {path} for too long.",
-                next_step="Try again; if it stays so, look for a stuck process that has the file open.",
+                f"Another process has locked the store at {path} for too long.",
+                next_step="Try again. If it happens again, find the process that has the file open.",
             )
         case ResultCode.FULL:
             return StoreFault(
-                f"No space is left for the store at {path}; nothing was written.",
+                f"The disk of the store at {path} is full; nothing was written.",
                 next_step="Free disk space (or move COMFY_BRIDGE_STATE_DIR), then try again.",
             )
         case ResultCode.PERM | ResultCode.READONLY | ResultCode.CANTOPEN:
@@ -68,7 +68,7 @@ def fault_of(error: Exception, path: Path) -> StoreFault:
         case ResultCode.CORRUPT | ResultCode.NOTADB:
             return StoreFault(
                 f"The store at {path} is damaged.",
-                next_step="Stop every process that uses it and start again: it will be set aside.",
+                next_step="Stop every process that uses it and start again: the file is then renamed.",
                 code=ErrorCode.STORE_CORRUPT,
             )
         case _:
@@ -77,9 +77,7 @@ def fault_of(error: Exception, path: Path) -> StoreFault:
                 f"The store at {path} refused a write."
                 if refused
                 else f"The store at {path} failed ({type(cause).__name__}).",
-                next_step="This is a defect: report it with the log."
-                if refused
-                else "Try again; see the log.",
+                next_step="This is a bug: report it with the log." if refused else "Try again; see the log.",
                 code=ErrorCode.INTERNAL if refused else ErrorCode.STORE_UNAVAILABLE,
             )
 

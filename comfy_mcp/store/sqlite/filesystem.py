@@ -50,7 +50,7 @@ def refuse_network(path: Path, mounts: str | None = None) -> None:
     kind = _file_system_of(os.path.realpath(path), mounts)
     if kind in _NETWORK:
         raise StoreFault(
-            f"The store at {path} is on a network file system ({kind}), which would damage it.",
+            f"The store at {path} is on a network file system ({kind}), which can damage it.",
             next_step="Set COMFY_BRIDGE_STATE_DIR to a folder on a local disk.",
         )
 
@@ -95,8 +95,8 @@ def opening_lock(path: Path, timeout_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise StoreFault(
-                        f"Another process has been setting up the store at {path} for too long.",
-                        next_step="Try again; if it stays so, look for a stuck process that has it open.",
+                        f"Another process has been creating the store at {path} for too long.",
+                        next_step="Try again. If it happens again, find the process that has it open.",
                     ) from None
                 threading.Event().wait(0.01)  # in the opening thread, never on the loop
         yield

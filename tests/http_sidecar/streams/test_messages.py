@@ -89,7 +89,7 @@ def test_why_a_workflow_is_passed_over_is_said_and_that_it_is_no_more() -> None:
     assert (held["queuePosition"], held["timestamp"]) == (3, 9)
     assert held["waitingFor"] == {
         "reason": "vram",
-        "message": "Such workflows needed 0.0 GiB of VRAM; e has 0.0 GiB of 0.0 GiB.",
+        "message": "Similar workflows needed 0.0 GiB of VRAM; e has 0.0 GiB of 0.0 GiB.",
         "since": 5,
         "needBytes": 2,
         "freeBytes": 1,

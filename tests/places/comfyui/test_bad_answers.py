@@ -124,7 +124,7 @@ async def test_half_an_answer_is_a_bad_answer(
         await call(client)  # its 200 is all that there is to know
         return
     engine.answers[endpoint] = half()
-    with pytest.raises(EngineBadAnswer, match="half-way"):
+    with pytest.raises(EngineBadAnswer, match="incomplete"):
         await call(client)
 
 

@@ -78,7 +78,7 @@ def test_a_long_cause_is_cut() -> None:
 
 def test_a_failure_without_any_word_still_has_a_sentence() -> None:
     failure = execution_failure({})
-    assert failure.message == "The node failed without saying why"
+    assert failure.message == "The node failed without a reason"
     assert (failure.node_id, failure.node_type) == (None, None)
     assert execution_failure({"exception_type": "x.KeyError"}).message == "KeyError"
 

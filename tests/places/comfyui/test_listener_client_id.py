@@ -76,7 +76,7 @@ async def test_point_3_a_deaf_socket_can_be_exchanged_under_the_same_id(
     assert not await engine.send(first.client_id, ended())
     await watch.listener.reconnect()
     await first.ended.wait()
-    assert (await watch.next(EngineDisconnected)).reason == "closed by this side"
+    assert (await watch.next(EngineDisconnected)).reason == "closed by the bridge"
     await watch.next(EngineConnected)
     assert watch.listener.client_id == first.client_id
     assert await engine.send(first.client_id, ended())

@@ -352,7 +352,7 @@ async def test_a_full_disk_leaves_nothing_half_written(settings: Settings) -> No
         await store._writer.do(pragma)
 
     await limit_pages(2)
-    with pytest.raises(StoreFault, match="No space") as caught:
+    with pytest.raises(StoreFault, match="is full") as caught:
         await store.add_job(queued_event(), {"big": "x" * 200_000}, max_queued=10)
     assert caught.value.code is ErrorCode.STORE_UNAVAILABLE
     await check_store(store)

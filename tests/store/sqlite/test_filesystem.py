@@ -41,7 +41,7 @@ def test_unreadable_mounts_refuse_nothing() -> None:
 
 def test_the_opening_lock_has_a_timeout(tmp_path: Path) -> None:
     path = tmp_path / "bridge.sqlite3"
-    with opening_lock(path, 1.0), pytest.raises(StoreFault, match="setting up"), opening_lock(path, 0.0):
+    with opening_lock(path, 1.0), pytest.raises(StoreFault, match="creating"), opening_lock(path, 0.0):
         raise AssertionError("two hold the lock")
     with opening_lock(path, 0.0):
         assert path.with_name("bridge.sqlite3.lock").exists()

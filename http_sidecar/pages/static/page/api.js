@@ -16,8 +16,8 @@ export class Problem extends Error {
 const unreachable = () =>
   new Problem({
     code: "unreachable",
-    message: "The service does not answer.",
-    nextStep: "Look whether it runs.",
+    message: "The server does not answer.",
+    nextStep: "Check that it runs.",
   });
 
 export const isGone = (error) => error.status === 404;

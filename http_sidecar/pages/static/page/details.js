@@ -56,7 +56,7 @@ export class Details {
         shown = [
           el("p", {
             role: "status",
-            text: "This workflow is no longer there. Old ones end with the retention time.",
+            text: "This workflow no longer exists. Old workflows are deleted after the retention time.",
           }),
         ];
       } else {

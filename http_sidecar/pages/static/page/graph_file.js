@@ -21,13 +21,13 @@ export async function graphOf(file) {
   const text = isPng ? await workflowOf(bytes) : new TextDecoder().decode(bytes);
   if (text === null) {
     throw new FileProblem(
-      "The picture carries no workflow.",
+      "The picture contains no workflow.",
       "Only PNGs as ComfyUI saves them have one; other programs and sites remove it.",
     );
   }
   const found = parse(text);
   if (found === undefined) {
-    throw new FileProblem("The file is no JSON.", AS_JSON);
+    throw new FileProblem("The file is not JSON.", AS_JSON);
   }
   if (found === null || typeof found !== "object" || Array.isArray(found)) {
     throw new FileProblem("The JSON is no workflow.", AS_JSON);

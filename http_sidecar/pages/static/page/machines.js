@@ -34,7 +34,7 @@ function engineItem(engine) {
 
 function gpus(gpu) {
   const gone = gpu.gone.map((item) =>
-    machine(item.name, ["bad", "Gone"], [], ["The driver shows it no more."]),
+    machine(item.name, ["bad", "Gone"], [], ["The driver no longer shows it."]),
   );
   if (!gpu.gpus.length && !gone.length)
     return el("p", { class: "empty", text: `No GPU: ${gpu.reason ?? "none reported"}` });

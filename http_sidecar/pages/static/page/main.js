@@ -37,7 +37,7 @@ $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const key = $("key-input").value.trim();
   if (!/^[\x21-\x7e]+$/.test(key)) {
-    askForKey("No key has such characters.");
+    askForKey("A key can't contain these characters.");
     return;
   }
   sessionStorage.setItem(KEY, key);

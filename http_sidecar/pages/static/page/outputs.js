@@ -66,7 +66,7 @@ export class Outputs {
     }
     const words = document.createElement("p");
     words.className = "empty";
-    words.textContent = "Nothing yet. What workflows make appears here.";
+    words.textContent = "No outputs yet. They appear here when workflows end.";
     this.place.replaceChildren(words);
   }
 }

@@ -85,7 +85,7 @@ export class Visit {
   #opened(again) {
     $("banner").hidden = true;
     showLink("good", "Live");
-    if (again) say("The service is back", "times the service came back");
+    if (again) say("The server is back", "times the service came back");
     this.#admit();
   }
 
@@ -211,7 +211,7 @@ export class Visit {
   }
 
   /** What a person asked for: a problem is told. A job that is no longer there leaves the lists. */
-  async #act(work, title = "That did not work", job = null) {
+  async #act(work, title = "The action failed", job = null) {
     try {
       await work();
     } catch (error) {
@@ -248,18 +248,18 @@ export class Visit {
     const { running, queued, ended } = board;
     const waiting = Math.max(board.counts.queued ?? 0, queued.length);
     const shown = queued.slice(0, MAX_WAITING_SHOWN);
-    const none = "Nothing runs and nothing waits.";
+    const none = "No workflow is running or queued.";
     this.cards.show([
       [$("active"), [...running, ...shown], none],
       [
         $("recent"),
         ended.slice(0, this.#recentShown),
-        board.filter ? `None ${board.filter}.` : "Nothing has ended yet.",
+        board.filter ? `None ${board.filter}.` : "No workflow has ended yet.",
       ],
     ]);
     const rest = [
       waiting > shown.length && `${(waiting - shown.length).toLocaleString()} more wait`,
-      board.foreignCount && `${board.foreignCount} in ComfyUI from elsewhere`,
+      board.foreignCount && `${board.foreignCount}submitted in ComfyUI itself`,
     ].filter(Boolean);
     $("active-more").textContent = rest.join(" · ");
     $("active-more").hidden = !rest.length;
