@@ -73,9 +73,7 @@ def describe(state: WorkflowResult) -> str:
     """One line: `running 45 % KSampler, 3 s left`."""
     match state.status:
         case "queued":
-            place = f", position {state.queue_position}" if state.queue_position else ""
-            held = f", held: {state.waiting_for.message.rstrip('.')}" if state.waiting_for else ""
-            text = f"queued{place}{held}"
+            text = f"queued{state.waiting()}"
         case "running":
             node = f" {state.current_node}" if state.current_node else ""
             seconds = round((state.eta_ms or 0) / 1000)

@@ -69,9 +69,7 @@ def progress_message(result: WorkflowResult) -> str:
     """What a person reads beside the bar."""
     match result.status:
         case "queued":
-            place = f", position {result.queue_position}" if result.queue_position else ""
-            held = f", held: {result.waiting_for.message.rstrip('.')}" if result.waiting_for else ""
-            return f"queued{place}{held}"
+            return f"queued{result.waiting()}"
         case "running":
             return result.current_node or "running"
         case "completed" | "failed" | "cancelled":

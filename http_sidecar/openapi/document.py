@@ -12,10 +12,6 @@ from http_sidecar.routes import ROUTES, UPLOAD
 Endpoint = tuple[str, str]
 """Method in capitals, and path template."""
 
-UNLISTED = ("/docs/", "/page/", "/.well-known/")
-"""Paths under these are no part of the API: the pages' own files, and where MCP clients look for an
-authorization server that does not exist."""
-
 
 def described() -> dict[Endpoint, Json]:
     """The Operation Object of everything that can be served."""

@@ -124,15 +124,18 @@ class WorkflowResult(Result):
         head = f"Workflow {self.workflow_id}: {self.status}"
         return f"{head}{self._facts()}. {self.next_step or ''}".strip()
 
+    def waiting(self) -> str:
+        """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
+        place = f", position {self.queue_position}" if self.queue_position else ""
+        return f"{place}, held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else place
+
     def brief(self) -> str:
         return f"{self.workflow_id} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
 
     def _facts(self) -> str:
         match self.status:
             case "queued":
-                place = f", position {self.queue_position}" if self.queue_position else ""
-                why = f", held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else ""
-                return f"{place}{why}{_until('must start', self.queue_deadline)}"
+                return f"{self.waiting()}{_until('must start', self.queue_deadline)}"
             case "running":
                 node = f" at {self.current_node}" if self.current_node else ""
                 eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""

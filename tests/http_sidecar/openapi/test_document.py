@@ -13,10 +13,13 @@ from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.door.problems import CONTENT_TYPE, STATUS_OF
 from http_sidecar.openapi import build, described, endpoints_of
-from http_sidecar.openapi.document import UNLISTED
 from http_sidecar.openapi.operations import example_of
 from http_sidecar.routes import ROUTES
 from tests.http_sidecar.conftest import Http
+
+UNLISTED = ("/docs/", "/page/", "/.well-known/")
+"""Paths under these are no part of the API: the pages' own files, and where MCP clients look for an
+authorization server that does not exist."""
 
 
 async def document_of(http: Http) -> dict[str, Any]:
