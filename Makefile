@@ -13,6 +13,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ENGINE ?= embedded
 PYTEST_ARGS ?=
+PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 
 # The first Python that is new enough; PYTHON=... names another. Asked once, by the recipe that makes the venv.
 find-python = for candidate in $(or $(PYTHON),python3.13 python3.14 python3.12 python3.11 python3 python); do \
@@ -71,7 +72,7 @@ lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
 # 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
 COMPLETE := comfy_mcp/domain/*,comfy_mcp/places/comfyui/wire.py,comfy_mcp/operations/*,comfy_mcp/operations/shapes/*
 define pytest-with-coverage
-	$(PY) -m pytest $(1) --cov --cov-report= $(PYTEST_ARGS)
+	$(PY) -m pytest $(1) --numprocesses $(PROCESSES) --maxprocesses 4 --cov --cov-report= $(PYTEST_ARGS)
 	$(PY) -m coverage report --include '$(COMPLETE)' --fail-under=100
 	$(PY) -m coverage report
 endef

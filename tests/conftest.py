@@ -1,10 +1,12 @@
-"""For every test: the machine's own configuration and state stay outside."""
+"""For every test: the machine's own configuration and state stay outside; what runs beside what."""
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 TEST_TOOL_SETTINGS = frozenset({"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_FETCH", "COMFY_BRIDGE_START_TIMEOUT"})
 
@@ -19,6 +21,22 @@ settings.register_profile(
     derandomize="CI" in os.environ,
 )
 settings.load_profile("any machine")
+
+TOGETHER = ("tests/deploy/", "tests/page/")
+"""Folders whose tests share what is dear to make: an installed wheel, a browser."""
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Gives each process whole files, in the order of their names, or whole folders of TOGETHER."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    config.option.loadscopereorder = False  # by the number of its tests, the longest file would be the last
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
