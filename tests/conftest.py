@@ -22,7 +22,7 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-TOGETHER = ("tests/deploy/", "tests/page/")
+TOGETHER = ("tests/apps/", "tests/deploy/", "tests/page/")
 """Folders whose tests share what is dear to make: an installed wheel, a browser."""
 
 

@@ -74,7 +74,7 @@ def with_store(house: House, store: FaultyStore) -> House:
 
 
 def short_lease(house: House) -> None:
-    house.settings = house.settings.model_copy(update={"lease_ttl_s": 0.2})
+    house.settings = house.settings.model_copy(update={"lease_ttl_s": 1})
 
 
 async def test_only_one_of_two_processes_drives_and_the_other_follows(

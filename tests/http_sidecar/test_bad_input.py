@@ -21,7 +21,7 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 @pytest.fixture
 async def server(services: Services, settings: Settings) -> AsyncIterator[Listening]:
     settings = settings.model_copy(update={"http_max_body_bytes": 64 * 1024})
-    async with listening(services, settings, Bounds(body_timeout_s=0.2, send_timeout_s=0.2)) as server:
+    async with listening(services, settings, Bounds(body_timeout_s=1, send_timeout_s=1)) as server:
         yield server
         assert (await server.ask(HEALTH)).status == 200, "it serves on"
 

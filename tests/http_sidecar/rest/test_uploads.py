@@ -22,7 +22,7 @@ LIMIT = 64 * 1024
 
 @pytest.fixture
 async def v1(tmp_path: Path) -> AsyncIterator[Sidecar]:
-    async with open_sidecar(tmp_path, max_upload_bytes=LIMIT, bounds=Bounds(body_timeout_s=0.2)) as sidecar:
+    async with open_sidecar(tmp_path, max_upload_bytes=LIMIT) as sidecar:
         yield sidecar
 
 
@@ -118,7 +118,7 @@ async def sink(tmp_path: Path) -> AsyncIterator[tuple[Sidecar, Sink]]:
             tmp_path,
             engine_url=str(engine.make_url("")),
             max_upload_bytes=LIMIT,
-            bounds=Bounds(body_timeout_s=0.2),
+            bounds=Bounds(body_timeout_s=1),
         ) as sidecar,
     ):
         yield sidecar, sink
