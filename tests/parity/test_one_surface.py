@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from http_sidecar.routes import ROUTES, UPLOAD
 from tests.support.mcp_process import environment
 from tests.support.sidecar import Sidecar, open_sidecar
+from tests.support.warm_python import WARM_PYTHON
 
 COMMANDS: dict[str, tuple[str, ...]] = {
     "add_key": ("keys", "add", "agent", "--right", "read"),
@@ -71,7 +71,7 @@ async def _direct(sidecar: Sidecar, name: str, /, *, content: bytes | None = Non
 
 async def _shell(folder: Path, sidecar: Sidecar, *arguments: str) -> Any:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "comfy_mcp", *arguments, "--json"),
+        *(WARM_PYTHON, "-m", "comfy_mcp", *arguments, "--json"),
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
