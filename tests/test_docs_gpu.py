@@ -59,7 +59,7 @@ def test_the_paces_are_those_of_the_settings() -> None:
 
 def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
     assert f"of the last {KEPT_PEAKS} of a shape" in PAGE
-    assert f"short by less than {SLACK:.0%} of the device".replace("%", " %") in PAGE
+    assert f"shortage of less than {SLACK:.0%} of the device".replace("%", " %") in PAGE
     assert f"changed by {NEWS_SHARE:.0%} of the device".replace("%", " %") in PAGE
     assert f"at its last word for {KEPT_S:.0f} s" in " ".join(PAGE.split())
     assert "`COMFY_BRIDGE_VRAM_HOLD_MAX_S` (1 hour)" in PAGE

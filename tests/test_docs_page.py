@@ -27,7 +27,7 @@ def test_every_setting_that_is_named_exists() -> None:
 @pytest.mark.parametrize(
     ("script", "constant", "said"),
     [
-        ("visit.js", "MAX_WAITING_SHOWN = 10;", "ten of what waits"),
+        ("visit.js", "MAX_WAITING_SHOWN = 10;", "ten queued workflows"),
         ("visit.js", "MAX_RECENT_SHOWN = 150;", "150 ended"),
         ("outputs.js", "MAX_SHOWN = 240;", "240 outputs"),
         ("viewer.js", "MAX_BYTES = 256 * 2 ** 20;", "larger than 256 MiB"),

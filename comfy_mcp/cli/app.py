@@ -1,4 +1,4 @@
-"""The commands of `comfy-bridge` and their options. What they do is imported when one runs: help is fast."""
+"""The commands of `comfy-bridge` and their options. Their code is imported on use, so --help is fast."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""`comfy-bridge doctor`: what is configured, what answers, and what to fix. Never a secret."""
+"""`comfy-bridge doctor`: the configuration, the engines and what to fix. Never a secret."""
 
 import platform
 import sys
@@ -38,7 +38,7 @@ class SettingLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What doctor found out. Without a store, `system` was asked with an empty one."""
+    """The findings of doctor. If the store can't be opened, `system` comes from an empty one."""
 
     settings: tuple[SettingLine, ...]
     system: SystemResult

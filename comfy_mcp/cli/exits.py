@@ -1,4 +1,4 @@
-"""What a command's exit code means, and which error gives which."""
+"""The exit codes of the commands, and the exit code of each error."""
 
 from collections.abc import Mapping
 from enum import IntEnum

@@ -1,4 +1,4 @@
-"""What the job commands do: submit, follow to the end, save the outputs, cancel."""
+"""The job commands: submit, wait for the end, save the outputs, cancel."""
 
 import asyncio
 import contextlib
@@ -49,7 +49,7 @@ async def run(
 
 
 async def submit(settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]) -> ExitCode:
-    """Write the job down and return. Says so when no process would run it."""
+    """Store the job and return. Warn if no process drives an engine."""
     graph = read_graph(file, settings.max_graph_bytes)
     return await _queue(settings, output, "submit_workflow", {"workflow": graph, **asked})
 
@@ -75,7 +75,7 @@ async def wait(settings: Settings, output: Output, *, workflow_id: str, how: Fol
 
 
 async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason: str | None) -> ExitCode:
-    """Cancel, and report what is then true."""
+    """Cancel, and report the state."""
     arguments = {"workflow_id": workflow_id, "reason": reason}
     async with open_session(settings, drive=False) as session:
         needs_driver = await _nobody_would_cancel(session, workflow_id)
@@ -140,7 +140,7 @@ async def _queue(
 
 
 async def _need_an_engine(session: Session) -> None:
-    """`run` waits for a picture: with no engine it says so at once instead of waiting for one."""
+    """Raise if no engine answers: `run` should fail at once instead of waiting for one."""
     system: SystemResult = await session.call("system_status", {})
     if not any(engine.up for engine in system.engines):
         named = ", ".join(engine.url for engine in system.engines)

@@ -1,4 +1,4 @@
-"""What `comfy-bridge keys` does: API keys for the HTTP sidecar, kept hashed in the store."""
+"""`comfy-bridge keys`: the API keys of the HTTP sidecar; the store keeps their hashes."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""What the listing commands do: models, outputs, workflows, the queue."""
+"""The listing commands: models, outputs, workflows, queue."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

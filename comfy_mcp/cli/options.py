@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a command says its example."""
+"""Options that several commands share, and the command class whose help ends with an example."""
 
 from collections.abc import Callable
 from pathlib import Path

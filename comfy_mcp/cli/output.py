@@ -1,4 +1,4 @@
-"""What a command writes: its result on stdout, everything else on stderr.
+"""Output of a command: its result on stdout, everything else on stderr.
 
 With --json stdout holds exactly one JSON document, also when the command fails; the sentence for people is on
 stderr either way.

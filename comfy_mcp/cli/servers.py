@@ -23,7 +23,7 @@ async def mcp(
     metrics_port: int | None = None,
     metrics_host: str = "127.0.0.1",
 ) -> ExitCode:
-    """MCP on stdin and stdout until the client goes; /metrics beside it if there is a port for it."""
+    """Serve MCP on stdin and stdout until the client disconnects, and /metrics if a port is given."""
     from comfy_mcp.server.stdio import serve_stdio
 
     opener = None

@@ -23,14 +23,14 @@ Command = Callable[[Settings, Output], Awaitable[ExitCode]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The options before the command's name. `log_level` None: warning, or what the environment says."""
+    """The options before the command's name. `log_level` None: the environment's level, else warning."""
 
     engine: str | None = None
     state_dir: Path | None = None
     log_level: str | None = None
 
     def overrides(self) -> dict[str, object]:
-        """What they set, by the setting's name."""
+        """The settings that they override, by name."""
         given = {"engine_urls": self.engine, "state_dir": self.state_dir, "log_level": self.log_level}
         return {name: value for name, value in given.items() if value is not None}
 

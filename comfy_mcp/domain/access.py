@@ -1,4 +1,4 @@
-"""Who may do what. The same rules on every surface."""
+"""Rights, API keys and idempotency; the same rules on every surface."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class Right(StrEnum):
 
 
 ALL_RIGHTS = frozenset(Right)
-"""What the person at the machine has: stdio, the shell, and HTTP on loopback without keys."""
+"""The rights of the person at the machine: stdio, the shell, and HTTP on loopback without keys."""
 
 DEFAULT_KEY_RIGHTS = frozenset({Right.READ, Right.SUBMIT, Right.CANCEL})
-"""What an API key gets that was made without naming rights."""
+"""The rights of an API key that was created without a list of rights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ def digest_of(key: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
-    """A submitter's promise that equal keys mean the same submit. `digest` is that of what was submitted.
+    """A client's promise that equal keys mean the same submit. `digest` is the hash of the submit.
     `client` is who submits, also where the job is another's.
 
     `since` (epoch ms): an older use of the key no longer counts.

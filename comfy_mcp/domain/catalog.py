@@ -22,7 +22,7 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputFile:
-    """What an engine says of one output: a file in one of its folders, or a text with no file.
+    """One output as the engine reports it: a file in one of its folders, or a text without a file.
 
     `folder_type` is `output`, `temp` or `input`. `text` is set for kind TEXT only, where `filename` is "".
     """
@@ -111,6 +111,6 @@ _KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
 
 
 def kind_of_file(filename: str) -> OutputKind:
-    """By the suffix: ComfyUI's key says little, `images` also holds videos."""
+    """The kind by the suffix: ComfyUI's key is not enough, `images` also contains videos."""
     dot = filename.rfind(".")
     return _KIND_BY_SUFFIX.get(filename[dot:].lower(), OutputKind.FILE) if dot >= 0 else OutputKind.FILE

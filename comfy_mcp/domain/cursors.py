@@ -1,4 +1,4 @@
-"""Cursors of lists: a place as text, opaque to callers. They come back from strangers."""
+"""Cursors of lists: a position as opaque text. A cursor from a caller may be anything."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ def cursor_of(place: object) -> str:
 
 
 def place_of(cursor: str) -> object:
-    """What is in a cursor, whoever made it: the caller checks its shape. Raises InvalidInput."""
+    """Decode a cursor; the caller checks the shape of the value. Raises InvalidInput."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         return json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))

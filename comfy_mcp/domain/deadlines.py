@@ -1,4 +1,4 @@
-"""How long a job may wait and run, and what its failure says when it took longer."""
+"""Deadlines of a job's queue time and run time, and the failure when one has passed."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""All errors, as one tree.
 
 BridgeError
 ├── InvalidInput        the caller's argument is at fault; nothing was written
@@ -89,7 +89,7 @@ class BridgeError(Exception):
 
 
 class InvalidInput(BridgeError):
-    """The caller's argument is at fault; nothing was written."""
+    """The caller's argument is wrong; nothing was written."""
 
     default_code = ErrorCode.INVALID_ARGUMENT
 
@@ -127,7 +127,7 @@ class InvalidGraph(InvalidInput):
 
 
 class NotFound(BridgeError):
-    """No such thing, or none that this caller may see."""
+    """The thing does not exist, or this caller may not see it."""
 
     default_code = ErrorCode.WORKFLOW_NOT_FOUND
 

@@ -1,4 +1,4 @@
-"""Closed unions of frozen dataclasses: what happened to a job, and what an engine said.
+"""The events of jobs and of engines, as closed unions of frozen dataclasses.
 
 JobEvent is what the store keeps, in order, with a `seq`: the log that every surface replays.
 EngineEvent is what a place reports from one engine; `driving` turns it into JobEvents.
@@ -74,7 +74,7 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWaiting:
-    """What a queued job that no engine has waits for. None: for its turn only, again."""
+    """Why a queued job is held. None: it waits for its turn only."""
 
     type: ClassVar[str] = "waiting"
     job_id: JobId
@@ -211,7 +211,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConnected:
-    """The event stream is open. Nothing is replayed: whoever reads this must resync."""
+    """The event stream is open. Nothing is replayed, so the reader must look up its prompts."""
 
     sid: str | None
 
@@ -301,7 +301,7 @@ class PreviewFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameLost:
-    """A frame that could not be read. What it said, and of which prompt, is not known."""
+    """A frame could not be decoded; its event and its prompt are unknown."""
 
     type: str
 

@@ -1,4 +1,4 @@
-"""What the machines are doing, as values. "No GPU" is a value, not an error; neither is a broken one.
+"""GPU samples as values. "No GPU" and a broken GPU are values, not errors.
 
 None always means "the source does not know": normal for MIG, AMD, Apple, old drivers and containers.
 """
@@ -10,7 +10,7 @@ MAX_NAME = 100
 
 
 class GpuSource(StrEnum):
-    """Who said it: the local driver, or an engine's /system_stats."""
+    """The source of a value: the local driver, or an engine's /system_stats."""
 
     NVML = "nvml"
     ENGINE = "engine"
@@ -47,7 +47,7 @@ SLOWED = (
     ThrottleReason.HW_POWER_BRAKE,
     ThrottleReason.OTHER,
 )
-"""The reasons that take speed from work. The others are settings, or that there is nothing to do."""
+"""The reasons that slow work down. The others are settings, or an idle GPU."""
 
 HOT = frozenset({ThrottleReason.SW_THERMAL, ThrottleReason.HW_THERMAL})
 
@@ -103,7 +103,7 @@ class GpuDevice:
 
     @property
     def slowed_by(self) -> tuple[ThrottleReason, ...]:
-        """What takes speed from its work now; nothing where it is not known."""
+        """The reasons that slow its work down now; empty if unknown."""
         return tuple(reason for reason in self.throttle_reasons or () if reason in SLOWED)
 
 
@@ -133,7 +133,7 @@ class GoneGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSample:
-    """All devices that were seen. `reason` says why there are none, or what is wrong with some.
+    """All devices found. `reason` says why there are none, or what is wrong with some.
 
     `without_gpu` are engines that answered and spoke of none.
     """
@@ -164,7 +164,7 @@ def plain_name(text: str) -> str:
 
 
 def gpu_problems(sample: GpuSample) -> tuple[str, ...]:
-    """What somebody should look at, in sentences."""
+    """What needs attention, in sentences."""
     found = [sentence for device in sample.devices for sentence in _problems_of(device)]
     found += [
         f"GPU {each.name} ({each.uuid}) has disappeared: check the driver's log, then reset it or restart."

@@ -37,7 +37,7 @@ def _device_changed(before: GpuDevice, after: GpuDevice) -> bool:
 
 
 def _identity(device: GpuDevice) -> tuple[object, ...]:
-    """What is told however little it changes."""
+    """The values whose smallest change is reported."""
     return (
         device.index,
         device.name,

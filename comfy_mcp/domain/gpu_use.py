@@ -21,7 +21,7 @@ class GpuUse:
 
 
 class GpuAccount:
-    """One run. A run that ended before a sample told of it was not measured."""
+    """One run. A run that ended before a sample covered it was not measured."""
 
     def __init__(self, *, started_at: float) -> None:
         self._started_at = started_at
@@ -43,7 +43,7 @@ class GpuAccount:
             self._until = max(self._until, at)
 
     def hold(self, held_bytes: int, *, at: float) -> None:
-        """What the engine's torch has taken, said just now."""
+        """Note how much memory the engine's torch has reserved now."""
         if at - self._started_at >= SETTLED_S:
             self._held = max(self._held or 0, held_bytes)
 

@@ -15,7 +15,7 @@ from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.ui_format import is_ui_format
 
 MAX_PROBLEMS = 20
-"""Problems told at once; the message says how many more there are."""
+"""Problems in one message; it counts the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ class GraphReport:
         return any(item.kind in {"missing_node_type", "value_not_in_list"} for item in found)
 
     def error(self) -> InvalidGraph | None:
-        """What to raise, or None for a runnable graph."""
+        """The error to raise, or None for a runnable graph."""
         return None if self.runnable else invalid_graph(self.problems, self.problem_count)
 
 
@@ -112,7 +112,7 @@ def _unknown_class(node: Node, hints: tuple[str, ...]) -> GraphProblem:
 
 
 def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Iterator[Finding]:
-    """What the engine takes with a 200 and then never works again, for anybody, until it is restarted.
+    """Find what the engine accepts with a 200 and then hangs on, for everybody, until it is restarted.
 
     Seen on ComfyUI 0.3.75: a node without `inputs` anywhere in the graph, and a link to a node that does not
     exist in an input that the class does not declare (declared ones are checked and their branch is dropped).
@@ -179,7 +179,7 @@ def _findings(
 def _causes(
     graph: Graph, problems: list[Finding], links: Mapping[NodeId, tuple[NodeId, ...]]
 ) -> Mapping[NodeId, Finding]:
-    """Each node that can't run → the first problem found in what it needs."""
+    """Each node that can't run → the first problem among its inputs."""
     users: dict[NodeId, list[NodeId]] = {}
     for node, targets in links.items():
         for target in targets:

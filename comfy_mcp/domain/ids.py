@@ -12,7 +12,7 @@ EngineId = NewType("EngineId", str)
 """One ComfyUI server: the name given in the settings, or `host:port` of its URL."""
 
 ClientId = NewType("ClientId", str)
-"""Who submitted: an agent's configured name, or an API key's name."""
+"""The client: an agent's configured name, or an API key's name."""
 
 OutputId = NewType("OutputId", str)
 """One file (or text) that a job made."""

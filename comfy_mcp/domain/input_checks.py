@@ -1,4 +1,4 @@
-"""The inputs of one node against what its class declares, by the rules of ComfyUI's validation."""
+"""Check the inputs of one node against its class, by the rules of ComfyUI's validation."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _LINK_ONLY = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something wrong with `node`. `certain`: the engine will refuse it. Hints are computed when told."""
+    """A fault of `node`. `certain`: the engine will refuse it. Hints are computed when they are shown."""
 
     node: Node
     kind: str
@@ -53,7 +53,7 @@ def followed_links(node: Node, info: ObjectInfo | None) -> tuple[NodeId, ...]:
 
 
 def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None) -> Iterator[Finding]:
-    """What is wrong with the node itself; nothing about the nodes that it needs."""
+    """The faults of the node itself, without those of the nodes that it needs."""
     if not node.has_inputs:
         return  # refused as a whole, see graph_checks
     declared = _declared(node, info)

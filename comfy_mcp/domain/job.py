@@ -1,4 +1,4 @@
-"""The one state machine: what a job is, and how an event changes it.
+"""The job and its one state machine.
 
 `evolve(job, event)` is the only place where a job's state changes. It reads no clock and does no I/O:
 the event carries its time. TRANSITIONS is the table; nothing leaves a final state.
@@ -119,7 +119,7 @@ class Job:
 
     @property
     def can_be_retried(self) -> bool:
-        """By a new job: nothing leaves a final state."""
+        """True for a failed or cancelled job. The retry is a new job, because a final state never changes."""
         return self.status in {JobStatus.FAILED, JobStatus.CANCELLED}
 
 
@@ -283,7 +283,7 @@ def _end(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> dict[str, An
 
 
 def _charge(job: Job, use: GpuUse | None) -> dict[str, Any]:
-    """What an attempt took of the GPU, added to the job's sum."""
+    """Add an attempt's GPU use to the job's sum."""
     if use is None:
         return {}
     seconds, peak = job.gpu_seconds, job.peak_vram_bytes
@@ -295,7 +295,7 @@ def _charge(job: Job, use: GpuUse | None) -> dict[str, Any]:
 
 
 class CancelAnswer(StrEnum):
-    """What a cancel request means in the job's present state."""
+    """The effect of a cancel request in the job's current state."""
 
     CANCEL_NOW = "cancel_now"  # no engine has it: the job becomes cancelled in the same transaction
     ASK_ENGINE = "ask_engine"  # an attempt is in flight: whoever drives the engine cancels and verifies

@@ -1,4 +1,4 @@
-"""What kind of bytes a file holds: by its first bytes where they say so, else by its suffix."""
+"""The media type of a file: by its first bytes if they are conclusive, else by its suffix."""
 
 from collections.abc import Mapping
 

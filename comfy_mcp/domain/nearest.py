@@ -8,7 +8,7 @@ _CONTAINED = 0.8
 
 
 def nearest(name: str, known: Collection[str], limit: int = 3) -> tuple[str, ...]:
-    """At most `limit` of `known`, most alike first; empty when nothing is alike.
+    """At most `limit` of `known`, the most similar first; empty if none is similar.
 
     Case, separators, folders' slashes and model suffixes don't count. Cost: one pass, a few µs a name.
     """

@@ -1,4 +1,4 @@
-"""What an engine says of its node classes (GET /object_info), read tolerantly.
+"""An engine's node classes (GET /object_info), parsed tolerantly.
 
 A class or an input with a shape that this code doesn't know is kept as known-but-unchecked: the engine
 has the last word.
@@ -135,7 +135,7 @@ def _input_spec(class_name: str, name: str, raw: object, *, required: bool, cert
 
 
 def _is_open(extra: Mapping[str, Any]) -> bool:
-    """The list shows what was there at the time; an upload or another server may add to it."""
+    """True if the list may be incomplete: it is a snapshot, and an upload or another server may add to it."""
     return any(extra.get(key) for key in extra if key.endswith("upload") or key in _UPLOAD_OPTIONS)
 
 

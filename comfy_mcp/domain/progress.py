@@ -213,7 +213,7 @@ class Progress:
         self._complete(node)
 
     def _resync(self, node: NodeId) -> None:
-        """After missed events: what the running node needs must have run."""
+        """After missed events: mark as run what the running node needs."""
         if self._missed_events:
             self._missed_events = False
             for other in self._graph.upstream(node):
@@ -225,7 +225,7 @@ class Progress:
             self._fraction = max(self._fraction, min(self._earned / self._total, CEILING))
 
     def _history_ms(self, now: int) -> float:
-        """What is left by past durations, less the time already spent in a node that reports no steps."""
+        """The remaining time by past durations, less the time spent in a node that reports no steps."""
         left = self._left_ms
         node = self._current
         if node is not None and self._current_since is not None and node not in self._parts:

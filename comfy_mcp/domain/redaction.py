@@ -1,4 +1,4 @@
-"""What must not be shown: values under names that stand for secrets."""
+"""Hide values whose names stand for secrets."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def names_a_secret(name: str) -> bool:
 
 
 def without_secrets(value: object, depth: int = 0) -> object:
-    """A bounded copy of what came from outside, with the values of secret names replaced.
+    """A bounded copy of outside data, with the values of secret names replaced.
 
     ComfyUI has some of its own: `extra_data.api_key_comfy_org`, `auth_token_comfy_org`.
     """

@@ -102,7 +102,7 @@ def _opened(workflow: UiWorkflow, info: ObjectInfo) -> dict[str, tuple[_Scope, U
 
 
 def _running(scope: _Scope, info: ObjectInfo) -> Iterator[tuple[_Scope, UiNode]]:
-    """What an engine has to run. A class that it doesn't know is left out where nothing is linked to it: many
+    """The nodes that an engine has to run. An unknown class without links is left out: many
     custom nodes live in the editor only."""
     if scope.depth > MAX_STEPS:
         _refuse("A subgraph of this workflow contains itself.")
@@ -192,7 +192,7 @@ def _fits(one: str, other: str) -> bool:
 
 
 def _warnings(graph: Mapping[str, Any], info: ObjectInfo) -> Iterator[str]:
-    """What the editor would have replaced in the moment of sending."""
+    """Texts that the editor would have replaced when it queues."""
     for key, node in graph.items():
         known = info.classes.get(node["class_type"])
         drawn = {widget.name for widget in known.widgets if widget.drawn} if known else set()

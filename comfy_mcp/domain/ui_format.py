@@ -78,7 +78,7 @@ def is_ui_format(raw: Mapping[str, Any]) -> bool:
 
 
 def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
-    """Never raises: what has not the shape of a node or a link is left out."""
+    """Never raises: an item without the shape of a node or a link is left out."""
     definitions = raw.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     found = [each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")]

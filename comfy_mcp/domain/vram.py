@@ -62,7 +62,7 @@ def _collect_models(inputs: object, found: set[str]) -> None:
 
 
 def need_of(peaks: Sequence[int]) -> int | None:
-    """What runs of a shape need, from the peaks of the last ones: their lower quartile. None: no run yet.
+    """The memory that a shape needs: the lower quartile of its last peaks. None: no run yet.
 
     A peak errs upwards often, by models that earlier jobs left loaded, and downwards seldom, by a sample that
     missed it. Too high an answer holds jobs for nothing; too low a one lets ComfyUI sort it out, as ever. So
@@ -73,7 +73,7 @@ def need_of(peaks: Sequence[int]) -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRoom:
-    """What an engine could use of its device now, and all that the device has."""
+    """The memory that an engine could use on its device now, and the device's total."""
 
     engine: EngineId
     room_bytes: int
@@ -114,7 +114,7 @@ class Rooms:
 
 
 def rooms_of(sample: GpuSample) -> Rooms:
-    """By the engines' own word. An engine that speaks of several devices works on the one with most room."""
+    """From the engines' /system_stats. An engine with several devices uses the one with most room."""
     rooms: dict[EngineId, EngineRoom] = {}
     unknown: set[str] = set(sample.without_gpu)
     for vram in sample.engines:
@@ -146,7 +146,7 @@ def held_by(sample: GpuSample, engine: EngineId) -> int | None:
 
 
 class WaitReason(StrEnum):
-    """What a queued job may wait for besides its turn."""
+    """Reasons to hold a queued job."""
 
     VRAM = "vram"
 
@@ -186,7 +186,7 @@ class Admission:
 
     @property
     def most(self) -> int:
-        """What needs more finds no room on any engine."""
+        """A job that needs more than this fits no engine."""
         best = self.rooms.most
         return UNLIMITED if self.rooms.open or best is None else best.limit
 
@@ -219,7 +219,7 @@ def _devices(waiting: WaitingFor) -> list[tuple[EngineId, int]]:
 
 
 def warning_of(need: int | None, rooms: Rooms, *, holds: bool) -> str | None:
-    """What the submitter of a job that needs so much should know. `holds`: it will wait for room."""
+    """The warning for a submit that needs more memory than is free. `holds`: the job will be held."""
     if need is None or not (rooms.lacks(need) or rooms.exceeds(need)):
         return None
     said = f"Similar workflows needed {gib(need)} of VRAM; {_rooms_text(rooms.engines)}."

@@ -1,4 +1,4 @@
-"""GPUs: what the local driver and the engines say of them, and what jobs took of them."""
+"""GPUs: readings from the local driver and from the engines, and the use of each job."""
 
 from comfy_mcp.gpu.monitor import GpuChanges, GpuMonitor, SystemStats
 from comfy_mcp.gpu.usage import GpuUsage, local_engines

@@ -1,4 +1,4 @@
-"""The driver on a thread of its own: it may hang, and nobody else may hang with it."""
+"""Run the driver in its own thread, because its calls may hang."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""What ComfyUI's `/system_stats` says of its devices. Source: recordings of 0.33.0 and 0.3.75.
+"""Devices from ComfyUI's `/system_stats`. Source: recordings of 0.33.0 and 0.3.75.
 
 Nothing in it is believed before it is looked at: a number that is none, is negative or contradicts its
 neighbour is unknown.
@@ -13,7 +13,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.gpu.number_parsing import count, whole_and_part
 
 MAX_DEVICES = 64
-"""Taken from one engine at most."""
+"""The most devices read from one engine."""
 
 _NOT_GPUS = frozenset({"cpu", "meta"})
 _TORCH_PREFIX = re.compile(r"^\w+:\d+ ")
@@ -21,7 +21,7 @@ _ALLOCATOR_SUFFIX = re.compile(r" : \w+$")
 
 
 def vram_of_engine(stats: object, engine: EngineId) -> tuple[EngineVram, ...]:
-    """The GPUs of one engine. What is not of the known shape is left out."""
+    """The GPUs of one engine. Entries of an unknown shape are left out."""
     devices = stats.get("devices") if isinstance(stats, Mapping) else None
     listed = devices if isinstance(devices, list) else []
     return tuple(_vram(device, engine) for device in listed if _is_gpu(device))[:MAX_DEVICES]

@@ -1,4 +1,4 @@
-"""One sample out of what the local driver and the engines say. Pure.
+"""Merge the readings of the local driver and the engines into one sample. Pure.
 
 An engine on this machine speaks of devices that the driver shows too: they are listed once, and the engine's
 word on them stands beside. Which of several equal cards it means is told by how much is free on it: both look

@@ -1,4 +1,4 @@
-"""The monitor: the local driver and the engines' word in one sample, "no GPU" as an answer.
+"""The monitor: samples of the local driver and the engines; "no GPU" is an answer.
 
 A sample is taken when somebody asks and the last one is too old. By itself the monitor samples only while
 somebody follows it or a job runs on an engine with a GPU: otherwise it asks nobody anything.
@@ -28,7 +28,7 @@ JOB_SHARE = 0.5
 """While a job runs, the driver is read twice per `gpu_sample_s`, because peaks of VRAM are short."""
 
 RECHECK_MS = 60_000
-"""While jobs run where no driver was found, it is looked for so often."""
+"""Interval of the search for a driver while jobs run and none was found."""
 
 
 class SystemStats(Protocol):
@@ -40,7 +40,7 @@ class SystemStats(Protocol):
 
 
 class GpuChanges:
-    """One follower. Keeps no backlog: what changed while it was busy is one change."""
+    """One follower. It keeps no backlog: all changes while it was busy are one change."""
 
     def __init__(self, wanted: Callable[[], bool], told: GpuSample | None) -> None:
         self.wanted = wanted
@@ -48,7 +48,7 @@ class GpuChanges:
         self._news = asyncio.Event()
 
     async def next(self) -> None:
-        """Wait until what was told last is not true any more, by domain/gpu_changes.py."""
+        """Wait until the sample differs from the last one reported, by domain/gpu_changes.py."""
         await self._news.wait()
         self._news.clear()
 
@@ -61,7 +61,7 @@ class GpuChanges:
 
 
 class GpuMonitor:
-    """One reading serves everybody for `gpu_sample_s`; who comes while one is under way waits for it."""
+    """One reading serves everybody for `gpu_sample_s`; calls during a reading wait for it."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class GpuMonitor:
             await self.tick()
 
     async def tick(self) -> None:
-        """One look at whether a sample is worth it; it is taken then, if the last one is too old."""
+        """Take a sample if somebody needs one and the last one is too old."""
         age = self._worth()
         if age is None:
             return
@@ -110,7 +110,7 @@ class GpuMonitor:
 
     @contextmanager
     def follow(self, wanted: Callable[[], bool]) -> Iterator[GpuChanges]:
-        """Hear of changes; samples are taken for it while `wanted()`, and others' samples count as well."""
+        """Follow changes. Samples are taken while `wanted()`; samples taken for others count too."""
         follower = GpuChanges(wanted, self._sample)
         self._followers.append(follower)
         try:
@@ -123,7 +123,7 @@ class GpuMonitor:
         await self._driver.aclose()
 
     def _worth(self) -> float | None:
-        """How old a sample may be now, in ms; None: nobody looks."""
+        """How old a sample may be now, in ms; None: nobody needs one."""
         if self.usage.running_here and self._sees_driver():
             return self._job_age_ms
         if self.usage.running and (self._knows_gpu_of(self.usage.engines) or self._older(RECHECK_MS)):

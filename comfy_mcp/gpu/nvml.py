@@ -1,4 +1,4 @@
-"""What the local NVIDIA driver says. Everything here blocks: NVML calls belong on a thread.
+"""Readings of the local NVIDIA driver. Everything here blocks, so it belongs in a thread.
 
 The module `pynvml` comes from nvidia-ml-py. It takes 20 ms and 2.3 MB, so it is imported only where the
 driver's library can be loaded.

@@ -32,7 +32,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """Who was at an index when it last answered: a lost device says nothing any more."""
+    """The device at an index when it last answered: a lost device can't be identified any more."""
 
     name: str
     uuid: str | None
@@ -58,7 +58,7 @@ def read_device(nvml: Any, index: int, known: Known | None) -> GpuDevice:
 
 
 def say(error: Exception) -> str:
-    """What it says, or its name where the library can't say it in text."""
+    """The driver's error text, or the error's name if the library has no text for it."""
     try:
         return plain_name(str(error)) or type(error).__name__
     except (UnicodeDecodeError, TypeError, AttributeError):

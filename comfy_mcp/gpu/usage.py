@@ -1,4 +1,4 @@
-"""Which jobs run, and what the samples say they took of the GPUs."""
+"""The running jobs, and their GPU use from the samples."""
 
 import time
 from collections.abc import Callable, Collection
@@ -13,7 +13,7 @@ from comfy_mcp.domain.vram import held_by
 from comfy_mcp.settings import EngineGroup
 
 MAX_RUNS = 256
-"""Runs in mind at once. An engine works on one prompt at a time; the oldest goes for a new one."""
+"""Most runs kept at once; the oldest is dropped. An engine runs one prompt at a time."""
 
 
 def local_engines(settings: EngineGroup) -> frozenset[EngineId]:
@@ -77,7 +77,7 @@ class GpuUsage:
                 run.account.hold(held, at=now)
 
     def use(self, prompt_id: PromptId) -> GpuUse | None:
-        """What it took, if it ended now. None where it was not measured."""
+        """Its GPU use if it ended now. None if it was not measured."""
         run = self._runs.get(prompt_id)
         use = None if run is None else run.account.close(at=self._monotonic())
         return None if use == GpuUse() else use

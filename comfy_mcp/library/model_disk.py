@@ -13,10 +13,10 @@ from comfy_mcp.library.model_files import Scan, scan_models
 log = structlog.get_logger(__name__)
 
 UNWATCHED_TTL_S = 2.0
-"""How long a scan is trusted while nothing watches the folders."""
+"""How long a scan is valid while the folders are not watched."""
 
 LOOK_AGAIN_S = 5.0
-"""How often folders that were not there, or can't be watched, are looked at."""
+"""Interval of scans of folders that are missing or can't be watched."""
 
 POLL_DELAY_MS = 2000
 _SCANS_BEFORE_WATCHING_AGAIN = 12
@@ -27,7 +27,7 @@ class _WatchFailed(Exception):
 
 
 class ModelDisk:
-    """One scan at a time; it goes on when the one who waits for it gives up.
+    """One scan at a time; it continues if its caller stops waiting.
 
     `watched` is set while changes are seen as they happen; a scan is then good until one is seen.
     """
@@ -59,7 +59,7 @@ class ModelDisk:
         return self._models_dir is not None or bool(self._folders)
 
     async def scan(self) -> Scan:
-        """What the folders hold. Raises LimitExceeded (path_unreadable) while a slow disk is still read."""
+        """The files in the folders. Raises LimitExceeded (path_unreadable) while a slow disk is read."""
         if self._scan is not None and self._is_fresh(self._scanned_at):
             return self._scan
         loop = asyncio.get_running_loop()
@@ -83,7 +83,7 @@ class ModelDisk:
         return found
 
     async def watch(self, on_change: Callable[[], Awaitable[None]]) -> None:
-        """Watch until cancelled; `on_change` hears of files that came or went."""
+        """Watch until cancelled; `on_change` is called when files were added or removed."""
         try:
             while True:
                 await self._tell_if_different(on_change)
@@ -122,7 +122,7 @@ class ModelDisk:
         self._trust_no_scan()
 
     async def _changes(self, roots: Mapping[Path, int]) -> AsyncGenerator[bool | None, None]:
-        """True: files came or went. False: some were written. None: nothing happened for a while."""
+        """True: files were added or removed. False: files were written. None: no event for a while."""
         from watchfiles import Change, awatch
 
         watch = awatch(
@@ -145,7 +145,7 @@ class ModelDisk:
             raise _WatchFailed(str(cause)) from None
 
     async def _tell_if_different(self, on_change: Callable[[], Awaitable[None]]) -> None:
-        """Scan and compare with what was seen last, here or by whoever asked for a list."""
+        """Scan and compare with the last scan."""
         seen = self._seen or self._scan
         if seen is None:
             return  # nobody looked yet: nothing can differ

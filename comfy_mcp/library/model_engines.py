@@ -95,7 +95,7 @@ class ModelEngines:
 
 
 async def _list(engine: ModelSource, folder: str) -> Sequence[Model]:
-    """Nothing for a folder that this engine does not have; another may have it."""
+    """Empty for a folder that this engine does not have; another may have it."""
     try:
         return await engine.experiment_models(folder)
     except NotFound:

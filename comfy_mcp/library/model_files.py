@@ -30,7 +30,7 @@ _HASH_BLOCK = 4 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileKey:
-    """What a hash belongs to: other bytes under the same path have another size or mtime."""
+    """The key of a hash: other content under the same path has another size or mtime."""
 
     path: str
     size: int
@@ -39,7 +39,7 @@ class FileKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """`name` is what a loader node takes: the path below the type's folder, with forward slashes."""
+    """`name` is the value for a loader node: the path below the type's folder, with forward slashes."""
 
     type: str
     name: str
@@ -158,7 +158,7 @@ def _listing(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """None for a link to nowhere, and for a name that is not Unicode (no client could say it)."""
+    """None for a broken link, and for a name that is not Unicode (no client could send it)."""
     try:
         entry.name.encode()
         return entry.stat()

@@ -26,7 +26,7 @@ class HashCache(Protocol):
 
 
 class ModelHashes:
-    """Hashes of the files that somebody asked for, newest request last.
+    """Hashes of the requested files, newest request last.
 
     The queue holds 20,000 files; what comes beyond is dropped and queued again when it is listed again.
     """
@@ -50,7 +50,7 @@ class ModelHashes:
         return found
 
     async def run(self) -> None:
-        """Hash what is wanted until cancelled."""
+        """Hash requested files until cancelled."""
         while True:
             await self._something_wanted.wait()
             while self._wanted:

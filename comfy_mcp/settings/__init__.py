@@ -1,4 +1,4 @@
-"""Settings: what they are, in groups, and the one reader of the environment.
+"""Settings in groups, and the only reader of the environment.
 
 Every setting has the prefix COMFY_BRIDGE_; names that existing compose files already set (COMFYUI_URL,
 COMFYUI_OUTPUTS, …) work too. `docs/settings.md` lists them; a test holds it complete.

@@ -147,7 +147,7 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
 def _credentials(
     parts: SplitResult, headers: dict[str, SecretStr]
 ) -> tuple[dict[str, SecretStr], SplitResult]:
-    """`user:password@` moves from the URL, which is shown in many places, to a header, which is not."""
+    """Move `user:password@` from the URL, which is shown in many places, to a header, which is not."""
     if any(name.lower() == "authorization" for name in headers):
         raise InvalidInput(
             "An engine URL has a user name, and a token or an Authorization header is set as well.",

@@ -1,4 +1,4 @@
-"""Models and outputs: where they are, and how much of one is looked at."""
+"""Settings of models and outputs: their folders."""
 
 from pathlib import Path
 

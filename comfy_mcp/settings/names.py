@@ -9,7 +9,7 @@ SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 
 
 def alias(name: str, *others: str) -> AliasChoices:
-    """What a setting is read from; the first that is set counts. `name` is without the prefix."""
+    """The variables of a setting; the first that is set counts. `name` is without the prefix."""
     return AliasChoices(f"{PREFIX}{name}", *others)
 
 

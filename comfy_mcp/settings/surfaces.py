@@ -1,4 +1,4 @@
-"""How agents, programs and people reach the bridge, and what one of them may take of it."""
+"""Settings of the surfaces: MCP, HTTP, metrics and streams."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What the streams say and take: the v1 contract's messages as models, and the way from an event to one.
+"""The messages of the streams: the v1 contract's messages as models, and their making from events.
 
 Times are epoch milliseconds, `duration` is milliseconds, `progress` is 0 to 100. `seq` is the event's place
 in the log; on messages that are no event it is the place up to which this stream has told everything.
@@ -50,14 +50,14 @@ class Message(Part):
 
 
 class Pong(Message):
-    """The answer to a ping, and to everything that was asked before it."""
+    """The answer to a ping, sent after all earlier commands were processed."""
 
     type: Literal["pong"] = "pong"
 
 
 class WorkflowQueued(Message):
-    """It waits for an engine, for the first time or again. The position is null once it no longer waits.
-    `waitingFor` is there while it is passed over, and says why; the message comes again when that changes."""
+    """The workflow is queued, for the first time or again. The position is null once it is no longer queued.
+    `waitingFor` is present while it is held and gives the reason; the message is sent again on a change."""
 
     type: Literal["workflow:queued"] = "workflow:queued"
     workflow_id: str
@@ -83,7 +83,7 @@ class WorkflowProgress(Message):
 
 
 class StreamOutput(Part):
-    """`url` is the path of the bytes on this server."""
+    """`url` is the path of the file on this server."""
 
     filename: Text
     type: OutputKindName
@@ -91,7 +91,7 @@ class StreamOutput(Part):
 
 
 class WorkflowCompleted(Message):
-    """`duration` is null where the start was never seen."""
+    """`duration` is null if the start is unknown."""
 
     type: Literal["workflow:completed"] = "workflow:completed"
     workflow_id: str
@@ -116,7 +116,7 @@ class WorkflowCancelled(Message):
 
 
 class StreamError(Message):
-    """Something that the client sent can't be done. The stream goes on."""
+    """The client's message could not be processed. The stream continues."""
 
     type: Literal["error"] = "error"
     code: str
@@ -125,8 +125,8 @@ class StreamError(Message):
 
 class StreamClosed(Message):
     """The last frame of an SSE stream that the server ends before the workflow has ended. Connect again with
-    Last-Event-ID and go on; after `unauthenticated` with another key. (A WebSocket says it with its close
-    code.)"""
+    Last-Event-ID, after `unauthenticated` with another key. (On a WebSocket the close code has this
+    meaning.)"""
 
     type: Literal["stream:closed"] = "stream:closed"
     code: Literal["shutting_down", "store_unavailable", "unauthenticated"]
@@ -246,8 +246,8 @@ class Ping(Command):
 
 
 class Subscribe(Command):
-    """Follow one workflow, or `*` for all that the key may see. With `since`, what the log has after that
-    `seq` comes first. A workflow that has ended already brings its last message."""
+    """Follow one workflow, or `*` for all that the key may see. With `since`, the messages after that `seq`
+    are sent first. For a workflow that has already ended, its last message is sent."""
 
     type: Literal["subscribe"]
     workflow_id: WorkflowId
@@ -255,7 +255,7 @@ class Subscribe(Command):
 
 
 class Unsubscribe(Command):
-    """Follow it no more. `*` leaves single workflows subscribed."""
+    """End a subscription. `*` does not end subscriptions to single workflows."""
 
     type: Literal["unsubscribe"]
     workflow_id: WorkflowId

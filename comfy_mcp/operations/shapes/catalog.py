@@ -1,4 +1,4 @@
-"""What operations on models, inputs and outputs answer."""
+"""Results of the operations on models, inputs and outputs."""
 
 from pydantic import Field
 
@@ -18,7 +18,7 @@ class ModelItem(Part):
 
 
 class UploadResult(Result):
-    """An input file on the engine. `name` is the engine's, and the one to use: it may be another."""
+    """An input file on the engine. Use `name` in the workflow; it may differ from the name sent."""
 
     name: Text
     subfolder: Text
@@ -52,7 +52,7 @@ class OutputsResult(Result):
 
 
 class ViewResult(Result):
-    """`preview` is the image for the model to see; it does not go into the JSON."""
+    """`preview` is the image for the model; it is not part of the JSON."""
 
     output: OutputItem
     width: int | None = None
@@ -67,7 +67,7 @@ class ViewResult(Result):
 
 
 class OutputContentResult(Result):
-    """The bytes of an output, bounded by the settings."""
+    """The bytes of an output, at most `library.outputs.MEMORY_BYTES`."""
 
     output: OutputItem
     media_type: str

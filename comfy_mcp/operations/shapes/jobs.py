@@ -1,4 +1,4 @@
-"""What operations on workflows answer."""
+"""Results of the operations on workflows."""
 
 from datetime import UTC, datetime
 from typing import Literal, assert_never
@@ -50,7 +50,7 @@ class FailureItem(Part):
 
 
 class AttemptItem(Part):
-    """One submission to an engine. `outcome` "active": it is under way. A retry's list begins with the
+    """One submission to an engine. `outcome` is "active" until it ends. The list of a retry begins with the
     attempts of the workflow that it retries."""
 
     workflow_id: str
@@ -64,7 +64,7 @@ class AttemptItem(Part):
 
 
 class EngineRoomItem(Part):
-    """`free_bytes` is what the engine could use: its device without what others use of it."""
+    """`free_bytes` is the memory that the engine could use: its device's, without what other programs use."""
 
     engine: Text
     free_bytes: int
@@ -72,7 +72,7 @@ class EngineRoomItem(Part):
 
 
 class WaitingForItem(Part):
-    """Why a queued workflow is passed over. `free_bytes` is the most that any of the engines has."""
+    """Why a queued workflow is held. `free_bytes` is the most that one of the engines has."""
 
     reason: Literal["vram"]
     message: Text
@@ -83,10 +83,10 @@ class WaitingForItem(Part):
 
 
 class WorkflowResult(Result):
-    """A job's state. `eta_ms` is the remaining time, None without evidence.
+    """A job's state. `eta_ms` is the remaining time, None if unknown.
 
-    The deadlines are those of the present wait or run. `attempts` only where they were asked for. What it
-    took of the GPU is known at the end, where that is on the machine of the process that drove it.
+    The deadlines are those of the current wait or run. `attempts` are present if requested. The GPU use is
+    known at the end, if the GPU is on the machine of the driving process.
     """
 
     unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
@@ -171,7 +171,7 @@ class SubmitResult(Result):
 
 
 class RetryResult(SubmitResult):
-    """The new job; the old one stays as it is."""
+    """The new job; the old one does not change."""
 
     unlisted = frozenset({"retry_of"})
 
@@ -179,7 +179,7 @@ class RetryResult(SubmitResult):
 
 
 class CancelResult(Result):
-    """`status` is what is true now; `cancel_requested` says that the engine has been asked."""
+    """`status` is the current state; `cancel_requested`: the engine has not stopped yet."""
 
     workflow_id: str
     status: StatusName
@@ -201,7 +201,7 @@ class WorkflowsResult(Result):
 
 
 class ForeignItem(Part):
-    """A prompt that somebody gave to ComfyUI itself. It is never touched."""
+    """A prompt that somebody submitted in ComfyUI itself. The bridge never changes it."""
 
     engine: str
     prompt_id: Text
@@ -211,7 +211,7 @@ class ForeignItem(Part):
 class QueueResult(Result):
     """`queued` is in run order. Counts cover everything, the lists are bounded.
 
-    `foreign_count` counts what the engines have that was not submitted here; places count it too.
+    `foreign_count` counts the engines' prompts that were not submitted here; queue positions include them.
     """
 
     running: list[WorkflowResult]

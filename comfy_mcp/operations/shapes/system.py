@@ -1,4 +1,4 @@
-"""What the machines are doing."""
+"""Results about engines, GPUs and the store."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class GpuMemory(Part):
 
 
 class GpuProcessItem(Part):
-    """`memory` None: the driver does not say (normal in containers and on Windows)."""
+    """`memory` None: the driver does not report it (normal in containers and on Windows)."""
 
     pid: int
     memory: int | None
@@ -35,8 +35,8 @@ class MigItem(Part):
 
 
 class GpuItem(Part):
-    """A GPU now. `engine`: the engine whose word is the only source. Clocks are MHz; `slowed_by` is what
-    takes speed from it; `processes` are the greatest, `process_count` all; ECC errors: since the last load.
+    """A GPU now. `engine`: the engine that is the only source. Clocks are in MHz; `slowed_by` are the reasons
+    that slow it down; `processes` are the largest, `process_count` counts all; ECC errors since loading.
     """
 
     index: int
@@ -73,8 +73,8 @@ class GpuItem(Part):
 
 
 class EngineVramItem(Part):
-    """A device by its engine's /system_stats. `torch_total` is what its torch holds of it, `torch_free` what
-    is not in use of that. `gpu`: its index among the GPUs, where that is certain."""
+    """A device from its engine's /system_stats. `torch_total` is reserved by its torch, `torch_free` is the
+    unused part of it. `gpu`: its index among the GPUs, if that is certain."""
 
     engine: str
     name: str
@@ -93,7 +93,7 @@ class GoneGpuItem(Part):
 
 
 class GpuResult(Result):
-    """`gone` are GPUs that the driver has shown before and shows no more."""
+    """`gone` are GPUs that the driver showed earlier and no longer shows."""
 
     available: bool
     source: str
