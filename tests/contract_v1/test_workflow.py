@@ -140,7 +140,8 @@ async def test_jobs_outlive_the_service(tmp_path: Path) -> None:
     """In the earlier service they lived in memory only."""
     async with open_sidecar(tmp_path / "one", state_dir=tmp_path / "state") as v1:
         job = await v1.submit(picture())
-        before = await v1.ended(job)
+        await v1.ended(job)
+        before = await v1.measured(job)
     async with open_sidecar(tmp_path / "two", state_dir=tmp_path / "state") as v1:
         assert (await v1("GET", f"{WORKFLOW}/{job}")).body == before
 

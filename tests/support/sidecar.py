@@ -1,5 +1,6 @@
 """The whole sidecar over a real runtime and the embedded engine, on a real socket, in this process."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -64,6 +65,14 @@ class Sidecar:
         answer = await self("GET", f"{WORKFLOW}/{job}/wait?timeout_s=30", **options)
         assert answer.body["status"] in {"completed", "failed", "cancelled"}, answer.body
         return dict(answer.body)
+
+    async def measured(self, job: str) -> dict[str, Any]:
+        """Its state, once the sizes of its outputs are known: they follow the end."""
+        async with asyncio.timeout(30):
+            while True:
+                state = (await self("GET", f"{WORKFLOW}/{job}")).body
+                if all(output["size"] is not None for output in state["outputs"]):
+                    return dict(state)
 
     async def until_running(self, job: str, **options: Any) -> None:
         with self.services.hub.subscribe() as events:
