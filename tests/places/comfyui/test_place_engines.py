@@ -35,7 +35,7 @@ from comfy_mcp.settings import load_settings
 from tests.support import graphs
 from tests.support.real_comfyui import RealComfyUI
 
-TXT2IMG = Path(__file__).parents[1] / "data" / "workflows" / "txt2img_tiny_ksampler.json"
+TXT2IMG = Path(__file__).parents[2] / "data" / "workflows" / "txt2img_tiny_ksampler.json"
 E = TypeVar("E", bound=EngineEvent)
 DEADLINE_S = 60.0
 
