@@ -61,7 +61,7 @@ def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
     assert f"of the last {KEPT_PEAKS} of a shape" in PAGE
     assert f"shortage of less than {SLACK:.0%} of the device".replace("%", " %") in PAGE
     assert f"changed by {NEWS_SHARE:.0%} of the device".replace("%", " %") in PAGE
-    assert f"at its last word for {KEPT_S:.0f} s" in " ".join(PAGE.split())
+    assert f"is kept for {KEPT_S:.0f} s" in " ".join(PAGE.split())
     assert "`COMFY_BRIDGE_VRAM_HOLD_MAX_S` (1 hour)" in PAGE
     assert Settings.model_fields["vram_hold_max_s"].default == 3600
     assert "COMFY_BRIDGE_VRAM_HOLD" in CODE
