@@ -44,10 +44,11 @@ class KeyRing:
 
     def __init__(self, settings: Settings, store: KeyStore | None = None) -> None:
         self._store = store
+        self.owner = Identity(client=ClientId(settings.client_name), rights=ALL_RIGHTS)
+        """Who has the key of the settings, and everybody while no key is required."""
         self._own: list[tuple[str, Identity]] = []
         if settings.http_key is not None:
-            admin = Identity(client=ClientId(settings.client_name), rights=ALL_RIGHTS)
-            self._own.append((digest_of(settings.http_key.get_secret_value()), admin))
+            self._own.append((digest_of(settings.http_key.get_secret_value()), self.owner))
         self._stored: list[tuple[str, Identity]] = []
         self._any_stored = False
         self._fresh_until = 0.0

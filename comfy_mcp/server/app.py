@@ -21,7 +21,7 @@ from comfy_mcp.server.runtime_provider import ServicesProvider
 from comfy_mcp.server.sdk import connection_of
 from comfy_mcp.server.tool_errors import foreseen, protocol_error
 from comfy_mcp.server.tools import call_tool, tools
-from comfy_mcp.settings import JobGroup, Settings
+from comfy_mcp.settings import JobGroup
 
 INSTRUCTIONS = (
     "Runs ComfyUI workflows as durable jobs. submit_workflow returns a workflowId at once; wait_for_workflow "
@@ -38,7 +38,7 @@ CallerOf = Callable[[Context], Caller]
 
 def build_server(
     provider: ServicesProvider,
-    settings: Settings,
+    settings: JobGroup,
     *,
     bus: ResourceBus,
     caller_of: CallerOf | None = None,

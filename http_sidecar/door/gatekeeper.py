@@ -6,12 +6,10 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from comfy_mcp.domain.access import ALL_RIGHTS
 from comfy_mcp.domain.errors import Denied, ErrorCode, ShuttingDown
-from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.settings import Settings
-from http_sidecar.api_keys import Identity, KeyRing, caller_of, key_of, unauthenticated
+from comfy_mcp.settings import HttpGroup
+from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.bounds import Bounds
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
@@ -27,7 +25,7 @@ RATE = web.RequestKey("rate", Verdict)
 class Gatekeeper:
     """The middleware between errors and handlers. Sets CALLER wherever a key is asked for."""
 
-    def __init__(self, settings: Settings, keys: KeyRing, bounds: Bounds) -> None:
+    def __init__(self, settings: HttpGroup, keys: KeyRing, bounds: Bounds) -> None:
         self._keys = keys
         self._limiter = Limiter(settings.rate_limit_per_minute, now=time.monotonic)
         self._mcp_limiter = Limiter(settings.rate_limit_per_minute * bounds.mcp_requests, now=time.monotonic)
@@ -36,7 +34,6 @@ class Gatekeeper:
         self._guarded = is_loopback(settings.http_host)
         self._hosts = settings.allowed_hosts
         self._origins = settings.cors_origins
-        self._local = Identity(client=ClientId(settings.client_name), rights=ALL_RIGHTS)
 
     @property
     def middleware(self) -> Middleware:
@@ -52,7 +49,7 @@ class Gatekeeper:
         required = await self._keys.required()
         if not required:
             self._guard(request)
-        caller = await self._caller_of(request) if required else caller_of(self._local)
+        caller = await self._caller_of(request) if required else caller_of(self._keys.owner)
         if not is_probe(request.path):
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
