@@ -1,4 +1,4 @@
-"""Log lines: structlog and the libraries' own logging, in one shape, to stderr and nowhere else.
+"""Logging: structlog and the libraries' own logging in one format, to stderr only.
 
 stdout belongs to MCP and to the commands' results. Secrets are taken out twice: by the name of a field, and
 by value in the finished line, because an exception's text may quote a header.
@@ -72,7 +72,7 @@ _FOREIGN_LEAST = {
 
 
 def secret_values(settings: EngineGroup) -> tuple[str, ...]:
-    """Every secret that the settings hold, as it could show up in a text."""
+    """Every secret in the settings, in the forms that may appear in a text."""
     held = [value for engine in settings.engines for value in engine.header_values().values()]
     # "Bearer abc" is quoted whole or in part.
     parts = [part for value in held for part in (value, value.rpartition(" ")[2])]
@@ -80,11 +80,11 @@ def secret_values(settings: EngineGroup) -> tuple[str, ...]:
 
 
 _SHORTEST_SECRET = 4
-"""Shorter values ("1", "on") are no secrets, and hiding them would make a line unreadable."""
+"""Shorter values ("1", "on") are not secrets; hiding them would make lines unreadable."""
 
 
 def hide_named_secrets(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """A structlog processor: fields whose name says that they are secret keep their name only."""
+    """A structlog processor that hides the values of fields with a secret's name."""
     return {name: HIDDEN if _names_a_secret(name) else value for name, value in event.items()}
 
 
@@ -100,7 +100,7 @@ def hide_userinfo(text: str) -> str:
 
 
 class _HideValues:
-    """The last processor: takes known secrets out of the finished line."""
+    """The last processor: removes known secrets from the finished line."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._secrets = [form for secret in secrets for form in dict.fromkeys((secret, _in_json(secret)))]

@@ -1,4 +1,4 @@
-"""What this process counts and measures, as Prometheus reads it (docs/metrics.md)."""
+"""The Prometheus metrics of this process (docs/metrics.md)."""
 
 from comfy_mcp.metrics.metrics import EngineGauge, Metrics
 from comfy_mcp.metrics.negotiation import Format, negotiate

@@ -1,4 +1,4 @@
-"""From what an engine says over its event stream to counters; only the process that drives it hears it."""
+"""Counters from an engine's event stream, which only the driving process receives."""
 
 from comfy_mcp.domain.events import EngineConnected, EngineEvent, NodesCached, NodeStarted
 from comfy_mcp.domain.ids import NodeId, PromptId
@@ -6,7 +6,7 @@ from comfy_mcp.metrics.instruments import Instruments
 
 
 class EngineMeter:
-    """One engine's. Which nodes ran is kept for one prompt: an engine works on one at a time."""
+    """The counters of one engine. The nodes of one prompt are kept: an engine runs one at a time."""
 
     def __init__(self, instruments: Instruments, engine: str) -> None:
         self._reconnects = instruments.reconnects.labels(engine)
@@ -30,7 +30,7 @@ class EngineMeter:
                 pass
 
     def _node_started(self, event: NodeStarted) -> None:
-        """Nodes inside a subgraph are shown as one, again and again: it counts once."""
+        """The nodes inside a subgraph are reported as one node, repeatedly: it counts once."""
         if event.prompt_id != self._prompt:
             self._prompt, self._nodes = event.prompt_id, set()
         if event.node not in self._nodes:

@@ -15,7 +15,7 @@ STORE_BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 
 
 
 class Instruments:
-    """The metrics themselves, on one registry of their own. What they mean: docs/metrics.md."""
+    """The metrics, on a registry of their own. docs/metrics.md explains them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry

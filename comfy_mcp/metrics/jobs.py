@@ -1,4 +1,4 @@
-"""From the event log to counters and times: what happened to all jobs, whoever submitted or ran them."""
+"""Counters and times of all jobs, from the event log."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class _Open:
 
 
 class JobMeter:
-    """Counts each event of the log once: a `seq` that was heard is never heard again."""
+    """Counts each event of the log once: no `seq` is counted again."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""All metrics of one process, and the only door to them.
+"""All metrics of one process, and the only access to them.
 
 Counters are fed by whoever sees something happen. Gauges hold what
 `operations/metrics_refresh.py` last found out: rendering reads memory only, so a scrape
@@ -38,7 +38,7 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineGauge:
-    """One engine as it was found. `queue` is None where it did not say."""
+    """One engine's state. `queue` is None if the engine did not report it."""
 
     engine: EngineId
     up: bool
@@ -107,7 +107,7 @@ class Metrics:
     # ------------------------------------------------------------------ who looks
 
     def watch(self) -> None:
-        """Somebody may scrape from now on: the gauges are worth their upkeep."""
+        """From now on somebody may scrape, so the gauges are refreshed."""
         self._watched.set()
 
     async def wait_until_watched(self) -> None:
@@ -120,7 +120,7 @@ class Metrics:
         self.jobs.hear(stored)
 
     def hear_engine(self, engine: EngineId, event: EngineEvent) -> None:
-        """What an engine that this process drives has said."""
+        """An event of an engine that this process drives."""
         self._meters[engine].hear(event)
 
     def store_read(self, seconds: float) -> None:
@@ -134,7 +134,7 @@ class Metrics:
         self._made.hub_drops.inc()
 
     def stream_cut_off(self, kind: str) -> None:
-        """One of STREAMS, because its client took too little."""
+        """A stream of a kind in STREAMS was disconnected, because its client read too slowly."""
         self._made.cut_streams.labels(kind).inc()
 
     def count_subscribers(self, count: Callable[[], int]) -> None:
@@ -184,7 +184,7 @@ class Metrics:
         held: int,
         in_flight: Mapping[EngineId, int],
     ) -> None:
-        """What is not named is none."""
+        """Set the gauges of jobs. Priorities and engines that are not named count 0."""
         self._made.queue_length.set(queued)
         self._made.held.labels(WaitReason.VRAM.value).set(held)
         for priority in Priority:
@@ -213,7 +213,7 @@ class Metrics:
         self._refreshed("engines")
 
     def set_gpus(self, sample: GpuSample) -> None:
-        """What a source does not know has no series: 0 would be a lie."""
+        """An unknown value has no series: 0 would be wrong."""
         for device in sample.devices:
             self._set_gpu(str(device.index), device)
         present = frozenset(str(device.index) for device in sample.devices)
@@ -251,7 +251,7 @@ class Metrics:
         self._made.refreshed.labels(source).set(self._now_ms() / 1000)
 
     def _label(self, engine: EngineId | None) -> str:
-        """The store may know engines that no setting names: they share one label."""
+        """Engines that only the store knows share one label."""
         return engine if engine in self._engines else OTHER
 
 
