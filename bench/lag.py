@@ -34,7 +34,7 @@ HEARD_S = 60.0
 STEPS = 500
 """Of the job's one node, half of its progress: each step shows in the tenths of a percent."""
 
-SETTINGS: Mapping[str, str] = MappingProxyType({"PROGRESS_INTERVAL_S": "0.01", "STREAM_MAX_CLIENTS": "5000"})
+SETTINGS: Mapping[str, str] = MappingProxyType({"PROGRESS_INTERVAL_S": "0.01"})
 Send = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -65,7 +65,7 @@ class Crowd:
             return  # nothing was sent: a stream repeats the state where its past ends
         self.sample.values += [(time.perf_counter() - self._sent) * 1000] * events
         self._heard += events
-        if self._heard == self._size:
+        if self._heard >= self._size:
             self._all.set()
 
     async def tell(self, send: Send) -> None:
@@ -75,7 +75,10 @@ class Crowd:
         self._sent = time.perf_counter()
         await send()
         async with asyncio.timeout(HEARD_S):
-            await self._all.wait()
+            try:
+                await self._all.wait()
+            except asyncio.CancelledError:
+                raise TimeoutError(f"{self._heard} of {self._size} clients have heard it") from None
 
 
 class Listener(asyncio.Protocol):

@@ -1,8 +1,9 @@
 """Resource notifications to the subscribers of both protocol eras.
 
-2026-07-28: `subscriptions/listen` streams, served by the SDK's ListenHandler from this bus. It bounds each
-stream and ends one that is not read. Up to 2025-11-25: sessions that asked for a URI by resources/subscribe,
-and all initialized ones for list changes. Every event means "read it again", so what a session has not
+2026-07-28: `subscriptions/listen` streams. Over HTTP their frames are written straight to the connections
+(server/listeners.py); on stdio the SDK's ListenHandler serves them from this bus. Both bound each stream and
+end one that is not read. Up to 2025-11-25: sessions that asked for a URI by resources/subscribe, and all
+initialized ones for list changes. Every event means "read it again", so what a session has not
 taken yet is a set, not a queue: it can't grow past the session's subscriptions. A session that does not
 take a notification in time is dropped, and nobody waits for it.
 """
@@ -26,6 +27,7 @@ from mcp.server.subscriptions import (
 from mcp_types import SubscriptionsListenRequestParams, SubscriptionsListenResult
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
+from comfy_mcp.server.listeners import AnswerOf, Listeners, no_answer
 
 log = structlog.get_logger(__name__)
 
@@ -41,12 +43,15 @@ MAX_STREAMS = 1_024
 
 @asynccontextmanager
 async def open_bus(
-    *, send_timeout_s: float = SEND_TIMEOUT_S, max_streams: int = MAX_STREAMS
+    *, send_timeout_s: float = SEND_TIMEOUT_S, max_streams: int = MAX_STREAMS, answer_of: AnswerOf = no_answer
 ) -> AsyncIterator["ResourceBus"]:
-    """A bus whose senders live as long as the context. What fails inside the context comes out as itself."""
+    """A bus whose senders live as long as the context. What fails inside the context comes out as itself.
+
+    `answer_of` a request to listen: where its frames may be written; None where the SDK must carry them.
+    """
     failed: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
-        bus = ResourceBus(tasks, send_timeout_s=send_timeout_s, max_streams=max_streams)
+        bus = ResourceBus(tasks, send_timeout_s=send_timeout_s, max_streams=max_streams, answer_of=answer_of)
         try:
             yield bus
         except Exception as error:  # noqa: BLE001 - raised again below, outside the group, unwrapped
@@ -71,7 +76,12 @@ class ResourceBus:
     """One per process; servers of all transports share it."""
 
     def __init__(
-        self, tasks: asyncio.TaskGroup, *, send_timeout_s: float, max_streams: int = MAX_STREAMS
+        self,
+        tasks: asyncio.TaskGroup,
+        *,
+        send_timeout_s: float,
+        max_streams: int = MAX_STREAMS,
+        answer_of: AnswerOf = no_answer,
     ) -> None:
         self.streams = 0
         """`subscriptions/listen` streams that are open."""
@@ -81,6 +91,8 @@ class ResourceBus:
         self._peers: dict[Connection, _Peer] = {}
         self._followed: Counter[str] = Counter()
         self._listen = ListenHandler(self, max_subscriptions=max_streams)
+        self._listeners = Listeners(max_streams=max_streams)
+        self._answer_of = answer_of
 
     async def listen(
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
@@ -90,6 +102,8 @@ class ResourceBus:
         self._followed.update(uris)
         self.streams += 1
         try:
+            if (answer := self._answer_of(ctx)) is not None:
+                return await self._listeners.serve(ctx, params.notifications, answer)
             return await self._listen(ctx, params)
         finally:
             self.streams -= 1
@@ -104,6 +118,7 @@ class ResourceBus:
         """To whoever asked for it. Waits for no client."""
         for peer in list(self._peers.values()):
             peer.offer(event)
+        await self._listeners.publish(event)
         await self._modern.publish(event)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
@@ -133,6 +148,7 @@ class ResourceBus:
     def close(self) -> None:
         """End all streams: listeners get the protocol's graceful end."""
         self._listen.close()
+        self._listeners.close()
         for connection in list(self._peers):
             self._drop(connection)
 

@@ -26,6 +26,9 @@ AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
 """Headers of the connection, which is aiohttp's (RFC 9110, 7.6.1)."""
 
+UNREAD_BYTES = 256 * 1024
+"""Frames for one client that wait in this process, a thousand or so; what the kernel holds is not counted."""
+
 GRACE_S = 1.0
 """For the application to end by itself after `http.disconnect`; then it is cancelled."""
 
@@ -55,7 +58,8 @@ class AsgiBridge:
     async def handle(
         self, request: web.Request, *, state: Mapping[str, Any], user: object = None, revoked: asyncio.Event
     ) -> web.StreamResponse:
-        """Answer one request. `state` and `user` go into the scope as they are. Once `revoked` is set, the
+        """Answer one request. `state` and `user` go into the scope as they are; its `answer` takes
+        Server-Sent Events that the application need not carry. Once `revoked` is set, the
         application hears that its client has gone, and the connection is cut.
 
         Raises what the application raises, as long as no answer has begun.
@@ -64,6 +68,7 @@ class AsgiBridge:
             request, body_timeout_s=self._body_timeout_s, send_timeout_s=self._send_timeout_s
         )
         scope = _scope(request, state, user)
+        scope["answer"] = exchange
         self._open.add(exchange)
         self._idle.clear()
         try:
@@ -119,6 +124,7 @@ class _Exchange:
         self._response: web.StreamResponse | None = None
         self._error: Exception | None = None
         self._refusal: web.HTTPException | None = None
+        self._begun = asyncio.Event()
         self._ended = False
 
     @property
@@ -134,6 +140,35 @@ class _Exchange:
     def disconnect(self) -> None:
         """From now on the application hears that its client has gone, and nothing more is written."""
         self._gone.set()
+
+    @property
+    def is_chunked(self) -> bool:
+        """As every stream of HTTP/1.1 is."""
+        return self._request.version >= aiohttp.HttpVersion11
+
+    async def begun(self) -> None:
+        """Wait until some of the body has been written."""
+        await self._begun.wait()
+
+    def frame(self, message: bytes) -> bytes:
+        """A Server-Sent Event as one chunk of the body."""
+        event = b"event: message\r\ndata: %b\r\n\r\n" % message
+        return b"%x\r\n%b\r\n" % (len(event), event)
+
+    def write(self, frame: bytes) -> None:
+        """Write a `frame` past the application; a client that leaves too many unread is cut off.
+
+        aiohttp writes whole chunks too, so that neither lands inside the other's.
+        """
+        transport = self._request.transport
+        if transport is None or transport.is_closing() or self._gone.is_set() or self._ended:
+            return
+        if transport.get_write_buffer_size() > UNREAD_BYTES:
+            log.info("slow_client_cut")
+            transport.abort()
+            self.disconnect()
+            return
+        transport.write(frame)
 
     def result(self) -> web.StreamResponse:
         """The answer, once the application has ended."""
@@ -193,6 +228,7 @@ class _Exchange:
                 assert self._response is not None, "http.response.start comes first (ASGI)"
                 if body := message.get("body"):
                     await self._response.write(body)
+                    self._begun.set()
                 if not message.get("more_body", False):
                     await self._response.write_eof()
                     self._ended = True

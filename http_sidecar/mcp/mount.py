@@ -15,7 +15,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from comfy_mcp.domain.errors import Denied, ShuttingDown
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus, publish_events
+from comfy_mcp.server import Answer, ReadyServices, ResourceBus, build_server, open_bus, publish_events
 from comfy_mcp.server.app import BridgeServer
 from http_sidecar.api_keys import unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
@@ -62,7 +62,7 @@ async def _serve(
 ) -> None:
     services, settings, bounds = app[SERVICES], app[SETTINGS], app[BOUNDS]
     own = Caller(client=ClientId(settings.client_name), surface=SURFACE)
-    async with open_bus(max_streams=bounds.mcp_streams) as bus:
+    async with open_bus(max_streams=bounds.mcp_streams, answer_of=_answer_of) as bus:
         server = build_server(
             ReadyServices(services), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
         )
@@ -128,6 +128,13 @@ def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
     assert ctx.request is not None
     caller: Caller = ctx.request.state.caller
     return caller
+
+
+def _answer_of(ctx: ServerRequestContext[Any, Any]) -> Answer | None:
+    """Where the frames of a listen stream may be written."""
+    assert ctx.request is not None
+    exchange = ctx.request.scope["answer"]
+    return exchange if exchange.is_chunked else None
 
 
 def _refuse_unfit(request: web.Request) -> None:

@@ -188,7 +188,7 @@ async def test_a_store_that_fails_meanwhile_does_not_end_the_notifications(tmp_p
 
 
 class FailingStore:
-    async def list_jobs(self, query: JobQuery) -> NoReturn:
+    async def list_views(self, query: JobQuery) -> NoReturn:
         raise StoreFault("It is locked.", next_step="Wait.")
 
 

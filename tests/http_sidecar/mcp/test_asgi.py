@@ -321,3 +321,53 @@ async def test_what_is_still_open_after_the_drain_is_told_that_its_client_has_go
         await served.client.post("/")
         await served.bridge.drain(0.01)
         assert await ended.get() == "http.disconnect"
+
+
+async def test_frames_that_are_written_past_the_application_come_as_events_between_its_own() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = scope["answer"]
+        await start(send)
+        await body(send, b"first\r\n\r\n", more=True)
+        await answer.begun()
+        answer.write(answer.frame(b'{"second":2}'))
+        await body(send, b"third\r\n\r\n")
+        answer.write(answer.frame(b"too late"))
+
+    async with serve(app) as served, served.client.get("/") as answer:
+        assert (
+            await answer.read() == b'first\r\n\r\nevent: message\r\ndata: {"second":2}\r\n\r\nthird\r\n\r\n'
+        )
+        async with served.client.get("/") as again:
+            assert again.status == 200, "the connection is as good as before"
+            await again.read()
+
+
+async def test_a_client_that_leaves_too_many_frames_unread_is_cut_off() -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = scope["answer"]
+        await start(send)
+        await body(send, b"first", more=True)
+        written, gone = 0, asyncio.Event()
+
+        async def watch() -> None:
+            await receive()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch())
+            while not gone.is_set():
+                answer.write(answer.frame(CHUNK))
+                written += len(CHUNK)
+                await asyncio.sleep(0)
+            watching.cancel()
+        assert written < 64 * 2**20
+        ended.set()
+
+    async with serve(app) as served:
+        async with served.connect("GET / HTTP/1.1\nHost: x\n\n"):
+            await ended.wait()
+        await served.bridge.wait_idle()
