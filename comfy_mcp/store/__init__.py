@@ -3,6 +3,7 @@
 from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
+    ClaimOffer,
     JobQuery,
     JobView,
     Lease,
@@ -16,6 +17,7 @@ from comfy_mcp.store.store import Store
 __all__ = [
     "AttemptView",
     "Claim",
+    "ClaimOffer",
     "JobQuery",
     "JobView",
     "Lease",

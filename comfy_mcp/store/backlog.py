@@ -3,23 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import IS_ACTIVE, IS_HELD, IS_QUEUED, attempts, jobs
 
-_WAITING = (
+_WAITING = Statement(
     select(jobs.c.priority, func.count().label("jobs"), func.count(jobs.c.prompt_id).label("claimed"))
     .where(IS_QUEUED)
     .group_by(jobs.c.priority)
 )
-_IN_FLIGHT = (
+_IN_FLIGHT = Statement(
     select(attempts.c.engine, func.count().label("jobs")).where(IS_ACTIVE).group_by(attempts.c.engine)
 )
 
 
-_HELD = select(func.count()).select_from(jobs).where(IS_HELD)
+_HELD = Statement(select(func.count()).select_from(jobs).where(IS_HELD))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

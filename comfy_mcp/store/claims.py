@@ -4,10 +4,11 @@ A lease in a database can't fence an engine. So the attempt and its prompt_id ar
 each write checks the lease and the attempt in the transaction that it belongs to.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, false, insert, literal, or_, select, update
+from sqlalchemy import and_, bindparam, false, insert, literal, or_, select, update
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
@@ -15,7 +16,8 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import AnyRow, graph_of, job_of
+from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.queries import Claim, Lease
 from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, ONE, attempts, engine_leases, graphs
 from comfy_mcp.store.schema import jobs as jobs_table
@@ -31,23 +33,23 @@ _WAITS = and_(
     or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
 )
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
-_NEXT = (
+_NEXT = Statement(
     select(jobs_table, graphs.c.graph)
     .join(graphs, graphs.c.job_id == _j.id)
     .where(_WAITS)
     .order_by(*_ORDER)
     .limit(ONE)
 )
-_NEXT_THAT_FITS = (
+_NEXT_THAT_FITS = Statement(
     select(jobs_table, graphs.c.graph)
     .select_from(WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
     .where(_WAITS, holds.FITS)
     .order_by(*_ORDER)
     .limit(ONE)
 )
-_ANY_WAITS = select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE)
-_INSERT_ATTEMPT = insert(attempts)
-_IN_FLIGHT = (
+_ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
+_INSERT_ATTEMPT = Statement(insert(attempts))
+_IN_FLIGHT = Statement(
     select(jobs_table, graphs.c.graph, _a.stream_id)
     .select_from(attempts)
     .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
@@ -55,11 +57,11 @@ _IN_FLIGHT = (
     .where(IS_ACTIVE, _a.engine == bindparam("b_engine"))
     .order_by(_a.claimed_at, _j.seq)
 )
-_REFENCE = (
+_REFENCE = Statement(
     update(attempts).where(IS_ACTIVE, _a.engine == bindparam("b_engine")).values(fence=bindparam("b_fence"))
 )
 # The job, who owns its latest attempt, and whether the lease is still the engine's: one look.
-_OWNED = (
+_OWNED = Statement(
     select(
         jobs_table,
         _a.engine.label("attempt_engine"),
@@ -117,16 +119,28 @@ def _claim(
     row: AnyRow,
 ) -> Claim:
     before = job_of(row)
-    event = JobClaimed(
-        job_id=before.id, at=now, attempt=before.attempt + 1, engine=lease.engine, prompt_id=prompt_id
+    job = journal.apply(connection, before, (claimed(before, lease, prompt_id, now),))
+    more = any_waits(connection, now, lane)
+    begin_attempt(connection, lease, job, stream_id, now)
+    if before.attempt == 0:  # queued again, it has had its turn
+        turns.claimed(connection, job, row.share_tag, more=more)
+    return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
+
+
+def claimed(job: Job, lease: Lease, prompt_id: PromptId, now: int) -> JobClaimed:
+    return JobClaimed(
+        job_id=job.id, at=now, attempt=job.attempt + 1, engine=lease.engine, prompt_id=prompt_id
     )
-    job = journal.apply(connection, before, (event,))
+
+
+def begin_attempt(connection: Connection, lease: Lease, job: Job, stream_id: str | None, now: int) -> None:
+    """Of a job that was just claimed."""
     connection.execute(
         _INSERT_ATTEMPT,
         {
             "job_id": job.id,
             "attempt": job.attempt,
-            "prompt_id": prompt_id,
+            "prompt_id": job.prompt_id,
             "engine": lease.engine,
             "fence": lease.fence,
             "state": "active",
@@ -134,10 +148,6 @@ def _claim(
             "stream_id": stream_id,
         },
     )
-    more = any_waits(connection, now, lane)
-    if before.attempt == 0:  # queued again, it has had its turn
-        turns.claimed(connection, job, row.share_tag, more=more)
-    return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
 
 
 def adopt(connection: Connection, lease: Lease) -> list[Claim]:
@@ -154,8 +164,25 @@ def record(
     job_id: JobId,
     happened: Sequence[JobEvent],
     made: Sequence[Output],
+    known: Job | None = None,
 ) -> Job:
-    """Raises NotFound, Fenced, IllegalTransition; then nothing is written."""
+    """Raises NotFound, Fenced, IllegalTransition; then nothing is written.
+
+    `known`: the job as the caller has written it last. If it still is so, it need not be read.
+    """
+    if any(event.job_id != job_id for event in happened):
+        raise ValueError(f"an event of another job among those of {job_id}")
+    after = None
+    if known is not None and happened and not any(isinstance(event, JobClaimed) for event in happened):
+        with contextlib.suppress(journal.Changed, IllegalTransition):  # by what is known: the row decides
+            after = journal.apply(connection, known, happened, by=lease)
+    if after is None:
+        after = _record(connection, lease, job_id, happened)
+    outputs.add(connection, job_id, made)
+    return after
+
+
+def _record(connection: Connection, lease: Lease, job_id: JobId, happened: Sequence[JobEvent]) -> Job:
     row = connection.execute(_OWNED, {**leases.own(lease), "b_job_id": job_id}).first()
     if row is None:
         raise reads.not_found(job_id)
@@ -163,13 +190,9 @@ def record(
         raise leases.lost(lease)
     before = job_of(row)
     for event in happened:
-        if event.job_id != job_id:
-            raise ValueError(f"an event of {event.job_id} among those of {job_id}")
         if isinstance(event, JobClaimed):
-            raise IllegalTransition(before, event)  # only claim_next claims: it writes the attempt down
-    after = journal.apply(connection, before, happened) if happened else before
-    outputs.add(connection, job_id, made)
-    return after
+            raise IllegalTransition(before, event)  # only a claim does it: it writes the attempt down
+    return journal.apply(connection, before, happened) if happened else before
 
 
 def _owns(row: Any, lease: Lease) -> bool:

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, get_args
 
-from sqlalchemy import Row
-
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import (
     FailureKind,
@@ -19,8 +17,7 @@ from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor, WaitReason
-
-AnyRow = Row[*tuple[Any, ...]]
+from comfy_mcp.store.connection import AnyRow
 
 _EVENT_TYPES: Mapping[str, type[JobEvent]] = {cls.type: cls for cls in get_args(JobEvent)}
 _PAYLOAD_FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -281,5 +278,4 @@ def _failure_of(values: Mapping[str, Any]) -> JobFailure:
     return JobFailure(**{**values, "kind": FailureKind(values["kind"])})
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+_dump = json.JSONEncoder(separators=(",", ":")).encode

@@ -7,22 +7,24 @@ next one is given a `seq`. Another database has to keep it in its own way, and h
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import bindparam, func, select
 
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import stored_event_of
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import events
 
 _COLUMNS = (events.c.seq, events.c.job_id, events.c.type, events.c.at, events.c.payload)
-_AFTER = (
+_PAGE = (
     select(*_COLUMNS)
     .where(events.c.seq > bindparam("after"))
     .order_by(events.c.seq)
     .limit(bindparam("count", type_=events.c.at.type))
 )
-_AFTER_OF_JOB = _AFTER.where(events.c.job_id == bindparam("b_job_id"))
-_LAST = select(func.max(events.c.seq))
+_AFTER = Statement(_PAGE)
+_AFTER_OF_JOB = Statement(_PAGE.where(events.c.job_id == bindparam("b_job_id")))
+_LAST = Statement(select(func.max(events.c.seq)))
 
 
 def after(connection: Connection, seq: int, job_id: JobId | None, limit: int) -> list[StoredEvent]:

@@ -1,11 +1,12 @@
 """Jobs that have waited for too long. Any process may end them: no engine has them."""
 
-from sqlalchemy import Connection, Integer, bindparam, literal, select
+from sqlalchemy import Integer, bindparam, literal, select
 
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import journal
 from comfy_mcp.store.codec import job_of
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import MAY_EXPIRE, ONE
 from comfy_mcp.store.schema import jobs as table
 
@@ -13,8 +14,8 @@ BATCH = 100
 
 # What an engine has, or may have, its driver stops there first.
 _OVERDUE = (MAY_EXPIRE, table.c.prompt_id.is_(None), table.c.queue_deadline <= bindparam("b_now"))
-_ANY = select(literal(1)).select_from(table).where(*_OVERDUE).limit(ONE)
-_NEXT = (
+_ANY = Statement(select(literal(1)).select_from(table).where(*_OVERDUE).limit(ONE))
+_NEXT = Statement(
     select(table).where(*_OVERDUE).order_by(table.c.queue_deadline).limit(bindparam("count", type_=Integer))
 )
 

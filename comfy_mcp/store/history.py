@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import bindparam, select
 
 from comfy_mcp.domain.events import JobFailed, JobRequeued
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.store.codec import stored_event_of
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.queries import AttemptView
 from comfy_mcp.store.schema import attempts, events, jobs
 
@@ -16,10 +17,14 @@ MAX_CHAIN = 20
 ASKED_AT_ONCE = 500
 """Bound parameters of one statement; SQLite takes 32,766 of them at most."""
 
-_RETRY_OF = select(jobs.c.retry_of).where(jobs.c.id == bindparam("b_id"))
-_ATTEMPTS = select(attempts).where(attempts.c.job_id == bindparam("b_id")).order_by(attempts.c.attempt)
-_ENDS = select(events).where(
-    events.c.job_id == bindparam("b_id"), events.c.type.in_([JobRequeued.type, JobFailed.type])
+_RETRY_OF = Statement(select(jobs.c.retry_of).where(jobs.c.id == bindparam("b_id")))
+_ATTEMPTS = Statement(
+    select(attempts).where(attempts.c.job_id == bindparam("b_id")).order_by(attempts.c.attempt)
+)
+_ENDS = Statement(
+    select(events).where(
+        events.c.job_id == bindparam("b_id"), events.c.type.in_([JobRequeued.type, JobFailed.type])
+    )
 )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
-    Connection,
     bindparam,
     or_,
     select,
@@ -17,7 +16,8 @@ from sqlalchemy import (
 from comfy_mcp.domain.events import JobWaiting
 from comfy_mcp.domain.vram import Admission, WaitingFor
 from comfy_mcp.store import journal
-from comfy_mcp.store.codec import AnyRow, job_of
+from comfy_mcp.store.codec import job_of
+from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.schema import IS_HELD, ONE, vram_shapes
 from comfy_mcp.store.schema import jobs as table
 from comfy_mcp.store.vram import NEED, WITH_NEED
@@ -38,8 +38,8 @@ FITS = or_(
 )
 """`Admission.admits` as a filter; bound by `limits`."""
 
-_ANY_HELD = select(_j.id).where(IS_HELD).limit(ONE)
-_HELD = (
+_ANY_HELD = Statement(select(_j.id).where(IS_HELD).limit(ONE))
+_HELD = Statement(
     select(table, NEED)
     .select_from(WITH_NEED)
     .where(IS_HELD, _j.prompt_id.is_(None))

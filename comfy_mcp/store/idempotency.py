@@ -1,17 +1,23 @@
 """Idempotency keys of submits. Synchronous; runs in a transaction of the caller."""
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import storable
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import idempotency_keys
 
 _i = idempotency_keys.c
-_USED = select(idempotency_keys).where(_i.client == bindparam("b_client"), _i.key == bindparam("b_key"))
-_FORGET = delete(idempotency_keys).where(_i.client == bindparam("b_client"), _i.key == bindparam("b_key"))
-_FORGET_OLD = delete(idempotency_keys).where(_i.created_at < bindparam("b_before"))
+_USED = Statement(
+    select(idempotency_keys).where(_i.client == bindparam("b_client"), _i.key == bindparam("b_key"))
+)
+_REMEMBER = Statement(insert(idempotency_keys))
+_FORGET = Statement(
+    delete(idempotency_keys).where(_i.client == bindparam("b_client"), _i.key == bindparam("b_key"))
+)
+_FORGET_OLD = Statement(delete(idempotency_keys).where(_i.created_at < bindparam("b_before")))
 
 
 def first_use(connection: Connection, use: Idempotency) -> tuple[JobId, int] | None:
@@ -44,7 +50,7 @@ def remember_use(connection: Connection, use: Idempotency, job_id: JobId, positi
         "position": position,
         "created_at": at,
     }
-    connection.execute(insert(idempotency_keys), values)
+    connection.execute(_REMEMBER, values)
 
 
 def forget_uses(connection: Connection, before: int) -> int:

@@ -7,33 +7,53 @@ the three is ever forgotten. Synchronous; runs in a transaction of the caller.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, update
+from sqlalchemy import and_, bindparam, delete, exists, insert, update
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.job import Job, evolve, is_step, queued
 from comfy_mcp.store import turns, vram
 from comfy_mcp.store.codec import changed_values, event_values, job_values
+from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.leases import OWN, own
+from comfy_mcp.store.queries import Lease
 from comfy_mcp.store.schema import attempts, events, jobs
-from comfy_mcp.store.sqlite.threads import notes
 
-_INSERT = insert(jobs)
+_INSERT = Statement(insert(jobs))
 # Compare and set: the row must still be what the decision was made on.
-_UPDATE = update(jobs).where(
+_SAME = update(jobs).where(
     jobs.c.id == bindparam("b_id"),
     jobs.c.status == bindparam("b_status"),
     jobs.c.attempt == bindparam("b_attempt"),
 )
-_APPEND = insert(events)
-_DROP_PROGRESS = delete(events).where(
-    and_(events.c.job_id == bindparam("b_job_id"), events.c.type == JobProgressed.type)
+_UPDATE = Statement(_SAME)
+# The same for whoever drives the attempt: what others may have written is compared too, and the lease.
+_UPDATE_OWN = Statement(
+    _SAME.where(
+        jobs.c.cancel_requested == bindparam("b_cancel"),
+        exists().where(
+            attempts.c.job_id == jobs.c.id,
+            attempts.c.attempt == jobs.c.attempt,
+            attempts.c.engine == bindparam("b_engine"),
+            attempts.c.fence == bindparam("b_fence"),
+        ),
+        exists().where(*OWN),
+    )
 )
-_END_ATTEMPT = (
+_APPEND = Statement(insert(events))
+_DROP_PROGRESS = Statement(
+    delete(events).where(and_(events.c.job_id == bindparam("b_job_id"), events.c.type == JobProgressed.type))
+)
+_END_ATTEMPT = Statement(
     update(attempts)
     .where(attempts.c.job_id == bindparam("b_job_id"), attempts.c.attempt == bindparam("b_attempt"))
     .values(state=bindparam("b_state"), finished_at=bindparam("b_at"))
 )
-_MARK_RETRIED = update(jobs).where(jobs.c.id == bindparam("b_id"))
+_MARK_RETRIED = Statement(update(jobs).where(jobs.c.id == bindparam("b_id")))
+
+
+class Changed(StoreFault):
+    """The row is no more what a decision was made on."""
 
 
 def apply(
@@ -41,21 +61,23 @@ def apply(
     before: Job | None,
     happened: Sequence[JobEvent],
     *,
+    by: Lease | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> Job:
     """The job after the events, which are written with it. `before` is None for a new job.
 
-    `columns`: of a new job's row, what the state machine knows nothing of.
+    `by`: who drives the job's attempt; checked with the row. None: the caller has checked what there is to
+    check. `columns`: of a new job's row, what the state machine knows nothing of.
 
-    Raises IllegalTransition, and StoreFault where the row is no more what `before` says; then the caller's
-    part of the transaction must not be kept.
+    Raises IllegalTransition, and Changed where the row, or who drives it, is not what was said. Then nothing
+    was written.
     """
     changes = _changes(before, happened)
     after = changes[-1][1]
     if before is None:
         connection.execute(_INSERT, {**job_values(after), **(columns or {})})
     else:
-        _update(connection, before, after)
+        _update(connection, before, after, by)
     _append(connection, before, changes)
     for job, then, event in changes:
         for reaction in REACTIONS:
@@ -64,7 +86,7 @@ def apply(
 
 
 def shown_after(job: Job, step: JobEvent) -> Job:
-    """The job after a step of progress that is shown before it is written (see `steps`)."""
+    """The job after a step of progress that is shown before it is written (see `driven`)."""
     return evolve(job, step)
 
 
@@ -85,26 +107,29 @@ def _changes(before: Job | None, happened: Sequence[JobEvent]) -> list[_Change]:
     return changes
 
 
-def _update(connection: Connection, before: Job, after: Job) -> None:
+def _update(connection: Connection, before: Job, after: Job, by: Lease | None) -> None:
     """Write only what changed: SQLite rewrites the indexes of every column that an UPDATE names."""
     values = changed_values(before, after)
-    if not values:
+    row = {"b_id": before.id, "b_status": before.status.value, "b_attempt": before.attempt}
+    if by is not None:
+        row |= {"b_cancel": before.cancel_requested, **own(by)}
+    if values:
+        connection.notes.queue_sizes = None
+        written = connection.execute(_UPDATE if by is None else _UPDATE_OWN, {**values, **row}).rowcount
+        if written == 1:
+            return
+    elif by is None:
         return
-    notes(connection).queue_sizes = None
-    written = connection.execute(
-        _UPDATE, {**values, "b_id": before.id, "b_status": before.status.value, "b_attempt": before.attempt}
+    raise Changed(
+        f"The workflow {before.id} changed while it was being written.",
+        next_step="Try again.",
+        code=ErrorCode.STORE_UNAVAILABLE,
     )
-    if written.rowcount != 1:
-        raise StoreFault(
-            f"The workflow {before.id} changed while it was being written.",
-            next_step="Try again.",
-            code=ErrorCode.STORE_UNAVAILABLE,
-        )
 
 
 def _append(connection: Connection, before: Job | None, changes: Sequence[_Change]) -> None:
     """Steps of progress are told and not kept. An end supersedes all progress."""
-    left = notes(connection)
+    left = connection.notes
     final = changes[-1][1].is_final
     if final and before is not None and _may_have_progressed(before):
         connection.execute(_DROP_PROGRESS, {"b_job_id": before.id})

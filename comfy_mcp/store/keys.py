@@ -1,15 +1,17 @@
 """API keys. Synchronous; runs in a transaction of the caller."""
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.store.codec import storable
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import api_keys
 
 _k = api_keys.c
-_KEYS = select(api_keys).order_by(_k.name)
-_REVOKE = update(api_keys).where(_k.name == bindparam("b_name"), _k.revoked_at.is_(None))
+_KEYS = Statement(select(api_keys).order_by(_k.name))
+_INSERT = Statement(insert(api_keys))
+_REVOKE = Statement(update(api_keys).where(_k.name == bindparam("b_name"), _k.revoked_at.is_(None)))
 
 
 def keys(connection: Connection) -> list[ApiKey]:
@@ -41,7 +43,7 @@ def add_key(connection: Connection, key: ApiKey) -> None:
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
     }
-    connection.execute(insert(api_keys), values)
+    connection.execute(_INSERT, values)
 
 
 def revoke_key(connection: Connection, name: str, at: int) -> bool:

@@ -2,20 +2,25 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from comfy_mcp.store.codec import storable
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import file_hashes, node_durations
 
 MEMORY = 20
 """From the 20th observation on each new one weighs 1/20: a moving mean that follows a changed machine."""
 
 _d, _h = node_durations.c, file_hashes.c
-_UPDATE = update(node_durations).where(_d.class_type == bindparam("b_class_type"))
-_HASH = select(_h.sha256).where(
-    _h.path == bindparam("b_path"), _h.size == bindparam("b_size"), _h.mtime_ns == bindparam("b_mtime_ns")
+_UPDATE = Statement(update(node_durations).where(_d.class_type == bindparam("b_class_type")))
+_HASH = Statement(
+    select(_h.sha256).where(
+        _h.path == bindparam("b_path"), _h.size == bindparam("b_size"), _h.mtime_ns == bindparam("b_mtime_ns")
+    )
 )
-_FORGET = delete(file_hashes).where(_h.path == bindparam("b_path"))
+_INSERT = Statement(insert(node_durations))
+_PUT_HASH = Statement(insert(file_hashes))
+_FORGET = Statement(delete(file_hashes).where(_h.path == bindparam("b_path")))
 
 
 def durations(connection: Connection, class_types: Collection[str]) -> dict[str, float]:
@@ -41,18 +46,19 @@ def observe(connection: Connection, observed: Mapping[str, Sequence[float]]) -> 
         if name in known:
             connection.execute(_UPDATE, {"b_class_type": name, "count": count, "mean_ms": mean})
         else:
-            connection.execute(insert(node_durations), {"class_type": name, "count": count, "mean_ms": mean})
+            connection.execute(_INSERT, {"class_type": name, "count": count, "mean_ms": mean})
 
 
 def file_hash(connection: Connection, path: str, size: int, mtime_ns: int) -> str | None:
     values = {"b_path": storable(path), "b_size": size, "b_mtime_ns": mtime_ns}
-    return connection.execute(_HASH, values).scalar()
+    found: str | None = connection.execute(_HASH, values).scalar()
+    return found
 
 
 def put_file_hash(connection: Connection, path: str, size: int, mtime_ns: int, sha256: str) -> None:
     """One hash per path: the file's last state."""
     connection.execute(_FORGET, {"b_path": storable(path)})
     connection.execute(
-        insert(file_hashes),
+        _PUT_HASH,
         {"path": storable(path), "size": size, "mtime_ns": mtime_ns, "sha256": sha256},
     )

@@ -7,30 +7,35 @@ keeps every write right all the same.
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, insert, select, update
+from sqlalchemy import bindparam, case, insert, select, update
 
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.queries import Lease, LeaseState
 from comfy_mcp.store.schema import engine_leases as leases
 from comfy_mcp.store.schema import now_ms
 
 _LEFT = leases.c.expires_at - now_ms()
-_STATE = select(
-    leases.c.engine,
-    leases.c.holder,
-    leases.c.fence,
-    case((leases.c.ttl_ms < _LEFT, 0), else_=_LEFT).label("left_ms"),
-).where(leases.c.engine == bindparam("b_engine"))
-_EXPIRY = now_ms() + bindparam("ttl_ms", type_=leases.c.expires_at.type)
-_INSERT = insert(leases).values(
-    engine=bindparam("b_engine"),
-    holder=bindparam("b_holder"),
-    fence=1,
-    expires_at=_EXPIRY,
-    ttl_ms=bindparam("ttl_ms"),
+_STATE = Statement(
+    select(
+        leases.c.engine,
+        leases.c.holder,
+        leases.c.fence,
+        case((leases.c.ttl_ms < _LEFT, 0), else_=_LEFT).label("left_ms"),
+    ).where(leases.c.engine == bindparam("b_engine"))
 )
-_TAKE = (
+_EXPIRY = now_ms() + bindparam("ttl_ms", type_=leases.c.expires_at.type)
+_INSERT = Statement(
+    insert(leases).values(
+        engine=bindparam("b_engine"),
+        holder=bindparam("b_holder"),
+        fence=1,
+        expires_at=_EXPIRY,
+        ttl_ms=bindparam("ttl_ms"),
+    )
+)
+_TAKE = Statement(
     update(leases)
     .where(leases.c.engine == bindparam("b_engine"), leases.c.fence == bindparam("b_fence"))
     .values(
@@ -40,14 +45,14 @@ _TAKE = (
         ttl_ms=bindparam("ttl_ms"),
     )
 )
-_OWN = (
+OWN = (
     leases.c.engine == bindparam("b_engine"),
     leases.c.holder == bindparam("b_holder"),
     leases.c.fence == bindparam("b_fence"),
 )
-_RENEW = update(leases).where(*_OWN).values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms"))
-_RELEASE = update(leases).where(*_OWN).values(holder="", expires_at=0)
-_VERIFY = select(leases.c.fence).where(*_OWN)
+_RENEW = Statement(update(leases).where(*OWN).values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms")))
+_RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
+_VERIFY = Statement(select(leases.c.fence).where(*OWN))
 
 
 def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
@@ -75,9 +80,14 @@ def release(connection: Connection, lease: Lease) -> None:
     connection.execute(_RELEASE, own(lease))
 
 
+def holds(connection: Connection, lease: Lease) -> bool:
+    """Whether `lease` is the engine's present one, live or not."""
+    return connection.execute(_VERIFY, own(lease)).first() is not None
+
+
 def verify(connection: Connection, lease: Lease) -> None:
-    """Raises Fenced unless `lease` is the engine's present one, live or not."""
-    if connection.execute(_VERIFY, own(lease)).first() is None:
+    """Raises Fenced unless it is."""
+    if not holds(connection, lease):
         raise lost(lease)
 
 

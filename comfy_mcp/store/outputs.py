@@ -3,21 +3,22 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 
 from comfy_mcp.domain.catalog import Output, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of
 from comfy_mcp.store.schema import jobs, outputs
 
-_INSERT = insert(outputs)
-_BY_ID = select(outputs).where(outputs.c.id == bindparam("b_id"))
-_OF_JOB = select(outputs).where(outputs.c.job_id == bindparam("b_job_id")).order_by(outputs.c.seq)
+_INSERT = Statement(insert(outputs))
+_BY_ID = Statement(select(outputs).where(outputs.c.id == bindparam("b_id")))
+_OF_JOB = Statement(select(outputs).where(outputs.c.job_id == bindparam("b_job_id")).order_by(outputs.c.seq))
 _OF_JOBS = (
     select(outputs).where(outputs.c.job_id.in_(bindparam("ids", expanding=True))).order_by(outputs.c.seq)
 )
-_UPDATE = update(outputs).where(outputs.c.id == bindparam("b_id"))
+_UPDATE = Statement(update(outputs).where(outputs.c.id == bindparam("b_id")))
 
 
 def add(connection: Connection, job_id: JobId, made: Sequence[Output]) -> None:
@@ -25,7 +26,7 @@ def add(connection: Connection, job_id: JobId, made: Sequence[Output]) -> None:
         return
     if any(output.job_id != job_id for output in made):
         raise ValueError(f"an output of another job among those of {job_id}")
-    connection.execute(_INSERT, [output_values(output) for output in made])
+    connection.execute_many(_INSERT, [output_values(output) for output in made])
 
 
 def get(connection: Connection, output_id: OutputId) -> Output | None:

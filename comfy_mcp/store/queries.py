@@ -8,9 +8,20 @@ from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
-from comfy_mcp.store.codec import AnyRow
+from comfy_mcp.domain.vram import Admission
+from comfy_mcp.store.connection import AnyRow
 
-__all__ = ["AttemptView", "Claim", "JobQuery", "JobView", "Lease", "LeaseState", "OutputQuery", "QueueView"]
+__all__ = [
+    "AttemptView",
+    "Claim",
+    "ClaimOffer",
+    "JobQuery",
+    "JobView",
+    "Lease",
+    "LeaseState",
+    "OutputQuery",
+    "QueueView",
+]
 
 MAX_LIMIT = 1000
 
@@ -47,6 +58,16 @@ class LeaseState:
     @property
     def live(self) -> bool:
         return self.expires_in_s > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimOffer:
+    """An engine that has room for one more job, and under what the job would be sent there."""
+
+    lease: Lease
+    prompt_id: PromptId
+    stream_id: str | None = None
+    admission: Admission | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

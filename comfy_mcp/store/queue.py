@@ -1,21 +1,23 @@
 """Jobs come into the queue and leave it by a cancel. Synchronous; runs in a transaction of the caller."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import assert_never
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import func, insert, select
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
-from comfy_mcp.store import idempotency, journal, reads, turns
+from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
+from comfy_mcp.store.connection import Connection, QueueSize, Statement
+from comfy_mcp.store.queries import ClaimOffer
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
-from comfy_mcp.store.sqlite.threads import QueueSize, notes
 
-_INSERT_GRAPH = insert(graphs)
-_QUEUE_SIZES = (
+_INSERT_GRAPH = Statement(insert(graphs))
+_QUEUE_SIZES = Statement(
     select(
         jobs.c.lane,
         jobs.c.priority,
@@ -27,6 +29,17 @@ _QUEUE_SIZES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Added:
+    """`position` is the place in the lane's run order, 1 = next. `claimed`: it was, in the same step; then
+    `others_wait` says whether there is more to claim."""
+
+    job: Job
+    position: int
+    claimed: bool = False
+    others_wait: bool = True
+
+
 def add(
     connection: Connection,
     event: JobQueued,
@@ -35,18 +48,20 @@ def add(
     use: Idempotency | None = None,
     ahead: int = 0,
     fair: bool = True,
-) -> tuple[Job, int]:
-    """The job and its place in its lane's run order (1 = next); of a key's first use for a repeat.
+    offer: ClaimOffer | None = None,
+) -> Added:
+    """One more job; of a key's first use, the job then.
 
     `ahead` counts what runs before it and is no job of the store. Not `fair`: by age, whoever submits.
+    With an `offer` it is claimed at once if it is the next to run.
 
     Raises LimitExceeded, and Conflict for a key that was used for something else.
     """
     if use is not None and (known := idempotency.first_use(connection, use)):
         job_id, position = known
-        job = reads.get(connection, job_id)
-        assert job is not None, "a key goes with its job"
-        return job, position
+        first = reads.get(connection, job_id)
+        assert first is not None, "a key goes with its job"
+        return Added(first, position)
     sizes = _queue_sizes(connection)
     total = sum(size.jobs for size in sizes.values())
     if total >= max_queued:
@@ -54,14 +69,34 @@ def add(
             f"The queue is full: {total} jobs; the limit is {max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
-    place = turns.place(connection, queued(event), fair=fair)
-    job = journal.apply(connection, None, (event,), columns={"share_tag": place.tag})
+    job = queued(event)
+    place = turns.place(connection, job, fair=fair)
+    in_front = _ahead(sizes, job, place)
+    happened: tuple[JobEvent, ...] = (event,)
+    if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
+        happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
+    job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
-    ahead += _ahead(sizes, job, place)
-    sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0)).jobs += 1
+    others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
+    size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
+    size.jobs += 1
+    if offer is not None and job.is_claimed:
+        size.claimed += 1
+        claims.begin_attempt(connection, offer.lease, job, offer.stream_id, event.at)
+        turns.claimed(connection, job, place.tag, more=others_wait)
+    position = ahead + in_front.waiting + in_front.claimed + 1
     if use is not None:
-        idempotency.remember_use(connection, use, job.id, ahead + 1, event.at)
-    return job, ahead + 1
+        idempotency.remember_use(connection, use, job.id, position, event.at)
+    return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
+
+
+def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
+    """Whether the engine is still the offerer's, and has the memory."""
+    if not leases.holds(connection, offer.lease):
+        return False
+    if offer.admission is None or job.shape is None:
+        return True
+    return offer.admission.admits(vram.need(connection, job.shape), None)
 
 
 def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
@@ -88,7 +123,7 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
     """Counted once in a transaction that serves many submits: counting walks the whole queue."""
-    left = notes(connection)
+    left = connection.notes
     if left.queue_sizes is None:
         left.queue_sizes = {
             (row.lane, row.priority): QueueSize(jobs=row.jobs, claimed=row.claimed)
@@ -97,16 +132,22 @@ def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
     return left.queue_sizes
 
 
-def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, place: turns.Place) -> int:
-    """Jobs of its lane that run before a new one; claimed ones always do."""
-    rank, ahead = job.priority.rank, 0
+@dataclass(slots=True)
+class _InFront:
+    """Jobs of a lane that run before a new one: those that wait, and those that an engine has."""
+
+    waiting: int = 0
+    claimed: int = 0
+
+
+def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, place: turns.Place) -> _InFront:
+    rank, found = job.priority.rank, _InFront()
     for (lane, priority), size in sizes.items():
         if lane != job.lane:
             continue
-        if priority > rank:
-            ahead += size.claimed
-        elif priority == rank and place.ahead is not None:
-            ahead += size.claimed + place.ahead
-        else:
-            ahead += size.jobs
-    return ahead
+        found.claimed += size.claimed
+        if priority == rank and place.ahead is not None:
+            found.waiting += place.ahead
+        elif priority <= rank:
+            found.waiting += size.jobs - size.claimed
+    return found

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Integer, Select, and_, bindparam, func, or_, select, tuple_
+from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select, tuple_
 
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import NotFound
@@ -11,12 +11,13 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
 from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs, now_ms
 
-_BY_ID = select(jobs).where(jobs.c.id == bindparam("b_id"))
-_GRAPH = select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id"))
-_COUNTS = select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status)
+_BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
+_GRAPH = Statement(select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id")))
+_COUNTS = Statement(select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status))
 
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
 _CLAIMED = jobs.c.prompt_id.is_not(None)
@@ -28,19 +29,21 @@ _BEFORE = or_(
     ),
 )
 _IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lane"))
-_AHEAD_CLAIMED = _IN_LANE.where(_CLAIMED, _BEFORE)
-_AHEAD_UNCLAIMED = _IN_LANE.where(or_(_CLAIMED, _BEFORE))
-_RUNNING = select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq)
-_RUNNING_NOW = select(
-    jobs.c.id,
-    jobs.c.attempt,
-    jobs.c.progress,
-    jobs.c.current_node,
-    jobs.c.current_node_title,
-    jobs.c.eta_ms,
-    now_ms().label("now"),
-).where(jobs.c.status == JobStatus.RUNNING.value)
-_RUN_ORDER = (
+_AHEAD_CLAIMED = Statement(_IN_LANE.where(_CLAIMED, _BEFORE))
+_AHEAD_UNCLAIMED = Statement(_IN_LANE.where(or_(_CLAIMED, _BEFORE)))
+_RUNNING = Statement(select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq))
+_RUNNING_NOW = Statement(
+    select(
+        jobs.c.id,
+        jobs.c.attempt,
+        jobs.c.progress,
+        jobs.c.current_node,
+        jobs.c.current_node_title,
+        jobs.c.eta_ms,
+        now_ms().label("now"),
+    ).where(jobs.c.status == JobStatus.RUNNING.value)
+)
+_RUN_ORDER = Statement(
     select(jobs)
     .where(IS_QUEUED)
     .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq)

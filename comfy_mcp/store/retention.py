@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, or_, select
+from sqlalchemy import bindparam, delete, or_, select
 
 from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.store import turns
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import ONE, attempts, events, graphs, jobs, outputs
 
 BATCH = 200
@@ -15,7 +16,7 @@ BATCH = 200
 _DAY_MS = 86_400_000
 _FINAL = jobs.c.status.in_(sorted(status.value for status in TERMINAL))
 _CHILDREN = (graphs, attempts, events, outputs)
-_OLDEST_KEPT = (
+_OLDEST_KEPT = Statement(
     select(jobs.c.seq)
     .where(_FINAL)
     .order_by(jobs.c.seq.desc())

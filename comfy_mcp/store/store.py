@@ -5,17 +5,15 @@ commits or rolls back as a whole. Every method raises StoreFault when the databa
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from comfy_mcp.domain.access import ApiKey, Idempotency
+from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
-from comfy_mcp.domain.ids import EngineId, JobId, OutputId, PromptId
+from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.settings import Settings
@@ -25,36 +23,30 @@ from comfy_mcp.store import (
     expiry,
     history,
     holds,
-    idempotency,
-    keys,
-    learned,
     leases,
-    outputs,
     queue,
     reads,
-    retention,
-    vram,
 )
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.codec import graph_text
+from comfy_mcp.store.driven import Driven
 from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
+    ClaimOffer,
     JobQuery,
     JobView,
     Lease,
     LeaseState,
-    OutputQuery,
     QueueView,
 )
+from comfy_mcp.store.side_tables import SideTables
 from comfy_mcp.store.sqlite.database import Database, StoreInfo, open_database
-from comfy_mcp.store.sqlite.threads import MAX_BATCH, Worker
-from comfy_mcp.store.steps import Steps
+from comfy_mcp.store.sqlite.direct import Direct
+from comfy_mcp.store.sqlite.threads import MAX_BATCH, Work, Worker
 from comfy_mcp.store.view_cache import ViewCache
 
 READERS = 2
-NEED_KEPT_S = 2.0
-MAX_NEEDS = 256
 CHECKPOINT_COMMITS = 100
 """A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large."""
 
@@ -62,7 +54,13 @@ KEPT_SHAPES = 1_000
 """Shapes whose VRAM is remembered, those seen last: more than anybody runs in turn."""
 
 
-class Store:
+SMALL_BYTES = 65_536
+"""Graphs beyond it are written by the thread: one of a megabyte takes 9 ms."""
+
+T = TypeVar("T")
+
+
+class Store(SideTables):
     """Jobs, attempts, events, outputs and leases. Belongs to the event loop on which it was opened."""
 
     def __init__(
@@ -73,13 +71,12 @@ class Store:
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
+        super().__init__(kept_shapes=kept_shapes)
         self._database = database
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
         self._views = ViewCache()
-        self._steps = Steps()
-        self._kept_shapes = kept_shapes
-        self._needs: dict[str, tuple[float, int | None]] = {}
+        self._driven = Driven()
         path = database.info.path
         self._writer = Worker(
             database.writer,
@@ -98,6 +95,21 @@ class Store:
             before=database.check_identity,
             on_done=on_read,
         )
+        self._by_key = Direct(
+            database.loop_reader, self._readers, path, before=database.check_identity, on_done=on_read
+        )
+        self._small = Direct(
+            database.loop_writer,
+            self._writer,
+            path,
+            in_order=True,
+            before=database.check_identity,
+            on_commit=self._committed,
+            on_done=on_write,
+        )
+        # Elsewhere each commit waits for the disk.
+        info = database.info
+        self._may_write_here = info.journal_mode == "wal" and info.synchronous == "normal"
 
     @classmethod
     async def open(
@@ -119,6 +131,8 @@ class Store:
         """Finishes the writes that were handed over. Idempotent; later calls raise StoreFault."""
         await self._writer.close()
         await self._readers.close()
+        self._by_key.close()
+        self._small.close()
         self._database.close()
 
     @property
@@ -154,13 +168,43 @@ class Store:
         once. Raises LimitExceeded (`queue_full`), Conflict (`idempotency_mismatch`), and then writes nothing.
         """
         text = graph_text(graph)
-        return await self._writer.do(
-            lambda connection: queue.add(connection, event, text, max_queued, idempotency, ahead, fair)
+        added = await self._write(
+            lambda connection: queue.add(connection, event, text, max_queued, idempotency, ahead, fair),
+            size=len(text),
         )
+        return added.job, added.position
+
+    async def add_and_claim(
+        self,
+        event: JobQueued,
+        graph: Mapping[str, Any],
+        offer: ClaimOffer,
+        *,
+        max_queued: int,
+        idempotency: Idempotency | None = None,
+        ahead: int = 0,
+        fair: bool = True,
+    ) -> tuple[Job, int, Claim | None]:
+        """As `add_job`, and in the same transaction the claim, if the job is the next to run.
+
+        None: others are before it, the engine has no memory for it, or its lease is lost. Then it waits.
+        """
+        text = graph_text(graph)
+        added = await self._write(
+            lambda connection: queue.add(
+                connection, event, text, max_queued, idempotency, ahead, fair, offer
+            ),
+            size=len(text),
+        )
+        if not added.claimed:
+            return added.job, added.position, None
+        self._driven.wrote(offer.lease, added.job)
+        claim = Claim(job=added.job, graph=dict(graph), stream_id=offer.stream_id, more=added.others_wait)
+        return added.job, added.position, claim
 
     async def get_job(self, job_id: JobId) -> Job | None:
-        job = await self._readers.do(lambda connection: reads.get(connection, job_id))
-        return None if job is None else self._steps.shown(job)
+        job = await self._by_key.do(lambda connection: reads.get(connection, job_id))
+        return None if job is None else self._driven.shown(job)
 
     async def view_job(self, job_id: JobId) -> JobView | None:
         """The job with its outputs and its place in the run order, as of one moment.
@@ -170,7 +214,7 @@ class Store:
         version = await self.data_version()
         view = self._views.get(job_id, version)
         if view is None:
-            view = await self._readers.do(lambda connection: reads.view(connection, job_id))
+            view = await self._by_key.do(lambda connection: reads.view(connection, job_id))
             if view is None:
                 return None
             self._views.put(view, version)
@@ -182,7 +226,7 @@ class Store:
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
         """Newest first. Raises InvalidInput (`invalid_argument`)."""
         page = await self._readers.do(lambda connection: reads.listing(connection, query))
-        return replace(page, items=tuple(self._steps.shown(job) for job in page.items))
+        return replace(page, items=tuple(self._driven.shown(job) for job in page.items))
 
     async def list_views(self, query: JobQuery) -> Page[JobView]:
         """The same with each job's outputs and place in the run order, as of one moment."""
@@ -191,11 +235,11 @@ class Store:
 
     async def queue_position(self, job_id: JobId) -> int | None:
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
-        return await self._readers.do(lambda connection: reads.position(connection, job_id))
+        return await self._by_key.do(lambda connection: reads.position(connection, job_id))
 
     async def queue(self, limit: int) -> QueueView:
         view = await self._readers.do(lambda connection: reads.queue(connection, limit))
-        return replace(view, running=tuple(self._steps.shown(job) for job in view.running))
+        return replace(view, running=tuple(self._driven.shown(job) for job in view.running))
 
     async def backlog(self) -> Backlog:
         return await self._readers.do(backlog)
@@ -219,21 +263,21 @@ class Store:
 
     async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
-        return await self._writer.do(lambda connection: queue.cancel(connection, job_id, at, reason))
+        return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason))
 
     # ------------------------------------------------------------------ dispatch
 
     async def acquire_lease(self, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
         """None while another holder's is live. `holder` must be this process's alone."""
-        return await self._writer.do(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
+        return await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
         """Raises Fenced once another holder took over."""
-        await self._writer.do(lambda connection: leases.renew(connection, lease, ttl_s))
+        await self._write(lambda connection: leases.renew(connection, lease, ttl_s))
 
     async def release_lease(self, lease: Lease) -> None:
-        self._steps.forget(lease)
-        await self._writer.do(lambda connection: leases.release(connection, lease))
+        self._driven.forget(lease)
+        await self._write(lambda connection: leases.release(connection, lease))
 
     async def lease_of(self, engine: EngineId) -> LeaseState | None:
         return await self._readers.do(lambda connection: leases.state(connection, engine))
@@ -253,15 +297,18 @@ class Store:
         With `admission`, jobs that the engine has no memory for are passed over, and what they wait for is
         written down. After a cancelled await the job may be claimed all the same: `adopt` finds it.
         """
-        return await self._writer.do(
+        claim = await self._write(
             lambda connection: claims.claim_next(
                 connection, lease, prompt_id, stream_id, now, lane, admission
             )
         )
+        if claim is not None:
+            self._driven.wrote(lease, claim.job)
+        return claim
 
     async def any_waits(self, *, now: int, lane: str = "local") -> bool:
         """Whether a claim could find a job, if memory allows it."""
-        return await self._readers.do(lambda connection: claims.any_waits(connection, now, lane))
+        return await self._by_key.do(lambda connection: claims.any_waits(connection, now, lane))
 
     async def any_held(self) -> bool:
         """Whether a queued job was passed over for want of memory."""
@@ -283,27 +330,27 @@ class Store:
         Raises Fenced, IllegalTransition or NotFound, and then writes nothing.
         """
         happened, made = tuple(events), tuple(outputs)
-        if happened and not made and (job := self._steps.take(lease, job_id, happened)) is not None:
+        if happened and not made and (job := self._driven.take(lease, job_id, happened)) is not None:
             self._tell([StoredEvent(seq=0, event=event, volatile=True) for event in happened])
             return job
-        happened = self._steps.unwritten(lease, job_id) + happened
+        happened = self._driven.unwritten(lease, job_id) + happened
         try:
-            job = await self._writer.do(
-                lambda connection: claims.record(connection, lease, job_id, happened, made)
+            known = self._driven.job(lease, job_id)
+            job = await self._write(
+                lambda connection: claims.record(connection, lease, job_id, happened, made, known)
             )
         except Fenced:
-            self._steps.forget(lease)
+            self._driven.forget(lease)
             raise
-        self._steps.wrote(lease, job)
-        if happened and (lesson := vram.lesson_of(job, happened[-1])) is not None:
-            shape, _ = lesson
-            self._needs.pop(shape, None)
+        self._driven.wrote(lease, job)
+        if happened:
+            self._taught(job, happened[-1])
         return job
 
     async def others_steps(self) -> tuple[int, list[JobProgressed]]:
         """How far the running jobs of other processes are, by their rows, and where the log ended then."""
         seq, steps = await self._readers.do(reads.running_steps)
-        return seq, [step for step in steps if not self._steps.knows(step.job_id)]
+        return seq, [step for step in steps if not self._driven.knows(step.job_id)]
 
     # ------------------------------------------------------------------ events
 
@@ -327,99 +374,18 @@ class Store:
         self._database.check_identity()
         return self._database.data_version()
 
-    # ------------------------------------------------------------------ outputs
-
-    async def list_outputs(self, query: OutputQuery) -> Page[Output]:
-        """Newest first. Raises InvalidInput (`invalid_argument`)."""
-        return await self._readers.do(lambda connection: outputs.listing(connection, query))
-
-    async def get_output(self, output_id: OutputId) -> Output | None:
-        return await self._readers.do(lambda connection: outputs.get(connection, output_id))
-
-    async def outputs_of(self, job_id: JobId) -> list[Output]:
-        """In the order in which they were recorded."""
-        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
-
-    async def update_output(
-        self, output_id: OutputId, *, size: int | None = None, sha256: str | None = None
-    ) -> None:
-        await self._writer.do(lambda connection: outputs.refine(connection, output_id, size, sha256))
-
-    # ------------------------------------------------------------------ learned, retention
-
-    async def node_durations(self, class_types: Collection[str]) -> dict[str, float]:
-        """Mean milliseconds by class_type, of those that are known."""
-        return await self._readers.do(lambda connection: learned.durations(connection, class_types))
-
-    async def observe_durations(self, observed: Mapping[str, Sequence[float]]) -> None:
-        """Milliseconds by class_type."""
-        await self._writer.do(lambda connection: learned.observe(connection, observed))
-
-    async def vram_need(self, shape: str) -> int | None:
-        """Bytes that workflows of that shape needed; None: none was measured.
-
-        What another process has learnt shows within NEED_KEPT_S: every submit asks, most for the same shapes.
-        """
-        now = time.monotonic()
-        known = self._needs.get(shape)
-        if known is None or now - known[0] >= NEED_KEPT_S:
-            if len(self._needs) >= MAX_NEEDS:
-                self._needs.clear()
-            need = await self._readers.do(lambda connection: vram.need(connection, shape))
-            known = self._needs[shape] = (now, need)
-        return known[1]
-
-    async def waiting_beyond(self, most: int) -> tuple[int, int]:
-        """How many jobs that no engine has need more than `most` bytes, and the greatest need (else 0)."""
-        return await self._readers.do(lambda connection: vram.waiting_beyond(connection, most))
-
-    async def file_hash(self, path: str, size: int, mtime_ns: int) -> str | None:
-        return await self._readers.do(lambda connection: learned.file_hash(connection, path, size, mtime_ns))
-
-    async def put_file_hash(self, path: str, size: int, mtime_ns: int, sha256: str) -> None:
-        await self._writer.do(
-            lambda connection: learned.put_file_hash(connection, path, size, mtime_ns, sha256)
-        )
-
-    # ------------------------------------------------------------------ access
-
-    async def keys(self) -> list[ApiKey]:
-        """All API keys by name, revoked ones too."""
-        return await self._readers.do(keys.keys)
-
-    async def add_key(self, key: ApiKey) -> None:
-        """Raises Conflict when the name is taken."""
-        await self._writer.do(lambda connection: keys.add_key(connection, key))
-
-    async def revoke_key(self, name: str, *, at: int) -> bool:
-        """False when there is no such key, or it has been revoked before."""
-        return await self._writer.do(lambda connection: keys.revoke_key(connection, name, at))
-
-    async def forget_idempotency_keys(self, *, before: int) -> int:
-        """Those used before that time (epoch ms). How many went."""
-        return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
-
-    async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
-        """Forget final jobs beyond the limits (0 = no such limit), some at a time; how many went.
-
-        Of the shapes whose need is known, those stay that were seen last.
-        """
-        gone = 0
-        while doomed := await self._readers.do(  # the usual case, none, takes no writer
-            lambda connection: retention.beyond(connection, now, retention_days, retention_jobs)
-        ):
-            gone += await self._writer.do(partial(retention.forget, job_ids=doomed))
-        if await self._readers.do(vram.known) > self._kept_shapes:
-            await self._writer.do(partial(vram.forget, kept=self._kept_shapes))
-        return gone
-
     async def file_sizes(self) -> dict[str, int]:
         """Bytes of the `database` and of its `wal`."""
         return await asyncio.to_thread(self._database.sizes)
 
     def _shown(self, view: JobView) -> JobView:
-        job = self._steps.shown(view.job)
+        job = self._driven.shown(view.job)
         return view if job is view.job else replace(view, job=job)
+
+    async def _write(self, work: Work[T], *, size: int = 0) -> T:
+        """What is small, if this is where small work is done at once; else in the thread."""
+        here = self._may_write_here and size <= SMALL_BYTES
+        return await (self._small.do(work) if here else self._writer.do(work))
 
     def _committed(self, appended: Sequence[StoredEvent]) -> None:
         self._commits += 1

@@ -7,11 +7,12 @@ the queue's virtual time.
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 
 from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store.codec import storable
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import IS_QUEUED, ONE, client_shares, jobs
 
 _s, _j = client_shares.c, jobs.c
@@ -20,34 +21,40 @@ _SAME_CLIENT = (*_SAME_QUEUE, _s.client == bindparam("b_client"))
 _IN_QUEUE = (IS_QUEUED, _j.lane == bindparam("b_lane"), _j.priority == bindparam("b_priority"))
 _OF_CLIENT = (*_IN_QUEUE, _j.client == bindparam("b_client"))
 
-_STANDING = select(
-    select(func.max(_s.tag)).where(*_SAME_QUEUE).scalar_subquery().label("virtual_time"),
-    select(_s.tag).where(*_SAME_CLIENT).scalar_subquery().label("claimed"),
-    select(func.max(_j.share_tag)).where(*_OF_CLIENT).scalar_subquery().label("waiting"),
-    select(func.max(_j.share_tag)).where(*_IN_QUEUE).scalar_subquery().label("newest"),
+_STANDING = Statement(
+    select(
+        select(func.max(_s.tag)).where(*_SAME_QUEUE).scalar_subquery().label("virtual_time"),
+        select(_s.tag).where(*_SAME_CLIENT).scalar_subquery().label("claimed"),
+        select(func.max(_j.share_tag)).where(*_OF_CLIENT).scalar_subquery().label("waiting"),
+        select(func.max(_j.share_tag)).where(*_IN_QUEUE).scalar_subquery().label("newest"),
+    )
 )
-_AHEAD = select(func.count()).where(*_IN_QUEUE, _j.prompt_id.is_(None), _j.share_tag <= bindparam("b_tag"))
-_CLAIMED = (
+_AHEAD = Statement(
+    select(func.count()).where(*_IN_QUEUE, _j.prompt_id.is_(None), _j.share_tag <= bindparam("b_tag"))
+)
+_CLAIMED = Statement(
     update(client_shares)
     .where(*_SAME_CLIENT)
     .values(tag=case((_s.tag < bindparam("b_tag"), bindparam("b_tag")), else_=_s.tag))
 )
-_INSERT = insert(client_shares)
-_TAG = select(_j.share_tag).where(_j.id == bindparam("b_id"))
+_INSERT = Statement(insert(client_shares))
+_TAG = Statement(select(_j.share_tag).where(_j.id == bindparam("b_id")))
 _NEXT_OF_CLIENT = (
     select(_j.seq).where(*_OF_CLIENT, _j.prompt_id.is_(None)).order_by(_j.share_tag, _j.seq).limit(ONE)
 )
-_MOVE_UP = (
+_MOVE_UP = Statement(
     update(jobs)
     .where(_j.seq == _NEXT_OF_CLIENT.scalar_subquery(), _j.share_tag > bindparam("b_tag"))
     .values(share_tag=bindparam("b_tag"))
 )
 _greatest = client_shares.alias("greatest")
-_FORGET = delete(client_shares).where(
-    _s.tag
-    < select(func.max(_greatest.c.tag))
-    .where(_greatest.c.lane == _s.lane, _greatest.c.priority == _s.priority)
-    .scalar_subquery()
+_FORGET = Statement(
+    delete(client_shares).where(
+        _s.tag
+        < select(func.max(_greatest.c.tag))
+        .where(_greatest.c.lane == _s.lane, _greatest.c.priority == _s.priority)
+        .scalar_subquery()
+    )
 )
 
 

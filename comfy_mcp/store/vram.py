@@ -3,7 +3,6 @@
 import json
 
 from sqlalchemy import (
-    Connection,
     Integer,
     bindparam,
     delete,
@@ -16,6 +15,7 @@ from sqlalchemy import (
 from comfy_mcp.domain.events import JobCompleted, JobEvent
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import KEPT_PEAKS, need_of
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import IS_QUEUED, vram_shapes
 from comfy_mcp.store.schema import jobs as table
 
@@ -23,12 +23,13 @@ _j, _s = table.c, vram_shapes.c
 
 WITH_NEED = table.outerjoin(vram_shapes, _s.shape == _j.shape)
 NEED = _s.need_bytes.label("need_bytes")
-_FIND = select(vram_shapes).where(_s.shape == bindparam("b_shape"))
-_UPDATE = update(vram_shapes).where(_s.shape == bindparam("b_shape"))
+_FIND = Statement(select(vram_shapes).where(_s.shape == bindparam("b_shape")))
+_INSERT = Statement(insert(vram_shapes))
+_UPDATE = Statement(update(vram_shapes).where(_s.shape == bindparam("b_shape")))
 _OLDEST = select(_s.shape).order_by(_s.seen_at.desc(), _s.shape).offset(bindparam("b_kept", type_=Integer))
-_FORGET = delete(vram_shapes).where(_s.shape.in_(_OLDEST))
-_KNOWN = select(func.count()).select_from(vram_shapes)
-_GREATEST_NEED = (
+_FORGET = Statement(delete(vram_shapes).where(_s.shape.in_(_OLDEST)))
+_KNOWN = Statement(select(func.count()).select_from(vram_shapes))
+_GREATEST_NEED = Statement(
     select(func.max(_s.need_bytes).label("need"), func.count().label("jobs"))
     .select_from(WITH_NEED)
     .where(IS_QUEUED, _j.prompt_id.is_(None), _s.need_bytes > bindparam("b_most"))
@@ -48,7 +49,7 @@ def learn(connection: Connection, job: Job, happened: JobEvent) -> None:
     if row is not None:
         connection.execute(_UPDATE, {"b_shape": shape, **values})
     else:
-        connection.execute(insert(vram_shapes), {"shape": shape, **values})
+        connection.execute(_INSERT, {"shape": shape, **values})
 
 
 def forget(connection: Connection, kept: int) -> None:

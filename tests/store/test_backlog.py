@@ -1,12 +1,12 @@
 """How much waits and what engines have, as the gauges count it."""
 
-from sqlalchemy import Connection, text
-
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store import Store
 from comfy_mcp.store.backlog import _HELD, _IN_FLIGHT, _WAITING, Backlog
+from comfy_mcp.store.connection import Connection
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
+from tests.support.plans import plan_of
 
 MAX_QUEUED = 100
 
@@ -43,8 +43,7 @@ async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
 
 async def test_counting_reads_no_table(store: Store) -> None:
     def plans(connection: Connection) -> list[str]:
-        sql = [str(each.compile(connection)) for each in (_WAITING, _IN_FLIGHT, _HELD)]
-        return [row.detail for each in sql for row in connection.execute(text(f"EXPLAIN QUERY PLAN {each}"))]
+        return [line for each in (_WAITING, _IN_FLIGHT, _HELD) for line in plan_of(connection, each)]
 
     found = await store._readers.do(plans)
     assert any("COVERING INDEX ix_jobs_queue" in line for line in found)

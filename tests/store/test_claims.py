@@ -1,12 +1,16 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import Fenced, NotFound
-from comfy_mcp.domain.events import JobClaimed, JobProgressed, Priority
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.errors import Fenced, LimitExceeded, NotFound
+from comfy_mcp.domain.events import JobClaimed, JobProgressed, Priority, StoredEvent
+from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.job import IllegalTransition, Job, JobStatus
-from comfy_mcp.store import Claim, Lease, Store
+from comfy_mcp.settings import Settings
+from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
 from tests.support.jobs import (
     GRAPH,
     cancelled,
@@ -301,3 +305,77 @@ async def test_another_engines_driver_has_no_say_over_an_attempt(store: Store) -
     with pytest.raises(Fenced):
         await store.record(on_b, job.id, [cancelled(job)])
     assert await store.get_job(job.id) == done
+
+
+# ---------------------------------------------------------------------------- submit and claim in one
+
+
+def offer(lease: Lease, **fields: Any) -> ClaimOffer:
+    return ClaimOffer(lease=lease, prompt_id=new_prompt_id(), **fields)
+
+
+async def test_a_job_that_is_the_next_is_claimed_as_it_is_added(store: Store) -> None:
+    told: list[Sequence[StoredEvent]] = []
+    lease = await lease_on(store)
+    store.on_commit(told.append)
+    event, room = queued_event(), offer(lease, stream_id="stream")
+    job, position, claim = await store.add_and_claim(event, GRAPH, room, max_queued=1)
+    assert (job.prompt_id, job.attempt, position) == (room.prompt_id, 1, 1)
+    assert claim == Claim(job=job, graph=GRAPH, stream_id="stream", more=False)
+    assert await store.get_job(job.id) == job
+    log = await store.events_after(0)
+    assert [stored.event.type for stored in log] == ["queued", "claimed"]
+    assert told == [tuple(log)], "in one transaction"
+    assert await store.adopt(lease) == [replace(claim, more=True)]
+    with pytest.raises(LimitExceeded):
+        await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=1)
+    assert (await store.record(lease, job.id, [started(job), completed(job)])).status is JobStatus.COMPLETED
+
+
+async def test_a_job_behind_others_is_added_only(store: Store) -> None:
+    lease = await lease_on(store)
+    first = await add(store)
+    job, position, claim = await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=9)
+    assert (job.prompt_id, position, claim) == (None, 2, None)
+    urgent = queued_event(priority=Priority.HIGH)
+    job, position, claim = await store.add_and_claim(urgent, GRAPH, offer(lease), max_queued=9)
+    assert claim is not None
+    assert (claim.more, position) == (True, 1)
+    found = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
+    assert found is not None
+    assert found.job.id == first.id
+
+
+async def test_whoever_has_no_lease_any_more_adds_the_job_and_does_not_get_it(store: Store) -> None:
+    older = await lease_on(store)
+    newer = await lease_on(store)
+    job, _, claim = await store.add_and_claim(queued_event(), GRAPH, offer(older), max_queued=9)
+    assert claim is None
+    assert (await store.claim_next(newer, prompt_id=new_prompt_id(), now=1_500)) is not None
+    assert await store.get_job(job.id) is not None
+
+
+async def test_a_repeated_submit_claims_nothing(store: Store) -> None:
+    lease = await lease_on(store)
+    use = Idempotency(client=ClientId("local"), key="k", digest="d", since=0)
+    once = await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=9, idempotency=use)
+    again = await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=9, idempotency=use)
+    assert once[2] is not None
+    assert again == (once[0], 1, None)
+
+
+# ---------------------------------------------------------------------------- what is known is not read
+
+
+async def test_what_others_have_changed_since_is_seen_all_the_same(store: Store, settings: Settings) -> None:
+    await add(store)
+    lease = await lease_on(store)
+    mine = await claim(store, lease)
+    other = await Store.open(settings)
+    await other.request_cancel(mine.job.id, at=5, reason="enough")
+    job = await store.record(lease, mine.job.id, [started(mine.job)])
+    assert (job.cancel_requested, job.cancel_reason) == (True, "enough")
+    await other.record(lease, mine.job.id, [completed(mine.job)])
+    with pytest.raises(IllegalTransition):
+        await store.record(lease, mine.job.id, [failed(mine.job)])
+    await other.close()

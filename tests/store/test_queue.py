@@ -1,4 +1,3 @@
-import itertools
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Pr
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.store import Store
+from comfy_mcp.store.connection import Connection
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
@@ -19,6 +19,7 @@ from tests.support.jobs import (
     requeued,
     started,
 )
+from tests.support.plans import plan_of
 
 ENGINE = EngineId("engine")
 
@@ -172,14 +173,8 @@ async def test_every_query_over_the_queue_uses_its_partial_index(store: Store) -
     by_deadline = (expiry._ANY, expiry._NEXT)
     indexes = [*("ix_jobs_queue" for _ in run_order), *("ix_jobs_queue_deadline" for _ in by_deadline)]
 
-    def plans(connection: Any) -> list[str]:
-        found = []
-        for statement in (*run_order, *by_deadline):
-            compiled = statement.compile(dialect=connection.dialect)
-            values = tuple(itertools.repeat("x", len(compiled.positiontup or ())))
-            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
-            found.append(" | ".join(row.detail for row in rows))
-        return found
+    def plans(connection: Connection) -> list[str]:
+        return [" | ".join(plan_of(connection, each)) for each in (*run_order, *by_deadline)]
 
     for plan, index in zip(await store._readers.do(plans), indexes, strict=True):
         assert f" {index} " in plan, plan

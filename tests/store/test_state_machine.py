@@ -38,7 +38,7 @@ from comfy_mcp.domain.job import (
     queued,
 )
 from comfy_mcp.settings import load_settings
-from comfy_mcp.store import JobQuery, Lease, Store, steps
+from comfy_mcp.store import Claim, ClaimOffer, JobQuery, Lease, Store, driven
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
@@ -140,7 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(steps, "WRITE_S", 0.0)  # each store shows what the other has recorded
+        self.patch.setattr(driven, "WRITE_S", 0.0)  # each store shows what the other has recorded
         self.settings = load_settings(state_dir=Path(self.folder.name) / "state")
         self.told: list[StoredEvent] = []
         self.stores = [self.open() for _ in range(2)]
@@ -223,6 +223,9 @@ class StoreMachine(RuleBasedStateMachine):
         event = replace(event, queue_timeout_ms=timeout_ms)
         tag = self.model.tag(event, fair=fair)
         job, position = self.run(self.stores[which].add_job(event, GRAPH, max_queued=1_000, fair=fair))
+        self.added(event, job, position, tag)
+
+    def added(self, event: JobQueued, job: Job, position: int, tag: int) -> None:
         assert job == queued(event)
         self.model.jobs[job.id] = job
         self.model.tags[job.id] = tag
@@ -350,13 +353,37 @@ class StoreMachine(RuleBasedStateMachine):
             job_id=expected.id, at=at, attempt=expected.attempt + 1, engine=lease.engine, prompt_id=prompt_id
         )
         assert (claim.job, claim.graph) == (self.happened(expected, [event]), GRAPH)
-        if expected.attempt == 0:
-            share = (expected.priority.rank, str(expected.client))
-            tag = self.model.tags[expected.id]
+        self.claimed(expected, claim, lease)
+
+    def claimed(self, before: Job, claim: Claim, lease: Lease) -> None:
+        if before.attempt == 0:
+            share = (before.priority.rank, str(before.client))
+            tag = self.model.tags[before.id]
             self.model.shares[share] = max(tag, self.model.shares.get(share, 0))
             if claim.more:
-                self.model.moves_up(expected, claimed=True)
-        self.model.owners[expected.id] = (lease.engine, lease.fence)
+                self.model.moves_up(before, claimed=True)
+        self.model.owners[before.id] = (lease.engine, lease.fence)
+
+    @rule(priority=st.sampled_from(Priority), number=ANY, client=st.sampled_from("aab"), fair=st.booleans())
+    def submit_to_an_engine_with_room(self, priority: Priority, number: int, client: str, fair: bool) -> None:
+        store, lease = self.lease(number)
+        self.model.prompts += 1
+        prompt_id = PromptId(f"prompt {self.model.prompts}")
+        event = queued_event(at=self.now(), priority=priority, client=client)
+        tag = self.model.tag(event, fair=fair)
+        offer = ClaimOffer(lease=lease, prompt_id=prompt_id)
+        job, position, claim = self.run(store.add_and_claim(event, GRAPH, offer, max_queued=1_000, fair=fair))
+        self.added(event, queued(event), position, tag)
+        waiting = [each.id for each in self.model.waiting()]
+        if waiting[0] != event.job_id or not self.model.is_current(lease):
+            assert (job, claim) == (queued(event), None)
+            return
+        assert claim is not None
+        assert (claim.job, claim.more) == (job, len(waiting) > 1)
+        before = self.model.jobs[event.job_id]
+        happened = JobClaimed(job_id=job.id, at=event.at, attempt=1, engine=lease.engine, prompt_id=prompt_id)
+        assert job == self.happened(before, [happened])
+        self.claimed(before, claim, lease)
 
     def adopt(self, number: int) -> None:
         store, lease = self.lease(number)

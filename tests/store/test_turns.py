@@ -1,7 +1,6 @@
 """Turns of clients within a priority, through the store: what is claimed, and which places are told."""
 
 import asyncio
-import itertools
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,16 +13,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Claim, Lease, Store, turns
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.schema import client_shares
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, requeued
+from tests.support.plans import plan_of
 
 ENGINE = EngineId("engine")
 CLIENTS = st.sampled_from("abc")
@@ -274,11 +275,8 @@ async def test_every_query_for_a_turn_uses_an_index(store: Store) -> None:
         "sqlite_autoindex_client_shares_1": (turns._STANDING, turns._CLAIMED),
     }
 
-    def plan(statement: Any, connection: Connection) -> str:
-        compiled = statement.compile(dialect=connection.dialect)
-        values = tuple(itertools.repeat("x", len(compiled.positiontup or ())))
-        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)
-        return " | ".join(row.detail for row in rows)
+    def plan(statement: Statement, connection: Connection) -> str:
+        return " | ".join(plan_of(connection, statement))
 
     for index, statements in queries.items():
         for statement in statements:

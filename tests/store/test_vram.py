@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine, insert, select, text
+from sqlalchemy import create_engine, insert, select
 
 from comfy_mcp.domain.events import JobWaiting, Priority
 from comfy_mcp.domain.gpu_use import GpuUse
@@ -15,11 +15,12 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, Lease, Store, claims, holds, schema, vram
-from comfy_mcp.store import store as store_module
+from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
+from comfy_mcp.store.connection import Connection
 from tests.store.test_claims import lease_on
 from tests.support.gpus import GIB
 from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
+from tests.support.plans import plan_of
 
 A, B = EngineId("a"), EngineId("b")
 BIG, SMALL = "big", "small"
@@ -80,7 +81,7 @@ async def test_completed_runs_that_were_measured_teach_what_their_shape_needs(st
 async def test_the_end_of_a_run_that_was_not_measured_costs_no_new_look(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "NEED_KEPT_S", 3_600.0)
+    monkeypatch.setattr(side_tables, "NEED_KEPT_S", 3_600.0)
     looks: list[float] = []
     store = await Store.open(settings, on_read=looks.append)
     lease = await lease_on(store)
@@ -257,17 +258,12 @@ async def test_the_overview_counts_what_waits_beyond_what_is_free(store: Store, 
 
 async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
     def plans(connection: Connection) -> list[str]:
-        literally: dict[str, Any] = {"compile_kwargs": {"literal_binds": True}}
-        found = [each.compile(connection, **literally) for each in (holds._HELD, holds._ANY_HELD)]
-        return [
-            row.detail for each in found for row in connection.execute(text(f"EXPLAIN QUERY PLAN {each}"))
-        ]
+        return [line for each in (holds._HELD, holds._ANY_HELD) for line in plan_of(connection, each)]
 
     def plan_of_a_claim(connection: Connection) -> list[str]:
-        bound = {"b_lane": "local", "b_now": 1, "b_limit": 1, "b_ceiling": 1, "b_due": 1}
-        claim = claims._NEXT_THAT_FITS.params(bound)
-        literally = claim.compile(connection, compile_kwargs={"literal_binds": True})
-        return [row.detail for row in connection.execute(text(f"EXPLAIN QUERY PLAN {literally}"))]
+        return plan_of(
+            connection, claims._NEXT_THAT_FITS, b_lane="local", b_now=1, b_limit=1, b_ceiling=1, b_due=1
+        )
 
     plan = await store._readers.do(plan_of_a_claim)
     assert "ix_jobs_queue" in plan[0], "in the order of the queue, so the first that fits ends the look"
@@ -276,6 +272,16 @@ async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
     assert sum("ix_jobs_held" in line for line in plan) == 2
     assert any("sqlite_autoindex_vram_shapes" in line for line in plan)
     assert [line for line in plan if line.startswith("SCAN")] == []
+
+
+async def test_a_job_without_memory_for_it_is_not_claimed_as_it_is_added(store: Store, taught: Lease) -> None:
+    for shape, fits in ((BIG, False), (None, True)):
+        room = ClaimOffer(lease=taught, prompt_id=new_prompt_id(), admission=admission(1))
+        event = replace(queued_event(priority=Priority.HIGH), shape=shape)
+        _, _, claim = await store.add_and_claim(event, GRAPH, room, max_queued=9)
+        assert (claim is not None) is fits
+        if claim is None:
+            await store.request_cancel(event.job_id, at=2, reason=None)
 
 
 # ---------------------------------------------------------------------------- one rule in two languages

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 _NUMBER = struct.Struct("q")
 
@@ -46,22 +47,24 @@ def bend_clock(path: Path) -> None:
 
 def follow_mood(path: Path) -> None:
     """Each transaction of the store, reads too, begins with a look at the mood."""
-    from comfy_mcp.store.sqlite import database
+    from comfy_mcp.store.connection import Connection
 
     mood_now = _reader(path)
-    begin: Any = database._begin
+    begin = Connection.begin
+    moods: WeakKeyDictionary[Connection, Mood] = WeakKeyDictionary()
 
-    def begin_in_mood(connection: Any) -> None:
+    def begin_in_mood(connection: Connection) -> None:
         mood = Mood(mood_now())
-        if connection.info.get("mood", Mood.GOOD) != mood:
-            connection.info["mood"] = mood
+        if moods.get(connection, Mood.GOOD) != mood:
+            moods[connection] = mood
             # SQLite takes a limit below the present size as the present size.
             pages = 1 if mood is Mood.FULL else 2**30
             connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
             connection.exec_driver_sql(f"PRAGMA query_only={mood is Mood.READ_ONLY:d}")
         begin(connection)
 
-    database._begin = begin_in_mood
+    patched: Any = Connection
+    patched.begin = begin_in_mood
 
 
 def _reader(path: Path) -> Callable[[], int]:

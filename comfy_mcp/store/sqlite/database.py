@@ -10,19 +10,22 @@ import contextlib
 import importlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event, insert
+from sqlalchemy import Connection as CoreConnection
+from sqlalchemy import NullPool, create_engine, event, insert
+from sqlalchemy.exc import DBAPIError
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import schema
-from comfy_mcp.store.sqlite.faults import ResultCode, fault_of, primary_code, suspicion, translated
+from comfy_mcp.store.connection import Connection
+from comfy_mcp.store.sqlite.faults import ResultCode, fault_of, is_busy, primary_code, suspicion, translated
 from comfy_mcp.store.sqlite.filesystem import (
     opening_lock,
     prepare_file,
@@ -40,6 +43,8 @@ _AUTOCHECKPOINT_PAGES = 4000
 
 _WAL_LIMIT_BYTES = _AUTOCHECKPOINT_PAGES * 4096
 """What a WAL that grew beyond it, in a burst or behind a long read, is cut to when it begins anew."""
+
+BEGIN_WRITING = "BEGIN IMMEDIATE"
 
 log = structlog.get_logger(__name__)
 
@@ -59,15 +64,25 @@ class StoreInfo:
 
 @dataclass(slots=True, kw_only=True)
 class Database:
-    """An open store file. `writer` begins its transactions with BEGIN IMMEDIATE, `reader` with BEGIN."""
+    """An open store file. The two connections are for the loop's own thread: they never wait for a lock, nor
+    move the WAL into the file."""
 
     info: StoreInfo
-    reader: Engine
-    writer: Engine
+    loop_reader: Connection
+    loop_writer: Connection
     _driver: "_Driver"
     _identity: tuple[int, int]
     _watch: Any = None
     _watch_lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reader(self) -> Connection:
+        """A new connection for reading."""
+        return Connection(self._driver.connect())
+
+    def writer(self) -> Connection:
+        """A new one for writing. Its transactions are writers from the beginning: one that turned into a
+        writer halfway could not wait for another one."""
+        return Connection(self._driver.connect(), begin=BEGIN_WRITING)
 
     def check_identity(self) -> None:
         """Raises StoreFault if another file has taken the store's place, as after damage was set aside:
@@ -96,7 +111,7 @@ class Database:
                     self._watch.execute("PRAGMA busy_timeout=0")
                 (version,) = self._watch.execute("PRAGMA data_version").fetchone()
             except self._driver.module.Error as error:
-                if primary_code(error) in {ResultCode.BUSY, ResultCode.LOCKED}:
+                if is_busy(error):
                     return -1
                 raise fault_of(error, self.info.path) from error
         return int(version)
@@ -125,8 +140,6 @@ class Database:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
-        self.reader.dispose()
-        self.writer.dispose()
 
 
 def open_database(settings: Settings) -> Database:
@@ -157,8 +170,13 @@ def open_database(settings: Settings) -> Database:
             schema_revision=schema.HEAD,
             set_aside=aside,
         )
-        reader, writer = _engines(driver)
-        return Database(info=info, reader=reader, writer=writer, _driver=driver, _identity=_identity(path))
+        return Database(
+            info=info,
+            loop_reader=driver.impatient("BEGIN"),
+            loop_writer=driver.impatient(BEGIN_WRITING),
+            _driver=driver,
+            _identity=_identity(path),
+        )
 
 
 # ---------------------------------------------------------------------------- the driver
@@ -189,6 +207,13 @@ class _Driver:
             raise
         return connection
 
+    def impatient(self, begin: str) -> Connection:
+        connection = self.connect()
+        connection.execute("PRAGMA busy_timeout=0")
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        connection.execute("SELECT count(*) FROM alembic_version").fetchone()  # read the schema now
+        return Connection(connection, begin=begin)
+
     def bare(self, *, read_only: bool = False) -> Any:
         """A connection without our pragmas."""
         uri = f"{self.path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
@@ -216,7 +241,7 @@ def _set_journal(driver: _Driver) -> _Driver:
     try:
         (mode,) = connection.execute(f"PRAGMA journal_mode={driver.journal_mode}").fetchone()
     except driver.module.Error as error:
-        busy = primary_code(error) in {ResultCode.BUSY, ResultCode.LOCKED}
+        busy = is_busy(error)
         raise (_wal_in_use(driver) if busy else fault_of(error, driver.path)) from error
     finally:
         connection.close()
@@ -233,18 +258,6 @@ def _wal_in_use(driver: _Driver) -> StoreFault:
         "another process uses it.",
         next_step="Stop the other processes once, or use the same SQLite version for all (see doctor).",
     )
-
-
-def _engines(driver: _Driver) -> tuple[Engine, Engine]:
-    engine = create_engine("sqlite://", creator=driver.connect, module=driver.module, poolclass=NullPool)
-    event.listen(engine, "begin", _begin)
-    return engine, engine.execution_options(writes=True)
-
-
-def _begin(connection: Connection) -> None:
-    # IMMEDIATE: a transaction that turned into a writer halfway could not wait for another one.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -275,24 +288,31 @@ def _bring_to_head(driver: _Driver) -> Path | None:
         return aside  # another process was first
     migrate = _create if revision is None else _upgrade_from(driver.path, revision)
     prepare_file(driver.path)
-    reader, writer = _engines(_set_journal(driver))
-    try:
-        with writer.connect() as connection, connection.begin():
-            migrate(connection)
-    finally:
-        writer.dispose()
-        reader.dispose()
+    with _core_connection(_set_journal(driver)) as connection, connection.begin():
+        migrate(connection)
     return aside
 
 
-def _create(connection: Connection) -> None:
+@contextlib.contextmanager
+def _core_connection(driver: _Driver) -> Iterator[CoreConnection]:
+    """SQLAlchemy's own connection, which Alembic wants."""
+    engine = create_engine("sqlite://", creator=driver.connect, module=driver.module, poolclass=NullPool)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(BEGIN_WRITING))
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise (error.orig or error) from error
+
+
+def _create(connection: CoreConnection) -> None:
     """Head at once. A test holds it equal to running every migration."""
     schema.metadata.create_all(connection)
     schema.alembic_version.create(connection, checkfirst=True)
     connection.execute(insert(schema.alembic_version).values(version_num=schema.HEAD))
 
 
-def _upgrade_from(path: Path, revision: str) -> Callable[[Connection], None]:
+def _upgrade_from(path: Path, revision: str) -> Callable[[CoreConnection], None]:
     from comfy_mcp.store.migrations import run  # Alembic costs 0.1 s: only when there is work for it
 
     if not run.knows(revision):

@@ -1,11 +1,9 @@
-"""Database errors translated where they arise: nothing above the store sees SQLAlchemy's or the driver's."""
+"""Database errors translated where they arise: nothing above the store sees the driver's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
-
-from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 
@@ -20,6 +18,7 @@ class ResultCode(IntEnum):
     CORRUPT = 11
     FULL = 13
     CANTOPEN = 14
+    CONSTRAINT = 19
     NOTADB = 26
 
 
@@ -28,17 +27,19 @@ def translated(path: Path) -> Iterator[None]:
     """Raises StoreFault for whatever the database or the operating system says about the file at `path`."""
     try:
         yield
-    except DBAPIError as error:
-        fault = fault_of(error, path)
-        if fault.code is ErrorCode.STORE_CORRUPT:
-            with suppress(OSError):
-                suspicion(path).touch(mode=0o600)
-        raise fault from error
     except OSError as error:
         raise StoreFault(
             f"The store at {path} can't be used: {error.strerror or type(error).__name__}.",
             next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
         ) from error
+    except Exception as error:
+        if not is_of_driver(error):
+            raise
+        fault = fault_of(error, path)
+        if fault.code is ErrorCode.STORE_CORRUPT:
+            with suppress(OSError):
+                suspicion(path).touch(mode=0o600)
+        raise fault from error
 
 
 def suspicion(path: Path) -> Path:
@@ -47,9 +48,7 @@ def suspicion(path: Path) -> Path:
 
 
 def fault_of(error: Exception, path: Path) -> StoreFault:
-    """`error` is SQLAlchemy's DBAPIError or the driver's own."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    match primary_code(cause):
+    match primary_code(error):
         case ResultCode.BUSY | ResultCode.LOCKED:
             return StoreFault(
                 f"Another process has locked the store at {path} for too long.",
@@ -72,14 +71,27 @@ def fault_of(error: Exception, path: Path) -> StoreFault:
                 code=ErrorCode.STORE_CORRUPT,
             )
         case _:
-            refused = isinstance(error, IntegrityError)
+            refused = primary_code(error) == ResultCode.CONSTRAINT
             return StoreFault(
                 f"The store at {path} refused a write."
                 if refused
-                else f"The store at {path} failed ({type(cause).__name__}).",
+                else f"The store at {path} failed ({type(error).__name__}).",
                 next_step="This is a bug: report it with the log." if refused else "Try again; see the log.",
                 code=ErrorCode.INTERNAL if refused else ErrorCode.STORE_UNAVAILABLE,
             )
+
+
+def is_of_driver(error: Exception) -> bool:
+    """Whether the database's driver raised it, whichever of the two that is."""
+    return any(
+        each.__name__ == "Error" and each.__module__.partition(".")[0] in {"sqlite3", "pysqlite3"}
+        for each in type(error).__mro__
+    )
+
+
+def is_busy(error: Exception) -> bool:
+    """Somebody else holds the lock."""
+    return primary_code(error) in {ResultCode.BUSY, ResultCode.LOCKED}
 
 
 def primary_code(error: BaseException) -> int | None:

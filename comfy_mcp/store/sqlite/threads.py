@@ -19,16 +19,13 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine
-
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.store.connection import Connection, Notes
 from comfy_mcp.store.sqlite.faults import translated
 
 MAX_BATCH = 64
 MAX_WAITING = 1024
-
-_NOTES = "notes"
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
@@ -42,36 +39,12 @@ class _Piece:
     error: BaseException | None = None
 
 
-@dataclass(slots=True)
-class QueueSize:
-    """Queued jobs, and how many of them are claimed but have not started."""
-
-    jobs: int
-    claimed: int
-
-
-@dataclass(slots=True)
-class Notes:
-    """What the pieces of one transaction leave for each other and for the worker."""
-
-    appended: tuple[StoredEvent, ...] = ()
-    """Events of this transaction, in order: for whoever follows the log."""
-    queue_sizes: dict[tuple[str, int], QueueSize] | None = None
-    """By lane and priority, as long as nothing but submits has changed them."""
-
-
-def notes(connection: Connection) -> Notes:
-    """Those of the running transaction."""
-    found: Notes = connection.info.setdefault(_NOTES, Notes())
-    return found
-
-
 class Worker:
     """Threads with a connection each over one inbox. One thread and `batch` > 1 makes it a writer."""
 
     def __init__(
         self,
-        engine: Engine,
+        connect: Callable[[], Connection],
         path: Path,
         *,
         name: str,
@@ -84,7 +57,7 @@ class Worker:
         """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
         after each transaction, and hears what events it appended; `on_done` hears how long each caller
         waited, from asking to the answer."""
-        self._engine = engine
+        self._connect = connect
         self._path = path
         self._batch = batch
         self._before = before
@@ -94,6 +67,7 @@ class Worker:
         self._inbox: SimpleQueue[_Piece | None] = SimpleQueue()
         self._room = asyncio.Semaphore(MAX_WAITING)
         self._closed = False
+        self._pending = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True)
             for number in range(threads)
@@ -106,11 +80,16 @@ class Worker:
     async def do(self, work: Work[T]) -> T:
         """Run `work` in a transaction. Raises what it raises; database errors come as StoreFault."""
         asked = perf_counter()
-        await self._room.acquire()
+        self._pending += 1
         try:
-            self.check_open()
-        except StoreFault:
-            self._room.release()
+            await self._room.acquire()
+            try:
+                self.check_open()
+            except StoreFault:
+                self._room.release()
+                raise
+        except BaseException:
+            self._pending -= 1
             raise
         future: asyncio.Future[Any] = self._loop.create_future()
         self._inbox.put(_Piece(work, future))
@@ -118,6 +97,11 @@ class Worker:
             return cast("T", await future)
         finally:
             self._on_done(perf_counter() - asked)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing was asked for that has not been answered."""
+        return not self._pending
 
     def check_open(self) -> None:
         """Raises StoreFault (`shutting_down`) once closed."""
@@ -149,15 +133,14 @@ class Worker:
         try:
             while not last and (first := self._inbox.get()) is not None:
                 pieces, last = self._more(first)
-                left: Notes | None = Notes()
+                left: Notes | None = None
                 try:
                     with translated(self._path):
                         self._before()
-                        connection = connection or self._engine.connect()
-                        connection.info[_NOTES] = left
+                        connection = connection or self._connect()
                         self._commit(connection, pieces)
+                        left = connection.notes
                 except BaseException as error:  # noqa: BLE001 - each caller gets it; the thread lives on
-                    left = None
                     for piece in pieces:
                         piece.error = piece.error or error
                 self._call_loop(self._deliver, pieces, left)
@@ -183,21 +166,19 @@ class Worker:
         return pieces, False
 
     def _commit(self, connection: Connection, pieces: Sequence[_Piece]) -> None:
-        if len(pieces) == 1:
-            with connection.begin():
+        with connection.transaction():
+            if len(pieces) == 1:
                 pieces[0].result = pieces[0].work(connection)
-            return
-        left = notes(connection)
-        with connection.begin():
+                return
             for piece in pieces:
-                appended = left.appended
+                appended = connection.notes.appended
                 try:
-                    with translated(self._path), connection.begin_nested():
+                    with translated(self._path), connection.savepoint():
                         piece.result = piece.work(connection)
                 except Exception as error:  # belongs to that caller alone
                     piece.error = error
-                    left.appended = appended
-                    if not _in_transaction(connection):
+                    connection.notes.appended = appended
+                    if not connection.in_transaction:
                         raise  # SQLite ended the whole transaction (disk full, I/O error): nobody's is kept
 
     def _call_loop(self, callback: Callable[..., None], *args: Any) -> None:
@@ -215,6 +196,7 @@ class Worker:
             if piece.future is None:
                 continue
             self._room.release()
+            self._pending -= 1
             if piece.future.done():
                 continue  # its caller was cancelled
             if piece.error is None:
@@ -228,8 +210,3 @@ class Worker:
         self._running -= 1
         if self._running == 0 and not self._ended.done():
             self._ended.set_result(None)
-
-
-def _in_transaction(connection: Connection) -> bool:
-    driver_connection = connection.connection.driver_connection
-    return bool(getattr(driver_connection, "in_transaction", True))

@@ -13,6 +13,7 @@ from structlog.testing import LogCapture
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import JobQuery, Store
+from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.schema import HEAD
 from comfy_mcp.store.sqlite import database
 from comfy_mcp.store.sqlite.faults import translated
@@ -138,9 +139,8 @@ async def test_damage_met_while_running_is_named(settings: Settings) -> None:
     with pytest.raises(StoreFault) as caught:
         database._revision(driver)
     assert caught.value.code is ErrorCode.STORE_CORRUPT
-    engine, _ = database._engines(driver)
-    with pytest.raises(StoreFault) as caught, translated(settings.store_path), engine.connect() as connection:
-        connection.exec_driver_sql("SELECT * FROM jobs").all()
+    with pytest.raises(StoreFault) as caught, translated(settings.store_path):
+        Connection(driver.connect()).exec_driver_sql("SELECT * FROM jobs")
     assert caught.value.code is ErrorCode.STORE_CORRUPT
 
 
@@ -317,6 +317,7 @@ async def test_a_file_where_the_folder_should_be_is_a_clear_error(settings: Sett
 async def test_a_write_to_a_read_only_database_changes_nothing(settings: Settings) -> None:
     store = await Store.open(settings)
     await store._writer.do(lambda connection: connection.exec_driver_sql("PRAGMA query_only=ON"))
+    store._database.loop_writer.exec_driver_sql("PRAGMA query_only=ON")
     with pytest.raises(StoreFault, match="read-only") as caught:
         await store.add_job(queued_event(), GRAPH, max_queued=10)
     assert caught.value.code is ErrorCode.STORE_UNAVAILABLE

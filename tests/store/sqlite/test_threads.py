@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
@@ -14,6 +13,7 @@ from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import JobQuery, Store, queue
 from comfy_mcp.store import store as store_module
+from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.sqlite import database, threads
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, progressed, queued_event, started
@@ -65,15 +65,22 @@ async def test_a_cancelled_submit_still_commits_as_a_whole(store: Store) -> None
     assert len(await store.events_after(0)) == 2
 
 
-async def test_what_waits_together_is_committed_together_and_fails_alone(store: Store) -> None:
+async def test_what_waits_together_is_committed_together_and_fails_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[str] = []
+    begin = Connection.begin
+
+    def noted(connection: Connection) -> None:
+        begun.append("begin")
+        begin(connection)
+
     woken: list[Sequence[StoredEvent]] = []
-    event.listen(store._database.writer, "begin", lambda _connection: begun.append("begin"))
     store.on_commit(woken.append)
     lease = await store.acquire_lease(EngineId("a"), "me", 60)
     assert lease is not None
     first = queued_event()
-    begun.clear()
+    monkeypatch.setattr(Connection, "begin", noted)
     async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
         good = [
             tasks.create_task(store.add_job(each, GRAPH, max_queued=10)) for each in (first, queued_event())

@@ -10,7 +10,7 @@ from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Lease, Store, steps
+from comfy_mcp.store import JobQuery, Lease, Store, driven
 from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, progressed, queued_event, started
 
 A = EngineId("a")
@@ -65,7 +65,7 @@ async def test_steps_are_written_after_a_while_and_then_told_without_a_place(
     lease = await leased(store)
     job = await running(store, lease)
     await store.record(lease, job.id, [progressed(job, 0.3)])
-    monkeypatch.setattr(steps, "WRITE_S", 0.0)
+    monkeypatch.setattr(driven, "WRITE_S", 0.0)
     log = await store.events_after(0)
     after = await store.record(lease, job.id, [progressed(job, 0.5)])
     assert await store.events_after(0) == log
@@ -110,11 +110,11 @@ async def test_what_whoever_lost_the_lease_has_shown_is_forgotten(store: Store, 
 
 
 async def test_so_many_are_remembered_and_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "MAX_LIVE", 1)
+    monkeypatch.setattr(driven, "MAX_DRIVEN", 1)
     lease = await leased(store)
     one, two = await running(store, lease), await running(store, lease)
     for job in (one, two):
         await store.record(lease, job.id, [progressed(job, 0.7)])
-    assert len(store._steps._live) == 1
+    assert len(store._driven._known) == 1
     await store.record(lease, one.id, [completed(one)])
     assert (await store.get_job(two.id)) == replace(two, progress=0.7)

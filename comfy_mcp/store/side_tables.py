@@ -1,0 +1,124 @@
+"""What the store keeps beside jobs: outputs, what was learnt, and the keys of clients."""
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+
+from comfy_mcp.domain.access import ApiKey
+from comfy_mcp.domain.catalog import Output, Page
+from comfy_mcp.domain.events import JobEvent
+from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.store import idempotency, keys, learned, outputs, retention, vram
+from comfy_mcp.store.queries import OutputQuery
+from comfy_mcp.store.sqlite.direct import Direct
+from comfy_mcp.store.sqlite.threads import Worker
+
+NEED_KEPT_S = 2.0
+MAX_NEEDS = 256
+
+
+class SideTables:
+    """The part of the store's face that has nothing to do with the life of a job."""
+
+    _readers: Worker
+    _writer: Worker
+    _by_key: Direct
+
+    def __init__(self, *, kept_shapes: int) -> None:
+        self._kept_shapes = kept_shapes
+        self._needs: dict[str, tuple[float, int | None]] = {}
+
+    # ------------------------------------------------------------------ learned, retention
+
+    async def node_durations(self, class_types: Collection[str]) -> dict[str, float]:
+        """Mean milliseconds by class_type, of those that are known."""
+        return await self._readers.do(lambda connection: learned.durations(connection, class_types))
+
+    async def observe_durations(self, observed: Mapping[str, Sequence[float]]) -> None:
+        """Milliseconds by class_type."""
+        await self._writer.do(lambda connection: learned.observe(connection, observed))
+
+    async def vram_need(self, shape: str) -> int | None:
+        """Bytes that workflows of that shape needed; None: none was measured.
+
+        What another process has learnt shows within NEED_KEPT_S: every submit asks, most for the same shapes.
+        """
+        now = time.monotonic()
+        known = self._needs.get(shape)
+        if known is None or now - known[0] >= NEED_KEPT_S:
+            if len(self._needs) >= MAX_NEEDS:
+                self._needs.clear()
+            need = await self._by_key.do(lambda connection: vram.need(connection, shape))
+            known = self._needs[shape] = (now, need)
+        return known[1]
+
+    async def waiting_beyond(self, most: int) -> tuple[int, int]:
+        """How many jobs that no engine has need more than `most` bytes, and the greatest need (else 0)."""
+        return await self._readers.do(lambda connection: vram.waiting_beyond(connection, most))
+
+    async def file_hash(self, path: str, size: int, mtime_ns: int) -> str | None:
+        return await self._readers.do(lambda connection: learned.file_hash(connection, path, size, mtime_ns))
+
+    async def put_file_hash(self, path: str, size: int, mtime_ns: int, sha256: str) -> None:
+        await self._writer.do(
+            lambda connection: learned.put_file_hash(connection, path, size, mtime_ns, sha256)
+        )
+
+    # ------------------------------------------------------------------ access
+
+    async def keys(self) -> list[ApiKey]:
+        """All API keys by name, revoked ones too."""
+        return await self._readers.do(keys.keys)
+
+    async def add_key(self, key: ApiKey) -> None:
+        """Raises Conflict when the name is taken."""
+        await self._writer.do(lambda connection: keys.add_key(connection, key))
+
+    async def revoke_key(self, name: str, *, at: int) -> bool:
+        """False when there is no such key, or it has been revoked before."""
+        return await self._writer.do(lambda connection: keys.revoke_key(connection, name, at))
+
+    async def forget_idempotency_keys(self, *, before: int) -> int:
+        """Those used before that time (epoch ms). How many went."""
+        return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
+
+    # ------------------------------------------------------------------ outputs
+
+    async def list_outputs(self, query: OutputQuery) -> Page[Output]:
+        """Newest first. Raises InvalidInput (`invalid_argument`)."""
+        return await self._readers.do(lambda connection: outputs.listing(connection, query))
+
+    async def get_output(self, output_id: OutputId) -> Output | None:
+        return await self._readers.do(lambda connection: outputs.get(connection, output_id))
+
+    async def outputs_of(self, job_id: JobId) -> list[Output]:
+        """In the order in which they were recorded."""
+        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
+
+    async def update_output(
+        self, output_id: OutputId, *, size: int | None = None, sha256: str | None = None
+    ) -> None:
+        await self._writer.do(lambda connection: outputs.refine(connection, output_id, size, sha256))
+
+    # ------------------------------------------------------------------ retention
+
+    async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
+        """Forget final jobs beyond the limits (0 = no such limit), some at a time; how many went.
+
+        Of the shapes whose need is known, those stay that were seen last.
+        """
+        gone = 0
+        while doomed := await self._readers.do(  # the usual case, none, takes no writer
+            lambda connection: retention.beyond(connection, now, retention_days, retention_jobs)
+        ):
+            gone += await self._writer.do(partial(retention.forget, job_ids=doomed))
+        if await self._readers.do(vram.known) > self._kept_shapes:
+            await self._writer.do(partial(vram.forget, kept=self._kept_shapes))
+        return gone
+
+    def _taught(self, job: Job, event: JobEvent) -> None:
+        """Ask again what the job's shape needs, if the event has changed that."""
+        if (lesson := vram.lesson_of(job, event)) is not None:
+            shape, _ = lesson
+            self._needs.pop(shape, None)
