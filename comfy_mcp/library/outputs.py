@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -18,7 +18,8 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside
 from comfy_mcp.library.previews import Preview, make_preview
-from comfy_mcp.library.verified import FileOnDisk, Verified
+from comfy_mcp.library.sending import FileRest, Rest
+from comfy_mcp.library.verified import FileOnEngine, KnownFile, Verified
 from comfy_mcp.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -60,8 +61,21 @@ class ServedFile(Protocol):
     @property
     def total_length(self) -> int | None: ...
 
+    @property
+    def validator(self) -> str | None:
+        """What changes whenever the file's bytes change; None when the engine did not say."""
+        ...
+
+    async def unchanged(self) -> bool | None:
+        """Whether the file has the same validator still; None when it is gone. Raises EngineFault."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """The bytes, once. Raises EngineFault when the connection breaks."""
+        ...
+
+    def take_over(self) -> Rest | None:
+        """What `chunks` has not given yet, for the kernel to move; None where it can't."""
         ...
 
 
@@ -83,13 +97,15 @@ class FileServer(Protocol):
 class OutputContent:
     """An open output. `size` in bytes is the whole output's, None when unknown; `chunks` can be read once.
 
-    `file`: where the bytes come from the folder.
+    `file`: what is known of the file, where it can be recognised. `rest`, instead of `chunks` and at most
+    once: the bytes for the kernel to move; None where it can't, and `chunks` has them all.
     """
 
     size: int | None
     media_type: str
     chunks: AsyncIterator[bytes]
-    file: FileOnDisk | None = None
+    file: KnownFile | None = None
+    rest: Callable[[], Rest | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +224,14 @@ class OutputFiles:
         with FileIO(descriptor) as stream:
             file = self._verified.opened(stream, found)
             async with aclosing(self._chunks_of(stream, part)) as chunks:
-                yield replace(await _content(output, found.st_size, chunks, part), file=file)
+                head, content = await _content(output, found.st_size, chunks, part)
+
+                def rest() -> Rest:
+                    start = len(head) if part is None else part.start
+                    gone = _gone(output, "it became shorter while it was sent")
+                    return FileRest(stream, start, head, timeout_s=self._timeout_s, if_short=gone)
+
+                yield replace(content, file=file, rest=rest)
 
     async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
         """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
@@ -256,25 +279,36 @@ class OutputFiles:
                 raise _gone(output, "the engine does not have it") from None
             except InvalidInput:  # the part is inside the output as it was recorded
                 raise _gone(output, "another file has this name now") from None
-            chunks = served.chunks()
             if part is not None and served.status != 206:
-                chunks = _cut_out(chunks, part)
-            yield await _content(output, served.total_length, chunks, part)
+                chunks = _cut_out(served.chunks(), part)
+                yield (await _content(output, served.total_length, chunks, part))[1]
+                return
+            head, content = await _content(output, served.total_length, served.chunks(), part)
+            file = None
+            if served.validator is not None:
+                file = FileOnEngine(self._verified, output, served.validator, served.unchanged)
+            yield replace(content, file=file, rest=lambda: _behind(head, served))
 
 
 async def _content(
     output: Output, size: int | None, chunks: AsyncIterator[bytes], part: Span | None
-) -> OutputContent:
+) -> tuple[bytes, OutputContent]:
+    """(What was read to find the type, the content)."""
+    name, head = output.file.filename, b""
     if part is not None:
-        return OutputContent(size=size, media_type=media_type_of(output.file.filename), chunks=chunks)
-    head = b""
+        return head, OutputContent(size=size, media_type=media_type_of(name), chunks=chunks)
     while len(head) < HEAD_BYTES and (chunk := await anext(chunks, b"")):
         head += chunk
-    return OutputContent(
-        size=size,
-        media_type=media_type_of(output.file.filename, head),
-        chunks=_rejoined(head, chunks),
-    )
+    media_type = media_type_of(name, head)
+    return head, OutputContent(size=size, media_type=media_type, chunks=_rejoined(head, chunks))
+
+
+def _behind(head: bytes, served: ServedFile) -> Rest | None:
+    """The rest of what an engine sends, `head` with it."""
+    rest = served.take_over()
+    if rest is not None:
+        rest.early = head + rest.early
+    return rest
 
 
 async def _rejoined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

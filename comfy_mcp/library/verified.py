@@ -1,15 +1,18 @@
-"""Files on disk that were hashed before: while they stay as they are they need not be hashed again."""
+"""Files that were hashed before: while they stay as they are they need not be hashed again."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from io import FileIO
-from typing import Self
+from typing import Protocol, Self
 
 from comfy_mcp.domain.bounded import Bounded
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.errors import EngineFault
 
 SETTLED_NS = 2 * 10**9
 """So long a file must have been left alone before it was opened: file times are as coarse as a clock's tick
@@ -40,6 +43,19 @@ class Stamp:
         )
 
 
+class KnownFile(Protocol):
+    """An open file, and what is known of its content."""
+
+    def was_hashed_as(self, sha256: str | None) -> bool:
+        """Before, and it had not been changed since when it was opened."""
+
+    async def still_holds(self, sha256: str | None) -> bool:
+        """Of a file that was hashed before and has been read: was its content this to the end?"""
+
+    async def note(self, sha256: str) -> None:
+        """Its bytes were read from begin to end, and this is their hash."""
+
+
 class Verified:
     """The hashes of the files that this process has read through; the oldest are forgotten."""
 
@@ -47,7 +63,7 @@ class Verified:
         """`timeout_s` for the file system to answer; `clock` in nanoseconds since 1970, as file times are."""
         self.timeout_s = timeout_s
         self._clock = clock
-        self._hashes: Bounded[Stamp, str] = Bounded(MAX_REMEMBERED)
+        self._hashes: Bounded[Hashable, str] = Bounded(MAX_REMEMBERED)
 
     def opened(self, stream: FileIO, found: os.stat_result) -> "FileOnDisk":
         """`found` is fstat's of `stream`, which nobody has read yet."""
@@ -55,15 +71,44 @@ class Verified:
         settled = max(stamp.mtime_ns, stamp.ctime_ns) + SETTLED_NS <= self._clock()
         return FileOnDisk(self, stream, stamp, settled=settled)
 
-    def get(self, stamp: Stamp) -> str | None:
+    def get(self, stamp: Hashable) -> str | None:
         return self._hashes.get(stamp)
 
-    def put(self, stamp: Stamp, sha256: str) -> None:
+    def put(self, stamp: Hashable, sha256: str) -> None:
         self._hashes[stamp] = sha256
 
 
+class FileOnEngine:
+    """A file that an engine sends, known by the validator that came with it."""
+
+    def __init__(
+        self,
+        verified: Verified,
+        output: Output,
+        validator: str,
+        unchanged: Callable[[], Awaitable[bool | None]],
+    ) -> None:
+        """`unchanged` asks the engine whether the validator is the same; None: the file is gone."""
+        file = output.file
+        self._verified = verified
+        self._stamp = (output.engine, file.folder_type, file.subfolder, file.filename, validator)
+        self._unchanged = unchanged
+
+    def was_hashed_as(self, sha256: str | None) -> bool:
+        return sha256 is not None and self._verified.get(self._stamp) == sha256
+
+    async def still_holds(self, sha256: str | None) -> bool:
+        """True of a file that was deleted: what was sent came from the one that the engine had opened."""
+        return await self._unchanged() is not False
+
+    async def note(self, sha256: str) -> None:
+        with contextlib.suppress(EngineFault):  # then it is hashed again the next time
+            if not self.was_hashed_as(sha256) and await self._unchanged():
+                self._verified.put(self._stamp, sha256)
+
+
 class FileOnDisk:
-    """An open file, and what is known of its content."""
+    """A file that this process has opened, known by what stat(2) says of it."""
 
     def __init__(self, verified: Verified, stream: FileIO, stamp: Stamp, *, settled: bool) -> None:
         self._verified = verified

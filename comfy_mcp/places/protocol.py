@@ -75,14 +75,44 @@ class Health:
     prompts: int
 
 
+class Target(Protocol):
+    """A socket that does not block."""
+
+    @property
+    def descriptor(self) -> int: ...
+
+    async def writable(self) -> None:
+        """Wait until it takes bytes. What this raises ends the transfer."""
+
+
+class MovableBody(Protocol):
+    """The rest of a file: `early` bytes that are here already, and those that the kernel moves."""
+
+    early: bytes
+
+    async def send(self, target: Target, amount: int) -> None: ...
+    def close(self) -> None: ...
+
+
 class OpenFile(Protocol):
-    """A file, or a range of it (`status` 206), on its way. `total_length` is the whole file's, if told."""
+    """A file, or a range of it (`status` 206), on its way. `total_length` is the whole file's, if told.
+
+    `validator` changes whenever the file's bytes change; None where the place tells none.
+    """
 
     @property
     def status(self) -> int: ...
     @property
     def total_length(self) -> int | None: ...
+    @property
+    def validator(self) -> str | None: ...
     def chunks(self) -> AsyncIterator[bytes]: ...
+
+    async def unchanged(self) -> bool | None:
+        """Whether the file has the same validator still; None when it is gone."""
+
+    def take_over(self) -> MovableBody | None:
+        """What `chunks` has not given yet, for the kernel to move; None where it can't."""
 
 
 class Runner(Protocol):

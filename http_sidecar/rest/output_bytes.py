@@ -18,9 +18,9 @@ from aiohttp import web
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output
-from comfy_mcp.domain.errors import EngineBadAnswer, InvalidInput
+from comfy_mcp.domain.errors import BridgeError, EngineBadAnswer, InvalidInput
 from comfy_mcp.operations.context import require_right
-from comfy_mcp.operations.outputs import OutputContent
+from comfy_mcp.operations.outputs import OutputContent, Span
 from comfy_mcp.operations.shapes import ViewOutputParams
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
@@ -36,6 +36,7 @@ from http_sidecar.rest.conditions import (
     Whole,
     decide,
 )
+from http_sidecar.rest.direct import send_directly
 from http_sidecar.rest.hashing import HASHES
 from http_sidecar.routes import Route
 
@@ -157,20 +158,49 @@ async def _stream(
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        chunks = content.chunks if part is not None else _checked(request, output, content, sha256)
-        return await _write(request, response, chunks)
+        with contextlib.suppress(ClientTooSlow):
+            if not await _directly(request, response, output, content, part, sha256):
+                chunks = content.chunks if part is not None else _checked(request, output, content, sha256)
+                sent = await _write(request, response, chunks)
+                if sent < (response.content_length or 0):  # the client would wait for the rest
+                    raise _replaced(output)
+            await response.write_eof()
+        return response
 
 
-async def _write(
-    request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]
-) -> web.StreamResponse:
-    """One chunk is buffered and no more: a slow client slows the reading down, and a deaf one is cut off."""
-    limit_s = request.app[BOUNDS].send_timeout_s
-    with contextlib.suppress(ClientTooSlow):
-        async for chunk in chunks:
-            await write_within(limit_s, response.write(chunk), cut=request.transport)
-        await response.write_eof()
-    return response
+async def _directly(
+    request: web.Request,
+    response: web.StreamResponse,
+    output: Output,
+    content: OutputContent,
+    part: Span | None,
+    sha256: str | None,
+) -> bool:
+    """Whether the kernel has sent it. The whole of a file must have been hashed before."""
+    file, length = content.file, response.content_length
+    if length is None:
+        return False
+    if part is not None:
+        return await send_directly(response, request, content, length, check=None)
+    if file is None or not file.was_hashed_as(sha256):
+        return False
+
+    async def check() -> BridgeError | None:
+        return None if await file.still_holds(sha256) else _replaced(output)
+
+    return await send_directly(response, request, content, length, check=check)
+
+
+async def _write(request: web.Request, response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> int:
+    """Bytes sent. One chunk is buffered and no more: a slow client slows the reading down.
+
+    Raises ClientTooSlow.
+    """
+    limit_s, sent = request.app[BOUNDS].send_timeout_s, 0
+    async for chunk in chunks:
+        await write_within(limit_s, response.write(chunk), cut=request.transport)
+        sent += len(chunk)
+    return sent
 
 
 async def _checked(
@@ -199,12 +229,16 @@ async def _checked(
         if content.file is not None:
             await content.file.note(found)
     if not right:
-        raise EngineBadAnswer(
-            f"Output {output.id} has changed: another file has this name now.",
-            next_step="Run the workflow again to create it.",
-        )
+        raise _replaced(output)
     if held:
         yield held
+
+
+def _replaced(output: Output) -> EngineBadAnswer:
+    return EngineBadAnswer(
+        f"Output {output.id} has changed: another file has this name now.",
+        next_step="Run the workflow again to create it.",
+    )
 
 
 async def _hash_of(request: web.Request, output: Output) -> str:

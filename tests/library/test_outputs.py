@@ -33,6 +33,13 @@ class Served:
     data: bytes
     status: int = 200
     step: int = 7
+    validator: str | None = None
+
+    def take_over(self) -> None:
+        return None
+
+    async def unchanged(self) -> bool | None:
+        return None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self.data), self.step):

@@ -48,10 +48,14 @@ class Zeros:
 class FilesEngine:
     """`sent`: bytes of bodies that its /view has written. `asked`: the Range header of each request.
 
-    `idle`: no request is being answered.
+    `idle`: no request is being answered. `tags`: ETags of files that were written long ago.
+    `ends_after`: after so many bytes of a body the connection breaks. `pauses_after`: nothing follows them.
     """
 
     files: dict[str, Bytes] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    ends_after: int | None = None
+    pauses_after: int | None = None
     sent: int = 0
     asked: list[str | None] = field(default_factory=list)
     open_now: int = 0
@@ -69,20 +73,30 @@ class FilesEngine:
         response.content_length = stop - start
         if response.status == 206:
             response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        if (tag := self.tags.get(request.query["filename"])) is not None:
+            response.headers.update({"ETag": tag, "Last-Modified": "Tue, 24 Nov 2020 00:00:00 GMT"})
         await response.prepare(request)
         if request.method == "GET":
             self.open_now += 1
             self.idle.clear()
             try:
-                await self._write(response, content, start, stop)
+                await self._write(request, response, content, start, stop)
             finally:
                 self.open_now -= 1
                 if not self.open_now:
                     self.idle.set()
         return response
 
-    async def _write(self, response: web.StreamResponse, content: Bytes, start: int, stop: int) -> None:
+    async def _write(
+        self, request: web.Request, response: web.StreamResponse, content: Bytes, start: int, stop: int
+    ) -> None:
         for at in range(start, stop, PIECE):
+            if self.ends_after is not None and at - start >= self.ends_after:
+                assert request.transport is not None
+                request.transport.close()
+                return
+            if self.pauses_after is not None and at - start >= self.pauses_after:
+                await asyncio.Event().wait()
             await response.write(content[at : min(at + PIECE, stop)])
             self.sent += min(PIECE, stop - at)
 

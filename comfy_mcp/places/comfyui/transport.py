@@ -9,8 +9,9 @@ import io
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,11 +19,15 @@ import aiohttp
 
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.places.comfyui.answers import WireFault
+from comfy_mcp.places.comfyui.splice import SocketBody
 from comfy_mcp.settings import EngineSettings, Settings
 
 MAX_CONNECTIONS = 32
 MESSAGE_BYTES = 256 * 2**20
 """Largest WebSocket message from an engine: a preview of a custom node may be a whole picture."""
+
+SETTLED_S = 2
+"""File times are as coarse as a clock's tick: two seconds on FAT."""
 
 _PARSE_ON_LOOP_BYTES = 256 * 1024
 
@@ -32,6 +37,7 @@ class Transport:
 
     def __init__(self, engine: EngineSettings, settings: Settings) -> None:
         self.engine = engine.id
+        self.timeout_s = settings.request_timeout_s
         self._engine = engine
         self._settings = settings
         self._headers = _checked(engine.header_values())
@@ -85,10 +91,16 @@ class Transport:
         )
         query = f"{path}?{urlencode(params)}"
         response = await self._send(method, query, headers=headers, timeout=timeout)
+        answer = Answer(
+            response, self, f"{method} {path}", again=lambda: self.stream("HEAD", path, params=params)
+        )
         try:
-            yield Answer(response, self, f"{method} {path}")
+            yield answer
         finally:
-            response.release()
+            if answer.taken_over:
+                response.close()
+            else:
+                response.release()
 
     async def websocket(
         self, client_id: str, *, message_bytes: int = MESSAGE_BYTES
@@ -208,7 +220,16 @@ class Transport:
 class Answer:
     """An answer whose body has not been read."""
 
-    def __init__(self, response: aiohttp.ClientResponse, transport: Transport, endpoint: str) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        transport: Transport,
+        endpoint: str,
+        *,
+        again: Callable[[], AbstractAsyncContextManager["Answer"]] | None = None,
+    ) -> None:
+        """`again` asks for the headers of the same thing."""
+        self._again = again
         self._response = response
         self._transport = transport
         self._endpoint = endpoint
@@ -216,6 +237,7 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type
         self.content_length = response.content_length
+        self.taken_over = False
 
     @property
     def total_length(self) -> int | None:
@@ -233,6 +255,40 @@ class Answer:
             yield chunk
             with self._transport.translated(self._endpoint):
                 chunk = await self._response.content.readany()
+
+    @property
+    def validator(self) -> str | None:
+        """What changes whenever the bytes of the file change: its ETag and length.
+
+        None where the engine gives none, or none that can be relied on: a file that was written less than
+        SETTLED_S before the answer may be written again within the resolution of its times.
+        """
+        tag, size = self.headers.get("ETag", ""), self.total_length
+        if not tag.startswith('"') or size is None:
+            return None
+        try:
+            written, answered = (
+                parsedate_to_datetime(self.headers[name]) for name in ("Last-Modified", "Date")
+            )
+        except (KeyError, ValueError):
+            return None
+        return f"{tag} {size}" if (answered - written).total_seconds() >= SETTLED_S else None
+
+    async def unchanged(self) -> bool | None:
+        """Whether the file has the same validator still; None when the engine has it no more."""
+        assert self._again is not None
+        async with self._again() as now:
+            return None if now.status in {400, 404} else now.validator == self.validator
+
+    def take_over(self) -> SocketBody | None:
+        """The rest of the body as the kernel can move it; None where it can't, and `chunks` goes on."""
+
+        def fault(what: str) -> EngineUnreachable:
+            return self._transport.unreachable(self._endpoint, what)
+
+        body = SocketBody.of(self._response, timeout_s=self._transport.timeout_s, fault=fault)
+        self.taken_over = body is not None
+        return body
 
     async def read(self, *, limit: int) -> bytes:
         """The whole body. Raises EngineBadAnswer above `limit` bytes."""
