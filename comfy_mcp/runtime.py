@@ -14,13 +14,14 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
-from comfy_mcp.driving.hub import Hub
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
 from comfy_mcp.metrics import Metrics
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.feed import Feed, Hub
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.places.pool import Pool
@@ -34,6 +35,13 @@ log = structlog.get_logger(__name__)
 def new_id() -> str:
     """A lowercase hyphenated UUID: what ComfyUI 0.25+ demands of a prompt_id."""
     return str(uuid4())
+
+
+@contextlib.asynccontextmanager
+async def open_bridge(settings: Settings, *, drive: bool = True) -> AsyncIterator[Bridge]:
+    """What surfaces work with, over a runtime that is open for the time of the context. See open_runtime."""
+    async with open_runtime(settings, drive=drive) as services:
+        yield Bridge(services)
 
 
 @contextlib.asynccontextmanager
@@ -81,6 +89,7 @@ async def open_runtime(
             settings=settings,
             store=store,
             hub=hub,
+            feed=Feed(hub, store, foreign_ahead=engines.foreign_ahead),
             engines=engines,
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=OutputFiles(settings, engines=pool),

@@ -1,14 +1,14 @@
-"""The application: middlewares, routes and features, over services that somebody else opened."""
+"""The application: middlewares, routes and features, over a bridge that somebody else opened."""
 
 from collections.abc import Callable
 
 from aiohttp import web
 
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.settings import Settings
 from http_sidecar import openapi
 from http_sidecar.api_keys import KeyRing
-from http_sidecar.app_state import DRAIN, IDENTIFIERS, KEY_RING, SERVICES, SETTINGS
+from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, revocation
 from http_sidecar.door.errors import errors
@@ -37,7 +37,7 @@ FEATURES: tuple[Setup, ...] = (
 
 
 def build_app(
-    services: Services,
+    bridge: Bridge,
     settings: Settings,
     *,
     keys: KeyRing,
@@ -55,7 +55,7 @@ def build_app(
         ],
         client_max_size=settings.http_max_body_bytes,
     )
-    app[SERVICES] = services
+    app[BRIDGE] = bridge
     app[SETTINGS] = settings
     app[BOUNDS] = bounds
     app[DRAIN] = drain or Drain()

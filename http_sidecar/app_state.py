@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from comfy_mcp.operations.context import Caller, Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.drain import Drain
 
-SERVICES = web.AppKey("services", Services)
+BRIDGE = web.AppKey("bridge", Bridge)
 SETTINGS = web.AppKey("settings", Settings)
 DRAIN = web.AppKey("drain", Drain)
 KEY_RING = web.AppKey("key_ring", KeyRing)

@@ -187,7 +187,7 @@ async def _until_final(
     """The last state, not final if the time is up; None when the user pressed Ctrl-C."""
     loop = asyncio.get_running_loop()
     deadline = None if timeout_s is None else loop.time() + timeout_s
-    slice_s = session.services.settings.wait_max_s
+    slice_s = session.settings.wait_max_s
 
     async def show(state: WorkflowResult) -> None:
         display.show(state)

@@ -12,7 +12,7 @@ from typing import Literal
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.settings import Settings
 
 
@@ -26,26 +26,33 @@ async def mcp(
     """Serve MCP on stdin and stdout until the client disconnects, and /metrics if a port is given."""
     from comfy_mcp.server.stdio import serve_stdio
 
-    opener = None
+    opener = open_in_background
     if metrics_port is not None:
         opener = partial(_open_with_metrics, host=metrics_host, port=metrics_port)
-    await serve_stdio(settings, protocol=protocol, open_runtime=opener)
+    await serve_stdio(settings, protocol=protocol, open_bridge=opener)
     return ExitCode.OK
 
 
 @asynccontextmanager
-async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> AsyncIterator[Services]:
-    for module in ("comfy_mcp.runtime", "http_sidecar.door.metrics"):
-        # In a thread: the imports may slow down neither the handshake nor the first answers.
-        await asyncio.to_thread(import_module, module)
-    from comfy_mcp.runtime import open_runtime
+async def open_in_background(settings: Settings) -> AsyncIterator[Bridge]:
+    """A bridge whose imports slow down neither the handshake nor the first answers: they run in a thread."""
+    await asyncio.to_thread(import_module, "comfy_mcp.runtime")
+    from comfy_mcp.runtime import open_bridge
+
+    async with open_bridge(settings) as bridge:
+        yield bridge
+
+
+@asynccontextmanager
+async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> AsyncIterator[Bridge]:
+    await asyncio.to_thread(import_module, "http_sidecar.door.metrics")
     from http_sidecar.door.metrics import serving_metrics
 
     async with (
-        open_runtime(settings) as services,
-        serving_metrics(services.metrics, host=host, port=port),
+        open_in_background(settings) as bridge,
+        serving_metrics(bridge.metrics, host=host, port=port),
     ):
-        yield services
+        yield bridge
 
 
 async def serve(

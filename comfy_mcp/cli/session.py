@@ -14,8 +14,8 @@ from comfy_mcp.cli.exits import ExitCode, exit_code_of
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations.context import Caller, OperationContext, ProgressReport, Services
-from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller, ProgressReport
 from comfy_mcp.settings import Settings, load_settings
 
 Command = Callable[[Settings, Output], Awaitable[ExitCode]]
@@ -49,26 +49,26 @@ class Calls(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Operations over an open runtime, called as the command line's client."""
+    """Operations of an open bridge, called as the command line's client."""
 
-    services: Services
+    bridge: Bridge
+    settings: Settings
 
     async def call(
         self, operation: str, arguments: Mapping[str, Any], *, on_progress: ProgressReport | None = None
     ) -> Any:
         """The operation's Result. Raises BridgeError."""
-        caller = Caller(client=ClientId(self.services.settings.client_name), surface="cli")
-        context = OperationContext(services=self.services, caller=caller, on_progress=on_progress)
-        return await BY_NAME[operation].call(context, arguments)
+        caller = Caller(client=ClientId(self.settings.client_name), surface="cli")
+        return await self.bridge.call(operation, arguments, caller=caller, on_progress=on_progress)
 
 
 @contextlib.asynccontextmanager
 async def open_session(settings: Settings, *, drive: bool) -> AsyncIterator[Session]:
     """`drive`: this process runs jobs itself, for any engine that no other process drives."""
-    from comfy_mcp.runtime import open_runtime
+    from comfy_mcp.runtime import open_bridge
 
-    async with open_runtime(settings, drive=drive) as services:
-        yield Session(services=services)
+    async with open_bridge(settings, drive=drive) as bridge:
+        yield Session(bridge=bridge, settings=settings)
 
 
 def execute(options: Options, output: Output, command: Command, *, own_logs: bool = False) -> NoReturn:

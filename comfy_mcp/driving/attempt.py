@@ -41,7 +41,7 @@ from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 
 START_DELAY_S = 0.025
 """The start is written so much later, together with what has followed: a job of milliseconds then takes one
-transaction, not three. Other processes look for news no sooner (hub.POLL_S)."""
+transaction, not three. Other processes look for news no sooner (operations/feed/hub.py)."""
 
 
 class Attempt:

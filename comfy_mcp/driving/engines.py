@@ -1,16 +1,17 @@
 """The engines of this process: what they can do, how they are, and who drives them."""
 
 import asyncio
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.driving.hub import Hub
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.places.pool import Pool
@@ -44,6 +45,14 @@ class EnginePrompt:
     ours: bool
 
 
+class EventSource(Protocol):
+    """The event log, as it is followed in this process (operations/feed/hub.py)."""
+
+    def listen(self, listener: Callable[[StoredEvent], None]) -> None:
+        """Call `listener` for every event, in order."""
+        ...
+
+
 class Engines:
     """The places and their drivers. With `drive` False this process only looks: it never asks for a lease."""
 
@@ -65,10 +74,10 @@ class Engines:
             Driver(place, means, holder=holder, sampling=sampling) for place in pool.all() if drive
         ]
 
-    async def run(self, hub: Hub) -> None:
+    async def run(self, log: EventSource) -> None:
         """Drive what can be driven until cancelled."""
         for driver in self._drivers:
-            hub.listen(driver.hear)
+            log.listen(driver.hear)
         async with asyncio.TaskGroup() as group:
             for driver in self._drivers:
                 group.create_task(driver.run(), name="driver")

@@ -1,44 +1,19 @@
-"""What an operation works with: the services of this process, and who is calling."""
+"""One call of an operation: the services that it works with, and who is calling."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from comfy_mcp.domain.access import ALL_RIGHTS, Right
 from comfy_mcp.domain.errors import Denied
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import WorkflowResult
-from comfy_mcp.settings import Settings
-
-if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
-    from comfy_mcp.driving.engines import Engines
-    from comfy_mcp.driving.hub import Hub
-    from comfy_mcp.gpu import GpuMonitor
-    from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
-    from comfy_mcp.metrics import Metrics
-    from comfy_mcp.store import Store
 
 ProgressReport = Callable[[WorkflowResult], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
-    """Everything below the surfaces, composed by the runtime."""
-
-    settings: Settings
-    store: Store
-    hub: Hub
-    engines: Engines
-    models: ModelLibrary
-    outputs: OutputFiles
-    workflow_files: WorkflowFiles
-    gpu: GpuMonitor
-    metrics: Metrics
-    now_ms: Callable[[], int]
-    new_id: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import asyncio
 
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.vram import gib, rooms_of, warning_of
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.services import Services
 
 ANSWER_S = 1.0
 """A submit waits no longer for what the GPUs do: a warning is worth less than its answer."""

@@ -8,7 +8,7 @@ import structlog
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.job import JobQuery, JobStatus
 from comfy_mcp.metrics import EngineGauge
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.services import Services
 
 log = structlog.get_logger(__name__)
 

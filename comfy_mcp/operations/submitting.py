@@ -15,8 +15,9 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.vram import shape_of
-from comfy_mcp.operations.context import OperationContext, Services
+from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.workflows import not_found, require_visible
 

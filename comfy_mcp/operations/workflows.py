@@ -10,7 +10,8 @@ from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
-from comfy_mcp.operations.context import OperationContext, Services, require_right
+from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
     CancelParams,
     CancelResult,
@@ -169,16 +170,15 @@ async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
     """Snapshot first, then the events, until the job is final or the time is up."""
-    services = context.services
     # Subscribed before the snapshot is read: what happens in between is in the stream.
-    with services.hub.subscribe(job_id=job_id) as events:
+    with context.services.feed.follow(context.caller, job_id=job_id) as reader:
         result = await state_of(context, job_id)
         await _report(context, result)
         try:
             async with asyncio.timeout(limit_s):
                 while result.status in {"queued", "running"}:
-                    happened = await events.changed()
-                    if context.on_progress is None and not _ends(happened):
+                    happened, lost = await reader.newest()
+                    if context.on_progress is None and not lost and not _ends(happened):
                         continue
                     result = await state_of(context, job_id)
                     await _report(context, result)

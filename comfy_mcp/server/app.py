@@ -17,7 +17,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.server import app_view, resources
 from comfy_mcp.server.bus import ResourceBus
-from comfy_mcp.server.runtime_provider import ServicesProvider
+from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.sdk import connection_of
 from comfy_mcp.server.tool_errors import foreseen, protocol_error
 from comfy_mcp.server.tools import call_tool, tools
@@ -37,7 +37,7 @@ CallerOf = Callable[[Context], Caller]
 
 
 def build_server(
-    provider: ServicesProvider,
+    provider: BridgeProvider,
     settings: JobGroup,
     *,
     bus: ResourceBus,
@@ -98,7 +98,7 @@ class _Surface:
     """The handlers. Whatever goes wrong in one leaves it as a BridgeError's code and next step."""
 
     def __init__(
-        self, provider: ServicesProvider, bus: ResourceBus, caller_of: CallerOf, leaving: Leaving | None
+        self, provider: BridgeProvider, bus: ResourceBus, caller_of: CallerOf, leaving: Leaving | None
     ) -> None:
         self._provider = provider
         self._bus = bus

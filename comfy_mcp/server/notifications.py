@@ -16,8 +16,8 @@ from comfy_mcp.domain.events import (
     JobQueued,
     StoredEvent,
 )
-from comfy_mcp.operations.context import Caller, OperationContext, Services
-from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.shapes import WorkflowsResult
 from comfy_mcp.operations.views import WORKFLOW_URI
 from comfy_mcp.server.bus import ResourceBus
@@ -38,38 +38,39 @@ RESYNC_JOBS = 200
 """After an overflow these newest jobs are announced; a client that follows an older one reads it again."""
 
 
-async def publish_events(services: Services, caller: Caller, bus: ResourceBus) -> None:
+async def publish_events(bridge: Bridge, caller: Caller, bus: ResourceBus) -> None:
     """Run until cancelled."""
-    services.metrics.count_streams("mcp_listen", lambda: bus.streams)
-    services.metrics.count_streams("mcp_session", lambda: bus.sessions)
+    bridge.metrics.count_streams("mcp_listen", lambda: bus.streams)
+    bridge.metrics.count_streams("mcp_session", lambda: bus.sessions)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(publish_gpu_changes(services, bus), name="gpu-changes")
-        await _publish_job_events(services, caller, bus)
+        tasks.create_task(publish_gpu_changes(bridge, bus), name="gpu-changes")
+        await _publish_job_events(bridge, caller, bus)
 
 
-async def publish_gpu_changes(services: Services, bus: ResourceBus) -> None:
+async def publish_gpu_changes(bridge: Bridge, bus: ResourceBus) -> None:
     """While somebody follows comfy://gpu: real changes only (domain/gpu_changes.py)."""
-    with services.gpu.follow(lambda: bus.is_followed(GPU)) as changes:
+    with bridge.gpu_changes(lambda: bus.is_followed(GPU)) as changes:
         while True:
             await changes.next()
             await bus.publish(ResourceUpdated(uri=GPU))
             await asyncio.sleep(GPU_PAUSE_S)
 
 
-async def _publish_job_events(services: Services, caller: Caller, bus: ResourceBus) -> None:
+async def _publish_job_events(bridge: Bridge, caller: Caller, bus: ResourceBus) -> None:
     pacing = Pacing()
     clock = asyncio.get_running_loop().time
-    with services.hub.subscribe() as events:
+    with bridge.feed.follow(caller) as reader:
         while True:
             due = pacing.next_due()
+            lost = False
             try:
                 async with asyncio.timeout_at(due):
-                    note_events(pacing, await events.changed())
+                    events, lost = await reader.newest()
+                    note_events(pacing, events)
             except TimeoutError:
                 pass
-            if events.overflowed:
-                events.overflowed = False
-                await _resync(services, caller, pacing)
+            if lost:
+                await _resync(bridge, caller, pacing)
             for uri in pacing.take(clock()):
                 await bus.publish(
                     ResourcesListChanged() if uri == RESOURCE_LIST else ResourceUpdated(uri=uri)
@@ -99,13 +100,12 @@ def note_events(pacing: Pacing, events: Iterable[StoredEvent]) -> None:
                 pass
 
 
-async def _resync(services: Services, caller: Caller, pacing: Pacing) -> None:
+async def _resync(bridge: Bridge, caller: Caller, pacing: Pacing) -> None:
     """Events were lost: announce everything that may have changed."""
     for uri in (QUEUE, WORKFLOWS, RESOURCE_LIST):
         pacing.changed(uri)
-    context = OperationContext(services=services, caller=caller)
     try:
-        result: WorkflowsResult = await BY_NAME["list_workflows"].call(context, {"limit": RESYNC_JOBS})
+        result: WorkflowsResult = await bridge.call("list_workflows", {"limit": RESYNC_JOBS}, caller=caller)
     except BridgeError as error:
         log.warning("resync_failed", code=error.code.value)
         return

@@ -20,8 +20,9 @@ from mcp_types import (
 
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
-from comfy_mcp.operations.context import Caller, OperationContext
-from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.operations.shapes import (
     OutputContentResult,
     OutputItem,
@@ -32,7 +33,7 @@ from comfy_mcp.operations.shapes import (
 )
 from comfy_mcp.operations.views import WORKFLOW_URI
 from comfy_mcp.server.bus import require_room
-from comfy_mcp.server.runtime_provider import ServicesProvider
+from comfy_mcp.server.runtime_provider import BridgeProvider
 
 log = structlog.get_logger(__name__)
 
@@ -89,29 +90,29 @@ def templates() -> tuple[ResourceTemplate, ...]:
     )
 
 
-async def read_resource(provider: ServicesProvider, caller: Caller, uri: str) -> ReadResourceResult:
+async def read_resource(provider: BridgeProvider, caller: Caller, uri: str) -> ReadResourceResult:
     """The operation's v1 JSON, or an output's bytes. Raises BridgeError."""
     target = resolve(uri)
-    context = OperationContext(services=await provider.get(), caller=caller)
-    result: Result = await BY_NAME[target.operation].call(context, target.arguments)
+    bridge = await provider.get()
+    result: Result = await bridge.call(target.operation, target.arguments, caller=caller)
     if isinstance(result, OutputContentResult):
         return ReadResourceResult(contents=[_contents(uri, result)])
     text = result.model_dump_json(by_alias=True)
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON_TYPE, text=text)])
 
 
-async def require_followable(provider: ServicesProvider, caller: Caller, uri: str) -> None:
+async def require_followable(provider: BridgeProvider, caller: Caller, uri: str) -> None:
     """That a workflow changes is told to those who may read it. Raises NotFound as reading does, StoreFault.
 
     Everything else that changes is for every reader; an output never changes.
     """
     target = resolve(uri)
     if target.operation == WORKFLOW:
-        context = OperationContext(services=await provider.get(), caller=caller)
-        await BY_NAME[WORKFLOW].call(context, target.arguments)
+        bridge = await provider.get()
+        await bridge.call(WORKFLOW, target.arguments, caller=caller)
 
 
-async def followable(provider: ServicesProvider, caller: Caller, uris: Sequence[str]) -> list[str]:
+async def followable(provider: BridgeProvider, caller: Caller, uris: Sequence[str]) -> list[str]:
     """Those that the caller may follow. Raises LimitExceeded beyond MAX_URIS, StoreFault."""
     require_room(len(uris))
     found: list[str] = []
@@ -124,9 +125,7 @@ async def followable(provider: ServicesProvider, caller: Caller, uris: Sequence[
     return found
 
 
-async def list_resources(
-    provider: ServicesProvider, caller: Caller, cursor: str | None
-) -> ListResourcesResult:
+async def list_resources(provider: BridgeProvider, caller: Caller, cursor: str | None) -> ListResourcesResult:
     """What is always there, then jobs and outputs, newest first. Raises InvalidInput (`invalid_argument`).
 
     While the store can't be read the list is what is always there: reading one of them says what is wrong.
@@ -134,9 +133,9 @@ async def list_resources(
     place = _place(cursor)
     fixed = list(_fixed()) if cursor is None else []
     try:
-        context = OperationContext(services=await provider.get(), caller=caller)
-        jobs, next_job = await _jobs(context, place)
-        outputs, next_output = await _outputs(context, place)
+        bridge = await provider.get()
+        jobs, next_job = await _jobs(bridge, caller, place)
+        outputs, next_output = await _outputs(bridge, caller, place)
     except InvalidInput:
         raise
     except BridgeError as error:
@@ -185,20 +184,20 @@ def _fixed() -> tuple[Resource, ...]:
     )
 
 
-async def _jobs(context: OperationContext, place: _Place) -> tuple[list[Resource], str | None]:
+async def _jobs(bridge: Bridge, caller: Caller, place: _Place) -> tuple[list[Resource], str | None]:
     if place.page and place.job is None:
         return [], None
-    result: WorkflowsResult = await BY_NAME["list_workflows"].call(
-        context, {"limit": RECENT, "cursor": place.job}
+    result: WorkflowsResult = await bridge.call(
+        "list_workflows", {"limit": RECENT, "cursor": place.job}, caller=caller
     )
     return [_job_resource(item) for item in result.workflows], result.next_cursor
 
 
-async def _outputs(context: OperationContext, place: _Place) -> tuple[list[Resource], str | None]:
+async def _outputs(bridge: Bridge, caller: Caller, place: _Place) -> tuple[list[Resource], str | None]:
     if place.page and place.output is None:
         return [], None
-    result: OutputsResult = await BY_NAME["list_outputs"].call(
-        context, {"limit": RECENT, "cursor": place.output}
+    result: OutputsResult = await bridge.call(
+        "list_outputs", {"limit": RECENT, "cursor": place.output}, caller=caller
     )
     return [_output_resource(item) for item in result.outputs], result.next_cursor
 

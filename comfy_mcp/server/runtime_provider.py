@@ -1,4 +1,4 @@
-"""Where the surface gets the services: some are open already, a runtime opens in the background."""
+"""Where the surface gets the bridge: one is open already, another opens in the background."""
 
 import asyncio
 import secrets
@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, StoreFault
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -18,25 +18,25 @@ log = structlog.get_logger(__name__)
 START_TIMEOUT_S = 30.0
 """How long a call waits for the store to open: MCP clients give up after 60 s by default."""
 
-OpenRuntime = Callable[[Settings], AbstractAsyncContextManager[Services]]
+OpenBridge = Callable[[Settings], AbstractAsyncContextManager[Bridge]]
 
 
-class ServicesProvider(Protocol):
+class BridgeProvider(Protocol):
     """The server answers before the runtime is open; each call waits here."""
 
-    async def get(self) -> Services:
+    async def get(self) -> Bridge:
         """Wait, bounded, until the runtime is open. Raises the BridgeError that says why it isn't."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class ReadyServices:
-    """Services that are there already."""
+class ReadyBridge:
+    """One that is there already."""
 
-    services: Services
+    bridge: Bridge
 
-    async def get(self) -> Services:
-        return self.services
+    async def get(self) -> Bridge:
+        return self.bridge
 
 
 class RuntimeProvider:
@@ -46,17 +46,17 @@ class RuntimeProvider:
         self,
         settings: Settings,
         *,
-        open_runtime: OpenRuntime | None = None,
+        open_bridge: OpenBridge,
         start_timeout_s: float = START_TIMEOUT_S,
     ) -> None:
         self._settings = settings
-        self._open_runtime = open_runtime
+        self._open_bridge = open_bridge
         self._start_timeout_s = start_timeout_s
-        self._services: Services | None = None
+        self._bridge: Bridge | None = None
         self._failure: BridgeError | None = None
         self._settled = asyncio.Event()
 
-    async def get(self) -> Services:
+    async def get(self) -> Bridge:
         """Raises the fault of the last attempt, or StoreFault when none has come to an end in time."""
         try:
             async with asyncio.timeout(self._start_timeout_s):
@@ -65,12 +65,12 @@ class RuntimeProvider:
             raise StoreFault(
                 "The bridge is still opening its store.", next_step="Call again in a few seconds."
             ) from None
-        if self._services is None:
+        if self._bridge is None:
             assert self._failure is not None
             raise self._failure.with_traceback(None)
-        return self._services
+        return self._bridge
 
-    async def run(self, during: Callable[[Services], Awaitable[None]]) -> None:
+    async def run(self, during: Callable[[Bridge], Awaitable[None]]) -> None:
         """Keep a runtime open, with `during` running over it, until cancelled."""
         while True:
             try:
@@ -84,29 +84,19 @@ class RuntimeProvider:
                 self._failed(_not_started(error_id))
             await asyncio.sleep(self._settings.reconnect_max_s)
 
-    async def _once(self, during: Callable[[Services], Awaitable[None]]) -> None:
-        # In a thread: the store's and the engine's libraries take longer to import than the handshake may.
-        opener = self._open_runtime
-        if opener is None:
-            opener = await asyncio.to_thread(_import_runtime)
-        async with opener(self._settings) as services:
-            self._services, self._failure = services, None
+    async def _once(self, during: Callable[[Bridge], Awaitable[None]]) -> None:
+        async with self._open_bridge(self._settings) as bridge:
+            self._bridge, self._failure = bridge, None
             self._settled.set()
             try:
-                await during(services)
+                await during(bridge)
             finally:
-                self._services = None
+                self._bridge = None
                 self._settled.clear()
 
     def _failed(self, error: BridgeError) -> None:
         self._failure = error
         self._settled.set()
-
-
-def _import_runtime() -> OpenRuntime:
-    from comfy_mcp.runtime import open_runtime
-
-    return open_runtime
 
 
 def _not_started(error_id: str) -> StoreFault:

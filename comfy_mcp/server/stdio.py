@@ -7,12 +7,13 @@ import structlog
 from mcp.server.runner import serve_loop
 
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations.context import Caller, Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller
 from comfy_mcp.server.app import BridgeServer, build_server
 from comfy_mcp.server.bus import open_bus
 from comfy_mcp.server.notifications import publish_events
 from comfy_mcp.server.pipes import Wire, claim_stdio, open_streams
-from comfy_mcp.server.runtime_provider import OpenRuntime, RuntimeProvider
+from comfy_mcp.server.runtime_provider import OpenBridge, RuntimeProvider
 from comfy_mcp.settings import Settings
 from comfy_mcp.signals import stopped_by_signals
 
@@ -30,9 +31,9 @@ GRACE_S = 0.1
 async def serve_stdio(
     settings: Settings,
     *,
+    open_bridge: OpenBridge,
     protocol: ProtocolMode = "auto",
     wire: Wire | None = None,
-    open_runtime: OpenRuntime | None = None,
 ) -> None:
     """Serve until the client closes stdin, stdout breaks, or a signal asks for the end.
 
@@ -40,15 +41,15 @@ async def serve_stdio(
     pipe and can't be told otherwise. On the way out leases are given back; prompts that run go on.
     """
     wire = wire or claim_stdio()
-    provider = RuntimeProvider(settings, open_runtime=open_runtime)
+    provider = RuntimeProvider(settings, open_bridge=open_bridge)
     caller = Caller(client=ClientId(settings.client_name), surface="mcp-stdio")
     stop = asyncio.Event()
     answered = asyncio.Event()
 
     async with open_bus() as bus, asyncio.TaskGroup() as tasks:
 
-        async def publish(services: Services) -> None:
-            await publish_events(services, caller, bus)
+        async def publish(bridge: Bridge) -> None:
+            await publish_events(bridge, caller, bus)
 
         async def run_runtime() -> None:
             # The first answer comes first: importing the runtime beside it would slow the handshake down.

@@ -1,22 +1,21 @@
 """Tools: every operation of the registry that is one."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
-from functools import cache
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
 from comfy_mcp.domain.errors import BridgeError
-from comfy_mcp.operations.context import Caller, Leaving, OperationContext
+from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
 from comfy_mcp.operations.shapes import Result, WaitParams
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send
 from comfy_mcp.server.results import tool_result
-from comfy_mcp.server.runtime_provider import ServicesProvider
+from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tool_errors import error_result, foreseen
 
@@ -28,7 +27,7 @@ def tools() -> tuple[Tool, ...]:
 
 
 async def call_tool(
-    provider: ServicesProvider,
+    provider: BridgeProvider,
     caller: Caller,
     name: str,
     arguments: Mapping[str, Any],
@@ -46,32 +45,24 @@ async def call_tool(
         raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name[:100]}. Tools: {known}.")
     try:
         with foreseen(f"tool {name}"):
-            services = await provider.get()
-            context = OperationContext(services=services, caller=caller, leaving=leaving)
-            with services.metrics.tool_call(name):
+            bridge = await provider.get()
+            call = partial(bridge.call, name, arguments, caller=caller, leaving=leaving)
+            with bridge.metrics.tool_call(name):
                 if operation.params is WaitParams:
-                    result = await _call_and_report(operation, context, arguments, send_progress)
-                else:
-                    result = await operation.call(context, arguments)
-                return tool_result(result)
+                    return tool_result(await _reported(call, send_progress))
+                return tool_result(await call())
     except BridgeError as error:
         return error_result(error)
 
 
-async def _call_and_report(
-    operation: Operation[Any, Any],
-    context: OperationContext,
-    arguments: Mapping[str, Any],
-    send: Send,
-) -> Result:
+async def _reported(call: Callable[..., Awaitable[Result]], send: Send) -> Result:
     """Report every state while the operation waits, and the last one before it returns."""
     reporter = ProgressReporter(send, send_timeout_s=SEND_TIMEOUT_S)
-    reported = replace(context, on_progress=reporter.heard)
     outcome: Result | BridgeError
     async with asyncio.TaskGroup() as tasks:
         reporting = tasks.create_task(reporter.run())
         try:
-            outcome = await operation.call(reported, arguments)
+            outcome = await call(on_progress=reporter.heard)
         except BridgeError as error:  # kept out of the group, which would wrap it
             outcome = error
         finally:

@@ -4,8 +4,7 @@ from aiohttp import web
 
 from comfy_mcp import __version__
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.job import JobStatus
-from http_sidecar.app_state import DRAIN, SERVICES
+from http_sidecar.app_state import BRIDGE, DRAIN
 
 
 def setup(app: web.Application) -> None:
@@ -21,7 +20,7 @@ def setup(app: web.Application) -> None:
 
 async def health(request: web.Request) -> web.Response:
     """The process lives and its loop turns."""
-    return web.json_response({"status": "healthy", "timestamp": request.app[SERVICES].now_ms()})
+    return web.json_response({"status": "healthy", "timestamp": request.app[BRIDGE].now_ms()})
 
 
 async def ready(request: web.Request) -> web.Response:
@@ -29,16 +28,15 @@ async def ready(request: web.Request) -> web.Response:
 
     `activeTasks` counts queued and running jobs. An engine that is down makes nothing unready: jobs wait.
     """
-    services = request.app[SERVICES]
+    bridge = request.app[BRIDGE]
     active: int | None = None
     try:
-        counts = await services.store.counts()
+        active = await bridge.active_jobs()
     except StoreFault:
         reason: str | None = "the store does not answer"
     else:
-        active = sum(counts.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.RUNNING))
         reason = "draining" if request.app[DRAIN].begun else None
-    body = {"ready": reason is None, "activeTasks": active, "timestamp": services.now_ms(), "reason": reason}
+    body = {"ready": reason is None, "activeTasks": active, "timestamp": bridge.now_ms(), "reason": reason}
     return web.json_response(body, status=200 if reason is None else 503)
 
 

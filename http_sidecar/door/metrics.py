@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from comfy_mcp.metrics import Metrics, negotiate
-from http_sidecar.app_state import SERVICES
+from http_sidecar.app_state import BRIDGE
 from http_sidecar.door.errors import errors, route_of
 from http_sidecar.door.problems import ERROR_CODE
 
@@ -33,7 +33,7 @@ def setup(app: web.Application) -> None:
     """For the sidecar's application: counts every request, those that other middlewares answer too."""
     app.middlewares.insert(0, count_requests)
     app.on_response_prepare.append(_count_stream)
-    _serve(app, app[SERVICES].metrics)
+    _serve(app, app[BRIDGE].metrics)
 
 
 def metrics_app(metrics: Metrics) -> web.Application:

@@ -15,10 +15,10 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from comfy_mcp.domain.errors import Denied, ShuttingDown
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.server import Answer, ReadyServices, ResourceBus, build_server, open_bus, publish_events
+from comfy_mcp.server import Answer, ReadyBridge, ResourceBus, build_server, open_bus, publish_events
 from comfy_mcp.server.app import BridgeServer
 from http_sidecar.api_keys import unauthenticated
-from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.hosts import host_allowed, origin_allowed
 from http_sidecar.door.revocation import REVOCATIONS
@@ -30,11 +30,11 @@ SURFACE = "mcp-http"
 Extend = Callable[[BridgeServer, ResourceBus], None]
 """Adds handlers to a server before it is served; the conformance fixtures do."""
 
-BRIDGE = web.AppKey("mcp_bridge", AsgiBridge)
+ASGI = web.AppKey("mcp_asgi", AsgiBridge)
 
 
 def setup(app: web.Application, *, extend: Extend | None = None) -> None:
-    """The route and the tasks behind it. Reads SERVICES, SETTINGS and DRAIN of `app`, CALLER of requests.
+    """The route and the tasks behind it. Reads BRIDGE, SETTINGS and DRAIN of `app`, CALLER of requests.
 
     Nothing is served under /.well-known: a client that looks for an authorization server there gets a 404,
     and uses the key that it was given.
@@ -60,11 +60,11 @@ def setup(app: web.Application, *, extend: Extend | None = None) -> None:
 async def _serve(
     app: web.Application, extend: Extend | None, ready: asyncio.Event, stop: asyncio.Event
 ) -> None:
-    services, settings, bounds = app[SERVICES], app[SETTINGS], app[BOUNDS]
+    bridge, settings, bounds = app[BRIDGE], app[SETTINGS], app[BOUNDS]
     own = Caller(client=ClientId(settings.client_name), surface=SURFACE)
     async with open_bus(max_streams=bounds.mcp_streams, answer_of=_answer_of) as bus:
         server = build_server(
-            ReadyServices(services), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
+            ReadyBridge(bridge), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
         )
         if extend is not None:
             extend(server, bus)
@@ -74,13 +74,13 @@ async def _serve(
             session_idle_timeout=settings.mcp_session_idle_s,
             max_sessions=bounds.mcp_sessions,
         )
-        app[BRIDGE] = AsgiBridge(
+        app[ASGI] = AsgiBridge(
             manager.handle_request,
             body_timeout_s=bounds.body_timeout_s,
             send_timeout_s=bounds.send_timeout_s,
         )
         async with manager.run(), asyncio.TaskGroup() as tasks:
-            publishing = tasks.create_task(publish_events(services, own, bus), name="mcp-http-events")
+            publishing = tasks.create_task(publish_events(bridge, own, bus), name="mcp-http-events")
             draining = tasks.create_task(_drain(app, bus), name="mcp-http-drain")
             ready.set()
             await stop.wait()
@@ -92,7 +92,7 @@ async def _drain(app: web.Application, bus: ResourceBus) -> None:
     """Listen streams end with their last frame; what else is open has a while to end."""
     await app[DRAIN].wait()
     bus.close()
-    await app[BRIDGE].drain(app[SETTINGS].drain_timeout_s / 2)
+    await app[ASGI].drain(app[SETTINGS].drain_timeout_s / 2)
 
 
 def _is_no_departure(record: logging.LogRecord) -> bool:
@@ -112,7 +112,7 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     # A session answers only to the client that opened it: the SDK compares what it finds here.
     token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
     with request.app[REVOCATIONS].watched(caller) as revoked:
-        answer = await request.app[BRIDGE].handle(
+        answer = await request.app[ASGI].handle(
             request,
             state={"caller": replace(caller, surface=SURFACE)},
             user=AuthenticatedUser(token),

@@ -9,8 +9,8 @@ import structlog
 from aiohttp import web
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations.context import Services
-from comfy_mcp.runtime import open_runtime
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.runtime import open_bridge
 from comfy_mcp.server.stdio import serve_stdio
 from comfy_mcp.settings import HttpGroup, Settings
 from comfy_mcp.signals import stopped_by_signals
@@ -47,18 +47,18 @@ async def serve(
     with contextlib.ExitStack() as signals:
         # From the very start: whoever reads that it serves may ask for its end in the same moment.
         signals.enter_context(stopped_by_signals(stop))
-        async with open_runtime(settings) as services:
-            keys = KeyRing(settings, services.store)
+        async with open_bridge(settings) as bridge:
+            keys = KeyRing(settings, bridge)
             if not insecure:
                 await _refuse_open_door(settings, keys)
             drain = Drain()
-            app = build_app(services, settings, keys=keys, drain=drain)
+            app = build_app(bridge, settings, keys=keys, drain=drain)
             async with _listening(app, settings) as url:
                 log.info("http_serves", url=url, keys=await keys.required())
                 ready(url)
                 if also_stdio and not stop.is_set():
                     # Its end is ours: whoever started this process on its pipes expects it to go with them.
-                    await serve_stdio(settings, open_runtime=partial(_borrowed, services))
+                    await serve_stdio(settings, open_bridge=partial(_borrowed, bridge))
                 else:
                     await stop.wait()
                 signals.close()  # a second signal ends the process at once
@@ -109,6 +109,6 @@ async def _drained(drain: Drain, settings: HttpGroup) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _borrowed(services: Services, _settings: Settings) -> AsyncIterator[Services]:
-    """The runtime that is open already, for MCP on stdio."""
-    yield services
+async def _borrowed(bridge: Bridge, _settings: Settings) -> AsyncIterator[Bridge]:
+    """The one that is open already, for MCP on stdio."""
+    yield bridge

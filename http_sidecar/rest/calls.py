@@ -1,27 +1,29 @@
 """REST over the operations: path, query and JSON body together are an operation's arguments."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import CancelResult, Result
-from http_sidecar.app_state import CALLER, DRAIN, SERVICES
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
 from http_sidecar.door.next_steps import IN_URLS
 from http_sidecar.rest.bodies import read_json_object
 from http_sidecar.routes import Route
 
 
-async def call(request: web.Request, route: Route, arguments: Mapping[str, Any]) -> Any:
+async def call(
+    request: web.Request,
+    operation: str,
+    arguments: Mapping[str, Any],
+    *,
+    content: AsyncIterable[bytes] | None = None,
+) -> Any:
     """The operation's Result. Raises BridgeError."""
-    return await route.of.call(context_of(request), arguments)
-
-
-def context_of(request: web.Request) -> OperationContext:
-    return OperationContext(
-        services=request.app[SERVICES], caller=request[CALLER], leaving=request.app[DRAIN]
+    app = request.app
+    return await app[BRIDGE].call(
+        operation, arguments, caller=request[CALLER], content=content, leaving=app[DRAIN]
     )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from comfy_mcp.library import Span
+from comfy_mcp.operations.outputs import Span
 
 CONDITIONAL = ("If-Match", "If-None-Match", "If-Range")
 

@@ -13,7 +13,7 @@ from typing import Self
 from aiohttp import web
 
 from comfy_mcp.domain.errors import BridgeError
-from comfy_mcp.library import OutputContent
+from comfy_mcp.operations.outputs import OutputContent
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.slow_clients import write_within
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.ids import OutputId
-from http_sidecar.app_state import SERVICES
+from http_sidecar.app_state import BRIDGE
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class HashLog:
         while True:
             output_id, size, sha256 = await self._waiting.get()
             try:
-                await app[SERVICES].store.update_output(output_id, size=size, sha256=sha256)
+                await app[BRIDGE].outputs.keep_hash(output_id, size=size, sha256=sha256)
             except StoreFault as fault:
                 log.warning("hash_not_kept", output_id=output_id, code=fault.code.value)
 

@@ -24,12 +24,14 @@ async def whole_list(request: web.Request, route: Route) -> web.Response:
     arguments = await arguments_of(request, route)
     wanted = _wanted(arguments)
     if wanted <= PAGE:
-        return answer(route, await call(request, route, arguments))
-    page = await call(request, route, {**arguments, "limit": str(PAGE)})
+        return answer(route, await call(request, route.operation, arguments))
+    page = await call(request, route.operation, {**arguments, "limit": str(PAGE)})
     entries = _entries(page)
     while page.next_cursor is not None and len(entries) < wanted:
         size = min(PAGE, wanted - len(entries))
-        page = await call(request, route, {**arguments, "limit": str(size), "cursor": page.next_cursor})
+        page = await call(
+            request, route.operation, {**arguments, "limit": str(size), "cursor": page.next_cursor}
+        )
         entries += _entries(page)
     return answer(route, page.model_copy(update={_member(page): entries}))
 

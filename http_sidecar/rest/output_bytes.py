@@ -17,17 +17,16 @@ import structlog
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.domain.catalog import Output, OutputQuery
-from comfy_mcp.domain.errors import BridgeError, EngineBadAnswer, InvalidInput, NotFound
-from comfy_mcp.library import OutputContent, Span
-from comfy_mcp.operations.catalog import find_output
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.errors import BridgeError, EngineBadAnswer, InvalidInput
 from comfy_mcp.operations.context import require_right
+from comfy_mcp.operations.outputs import OutputContent, Span
 from comfy_mcp.operations.shapes import ViewOutputParams
-from http_sidecar.app_state import SERVICES
+from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.problems import problem
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
-from http_sidecar.rest.calls import context_of, query_of
+from http_sidecar.rest.calls import query_of
 from http_sidecar.rest.conditions import (
     CONDITIONAL,
     NotModified,
@@ -67,22 +66,13 @@ async def preview_bytes(request: web.Request, route: Route) -> web.StreamRespons
 
 async def _visible(request: web.Request, route: Route) -> Output:
     """By id, or the newest of that file name; only what the caller may see. Raises Denied, NotFound."""
-    context = context_of(request)
-    require_right(context.caller, Right.READ, route.operation)
-    name = request.match_info["outputId"]
-    try:
-        return await find_output(context, name)
-    except NotFound:
-        whose = None if context.caller.sees_all else context.caller.client
-        query = OutputQuery(filename=name, client=whose, limit=1)
-        page = await context.services.store.list_outputs(query)
-        if not page.items:
-            raise
-        return page.items[0]
+    caller = request[CALLER]
+    require_right(caller, Right.READ, route.operation)
+    return await request.app[BRIDGE].outputs.find(request.match_info["outputId"], caller)
 
 
 async def _send(request: web.Request, output: Output) -> web.StreamResponse:
-    files = request.app[SERVICES].outputs
+    files = request.app[BRIDGE].outputs
     size = await files.size(output)
     if output.sha256 is not None:  # what needs no bytes is answered without any
         early = decide(request.method, request.headers, etag=_etag(output.sha256), size=size)
@@ -156,7 +146,7 @@ async def _stream(
     request: web.Request, output: Output, decision: Whole | Part, sha256: str | None
 ) -> web.StreamResponse:
     part = decision.span if isinstance(decision, Part) else None
-    async with request.app[SERVICES].outputs.open(output, part=part) as content:
+    async with request.app[BRIDGE].outputs.open(output, part=part) as content:
         response = web.StreamResponse(
             status=200 if part is None else 206,
             headers=_headers(output, sha256, sized=content.size is not None),
@@ -254,7 +244,7 @@ def _replaced(output: Output) -> EngineBadAnswer:
 async def _hash_of(request: web.Request, output: Output) -> str:
     """By reading it through, once: afterwards the store has it."""
     digest, size = hashlib.sha256(), 0
-    async with request.app[SERVICES].outputs.open(output) as content:
+    async with request.app[BRIDGE].outputs.open(output) as content:
         async for chunk in content.chunks:
             digest.update(chunk)
             size += len(chunk)
@@ -273,7 +263,7 @@ def _remember(request: web.Request, output: Output, data: bytes) -> str:
 async def _send_preview(
     request: web.Request, output: Output, box: tuple[int, int] | None
 ) -> web.StreamResponse:
-    preview = await request.app[SERVICES].outputs.preview(
+    preview = await request.app[BRIDGE].outputs.preview(
         output, box=box, max_px=None if box is None else max(16, *box)
     )
     etag = _etag(hashlib.sha256(preview.data).hexdigest())

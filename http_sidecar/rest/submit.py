@@ -3,11 +3,10 @@
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.operations.shapes import WorkflowResult
 from http_sidecar.app_state import CALLER
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.rest.calls import answer, arguments_of, call, context_of
+from http_sidecar.rest.calls import answer, arguments_of, call
 from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.routes import V1, Route
 
@@ -20,14 +19,14 @@ async def submit(request: web.Request, route: Route) -> web.Response:
     arguments = await arguments_of(request, route)
     if (key := idempotency_key(request.headers.get("Idempotency-Key"))) is not None:
         arguments["idempotency_key"] = key
-    submitted = await call(request, route, arguments)
+    submitted = await call(request, route.operation, arguments)
     headers = {"Location": f"{V1}/workflow/{submitted.workflow_id}"}
     wanted = wanted_wait_s(request.headers.get("Prefer"))
     if wanted is None or Right.READ not in request[CALLER].rights:
         return answer(route, submitted, headers=headers)
     wait_s = min(wanted, int(request.app[BOUNDS].prefer_wait_s))
-    state: WorkflowResult = await BY_NAME["wait_for_workflow"].call(
-        context_of(request), {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}
+    state: WorkflowResult = await call(
+        request, "wait_for_workflow", {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}
     )
     headers["Preference-Applied"] = f"wait={wait_s}"
     ended = state.status not in {"queued", "running"}

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import BodyPartReader, MultipartReader, web
@@ -11,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 from http_sidecar.app_state import SETTINGS
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.rest.calls import answer, context_of, query_of
+from http_sidecar.rest.calls import answer, call, query_of
 from http_sidecar.routes import UPLOAD
 
 FIELD_BYTES = 4096
@@ -40,7 +39,7 @@ async def upload(request: web.Request) -> web.Response:
     content = _Content(part, request.app[BOUNDS].body_timeout_s)
     arguments = {**fields, **query_of(request), "filename": part.filename or ""}
     try:
-        result = await UPLOAD.of.call(replace(context_of(request), content=content), arguments)
+        result = await call(request, UPLOAD.operation, arguments, content=content)
     except Exception:
         if content.timed_out:
             raise web.HTTPRequestTimeout from None

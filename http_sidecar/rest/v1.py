@@ -37,7 +37,7 @@ def _handler_of(route: Route) -> Handler:
 
 
 async def _call_and_answer(request: web.Request, route: Route) -> web.Response:
-    return answer(route, await call(request, route, await arguments_of(request, route)))
+    return answer(route, await call(request, route.operation, await arguments_of(request, route)))
 
 
 _OWN: Mapping[str, RouteHandler] = {

@@ -6,17 +6,17 @@ from aiohttp import web
 
 from comfy_mcp.operations.context import Caller
 from http_sidecar.api_keys import caller_of, identity_of
-from http_sidecar.app_state import DRAIN, IDENTIFIERS, KEY_RING, SERVICES
+from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.streams import sse, tickets, websocket
-from http_sidecar.streams.event_texts import Announcer
+from http_sidecar.streams.event_texts import EventTexts
 from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams
 from http_sidecar.streams.tickets import TICKETS, TTL_S, Tickets, offered_keys, offered_ticket
 
 
 def setup(app: web.Application) -> None:
-    services = app[SERVICES]
-    app[OPEN_STREAMS] = OpenStreams(Announcer(services), services.metrics, limit=app[BOUNDS].streams)
+    bridge = app[BRIDGE]
+    app[OPEN_STREAMS] = OpenStreams(EventTexts(bridge.feed), bridge.metrics, limit=app[BOUNDS].streams)
     app[TICKETS] = Tickets(ttl_s=TTL_S, clock=time.monotonic)
     app[IDENTIFIERS].append(identify)
     app.on_shutdown.append(_end_streams)

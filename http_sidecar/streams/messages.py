@@ -5,7 +5,6 @@ in the log; on messages that are no event it is the place up to which this strea
 """
 
 import json
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -26,6 +25,7 @@ from comfy_mcp.domain.events import (
     JobWaiting,
     StoredEvent,
 )
+from comfy_mcp.operations.feed import Described
 from comfy_mcp.operations.shapes import OutputKindName, Part, Text, WaitingForItem
 from comfy_mcp.operations.views import output_item, waiting_item
 
@@ -162,36 +162,20 @@ def wire_text(message: Message) -> str:
     return json.dumps({"type": said.pop("type"), **said}, separators=(",", ":"))
 
 
-def needs_outputs(stored: StoredEvent) -> bool:
-    """Whether `message_of` wants the job's outputs and start."""
-    return isinstance(stored.event, JobCompleted)
-
-
-def needs_position(stored: StoredEvent) -> bool:
-    """Whether `message_of` wants the job's place in the run order."""
-    return isinstance(stored.event, JobQueued | JobRequeued | JobWaiting)
-
-
-def message_of(
-    stored: StoredEvent,
-    *,
-    position: int | None = None,
-    outputs: Sequence[Output] = (),
-    started_at: int | None = None,
-) -> WorkflowMessage | None:
+def message_of(stored: StoredEvent, beside: Described = Described()) -> WorkflowMessage | None:  # noqa: B008
     """What clients hear of an event; None where the contract has no word for it."""
     event, seq = stored.event, stored.seq
     match event:
         case JobQueued() | JobRequeued():
             return WorkflowQueued(
-                seq=seq, workflow_id=event.job_id, queue_position=position, timestamp=event.at
+                seq=seq, workflow_id=event.job_id, queue_position=beside.position, timestamp=event.at
             )
         case JobWaiting():
             why = event.waiting_for
             return WorkflowQueued(
                 seq=seq,
                 workflow_id=event.job_id,
-                queue_position=position,
+                queue_position=beside.position,
                 waiting_for=None if why is None else waiting_item(why),
                 timestamp=event.at,
             )
@@ -209,8 +193,8 @@ def message_of(
             return WorkflowCompleted(
                 seq=seq,
                 workflow_id=event.job_id,
-                outputs=[_stream_output(output) for output in outputs],
-                duration=None if started_at is None else max(0, event.at - started_at),
+                outputs=[_stream_output(output) for output in beside.outputs],
+                duration=None if beside.started_at is None else max(0, event.at - beside.started_at),
                 timestamp=event.at,
             )
         case JobFailed():

@@ -14,7 +14,7 @@ from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import require_right
 from http_sidecar.app_state import CALLER, SETTINGS
 from http_sidecar.door.hosts import origin_allowed
-from http_sidecar.streams.event_texts import Announcer
+from http_sidecar.streams.event_texts import EventTexts
 
 StreamKind = Literal["websocket", "sse"]
 KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
@@ -23,8 +23,8 @@ KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
 class OpenStreams:
     """`open` counts what is open now by kind."""
 
-    def __init__(self, announcer: Announcer, metrics: Metrics, *, limit: int) -> None:
-        self.announcer = announcer
+    def __init__(self, texts: EventTexts, metrics: Metrics, *, limit: int) -> None:
+        self.texts = texts
         self.open: Counter[StreamKind] = Counter()
         self._metrics = metrics
         self._limit = limit

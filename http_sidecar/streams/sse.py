@@ -7,7 +7,6 @@ rest. Own code and no library: docs/decisions/0002-dependencies.md.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 import structlog
@@ -16,15 +15,14 @@ from aiohttp import web
 from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.operations.context import Caller
-from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from comfy_mcp.operations.feed import Reader
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.drain import Drain
 from http_sidecar.routes import V1
-from http_sidecar.streams.event_texts import Announcer
-from http_sidecar.streams.log_reader import Follower, follow
+from http_sidecar.streams.event_texts import EventTexts
 from http_sidecar.streams.messages import MAX_SEQ, StreamClosed, wire_text
 from http_sidecar.streams.open_streams import OPEN_STREAMS, require_reader
 
@@ -39,14 +37,13 @@ RETRY_MS = 2_000
 async def events(request: web.Request) -> web.StreamResponse:
     """Raises Denied, NotFound, InvalidInput, LimitExceeded, StoreFault. 204, which makes a browser stop
     asking, when the client has seen the end already."""
-    services = request.app[SERVICES]
+    feed = request.app[BRIDGE].feed
     require_reader(request)
     since = _place_of(request) or 0
     job_id = JobId(request.match_info["workflowId"])
-    job = await services.store.get_job(job_id)
-    if job is None or not request[CALLER].may_see(job.client):
+    if not await feed.may_follow(job_id, request[CALLER]):
         raise NotFound(f"Workflow {job_id[:64]} not found.", next_step="Use an id that a submit returned.")
-    if job.is_final and not await services.store.events_after(since, job_id=job_id, limit=1):
+    if await feed.is_over(job_id, since):
         return web.Response(status=HTTPStatus.NO_CONTENT)
     return await _serve(request, since, job_id)
 
@@ -69,11 +66,11 @@ def _place_of(request: web.Request) -> int | None:
 
 async def _serve(request: web.Request, since: int | None, job_id: JobId | None) -> web.StreamResponse:
     app = request.app
-    services, streams = app[SERVICES], app[OPEN_STREAMS]
+    streams, caller = app[OPEN_STREAMS], request[CALLER]
     with (
         streams.entered("sse"),
-        follow(services, buffer=app[BOUNDS].stream_events, job_id=job_id) as follower,
-        app[REVOCATIONS].watched(request[CALLER]) as revoked,
+        app[BRIDGE].feed.follow(caller, job_id=job_id, buffer=app[BOUNDS].stream_events) as reader,
+        app[REVOCATIONS].watched(caller) as revoked,
     ):
         response = web.StreamResponse(
             headers={
@@ -85,9 +82,8 @@ async def _serve(request: web.Request, since: int | None, job_id: JobId | None) 
         await response.prepare(request)
         stream = _Stream(
             response,
-            follower,
-            streams.announcer,
-            request[CALLER],
+            reader,
+            streams.texts,
             job_id,
             heartbeat_s=app[SETTINGS].stream_heartbeat_s,
             limit_s=app[BOUNDS].stream_send_timeout_s,
@@ -112,20 +108,18 @@ class _Stream:
     def __init__(
         self,
         response: web.StreamResponse,
-        follower: Follower,
-        announcer: Announcer,
-        caller: Caller,
+        reader: Reader,
+        texts: EventTexts,
         job_id: JobId | None,
         *,
         heartbeat_s: float,
         limit_s: float,
     ) -> None:
         self._response = response
-        self._follower = follower
-        self._announcer = announcer
+        self._reader = reader
+        self._texts = texts
         self._heartbeat_s = heartbeat_s
         self._limit_s = limit_s
-        self._caller = caller
         self._job_id = job_id
         self._revoked = False
         self.slow = False
@@ -149,69 +143,61 @@ class _Stream:
 
     async def _end_with(self, drain: Drain) -> None:
         await drain.wait()
-        self._follower.end()
+        self._reader.end()
 
     async def _end_when(self, revoked: asyncio.Event) -> None:
         await revoked.wait()
         self._revoked = True
-        self._follower.end()
+        self._reader.end()
 
     async def _tell_all(self, shown: int | None) -> None:
         """Raises _Over, StoreFault."""
         await self._write(f"retry: {RETRY_MS}\n\n")
         since = floor = await self._start(shown)
-        while page := await self._follower.past(since, self._job_id):
+        while page := await self._reader.past(since, self._job_id):
             for stored in page:
-                await self._tell(stored, await self._text(stored, self._announcer.past_text))
+                await self._tell(stored, await self._texts.past_text(stored))
             since = page[-1].seq
-        for stored in self._follower.steps(self._job_id):
-            await self._tell(stored, await self._text(stored, self._announcer.past_text))
+        for stored in await self._reader.steps(self._job_id):
+            await self._tell(stored, await self._texts.past_text(stored))
         while True:
             for stored in await self._news():
                 # A process whose hub lags behind may bring what the client has seen elsewhere.
                 fresh = stored.seq > floor or stored.volatile
-                await self._tell(stored, await self._text(stored, self._announcer.text) if fresh else None)
-                self._follower.cursor = stored.seq
+                await self._tell(stored, await self._texts.text(stored) if fresh else None)
+                self._reader.passed(stored)
 
     async def _start(self, shown: int | None) -> int:
         """A place that the log does not know means all of a single workflow, and from now on otherwise."""
-        if shown is not None and await self._follower.known(shown):
+        if shown is not None and await self._reader.known(shown):
             return shown
         if self._job_id is not None:
             return 0
-        await self._write(f"id: {self._follower.cursor}\n\n")
-        return self._follower.cursor
+        await self._write(f"id: {self._reader.cursor}\n\n")
+        return self._reader.cursor
 
     async def _news(self) -> list[StoredEvent]:
         while True:
             try:
                 async with asyncio.timeout(self._heartbeat_s):
-                    news = await self._follower.news()
+                    news = await self._reader.news()
             except TimeoutError:
                 await self._write(": alive\n\n")
                 continue
-            if not news and self._follower.ended:
+            if not news and self._reader.ended:
                 await self._say_closed("unauthenticated" if self._revoked else "shutting_down")
                 raise _Over
             return news
-
-    async def _text(
-        self, stored: StoredEvent, of: Callable[[StoredEvent], Awaitable[str | None]]
-    ) -> str | None:
-        """None: the contract has no word for it, or it is another's. Of a single workflow that is known."""
-        if self._job_id is None and not await self._announcer.visible(stored, self._caller):
-            return None
-        return await of(stored)
 
     async def _tell(self, stored: StoredEvent, text: str | None) -> None:
         if self._revoked:  # what waited is not for the client any more, and a replay may be long
             await self._say_closed("unauthenticated")
             raise _Over
         if text is not None:
-            fell_behind = self._follower.overflowed
+            fell_behind = self._reader.overflowed
             place = "" if stored.volatile else f"id: {stored.seq}\n"
             await self._write(f"{place}data: {text}\n\n")
-            if self._follower.overflowed and not fell_behind:
+            if self._reader.overflowed and not fell_behind:
                 raise self._slow()
         if stored.is_final and self._job_id is not None:
             raise _Over
@@ -219,7 +205,7 @@ class _Stream:
     async def _say_closed(self, code: str) -> None:
         """Without an id: the client's place stays where it is."""
         message = StreamClosed.model_validate(
-            {"seq": self._follower.cursor, "code": code, "message": _WHAT_NEXT.get(code, _COME_AGAIN)}
+            {"seq": self._reader.cursor, "code": code, "message": _WHAT_NEXT.get(code, _COME_AGAIN)}
         )
         with contextlib.suppress(_Over):
             await self._write(f"data: {wire_text(message)}\n\n")

@@ -19,15 +19,15 @@ from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFo
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.context import Caller
-from http_sidecar.app_state import CALLER, DRAIN, SERVICES, SETTINGS
+from comfy_mcp.operations.feed import Reader
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.drain import Drain
 from http_sidecar.routes import V1
-from http_sidecar.streams.event_texts import Announcer
-from http_sidecar.streams.log_reader import Follower, follow
+from http_sidecar.streams.event_texts import EventTexts
 from http_sidecar.streams.messages import (
     EVERY,
     Ping,
@@ -66,13 +66,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
     require_reader(request)
     with (
         streams.entered("websocket"),
-        follow(app[SERVICES], buffer=app[BOUNDS].stream_events) as follower,
+        app[BRIDGE].feed.follow(request[CALLER], buffer=app[BOUNDS].stream_events) as reader,
         app[REVOCATIONS].watched(request[CALLER]) as revoked,
     ):
         ws = _WebSocket(request, app[SETTINGS].stream_heartbeat_s, app[BOUNDS])
         await ws.prepare(request)
         try:
-            socket = _Socket(ws, request[CALLER], follower, streams.announcer, app[BOUNDS])
+            socket = _Socket(ws, request[CALLER], reader, streams.texts, app[BOUNDS])
             await socket.serve(app[DRAIN], revoked)
             if socket.was_slow:
                 streams.was_slow("websocket")
@@ -126,14 +126,14 @@ class _Socket:
         self,
         ws: web.WebSocketResponse,
         caller: Caller,
-        follower: Follower,
-        announcer: Announcer,
+        reader: Reader,
+        texts: EventTexts,
         bounds: Bounds,
     ) -> None:
         self._ws = ws
         self._caller = caller
-        self._follower = follower
-        self._announcer = announcer
+        self._reader = reader
+        self._texts = texts
         self._bounds = bounds
         self._floors: dict[str, int] = {}
         self._order = asyncio.Lock()
@@ -184,18 +184,18 @@ class _Socket:
 
     async def _end_with(self, drain: Drain) -> None:
         await drain.wait()
-        self._follower.end()
+        self._reader.end()
 
     # ------------------------------------------------------------------ the log
 
     async def _follow(self) -> None:
         while True:
-            news = await self._follower.news()
+            news = await self._reader.news()
             async with self._order:
                 for stored in news:
                     await self._tell(stored)
-                    self._follower.cursor = stored.seq
-            if self._follower.ended and not news:
+                    self._reader.passed(stored)
+            if self._reader.ended and not news:
                 raise _Over(CloseCode.GOING_AWAY, "shutting_down: connect again and resume with since")
 
     async def _tell(self, stored: StoredEvent) -> None:
@@ -203,9 +203,7 @@ class _Socket:
         floors = [self._floors[key] for key in (job_id, EVERY) if key in self._floors]
         if not floors or (min(floors) >= stored.seq and not stored.volatile):
             return
-        if not await self._announcer.visible(stored, self._caller):
-            return
-        text = await self._announcer.text(stored)
+        text = await self._texts.text(stored)
         if text is not None:
             await self._send(text)
         if stored.is_final:
@@ -215,20 +213,19 @@ class _Socket:
         """What came after `since` and has been passed, then how far it is now. True if a single job's end
         was among it."""
         ended = False
-        while page := await self._follower.past(since, job_id):
+        while page := await self._reader.past(since, job_id):
             for stored in page:
                 await self._tell_past(stored)
                 ended = job_id is not None and stored.is_final
             since = page[-1].seq
-        for stored in self._follower.steps(job_id):
+        for stored in await self._reader.steps(job_id):
             await self._tell_past(stored)
         return ended
 
     async def _tell_past(self, stored: StoredEvent) -> None:
-        if await self._announcer.visible(stored, self._caller):
-            text = await self._announcer.past_text(stored)
-            if text is not None:
-                await self._send(text)
+        text = await self._texts.past_text(stored)
+        if text is not None:
+            await self._send(text)
 
     # ------------------------------------------------------------------ the client
 
@@ -256,7 +253,7 @@ class _Socket:
     async def _obey(self, command: Ping | Subscribe | Unsubscribe) -> None:
         match command:
             case Ping():
-                await self._send(wire_text(Pong(seq=self._follower.cursor)))
+                await self._send(wire_text(Pong(seq=self._reader.cursor)))
             case Subscribe():
                 await self._subscribe(command.workflow_id, command.since)
             case Unsubscribe():
@@ -273,7 +270,7 @@ class _Socket:
                 code=ErrorCode.TOO_MANY_STREAMS,
             )
         job_id = None if wanted == EVERY else JobId(wanted)
-        if job_id is not None and not await self._announcer.may_follow(job_id, self._caller):
+        if job_id is not None and not await self._reader.may_follow(job_id):
             raise NotFound(
                 f"Workflow {job_id} not found.", next_step="Subscribe with an id that a submit returned."
             )
@@ -284,18 +281,16 @@ class _Socket:
             else:
                 ended = await self._replay(since, job_id)
                 # A place that the log does not know must not keep a client waiting for ever.
-                self._floors[wanted] = since if await self._follower.known(since) else self._follower.cursor
+                self._floors[wanted] = since if await self._reader.known(since) else self._reader.cursor
             if ended:
                 del self._floors[wanted]
 
     async def _told_end(self, job_id: JobId) -> bool:
         """If the job has ended before now, say so: nothing else is going to come of it."""
-        past = await self._follower.past(0, job_id)
+        past = await self._reader.past(0, job_id)
         if not past or not past[-1].is_final:
             return False
-        text = await self._announcer.past_text(past[-1])
-        if text is not None:
-            await self._send(text)
+        await self._tell_past(past[-1])
         return True
 
     async def _blame(self, message: str) -> None:
@@ -306,23 +301,23 @@ class _Socket:
             raise _Over(CloseCode.POLICY, "too many invalid messages")
 
     async def _complain(self, code: str, message: str) -> None:
-        error = StreamError(seq=self._follower.cursor, code=code, message=message)
+        error = StreamError(seq=self._reader.cursor, code=code, message=message)
         await self._send(wire_text(error))
 
     async def _send(self, text: str) -> None:
         """Raises _Over when the client is gone, or takes too little."""
-        fell_behind = self._follower.overflowed
+        fell_behind = self._reader.overflowed
         try:
             await write_within(self._bounds.stream_send_timeout_s, self._ws.send_str(text))
         except ClientTooSlow:
             raise self._slow() from None
         except ConnectionError:
             raise _Over from None
-        if self._follower.overflowed and not fell_behind:
+        if self._reader.overflowed and not fell_behind:
             raise self._slow()
 
     def _slow(self) -> _Over:
-        return _Over(CloseCode.SLOW, f"slow_consumer: resume with since {self._follower.cursor}")
+        return _Over(CloseCode.SLOW, f"slow_consumer: resume with since {self._reader.cursor}")
 
 
 def _upgrade_required(request: web.Request) -> web.Response:

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.runtime import open_runtime
 from http_sidecar import app
 from http_sidecar.api_keys import KeyRing
@@ -67,7 +68,7 @@ async def _served(folder: Path) -> AsyncIterator[str]:
     async with EmbeddedEngine(EngineConfig(base_directory=folder / "engine")) as engine:
         settings = bridge_settings(folder, engine.url, rate_limit_per_minute=0)
         async with open_runtime(settings) as services:
-            whole = app.build_app(services, settings, keys=KeyRing(settings))
+            whole = app.build_app(Bridge(services), settings, keys=KeyRing(settings))
             async with TestServer(whole) as server:
                 yield str(server.make_url("/mcp"))
 

@@ -14,9 +14,9 @@ from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.driving.hub import Hub
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuUsage
+from comfy_mcp.operations.feed.hub import Hub
 from comfy_mcp.settings import Settings, load_settings
 from comfy_mcp.store import Store
 from tests.support.invariants import check_store

@@ -8,7 +8,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.services import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings, load_settings
 from http_sidecar.api_keys import KeyRing
@@ -45,7 +46,7 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 @pytest.fixture
 async def http(services: Services, settings: Settings) -> AsyncIterator[Http]:
     """A client of the whole application, with no keys configured."""
-    app = build_app(services, settings, keys=KeyRing(settings))
+    app = build_app(Bridge(services), settings, keys=KeyRing(settings))
     server = TestServer(app)
     async with TestClient(server) as client:
         yield client

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.bounds import Bounds
 from tests.support.graphs import picture

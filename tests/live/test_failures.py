@@ -13,8 +13,9 @@ import pytest
 
 from comfy_mcp.domain.events import FailureKind, JobRequeued
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings

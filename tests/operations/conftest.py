@@ -9,8 +9,9 @@ import pytest
 
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings, load_settings

@@ -12,7 +12,6 @@ from comfy_mcp.driving.engines import Engines
 from comfy_mcp.gpu import GpuMonitor
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations import metrics_refresh
-from comfy_mcp.operations.context import Services
 from comfy_mcp.operations.metrics_refresh import (
     keep_gauges_fresh,
     recall_open_jobs,
@@ -20,6 +19,7 @@ from comfy_mcp.operations.metrics_refresh import (
     refresh_gpus,
     refresh_queue,
 )
+from comfy_mcp.operations.services import Services
 from comfy_mcp.store import Store
 from tests.operations.conftest import Bench
 from tests.support.mcp_surface import LIMIT_S, slow_graph

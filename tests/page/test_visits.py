@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
+from comfy_mcp.operations.bridge import Bridge
 from http_sidecar import api_keys
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
@@ -103,7 +104,7 @@ async def test_what_a_key_may_not_do_is_said(locked: Sidecar, visit: Open) -> No
 async def served_again(sidecar: Sidecar, port: int = 0) -> AsyncIterator[int]:
     """The sidecar's application once more, as the product serves it: its port."""
     settings, services = sidecar.settings, sidecar.services
-    app = build_app(services, settings, keys=KeyRing(settings, services.store))
+    app = build_app(Bridge(services), settings, keys=KeyRing(settings, services.store))
     runner = Runner(app, send_timeout_s=Bounds().send_timeout_s)
     await runner.setup()
     try:

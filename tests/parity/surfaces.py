@@ -14,8 +14,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import BlobResourceContents, ImageContent, TextResourceContents
 from pydantic.alias_generators import to_camel
 
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.registry import BY_NAME
-from comfy_mcp.server import ReadyServices, build_server, open_bus
+from comfy_mcp.server import ReadyBridge, build_server, open_bus
 from comfy_mcp.server.tool_errors import ERROR_META_KEY
 from http_sidecar.routes import ROUTES
 from tests.support.mcp_process import parameters
@@ -127,7 +128,7 @@ async def open_house(folder: Path, **settings: Any) -> AsyncIterator[House]:
             )
         )
         bus = await stack.enter_async_context(open_bus(send_timeout_s=10))
-        server = build_server(ReadyServices(sidecar.services), sidecar.settings, bus=bus)
+        server = build_server(ReadyBridge(Bridge(sidecar.services)), sidecar.settings, bus=bus)
         [engine] = sidecar.settings.engines
         process = parameters(
             folder,

@@ -6,8 +6,9 @@ from typing import Any
 from mcp.client import Client
 
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.server import ReadyServices, build_server, open_bus
+from comfy_mcp.server import ReadyBridge, build_server, open_bus
 from tests.support.graphs import text
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
 
@@ -22,7 +23,10 @@ async def test_who_submits_one_is_second_behind_a_flood_from_the_other_surface(t
         open_bus(send_timeout_s=10) as bus,
         Client(
             build_server(
-                ReadyServices(sidecar.services), sidecar.settings, bus=bus, caller_of=lambda _context: agent
+                ReadyBridge(Bridge(sidecar.services)),
+                sidecar.settings,
+                bus=bus,
+                caller_of=lambda _context: agent,
             )
         ) as client,
     ):

@@ -15,7 +15,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import TextResourceContents
 
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.server import build_server, open_bus
 from comfy_mcp.server.app_view import TOOLS, VIEW_URI
@@ -142,7 +142,7 @@ async def test_the_view_is_there_while_the_store_is_not(tmp_path: Path) -> None:
 
 
 class _Broken:
-    async def get(self) -> Services:
+    async def get(self) -> Bridge:
         raise StoreFault("The store can't be opened.", next_step="Look at its folder.")
 
 

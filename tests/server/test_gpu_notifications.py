@@ -13,7 +13,8 @@ from mcp_types import TextResourceContents
 
 from comfy_mcp.driving.clock import system_clock
 from comfy_mcp.gpu import GpuMonitor
-from comfy_mcp.server import ReadyServices, build_server
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.server import ReadyBridge, build_server
 from comfy_mcp.server.app import BridgeServer
 from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.notifications import GPU, publish_gpu_changes
@@ -44,8 +45,8 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
             driver=driver,
         )
         services = replace(surface.services, gpu=monitor)
-        server = build_server(ReadyServices(services), surface.settings, bus=surface.bus)
-        async with background(monitor.run()), background(publish_gpu_changes(services, surface.bus)):
+        server = build_server(ReadyBridge(Bridge(services)), surface.settings, bus=surface.bus)
+        async with background(monitor.run()), background(publish_gpu_changes(Bridge(services), surface.bus)):
             yield Watched(server=server, bus=surface.bus, driver=driver, monitor=monitor)
 
 

@@ -15,11 +15,13 @@ from mcp_types import TextResourceContents
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobEvent, StoredEvent
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import JobQuery
 from comfy_mcp.domain.job import queued as queued_job
-from comfy_mcp.driving.hub import Hub, Subscription
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.feed import Feed, Hub, Subscription
+from comfy_mcp.operations.services import Services
 from comfy_mcp.server.notifications import QUEUE, RESOURCE_LIST, WORKFLOWS, note_events, publish_events
 from comfy_mcp.server.pacing import Pacing
 from comfy_mcp.store import Store
@@ -152,14 +154,23 @@ async def test_nothing_comes_after_unsubscribing(tmp_path: Path) -> None:
 class OverrunHub:
     """Events of another job came faster than they were read, and some are gone."""
 
+    seq = 0
+
     def __init__(self) -> None:
         self._events = Subscription(None, 1)
         for seq in range(2):
             self._events.offer(StoredEvent(seq=seq, event=jobs.queued_event()))
 
+    def listen(self, _listener: object) -> None: ...
+
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
+    def subscribe(self, *, job_id: JobId | None, buffer: int) -> Iterator[Subscription]:
         yield self._events
+
+
+def overrun(services: Services) -> Services:
+    feed = Feed(cast("Hub", OverrunHub()), services.store, foreign_ahead=lambda: 0)
+    return replace(services, feed=feed)
 
 
 async def test_a_reader_that_was_overrun_announces_everything_anew(tmp_path: Path) -> None:
@@ -169,9 +180,9 @@ async def test_a_reader_that_was_overrun_announces_everything_anew(tmp_path: Pat
         await client.call_tool("wait_for_workflow", {"workflow_id": workflow_id})
         uri = f"comfy://workflows/{workflow_id}"
         await subscribe(client, uri)
-        services = replace(surface.services, hub=cast("Hub", OverrunHub()))
+        services = overrun(surface.services)
         caller = Caller(client=ClientId("c"), surface="mcp-stdio")
-        async with background(publish_events(services, caller, surface.bus)):
+        async with background(publish_events(Bridge(services), caller, surface.bus)):
             assert await heard.next_update() == uri
 
 
@@ -179,11 +190,9 @@ async def test_a_store_that_fails_meanwhile_does_not_end_the_notifications(tmp_p
     heard = Heard()
     async with open_surface(tmp_path) as surface, surface.client("legacy", message_handler=heard) as client:
         await subscribe(client, WORKFLOWS)
-        services = replace(
-            surface.services, hub=cast("Hub", OverrunHub()), store=cast("Store", FailingStore())
-        )
+        services = overrun(replace(surface.services, store=cast("Store", FailingStore())))
         caller = Caller(client=ClientId("c"), surface="mcp-stdio")
-        async with background(publish_events(services, caller, surface.bus)):
+        async with background(publish_events(Bridge(services), caller, surface.bus)):
             assert await heard.next_update() == WORKFLOWS
 
 

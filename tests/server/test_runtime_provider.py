@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, StoreFault
-from comfy_mcp.operations.context import Services
-from comfy_mcp.server.runtime_provider import ReadyServices, RuntimeProvider
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.server.runtime_provider import ReadyBridge, RuntimeProvider
 from comfy_mcp.settings import Settings
 from tests.support.mcp_surface import LIMIT_S, background, bridge_settings
 
-SERVICES = cast("Services", object())
+BRIDGE = cast("Bridge", object())
 
 
 class Openings:
@@ -25,22 +25,22 @@ class Openings:
         self.closed = 0
 
     @asynccontextmanager
-    async def __call__(self, settings: Settings) -> AsyncIterator[Services]:
+    async def __call__(self, settings: Settings) -> AsyncIterator[Bridge]:
         outcome = self._outcomes.pop(0) if len(self._outcomes) > 1 else self._outcomes[0]
         if outcome is not None:
             raise outcome
         try:
-            yield SERVICES
+            yield BRIDGE
         finally:
             self.closed += 1
 
 
-async def forever(services: Services) -> None:
+async def forever(bridge: Bridge) -> None:
     await asyncio.Event().wait()
 
 
 def provider(folder: Path, openings: Openings, **overrides: object) -> RuntimeProvider:
-    return RuntimeProvider(bridge_settings(folder, "http://127.0.0.1:9", **overrides), open_runtime=openings)
+    return RuntimeProvider(bridge_settings(folder, "http://127.0.0.1:9", **overrides), open_bridge=openings)
 
 
 FAULT = StoreFault("It is locked.", next_step="Close the other one.")
@@ -53,7 +53,7 @@ async def test_a_call_that_comes_first_waits_for_the_runtime(tmp_path: Path) -> 
         await asyncio.sleep(0)
         assert not got.done()
         async with background(runtime.run(forever)), asyncio.timeout(LIMIT_S):
-            assert await got is SERVICES
+            assert await got is BRIDGE
     assert openings.closed == 1
 
 
@@ -64,7 +64,7 @@ async def test_a_fault_is_said_on_each_call_until_an_attempt_succeeds(tmp_path: 
             await runtime.get()
         while True:
             try:
-                assert await runtime.get() is SERVICES
+                assert await runtime.get() is BRIDGE
             except StoreFault:
                 await asyncio.sleep(0)
             else:
@@ -83,7 +83,7 @@ async def test_an_unforeseen_failure_shows_an_id_and_not_its_text(tmp_path: Path
 async def test_a_runtime_that_breaks_is_opened_again(tmp_path: Path) -> None:
     broken = asyncio.Event()
 
-    async def break_once(services: Services) -> None:
+    async def break_once(bridge: Bridge) -> None:
         if not broken.is_set():
             broken.set()
             raise FAULT
@@ -98,7 +98,7 @@ async def test_a_runtime_that_breaks_is_opened_again(tmp_path: Path) -> None:
             await runtime.get()
         while True:
             try:
-                assert await runtime.get() is SERVICES
+                assert await runtime.get() is BRIDGE
             except StoreFault:
                 await asyncio.sleep(0)
             else:
@@ -111,4 +111,4 @@ async def test_a_call_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 
 async def test_services_that_are_there_need_no_waiting() -> None:
-    assert await ReadyServices(SERVICES).get() is SERVICES
+    assert await ReadyBridge(BRIDGE).get() is BRIDGE

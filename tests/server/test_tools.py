@@ -10,7 +10,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, ImageContent, ResourceLink
 
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.server import build_server, open_bus
 from tests.support.mcp_surface import (
     LIMIT_S,
@@ -169,7 +169,7 @@ class Broken:
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    async def get(self) -> Services:
+    async def get(self) -> Bridge:
         raise self._error
 
 

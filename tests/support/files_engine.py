@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from comfy_mcp.domain.catalog import Output, OutputKind
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.services import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Lease

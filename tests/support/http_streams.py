@@ -25,7 +25,8 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.services import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Lease
@@ -329,7 +330,7 @@ async def open_house(
         lease = await services.store.acquire_lease(EngineId("engine"), "test", 3_600)
         assert lease is not None
         keys = FixedKeys()
-        server = TestServer(build_app(services, chosen, keys=KeyRing(chosen, keys), bounds=bounds))
+        server = TestServer(build_app(Bridge(services), chosen, keys=KeyRing(chosen, keys), bounds=bounds))
         async with TestClient(server) as http:
             yield StreamHouse(services=services, http=http, lease=lease, keys=keys)
         await check_store(services.store)

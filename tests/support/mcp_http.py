@@ -14,14 +14,15 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.app_state import DRAIN
 from http_sidecar.bounds import Bounds
 from http_sidecar.drain import Drain
-from http_sidecar.mcp.mount import BRIDGE
+from http_sidecar.mcp.mount import ASGI
 
 MODERN = "2026-07-28"
 ACCEPT = "application/json, text/event-stream"
@@ -41,11 +42,11 @@ class Sidecar:
 
     @property
     def open_requests(self) -> int:
-        return self.app[BRIDGE].open_requests
+        return self.app[ASGI].open_requests
 
     async def wait_idle(self) -> None:
         """Until no request to /mcp is open."""
-        await self.app[BRIDGE].wait_idle()
+        await self.app[ASGI].wait_idle()
 
 
 @asynccontextmanager
@@ -58,7 +59,7 @@ async def open_sidecar(
 ) -> AsyncIterator[Sidecar]:
     """`keys`: names with rights; the secret of each is its name with `-key`. None: no key is asked for."""
     store = FakeKeys(keys) if keys is not None else None
-    app = build_app(services, settings, keys=KeyRing(settings, store), bounds=bounds)
+    app = build_app(Bridge(services), settings, keys=KeyRing(settings, store), bounds=bounds)
     async with TestServer(app) as server:
         yield Sidecar(app=app, url=str(server.make_url("/mcp")), keys=store)
 

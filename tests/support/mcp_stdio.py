@@ -5,6 +5,7 @@ import sys
 
 
 async def main(modes: set[str]) -> None:
+    from comfy_mcp.cli.servers import open_in_background
     from comfy_mcp.logs import configure
     from comfy_mcp.server.stdio import serve_stdio
     from comfy_mcp.settings import load_settings
@@ -13,7 +14,9 @@ async def main(modes: set[str]) -> None:
     configure(settings)
     if "noisy" in modes:
         asyncio.get_running_loop().call_later(0, make_noise)
-    await serve_stdio(settings, protocol="legacy" if "legacy" in modes else "auto")
+    await serve_stdio(
+        settings, open_bridge=open_in_background, protocol="legacy" if "legacy" in modes else "auto"
+    )
 
 
 def make_noise() -> None:

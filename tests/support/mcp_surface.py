@@ -14,9 +14,11 @@ from mcp_types import CallToolResult, TextContent
 
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from comfy_mcp.operations.context import Caller, Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.services import Services
 from comfy_mcp.runtime import open_runtime
-from comfy_mcp.server import ReadyServices, ResourceBus, build_server, open_bus, publish_events
+from comfy_mcp.server import ReadyBridge, ResourceBus, build_server, open_bus, publish_events
 from comfy_mcp.server.app import BridgeServer
 from comfy_mcp.settings import Settings, load_settings
 
@@ -51,8 +53,8 @@ async def open_surface(
         caller = Caller(client=ClientId(settings.client_name), surface="mcp-stdio")
         bus = await stack.enter_async_context(open_bus())
         services = await stack.enter_async_context(open_runtime(settings))
-        await stack.enter_async_context(background(publish_events(services, caller, bus)))
-        server = build_server(ReadyServices(services), settings, bus=bus)
+        await stack.enter_async_context(background(publish_events(Bridge(services), caller, bus)))
+        server = build_server(ReadyBridge(Bridge(services)), settings, bus=bus)
         yield Surface(server=server, services=services, bus=bus, settings=settings)
 
 

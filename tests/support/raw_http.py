@@ -11,7 +11,8 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
@@ -100,7 +101,9 @@ async def listening(
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Listening]:
     drain = Drain()
-    app = build_app(services, settings, keys=KeyRing(settings, services.store), drain=drain, bounds=bounds)
+    app = build_app(
+        Bridge(services), settings, keys=KeyRing(settings, services.store), drain=drain, bounds=bounds
+    )
     runner = Runner(app, send_timeout_s=bounds.send_timeout_s)
     await runner.setup()
     try:

@@ -14,7 +14,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.services import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings, load_settings
 from http_sidecar.api_keys import KeyRing
@@ -114,7 +115,7 @@ async def serving(
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Sidecar]:
     """The application over `services`, on a free port of loopback."""
-    app = build_app(services, settings, keys=KeyRing(settings, services.store), bounds=bounds)
+    app = build_app(Bridge(services), settings, keys=KeyRing(settings, services.store), bounds=bounds)
     timeout = aiohttp.ClientTimeout(total=LIMIT_S)
     async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
         url = str(server.make_url("")).rstrip("/")

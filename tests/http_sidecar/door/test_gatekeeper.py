@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import picture

@@ -14,11 +14,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.metrics import Metrics
-from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.services import Services
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
-from http_sidecar.app_state import SERVICES
+from http_sidecar.app_state import BRIDGE
 from http_sidecar.door import metrics as sidecar
 from http_sidecar.door.errors import errors
 from tests.support.mcp_surface import LIMIT_S, slow_graph
@@ -54,7 +56,7 @@ async def serving(app: web.Application) -> AsyncIterator[Http]:
 
 def app_of(services: Services, *routes: web.RouteDef) -> web.Application:
     app = web.Application(middlewares=[errors])
-    app[SERVICES] = services
+    app[BRIDGE] = Bridge(services)
     app.router.add_routes(routes)
     sidecar.setup(app)
     return app

@@ -12,7 +12,8 @@ from mcp.shared.exceptions import MCPError
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.operations.context import Caller, Services
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings, load_settings
 from http_sidecar import api_keys
 from http_sidecar.api_keys import KeyRing

@@ -15,7 +15,7 @@ from mcp_types import TextResourceContents
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import JobStatus
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from tests.support.mcp_http import (
     Sidecar,

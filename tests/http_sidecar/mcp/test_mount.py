@@ -10,8 +10,9 @@ import pytest
 import yarl
 
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations.context import Caller, OperationContext, Services
+from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.bounds import Bounds
 from tests.support.graphs import picture

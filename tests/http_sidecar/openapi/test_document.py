@@ -6,8 +6,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
@@ -145,7 +146,7 @@ async def test_the_document_is_not_sent_again_to_who_has_it(http: Http) -> None:
 
 async def test_metrics_that_need_a_key_are_documented_so(services: Services, settings: Settings) -> None:
     private = settings.model_copy(update={"metrics_public": False})
-    app = build_app(services, private, keys=KeyRing(private))
+    app = build_app(Bridge(services), private, keys=KeyRing(private))
     async with TestClient(TestServer(app)) as client:
         document = await document_of(client)
     assert document["paths"]["/metrics"]["get"]["security"] == [{"apiKey": []}, {"bearer": []}]

@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from comfy_mcp.operations.context import Services
+from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
@@ -43,7 +44,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 async def url(services: Services, settings: Settings) -> AsyncIterator[str]:
     """The whole application behind the product's own runner."""
-    app = build_app(services, settings, keys=KeyRing(settings), bounds=Bounds(prefer_wait_s=1.0))
+    app = build_app(Bridge(services), settings, keys=KeyRing(settings), bounds=Bounds(prefer_wait_s=1.0))
     runner = Runner(app, send_timeout_s=Bounds().send_timeout_s)
     await runner.setup()
     try:

@@ -1,4 +1,4 @@
-"""What goes out is made once, and who may hear it is looked up once."""
+"""What goes out is made once."""
 
 import asyncio
 from types import SimpleNamespace
@@ -12,7 +12,9 @@ from comfy_mcp.domain.events import CancelRequested, JobEvent, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job, queued
 from comfy_mcp.operations.context import Caller
-from http_sidecar.streams.event_texts import KEPT_OWNERS, KEPT_TEXTS, Announcer
+from comfy_mcp.operations.feed import Feed
+from comfy_mcp.operations.feed.once import KEPT
+from http_sidecar.streams.event_texts import EventTexts
 from tests.support.jobs import completed, queued_event, started
 
 JOB = queued(queued_event(JobId("j"), client="alice"))
@@ -57,10 +59,10 @@ def store() -> FakeStore:
 
 
 @pytest.fixture
-def announcer(store: FakeStore) -> Announcer:
-    engines = SimpleNamespace(foreign_ahead=lambda: 2)
-    services: Any = SimpleNamespace(store=store, engines=engines)
-    return Announcer(services)
+def texts(store: FakeStore) -> EventTexts:
+    hub: Any = SimpleNamespace(listen=lambda _listener: None)
+    typed: Any = store
+    return EventTexts(Feed(hub, typed, foreign_ahead=lambda: 2))
 
 
 def stored(event: JobEvent, seq: int = 1) -> StoredEvent:
@@ -68,16 +70,16 @@ def stored(event: JobEvent, seq: int = 1) -> StoredEvent:
 
 
 async def test_a_text_is_made_once_for_all_who_want_it_at_the_same_time(
-    store: FakeStore, announcer: Announcer
+    store: FakeStore, texts: EventTexts
 ) -> None:
     store.free.clear()
     async with asyncio.TaskGroup() as tasks:
-        wanted = [tasks.create_task(announcer.text(stored(JOB_QUEUED))) for _ in range(50)]
+        wanted = [tasks.create_task(texts.text(stored(JOB_QUEUED))) for _ in range(50)]
         while not store.asked:
             await asyncio.sleep(0)
         store.free.set()
     assert len({task.result() for task in wanted}) == 1
-    assert await announcer.past_text(stored(JOB_QUEUED)) == wanted[0].result()
+    assert await texts.past_text(stored(JOB_QUEUED)) == wanted[0].result()
     assert store.asked == ["position"]
 
 
@@ -86,7 +88,7 @@ JOB_QUEUED = queued_event(JobId("j"), client="alice")
 
 @pytest.mark.parametrize("end", ["fault", "cancel"])
 async def test_who_waits_for_a_text_that_is_not_made_makes_it_itself(
-    store: FakeStore, announcer: Announcer, end: str
+    store: FakeStore, texts: EventTexts, end: str
 ) -> None:
     store.free.clear()
     store.faults = 1 if end == "fault" else 0
@@ -94,15 +96,15 @@ async def test_who_waits_for_a_text_that_is_not_made_makes_it_itself(
     async def first() -> None:
         if end == "fault":
             with pytest.raises(StoreFault):
-                await announcer.text(stored(JOB_QUEUED))
+                await texts.text(stored(JOB_QUEUED))
         else:
-            await announcer.text(stored(JOB_QUEUED))
+            await texts.text(stored(JOB_QUEUED))
 
     async with asyncio.TaskGroup() as tasks:
         making = tasks.create_task(first())
         while not store.asked:
             await asyncio.sleep(0)
-        waiting = tasks.create_task(announcer.text(stored(JOB_QUEUED)))
+        waiting = tasks.create_task(texts.text(stored(JOB_QUEUED)))
         if end == "cancel":
             making.cancel()
         store.free.set()
@@ -110,56 +112,33 @@ async def test_who_waits_for_a_text_that_is_not_made_makes_it_itself(
     assert store.asked == ["position", "position"]
 
 
-async def test_an_event_without_a_word_is_remembered_too(store: FakeStore, announcer: Announcer) -> None:
+async def test_an_event_without_a_word_is_remembered_too(store: FakeStore, texts: EventTexts) -> None:
     event = stored(CancelRequested(job_id=JobId("j"), at=1))
-    assert await announcer.text(event) is None
-    assert await announcer.text(event) is None
-    assert await announcer.text(stored(started(JOB), 2)) is not None
+    assert await texts.text(event) is None
+    assert await texts.text(event) is None
+    assert await texts.text(stored(started(JOB), 2)) is not None
     assert store.asked == []
 
 
-async def test_a_replay_leaves_what_the_live_streams_need(store: FakeStore, announcer: Announcer) -> None:
-    await announcer.text(stored(JOB_QUEUED, 9_999))
-    for seq in range(KEPT_TEXTS + 1):
-        assert await announcer.past_text(stored(started(JOB), seq)) is not None
-    await announcer.text(stored(JOB_QUEUED, 9_999))
+async def test_a_replay_leaves_what_the_live_streams_need(store: FakeStore, texts: EventTexts) -> None:
+    await texts.text(stored(JOB_QUEUED, 9_999))
+    for seq in range(KEPT + 1):
+        assert await texts.past_text(stored(started(JOB), seq)) is not None
+    await texts.text(stored(JOB_QUEUED, 9_999))
     assert store.asked == ["position"]
 
 
-async def test_what_is_kept_has_a_bound(store: FakeStore, announcer: Announcer) -> None:
-    for seq in range(KEPT_TEXTS + 1):
-        await announcer.text(stored(completed(JOB), seq))
-    await announcer.text(stored(completed(JOB), KEPT_TEXTS))
-    assert len(store.asked) == KEPT_TEXTS + 1
-    await announcer.text(stored(completed(JOB), 0))
-    assert len(store.asked) == KEPT_TEXTS + 2
+async def test_what_is_kept_has_a_bound(store: FakeStore, texts: EventTexts) -> None:
+    for seq in range(KEPT + 1):
+        await texts.text(stored(completed(JOB), seq))
+    await texts.text(stored(completed(JOB), KEPT))
+    assert len(store.asked) == KEPT + 1
+    await texts.text(stored(completed(JOB), 0))
+    assert len(store.asked) == KEPT + 2
 
 
-async def test_a_job_that_was_forgotten_meanwhile_still_ends(store: FakeStore, announcer: Announcer) -> None:
+async def test_a_job_that_was_forgotten_meanwhile_still_ends(store: FakeStore, texts: EventTexts) -> None:
     store.job = None
-    text = await announcer.text(stored(completed(JOB)))
+    text = await texts.text(stored(completed(JOB)))
     assert text is not None
     assert '"outputs":[],"duration":null' in text
-
-
-async def test_the_owner_is_known_from_the_submit_or_looked_up_once(
-    store: FakeStore, announcer: Announcer
-) -> None:
-    assert not await announcer.visible(stored(JOB_QUEUED), BOB)
-    assert await announcer.visible(stored(started(JOB)), ALICE)
-    assert store.asked == []
-    other = started(queued(queued_event(JobId("k"))))
-    assert not await announcer.visible(stored(other), ALICE)
-    assert store.asked == ["job"]  # it does not exist, so there is nothing to remember
-    assert await announcer.visible(stored(other), ROOT)
-    assert store.asked == ["job"]
-
-
-async def test_many_owners_push_out_the_oldest(store: FakeStore, announcer: Announcer) -> None:
-    assert await announcer.may_follow(JobId("j"), ALICE)
-    assert await announcer.may_follow(JobId("j"), ALICE)
-    assert store.asked == ["job"]
-    for number in range(KEPT_OWNERS):
-        await announcer.visible(stored(queued_event(JobId(f"j{number}"))), BOB)
-    assert await announcer.may_follow(JobId("j"), ALICE)
-    assert store.asked == ["job", "job"]

@@ -21,6 +21,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import EngineId, JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, queued
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor
+from comfy_mcp.operations.feed import Described
 from http_sidecar.streams.messages import (
     MAX_SEQ,
     WORKFLOW_MESSAGES,
@@ -66,7 +67,7 @@ EVENTS: dict[type[JobEvent], tuple[JobEvent, str | None]] = {
 
 
 def said(event: JobEvent, seq: int = 7, **known: Any) -> dict[str, Any]:
-    message = message_of(StoredEvent(seq=seq, event=event), **known)
+    message = message_of(StoredEvent(seq=seq, event=event), Described(**known))
     assert message is not None
     parsed = json.loads(wire_text(message))
     assert isinstance(parsed, dict)

@@ -12,7 +12,7 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId, NodeId
 from http_sidecar.bounds import Bounds
-from http_sidecar.streams.event_texts import Announcer
+from http_sidecar.streams.event_texts import EventTexts
 from tests.support.http_streams import (
     DEADLINE_S,
     SseEvent,
@@ -285,14 +285,14 @@ async def test_a_slow_client_is_let_go_and_resumes_without_a_gap(tmp_path: Path)
 async def test_a_store_that_fails_meanwhile_ends_the_stream_and_says_so(
     house: StreamHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_self: Announcer, _stored: StoredEvent) -> str | None:
+    async def broken(_self: EventTexts, _stored: StoredEvent) -> str | None:
         raise StoreFault("The disk is full.", next_step="Make room.")
 
     job_id = await house.submit()
     async with house.sse(job_id) as response:
         events = sse_events(response)
         await next_message(events)
-        monkeypatch.setattr(Announcer, "text", broken)
+        monkeypatch.setattr(EventTexts, "text", broken)
         await house.cancel(job_id)
         rest = [event async for event in events]
     assert [event.data["code"] for event in rest if event.data] == ["store_unavailable"]

@@ -171,7 +171,7 @@ async def test_since_with_a_star_brings_every_workflow_that_was_missed(house: St
 async def test_a_log_of_many_pages_is_replayed_whole(
     house: StreamHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("http_sidecar.streams.log_reader.PAGE", 3)
+    monkeypatch.setattr("comfy_mcp.operations.feed.reader.PAGE", 3)
     ids = [await house.submit() for _ in range(10)]
     async with house.stream() as client:
         await client.subscribe("*", since=0)

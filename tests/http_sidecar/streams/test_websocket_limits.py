@@ -13,7 +13,7 @@ from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from http_sidecar.bounds import Bounds
-from http_sidecar.streams.event_texts import Announcer
+from http_sidecar.streams.event_texts import EventTexts
 from tests.support.http_streams import DEADLINE_S, STREAM, StreamClient, StreamHouse, key, open_house
 from tests.support.jobs import GRAPH, failed, queued_event
 
@@ -96,7 +96,7 @@ async def test_too_much_garbage_ends_the_stream_and_no_other(tmp_path: Path) -> 
             await client.ws.send_str("?")
         assert [said["type"] for said in await client.take(3)] == ["error"] * 3
         code, reason = await client.closed()
-        assert (code, "understood" in reason) == (1008, True)
+        assert (code, "invalid messages" in reason) == (1008, True)
         await house.submit()
         assert len(await other.settled()) == 1
 
@@ -294,13 +294,13 @@ async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> N
 async def test_a_store_that_fails_meanwhile_ends_the_stream_and_says_why(
     house: StreamHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_self: Announcer, _stored: StoredEvent) -> str | None:
+    async def broken(_self: EventTexts, _stored: StoredEvent) -> str | None:
         raise StoreFault("The disk is full.", next_step="Make room.")
 
     async with house.stream() as client:
         await client.subscribe("*")
         await client.settled()
-        monkeypatch.setattr(Announcer, "text", broken)
+        monkeypatch.setattr(EventTexts, "text", broken)
         await house.submit()
         code, reason = await client.closed()
     assert (code, reason) == (1013, "store_unavailable: resume with since")
@@ -309,13 +309,13 @@ async def test_a_store_that_fails_meanwhile_ends_the_stream_and_says_why(
 async def test_a_replay_that_fails_is_an_error_and_no_subscription(
     house: StreamHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_self: Announcer, _stored: StoredEvent) -> str | None:
+    async def broken(_self: EventTexts, _stored: StoredEvent) -> str | None:
         raise StoreFault("The disk is full.", next_step="Make room.")
 
     await house.submit()
     async with house.stream() as client:
         with monkeypatch.context() as patch:
-            patch.setattr(Announcer, "past_text", broken)
+            patch.setattr(EventTexts, "past_text", broken)
             await client.subscribe("*", since=0)
             said = await client.next()
         assert (said["type"], said["code"]) == ("error", ErrorCode.STORE_UNAVAILABLE)
@@ -326,13 +326,13 @@ async def test_a_replay_that_fails_is_an_error_and_no_subscription(
 async def test_what_nobody_foresaw_ends_the_stream_without_its_text(
     house: StreamHouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_self: Announcer, _stored: StoredEvent) -> str | None:
+    async def broken(_self: EventTexts, _stored: StoredEvent) -> str | None:
         raise RuntimeError("secret")
 
     async with house.stream() as client:
         await client.subscribe("*")
         await client.settled()
-        monkeypatch.setattr(Announcer, "text", broken)
+        monkeypatch.setattr(EventTexts, "text", broken)
         await house.submit()
         assert await client.closed() == (1011, "internal: resume with since")
 

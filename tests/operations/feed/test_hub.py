@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobCompleted, JobProgressed, JobStarted, StoredEvent
 from comfy_mcp.domain.ids import JobId, NodeId
-from comfy_mcp.driving.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
-from comfy_mcp.settings import Settings
+from comfy_mcp.operations.feed.hub import COMMITS_KEPT, READ_LIMIT, Hub, Subscription
+from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
-from tests.driving.conftest import House
+from tests.support.jobs import GRAPH, queued_event
 
 
 def stored(seq: int, job: str = "a") -> StoredEvent:
@@ -218,18 +219,23 @@ async def test_listeners_are_called_before_subscribers_wake() -> None:
         task.cancel()
 
 
-async def test_what_another_process_writes_is_heard_here(house: House, settings: Settings) -> None:
-    other = await Store.open(settings)
+async def test_what_another_process_writes_is_heard_here(tmp_path: Path) -> None:
+    settings = load_settings(state_dir=tmp_path)
+    store, other = await Store.open(settings), await Store.open(settings)
+    hub = Hub(store, poll_s=0.01)
+    await hub.open()
     try:
-        with house.hub.subscribe() as events:
-            house_store, house.store = house.store, other
-            job_id = await house.submit()
-            house.store = house_store
-            async with asyncio.timeout(20):
-                (event,) = await events.changed()
-            assert event.event.job_id == job_id
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(hub.run())
+            with hub.subscribe() as events:
+                job, _ = await other.add_job(queued_event(), GRAPH, max_queued=10)
+                async with asyncio.timeout(20):
+                    (event,) = await events.changed()
+                assert event.event.job_id == job.id
+            task.cancel()
     finally:
         await other.close()
+        await store.close()
 
 
 async def test_a_subscription_brings_what_comes_after_the_place_that_the_hub_names() -> None:

@@ -1,0 +1,93 @@
+"""Who may follow what, and what the store knows beside an event."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comfy_mcp.domain.bounded import Bounded
+from comfy_mcp.domain.events import JobCompleted, JobQueued, JobRequeued, JobWaiting, StoredEvent
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.operations.feed.reader import Reader
+
+if TYPE_CHECKING:  # the surfaces use this module and must not load the database
+    from comfy_mcp.domain.catalog import Output
+    from comfy_mcp.operations.context import Caller
+    from comfy_mcp.operations.feed.hub import Hub
+    from comfy_mcp.store import Store
+
+KEPT_OWNERS = 8_192
+"""Jobs whose client is known without a question to the store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What a message about an event says beside it. `position` is the place in the run order of a job that
+    waits; `outputs` and `started_at` are those of a job that has completed."""
+
+    position: int | None = None
+    outputs: tuple[Output, ...] = ()
+    started_at: int | None = None
+
+
+class Feed:
+    """One per process. Every coroutine raises StoreFault."""
+
+    def __init__(self, hub: Hub, store: Store, *, foreign_ahead: Callable[[], int]) -> None:
+        """`foreign_ahead`: how many prompts of others run before any queued job, as far as is known."""
+        self._hub = hub
+        self._store = store
+        self._foreign_ahead = foreign_ahead
+        self._owners: Bounded[JobId, ClientId] = Bounded(KEPT_OWNERS)
+        hub.listen(self._note_owner)
+
+    @contextlib.contextmanager
+    def follow(self, caller: Caller, *, job_id: JobId | None = None, buffer: int = 1024) -> Iterator[Reader]:
+        """Follow one job, or all that `caller` may see, while the context is open.
+
+        `buffer` events wait for the reader at most.
+        """
+        with self._hub.subscribe(job_id=job_id, buffer=buffer) as subscription:
+            # In one step with the subscription: up to here is past, after it the subscription has everything.
+            yield Reader(
+                self._hub, self._store, subscription, caller, job_id=job_id, may_follow=self.may_follow
+            )
+
+    async def may_follow(self, job_id: JobId, caller: Caller) -> bool:
+        """Whether the caller may see the job. False for a job that does not exist, too."""
+        owner = self._owners.get(job_id)
+        if owner is None:
+            job = await self._store.get_job(job_id)
+            if job is None:
+                return False
+            owner = self._owners[job_id] = job.client
+        return caller.may_see(owner)
+
+    async def is_over(self, job_id: JobId, since: int) -> bool:
+        """Whether nothing comes of the job after `since`: it has ended, and its end is not later."""
+        job = await self._store.get_job(job_id)
+        if job is None or not job.is_final:
+            return job is None
+        return not await self._store.events_after(since, job_id=job_id, limit=1)
+
+    async def describe(self, stored: StoredEvent) -> Described:
+        """What the store knows now."""
+        job_id = stored.event.job_id
+        match stored.event:
+            case JobCompleted():
+                view = await self._store.view_job(job_id)
+                if view is None:  # forgotten meanwhile
+                    return Described()
+                return Described(outputs=view.outputs, started_at=view.job.started_at)
+            case JobQueued() | JobRequeued() | JobWaiting():
+                place = await self._store.queue_position(job_id)
+                # Others' prompts count too, as in every other answer.
+                return Described(position=None if place is None else place + self._foreign_ahead())
+            case _:
+                return Described()
+
+    def _note_owner(self, stored: StoredEvent) -> None:
+        if isinstance(stored.event, JobQueued):
+            self._owners[stored.event.job_id] = stored.event.client
