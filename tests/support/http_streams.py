@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from aiohttp import (
     ClientSession,
     ClientWebSocketResponse,
     TCPConnector,
+    WSMessage,
     WSMsgType,
     web,
 )
@@ -70,22 +72,38 @@ class StreamClient:
     def __init__(self, ws: ClientWebSocketResponse, newest: Callable[[], int] = lambda: 0) -> None:
         self.ws = ws
         self._newest = newest
+        self._held: deque[dict[str, Any]] = deque()
 
     async def send(self, **message: Any) -> None:
         await self.ws.send_str(json.dumps(message))
 
     async def subscribe(self, workflow_id: str, since: int | None = None) -> None:
         """In force as soon as this returns; what came before stays readable."""
+        await self.ask_for(workflow_id, since)
+        await self.send(type="ping")
+        while (message := await self._receive()).type is WSMsgType.TEXT:
+            said = json.loads(message.data)
+            if said["type"] == "pong":
+                return
+            self._held.append(said)
+
+    async def ask_for(self, workflow_id: str, since: int | None = None) -> None:
+        """Subscribe without reading on."""
         wanted: dict[str, Any] = {"type": "subscribe", "workflowId": workflow_id}
         await self.send(**wanted if since is None else wanted | {"since": since})
 
     async def next(self) -> dict[str, Any]:
-        async with asyncio.timeout(DEADLINE_S):
-            message = await self.ws.receive()
+        if self._held:
+            return self._held.popleft()
+        message = await self._receive()
         assert message.type is WSMsgType.TEXT, message
         parsed = json.loads(message.data)
         assert isinstance(parsed, dict)
         return parsed
+
+    async def _receive(self) -> WSMessage:
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.ws.receive()
 
     async def take(self, count: int) -> list[dict[str, Any]]:
         return [await self.next() for _ in range(count)]

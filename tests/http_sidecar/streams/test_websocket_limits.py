@@ -132,7 +132,7 @@ async def test_a_message_that_never_ends_ends_the_stream(tmp_path: Path) -> None
 
 async def test_a_thousand_subscriptions_on_one_socket_and_not_one_more(house: StreamHouse) -> None:
     ids: list[JobId] = []
-    async with asyncio.TaskGroup() as tasks:
+    async with house.heard(), asyncio.TaskGroup() as tasks:
         for _ in range(1_001):
             event = queued_event(client="alice")
             ids.append(event.job_id)
@@ -217,7 +217,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothin
             await fail_bulkily(house)
         await other.subscribe("*")
         async with house.narrow_stream() as deaf:
-            await deaf.subscribe("*", since=0)
+            await deaf.ask_for("*", since=0)
             async with asyncio.timeout(DEADLINE_S):
                 while not house.cut_off("websocket"):
                     await other.settled()
@@ -229,7 +229,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothin
 
 async def ask_for_ever(client: StreamClient) -> None:
     while True:
-        await client.subscribe("nobody" * 10)
+        await client.ask_for("nobody" * 10)
 
 
 async def test_a_flood_of_requests_that_reads_no_answer_is_cut_off(tmp_path: Path) -> None:
