@@ -32,12 +32,11 @@ from comfy_mcp.domain.events import (
     QueueRemaining,
     UnknownMessage,
 )
-from comfy_mcp.domain.graph import Graph
-from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.driving.checked import Checked
 
 START_DELAY_S = 0.025
 """The start is written so much later, together with what has followed: a job of milliseconds then takes one
@@ -50,8 +49,7 @@ class Attempt:
     def __init__(
         self,
         job: Job,
-        graph: Graph,
-        report: GraphReport,
+        checked: Checked,
         durations: Mapping[str, float],
         *,
         progress_interval_s: float,
@@ -85,8 +83,8 @@ class Attempt:
         self.expired: Deadline | None = None  # the deadline for which the engine is asked to stop it
         self._write_due = float("-inf")
         self._progress_due: float | None = None
-        self._graph = graph
-        self._report = report
+        self.graph = checked.graph
+        self._report = checked.report
         self._durations = durations
         self._progress: Progress | None = None
         self._on_start = on_start
@@ -268,7 +266,7 @@ class Attempt:
         self.start(now_ms, now)
         if self._progress is None:
             since = now_ms if self.job.started_at is None else self.job.started_at
-            self._progress = Progress(self._graph, self._report.needed, self._durations, started_at=since)
+            self._progress = Progress(self.graph, self._report.needed, self._durations, started_at=since)
             if not isinstance(event, PromptStarted):  # taken over in the middle of its run
                 self._progress.apply(EngineConnected(sid=None), now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:
