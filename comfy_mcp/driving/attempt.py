@@ -67,6 +67,7 @@ class Attempt:
         self.pending: list[JobEvent] = []
         self.outputs: list[Output] = []  # written with the end, which is the last of `pending`
         self.files: dict[OutputFile, None] = {}
+        self.reference: str | None = None  # what the place calls it, as long as that is not written
         self.heard_at = heard_at
         self.submitting = False
         self.accepted = job.status is JobStatus.RUNNING
@@ -147,6 +148,8 @@ class Attempt:
     @property
     def due(self) -> float | None:
         """When something has to be written. None: nothing has."""
+        if self.reference is not None:
+            return float("-inf")  # until it is written, only this process can find the prompt
         if self.pending:
             return self._write_due
         return self._progress_due

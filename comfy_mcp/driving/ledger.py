@@ -80,6 +80,8 @@ class Ledger:
     async def adopt(self) -> None:
         """What the engine has, or may have, from whoever drove it before. Raises StoreFault."""
         for claim in await self._store.adopt(self._lease):
+            assert claim.job.prompt_id is not None
+            self._place.recall(claim.job.prompt_id, claim.reference)
             await self._admit(claim)
 
     async def claim(self) -> Attempt | None:
@@ -224,6 +226,9 @@ class Ledger:
         job_id = attempt.job.id
         events, outputs = attempt.take_pending()
         try:
+            if attempt.reference is not None:
+                await self._store.keep_reference(self._lease, attempt.prompt_id, attempt.reference)
+                attempt.reference = None
             job = await self._store.record(self._lease, job_id, events, outputs=outputs)
         except Fenced:
             raise
