@@ -14,7 +14,7 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import Add, Added, DirectSubmits
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.store import ClaimFor
+from comfy_mcp.store import Claim, ClaimOffer
 from tests.driving.conftest import GRAPH, House
 from tests.driving.test_thrift import counted
 from tests.support.jobs import queued_event
@@ -30,10 +30,13 @@ async def driver_of(house: House, place: ScriptedPlace) -> tuple[Driver, asyncio
     return driver, task
 
 
-def adding(house: House, job_id: JobId) -> Add:
-    async def add(claim: ClaimFor) -> Added:
+Written = tuple[Job, int, Claim | None]
+
+
+def adding(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
+    async def add() -> Written:
         event = queued_event(job_id, at=house.clock.now_ms())
-        return await house.store.add_job(event, GRAPH, max_queued=100, claim=claim)
+        return await house.store.add_and_claim(event, GRAPH, offer, max_queued=100)
 
     return add
 
@@ -42,11 +45,14 @@ def new_job() -> JobId:
     return JobId(str(uuid4()))
 
 
-async def submit(house: House, driver: Driver, add: Callable[[House, JobId], Add] = adding) -> Job:
+async def submit(
+    house: House, driver: Driver, add: Callable[[House, JobId, ClaimOffer], Add] = adding
+) -> Job:
     job_id = new_job()
     reserved = driver.reserve(job_id)
     assert reserved is not None
-    job, _ = await DirectSubmits(house.group).submit(*reserved, add(house, job_id), CHECKED)
+    tenure, offer = reserved
+    job, _ = await DirectSubmits(house.group).submit(tenure, add(house, job_id, offer), CHECKED)
     return job
 
 
@@ -100,11 +106,11 @@ async def test_a_caller_that_leaves_in_the_middle_changes_nothing(house: House, 
     driver, _ = await driver_of(house, place)
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    def slowly(house: House, job_id: JobId) -> Add:
-        async def add(claim: ClaimFor) -> Added:
+    def slowly(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
+        async def add() -> Written:
             begun.set()
             await go_on.wait()
-            return await adding(house, job_id)(claim)
+            return await adding(house, job_id, offer)()
 
         return add
 
@@ -120,8 +126,8 @@ async def test_a_caller_that_leaves_in_the_middle_changes_nothing(house: House, 
 async def test_a_job_that_is_refused_gives_the_room_back(house: House, place: ScriptedPlace) -> None:
     driver, _ = await driver_of(house, place)
 
-    def refusing(_house: House, _job_id: JobId) -> Add:
-        async def add(_claim: ClaimFor) -> Added:
+    def refusing(_house: House, _job_id: JobId, _offer: ClaimOffer) -> Add:
+        async def add() -> Written:
             raise LimitExceeded("Too many.", next_step="Wait.")
 
         return add
@@ -135,11 +141,11 @@ async def test_a_job_that_is_refused_gives_the_room_back(house: House, place: Sc
 async def test_a_tenure_that_ends_before_the_write_gets_no_job(house: House, place: ScriptedPlace) -> None:
     driver, task = await driver_of(house, place)
 
-    def after_the_end(house: House, job_id: JobId) -> Add:
-        async def add(claim: ClaimFor) -> Added:
+    def after_the_end(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
+        async def add() -> Written:
             task.cancel()
             await asyncio.wait([task])
-            return await adding(house, job_id)(claim)
+            return await adding(house, job_id, offer)()
 
         return add
 
@@ -157,9 +163,9 @@ async def test_a_tenure_that_ends_after_the_write_leaves_the_job_to_the_next(
 ) -> None:
     driver, task = await driver_of(house, place)
 
-    def before_the_end(house: House, job_id: JobId) -> Add:
-        async def add(claim: ClaimFor) -> Added:
-            added = await adding(house, job_id)(claim)
+    def before_the_end(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
+        async def add() -> Written:
+            added = await adding(house, job_id, offer)()
             task.cancel()
             await asyncio.wait([task])
             return added
@@ -180,7 +186,7 @@ async def test_a_process_that_stops_says_so(house: House, place: ScriptedPlace) 
     driver, _ = await driver_of(house, place)
     hangs = asyncio.Event()
 
-    async def hang(_claim: ClaimFor) -> Added:
+    async def hang() -> Written:
         hangs.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -188,7 +194,7 @@ async def test_a_process_that_stops_says_so(house: House, place: ScriptedPlace) 
     reserved = driver.reserve(new_job())
     assert reserved is not None
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        submitting = DirectSubmits(group).submit(*reserved, hang, CHECKED)
+        submitting = DirectSubmits(group).submit(reserved[0], hang, CHECKED)
         caller = house.group.create_task(_refused(submitting))
         await hangs.wait()
         for task in asyncio.all_tasks():
