@@ -6,15 +6,11 @@ its device without what *others* use of it. What its own torch holds counts as r
 earlier prompts by itself before it asks for more.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from comfy_mcp.domain.catalog import MODEL_SUFFIXES
 from comfy_mcp.domain.gpu import EngineVram, GpuSample
-from comfy_mcp.domain.graph import Graph
 from comfy_mcp.domain.ids import EngineId
 
 KEPT_PEAKS = 16
@@ -30,35 +26,6 @@ NEWS_SHARE = 0.05
 UNLIMITED = 2**63 - 1
 
 _GIB = 2**30
-
-
-def shape_of(graph: Graph) -> str:
-    """A stable name for the set of a graph's class_types and model files: 32 hex digits.
-
-    Model files are told by their suffix, wherever in a node's inputs they are named, so the shape is the same
-    whether an engine could be asked for its lists or not. Sizes, seeds and texts don't count.
-    """
-    models: set[str] = set()
-    for node in graph.nodes.values():
-        _collect_models(node.inputs, models)
-    told = [sorted({node.class_type for node in graph.nodes.values()}), sorted(models)]
-    return hashlib.sha256(json.dumps(told).encode("ascii")).hexdigest()[:32]
-
-
-def _collect_models(inputs: object, found: set[str]) -> None:
-    todo: list[object] = [inputs]
-    while todo:
-        match todo.pop():
-            case str() as text:
-                dot = text.rfind(".")
-                if dot >= 0 and text[dot:].lower() in MODEL_SUFFIXES:
-                    found.add(text.replace("\\", "/"))
-            case dict() as inner:
-                todo.extend(inner.values())
-            case list() as items:
-                todo.extend(items)
-            case _:
-                pass
 
 
 def need_of(peaks: Sequence[int]) -> int | None:

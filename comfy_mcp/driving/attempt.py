@@ -32,12 +32,11 @@ from comfy_mcp.domain.events import (
     QueueRemaining,
     UnknownMessage,
 )
-from comfy_mcp.domain.graph import Graph
-from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.driving.checked import Checked
 
 START_DELAY_S = 0.025
 """The start is written so much later, together with what has followed: a job of milliseconds then takes one
@@ -50,8 +49,7 @@ class Attempt:
     def __init__(
         self,
         job: Job,
-        graph: Graph,
-        report: GraphReport,
+        checked: Checked,
         durations: Mapping[str, float],
         *,
         progress_interval_s: float,
@@ -69,6 +67,7 @@ class Attempt:
         self.pending: list[JobEvent] = []
         self.outputs: list[Output] = []  # written with the end, which is the last of `pending`
         self.files: dict[OutputFile, None] = {}
+        self.reference: str | None = None  # what the place calls it, as long as that is not written
         self.heard_at = heard_at
         self.submitting = False
         self.accepted = job.status is JobStatus.RUNNING
@@ -85,8 +84,8 @@ class Attempt:
         self.expired: Deadline | None = None  # the deadline for which the engine is asked to stop it
         self._write_due = float("-inf")
         self._progress_due: float | None = None
-        self._graph = graph
-        self._report = report
+        self.graph = checked.graph
+        self._report = checked.report
         self._durations = durations
         self._progress: Progress | None = None
         self._on_start = on_start
@@ -149,6 +148,8 @@ class Attempt:
     @property
     def due(self) -> float | None:
         """When something has to be written. None: nothing has."""
+        if self.reference is not None:
+            return float("-inf")  # until it is written, only this process can find the prompt
         if self.pending:
             return self._write_due
         return self._progress_due
@@ -268,7 +269,7 @@ class Attempt:
         self.start(now_ms, now)
         if self._progress is None:
             since = now_ms if self.job.started_at is None else self.job.started_at
-            self._progress = Progress(self._graph, self._report.needed, self._durations, started_at=since)
+            self._progress = Progress(self.graph, self._report.needed, self._durations, started_at=since)
             if not isinstance(event, PromptStarted):  # taken over in the middle of its run
                 self._progress.apply(EngineConnected(sid=None), now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:

@@ -17,7 +17,7 @@ from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
 from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.protocol import Runner
-from comfy_mcp.store import Lease
+from comfy_mcp.store import ClaimOffer, Lease
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +67,11 @@ class Driver:
     def work_arrived(self, job_id: JobId | None = None) -> None:
         if self._tenure is not None:
             self._tenure.work_arrived(job_id)
+
+    def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
+        """See `Tenure.reserve`."""
+        offer = None if self._tenure is None else self._tenure.reserve(job_id)
+        return None if self._tenure is None or offer is None else (self._tenure, offer)
 
     def hear(self, stored: StoredEvent) -> None:
         """An event of the log, whoever wrote it: the wake-up between processes."""

@@ -3,19 +3,27 @@
 import asyncio
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import structlog
 
+from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import EngineFault
-from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.domain.events import JobQueued, StoredEvent
+from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.driving.checked import Checked
+from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
+from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place, QueueView, UploadedFile
+from comfy_mcp.store import ClaimOffer
 
 log = structlog.get_logger(__name__)
 
@@ -67,6 +75,8 @@ class Engines:
     ) -> None:
         """`sampling` says what the GPUs do; nobody asks before `run`."""
         self.pool = pool
+        self._means = means
+        self._direct: DirectSubmits | None = None
         self._store = means.store
         self._settings = means.settings
         self._holder = holder
@@ -79,13 +89,49 @@ class Engines:
         for driver in self._drivers:
             log.listen(driver.hear)
         async with asyncio.TaskGroup() as group:
-            for driver in self._drivers:
-                group.create_task(driver.run(), name="driver")
+            self._direct = DirectSubmits(group)
+            try:
+                async with asyncio.TaskGroup() as drivers:
+                    for driver in self._drivers:
+                        drivers.create_task(driver.run(), name="driver")
+            finally:
+                self._direct = None
 
-    def work_arrived(self) -> None:
-        """A job was written by this process: the drivers need not wait for the log to tell them."""
+    async def submit(
+        self, event: JobQueued, checked: Checked, needs: Needs, idempotency: Idempotency | None
+    ) -> tuple[Job, int]:
+        """The job, durable, and its place. An engine that has room for it gets it at once, if nobody waits.
+
+        Foreign prompts of the engines count in the place, as far as is known. Raises as `Store.add_job`.
+        """
+
+        how: dict[str, Any] = {
+            "max_queued": self._settings.max_queued,
+            "idempotency": idempotency,
+            "ahead": self.foreign_ahead(),
+            "fair": self._settings.fair_share,
+            "needs": needs,
+        }
+        graph = checked.graph.raw
+        reserved = self._reserve(event.job_id, needs)
+        if reserved is not None and self._direct is not None:
+            tenure, offer = reserved
+            add = partial(self._store.add_and_claim, event, graph, offer, **how)
+            return await self._direct.submit(tenure, add, checked)
+        if self._drivers:
+            self._means.checked.put(event.job_id, checked)
+        # Told before the write: the claim then stands right behind it at the store. Drivers that look too
+        # early hear of the job again through the log.
         for driver in self._drivers:
             driver.work_arrived()
+        return await self._store.add_job(event, graph, **how)
+
+    def _reserve(self, job_id: JobId, needs: Needs) -> tuple[Tenure, ClaimOffer] | None:
+        fitting = {place.engine for place in self.pool.fitting(needs)}
+        for driver in self._drivers:
+            if driver.engine in fitting and (reserved := driver.reserve(job_id)) is not None:
+                return reserved
+        return None
 
     def foreign_ahead(self, engine: EngineId | None = None) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.

@@ -5,7 +5,7 @@ errand, bounded by the request timeout, and nothing else.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,26 +70,32 @@ class Errands:
         self._confirm = confirm
 
     def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
-        self.group.create_task(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
+        self._start(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
 
     def look(self, asked: Sequence[PromptId], files: Collection[OutputFile] = ()) -> None:
         """Ask where the prompts are. `files` are known already: their sizes are asked for meanwhile."""
-        self.group.create_task(self._look(tuple(asked), files), name="look")
+        self._start(self._look(tuple(asked), files), name="look")
 
     def cancel(self, prompt_id: PromptId) -> None:
         """Ask the engine to cancel, then look what became of it: a cancel can get lost."""
-        self.group.create_task(self._cancel(prompt_id), name=f"cancel {prompt_id}")
+        self._start(self._cancel(prompt_id), name=f"cancel {prompt_id}")
 
     def free(self, prompt_id: PromptId) -> None:
         """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
-        self.group.create_task(self._free(prompt_id), name=f"free {prompt_id}")
+        self._start(self._free(prompt_id), name=f"free {prompt_id}")
 
     def sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         """Ask what the GPUs do. `ask` is bounded and raises nothing."""
-        self.group.create_task(self._sample(ask), name="sample")
+        self._start(self._sample(ask), name="sample")
 
     def reconnect(self) -> None:
-        self.group.create_task(self._place.reconnect(), name="reconnect")
+        self._start(self._place.reconnect(), name="reconnect")
+
+    def _start(self, errand: Coroutine[Any, Any, None], name: str) -> None:
+        try:
+            self.group.create_task(errand, name=name)
+        except RuntimeError:  # the tenure is ending; the next one looks everything up
+            errand.close()
 
     async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
         answer: Accepted | Rejected | EngineFault

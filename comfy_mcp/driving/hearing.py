@@ -107,8 +107,9 @@ class Hearing:
         attempt.submitting = False
         attempt.heard_at = self._clock.monotonic()
         match message.answer:
-            case Accepted(dropped=dropped):
+            case Accepted(dropped=dropped, reference=reference):
                 attempt.accepted = True
+                attempt.reference = reference
                 attempt.connection = self._connection if self.connected else None
                 if dropped:
                     self._log.warning("branches_dropped", job_id=attempt.job.id, nodes=sorted(dropped))

@@ -7,6 +7,7 @@ nothing: what has to be written stays pending and is tried again.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import structlog
 
@@ -27,13 +28,14 @@ from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
+from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.driving.recovery import conclude
 from comfy_mcp.driving.sizes import OutputSizes
 from comfy_mcp.places.protocol import Runner
-from comfy_mcp.store import Claim, Lease
+from comfy_mcp.store import Claim, ClaimOffer, Lease
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ class Ledger:
         self._clock = means.clock
         self._new_id = means.new_id
         self._gpu = means.gpu
+        self._checked = means.checked
         self._gate = gate
         self._may_have_held = True  # a process before this one, with another setting
         self.sizes = OutputSizes(place.sizes, means.store)
@@ -77,10 +80,12 @@ class Ledger:
     async def adopt(self) -> None:
         """What the engine has, or may have, from whoever drove it before. Raises StoreFault."""
         for claim in await self._store.adopt(self._lease):
+            assert claim.job.prompt_id is not None
+            self._place.recall(claim.job.prompt_id, claim.reference)
             await self._admit(claim)
 
-    async def claim(self) -> tuple[Attempt, Mapping[str, object]] | None:
-        """The next job, with its graph. Its prompt_id is on disk: whatever dies now, it can be found again.
+    async def claim(self) -> Attempt | None:
+        """The next job. Its prompt_id is on disk: whatever dies now, it can be found again.
 
         None: there is none now, or the store refused. Raises Fenced.
         """
@@ -96,8 +101,13 @@ class Ledger:
         if claim is None:
             return None
         self.may_have_work |= claim.more
-        attempt = await self._admit(claim)
-        return None if attempt is None else (attempt, claim.graph)
+        return await self._admit(claim)
+
+    def offer(self) -> ClaimOffer:
+        """Room for a job that is about to be written."""
+        return ClaimOffer(
+            lease=self._lease, prompt_id=PromptId(self._new_id()), stream_id=self._place.stream_id
+        )
 
     async def any_waits(self) -> bool:
         """Whether it is worth asking what there is room for. A store that refuses is asked again later."""
@@ -128,27 +138,34 @@ class Ledger:
         """Follow a claimed job. None if its graph can't be read by this version: it has failed then."""
         job = claim.job
         try:
-            graph = parse_graph(claim.graph)
+            checked = self._checked.take(job.id) or self._check(claim.graph)
         except InvalidGraph as error:
             failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
             await self._store.record(self._lease, job.id, [self.failed(job, failure)])
             return None
-        report = check_graph(graph, self._place.known_nodes)
+        return await self.follow(job, checked, claim.stream_id)
+
+    async def follow(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt:
+        """Follow a claimed job whose graph is checked."""
         attempt = Attempt(
             job,
-            graph,
-            report if report.runnable else check_graph(graph, None),
-            await self._known_durations(graph),
+            checked,
+            await self._known_durations(checked.graph),
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
             on_start=self._run_began,
-            stream_id=claim.stream_id,
+            stream_id=stream_id,
         )
         self.attempts[attempt.prompt_id] = attempt
         if job.cancel_requested:
             attempt.ask_cancel(self._clock.monotonic())
         return attempt
+
+    def _check(self, raw: Mapping[str, Any]) -> Checked:
+        graph = parse_graph(raw)
+        report = check_graph(graph, self._place.known_nodes)
+        return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
@@ -209,6 +226,9 @@ class Ledger:
         job_id = attempt.job.id
         events, outputs = attempt.take_pending()
         try:
+            if attempt.reference is not None:
+                await self._store.keep_reference(self._lease, attempt.prompt_id, attempt.reference)
+                attempt.reference = None
             job = await self._store.record(self._lease, job_id, events, outputs=outputs)
         except Fenced:
             raise

@@ -11,7 +11,10 @@ import asyncio
 from typing import assert_never
 
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.driving.alarm import Alarm
+from comfy_mcp.driving.attempt import Attempt
+from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.errands import Errands, Freed, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.leasing import LeaseKeeper
@@ -19,7 +22,7 @@ from comfy_mcp.driving.ledger import Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.places.protocol import Runner
-from comfy_mcp.store import Lease
+from comfy_mcp.store import Claim, ClaimOffer, Lease
 
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Pauses before an engine is asked again to cancel; the last one repeats."""
@@ -33,6 +36,7 @@ class Tenure:
 
     def __init__(self, *, lease: Lease, place: Runner, means: Means, gate: MemoryGate) -> None:
         self._place = place
+        self._means = means
         self._settings = means.settings
         self._clock = means.clock
         self._gate = gate
@@ -42,6 +46,9 @@ class Tenure:
         self._errands = Errands(place, self._reported, self._keeper.confirm)
         self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means)
         self._cancels: set[JobId] = set()
+        self._reserved: JobId | None = None
+        self._written: tuple[Claim, Checked] | None = None
+        self._open = False
         self._look_due = means.clock.monotonic() + IDLE_S
 
     @property
@@ -77,6 +84,7 @@ class Tenure:
             async with asyncio.TaskGroup() as group:
                 self._errands.group = group
                 await self._ledger.adopt()
+                self._open = True
                 group.create_task(self._keeper.run(), name="lease")
                 group.create_task(self._place.run(self._hearing.event), name="place")
                 group.create_task(self._ledger.sizes.run(), name="sizes")
@@ -85,6 +93,7 @@ class Tenure:
                     self._alarm.by(self._next_due())
                     await self._alarm.sleep()
         finally:
+            self._open = False
             self._alarm.stop()
 
     async def finish(self) -> None:
@@ -108,7 +117,9 @@ class Tenure:
             self._alarm.ring()
 
     def _drives(self, job_id: JobId) -> bool:
-        return any(attempt.job.id == job_id for attempt in self._ledger.attempts.values())
+        return self._reserved == job_id or any(
+            attempt.job.id == job_id for attempt in self._ledger.attempts.values()
+        )
 
     def _reported(self, report: Report) -> None:
         """An errand has come back."""
@@ -184,16 +195,48 @@ class Tenure:
 
     async def _claim(self) -> None:
         """Take work while the engine is there and has room in its pipeline."""
+        if self._written is not None:
+            claim, checked = self._written
+            new = await self._ledger.follow(claim.job, checked, claim.stream_id)
+            self._ledger.may_have_work |= claim.more
+            self._reserved = self._written = None
+            self._send(new)
         while self._has_room():
             if not self._gate.ready:
                 if await self._ledger.any_waits():
                     self._ask_for_sample()
                 return
-            claimed = await self._ledger.claim()
-            if claimed is not None:
-                attempt, graph = claimed
-                attempt.submitting = True
-                self._errands.submit(attempt.prompt_id, graph)
+            attempt = await self._ledger.claim()
+            if attempt is not None:
+                self._send(attempt)
+
+    def _send(self, attempt: Attempt) -> None:
+        attempt.submitting = True
+        self._errands.submit(attempt.prompt_id, attempt.graph.raw)
+
+    def reserve(self, job_id: JobId) -> ClaimOffer | None:
+        """Room for a job that is about to be written. Nothing else is claimed until it is taken or given up.
+
+        None: there is no room, or jobs may be held for want of memory.
+        """
+        if self._gate.on or not self._open or not self._can_send():
+            return None
+        self._reserved = job_id
+        return self._ledger.offer()
+
+    def give_up_reserved(self) -> None:
+        self._reserved = None
+        self._alarm.ring()
+
+    def take_reserved(self, job: Job, claim: Claim | None, checked: Checked) -> None:
+        """The job is written, and claimed if nobody waited: then it is sent next. A tenure that has ended
+        leaves it to the one that adopts it."""
+        if claim is not None:
+            self._written = claim, checked
+        else:  # somebody waits, or the submit was a repeat: look for work like everybody
+            self._means.checked.put(job.id, checked)
+            self._reserved, self._ledger.may_have_work = None, True
+        self._alarm.ring()
 
     def _ask_for_sample(self) -> None:
         if not self._gate.asking:
@@ -201,10 +244,13 @@ class Tenure:
             self._errands.sample(self._gate.look)
 
     def _has_room(self) -> bool:
+        return self._ledger.may_have_work and self._can_send()
+
+    def _can_send(self) -> bool:
         depth, attempts = self._settings.pipeline_depth, self._ledger.attempts.values()
         return (
             self.connected
-            and self._ledger.may_have_work
+            and self._reserved is None
             and self._clock.monotonic() >= self._ledger.retry_at
             and len(attempts) < 2 * depth
             and sum(not attempt.over for attempt in attempts) < depth

@@ -11,10 +11,10 @@ from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
-from comfy_mcp.domain.vram import shape_of
+from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
@@ -41,22 +41,22 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     raw = await _graph_of(context, params)
-    graph, shape, warnings = await _checked(services, raw)
-    job, position = await _enqueue(
-        services,
+    checked, needs, warnings = await _checked(services, raw)
+    job, position = await services.engines.submit(
         JobQueued(
             job_id=JobId(services.new_id()),
             at=services.now_ms(),
             client=context.caller.client,
             lane=params.gpu,
             priority=Priority(params.priority),
-            node_count=len(graph.nodes),
+            node_count=len(checked.graph.nodes),
             warnings=warnings,
             queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
             run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=shape,
+            shape=needs.shape,
         ),
-        graph,
+        checked,
+        needs,
         _idempotency(context, params.idempotency_key, _submitted(params, raw)),
     )
     return SubmitResult(
@@ -88,23 +88,23 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     raw = await services.store.get_graph(old_id)
     if raw is None:
         raise not_found(old_id)  # forgotten between the two looks
-    graph, shape, warnings = await _checked(services, raw)
-    job, position = await _enqueue(
-        services,
+    checked, needs, warnings = await _checked(services, raw)
+    job, position = await services.engines.submit(
         JobQueued(
             job_id=JobId(services.new_id()),
             at=services.now_ms(),
             client=old.client,
             lane=old.lane,
             priority=old.priority,
-            node_count=len(graph.nodes),
+            node_count=len(checked.graph.nodes),
             warnings=warnings,
             queue_timeout_ms=old.queue_timeout_ms,
             run_timeout_ms=old.run_timeout_ms,
             retry_of=old_id,
-            shape=shape,
+            shape=needs.shape,
         ),
-        graph,
+        checked,
+        needs,
         _idempotency(context, params.idempotency_key, ["retry", old_id]),
     )
     return RetryResult(
@@ -117,39 +117,23 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
-async def _checked(services: Services, raw: object) -> tuple[Graph, str, tuple[str, ...]]:
-    """The graph in API format, its shape, and the warnings. Raises InvalidGraph."""
+async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tuple[str, ...]]:
+    """The graph in API format, what it needs, and the warnings. Raises InvalidGraph."""
     graph, report, warnings = _read(raw, await services.engines.object_info())
     if report.may_be_stale:  # a node or a model may have come since
         graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
     if (error := report.error()) is not None:
         raise error
     warnings += report.warnings + services.engines.submit_warnings()
-    shape = shape_of(graph)
-    return graph, shape, warnings + await memory_warnings(services, shape)
+    needs = needs_of(graph)
+    checked = Checked(graph=graph, report=report)
+    return checked, needs, warnings + await memory_warnings(services, needs.shape)
 
 
 def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
     converted, warnings = api_format(raw, info)
     graph = parse_graph(converted)
     return graph, check_graph(graph, info), warnings
-
-
-async def _enqueue(
-    services: Services, event: JobQueued, graph: Graph, idempotency: Idempotency | None = None
-) -> tuple[Job, int]:
-    """The job, durable, and its place: foreign prompts of the engines count, as far as is known."""
-    # Told before the write: the claim then stands right behind it at the store. Drivers that look too early
-    # hear of the job again through the log.
-    services.engines.work_arrived()
-    return await services.store.add_job(
-        event,
-        graph.raw,
-        max_queued=services.settings.max_queued,
-        idempotency=idempotency,
-        ahead=services.engines.foreign_ahead(),
-        fair=services.settings.fair_share,
-    )
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:

@@ -37,9 +37,13 @@ class PromptView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The engine queued it. `dropped` names output nodes whose branch was refused, with the reason."""
+    """The engine queued it. `dropped` names output nodes whose branch was refused, with the reason.
+
+    `reference`: what the place calls the prompt, where it takes no id from outside.
+    """
 
     dropped: Mapping[NodeId, str]
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,10 @@ class Runner(Protocol):
     def known_nodes(self) -> ObjectInfo | None:
         """The node list as the engine last gave it, without asking."""
         ...
+
+    def recall(self, prompt_id: PromptId, reference: str | None) -> None:
+        """At a takeover, before anything is asked: the prompt was submitted, and answered with `reference` if
+        that answer was kept. Only a place that gives references needs it."""
 
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         """Put what the graph refers to where it will run; called before each `submit`. Raises EngineFault."""

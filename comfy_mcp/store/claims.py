@@ -50,12 +50,17 @@ _NEXT_THAT_FITS = Statement(
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
-    select(jobs_table, graphs.c.graph, _a.stream_id)
+    select(jobs_table, graphs.c.graph, _a.stream_id, _a.reference)
     .select_from(attempts)
     .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
     .join(graphs, graphs.c.job_id == _j.id)
     .where(IS_ACTIVE, _a.engine == bindparam("b_engine"))
     .order_by(_a.claimed_at, _j.seq)
+)
+_KEEP_REFERENCE = Statement(
+    update(attempts)
+    .where(_a.prompt_id == bindparam("b_prompt_id"), _a.fence == bindparam("b_fence"))
+    .values(reference=bindparam("b_reference"))
 )
 _REFENCE = Statement(
     update(attempts).where(IS_ACTIVE, _a.engine == bindparam("b_engine")).values(fence=bindparam("b_fence"))
@@ -150,12 +155,23 @@ def begin_attempt(connection: Connection, lease: Lease, job: Job, stream_id: str
     )
 
 
+def keep_reference(connection: Connection, lease: Lease, prompt_id: PromptId, reference: str) -> None:
+    """Raises Fenced."""
+    leases.verify(connection, lease)
+    connection.execute(
+        _KEEP_REFERENCE, {"b_prompt_id": prompt_id, "b_fence": lease.fence, "b_reference": reference}
+    )
+
+
 def adopt(connection: Connection, lease: Lease) -> list[Claim]:
     """What the engine has, or may have, from whoever drove it before; oldest claim first. Raises Fenced."""
     leases.verify(connection, lease)
     connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
-    return [Claim(job=job_of(row), graph=graph_of(row.graph), stream_id=row.stream_id) for row in rows]
+    return [
+        Claim(job=job_of(row), graph=graph_of(row.graph), stream_id=row.stream_id, reference=row.reference)
+        for row in rows
+    ]
 
 
 def record(

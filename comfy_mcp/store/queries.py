@@ -74,13 +74,15 @@ class ClaimOffer:
 class Claim:
     """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under.
 
-    `stream_id`: where the engine sends the attempt's events. `more`: others waited in the lane when it was
+    `stream_id`: where the engine sends the attempt's events. `reference`: what the place calls it, if that is
+    not the prompt_id. `more`: others waited in the lane when it was
     claimed. True where that is not known.
     """
 
     job: Job
     graph: dict[str, Any]
     stream_id: str | None = None
+    reference: str | None = None
     more: bool = True
 
 

@@ -1,5 +1,6 @@
 """Jobs come into the queue and leave it by a cancel. Synchronous; runs in a transaction of the caller."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
@@ -11,6 +12,7 @@ from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
 from comfy_mcp.store.queries import ClaimOffer
@@ -48,6 +50,7 @@ def add(
     use: Idempotency | None = None,
     ahead: int = 0,
     fair: bool = True,
+    needs: Needs | None = None,
     offer: ClaimOffer | None = None,
 ) -> Added:
     """One more job; of a key's first use, the job then.
@@ -76,7 +79,7 @@ def add(
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
-    connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph})
+    connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph, "needs": _needs_text(needs)})
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
     size.jobs += 1
@@ -88,6 +91,12 @@ def add(
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
+
+
+def _needs_text(needs: Needs | None) -> str | None:
+    if needs is None:
+        return None
+    return json.dumps({"nodes": needs.node_classes, "models": needs.models})
 
 
 def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:

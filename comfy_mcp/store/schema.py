@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0009"
+HEAD = "0010"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -132,6 +132,7 @@ graphs = Table(
     metadata,
     Column("job_id", Text, primary_key=True),
     Column("graph", Text, nullable=False),
+    Column("needs", Text),  # JSON: node classes and model files; null for jobs of before
     _child_of_job(),
 )
 
@@ -147,6 +148,7 @@ attempts = Table(
     Column("claimed_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Column("stream_id", Text),  # where the engine sends its events (ComfyUI: the clientId)
+    Column("reference", Text),  # what the place calls it, where that is not the prompt_id
     _child_of_job(),
     Index("ix_attempts_active", "engine", sqlite_where=IS_ACTIVE, postgresql_where=IS_ACTIVE),
 )

@@ -15,6 +15,7 @@ from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import (
@@ -158,6 +159,7 @@ class Store(SideTables):
         idempotency: Idempotency | None = None,
         ahead: int = 0,
         fair: bool = True,
+        needs: Needs | None = None,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
@@ -169,7 +171,9 @@ class Store(SideTables):
         """
         text = graph_text(graph)
         added = await self._write(
-            lambda connection: queue.add(connection, event, text, max_queued, idempotency, ahead, fair),
+            lambda connection: queue.add(
+                connection, event, text, max_queued, idempotency, ahead, fair, needs
+            ),
             size=len(text),
         )
         return added.job, added.position
@@ -184,6 +188,7 @@ class Store(SideTables):
         idempotency: Idempotency | None = None,
         ahead: int = 0,
         fair: bool = True,
+        needs: Needs | None = None,
     ) -> tuple[Job, int, Claim | None]:
         """As `add_job`, and in the same transaction the claim, if the job is the next to run.
 
@@ -192,7 +197,7 @@ class Store(SideTables):
         text = graph_text(graph)
         added = await self._write(
             lambda connection: queue.add(
-                connection, event, text, max_queued, idempotency, ahead, fair, offer
+                connection, event, text, max_queued, idempotency, ahead, fair, needs, offer
             ),
             size=len(text),
         )
@@ -317,6 +322,10 @@ class Store(SideTables):
     async def adopt(self, lease: Lease) -> list[Claim]:
         """Take over every attempt in flight on the lease's engine. Raises Fenced."""
         return await self._writer.do(lambda connection: claims.adopt(connection, lease))
+
+    async def keep_reference(self, lease: Lease, prompt_id: PromptId, reference: str) -> None:
+        """What the place calls an attempt of this holder. Raises Fenced."""
+        await self._write(lambda connection: claims.keep_reference(connection, lease, prompt_id, reference))
 
     async def record(
         self, lease: Lease, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output] = ()

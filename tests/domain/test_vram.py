@@ -13,6 +13,7 @@ from comfy_mcp.domain.gpu import EngineVram, GpuSample, GpuSource
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import IllegalTransition, JobStatus, evolve, queued
+from comfy_mcp.domain.needs import needs_of
 from comfy_mcp.domain.vram import (
     UNLIMITED,
     Admission,
@@ -22,7 +23,6 @@ from comfy_mcp.domain.vram import (
     held_by,
     need_of,
     rooms_of,
-    shape_of,
     warning_of,
 )
 from tests.support import jobs
@@ -47,7 +47,7 @@ def graph(**inputs: Any) -> dict[str, Any]:
 
 
 def shape(raw: dict[str, Any]) -> str:
-    return shape_of(parse_graph(raw))
+    return needs_of(parse_graph(raw)).shape
 
 
 # ---------------------------------------------------------------------------- shapes

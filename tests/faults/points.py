@@ -19,6 +19,8 @@ CALLS = (
     "comfy_mcp.places.comfyui.client:ComfyUIClient.queue",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.interrupt",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.delete_pending",
+    "comfy_mcp.store.claims:write_attempt",
+    "comfy_mcp.driving.tenure:Tenure.take_reserved",
     "comfy_mcp.driving.ledger:Ledger._write",
     "comfy_mcp.driving.hearing:Hearing._seen",
 )

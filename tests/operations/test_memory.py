@@ -10,7 +10,7 @@ import pytest
 
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.vram import shape_of
+from comfy_mcp.domain.needs import needs_of
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations import memory
 from comfy_mcp.runtime import open_runtime
@@ -57,7 +57,7 @@ async def teach(call: Bench, vram: Vram, gib: int) -> None:
     assert submitted.warnings == [], "nothing is known yet"
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
     assert state.status == "completed"
-    need = await call.services.store.vram_need(shape_of(parse_graph(slow())))
+    need = await call.services.store.vram_need(needs_of(parse_graph(slow())).shape)
     assert need == gib * 2**30
     await show(call, vram, held=1)
 

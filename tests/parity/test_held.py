@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.vram import shape_of
+from comfy_mcp.domain.needs import needs_of
 from tests.parity.surfaces import NAMES, House, open_house
 from tests.support.gpus import GIB
 from tests.support.graphs import slow
@@ -25,7 +25,7 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
     vram.play(monkeypatch)
     async with open_house(tmp_path, vram_hold=True, **PACE) as house, stream(house.sidecar) as socket:
         await house.sidecar.ended(await house.sidecar.submit(slow(steps=60)))
-        assert await house.sidecar.services.store.vram_need(shape_of(parse_graph(slow()))) == 20 * GIB
+        assert await house.sidecar.services.store.vram_need(needs_of(parse_graph(slow())).shape) == 20 * GIB
         vram.held, vram.others = 1, 14
         async with asyncio.timeout(LIMIT_S):  # until the engine's word has been heard
             while (await house.sidecar("GET", "/v1/gpu")).body["engines"][0]["vramFree"] != 9 * GIB:

@@ -31,6 +31,7 @@ class ScriptedPlace:
     def __init__(self, engine: str = "engine-1", *, size: int = 100) -> None:
         self.engine = EngineId(engine)
         self.size = size
+        self.recalled: dict[PromptId, str | None] = {}
         self.prepared: list[Mapping[str, Any]] = []
         self.posted: list[PromptId] = []
         self.pending: dict[PromptId, Mapping[str, Any]] = {}
@@ -72,6 +73,9 @@ class ScriptedPlace:
     @property
     def known_nodes(self) -> ObjectInfo | None:
         return None
+
+    def recall(self, prompt_id: PromptId, reference: str | None) -> None:
+        self.recalled[prompt_id] = reference
 
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         self.prepared.append(graph)

@@ -94,6 +94,9 @@ class ComfyUIPlace:
     def follow(self, stream_ids: Collection[str]) -> None:
         self._followers.want({each for each in stream_ids if each != self.listener.client_id})
 
+    def recall(self, prompt_id: PromptId, reference: str | None) -> None:
+        """Nothing: the engine knows a prompt by the id that it was sent with."""
+
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         """Nothing: what a graph names is in this engine's own folders, where an upload puts it."""
 

@@ -1,0 +1,36 @@
+"""Graphs that this process has just parsed and checked, kept for its drivers: none is parsed twice."""
+
+from dataclasses import dataclass
+
+from comfy_mcp.domain.graph import Graph
+from comfy_mcp.domain.graph_checks import GraphReport
+from comfy_mcp.domain.ids import JobId
+
+MAX_NODES = 20_000
+"""In all graphs that are kept, some 20 MB; beyond it the oldest go, and who claims them parses them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    graph: Graph
+    report: GraphReport
+
+
+class CheckedGraphs:
+    """By job, until it is claimed here."""
+
+    def __init__(self) -> None:
+        self._kept: dict[JobId, Checked] = {}
+        self._nodes = 0
+
+    def put(self, job_id: JobId, checked: Checked) -> None:
+        self._kept[job_id] = checked
+        self._nodes += len(checked.graph.nodes)
+        while self._nodes > MAX_NODES:
+            self.take(next(iter(self._kept)))
+
+    def take(self, job_id: JobId) -> Checked | None:
+        checked = self._kept.pop(job_id, None)
+        if checked is not None:
+            self._nodes -= len(checked.graph.nodes)
+        return checked

@@ -1,0 +1,44 @@
+"""What is kept beside a job and its attempt: what it needs, and what a place calls it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.needs import Needs
+from comfy_mcp.store import ClaimOffer, Lease, Store
+from tests.support.jobs import new_prompt_id, queued_event
+
+GRAPH = {"1": {"class_type": "A", "inputs": {}}}
+
+
+async def lease_of(store: Store, engine: str = "e") -> Lease:
+    lease = await store.acquire_lease(EngineId(engine), f"holder of {engine}", 60)
+    assert lease is not None
+    return lease
+
+
+async def scalar(store: Store, sql: str, *values: object) -> Any:
+    return await store._readers.do(lambda connection: connection.exec_driver_sql(sql, values).scalar())
+
+
+async def test_what_a_job_needs_is_kept_with_it(store: Store) -> None:
+    needs = Needs(node_classes=("A", "B"), models=("m.safetensors",), shape="s")
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=9, needs=needs)
+    text = await scalar(store, "SELECT needs FROM graphs WHERE job_id = ?", job.id)
+    assert json.loads(text) == {"nodes": ["A", "B"], "models": ["m.safetensors"]}
+
+
+async def test_what_a_place_calls_an_attempt_is_found_at_a_takeover(store: Store) -> None:
+    lease = await lease_of(store)
+    prompt_id = new_prompt_id()
+    await store.add_and_claim(
+        queued_event(), GRAPH, ClaimOffer(lease=lease, prompt_id=prompt_id), max_queued=9
+    )
+    await store.keep_reference(lease, prompt_id, "cloud-1")
+    (adopted,) = await store.adopt(await lease_of(store))
+    assert adopted.reference == "cloud-1"
+    with pytest.raises(Fenced):
+        await store.keep_reference(lease, prompt_id, "cloud-2")
