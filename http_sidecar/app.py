@@ -16,14 +16,13 @@ from http_sidecar.door.gatekeeper import Gatekeeper
 from http_sidecar.drain import Drain
 from http_sidecar.mcp import mount
 from http_sidecar.pages import docs_page, status_page
-from http_sidecar.rest import hashing, v1
+from http_sidecar.rest import v1
 from http_sidecar.streams import endpoints
 
 Setup = Callable[[web.Application], None]
 
 FEATURES: tuple[Setup, ...] = (
     metrics.setup,
-    hashing.setup,
     health.setup,
     revocation.setup,
     v1.setup,

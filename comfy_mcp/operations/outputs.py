@@ -1,12 +1,20 @@
-"""The bytes of outputs, for surfaces that stream them: find one, open it, preview it, keep its hash."""
+"""The bytes of outputs, for surfaces that stream them: find one, open it, preview it, hash it.
+
+A hash is computed when an output is first read, and written down beside the answers, which never wait for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+import structlog
+
 from comfy_mcp.domain.catalog import Output, OutputQuery
-from comfy_mcp.domain.errors import NotFound
+from comfy_mcp.domain.errors import EngineBadAnswer, NotFound, StoreFault
 from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.library import OutputContent, OutputData, Preview, Span
 from comfy_mcp.operations.catalog import find_output
@@ -15,7 +23,12 @@ from comfy_mcp.operations.context import Caller, OperationContext
 if TYPE_CHECKING:
     from comfy_mcp.operations.services import Services
 
-__all__ = ["OutputContent", "Outputs", "Span"]
+__all__ = ["OutputContent", "Outputs", "Span", "replaced"]
+
+log = structlog.get_logger(__name__)
+
+FOUND = 1_000
+"""Hashes that wait to be written. One that finds no room is dropped: the next answer computes it again."""
 
 
 class Outputs:
@@ -23,6 +36,7 @@ class Outputs:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._found: asyncio.Queue[tuple[OutputId, int, str]] = asyncio.Queue(FOUND)
 
     async def find(self, name: str, caller: Caller) -> Output:
         """By id, or the newest of that file name. Raises NotFound, also for what the caller may not see."""
@@ -51,6 +65,70 @@ class Outputs:
     ) -> Preview:
         return await self._services.outputs.preview(output, max_px=max_px, box=box)
 
-    async def keep_hash(self, output_id: OutputId, *, size: int, sha256: str) -> None:
-        """What reading an output has shown. Raises StoreFault."""
-        await self._services.store.update_output(output_id, size=size, sha256=sha256)
+    async def hash_of(self, output: Output) -> str:
+        """SHA-256 of an output that has none yet, by reading it through once. Raises what `open` raises."""
+        digest, size = hashlib.sha256(), 0
+        async with self.open(output) as content:
+            async for chunk in content.chunks:
+                digest.update(chunk)
+                size += len(chunk)
+            if content.file is not None:
+                await content.file.note(digest.hexdigest())
+        self._note(output, size, digest.hexdigest())
+        return digest.hexdigest()
+
+    def hash_of_data(self, output: Output, data: bytes) -> str:
+        """The same of one that has been read already."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._note(output, len(data), sha256)
+        return sha256
+
+    async def checked(
+        self, output: Output, content: OutputContent, sha256: str | None
+    ) -> AsyncIterator[bytes]:
+        """All but the end is passed on as it comes; the last piece only when the whole is what it should be.
+
+        A file that was hashed before and left alone since is not hashed again. Raises EngineBadAnswer.
+        """
+        known = content.file if content.file is not None and content.file.was_hashed_as(sha256) else None
+        digest, size, held = hashlib.sha256(), 0, b""
+        async for chunk in content.chunks:
+            if held:
+                yield held
+            if known is None:
+                digest.update(chunk)
+            size += len(chunk)
+            held = chunk
+        if known is not None:
+            right = await known.still_holds(sha256)
+        else:
+            found = digest.hexdigest()
+            right = sha256 in (None, found)
+            if sha256 is None:
+                self._note(output, size, found)
+            if content.file is not None:
+                await content.file.note(found)
+        if not right:
+            raise replaced(output)
+        if held:
+            yield held
+
+    async def run(self) -> None:
+        """Write down the hashes that were found, until cancelled."""
+        while True:
+            output_id, size, sha256 = await self._found.get()
+            try:
+                await self._services.store.update_output(output_id, size=size, sha256=sha256)
+            except StoreFault as fault:
+                log.warning("hash_not_kept", output_id=output_id, code=fault.code.value)
+
+    def _note(self, output: Output, size: int, sha256: str) -> None:
+        if not self._found.full():
+            self._found.put_nowait((output.id, size, sha256))
+
+
+def replaced(output: Output) -> EngineBadAnswer:
+    return EngineBadAnswer(
+        f"Output {output.id} has changed: another file has this name now.",
+        next_step="Run the workflow again to create it.",
+    )

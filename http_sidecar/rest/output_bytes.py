@@ -18,9 +18,9 @@ from aiohttp import web
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output
-from comfy_mcp.domain.errors import BridgeError, EngineBadAnswer, InvalidInput
+from comfy_mcp.domain.errors import BridgeError, InvalidInput
 from comfy_mcp.operations.context import require_right
-from comfy_mcp.operations.outputs import OutputContent, Span
+from comfy_mcp.operations.outputs import OutputContent, Span, replaced
 from comfy_mcp.operations.shapes import ViewOutputParams
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
@@ -37,7 +37,6 @@ from http_sidecar.rest.conditions import (
     decide,
 )
 from http_sidecar.rest.direct import send_directly
-from http_sidecar.rest.hashing import HASHES
 from http_sidecar.routes import Route
 
 log = structlog.get_logger(__name__)
@@ -80,12 +79,12 @@ async def _send(request: web.Request, output: Output) -> web.StreamResponse:
             return _without_body(request, early, _headers(output, output.sha256), size)
     if size is not None and size <= IN_MEMORY_BYTES:
         content = await files.read(output, limit=IN_MEMORY_BYTES)
-        sha256 = output.sha256 or _remember(request, output, content.data)
+        sha256 = output.sha256 or files.hash_of_data(output, content.data)
         headers = _headers(output, sha256)
         return _from_memory(request, content.data, content.media_type, headers, _etag(sha256))
     sha256_known = output.sha256
     if sha256_known is None and any(name in request.headers for name in CONDITIONAL):
-        sha256_known = await _hash_of(request, output)
+        sha256_known = await files.hash_of(output)
     etag = None if sha256_known is None else _etag(sha256_known)
     decision = decide(request.method, request.headers, etag=etag, size=size)
     if isinstance(decision, Whole | Part):
@@ -146,7 +145,8 @@ async def _stream(
     request: web.Request, output: Output, decision: Whole | Part, sha256: str | None
 ) -> web.StreamResponse:
     part = decision.span if isinstance(decision, Part) else None
-    async with request.app[BRIDGE].outputs.open(output, part=part) as content:
+    files = request.app[BRIDGE].outputs
+    async with files.open(output, part=part) as content:
         response = web.StreamResponse(
             status=200 if part is None else 206,
             headers=_headers(output, sha256, sized=content.size is not None),
@@ -160,10 +160,10 @@ async def _stream(
             return response
         with contextlib.suppress(ClientTooSlow):
             if not await _directly(request, response, output, content, part, sha256):
-                chunks = content.chunks if part is not None else _checked(request, output, content, sha256)
+                chunks = content.chunks if part is not None else files.checked(output, content, sha256)
                 sent = await _write(request, response, chunks)
                 if sent < (response.content_length or 0):  # the client would wait for the rest
-                    raise _replaced(output)
+                    raise replaced(output)
             await response.write_eof()
         return response
 
@@ -186,7 +186,7 @@ async def _directly(
         return False
 
     async def check() -> BridgeError | None:
-        return None if await file.still_holds(sha256) else _replaced(output)
+        return None if await file.still_holds(sha256) else replaced(output)
 
     return await send_directly(response, request, content, length, check=check)
 
@@ -201,63 +201,6 @@ async def _write(request: web.Request, response: web.StreamResponse, chunks: Asy
         await write_within(limit_s, response.write(chunk), cut=request.transport)
         sent += len(chunk)
     return sent
-
-
-async def _checked(
-    request: web.Request, output: Output, content: OutputContent, sha256: str | None
-) -> AsyncIterator[bytes]:
-    """All but the end is passed on as it comes; the last piece only when the whole is what it should be.
-
-    A file that was hashed before and left alone since is not hashed again. Raises EngineBadAnswer.
-    """
-    known = content.file if content.file is not None and content.file.was_hashed_as(sha256) else None
-    digest, size, held = hashlib.sha256(), 0, b""
-    async for chunk in content.chunks:
-        if held:
-            yield held
-        if known is None:
-            digest.update(chunk)
-        size += len(chunk)
-        held = chunk
-    if known is not None:
-        right = await known.still_holds(sha256)
-    else:
-        found = digest.hexdigest()
-        right = sha256 in (None, found)
-        if sha256 is None:
-            request.app[HASHES].note(output.id, size, found)
-        if content.file is not None:
-            await content.file.note(found)
-    if not right:
-        raise _replaced(output)
-    if held:
-        yield held
-
-
-def _replaced(output: Output) -> EngineBadAnswer:
-    return EngineBadAnswer(
-        f"Output {output.id} has changed: another file has this name now.",
-        next_step="Run the workflow again to create it.",
-    )
-
-
-async def _hash_of(request: web.Request, output: Output) -> str:
-    """By reading it through, once: afterwards the store has it."""
-    digest, size = hashlib.sha256(), 0
-    async with request.app[BRIDGE].outputs.open(output) as content:
-        async for chunk in content.chunks:
-            digest.update(chunk)
-            size += len(chunk)
-        if content.file is not None:
-            await content.file.note(digest.hexdigest())
-    request.app[HASHES].note(output.id, size, digest.hexdigest())
-    return digest.hexdigest()
-
-
-def _remember(request: web.Request, output: Output, data: bytes) -> str:
-    sha256 = hashlib.sha256(data).hexdigest()
-    request.app[HASHES].note(output.id, len(data), sha256)
-    return sha256
 
 
 async def _send_preview(

@@ -1,10 +1,12 @@
 """The v1 routes: most are their operation and nothing else; a few have more to do, as the contract has it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from http_sidecar.app_state import BRIDGE
 from http_sidecar.rest.calls import answer, arguments_of, call
 from http_sidecar.rest.lists import whole_list
 from http_sidecar.rest.output_bytes import output_bytes, preview_bytes
@@ -25,6 +27,15 @@ def setup(app: web.Application) -> None:
             app.router.add_route(route.method, route.path, handler)
 
     app.router.add_route(UPLOAD.method, UPLOAD.path, upload)
+    app.cleanup_ctx.append(_hashes_kept)
+
+
+async def _hashes_kept(app: web.Application) -> AsyncIterator[None]:
+    """While it runs, the hashes of outputs that were served are written down."""
+    async with asyncio.TaskGroup() as tasks:
+        writing = tasks.create_task(app[BRIDGE].outputs.run(), name="output-hashes")
+        yield
+        writing.cancel()
 
 
 def _handler_of(route: Route) -> Handler:

@@ -115,7 +115,8 @@ async def serving(
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Sidecar]:
     """The application over `services`, on a free port of loopback."""
-    app = build_app(Bridge(services), settings, keys=KeyRing(settings, services.store), bounds=bounds)
+    bridge = Bridge(services)
+    app = build_app(bridge, settings, keys=KeyRing(settings, bridge), bounds=bounds)
     timeout = aiohttp.ClientTimeout(total=LIMIT_S)
     async with TestServer(app) as server, aiohttp.ClientSession(timeout=timeout) as session:
         url = str(server.make_url("")).rstrip("/")
