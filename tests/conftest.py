@@ -22,8 +22,8 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
-TOGETHER = ("tests/apps/", "tests/deploy/", "tests/page/")
-"""Folders whose tests share what is dear to make: an installed wheel, a browser."""
+TOGETHER = ("tests/apps/", "tests/contract/", "tests/deploy/", "tests/live/", "tests/page/")
+"""Folders whose tests share what is dear to make: a browser, a real ComfyUI, an installed wheel."""
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
