@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics, exposition
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    exposition,
+)
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
@@ -84,6 +92,8 @@ class Metrics:
             made.open_streams.labels(kind).set_function(partial(_sum, counts))
             made.cut_streams.labels(kind)
         self._gpus: frozenset[str] = frozenset()
+        self._requests: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        """As many as there are series: looking them up by their labels is half of counting."""
 
     def render(self, form: Format) -> tuple[bytes, str]:
         """The text and its content type, at most RENDER_EVERY_S old. Reads memory (and /proc/self), nothing
@@ -167,8 +177,15 @@ class Metrics:
     def http_request(self, *, method: str, route: str, status: int, seconds: float) -> None:
         """`route` is a template out of the route table, never a path."""
         labels = (method if method in METHODS else OTHER, route, str(status))
-        self._made.requests.labels(*labels).inc()
-        self._made.request_seconds.labels(*labels).observe(seconds)
+        series = self._requests.get(labels)
+        if series is None:
+            made = self._made
+            series = self._requests[labels] = (
+                made.requests.labels(*labels),
+                made.request_seconds.labels(*labels),
+            )
+        series[0].inc()
+        series[1].observe(seconds)
 
     def http_error(self, *, error_type: str, route: str) -> None:
         """`error_type` is a stable code."""

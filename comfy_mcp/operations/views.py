@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import FailureKind
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.vram import WaitingFor
@@ -25,8 +27,26 @@ OUTPUT_URI = "comfy://outputs/"
 WORKFLOW_URI = "comfy://workflows/"
 
 
+RESULTS = 64
+"""As many as the store keeps views: those of jobs that clients poll while nothing happens."""
+
+_results: Bounded[JobId, tuple[Job, Sequence[Output], int | None, WorkflowResult]] = Bounded(RESULTS)
+
+
 def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = None) -> WorkflowResult:
-    """A job as the wire shows it; `position` is 1 for the next to run."""
+    """A job as the wire shows it; `position` is 1 for the next to run.
+
+    The very same job and outputs have the same result: the store's cache gives them until somebody commits.
+    """
+    known = _results.get(job.id)
+    if known is not None and known[0] is job and known[1] is outputs and known[2] == position:
+        return known[3]
+    result = _workflow_result(job, outputs, position)
+    _results[job.id] = (job, outputs, position, result)
+    return result
+
+
+def _workflow_result(job: Job, outputs: Sequence[Output], position: int | None) -> WorkflowResult:
     failure = job.failure
     return WorkflowResult(
         workflow_id=job.id,

@@ -34,6 +34,7 @@ def client_address(peer: str | None, forwarded_for: str | None, proxies: Collect
     return address
 
 
+@lru_cache(maxsize=256)
 def bucket_of(address: str) -> str:
     """Whom a limit is for: an IPv4 address, or an IPv6 /64, which is what one subscriber has."""
     parsed = _parsed(address)

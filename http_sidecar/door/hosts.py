@@ -2,6 +2,7 @@
 somebody near it (DNS rebinding, cross-site posts)."""
 
 from collections.abc import Collection
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
     )
 
 
+@lru_cache(maxsize=256)
 def _hostname(url: str) -> str | None:
     try:
         parts = urlsplit(url)
@@ -46,6 +48,7 @@ def _is_localhost(name: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ip_address(name)

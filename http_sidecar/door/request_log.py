@@ -1,6 +1,7 @@
 """A request's id, in and out, and one log line when it has been answered."""
 
 import asyncio
+import logging
 import re
 from uuid import uuid4
 
@@ -35,8 +36,9 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         return response
     finally:
         # No status: the client went before the answer.
-        write = log.debug if is_probe(request.path) else log.info
-        write("request", **_facts(request), status=status, duration_ms=_ms_since(began))
+        level, bound = logging.DEBUG if is_probe(request.path) else logging.INFO, log.bind()
+        if bound.is_enabled_for(level):
+            bound.log(level, "request", **_facts(request), status=status, duration_ms=_ms_since(began))
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

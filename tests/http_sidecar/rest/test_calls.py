@@ -1,0 +1,44 @@
+"""A poll while nothing changes costs no second result and no second body."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from comfy_mcp.operations.context import Caller, OperationContext
+from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.shapes import WorkflowResult
+from http_sidecar.rest import calls
+from tests.support.graphs import failing
+from tests.support.sidecar import LIMIT_S, WORKFLOW, Sidecar, open_sidecar
+
+
+async def status_of(v1: Sidecar, job: str) -> WorkflowResult:
+    caller = Caller(client=v1.settings.client_name, surface="test")  # type: ignore[arg-type]
+    context = OperationContext(services=v1.services, caller=caller)
+    result: WorkflowResult = await BY_NAME["workflow_status"].call(context, {"workflow_id": job})
+    return result
+
+
+async def test_a_poll_is_answered_from_memory_until_something_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        job = await v1.submit(failing())
+        await v1.ended(job)
+        async with asyncio.timeout(LIMIT_S):
+            while (first := await status_of(v1, job)) is not await status_of(v1, job):
+                pass  # what the run taught is still being written
+        body = (await v1("GET", f"{WORKFLOW}/{job}")).data
+        assert (await v1("GET", f"{WORKFLOW}/{job}")).data == body
+        assert calls._body(first) is calls._body(first)
+
+        retry = (await v1("POST", f"{WORKFLOW}/{job}/retry")).body["workflowId"]
+        await v1.ended(retry)
+        assert (await status_of(v1, job)).retried_by == retry
+        assert (await v1("GET", f"{WORKFLOW}/{job}")).body["retriedBy"] == retry
+
+        monkeypatch.setattr(calls, "RENDERED_BYTES", 1)
+        large = first.model_copy()
+        assert calls._body(large) == calls._body(large)
+        assert calls._body(large) is not calls._body(large)
