@@ -135,7 +135,8 @@ async def _make(url: str, base: Path, megabytes: float) -> Made:
     await client.close()
     [output] = state["outputs"]
     query = f"filename={output['filename']}&subfolder={output['subfolder']}&type={output['folder']}"
-    return Made(url=output["url"], view=f"/view?{query}", size=output["size"])
+    file = base / "output" / output["subfolder"] / output["filename"]
+    return Made(url=output["url"], view=f"/view?{query}", size=file.stat().st_size)
 
 
 def _write_noise(path: Path, side: int) -> None:
