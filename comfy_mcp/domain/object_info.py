@@ -1,4 +1,4 @@
-"""An engine's node classes (GET /object_info), parsed tolerantly.
+"""What an engine says of its node classes (GET /object_info), read tolerantly.
 
 A class or an input with a shape that this code doesn't know is kept as known-but-unchecked: the engine
 has the last word.
@@ -9,33 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from comfy_mcp.domain.widgets import Widget, widgets_of
+from comfy_mcp.domain.inputs import InputSpec, Owner, read_inputs
 
-_DYNAMIC_PREFIX, _DYNAMIC_SUFFIX = "COMFY_", "_V3"
-_UPLOAD_OPTIONS = ("remote", "image_folder")
-_OWN_VALIDATION: Mapping[str, frozenset[str]] = MappingProxyType({"LoadLatent": frozenset({"latent"})})
-"""Inputs of core classes that the engine validates itself and whose options don't show it (0.3.75)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputSpec:
-    """One declared input.
-
-    `type` is None where the declaration is not understood: then only links are followed.
-    `options` is a combo's list, else None. `strict_options`: the engine is known to refuse other values.
-    `multiple`: a list of options is a value too. `minimum` and `maximum` hold for numbers.
-    `dynamic`: grows inputs of its own (V3).
-    """
-
-    name: str
-    required: bool
-    type: str | None
-    options: tuple[object, ...] | None = None
-    strict_options: bool = False
-    multiple: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    dynamic: bool = False
+__all__ = ["ClassInfo", "InputSpec", "ObjectInfo"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +21,8 @@ class ClassInfo:
 
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
-    `title` is what people see; `widgets` are the inputs with a control, in the editor's order.
+    `inputs` are the declared ones by name, required ones first; what they grow is under them.
+    `title` is what people see.
     """
 
     name: str
@@ -55,7 +32,6 @@ class ClassInfo:
     certain: bool = False
     checked: bool = True
     title: str | None = None
-    widgets: tuple[Widget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +39,8 @@ class ObjectInfo:
     """All node classes of one engine."""
 
     classes: Mapping[str, ClassInfo]
+    given_kinds: frozenset[str] = frozenset()
+    """The types that some class gives out: an input of such a type is a socket."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> "ObjectInfo":
@@ -73,7 +51,8 @@ class ObjectInfo:
         """
         classes = {name: ClassInfo(name=name, checked=False, output_node=True) for name in replaceable}
         classes.update({name: _class_info(name, value) for name, value in raw.items()})
-        return cls(classes=MappingProxyType(classes))
+        given = {kind for known in classes.values() for kind in known.output_types or () if kind is not None}
+        return cls(classes=MappingProxyType(classes), given_kinds=frozenset(given))
 
 
 def _class_info(name: str, raw: object) -> ClassInfo:
@@ -83,11 +62,7 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         return ClassInfo(name=name, checked=False, output_node=True)
     module = raw.get("python_module", "nodes")
     certain = isinstance(module, str) and (module == "nodes" or module.startswith("comfy_extras."))
-    inputs: dict[str, InputSpec] = {}
-    for section in ("optional", "required"):
-        group = declared.get(section)
-        for key, value in group.items() if isinstance(group, Mapping) else ():
-            inputs[key] = _input_spec(name, key, value, required=section == "required", certain=certain)
+    inputs = {spec.name: spec for spec in read_inputs(Owner(name=name, certain=certain), declared)}
     return ClassInfo(
         name=name,
         inputs=MappingProxyType(inputs),
@@ -95,7 +70,6 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         output_node=raw.get("output_node") is True,
         certain=certain,
         title=title if isinstance(title := raw.get("display_name"), str) else None,
-        widgets=widgets_of(declared),
     )
 
 
@@ -103,41 +77,3 @@ def _output_types(raw: object) -> tuple[str | None, ...] | None:
     if not isinstance(raw, list | tuple):
         return None
     return tuple(item if isinstance(item, str) else None for item in raw)
-
-
-def _input_spec(class_name: str, name: str, raw: object, *, required: bool, certain: bool) -> InputSpec:
-    if not isinstance(raw, list | tuple) or not raw:
-        return InputSpec(name=name, required=required, type=None)
-    kind = raw[0]
-    extra = raw[1] if len(raw) > 1 and isinstance(raw[1], Mapping) else {}
-    if isinstance(kind, list | tuple):
-        strict = certain and not _is_open(extra) and name not in _OWN_VALIDATION.get(class_name, ())
-        return InputSpec(
-            name=name, required=required, type="COMBO", options=tuple(kind), strict_options=strict
-        )
-    if not isinstance(kind, str):
-        return InputSpec(name=name, required=required, type=None)
-    if kind == "COMBO":
-        # ComfyUI 0.3.75 doesn't check this spelling, newer versions do: never more than a warning.
-        listed = extra.get("options")
-        options = tuple(listed) if isinstance(listed, list | tuple) and not _is_open(extra) else None
-        multiple = extra.get("multiselect") is True
-        return InputSpec(name=name, required=required, type=kind, options=options, multiple=multiple)
-    if kind.startswith(_DYNAMIC_PREFIX) and kind.endswith(_DYNAMIC_SUFFIX):
-        return InputSpec(name=name, required=required, type=None, dynamic=True)
-    return InputSpec(
-        name=name,
-        required=required,
-        type=kind,
-        minimum=_number(extra.get("min")),
-        maximum=_number(extra.get("max")),
-    )
-
-
-def _is_open(extra: Mapping[str, Any]) -> bool:
-    """True if the list may be incomplete: it is a snapshot, and an upload or another server may add to it."""
-    return any(extra.get(key) for key in extra if key.endswith("upload") or key in _UPLOAD_OPTIONS)
-
-
-def _number(value: object) -> float | None:
-    return value if isinstance(value, int | float) else None

@@ -5,11 +5,17 @@ API format of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 MUTED, BYPASSED = 2, 4
 """Values of a node's `mode`: never run, and handed through. Every other mode runs."""
+
+SETTERS, GETTERS = frozenset({"SetNode", "easy setNode"}), frozenset({"GetNode", "easy getNode"})
+"""Nodes of custom packs that hand a value on by a name, without a link."""
+
+_DIGITS = 16
 
 INPUTS_ID, OUTPUTS_ID = "-10", "-20"
 """Ids that the links inside a subgraph use for its own inputs and outputs."""
@@ -17,11 +23,15 @@ INPUTS_ID, OUTPUTS_ID = "-10", "-20"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UiInput:
-    """`link` is the id of a link, or None. Linked, it takes the place of the control of the same name."""
+    """`link` is the id of a link, or None. Linked, it takes the place of the control of the same name.
+
+    `widget`: the file says that it is the socket of a control.
+    """
 
     name: str
     type: str
     link: str | None
+    widget: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +48,9 @@ class UiLink:
 class UiNode:
     """`type` is a class, a kind of the editor's own ("Note"), or the id of a subgraph.
 
-    `values` is `widgets_values` as saved: a list, or an object by name. `promoted` names, in the order of
-    `values`, the controls that a subgraph shows: (node inside or "-1" for an input of its own, name).
+    `values` is `widgets_values` as saved: a list, or an object by name. `named` is `widgets_values_named`.
+    `promoted` names, in the order of `values`, the controls that a subgraph shows: (node inside or "-1" for
+    an input of its own, name).
     """
 
     id: str
@@ -49,28 +60,72 @@ class UiNode:
     inputs: tuple[UiInput, ...]
     output_types: tuple[str, ...]
     values: object
-    promoted: tuple[tuple[str, str], ...]
+    named: Mapping[str, object] | None = None
+    promoted: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def first_text(self) -> str | None:
+        """The first of the saved values, where it is a text."""
+        first = self.values[0] if isinstance(self.values, list) and self.values else None
+        return first if isinstance(first, str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UiGraph:
     """The top of a workflow or the inside of a subgraph.
 
-    `input_names` are a subgraph's own inputs, `results` the links to its own outputs by slot, `linked` the
-    nodes at either end of a link.
+    `input_names` are a subgraph's own inputs, `given` the links from them by slot, `results` those to its own
+    outputs. `linked` are the nodes at either end of a link, `setters` the nodes that give a value a name, by
+    that name.
     """
 
     nodes: Mapping[str, UiNode]
     links: Mapping[str, UiLink]
     input_names: tuple[str, ...]
+    given: Mapping[int, Sequence[UiLink]]
     results: Mapping[int, UiLink]
     linked: frozenset[str]
+    setters: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UiWorkflow:
     top: UiGraph
     subgraphs: Mapping[str, UiGraph]
+
+
+def distinct(workflow: UiWorkflow, last: int) -> UiWorkflow:
+    """With new ids for nodes inside subgraphs whose id another graph of the workflow has too, as the editor
+    gives them when it loads the file: counted on from `last`, the highest that was ever given."""
+    used = set(workflow.top.nodes)
+    present = used.union(*(graph.nodes for graph in workflow.subgraphs.values()))
+    last = max(last, *(int(node) for node in used if node.isdecimal() and len(node) < _DIGITS), 0)
+    free = (number for number in map(str, count(last + 1)) if number not in present)
+    renamed: dict[str, Mapping[str, str]] = {}
+    for name, graph in workflow.subgraphs.items():
+        renamed[name] = {node: next(free) for node in graph.nodes if node in used}
+        used.update(graph.nodes)
+    if not any(renamed.values()):
+        return workflow
+    return UiWorkflow(
+        top=_renamed(workflow.top, {}, renamed),
+        subgraphs={
+            name: _renamed(graph, renamed[name], renamed) for name, graph in workflow.subgraphs.items()
+        },
+    )
+
+
+def _renamed(graph: UiGraph, ids: Mapping[str, str], inside: Mapping[str, Mapping[str, str]]) -> UiGraph:
+    nodes = []
+    for node in graph.nodes.values():
+        held = inside.get(node.type, {})
+        promoted = tuple((held.get(at, at), name) for at, name in node.promoted)
+        nodes.append(replace(node, id=ids.get(node.id, node.id), promoted=promoted))
+    links = {
+        key: replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
+        for key, link in graph.links.items()
+    }
+    return make_graph(nodes, links, graph.input_names)
 
 
 def is_ui_format(raw: Mapping[str, Any]) -> bool:
@@ -82,19 +137,33 @@ def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
     definitions = raw.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     found = [each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")]
-    return UiWorkflow(top=_graph(raw), subgraphs={str(each["id"]): _graph(each) for each in found})
+    last = raw.get("last_node_id")
+    return distinct(
+        UiWorkflow(top=_graph(raw), subgraphs={str(each["id"]): _graph(each) for each in found}),
+        last if isinstance(last, int) else 0,
+    )
 
 
 def _graph(raw: Mapping[str, Any]) -> UiGraph:
     nodes = [_node(each) for each in _list(raw.get("nodes")) if isinstance(each, Mapping)]
     links = dict(link for each in _list(raw.get("links")) if (link := _link(each)))
     names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
+    return make_graph([node for node in nodes if node.type], links, tuple(_text(name) for name in names))
+
+
+def make_graph(nodes: Sequence[UiNode], links: Mapping[str, UiLink], input_names: tuple[str, ...]) -> UiGraph:
+    given: dict[int, list[UiLink]] = {}
+    for link in links.values():
+        if link.origin == INPUTS_ID:
+            given.setdefault(link.origin_slot, []).append(link)
     return UiGraph(
-        nodes={node.id: node for node in nodes if node.type},
+        nodes={node.id: node for node in nodes},
         links=links,
-        input_names=tuple(_text(name) for name in names),
+        input_names=input_names,
+        given=given,
         results={link.target_slot: link for link in links.values() if link.target == OUTPUTS_ID},
         linked=frozenset(end for link in links.values() for end in (link.origin, link.target)),
+        setters={name: node.id for node in nodes if node.type in SETTERS and (name := node.first_text)},
     )
 
 
@@ -112,6 +181,7 @@ def _node(raw: Mapping[str, Any]) -> UiNode:
             _text(each.get("type")) for each in _list(raw.get("outputs")) if isinstance(each, Mapping)
         ),
         values=raw.get("widgets_values"),
+        named=named if isinstance(named := raw.get("widgets_values_named"), Mapping) else None,
         promoted=tuple(
             (_text(each[0]), _text(each[1]))
             for each in _list(proxies)
@@ -123,7 +193,10 @@ def _node(raw: Mapping[str, Any]) -> UiNode:
 def _input(raw: Mapping[str, Any]) -> UiInput:
     link = raw.get("link")
     return UiInput(
-        name=_text(raw.get("name")), type=_text(raw.get("type")), link=None if link is None else _text(link)
+        name=_text(raw.get("name")),
+        type=_text(raw.get("type")),
+        link=None if link is None else _text(link),
+        widget=isinstance(raw.get("widget"), Mapping),
     )
 
 

@@ -1,105 +1,186 @@
-"""The controls that ComfyUI's editor shows on a node, in the order in which it saves their values.
+"""The controls that ComfyUI's editor draws on a node, in the order in which it saves their values.
 
-The UI format keeps a node's values without their names (`widgets_values`). The names come from the class: its
-declared inputs that the editor draws as a control, required ones first. Found by comparing with what the
-editor itself exports (comfyui-frontend-package 1.32.9, the tests' recordings).
+A saved workflow keeps a node's values without their names (`widgets_values`); the names come from the class:
+its declared inputs that the editor draws as a control, required ones first, each followed by what it grows.
+Some controls bring places of the editor's own: what happens to a seed after a run, upload buttons, displays.
+Found by comparing with what the editor itself saves and exports for every class of ComfyUI 0.33.0
+(comfyui-frontend-package 1.32.9 and 1.58.1; tests/editor).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
-_WIDGET_TYPES = frozenset(
+from comfy_mcp.domain.inputs import InputSpec, active
+from comfy_mcp.domain.object_info import ClassInfo
+
+MAX_OWN_OPTIONS = 200
+
+AFTER_GENERATE = frozenset({"fixed", "increment", "decrement", "randomize", "increment-wrap"})
+"""What the editor does to a seed after a run."""
+
+_EMPTY: Mapping[str, object] = MappingProxyType(
     {
-        "INT",
-        "FLOAT",
-        "STRING",
-        "BOOLEAN",
-        "COMBO",
-        "MARKDOWN",
-        "COLOR",
-        "TEXTAREA",
-        "LOAD_3D",
-        "LOAD_3D_ANIMATION",
-        "PREVIEW_3D",
-        "AUDIO_RECORD",
-        "WEBCAM",
+        "INT": 0,
+        "FLOAT": 0,
+        "STRING": "",
+        "BOOLEAN": False,
+        "COMBO": None,
+        "COMFY_DYNAMICCOMBO_V3": None,
+        "MARKDOWN": "",
+        "TEXTAREA": "",
+        "COLOR": "#ffffff",
+        "BOUNDING_BOX": {"x": 0, "y": 0, "width": 512, "height": 512},
+        "BOUNDING_BOXES": [],
+        "COLORS": [],
+        "CURVE": {"points": [[0, 0], [1, 1]], "interpolation": "monotone_cubic"},
+        "COMPOSITOR": {},
+        "PAINTER": "",
+        "LOAD_3D": "",
+        "LOAD_3D_ADVANCED": "",
+        "LOAD_3D_ANIMATION": "",
+        "PREVIEW_3D": "",
+        "AUDIO_RECORD": "",
+        "WEBCAM": "",
+        "IMAGECOMPARE": ["", ""],
     }
 )
+"""The kinds that the editor has a control for, and its value where the class states none."""
+
 _SEEDS = frozenset({"seed", "noise_seed"})
-_AFTER_GENERATE = frozenset({"fixed", "increment", "decrement", "randomize", "increment-wrap"})
+_AFTER, _FILTER, _REFRESH = "control_after_generate", "control_filter_list", "refresh"
+CAPTURED = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "LOAD_3D_ANIMATION", "AUDIO_RECORD", "WEBCAM"})
+"""Kinds whose value the editor makes in the browser when it sends."""
+
+_SAVED_NOWHERE = frozenset({"IMAGECOMPARE"})
+_SHOWS_3D = frozenset({"SaveGLB", "Preview3D", "Preview3DAnimation"})
+_BUTTONS_3D = {
+    "upload 3d model": "upload3dmodel",
+    "upload extra resources": "uploadExtraResources",
+    "clear": "clear",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widget:
-    """One control. `default` is None where the class states none.
+    """One control, or one place in the list of saved values that is the editor's own.
 
-    `controlled`: what the editor does to the value after a run ("randomize" …) may be saved right behind it.
+    `kind` is None for a place of the editor's own and for a custom node's control. `default` is None where
+    there is none.
+    `sent`: part of the API format. `saved`: has a place in the list of values.
+    `control`: says what happens to the value before it after a run.
+    `custom`: drawn by a custom node, not by the editor itself.
     `drawn`: of a text with "{red|blue}" the editor sends one, drawn anew for each run.
     """
 
     name: str
+    kind: str | None = None
     default: object = None
-    controlled: bool = False
+    sent: bool = True
+    saved: bool = True
+    control: bool = False
     drawn: bool = False
+    custom: bool = False
 
 
-def widgets_of(declared: object) -> tuple[Widget, ...]:
-    """`declared` is the `input` of a class in GET /object_info; what is not understood is left out."""
-    found: dict[str, Widget] = {}
-    for section in ("required", "optional"):
-        group = declared.get(section) if isinstance(declared, Mapping) else None
-        for name, spec in group.items() if isinstance(group, Mapping) else ():
-            if (widget := _widget(str(name), spec)) is not None:
-                found.setdefault(widget.name, widget)
-    return tuple(found.values())
+_UPLOAD = Widget(name="upload", sent=False)
 
 
-def named_values(widgets: Sequence[Widget], saved: object) -> dict[str, object]:
-    """The value of each widget: from `saved` (`widgets_values`: a list in order, or an object by name), else
-    the default. A widget with neither is left out. Values for which there is no widget are not taken.
+def widgets_of(
+    known: ClassInfo,
+    values: Mapping[str, object],
+    *,
+    is_widget: Callable[[InputSpec], bool] = lambda _: False,
+    forced: bool = False,
+) -> Iterator[Widget]:
+    """The controls of a node of class `known`. What a dynamic combo grows depends on the value that `values`
+    has for it when the next one is asked for.
 
-    A list as a value is wrapped as the editor does it, `{"__value__": list}`: bare, it would be a link.
+    `is_widget` decides for inputs of a kind that the editor has no control for by itself: a custom node may
+    bring its own. `forced`: with the places of inputs that lost their control to `forceInput`.
     """
-    if isinstance(saved, Mapping):
-        given = {widget.name: saved[widget.name] for widget in widgets if widget.name in saved}
-    else:
-        given = _in_order(
-            widgets, saved if isinstance(saved, Sequence) and not isinstance(saved, str) else ()
-        )
-    defaults = {widget.name: widget.default for widget in widgets if widget.default is not None}
-    values = defaults | given
-    return {
-        name: {"__value__": value} if isinstance(value, list) else value for name, value in values.items()
-    }
+    uploads, below = False, False
+    for spec in active(tuple(known.inputs.values()), values):
+        if uploads and not below and not spec.required and spec.name in known.inputs:
+            below = True
+            yield _UPLOAD
+        uploads = uploads or _uploads(spec)
+        yield from _controls(known, spec, is_widget(spec), forced)
+    if uploads and not below:
+        yield _UPLOAD
+    if known.name in _SHOWS_3D:
+        yield Widget(name="image", kind="PREVIEW_3D", default="")
+    elif known.name == "CustomCombo":
+        yield from _own_options(values)
 
 
-def _in_order(widgets: Sequence[Widget], saved: Sequence[object]) -> dict[str, object]:
-    given: dict[str, object] = {}
-    at = 0
-    for widget in widgets:
-        if at >= len(saved):
-            break
-        given[widget.name] = saved[at]
-        at += 1
-        if widget.controlled and at < len(saved) and saved[at] in _AFTER_GENERATE:
-            at += 1
-    return given
-
-
-def _widget(name: str, spec: object) -> Widget | None:
-    if not isinstance(spec, list | tuple) or not spec:
-        return None
-    extra: Mapping[str, Any] = spec[1] if len(spec) > 1 and isinstance(spec[1], Mapping) else {}
-    kind = "COMBO" if isinstance(spec[0], list | tuple) else extra.get("widgetType", spec[0])
-    if kind not in _WIDGET_TYPES or extra.get("forceInput") is True:
-        return None
-    options = spec[0] if isinstance(spec[0], list | tuple) else extra.get("options")
-    first = options[0] if isinstance(options, list | tuple) and options else None
-    seed = kind == "INT" and name in _SEEDS
-    return Widget(
-        name=name,
-        default=extra.get("default", first),
-        controlled=bool(extra.get("control_after_generate", seed)),
-        drawn=extra.get("dynamicPrompts") is True,
+def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> Iterator[Widget]:
+    kind = control_kind(spec)
+    if kind is None:
+        if spec.extra.get("forceInput") is True:
+            if forced:
+                yield Widget(name=spec.name, sent=False)
+        elif custom and spec.kind is not None and not spec.kind.startswith("COMFY_"):
+            yield Widget(name=spec.name, default=spec.extra.get("default"), custom=True)
+        return
+    if known.name == "Load3D" and kind == "LOAD_3D":
+        yield from (Widget(name=name, default=value) for name, value in _BUTTONS_3D.items())
+    yield Widget(
+        name=spec.name,
+        kind=kind,
+        default=_default(spec, kind),
+        saved=kind not in _SAVED_NOWHERE,
+        drawn=spec.extra.get("dynamicPrompts") is True,
     )
+    yield from _behind(spec, kind)
+
+
+def _own_options(values: Mapping[str, object]) -> Iterator[Widget]:
+    """A CustomCombo has its options as texts of its own: one more than are filled in."""
+    yield Widget(name="index", default=-1)
+    for number in range(1, MAX_OWN_OPTIONS):
+        yield Widget(name=f"option{number}", default="")
+        if values.get(f"option{number}") in {None, ""}:
+            break
+
+
+def control_kind(spec: InputSpec) -> str | None:
+    """By which kind the editor draws a control for `spec`; None: a socket, or a kind that it doesn't know."""
+    if spec.extra.get("forceInput") is True:
+        return None
+    wanted = spec.extra.get("widgetType")
+    kind = wanted if isinstance(wanted, str) else spec.kind
+    return kind if kind in _EMPTY else None
+
+
+def _uploads(spec: InputSpec) -> bool:
+    """The editor puts a button behind the required inputs. That of 3D files is drawn elsewhere."""
+    return control_kind(spec) == "COMBO" and any(
+        spec.extra.get(flag)
+        for flag in ("image_upload", "video_upload", "audio_upload", "animated_image_upload")
+    )
+
+
+def _default(spec: InputSpec, kind: str | None) -> object:
+    if "default" in spec.extra or spec.options:
+        return spec.default
+    return None if kind is None else _EMPTY[kind]
+
+
+def _behind(spec: InputSpec, kind: str | None) -> Iterator[Widget]:
+    """The editor's own places right behind a control."""
+    stated = spec.extra.get(_AFTER)
+    if kind in {"INT", "FLOAT", "COMBO"} and (
+        stated or (kind == "INT" and stated is None and spec.name in _SEEDS)
+    ):
+        yield Widget(name=_AFTER, sent=False, control=True)
+        if kind == "COMBO":
+            yield Widget(name=_FILTER, sent=False)
+    remote = spec.extra.get("remote")
+    if isinstance(remote, Mapping) and remote.get("refresh_button"):
+        yield Widget(name="Auto-refresh after generation", sent=False)
+        yield Widget(name=_REFRESH, default=_REFRESH)
+    if kind == "BOUNDING_BOX":
+        yield from (Widget(name=name, sent=False) for name in ("x", "y", "width", "height"))
+    if kind == "AUDIO_RECORD":
+        yield Widget(name=f"{spec.name}#1", sent=False)

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_mcp.domain import ui_conversion
+from comfy_mcp.domain import ui_scopes
 from comfy_mcp.domain.errors import ErrorCode, InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
-from comfy_mcp.domain.widgets import Widget, named_values, widgets_of
+from comfy_mcp.domain.widgets import Widget, widgets_of
 
 DATA = Path(__file__).parents[1] / "data" / "ui_format"
 INFO = ObjectInfo.parse(json.loads((DATA / "object_info.json").read_text()))
@@ -119,7 +119,7 @@ def test_a_subgraph_that_contains_itself_is_refused() -> None:
 
 
 def test_more_nodes_than_anybody_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui_conversion, "MAX_NODES", 8)
+    monkeypatch.setattr(ui_scopes, "MAX_NODES", 8)
     inside = {"id": "a", "nodes": [node(n, "ImageInvert") for n in range(3)], "links": []}
     assert len(converted(ui(*(node(n, "a") for n in range(2)), subgraphs=[inside]))) == 6
     assert "more than 8 nodes" in refused(ui(*(node(n, "a") for n in range(3)), subgraphs=[inside])).message
@@ -208,7 +208,7 @@ def test_a_subgraph_with_less_than_it_says() -> None:
         ("SaveImage", ["%date:yyyy-MM-dd%/x"], "%date:yyyy-MM-dd%"),
         ("SaveImage", ["%KSampler.seed%"], "%KSampler.seed%"),
         ("SaveImage", ["%year%/{a|b}"], None),
-        ("CLIPTextEncode", ["100% or 3.5% {sure}"], None),
+        ("CLIPTextEncode", ["100% or 3.5% sure"], None),
     ],
 )
 def test_what_only_the_editor_replaces_is_told(kind: str, values: list[str], found: str | None) -> None:
@@ -219,22 +219,63 @@ def test_what_only_the_editor_replaces_is_told(kind: str, values: list[str], fou
     assert bool(warnings) is (found is not None)
 
 
+LETTERS = {
+    "a": ["INT", {"default": 1}],
+    "b": ["COMBO", {}],
+    "c": ["INT", {"control_after_generate": True}],
+    "d": ["COMBO", {}],
+}
+
+
+def read(declared: dict[str, Any], **saved: Any) -> dict[str, Any]:
+    """The inputs that a node of a class with required inputs `declared` is sent with."""
+    info = ObjectInfo.parse({"X": {"input": {"required": declared}, "output": []}})
+    graph, _ = api_format(ui({"id": 1, "type": "X", **saved}), info)
+    assert isinstance(graph, dict)
+    inputs: dict[str, Any] = graph["1"]["inputs"]
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("a {b} c", "a b c"),
+        ("100% or 3.5% {sure}", "100% or 3.5% sure"),
+        ("x // comment\ny", "x \ny"),
+        ("x /* c\nd */ y // z", "x  y "),
+        ("a /* x", "a /* x"),
+        ("http://x.y/z", "http:"),
+        ("\\{a\\} {b} {a\\|b} c\\d", "{a} b a|b c\\d"),
+        ('{ "k": {"j": 1} }', ' "k": "j": 1 '),
+        ("{a", "a"),
+        ("a} | {}", "a} | "),
+        ("{// x\na}", "\na"),
+    ],
+)
+def test_of_a_prompt_the_editor_cuts_comments_and_braces(text: str, sent: str) -> None:
+    assert converted(ui(node(1, "CLIPTextEncode", text)))["1"]["inputs"]["text"] == sent
+
+
+def test_variants_that_never_end_are_told_in_short() -> None:
+    _, (warning,) = api_format(ui(node(1, "CLIPTextEncode", "{a" + "|b" * 5000)), INFO)
+    assert len(warning) < 250
+
+
 def test_values_by_name_and_values_that_are_lists() -> None:
-    widgets = (
-        Widget(name="a", default=1),
-        Widget(name="b"),
-        Widget(name="c", controlled=True),
-        Widget(name="d"),
-    )
-    assert named_values(widgets, {"b": 2, "x": 3}) == {"a": 1, "b": 2}
-    assert named_values(widgets, [5, [1, 2], 7, "randomize", 8, 9]) == {
+    assert read(LETTERS, widgets_values={"b": 2, "x": 3, "videopreview": {"params": {}}}) == {
+        "a": 1,
+        "b": 2,
+        "c": 0,
+        "x": 3,  # a control that one choice brings: the object names its values
+    }
+    assert read(LETTERS, widgets_values=[5, [1, 2], 7, "randomize", 8, 9]) == {
         "a": 5,
         "b": {"__value__": [1, 2]},
         "c": 7,
         "d": 8,
     }
-    assert named_values(widgets, [5, 6, 7, 8]) == {"a": 5, "b": 6, "c": 7, "d": 8}
-    assert named_values(widgets, "text") == named_values(widgets, None) == {"a": 1}
+    assert read(LETTERS, widgets_values=[5, 6, 7, 8]) == {"a": 5, "b": 6, "c": 7, "d": 8}
+    assert read(LETTERS, widgets_values="text") == read(LETTERS) == {"a": 1, "c": 0}
 
 
 def test_which_inputs_are_controls() -> None:
@@ -250,11 +291,13 @@ def test_which_inputs_are_controls() -> None:
         "optional": {"mode": [["x", "y"]], "kind": ["COMBO", {"options": ["z"]}], "steps": ["INT"]},
         "hidden": {"id": "UNIQUE_ID"},
     }
-    found = widgets_of(declared)
-    assert [widget.name for widget in found] == ["steps", "seed", "noise_seed", "mode", "kind"]
-    assert [widget.default for widget in found] == [3, None, None, "x", "z"]
-    assert [widget.controlled for widget in found] == [False, True, False, False, False]
-    assert widgets_of(None) == ()
+    known = ObjectInfo.parse({"X": {"input": declared, "output": []}}).classes["X"]
+    found: list[Widget] = list(widgets_of(known, {}))
+    assert [widget.name for widget in found] == [
+        *("steps", "seed", "control_after_generate", "noise_seed", "mode", "kind")
+    ]
+    assert [widget.default for widget in found if widget.sent] == [3, 0, 0, "x", "z"]
+    assert [widget.name for widget in found if not widget.sent] == ["control_after_generate"]
 
 
 json_values = st.recursive(

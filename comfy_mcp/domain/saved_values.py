@@ -1,0 +1,181 @@
+"""The values of a node as a workflow file keeps them, by the names that its class has for them.
+
+A file has them as a list in the order of the editor's controls (`widgets_values`), as an object by name (some
+custom nodes), or both (`widgets_values_named`, which newer editors write and don't read). A name is surer
+than a place: classes grow inputs, and a list that is older than its class means something else then.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from comfy_mcp.domain.inputs import InputSpec
+from comfy_mcp.domain.object_info import ClassInfo
+from comfy_mcp.domain.ui_format import UiNode
+from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, widgets_of
+
+IsWidget = Callable[[InputSpec], bool]
+
+_SHOWN_VALUES, _SHOWN_CHARS = 5, 60
+
+
+@dataclass(slots=True)
+class Saved:
+    """`values`: what the editor sends, by name and in its order. `notes`: (input or None, what is odd).
+
+    `widgets`: the control of each value that has one. `places`: the names of what has a place in the list.
+    """
+
+    values: dict[str, object] = field(default_factory=dict)
+    notes: list[tuple[str | None, str]] = field(default_factory=list)
+    widgets: dict[str, Widget] = field(default_factory=dict)
+    places: list[str] = field(default_factory=list)
+
+    def take(self, widget: Widget, value: object) -> None:
+        if widget.sent:
+            self.values[widget.name] = value
+            self.widgets[widget.name] = widget
+
+
+def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = frozenset()) -> Saved:
+    """What `node` of class `known` has for each control: what is saved, else the default.
+
+    `socket_kinds`: types that some class gives out, so that they are links and no controls.
+    """
+    slots = {each.name: each.widget for each in node.inputs}
+
+    def is_widget(spec: InputSpec) -> bool:
+        return spec.kind not in socket_kinds and slots.get(spec.name, bool(slots))
+
+    if isinstance(node.values, Mapping):
+        found = _by_name(known, node.values, is_widget)
+        found.values.update(_strays(node.values, found))
+    else:
+        listed = node.values if isinstance(node.values, list) else []
+        found = _in_order(known, listed, is_widget)
+        if node.named is not None:
+            found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
+    _count_option(known, found.values)
+    return found
+
+
+def _fills(found: Saved, listed: Sequence[object]) -> bool:
+    """The list has a value for every place, and none that nothing takes."""
+    return len(listed) >= len(found.places) and all(value is None for value in listed[len(found.places) :])
+
+
+def _by_name(known: ClassInfo, given: Mapping[str, object], is_widget: IsWidget) -> Saved:
+    found = Saved()
+    for widget in widgets_of(known, found.values, is_widget=is_widget):
+        found.places.append(widget.name)
+        if widget.name in given:
+            found.take(widget, given[widget.name])
+        elif widget.default is not None:
+            found.take(widget, widget.default)
+    return found
+
+
+def _strays(given: Mapping[str, object], found: Saved) -> Iterator[tuple[str, object]]:
+    """Names that the class does not declare: a control of one choice (VHS_VideoCombine's `crf`), or a
+    display, whose value is an object.
+    """
+    for name, value in given.items():
+        if name not in found.values and not isinstance(value, Mapping):
+            yield name, value
+
+
+def _named(
+    known: ClassInfo, given: Mapping[str, object], is_widget: IsWidget, in_order: Saved, *, complete: bool
+) -> Saved:
+    """By name, with a note for each place where the list says something else.
+
+    The editor reads the list. It is right as long as the class has the inputs that it had (`complete`, and
+    the same names): then the names are what somebody forgot to change. Otherwise the names count.
+    """
+    same = complete and set(in_order.places) == set(given)
+    found = in_order if same else _by_name(known, given, is_widget)
+    other = given if same else in_order.values
+    how = ("by its place in the list", "by its name") if same else ("by its name", "by its place in the list")
+    for name, value in found.values.items():
+        if name in other and other[name] != value:
+            text = f"{_shown(value)} {how[0]}, {_shown(other[name])} {how[1]}; the former is sent"
+            found.notes.append((name, text))
+    lost = [name for name, value in given.items() if name not in found.places and value is not None]
+    found.notes.extend(
+        (name, f"the class has no such input; {_shown(given[name])} is not sent") for name in lost
+    )
+    return found
+
+
+def _in_order(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -> Saved:
+    """By place, as the editor reads them.
+
+    Two kinds of old lists are recognised by their length: with the values of inputs that have lost their
+    control (`forceInput`), as the editor does it; and without the places behind seeds, where the editor would
+    read everything behind them wrongly.
+    """
+    found, odd = _walk(known, listed, is_widget)
+    if not listed or len(found.places) == len(listed):
+        return found
+    forced, _ = _walk(known, listed, is_widget, forced=True)
+    if len(forced.places) == len(listed):
+        return forced
+    if odd:
+        bare, _ = _walk(known, listed, is_widget, bare=True)
+        if len(bare.places) == len(listed):
+            text = (
+                "the file has no place for what happens to the seed after a run; its values are read without"
+            )
+            bare.notes.append((None, text))
+            return bare
+    left = [value for value in listed[len(found.places) :] if value is not None]
+    if left:
+        found.notes.append((None, f"the class has no input for saved values: {_some(left)}"))
+    return found
+
+
+def _walk(
+    known: ClassInfo,
+    listed: Sequence[object],
+    is_widget: IsWidget,
+    *,
+    forced: bool = False,
+    bare: bool = False,
+) -> tuple[Saved, bool]:
+    """The values, and whether the word is missing behind a seed."""
+    found, odd = Saved(), False
+    for widget in widgets_of(known, found.values, is_widget=is_widget, forced=forced):
+        if not widget.saved or (bare and widget.control):
+            found.take(widget, widget.default)
+            continue
+        at = len(found.places)
+        found.places.append(widget.name)
+        if at < len(listed):
+            found.take(widget, listed[at])
+            odd = odd or (widget.control and not _is_control(listed[at]))
+        elif widget.default is not None:
+            found.take(widget, widget.default)
+    return found, odd
+
+
+def _is_control(value: object) -> bool:
+    """Files of 2023 have true or false there, those of some packs null."""
+    return value is None or isinstance(value, bool) or (isinstance(value, str) and value in AFTER_GENERATE)
+
+
+def _count_option(known: ClassInfo, values: dict[str, object]) -> None:
+    """The editor sends which of a CustomCombo's own options is chosen, whatever number was saved."""
+    if known.name == "CustomCombo":
+        options = [value for name, value in values.items() if name.startswith("option")]
+        chosen = values.get("choice")
+        values["index"] = options.index(chosen) if chosen in options else -1
+
+
+def _some(values: Sequence[object]) -> str:
+    shown = ", ".join(_shown(value) for value in values[:_SHOWN_VALUES])
+    more = len(values) - _SHOWN_VALUES
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

@@ -1,0 +1,130 @@
+"""Where an input of a saved workflow gets its value from in the end.
+
+A link leads through reroutes, bypassed nodes, named pairs of nodes and the walls of subgraphs to an output of
+a node that runs, or to a value: that of a primitive, or of a control that a subgraph shows.
+"""
+
+from dataclasses import dataclass, replace
+
+from comfy_mcp.domain.ui_format import BYPASSED, GETTERS, INPUTS_ID, MUTED, SETTERS, UiInput, UiNode
+from comfy_mcp.domain.ui_scopes import Scope
+
+MAX_STEPS = 100
+"""Steps that a link is followed; more is a loop."""
+
+REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
+PRIMITIVE = "PrimitiveNode"
+EDITOR_ONLY = REROUTES | SETTERS | GETTERS | {PRIMITIVE}
+"""Nodes that never reach an engine (unless it has a class of that name): they hand something on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    node: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """The control that a subgraph shows for its own input `name`, on its node in `scope`; where it has no
+    value of its own, that of the subgraph inside counts, `inner`.
+    """
+
+    scope: Scope
+    node: UiNode
+    name: str
+    inner: "Promoted | None" = None
+
+
+Source = Value | Output | Promoted | None
+
+
+def source_of(scope: Scope, given: UiInput, steps: int = MAX_STEPS) -> Source:
+    """None: from nowhere."""
+    link = None if given.link is None else scope.graph.links.get(given.link)
+    return None if link is None else _origin(scope, link.origin, link.origin_slot, given.type, steps - 1)
+
+
+def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> Source:
+    if steps <= 0:
+        return None
+    if origin == INPUTS_ID:
+        return _outside(scope, slot, steps)
+    node = scope.graph.nodes.get(origin)
+    if node is None or node.mode == MUTED:
+        return None
+    if node.mode == BYPASSED:
+        through = bypass(node, slot, wanted)
+        return None if through is None else _passed_on(scope, through, steps)
+    inside = scope.inside(node)
+    if inside is not None:
+        result = inside.graph.results.get(slot)
+        return (
+            None if result is None else _origin(inside, result.origin, result.origin_slot, wanted, steps - 1)
+        )
+    if node.type in EDITOR_ONLY:
+        return _handed_on(scope, node, steps)
+    return Output(f"{scope.prefix}{node.id}", slot)
+
+
+def _handed_on(scope: Scope, node: UiNode, steps: int) -> Source:
+    if node.type == PRIMITIVE:
+        return Value(node.values[0]) if isinstance(node.values, list) and node.values else None
+    if node.type in GETTERS:
+        found = _setter(scope, node.first_text)
+        if found is None:
+            return None
+        scope, node = found
+    return _passed_on(scope, node.inputs[0], steps) if node.inputs else None
+
+
+def _passed_on(scope: Scope, given: UiInput, steps: int) -> Source:
+    """A primitive sets the controls that it is linked to directly; the editor does not look further."""
+    found = source_of(scope, given, steps)
+    return None if isinstance(found, Value) else found
+
+
+def _setter(scope: Scope | None, name: str | None) -> tuple[Scope, UiNode] | None:
+    """The node that sets what a GetNode names: beside it, else where the subgraph is used."""
+    while scope is not None and name is not None:
+        found = scope.graph.setters.get(name)
+        if found is not None:
+            return scope, scope.graph.nodes[found]
+        scope = None if scope.outer is None else scope.outer[0]
+    return None
+
+
+def _outside(scope: Scope, slot: int, steps: int) -> Source:
+    """What the subgraph's own input `slot` is given where it is used: a link, else the control it shows."""
+    if scope.outer is None or not 0 <= slot < len(scope.graph.input_names):
+        return None
+    (outer, instance), name = scope.outer, scope.graph.input_names[slot]
+    own = Promoted(outer, instance, name)
+    linked = next((each for each in instance.inputs if each.name == name and each.link is not None), None)
+    found = None if linked is None else source_of(outer, linked, steps)
+    if isinstance(found, Promoted):
+        return replace(found, inner=own if found.inner is None else replace(found.inner, inner=own))
+    return found or own
+
+
+def bypass(node: UiNode, slot: int, wanted: str) -> UiInput | None:
+    """The input that a bypassed node hands through to output `slot`, by the editor's rules."""
+    given = node.output_types[slot] if 0 <= slot < len(node.output_types) else "*"
+    if not node.inputs:
+        return None
+    if "*" in (wanted, given):
+        return node.inputs[slot] if 0 <= slot < len(node.inputs) else node.inputs[0]
+    if 0 <= slot < len(node.inputs) and node.inputs[slot].type == wanted:
+        return node.inputs[slot]
+    exact = (each for each in node.inputs if each.type == wanted)
+    fitting = (each for each in node.inputs if fits(each.type, given))
+    return next(exact, None) or next(fitting, None)
+
+
+def fits(one: str, other: str) -> bool:
+    return "*" in (one, other) or bool({*one.lower().split(",")} & {*other.lower().split(",")})

@@ -1,0 +1,101 @@
+"""What the editor was seen to do, recorded by `make editor` (tests/editor/record.py), and the comparison with
+it.
+
+tests/data/editor/ holds, all compressed:
+    object_info_0.33.0.json.gz   the whole answer of GET /object_info of a ComfyUI 0.33.0
+    exports_1.58.1.json.gz       {template: API graph} for the templates of comfyui-workflow-templates-json
+                                 (a pinned development dependency) whose classes that ComfyUI has
+    edited_1.58.1.json.gz        {template: {saved, output}}: some controls changed in the editor, and saved
+    classes_1.58.1.json.gz       {class: {saved, sent}}: names in a new node's saved values and in its API
+    form made_1.58.1.json.gz          {case: {file, output}}: the small workflows of tests/editor/cases.py
+"""
+
+import gzip
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import api_format
+
+DATA = Path(__file__).parents[1] / "data" / "editor"
+VERSION = "1.58.1"
+
+
+def load(name: str) -> Any:
+    return json.loads(gzip.decompress((DATA / name).read_bytes()))
+
+
+def store(name: str, value: Any) -> None:
+    text = json.dumps(value, separators=(",", ":"))  # the order of names in a file means something
+    (DATA / name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
+@cache
+def node_list() -> ObjectInfo:
+    return ObjectInfo.parse(load("object_info_0.33.0.json.gz"))
+
+
+def templates() -> Path:
+    """The folder of the templates, as the package installs it."""
+    spec = importlib.util.find_spec("comfyui_workflow_templates_json")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "templates"
+
+
+def template(name: str) -> Any:
+    return json.loads((templates() / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """`differences` in words; without any, the file converts as the editor exports it."""
+
+    name: str
+    differences: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        return "equal" if not self.differences else "warned" if self.warnings else "silent"
+
+
+def judged(name: str, file: Any, export: Mapping[str, Any], info: ObjectInfo) -> Verdict:
+    try:
+        graph, warnings = api_format(file, info)
+    except InvalidGraph as error:
+        return Verdict(name=name, differences=("refused",), warnings=(str(error),))
+    assert isinstance(graph, Mapping)
+    return Verdict(name=name, differences=tuple(differences(graph, export)), warnings=warnings)
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
+    """Nodes, classes and inputs; titles are for people."""
+    for node in sorted({*ours, *theirs}):
+        if node not in ours or node not in theirs:
+            yield f"{node}: {'not sent' if node in theirs else 'sent'}"
+            continue
+        mine, other = ours[node], theirs[node]
+        if mine["class_type"] != other["class_type"]:
+            yield f"{node}: {mine['class_type']}, not {other['class_type']}"
+        for name in sorted({*mine["inputs"], *other["inputs"]}):
+            here, there = mine["inputs"].get(name, "nothing"), other["inputs"].get(name, "nothing")
+            if here != there or isinstance(here, bool) != isinstance(there, bool):
+                yield f"{node}.{name}: {here!r:.80}, not {there!r:.80}"
+
+
+def verdicts() -> Iterator[Verdict]:
+    """Of all recorded files."""
+    info = node_list()
+    for name, export in load(f"exports_{VERSION}.json.gz").items():
+        yield judged(name, template(name), export, info)
+    for name, pair in load(f"edited_{VERSION}.json.gz").items():
+        yield judged(f"{name} (edited)", pair["saved"], pair["output"], info)
+    for name, case in load(f"made_{VERSION}.json.gz").items():
+        yield judged(name, case["file"], case["output"], info)

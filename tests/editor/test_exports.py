@@ -1,0 +1,85 @@
+"""Our conversion against what the editor was recorded to send (see recorded.py). Needs no browser."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.widgets import Widget, widgets_of
+from tests.editor.recorded import VERSION, Verdict, judged, load, node_list, template, verdicts
+
+EDITOR_LOSES = {"api_flux2": "the editor drops the last of four links of an autogrow input"}
+"""Files of which the editor's own export is wrong, and nothing in the file shows it."""
+
+DRAWN_ELSEWHERE = {"WebcamCapture", "Load3DAdvanced", "LoadImageOutput", "CustomCombo"}
+"""Classes whose new node has a value that only the browser makes (a camera, a viewport, a list being loaded).
+"""
+
+
+@pytest.fixture(scope="module")
+def all_verdicts() -> list[Verdict]:
+    return list(verdicts())
+
+
+def test_nothing_is_different_without_a_warning(all_verdicts: list[Verdict]) -> None:
+    silent = {verdict.name: verdict.differences for verdict in all_verdicts if verdict.kind == "silent"}
+    assert set(silent) == set(EDITOR_LOSES)
+
+
+def test_what_is_different_is_broken_in_the_editors_own_export(all_verdicts: list[Verdict]) -> None:
+    """A template older than its class, or newer than this engine: the editor reads the values behind by
+    place.
+    Or a value that the browser makes in the moment of sending."""
+    for verdict in all_verdicts:
+        if verdict.kind == "warned":
+            said = " ".join(verdict.warnings)
+            assert "by its name" in said or "captures in the browser" in said or "no such input" in said
+
+
+def test_nearly_every_file_is_equal(all_verdicts: list[Verdict]) -> None:
+    equal = [verdict for verdict in all_verdicts if verdict.kind == "equal"]
+    print(f"files {len(all_verdicts)}, equal {len(equal)}")
+    assert len(all_verdicts) >= 470
+    assert len(equal) / len(all_verdicts) > 0.94
+
+
+def test_names_that_disagree_with_an_unchanged_class_are_told_and_the_list_counts() -> None:
+    case = load(f"made_{VERSION}.json.gz")["names that disagree"]
+    verdict = judged("names", case["file"], case["output"], node_list())
+    assert verdict.kind == "equal"
+    assert len(verdict.warnings) == 4
+    assert "8 by its place in the list, 16 by its name" in verdict.warnings[0]
+
+
+@pytest.mark.parametrize("name", sorted(load(f"made_{VERSION}.json.gz")))
+def test_each_rule_of_the_editor(name: str) -> None:
+    case = load(f"made_{VERSION}.json.gz")[name]
+    assert judged(name, case["file"], case["output"], node_list()).differences == ()
+
+
+def test_every_class_has_the_editors_controls_in_the_editors_order() -> None:
+    recorded = load(f"classes_{VERSION}.json.gz")
+    for name, seen in recorded.items():
+        found = new_node(name)
+        if name not in DRAWN_ELSEWHERE:
+            assert [widget.name for widget in found if widget.saved] == seen["saved"], name
+            if seen["sent"] is not None:
+                mine = {widget.name for widget in found if widget.sent and widget.default is not None}
+                assert mine == set(seen["sent"]), name
+    assert len(recorded) == len(node_list().classes)
+
+
+def new_node(name: str) -> list[Widget]:
+    values: dict[str, Any] = {}
+    found = []
+    for widget in widgets_of(node_list().classes[name], values):
+        values[widget.name] = widget.default
+        found.append(widget)
+    return found
+
+
+def test_a_template_that_is_older_than_its_class_is_told_loudly() -> None:
+    graph: Mapping[str, Any] = load(f"exports_{VERSION}.json.gz")["3d_hunyuan3d-v2.1"]
+    verdict = judged("old", template("3d_hunyuan3d-v2.1"), graph, node_list())
+    assert verdict.kind == "warned"
+    assert any("input 'sampling': the class has no such input" in warning for warning in verdict.warnings)
