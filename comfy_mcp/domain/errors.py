@@ -121,8 +121,9 @@ class InvalidGraph(InvalidInput):
         next_step: str,
         problems: Sequence[GraphProblem],
         code: ErrorCode | None = None,
+        details: Mapping[str, object] = _NO_DETAILS,
     ) -> None:
-        super().__init__(message, next_step=next_step, code=code)
+        super().__init__(message, next_step=next_step, code=code, details=details)
         self.problems = tuple(problems)
 
 

@@ -5,7 +5,7 @@
 the other branches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -32,6 +32,7 @@ class Node:
 
     `title` is what the author called it, or the class_type. `has_inputs` is False where the key `inputs`
     is missing or not an object, which ComfyUI refuses as soon as something needs the node.
+    `pack` is where its class comes from, if the workflow says so.
     """
 
     id: NodeId
@@ -40,6 +41,7 @@ class Node:
     inputs: Mapping[str, Any]
     links: Mapping[str, Link]
     has_inputs: bool = True
+    pack: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,17 +99,38 @@ def parse_graph(raw: object) -> Graph:
     return Graph(nodes=MappingProxyType(nodes), raw=raw)
 
 
-def invalid_graph(problems: list[GraphProblem] | tuple[GraphProblem, ...], count: int = 0) -> InvalidGraph:
-    """The error that tells `problems`, of which there are `count` in all."""
-    count = max(count, len(problems))
-    lines = "; ".join(problem.message.rstrip(".") for problem in problems[:3])
-    more = f"; and {count - 3} more" if count > 3 else ""
+def invalid_graph(
+    problems: Sequence[GraphProblem],
+    count: int = 0,
+    *,
+    lacks: str = "",
+    details: Mapping[str, object] = MappingProxyType({}),
+) -> InvalidGraph:
+    """The error that tells `problems`: as many as can be read in its text, MAX_PROBLEMS in its structure.
+
+    `lacks` names what the engine lacks, in place of the problems about unknown classes. `count`: how many
+    others there are in all.
+    """
+    told = [problem for problem in problems if not lacks or problem.kind != "missing_node_type"]
+    count = max(count, len(told))
+    lines, length = [lacks] if lacks else [], 0
+    for problem in told[:MAX_PROBLEMS]:
+        length += len(problem.message)
+        if length > _READABLE and lines:
+            break
+        lines.append(problem.message.rstrip("."))
+    shown = len(lines) - bool(lacks)
+    more = f"; and {count - shown} more" if count > shown else ""
     return InvalidGraph(
-        f"The workflow can't run: {lines}{more}.",
+        f"The workflow can't run: {'; '.join(lines)}{more}.",
         next_step="Correct the workflow and submit it again.",
         problems=problems[:MAX_PROBLEMS],
+        details=details,
     )
 
+
+_READABLE = 1500
+"""Characters of problems in the text of an error; all of the first MAX_PROBLEMS are in its structure."""
 
 _API_FORMAT = (
     'Submit the API format: {"1": {"class_type": "EmptyImage", "inputs": {…}}, …}; '
@@ -163,7 +186,18 @@ def _node(node_id: NodeId, value: Mapping[str, Any]) -> Node:
         inputs=inputs,
         links={name: link for name, item in inputs.items() if (link := _link(item))},
         has_inputs=has_inputs,
+        pack=_pack(meta),
     )
+
+
+def _pack(meta: object) -> str | None:
+    """The id of a pack in the registry, or its repository (`owner/name`)."""
+    if not isinstance(meta, Mapping):
+        return None
+    for key in ("cnr_id", "aux_id"):
+        if isinstance(name := meta.get(key), str) and name:
+            return name[:100]
+    return None
 
 
 def _link(value: object) -> Link | None:

@@ -9,15 +9,19 @@ Where the engine may know better (classes with their own validation, V3 inputs, 
 warning and the engine decides.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
-from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, Node, invalid_graph
+from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, invalid_graph
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding, check_inputs, followed_links
-from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.domain.missing import Missing, ModelLink, missing_classes, missing_models
 from comfy_mcp.domain.object_info import ObjectInfo
+
+_SHOWN_NODES = 5
+_SHOWN_LOOP = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +29,9 @@ class GraphReport:
     """`outputs`: output nodes whose branch is good; none of them means that no engine runs the graph.
 
     `needed`: every node that those outputs need. `dropped`: output node → why its branch won't run.
-    `problems`: the first MAX_PROBLEMS of `problem_count`. `doubts`: what the engine may refuse or not.
+    `problems`: the first MAX_PROBLEMS of `problem_count`, in the order of the nodes; an unknown class is one.
+    `doubts`: what the engine may refuse or not. `notes`: what it accepts and drops, or does not run.
+    `missing`: everything that the engine lacks, whole.
     """
 
     outputs: tuple[NodeId, ...]
@@ -34,6 +40,8 @@ class GraphReport:
     problem_count: int = 0
     dropped: Mapping[NodeId, str] = field(default_factory=dict)
     doubts: tuple[GraphProblem, ...] = ()
+    notes: tuple[GraphProblem, ...] = ()
+    missing: Missing = field(default_factory=Missing)
 
     @property
     def runnable(self) -> bool:
@@ -41,9 +49,12 @@ class GraphReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """For a runnable graph: one sentence per dropped output and per doubt."""
-        dropped = (f"Output node {node} will not run: {reason}" for node, reason in self.dropped.items())
-        return (*dropped, *(doubt.message for doubt in self.doubts))
+        """For a runnable graph: one sentence per dropped output (of the first), doubt and note."""
+        dropped = [f"Output node {node} will not run: {reason}" for node, reason in self.dropped.items()]
+        if len(dropped) > MAX_PROBLEMS:
+            more = len(dropped) - MAX_PROBLEMS
+            dropped = [*dropped[:MAX_PROBLEMS], f"And {more} more output nodes will not run."]
+        return (*dropped, *(found.message for found in (*self.doubts, *self.notes)))
 
     @property
     def may_be_stale(self) -> bool:
@@ -53,61 +64,85 @@ class GraphReport:
 
     def error(self) -> InvalidGraph | None:
         """The error to raise, or None for a runnable graph."""
-        return None if self.runnable else invalid_graph(self.problems, self.problem_count)
+        if self.runnable:
+            return None
+        return invalid_graph(
+            self.problems,
+            self.problem_count - len(self.missing.classes),
+            lacks=self.missing.sentence() if self.missing.classes else "",
+            details=self.missing.details() if self.missing else {},
+        )
 
 
-def check_graph(graph: Graph, info: ObjectInfo | None) -> GraphReport:
+def check_graph(
+    graph: Graph, info: ObjectInfo | None, models: Mapping[str, ModelLink] = MappingProxyType({})
+) -> GraphReport:
     """What would run of `graph`. Without `info`: links and loops only; outputs are the nodes that no
-    other node uses.
+    other node uses. `models`: where the workflow's author got model files, by their names.
     """
-    if info is not None and (unknown := _unknown_classes(graph, info)):
-        return _refused(unknown)
     outputs = _outputs(graph, info)
-    if not outputs:
+    missing = missing_classes(graph, info)
+    if not outputs and not missing.classes:
         return _refused([_no_output(graph, info)])
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
-    stoppers = list(_stoppers(graph, info, reachable))
     findings = _findings(graph, info, reachable, links)
+    missing = replace(missing, models=missing_models(findings, models))
     problems = [finding for finding in findings if finding.certain]
-    if stoppers:
-        return _refused([finding.tell() for finding in (*stoppers, *problems)])
+    stoppers = list(_stoppers(graph, info, reachable))
+    if stoppers or missing.classes:
+        first = [*(finding.tell() for finding in stoppers), *missing.problems()]
+        return _refused([*first, *_told(problems)], len(first) + len(problems), missing)
     causes = _causes(graph, problems, links)
     good = tuple(output for output in outputs if output not in causes)
+    told = {id(finding): problem for finding, problem in zip(problems, _told(problems), strict=False)}
+    dropped = [output for output in outputs if output in causes]
     return GraphReport(
         outputs=good,
         needed=graph.upstream(*good),
-        problems=tuple(finding.tell() for finding in problems[:MAX_PROBLEMS]),
+        problems=tuple(told.values()),
         problem_count=len(problems),
-        dropped={output: causes[output].tell().message for output in outputs if output in causes},
-        doubts=tuple(finding.tell() for finding in findings if not finding.certain)[:MAX_PROBLEMS],
+        dropped={output: _reason(causes[output], told) for output in dropped},
+        doubts=_told(
+            [finding for finding in findings if not finding.certain and not finding.note],
+        ),
+        notes=(
+            *_told([finding for finding in findings if finding.note]),
+            *_idle(graph, reachable),
+        ),
+        missing=missing,
     )
 
 
-def _refused(problems: list[GraphProblem]) -> GraphReport:
+def _told(findings: Sequence[Finding]) -> tuple[GraphProblem, ...]:
+    return tuple(finding.tell() for finding in findings[:MAX_PROBLEMS])
+
+
+def _reason(cause: Finding, told: Mapping[int, GraphProblem]) -> str:
+    return (told.get(id(cause)) or cause.tell(hinted=False)).message
+
+
+def _idle(graph: Graph, reachable: set[NodeId]) -> Iterator[GraphProblem]:
+    """One note about all nodes that feed no output."""
+    idle = [node for node in graph.nodes.values() if node.id not in reachable]
+    if idle:
+        shown = ", ".join(f"{node.id} ({node.class_type})" for node in idle[:_SHOWN_NODES])
+        more = f" and {len(idle) - _SHOWN_NODES} more" if len(idle) > _SHOWN_NODES else ""
+        yield GraphProblem(
+            kind="node_not_used",
+            message=f"ComfyUI does not run {shown}{more}: no output node needs that.",
+            node_id=idle[0].id,
+            class_type=idle[0].class_type,
+        )
+
+
+def _refused(problems: Sequence[GraphProblem], count: int = 0, missing: Missing | None = None) -> GraphReport:
     return GraphReport(
         outputs=(),
         needed=frozenset(),
         problems=tuple(problems[:MAX_PROBLEMS]),
-        problem_count=len(problems),
-    )
-
-
-def _unknown_classes(graph: Graph, info: ObjectInfo) -> list[GraphProblem]:
-    unknown = [node for node in graph.nodes.values() if node.class_type not in info.classes]
-    names = {node.class_type for node in unknown[:MAX_PROBLEMS]}
-    hints = {name: nearest(name, info.classes) for name in names}
-    return [_unknown_class(node, hints.get(node.class_type, ())) for node in unknown]
-
-
-def _unknown_class(node: Node, hints: tuple[str, ...]) -> GraphProblem:
-    hint = f" Nearest known: {', '.join(hints)}." if hints else ""
-    return GraphProblem(
-        kind="missing_node_type",
-        message=f"Node {node.id}: this engine has no class {node.class_type!r}.{hint}",
-        node_id=node.id,
-        class_type=node.class_type,
-        suggestions=hints,
+        problem_count=max(count, len(problems)),
+        missing=missing or Missing(),
     )
 
 
@@ -130,10 +165,14 @@ def _stoppers(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> 
 
 
 def _outputs(graph: Graph, info: ObjectInfo | None) -> tuple[NodeId, ...]:
-    if info is not None:
-        return tuple(node.id for node in graph.nodes.values() if info.classes[node.class_type].output_node)
+    """A node of a class that nobody knows counts as an output where no other node uses it."""
+    known = {} if info is None else info.classes
     used = {link.node for node in graph.nodes.values() for link in node.links.values()}
-    return tuple(node_id for node_id in graph.nodes if node_id not in used)
+    return tuple(
+        node.id
+        for node in graph.nodes.values()
+        if (known[node.class_type].output_node if node.class_type in known else node.id not in used)
+    )
 
 
 def _no_output(graph: Graph, info: ObjectInfo | None) -> GraphProblem:
@@ -196,30 +235,38 @@ def _causes(
 
 
 def _loops(graph: Graph, links: Mapping[NodeId, tuple[NodeId, ...]]) -> Iterator[Finding]:
-    """One finding per loop met by a depth-first walk; iterative, for graphs deeper than Python's stack."""
+    """One finding per node that a loop comes back to, met by a depth-first walk; iterative, for graphs deeper
+    than Python's stack."""
     done: set[NodeId] = set()
+    told: set[NodeId] = set()
     for root in links:
-        path: dict[NodeId, Iterator[NodeId]] = {}
-        if root not in done:
-            path[root] = iter(links[root])
-        while path:
-            node, targets = next(reversed(path.items()))
-            target = next(targets, None)
+        path, places, todo = [root], {root: 0}, [iter(links[root])]
+        if root in done:
+            continue
+        while todo:
+            target = next(todo[-1], None)
             if target is None:
-                del path[node]
-                done.add(node)
-            elif target in path:
-                members = list(path)
-                yield _loop(graph, members[members.index(target) :])
+                todo.pop()
+                done.add(node := path.pop())
+                del places[node]
+            elif target in places:
+                if target not in told:
+                    told.add(target)
+                    yield _loop(
+                        graph, path[places[target] : places[target] + _SHOWN_LOOP], len(path) - places[target]
+                    )
             elif target not in done and target in links:
-                path[target] = iter(links[target])
+                places[target] = len(path)
+                path.append(target)
+                todo.append(iter(links[target]))
 
 
-def _loop(graph: Graph, members: list[NodeId]) -> Finding:
-    steps = [f"{node} ({graph.nodes[node].class_type})" for node in (*members, members[0])]
-    shown = steps if len(steps) <= 10 else [*steps[:8], "…", steps[-1]]
+def _loop(graph: Graph, members: list[NodeId], size: int) -> Finding:
+    """`members` are the first of the `size` nodes of the loop."""
+    steps = [f"{node} ({graph.nodes[node].class_type})" for node in members]
+    shown = steps if size <= _SHOWN_LOOP - 1 else [*steps[: _SHOWN_LOOP - 2], "…"]
     return Finding(
         node=graph.nodes[members[0]],
         kind="dependency_cycle",
-        text=f"the links form a cycle: {' needs '.join(shown)}",
+        text=f"the links form a cycle: {' needs '.join([*shown, steps[0]])}",
     )

@@ -1,17 +1,28 @@
 """Check the inputs of one node against its class, by the rules of ComfyUI's validation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
 from comfy_mcp.domain.graph import Graph, Link, Node
 from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.object_info import ClassInfo, InputSpec, ObjectInfo
 
 _SHOWN_OPTIONS = 10
 _SHOWN_CHARS = 80
+_COMPARED_CHARS = 200
+_COMPARED_NAMES, _COMPARED_OPTIONS = 100, 5000
+_EDITORS_OWN = frozenset(
+    {
+        *("control_after_generate", "upload", "refresh", "audioUI", "preview", "compare_view", "image"),
+        *("viewport_state", "upload 3d model", "upload extra resources", "clear"),
+    }
+)
+_OWN_INPUTS = frozenset({"CustomCombo"})
 _FILE_PLACES = (" [input]", " [output]", " [temp]")
 _LINK_ONLY = frozenset(
     {"MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "CONTROL_NET", "AUDIO", "VIDEO"}
@@ -20,19 +31,25 @@ _LINK_ONLY = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A fault of `node`. `certain`: the engine will refuse it. Hints are computed when they are shown."""
+    """A fault of `node`. `certain`: the engine will refuse it; `note`: it will not, and something is lost all
+    the same. Hints are computed when they are shown.
+    """
 
     node: Node
     kind: str
     text: str
     input_name: str | None = None
     certain: bool = True
+    note: bool = False
     value: object = None
-    options: tuple[object, ...] = ()
+    options: Collection[object] = ()
     suggestions: tuple[str, ...] = ()
 
-    def tell(self) -> GraphProblem:
-        hints = self.suggestions or nearest(str(self.value), [str(item) for item in self.options])
+    def tell(self, *, hinted: bool = True) -> GraphProblem:
+        """`hinted`: with the nearest of the options, which takes a look at each of them."""
+        wanted = str(self.value)[:_COMPARED_CHARS]
+        known = islice(self.options, _COMPARED_OPTIONS if hinted else 0)
+        hints = self.suggestions or nearest(wanted, [str(item)[:_COMPARED_CHARS] for item in known])
         place = f"Node {self.node.id} ({self.node.class_type})"
         place = place if self.input_name is None else f"{place}, input {self.input_name!r}"
         hint = f" Nearest: {', '.join(hints)}." if hints and self.options else ""
@@ -56,36 +73,89 @@ def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None) -> Iterator[
     """The faults of the node itself, without those of the nodes that it needs."""
     if not node.has_inputs:
         return  # refused as a whole, see graph_checks
-    declared = _declared(node, info)
-    if info is None or declared is None:
+    owner = _owner(node, info)
+    if info is None or owner is None:
         for name, link in node.links.items():
             yield from _check_target(node, name, link, graph)
         return
-    for name, spec in declared.items():
-        if name in node.inputs:
-            yield from _check_input(node, spec, node.inputs[name], graph, info)
-        elif spec.required and not spec.dynamic:
-            yield _missing(node, spec, declared)
+    names = _names(node, owner)
+    for spec in names.values():
+        if spec.name in node.inputs:
+            yield from _check_input(node, spec, node.inputs[spec.name], graph, info)
+        elif spec.required and (not spec.dynamic or spec.choices is not None):
+            yield _missing(node, spec, names)
+    yield from _strays(node, owner, names)
 
 
-def _declared(node: Node, info: ObjectInfo | None) -> Mapping[str, InputSpec] | None:
+def _chosen(node: Node) -> Mapping[str, object]:
+    """The values by which the engine chooses what dynamic inputs grow."""
+    return {name: value for name, value in node.inputs.items() if isinstance(value, str)}
+
+
+def _owner(node: Node, info: ObjectInfo | None) -> ClassInfo | None:
     """None: not known, so every link counts."""
-    owner = None if info is None else info.classes[node.class_type]
-    return owner.inputs if owner is not None and owner.checked else None
+    owner = None if info is None else info.classes.get(node.class_type)
+    return owner if owner is not None and owner.checked else None
 
 
-def _missing(node: Node, spec: InputSpec, declared: Mapping[str, InputSpec]) -> Finding:
+def _declared(node: Node, info: ObjectInfo | None) -> Collection[str] | None:
+    owner = _owner(node, info)
+    return None if owner is None else _names(node, owner)
+
+
+def _names(node: Node, owner: ClassInfo) -> Mapping[str, InputSpec]:
+    """The inputs that the node has, by name."""
+    if not owner.grows:
+        return owner.inputs
+    return {spec.name: spec for spec in active(tuple(owner.inputs.values()), _chosen(node))}
+
+
+def _missing(node: Node, spec: InputSpec, declared: Collection[str]) -> Finding:
     kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
-    meant = nearest(spec.name, [given for given in node.inputs if given not in declared])
+    strays = islice((given for given in node.inputs if given not in declared), _COMPARED_NAMES)
+    meant = nearest(spec.name, list(strays))
     hint = f"; {meant[0]!r} is not an input of this node" if meant else ""
     return Finding(
         node=node,
         kind="required_input_missing",
         text=f"required and missing ({kind}){hint}",
         input_name=spec.name,
-        certain=spec.type is not None,
+        # Without its selection a dynamic combo passes the engine's checks, and fails when the node runs.
+        certain=spec.strict_options if spec.dynamic else spec.type is not None,
         suggestions=meant,
     )
+
+
+def _strays(node: Node, owner: ClassInfo, declared: Collection[str]) -> Iterator[Finding]:
+    """Inputs that the class does not declare. The engine drops them without a word.
+
+    A custom node may take any name, so it is told only what looks like a slip of the pen.
+    """
+    unknown = [name for name in node.inputs if name not in declared and not _is_editors(name, owner)]
+    if not unknown:
+        return
+    free = [name for name in declared if name not in node.inputs]
+    for name in unknown[:_COMPARED_NAMES]:
+        hints = nearest(name[:_COMPARED_CHARS], free)
+        if owner.certain or hints:
+            yield Finding(
+                node=node,
+                kind="unknown_input",
+                text="the class has no such input, so its value is not used",
+                input_name=name,
+                certain=False,
+                note=True,
+                options=hints,
+                suggestions=hints,
+            )
+
+
+def _is_editors(name: str, owner: ClassInfo) -> bool:
+    """What the editor sends beyond the class (displays, buttons), or a dynamic input of an unknown kind."""
+    if name in _EDITORS_OWN or (owner.name in _OWN_INPUTS and not owner.inputs.get(name)):
+        return True
+    parent = owner.inputs.get(name.split(".", 1)[0])
+    return parent is not None and parent.dynamic and parent.choices is None and not parent.slots
 
 
 def _check_input(
@@ -112,7 +182,8 @@ def _check_target(node: Node, name: str, link: Link, graph: Graph) -> Iterator[F
             kind="bad_linked_input",
             text=f"links to node {link.node!r}, which is not in the workflow",
             input_name=name,
-            suggestions=nearest(link.node, graph.nodes),
+            value=link.node,
+            options=graph.nodes,
         )
 
 
@@ -126,7 +197,8 @@ def _bad_link(node: Node, spec: InputSpec, value: list[Any], graph: Graph) -> Fi
 
 
 def _check_link(node: Node, spec: InputSpec, link: Link, info: ObjectInfo, target: Node) -> Iterator[Finding]:
-    types = info.classes[target.class_type].output_types
+    giver = info.classes.get(target.class_type)
+    types = None if giver is None else giver.output_types
     if types is None:
         return
     if not -len(types) <= link.slot < len(types):
@@ -174,7 +246,10 @@ def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> I
             input_name=spec.name,
         )
         return
-    if spec.options is not None:
+    if value is None and spec.type == "STRING":
+        text = "null becomes the text 'None'; an empty text is \"\""
+        yield Finding(node=node, kind="null_text", text=text, input_name=spec.name, certain=False, note=True)
+    elif spec.options is not None:
         yield from _check_option(node, spec, value)
     elif isinstance(value, int | float):
         yield from _check_range(node, spec, value, owner)
@@ -221,7 +296,12 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
     chosen = value if isinstance(value, list) and spec.multiple else [value]
     if all(item in options for item in chosen) or _names_a_place(spec, value):
         return
-    listed = f"is not one of {_listed(options)}" if options else "not possible: the engine has none installed"
+    if not options:
+        listed = "not possible: the engine has none installed"
+    else:
+        listed = f"is not one of {_listed(options)}"
+    if not spec.strict_options:
+        listed = "is not in the list that the engine gave" + (f": {_listed(options)}" if options else "")
     yield Finding(
         node=node,
         kind="value_not_in_list",
@@ -234,8 +314,11 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
 
 
 def _names_a_place(spec: InputSpec, value: Any) -> bool:
-    """`file.png [output]` names a file in another folder, which the engine looks up itself."""
-    return isinstance(value, str) and value.endswith(_FILE_PLACES) and not spec.strict_options
+    """The value names a file that no list shows and that the engine looks up itself: `file.png [output]` in
+    another folder, or a file in a subfolder or by its path where uploads go."""
+    if spec.strict_options or not isinstance(value, str):
+        return False
+    return value.endswith(_FILE_PLACES) or (spec.may_grow and ("/" in value or "\\" in value))
 
 
 def _listed(options: tuple[object, ...]) -> str:

@@ -68,10 +68,16 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """The class that is read; `certain` means that it is checked by what it declares and by nothing else."""
+    """The class that is read.
+
+    `certain`: it is the engine's own, so it is checked by what it declares and by nothing else.
+    `checks_combos`: the engine refuses values that are not in a list of the new spelling. ComfyUI 0.33.0
+    does, 0.3.75 does not; they differ in what else a class says, such as `has_intermediate_output`.
+    """
 
     name: str
     certain: bool
+    checks_combos: bool = False
 
 
 def read_inputs(owner: Owner, declared: Mapping[str, Any]) -> tuple[InputSpec, ...]:
@@ -143,10 +149,7 @@ def _combo(
     required: bool,
     listed: bool,
 ) -> InputSpec:
-    """`listed`: the old spelling, a list in place of the type.
-
-    ComfyUI 0.3.75 doesn't check the new spelling, newer versions do: a value that is not in it is a doubt.
-    """
+    """`listed`: the old spelling, a list in place of the type."""
     may_grow = any(value for key, value in extra.items() if _adds_options(key))
     own = owner.certain and name not in _OWN_VALIDATION.get(owner.name, ())
     return InputSpec(
@@ -154,7 +157,7 @@ def _combo(
         required=required,
         type="COMBO",
         options=None if may_grow and not listed else options,
-        strict_options=listed and own and not may_grow,
+        strict_options=(listed or owner.checks_combos) and own and not may_grow,
         multiple=extra.get("multiselect") is True,
         kind="COMBO",
         extra=extra,
@@ -179,6 +182,8 @@ def _dynamic(
         required=required,
         type=None if choices is None else "COMBO",
         options=None if choices is None else tuple(choices),
+        # No version checks it: the node then fails when it runs, for want of what the choice brings.
+        strict_options=choices is not None and owner.certain,
         dynamic=True,
         kind=kind,
         extra=extra,

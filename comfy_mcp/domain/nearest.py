@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-_MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
+MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
 _THRESHOLD = 0.5
 _CONTAINED = 0.8
 
@@ -24,7 +24,7 @@ def nearest(name: str, known: Collection[str], limit: int = 3) -> tuple[str, ...
 
 def _plain(name: str) -> str:
     name = name.lower()
-    for suffix in _MODEL_SUFFIXES:
+    for suffix in MODEL_SUFFIXES:
         name = name.removesuffix(suffix)
     return "".join(filter(str.isalnum, name))
 

@@ -22,7 +22,7 @@ class ClassInfo:
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
     `inputs` are the declared ones by name, required ones first; what they grow is under them.
-    `title` is what people see.
+    `grows`: some of them are dynamic. `title` is what people see.
     """
 
     name: str
@@ -32,6 +32,7 @@ class ClassInfo:
     certain: bool = False
     checked: bool = True
     title: str | None = None
+    grows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +63,15 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         return ClassInfo(name=name, checked=False, output_node=True)
     module = raw.get("python_module", "nodes")
     certain = isinstance(module, str) and (module == "nodes" or module.startswith("comfy_extras."))
-    inputs = {spec.name: spec for spec in read_inputs(Owner(name=name, certain=certain), declared)}
+    owner = Owner(name=name, certain=certain, checks_combos="has_intermediate_output" in raw)
+    inputs = {spec.name: spec for spec in read_inputs(owner, declared)}
     return ClassInfo(
         name=name,
         inputs=MappingProxyType(inputs),
         output_types=_output_types(raw.get("output")),
         output_node=raw.get("output_node") is True,
         certain=certain,
+        grows=any(spec.dynamic for spec in inputs.values()),
         title=title if isinstance(title := raw.get("display_name"), str) else None,
     )
 

@@ -56,7 +56,18 @@ class _Conversion:
         for scope, node in opened(read_workflow(raw)):
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
+        self._note_hosts()
         return {key: self._api_node(key, scope, node) for key, (scope, node) in self._nodes.items()}
+
+    def _note_hosts(self) -> None:
+        """What is odd about the values of the subgraphs' own nodes, once for each."""
+        hosts = {
+            f"{outer[0].prefix}{outer[1].id}": outer
+            for scope, _ in self._nodes.values()
+            if (outer := scope.outer)
+        }
+        for key, (scope, node) in hosts.items():
+            self._note(key, node, self._values.of_host(scope, node).notes)
 
     def _runs(self, scope: Scope, node: UiNode) -> bool:
         """A class that no engine knows is left out where nothing is linked to it: many custom nodes live in
@@ -86,7 +97,7 @@ class _Conversion:
                     found = self._values.promoted(control)
                     values |= {} if found is None else {each.name: found[0]}
                     shown.add(each.name)
-                case None:  # from nowhere, or from a note: the control keeps its value
+                case _:  # from nowhere, or from a note: the control keeps its value
                     pass
         inputs: dict[str, Any] = {
             name: links.get(name) or self._sent(key, node, saved, name, value, shown=name in shown)

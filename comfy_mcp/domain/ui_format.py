@@ -16,6 +16,8 @@ SETTERS, GETTERS = frozenset({"SetNode", "easy setNode"}), frozenset({"GetNode",
 """Nodes of custom packs that hand a value on by a name, without a link."""
 
 _DIGITS = 16
+MAX_LEVELS = 100
+"""Most levels of subgraphs in subgraphs."""
 
 INPUTS_ID, OUTPUTS_ID = "-10", "-20"
 """Ids that the links inside a subgraph use for its own inputs and outputs."""
@@ -136,12 +138,22 @@ def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
     """Never raises: an item without the shape of a node or a link is left out."""
     definitions = raw.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-    found = [each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")]
+    held = {str(each["id"]): each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")}
     last = raw.get("last_node_id")
-    return distinct(
-        UiWorkflow(top=_graph(raw), subgraphs={str(each["id"]): _graph(each) for each in found}),
-        last if isinstance(last, int) else 0,
-    )
+    return distinct(_used(_graph(raw), held), last if isinstance(last, int) else 0)
+
+
+def _used(top: UiGraph, held: Mapping[str, Mapping[str, Any]]) -> UiWorkflow:
+    """With those of the subgraphs that are used, in the order of the file; of a nest that is too deep, the
+    upper levels."""
+    read: dict[str, UiGraph] = {}
+    level = [top]
+    for _ in range(MAX_LEVELS + 1):
+        wanted = {node.type for graph in level for node in graph.nodes.values() if node.type not in read}
+        below = {name: _graph(held[name]) for name in wanted if name in held}
+        read |= below
+        level = list(below.values())
+    return UiWorkflow(top=top, subgraphs={name: read[name] for name in held if name in read})
 
 
 def _graph(raw: Mapping[str, Any]) -> UiGraph:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, read_values
-from comfy_mcp.domain.ui_format import UiGraph, UiLink, UiNode
+from comfy_mcp.domain.ui_format import MAX_LEVELS, UiGraph, UiLink, UiNode
 from comfy_mcp.domain.ui_links import Promoted
-from comfy_mcp.domain.ui_scopes import MAX_LEVELS, Scope
+from comfy_mcp.domain.ui_scopes import Scope
 
 _OWN = object()
 
@@ -63,15 +63,16 @@ class Values:
     def _shared(self, control: Promoted) -> tuple[object] | None:
         """Without a value of its own, a control for several inside has that of the first."""
         inside = control.scope.inside(control.node)
-        if inside is None or control.name not in inside.graph.input_names:
-            return None
+        assert inside is not None
         links = inside.graph.given.get(inside.graph.input_names.index(control.name), ())
         for link in links if len(links) > 1 else ():
             node = inside.graph.nodes.get(link.target)
             if node is not None and self._is_control(inside.graph, link, inside, 0):
                 name = node.inputs[link.target_slot].name
-                saved = self.of_node(inside, node).values
-                return (saved[name],) if name in saved else None
+                if inside.inside(node) is not None:
+                    return self.promoted(Promoted(inside, node, name))
+                values = self.of_node(inside, node).values
+                return (values[name],) if name in values else None
         return None
 
     def of_host(self, scope: Scope, node: UiNode) -> Shown:

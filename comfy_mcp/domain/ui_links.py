@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from comfy_mcp.domain.ui_format import BYPASSED, GETTERS, INPUTS_ID, MUTED, SETTERS, UiInput, UiNode
 from comfy_mcp.domain.ui_scopes import Scope
 
-MAX_STEPS = 100
-"""Steps that a link is followed; more is a loop."""
+MAX_LENGTH = 100
+"""Steps that one link is followed; more is a loop."""
 
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 PRIMITIVE = "PrimitiveNode"
@@ -44,7 +44,7 @@ class Promoted:
 Source = Value | Output | Promoted | None
 
 
-def source_of(scope: Scope, given: UiInput, steps: int = MAX_STEPS) -> Source:
+def source_of(scope: Scope, given: UiInput, steps: int = MAX_LENGTH) -> Source:
     """None: from nowhere."""
     link = None if given.link is None else scope.graph.links.get(given.link)
     return None if link is None else _origin(scope, link.origin, link.origin_slot, given.type, steps - 1)
@@ -53,12 +53,14 @@ def source_of(scope: Scope, given: UiInput, steps: int = MAX_STEPS) -> Source:
 def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> Source:
     if steps <= 0:
         return None
+    scope.steps.spend(1)
     if origin == INPUTS_ID:
         return _outside(scope, slot, steps)
     node = scope.graph.nodes.get(origin)
     if node is None or node.mode == MUTED:
         return None
     if node.mode == BYPASSED:
+        scope.steps.spend(len(node.inputs))
         through = bypass(node, slot, wanted)
         return None if through is None else _passed_on(scope, through, steps)
     inside = scope.inside(node)
@@ -105,6 +107,7 @@ def _outside(scope: Scope, slot: int, steps: int) -> Source:
         return None
     (outer, instance), name = scope.outer, scope.graph.input_names[slot]
     own = Promoted(outer, instance, name)
+    scope.steps.spend(len(instance.inputs))
     linked = next((each for each in instance.inputs if each.name == name and each.link is not None), None)
     found = None if linked is None else source_of(outer, linked, steps)
     if isinstance(found, Promoted):

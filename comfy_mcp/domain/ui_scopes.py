@@ -9,16 +9,30 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph
-from comfy_mcp.domain.ui_format import BYPASSED, MUTED, UiGraph, UiNode, UiWorkflow
+from comfy_mcp.domain.ui_format import BYPASSED, MAX_LEVELS, MUTED, UiGraph, UiNode, UiWorkflow
 
 MAX_NODES = 20_000
 """Most nodes after all subgraphs are opened."""
 MAX_INPUTS = 400_000
 """Most sockets and saved values of those nodes, together."""
-MAX_LEVELS = 100
-"""Most levels of subgraphs in subgraphs."""
 
 NOTES = frozenset({"Note", "MarkdownNote"})
+
+
+MAX_STEPS = 2_000_000
+"""Most sockets that are looked at while the links of one workflow are followed."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """Counts, so that no file makes the walk along its links longer than its size deserves."""
+
+    taken: int = 0
+
+    def spend(self, count: int) -> None:
+        self.taken += count
+        if self.taken > MAX_STEPS:
+            refuse("The links of this workflow lead through too many bypassed nodes, reroutes and subgraphs.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +41,16 @@ class Scope:
 
     workflow: UiWorkflow
     graph: UiGraph
+    steps: Steps
     prefix: str = ""
     outer: "tuple[Scope, UiNode] | None" = None
 
     def inside(self, node: UiNode) -> "Scope | None":
         """The subgraph that `node` is, or None for a node of a class."""
         graph = self.workflow.subgraphs.get(node.type)
-        return (
-            None if graph is None else Scope(self.workflow, graph, f"{self.prefix}{node.id}:", (self, node))
-        )
+        if graph is None:
+            return None
+        return Scope(self.workflow, graph, self.steps, f"{self.prefix}{node.id}:", (self, node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +71,8 @@ def opened(workflow: UiWorkflow) -> Iterator[tuple[Scope, UiNode]]:
             f"With its subgraphs expanded, this workflow has more than {MAX_NODES} nodes "
             f"or {MAX_INPUTS} inputs and values."
         )
-    todo = [iter([(Scope(workflow, workflow.top), node) for node in _on(workflow, workflow.top)])]
+    top = Scope(workflow, workflow.top, Steps())
+    todo = [iter([(top, node) for node in _on(workflow, workflow.top)])]
     while todo:
         found = next(todo[-1], None)
         if found is None:

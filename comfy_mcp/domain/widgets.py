@@ -140,8 +140,8 @@ def _own_options(values: Mapping[str, object]) -> Iterator[Widget]:
     yield Widget(name="index", default=-1)
     for number in range(1, MAX_OWN_OPTIONS):
         yield Widget(name=f"option{number}", default="")
-        if values.get(f"option{number}") in {None, ""}:
-            break
+        if values.get(f"option{number}") in (None, ""):
+            return
 
 
 def control_kind(spec: InputSpec) -> str | None:

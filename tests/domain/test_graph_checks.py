@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph import MAX_PROBLEMS, parse_graph
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
+from comfy_mcp.domain.missing import ModelLink
 from comfy_mcp.domain.object_info import ObjectInfo
 
 DATA = Path(__file__).parents[1] / "data"
@@ -168,7 +169,7 @@ def test_every_value_that_the_engine_refuses_is_found_and_named(row: dict[str, A
 
 
 def test_a_good_graph_has_its_output_and_everything_it_needs() -> None:
-    found = report({**TXT2IMG, "8": {"class_type": "EmptyImage", "inputs": {}}})
+    found = report(TXT2IMG)
     assert found == GraphReport(outputs=("7",), needed=frozenset("1234567"))  # type: ignore[arg-type]
     assert found.runnable
     assert found.error() is None
@@ -368,14 +369,131 @@ def test_a_very_long_value_is_shown_in_short() -> None:
 
 
 def test_many_problems_are_cut_and_counted() -> None:
-    raw = {str(number): {"class_type": "Nope", "inputs": {}} for number in range(60)}
+    wrong = {"width": "wide " * 8, "height": 8, "batch_size": 1, "color": 0}
+    raw: dict[str, Any] = {str(number): {"class_type": "EmptyImage", "inputs": wrong} for number in range(60)}
+    raw |= {
+        f"{number}s": {"class_type": "PreviewImage", "inputs": {"images": [str(number), 0]}}
+        for number in range(60)
+    }
     found = report(raw)
     assert len(found.problems) == MAX_PROBLEMS
     assert found.problem_count == 60
     error = found.error()
     assert error is not None
-    assert "57 more" in error.message
+    told = error.message.count("must be INT")
+    assert 3 < told <= MAX_PROBLEMS
+    assert f"{60 - told} more" in error.message
+    assert len(error.message) < 2000
     assert len(error.problems) == MAX_PROBLEMS
+
+
+def test_what_is_missing_is_told_once_and_whole() -> None:
+    raw: dict[str, Any] = {
+        str(number): {
+            "class_type": f"Nope{number % 30}",
+            "inputs": {},
+            "_meta": {"cnr_id": f"pack{number % 30}"},
+        }
+        for number in range(60)
+    }
+    raw["x"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "dir\\other.safetensors"}}
+    raw["y"] = {"class_type": "SaveLatent", "inputs": {"samples": ["x", 0], "filename_prefix": "x"}}
+    links = {"other.safetensors": ModelLink(folder="checkpoints", url="https://x.test/other.safetensors")}
+    found = check_graph(parse_graph(raw), INFO, links)
+    assert [(each.name, len(each.nodes)) for each in found.missing.classes] == [
+        (f"Nope{n}", 2) for n in range(30)
+    ]
+    error = found.error()
+    assert error is not None
+    assert "lacks 30 classes" in error.message
+    assert all(
+        f"Nope{number} (nodes {number}, {number + 30}; pack pack{number})" in error.message
+        for number in range(30)
+    )
+    assert "1 model file: dir\\other.safetensors (for checkpoints)" in error.message
+    assert len(error.problems) == MAX_PROBLEMS
+    details: Any = error.details
+    assert [each["classType"] for each in details["missingClasses"]] == [f"Nope{n}" for n in range(30)]
+    assert details["missingModels"] == [
+        {
+            "name": "dir\\other.safetensors",
+            "nodes": ["x"],
+            "inputName": "ckpt_name",
+            "folder": "checkpoints",
+            "url": "https://x.test/other.safetensors",
+        }
+    ]
+
+
+def test_missing_things_beyond_counting_are_counted() -> None:
+    raw = {
+        **{f"a{number}": {"class_type": "Nope", "inputs": {}} for number in range(9)},
+        **{f"b{number}": {"class_type": f"Class{number}", "inputs": {}} for number in range(150)},
+    }
+    error = report(raw).error()
+    assert error is not None
+    assert "Nope (nodes a0, a1, a2, a3, a4 and 4 more)" in error.message
+    assert "lacks 151 classes" in error.message
+    assert "and 51 more" in error.message
+
+
+def test_the_faults_of_all_branches_come_in_one_answer() -> None:
+    raw: dict[str, Any] = {
+        **TXT2IMG,
+        "8": {"class_type": "Nope", "inputs": {}},
+        "9": {"class_type": "ImageInvert", "inputs": {"image": ["99", 0]}},
+        "10": {"class_type": "PreviewImage", "inputs": {"images": ["9", 0]}},
+        "11": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    raw["5"] = {"class_type": "KSampler", "inputs": {**TXT2IMG["5"]["inputs"], "steps": "many", "cfg": 900}}
+    found = report(raw)
+    assert not found.runnable
+    assert {(problem.node_id, problem.kind) for problem in found.problems} == {
+        ("8", "missing_node_type"),
+        ("5", "invalid_input_type"),
+        ("5", "value_bigger_than_max"),
+        ("9", "bad_linked_input"),
+        ("11", "return_type_mismatch"),
+    }
+
+
+def test_very_many_outputs_that_will_not_run_are_told_in_part() -> None:
+    raw = dict(TXT2IMG)
+    for number in range(30):
+        raw[f"o{number}"] = {"class_type": "PreviewImage", "inputs": {"images": [f"no{number}", 0]}}
+    found = report(raw)
+    assert found.outputs == ("7",)
+    assert len(found.dropped) == 30
+    assert len(found.warnings) == MAX_PROBLEMS + 1
+    assert found.warnings[-1] == "And 10 more output nodes will not run."
+
+
+def test_a_custom_node_may_take_any_name_but_not_one_that_looks_like_another() -> None:
+    raw = {"2": {"class_type": "Custom", "inputs": {"x": 1, "whatever": 2, "lora_1": {"on": True}}}}
+    assert report(raw, custom(["INT", {}])).notes == ()
+    info = ObjectInfo.parse(
+        {
+            "Custom": {
+                "input": {"optional": {"strength": ["INT"]}},
+                "output_node": True,
+                "python_module": "custom.x",
+            }
+        }
+    )
+    (note,) = report({"2": {"class_type": "Custom", "inputs": {"strenght": 2}}}, info).notes
+    assert (note.kind, note.suggestions) == ("unknown_input", ("strength",))
+
+
+def test_what_is_dropped_without_a_word_by_the_engine_is_told() -> None:
+    raw = changed("4", "widht", 7)
+    raw["2"]["inputs"]["text"] = None
+    found = report(raw)
+    assert [(note.kind, note.node_id, note.input_name) for note in found.notes] == [
+        ("null_text", "2", "text"),
+        ("unknown_input", "4", "widht"),
+    ]
+    assert found.outputs == ("7",)
+    assert [note.message for note in found.notes] == list(found.warnings)
 
 
 # ---------------------------------------------------------------------- branches
@@ -407,7 +525,10 @@ def test_what_no_output_needs_is_not_checked() -> None:
         "9": {"class_type": "ImageInvert", "inputs": {"image": ["9", 0]}},
     }
     found = report(raw)
-    assert (found.outputs, found.problems, found.warnings) == (("7",), (), ())
+    assert (found.outputs, found.problems, found.doubts) == (("7",), (), ())
+    assert found.warnings == (
+        "ComfyUI does not run 8 (ImageInvert), 9 (ImageInvert): no output node needs that.",
+    )
 
 
 def test_an_input_that_the_class_does_not_declare_is_not_followed_for_its_validity() -> None:
@@ -460,7 +581,7 @@ def test_a_doubt_is_a_warning_and_no_refusal(declaration: object, value: object,
     found = report(raw, custom(declaration))
     assert found.outputs == ("2",)
     assert [doubt.kind for doubt in found.doubts] == [kind]
-    assert found.warnings == (found.doubts[0].message,)
+    assert found.doubts[0].message in found.warnings
     assert found.may_be_stale == (kind == "value_not_in_list")
 
 

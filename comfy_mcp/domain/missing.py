@@ -1,0 +1,172 @@
+"""What an engine lacks for a graph: node classes and model files, each once and all of them.
+
+A saved workflow often says where they come from: the pack of a class (`properties.cnr_id`, `aux_id`), and the
+folder and link of a model (`properties.models`).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from comfy_mcp.domain.errors import GraphProblem
+from comfy_mcp.domain.graph import Graph, Node
+from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.input_checks import Finding
+from comfy_mcp.domain.nearest import MODEL_SUFFIXES, nearest
+from comfy_mcp.domain.object_info import ObjectInfo
+
+MAX_NAMED = 100
+"""Most classes, and most models, that are named; the text says how many more there are."""
+_SHOWN_NODES = 5
+_HINTED = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLink:
+    """Where the author of a workflow got a model file."""
+
+    folder: str | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingClass:
+    """`nodes`: all nodes of it. `pack`: its id in the registry, or a repository, as the file says."""
+
+    name: str
+    nodes: tuple[NodeId, ...]
+    pack: str | None = None
+    nearest: tuple[str, ...] = ()
+
+    def problem(self) -> GraphProblem:
+        some = ", ".join(self.nodes[:_SHOWN_NODES])
+        more = f" and {len(self.nodes) - _SHOWN_NODES} more" if len(self.nodes) > _SHOWN_NODES else ""
+        hint = f" Nearest known: {', '.join(self.nearest)}." if self.nearest else ""
+        pack = f" (pack {self.pack})" if self.pack else ""
+        nodes = f"Node{'s' if len(self.nodes) > 1 else ''} {some}{more}"
+        return GraphProblem(
+            kind="missing_node_type",
+            message=f"{nodes}: this engine has no class {self.name!r}{pack}.{hint}",
+            node_id=self.nodes[0],
+            class_type=self.name,
+            suggestions=self.nearest,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingModel:
+    """A model file that is in no list of the engine; `nodes` name it in input `input_name`."""
+
+    name: str
+    nodes: tuple[NodeId, ...]
+    input_name: str
+    folder: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """Everything that the engine lacks for one graph."""
+
+    classes: tuple[MissingClass, ...] = ()
+    models: tuple[MissingModel, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.classes or self.models)
+
+    def problems(self) -> list[GraphProblem]:
+        """One per class."""
+        return [each.problem() for each in self.classes]
+
+    def sentence(self) -> str:
+        """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)"."""
+        classes = (
+            f"{each.name} ({_nodes(each.nodes)}{f'; pack {each.pack}' if each.pack else ''})"
+            for each in self.classes[:MAX_NAMED]
+        )
+        lacks = f"this engine lacks {_listed('class', 'classes', len(self.classes), classes)}"
+        if not self.models:
+            return lacks
+        models = (
+            f"{each.name}{f' (for {each.folder})' if each.folder else ''}" for each in self.models[:MAX_NAMED]
+        )
+        return f"{lacks}; and {_listed('model file', 'model files', len(self.models), models)}"
+
+    def details(self) -> Mapping[str, Any]:
+        """For the structure of an error."""
+        return {
+            "missingClasses": [
+                {
+                    "classType": each.name,
+                    "count": len(each.nodes),
+                    "nodes": list(each.nodes[:MAX_NAMED]),
+                    "pack": each.pack,
+                    "nearest": list(each.nearest),
+                }
+                for each in self.classes
+            ],
+            "missingModels": [
+                {
+                    "name": each.name,
+                    "nodes": list(each.nodes[:MAX_NAMED]),
+                    "inputName": each.input_name,
+                    "folder": each.folder,
+                    "url": each.url,
+                }
+                for each in self.models
+            ],
+        }
+
+
+def missing_classes(graph: Graph, info: ObjectInfo | None) -> Missing:
+    """The classes that the engine does not have; hints for the first of them."""
+    found: dict[str, list[Node]] = {}
+    for node in graph.nodes.values() if info is not None else ():
+        if info is not None and node.class_type not in info.classes:
+            found.setdefault(node.class_type, []).append(node)
+    return Missing(
+        classes=tuple(
+            MissingClass(
+                name=name,
+                nodes=tuple(node.id for node in nodes),
+                pack=next((node.pack for node in nodes if node.pack), None),
+                nearest=nearest(name[:200], info.classes) if info is not None and at < _HINTED else (),
+            )
+            for at, (name, nodes) in enumerate(found.items())
+        )
+    )
+
+
+def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) -> tuple[MissingModel, ...]:
+    """Of the values that are in no list, the model files."""
+    found: dict[str, list[Finding]] = {}
+    for finding in findings:
+        value = finding.value
+        if finding.kind == "value_not_in_list" and isinstance(value, str) and value.endswith(MODEL_SUFFIXES):
+            found.setdefault(value, []).append(finding)
+    nowhere = ModelLink(folder=None, url=None)
+    models = []
+    for name, uses in found.items():
+        link = links.get(name) or links.get(PurePosixPath(name.replace("\\", "/")).name) or nowhere
+        models.append(
+            MissingModel(
+                name=name,
+                nodes=tuple(finding.node.id for finding in uses),
+                input_name=uses[0].input_name or "",
+                folder=link.folder,
+                url=link.url,
+            )
+        )
+    return tuple(models)
+
+
+def _nodes(nodes: tuple[NodeId, ...]) -> str:
+    shown = ", ".join(nodes[:_SHOWN_NODES])
+    more = f" and {len(nodes) - _SHOWN_NODES} more" if len(nodes) > _SHOWN_NODES else ""
+    return f"node{'s' if len(nodes) > 1 else ''} {shown}{more}"
+
+
+def _listed(one: str, many: str, count: int, named: Iterable[str]) -> str:
+    more = f" and {count - MAX_NAMED} more" if count > MAX_NAMED else ""
+    return f"{count} {one if count == 1 else many}: {', '.join(named)}{more}"

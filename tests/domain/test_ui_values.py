@@ -1,0 +1,265 @@
+"""Saved values of odd and old files, controls of custom nodes, nodes that live in the editor only."""
+
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain import ui_scopes
+from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import MAX_WARNINGS, api_format
+
+IMAGE = {
+    "input": {"required": {"width": ["INT", {"default": 512}], "height": ["INT", {"default": 512}]}},
+    "output": ["IMAGE"],
+}
+SAVE = {
+    "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "x"}]}},
+    "output": [],
+}
+CLASSES = {"EmptyImage": IMAGE, "SaveImage": SAVE}
+
+
+def converted(file: dict[str, Any], **classes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    graph, warnings = api_format(file, ObjectInfo.parse({**CLASSES, **classes}))
+    assert isinstance(graph, dict)
+    return graph, warnings
+
+
+def one(required: dict[str, Any], *values: Any, **saved: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The inputs of one node of a class with inputs `required`."""
+    node = {"id": 1, "type": "X", "widgets_values": list(values), **saved}
+    graph, warnings = converted({"nodes": [node]}, X={"input": {"required": required}, "output": []})
+    inputs: dict[str, Any] = graph["1"]["inputs"]
+    return inputs, warnings
+
+
+def image(number: int, *values: int, **more: Any) -> dict[str, Any]:
+    return {"id": number, "type": "EmptyImage", "widgets_values": list(values), **more}
+
+
+def save(number: int, link: int) -> dict[str, Any]:
+    inputs = [{"name": "images", "type": "IMAGE", "link": link}]
+    return {"id": number, "type": "SaveImage", "widgets_values": ["x"], "inputs": inputs}
+
+
+def handing(number: int, kind: str, link: int | None = None, *values: Any) -> dict[str, Any]:
+    """A node of the editor's own with one socket and one output."""
+    inputs = [{"name": "IMAGE", "type": "IMAGE", "link": link}] if link is not None else []
+    outputs = [{"name": "*", "type": "*"}]
+    return {"id": number, "type": kind, "widgets_values": list(values), "inputs": inputs, "outputs": outputs}
+
+
+def test_values_of_inputs_that_lost_their_control_have_their_places() -> None:
+    inputs, warnings = one(
+        {"a": ["STRING", {}], "forced": ["STRING", {"forceInput": True}], "b": ["STRING", {}]}, "1", "", "2"
+    )
+    assert inputs == {"a": "1", "b": "2"}
+    assert warnings == ()
+
+
+def test_a_list_without_places_behind_seeds_is_read_without_them_and_told() -> None:
+    inputs, warnings = one({"seed": ["INT"], "steps": ["INT"], "cfg": ["FLOAT"]}, 5, 20, 8.0)
+    assert inputs == {"seed": 5, "steps": 20, "cfg": 8.0}
+    assert "no place for what happens to the seed" in warnings[0]
+
+
+def test_a_list_that_fits_nothing_is_read_by_place_and_what_is_left_is_told() -> None:
+    inputs, warnings = one({"seed": ["INT"], "steps": ["INT"]}, 5, 20, 8, *range(9))
+    assert inputs == {"seed": 5, "steps": 8}
+    assert warnings == ("Node 1 (X): the class has no input for saved values: 0, 1, 2, 3, 4 and 4 more.",)
+
+
+def test_a_long_value_is_told_in_short() -> None:
+    _, warnings = one({"a": ["STRING"]}, "x", "y" * 500)
+    assert len(warnings[0]) < 200
+
+
+def test_the_place_behind_a_seed_is_its_controls_whatever_stands_there() -> None:
+    for odd in (True, False, None, "randomize"):
+        assert one({"seed": ["INT"], "steps": ["INT"]}, 5, odd, 20)[0] == {"seed": 5, "steps": 20}
+    combo = ["COMBO", {"options": ["a"], "control_after_generate": True}]
+    assert one({"kind": combo, "steps": ["INT"]}, "a", "fixed", "", 20)[0] == {"kind": "a", "steps": 20}
+
+
+def test_an_upload_button_stands_behind_the_required_inputs() -> None:
+    info = {
+        "required": {"image": [["a.png"], {"image_upload": True}], "channel": [["red", "blue"]]},
+        "optional": {"more": ["INT", {"default": 1}]},
+    }
+    file = {"nodes": [{"id": 1, "type": "X", "widgets_values": ["a.png", "blue", "image", 7]}]}
+    graph, warnings = converted(file, X={"input": info, "output": []})
+    assert graph["1"]["inputs"] == {"image": "a.png", "channel": "blue", "more": 7}
+    assert warnings == ()
+
+
+def test_a_control_of_a_custom_node_keeps_its_place_and_its_value_is_sent_with_a_warning() -> None:
+    required = {"own": ["THEIR_CONTROL"], "image": ["IMAGE"], "steps": ["INT"]}
+    socket = {"name": "image", "type": "IMAGE", "link": None}
+    shown = {"name": "own", "type": "THEIR_CONTROL", "link": None}
+    for sockets in (
+        [socket],
+        [socket, {**shown, "widget": {"name": "own"}}],
+    ):  # as older and newer editors save it
+        inputs, warnings = one(required, {"k": 1}, 20, inputs=sockets)
+        assert inputs == {"own": {"k": 1}, "steps": 20}
+        assert "custom node's own" in warnings[0]
+    assert one(required, 20, inputs=[socket, shown]) == ({"steps": 20}, ())
+
+
+def test_a_kind_without_control_and_without_value_shifts_nothing() -> None:
+    inputs, warnings = one({"own": ["THEIR_SOCKET", {}], "steps": ["INT"], "grown": ["COMFY_ODD_V3", {}]}, 20)
+    assert inputs == {"steps": 20}
+    assert warnings == ()
+
+
+def test_own_options_of_any_shape() -> None:
+    combo = {"input": {"required": {"choice": ["COMBO", {"options": []}]}}, "output": []}
+    file = {"nodes": [{"id": 1, "type": "CustomCombo", "widgets_values": ["b", 0, ["a"], "b"]}]}
+    graph, _ = converted(file, CustomCombo=combo)
+    assert graph["1"]["inputs"]["index"] == 1
+    file = {"nodes": [{"id": 1, "type": "CustomCombo", "widgets_values": ["b", 0, *["a"] * 500]}]}
+    assert "no input for saved values" in converted(file, CustomCombo=combo)[1][0]
+
+
+def test_values_of_nodes_that_name_each_other_are_followed() -> None:
+    file = {
+        "nodes": [
+            image(1, 8, 8),
+            handing(2, "SetNode", 1, "picture"),
+            handing(3, "GetNode", None, "picture"),
+            save(4, 2),
+            handing(5, "GetNode", None, "nobody"),
+            save(6, 3),
+            handing(7, "GetNode"),
+            save(8, 4),
+            save(9, 5),
+        ],
+        "links": [
+            *([1, 1, 0, 2, 0, "IMAGE"], [2, 3, 0, 4, 0, "IMAGE"], [3, 5, 0, 6, 0, "IMAGE"]),
+            *([4, 7, 0, 8, 0, "IMAGE"], [5, 2, 0, 9, 0, "IMAGE"]),
+        ],
+    }
+    graph, _ = converted(file)
+    assert list(graph) == ["1", "4", "6", "8", "9"]
+    assert [graph[node]["inputs"].get("images") for node in "4689"] == [["1", 0], None, None, ["1", 0]]
+
+
+def test_a_name_is_looked_for_around_the_subgraph_too() -> None:
+    inside = {
+        "id": "sub",
+        "nodes": [handing(11, "easy getNode", None, "picture"), save(12, 1)],
+        "links": [{"id": 1, "origin_id": 11, "origin_slot": 0, "target_id": 12, "target_slot": 0}],
+    }
+    file = {
+        "nodes": [image(1, 8, 8), handing(2, "easy setNode", 1, "picture"), {"id": 3, "type": "sub"}],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+        "definitions": {"subgraphs": [inside]},
+    }
+    assert converted(file)[0]["3:12"]["inputs"]["images"] == ["1", 0]
+
+
+def hosting(
+    inside: list[dict[str, Any]], *values: Any, links: Any = (), inputs: Any = ("w",), **host: Any
+) -> Any:
+    """Node 3 is a subgraph with inputs `inputs` around nodes `inside`."""
+    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    definition = {
+        "id": "sub",
+        "inputs": [{"name": name} for name in inputs],
+        "nodes": inside,
+        "links": [dict(zip(ends, link, strict=True)) for link in links],
+    }
+    user = {"id": 3, "type": "sub", "widgets_values": list(values), **host}
+    return {"nodes": [user], "definitions": {"subgraphs": [definition]}}
+
+
+WIDTH = [{"name": "width", "type": "INT", "link": 1, "widget": {"name": "width"}}]
+
+
+def test_values_of_a_subgraph_by_name_where_it_has_changed() -> None:
+    file = hosting(
+        [image(7, 8, 9, inputs=WIDTH)],
+        *("old", 100),
+        links=[(1, -10, 0, 7, 0)],
+        widgets_values_named={"gone": "old", "w": 100},
+    )
+    graph, warnings = converted(file)
+    assert graph["3:7"]["inputs"]["width"] == 100
+    assert "100 by its name, 'old' by its place in the list" in warnings[0]
+    assert "input 'gone': no control inside" in warnings[1]
+    file["nodes"][0]["widgets_values_named"] = {"other": None}
+    assert converted(file)[0]["3:7"]["inputs"]["width"] == "old"
+    file["nodes"][0].pop("widgets_values_named")
+    graph, warnings = converted(file)
+    assert graph["3:7"]["inputs"]["width"] == "old"
+    assert "shows no control for 1 of its saved values" in warnings[0]
+
+
+def test_links_of_a_subgraph_that_lead_nowhere_are_no_controls() -> None:
+    file = hosting(
+        [image(7, 8, 9, inputs=WIDTH), {"id": 8, "type": "Unheard", "inputs": WIDTH}],
+        *(1, 2),
+        links=[(1, -10, 3, 7, 0), (2, -10, 0, 99, 0), (3, -10, 1, 7, 5), (4, -10, 2, 8, 0)],
+        inputs=("nowhere", "beyond", "unheard", "w"),
+    )
+    graph, _ = converted(file)
+    assert graph["3:7"]["inputs"]["width"] == 2, "the control of an unknown class is taken at its word"
+
+
+def test_a_control_for_two_without_any_value_leaves_each_its_own() -> None:
+    sockets = [{"name": "kind", "type": "COMBO", "link": 1, "widget": {"name": "kind"}}]
+    nodes = [{"id": 7, "type": "Unheard", "inputs": sockets}, image(8, 8, 9, inputs=WIDTH)]
+    graph, _ = converted(hosting(nodes, links=[(1, -10, 0, 7, 0), (2, -10, 0, 8, 0)]))
+    assert graph["3:7"]["inputs"] == {}
+    assert graph["3:8"]["inputs"]["width"] == 8
+    lost = hosting([image(8, 8, 9, inputs=WIDTH)], links=[(1, -10, 0, 98, 0), (2, -10, 0, 99, 0)])
+    assert converted(lost)[0]["3:8"]["inputs"]["width"] == 8
+
+
+def test_a_control_for_two_takes_the_value_of_a_subgraph_inside() -> None:
+    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    deep = {"id": "deep", "inputs": [{"name": "w"}], "nodes": [image(20, 8, 9, inputs=WIDTH)]}
+    deep["links"] = [dict(zip(ends, (1, -10, 0, 20, 0), strict=True))]
+    user = {"id": 7, "type": "deep", "widgets_values": [50], "inputs": [{**WIDTH[0], "name": "w"}]}
+    file = hosting(
+        [user, image(8, 8, 9, inputs=[{**WIDTH[0], "link": 2}])], links=[(1, -10, 0, 7, 0), (2, -10, 0, 8, 0)]
+    )
+    file["definitions"]["subgraphs"].append(deep)
+    graph, _ = converted(file)
+    assert graph["3:7:20"]["inputs"]["width"] == graph["3:8"]["inputs"]["width"] == 50
+
+
+def test_a_file_of_many_odd_values_is_told_in_part() -> None:
+    file = {
+        "nodes": [{"id": number, "type": "EmptyImage", "widgets_values": [1, 2, 3]} for number in range(80)]
+    }
+    _, warnings = converted(file)
+    assert len(warnings) == MAX_WARNINGS + 1
+    assert warnings[-1] == "And 30 more warnings about this file."
+
+
+def test_links_through_very_many_sockets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui_scopes, "MAX_STEPS", 1000)
+    sockets = [{"name": str(number), "type": "A", "link": number} for number in range(200)]
+    wide = {"id": 1, "type": "EmptyImage", "mode": 4, "inputs": sockets, "outputs": [{"type": "IMAGE"}]}
+    links = [[1, 1, 0, 2, 0, "IMAGE"]]
+    assert converted({"nodes": [wide, save(2, 1)], "links": links})
+    with pytest.raises(InvalidGraph, match="too many bypassed nodes"):
+        converted({"nodes": [wide, *(save(number, 1) for number in range(2, 20))], "links": links})
+
+
+def test_subgraphs_nested_deeper_than_anybody_nests_them_are_refused() -> None:
+    inside = [{"id": f"s{level}", "nodes": [{"id": 9, "type": f"s{level + 1}"}]} for level in range(20_000)]
+    with pytest.raises(InvalidGraph, match="more than 100 levels"):
+        converted({"nodes": [{"id": 1, "type": "s0"}], "definitions": {"subgraphs": inside}})
+
+
+def test_nested_subgraphs_that_hold_only_notes_open_to_nothing() -> None:
+    inside: list[dict[str, Any]] = [
+        {"id": f"s{level}", "nodes": [{"id": number, "type": f"s{level + 1}"} for number in (1, 2)]}
+        for level in range(40)
+    ]
+    inside.append({"id": "s40", "nodes": [{"id": 1, "type": "Note"}]})
+    graph, _ = converted({"nodes": [{"id": 1, "type": "s0"}, image(2)], "definitions": {"subgraphs": inside}})
+    assert list(graph) == ["2"]
