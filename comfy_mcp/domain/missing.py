@@ -81,10 +81,7 @@ class Missing:
 
     def sentence(self) -> str:
         """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)"."""
-        classes = (
-            f"{each.name} ({_nodes(each.nodes)}{f'; pack {each.pack}' if each.pack else ''})"
-            for each in self.classes[:MAX_NAMED]
-        )
+        classes = (_described(each) for each in self.classes[:MAX_NAMED])
         lacks = f"this engine lacks {_listed('class', 'classes', len(self.classes), classes)}"
         if not self.models:
             return lacks
@@ -159,6 +156,12 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
             )
         )
     return tuple(models)
+
+
+def _described(each: MissingClass) -> str:
+    pack = f"; pack {each.pack}" if each.pack else ""
+    near = f"; nearest: {', '.join(each.nearest)}" if each.nearest and not each.pack else ""
+    return f"{each.name} ({_nodes(each.nodes)}{pack}{near})"
 
 
 def _nodes(nodes: tuple[NodeId, ...]) -> str:
