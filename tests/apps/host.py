@@ -1,5 +1,6 @@
 """A host of MCP Apps in headless Chromium: the view in a sandbox, its calls passed on to a real server."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -58,6 +59,15 @@ class Host:
     faults: list[str] = field(default_factory=list)
     """Errors on the page's console, and requests to anywhere."""
 
+    open_calls: int = 0
+    answered: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def leave(self) -> None:
+        """Close the view, and wait for the answers to what it asked: the client must not be closed before."""
+        await self.page.goto("about:blank")
+        async with self.answered:
+            await self.answered.wait_for(lambda: self.open_calls == 0)
+
     @property
     def view(self) -> FrameLocator:
         return self.page.frame_locator("iframe")
@@ -97,6 +107,15 @@ class Host:
         await self.ask("ping")
 
     async def relay(self, method: str, params: dict[str, Any]) -> Answer:
+        self.open_calls += 1
+        try:
+            return await self._relay(method, params)
+        finally:
+            self.open_calls -= 1
+            async with self.answered:
+                self.answered.notify_all()
+
+    async def _relay(self, method: str, params: dict[str, Any]) -> Answer:
         name = params["name"] if method == "tools/call" else method
         self.calls.append(name)
         if name in self.denied:
@@ -138,6 +157,7 @@ async def open_host(page: Page, server: Any) -> AsyncIterator[Host]:
         await page.goto(_ADDRESS)
         yield host
         assert host.faults == [], host.faults
+        await host.leave()
 
 
 def _dump(result: Any) -> Answer:

@@ -5,6 +5,7 @@ from typing import Any
 
 CALLS = (
     "comfy_mcp.store.store:Store.add_job",
+    "comfy_mcp.store.store:Store.add_and_claim",
     "comfy_mcp.store.store:Store.claim_next",
     "comfy_mcp.store.store:Store.record",
     "comfy_mcp.store.store:Store.record",
@@ -19,7 +20,7 @@ CALLS = (
     "comfy_mcp.places.comfyui.client:ComfyUIClient.queue",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.interrupt",
     "comfy_mcp.places.comfyui.client:ComfyUIClient.delete_pending",
-    "comfy_mcp.store.claims:write_attempt",
+    "comfy_mcp.store.claims:begin_attempt",
     "comfy_mcp.driving.tenure:Tenure.take_reserved",
     "comfy_mcp.driving.ledger:Ledger._write",
     "comfy_mcp.driving.hearing:Hearing._seen",

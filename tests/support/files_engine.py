@@ -173,6 +173,7 @@ async def open_output_house(
             "engine_urls": f"{NAME}={url}",
             "state_dir": folder / "state",
             "rate_limit_per_minute": 0,
+            "retention_days": 0,  # the jobs ended in 1970
         }
         settings = load_settings(**(defaults | overrides))
         async with open_runtime(settings, drive=False) as services:

@@ -5,8 +5,8 @@ the MCP SDK's client. It takes `-m MODULE` or a script. A fork server starts the
 process that runs tests has one). Then it is a child of this process like any other.
 
 What it can't show: how long imports take and what they load, the console script, and what the interpreter
-itself and the dynamic loader read (options, PYTHON… and LD_… variables). Tests of these start
-`sys.executable`.
+itself reads (options and PYTHON… variables). Tests of these start `sys.executable`. Where a LD_… variable
+has changed, which the dynamic loader reads once, a fresh interpreter starts by itself.
 """
 
 import atexit
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,13 @@ PR_SET_CHILD_SUBREAPER = 36
 
 _turn = threading.Lock()
 _fork_exec: Any = subprocess.__dict__["_fork_exec"]
+
+
+def _for_the_loader(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in variables.items() if name.startswith("LD_")}
+
+
+_OWN_LOADER = _for_the_loader(os.environ)
 
 
 @functools.cache
@@ -71,14 +78,17 @@ def _start(args: Sequence[Any], *more: Any) -> int:
     if args[0] != WARM_PYTHON:
         return int(_fork_exec(args, *more))
     _, _, _, cwd, env, stdin, _, _, stdout, _, stderr, _, _, _, new_session, *_ = more
-    variables = [os.fsdecode(each) for each in env] if env is not None else None
+    given = [os.fsdecode(each) for each in env] if env is not None else None
+    variables = dict(os.environ) if given is None else dict(each.split("=", 1) for each in given)
+    if _for_the_loader(variables) != _OWN_LOADER:
+        return int(_fork_exec([sys.executable, *args[1:]], (os.fsencode(sys.executable),), *more[1:]))
     request = {
         "arguments": [os.fsdecode(each) for each in args[1:]],
-        "env": dict(os.environ) if variables is None else dict(each.split("=", 1) for each in variables),
+        "env": variables,
         "cwd": str(Path.cwd()) if cwd is None else os.fsdecode(cwd),
         "new_session": bool(new_session),
     }
-    descriptors = [given if given != -1 else own for own, given in enumerate((stdin, stdout, stderr))]
+    descriptors = [each if each != -1 else own for own, each in enumerate((stdin, stdout, stderr))]
     return _fork(request, descriptors)
 
 

@@ -10,8 +10,8 @@ from comfy_mcp.domain.events import JobEvent, StoredEvent
 KEPT = 2_048
 """Events of which the result is kept: readers that follow live are no further apart."""
 
-Key = int | JobEvent
-"""Which event: its place in the log; a step of progress has none."""
+Key = int | tuple[int, JobEvent]
+"""Which event: its place in the log. A step of progress has none of its own, only that of the event before it."""
 
 T = TypeVar("T")
 
@@ -50,4 +50,4 @@ class OncePerEvent(Generic[T]):
 
 
 def _key(stored: StoredEvent) -> Key:
-    return stored.event if stored.volatile else stored.seq
+    return (stored.seq, stored.event) if stored.volatile else stored.seq
