@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
-from comfy_mcp.domain.graph import Graph, Node
+from comfy_mcp.domain.graph import Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
 from comfy_mcp.domain.nearest import MODEL_SUFFIXES, nearest
@@ -20,6 +20,7 @@ MAX_NAMED = 100
 """Most classes, and most models, that are named; the text says how many more there are."""
 _SHOWN_NODES = 5
 _HINTED = 20
+_LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +157,27 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
             )
         )
     return tuple(models)
+
+
+def model_links(raw: object) -> Mapping[str, ModelLink]:
+    """Of a workflow in UI format, the model files that its nodes say where to get (`properties.models`)."""
+    inner = unwrapped(raw) if isinstance(raw, Mapping) else {}
+    definitions = inner.get("definitions")
+    inside = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    found: dict[str, ModelLink] = {}
+    for graph in (inner, *(inside if isinstance(inside, list) else ())):
+        nodes = graph.get("nodes") if isinstance(graph, Mapping) else None
+        for node in nodes if isinstance(nodes, list) else ():
+            properties = node.get("properties") if isinstance(node, Mapping) else None
+            models = properties.get("models") if isinstance(properties, Mapping) else None
+            for model in models if isinstance(models, list) else ():
+                if isinstance(model, Mapping) and isinstance(name := model.get("name"), str):
+                    found[name] = ModelLink(folder=_text(model.get("directory")), url=_text(model.get("url")))
+    return found
+
+
+def _text(value: object) -> str | None:
+    return value[:_LONGEST] if isinstance(value, str) else None
 
 
 def _described(each: MissingClass) -> str:
