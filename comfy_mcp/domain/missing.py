@@ -6,7 +6,6 @@ folder and link of a model (`properties.models`).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
@@ -146,7 +145,7 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
     nowhere = ModelLink(folder=None, url=None)
     models = []
     for name, uses in found.items():
-        link = links.get(name) or links.get(PurePosixPath(name.replace("\\", "/")).name) or nowhere
+        link = links.get(name) or links.get(name.replace("\\", "/").rpartition("/")[2]) or nowhere
         models.append(
             MissingModel(
                 name=name,
