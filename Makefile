@@ -81,6 +81,10 @@ endef
 check: lint tools  ## lint, then all tests that need no ComfyUI, with coverage
 	$(call pytest-with-coverage,-m "not live and not faults")
 
+.PHONY: editor
+editor: $(DEV)  ## ask ComfyUI's own editor in Chromium anew what it exports, and compare (5 to 15 minutes)
+	$(PY) -m tests.editor.record
+
 .PHONY: comfyui
 comfyui: $(RUNTIME)  ## install the real ComfyUI 0.3.75 for tests into its cache (CPU, 1.6 GB, once)
 	$(PY) tests/support/real_comfyui.py install

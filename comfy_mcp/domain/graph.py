@@ -144,8 +144,11 @@ def _refuse(message: str, *, next_step: str, code: ErrorCode, kind: str) -> NoRe
 
 
 def unwrapped(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The graph of a body `{"prompt": graph, …}`, or `raw` itself."""
-    inner = raw.get("prompt")
+    """The graph of a body `{"prompt": graph, …}` or, for a RunPod worker, `{"input": {"workflow": graph}}`;
+    else `raw` itself."""
+    inner, job = raw.get("prompt"), raw.get("input")
+    if not isinstance(inner, Mapping) and isinstance(job, Mapping) and "class_type" not in job:
+        inner = job.get("workflow")
     return inner if isinstance(inner, Mapping) and "class_type" not in inner else raw
 
 

@@ -6,11 +6,10 @@ folder and link of a model (`properties.models`).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
-from comfy_mcp.domain.graph import Graph, Node
+from comfy_mcp.domain.graph import Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
 from comfy_mcp.domain.nearest import MODEL_SUFFIXES, nearest
@@ -20,6 +19,7 @@ MAX_NAMED = 100
 """Most classes, and most models, that are named; the text says how many more there are."""
 _SHOWN_NODES = 5
 _HINTED = 20
+_LONGEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
     nowhere = ModelLink(folder=None, url=None)
     models = []
     for name, uses in found.items():
-        link = links.get(name) or links.get(PurePosixPath(name.replace("\\", "/")).name) or nowhere
+        link = links.get(name) or links.get(name.replace("\\", "/").rpartition("/")[2]) or nowhere
         models.append(
             MissingModel(
                 name=name,
@@ -156,6 +156,27 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
             )
         )
     return tuple(models)
+
+
+def model_links(raw: object) -> Mapping[str, ModelLink]:
+    """Of a workflow in UI format, the model files that its nodes say where to get (`properties.models`)."""
+    inner = unwrapped(raw) if isinstance(raw, Mapping) else {}
+    definitions = inner.get("definitions")
+    inside = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    found: dict[str, ModelLink] = {}
+    for graph in (inner, *(inside if isinstance(inside, list) else ())):
+        nodes = graph.get("nodes") if isinstance(graph, Mapping) else None
+        for node in nodes if isinstance(nodes, list) else ():
+            properties = node.get("properties") if isinstance(node, Mapping) else None
+            models = properties.get("models") if isinstance(properties, Mapping) else None
+            for model in models if isinstance(models, list) else ():
+                if isinstance(model, Mapping) and isinstance(name := model.get("name"), str):
+                    found[name] = ModelLink(folder=_text(model.get("directory")), url=_text(model.get("url")))
+    return found
+
+
+def _text(value: object) -> str | None:
+    return value[:_LONGEST] if isinstance(value, str) else None
 
 
 def _described(each: MissingClass) -> str:

@@ -13,6 +13,7 @@ from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved
+from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_format import UiNode, is_ui_format, read_workflow
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Value, source_of
@@ -26,21 +27,26 @@ MAX_WARNINGS = 50
 
 
 def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str, ...]]:
-    """`raw` in API format, and warnings. What is not in UI format comes back as it is.
+    """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
+    that the engine spells with another slash.
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
     `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`).
     """
     inner = unwrapped(raw) if isinstance(raw, Mapping) else None
-    if inner is None or info is None or not is_ui_format(inner):
+    if inner is None or info is None:
         return raw, ()
+    if not is_ui_format(inner):
+        spelled, notes = as_listed(inner, info)
+        return (spelled, _bounded(notes)) if notes else (raw, ())
     conversion = _Conversion(info)
     graph = conversion.run(inner)
     if not graph:
         refuse(
             "This workflow has nothing to run: it has no nodes, or only notes and muted or bypassed nodes."
         )
-    return graph, _bounded(conversion.warnings)
+    spelled, notes = as_listed(graph, info)
+    return spelled, _bounded([*notes, *conversion.warnings])
 
 
 class _Conversion:
@@ -109,7 +115,8 @@ class _Conversion:
             del inputs[name]
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
-        return {"inputs": inputs, "class_type": node.type, "_meta": {"title": title}}
+        meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
+        return {"inputs": inputs, "class_type": node.type, "_meta": meta}
 
     def _sent(self, key: str, node: UiNode, saved: Saved, name: str, value: object, *, shown: bool) -> object:
         """The value as the editor sends it. `shown`: a subgraph has the control, and draws nothing."""

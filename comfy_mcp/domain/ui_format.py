@@ -7,6 +7,7 @@ API format of it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 MUTED, BYPASSED = 2, 4
@@ -16,6 +17,16 @@ SETTERS, GETTERS = frozenset({"SetNode", "easy setNode"}), frozenset({"GetNode",
 """Nodes of custom packs that hand a value on by a name, without a link."""
 
 _DIGITS = 16
+RENAMED = MappingProxyType(
+    {
+        "ConditioningAverage ": "ConditioningAverage",
+        "T2IAdapterLoader": "ControlNetLoader",
+        "SDV_img2vid_Conditioning": "SVD_img2vid_Conditioning",
+        "Load3DAnimation": "Load3D",
+    }
+)
+"""Old names of classes that the editor replaces when it loads a file."""
+
 MAX_LEVELS = 100
 """Most levels of subgraphs in subgraphs."""
 
@@ -64,6 +75,7 @@ class UiNode:
     values: object
     named: Mapping[str, object] | None = None
     promoted: tuple[tuple[str, str], ...] = ()
+    pack: str | None = None
 
     @property
     def first_text(self) -> str | None:
@@ -181,11 +193,12 @@ def make_graph(nodes: Sequence[UiNode], links: Mapping[str, UiLink], input_names
 
 def _node(raw: Mapping[str, Any]) -> UiNode:
     properties = raw.get("properties")
-    proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+    properties = properties if isinstance(properties, Mapping) else {}
+    proxies, pack = properties.get("proxyWidgets"), properties.get("cnr_id") or properties.get("aux_id")
     title, mode = raw.get("title"), raw.get("mode")
     return UiNode(
         id=_text(raw.get("id")),
-        type=_text(raw.get("type")),
+        type=RENAMED.get(_text(raw.get("type")), _text(raw.get("type"))),
         title=title if isinstance(title, str) and title.strip() else None,
         mode=mode if isinstance(mode, int) else 0,
         inputs=tuple(_input(each) for each in _list(raw.get("inputs")) if isinstance(each, Mapping)),
@@ -194,6 +207,7 @@ def _node(raw: Mapping[str, Any]) -> UiNode:
         ),
         values=raw.get("widgets_values"),
         named=named if isinstance(named := raw.get("widgets_values_named"), Mapping) else None,
+        pack=pack if isinstance(pack, str) else None,
         promoted=tuple(
             (_text(each[0]), _text(each[1]))
             for each in _list(proxies)

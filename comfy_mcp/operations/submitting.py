@@ -11,6 +11,7 @@ from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
@@ -133,7 +134,7 @@ async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tup
 def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
     converted, warnings = api_format(raw, info)
     graph = parse_graph(converted)
-    return graph, check_graph(graph, info), warnings
+    return graph, check_graph(graph, info, model_links(raw)), warnings
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:

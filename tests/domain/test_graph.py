@@ -176,3 +176,9 @@ def test_upstream_is_not_bound_by_the_interpreters_stack() -> None:
     }
     graph = parse_graph(raw)
     assert len(graph.upstream(list(graph.nodes)[-1])) == length
+
+
+def test_the_graph_of_a_runpod_body_is_taken_out() -> None:
+    graph = {"1": {"class_type": "A", "inputs": {}}}
+    assert parse_graph({"input": {"workflow": graph, "images": []}}).raw == graph
+    assert list(parse_graph({"input": {"class_type": "A", "inputs": {}}}).nodes) == ["input"]

@@ -484,6 +484,24 @@ def test_a_custom_node_may_take_any_name_but_not_one_that_looks_like_another() -
     assert (note.kind, note.suggestions) == ("unknown_input", ("strength",))
 
 
+def test_what_the_editors_own_controls_add_is_no_unknown_input() -> None:
+    raw = changed("7", "upload", "image")
+    raw["7"]["inputs"]["audioUI"] = ""
+    assert report(raw).notes == ()
+    info = ObjectInfo.parse(
+        {
+            **EXCERPT,
+            "CustomCombo": {
+                "input": {"required": {"choice": ["COMBO", {"options": []}]}},
+                "output_node": True,
+                "python_module": "nodes",
+            },
+        }
+    )
+    inputs = {"choice": "a", "index": 0, "option1": "a"}
+    assert report({"1": {"class_type": "CustomCombo", "inputs": inputs}}, info).notes == ()
+
+
 def test_what_is_dropped_without_a_word_by_the_engine_is_told() -> None:
     raw = changed("4", "widht", 7)
     raw["2"]["inputs"]["text"] = None

@@ -6,6 +6,9 @@ import pytest
 
 from comfy_mcp.domain import ui_scopes
 from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.graph import parse_graph
+from comfy_mcp.domain.graph_checks import check_graph
+from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import MAX_WARNINGS, api_format
 
@@ -263,3 +266,75 @@ def test_nested_subgraphs_that_hold_only_notes_open_to_nothing() -> None:
     inside.append({"id": "s40", "nodes": [{"id": 1, "type": "Note"}]})
     graph, _ = converted({"nodes": [{"id": 1, "type": "s0"}, image(2)], "definitions": {"subgraphs": inside}})
     assert list(graph) == ["2"]
+
+
+def test_old_names_of_classes_are_replaced_as_the_editor_does_it() -> None:
+    known = {"input": {"required": {"a": ["INT"]}}, "output": []}
+    file = {"nodes": [{"id": 1, "type": "ConditioningAverage ", "widgets_values": [3]}]}
+    graph, _ = converted(file, ConditioningAverage=known)
+    assert (graph["1"]["class_type"], graph["1"]["inputs"]) == ("ConditioningAverage", {"a": 3})
+
+
+def test_a_file_says_where_an_unknown_class_and_a_missing_model_come_from() -> None:
+    loader = {
+        "input": {"required": {"name": [["here.safetensors"]]}},
+        "output": ["MODEL"],
+        "output_node": True,
+    }
+    models = [
+        {"name": "gone.safetensors", "directory": "checkpoints", "url": "https://x.test/gone"},
+        "odd",
+        {},
+    ]
+    file: dict[str, Any] = {
+        "nodes": [
+            {"id": 1, "type": "Unheard", "properties": {"cnr_id": "some-pack"}, "outputs": [{"type": "X"}]},
+            {
+                "id": 2,
+                "type": "Loader",
+                "widgets_values": ["gone.safetensors"],
+                "properties": {"models": models},
+            },
+            {"id": 3, "type": "Loader", "widgets_values": ["dir\\here.safetensors"]},
+            {"id": 4, "type": "Unheard2", "inputs": [{"name": "x", "type": "X", "link": 1}]},
+            "odd",
+        ],
+        "links": [[1, 1, 0, 4, 0, "X"]],
+        "definitions": {"subgraphs": ["odd", {"id": "s", "nodes": "odd"}]},
+    }
+    info = ObjectInfo.parse({"Loader": loader})
+    graph, _ = api_format(file, info)
+    report = check_graph(parse_graph(graph), info, model_links({"prompt": file}))
+    assert [(each.name, each.pack) for each in report.missing.classes] == [
+        ("Unheard", "some-pack"),
+        ("Unheard2", None),
+    ]
+    first = report.missing.models[0]
+    assert (first.name, first.folder, first.url) == ("gone.safetensors", "checkpoints", "https://x.test/gone")
+    assert model_links(None) == model_links({"nodes": 3, "definitions": 4}) == {}
+
+
+def test_a_file_in_a_folder_is_sent_with_the_slash_that_the_engine_lists() -> None:
+    loader = {"input": {"required": {"name": [["dir/a.ckpt", "b.ckpt", "odd\\c.ckpt"]]}}, "output": ["MODEL"]}
+    info = ObjectInfo.parse({"Loader": loader})
+    for given, sent in (
+        ("dir\\a.ckpt", "dir/a.ckpt"),
+        ("odd/c.ckpt", "odd\\c.ckpt"),
+        ("x\\b.ckpt", "x\\b.ckpt"),
+    ):
+        file = {"nodes": [{"id": 1, "type": "Loader", "widgets_values": [given]}]}
+        graph, warnings = converted(file, Loader=loader)
+        assert graph["1"]["inputs"]["name"] == sent
+        assert bool(warnings) is (given != sent)
+        raw = {
+            "1": {"class_type": "Loader", "inputs": {"name": given, "other": "a/b"}},
+            "2": 3,
+            "3": {"inputs": {}},
+        }
+        spelled, warnings = api_format({"prompt": raw}, info)
+        assert spelled == (
+            {"prompt": raw}
+            if given == sent
+            else {**raw, "1": {"class_type": "Loader", "inputs": {"name": sent, "other": "a/b"}}}
+        )
+        assert [repr(sent) in warning for warning in warnings] == [True] * (given != sent)

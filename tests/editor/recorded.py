@@ -82,8 +82,8 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[
             yield f"{node}: {'not sent' if node in theirs else 'sent'}"
             continue
         mine, other = ours[node], theirs[node]
-        if mine["class_type"] != other["class_type"]:
-            yield f"{node}: {mine['class_type']}, not {other['class_type']}"
+        if mine["class_type"] != other.get("class_type"):
+            yield f"{node}: {mine['class_type']}, not {other.get('class_type')}"
         for name in sorted({*mine["inputs"], *other["inputs"]}):
             here, there = mine["inputs"].get(name, "nothing"), other["inputs"].get(name, "nothing")
             if here != there or isinstance(here, bool) != isinstance(there, bool):
