@@ -11,7 +11,7 @@ KEPT = 2_048
 """Events of which the result is kept: readers that follow live are no further apart."""
 
 Key = int | tuple[int, JobEvent]
-"""Which event: its place in the log. A step of progress has none of its own, only that of the event before it."""
+"""Which event: its place in the log. A step of progress has only that of the event before it."""
 
 T = TypeVar("T")
 
