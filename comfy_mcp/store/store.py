@@ -169,20 +169,23 @@ class Store(SideTables):
         With `idempotency`, the client's first submit under that key is answered again, however many come at
         once. Raises LimitExceeded (`queue_full`), Conflict (`idempotency_mismatch`), and then writes nothing.
         """
-        text = graph_text(graph)
-        added = await self._write(
-            lambda connection: queue.add(
-                connection, event, text, max_queued, idempotency, ahead, fair, needs
-            ),
-            size=len(text),
+        job, position, _ = await self.add_and_claim(
+            event,
+            graph,
+            None,
+            max_queued=max_queued,
+            idempotency=idempotency,
+            ahead=ahead,
+            fair=fair,
+            needs=needs,
         )
-        return added.job, added.position
+        return job, position
 
     async def add_and_claim(
         self,
         event: JobQueued,
         graph: Mapping[str, Any],
-        offer: ClaimOffer,
+        offer: ClaimOffer | None,
         *,
         max_queued: int,
         idempotency: Idempotency | None = None,
@@ -192,7 +195,8 @@ class Store(SideTables):
     ) -> tuple[Job, int, Claim | None]:
         """As `add_job`, and in the same transaction the claim, if the job is the next to run.
 
-        None: others are before it, the engine has no memory for it, or its lease is lost. Then it waits.
+        None: nothing was offered, others are before it, the engine has no memory for it, or its lease is
+        lost. Then it waits.
         """
         text = graph_text(graph)
         added = await self._write(
@@ -201,7 +205,7 @@ class Store(SideTables):
             ),
             size=len(text),
         )
-        if not added.claimed:
+        if offer is None or not added.claimed:
             return added.job, added.position, None
         self._driven.wrote(offer.lease, added.job)
         claim = Claim(job=added.job, graph=dict(graph), stream_id=offer.stream_id, more=added.others_wait)
