@@ -7,8 +7,8 @@ import pytest
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Fenced, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobClaimed, JobProgressed, Priority, StoredEvent
-from comfy_mcp.domain.ids import ClientId, EngineId
-from comfy_mcp.domain.job import IllegalTransition, Job, JobStatus
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.job import IllegalTransition, JobStatus
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
 from tests.support.jobs import (
@@ -24,44 +24,7 @@ from tests.support.jobs import (
     requeued,
     started,
 )
-
-A, B = EngineId("a"), EngineId("b")
-
-
-async def add(store: Store, **fields: Any) -> Job:
-    job, _ = await store.add_job(queued_event(**fields), GRAPH, max_queued=1_000)
-    return job
-
-
-async def lease_on(store: Store, engine: EngineId = A, holder: str = "me") -> Lease:
-    lease = await store.acquire_lease(engine, holder, 60)
-    assert lease is not None
-    return lease
-
-
-async def claim(store: Store, lease: Lease) -> Claim:
-    found = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
-    assert found is not None
-    return found
-
-
-async def expire(store: Store, engine: EngineId = A) -> None:
-    def age(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
-
-    await store._writer.do(age)
-
-
-async def turn_back(store: Store, seconds: int, engine: EngineId = A) -> None:
-    """As if the clock had been `seconds` ahead when the lease was written."""
-
-    def later(connection: Any) -> None:
-        connection.exec_driver_sql(
-            "UPDATE engine_leases SET expires_at = expires_at + ? WHERE engine = ?", (seconds * 1_000, engine)
-        )
-
-    await store._writer.do(later)
-
+from tests.support.leases import A, B, add, claim, expire, lease_on
 
 # ---------------------------------------------------------------------------- claims
 

@@ -17,9 +17,9 @@ from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
 from comfy_mcp.store.connection import Connection
-from tests.store.test_claims import lease_on
 from tests.support.gpus import GIB
 from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
+from tests.support.leases import lease_on
 from tests.support.plans import plan_of
 
 A, B = EngineId("a"), EngineId("b")
