@@ -129,7 +129,7 @@ def _missing(node: Node, spec: InputSpec, declared: Collection[str]) -> Finding:
 def _strays(node: Node, owner: ClassInfo, declared: Collection[str]) -> Iterator[Finding]:
     """Inputs that the class does not declare. The engine drops them without a word.
 
-    A custom node may take any name, so it is told only what looks like a slip of the pen.
+    A custom node may accept any name: there, only names that look like a typing error are reported.
     """
     unknown = [name for name in node.inputs if name not in declared and not _is_editors(name, owner)]
     if not unknown:

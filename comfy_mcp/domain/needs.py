@@ -11,8 +11,8 @@ from comfy_mcp.domain.object_info import ObjectInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """Sorted, each once. `models` are told by their suffix, wherever a node's inputs name them, with `/`
-    between folders: the same whether an engine could be asked for its lists or not.
+    """Sorted, without repeats. `models` are the texts in inputs that end like a model file, with `/` between
+    folders: the result does not depend on whether an engine answered.
 
     `shape` is a stable name for the two, 32 hex digits: workflows of one shape need about the same memory.
     Sizes, seeds and texts don't count.

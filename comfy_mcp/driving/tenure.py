@@ -28,7 +28,7 @@ CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Pauses before an engine is asked again to cancel; the last one repeats."""
 
 IDLE_S = 5.0
-"""Longest time without a look for work: a safety net under the wake-ups."""
+"""The queue is checked at least this often, in case a wake-up was missed."""
 
 
 class Tenure:
@@ -139,7 +139,7 @@ class Tenure:
     # -------------------------------------------------------------------------------------------- waiting
 
     def _is_idle(self) -> bool:
-        """Time for a look for work although nobody told of any; True if nothing is in flight either."""
+        """Check the queue even without a wake-up. True if it is time, and nothing is in flight."""
         now = self._clock.monotonic()
         if now < self._look_due:
             return False
@@ -187,7 +187,7 @@ class Tenure:
                 self._hearing.look([attempt])
 
     def _follow(self) -> None:
-        """Hear what is told of prompts that were submitted over another stream than the present one."""
+        """Receive the events of prompts that were submitted over an earlier stream."""
         attempts = self._ledger.attempts.values() if self.connected else ()
         self._place.follow({each.stream_id for each in attempts if each.stream_id and not each.over})
 
@@ -233,7 +233,7 @@ class Tenure:
         leaves it to the one that adopts it."""
         if claim is not None:
             self._written = claim, checked
-        else:  # somebody waits, or the submit was a repeat: look for work like everybody
+        else:  # another job is next, or the submit was a repeat: claim from the queue as usual
             self._means.checked.put(job.id, checked)
             self._reserved, self._ledger.may_have_work = None, True
         self._alarm.ring()

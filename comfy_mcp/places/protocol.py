@@ -171,7 +171,7 @@ class Runner(Protocol):
         """Ask the engine to unload its models and drop what it caches; it does so between two prompts."""
 
     async def reconnect(self) -> None:
-        """The stream is open and says nothing of what happens: take another one."""
+        """Replace a stream that is open but delivers no events."""
 
     async def sizes(self, files: Sequence[OutputFile]) -> Mapping[OutputFile, int]:
         """Bytes of each file that the engine serves; those it does not know are left out."""

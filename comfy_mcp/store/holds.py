@@ -23,7 +23,7 @@ from comfy_mcp.store.schema import jobs as table
 from comfy_mcp.store.vram import NEED, WITH_NEED
 
 TOLD_AT_ONCE = 50
-"""Jobs that one look for work tells that they are held; the next look tells more."""
+"""Most jobs marked as held per claim; later claims mark the rest."""
 
 REVIEWED_AT_ONCE = 50
 """Held jobs, the longest held first, that one look for work compares with what is free now."""

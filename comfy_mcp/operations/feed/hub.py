@@ -212,7 +212,7 @@ class Hub:
                 self._on_drop()
 
     def _is_known(self, step: JobEvent) -> bool:
-        """Whether it was handed out already: a step is told as it comes, and again when it is written."""
+        """Whether subscribers have it: a step is published when it comes, and again when it is written."""
         known = self._steps.get(step.job_id)
         return known is not None and replace(step, at=known.event.at) == known.event
 
