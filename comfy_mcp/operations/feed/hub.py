@@ -12,7 +12,7 @@ events; those of other processes' jobs when the log is read, as far as the jobs'
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -66,6 +66,11 @@ class Subscription:
         taken = list(self._events)
         self._events.clear()
         return taken
+
+    @property
+    def waiting(self) -> Collection[StoredEvent]:
+        """What the reader has not taken yet."""
+        return self._events
 
     def end(self) -> None:
         """Nobody waits on it any more, now or later."""

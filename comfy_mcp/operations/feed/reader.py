@@ -46,6 +46,7 @@ class Reader:
         self._caller = caller
         self._may_follow = may_follow
         self._held: list[StoredEvent] = []
+        self._given: list[StoredEvent] = []  # news that have not been passed yet
         self._behind = False
         self._last: StoredEvent | None = None
         self._end = self.cursor
@@ -70,6 +71,7 @@ class Reader:
     def passed(self, stored: StoredEvent) -> None:
         """An event of the news has been dealt with, and all before it."""
         self.cursor = self._end if stored is self._last else stored.seq
+        del self._given[:1]
 
     async def news(self) -> list[StoredEvent]:
         """Wait for what comes after `cursor`, all of it and in order. Empty once ended. Raises StoreFault.
@@ -84,6 +86,7 @@ class Reader:
                 self._held, self._behind = [], False
             if shown or not batch:
                 self._note_end(shown, batch)
+                self._given = list(shown)
                 return shown
             self.cursor = batch[-1].seq
 
@@ -115,10 +118,11 @@ class Reader:
 
     async def steps(self, job_id: JobId | None) -> list[StoredEvent]:
         """The last progress of what runs, which no page of the past has; for the end of a replay."""
+        to_come = {id(stored) for stored in (*self._given, *self._held, *self._subscription.waiting)}
         known = [
             replace(stored, seq=self.cursor)
             for stored in self._hub.steps(job_id)
-            if stored.seq <= self.cursor  # a later one is among the news
+            if stored.seq <= self.cursor and id(stored) not in to_come
         ]
         return await self._shown(known)
 

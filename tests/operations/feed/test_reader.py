@@ -268,3 +268,17 @@ async def test_the_last_steps_are_told_at_the_place_that_the_reader_has_reached(
     reader = reader_of(log, Subscription(None, 1), cursor=5)
     log.last_steps = [step(3), step(7)]
     assert await reader.steps(None) == [step(5)], "the other one is among the news"
+
+
+async def test_a_step_that_is_among_the_news_is_not_told_at_the_end_of_a_replay_too() -> None:
+    """It has the place of the event before it: the place does not say which of the two tells it."""
+    log, subscription = FakeLog(), Subscription(None, 9)
+    reader = reader_of(log, subscription, cursor=5)
+    news = step(5)
+    log.last_steps = [news]
+    subscription.offer(news)
+    assert await reader.steps(None) == [], "it waits in the buffer"
+    assert await reader.news() == [news]
+    assert await reader.steps(None) == [], "it is in the hands of who tells the news"
+    reader.passed(news)
+    assert await reader.steps(None) == [news]
