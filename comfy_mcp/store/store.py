@@ -72,7 +72,7 @@ class Store(SideTables):
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        super().__init__(kept_shapes=kept_shapes)
+        super().__init__(kept_shapes=kept_shapes, path=database.info.path)
         self._database = database
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
