@@ -44,6 +44,8 @@ class Gatekeeper:
         return admit
 
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if _is_encoded(request):
+            return _encoded(request)
         if is_probe(request.path) and is_open(request.path, metrics=self._metrics_open):
             return await handler(request)
         required = await self._keys.required()
@@ -115,6 +117,25 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 def _is_routed(request: web.Request) -> bool:
     """A path or method that does not exist is a 404 or 405 for everybody: it tells nothing."""
     return request.match_info.http_exception is None
+
+
+def _is_encoded(request: web.Request) -> bool:
+    """The server inflates nothing, so nothing behind the door may take an encoded body for a plain one."""
+    encodings = ",".join(request.headers.getall("Content-Encoding", ()))
+    return any(name.strip().lower() not in {"", "identity"} for name in encodings.split(","))
+
+
+def _encoded(request: web.Request) -> web.Response:
+    answer = problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The server takes no compressed request bodies.",
+        code="content_encoding",
+        next_step="Send the body as it is, without Content-Encoding.",
+        instance=request.path,
+        headers={"Accept-Encoding": "identity"},  # RFC 9110, 15.5.16
+    )
+    answer.force_close()
+    return answer
 
 
 def _too_often(request: web.Request) -> web.Response:
