@@ -13,7 +13,7 @@ from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.bounds import Bounds
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
-from http_sidecar.door.hosts import host_allowed, origin_allowed
+from http_sidecar.door.hosts import embeds, host_allowed, origin_allowed
 from http_sidecar.door.probes import is_open, is_probe
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import Limiter, Verdict
@@ -86,7 +86,8 @@ class Gatekeeper:
     def _guard(self, request: web.Request) -> None:
         """Without keys, being on this machine is what lets one in: then a web page in its browser must not.
 
-        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts).
+        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts), and for
+        what a page of another site embeds.
         """
         if not self._guarded:
             return
@@ -96,7 +97,7 @@ class Gatekeeper:
                 "The server does not accept this Host header.",
                 next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
             )
-        if not origin_allowed(origin, host, self._origins):
+        if not origin_allowed(origin, host, self._origins) or embeds(request.headers, self._origins):
             raise Denied(
                 "Web pages of this origin may not call the API.",
                 next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",

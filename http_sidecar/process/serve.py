@@ -54,6 +54,8 @@ async def serve(
                 await _refuse_open_door(settings, keys)
             if await keys.locked():
                 log.error("door_locked", meaning=_LOCKED)
+            elif "*" in settings.cors_origins and not await keys.required():
+                log.warning("open_to_every_web_page", meaning=_ANY_PAGE)
             drain = Drain()
             app = build_app(bridge, settings, keys=keys, drain=drain)
             async with _listening(app, settings) as url:
@@ -72,6 +74,12 @@ _LOCKED = (
     "No API key is valid, but keys were in use with this state folder. Requests that need a key are refused. "
     "Make a new key with `comfy-bridge keys add NAME`, or set MANAGEMENT_API_KEY. To serve without keys, "
     "delete bridge.sqlite3.keys-required in the state folder and start again."
+)
+
+
+_ANY_PAGE = (
+    "CORS_ALLOWED_ORIGINS is * and no key is required: every web page that a browser on this machine shows may "
+    "submit workflows and read outputs. List the origins, or require a key with `comfy-bridge keys add NAME`."
 )
 
 

@@ -71,7 +71,8 @@ async def test_web_pages_are_let_in_by_their_origin_also_with_a_key(
         "null": 403,
         "http://evil.example:9090": 403,
         "https://app.example": 200,
-        "http://localhost:3000": 200,
+        "http://localhost:3000": 403,
+        "http://127.0.0.1": 200,
     }
     async with open_sidecar(services, allowing, keys=default_rights("ann")) as sidecar:
         for origin, status in expected.items():

@@ -289,3 +289,14 @@ async def test_a_connection_without_a_first_request_is_closed(
             for _ in range(2):
                 await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [({"CORS_ORIGINS": "*"}, True), ({"CORS_ORIGINS": "*", "HTTP_KEY": "k"}, False), ({}, False)],
+)
+async def test_the_start_warns_that_every_web_page_gets_in(
+    tmp_path: Path, engine: str, settings: dict[str, str], warned: bool
+) -> None:
+    async with serve_process(tmp_path, engine, **settings) as served:
+        assert bool(served.logged("open_to_every_web_page")) is warned
