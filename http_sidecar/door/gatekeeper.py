@@ -86,8 +86,8 @@ class Gatekeeper:
     def _guard(self, request: web.Request) -> None:
         """Without keys, being on this machine is what lets one in: then a web page in its browser must not.
 
-        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts), and for
-        what a page of another site embeds.
+        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts), or
+        for what a page of another site embeds.
         """
         if not self._guarded:
             return

@@ -32,8 +32,8 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
 def embeds(headers: Mapping[str, str], allowed: Collection[str]) -> bool:
     """Whether a page of another site makes its browser ask for a part of itself: a picture, a script, a form.
 
-    Such a request may have no Origin; browsers say it by Sec-Fetch-Site. A link that is followed is no part of
-    the page that has it.
+    Such a request may have no Origin; browsers say it by Sec-Fetch-Site. A link that is followed is no
+    part of the page that has it.
     """
     if headers.get("Sec-Fetch-Site") != "cross-site" or ANY in allowed or headers.get("Origin") in allowed:
         return False

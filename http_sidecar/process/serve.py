@@ -78,7 +78,7 @@ _LOCKED = (
 
 
 _ANY_PAGE = (
-    "CORS_ALLOWED_ORIGINS is * and no key is required: every web page that a browser on this machine shows may "
+    "CORS_ALLOWED_ORIGINS is * and no key is required: every web page in a browser on this machine may "
     "submit workflows and read outputs. List the origins, or require a key with `comfy-bridge keys add NAME`."
 )
 
