@@ -1,6 +1,5 @@
 """Who gets in: the key, the rate limit, the browser's same-origin rules, and no new work while draining."""
 
-import time
 from http import HTTPStatus
 
 from aiohttp import web
@@ -11,12 +10,11 @@ from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import HttpGroup
 from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
-from http_sidecar.bounds import Bounds
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
 from http_sidecar.door.hosts import embeds, host_allowed, origin_allowed
 from http_sidecar.door.probes import is_open, is_probe
 from http_sidecar.door.problems import problem
-from http_sidecar.door.rate_limit import Limiter, Verdict
+from http_sidecar.door.rate_limit import BUCKET, RateLimits, Verdict
 from http_sidecar.routes import MCP_PATH
 
 RATE = web.RequestKey("rate", Verdict)
@@ -25,10 +23,9 @@ RATE = web.RequestKey("rate", Verdict)
 class Gatekeeper:
     """The middleware between errors and handlers. Sets CALLER wherever a key is asked for."""
 
-    def __init__(self, settings: HttpGroup, keys: KeyRing, bounds: Bounds) -> None:
+    def __init__(self, settings: HttpGroup, keys: KeyRing, limits: RateLimits) -> None:
         self._keys = keys
-        self._limiter = Limiter(settings.rate_limit_per_minute, now=time.monotonic)
-        self._mcp_limiter = Limiter(settings.rate_limit_per_minute * bounds.mcp_requests, now=time.monotonic)
+        self._limits = limits
         self._proxies = networks_of(settings.trusted_proxies)
         self._metrics_open = settings.metrics_public
         self._guarded = is_loopback(settings.http_host)
@@ -55,8 +52,9 @@ class Gatekeeper:
         if not is_probe(request.path):
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
-            limiter = self._mcp_limiter if request.path == MCP_PATH else self._limiter
-            verdict = limiter.hit(f"client {known.client}" if known else self._address_of(request))
+            limiter = self._limits.messages if request.path == MCP_PATH else self._limits.requests
+            request[BUCKET] = f"client {known.client}" if known else self._address_of(request)
+            verdict = limiter.hit(request[BUCKET])
             if verdict is not None:
                 request[RATE] = verdict
                 if not verdict.allowed:

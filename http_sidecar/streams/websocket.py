@@ -7,8 +7,9 @@ it is bounded, and when that overflows while a send is waiting the client is clo
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import IntEnum
+from functools import partial
 from http import HTTPStatus
 from typing import assert_never
 
@@ -23,6 +24,7 @@ from comfy_mcp.operations.feed import Reader
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
+from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS, RateLimits
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.drain import Drain
@@ -72,7 +74,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
         ws = _WebSocket(request, app[SETTINGS].stream_heartbeat_s, app[BOUNDS])
         await ws.prepare(request)
         try:
-            socket = _Socket(ws, request[CALLER], reader, streams.texts, app[BOUNDS])
+            count = partial(_count, app[RATE_LIMITS], request[BUCKET])
+            socket = _Socket(ws, request[CALLER], reader, streams.texts, app[BOUNDS], count)
             await socket.serve(app[DRAIN], revoked)
             if socket.was_slow:
                 streams.was_slow("websocket")
@@ -129,8 +132,11 @@ class _Socket:
         reader: Reader,
         texts: EventTexts,
         bounds: Bounds,
+        count: Callable[[Subscribe], bool],
     ) -> None:
+        """`count` says whether the client may have this subscription now."""
         self._ws = ws
+        self._count = count
         self._caller = caller
         self._reader = reader
         self._texts = texts
@@ -255,13 +261,20 @@ class _Socket:
             case Ping():
                 await self._send(wire_text(Pong(seq=self._reader.cursor)))
             case Subscribe():
-                await self._subscribe(command.workflow_id, command.since)
+                await self._subscribe(command)
             case Unsubscribe():
                 self._floors.pop(command.workflow_id, None)
             case _:
                 assert_never(command)
 
-    async def _subscribe(self, wanted: str, since: int | None) -> None:
+    async def _subscribe(self, command: Subscribe) -> None:
+        """A replay ends before the next command is read: a socket has one at a time."""
+        if not self._count(command):
+            await self._blame(
+                "Rate limit exceeded: subscribe again later, or to * once.", ErrorCode.RATE_LIMITED
+            )
+            return
+        wanted, since = command.workflow_id, command.since
         limit = self._bounds.subscriptions
         if wanted not in self._floors and len(self._floors) >= limit:
             raise LimitExceeded(
@@ -293,10 +306,10 @@ class _Socket:
         await self._tell_past(past[-1])
         return True
 
-    async def _blame(self, message: str) -> None:
+    async def _blame(self, message: str, code: ErrorCode = ErrorCode.INVALID_ARGUMENT) -> None:
         """An error of the client's own; too many of them end the stream."""
         self._faults += 1
-        await self._complain(ErrorCode.INVALID_ARGUMENT.value, message)
+        await self._complain(code.value, message)
         if self._faults >= self._bounds.invalid_messages:
             raise _Over(CloseCode.POLICY, "too many invalid messages")
 
@@ -318,6 +331,13 @@ class _Socket:
 
     def _slow(self) -> _Over:
         return _Over(CloseCode.SLOW, f"slow_consumer: resume with since {self._reader.cursor}")
+
+
+def _count(limits: RateLimits, bucket: str, command: Subscribe) -> bool:
+    """Whether the rate limit allows it. A replay of everything costs as much as any request."""
+    is_large = command.workflow_id == EVERY and command.since is not None
+    verdict = (limits.requests if is_large else limits.messages).hit(bucket)
+    return verdict is None or verdict.allowed
 
 
 def _upgrade_required(request: web.Request) -> web.Response:

@@ -107,8 +107,10 @@ class Reader:
 
     async def past(self, since: int, job_id: JobId | None) -> list[StoredEvent]:
         """The next page of what came after `since`, up to `cursor`; empty at the end. Raises StoreFault."""
+        # Who sees little of the log must not read all of it.
+        client = None if self._caller.sees_all else self._caller.client
         while since < self.cursor:
-            found = await self._store.events_after(since, job_id=job_id, limit=PAGE)
+            found = await self._store.events_after(since, job_id=job_id, client=client, limit=PAGE)
             page = [stored for stored in found if stored.seq <= self.cursor]
             shown = await self._shown(page)
             if shown or not page:

@@ -115,7 +115,7 @@ async def test_messages_have_a_limit_of_their_own(
     services: Services, settings: Settings, http: aiohttp.ClientSession
 ) -> None:
     limited = settings.model_copy(update={"rate_limit_per_minute": 1})
-    async with open_sidecar(services, limited, bounds=Bounds(mcp_requests=2)) as sidecar:
+    async with open_sidecar(services, limited, bounds=Bounds(messages_per_request=2)) as sidecar:
         async with http.get(sidecar.url.replace("/mcp", "/v1/gpu")) as answer:
             assert answer.status == 200
         statuses = []
