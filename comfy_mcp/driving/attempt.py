@@ -14,6 +14,7 @@ from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    EngineWithoutEvents,
     FrameLost,
     JobEvent,
     JobFailure,
@@ -83,6 +84,8 @@ class Attempt:
         self.look_due: float | None = None  # the next try, sooner than an engine's silence asks for one
         self.not_before = float("-inf")  # nothing is written sooner: the last write failed
         self.story_lost = False
+        self.idle_since: float | None = None  # it waits at an engine that runs nothing
+        self.not_sent_because: str | None = None  # what was answered to the POST
         self.stop_asked_at: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
@@ -140,6 +143,7 @@ class Attempt:
                 | QueueRemaining()
                 | EngineConnected()
                 | EngineDisconnected()
+                | EngineWithoutEvents()
                 | FrameLost()
                 | UnknownMessage()
             ):
@@ -230,7 +234,9 @@ class Attempt:
             return None
         return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
 
-    def missed_events(self, event: EngineConnected | EngineDisconnected | FrameLost, now_ms: int) -> None:
+    def missed_events(
+        self, event: EngineConnected | EngineDisconnected | EngineWithoutEvents | FrameLost, now_ms: int
+    ) -> None:
         """The end has to be looked up then. Durations measured over a reconnect are dropped."""
         self._unbroken = False
         if self._progress is not None and isinstance(event, EngineConnected):

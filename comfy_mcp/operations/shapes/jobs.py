@@ -72,14 +72,15 @@ class EngineRoomItem(Part):
 
 
 class WaitingForItem(Part):
-    """Why a queued workflow is held. `free_bytes` is the most that one of the engines has."""
+    """Why a queued workflow waits. `vram`: `free_bytes` is the most that one of the engines has. `engine`: no
+    engine can run it now; `message` has the cause and the fix."""
 
-    reason: Literal["vram"]
+    reason: Literal["vram", "engine"]
     message: Text
-    since: int
-    need_bytes: int
-    free_bytes: int
-    engines: list[EngineRoomItem]
+    since: int | None = None
+    need_bytes: int | None = None
+    free_bytes: int | None = None
+    engines: list[EngineRoomItem] = Field(default_factory=list)
 
 
 class WorkflowResult(Result):
