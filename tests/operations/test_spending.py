@@ -55,7 +55,7 @@ class Indiscreet(FakeEngine):
             "current_inputs": {"why": [key], "api_key_comfy_org": [key]},
         }
         output = {"text": [f"the key is {key}"]}
-        events = (
+        events: tuple[tuple[str, dict[str, Any]], ...] = (
             ("execution_start", {}),
             ("executing", {"node": "7", "display_node": "7"}),
             ("executed", {"node": "7", "display_node": "7", "output": output}),

@@ -122,7 +122,7 @@ async def test_a_key_in_a_body_is_not_kept_and_the_client_is_told(call: Bench) -
 
 async def test_one_idempotency_key_stands_for_one_extra_data(call: Bench) -> None:
     api = graphs.picture()
-    one = {"workflow": api, "extra_data": {"preview_method": "none"}, "idempotency_key": "k"}
+    one: dict[str, Any] = {"workflow": api, "extra_data": {"preview_method": "none"}, "idempotency_key": "k"}
     first = await call("submit_workflow", **one)
     assert (await call("submit_workflow", **one)).workflow_id == first.workflow_id
     with pytest.raises(Conflict):
