@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,13 @@ from comfy_mcp.cli.saving import prepare_folder, save_outputs
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
-from comfy_mcp.operations.shapes import CancelResult, SubmitResult, SystemResult, WorkflowResult
+from comfy_mcp.operations.shapes import (
+    CancelResult,
+    GraphResult,
+    SubmitResult,
+    SystemResult,
+    WorkflowResult,
+)
 from comfy_mcp.settings import Settings
 
 STDIN = "-"
@@ -63,6 +70,15 @@ async def status(settings: Settings, output: Output, *, arguments: Mapping[str, 
     async with open_session(settings, drive=False) as session:
         state: WorkflowResult = await session.call("workflow_status", arguments)
     output.result(state.model_dump(mode="json", context=IN_COMMANDS), status_lines(state))
+    return ExitCode.OK
+
+
+async def graph(settings: Settings, output: Output, *, workflow_id: str, api: bool) -> ExitCode:
+    """What was submitted; with `api` the graph as the engine gets it."""
+    async with open_session(settings, drive=False) as session:
+        found: GraphResult = await session.call("workflow_graph", {"workflow_id": workflow_id})
+    shown = found.graph if api or found.file is None else found.file
+    output.result(found.model_dump(mode="json"), [json.dumps(shown, indent=2)])
     return ExitCode.OK
 
 

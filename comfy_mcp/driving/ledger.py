@@ -143,10 +143,11 @@ class Ledger:
             failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
             await self._store.record(self._lease, job.id, [self.failed(job, failure)])
             return None
-        return await self.follow(job, checked, claim.stream_id)
+        return await self.follow(claim, checked)
 
-    async def follow(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt:
+    async def follow(self, claim: Claim, checked: Checked) -> Attempt:
         """Follow a claimed job whose graph is checked."""
+        job = claim.job
         attempt = Attempt(
             job,
             checked,
@@ -155,8 +156,10 @@ class Ledger:
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
             on_start=self._run_began,
-            stream_id=stream_id,
+            stream_id=claim.stream_id,
         )
+        if claim.submitted is not None:
+            attempt.extra_data = claim.submitted.extra_data(job.client)
         self.attempts[attempt.prompt_id] = attempt
         if job.cancel_requested:
             attempt.ask_cancel(self._clock.monotonic())

@@ -197,7 +197,7 @@ class Tenure:
         """Take work while the engine is there and has room in its pipeline."""
         if self._written is not None:
             claim, checked = self._written
-            new = await self._ledger.follow(claim.job, checked, claim.stream_id)
+            new = await self._ledger.follow(claim, checked)
             self._ledger.may_have_work |= claim.more
             self._reserved = self._written = None
             self._send(new)
@@ -212,7 +212,8 @@ class Tenure:
 
     def _send(self, attempt: Attempt) -> None:
         attempt.submitting = True
-        self._errands.submit(attempt.prompt_id, attempt.graph.raw)
+        self._errands.submit(attempt.prompt_id, attempt.graph.raw, attempt.extra_data)
+        attempt.extra_data = None  # a file as large as the graph, sent once
 
     def reserve(self, job_id: JobId) -> ClaimOffer | None:
         """Room for a job that is about to be written. Nothing else is claimed until it is taken or given up.

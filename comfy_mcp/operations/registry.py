@@ -122,6 +122,20 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         resource="comfy://workflows/{workflowId}",
     ),
     Operation(
+        name="workflow_graph",
+        title="Workflow graph",
+        description="The file that was submitted, and the graph in API format that the engine gets.",
+        params=shapes.WorkflowParams,
+        result=shapes.GraphResult,
+        handler=workflows.workflow_graph,
+        right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND,),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://workflows/{workflowId}/graph",
+    ),
+    Operation(
         name="wait_for_workflow",
         title="Wait for workflow",
         description="Wait until a workflow ends or timeout_s passes; returns its state. "
