@@ -8,18 +8,15 @@ from typing import Any
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
-from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
-from comfy_mcp.domain.graph_checks import GraphReport, check_graph
+from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
-from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.workflows import not_found, require_visible
 
 MAX_TIMEOUT_S = 7 * 86_400
@@ -32,8 +29,8 @@ FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 
-async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
-    """Check the graph, write the job, return. From then on it is durable."""
+async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
+    """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
     if params.gpu == "salad":
         raise InvalidInput(
@@ -43,6 +40,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     raw = await _graph_of(context, params)
     checked, needs, warnings = await _checked(services, raw)
+    if params.dry_run:
+        return dry_run_result(checked.graph, warnings)
     job, position = await services.engines.submit(
         JobQueued(
             job_id=JobId(services.new_id()),
@@ -120,21 +119,15 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
 
 async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tuple[str, ...]]:
     """The graph in API format, what it needs, and the warnings. Raises InvalidGraph."""
-    graph, report, warnings = _read(raw, await services.engines.object_info())
+    graph, report, warnings = read_graph(raw, await services.engines.object_info())
     if report.may_be_stale:  # a node or a model may have come since
-        graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
+        graph, report, warnings = read_graph(raw, await services.engines.object_info(max_age_s=FRESH_S))
     if (error := report.error()) is not None:
         raise error
     warnings += report.warnings + services.engines.submit_warnings()
     needs = needs_of(graph)
     checked = Checked(graph=graph, report=report)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
-
-
-def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
-    converted, warnings = api_format(raw, info)
-    graph = parse_graph(converted)
-    return graph, check_graph(graph, info, model_links(raw)), warnings
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -150,13 +143,16 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
 
 
 async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+    """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
+    of a file that come with the call."""
     services = context.services
-    if (params.workflow is None) == (params.path is None):
+    if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
             "Give either workflow or path, not both.",
             next_step="Pass the graph as an object, or the path of its file.",
         )
+    if context.content is not None:
+        return await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
     if params.path is not None:
         if not context.caller.may_read_files:
             raise InvalidInput(
