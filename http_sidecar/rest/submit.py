@@ -1,6 +1,7 @@
 """Submit and retry over HTTP: where the job is, a bounded wait when asked for, and safe repeats."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from aiohttp import web
 
@@ -26,7 +27,8 @@ async def submit(request: web.Request, route: Route) -> web.Response:
     """
     content: AsyncIterator[bytes] | None = None
     if route.body and is_file(request):
-        arguments, content = query_of(request), read_chunks(request)
+        arguments: dict[str, Any] = dict(query_of(request))
+        content = read_chunks(request)
     else:
         arguments = await arguments_of(request, route)
     for name in _FLAGS & request.query.keys():

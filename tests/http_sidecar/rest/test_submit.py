@@ -142,7 +142,7 @@ async def test_a_file_is_a_workflow(tmp_path: Path, path: Path) -> None:
         assert (answer.status, answer.body["status"]) == (200, "not_queued")
     else:
         assert (answer.status, answer.body["code"]) == (400, "graph_invalid")
-        assert {item["classType"] for item in answer.body["details"]["missingClasses"]} >= {"SaveWEBM"}
+        assert {item["classType"] for item in answer.body["missingClasses"]} >= {"SaveWEBM"}
 
 
 async def test_json_as_a_file_may_be_in_any_encoding_and_has_its_arguments_in_the_query(
