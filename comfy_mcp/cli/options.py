@@ -33,6 +33,12 @@ save_to = click.option(
     metavar="DIR",
     help="Save the output files in this folder and print their paths.",
 )
+files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
+object_info = click.option(
+    "--object-info",
+    metavar="FILE",
+    help="Use this saved answer of GET /object_info instead of asking the engine.",
+)
 timeout = click.option(
     "--timeout",
     "timeout_s",

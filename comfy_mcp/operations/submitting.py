@@ -9,19 +9,16 @@ from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
-from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
-from comfy_mcp.domain.graph_checks import GraphReport, check_graph
+from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
-from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
 from comfy_mcp.operations.workflows import not_found, require_visible
 
@@ -35,8 +32,8 @@ FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 
-async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
-    """Check the graph, write the job, return. From then on it is durable."""
+async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
+    """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
     if params.gpu == "salad":
         raise InvalidInput(
@@ -46,6 +43,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     raw = await _graph_of(context, params)
     checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
+    if params.dry_run:
+        return dry_run_result(checked.graph, warnings)
     job, position = await services.engines.submit(
         JobQueued(
             job_id=JobId(services.new_id()),
@@ -129,10 +128,10 @@ async def _checked(
     with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
     services = context.services
     info = await services.engines.object_info()
-    graph, report, warnings = _read(raw, info)
+    graph, report, warnings = read_graph(raw, info)
     if report.may_be_stale:  # a node or a model may have come since
         info = await services.engines.object_info(max_age_s=FRESH_S)
-        graph, report, warnings = _read(raw, info)
+        graph, report, warnings = read_graph(raw, info)
     if (error := report.error()) is not None:
         raise error
     partners = partner_nodes(graph, report.needed, info)
@@ -143,12 +142,6 @@ async def _checked(
     submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
     checked = Checked(graph=graph, report=report, submitted=submitted)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
-
-
-def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
-    converted, warnings = api_format(raw, info)
-    graph = parse_graph(converted)
-    return graph, check_graph(graph, info, model_links(raw)), warnings
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -164,14 +157,17 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
 
 
 async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+    """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
+    of a file that come with the call."""
     services = context.services
-    if (params.workflow is None) == (params.path is None):
+    if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
             "Give either workflow or path, not both.",
             next_step="Pass the graph as an object, or the path of its file.",
         )
-    if params.path is not None:
+    if context.content is not None:
+        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
+    elif params.path is not None:
         if not context.caller.may_read_files:
             raise InvalidInput(
                 "This surface can't read workflow files by path.",
