@@ -315,6 +315,25 @@ def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
     _execute(given, as_json, lambda s, out: servers.serve(s, out, **how), own_logs=True)
 
 
+@cli.group("jobs")
+def jobs_() -> None:
+    """Repair the queue."""
+
+
+@jobs_.command(cls=Command, example='comfy-bridge jobs abandon "$id"')
+@click.argument("workflow_id", metavar="ID")
+@options.as_json
+@click.pass_obj
+def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
+    """End a workflow at once, without asking the engine, which may still run it.
+
+    For workflows that `comfy-bridge cancel` does not end, for example after the engine was removed.
+    """
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.abandon(s, out, workflow_id=workflow_id))
+
+
 @cli.group()
 def keys() -> None:
     """Add, list and revoke the API keys of `serve`."""

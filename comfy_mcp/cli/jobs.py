@@ -99,6 +99,14 @@ async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason
         return _cancelled(output, await session.call("cancel_workflow", arguments))
 
 
+async def abandon(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
+    async with open_session(settings, drive=False) as session:
+        state: WorkflowResult = await session.call("abandon_workflow", {"workflow_id": workflow_id})
+    document = state.model_dump(mode="json", context=IN_COMMANDS)
+    output.result(document, [f"{state.workflow_id}: {state.status}"])
+    return ExitCode.OK
+
+
 async def _queue(
     settings: Settings,
     output: Output,

@@ -16,6 +16,7 @@ FAILURE_KINDS = (
     "oom",
     "missing_model",
     "engine_lost",
+    "engine_bad_answer",
     "cancelled_externally",
     "timeout",
     "internal",

@@ -183,6 +183,21 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         open_world=True,
     ),
     Operation(
+        name="abandon_workflow",
+        title="Abandon workflow",
+        description="End a workflow at once, without asking the engine, which may still run it. "
+        "For workflows that a cancel does not end.",
+        params=shapes.WorkflowParams,
+        result=shapes.WorkflowResult,
+        handler=workflows.abandon_workflow,
+        right=Right.ADMIN,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
+        read_only=False,
+        destructive=True,
+        tool=False,
+        only="cli",
+    ),
+    Operation(
         name="list_workflows",
         title="List workflows",
         description="Submitted workflows, newest first; failures with their cause.",

@@ -134,6 +134,18 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
     return after, answer
 
 
+def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
+    """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
+    job = reads.get(connection, job_id)
+    if job is None:
+        raise reads.not_found(job_id)
+    if job.is_final:
+        return None
+    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
+    return journal.apply(connection, job, (request, end))
+
+
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
     """Counted once in a transaction that serves many submits: counting walks the whole queue."""
     left = connection.notes

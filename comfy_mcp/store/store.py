@@ -285,6 +285,10 @@ class Store(SideTables):
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
         return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason))
 
+    async def abandon(self, job_id: JobId, *, at: int, reason: str) -> Job | None:
+        """Cancels it now, also what an engine has. None: it has ended. Raises NotFound."""
+        return await self._write(lambda connection: queue.abandon(connection, job_id, at, reason))
+
     # ------------------------------------------------------------------ dispatch
 
     async def acquire_lease(self, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
