@@ -33,6 +33,7 @@ from comfy_mcp.domain.events import (
     QueueRemaining,
     UnknownMessage,
 )
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
@@ -93,6 +94,7 @@ class Attempt:
         self._write_due = float("-inf")
         self._progress_due: float | None = None
         self.graph = checked.graph
+        self.extra_data: ExtraData | None = None  # goes with the graph
         self._report = checked.report
         self._durations = durations
         self._progress: Progress | None = None

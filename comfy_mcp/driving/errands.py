@@ -13,6 +13,7 @@ import structlog
 
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected, Runner
@@ -88,8 +89,8 @@ class Errands:
         self._report = report
         self._confirm = confirm
 
-    def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
-        self._start(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
+    def submit(self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None) -> None:
+        self._start(self._submit(prompt_id, graph, extra_data), name=f"submit {prompt_id}")
 
     def look(self, asked: Sequence[PromptId], files: Collection[OutputFile] = ()) -> None:
         """Ask where the prompts are. `files` are known already: their sizes are asked for meanwhile."""
@@ -120,14 +121,16 @@ class Errands:
         except RuntimeError:  # the tenure is ending; the next one looks everything up
             errand.close()
 
-    async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
+    async def _submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None
+    ) -> None:
         answer: Accepted | Rejected | EngineFault | Broke
         await self._confirm()  # an engine knows no fence: what reaches it, it runs
         sent = False
         try:
             await self._place.prepare(graph)
             sent = True
-            answer = await self._place.submit(prompt_id, graph)
+            answer = await self._place.submit(prompt_id, graph, extra_data)
         except EngineFault as fault:
             answer = fault
         except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone

@@ -154,6 +154,7 @@ class Hearing:
         match answer:
             case Accepted(dropped=dropped, reference=reference):
                 attempt.accepted = True
+                attempt.extra_data = None  # may be as large as the graph; sent once
                 attempt.reference = reference
                 attempt.connection = self._connection if self.connected else None
                 if dropped:
@@ -178,7 +179,7 @@ class Hearing:
 
     def send(self, attempt: Attempt) -> None:
         attempt.submitting = True
-        self._errands.submit(attempt.prompt_id, attempt.graph.raw)
+        self._errands.submit(attempt.prompt_id, attempt.graph.raw, attempt.extra_data)
 
     def freed(self, prompt_id: PromptId) -> None:
         attempt, requeue = self._ledger.attempts.get(prompt_id), self._requeues.pop(prompt_id)

@@ -143,7 +143,7 @@ class Ledger:
         job = claim.job
         try:
             checked = checked or self._checked.take(job.id) or self._check(claim.graph)
-            return await self._follow(job, checked, claim.stream_id)
+            return await self._follow(claim, checked)
         except StoreFault:
             raise
         except InvalidGraph as error:
@@ -153,7 +153,8 @@ class Ledger:
         await self._store.record(self._lease, job.id, [end])
         return None
 
-    async def _follow(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt:
+    async def _follow(self, claim: Claim, checked: Checked) -> Attempt:
+        job = claim.job
         attempt = Attempt(
             job,
             checked,
@@ -162,8 +163,10 @@ class Ledger:
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
             on_start=self._run_began,
-            stream_id=stream_id,
+            stream_id=claim.stream_id,
         )
+        if claim.submitted is not None:
+            attempt.extra_data = claim.submitted.extra_data(job.client)
         if job.cancel_requested:
             attempt.ask_cancel(self._clock.monotonic())
         self.attempts[attempt.prompt_id] = attempt

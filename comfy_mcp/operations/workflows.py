@@ -16,6 +16,7 @@ from comfy_mcp.operations.shapes import (
     CancelParams,
     CancelResult,
     ForeignItem,
+    GraphResult,
     ListWorkflowsParams,
     NoParams,
     QueueResult,
@@ -47,6 +48,17 @@ async def workflow_status(context: OperationContext, params: StatusParams) -> Wo
         return state
     tried = await context.services.store.attempts_of(job_id)
     return state.model_copy(update={"attempts": [attempt_item(each) for each in tried]})
+
+
+async def workflow_graph(context: OperationContext, params: WorkflowParams) -> GraphResult:
+    """What was submitted, and what became of it in API format. Raises NotFound."""
+    job_id = JobId(params.workflow_id)
+    await require_visible(context, job_id)
+    kept = await context.services.store.get_graph(job_id)
+    if kept is None:
+        raise not_found(job_id)  # forgotten between the two looks
+    file = None if kept.submitted is None else kept.submitted.file
+    return GraphResult(workflow_id=job_id, graph=kept.graph, file=None if file is None else dict(file))
 
 
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:

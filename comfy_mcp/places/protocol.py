@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from comfy_mcp.domain.catalog import Model, OutputFile
 from comfy_mcp.domain.events import EngineEvent, JobFailure
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
@@ -181,8 +182,10 @@ class Runner(Protocol):
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         """Put what the graph refers to where it will run; called before each `submit`. Raises EngineFault."""
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
-        """POST the graph under `prompt_id`.
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
+        """POST the graph under `prompt_id`, with what goes beside it.
 
         Raises EngineUnreachable or EngineBadAnswer when it is not known whether the engine has it: look it
         up, never just send it again.

@@ -52,6 +52,7 @@ def add(
     fair: bool = True,
     needs: Needs | None = None,
     offer: ClaimOffer | None = None,
+    submitted: str | None = None,
 ) -> Added:
     """One more job; of a key's first use, the job then.
 
@@ -79,7 +80,10 @@ def add(
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
-    connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph, "needs": _needs_text(needs)})
+    connection.execute(
+        _INSERT_GRAPH,
+        {"job_id": job.id, "graph": graph, "needs": _needs_text(needs), "submitted": submitted},
+    )
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
     size.jobs += 1

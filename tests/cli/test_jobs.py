@@ -298,3 +298,18 @@ def test_a_submitted_workflow_shows_until_when_it_must_start(shell: Shell, tmp_p
     assert state["queueDeadline"] == state["createdTime"] + 3_600_000
     assert shell("cancel", job).code == 0
     assert shell("submit", written(tmp_path, graph()), "--queue-timeout", "0").code == 2
+
+
+# ------------------------------------------------------------------------------------------------ graph
+
+
+def test_graph_prints_the_file_that_was_submitted(shell: Shell, tmp_path: Path) -> None:
+    api = graph()
+    body = {"prompt": api, "extra_data": {"extra_pnginfo": {"note": "mine"}}}
+    with_more = submitted(shell, written(tmp_path, body))
+    assert json.loads(shell("graph", with_more).out) == body
+    assert json.loads(shell("graph", with_more, "--api").out) == api
+    assert shell("graph", with_more, "--json").json == {"workflowId": with_more, "graph": api, "file": body}
+    alone = submitted(shell, written(tmp_path, api))
+    assert json.loads(shell("graph", alone).out) == api
+    assert shell("graph", "nope").code != 0

@@ -16,6 +16,7 @@ from comfy_mcp.domain.events import (
     NodeStarted,
     PromptSucceeded,
 )
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.driving.attempt import Attempt
@@ -51,9 +52,11 @@ class Spoiled(ScriptedPlace):
         await super().prepare(graph)
         self._maybe("prepare")
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
         self._maybe("before the POST", prompt_id)
-        answer = await super().submit(prompt_id, graph)
+        answer = await super().submit(prompt_id, graph, extra_data)
         self._maybe("after the POST", prompt_id)
         return answer
 

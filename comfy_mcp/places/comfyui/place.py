@@ -9,6 +9,7 @@ from typing import Any, TypeVar, assert_never
 from comfy_mcp.domain.catalog import Model, OutputFile
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, EngineUnreachable
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
@@ -101,8 +102,15 @@ class ComfyUIPlace:
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         """Nothing: what a graph names is in this engine's own folders, where an upload puts it."""
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
-        answer = await self.client.post_prompt(graph, prompt_id=prompt_id, client_id=self.listener.client_id)
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
+        answer = await self.client.post_prompt(
+            graph,
+            prompt_id=prompt_id,
+            client_id=self.listener.client_id,
+            extra_data={} if extra_data is None else self._with_key(extra_data),
+        )
         match answer:
             case PromptAccepted():
                 return Accepted(dropped=answer.dropped)
@@ -227,6 +235,12 @@ class ComfyUIPlace:
 
     async def system_stats(self) -> Mapping[str, Any]:
         return await self.client.system_stats()
+
+    def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:
+        """The only place where a Comfy key is taken from the settings."""
+        spender = extra_data.spender
+        key = None if spender is None else self._settings.comfy_org_key_of(spender)
+        return {**extra_data.values, **({} if key is None else {"api_key_comfy_org": key})}
 
     async def _histories(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:
         """FINISHED, ABSENT or UNREADABLE. A full GET /history can be 10 MB: one by one."""

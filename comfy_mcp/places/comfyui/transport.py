@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 import aiohttp
 
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.diagnosis import (
@@ -51,6 +52,7 @@ class Transport:
         self._settings = settings
         self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
+        self._secrets = settings.comfy_org_key_values
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -125,6 +127,12 @@ class Transport:
                     timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.connect_timeout_s),
                     ssl=self._ssl,
                 )
+
+    def without_secrets(self, text: str) -> str:
+        """A text of the engine without the Comfy keys that it was sent: a failed node may repeat its own."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
 
     def bad_answer(self, endpoint: str, what: str, *, fix: str = READ_THE_LOG) -> EngineBadAnswer:
         return self.diagnosed(endpoint, Diagnosis(what=what, fix=fix))
@@ -230,6 +238,8 @@ class Transport:
             response.release()
         if not raw:
             return response.status, None
+        for secret in self._secrets:
+            raw = raw.replace(secret.encode(), HIDDEN.encode())
         try:
             # The parser holds the interpreter, but a thread lets the loop breathe between its switches.
             large = len(raw) > _PARSE_ON_LOOP_BYTES

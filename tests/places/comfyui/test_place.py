@@ -10,7 +10,8 @@ from aiohttp import web
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable
 from comfy_mcp.domain.events import EngineConnected, EngineEvent, PromptStarted
-from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.domain.extra_data import ExtraData
+from comfy_mcp.domain.ids import ClientId, NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding
 from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, ComfyUIPlace
 from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
@@ -73,6 +74,22 @@ async def test_point_2_and_5_a_prompt_goes_out_under_our_id_and_the_streams_clie
         "prompt_id": A,
         "client_id": place.listener.client_id,
     }
+
+
+async def test_a_comfy_key_is_added_to_the_request_of_a_client_that_spends(engine: FakeEngine) -> None:
+    settings = load_settings(engine_urls=(f"fake={engine.url}",), comfy_org_api_key="comfyui-0123456789")
+    place = ComfyUIPlace(settings.engines[0], settings)
+    try:
+        beside = ExtraData(values={"preview_method": "none"}, spender=ClientId("anna"))
+        await place.submit(A, GRAPH, beside)
+        await place.submit(B, GRAPH, ExtraData(values={"preview_method": "none"}))
+    finally:
+        await place.close()
+    sent = [request.json["extra_data"] for request in engine.requests_to("POST /prompt")]
+    assert sent == [
+        {"preview_method": "none", "api_key_comfy_org": "comfyui-0123456789"},
+        {"preview_method": "none"},
+    ]
 
 
 async def test_point_2_events_may_come_before_the_posts_answer(
