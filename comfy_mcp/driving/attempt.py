@@ -45,6 +45,10 @@ START_DELAY_S = 0.025
 transaction, not three. Other processes look for news no sooner (operations/feed/hub.py)."""
 
 
+MAX_OUTPUTS = 10_000
+"""Of one attempt; the rest stays in the engine's folder and is not recorded."""
+
+
 class Attempt:
     """Mutable, and its tenure's own. `…_due` and `…_at` are monotonic seconds."""
 
@@ -282,7 +286,7 @@ class Attempt:
         if isinstance(event, NodesCached):
             self._cached_unsaid.update(event.nodes)
         elif isinstance(event, NodeExecuted):
-            self.files.update(dict.fromkeys(event.outputs))
+            self.files.update(dict.fromkeys(event.outputs[: MAX_OUTPUTS - len(self.files)]))
             self._cached_unsaid.discard(event.node)
 
     def _advance(

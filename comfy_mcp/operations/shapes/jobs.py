@@ -31,7 +31,9 @@ class OutputItem(Part):
     folder: str = "output"
     node_id: Text | None = None
     media_type: str | None = None
-    content: Text | None = Field(default=None, description="The text itself, for text outputs")
+    content: Text | None = Field(
+        default=None, description="The text, for text outputs; cut at 16,384 characters, or earlier in lists"
+    )
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""

@@ -201,7 +201,10 @@ class ComfyUIClient:
         """GET /object_info: every node class (0.7 MB, 0.3 s without custom ones)."""
         answer = await self._get("/object_info", OBJECT_INFO_BYTES)
         with self.transport.translated("GET /object_info"):
-            return json_object(answer, "GET /object_info")
+            nodes = json_object(answer, "GET /object_info")
+        if not nodes:
+            raise self.transport.bad_answer("GET /object_info", "the list of nodes is empty")
+        return nodes
 
     async def model_folders(self) -> tuple[str, ...]:
         answer = await self._get("/models", SMALL_BYTES)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import structlog
 
-from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
 from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
@@ -33,6 +33,10 @@ from comfy_mcp.places.protocol import Trouble
 from comfy_mcp.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+
+BURST = 64
+"""Frames that are read without a turn for others: what has come already is given without waiting."""
 
 
 def new_client_id() -> str:
@@ -124,9 +128,9 @@ class Listener:
             await asyncio.sleep(backoff.pause_s)
 
     async def _refused(self, fault: EngineFault, *, again: bool) -> None:
-        """There is no stream. Whether the engine is there all the same is asked when it happens `again`: one
-        that starts may be ready for requests a moment later."""
-        if self._probe is None or not again:
+        """There is no stream. Where something answered, or nothing does `again`, requests are tried: they
+        tell better what is wrong, and an engine that takes them can be used."""
+        if self._probe is None or not (again or isinstance(fault, EngineBadAnswer)):
             self._report(EngineDisconnected(reason=fault.message), _trouble(fault))
             return
         try:
@@ -175,8 +179,12 @@ class Listener:
             # pong starts that one anew, and an engine that only answers pings would be waited for for ever.
             async with asyncio.timeout(self._settings.request_timeout_s):
                 message = await socket.receive()
+            frames = 0
             while message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
                 self._take(decoder, message)
+                frames += 1
+                if frames % BURST == 0:
+                    await asyncio.sleep(0)
                 message = await socket.receive()
         except TimeoutError:
             return "no greeting from the engine in time", False
