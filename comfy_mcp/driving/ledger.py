@@ -147,10 +147,20 @@ class Ledger:
 
     async def follow(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt:
         """Follow a claimed job whose graph is checked."""
+        return self._followed(job, checked, stream_id, await self._known_durations(checked.graph))
+
+    def follow_now(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt | None:
+        """The same in one step; None where the store has to be asked how long its nodes take."""
+        durations = self._durations.known_now(_classes_of(checked.graph))
+        return None if durations is None else self._followed(job, checked, stream_id, durations)
+
+    def _followed(
+        self, job: Job, checked: Checked, stream_id: str | None, durations: Mapping[str, float]
+    ) -> Attempt:
         attempt = Attempt(
             job,
             checked,
-            await self._known_durations(checked.graph),
+            durations,
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
@@ -169,7 +179,7 @@ class Ledger:
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
-            return await self._durations.known({node.class_type for node in graph.nodes.values()})
+            return await self._durations.known(_classes_of(graph))
         except StoreFault:
             return {}  # they only weigh the progress; the job is claimed and must be followed
 
@@ -294,3 +304,7 @@ class Ledger:
             await self._durations.save()
         except StoreFault as fault:
             self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
+
+
+def _classes_of(graph: Graph) -> set[str]:
+    return {node.class_type for node in graph.nodes.values()}

@@ -126,6 +126,9 @@ class Tenure:
         match report:
             case Submitted():
                 self._hearing.submitted(report)
+                if not self._has_room():  # then there is nothing to do but to wait
+                    self._alarm.by(self._next_due())
+                    return
             case Looked():
                 self._hearing.looked(report)
             case Freed():
@@ -197,10 +200,7 @@ class Tenure:
         """Take work while the engine is there and has room in its pipeline."""
         if self._written is not None:
             claim, checked = self._written
-            new = await self._ledger.follow(claim.job, checked, claim.stream_id)
-            self._ledger.may_have_work |= claim.more
-            self._reserved = self._written = None
-            self._send(new)
+            self._send_reserved(claim, await self._ledger.follow(claim.job, checked, claim.stream_id))
         while self._has_room():
             if not self._gate.ready:
                 if await self._ledger.any_waits():
@@ -229,14 +229,23 @@ class Tenure:
         self._alarm.ring()
 
     def take_reserved(self, job: Job, claim: Claim | None, checked: Checked) -> None:
-        """The job is written, and claimed if nobody waited: then it is sent next. A tenure that has ended
-        leaves it to the one that adopts it."""
-        if claim is not None:
-            self._written = claim, checked
-        else:  # another job is next, or the submit was a repeat: claim from the queue as usual
+        """The job is written, and claimed if nobody waited: then it is sent. A tenure that has ended leaves
+        it to the one that adopts it."""
+        if claim is None:  # another job is next, or the submit was a repeat: claim from the queue as usual
             self._means.checked.put(job.id, checked)
             self._reserved, self._ledger.may_have_work = None, True
+        elif self._open and (new := self._ledger.follow_now(claim.job, checked, claim.stream_id)):
+            self._send_reserved(claim, new)
+            if not claim.more:
+                return
+        else:
+            self._written = claim, checked
         self._alarm.ring()
+
+    def _send_reserved(self, claim: Claim, new: Attempt) -> None:
+        self._ledger.may_have_work |= claim.more
+        self._reserved = self._written = None
+        self._send(new)
 
     def _ask_for_sample(self) -> None:
         if not self._gate.asking:

@@ -231,12 +231,17 @@ def graph_of(text: str) -> dict[str, Any]:
     return graph
 
 
+def is_storable(text: str | None) -> bool:
+    """Whether it certainly is kept as it is."""
+    return text is None or (text.isascii() and "\0" not in text)
+
+
 def storable(text: str | None) -> str | None:
     """`text` as every database takes it: lone surrogates and NUL become U+FFFD.
 
     Both reach us through JSON escapes in a graph. JSON columns need none of this, they are ASCII.
     """
-    if text is None or (text.isascii() and "\0" not in text):
+    if text is None or is_storable(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
 

@@ -9,7 +9,7 @@ from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import ClaimOffer, Lease, Store
-from tests.support.jobs import new_prompt_id, queued_event
+from tests.support.jobs import new_prompt_id, queued_event, submission
 
 GRAPH = {"1": {"class_type": "A", "inputs": {}}}
 
@@ -34,9 +34,7 @@ async def test_what_a_job_needs_is_kept_with_it(store: Store) -> None:
 async def test_what_a_place_calls_an_attempt_is_found_at_a_takeover(store: Store) -> None:
     lease = await lease_of(store)
     prompt_id = new_prompt_id()
-    await store.add_and_claim(
-        queued_event(), GRAPH, ClaimOffer(lease=lease, prompt_id=prompt_id), max_queued=9
-    )
+    await store.add_and_claim(submission(), ClaimOffer(lease=lease, prompt_id=prompt_id))
     await store.keep_reference(lease, prompt_id, "cloud-1")
     (adopted,) = await store.adopt(await lease_of(store))
     assert adopted.reference == "cloud-1"
