@@ -19,8 +19,9 @@ class Bounds:
     prefer_wait_s: float = 60.0
     """Longest `Prefer: wait`: reverse proxies close a silent request after 60 seconds by default."""
 
-    mcp_requests: int = 12
-    """Requests to /mcp that count as one of the rate limit: an agent sends each message as a request."""
+    messages_per_request: int = 12
+    """Requests to /mcp, and subscriptions on a WebSocket, that count as one of the rate limit: an agent
+    sends each message as a request."""
 
     mcp_sessions: int = 1_000
     """Open MCP sessions (2025-11-25 and older): far more than agents of one team."""

@@ -250,8 +250,10 @@ class Attempt:
         self.pending, self.outputs = events + self.pending, outputs + self.outputs
 
     def written(self, job: Job) -> None:
-        """The store has the job like this. A cancel that was asked for since then is not forgotten."""
-        self.job = replace(job, cancel_requested=True) if self.job.cancel_requested else job
+        """The store has the job like this. A request to cancel is never taken back, and the store may show
+        steps only."""
+        asked = self.job.cancel_requested and not job.cancel_requested
+        self.job = replace(job, cancel_requested=True) if asked else job
 
     def _note_outputs(self, event: EngineEvent) -> None:
         if isinstance(event, NodesCached):

@@ -252,9 +252,8 @@ class Ledger:
             attempt.settled = False
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
-        if attempt.job.cancel_requested:  # a request is never taken back, and the store may show steps only
-            job = replace(job, cancel_requested=True)
         attempt.written(job)
+        job = attempt.job
         if not job.is_final and job.prompt_id is None and job.cancel_requested:
             # The cancel came between the decision to try again and its write: nobody will claim the job.
             self.settle(attempt, JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt))

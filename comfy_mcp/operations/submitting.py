@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency
@@ -10,7 +10,8 @@ from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExce
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -42,23 +43,15 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     raw = await _graph_of(context, params)
-    checked, needs, warnings = await _checked(services, raw)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=context.caller.client,
-            lane=params.gpu,
-            priority=Priority(params.priority),
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
-            run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, _submitted(params, raw)),
+    job, position = await _submit(
+        services,
+        raw,
+        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+        client=context.caller.client,
+        lane=params.gpu,
+        priority=Priority(params.priority),
+        queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
+        run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -89,24 +82,16 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     raw = await services.store.get_graph(old_id)
     if raw is None:
         raise not_found(old_id)  # forgotten between the two looks
-    checked, needs, warnings = await _checked(services, raw)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=old.client,
-            lane=old.lane,
-            priority=old.priority,
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=old.queue_timeout_ms,
-            run_timeout_ms=old.run_timeout_ms,
-            retry_of=old_id,
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, ["retry", old_id]),
+    job, position = await _submit(
+        services,
+        raw,
+        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        retry_of=old_id,
     )
     return RetryResult(
         workflow_id=job.id,
@@ -116,6 +101,36 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
         retry_of=old_id,
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
     )
+
+
+async def _submit(
+    services: Services,
+    raw: object,
+    idempotency: Idempotency | None,
+    *,
+    client: ClientId,
+    lane: str,
+    priority: Priority,
+    queue_timeout_ms: int | None,
+    run_timeout_ms: int | None,
+    retry_of: JobId | None = None,
+) -> tuple[Job, int]:
+    """The job, written, and its place in the queue."""
+    checked, needs, warnings = await _checked(services, raw)
+    event = JobQueued(
+        job_id=JobId(services.new_id()),
+        at=services.now_ms(),
+        client=client,
+        lane=lane,
+        priority=priority,
+        node_count=len(checked.graph.nodes),
+        warnings=warnings,
+        queue_timeout_ms=queue_timeout_ms,
+        run_timeout_ms=run_timeout_ms,
+        retry_of=retry_of,
+        shape=needs.shape,
+    )
+    return await services.engines.submit(event, checked, needs, idempotency)
 
 
 async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tuple[str, ...]]:
@@ -181,10 +196,12 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     return submitted
 
 
-def _idempotency(context: OperationContext, key: str | None, submitted: list[object]) -> Idempotency | None:
+def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted, sort_keys=True)
+    text = json.dumps(submitted(), sort_keys=True)
     services = context.services
     return Idempotency(
         client=context.caller.client,

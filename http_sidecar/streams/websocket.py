@@ -19,6 +19,7 @@ from comfy_mcp.domain.ids import JobId
 from http_sidecar.app_state import BRIDGE, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
+from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS
 from http_sidecar.routes import V1
 from http_sidecar.streams.live import End, News
 from http_sidecar.streams.messages import (
@@ -126,6 +127,8 @@ class _Socket(Stream):
         super().__init__(request, "websocket", frame_of)
         self._ws = ws
         self._feed = request.app[BRIDGE].feed
+        self._limits = request.app[RATE_LIMITS]
+        self._bucket = request[BUCKET]
         self._faults = 0
 
     async def serve(self) -> None:
@@ -180,13 +183,20 @@ class _Socket(Stream):
             case Ping():
                 await self._say(wire_text(Pong(seq=self.place)))
             case Subscribe():
-                await self._subscribe(command.workflow_id, command.since)
+                await self._subscribe(command)
             case Unsubscribe():
                 self._unfollow(command.workflow_id)
             case _:
                 assert_never(command)
 
-    async def _subscribe(self, wanted: str, since: int | None) -> None:
+    async def _subscribe(self, command: Subscribe) -> None:
+        """A replay ends before the next command is read: a socket has one at a time."""
+        if not self._allowed(command):
+            await self._blame(
+                "Rate limit exceeded: subscribe again later, or to * once.", ErrorCode.RATE_LIMITED
+            )
+            return
+        wanted, since = command.workflow_id, command.since
         limit = self._bounds.subscriptions
         if wanted not in self._floors and len(self._floors) >= limit:
             raise LimitExceeded(
@@ -208,16 +218,22 @@ class _Socket(Stream):
         async with self._following(wanted, floor) as place:
             await self._replay(job_id, since, place)
 
+    def _allowed(self, command: Subscribe) -> bool:
+        """Whether the rate limit allows it. A replay of everything costs as much as any request."""
+        is_large = command.workflow_id == EVERY and command.since is not None
+        verdict = (self._limits.requests if is_large else self._limits.messages).hit(self._bucket)
+        return verdict is None or verdict.allowed
+
     async def _send_end(self, job_id: JobId | None, until: int) -> None:
         """If the job has ended before now, say so: nothing else is going to come of it."""
         last = None if job_id is None else await self._last(job_id, until)
         if last is not None and last.is_final:
             await self._send_past(last)
 
-    async def _blame(self, message: str) -> None:
+    async def _blame(self, message: str, code: ErrorCode = ErrorCode.INVALID_ARGUMENT) -> None:
         """An error of the client's own; too many of them end the stream."""
         self._faults += 1
-        await self._complain(ErrorCode.INVALID_ARGUMENT.value, message)
+        await self._complain(code.value, message)
         if self._faults >= self._bounds.invalid_messages:
             self.end(End.MISUSED)
             raise Ended

@@ -40,7 +40,9 @@ class FakeLog:
         self.events.append(stored)
         return stored
 
-    async def events_after(self, seq: int, *, job_id: JobId | None = None, limit: int) -> list[StoredEvent]:
+    async def events_after(
+        self, seq: int, *, job_id: JobId | None = None, client: ClientId | None = None, limit: int
+    ) -> list[StoredEvent]:
         self.asked.set()
         await self.free.wait()
         if self.faults:
