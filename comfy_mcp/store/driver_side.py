@@ -1,6 +1,7 @@
 """The part of the store's face for whoever drives an engine: leases, claims, and what becomes of a job."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from comfy_mcp.domain.catalog import Output
@@ -34,8 +35,8 @@ class DriverSide(SideTables):
     _may_write_here: bool
     _tell: Callable[[Sequence[StoredEvent]], None]
 
-    def __init__(self, *, kept_shapes: int) -> None:
-        super().__init__(kept_shapes=kept_shapes)
+    def __init__(self, *, kept_shapes: int, path: Path) -> None:
+        super().__init__(kept_shapes=kept_shapes, path=path)
         self._views = ViewCache()
         self._driven = Driven()
 
