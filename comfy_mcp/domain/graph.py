@@ -92,9 +92,10 @@ def parse_graph(raw: object) -> Graph:
             code=ErrorCode.GRAPH_INVALID,
             kind="prompt_no_outputs",
         )
-    problems = [problem for key, value in raw.items() if (problem := _shape_problem(key, value))]
-    if problems:
-        raise invalid_graph(problems)
+    shapeless = [key for key, value in raw.items() if not _has_shape(value)]
+    if shapeless:
+        problems = [_shape_problem(key, raw[key]) for key in shapeless[:MAX_PROBLEMS]]
+        raise invalid_graph(problems, len(shapeless))
     nodes = {NodeId(key): _node(NodeId(key), value) for key, value in raw.items()}
     return Graph(nodes=MappingProxyType(nodes), raw=raw)
 
@@ -157,7 +158,12 @@ def _kind(value: object) -> str:
     return names.get(type(value).__name__, "a number" if isinstance(value, int | float) else "something else")
 
 
-def _shape_problem(key: object, value: object) -> GraphProblem | None:
+def _has_shape(value: object) -> bool:
+    class_type = value.get("class_type") if isinstance(value, Mapping) else None
+    return isinstance(class_type, str) and bool(class_type)
+
+
+def _shape_problem(key: object, value: object) -> GraphProblem:
     node_id = str(key)
     if not isinstance(value, Mapping):
         return GraphProblem(
@@ -165,14 +171,9 @@ def _shape_problem(key: object, value: object) -> GraphProblem | None:
             message=f"Node {node_id} must be an object with class_type and inputs, not {_kind(value)}.",
             node_id=node_id,
         )
-    class_type = value.get("class_type")
-    if not isinstance(class_type, str) or not class_type:
-        return GraphProblem(
-            kind="missing_node_type",
-            message=f"Node {node_id} has no class_type.",
-            node_id=node_id,
-        )
-    return None
+    return GraphProblem(
+        kind="missing_node_type", message=f"Node {node_id} has no class_type.", node_id=node_id
+    )
 
 
 def _node(node_id: NodeId, value: Mapping[str, Any]) -> Node:
