@@ -145,12 +145,33 @@ def _refuse(message: str, *, next_step: str, code: ErrorCode, kind: str) -> NoRe
 
 
 def unwrapped(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The graph of a body `{"prompt": graph, …}` or, for a RunPod worker, `{"input": {"workflow": graph}}`;
-    else `raw` itself."""
-    inner, job = raw.get("prompt"), raw.get("input")
-    if not isinstance(inner, Mapping) and isinstance(job, Mapping) and "class_type" not in job:
-        inner = job.get("workflow")
-    return inner if isinstance(inner, Mapping) and "class_type" not in inner else raw
+    """The graph of a body that has one; else `raw` itself."""
+    return wrapped_graph(raw)[0]
+
+
+def wrapped_graph(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The graph of a body that has one, and where it stood in it ("input.workflow"); else `raw` itself.
+
+    ComfyUI's POST /prompt has it under `prompt`, what its editor makes of a workflow under `output`, a RunPod
+    worker under `input.workflow`, and other tools under `workflow`.
+    """
+    where: list[str] = []
+    while len(where) < _MAX_WRAPPERS and not is_ui_format(raw) and not any(map(_is_node, raw.values())):
+        inner = {key: raw[key] for key in _WRAPPERS if isinstance(raw.get(key), Mapping)}
+        key = next((key for key in inner if inner[key] or len(inner) == 1), None)
+        if key is None:
+            break
+        where.append(key)
+        raw = raw[key]
+    return raw, ".".join(where)
+
+
+_WRAPPERS = ("prompt", "output", "workflow", "input")
+_MAX_WRAPPERS = 4
+
+
+def _is_node(value: object) -> bool:
+    return isinstance(value, Mapping) and "class_type" in value
 
 
 def _kind(value: object) -> str:

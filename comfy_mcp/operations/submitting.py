@@ -18,6 +18,7 @@ from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
+from comfy_mcp.operations.repairs import graph_in
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.workflows import not_found, require_visible
@@ -41,8 +42,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
-    raw = await _graph_of(context, params)
+    raw, repairs = await _graph_of(context, params)
     checked, needs, warnings = await _checked(services, raw)
+    warnings = context.repairs + repairs + warnings
     job, position = await services.engines.submit(
         JobQueued(
             job_id=JobId(services.new_id()),
@@ -149,8 +151,9 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, tuple[str, ...]]:
+    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots; and how it was
+    repaired."""
     services = context.services
     if (params.workflow is None) == (params.path is None):
         raise InvalidInput(
@@ -164,11 +167,10 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
                 next_step="Send the graph itself as workflow.",
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
-        return await services.workflow_files.read(params.path)
-    if isinstance(params.workflow, str):
-        return services.workflow_files.parse(params.workflow)
-    _check_size(params.workflow, services.settings.max_graph_bytes)
-    return params.workflow
+        return graph_in(await services.workflow_files.read(params.path), services.workflow_files.parse)
+    if not isinstance(params.workflow, str):
+        _check_size(params.workflow, services.settings.max_graph_bytes)
+    return graph_in(params.workflow, services.workflow_files.parse)
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:

@@ -1,12 +1,14 @@
 """Tools: every operation of the registry that is one."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
+from mcp_types import INVALID_PARAMS, CallToolRequestParams, CallToolResult, Tool, ToolAnnotations
+from pydantic import field_validator
 
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.context import Caller, Leaving
@@ -18,6 +20,18 @@ from comfy_mcp.server.results import tool_result
 from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tool_errors import error_result, foreseen
+
+
+class ToolCall(CallToolRequestParams):
+    """A call whose arguments may be JSON text, as some clients send them."""
+
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _decoded(cls, value: object) -> object:
+        try:
+            return json.loads(value or "{}") if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            return value
 
 
 @cache

@@ -9,7 +9,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of
+from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of, starts_with
 from comfy_mcp.store.schema import jobs, outputs
 
 _INSERT = Statement(insert(outputs))
@@ -55,6 +55,8 @@ def listing(connection: Connection, query: OutputQuery) -> Page[Output]:
         statement = statement.where(outputs.c.job_id.in_(made_for))
     if query.filename is not None:
         statement = statement.where(outputs.c.filename == query.filename)
+    if query.id_start is not None:
+        statement = statement.where(starts_with(outputs.c.id, query.id_start))
     if query.kinds:
         statement = statement.where(outputs.c.kind.in_([OutputKind(kind).value for kind in query.kinds]))
     if query.created_after is not None:

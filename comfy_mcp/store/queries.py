@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sqlalchemy import ColumnElement, and_
+
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
@@ -118,6 +120,11 @@ def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -
         items=tuple(decode(row) for row in shown),
         next_cursor=cursor_of({"before": shown[-1].seq}) if more else None,
     )
+
+
+def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+    """Of ids in hexadecimal: behind its digits comes "g"."""
+    return and_(column >= start, column < f"{start}g")
 
 
 def clamp(limit: int) -> int:

@@ -12,7 +12,7 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
 from comfy_mcp.store.codec import graph_of, job_of
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of, starts_with
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs, now_ms
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
@@ -102,6 +102,8 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         statement = statement.where(jobs.c.created_at >= query.created_after)
     if query.created_before is not None:
         statement = statement.where(jobs.c.created_at <= query.created_before)
+    if query.id_start is not None:
+        statement = statement.where(starts_with(jobs.c.id, query.id_start))
     if query.cursor is not None:
         statement = statement.where(jobs.c.seq < seq_of(query.cursor))
     limit = clamp(query.limit)
