@@ -20,7 +20,7 @@ from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.sdk import connection_of
 from comfy_mcp.server.tool_errors import foreseen, protocol_error
-from comfy_mcp.server.tools import ToolCall, call_tool, tools
+from comfy_mcp.server.tools import arguments_decoded, call_tool, tools
 from comfy_mcp.settings import JobGroup
 
 INSTRUCTIONS = (
@@ -57,6 +57,7 @@ def build_server(
         instructions=INSTRUCTIONS,
         cache_hints={"tools/list": STATIC, "resources/templates/list": STATIC},
         on_list_tools=surface.list_tools,
+        on_call_tool=surface.call_tool,
         on_list_resources=surface.list_resources,
         on_list_resource_templates=surface.list_templates,
         on_read_resource=surface.read_resource,
@@ -64,7 +65,7 @@ def build_server(
         on_unsubscribe_resource=surface.unsubscribe,
         on_subscriptions_listen=surface.listen,
     )
-    server.add_request_handler("tools/call", ToolCall, surface.call_tool)
+    server.middleware.append(arguments_decoded)
     server.add_request_handler("server/discover", types.RequestParams, server.discover)
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, surface.initialized

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, CallToolRequestParams, CallToolResult, Tool, ToolAnnotations
-from pydantic import field_validator
+from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.context import Caller, Leaving
@@ -22,16 +24,14 @@ from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tool_errors import error_result, foreseen
 
 
-class ToolCall(CallToolRequestParams):
-    """A call whose arguments may be JSON text, as some clients send them."""
-
-    @field_validator("arguments", mode="before")
-    @classmethod
-    def _decoded(cls, value: object) -> object:
-        try:
-            return json.loads(value or "{}") if isinstance(value, str) else value
-        except (ValueError, RecursionError):
-            return value
+async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Middleware: the arguments of a tool may be JSON text, as some clients send them."""
+    params = ctx.params or {}
+    text = params.get("arguments")
+    if ctx.method == "tools/call" and isinstance(text, str):
+        with suppress(ValueError, RecursionError):
+            ctx = replace(ctx, params={**params, "arguments": json.loads(text or "{}")})
+    return await call_next(ctx)
 
 
 @cache
