@@ -13,7 +13,7 @@ from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
-from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
@@ -72,7 +72,7 @@ class Store(SideTables):
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        super().__init__(kept_shapes=kept_shapes)
+        super().__init__(kept_shapes=kept_shapes, path=database.info.path)
         self._database = database
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
@@ -368,10 +368,12 @@ class Store(SideTables):
     # ------------------------------------------------------------------ events
 
     async def events_after(
-        self, seq: int, *, job_id: JobId | None = None, limit: int = 500
+        self, seq: int, *, job_id: JobId | None = None, client: ClientId | None = None, limit: int = 500
     ) -> list[StoredEvent]:
         """In order. Gaps are normal; a `seq` is never used twice."""
-        return await self._readers.do(lambda connection: event_log.after(connection, seq, job_id, limit))
+        return await self._readers.do(
+            lambda connection: event_log.after(connection, seq, job_id, limit, client)
+        )
 
     async def last_seq(self) -> int:
         """Of the newest event there is; 0 if none. Retention may lower it: never move a cursor back."""
