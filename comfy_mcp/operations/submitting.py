@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency, Right
@@ -10,13 +10,15 @@ from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExce
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import unwrapped
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
+from comfy_mcp.operations.repairs import graph_in
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -27,6 +29,9 @@ MAX_TIMEOUT_S = 7 * 86_400
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
+
+Made = tuple[Checked, Needs, tuple[str, ...]]
+"""Of a workflow: the graph in API format, what it needs, and the warnings."""
 
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
@@ -41,26 +46,20 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
-    raw = await _graph_of(context, params)
+    raw, repairs = await _graph_of(context, params)
     checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
+    warnings = context.repairs + repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=context.caller.client,
-            lane=params.gpu,
-            priority=Priority(params.priority),
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
-            run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, _submitted(params, raw)),
+    job, position = await _submit(
+        services,
+        (checked, needs, warnings),
+        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+        client=context.caller.client,
+        lane=params.gpu,
+        priority=Priority(params.priority),
+        queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
+        run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -92,24 +91,16 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
     file = None if kept.submitted is None else kept.submitted.file
-    checked, needs, warnings = await _checked(context, kept.graph, file)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=old.client,
-            lane=old.lane,
-            priority=old.priority,
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=old.queue_timeout_ms,
-            run_timeout_ms=old.run_timeout_ms,
-            retry_of=old_id,
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, ["retry", old_id]),
+    job, position = await _submit(
+        services,
+        await _checked(context, kept.graph, file),
+        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        retry_of=old_id,
     )
     return RetryResult(
         workflow_id=job.id,
@@ -121,9 +112,39 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
+async def _submit(
+    services: Services,
+    made: Made,
+    idempotency: Idempotency | None,
+    *,
+    client: ClientId,
+    lane: str,
+    priority: Priority,
+    queue_timeout_ms: int | None,
+    run_timeout_ms: int | None,
+    retry_of: JobId | None = None,
+) -> tuple[Job, int]:
+    """The job, written, and its place in the queue."""
+    checked, needs, warnings = made
+    event = JobQueued(
+        job_id=JobId(services.new_id()),
+        at=services.now_ms(),
+        client=client,
+        lane=lane,
+        priority=priority,
+        node_count=len(checked.graph.nodes),
+        warnings=warnings,
+        queue_timeout_ms=queue_timeout_ms,
+        run_timeout_ms=run_timeout_ms,
+        retry_of=retry_of,
+        shape=needs.shape,
+    )
+    return await services.engines.submit(event, checked, needs, idempotency)
+
+
 async def _checked(
     context: OperationContext, raw: object, file: Mapping[str, Any] | None, beside: tuple[str, ...] = ()
-) -> tuple[Checked, Needs, tuple[str, ...]]:
+) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `file` is kept
     with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
     services = context.services
@@ -156,9 +177,9 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
+async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, tuple[str, ...]]:
     """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
-    of a file that come with the call."""
+    of a file that come with the call; and how it was repaired."""
     services = context.services
     if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
@@ -175,15 +196,15 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
         raw = await services.workflow_files.read(params.path)
-    elif isinstance(params.workflow, str):
-        raw = services.workflow_files.parse(params.workflow)
     else:
-        _check_size(params.workflow, services.settings.max_graph_bytes)
+        if not isinstance(params.workflow, str):
+            _check_size(params.workflow, services.settings.max_graph_bytes)
         raw = params.workflow
+    raw, repairs = graph_in(raw, services.workflow_files.parse)
     if params.extra_data is None or not isinstance(raw, Mapping):
-        return raw
+        return raw, repairs
     _check_size(params.extra_data, services.settings.max_graph_bytes)
-    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}
+    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}, repairs
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
@@ -198,10 +219,12 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     return submitted
 
 
-def _idempotency(context: OperationContext, key: str | None, submitted: list[object]) -> Idempotency | None:
+def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted, sort_keys=True)
+    text = json.dumps(submitted(), sort_keys=True)
     services = context.services
     return Idempotency(
         client=context.caller.client,
