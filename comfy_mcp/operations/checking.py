@@ -45,18 +45,17 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
         raise InvalidInput("The call has no file.", next_step="Send the workflow's file with it.")
     services = context.services
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
-    info = await services.engines.object_info()
+    return _converted(raw, await services.engines.object_info())
+
+
+def _converted(raw: object, info: ObjectInfo | None) -> ConvertResult:
+    """A node whose class the list lacks can't be converted, because its values have no names. Files and other
+    values are not judged: they may be others where it will run."""
     if info is None:
         raise EngineUnreachable(
             "No engine answers that knows the classes of the workflow.",
             next_step="Start ComfyUI, or give a recorded answer of its GET /object_info: --object-info FILE.",
         )
-    return _converted(raw, info)
-
-
-def _converted(raw: object, info: ObjectInfo) -> ConvertResult:
-    """A node whose class the list lacks can't be converted, because its values have no names. Files and other
-    values are not judged: they may be others where it will run."""
     graph, report, warnings = read_graph(raw, info)
     in_ui_format = isinstance(raw, Mapping) and is_ui_format(unwrapped(raw))
     if in_ui_format and report.missing.classes and (error := report.error()) is not None:
