@@ -14,14 +14,19 @@ from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved
 from comfy_mcp.domain.spelling import as_listed
-from comfy_mcp.domain.ui_format import UiNode, is_ui_format, read_workflow
+from comfy_mcp.domain.ui_everywhere import with_links_everywhere
+from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format, read_workflow
+from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Value, source_of
 from comfy_mcp.domain.ui_scopes import Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import as_sent
 from comfy_mcp.domain.widgets import CAPTURED
 
-_GROUP_NODE = ("workflow>", "workflow/")
+SEARCH_NAME = "Node name for S&R"
+"""The property that has a node's name for replacements in texts; older editors ask for it alone."""
+
+_OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
 MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
@@ -56,10 +61,18 @@ class _Conversion:
         self._info = info
         self._values = Values(info)
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
+        self._by_name: dict[str, tuple[Scope, UiNode]] | None = None
         self.warnings: list[str] = []
 
     def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        for scope, node in opened(read_workflow(raw)):
+        read = read_workflow(with_groups_opened(raw, self._info))
+        workflow, notes = with_links_everywhere(read)
+        for node, text in notes:
+            self._note(node.id, node, [(None, text)])
+        for node in workflow.top.nodes.values():
+            if node.type.startswith(GROUP_NODE) and node.mode in {MUTED, BYPASSED}:
+                self._note(node.id, node, [(None, _OFF_GROUP)])
+        for scope, node in opened(workflow):
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
         self._note_hosts()
@@ -82,8 +95,8 @@ class _Conversion:
         if node.type in EDITOR_ONLY:
             return False
         known = node.type in self._info.classes
-        if not known and node.type.startswith(_GROUP_NODE) and node.id in scope.graph.linked:
-            refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}), which is not supported.")
+        if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:
+            refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}) that can't be opened.")
         return known or node.id in scope.graph.linked
 
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
@@ -122,7 +135,8 @@ class _Conversion:
         """The value as the editor sends it. `shown`: a subgraph has the control, and draws nothing."""
         widget = saved.widgets.get(name)
         if isinstance(value, str):
-            value, kept = as_sent(name, value, drawn=widget is not None and widget.drawn and not shown)
+            drawn = widget is not None and widget.drawn and not shown
+            value, kept = as_sent(name, value, drawn=drawn, value_of=self._value_of)
             if kept:
                 text = f"{kept!r} is sent unchanged; ComfyUI's editor would replace it with a value"
                 self._note(key, node, [(name, text)])
@@ -131,9 +145,21 @@ class _Conversion:
         # A list as a value is wrapped as the editor does it: bare, it would be a link.
         return {"__value__": value} if isinstance(value, list) else value
 
+    def _value_of(self, name: str, control: str) -> object:
+        """Of the first node with that name in the editor, or with that title; None: there is none."""
+        if self._by_name is None:
+            self._by_name = {}
+            for by_title in (False, True):
+                for scope, node in self._nodes.values():
+                    called = node.title if by_title else node.properties.get(SEARCH_NAME)
+                    self._by_name.setdefault(str(called), (scope, node))
+        found = self._by_name.get(name)
+        return None if found is None else self._values.of_node(*found).values.get(control)
+
     def _note(self, key: str, node: UiNode, notes: Iterable[tuple[str | None, str]]) -> None:
         for name, text in notes:
-            place = f"Node {key} ({node.type})" + (f", input {name!r}" if name is not None else "")
+            kind = node.type.partition("#")[0] if node.type.startswith(GROUP_NODE) else node.type
+            place = f"Node {key} ({kind})" + (f", input {name!r}" if name is not None else "")
             self.warnings.append(f"{place}: {text}.")
 
 
