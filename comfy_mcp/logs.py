@@ -8,13 +8,15 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.redaction import HIDDEN, names_a_secret
 from comfy_mcp.settings import EngineGroup, LogGroup, Settings, unknown_variables
 
@@ -48,6 +50,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(_CURRENT_STDERR)
+    handler.addFilter(_Repeated())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -60,6 +63,64 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
         structlog.get_logger(__name__).warning(
             "unknown_settings", variables=unknown, known="docs/settings.md"
         )
+
+
+REPEAT_S = 60.0
+"""What repeats has one log line in this time."""
+
+
+class Repeats:
+    """A log line for what strangers can make happen thousands of times: `burst` lines a minute, then none;
+    the next line says how many were left out (`not_logged`)."""
+
+    def __init__(
+        self,
+        log: Any,
+        event: str,
+        *,
+        burst: int = 1,
+        level: int = logging.WARNING,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._level = level
+        self._event = event
+        self._burst = burst
+        self._now = now
+        self._begun = float("-inf")
+        self._lines = 0
+        self._left_out = 0
+
+    def happened(self, **facts: object) -> None:
+        """Log it, or count it."""
+        now = self._now()
+        if now - self._begun >= REPEAT_S:
+            self._begun, self._lines = now, 0
+        if self._lines >= self._burst:
+            self._left_out += 1
+            return
+        self._lines += 1
+        left_out, self._left_out = self._left_out, 0
+        more = {"not_logged": left_out} if left_out else {}
+        self._log.log(self._level, self._event, **facts, **more)
+
+
+class _Repeated(logging.Filter):
+    """The same for the libraries' lines: one a minute of those that begin alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last: Bounded[tuple[str, str], float] = Bounded(256)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, record.getMessage().partition("\n")[0])
+        now = time.monotonic()
+        if now - self._last.get(kind, float("-inf")) < REPEAT_S:
+            return False
+        self._last[kind] = now
+        return True
 
 
 _FOREIGN_LEAST = {
@@ -76,6 +137,7 @@ def secret_values(settings: EngineGroup) -> tuple[str, ...]:
     held = [value for engine in settings.engines for value in engine.header_values().values()]
     # "Bearer abc" is quoted whole or in part.
     parts = [part for value in held for part in (value, value.rpartition(" ")[2])]
+    parts += settings.comfy_org_key_values
     return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))
 
 

@@ -30,6 +30,10 @@ class KeyStore(Protocol):
 
     async def keys(self) -> list[ApiKey]: ...
 
+    async def keys_required(self) -> bool: ...
+
+    async def require_keys(self) -> None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
@@ -50,17 +54,21 @@ class KeyRing:
         if settings.http_key is not None:
             self._own.append((digest_of(settings.http_key.get_secret_value()), self.owner))
         self._stored: list[tuple[str, Identity]] = []
-        self._any_stored = False
+        self._required = bool(self._own)
         self._fresh_until = 0.0
         self._loading = asyncio.Lock()
 
     async def required(self) -> bool:
         """Whether a key is asked for: once there is one, or was. Raises StoreFault before the first read.
 
-        Revoking the last key locks the door; it does not open it.
+        Revoking the last key locks the door, and so does losing the store with the keys; it does not open it.
         """
         await self._refresh()
-        return bool(self._own) or self._any_stored
+        return self._required
+
+    async def locked(self) -> bool:
+        """Whether a key is asked for and there is none that would be let in. Raises as `required`."""
+        return await self.required() and not self._own and not self._stored
 
     async def identify(self, key: str) -> Identity | None:
         """None for a key that is unknown or revoked. Raises StoreFault before the first read."""
@@ -87,14 +95,24 @@ class KeyRing:
                 return
             try:
                 keys = await self._store.keys()
+                marked = await self._store.keys_required()
             except StoreFault as fault:
                 if not self._fresh_until:
                     raise
                 log.warning("keys_unreadable", code=fault.code.value)  # those known so far still count
             else:
-                self._any_stored = bool(keys)
                 self._stored = _valid(keys)
+                self._required = self._required or marked or bool(keys)
+                if self._required and not marked:
+                    await self._remember(self._store)
             self._fresh_until = now + REFRESH_S
+
+    async def _remember(self, store: KeyStore) -> None:
+        """The keys may be lost; that there were some must not be."""
+        try:
+            await store.require_keys()
+        except StoreFault as fault:
+            log.warning("door_marker_not_written", code=fault.code.value, error=str(fault))
 
 
 def key_of(request: web.Request) -> str | None:

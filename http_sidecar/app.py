@@ -1,5 +1,6 @@
 """The application: middlewares, routes and features, over a bridge that somebody else opened."""
 
+import time
 from collections.abc import Callable
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, revocation
 from http_sidecar.door.errors import errors
 from http_sidecar.door.gatekeeper import Gatekeeper
+from http_sidecar.door.rate_limit import RATE_LIMITS, RateLimits
 from http_sidecar.drain import Drain
 from http_sidecar.mcp import mount
 from http_sidecar.pages import docs_page, status_page
@@ -44,19 +46,21 @@ def build_app(
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> web.Application:
     """An application for one AppRunner (`handler_cancellation=True`: a client that goes ends its request)."""
+    limits = RateLimits(settings.rate_limit_per_minute, bounds.messages_per_request, now=time.monotonic)
     app = web.Application(
         # The first is the outermost: what a later one answers passes through those before it.
         middlewares=[
             request_log.log_requests,
             cors.preflight,
             errors,
-            Gatekeeper(settings, keys, bounds).middleware,
+            Gatekeeper(settings, keys, limits).middleware,
         ],
         client_max_size=settings.http_max_body_bytes,
     )
     app[BRIDGE] = bridge
     app[SETTINGS] = settings
     app[BOUNDS] = bounds
+    app[RATE_LIMITS] = limits
     app[DRAIN] = drain or Drain()
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []

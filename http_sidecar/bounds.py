@@ -19,8 +19,9 @@ class Bounds:
     prefer_wait_s: float = 60.0
     """Longest `Prefer: wait`: reverse proxies close a silent request after 60 seconds by default."""
 
-    mcp_requests: int = 12
-    """Requests to /mcp that count as one of the rate limit: an agent sends each message as a request."""
+    messages_per_request: int = 12
+    """Requests to /mcp, and subscriptions on a WebSocket, that count as one of the rate limit: an agent
+    sends each message as a request."""
 
     mcp_sessions: int = 1_000
     """Open MCP sessions (2025-11-25 and older): far more than agents of one team."""
@@ -31,8 +32,12 @@ class Bounds:
     streams: int = 4_096
     """Open WebSocket and SSE streams together. `ulimit -n` may be lower."""
 
+    stream_bytes: int = 2**20
+    """Unread bytes of one WebSocket or SSE stream, some 5,000 events, beside what the kernel holds; a client
+    that leaves more is disconnected and can resume without a loss."""
+
     stream_events: int = 4_096
-    """Events that wait for one client; when more do, it reads too slowly and is disconnected."""
+    """Events that happen while a client's replay is sent; when more do, it is disconnected and resumes."""
 
     stream_send_timeout_s: float = 10.0
     """A stream is disconnected when its client reads nothing for this long; it can resume without a loss."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from comfy_mcp.logs import configure, hide_userinfo, secret_values
+from comfy_mcp.logs import Repeats, configure, hide_userinfo, secret_values
 from comfy_mcp.settings import Settings, load_settings, unknown_variables
 
 
@@ -134,3 +134,41 @@ def test_a_line_before_anything_is_configured_does_not_go_to_stdout() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == ""
     assert "too early" in done.stderr
+
+
+def test_what_strangers_repeat_is_some_lines_a_minute_and_a_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(settings())
+    clock = [0.0]
+    repeats = Repeats(structlog.get_logger(), "refused", burst=2, now=lambda: clock[0])
+    for number in range(1_000):
+        repeats.happened(number=number)
+    clock[0] = 60.0
+    repeats.happened(number=1_000)
+    repeats.happened(number=1_001)
+    shown = lines(capsys)
+    assert [(line["number"], line.get("not_logged")) for line in shown] == [
+        (0, None),
+        (1, None),
+        (1_000, 998),
+        (1_001, None),
+    ]
+
+
+def test_a_library_that_repeats_itself_has_one_line_a_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    configure(settings())
+    for number in range(1_000):
+        logging.getLogger("asyncio").error("socket.accept() out of system resource\nsocket %s", number)
+        logging.getLogger("asyncio").error("another thing")
+    clock[0] = 60.0
+    logging.getLogger("asyncio").error("another thing")
+    assert [line["event"].partition("\n")[0] for line in lines(capsys)] == [
+        "socket.accept() out of system resource",
+        "another thing",
+        "another thing",
+    ]

@@ -168,6 +168,18 @@ def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
     _execute(given, as_json, lambda s, out: jobs.status(s, out, arguments=arguments))
 
 
+@cli.command(cls=Command, example='comfy-bridge graph "$id" > workflow.json')
+@click.argument("workflow_id", metavar="ID")
+@click.option("--api", is_flag=True, help="Print the graph in API format, as the engine gets it.")
+@options.as_json
+@click.pass_obj
+def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) -> None:
+    """Print the file that was submitted as this workflow."""
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.graph(s, out, workflow_id=workflow_id, api=api))
+
+
 @cli.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
 @click.argument("workflow_id", metavar="ID")
 @options.save_to
@@ -303,6 +315,25 @@ def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
     _execute(given, as_json, lambda s, out: servers.serve(s, out, **how), own_logs=True)
 
 
+@cli.group("jobs")
+def jobs_() -> None:
+    """Repair the queue."""
+
+
+@jobs_.command(cls=Command, example='comfy-bridge jobs abandon "$id"')
+@click.argument("workflow_id", metavar="ID")
+@options.as_json
+@click.pass_obj
+def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
+    """End a workflow at once, without asking the engine, which may still run it.
+
+    For workflows that `comfy-bridge cancel` does not end, for example after the engine was removed.
+    """
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.abandon(s, out, workflow_id=workflow_id))
+
+
 @cli.group()
 def keys() -> None:
     """Add, list and revoke the API keys of `serve`."""
@@ -315,7 +346,8 @@ def keys() -> None:
     "rights",
     type=click.Choice(options.RIGHTS),
     multiple=True,
-    help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows.",
+    help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows; "
+    "spend: partner nodes, which cost Comfy credits.",
 )
 @options.as_json
 @click.pass_obj

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import signal
 from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,13 @@ from comfy_mcp.cli.saving import prepare_folder, save_outputs
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
 from comfy_mcp.domain.errors import EngineUnreachable
-from comfy_mcp.operations.shapes import CancelResult, SubmitResult, SystemResult, WorkflowResult
+from comfy_mcp.operations.shapes import (
+    CancelResult,
+    GraphResult,
+    SubmitResult,
+    SystemResult,
+    WorkflowResult,
+)
 from comfy_mcp.settings import Settings
 
 
@@ -64,6 +71,15 @@ async def status(settings: Settings, output: Output, *, arguments: Mapping[str, 
     return ExitCode.OK
 
 
+async def graph(settings: Settings, output: Output, *, workflow_id: str, api: bool) -> ExitCode:
+    """What was submitted; with `api` the graph as the engine gets it."""
+    async with open_session(settings, drive=False) as session:
+        found: GraphResult = await session.call("workflow_graph", {"workflow_id": workflow_id})
+    shown = found.graph if api or found.file is None else found.file
+    output.result(found.model_dump(mode="json"), [json.dumps(shown, indent=2)])
+    return ExitCode.OK
+
+
 async def wait(settings: Settings, output: Output, *, workflow_id: str, how: Following) -> ExitCode:
     """Follow a job to its end, driving the engine if nobody else does."""
     if how.save_to is not None:
@@ -81,6 +97,14 @@ async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason
             return _cancelled(output, await session.call("cancel_workflow", arguments))
     async with open_session(settings, drive=True) as session:
         return _cancelled(output, await session.call("cancel_workflow", arguments))
+
+
+async def abandon(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
+    async with open_session(settings, drive=False) as session:
+        state: WorkflowResult = await session.call("abandon_workflow", {"workflow_id": workflow_id})
+    document = state.model_dump(mode="json", context=IN_COMMANDS)
+    output.result(document, [f"{state.workflow_id}: {state.status}"])
+    return ExitCode.OK
 
 
 async def _queue(

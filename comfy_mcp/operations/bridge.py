@@ -70,6 +70,14 @@ class Bridge:
         """The API keys as they are kept, for the door that compares them. Raises StoreFault."""
         return await self._services.store.keys()
 
+    async def keys_required(self) -> bool:
+        """Whether keys were in use with this store, also where they have been lost. Raises StoreFault."""
+        return await self._services.store.keys_required()
+
+    async def require_keys(self) -> None:
+        """Remember that keys are in use, apart from the keys. Raises StoreFault."""
+        await self._services.store.require_keys()
+
     async def active_jobs(self) -> int:
         """Queued and running, for a probe: no engine is asked. Raises StoreFault."""
         counts = await self._services.store.counts()

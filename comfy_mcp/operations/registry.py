@@ -131,6 +131,20 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         resource="comfy://workflows/{workflowId}",
     ),
     Operation(
+        name="workflow_graph",
+        title="Workflow graph",
+        description="The file that was submitted, and the graph in API format that the engine gets.",
+        params=shapes.WorkflowParams,
+        result=shapes.GraphResult,
+        handler=workflows.workflow_graph,
+        right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND,),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://workflows/{workflowId}/graph",
+    ),
+    Operation(
         name="wait_for_workflow",
         title="Wait for workflow",
         description="Wait until a workflow ends or timeout_s passes; returns its state. "
@@ -167,6 +181,21 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_RETRYABLE, *_RAISED_BY_A_SUBMIT),
         read_only=False,
         open_world=True,
+    ),
+    Operation(
+        name="abandon_workflow",
+        title="Abandon workflow",
+        description="End a workflow at once, without asking the engine, which may still run it. "
+        "For workflows that a cancel does not end.",
+        params=shapes.WorkflowParams,
+        result=shapes.WorkflowResult,
+        handler=workflows.abandon_workflow,
+        right=Right.ADMIN,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
+        read_only=False,
+        destructive=True,
+        tool=False,
+        only="cli",
     ),
     Operation(
         name="list_workflows",

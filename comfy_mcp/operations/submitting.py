@@ -2,21 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
+from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import unwrapped
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs, needs_of
+from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.spending import spending
 from comfy_mcp.operations.workflows import not_found, require_visible
 
 MAX_TIMEOUT_S = 7 * 86_400
@@ -24,6 +28,9 @@ MAX_TIMEOUT_S = 7 * 86_400
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
+
+Made = tuple[Checked, Needs, tuple[str, ...]]
+"""Of a workflow: the graph in API format, what it needs, and the warnings."""
 
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
@@ -39,25 +46,18 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     raw = await _graph_of(context, params)
-    checked, needs, warnings = await _checked(services, raw)
+    checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=context.caller.client,
-            lane=params.gpu,
-            priority=Priority(params.priority),
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
-            run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, _submitted(params, raw)),
+    job, position = await _submit(
+        services,
+        (checked, needs, warnings),
+        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+        client=context.caller.client,
+        lane=params.gpu,
+        priority=Priority(params.priority),
+        queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
+        run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -85,27 +85,20 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
-    raw = await services.store.get_graph(old_id)
-    if raw is None:
+    kept = await services.store.get_graph(old_id)
+    if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
-    checked, needs, warnings = await _checked(services, raw)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=old.client,
-            lane=old.lane,
-            priority=old.priority,
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=old.queue_timeout_ms,
-            run_timeout_ms=old.run_timeout_ms,
-            retry_of=old_id,
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, ["retry", old_id]),
+    file = None if kept.submitted is None else kept.submitted.file
+    job, position = await _submit(
+        services,
+        await _checked(context, kept.graph, file),
+        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        retry_of=old_id,
     )
     return RetryResult(
         workflow_id=job.id,
@@ -117,16 +110,56 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
-async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tuple[str, ...]]:
-    """The graph in API format, what it needs, and the warnings. Raises InvalidGraph."""
-    graph, report, warnings = read_graph(raw, await services.engines.object_info())
+async def _submit(
+    services: Services,
+    made: Made,
+    idempotency: Idempotency | None,
+    *,
+    client: ClientId,
+    lane: str,
+    priority: Priority,
+    queue_timeout_ms: int | None,
+    run_timeout_ms: int | None,
+    retry_of: JobId | None = None,
+) -> tuple[Job, int]:
+    """The job, written, and its place in the queue."""
+    checked, needs, warnings = made
+    event = JobQueued(
+        job_id=JobId(services.new_id()),
+        at=services.now_ms(),
+        client=client,
+        lane=lane,
+        priority=priority,
+        node_count=len(checked.graph.nodes),
+        warnings=warnings,
+        queue_timeout_ms=queue_timeout_ms,
+        run_timeout_ms=run_timeout_ms,
+        retry_of=retry_of,
+        shape=needs.shape,
+    )
+    return await services.engines.submit(event, checked, needs, idempotency)
+
+
+async def _checked(
+    context: OperationContext, raw: object, file: Mapping[str, Any] | None, beside: tuple[str, ...] = ()
+) -> Made:
+    """The graph in API format, what it needs, and the warnings, those `beside` it among them. `file` is kept
+    with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
+    services = context.services
+    info = await services.engines.object_info()
+    graph, report, warnings = read_graph(raw, info)
     if report.may_be_stale:  # a node or a model may have come since
-        graph, report, warnings = read_graph(raw, await services.engines.object_info(max_age_s=FRESH_S))
+        info = await services.engines.object_info(max_age_s=FRESH_S)
+        graph, report, warnings = read_graph(raw, info)
     if (error := report.error()) is not None:
         raise error
-    warnings += report.warnings + services.engines.submit_warnings()
+    partners = partner_nodes(graph, report.needed, info)
+    warnings += beside + report.warnings + services.engines.submit_warnings()
+    warnings += spending(context, partners)
     needs = needs_of(graph)
-    checked = Checked(graph=graph, report=report)
+    may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
+    submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
+    checked = Checked(graph=graph, report=report, submitted=submitted)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
 
 
@@ -152,19 +185,24 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
             next_step="Pass the graph as an object, or the path of its file.",
         )
     if context.content is not None:
-        return await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
-    if params.path is not None:
+        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
+    elif params.path is not None:
         if not context.caller.may_read_files:
             raise InvalidInput(
                 "This surface can't read workflow files by path.",
                 next_step="Send the graph itself as workflow.",
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
-        return await services.workflow_files.read(params.path)
-    if isinstance(params.workflow, str):
-        return services.workflow_files.parse(params.workflow)
-    _check_size(params.workflow, services.settings.max_graph_bytes)
-    return params.workflow
+        raw = await services.workflow_files.read(params.path)
+    elif isinstance(params.workflow, str):
+        raw = services.workflow_files.parse(params.workflow)
+    else:
+        _check_size(params.workflow, services.settings.max_graph_bytes)
+        raw = params.workflow
+    if params.extra_data is None or not isinstance(raw, Mapping):
+        return raw
+    _check_size(params.extra_data, services.settings.max_graph_bytes)
+    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
@@ -174,13 +212,17 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     submitted: list[object] = [graph, params.priority, params.gpu]
     if (timeouts := [params.queue_timeout_s, params.run_timeout_s]) != [None, None]:
         submitted += timeouts
+    if params.extra_data is not None:
+        submitted.append(params.extra_data)
     return submitted
 
 
-def _idempotency(context: OperationContext, key: str | None, submitted: list[object]) -> Idempotency | None:
+def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted, sort_keys=True)
+    text = json.dumps(submitted(), sort_keys=True)
     services = context.services
     return Idempotency(
         client=context.caller.client,

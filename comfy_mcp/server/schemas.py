@@ -18,7 +18,11 @@ def input_schema(params: type[Params]) -> JsonSchema:
     raw = params.model_json_schema(mode="validation")
     schema: JsonSchema = {
         "type": "object",
-        "properties": {name: _argument(node, raw) for name, node in raw.get("properties", {}).items()},
+        "properties": {
+            name: _argument(node, raw)
+            for name, node in raw.get("properties", {}).items()
+            if name not in params.unlisted
+        },
     }
     if raw.get("required"):
         schema["required"] = raw["required"]

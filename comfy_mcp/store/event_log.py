@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import bindparam, func, select
 
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.store.codec import stored_event_of
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import events
+from comfy_mcp.store.schema import events, jobs
 
 _COLUMNS = (events.c.seq, events.c.job_id, events.c.type, events.c.at, events.c.payload)
 _PAGE = (
@@ -24,15 +24,23 @@ _PAGE = (
 )
 _AFTER = Statement(_PAGE)
 _AFTER_OF_JOB = Statement(_PAGE.where(events.c.job_id == bindparam("b_job_id")))
+_AFTER_OF_CLIENT = Statement(
+    _PAGE.join(jobs, jobs.c.id == events.c.job_id).where(jobs.c.client == bindparam("b_client"))
+)
 _LAST = Statement(select(func.max(events.c.seq)))
 
 
-def after(connection: Connection, seq: int, job_id: JobId | None, limit: int) -> list[StoredEvent]:
+def after(
+    connection: Connection, seq: int, job_id: JobId | None, limit: int, client: ClientId | None = None
+) -> list[StoredEvent]:
+    """Of one job, or of the jobs of one client, or of all."""
     values: dict[str, Any] = {"after": seq, "count": limit}
-    if job_id is None:
-        rows = connection.execute(_AFTER, values)
-    else:
+    if job_id is not None:
         rows = connection.execute(_AFTER_OF_JOB, {**values, "b_job_id": job_id})
+    elif client is not None:
+        rows = connection.execute(_AFTER_OF_CLIENT, {**values, "b_client": client})
+    else:
+        rows = connection.execute(_AFTER, values)
     return [stored_event_of(row) for row in rows]
 
 

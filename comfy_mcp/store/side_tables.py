@@ -3,13 +3,14 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from comfy_mcp.domain.access import ApiKey
-from comfy_mcp.domain.catalog import Output, Page
+from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.store import idempotency, keys, learned, outputs, retention, vram
+from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
 from comfy_mcp.store.queries import OutputQuery
 from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.sqlite.threads import Worker
@@ -25,8 +26,9 @@ class SideTables:
     _writer: Worker
     _by_key: Direct
 
-    def __init__(self, *, kept_shapes: int) -> None:
+    def __init__(self, *, kept_shapes: int, path: Path) -> None:
         self._kept_shapes = kept_shapes
+        self._path = path
         self._needs: dict[str, tuple[float, int | None]] = {}
 
     # ------------------------------------------------------------------ learned, retention
@@ -74,6 +76,15 @@ class SideTables:
     async def add_key(self, key: ApiKey) -> None:
         """Raises Conflict when the name is taken."""
         await self._writer.do(lambda connection: keys.add_key(connection, key))
+        door_marker.put(self._path)
+
+    async def keys_required(self) -> bool:
+        """Whether keys were in use here, also where they have been lost with the store."""
+        return door_marker.is_set(self._path)
+
+    async def require_keys(self) -> None:
+        """Remember that keys are in use, beside the store: it outlives the store."""
+        door_marker.put(self._path)
 
     async def revoke_key(self, name: str, *, at: int) -> bool:
         """False when there is no such key, or it has been revoked before."""
@@ -90,16 +101,15 @@ class SideTables:
         return await self._readers.do(lambda connection: outputs.listing(connection, query))
 
     async def get_output(self, output_id: OutputId) -> Output | None:
-        return await self._readers.do(lambda connection: outputs.get(connection, output_id))
+        return await self._by_key.do(lambda connection: outputs.get(connection, output_id))
 
-    async def outputs_of(self, job_id: JobId) -> list[Output]:
-        """In the order in which they were recorded."""
-        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
+    async def without_size(self, ids: Collection[OutputId]) -> list[OutputId]:
+        """Those of them whose size is not known."""
+        return await self._readers.do(lambda connection: outputs.without_size(connection, ids))
 
-    async def update_output(
-        self, output_id: OutputId, *, size: int | None = None, sha256: str | None = None
-    ) -> None:
-        await self._writer.do(lambda connection: outputs.refine(connection, output_id, size, sha256))
+    async def update_outputs(self, found: Sequence[OutputFound]) -> None:
+        """What became known. An output that retention has forgotten is no error."""
+        await self._writer.do(lambda connection: outputs.refine(connection, found))
 
     # ------------------------------------------------------------------ retention
 

@@ -28,7 +28,7 @@ def client_address(peer: str | None, forwarded_for: str | None, proxies: Collect
     """
     address = peer or "unknown"
     for hop in reversed((forwarded_for or "").split(",")):
-        if not _is_in(address, proxies) or _parsed(hop.strip()) is None:
+        if not is_in(address, proxies) or _parsed(hop.strip()) is None:
             break
         address = hop.strip()
     return address
@@ -49,7 +49,8 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" if parsed is None else parsed.is_loopback
 
 
-def _is_in(address: str, networks: Collection[Network]) -> bool:
+def is_in(address: str, networks: Collection[Network]) -> bool:
+    """Whether it is an address of one of them."""
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in networks)
 

@@ -51,6 +51,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """A signal on_response_prepare, so that errors and streams have them too."""
     origins = request.app[SETTINGS].cors_origins
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin" if "*" in origins else "same-origin"
     if not origins:
         return
     response.headers.extend(_headers(request, origins))

@@ -67,7 +67,7 @@ def _broken_body(path: str) -> web.Response:
         HTTPStatus.BAD_REQUEST,
         "The body does not match its headers.",
         code="bad_http",
-        next_step="Correct or omit Content-Encoding and Transfer-Encoding.",
+        next_step="Correct Content-Length or Transfer-Encoding.",
         instance=path,
     )
 

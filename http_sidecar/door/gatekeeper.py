@@ -1,6 +1,5 @@
 """Who gets in: the key, the rate limit, the browser's same-origin rules, and no new work while draining."""
 
-import time
 from http import HTTPStatus
 
 from aiohttp import web
@@ -11,12 +10,11 @@ from comfy_mcp.operations.context import Caller
 from comfy_mcp.settings import HttpGroup
 from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
-from http_sidecar.bounds import Bounds
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
-from http_sidecar.door.hosts import host_allowed, origin_allowed
+from http_sidecar.door.hosts import embeds, host_allowed, origin_allowed
 from http_sidecar.door.probes import is_open, is_probe
 from http_sidecar.door.problems import problem
-from http_sidecar.door.rate_limit import Limiter, Verdict
+from http_sidecar.door.rate_limit import BUCKET, RateLimits, Verdict
 from http_sidecar.routes import MCP_PATH
 
 RATE = web.RequestKey("rate", Verdict)
@@ -25,10 +23,9 @@ RATE = web.RequestKey("rate", Verdict)
 class Gatekeeper:
     """The middleware between errors and handlers. Sets CALLER wherever a key is asked for."""
 
-    def __init__(self, settings: HttpGroup, keys: KeyRing, bounds: Bounds) -> None:
+    def __init__(self, settings: HttpGroup, keys: KeyRing, limits: RateLimits) -> None:
         self._keys = keys
-        self._limiter = Limiter(settings.rate_limit_per_minute, now=time.monotonic)
-        self._mcp_limiter = Limiter(settings.rate_limit_per_minute * bounds.mcp_requests, now=time.monotonic)
+        self._limits = limits
         self._proxies = networks_of(settings.trusted_proxies)
         self._metrics_open = settings.metrics_public
         self._guarded = is_loopback(settings.http_host)
@@ -44,6 +41,8 @@ class Gatekeeper:
         return admit
 
     async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if _is_encoded(request):
+            return _encoded(request)
         if is_probe(request.path) and is_open(request.path, metrics=self._metrics_open):
             return await handler(request)
         required = await self._keys.required()
@@ -53,8 +52,9 @@ class Gatekeeper:
         if not is_probe(request.path):
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
-            limiter = self._mcp_limiter if request.path == MCP_PATH else self._limiter
-            verdict = limiter.hit(f"client {known.client}" if known else self._address_of(request))
+            limiter = self._limits.messages if request.path == MCP_PATH else self._limits.requests
+            request[BUCKET] = f"client {known.client}" if known else self._address_of(request)
+            verdict = limiter.hit(request[BUCKET])
             if verdict is not None:
                 request[RATE] = verdict
                 if not verdict.allowed:
@@ -84,7 +84,8 @@ class Gatekeeper:
     def _guard(self, request: web.Request) -> None:
         """Without keys, being on this machine is what lets one in: then a web page in its browser must not.
 
-        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts).
+        Raises Denied for a Host or Origin that is not this service's (DNS rebinding, cross-site posts), or
+        for what a page of another site embeds.
         """
         if not self._guarded:
             return
@@ -94,7 +95,7 @@ class Gatekeeper:
                 "The server does not accept this Host header.",
                 next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
             )
-        if not origin_allowed(origin, host, self._origins):
+        if not origin_allowed(origin, host, self._origins) or embeds(request.headers, self._origins):
             raise Denied(
                 "Web pages of this origin may not call the API.",
                 next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
@@ -115,6 +116,25 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 def _is_routed(request: web.Request) -> bool:
     """A path or method that does not exist is a 404 or 405 for everybody: it tells nothing."""
     return request.match_info.http_exception is None
+
+
+def _is_encoded(request: web.Request) -> bool:
+    """The server inflates nothing, so nothing behind the door may take an encoded body for a plain one."""
+    encodings = ",".join(request.headers.getall("Content-Encoding", ()))
+    return any(name.strip().lower() not in {"", "identity"} for name in encodings.split(","))
+
+
+def _encoded(request: web.Request) -> web.Response:
+    answer = problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The server takes no compressed request bodies.",
+        code="content_encoding",
+        next_step="Send the body as it is, without Content-Encoding.",
+        instance=request.path,
+        headers={"Accept-Encoding": "identity"},  # RFC 9110, 15.5.16
+    )
+    answer.force_close()
+    return answer
 
 
 def _too_often(request: web.Request) -> web.Response:

@@ -20,6 +20,9 @@ METRICS = web.AppKey("metrics", Metrics)
 PORT_RETRY_S = 15.0
 """Pause before a port that is taken is tried again: whoever has it may go."""
 
+KEEPALIVE_S = 75.0
+"""A connection to the port of its own is closed after this long without a request."""
+
 CLIENT_CLOSED = 499
 """No whole answer: the client went, or the answer was cut after it had begun. Never on the wire."""
 
@@ -116,7 +119,13 @@ def _serve(app: web.Application, metrics: Metrics) -> None:
 
 
 async def _keep_serving(metrics: Metrics, host: str, port: int, ready: Callable[[str, int], None]) -> None:
-    runner = web.AppRunner(metrics_app(metrics), handle_signals=False, access_log=None)
+    runner = web.AppRunner(
+        metrics_app(metrics),
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=0,
+    )
     await runner.setup()
     try:
         address = await _listen(runner, host, port)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from comfy_mcp.domain.bounded import Bounded
 
 WINDOW_S = 60
@@ -34,6 +36,21 @@ class Verdict:
             "RateLimit": f'"default";r={self.remaining};t={self.reset_s}',
         }
         return headers if self.allowed else headers | {"Retry-After": str(self.reset_s)}
+
+
+class RateLimits:
+    """What one client may ask in a minute: `requests`, and `messages`, which are smaller: those to
+    /mcp, and subscriptions on a WebSocket."""
+
+    def __init__(self, requests_per_minute: int, messages_each: int, *, now: Callable[[], float]) -> None:
+        self.requests = Limiter(requests_per_minute, now=now)
+        self.messages = Limiter(requests_per_minute * messages_each, now=now)
+
+
+RATE_LIMITS = web.AppKey("rate_limits", RateLimits)
+
+BUCKET = web.RequestKey("rate_bucket", str)
+"""For whom a request was counted: a client with a key, else an address."""
 
 
 class Limiter:

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from comfy_mcp.logs import Repeats
 from http_sidecar.app_state import CALLER, DRAIN, REQUEST_ID
 from http_sidecar.door.errors import route_of
 from http_sidecar.door.probes import is_probe
@@ -17,6 +18,9 @@ log = structlog.get_logger(__name__)
 
 SERVER = "comfy-bridge"
 """What every answer says, instead of which library in which version."""
+
+_REFUSED = Repeats(log, "request", burst=100, level=logging.INFO)
+"""Requests of strangers: without a bound they write the log as fast as they ask."""
 
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -38,7 +42,11 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         # No status: the client went before the answer.
         level, bound = logging.DEBUG if is_probe(request.path) else logging.INFO, log.bind()
         if bound.is_enabled_for(level):
-            bound.log(level, "request", **_facts(request), status=status, duration_ms=_ms_since(began))
+            facts = _facts(request) | {"status": status, "duration_ms": _ms_since(began)}
+            if status is not None and status >= 400 and CALLER not in request:
+                _REFUSED.happened(request_id=request[REQUEST_ID], **facts)
+            else:
+                bound.log(level, "request", **facts)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:

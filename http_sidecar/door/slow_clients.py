@@ -6,9 +6,13 @@ from typing import TypeVar
 
 import structlog
 
+from comfy_mcp.logs import Repeats
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+_CUT = Repeats(log, "slow_client_cut")
 
 
 class ClientTooSlow(Exception):
@@ -27,6 +31,6 @@ async def write_within(
             return await write
     except TimeoutError:
         if cut is not None:
-            log.info("slow_client_cut")
+            _CUT.happened()
             cut.abort()
         raise ClientTooSlow from None

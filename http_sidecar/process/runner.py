@@ -1,9 +1,10 @@
-"""aiohttp's server with two things it lacks: the one error body where HTTP itself is broken, and a bound on
-how long a client may take over an answer.
+"""aiohttp's server with what it lacks: the one error body where HTTP itself is broken, bounds on how long a
+client may take over a first request and over an answer, and on how many connections there are.
 
 What aiohttp keeps private is touched here and nowhere else; tests fail when an upgrade changes it.
 """
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -13,31 +14,46 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
+from comfy_mcp.logs import Repeats
 from http_sidecar.door.problems import problem
 from http_sidecar.door.request_log import SERVER
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
+from http_sidecar.process.connections import Connections, raise_file_limit
 
 log = structlog.get_logger(__name__)
 
 KEEPALIVE_S = 75.0
-"""An idle connection, or one whose request line and headers have not come, is closed after this time."""
+"""A connection is closed after this long without a request: proxies keep theirs for 60 seconds by default."""
+
+FIRST_HEADERS_S = 10.0
+"""A new connection has sent the headers of its first request by then, or it is closed."""
+
+LINGER_S = 1.0
+"""How long the rest of a body is read and dropped after an early answer: closing at once may lose the answer
+on its way to a client that is still sending."""
 
 CUT_S = 1.0
 """What is still open when the drain has run out of time is cancelled, and cut off after this time."""
 
 
 class Runner(web.AppRunner):
-    """An AppRunner for `app` that answers broken HTTP and drops deaf clients."""
+    """An AppRunner for `app` that answers broken HTTP, and drops clients that are deaf or too many."""
 
-    def __init__(self, app: web.Application, *, send_timeout_s: float) -> None:
+    def __init__(
+        self, app: web.Application, *, send_timeout_s: float, connections: Connections | None = None
+    ) -> None:
+        """Without `connections` their bounds follow from this process's limit of open files."""
         super().__init__(
             app,
             handler_cancellation=True,
             keepalive_timeout=KEEPALIVE_S,
             shutdown_timeout=CUT_S,
             access_log=None,  # http_sidecar/door/request_log.py writes one
+            lingering_time=LINGER_S,
+            auto_decompress=False,  # one megabyte may inflate to a gigabyte, before anybody looks at the key
         )
         self._send_timeout_s = send_timeout_s
+        self._connections = connections or Connections.within(raise_file_limit())
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
@@ -46,30 +62,66 @@ class Runner(web.AppRunner):
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             send_timeout_s=self._send_timeout_s,
+            connections=self._connections,
             **made._kwargs,  # noqa: SLF001
         )
 
 
 class _Server(web.Server):
-    def __init__(self, handler: Any, *, send_timeout_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self, handler: Any, *, send_timeout_s: float, connections: Connections, **kwargs: Any
+    ) -> None:
         super().__init__(handler, **kwargs)
         self.send_timeout_s = send_timeout_s
+        self.open_connections = connections
 
     def __call__(self) -> RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_send_timeout_s",)
+    __slots__ = ("_open", "_send_timeout_s")
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._send_timeout_s = manager.send_timeout_s
+        self._open = manager.open_connections
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        if not self._open.opened(self, peer[0] if isinstance(peer, tuple) else "unknown"):
+            assert isinstance(transport, asyncio.WriteTransport)
+            transport.abort()
+            return
+        super().connection_made(transport)
+        # aiohttp's timer, set earlier for the first request; after that aiohttp sets it itself.
+        if self._keepalive_handle is not None:
+            self._keepalive_handle.cancel()
+        self._next_keepalive_close_time = self._loop.time() + FIRST_HEADERS_S
+        self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._open.closed(self)
+        super().connection_lost(exc)
+
+    async def _handle_request(
+        self, request: BaseRequest, start_time: float | None, request_handler: Any
+    ) -> tuple[web.StreamResponse, bool]:
+        self._open.busy(self)
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._open.idle(self)
 
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Sends what a handler returned. A stream has sent itself by now, under limits of its own."""
+        """Sends what a handler returned. A stream has sent itself by now, under limits of its own.
+
+        A request that is refused before its body has come ends its connection: nobody reads the rest.
+        """
+        if resp.status >= 400 and not request.content.is_eof():
+            resp.force_close()
         try:
             sending = super().finish_response(request, resp, start_time)
             return await write_within(self._send_timeout_s, sending, cut=self.transport)
@@ -87,10 +139,13 @@ class _Protocol(RequestHandler):
         if request.writer.output_size > 0 or self.transport is None:
             raise ConnectionResetError("the answer was cut")
         answer = _answer(status, exc)
-        log.info("broken_request", status=answer.status, cause=type(exc).__name__)
+        _BROKEN.happened(status=answer.status, cause=type(exc).__name__)
         answer.headers["Server"] = SERVER
         answer.force_close()
         return answer
+
+
+_BROKEN = Repeats(log, "broken_request", burst=30)
 
 
 def _answer(status: int, exc: BaseException | None) -> web.Response:

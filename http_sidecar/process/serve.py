@@ -17,8 +17,9 @@ from comfy_mcp.signals import stopped_by_signals
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.door.addresses import is_loopback
+from http_sidecar.door.addresses import is_loopback, networks_of
 from http_sidecar.drain import Drain
+from http_sidecar.process.connections import Connections, raise_file_limit
 from http_sidecar.process.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,10 @@ async def serve(
             keys = KeyRing(settings, bridge)
             if not insecure:
                 await _refuse_open_door(settings, keys)
+            if await keys.locked():
+                log.error("door_locked", meaning=_LOCKED)
+            elif "*" in settings.cors_origins and not await keys.required():
+                log.warning("open_to_every_web_page", meaning=_ANY_PAGE)
             drain = Drain()
             app = build_app(bridge, settings, keys=keys, drain=drain)
             async with _listening(app, settings) as url:
@@ -63,6 +68,19 @@ async def serve(
                     await stop.wait()
                 signals.close()  # a second signal ends the process at once
                 await _drained(drain, settings)
+
+
+_LOCKED = (
+    "No API key is valid, but keys were in use with this state folder. Requests that need a key are refused. "
+    "Make a new key with `comfy-bridge keys add NAME`, or set MANAGEMENT_API_KEY. To serve without keys, "
+    "delete bridge.sqlite3.keys-required in the state folder and start again."
+)
+
+
+_ANY_PAGE = (
+    "CORS_ALLOWED_ORIGINS is * and no key is required: every web page in a browser on this machine may "
+    "submit workflows and read outputs. List the origins, or require a key with `comfy-bridge keys add NAME`."
+)
 
 
 async def _refuse_open_door(settings: HttpGroup, keys: KeyRing) -> None:
@@ -78,7 +96,8 @@ async def _refuse_open_door(settings: HttpGroup, keys: KeyRing) -> None:
 
 @contextlib.asynccontextmanager
 async def _listening(app: web.Application, settings: HttpGroup) -> AsyncIterator[str]:
-    runner = Runner(app, send_timeout_s=app[BOUNDS].send_timeout_s)
+    connections = Connections.within(raise_file_limit(), networks_of(settings.trusted_proxies))
+    runner = Runner(app, send_timeout_s=app[BOUNDS].send_timeout_s, connections=connections)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.http_host, settings.http_port)

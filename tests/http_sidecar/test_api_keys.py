@@ -23,6 +23,8 @@ class Table:
     def __init__(self, *keys: ApiKey) -> None:
         self.entries = list(keys)
         self.down = False
+        self.marked = False
+        self.full = False
         self.reads = 0
 
     async def keys(self) -> list[ApiKey]:
@@ -31,6 +33,14 @@ class Table:
         if self.down:
             raise StoreFault("out of reach", next_step="wait")
         return list(self.entries)
+
+    async def keys_required(self) -> bool:
+        return self.marked
+
+    async def require_keys(self) -> None:
+        if self.full:
+            raise StoreFault("The disk is full.", next_step="free some")
+        self.marked = True
 
 
 @pytest.fixture
@@ -71,6 +81,39 @@ async def test_a_key_added_or_revoked_elsewhere_counts(no_cache: None) -> None:
     table.entries[0] = replace(ANN, revoked_at=2)
     assert await ring.identify("ann-key") is None
     assert await ring.required(), "revoking the last key locks the door, it does not open it"
+
+
+@pytest.mark.parametrize("own", [None, "secret"])
+async def test_keys_that_are_lost_with_the_store_leave_the_door_locked(
+    no_cache: None, own: str | None
+) -> None:
+    table = Table(*([] if own else [ANN]))
+    assert await KeyRing(load_settings(http_key=own), table).required()
+    table.entries.clear()
+    for ring in (KeyRing(load_settings(), table), KeyRing(load_settings(), table)):
+        assert await ring.required()
+        assert await ring.locked()
+        assert await ring.identify("ann-key") is None
+    table.entries.append(replace(ANN, name="new", digest=digest_of("new-key")))
+    assert not await ring.locked(), "a new key unlocks"
+    assert await ring.identify("new-key") is not None
+
+
+async def test_deleting_the_marker_counts_for_the_next_process_only(no_cache: None) -> None:
+    table = Table(ANN)
+    ring = KeyRing(load_settings(), table)
+    assert await ring.required()
+    table.entries.clear()
+    table.marked = False
+    assert await ring.required(), "a door does not open while somebody serves"
+    table.marked = False
+    assert not await KeyRing(load_settings(), table).required()
+
+
+async def test_a_marker_that_cannot_be_written_keeps_nobody_with_a_key_out(no_cache: None) -> None:
+    table = Table(ANN)
+    table.full = True
+    assert await KeyRing(load_settings(), table).identify("ann-key") is not None
 
 
 async def test_the_store_is_read_now_and_then_and_once_for_all_who_wait() -> None:

@@ -26,9 +26,9 @@ async def server(services: Services, settings: Settings) -> AsyncIterator[Listen
         assert (await server.ask(HEALTH)).status == 200, "it serves on"
 
 
-def post(body: bytes, *more: bytes, length: int | None = None) -> bytes:
+def post(body: bytes, *more: bytes, length: int | None = None, path: bytes = WORKFLOW) -> bytes:
     lines = [
-        b"POST %b HTTP/1.1" % WORKFLOW,
+        b"POST %b HTTP/1.1" % path,
         b"Host: localhost",
         b"Content-Type: application/json",
         b"Content-Length: %d" % (len(body) if length is None else length),
@@ -117,20 +117,30 @@ async def test_a_body_that_is_too_large_is_413_declared_or_not(server: Listening
     assert assert_problem(answer, 413)["code"] == "body_too_large"
 
 
-@pytest.mark.parametrize("encoded", [b"gzip", b"deflate", b"br", b"nonsense"])
-async def test_a_body_in_an_encoding_that_it_is_not_in_is_an_error_and_no_defect(
-    server: Listening, encoded: bytes
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate", b"br", b"nonsense", b"identity, gzip"])
+@pytest.mark.parametrize("path", [WORKFLOW, b"/health", b"/nowhere", b"/mcp"])
+async def test_an_encoded_body_is_415_and_the_connection_ends(
+    server: Listening, encoding: bytes, path: bytes
 ) -> None:
-    answer = await server.ask(post(b"{}", b"Content-Encoding: %b" % encoded))
-    assert 400 <= answer.status < 500
-    assert_problem(answer, answer.status)
-
-
-async def test_a_body_that_unpacks_to_too_much_is_413(server: Listening) -> None:
     bomb = zlib.compress(b" " * 50_000_000)
-    assert len(bomb) < 64 * 1024
-    answer = await server.ask(post(bomb, b"Content-Encoding: deflate"))
-    assert_problem(answer, 413)
+    async with server.connect() as client:
+        await client.send(post(bomb, b"Content-Encoding: %b" % encoding, path=path))
+        assert assert_problem(await client.answer(), 415)["code"] == "content_encoding"
+        assert await client.closed() == b""
+
+
+async def test_identity_is_no_encoding(server: Listening) -> None:
+    answer = await server.ask(post(b"[]", b"Content-Encoding: identity"))
+    assert assert_problem(answer, 400)["message"] == "The body is not a JSON object."
+
+
+async def test_a_request_that_is_refused_before_its_body_came_ends_its_connection(server: Listening) -> None:
+    async with server.connect() as client:
+        await client.send(post(b"x" * 1000, length=10**9))
+        answer = await client.answer()
+        assert_problem(answer, 413)
+        assert answer.headers["Connection"] == "close"
+        assert await client.closed() == b""
 
 
 @pytest.mark.parametrize(

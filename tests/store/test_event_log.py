@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 from comfy_mcp.store.sqlite import database
@@ -22,6 +22,18 @@ async def test_the_log_is_read_in_order_from_anywhere(store: Store) -> None:
     assert await store.events_after(0, job_id=events[4].job_id) == [log[4]]
     assert await store.events_after(log[4].seq, job_id=events[4].job_id) == []
     assert await store.last_seq() == log[-1].seq
+
+
+async def test_one_clients_part_of_the_log_is_found_by_the_query(store: Store) -> None:
+    for number in range(6):
+        event = queued_event(at=number, client="ann" if number % 3 else "bob")
+        await store.add_job(event, GRAPH, max_queued=10)
+    log = await store.events_after(0)
+    bobs = await store.events_after(0, client=ClientId("bob"))
+    assert bobs == [log[0], log[3]]
+    assert await store.events_after(0, client=ClientId("bob"), limit=1) == [log[0]]
+    assert await store.events_after(log[0].seq, client=ClientId("bob")) == [log[3]]
+    assert await store.events_after(0, client=ClientId("eve")) == []
 
 
 async def test_an_empty_log_is_at_zero(store: Store) -> None:
@@ -47,15 +59,19 @@ async def test_a_commit_with_events_wakes_and_others_do_not(store: Store) -> Non
     assert [stored for events in woken for stored in events] == await store.events_after(0)
 
 
-async def test_the_data_version_changes_with_any_ones_commit_only(store: Store, settings: Settings) -> None:
-    other = await Store.open(settings)
+async def test_the_data_version_changes_with_each_commit_that_is_not_told(
+    store: Store, settings: Settings
+) -> None:
+    other, told = await Store.open(settings), list[Sequence[StoredEvent]]()
+    store.on_commit(told.append)
     first = await store.data_version()
     assert await store.data_version() == first
     await other.add_job(queued_event(), GRAPH, max_queued=10)
     second = await store.data_version()
-    assert second != first
+    assert (second != first, told) == (True, [])
     await store.add_job(queued_event(), GRAPH, max_queued=10)
-    assert await store.data_version() != second
+    on_the_loop = store.info.journal_mode == "wal"
+    assert (await store.data_version() == second, len(told)) == (on_the_loop, 1)
     assert [len(await each.events_after(0)) for each in (store, other)] == [2, 2]
     await other.close()
 

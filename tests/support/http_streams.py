@@ -179,6 +179,12 @@ class FixedKeys:
     def __init__(self) -> None:
         self.revoked: set[str] = set()
 
+    async def keys_required(self) -> bool:
+        return False
+
+    async def require_keys(self) -> None:
+        """Nothing outlives the test."""
+
     async def keys(self) -> list[ApiKey]:
         return [
             ApiKey(

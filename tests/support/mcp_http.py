@@ -75,6 +75,12 @@ class FakeKeys:
     async def keys(self) -> list[ApiKey]:
         return self._keys
 
+    async def keys_required(self) -> bool:
+        return False
+
+    async def require_keys(self) -> None:
+        """Nothing outlives the test."""
+
     def add(self, name: str, rights: frozenset[Right] = DEFAULT_KEY_RIGHTS) -> None:
         key = ApiKey(name=name, digest=digest_of(f"{name}-key"), rights=rights, created_at=0)
         self._keys.append(key)

@@ -158,6 +158,19 @@ def _until(what: str, deadline_ms: int | None) -> str:
     return f", {what} by {datetime.fromtimestamp(deadline_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+class GraphResult(Result):
+    """`graph` is in API format, as the engine gets it. `file` is what was submitted, where that was not the
+    graph itself: a file in UI format, or a body `{"prompt": …, "extra_data": …}`."""
+
+    workflow_id: str
+    graph: dict[str, Any]
+    file: dict[str, Any] | None
+
+    def text(self) -> str:
+        kind = "" if self.file is None else ", converted from the file that was submitted"
+        return f"Workflow {self.workflow_id}: a graph of {len(self.graph)} node(s){kind}."
+
+
 class SubmitResult(Result):
     workflow_id: str
     status: StatusName

@@ -45,6 +45,8 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
+    unlisted = frozenset({"extra_data"})
+
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
     )
@@ -56,6 +58,12 @@ class SubmitParams(Params):
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
+    extra_data: dict[str, Any] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("extra_data", "extraData"),
+        title="What the engine gets beside the graph: ComfyUI's `extra_pnginfo` (nodes write it into files; "
+        "the editor restores its `workflow`) and `preview_method`. A file in UI format is sent by itself.",
+    )
     dry_run: bool = Field(
         default=False,
         strict=True,  # "no" must never be a yes

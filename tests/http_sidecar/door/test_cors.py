@@ -72,7 +72,23 @@ async def test_without_a_key_a_page_of_another_origin_can_start_nothing(tmp_path
             headers={"Origin": "https://evil.example", "Content-Type": "text/plain"},
         )  # fmt: skip
         rebound = await v1("GET", "/v1/status", headers={"Host": "evil.example"})
-        local = await v1("GET", "/v1/status", headers={"Origin": "http://localhost:3000"})
-    assert_problem(posted, 403, "Forbidden")
-    assert_problem(rebound, 403, "Forbidden")
-    assert local.status == 200
+        other_port = await v1("GET", "/v1/status", headers={"Origin": "http://localhost:3000"})
+        picture = await v1(
+            "GET", "/v1/comfyui/output/a.png",
+            headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        )  # fmt: skip
+        own = await v1("GET", "/v1/status", headers={"Origin": v1.url, "Sec-Fetch-Site": "same-origin"})
+    for refused in (posted, rebound, other_port, picture):
+        assert_problem(refused, 403, "Forbidden")
+    assert own.status == 200
+
+
+@pytest.mark.parametrize(
+    ("origins", "policy"), [((), "same-origin"), ((APP,), "same-origin"), (("*",), "cross-origin")]
+)
+async def test_no_page_of_another_origin_may_embed_an_answer_unless_any_may(
+    tmp_path: Path, origins: tuple[str, ...], policy: str
+) -> None:
+    async with open_sidecar(tmp_path, cors_origins=origins) as v1:
+        for path in ("/v1/status", "/nowhere", "/health", "/"):
+            assert (await v1("GET", path)).headers["Cross-Origin-Resource-Policy"] == policy

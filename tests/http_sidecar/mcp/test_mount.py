@@ -71,7 +71,8 @@ async def test_web_pages_are_let_in_by_their_origin_also_with_a_key(
         "null": 403,
         "http://evil.example:9090": 403,
         "https://app.example": 200,
-        "http://localhost:3000": 200,
+        "http://localhost:3000": 403,
+        "http://127.0.0.1": 200,
     }
     async with open_sidecar(services, allowing, keys=default_rights("ann")) as sidecar:
         for origin, status in expected.items():
@@ -114,7 +115,7 @@ async def test_messages_have_a_limit_of_their_own(
     services: Services, settings: Settings, http: aiohttp.ClientSession
 ) -> None:
     limited = settings.model_copy(update={"rate_limit_per_minute": 1})
-    async with open_sidecar(services, limited, bounds=Bounds(mcp_requests=2)) as sidecar:
+    async with open_sidecar(services, limited, bounds=Bounds(messages_per_request=2)) as sidecar:
         async with http.get(sidecar.url.replace("/mcp", "/v1/gpu")) as answer:
             assert answer.status == 200
         statuses = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
+from http_sidecar.process import runner
 from http_sidecar.process.serve import serve
 from tests.support.files_engine import NAME, PATH, FilesEngine, Zeros, record_output
 from tests.support.graphs import picture, slow
+from tests.support.raw_http import listening
 from tests.support.serve_process import Served, serve_process
 from tests.support.warm_python import WARM_PYTHON
 
@@ -224,3 +227,76 @@ async def test_settings_that_make_no_sense_end_it_with_2_and_say_which(tmp_path:
     async with serve_process(tmp_path, "http://127.0.0.1:9", TRUSTED_PROXIES="proxy") as served:
         assert await served.ended() == 2
     assert any("TRUSTED_PROXIES" in line.get("text", "") for line in served.log)
+
+
+@pytest.mark.parametrize("loss", ["deleted", "emptied", "damaged"])
+async def test_a_lost_store_does_not_open_the_door_and_the_start_says_how_to_unlock(
+    tmp_path: Path, engine: str, http: aiohttp.ClientSession, loss: str
+) -> None:
+    async with serve_process(tmp_path, engine, HTTP_KEY="k") as served:
+        pass
+    assert not served.logged("door_locked")
+    store = tmp_path / "state" / "bridge.sqlite3"
+    for file in store.parent.glob("bridge.sqlite3-*"):
+        file.unlink()
+    if loss == "deleted":
+        store.unlink()
+    else:
+        store.write_bytes(b"" if loss == "emptied" else b"x" * 8192)
+    async with serve_process(tmp_path, engine) as served:
+        async with http.get(f"{served.url}/v1/status") as refused:
+            assert refused.status == 401
+        (line,) = served.logged("door_locked")
+    assert "comfy-bridge keys add NAME" in line["meaning"]
+    marker = tmp_path / "state" / "bridge.sqlite3.keys-required"
+    assert marker.name in line["meaning"]
+    marker.unlink()
+    async with (
+        serve_process(tmp_path, engine) as served,
+        http.get(f"{served.url}/v1/status") as answer,
+    ):
+        assert answer.status == 200
+
+
+async def test_silent_connections_are_bounded_closed_and_logged_once(tmp_path: Path, engine: str) -> None:
+    """Under a limit of 256 open files, 400 connections that say nothing keep nobody out."""
+    limited = ("sh", "-c", f"ulimit -n 256; exec {sys.executable} -m http_sidecar")
+    async with serve_process(tmp_path, engine, *limited) as served:
+        port = int(served.url.rpartition(":")[2])
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(400)]
+        async with aiohttp.ClientSession() as http, http.get(f"{served.url}/health") as answer:
+            assert answer.status == 200
+        descriptors = len(list(Path(f"/proc/{served.process.pid}/fd").iterdir()))
+        for _, writer in silent:
+            writer.close()
+    assert descriptors < 256 - 64
+    assert len(served.logged("connections_at_the_bound")) == 1
+    assert sum(len(json.dumps(line)) for line in served.log) < 20_000
+
+
+async def test_a_connection_without_a_first_request_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_HEADERS_S", 0.05)
+    settings = load_settings(state_dir=tmp_path, engine_urls="http://127.0.0.1:1", rate_limit_per_minute=0)
+    async with open_runtime(settings, drive=False) as services, listening(services, settings) as server:
+        async with server.connect() as silent, server.connect() as half:
+            await half.send(b"GET /health HTTP/1.1\r\nHost: localh")
+            assert await silent.closed() == b""
+            assert await half.closed() == b""
+        monkeypatch.setattr(runner, "FIRST_HEADERS_S", 60.0)
+        async with server.connect() as client:
+            for _ in range(2):
+                await client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [({"CORS_ORIGINS": "*"}, True), ({"CORS_ORIGINS": "*", "HTTP_KEY": "k"}, False), ({}, False)],
+)
+async def test_the_start_warns_that_every_web_page_gets_in(
+    tmp_path: Path, engine: str, settings: dict[str, str], warned: bool
+) -> None:
+    async with serve_process(tmp_path, engine, **settings) as served:
+        assert bool(served.logged("open_to_every_web_page")) is warned

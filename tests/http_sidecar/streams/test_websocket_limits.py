@@ -282,13 +282,13 @@ async def test_a_client_that_answers_no_ping_is_let_go(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> None:
-    before = house.services.hub.subscribers
+    before = house.open_streams.live.streams
     async with house.stream() as client:
         await client.subscribe("*")
         await client.settled()
-        assert house.services.hub.subscribers == before + 1
+        assert house.open_streams.live.streams == before + 1
     await house.all_closed()
-    assert house.services.hub.subscribers == before
+    assert house.open_streams.live.streams == before
 
 
 async def test_a_store_that_fails_meanwhile_ends_the_stream_and_says_why(
@@ -363,3 +363,38 @@ async def test_a_replay_is_not_interleaved_with_what_happens_meanwhile(house: St
         told = await client.settled()
     seqs = [stored.seq for stored in await house.services.store.events_after(0)]
     assert [said["seq"] for said in told] == seqs
+
+
+async def test_a_replay_of_everything_counts_as_a_request_on_every_socket_of_the_client(
+    tmp_path: Path,
+) -> None:
+    async with open_house(tmp_path, rate_limit_per_minute=6) as house:
+        await house.submit()
+        told: list[dict[str, object]] = []
+        async with house.stream() as client, house.stream() as second:  # two requests
+            for _ in range(3):
+                await client.subscribe("*", since=0)
+                told += await client.settled()
+            await second.subscribe("*", since=0)
+            told += await second.settled()
+            await second.subscribe("*", since=0)
+            refused = await second.next()
+            assert (refused["type"], refused["code"]) == ("error", "rate_limited")
+            await second.send(type="ping")
+            assert (await second.next())["type"] == "pong", "the stream goes on"
+        assert [each["type"] for each in told] == ["workflow:queued"] * 4
+        async with house.stream("bob") as other:
+            await other.subscribe("*", since=0)
+            assert await other.settled() == []
+
+
+async def test_who_subscribes_on_beyond_the_limit_is_closed(tmp_path: Path) -> None:
+    bounds = Bounds(messages_per_request=1, invalid_messages=3)
+    async with open_house(tmp_path, bounds=bounds, rate_limit_per_minute=2) as house:
+        job_id = await house.submit()
+        async with house.stream() as client:
+            for _ in range(5):
+                await client.send(type="subscribe", workflowId=job_id)
+            assert {each["code"] for each in await client.take(3)} == {"rate_limited"}
+            code, _ = await client.closed()
+            assert code == 1008
