@@ -203,7 +203,7 @@ def _graph(raw: Mapping[str, Any]) -> UiGraph:
     names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
     extra = raw.get("extra")
     extra = extra if isinstance(extra, Mapping) else {}
-    wireless = [link for each in _list(extra.get("ue_links")) if (link := _wireless(each))]
+    wireless = [known for each in _list(extra.get("ue_links")) if (known := _wireless(each))]
     named = tuple(_text(name) for name in names)
     return make_graph([node for node in nodes if node.type], links, named, tuple(wireless))
 
@@ -298,7 +298,8 @@ def _wireless(raw: object) -> UiLink | None:
             return UiLink(
                 origin=_text(origin), origin_slot=origin_slot, target=_text(target), target_slot=target_slot
             )
-    return None
+        case _:
+            return None
 
 
 def _list(value: object) -> Sequence[Any]:

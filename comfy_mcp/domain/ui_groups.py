@@ -51,7 +51,12 @@ class _Opening:
         group = self._groups.get(kind[len(GROUP_NODE[0]) :])
         inside = _inside(group)
         self._left -= len(inside)
-        if not inside or self._left < 0 or any(each.get("type") == "PrimitiveNode" for each in inside):
+        if (
+            not isinstance(group, Mapping)
+            or not inside
+            or self._left < 0
+            or any(each.get("type") == "PrimitiveNode" for each in inside)
+        ):
             return node
         name = f"{kind}#{prefix}{node.get('id')}"
         self._make(name, group, inside, _host_values(node), f"{prefix}{node.get('id')}:", level)

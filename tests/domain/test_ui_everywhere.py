@@ -144,7 +144,7 @@ def test_links_that_the_file_knows_count() -> None:
 def test_inside_a_subgraph_they_link_what_is_inside() -> None:
     links = [{"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0}]
     known = {"upstream": 1, "upstream_slot": 0, "downstream": 3, "downstream_slot": 0}
-    inside = {"id": "s", "nodes": [give(1), everywhere(2, 1), use(3)], "links": links}
+    inside: dict[str, Any] = {"id": "s", "nodes": [give(1), everywhere(2, 1), use(3)], "links": links}
     inside["extra"] = {"ue_links": [known]}
     nodes = [use(3), {"id": 8, "type": "s"}]
     graph, _ = linked(*nodes, definitions={"subgraphs": [inside]}, last_node_id=8)

@@ -18,7 +18,8 @@ BATCH = {
     "input": {"required": {"image1": ["IMAGE"], "image2": ["IMAGE"]}},
     "output": ["IMAGE"],
 }
-INFO = ObjectInfo.parse({**CLASSES, "ImageBatch": BATCH})
+SHOWN = {"input": {"required": {"view": ["IMAGECOMPARE", {}], "size": ["INT", {}]}}, "output": []}
+INFO = ObjectInfo.parse({**CLASSES, "ImageBatch": BATCH, "Shown": SHOWN})
 OUT = {"outputs": [{"name": "IMAGE", "type": "IMAGE"}]}
 CASE = Path(__file__).parents[1] / "data" / "field_cases" / "F211-group-node" / "workflow.json"
 
@@ -67,6 +68,7 @@ def test_a_control_that_is_a_socket_has_no_place_in_the_values() -> None:
     assert graph_of(file(group, 8))["5:0"] == {"width": 1, "height": 8}
     short = {"nodes": [inner("EmptyImage", inputs=[socket("width", widget={"name": "width"})])]}
     assert graph_of(file(short, 8))["5:0"] == {"width": 512, "height": 8}
+    assert graph_of(file({"nodes": [inner("Shown", 3)]}, 4))["5:0"]["size"] == 4
     bare = {"nodes": [{"type": "EmptyImage"}, {"type": "Nobody knows"}]}
     assert graph_of(file(bare, 8))["5:0"] == {"width": 8, "height": 512}
 
