@@ -42,8 +42,9 @@ def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str,
     if inner is None or info is None:
         return raw, ()
     if not is_ui_format(inner):
-        spelled, notes = as_listed(inner, info)
-        return (spelled, _bounded(notes)) if notes else (raw, ())
+        titled = _titled(inner, info)
+        spelled, notes = as_listed(titled, info)
+        return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
     conversion = _Conversion(info)
     graph = conversion.run(inner)
     if not graph:
@@ -52,6 +53,20 @@ def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str,
         )
     spelled, notes = as_listed(graph, info)
     return spelled, _bounded([*notes, *conversion.warnings])
+
+
+def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
+    """With a title for each node whose class the engine replaces: without one it answers a bare 500."""
+    bare = {
+        key: {**node, "_meta": {"title": node["class_type"]}}
+        for key, node in graph.items()
+        if info.replaced
+        and isinstance(node, Mapping)
+        and isinstance(node.get("class_type"), str)
+        and node["class_type"] in info.replaced
+        and not isinstance(node.get("_meta"), Mapping)
+    }
+    return {**graph, **bare} if bare else graph
 
 
 class _Conversion:

@@ -415,3 +415,18 @@ def test_what_is_not_replaced_is_told(prefix: str) -> None:
     graph, warnings = converted({"nodes": [image(1, 8, 9), target], "links": [[1, 1, 0, 2, 0, "IMAGE"]]})
     assert graph["2"]["inputs"]["filename_prefix"] == prefix
     assert prefix in warnings[0]
+
+
+# -------------------------------------------------------------------- classes that the engine replaces
+
+
+@pytest.mark.parametrize("meta", [{}, {"_meta": None}, {"_meta": {"title": "Mine"}}])
+def test_a_class_that_the_engine_replaces_gets_a_title(meta: dict[str, Any]) -> None:
+    info = ObjectInfo.parse(CLASSES, replaceable={"Old", "EmptyImage"})
+    graph = {"1": {"class_type": "Old", "inputs": {}, **meta}, "2": {"class_type": "SaveImage", "inputs": {}}}
+    converted, warnings = api_format(graph, info)
+    assert isinstance(converted, dict)
+    assert converted["1"]["_meta"] == (meta.get("_meta") or {"title": "Old"})
+    assert converted["2"] == graph["2"]
+    assert warnings == ()
+    assert check_graph(parse_graph(converted), info).missing.classes == ()
