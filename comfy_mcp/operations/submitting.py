@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
@@ -16,7 +16,7 @@ from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.driving.checked import Checked
-from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
@@ -41,6 +41,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
+    _require_priority(context, Priority(params.priority))
     raw = await _graph_of(context, params)
     checked, needs, warnings = await _checked(services, raw)
     job, position = await services.engines.submit(
@@ -86,6 +87,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
+    _require_priority(context, old.priority)
     raw = await services.store.get_graph(old_id)
     if raw is None:
         raise not_found(old_id)  # forgotten between the two looks
@@ -169,6 +171,12 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
         return services.workflow_files.parse(params.workflow)
     _check_size(params.workflow, services.settings.max_graph_bytes)
     return params.workflow
+
+
+def _require_priority(context: OperationContext, priority: Priority) -> None:
+    """Raises Denied: a job that passes all others' needs a right of its own."""
+    if priority is Priority.HIGH:
+        require_right(context.caller, Right.HIGH, 'The priority "high"')
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:

@@ -13,7 +13,7 @@ from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, Job
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
-from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
+from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
 from comfy_mcp.store.queries import ClaimOffer
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
@@ -72,13 +72,17 @@ def add(
             f"The queue is full: {total} jobs; the limit is {max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
+    graph_bytes = len(graph)  # ASCII
+    quotas.check(connection, event.client, graph_bytes, queued=total, max_queued=max_queued)
     job = queued(event)
     place = turns.place(connection, job, fair=fair)
     in_front = _ahead(sizes, job, place)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
-    job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
+    job = journal.apply(
+        connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": graph_bytes}
+    )
     connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph, "needs": _needs_text(needs)})
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
