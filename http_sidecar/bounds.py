@@ -42,8 +42,12 @@ class Bounds:
     streams: int = 4_096
     """Open WebSocket and SSE streams together. `ulimit -n` may be lower."""
 
+    stream_bytes: int = 2**20
+    """Unread bytes of one WebSocket or SSE stream, some 5,000 events, beside what the kernel holds; a client
+    that leaves more is disconnected and can resume without a loss."""
+
     stream_events: int = 4_096
-    """Events that wait for one client; when more do, it reads too slowly and is disconnected."""
+    """Events that happen while a client's replay is sent; when more do, it is disconnected and resumes."""
 
     stream_send_timeout_s: float = 10.0
     """A stream is disconnected when its client reads nothing for this long; it can resume without a loss."""

@@ -9,7 +9,8 @@ from comfy_mcp.domain.ids import ClientId
 
 class Right(StrEnum):
     """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's. With HIGH a job may
-    have that priority, which passes all others. METRICS reads /metrics and nothing else."""
+    have that priority, which passes all others; with SPEND it may use partner nodes, which cost credits.
+    METRICS reads /metrics and nothing else."""
 
     READ = "read"
     SUBMIT = "submit"
@@ -17,6 +18,7 @@ class Right(StrEnum):
     HIGH = "high"
     METRICS = "metrics"
     ADMIN = "admin"
+    SPEND = "spend"
 
 
 ALL_RIGHTS = frozenset(Right)

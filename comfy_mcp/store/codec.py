@@ -13,6 +13,7 @@ from comfy_mcp.domain.events import (
     Priority,
     StoredEvent,
 )
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
@@ -229,6 +230,16 @@ def graph_text(graph: Mapping[str, Any]) -> str:
 def graph_of(text: str) -> dict[str, Any]:
     graph: dict[str, Any] = json.loads(text)
     return graph
+
+
+def submitted_text(submitted: Submitted | None) -> str | None:
+    if submitted is None:
+        return None
+    return _dump({"file": submitted.file, "may_spend": submitted.may_spend})
+
+
+def submitted_of(text: str | None) -> Submitted | None:
+    return None if text is None else Submitted(**json.loads(text))
 
 
 def storable(text: str | None) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.vram import Admission
@@ -15,6 +16,7 @@ __all__ = [
     "AttemptView",
     "Claim",
     "ClaimOffer",
+    "JobGraph",
     "JobQuery",
     "JobView",
     "Lease",
@@ -81,9 +83,18 @@ class Claim:
 
     job: Job
     graph: dict[str, Any]
+    submitted: Submitted | None = None
     stream_id: str | None = None
     reference: str | None = None
     more: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobGraph:
+    """The graph in API format, and what was submitted where that was something else."""
+
+    graph: dict[str, Any]
+    submitted: Submitted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

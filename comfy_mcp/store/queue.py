@@ -52,6 +52,7 @@ def add(
     fair: bool = True,
     needs: Needs | None = None,
     offer: ClaimOffer | None = None,
+    submitted: str | None = None,
 ) -> Added:
     """One more job; of a key's first use, the job then.
 
@@ -72,7 +73,7 @@ def add(
             f"The queue is full: {total} jobs; the limit is {max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
-    graph_bytes = len(graph)  # ASCII
+    graph_bytes = len(graph) + len(submitted or "")  # both ASCII
     quotas.check(connection, event.client, graph_bytes, queued=total, max_queued=max_queued)
     job = queued(event)
     place = turns.place(connection, job, fair=fair)
@@ -83,7 +84,10 @@ def add(
     job = journal.apply(
         connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": graph_bytes}
     )
-    connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph, "needs": _needs_text(needs)})
+    connection.execute(
+        _INSERT_GRAPH,
+        {"job_id": job.id, "graph": graph, "needs": _needs_text(needs), "submitted": submitted},
+    )
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
     size.jobs += 1
@@ -132,6 +136,18 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
             assert_never(answer)
     after = journal.apply(connection, job, happened) if happened else job
     return after, answer
+
+
+def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
+    """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
+    job = reads.get(connection, job_id)
+    if job is None:
+        raise reads.not_found(job_id)
+    if job.is_final:
+        return None
+    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
+    return journal.apply(connection, job, (request, end))
 
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:

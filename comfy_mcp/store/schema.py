@@ -134,6 +134,7 @@ graphs = Table(
     Column("job_id", Text, primary_key=True),
     Column("graph", Text, nullable=False),
     Column("needs", Text),  # JSON: node classes and model files; null for jobs of before
+    Column("submitted", Text),  # JSON: domain/extra_data.py; null where the graph itself was submitted
     _child_of_job(),
 )
 

@@ -13,6 +13,7 @@ from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
@@ -29,12 +30,13 @@ from comfy_mcp.store import (
     reads,
 )
 from comfy_mcp.store.backlog import Backlog, backlog
-from comfy_mcp.store.codec import graph_text
+from comfy_mcp.store.codec import graph_text, submitted_text
 from comfy_mcp.store.driven import Driven
 from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
     ClaimOffer,
+    JobGraph,
     JobQuery,
     JobView,
     Lease,
@@ -160,6 +162,7 @@ class Store(SideTables):
         ahead: int = 0,
         fair: bool = True,
         needs: Needs | None = None,
+        submitted: Submitted | None = None,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
@@ -178,6 +181,7 @@ class Store(SideTables):
             ahead=ahead,
             fair=fair,
             needs=needs,
+            submitted=submitted,
         )
         return job, position
 
@@ -192,23 +196,30 @@ class Store(SideTables):
         ahead: int = 0,
         fair: bool = True,
         needs: Needs | None = None,
+        submitted: Submitted | None = None,
     ) -> tuple[Job, int, Claim | None]:
         """As `add_job`, and in the same transaction the claim, if the job is the next to run.
 
         None: nothing was offered, others are before it, the engine has no memory for it, or its lease is
         lost. Then it waits.
         """
-        text = graph_text(graph)
+        text, beside = graph_text(graph), submitted_text(submitted)
         added = await self._write(
             lambda connection: queue.add(
-                connection, event, text, max_queued, idempotency, ahead, fair, needs, offer
+                connection, event, text, max_queued, idempotency, ahead, fair, needs, offer, beside
             ),
-            size=len(text),
+            size=len(text) + len(beside or ""),
         )
         if offer is None or not added.claimed:
             return added.job, added.position, None
         self._driven.wrote(offer.lease, added.job)
-        claim = Claim(job=added.job, graph=dict(graph), stream_id=offer.stream_id, more=added.others_wait)
+        claim = Claim(
+            job=added.job,
+            graph=dict(graph),
+            submitted=submitted,
+            stream_id=offer.stream_id,
+            more=added.others_wait,
+        )
         return added.job, added.position, claim
 
     async def get_job(self, job_id: JobId) -> Job | None:
@@ -229,7 +240,7 @@ class Store(SideTables):
             self._views.put(view, version)
         return self._shown(view)
 
-    async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
+    async def get_graph(self, job_id: JobId) -> JobGraph | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
@@ -273,6 +284,10 @@ class Store(SideTables):
     async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
         return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason))
+
+    async def abandon(self, job_id: JobId, *, at: int, reason: str) -> Job | None:
+        """Cancels it now, also what an engine has. None: it has ended. Raises NotFound."""
+        return await self._write(lambda connection: queue.abandon(connection, job_id, at, reason))
 
     # ------------------------------------------------------------------ dispatch
 

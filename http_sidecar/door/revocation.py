@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 class _Open:
     revoked: asyncio.Event = field(default_factory=asyncio.Event)
     count: int = 0
+    then: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Revocations:
@@ -32,16 +33,18 @@ class Revocations:
         self._some = asyncio.Event()
 
     @contextlib.contextmanager
-    def watched(self, caller: Caller) -> Iterator[asyncio.Event]:
-        """An event that is set once the caller would not be let in any more."""
+    def watched(self, caller: Caller, then: Callable[[], None] = lambda: None) -> Iterator[asyncio.Event]:
+        """An event that is set once the caller would not be let in any more; `then` is called as well."""
         identity = identity_of(caller)
         entry = self._open.setdefault(identity, _Open())
         entry.count += 1
+        entry.then.append(then)
         self._some.set()
         try:
             yield entry.revoked
         finally:
             entry.count -= 1
+            entry.then.remove(then)
             if not entry.count:
                 del self._open[identity]
             if not self._open:
@@ -56,6 +59,8 @@ class Revocations:
                 if not entry.revoked.is_set() and not await self._keys.counts(identity):
                     log.info("key_revoked", client=identity.client, cut=entry.count)
                     entry.revoked.set()
+                    for then in entry.then:
+                        then()
 
 
 REVOCATIONS = web.AppKey("revocations", Revocations)

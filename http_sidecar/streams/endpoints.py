@@ -1,24 +1,31 @@
 """All that follows workflows as they run: the WebSocket, its tickets, and SSE."""
 
 import time
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
-from http_sidecar.api_keys import caller_of, identity_of
-from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING
+from http_sidecar.api_keys import SURFACE, caller_of, identity_of
+from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.streams import sse, tickets, websocket
 from http_sidecar.streams.event_texts import EventTexts
+from http_sidecar.streams.live import Live
 from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams
 from http_sidecar.streams.tickets import TICKETS, TTL_S, Tickets, offered_keys, offered_ticket
 
 
 def setup(app: web.Application) -> None:
     bridge = app[BRIDGE]
-    app[OPEN_STREAMS] = OpenStreams(EventTexts(bridge.feed), bridge.metrics, limit=app[BOUNDS].streams)
+    bounds = app[BOUNDS]
+    every = Caller(client=ClientId(app[SETTINGS].client_name), surface=SURFACE)
+    live = Live(bridge.feed, EventTexts(bridge.feed), every, buffer=bounds.stream_events)
+    app[OPEN_STREAMS] = OpenStreams(live, bridge.metrics, limit=bounds.streams)
     app[TICKETS] = Tickets(ttl_s=TTL_S, clock=time.monotonic)
     app[IDENTIFIERS].append(identify)
+    app.cleanup_ctx.append(_handing_out)
     app.on_shutdown.append(_end_streams)
     app.router.add_routes(routes())
 
@@ -44,6 +51,11 @@ async def identify(request: web.Request) -> Caller | None:
         if (identity := await request.app[KEY_RING].identify(key)) is not None:
             return caller_of(identity)
     return None
+
+
+async def _handing_out(app: web.Application) -> AsyncIterator[None]:
+    async with app[OPEN_STREAMS].live.running(app[DRAIN]):
+        yield
 
 
 async def _end_streams(app: web.Application) -> None:

@@ -1,8 +1,12 @@
-"""Events as the text that goes out, made once however many streams follow."""
+"""Events as the text that goes out: made once for all who follow live, and kept for replays."""
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.operations.feed import Feed, OncePerEvent
+from comfy_mcp.operations.feed import Feed
 from http_sidecar.streams.messages import message_of, wire_text
+
+KEPT = 2_048
+"""Newest events of the log of which the text is kept: clients that reconnect ask for them."""
 
 
 class EventTexts:
@@ -10,15 +14,20 @@ class EventTexts:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._texts = OncePerEvent(self._make)
+        self._made: Bounded[int, str | None] = Bounded(KEPT)
 
     async def text(self, stored: StoredEvent) -> str | None:
-        """The message as JSON."""
-        return await self._texts.get(stored)
+        """The message as JSON, when the event happens."""
+        text = await self._make(stored)
+        if not stored.volatile:
+            self._made[stored.seq] = text
+        return text
 
     async def past_text(self, stored: StoredEvent) -> str | None:
-        """The same for a replay."""
-        return await self._texts.get_past(stored)
+        """The same for a replay, which does not push out the newest."""
+        if not stored.volatile and stored.seq in self._made:
+            return self._made[stored.seq]
+        return await self._make(stored)
 
     async def _make(self, stored: StoredEvent) -> str | None:
         message = message_of(stored, await self._feed.describe(stored))

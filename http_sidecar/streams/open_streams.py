@@ -1,4 +1,4 @@
-"""The streams that are open in this process: how many, and what they share."""
+"""The streams that are open in this process: how many, and who may open one."""
 
 import contextlib
 from collections import Counter
@@ -14,7 +14,7 @@ from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.context import require_right
 from http_sidecar.app_state import CALLER, SETTINGS
 from http_sidecar.door.hosts import origin_allowed
-from http_sidecar.streams.event_texts import EventTexts
+from http_sidecar.streams.live import Live
 
 StreamKind = Literal["websocket", "sse"]
 KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
@@ -23,8 +23,8 @@ KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
 class OpenStreams:
     """`open` counts what is open now by kind."""
 
-    def __init__(self, texts: EventTexts, metrics: Metrics, *, limit: int) -> None:
-        self.texts = texts
+    def __init__(self, live: Live, metrics: Metrics, *, limit: int) -> None:
+        self.live = live
         self.open: Counter[StreamKind] = Counter()
         self._metrics = metrics
         self._limit = limit

@@ -1,15 +1,12 @@
 """The WebSocket /v1/comfyui/stream: the contract's messages, filtered by subscription and by rights.
 
-Two tasks serve a socket: one reads commands, one follows the log. `_order` lets one of them tell events at a
-time, so a replay ends exactly where the news go on. Nothing waits for a slow client: what the hub holds for
-it is bounded, and when that overflows while a send is waiting the client is closed (4008) and resumes by
-`since`. When it overflows because this side was slow, the rest is read from the log.
+The task of the request reads commands; events are written by the one task of `live.py`. Nothing waits for a
+slow client: when too much is unread it is closed (4008), and resumes by `since`.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import struct
 from enum import IntEnum
-from functools import partial
 from http import HTTPStatus
 from typing import assert_never
 
@@ -19,17 +16,12 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.operations.context import Caller
-from comfy_mcp.operations.feed import Reader
-from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
+from http_sidecar.app_state import BRIDGE, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
-from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS, RateLimits
-from http_sidecar.door.revocation import REVOCATIONS
-from http_sidecar.door.slow_clients import ClientTooSlow, write_within
-from http_sidecar.drain import Drain
+from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS
 from http_sidecar.routes import V1
-from http_sidecar.streams.event_texts import EventTexts
+from http_sidecar.streams.live import End, News
 from http_sidecar.streams.messages import (
     EVERY,
     Ping,
@@ -41,6 +33,7 @@ from http_sidecar.streams.messages import (
     wire_text,
 )
 from http_sidecar.streams.open_streams import OPEN_STREAMS, require_known_origin, require_reader
+from http_sidecar.streams.stream import Ended, Stream
 from http_sidecar.streams.tickets import spoken_protocols
 
 log = structlog.get_logger(__name__)
@@ -66,19 +59,11 @@ async def stream(request: web.Request) -> web.StreamResponse:
         return _upgrade_required(request)
     require_known_origin(request)
     require_reader(request)
-    with (
-        streams.entered("websocket"),
-        app[BRIDGE].feed.follow(request[CALLER], buffer=app[BOUNDS].stream_events) as reader,
-        app[REVOCATIONS].watched(request[CALLER]) as revoked,
-    ):
+    with streams.entered("websocket"):
         ws = _WebSocket(request, app[SETTINGS].stream_heartbeat_s, app[BOUNDS])
         await ws.prepare(request)
         try:
-            count = partial(_count, app[RATE_LIMITS], request[BUCKET])
-            socket = _Socket(ws, request[CALLER], reader, streams.texts, app[BOUNDS], count)
-            await socket.serve(app[DRAIN], revoked)
-            if socket.was_slow:
-                streams.was_slow("websocket")
+            await _Socket(request, ws).serve()
         finally:
             ws.leave()
     return ws
@@ -113,125 +98,62 @@ class _WebSocket(web.WebSocketResponse):
             self._wire.abort()
 
 
-class _Over(Exception):
-    """The socket is to be closed by us; without a code the client has gone."""
+CLOSES = {
+    End.REVOKED: (CloseCode.POLICY, "unauthenticated: the key has been revoked"),
+    End.SHUTTING_DOWN: (CloseCode.GOING_AWAY, "shutting_down: connect again and resume with since"),
+    End.STORE_FAULT: (CloseCode.TRY_AGAIN_LATER, "store_unavailable: resume with since"),
+    End.INTERNAL: (CloseCode.INTERNAL, "internal: resume with since"),
+    End.MISUSED: (CloseCode.POLICY, "too many invalid messages"),
+    End.SLOW: (CloseCode.SLOW, "slow_consumer: resume with since"),
+}
 
-    def __init__(self, code: CloseCode | None = None, reason: str = "") -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
+
+def frame_of(_stored: StoredEvent, text: str) -> bytes:
+    """A text message in one frame, as servers send it: without a mask (RFC 6455, 5.2)."""
+    size = len(text)
+    if size < 126:
+        head = struct.pack("!BB", 0x81, size)
+    elif size < 2**16:
+        head = struct.pack("!BBH", 0x81, 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x81, 127, size)
+    return head + text.encode("ascii")
 
 
-class _Socket:
-    """One client. `_floors`: what it follows → the `seq` up to which it has that already."""
+class _Socket(Stream):
+    """One client."""
 
-    def __init__(
-        self,
-        ws: web.WebSocketResponse,
-        caller: Caller,
-        reader: Reader,
-        texts: EventTexts,
-        bounds: Bounds,
-        count: Callable[[Subscribe], bool],
-    ) -> None:
-        """`count` says whether the client may have this subscription now."""
+    def __init__(self, request: web.Request, ws: web.WebSocketResponse) -> None:
+        super().__init__(request, "websocket", frame_of)
         self._ws = ws
-        self._count = count
-        self._caller = caller
-        self._reader = reader
-        self._texts = texts
-        self._bounds = bounds
-        self._floors: dict[str, int] = {}
-        self._order = asyncio.Lock()
+        self._feed = request.app[BRIDGE].feed
+        self._limits = request.app[RATE_LIMITS]
+        self._bucket = request[BUCKET]
         self._faults = 0
-        self.was_slow = False
 
-    async def serve(self, drain: Drain, revoked: asyncio.Event) -> None:
-        """Until the client goes, misbehaves or is slow, its key is `revoked`, or this process drains."""
-        over = await self._run(drain, revoked)
-        if over.code is CloseCode.SLOW:
-            self.was_slow = True
-            log.info("stream_closed", reason="slow_consumer", client=self._caller.client)
-        if over.code is not None:
-            # Nobody reads any more: only then does aiohttp wait for the client's side of the close.
-            await self._ws.close(code=over.code, message=over.reason.encode())
-
-    async def _run(self, drain: Drain, revoked: asyncio.Event) -> _Over:
-        """All tasks, until one is over."""
-        async with asyncio.TaskGroup() as tasks:
-            draining = tasks.create_task(self._end_with(drain))
-            following = tasks.create_task(self._end_of(self._follow()))
-            reading = tasks.create_task(self._end_of(self._read()))
-            admitted = tasks.create_task(self._end_of(self._until(revoked)))
-            ending = (admitted, following, reading)
-            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
-            for task in (draining, *ending):
-                task.cancel()
-        ends = [task.result() for task in ending if not task.cancelled()]
-        return next((over for over in ends if over.code is not None), ends[0])
-
-    async def _end_of(self, work: Coroutine[None, None, None]) -> _Over:
-        """How `work` ended, and what the client is to hear of it."""
+    async def serve(self) -> None:
+        """Until the client goes, misbehaves or is slow, its key is revoked, or this process drains."""
         try:
-            await work
-        except _Over as over:
-            return over
-        except StoreFault as fault:
-            log.warning("stream_failed", code=fault.code.value, client=self._caller.client)
-            return _Over(CloseCode.TRY_AGAIN_LATER, f"{fault.code.value}: resume with since")
+            async with self.attached():
+                await self._read()
         except Exception:
-            log.exception("stream_failed", client=self._caller.client)
-            return _Over(CloseCode.INTERNAL, "internal: resume with since")
-        return _Over()
+            log.exception("stream_failed", client=self.caller.client)
+            self.end(End.INTERNAL)
+        if self.ended is not None:
+            code, reason = CLOSES[self.ended]
+            where = f" {self.place}" if self.ended is End.SLOW else ""
+            # Nobody reads any more: only then does aiohttp wait for the client's side of the close.
+            await self._ws.close(code=code, message=f"{reason}{where}".encode())
 
-    async def _until(self, revoked: asyncio.Event) -> None:
-        await revoked.wait()
-        raise _Over(CloseCode.POLICY, "unauthenticated: the key has been revoked")
+    def offer(self, news: News) -> None:
+        if not self._ws.closed:  # nothing may come after a close frame
+            super().offer(news)
 
-    async def _end_with(self, drain: Drain) -> None:
-        await drain.wait()
-        self._reader.end()
+    async def _send(self, _stored: StoredEvent, text: str) -> None:
+        await self._say(text)
 
-    # ------------------------------------------------------------------ the log
-
-    async def _follow(self) -> None:
-        while True:
-            news = await self._reader.news()
-            async with self._order:
-                for stored in news:
-                    await self._tell(stored)
-                    self._reader.passed(stored)
-            if self._reader.ended and not news:
-                raise _Over(CloseCode.GOING_AWAY, "shutting_down: connect again and resume with since")
-
-    async def _tell(self, stored: StoredEvent) -> None:
-        job_id = stored.event.job_id
-        floors = [self._floors[key] for key in (job_id, EVERY) if key in self._floors]
-        if not floors or (min(floors) >= stored.seq and not stored.volatile):
-            return
-        text = await self._texts.text(stored)
-        if text is not None:
-            await self._send(text)
-        if stored.is_final:
-            self._floors.pop(job_id, None)
-
-    async def _replay(self, since: int, job_id: JobId | None) -> bool:
-        """What came after `since` and has been passed, then how far it is now. True if a single job's end
-        was among it."""
-        ended = False
-        while page := await self._reader.past(since, job_id):
-            for stored in page:
-                await self._tell_past(stored)
-                ended = job_id is not None and stored.is_final
-            since = page[-1].seq
-        for stored in await self._reader.steps(job_id):
-            await self._tell_past(stored)
-        return ended
-
-    async def _tell_past(self, stored: StoredEvent) -> None:
-        text = await self._texts.past_text(stored)
-        if text is not None:
-            await self._send(text)
+    def _workflow_ended(self, job_id: JobId) -> None:
+        self._unfollow(job_id)
 
     # ------------------------------------------------------------------ the client
 
@@ -259,17 +181,17 @@ class _Socket:
     async def _obey(self, command: Ping | Subscribe | Unsubscribe) -> None:
         match command:
             case Ping():
-                await self._send(wire_text(Pong(seq=self._reader.cursor)))
+                await self._say(wire_text(Pong(seq=self.place)))
             case Subscribe():
                 await self._subscribe(command)
             case Unsubscribe():
-                self._floors.pop(command.workflow_id, None)
+                self._unfollow(command.workflow_id)
             case _:
                 assert_never(command)
 
     async def _subscribe(self, command: Subscribe) -> None:
         """A replay ends before the next command is read: a socket has one at a time."""
-        if not self._count(command):
+        if not self._allowed(command):
             await self._blame(
                 "Rate limit exceeded: subscribe again later, or to * once.", ErrorCode.RATE_LIMITED
             )
@@ -283,61 +205,44 @@ class _Socket:
                 code=ErrorCode.TOO_MANY_STREAMS,
             )
         job_id = None if wanted == EVERY else JobId(wanted)
-        if job_id is not None and not await self._reader.may_follow(job_id):
+        if job_id is not None and not await self._feed.may_follow(job_id, self.caller):
             raise NotFound(
                 f"Workflow {job_id} not found.", next_step="Subscribe with an id that a submit returned."
             )
-        async with self._order:
-            if since is None:
-                ended = job_id is not None and await self._told_end(job_id)
-                self._floors.setdefault(wanted, 0)
-            else:
-                ended = await self._replay(since, job_id)
-                # A place that the log does not know must not keep a client waiting for ever.
-                self._floors[wanted] = since if await self._reader.known(since) else self._reader.cursor
-            if ended:
-                del self._floors[wanted]
+        if since is None:
+            async with self._following(wanted, self._floors.get(wanted)) as place:
+                await self._send_end(job_id, place)
+            return
+        # A place that the log does not know must not keep a client waiting for ever.
+        floor = since if await self._live.log.known(since) else None
+        async with self._following(wanted, floor) as place:
+            await self._replay(job_id, since, place)
 
-    async def _told_end(self, job_id: JobId) -> bool:
+    def _allowed(self, command: Subscribe) -> bool:
+        """Whether the rate limit allows it. A replay of everything costs as much as any request."""
+        is_large = command.workflow_id == EVERY and command.since is not None
+        verdict = (self._limits.requests if is_large else self._limits.messages).hit(self._bucket)
+        return verdict is None or verdict.allowed
+
+    async def _send_end(self, job_id: JobId | None, until: int) -> None:
         """If the job has ended before now, say so: nothing else is going to come of it."""
-        past = await self._reader.past(0, job_id)
-        if not past or not past[-1].is_final:
-            return False
-        await self._tell_past(past[-1])
-        return True
+        last = None if job_id is None else await self._last(job_id, until)
+        if last is not None and last.is_final:
+            await self._send_past(last)
 
     async def _blame(self, message: str, code: ErrorCode = ErrorCode.INVALID_ARGUMENT) -> None:
         """An error of the client's own; too many of them end the stream."""
         self._faults += 1
         await self._complain(code.value, message)
         if self._faults >= self._bounds.invalid_messages:
-            raise _Over(CloseCode.POLICY, "too many invalid messages")
+            self.end(End.MISUSED)
+            raise Ended
 
     async def _complain(self, code: str, message: str) -> None:
-        error = StreamError(seq=self._reader.cursor, code=code, message=message)
-        await self._send(wire_text(error))
+        await self._say(wire_text(StreamError(seq=self.place, code=code, message=message)))
 
-    async def _send(self, text: str) -> None:
-        """Raises _Over when the client is gone, or takes too little."""
-        fell_behind = self._reader.overflowed
-        try:
-            await write_within(self._bounds.stream_send_timeout_s, self._ws.send_str(text))
-        except ClientTooSlow:
-            raise self._slow() from None
-        except ConnectionError:
-            raise _Over from None
-        if self._reader.overflowed and not fell_behind:
-            raise self._slow()
-
-    def _slow(self) -> _Over:
-        return _Over(CloseCode.SLOW, f"slow_consumer: resume with since {self._reader.cursor}")
-
-
-def _count(limits: RateLimits, bucket: str, command: Subscribe) -> bool:
-    """Whether the rate limit allows it. A replay of everything costs as much as any request."""
-    is_large = command.workflow_id == EVERY and command.since is not None
-    verdict = (limits.requests if is_large else limits.messages).hit(bucket)
-    return verdict is None or verdict.allowed
+    async def _say(self, text: str) -> None:
+        await self._drained(self._ws.send_str(text))
 
 
 def _upgrade_required(request: web.Request) -> web.Response:

@@ -15,6 +15,7 @@ from comfy_mcp.settings import Settings
 from tests.support.mcp_surface import LIMIT_S, background, bridge_settings
 
 BRIDGE = cast("Bridge", object())
+ENGINE = "http://127.0.0.1:9"
 
 
 class Openings:
@@ -40,7 +41,7 @@ async def forever(bridge: Bridge) -> None:
 
 
 def provider(folder: Path, openings: Openings, **overrides: object) -> RuntimeProvider:
-    return RuntimeProvider(bridge_settings(folder, "http://127.0.0.1:9", **overrides), open_bridge=openings)
+    return RuntimeProvider(bridge_settings(folder, ENGINE, **overrides), open_bridge=openings)
 
 
 FAULT = StoreFault("It is locked.", next_step="Close the other one.")
@@ -107,7 +108,9 @@ async def test_a_runtime_that_breaks_is_opened_again(tmp_path: Path) -> None:
 
 async def test_a_call_does_not_wait_for_ever(tmp_path: Path) -> None:
     with pytest.raises(StoreFault, match=r"still opening"):
-        await provider(tmp_path, Openings(None), start_timeout_s=0.01).get()
+        await RuntimeProvider(
+            bridge_settings(tmp_path, ENGINE), open_bridge=Openings(None), start_timeout_s=0.01
+        ).get()
 
 
 async def test_services_that_are_there_need_no_waiting() -> None:

@@ -2,7 +2,6 @@
 
 from comfy_mcp.operations.feed.feed import Described, Feed
 from comfy_mcp.operations.feed.hub import Hub, Subscription
-from comfy_mcp.operations.feed.once import OncePerEvent
 from comfy_mcp.operations.feed.reader import Reader
 
-__all__ = ["Described", "Feed", "Hub", "OncePerEvent", "Reader", "Subscription"]
+__all__ = ["Described", "Feed", "Hub", "Reader", "Subscription"]

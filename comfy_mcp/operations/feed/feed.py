@@ -57,13 +57,17 @@ class Feed:
 
     async def may_follow(self, job_id: JobId, caller: Caller) -> bool:
         """Whether the caller may see the job. False for a job that does not exist, too."""
+        owner = await self.owner(job_id)
+        return owner is not None and caller.may_see(owner)
+
+    async def owner(self, job_id: JobId) -> ClientId | None:
+        """Whose job it is. None for a job that does not exist."""
         owner = self._owners.get(job_id)
         if owner is None:
             job = await self._store.get_job(job_id)
-            if job is None:
-                return False
-            owner = self._owners[job_id] = job.client
-        return caller.may_see(owner)
+            if job is not None:
+                owner = self._owners[job_id] = job.client
+        return owner
 
     async def is_over(self, job_id: JobId, since: int) -> bool:
         """Whether nothing comes of the job after `since`: it has ended, and its end is not later."""

@@ -52,21 +52,12 @@ class Reader:
         self._end = self.cursor
 
     @property
-    def overflowed(self) -> bool:
-        """More came than the buffer holds, and nobody has asked for it since."""
-        return self._subscription.overflowed
-
-    @property
     def ended(self) -> bool:
         return self._subscription.ended
 
     def end(self) -> None:
         """Nobody waits for news any more: there is what is left, then nothing."""
         self._subscription.end()
-
-    async def may_follow(self, job_id: JobId) -> bool:
-        """False for a job that does not exist, or that the caller may not see. Raises StoreFault."""
-        return await self._may_follow(job_id, self._caller)
 
     def passed(self, stored: StoredEvent) -> None:
         """An event of the news has been dealt with, and all before it."""
@@ -81,7 +72,7 @@ class Reader:
         while True:
             await self._take()
             batch = await self._lost() or self._held
-            shown = await self._shown(batch)
+            shown = await self._shown(batch, self._caller)
             if batch is self._held:
                 self._held, self._behind = [], False
             if shown or not batch:
@@ -100,33 +91,38 @@ class Reader:
         while True:
             await self._take()
             batch, lost = self._held, self._behind
-            shown = await self._shown(batch)
+            shown = await self._shown(batch, self._caller)
             self._held, self._behind = [], False
             if shown or lost or not batch:
                 return shown, lost
 
-    async def past(self, since: int, job_id: JobId | None) -> list[StoredEvent]:
-        """The next page of what came after `since`, up to `cursor`; empty at the end. Raises StoreFault."""
+    async def past(self, caller: Caller, since: int, until: int, job_id: JobId | None) -> list[StoredEvent]:
+        """The next page of what came after `since`, up to `until`; empty at the end. Raises StoreFault."""
         # Who sees little of the log must not read all of it.
-        client = None if self._caller.sees_all else self._caller.client
-        while since < self.cursor:
+        client = None if caller.sees_all else caller.client
+        while since < until:
             found = await self._store.events_after(since, job_id=job_id, client=client, limit=PAGE)
-            page = [stored for stored in found if stored.seq <= self.cursor]
-            shown = await self._shown(page)
+            page = [stored for stored in found if stored.seq <= until]
+            shown = await self._shown(page, caller)
             if shown or not page:
                 return shown
             since = page[-1].seq
         return []
 
-    async def steps(self, job_id: JobId | None) -> list[StoredEvent]:
-        """The last progress of what runs, which no page of the past has; for the end of a replay."""
-        to_come = {id(stored) for stored in (*self._given, *self._held, *self._subscription.waiting)}
+    async def steps(
+        self, caller: Caller, until: int, job_id: JobId | None, *, besides: Iterable[StoredEvent] = ()
+    ) -> list[StoredEvent]:
+        """The last progress of what runs, which no page of the past has; for the end of a replay.
+
+        Without the steps that are still to come as news, and those in `besides`.
+        """
+        news = {id(stored) for stored in (*self._given, *self._held, *self._subscription.waiting, *besides)}
         known = [
-            replace(stored, seq=self.cursor)
+            replace(stored, seq=until)
             for stored in self._hub.steps(job_id)
-            if stored.seq <= self.cursor and id(stored) not in to_come
+            if stored.seq <= until and id(stored) not in news
         ]
-        return await self._shown(known)
+        return await self._shown(known, caller)
 
     async def known(self, since: int) -> bool:
         """Whether the log has got as far as `since`; if not, it comes from another store. Raises StoreFault.
@@ -148,10 +144,10 @@ class Reader:
         oldest = self._held[0]
         return [stored for stored in page if stored.seq < oldest.seq + oldest.volatile]
 
-    async def _shown(self, events: Iterable[StoredEvent]) -> list[StoredEvent]:
-        if self._caller.sees_all:
+    async def _shown(self, events: Iterable[StoredEvent], caller: Caller) -> list[StoredEvent]:
+        if caller.sees_all:
             return list(events)
-        return [stored for stored in events if await self.may_follow(stored.event.job_id)]
+        return [stored for stored in events if await self._may_follow(stored.event.job_id, caller)]
 
     def _note_end(self, shown: list[StoredEvent], batch: list[StoredEvent]) -> None:
         """What follows the last one shown is hidden: it is passed together with that one."""

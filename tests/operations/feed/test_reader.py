@@ -19,6 +19,9 @@ HIDDEN = "hidden"
 """A job that the reader's caller may not see."""
 
 
+ME = Caller(client=ClientId("me"), surface="test", rights=DEFAULT_KEY_RIGHTS)
+
+
 class FakeLog:
     """A log in memory. `hand_out` is what the hub does, some time after the commit."""
 
@@ -66,15 +69,14 @@ def reader_of(log: FakeLog, subscription: Subscription, cursor: int, job: str | 
     """Of a caller that may see all jobs but `hidden` ones."""
     log.seq = cursor
     typed: Any = log
-    caller = Caller(client=ClientId("me"), surface="test", rights=DEFAULT_KEY_RIGHTS)
     return Reader(
-        typed, typed, subscription, caller, job_id=JobId(job) if job else None, may_follow=log.may_follow
+        typed, typed, subscription, ME, job_id=JobId(job) if job else None, may_follow=log.may_follow
     )
 
 
 async def past_of(reader: Reader, since: int, job: str | None = None) -> list[int]:
     seqs: list[int] = []
-    while page := await reader.past(since, JobId(job) if job else None):
+    while page := await reader.past(ME, since, reader.cursor, JobId(job) if job else None):
         since = page[-1].seq
         seqs += [stored.seq for stored in page]
     return seqs
@@ -142,9 +144,9 @@ async def test_what_was_dropped_of_one_job_is_read_of_that_job_alone() -> None:
     reader = reader_of(log, subscription, cursor=0, job="a")
     for job in "aba":
         subscription.offer(log.commit(job))
-    before = reader.overflowed
+    before = subscription.overflowed
     assert [stored.seq for stored in await reader.news()] == [1]
-    assert (before, reader.overflowed) == (True, False)
+    assert (before, subscription.overflowed) == (True, False)
     reader.cursor = 1
     assert [stored.seq for stored in await reader.news()] == [5]
 
@@ -269,7 +271,9 @@ async def test_the_last_steps_are_told_at_the_place_that_the_reader_has_reached(
     log = FakeLog()
     reader = reader_of(log, Subscription(None, 1), cursor=5)
     log.last_steps = [step(3), step(7)]
-    assert await reader.steps(None) == [step(5)], "the other one is among the news"
+    assert await reader.steps(ME, 5, None) == [step(5)], "the other one is among the news"
+    assert await reader.steps(ME, 5, None, besides=log.last_steps[:1]) == []
+    assert await reader.steps(ME, 4, None) == [step(4)], "a replay that ends earlier"
 
 
 async def test_a_step_that_is_among_the_news_is_not_told_at_the_end_of_a_replay_too() -> None:
@@ -279,8 +283,8 @@ async def test_a_step_that_is_among_the_news_is_not_told_at_the_end_of_a_replay_
     news = step(5)
     log.last_steps = [news]
     subscription.offer(news)
-    assert await reader.steps(None) == [], "it waits in the buffer"
+    assert await reader.steps(ME, 5, None) == [], "it waits in the buffer"
     assert await reader.news() == [news]
-    assert await reader.steps(None) == [], "it is in the hands of who tells the news"
+    assert await reader.steps(ME, 5, None) == [], "it is in the hands of who tells the news"
     reader.passed(news)
-    assert await reader.steps(None) == [news]
+    assert await reader.steps(ME, 5, None) == [news]
