@@ -57,7 +57,7 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
         found = _in_order(known, listed, is_widget)
         if node.named is not None:
             found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
-    _count_option(known, found.values)
+    count_option(known, found.values)
     return found
 
 
@@ -117,7 +117,8 @@ def _named(
         if name in other and other[name] != value:
             text = f"{_shown(value)} {how[0]}, {_shown(other[name])} {how[1]}; the former is sent"
             found.notes.append((name, text))
-    lost = [name for name, value in given.items() if name not in found.places and value is not None]
+    places = frozenset(found.places)
+    lost = [name for name, value in given.items() if name not in places and value is not None]
     found.notes.extend(
         (name, f"the class has no such input; {_shown(given[name])} is not sent") for name in lost
     )
@@ -180,7 +181,7 @@ def _is_control(value: object) -> bool:
     return value is None or isinstance(value, bool) or (isinstance(value, str) and value in AFTER_GENERATE)
 
 
-def _count_option(known: ClassInfo, values: dict[str, object]) -> None:
+def count_option(known: ClassInfo, values: dict[str, object]) -> None:
     """The editor sends which of a CustomCombo's own options is chosen, whatever number was saved."""
     if known.name == "CustomCombo":
         options = [value for name, value in values.items() if name.startswith("option")]

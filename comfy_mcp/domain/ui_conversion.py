@@ -12,14 +12,14 @@ from typing import Any
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
-from comfy_mcp.domain.saved_values import Saved
+from comfy_mcp.domain.saved_values import Saved, count_option
 from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_everywhere import with_links_everywhere
 from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format, read_workflow
 from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Value, source_of
-from comfy_mcp.domain.ui_scopes import Scope, opened, refuse
+from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import as_sent
 from comfy_mcp.domain.widgets import CAPTURED
 
@@ -31,12 +31,14 @@ MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
 
-def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str, ...]]:
+def api_format(
+    raw: object, info: ObjectInfo | None, budget: Budget | None = None
+) -> tuple[object, tuple[str, ...]]:
     """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
     that the engine spells with another slash.
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
-    `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`).
+    `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
     """
     inner = unwrapped(raw) if isinstance(raw, Mapping) else None
     if inner is None or info is None:
@@ -45,7 +47,7 @@ def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str,
         titled = _titled(inner, info)
         spelled, notes = as_listed(titled, info)
         return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
-    conversion = _Conversion(info)
+    conversion = _Conversion(info, budget or Budget())
     graph = conversion.run(inner)
     if not graph:
         refuse(
@@ -72,10 +74,12 @@ def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
 class _Conversion:
     """One workflow on its way."""
 
-    def __init__(self, info: ObjectInfo) -> None:
+    def __init__(self, info: ObjectInfo, budget: Budget) -> None:
         self._info = info
+        self._budget = budget
         self._values = Values(info)
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
+        self._texts: dict[tuple[str, str, bool], tuple[str, str | None]] = {}
         self._by_name: dict[str, tuple[Scope, UiNode]] | None = None
         self.warnings: list[str] = []
 
@@ -87,7 +91,7 @@ class _Conversion:
         for node in workflow.top.nodes.values():
             if node.type.startswith(GROUP_NODE) and node.mode in {MUTED, BYPASSED}:
                 self._note(node.id, node, [(None, _OFF_GROUP)])
-        for scope, node in opened(workflow):
+        for scope, node in opened(workflow, self._budget):
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
         self._note_hosts()
@@ -117,6 +121,7 @@ class _Conversion:
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
         known = self._info.classes.get(node.type)
         saved = self._values.of_node(scope, node)
+        self._budget.write(key, node.type, node.title)
         self._note(key, node, saved.notes)
         values, links = dict(saved.values), {}
         shown = set(self._values.shown_inside(scope, node))
@@ -124,6 +129,7 @@ class _Conversion:
             match source_of(scope, each):
                 case Output(origin, slot):
                     if origin in self._nodes:
+                        self._budget.write(each.name, origin)
                         links[each.name] = [origin, slot]
                 case Value(value):
                     values[each.name] = value
@@ -141,6 +147,8 @@ class _Conversion:
         for name in _not_chosen(known, inputs) if known is not None else ():
             self._note(key, node, [(name, "what is chosen has no such input; its link is left out")])
             del inputs[name]
+        if known is not None:
+            count_option(known, inputs)
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
@@ -148,10 +156,10 @@ class _Conversion:
 
     def _sent(self, key: str, node: UiNode, saved: Saved, name: str, value: object, *, shown: bool) -> object:
         """The value as the editor sends it. `shown`: a subgraph has the control, and draws nothing."""
+        self._budget.write(name, value)
         widget = saved.widgets.get(name)
         if isinstance(value, str):
-            drawn = widget is not None and widget.drawn and not shown
-            value, kept = as_sent(name, value, drawn=drawn, value_of=self._value_of)
+            value, kept = self._as_sent(name, value, widget is not None and widget.drawn and not shown)
             if kept:
                 text = f"{kept!r} is sent unchanged; ComfyUI's editor would replace it with a value"
                 self._note(key, node, [(name, text)])
@@ -170,6 +178,13 @@ class _Conversion:
                     self._by_name.setdefault(str(called), (scope, node))
         found = self._by_name.get(name)
         return None if found is None else self._values.of_node(*found).values.get(control)
+
+    def _as_sent(self, name: str, text: str, drawn: bool) -> tuple[str, str | None]:
+        """Each text once, however many nodes show it."""
+        wanted = name, text, drawn
+        if wanted not in self._texts:
+            self._texts[wanted] = as_sent(name, text, drawn=drawn, value_of=self._value_of)
+        return self._texts[wanted]
 
     def _note(self, key: str, node: UiNode, notes: Iterable[tuple[str | None, str]]) -> None:
         for name, text in notes:
