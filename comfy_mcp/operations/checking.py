@@ -16,6 +16,7 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.repairs import graph_in
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
 from comfy_mcp.settings import Settings
 
@@ -45,10 +46,11 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
         raise InvalidInput("The call has no file.", next_step="Send the workflow's file with it.")
     services = context.services
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
-    return _converted(raw, await services.engines.object_info())
+    raw, repairs = graph_in(raw, services.workflow_files.parse)
+    return _converted(raw, await services.engines.object_info(), repairs)
 
 
-def _converted(raw: object, info: ObjectInfo | None) -> ConvertResult:
+def _converted(raw: object, info: ObjectInfo | None, repairs: tuple[str, ...]) -> ConvertResult:
     """A node whose class the list lacks can't be converted, because its values have no names. Files and other
     values are not judged: they may be others where it will run."""
     if info is None:
@@ -60,7 +62,7 @@ def _converted(raw: object, info: ObjectInfo | None) -> ConvertResult:
     in_ui_format = isinstance(raw, Mapping) and is_ui_format(unwrapped(raw))
     if in_ui_format and report.missing.classes and (error := report.error()) is not None:
         raise error
-    return ConvertResult(graph=dict(graph.raw), warnings=list(warnings))
+    return ConvertResult(graph=dict(graph.raw), warnings=[*repairs, *warnings])
 
 
 class Recorded:
@@ -83,17 +85,19 @@ class Recorded:
 
     async def convert(self, content: AsyncIterable[bytes]) -> ConvertResult:
         """As `convert_workflow`."""
-        return _converted(await self._read(content), self._info)
+        raw, repairs = await self._read(content)
+        return _converted(raw, self._info, repairs)
 
     async def check(self, content: AsyncIterable[bytes]) -> DryRunResult:
         """As a dry run of `submit_workflow`."""
-        graph, report, warnings = read_graph(await self._read(content), self._info)
+        raw, repairs = await self._read(content)
+        graph, report, warnings = read_graph(raw, self._info)
         if (error := report.error()) is not None:
             raise error
-        return dry_run_result(graph, warnings + report.warnings)
+        return dry_run_result(graph, repairs + warnings + report.warnings)
 
-    async def _read(self, content: AsyncIterable[bytes]) -> Any:
+    async def _read(self, content: AsyncIterable[bytes]) -> tuple[Any, tuple[str, ...]]:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step
 
         files = WorkflowFiles(self._settings, timeout_s=self._settings.request_timeout_s)
-        return await files.receive(content, self._settings.max_upload_bytes)
+        return graph_in(await files.receive(content, self._settings.max_upload_bytes), files.parse)

@@ -449,7 +449,7 @@ async def test_classes_that_the_engine_replaces_are_known(
     engine.answers["GET /object_info"] = in_turn(reply({"A": {}}), reply({"B": {}}), reply({"C": {}}))
     engine.answers["GET /node_replacements"] = in_turn(reply({"Old": []}), html(404), html(200))
     info = await place.nodes()
-    assert (set(info.classes), info.replaced) == ({"A", "Old"}, {"Old"})
+    assert (set(info.classes), info.replaced) == ({"A", "Old"}, frozenset({"Old"}))
     for name in ("B", "C"):
         clock.now += 60
         info = await place.nodes()
