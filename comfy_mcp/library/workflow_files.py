@@ -84,7 +84,7 @@ class WorkflowFiles:
 
 
 def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
-    """The JSON value of `text`, strictly: no NaN, no Infinity, no lone surrogate, UTF-8 only.
+    """The JSON value of `text`, strictly: no NaN, no Infinity, UTF-8 only.
 
     Of duplicate keys the last one counts, as in the engine. What the value must look like is not checked
     here. Raises InvalidInput (graph_invalid with line and column, too_large).
@@ -95,8 +95,6 @@ def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
     try:
         decoded = data.decode("utf-8-sig")
         value = json.loads(decoded, parse_constant=_refuse_constant, parse_float=_finite)
-        if "\\ud" in decoded.lower():  # an escaped surrogate: half a pair can't be stored or sent
-            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise _not_json(
             f"{error.msg} at line {error.lineno}, column {error.colno}",

@@ -3,22 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
-from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
-from comfy_mcp.domain.graph_checks import GraphReport, check_graph
+from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.missing import model_links
-from comfy_mcp.domain.needs import Needs, needs_of
-from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
-from comfy_mcp.operations.repairs import graph_in
+from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.workflows import not_found, require_visible
@@ -42,8 +37,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
-    raw, repairs = await _graph_of(context, params)
-    checked, needs, warnings = await _checked(services, raw)
+    raw, text, repairs = await _graph_of(context, params)
+    checked, needs, warnings = await _checked(services, raw, text)
     warnings = context.repairs + repairs + warnings
     job, position = await services.engines.submit(
         JobQueued(
@@ -91,7 +86,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     raw = await services.store.get_graph(old_id)
     if raw is None:
         raise not_found(old_id)  # forgotten between the two looks
-    checked, needs, warnings = await _checked(services, raw)
+    checked, needs, warnings = await _checked(services, raw, as_json(raw)[1])
     job, position = await services.engines.submit(
         JobQueued(
             job_id=JobId(services.new_id()),
@@ -120,23 +115,21 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
-async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tuple[str, ...]]:
-    """The graph in API format, what it needs, and the warnings. Raises InvalidGraph."""
-    graph, report, warnings = _read(raw, await services.engines.object_info())
-    if report.may_be_stale:  # a node or a model may have come since
-        graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
-    if (error := report.error()) is not None:
+async def _checked(services: Services, raw: object, text: bytes) -> tuple[Checked, Needs, tuple[str, ...]]:
+    """The graph in API format, what it needs, and the warnings. `text` is `raw` as JSON.
+
+    Raises InvalidGraph, and LimitExceeded where that takes too much.
+    """
+    info = await services.engines.object_info()
+    judged = await services.checker.judge(raw, text, info)
+    if judged.report.may_be_stale:  # a node or a model may have come since
+        fresh = await services.engines.object_info(max_age_s=FRESH_S)
+        judged = judged if fresh is info else await services.checker.judge(raw, text, fresh)
+    if (error := judged.report.error()) is not None:
         raise error
-    warnings += report.warnings + services.engines.submit_warnings()
-    needs = needs_of(graph)
-    checked = Checked(graph=graph, report=report)
-    return checked, needs, warnings + await memory_warnings(services, needs.shape)
-
-
-def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
-    converted, warnings = api_format(raw, info)
-    graph = parse_graph(converted)
-    return graph, check_graph(graph, info, model_links(raw)), warnings
+    warnings = judged.warnings + judged.report.warnings + services.engines.submit_warnings()
+    checked = Checked(graph=judged.graph, report=judged.report)
+    return checked, judged.needs, warnings + await memory_warnings(services, judged.needs.shape)
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -151,9 +144,9 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, tuple[str, ...]]:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots; and how it was
-    repaired."""
+async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, bytes, tuple[str, ...]]:
+    """The raw graph, as JSON too, and how it was repaired: inline as an object or JSON text, or from a file
+    under the allowed roots."""
     services = context.services
     if (params.workflow is None) == (params.path is None):
         raise InvalidInput(
@@ -167,10 +160,13 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[ob
                 next_step="Send the graph itself as workflow.",
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
-        return graph_in(await services.workflow_files.read(params.path), services.workflow_files.parse)
-    if not isinstance(params.workflow, str):
-        _check_size(params.workflow, services.settings.max_graph_bytes)
-    return graph_in(params.workflow, services.workflow_files.parse)
+        given = await services.workflow_files.read(params.path)
+    else:
+        given = params.workflow
+    graph, repairs = graph_in(given, services.workflow_files.parse)
+    graph, text, more = as_json(graph)
+    _check_size(len(text), services.settings.max_graph_bytes)
+    return graph, text, repairs + more
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
@@ -196,8 +192,7 @@ def _idempotency(context: OperationContext, key: str | None, submitted: list[obj
     )
 
 
-def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
-    size = len(json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise LimitExceeded(
             f"The workflow has {size} bytes; the limit is {limit}.",
