@@ -29,6 +29,7 @@ from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
+from comfy_mcp.watchdog import watching
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +104,7 @@ async def open_runtime(
             now_ms=clock.now_ms,
             new_id=new_id,
         )
-        async with _tasks(services, clock):
+        async with watching(metrics.loop_stood), _tasks(services, clock):
             yield services
 
 

@@ -74,7 +74,7 @@ class Checker:
                 answer = await self._asked(text, info)
         finally:
             self._waiting -= 1
-        graph = await read_graph(answer.raw)
+        graph = await _read(raw if answer.raw is None else answer.raw)
         return Judged(graph=graph, report=answer.report, needs=answer.needs, warnings=answer.warnings)
 
     async def aclose(self) -> None:
@@ -162,6 +162,6 @@ def _too_much(size: int, cpu_s: int) -> LimitExceeded:
     )
 
 
-async def read_graph(raw: Mapping[str, object]) -> Graph:
-    """Raises InvalidGraph."""
-    return parse_graph(raw) if len(raw) <= THREAD_NODES else await asyncio.to_thread(parse_graph, raw)
+async def _read(raw: object) -> Graph:
+    large = isinstance(raw, Mapping) and len(raw) > THREAD_NODES
+    return await asyncio.to_thread(parse_graph, raw) if large else parse_graph(raw)

@@ -31,9 +31,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`raw` is the graph in API format. Reading it again is less than sending it read."""
+    """`raw` is the graph in API format; None where that is what the question had. Reading it again is less
+    than sending it read."""
 
-    raw: Mapping[str, Any]
+    raw: Mapping[str, Any] | None
     report: GraphReport
     needs: Needs
     warnings: tuple[str, ...]

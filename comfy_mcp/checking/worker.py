@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from comfy_mcp.checking.messages import HEADER, OUT_OF_MEMORY, Answer, Question, Refusal, packed, unpacked
 from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.judging import judge
 from comfy_mcp.domain.object_info import ObjectInfo
 
@@ -29,14 +30,15 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
 
 def _answer(text: bytes, info: ObjectInfo | None) -> Answer | Refusal:
     try:
-        judged = judge(json.loads(text), info)
+        given = json.loads(text)
+        judged = judge(given, info)
     except InvalidGraph as error:
         return Refusal.of(error)
     except MemoryError:
         sys.exit(OUT_OF_MEMORY)
-    return Answer(
-        raw=dict(judged.graph.raw), report=judged.report, needs=judged.needs, warnings=judged.warnings
-    )
+    same = isinstance(given, dict) and judged.graph.raw is unwrapped(given)
+    raw = None if same else dict(judged.graph.raw)
+    return Answer(raw=raw, report=judged.report, needs=judged.needs, warnings=judged.warnings)
 
 
 def _read(stdin: BinaryIO) -> Question | None:
