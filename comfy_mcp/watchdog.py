@@ -91,8 +91,8 @@ class Watch:
 
 
 def _calls(frame: FrameType | None) -> tuple[str, ...]:
-    """Those of the product if there are some, else of whatever runs. None for a loop that waits for work: then
-    it is the machine that stands."""
+    """Those of the product if there are some, else of whatever runs. None for a loop that waits for work:
+    then it is the machine that stands."""
     if frame is not None and Path(frame.f_code.co_filename).stem == "selectors":
         return ()
     stack = []

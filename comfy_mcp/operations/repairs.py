@@ -84,9 +84,17 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
             if not layer:
                 warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
     if isinstance(value, Mapping):
-        value, where = wrapped_graph(value)
-        if where not in ("", "prompt"):
-            warnings.append(f"The graph was taken from {where!r} of the workflow; the rest was not used.")
+        inner, where = wrapped_graph(value)
+        if where not in (
+            "",
+            "prompt",
+        ):  # a body of POST /prompt may have more in it that travels with the job
+            file = value.get("workflow")
+            kept = where == "output" and isinstance(file, Mapping)  # the editor's file: it goes into pictures
+            value = {"prompt": inner, "extra_data": {"extra_pnginfo": {"workflow": file}}} if kept else inner
+            warnings.append(
+                f"The graph was taken from {where!r} of the workflow; what else it holds is not run."
+            )
     return value, tuple(warnings)
 
 

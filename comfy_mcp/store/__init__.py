@@ -4,12 +4,14 @@ from comfy_mcp.store.queries import (
     AttemptView,
     Claim,
     ClaimOffer,
+    JobGraph,
     JobQuery,
     JobView,
     Lease,
     LeaseState,
     OutputQuery,
     QueueView,
+    Submission,
 )
 from comfy_mcp.store.sqlite.database import StoreInfo
 from comfy_mcp.store.store import Store
@@ -18,6 +20,7 @@ __all__ = [
     "AttemptView",
     "Claim",
     "ClaimOffer",
+    "JobGraph",
     "JobQuery",
     "JobView",
     "Lease",
@@ -26,4 +29,5 @@ __all__ = [
     "QueueView",
     "Store",
     "StoreInfo",
+    "Submission",
 ]

@@ -6,10 +6,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, and_
 
+from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.events import JobQueued
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store.connection import AnyRow
 
@@ -17,12 +21,14 @@ __all__ = [
     "AttemptView",
     "Claim",
     "ClaimOffer",
+    "JobGraph",
     "JobQuery",
     "JobView",
     "Lease",
     "LeaseState",
     "OutputQuery",
     "QueueView",
+    "Submission",
 ]
 
 MAX_LIMIT = 1000
@@ -63,6 +69,24 @@ class LeaseState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A job that is to be written. `ahead` more run before it than the store knows of.
+
+    With `idempotency`, the client's first submit under that key is answered again. `fair`: clients take turns
+    within a priority; otherwise the job stands behind all of its priority.
+    """
+
+    event: JobQueued
+    graph: Mapping[str, Any]
+    max_queued: int
+    idempotency: Idempotency | None = None
+    ahead: int = 0
+    fair: bool = True
+    needs: Needs | None = None
+    submitted: Submitted | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimOffer:
     """An engine that has room for one more job, and under what the job would be sent there."""
 
@@ -83,9 +107,18 @@ class Claim:
 
     job: Job
     graph: dict[str, Any]
+    submitted: Submitted | None = None
     stream_id: str | None = None
     reference: str | None = None
     more: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobGraph:
+    """The graph in API format, and what was submitted where that was something else."""
+
+    graph: dict[str, Any]
+    submitted: Submitted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
