@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, and_
-
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
@@ -155,9 +153,9 @@ def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -
     )
 
 
-def starts_with(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
-    """Of ids in hexadecimal: behind its digits comes "g"."""
-    return and_(column >= start, column < f"{start}g")
+def starting_with(start: str | None) -> dict[str, str | None]:
+    """The bounds of ids in hexadecimal that begin like this: behind its digits comes "g"."""
+    return {"b_from": start, "b_below": None if start is None else f"{start}g"}
 
 
 def clamp(limit: int) -> int:

@@ -209,5 +209,5 @@ async def test_a_body_of_more_than_a_workflow_may_have_is_refused_before_it_is_p
         spaced = await v1(
             "POST", WORKFLOW, data=b'{"workflow":' + spaces + json.dumps(picture()).encode() + b"}"
         )
-    assert assert_problem(large, 413)["code"] == "too_large"
+    assert assert_problem(large, 413, "Content Too Large")["code"] == "too_large"
     assert spaced.status == 202
