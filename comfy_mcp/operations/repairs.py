@@ -85,10 +85,7 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
                 warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
     if isinstance(value, Mapping):
         inner, where = wrapped_graph(value)
-        if where not in (
-            "",
-            "prompt",
-        ):  # a body of POST /prompt may have more in it that travels with the job
+        if where not in ("", "prompt"):  # the body of ComfyUI's POST /prompt may have extra_data as well
             file = value.get("workflow")
             kept = where == "output" and isinstance(file, Mapping)  # the editor's file: it goes into pictures
             value = {"prompt": inner, "extra_data": {"extra_pnginfo": {"workflow": file}}} if kept else inner

@@ -16,7 +16,7 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result
-from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.services import Services
@@ -46,6 +46,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
+    _require_priority(context, Priority(params.priority))
     raw, text, repairs = await _graph_of(context, params)
     file, beside = submitted_file(raw)
     checked, needs, warnings = await _checked(context, raw, text, file, beside)
@@ -88,6 +89,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
+    _require_priority(context, old.priority)
     kept = await services.store.get_graph(old_id)
     if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
@@ -217,6 +219,12 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[ob
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     return raw, text, repairs + more
+
+
+def _require_priority(context: OperationContext, priority: Priority) -> None:
+    """Raises Denied: a job that passes all others' needs a right of its own."""
+    if priority is Priority.HIGH:
+        require_right(context.caller, Right.HIGH, 'The priority "high"')
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:

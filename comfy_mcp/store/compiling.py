@@ -18,7 +18,7 @@ from comfy_mcp.store import outputs, reads, schema
 from comfy_mcp.store.connection import COLUMNS, PARAMETERS, Statement, Values
 from comfy_mcp.store.core import digest_of, made
 
-_SHORT_ID = ("b_from", "b_below")
+_SHORT_ID = ("b_id_start",)
 _FIRST = [(), ("statuses",), ("b_client",), ("statuses", "b_client")]
 _FIRST_OF_OUTPUTS = [
     (),

@@ -14,6 +14,7 @@ from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store.connection import AnyRow
+from comfy_mcp.store.core import and_, bindparam
 
 __all__ = [
     "AttemptView",
@@ -153,9 +154,9 @@ def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -
     )
 
 
-def starting_with(start: str | None) -> dict[str, str | None]:
-    """The bounds of ids in hexadecimal that begin like this: behind its digits comes "g"."""
-    return {"b_from": start, "b_below": None if start is None else f"{start}g"}
+def starts_with(column: Any, name: str) -> Any:
+    """A condition on ids in hexadecimal, with their start bound as `name`: behind its digits comes "g"."""
+    return and_(column >= bindparam(name), column < bindparam(name).concat("g"))
 
 
 def clamp(limit: int) -> int:

@@ -29,7 +29,7 @@ from comfy_mcp.store.queries import (
     clamp,
     page_of,
     seq_of,
-    starting_with,
+    starts_with,
 )
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
@@ -113,8 +113,7 @@ _CONDITIONS = {
     "b_retried": jobs.c.retried_by.is_not(None) == bindparam("b_retried"),
     "b_after": jobs.c.created_at >= bindparam("b_after"),
     "b_before": jobs.c.created_at <= bindparam("b_before"),
-    "b_from": jobs.c.id >= bindparam("b_from"),
-    "b_below": jobs.c.id < bindparam("b_below"),
+    "b_id_start": starts_with(jobs.c.id, "b_id_start"),
     "b_cursor": jobs.c.seq < bindparam("b_cursor"),
 }
 PAGES = Pages(
@@ -132,7 +131,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         "b_retried": query.retried,
         "b_after": query.created_after,
         "b_before": query.created_before,
-        **starting_with(query.id_start),
+        "b_id_start": query.id_start,
         "b_cursor": None if query.cursor is None else seq_of(query.cursor),
     }
     return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_of)
