@@ -337,6 +337,13 @@ def revoke(given: dict[str, Any], /, as_json: bool, name: str) -> None:
     metavar="DIR",
     help="Folder for input, output, temp and models. Default: inside the state folder.",
 )
+@click.option(
+    "--object-info",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Serve this recorded answer of GET /object_info: its classes are known, and those run that this "
+    "engine has.",
+)
 @options.as_json
 @click.pass_obj
 def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
