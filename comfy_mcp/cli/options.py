@@ -16,6 +16,7 @@ FAILURE_KINDS = (
     "oom",
     "missing_model",
     "engine_lost",
+    "engine_bad_answer",
     "cancelled_externally",
     "timeout",
     "internal",
@@ -32,6 +33,12 @@ save_to = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Save the output files in this folder and print their paths.",
+)
+files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
+object_info = click.option(
+    "--object-info",
+    metavar="FILE",
+    help="Use this saved answer of GET /object_info instead of the engine's own.",
 )
 timeout = click.option(
     "--timeout",

@@ -1,18 +1,17 @@
 """The commands that stay: the MCP server on stdio, the HTTP sidecar, and the embedded engine."""
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.settings import Settings
 
@@ -84,13 +83,15 @@ async def engine(
     host: str,
     port: int,
     base_directory: Path | None,
-    object_info: Path | None = None,
+    object_info: str | None = None,
 ) -> ExitCode:
     """The embedded engine until SIGINT or SIGTERM; its URL is the first line on stdout."""
+    from comfy_mcp.cli.files import read_node_list
     from comfy_mcp.embedded import EngineConfig, serve
+    from comfy_mcp.operations.checking import node_list
 
     base = base_directory or settings.state_dir / "embedded-engine"
-    recorded = None if object_info is None else _node_list(object_info)
+    recorded = None if object_info is None else node_list(read_node_list(object_info))
     config = EngineConfig(base_directory=base, host=host, port=port, object_info=recorded)
 
     def ready(url: str) -> None:
@@ -106,23 +107,3 @@ async def engine(
             next_step="Use another --port (0 = any free port) or another --base-directory.",
         ) from None
     return ExitCode.OK
-
-
-def _node_list(file: Path) -> dict[str, Any]:
-    """A recorded answer of GET /object_info. Raises InvalidInput."""
-    try:
-        found = json.loads(file.read_bytes())
-    except OSError as error:
-        raise InvalidInput(
-            f"{str(file)!r} can't be read: {error.strerror or type(error).__name__}.",
-            next_step="Give the path of a node list.",
-            code=ErrorCode.PATH_UNREADABLE,
-        ) from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not any(isinstance(each, dict) for each in found.values()):
-        raise InvalidInput(
-            f"{str(file)!r} is not the answer of a ComfyUI's GET /object_info.",
-            next_step="Save it with: curl $COMFYUI_URL/object_info > object_info.json",
-        )
-    return found

@@ -56,6 +56,15 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFound:
+    """What became known of an output: its bytes, and their hash where they were read."""
+
+    id: OutputId
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page(Generic[T]):
     """`next_cursor` is None on the last page. `total` counts all matches where that is cheap."""
 

@@ -160,16 +160,31 @@ class OutputFiles:
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
         """All bytes. Raises what `open` raises, and LimitExceeded (too_large)."""
         bound = self._limit if limit is None else limit
-        pieces: list[bytes] = []
-        total = 0
         async with self.open(output) as content:
             if content.size is not None and content.size > bound:
                 raise _too_large(output, bound)
-            async for chunk in content.chunks:
-                total += len(chunk)
-                if total > bound:
-                    raise _too_large(output, bound)
-                pieces.append(chunk)
+            return await self._whole(output, content, bound)
+
+    async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
+        """All bytes; None for an output of more than `limit`, or of a length that nobody tells.
+
+        Raises what `open` raises.
+        """
+        if output.size is not None and output.size > limit:
+            return None
+        async with self.open(output) as content:
+            if content.size is None or content.size > limit:
+                return None
+            return await self._whole(output, content, limit)
+
+    async def _whole(self, output: Output, content: OutputContent, bound: int) -> OutputData:
+        pieces: list[bytes] = []
+        total = 0
+        async for chunk in content.chunks:
+            total += len(chunk)
+            if total > bound:
+                raise _too_large(output, bound)
+            pieces.append(chunk)
         data = b"".join(pieces)
         if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
             raise _gone(output, "another file has this name now")

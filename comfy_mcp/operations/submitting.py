@@ -2,26 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
-from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
-from comfy_mcp.domain.graph_checks import GraphReport, check_graph
-from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.missing import model_links
+from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs, needs_of
-from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
 from comfy_mcp.operations.workflows import not_found, require_visible
 
@@ -31,12 +29,15 @@ MAX_TIMEOUT_S = 7 * 86_400
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
 
+Made = tuple[Checked, Needs, tuple[str, ...]]
+"""Of a workflow: the graph in API format, what it needs, and the warnings."""
+
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 
-async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
-    """Check the graph, write the job, return. From then on it is durable."""
+async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
+    """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
     if params.gpu == "salad":
         raise InvalidInput(
@@ -46,22 +47,17 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     raw = await _graph_of(context, params)
     checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=context.caller.client,
-            lane=params.gpu,
-            priority=Priority(params.priority),
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
-            run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, _submitted(params, raw)),
+    if params.dry_run:
+        return dry_run_result(checked.graph, warnings)
+    job, position = await _submit(
+        services,
+        (checked, needs, warnings),
+        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+        client=context.caller.client,
+        lane=params.gpu,
+        priority=Priority(params.priority),
+        queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
+        run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -93,24 +89,16 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
     file = None if kept.submitted is None else kept.submitted.file
-    checked, needs, warnings = await _checked(context, kept.graph, file)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=old.client,
-            lane=old.lane,
-            priority=old.priority,
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=old.queue_timeout_ms,
-            run_timeout_ms=old.run_timeout_ms,
-            retry_of=old_id,
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, ["retry", old_id]),
+    job, position = await _submit(
+        services,
+        await _checked(context, kept.graph, file),
+        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        retry_of=old_id,
     )
     return RetryResult(
         workflow_id=job.id,
@@ -122,17 +110,47 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
+async def _submit(
+    services: Services,
+    made: Made,
+    idempotency: Idempotency | None,
+    *,
+    client: ClientId,
+    lane: str,
+    priority: Priority,
+    queue_timeout_ms: int | None,
+    run_timeout_ms: int | None,
+    retry_of: JobId | None = None,
+) -> tuple[Job, int]:
+    """The job, written, and its place in the queue."""
+    checked, needs, warnings = made
+    event = JobQueued(
+        job_id=JobId(services.new_id()),
+        at=services.now_ms(),
+        client=client,
+        lane=lane,
+        priority=priority,
+        node_count=len(checked.graph.nodes),
+        warnings=warnings,
+        queue_timeout_ms=queue_timeout_ms,
+        run_timeout_ms=run_timeout_ms,
+        retry_of=retry_of,
+        shape=needs.shape,
+    )
+    return await services.engines.submit(event, checked, needs, idempotency)
+
+
 async def _checked(
     context: OperationContext, raw: object, file: Mapping[str, Any] | None, beside: tuple[str, ...] = ()
-) -> tuple[Checked, Needs, tuple[str, ...]]:
+) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `file` is kept
     with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
     services = context.services
     info = await services.engines.object_info()
-    graph, report, warnings = _read(raw, info)
+    graph, report, warnings = read_graph(raw, info)
     if report.may_be_stale:  # a node or a model may have come since
         info = await services.engines.object_info(max_age_s=FRESH_S)
-        graph, report, warnings = _read(raw, info)
+        graph, report, warnings = read_graph(raw, info)
     if (error := report.error()) is not None:
         raise error
     partners = partner_nodes(graph, report.needed, info)
@@ -143,12 +161,6 @@ async def _checked(
     submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
     checked = Checked(graph=graph, report=report, submitted=submitted)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
-
-
-def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
-    converted, warnings = api_format(raw, info)
-    graph = parse_graph(converted)
-    return graph, check_graph(graph, info, model_links(raw)), warnings
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -164,14 +176,17 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
 
 
 async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+    """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
+    of a file that come with the call."""
     services = context.services
-    if (params.workflow is None) == (params.path is None):
+    if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
             "Give either workflow or path, not both.",
             next_step="Pass the graph as an object, or the path of its file.",
         )
-    if params.path is not None:
+    if context.content is not None:
+        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
+    elif params.path is not None:
         if not context.caller.may_read_files:
             raise InvalidInput(
                 "This surface can't read workflow files by path.",
@@ -202,10 +217,12 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     return submitted
 
 
-def _idempotency(context: OperationContext, key: str | None, submitted: list[object]) -> Idempotency | None:
+def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted, sort_keys=True)
+    text = json.dumps(submitted(), sort_keys=True)
     services = context.services
     return Idempotency(
         client=context.caller.client,

@@ -117,6 +117,21 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     )
 
 
+async def abandon_workflow(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
+    """End a job without asking the engine that has it.
+
+    Raises NotFound, and Conflict (`not_cancellable`) once the job has ended.
+    """
+    services, job_id = context.services, JobId(params.workflow_id)
+    reason = f"abandoned by {context.caller.client}"
+    if await services.store.abandon(job_id, at=services.now_ms(), reason=reason) is None:
+        raise Conflict(
+            "The workflow has ended already.",
+            next_step=f'workflow_status(workflow_id="{job_id}") shows its state.',
+        )
+    return await state_of(context, job_id)
+
+
 async def list_workflows(context: OperationContext, params: ListWorkflowsParams) -> WorkflowsResult:
     services = context.services
     page = await services.store.list_views(

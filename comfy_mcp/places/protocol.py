@@ -26,14 +26,16 @@ class PromptWhere(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     ABSENT = "absent"  # deleted, evicted from the history, or the engine was restarted
+    UNREADABLE = "unreadable"  # not in the queue, and what the history says of it can't be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """Where a prompt is now. `result` is set for FINISHED only."""
+    """Where a prompt is now. `result` is set for FINISHED only, and `fault` for UNREADABLE."""
 
     where: PromptWhere
     result: PromptResult | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

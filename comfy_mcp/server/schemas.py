@@ -48,8 +48,8 @@ def output_schema(result: type[Result]) -> JsonSchema:
 
 def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
     first = {**_alternatives(node, root)[0], **{key: node[key] for key in ("description",) if key in node}}
-    if node.get("default") is not None:
-        first["default"] = node["default"]
+    if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
+        first["default"] = default
     return {key: first[key] for key in _INPUT_KEYS if key in first}
 
 

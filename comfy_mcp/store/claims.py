@@ -206,6 +206,8 @@ def record(
             after = journal.apply(connection, known, happened, by=lease)
     if after is None:
         after = _record(connection, lease, job_id, happened)
+    if made and after.is_claimed:
+        raise ValueError("outputs are written with the end of an attempt")
     outputs.add(connection, job_id, made)
     return after
 

@@ -1,11 +1,11 @@
 """Outputs: what jobs made. Synchronous; runs in a transaction of the caller."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import Select, bindparam, func, insert, select, update
 
-from comfy_mcp.domain.catalog import Output, OutputKind, Page
+from comfy_mcp.domain.catalog import Output, OutputFound, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
 from comfy_mcp.store.connection import Connection, Statement
@@ -18,7 +18,14 @@ _OF_JOB = Statement(select(outputs).where(outputs.c.job_id == bindparam("b_job_i
 _OF_JOBS = (
     select(outputs).where(outputs.c.job_id.in_(bindparam("ids", expanding=True))).order_by(outputs.c.seq)
 )
-_UPDATE = Statement(update(outputs).where(outputs.c.id == bindparam("b_id")))
+_WITHOUT_SIZE = select(outputs.c.id).where(
+    outputs.c.id.in_(bindparam("ids", expanding=True)), outputs.c.size.is_(None)
+)
+_REFINE = Statement(
+    update(outputs)
+    .where(outputs.c.id == bindparam("b_id"))
+    .values(size=bindparam("b_size"), sha256=func.coalesce(bindparam("b_sha256"), outputs.c.sha256))
+)
 
 
 def add(connection: Connection, job_id: JobId, made: Sequence[Output]) -> None:
@@ -67,8 +74,14 @@ def listing(connection: Connection, query: OutputQuery) -> Page[Output]:
     return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, output_of)
 
 
-def refine(connection: Connection, output_id: OutputId, size: int | None, sha256: str | None) -> None:
+def without_size(connection: Connection, ids: Collection[OutputId]) -> list[OutputId]:
+    """Those of them whose size is not known."""
+    return [OutputId(row.id) for row in connection.execute(_WITHOUT_SIZE, {"ids": list(ids)})] if ids else []
+
+
+def refine(connection: Connection, found: Sequence[OutputFound]) -> None:
     """Fill in what became known. An output that retention has forgotten is no error."""
-    values = {name: value for name, value in (("size", size), ("sha256", sha256)) if value is not None}
-    if values:
-        connection.execute(_UPDATE, {**values, "b_id": output_id})
+    if found:
+        connection.execute_many(
+            _REFINE, [{"b_id": each.id, "b_size": each.size, "b_sha256": each.sha256} for each in found]
+        )

@@ -7,15 +7,15 @@ from typing import assert_never
 
 from sqlalchemy import func, insert, select
 
-from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import LimitExceeded
-from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
+from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
+from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
-from comfy_mcp.store.queries import ClaimOffer
+from comfy_mcp.store.queries import ClaimOffer, Submission
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
 
 _INSERT_GRAPH = Statement(insert(graphs))
@@ -43,24 +43,15 @@ class Added:
 
 
 def add(
-    connection: Connection,
-    event: JobQueued,
-    graph: str,
-    max_queued: int,
-    use: Idempotency | None = None,
-    ahead: int = 0,
-    fair: bool = True,
-    needs: Needs | None = None,
-    offer: ClaimOffer | None = None,
-    submitted: str | None = None,
+    connection: Connection, submission: Submission, texts: Texts, offer: ClaimOffer | None = None
 ) -> Added:
-    """One more job; of a key's first use, the job then.
+    """One more job, kept as `texts`; of a key's first use, the job then.
 
-    `ahead` counts what runs before it and is no job of the store. Not `fair`: by age, whoever submits.
     With an `offer` it is claimed at once if it is the next to run.
 
     Raises LimitExceeded, and Conflict for a key that was used for something else.
     """
+    event, use = submission.event, submission.idempotency
     if use is not None and (known := idempotency.first_use(connection, use)):
         job_id, position = known
         first = reads.get(connection, job_id)
@@ -68,21 +59,22 @@ def add(
         return Added(first, position)
     sizes = _queue_sizes(connection)
     total = sum(size.jobs for size in sizes.values())
-    if total >= max_queued:
+    if total >= submission.max_queued:
         raise LimitExceeded(
-            f"The queue is full: {total} jobs; the limit is {max_queued}.",
+            f"The queue is full: {total} jobs; the limit is {submission.max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
     job = queued(event)
-    place = turns.place(connection, job, fair=fair)
+    place = turns.place(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, place)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
+    needs = _needs_text(submission.needs)
     connection.execute(
         _INSERT_GRAPH,
-        {"job_id": job.id, "graph": graph, "needs": _needs_text(needs), "submitted": submitted},
+        {"job_id": job.id, "graph": texts.graph, "needs": needs, "submitted": texts.submitted},
     )
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
@@ -91,7 +83,7 @@ def add(
         size.claimed += 1
         claims.begin_attempt(connection, offer.lease, job, offer.stream_id, event.at)
         turns.claimed(connection, job, place.tag, more=others_wait)
-    position = ahead + in_front.waiting + in_front.claimed + 1
+    position = submission.ahead + in_front.waiting + in_front.claimed + 1
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
@@ -132,6 +124,18 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
             assert_never(answer)
     after = journal.apply(connection, job, happened) if happened else job
     return after, answer
+
+
+def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
+    """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
+    job = reads.get(connection, job_id)
+    if job is None:
+        raise reads.not_found(job_id)
+    if job.is_final:
+        return None
+    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
+    return journal.apply(connection, job, (request, end))
 
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 from comfy_mcp.domain.access import ApiKey
-from comfy_mcp.domain.catalog import Output, Page
+from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
 from comfy_mcp.store.queries import OutputQuery
@@ -101,16 +101,15 @@ class SideTables:
         return await self._readers.do(lambda connection: outputs.listing(connection, query))
 
     async def get_output(self, output_id: OutputId) -> Output | None:
-        return await self._readers.do(lambda connection: outputs.get(connection, output_id))
+        return await self._by_key.do(lambda connection: outputs.get(connection, output_id))
 
-    async def outputs_of(self, job_id: JobId) -> list[Output]:
-        """In the order in which they were recorded."""
-        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
+    async def without_size(self, ids: Collection[OutputId]) -> list[OutputId]:
+        """Those of them whose size is not known."""
+        return await self._readers.do(lambda connection: outputs.without_size(connection, ids))
 
-    async def update_output(
-        self, output_id: OutputId, *, size: int | None = None, sha256: str | None = None
-    ) -> None:
-        await self._writer.do(lambda connection: outputs.refine(connection, output_id, size, sha256))
+    async def update_outputs(self, found: Sequence[OutputFound]) -> None:
+        """What became known. An output that retention has forgotten is no error."""
+        await self._writer.do(lambda connection: outputs.refine(connection, found))
 
     # ------------------------------------------------------------------ retention
 

@@ -208,6 +208,16 @@ def test_cancel_of_a_queued_workflow_is_done_at_once(shell: Shell, tmp_path: Pat
     assert (waited.code, waited.json["status"]) == (8, "cancelled")
 
 
+def test_what_nothing_else_ends_is_abandoned(shell: Shell, tmp_path: Path) -> None:
+    workflow_id = submitted(shell, written(tmp_path, graph()))
+    done = shell("jobs", "abandon", workflow_id)
+    assert (done.code, done.lines) == (0, [f"{workflow_id}: cancelled"])
+    again = shell("jobs", "abandon", workflow_id)
+    assert again.code == 4
+    assert f"next: `comfy-bridge status {workflow_id}`" in again.err
+    assert shell("jobs", "abandon", "nope").code == 3
+
+
 def test_cancel_of_a_finished_workflow_exits_4(shell: Shell, tmp_path: Path) -> None:
     workflow_id = submitted(shell, written(tmp_path, graph()))
     shell("wait", workflow_id)

@@ -31,6 +31,7 @@ from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving import attempt as attempt_module
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
 from tests.driving.conftest import House
+from tests.support.jobs import outputs_of
 from tests.support.scripted_place import PICTURE, ScriptedPlace, success, unreachable
 
 
@@ -294,7 +295,7 @@ async def test_a_node_error_fails_the_job_and_keeps_what_it_had_written(
     await place.finish(prompt, PromptResult(ending=PromptEnding.ERROR, outputs=(PICTURE,), failure=failure))
     job = await house.final(job_id)
     assert (job.status, job.failure) == (JobStatus.FAILED, failure)
-    assert [output.file for output in await house.store.outputs_of(job_id)] == [PICTURE]
+    assert [output.file for output in await outputs_of(house.store, job_id)] == [PICTURE]
 
 
 async def cancel(house: House, job_id: JobId) -> CancelAnswer:

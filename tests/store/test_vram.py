@@ -18,7 +18,16 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
 from comfy_mcp.store.connection import Connection
 from tests.support.gpus import GIB
-from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
+from tests.support.jobs import (
+    GRAPH,
+    completed,
+    failed,
+    new_prompt_id,
+    queued_event,
+    requeued,
+    started,
+    submission,
+)
 from tests.support.leases import lease_on
 from tests.support.plans import plan_of
 
@@ -278,7 +287,7 @@ async def test_a_job_without_memory_for_it_is_not_claimed_as_it_is_added(store: 
     for shape, fits in ((BIG, False), (None, True)):
         room = ClaimOffer(lease=taught, prompt_id=new_prompt_id(), admission=admission(1))
         event = replace(queued_event(priority=Priority.HIGH), shape=shape)
-        _, _, claim = await store.add_and_claim(event, GRAPH, room, max_queued=9)
+        _, _, claim = await store.add_and_claim(submission(event, max_queued=9), room)
         assert (claim is not None) is fits
         if claim is None:
             await store.request_cancel(event.job_id, at=2, reason=None)

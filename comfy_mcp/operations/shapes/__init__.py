@@ -35,6 +35,8 @@ from comfy_mcp.operations.shapes.catalog import (
 from comfy_mcp.operations.shapes.jobs import (
     AttemptItem,
     CancelResult,
+    ConvertResult,
+    DryRunResult,
     EngineRoomItem,
     FailureItem,
     ForeignItem,
@@ -89,7 +91,9 @@ __all__ = [
     "AttemptItem",
     "CancelParams",
     "CancelResult",
+    "ConvertResult",
     "CursorField",
+    "DryRunResult",
     "EngineItem",
     "EngineRoomItem",
     "EngineVramItem",

@@ -26,6 +26,7 @@ FailureKindName = Literal[
     "oom",
     "missing_model",
     "engine_lost",
+    "engine_bad_answer",
     "cancelled_externally",
     "timeout",
     "internal",

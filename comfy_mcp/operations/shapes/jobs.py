@@ -183,6 +183,30 @@ class SubmitResult(Result):
         return f"Queued as {self.workflow_id}, position {self.queue_position}. {self.next_step or ''}{warned}"
 
 
+class DryRunResult(Result):
+    """A submit that only checks. `graph` is what the engine would get, in API format."""
+
+    status: Literal["not_queued"] = "not_queued"
+    node_count: int
+    warnings: list[Text] = Field(default_factory=list)
+    graph: dict[str, Any]
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
+        return f"It would run, {self.node_count} nodes. Nothing was queued. {self.next_step or ''}{warned}"
+
+
+class ConvertResult(Result):
+    """A workflow in API format, as ComfyUI's editor would send it."""
+
+    graph: dict[str, Any]
+    warnings: list[Text] = Field(default_factory=list)
+
+    def text(self) -> str:
+        return f"{len(self.graph)} nodes in API format."
+
+
 class RetryResult(SubmitResult):
     """The new job; the old one does not change."""
 

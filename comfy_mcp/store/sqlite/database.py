@@ -9,9 +9,8 @@ use, but can't see that a newer one switches to WAL later.
 import contextlib
 import importlib
 import os
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -72,8 +71,6 @@ class Database:
     loop_writer: Connection
     _driver: "_Driver"
     _identity: tuple[int, int]
-    _watch: Any = None
-    _watch_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reader(self) -> Connection:
         """A new connection for reading."""
@@ -99,21 +96,17 @@ class Database:
             )
 
     def data_version(self) -> int:
-        """Changes when any other connection, this process's writer included, has committed.
+        """Changes when any connection but `loop_writer` has committed: another process, or a thread of this.
 
-        The number is only comparable within one connection, so there is one for it, that never waits: -1,
-        which is no version, while the file is locked. Microseconds, in WAL mode a look into shared memory.
+        It never waits: -1, which is no version, while the file is locked. Microseconds, in WAL mode a look
+        into shared memory. For the loop's own thread.
         """
-        with self._watch_lock:
-            try:
-                if self._watch is None:
-                    self._watch = self._driver.connect()
-                    self._watch.execute("PRAGMA busy_timeout=0")
-                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
-            except self._driver.module.Error as error:
-                if is_busy(error):
-                    return -1
-                raise fault_of(error, self.info.path) from error
+        try:
+            (version,) = self.loop_writer.driver_connection.execute("PRAGMA data_version").fetchone()
+        except self._driver.module.Error as error:
+            if is_busy(error):
+                return -1
+            raise fault_of(error, self.info.path) from error
         return int(version)
 
     def sizes(self) -> dict[str, int]:
@@ -134,12 +127,6 @@ class Database:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             finally:
                 connection.close()
-
-    def close(self) -> None:
-        with self._watch_lock:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
 
 
 def open_database(settings: Settings) -> Database:

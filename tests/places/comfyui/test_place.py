@@ -16,7 +16,7 @@ from comfy_mcp.domain.prompt import PromptEnding
 from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, ComfyUIPlace
 from comfy_mcp.places.protocol import Accepted, Picture, Place, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import load_settings
-from tests.support.fake_engine import FakeEngine, cut, html, in_turn, reply
+from tests.support.fake_engine import Answer, FakeEngine, cut, half, html, in_turn, reply
 
 A, B, C = PromptId("a"), PromptId("b"), PromptId("c")
 DONE: dict[str, Any] = {"outputs": {}, "status": {"status_str": "success", "messages": []}}
@@ -215,12 +215,31 @@ async def test_many_prompts_are_asked_for_a_few_at_a_time(engine: FakeEngine, pl
 
 
 @pytest.mark.parametrize("ids", [[A], [A, B, C]])
-async def test_a_bad_answer_in_a_lookup_is_raised_as_itself(
+async def test_a_bad_answer_to_everything_is_raised_as_itself(
     engine: FakeEngine, place: ComfyUIPlace, ids: list[PromptId]
 ) -> None:
-    engine.answers["GET /history/a"] = html(200)
+    engine.answers["GET /history/a"] = engine.answers["GET /queue"] = html(200)
     with pytest.raises(EngineBadAnswer):
         await place.lookup(ids)
+
+
+@pytest.mark.parametrize("answer", [html(200), html(500), half(), reply({"a": ["no", "entry"]})])
+async def test_a_history_that_cant_be_read_is_said_of_its_prompt_and_the_others_are_found(
+    engine: FakeEngine, place: ComfyUIPlace, answer: Answer
+) -> None:
+    engine.answers["GET /history/a"] = answer
+    engine.running = [B]
+    views = await place.lookup([A, B, C])
+    assert where(views) == {A: PromptWhere.UNREADABLE, B: PromptWhere.RUNNING, C: PromptWhere.ABSENT}
+    assert "Engine fake, GET /history" in (views[A].fault or "")
+
+
+async def test_a_prompt_in_the_queue_is_there_whatever_its_history_says(
+    engine: FakeEngine, place: ComfyUIPlace
+) -> None:
+    engine.answers["GET /history/a"] = html(500)
+    engine.pending = [A]
+    assert where(await place.lookup([A])) == {A: PromptWhere.PENDING}
 
 
 # ---------------------------------------------------------------------------- cancel
