@@ -157,17 +157,6 @@ class Errands:
         await self._ask(self._place.free(), "free_unanswered", prompt_id=prompt_id)
         self._report(Freed(prompt_id=prompt_id))
 
-    async def _keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> None:
-        files: Sequence[OutputFile] = ()
-        try:
-            files = await self._place.keep(prompt_id, pictures)
-        except EngineFault as fault:
-            log.warning("pictures_not_kept", prompt_id=prompt_id, count=len(pictures), error=str(fault))
-        except Exception:
-            log.exception("pictures_not_kept", prompt_id=prompt_id, count=len(pictures))
-        sizes = [len(picture.data) for picture in pictures]
-        self._report(Kept(prompt_id=prompt_id, sizes=dict(zip(files, sizes, strict=False))))
-
     async def _put_out(self, prompt_id: PromptId) -> None:
         for pause in PUT_OUT_AFTER_S:
             await asyncio.sleep(pause)
@@ -181,6 +170,17 @@ class Errands:
             log.warning(event, **about, error=str(fault))
         except Exception:
             log.exception(event, **about)
+
+    async def _keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> None:
+        files: Sequence[OutputFile] = ()
+        try:
+            files = await self._place.keep(prompt_id, pictures)
+        except EngineFault as fault:
+            log.warning("pictures_not_kept", prompt_id=prompt_id, count=len(pictures), error=str(fault))
+        except Exception:  # the job ends without them
+            log.exception("pictures_not_kept", prompt_id=prompt_id, count=len(pictures))
+        sizes = [len(picture.data) for picture in pictures]
+        self._report(Kept(prompt_id=prompt_id, sizes=dict(zip(files, sizes, strict=False))))
 
     async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         self._report(Sampled(sample=await ask()))
