@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-import structlog
-
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.deadlines import Deadline
 from comfy_mcp.domain.events import (
@@ -49,8 +47,6 @@ transaction, not three. Other processes look for news no sooner (operations/feed
 
 PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
-
-log = structlog.get_logger(__name__)
 
 
 class Attempt:
