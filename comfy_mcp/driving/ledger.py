@@ -202,13 +202,14 @@ class Ledger:
     def outcome(self, attempt: Attempt, result: PromptResult) -> JobEvent:
         """What follows for the job whose prompt has ended: a final event, or another attempt."""
         attempt.start(self._clock.now_ms(), self._clock.monotonic())
-        return conclude(
+        end = conclude(
             attempt.job,
             result,
             now=self._clock.now_ms(),
             expired=attempt.expired,
             max_attempts=self._settings.max_attempts,
         )
+        return replace(end, warnings=attempt.warnings) if isinstance(end, JobCompleted) else end
 
     def settle(
         self,

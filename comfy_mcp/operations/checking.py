@@ -12,10 +12,12 @@ from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
+from comfy_mcp.operations.spending import priced
 from comfy_mcp.settings import Settings
 
 
@@ -57,22 +59,27 @@ def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> Convert
     return ConvertResult(graph=dict(judged.graph.raw), warnings=[*repairs, *judged.warnings])
 
 
+def node_list(object_info: bytes) -> dict[str, Any]:
+    """A recorded answer of GET /object_info. Raises InvalidInput for what is none."""
+    try:
+        raw = json.loads(object_info)
+    except (ValueError, RecursionError):
+        raw = None
+    if not isinstance(raw, dict) or not any(isinstance(each, Mapping) for each in raw.values()):
+        raise InvalidInput(
+            "The node list is not the answer of a ComfyUI's GET /object_info.",
+            next_step="Save it with: curl $COMFYUI_URL/object_info > object_info.json",
+            code=ErrorCode.INVALID_ARGUMENT,
+        )
+    return raw
+
+
 class Recorded:
     """Converts and checks files by a recorded node list."""
 
     def __init__(self, object_info: bytes, settings: Settings) -> None:
         """Raises InvalidInput for what is no answer of GET /object_info."""
-        try:
-            raw = json.loads(object_info)
-        except (ValueError, RecursionError):
-            raw = None
-        if not isinstance(raw, Mapping) or not any(isinstance(each, Mapping) for each in raw.values()):
-            raise InvalidInput(
-                "The node list is not the answer of a ComfyUI's GET /object_info.",
-                next_step="Save it with: curl $COMFYUI_URL/object_info > object_info.json",
-                code=ErrorCode.INVALID_ARGUMENT,
-            )
-        self._info = ObjectInfo.parse(raw)
+        self._info = ObjectInfo.parse(node_list(object_info))
         self._settings = settings
 
     async def convert(self, content: AsyncIterable[bytes]) -> ConvertResult:
@@ -86,7 +93,9 @@ class Recorded:
         judged = judge(raw, self._info)
         if (error := judged.report.error()) is not None:
             raise error
-        return dry_run_result(judged.graph, repairs + judged.warnings + judged.report.warnings)
+        report = judged.report
+        costs = priced(partner_nodes(judged.graph, report.needed, self._info))
+        return dry_run_result(judged.graph, repairs + judged.warnings + report.warnings + costs)
 
     async def _read(self, content: AsyncIterable[bytes]) -> tuple[Any, tuple[str, ...]]:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step
