@@ -4,10 +4,10 @@ The Ledger is the tenure's own; only the tenure's one task writes. A store that 
 nothing: what has to be written stays pending and is tried again.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 import structlog
 
@@ -138,7 +138,7 @@ class Ledger:
         """Follow a claimed job. None if its graph can't be read by this version: it has failed then."""
         job = claim.job
         try:
-            checked = self._checked.take(job.id) or self._check(claim.graph)
+            checked = self._checked.take(job.id) or self._check(claim.text)
         except InvalidGraph as error:
             failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
             await self._store.record(self._lease, job.id, [self.failed(job, failure)])
@@ -172,8 +172,8 @@ class Ledger:
             attempt.ask_cancel(self._clock.monotonic())
         return attempt
 
-    def _check(self, raw: Mapping[str, Any]) -> Checked:
-        graph = parse_graph(raw)
+    def _check(self, text: str) -> Checked:
+        graph = parse_graph(json.loads(text))
         report = check_graph(graph, self._place.known_nodes)
         return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 

@@ -16,7 +16,7 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.queries import Claim, Lease
 from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, ONE, attempts, engine_leases, graphs
@@ -129,7 +129,7 @@ def _claim(
     begin_attempt(connection, lease, job, stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
         turns.claimed(connection, job, row.share_tag, more=more)
-    return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
+    return Claim(job=job, text=row.graph, stream_id=stream_id, more=more)
 
 
 def claimed(job: Job, lease: Lease, prompt_id: PromptId, now: int) -> JobClaimed:
@@ -169,7 +169,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
     connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
     return [
-        Claim(job=job_of(row), graph=graph_of(row.graph), stream_id=row.stream_id, reference=row.reference)
+        Claim(job=job_of(row), text=row.graph, stream_id=row.stream_id, reference=row.reference)
         for row in rows
     ]
 

@@ -70,7 +70,7 @@ class DriverSide(SideTables):
         if here is not None:
             return here
         added = await self._writer.do(lambda connection: queue.add(connection, submission, text, offer))
-        return added.job, added.position, self._claimed(submission, added, offer)
+        return added.job, added.position, self._claimed(text, added, offer)
 
     def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed | None:
         """The same in one step of the loop; None, with nothing done, where it has to be waited for."""
@@ -83,15 +83,15 @@ class DriverSide(SideTables):
         added = here[0]
         if added.claimed and added.position == submission.ahead + 1:
             self._views.written(JobView(job=added.job, outputs=(), position=1))
-        return added.job, added.position, self._claimed(submission, added, offer)
+        return added.job, added.position, self._claimed(text, added, offer)
 
-    def _claimed(self, submission: Submission, added: queue.Added, offer: ClaimOffer | None) -> Claim | None:
+    def _claimed(self, text: str, added: queue.Added, offer: ClaimOffer | None) -> Claim | None:
         if offer is None or not added.claimed:
             return None
         self._driven.wrote(offer.lease, added.job)
         return Claim(
             job=added.job,
-            graph=dict(submission.graph),
+            text=text,
             stream_id=offer.stream_id,
             more=added.others_wait,
         )
