@@ -222,34 +222,46 @@ class Ledger:
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:
         return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
 
-    async def write_due(self) -> None:
-        """Everything whose time has come. Raises Fenced."""
-        now = self._clock.monotonic()
-        if now < self.retry_at:
-            return
-        for attempt in list(self.attempts.values()):
-            if attempt.due is not None and attempt.due <= now:
-                attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                await self._write(attempt)
+    async def write_due(self, *, room: bool) -> Attempt | None:
+        """Everything whose time has come. Raises Fenced.
 
-    async def _write(self, attempt: Attempt) -> None:
-        job_id = attempt.job.id
+        With `room`, the next job is claimed in the transaction of the last end, and returned: what follows an
+        end costs no second one.
+        """
+        now, claimed = self._clock.monotonic(), None
+        if now < self.retry_at:
+            return None
+        due = [each for each in self.attempts.values() if each.due is not None and each.due <= now]
+        for attempt in due:
+            attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
+            claims = room and attempt is due[-1] and attempt.settled and not self._may_have_held
+            claimed = await self._write(attempt, self.offer() if claims and self.may_have_work else None)
+        return claimed
+
+    async def _write(self, attempt: Attempt, offer: ClaimOffer | None = None) -> Attempt | None:
+        job_id, claim = attempt.job.id, None
         events, outputs = attempt.take_pending()
         try:
             if attempt.reference is not None:
                 await self._store.keep_reference(self._lease, attempt.prompt_id, attempt.reference)
                 attempt.reference = None
-            job = await self._store.record(self._lease, job_id, events, outputs=outputs)
+            if offer is None:
+                job = await self._store.record(self._lease, job_id, events, outputs=outputs)
+            else:
+                self.may_have_work = False  # before the look, as in `claim`
+                job, claim = await self._store.record_and_claim(job_id, events, outputs=outputs, offer=offer)
         except Fenced:
             raise
         except StoreFault as fault:
             attempt.put_back(events, outputs)
             self._refused(fault, job_id)
-            return
+            self.may_have_work |= offer is not None
+            return None
         except IllegalTransition as error:
             self._log.error("impossible_event", job_id=job_id, error=str(error))
             job = await self._store.get_job(job_id) or attempt.job
             attempt.settled = False
+            self.may_have_work |= offer is not None
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
         attempt.written(job)
@@ -261,6 +273,10 @@ class Ledger:
         elif job.is_final or job.prompt_id != attempt.prompt_id:
             self._let_go(attempt)
             self.sizes.want(outputs)
+        if claim is None:
+            return None
+        self.may_have_work |= claim.more
+        return await self._admit(claim)
 
     def _let_go(self, attempt: Attempt) -> None:
         self.attempts.pop(attempt.prompt_id, None)

@@ -12,7 +12,7 @@ from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.driving import attempt
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
-from comfy_mcp.store import Claim, Lease, Store
+from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
 from tests.driving.conftest import House
 from tests.support.scripted_place import ScriptedPlace
 
@@ -33,6 +33,14 @@ class CountingStore:
     ) -> Job:
         self.records.append([event.type for event in events])
         return await self._store.record(lease, job_id, events, outputs=outputs)
+
+    async def record_and_claim(
+        self, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output], offer: ClaimOffer
+    ) -> tuple[Job, Claim | None]:
+        self.records.append([event.type for event in events])
+        job, claim = await self._store.record_and_claim(job_id, events, outputs=outputs, offer=offer)
+        self.claims.append(claim)
+        return job, claim
 
     async def claim_next(self, lease: Lease, **how: Any) -> Claim | None:
         claim = await self._store.claim_next(lease, **how)
