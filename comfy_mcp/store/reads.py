@@ -10,13 +10,13 @@ from comfy_mcp.domain.events import JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
-from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.codec import graph_of, job_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
-from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.queries import JobGraph, JobQuery, JobView, QueueView, clamp, page_of, seq_of
 from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs, now_ms
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
-_GRAPH = Statement(select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id")))
+_GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
 _COUNTS = Statement(select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status))
 
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
@@ -82,9 +82,11 @@ def view(connection: Connection, job_id: JobId) -> JobView | None:
     )
 
 
-def get_graph(connection: Connection, job_id: JobId) -> dict[str, Any] | None:
-    text = connection.execute(_GRAPH, {"b_id": job_id}).scalar()
-    return None if text is None else graph_of(text)
+def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
+    row = connection.execute(_GRAPH, {"b_id": job_id}).first()
+    if row is None:
+        return None
+    return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted))
 
 
 def listing(connection: Connection, query: JobQuery) -> Page[Job]:
