@@ -306,10 +306,11 @@ class Ledger:
                 return await self._store.record_and_claim(
                     attempt.job.id, events, outputs=outputs, offer=offer
                 )
-            except Fenced:
-                raise
-            except Exception:  # noqa: BLE001 - whose fault it is shows when each is done for itself
+            except Exception as error:
                 self.may_have_work = True
+                if isinstance(error, StoreFault) and error.code is not ErrorCode.INTERNAL:
+                    raise
+                # A defect: whose it is shows when the end is written by itself.
         try:
             return await self._store.record(self._lease, attempt.job.id, events, outputs=outputs), None
         except IllegalTransition:
