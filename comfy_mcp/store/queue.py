@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from sqlalchemy import func, insert, select
-
 from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
@@ -15,8 +13,8 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
 from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
+from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
-from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
 
 _INSERT_GRAPH = Statement(insert(graphs))
 _QUEUE_SIZES = Statement(

@@ -17,6 +17,7 @@ from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
 from comfy_mcp.store.connection import Connection
+from comfy_mcp.store.core import made
 from tests.support.gpus import GIB
 from tests.support.jobs import (
     GRAPH,
@@ -315,7 +316,7 @@ def test_the_filter_is_the_rule(
         if need is not None:
             row = {"shape": "s", "peaks": "[]", "need_bytes": need, "seen_at": 1}
             connection.execute(insert(schema.vram_shapes), row)
-        found = select(schema.jobs.c.id).select_from(vram.WITH_NEED).where(holds.FITS)
+        found = select(schema.jobs.c.id).select_from(made(vram.WITH_NEED)).where(made(holds.FITS))
         fits = connection.execute(found, holds.limits(rule)).first() is not None
         connection.rollback()
     assert fits == rule.admits(need, held_since)
