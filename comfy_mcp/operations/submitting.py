@@ -16,7 +16,7 @@ from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result, read_graph
-from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import graph_in
 from comfy_mcp.operations.services import Services
@@ -46,6 +46,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             next_step='Submit with gpu="local".',
             code=ErrorCode.LANE_UNAVAILABLE,
         )
+    _require_priority(context, Priority(params.priority))
     raw, repairs = await _graph_of(context, params)
     checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
     warnings = context.repairs + repairs + warnings
@@ -87,6 +88,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
+    _require_priority(context, old.priority)
     kept = await services.store.get_graph(old_id)
     if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
@@ -205,6 +207,12 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[ob
         return raw, repairs
     _check_size(params.extra_data, services.settings.max_graph_bytes)
     return {"prompt": unwrapped(raw), "extra_data": params.extra_data}, repairs
+
+
+def _require_priority(context: OperationContext, priority: Priority) -> None:
+    """Raises Denied: a job that passes all others' needs a right of its own."""
+    if priority is Priority.HIGH:
+        require_right(context.caller, Right.HIGH, 'The priority "high"')
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
