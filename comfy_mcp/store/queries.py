@@ -97,7 +97,7 @@ class ClaimOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under.
+    """A job whose attempt is written down; `job.prompt_id` is what to submit its graph under, `text` in JSON.
 
     `stream_id`: where the engine sends the attempt's events. `reference`: what the place calls it, if that is
     not the prompt_id. `more`: others waited in the lane when it was
@@ -105,7 +105,7 @@ class Claim:
     """
 
     job: Job
-    graph: dict[str, Any]
+    text: str
     submitted: Submitted | None = None
     stream_id: str | None = None
     reference: str | None = None
