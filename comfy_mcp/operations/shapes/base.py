@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     SerializationInfo,
 )
 from pydantic.alias_generators import to_camel
@@ -102,6 +103,15 @@ class Result(Part):
     every agent's context."""
 
     unlisted: ClassVar[frozenset[str]] = frozenset()
+
+    _rendered: dict[str, bytes] = PrivateAttr(default_factory=dict)
+
+    def rendered(self, surface: str, render: Callable[["Result"], bytes]) -> bytes:
+        """The bytes of a surface's answer, made once: a client that polls gets the very same result."""
+        body = self._rendered.get(surface)
+        if body is None:
+            body = self._rendered[surface] = render(self)
+        return body
 
     def text(self) -> str:
         """One line for an agent."""
