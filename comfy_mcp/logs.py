@@ -137,6 +137,7 @@ def secret_values(settings: EngineGroup) -> tuple[str, ...]:
     held = [value for engine in settings.engines for value in engine.header_values().values()]
     # "Bearer abc" is quoted whole or in part.
     parts = [part for value in held for part in (value, value.rpartition(" ")[2])]
+    parts += settings.comfy_org_key_values
     return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))
 
 

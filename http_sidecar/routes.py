@@ -37,6 +37,7 @@ class Route:
 ROUTES: tuple[Route, ...] = (
     Route(operation="submit_workflow", method="POST", path=f"{V1}/workflow", success=202, body=True),
     Route(operation="workflow_status", method="GET", path=f"{V1}/workflow/{{workflowId}}"),
+    Route(operation="workflow_graph", method="GET", path=f"{V1}/workflow/{{workflowId}}/graph"),
     Route(operation="cancel_workflow", method="DELETE", path=f"{V1}/workflow/{{workflowId}}"),
     Route(operation="retry_workflow", method="POST", path=f"{V1}/workflow/{{workflowId}}/retry", success=202),
     Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),

@@ -15,7 +15,11 @@ from comfy_mcp.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 ROWS = {line.split("|")[1].strip(): line for line in DOCUMENT.splitlines() if line.startswith("| `")}
-COMPUTED: Mapping[str, str] = {"state_dir": "the platform's state folder", "engine_headers": "none"}
+COMPUTED: Mapping[str, str] = {
+    "state_dir": "the platform's state folder",
+    "engine_headers": "none",
+    "comfy_org_api_key": "none",
+}
 
 
 def names(name: str, field: FieldInfo) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -278,3 +279,24 @@ def test_point_14_no_limit_is_as_short_as_a_pause_of_comfyui() -> None:
     settings = Settings()
     limits = [settings.connect_timeout_s, settings.request_timeout_s, settings.heartbeat_s / 2]
     assert min(limits) > 2 * 0.8
+
+
+@pytest.mark.parametrize(
+    ("given", "anna", "ben"),
+    [
+        ("comfyui-0123456789", "comfyui-0123456789", "comfyui-0123456789"),
+        ('{"anna": "comfyui-aaaaaaaa", "*": "comfyui-00000000"}', "comfyui-aaaaaaaa", "comfyui-00000000"),
+        ('{"anna": "comfyui-aaaaaaaa"}', "comfyui-aaaaaaaa", None),
+        ({}, None, None),
+    ],
+)
+def test_a_comfy_key_is_a_clients_own_or_that_of_all(given: Any, anna: str | None, ben: str | None) -> None:
+    settings = load_settings(comfy_org_api_key=given)
+    assert (settings.comfy_org_key_of("anna"), settings.comfy_org_key_of("ben")) == (anna, ben)
+
+
+@pytest.mark.parametrize("value", ["short", "comfyui 12345678", 'comfyui-"1234567', "{", '{"anna": 3}', "[]"])
+def test_a_comfy_key_that_is_none_is_refused_and_never_shown(value: str) -> None:
+    error = refused(comfy_org_api_key=value)
+    assert "comfy_org" in str(error).lower()
+    assert "12345678" not in f"{error} {error.details}"

@@ -93,7 +93,9 @@ def run(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Submit the workflow in FILE (API or UI format; - is stdin) and wait for its end.
+    """Submit the workflow in FILE and wait for its end.
+
+    FILE is JSON in API or UI format, or a picture, video or sound that ComfyUI made; - is stdin.
 
     The command runs the queue itself unless another process does. Ctrl-C leaves the workflow running.
     """
@@ -112,10 +114,46 @@ def run(
 @options.as_json
 @click.pass_obj
 def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> None:
-    """Queue the workflow in FILE (API or UI format; - is stdin), print its id and return at once."""
+    """Queue the workflow in FILE (as for `run`), print its id and return at once."""
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, asked=asked))
+
+
+@cli.command(cls=Command, example="comfy-bridge check workflows/*.json --object-info object_info.json")
+@options.files
+@options.object_info
+@options.as_json
+@click.pass_obj
+def check(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
+    """Say of each FILE whether the engine would run it, and what would be lost. Nothing is queued."""
+    from comfy_mcp.cli import files
+
+    _execute(given, as_json, lambda s, out: files.check(s, out, **what))
+
+
+@cli.command(cls=Command, example="comfy-bridge convert saved.json > api.json")
+@options.files
+@options.object_info
+@click.option(
+    "-o",
+    "--output-dir",
+    "save_to",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write DIR/NAME.json for each file, and print the paths.",
+)
+@options.as_json
+@click.pass_obj
+def convert(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
+    """Print each FILE in API format, as ComfyUI's editor would send it.
+
+    A warning names each value that the editor would send in another way. A file that can't be converted is
+    named on stderr, and the others are converted all the same.
+    """
+    from comfy_mcp.cli import files
+
+    _execute(given, as_json, lambda s, out: files.convert(s, out, **what))
 
 
 @cli.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
@@ -128,6 +166,18 @@ def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.status(s, out, arguments=arguments))
+
+
+@cli.command(cls=Command, example='comfy-bridge graph "$id" > workflow.json')
+@click.argument("workflow_id", metavar="ID")
+@click.option("--api", is_flag=True, help="Print the graph in API format, as the engine gets it.")
+@options.as_json
+@click.pass_obj
+def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) -> None:
+    """Print the file that was submitted as this workflow."""
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.graph(s, out, workflow_id=workflow_id, api=api))
 
 
 @cli.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
@@ -265,6 +315,25 @@ def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
     _execute(given, as_json, lambda s, out: servers.serve(s, out, **how), own_logs=True)
 
 
+@cli.group("jobs")
+def jobs_() -> None:
+    """Repair the queue."""
+
+
+@jobs_.command(cls=Command, example='comfy-bridge jobs abandon "$id"')
+@click.argument("workflow_id", metavar="ID")
+@options.as_json
+@click.pass_obj
+def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
+    """End a workflow at once, without asking the engine, which may still run it.
+
+    For workflows that `comfy-bridge cancel` does not end, for example after the engine was removed.
+    """
+    from comfy_mcp.cli import jobs
+
+    _execute(given, as_json, lambda s, out: jobs.abandon(s, out, workflow_id=workflow_id))
+
+
 @cli.group()
 def keys() -> None:
     """Add, list and revoke the API keys of `serve`."""
@@ -277,7 +346,8 @@ def keys() -> None:
     "rights",
     type=click.Choice(options.RIGHTS),
     multiple=True,
-    help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows.",
+    help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows; "
+    "spend: partner nodes, which cost Comfy credits.",
 )
 @options.as_json
 @click.pass_obj

@@ -2,24 +2,29 @@
 
 import asyncio
 import contextlib
+import json
 import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
+from comfy_mcp.cli.files import opened
 from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.progress import ProgressDisplay, progress_display
 from comfy_mcp.cli.saving import prepare_folder, save_outputs
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
-from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
-from comfy_mcp.operations.shapes import CancelResult, SubmitResult, SystemResult, WorkflowResult
+from comfy_mcp.domain.errors import EngineUnreachable
+from comfy_mcp.operations.shapes import (
+    CancelResult,
+    GraphResult,
+    SubmitResult,
+    SystemResult,
+    WorkflowResult,
+)
 from comfy_mcp.settings import Settings
-
-STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +41,22 @@ async def run(
     settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any], how: Following
 ) -> ExitCode:
     """Submit and follow to the end, driving the engine if nobody else does."""
-    graph = read_graph(file, settings.max_graph_bytes)
     if how.save_to is not None:
         prepare_folder(how.save_to)
-    async with open_session(settings, drive=True) as session:
-        await _need_an_engine(session)
-        submitted: SubmitResult = await session.call("submit_workflow", {"workflow": graph, **asked})
-        output.note(f"workflow {submitted.workflow_id}")
-        for warning in submitted.warnings:
-            output.note(f"warning: {warning}")
-        return await _follow(session, output, submitted.workflow_id, how)
+    with opened(file) as content:
+        async with open_session(settings, drive=True) as session:
+            await _need_an_engine(session)
+            submitted: SubmitResult = await session.call("submit_workflow", asked, content=content)
+            output.note(f"workflow {submitted.workflow_id}")
+            for warning in submitted.warnings:
+                output.note(f"warning: {warning}")
+            return await _follow(session, output, submitted.workflow_id, how)
 
 
 async def submit(settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]) -> ExitCode:
     """Store the job and return. Warn if no process drives an engine."""
-    graph = read_graph(file, settings.max_graph_bytes)
-    return await _queue(settings, output, "submit_workflow", {"workflow": graph, **asked})
+    with opened(file) as content:
+        return await _queue(settings, output, "submit_workflow", asked, content)
 
 
 async def retry(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
@@ -63,6 +68,15 @@ async def status(settings: Settings, output: Output, *, arguments: Mapping[str, 
     async with open_session(settings, drive=False) as session:
         state: WorkflowResult = await session.call("workflow_status", arguments)
     output.result(state.model_dump(mode="json", context=IN_COMMANDS), status_lines(state))
+    return ExitCode.OK
+
+
+async def graph(settings: Settings, output: Output, *, workflow_id: str, api: bool) -> ExitCode:
+    """What was submitted; with `api` the graph as the engine gets it."""
+    async with open_session(settings, drive=False) as session:
+        found: GraphResult = await session.call("workflow_graph", {"workflow_id": workflow_id})
+    shown = found.graph if api or found.file is None else found.file
+    output.result(found.model_dump(mode="json"), [json.dumps(shown, indent=2)])
     return ExitCode.OK
 
 
@@ -85,44 +99,23 @@ async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason
         return _cancelled(output, await session.call("cancel_workflow", arguments))
 
 
-def read_graph(file: str, max_bytes: int) -> str:
-    """The text of the file, or of stdin for `-`; any path, because the user named it.
-
-    Raises InvalidInput (path_unreadable, too_large, graph_invalid for what is no text).
-    """
-    try:
-        if file == STDIN:
-            data = sys.stdin.buffer.read(max_bytes + 1)
-        else:
-            with Path(file).open("rb") as stream:
-                data = stream.read(max_bytes + 1)
-    except OSError as error:
-        raise InvalidInput(
-            f"{file!r} can't be read: {error.strerror or type(error).__name__}.",
-            next_step="Give the path of a workflow file, or - for stdin.",
-            code=ErrorCode.PATH_UNREADABLE,
-        ) from None
-    if len(data) > max_bytes:
-        raise InvalidInput(
-            f"{file!r} is larger than {max_bytes} bytes, the limit for workflows.",
-            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
-            code=ErrorCode.TOO_LARGE,
-        )
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise InvalidInput(
-            f"{file!r} is not UTF-8 text.",
-            next_step="Give a workflow as JSON: in ComfyUI, Workflow > Save or Export (API).",
-            code=ErrorCode.GRAPH_INVALID,
-        ) from None
+async def abandon(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
+    async with open_session(settings, drive=False) as session:
+        state: WorkflowResult = await session.call("abandon_workflow", {"workflow_id": workflow_id})
+    document = state.model_dump(mode="json", context=IN_COMMANDS)
+    output.result(document, [f"{state.workflow_id}: {state.status}"])
+    return ExitCode.OK
 
 
 async def _queue(
-    settings: Settings, output: Output, operation: str, arguments: Mapping[str, Any]
+    settings: Settings,
+    output: Output,
+    operation: str,
+    arguments: Mapping[str, Any],
+    content: AsyncIterable[bytes] | None = None,
 ) -> ExitCode:
     async with open_session(settings, drive=False) as session:
-        submitted: SubmitResult = await session.call(operation, arguments)
+        submitted: SubmitResult = await session.call(operation, arguments, content=content)
         system: SystemResult = await session.call("system_status", {})
     driven = any(engine.driven_by for engine in system.engines)
     waits = f"No process drives the engine now: `comfy-bridge wait {submitted.workflow_id}` runs it."

@@ -16,12 +16,13 @@ FAILURE_KINDS = (
     "oom",
     "missing_model",
     "engine_lost",
+    "engine_bad_answer",
     "cancelled_externally",
     "timeout",
     "internal",
 )
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
-RIGHTS = ("read", "submit", "cancel", "admin")
+RIGHTS = ("read", "submit", "cancel", "admin", "spend")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -32,6 +33,12 @@ save_to = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Save the output files in this folder and print their paths.",
+)
+files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
+object_info = click.option(
+    "--object-info",
+    metavar="FILE",
+    help="Use this saved answer of GET /object_info instead of asking the engine.",
 )
 timeout = click.option(
     "--timeout",

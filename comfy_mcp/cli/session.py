@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -55,11 +55,18 @@ class Session:
     settings: Settings
 
     async def call(
-        self, operation: str, arguments: Mapping[str, Any], *, on_progress: ProgressReport | None = None
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        *,
+        on_progress: ProgressReport | None = None,
+        content: AsyncIterable[bytes] | None = None,
     ) -> Any:
-        """The operation's Result. Raises BridgeError."""
+        """The operation's Result. `content`: the bytes of a file. Raises BridgeError."""
         caller = Caller(client=ClientId(self.settings.client_name), surface="cli")
-        return await self.bridge.call(operation, arguments, caller=caller, on_progress=on_progress)
+        return await self.bridge.call(
+            operation, arguments, caller=caller, on_progress=on_progress, content=content
+        )
 
 
 @contextlib.asynccontextmanager

@@ -8,12 +8,14 @@ from comfy_mcp.domain.ids import ClientId
 
 
 class Right(StrEnum):
-    """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's."""
+    """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's. SPEND: the caller's
+    workflows may use partner nodes, which cost Comfy credits."""
 
     READ = "read"
     SUBMIT = "submit"
     CANCEL = "cancel"
     ADMIN = "admin"
+    SPEND = "spend"
 
 
 ALL_RIGHTS = frozenset(Right)

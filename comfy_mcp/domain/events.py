@@ -36,6 +36,7 @@ class FailureKind(StrEnum):
     ENGINE_LOST = "engine_lost"
     CANCELLED_EXTERNALLY = "cancelled_externally"
     TIMEOUT = "timeout"
+    ENGINE_BAD_ANSWER = "engine_bad_answer"
     INTERNAL = "internal"
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from comfy_mcp.domain.inputs import InputSpec, Owner, read_inputs
+from comfy_mcp.domain.prices import price_of
 
 __all__ = ["ClassInfo", "InputSpec", "ObjectInfo"]
 
@@ -42,6 +43,8 @@ class ObjectInfo:
     classes: Mapping[str, ClassInfo]
     given_kinds: frozenset[str] = frozenset()
     """The types that some class gives out: an input of such a type is a socket."""
+    partner_classes: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
+    """The classes that ComfyUI runs on a paid service, each with its price in words where it is declared."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> "ObjectInfo":
@@ -53,7 +56,16 @@ class ObjectInfo:
         classes = {name: ClassInfo(name=name, checked=False, output_node=True) for name in replaceable}
         classes.update({name: _class_info(name, value) for name, value in raw.items()})
         given = {kind for known in classes.values() for kind in known.output_types or () if kind is not None}
-        return cls(classes=MappingProxyType(classes), given_kinds=frozenset(given))
+        partners = {
+            name: price_of(value.get("price_badge"))
+            for name, value in raw.items()
+            if isinstance(value, Mapping) and value.get("api_node") is True
+        }
+        return cls(
+            classes=MappingProxyType(classes),
+            given_kinds=frozenset(given),
+            partner_classes=MappingProxyType(partners),
+        )
 
 
 def _class_info(name: str, raw: object) -> ClassInfo:

@@ -32,6 +32,7 @@ from comfy_mcp.domain.events import (
     QueueRemaining,
     UnknownMessage,
 )
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
@@ -79,12 +80,18 @@ class Attempt:
         self.settled = False
         self.over = False  # the engine has done with it; what came of it is still to be read
         self.absent_since: float | None = None
+        self.tries = 0  # steps that failed, and answers about it that could not be read
+        self.look_due: float | None = None  # the next try, sooner than an engine's silence asks for one
+        self.not_before = float("-inf")  # nothing is written sooner: the last write failed
+        self.story_lost = False
+        self.stop_asked_at: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
         self.expired: Deadline | None = None  # the deadline for which the engine is asked to stop it
         self._write_due = float("-inf")
         self._progress_due: float | None = None
         self.graph = checked.graph
+        self.extra_data: ExtraData | None = None  # goes with the graph
         self._report = checked.report
         self._durations = durations
         self._progress: Progress | None = None
@@ -143,15 +150,15 @@ class Attempt:
                 assert_never(event)
 
     def begin_look(self) -> None:
-        self.looking, self.heard_meanwhile = True, False
+        self.looking, self.heard_meanwhile, self.look_due = True, False, None
 
     @property
     def due(self) -> float | None:
         """When something has to be written. None: nothing has."""
         if self.reference is not None:
-            return float("-inf")  # until it is written, only this process can find the prompt
+            return self.not_before  # until it is written, only this process can find the prompt
         if self.pending:
-            return self._write_due
+            return max(self._write_due, self.not_before)
         return self._progress_due
 
     def start(self, now_ms: int, now: float) -> None:
@@ -238,6 +245,18 @@ class Attempt:
         self._progress_due = None
         self.pending.append(end)
         self.outputs.extend(outputs)
+
+    def give_up(self, end: JobEvent) -> None:
+        """`end` ends it, without what was to be written before: that may be what can't be written."""
+        self.settled = True
+        self.pending, self.outputs, self.reference = [end], [], None
+        self.not_before = self._write_due = float("-inf")
+        self._progress_due = None
+
+    def lose_story(self) -> None:
+        """An event could not be applied: the end has to be looked up."""
+        self.story_lost = True
+        self._unbroken = False
 
     def take_pending(self) -> tuple[list[JobEvent], list[Output]]:
         """What is to be written; what happens while it is being written is pending anew."""

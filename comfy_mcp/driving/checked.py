@@ -1,7 +1,8 @@
 """Graphs that this process has just parsed and checked, kept for its drivers: none is parsed twice."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.graph import Graph
 from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.ids import JobId
@@ -12,8 +13,11 @@ MAX_NODES = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
+    """`submitted` is set on the way to the store only."""
+
     graph: Graph
     report: GraphReport
+    submitted: Submitted | None = None
 
 
 class CheckedGraphs:
@@ -24,7 +28,8 @@ class CheckedGraphs:
         self._nodes = 0
 
     def put(self, job_id: JobId, checked: Checked) -> None:
-        self._kept[job_id] = checked
+        """Without what was submitted: a claim brings that along."""
+        self._kept[job_id] = checked if checked.submitted is None else replace(checked, submitted=None)
         self._nodes += len(checked.graph.nodes)
         while self._nodes > MAX_NODES:
             self.take(next(iter(self._kept)))

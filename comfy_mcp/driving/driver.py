@@ -84,6 +84,7 @@ class Driver:
                 self._tenure.cancel_requested(job_id)
             case _:
                 if isinstance(stored.event, FINAL_EVENTS) and self._tenure is not None:
+                    self._tenure.job_ended(stored.event.job_id)
                     self._tenure.memory_may_be_free()
 
     async def run(self) -> None:

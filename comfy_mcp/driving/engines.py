@@ -110,6 +110,7 @@ class Engines:
             "ahead": self.foreign_ahead(),
             "fair": self._settings.fair_share,
             "needs": needs,
+            "submitted": checked.submitted,
         }
         graph = checked.graph.raw
         reserved = self._reserve(event.job_id, needs)

@@ -12,12 +12,27 @@ from typing import Any
 import structlog
 
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected, Runner
 
 log = structlog.get_logger(__name__)
+
+MAX_SIZES = 256
+"""Files of a look whose sizes are asked for before its answer is given: no end waits for thousands."""
+
+PUT_OUT_AFTER_S = (0.0, 5.0, 30.0, 120.0)
+"""Pauses before an engine is asked again to stop a prompt whose job has ended without its answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broke:
+    """The bridge's own code failed on this prompt. Not `sent`: the engine certainly does not have it."""
+
+    error: Exception
+    sent: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +40,20 @@ class Submitted:
     """A fault means: it is not known whether the engine has the prompt."""
 
     prompt_id: PromptId
-    answer: Accepted | Rejected | EngineFault
+    answer: Accepted | Rejected | EngineFault | Broke
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """`views` is empty when the engine could not be asked; `sizes` has the bytes of finished files."""
+    """`views` is empty when the engine could not be asked; `bad_answer` says so where it did answer.
+
+    `broke`: prompts on which the bridge's own code failed. `sizes` has the bytes of finished files.
+    """
 
     asked: tuple[PromptId, ...]
     views: Mapping[PromptId, PromptView]
+    broke: Mapping[PromptId, Exception]
+    bad_answer: str | None
     sizes: Mapping[OutputFile, int]
 
 
@@ -69,8 +89,8 @@ class Errands:
         self._report = report
         self._confirm = confirm
 
-    def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
-        self._start(self._submit(prompt_id, graph), name=f"submit {prompt_id}")
+    def submit(self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None) -> None:
+        self._start(self._submit(prompt_id, graph, extra_data), name=f"submit {prompt_id}")
 
     def look(self, asked: Sequence[PromptId], files: Collection[OutputFile] = ()) -> None:
         """Ask where the prompts are. `files` are known already: their sizes are asked for meanwhile."""
@@ -79,6 +99,10 @@ class Errands:
     def cancel(self, prompt_id: PromptId) -> None:
         """Ask the engine to cancel, then look what became of it: a cancel can get lost."""
         self._start(self._cancel(prompt_id), name=f"cancel {prompt_id}")
+
+    def put_out(self, prompt_id: PromptId) -> None:
+        """Keep asking the engine to cancel what has ended here, a few times: nobody waits for the answer."""
+        self._start(self._put_out(prompt_id), name=f"put out {prompt_id}")
 
     def free(self, prompt_id: PromptId) -> None:
         """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
@@ -89,7 +113,7 @@ class Errands:
         self._start(self._sample(ask), name="sample")
 
     def reconnect(self) -> None:
-        self._start(self._place.reconnect(), name="reconnect")
+        self._start(self._ask(self._place.reconnect(), "reconnect_failed"), name="reconnect")
 
     def _start(self, errand: Coroutine[Any, Any, None], name: str) -> None:
         try:
@@ -97,55 +121,91 @@ class Errands:
         except RuntimeError:  # the tenure is ending; the next one looks everything up
             errand.close()
 
-    async def _submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
-        answer: Accepted | Rejected | EngineFault
+    async def _submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None
+    ) -> None:
+        answer: Accepted | Rejected | EngineFault | Broke
         await self._confirm()  # an engine knows no fence: what reaches it, it runs
+        sent = False
         try:
             await self._place.prepare(graph)
-            answer = await self._place.submit(prompt_id, graph)
+            sent = True
+            answer = await self._place.submit(prompt_id, graph, extra_data)
         except EngineFault as fault:
             answer = fault
+        except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
+            answer = Broke(error=error, sent=sent)
         self._report(Submitted(prompt_id=prompt_id, answer=answer))
 
     async def _cancel(self, prompt_id: PromptId) -> None:
-        try:
-            await self._place.cancel(prompt_id)
-        except EngineFault as fault:
-            log.warning("cancel_unanswered", prompt_id=prompt_id, error=str(fault))
+        await self._ask(self._place.cancel(prompt_id), "cancel_unanswered", prompt_id=prompt_id)
         await self._look((prompt_id,), ())
 
     async def _free(self, prompt_id: PromptId) -> None:
-        try:
-            await self._place.free()
-        except EngineFault as fault:
-            log.warning("free_unanswered", prompt_id=prompt_id, error=str(fault))
+        await self._ask(self._place.free(), "free_unanswered", prompt_id=prompt_id)
         self._report(Freed(prompt_id=prompt_id))
+
+    async def _put_out(self, prompt_id: PromptId) -> None:
+        for pause in PUT_OUT_AFTER_S:
+            await asyncio.sleep(pause)
+            await self._ask(self._place.cancel(prompt_id), "cancel_unanswered", prompt_id=prompt_id)
+
+    async def _ask(self, asking: Awaitable[None], event: str, **about: str) -> None:
+        """Ask for what can be asked for again, or be done without: no answer ends anything."""
+        try:
+            await asking
+        except EngineFault as fault:
+            log.warning(event, **about, error=str(fault))
+        except Exception:
+            log.exception(event, **about)
 
     async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         self._report(Sampled(sample=await ask()))
 
     async def _look(self, asked: tuple[PromptId, ...], files: Collection[OutputFile]) -> None:
+        broke: dict[PromptId, Exception] = {}
+        bad_answer = None
         async with asyncio.TaskGroup() as both:
-            looking = both.create_task(self._views(asked))
+            looking = both.create_task(self._views(asked, broke))
             sizing = both.create_task(self._sizes(files))
-        views, sizes = looking.result(), dict(sizing.result())
+        answer, sizes = looking.result(), dict(sizing.result())
+        views = {} if isinstance(answer, EngineFault) else answer
+        if isinstance(answer, EngineBadAnswer):
+            bad_answer = answer.message
         found = {file for view in views.values() if view.result for file in view.result.outputs}
         if missing := found - set(files):
             sizes.update(await self._sizes(missing))
-        self._report(Looked(asked=asked, views=views, sizes=sizes))
+        self._report(Looked(asked=asked, views=views, broke=broke, bad_answer=bad_answer, sizes=sizes))
 
-    async def _views(self, asked: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
+    async def _views(
+        self, asked: Sequence[PromptId], broke: dict[PromptId, Exception]
+    ) -> Mapping[PromptId, PromptView] | EngineFault:
+        """What does not understand one prompt must not keep the others from being found: then they are asked
+        for one by one, and `broke` gets what failed."""
         try:
             return await self._place.lookup(asked)
         except EngineFault as fault:
             log.warning("lookup_unanswered", engine=self._place.engine, error=str(fault))
-            return {}
+            return fault
+        except Exception as error:  # noqa: BLE001 - reported: it is that prompt's alone
+            if len(asked) == 1:
+                broke[asked[0]] = error
+                return {}
+        views: dict[PromptId, PromptView] = {}
+        for prompt_id in asked:
+            answer = await self._views((prompt_id,), broke)
+            views.update({} if isinstance(answer, EngineFault) else answer)
+        return views
 
     async def _sizes(self, files: Collection[OutputFile]) -> Mapping[OutputFile, int]:
-        named = [file for file in files if file.filename]
+        """Of few files only: the others' are asked for when the end is written (driving/sizes.py)."""
+        named = [file for file in files if file.filename][:MAX_SIZES]
         if not named:
             return {}
         try:
             return await self._place.sizes(named)
         except EngineFault:
             return {}  # a size is worth no retry: it stays unknown
+        except Exception:
+            log.exception("sizes_unknown", engine=self._place.engine)
+            return {}

@@ -6,6 +6,7 @@ engine that hangs holds up its answers only.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 import structlog
@@ -16,8 +17,10 @@ from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    FailureKind,
     FrameLost,
     JobEvent,
+    JobFailure,
     PromptEnded,
     PromptSucceeded,
     QueueRemaining,
@@ -26,10 +29,11 @@ from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
-from comfy_mcp.driving.errands import Errands, Looked, Submitted
+from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S, Containment
+from comfy_mcp.driving.errands import Broke, Errands, Looked, Submitted
 from comfy_mcp.driving.ledger import NO_SIZES, Ledger
 from comfy_mcp.driving.means import Means
-from comfy_mcp.driving.recovery import Sighting, explain_absence, must_free_memory
+from comfy_mcp.driving.recovery import Sighting, end_of_stopped, explain_absence, must_free_memory
 from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected, Runner
 
 log = structlog.get_logger(__name__)
@@ -39,13 +43,22 @@ class Hearing:
     """`connected`: the event stream is open. `foreign`: prompts at the engine that are not ours, by what it
     last said of its queue."""
 
-    def __init__(self, place: Runner, ledger: Ledger, errands: Errands, alarm: Alarm, means: Means) -> None:
+    def __init__(
+        self,
+        place: Runner,
+        ledger: Ledger,
+        errands: Errands,
+        alarm: Alarm,
+        means: Means,
+        containment: Containment,
+    ) -> None:
         self.connected = False
         self.foreign = 0
         self._place = place
         self._ledger = ledger
         self._errands = errands
         self._alarm = alarm
+        self._containment = containment
         self._clock = means.clock
         self._settings = means.settings
         self._connection = 0
@@ -88,15 +101,17 @@ class Hearing:
         if attempt is None or attempt.settled:
             return  # somebody else's prompt, or one that has already ended
         now_ms, now = self._clock.now_ms(), self._clock.monotonic()
-        attempt.hear(event, now_ms=now_ms, now=now, stream_id=self._place.stream_id)
-        if isinstance(event, PromptSucceeded) and (result := attempt.whole_story) is not None:
-            self._over(attempt, result, NO_SIZES)
-        elif isinstance(event, PromptEnded):
-            # The moment at which the history entry exists; success comes before it.
-            self.look([attempt])
-            self._alarm.ring()  # there is room for another one
-        elif attempt.due is not None:
-            self._alarm.by(max(attempt.due, self._ledger.retry_at))
+        with self._containment.hearing(attempt):
+            attempt.hear(event, now_ms=now_ms, now=now, stream_id=self._place.stream_id)
+        with self._containment.step(attempt, "conclude"):
+            if isinstance(event, PromptSucceeded) and (result := attempt.whole_story) is not None:
+                self._over(attempt, result, NO_SIZES)
+            elif isinstance(event, PromptEnded):
+                # The moment at which the history entry exists; success comes before it.
+                self.look([attempt])
+                self._alarm.ring()  # there is room for another one
+            elif attempt.due is not None:
+                self._alarm.by(max(attempt.due, self._ledger.retry_at))
 
     # ------------------------------------------------------------------------------------------- answers
 
@@ -106,9 +121,14 @@ class Hearing:
             return
         attempt.submitting = False
         attempt.heard_at = self._clock.monotonic()
-        match message.answer:
+        with self._containment.step(attempt, "submit"):
+            self._submitted(attempt, message.answer)
+
+    def _submitted(self, attempt: Attempt, answer: Accepted | Rejected | EngineFault | Broke) -> None:
+        match answer:
             case Accepted(dropped=dropped, reference=reference):
                 attempt.accepted = True
+                attempt.extra_data = None  # may be as large as the graph; sent once
                 attempt.reference = reference
                 attempt.connection = self._connection if self.connected else None
                 if dropped:
@@ -121,13 +141,24 @@ class Hearing:
                 # Not known whether the engine has it: look, never send it again blindly.
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
                 self.look([attempt])
+            case Broke(error=error, sent=sent):
+                self._containment.failed(attempt, "submit" if sent else "prepare", error)
+                if not sent and not attempt.settled:
+                    self.send(attempt)
+                else:
+                    self.look([attempt])
             case _:
-                assert_never(message.answer)
+                assert_never(answer)
+
+    def send(self, attempt: Attempt) -> None:
+        attempt.submitting = True
+        self._errands.submit(attempt.prompt_id, attempt.graph.raw, attempt.extra_data)
 
     def freed(self, prompt_id: PromptId) -> None:
         attempt, requeue = self._ledger.attempts.get(prompt_id), self._requeues.pop(prompt_id)
         if attempt is not None:
-            self._ledger.settle(attempt, requeue)
+            with self._containment.step(attempt, "free"):
+                self._ledger.settle(attempt, requeue)
 
     def looked(self, message: Looked) -> None:
         for prompt_id in message.asked:
@@ -136,17 +167,26 @@ class Hearing:
                 continue
             attempt.looking = False
             attempt.heard_at = self._clock.monotonic()
-            view = message.views.get(prompt_id)
-            if view is not None and view.where is PromptWhere.ABSENT and attempt.heard_meanwhile:
-                attempt.look_again = True  # a late POST: the engine did not have it yet when it was asked
-            elif view is not None:
-                if self._is_deaf(attempt, view):
-                    self._log.warning("stream_is_deaf", job_id=attempt.job.id)
-                    self._errands.reconnect()
-                self._seen(attempt, view, message.sizes)
+            with self._containment.step(attempt, "look"):
+                self._looked(attempt, message)
             attempt.quiet = False
             if attempt.look_again and not attempt.settled:
                 self.look([attempt])
+
+    def _looked(self, attempt: Attempt, message: Looked) -> None:
+        view = message.views.get(attempt.prompt_id)
+        if (error := message.broke.get(attempt.prompt_id)) is not None:
+            self._containment.failed(attempt, "look", error)
+        elif view is None:
+            if message.bad_answer is not None and attempt.told_result() is not None:
+                self._unreadable(attempt, message.bad_answer)
+        elif view.where is PromptWhere.ABSENT and attempt.heard_meanwhile:
+            attempt.look_again = True  # a late POST: the engine did not have it yet when it was asked
+        else:
+            if self._is_deaf(attempt, view):
+                self._log.warning("stream_is_deaf", job_id=attempt.job.id)
+                self._errands.reconnect()
+            self._seen(attempt, view, message.sizes)
 
     def look(self, attempts: Iterable[Attempt]) -> None:
         """Look the prompts up now, or again as soon as a look or a POST under way has come back."""
@@ -177,6 +217,9 @@ class Hearing:
         if view.where is PromptWhere.ABSENT:
             self._absent(attempt, sizes)
             return
+        if view.where is PromptWhere.UNREADABLE:
+            self._unreadable(attempt, view.fault or "")
+            return
         attempt.accepted = True
         attempt.absent_since = None
         if view.where is PromptWhere.RUNNING:
@@ -198,6 +241,24 @@ class Hearing:
             self._ledger.settle(attempt, end, result.outputs, sizes)
         self._alarm.ring()
 
+    def _unreadable(self, attempt: Attempt, fault: str) -> None:
+        """What the engine says of the end can't be read. Said often enough, that is its answer: the job ends
+        by what the events told, or fails."""
+        attempt.tries += 1
+        self._log.warning("history_unreadable", job_id=attempt.job.id, tries=attempt.tries, error=fault)
+        if attempt.tries < MAX_CONCLUDE_TRIES:
+            attempt.look_due = self._clock.monotonic() + RETRY_S
+            return
+        told = attempt.told_result()
+        if told is not None:
+            self._over(attempt, told, NO_SIZES)
+            return
+        message = f"The run is over, and the bridge can't read what ComfyUI says of it. {fault}"
+        failure = JobFailure(kind=FailureKind.ENGINE_BAD_ANSWER, message=message)
+        files = tuple(attempt.files)
+        end = replace(self._ledger.failed(attempt.job, failure), output_count=len(files))
+        self._ledger.settle(attempt, end, files)
+
     def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int]) -> None:
         told = attempt.told_result()
         if told is not None:  # the history lost it, but the events had told the end
@@ -216,10 +277,23 @@ class Hearing:
         now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
 
+    def end_here(self, attempt: Attempt) -> None:
+        """End what was cancelled, or is overdue, without the engine's word."""
+        told = attempt.told_result()
+        if told is not None:
+            self._over(attempt, told, NO_SIZES)
+            return
+        files = tuple(attempt.files)
+        end = end_of_stopped(attempt.job, attempt.expired, now=self._clock.now_ms(), output_count=len(files))
+        if end is not None:
+            self._log.warning("ended_without_the_engine", job_id=attempt.job.id)
+            self._ledger.settle(attempt, end, files)
+
     def check_deadlines(self) -> None:
         for attempt in self._ledger.attempts.values():
             if not attempt.settled:
-                self._check_deadline(attempt)
+                with self._containment.step(attempt, "deadline"):
+                    self._check_deadline(attempt)
 
     def _check_deadline(self, attempt: Attempt) -> None:
         """Before an end is judged, too: an interrupt may be the answer to what was asked at the deadline."""

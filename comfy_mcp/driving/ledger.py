@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from comfy_mcp.domain.catalog import Output, OutputFile
-from comfy_mcp.domain.errors import Fenced, InvalidGraph, StoreFault
+from comfy_mcp.domain.errors import ErrorCode, Fenced, InvalidGraph, NotFound, StoreFault
 from comfy_mcp.domain.events import (
     FailureKind,
     JobCancelled,
@@ -29,6 +29,7 @@ from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, Containment
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
@@ -56,6 +57,7 @@ class Ledger:
         place: Runner,
         means: Means,
         gate: MemoryGate,
+        containment: Containment,
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
@@ -70,6 +72,7 @@ class Ledger:
         self._gpu = means.gpu
         self._checked = means.checked
         self._gate = gate
+        self._containment = containment
         self._may_have_held = True  # a process before this one, with another setting
         self.sizes = OutputSizes(place.sizes, means.store)
         self._durations = Durations(means.store)
@@ -82,7 +85,7 @@ class Ledger:
         for claim in await self._store.adopt(self._lease):
             assert claim.job.prompt_id is not None
             self._place.recall(claim.job.prompt_id, claim.reference)
-            await self._admit(claim)
+            await self.admit(claim)
 
     async def claim(self) -> Attempt | None:
         """The next job. Its prompt_id is on disk: whatever dies now, it can be found again.
@@ -101,7 +104,7 @@ class Ledger:
         if claim is None:
             return None
         self.may_have_work |= claim.more
-        return await self._admit(claim)
+        return await self.admit(claim)
 
     def offer(self) -> ClaimOffer:
         """Room for a job that is about to be written."""
@@ -134,29 +137,32 @@ class Ledger:
             self._gate.looked(admission, holding=claim is None and await self._store.any_held())
         return claim
 
-    async def _admit(self, claim: Claim) -> Attempt | None:
-        """Follow a claimed job. None if its graph can't be read by this version: it has failed then."""
+    async def admit(self, claim: Claim, checked: Checked | None = None) -> Attempt | None:
+        """Follow a claimed job; `checked` is its graph, if it is known. None: it can't be followed, and has
+        failed."""
         job = claim.job
         try:
-            checked = self._checked.take(job.id) or self._check(claim.graph)
+            checked = checked or self._checked.take(job.id) or self._check(claim.graph)
+            return self._followed(claim, checked, await self._known_durations(checked.graph))
+        except StoreFault:
+            raise
         except InvalidGraph as error:
-            failure = JobFailure(kind=FailureKind.VALIDATION, message=error.message)
-            await self._store.record(self._lease, job.id, [self.failed(job, failure)])
-            return None
-        return await self.follow(job, checked, claim.stream_id)
+            end = self.failed(job, JobFailure(kind=FailureKind.VALIDATION, message=error.message))
+        except Exception as error:  # noqa: BLE001 - the other jobs must go on
+            end = self._containment.refuse(job, "prepare", error)
+        await self._store.record(self._lease, job.id, [end])
+        return None
 
-    async def follow(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt:
-        """Follow a claimed job whose graph is checked."""
-        return self._followed(job, checked, stream_id, await self._known_durations(checked.graph))
-
-    def follow_now(self, job: Job, checked: Checked, stream_id: str | None) -> Attempt | None:
-        """The same in one step; None where the store has to be asked how long its nodes take."""
+    def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:
+        """The same in one step; None where it can't be: its nodes' times must be read, or a defect came."""
         durations = self._durations.known_now(_classes_of(checked.graph))
-        return None if durations is None else self._followed(job, checked, stream_id, durations)
+        try:
+            return None if durations is None else self._followed(claim, checked, durations)
+        except Exception:  # noqa: BLE001 - `admit` meets it again, and has time to write the job's end
+            return None
 
-    def _followed(
-        self, job: Job, checked: Checked, stream_id: str | None, durations: Mapping[str, float]
-    ) -> Attempt:
+    def _followed(self, claim: Claim, checked: Checked, durations: Mapping[str, float]) -> Attempt:
+        job = claim.job
         attempt = Attempt(
             job,
             checked,
@@ -165,11 +171,13 @@ class Ledger:
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
             on_start=self._run_began,
-            stream_id=stream_id,
+            stream_id=claim.stream_id,
         )
-        self.attempts[attempt.prompt_id] = attempt
+        if claim.submitted is not None:
+            attempt.extra_data = claim.submitted.extra_data(job.client)
         if job.cancel_requested:
             attempt.ask_cancel(self._clock.monotonic())
+        self.attempts[attempt.prompt_id] = attempt
         return attempt
 
     def _check(self, raw: Mapping[str, Any]) -> Checked:
@@ -229,27 +237,35 @@ class Ledger:
             return
         for attempt in list(self.attempts.values()):
             if attempt.due is not None and attempt.due <= now:
-                attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                await self._write(attempt)
+                with self._containment.step(attempt, "write"):
+                    attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
+                    await self._write(attempt)
+                if attempt.tries > MAX_CONCLUDE_TRIES:
+                    await self._drop(attempt)
+
+    async def _drop(self, attempt: Attempt) -> None:
+        """Not even its end could be written the usual way. Where the store refuses it too, nobody waits for
+        it here any more: another tenure tries again, or somebody abandons it."""
+        self.attempts.pop(attempt.prompt_id, None)
+        self.may_have_work = True
+        with self._containment.step(attempt, "drop"):
+            await self._store.record(self._lease, attempt.job.id, attempt.pending[-1:])
 
     async def _write(self, attempt: Attempt) -> None:
-        job_id = attempt.job.id
         events, outputs = attempt.take_pending()
         try:
-            if attempt.reference is not None:
-                await self._store.keep_reference(self._lease, attempt.prompt_id, attempt.reference)
-                attempt.reference = None
-            job = await self._store.record(self._lease, job_id, events, outputs=outputs)
-        except Fenced:
-            raise
-        except StoreFault as fault:
-            attempt.put_back(events, outputs)
-            self._refused(fault, job_id)
+            job = await self._record(attempt, events, outputs)
+        except NotFound:
+            self.let_go(attempt)  # the job was deleted
             return
-        except IllegalTransition as error:
-            self._log.error("impossible_event", job_id=job_id, error=str(error))
-            job = await self._store.get_job(job_id) or attempt.job
-            attempt.settled = False
+        except Exception as error:
+            attempt.put_back(events, outputs)
+            if isinstance(error, Fenced) or not isinstance(error, StoreFault):
+                raise
+            if error.code is ErrorCode.INTERNAL:  # it refused these events, and would again
+                raise
+            self._refused(error, attempt.job.id)
+            return
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
         attempt.written(job)
@@ -259,10 +275,26 @@ class Ledger:
             self.settle(attempt, JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt))
             await self._write(attempt)
         elif job.is_final or job.prompt_id != attempt.prompt_id:
-            self._let_go(attempt)
+            self.let_go(attempt)
             self.sizes.want(outputs)
 
-    def _let_go(self, attempt: Attempt) -> None:
+    async def _record(self, attempt: Attempt, events: list[JobEvent], outputs: list[Output]) -> Job:
+        if attempt.reference is not None:
+            await self._store.keep_reference(self._lease, attempt.prompt_id, attempt.reference)
+            attempt.reference = None
+        try:
+            return await self._store.record(self._lease, attempt.job.id, events, outputs=outputs)
+        except IllegalTransition:
+            job = await self._store.get_job(attempt.job.id)
+            if job is None or not job.is_final:
+                attempt.settled = False
+                raise
+            self._log.info("ended_elsewhere", job_id=job.id, status=job.status.value)
+            outputs.clear()
+            return job
+
+    def let_go(self, attempt: Attempt) -> None:
+        """It has ended, or is another attempt's now."""
         self.attempts.pop(attempt.prompt_id, None)
         self._gpu.forget(attempt.prompt_id)
         self.may_have_work |= not attempt.job.is_final  # it waits again

@@ -84,15 +84,22 @@ class Sighting:
     expired: Deadline | None = None
 
 
+def end_of_stopped(
+    job: Job, expired: Deadline | None, *, now: int, output_count: int = 0
+) -> JobCancelled | JobFailed | None:
+    """The end of a job that the bridge has asked the engine to stop. None: it has not."""
+    if job.cancel_requested:
+        return JobCancelled(job_id=job.id, at=now, attempt=job.attempt, output_count=output_count)
+    return None if expired is None else timed_out(job, expired, at=now, output_count=output_count)
+
+
 def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) -> JobEvent:
     """The event for a prompt that is neither queued, running nor in the history.
 
     ComfyUI leaves no trace of a deleted pending prompt, nor of anything after a restart.
     """
-    if job.cancel_requested:
-        return JobCancelled(job_id=job.id, at=now, attempt=job.attempt)
-    if seen.expired is not None:
-        return timed_out(job, seen.expired, at=now)
+    if (stopped := end_of_stopped(job, seen.expired, now=now)) is not None:
+        return stopped
     if seen.accepted and seen.same_connection:
         failure = JobFailure(
             kind=FailureKind.CANCELLED_EXTERNALLY,

@@ -15,6 +15,7 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.driving.containment import Containment
 from comfy_mcp.driving.errands import Errands, Freed, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.leasing import LeaseKeeper
@@ -26,6 +27,10 @@ from comfy_mcp.store import Claim, ClaimOffer, Lease
 
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Pauses before an engine is asked again to cancel; the last one repeats."""
+
+STOP_LIMIT_S = 30.0
+"""A cancel or a deadline ends the job after this, whatever the engine says or does not say: it may be deaf,
+or stop at its next step, minutes later. It is asked further times to stop the prompt."""
 
 IDLE_S = 5.0
 """The queue is checked at least this often, in case a wake-up was missed."""
@@ -42,9 +47,10 @@ class Tenure:
         self._gate = gate
         self._alarm = Alarm(means.clock)
         self._keeper = LeaseKeeper(lease, means.store, means.settings, means.clock)
-        self._ledger = Ledger(lease=lease, place=place, means=means, gate=gate)
+        self._containment = Containment(lease.engine, means.clock, self._alarm.ring)
+        self._ledger = Ledger(lease=lease, place=place, means=means, gate=gate, containment=self._containment)
         self._errands = Errands(place, self._reported, self._keeper.confirm)
-        self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means)
+        self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means, self._containment)
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
         self._written: tuple[Claim, Checked] | None = None
@@ -72,6 +78,13 @@ class Tenure:
         if self._drives(job_id):
             self._cancels.add(job_id)
             self._alarm.ring()
+
+    def job_ended(self, job_id: JobId) -> None:
+        """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned."""
+        for attempt in list(self._ledger.attempts.values()):
+            if attempt.job.id == job_id and not attempt.settled:
+                self._ledger.let_go(attempt)
+                self._alarm.ring()
 
     def memory_may_be_free(self) -> None:
         """A job ended, here or elsewhere: it matters here if jobs are held."""
@@ -159,9 +172,12 @@ class Tenure:
         for attempt in self._ledger.attempts.values():
             if attempt.due is not None:
                 due.append(max(attempt.due, self._ledger.retry_at))
+            if attempt.stop_asked_at is not None and not attempt.settled:
+                due.append(attempt.stop_asked_at + STOP_LIMIT_S)
             if not (attempt.looking or attempt.submitting or attempt.settled):
                 due.append(attempt.heard_at + self._settings.quiet_poll_s)
-                due.extend(each for each in (attempt.cancel_due, attempt.deadline) if each is not None)
+                also = (attempt.cancel_due, attempt.deadline, attempt.look_due)
+                due.extend(each for each in also if each is not None)
         return min(due)
 
     # ------------------------------------------------------------------------------- cancels, quiet engines
@@ -177,17 +193,29 @@ class Tenure:
     def _chase(self) -> None:
         now = self._clock.monotonic()
         for attempt in self._ledger.attempts.values():
+            if attempt.stop_asked_at is not None and now - attempt.stop_asked_at >= STOP_LIMIT_S:
+                self._end_here(attempt)
             if attempt.looking or attempt.submitting or attempt.settled:
                 continue
             if attempt.cancel_due is not None and attempt.cancel_due <= now:
                 pause = CANCEL_RETRY_S[min(attempt.cancel_tries, len(CANCEL_RETRY_S) - 1)]
                 attempt.cancel_tries += 1
                 attempt.cancel_due = now + pause
+                attempt.stop_asked_at = now if attempt.stop_asked_at is None else attempt.stop_asked_at
                 attempt.begin_look()
                 self._errands.cancel(attempt.prompt_id)
+            elif attempt.look_due is not None and attempt.look_due <= now:
+                self._hearing.look([attempt])
             elif now - attempt.heard_at >= self._settings.quiet_poll_s:
                 attempt.quiet = True
                 self._hearing.look([attempt])
+
+    def _end_here(self, attempt: Attempt) -> None:
+        """The engine did not stop it in time, or does not say so."""
+        if not attempt.settled:
+            with self._containment.step(attempt, "end here"):
+                self._hearing.end_here(attempt)
+            self._errands.put_out(attempt.prompt_id)
 
     def _follow(self) -> None:
         """Receive the events of prompts that were submitted over an earlier stream."""
@@ -200,7 +228,7 @@ class Tenure:
         """Take work while the engine is there and has room in its pipeline."""
         if self._written is not None:
             claim, checked = self._written
-            self._send_reserved(claim, await self._ledger.follow(claim.job, checked, claim.stream_id))
+            self._send_reserved(claim, await self._ledger.admit(claim, checked))
         while self._has_room():
             if not self._gate.ready:
                 if await self._ledger.any_waits():
@@ -208,11 +236,7 @@ class Tenure:
                 return
             attempt = await self._ledger.claim()
             if attempt is not None:
-                self._send(attempt)
-
-    def _send(self, attempt: Attempt) -> None:
-        attempt.submitting = True
-        self._errands.submit(attempt.prompt_id, attempt.graph.raw)
+                self._hearing.send(attempt)
 
     def reserve(self, job_id: JobId) -> ClaimOffer | None:
         """Room for a job that is about to be written. Nothing else is claimed until it is taken or given up.
@@ -234,7 +258,7 @@ class Tenure:
         if claim is None:  # another job is next, or the submit was a repeat: claim from the queue as usual
             self._means.checked.put(job.id, checked)
             self._reserved, self._ledger.may_have_work = None, True
-        elif self._open and (new := self._ledger.follow_now(claim.job, checked, claim.stream_id)):
+        elif self._open and (new := self._ledger.follow_now(claim, checked)):
             self._send_reserved(claim, new)
             if not claim.more:
                 return
@@ -242,10 +266,11 @@ class Tenure:
             self._written = claim, checked
         self._alarm.ring()
 
-    def _send_reserved(self, claim: Claim, new: Attempt) -> None:
+    def _send_reserved(self, claim: Claim, new: Attempt | None) -> None:
         self._ledger.may_have_work |= claim.more
         self._reserved = self._written = None
-        self._send(new)
+        if new is not None:
+            self._hearing.send(new)
 
     def _ask_for_sample(self) -> None:
         if not self._gate.asking:

@@ -12,6 +12,7 @@ from typing import Any
 from comfy_mcp.embedded.execution_log import Note
 
 Json = dict[str, Any]
+_SECRETS = frozenset({"api_key_comfy_org", "auth_token_comfy_org"})
 
 
 class SameNumberAndId(Exception):
@@ -32,8 +33,9 @@ class QueuedPrompt:
         return client_id if isinstance(client_id, str) else None
 
     def as_list(self) -> list[Any]:
-        """The five elements that /queue and /history show."""
-        return [self.number, self.prompt_id, self.prompt, self.extra_data, self.outputs]
+        """The five elements that /queue and /history show, without secrets."""
+        shown = {name: value for name, value in self.extra_data.items() if name not in _SECRETS}
+        return [self.number, self.prompt_id, self.prompt, shown, self.outputs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

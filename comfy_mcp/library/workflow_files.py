@@ -1,19 +1,26 @@
-"""Workflows from files under the allowed folders, and from text: JSON and nothing but."""
+"""Workflows from files under the allowed folders, from bytes that a caller sends, and from text.
+
+A file is JSON in any encoding of Unicode, or a picture, video or sound that has a workflow inside.
+"""
 
 import asyncio
 import json
 import math
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
+from comfy_mcp.library.media_texts import Damaged, TextTooLong, is_media, texts_in
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.settings import JobGroup
 
 ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"
 SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
+FILE_SETTING = "COMFY_BRIDGE_MAX_UPLOAD_BYTES"
 
 
 class WorkflowFiles:
@@ -29,23 +36,39 @@ class WorkflowFiles:
         return tuple(self._roots)
 
     async def read(self, path: str | Path) -> Any:
-        """The JSON value in the file.
+        """The workflow in the file, see `read_workflow_file`.
 
         Raises InvalidInput (path_not_allowed, path_unreadable, graph_invalid, too_large). Whether a
         path outside the folders exists is not told.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
-                data = await asyncio.to_thread(self._read_bytes, str(path))
+                return await asyncio.to_thread(self._read, str(path))
         except TimeoutError:
             raise _unreadable(path, "the disk does not answer") from None
-        return self.parse(data)
+
+    async def receive(self, content: AsyncIterable[bytes], most: int) -> Any:
+        """The workflow in a file that comes as bytes, of which a picture or video may have `most`.
+
+        Raises InvalidInput (graph_invalid, too_large), and what reading the content raises.
+        """
+        with tempfile.TemporaryFile() as stream:
+            head, size = b"", 0
+            async for chunk in content:
+                head += chunk[: HEAD_BYTES - len(head)]
+                limit, setting = (most, FILE_SETTING) if is_media(head) else (self._max_bytes, SIZE_SETTING)
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(size, limit, setting)
+                stream.write(chunk)
+            stream.seek(0)
+            return await asyncio.to_thread(read_workflow_file, stream, self._max_bytes)
 
     def parse(self, text: str | bytes) -> Any:
         """See `parse_workflow_text`; the limit is the setting's."""
         return parse_workflow_text(text, self._max_bytes)
 
-    def _read_bytes(self, path: str) -> bytes:
+    def _read(self, path: str) -> Any:
         try:
             descriptor, opened = open_inside(self._locate(path), self._roots)
         except OutsideRoots:
@@ -55,11 +78,8 @@ class WorkflowFiles:
         except OSError as error:
             raise _unreadable(path, error.strerror or type(error).__name__) from None
         with os.fdopen(descriptor, "rb") as stream:
-            if opened.st_size > self._max_bytes:
-                raise _too_large(opened.st_size, self._max_bytes)
-            # One byte more than allowed: the file may have grown since, or belong to a /proc that says 0.
             try:
-                return stream.read(self._max_bytes + 1)
+                return read_workflow_file(stream, self._max_bytes, opened.st_size)
             except OSError as error:
                 raise _unreadable(path, error.strerror or type(error).__name__) from None
 
@@ -83,18 +103,68 @@ class WorkflowFiles:
         )
 
 
-def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
-    """The JSON value of `text`, strictly: no NaN, no Infinity, no lone surrogate, UTF-8 only.
+def read_workflow_file(stream: BinaryIO, max_bytes: int, size: int = 0) -> Any:
+    """The workflow in a file: JSON, or what ComfyUI wrote into a picture, video or sound.
 
-    Of duplicate keys the last one counts, as in the engine. What the value must look like is not checked
-    here. Raises InvalidInput (graph_invalid with line and column, too_large).
+    `size`: as the disk says it, which may be 0 or outdated. Raises what `parse_workflow_text` raises, and
+    InvalidInput (`graph_invalid`) for a media file without a workflow.
+    """
+    head = stream.read(HEAD_BYTES)
+    if is_media(head):
+        return _embedded(stream, media_type_of("", head), max_bytes)
+    if size > max_bytes:
+        raise _too_large(size, max_bytes)
+    return parse_workflow_text(head + stream.read(max_bytes + 1 - len(head)), max_bytes)
+
+
+def _embedded(stream: BinaryIO, media_type: str, max_bytes: int) -> Any:
+    """The graph that ran, with the editor's file if it is there too, as the body of a submit to ComfyUI has
+    them; else the editor's file."""
+    try:
+        texts = texts_in(stream, max_bytes)
+    except Damaged:
+        raise _no_workflow(media_type, "the text with its workflow is damaged") from None
+    except TextTooLong:
+        raise _no_workflow(media_type, f"a text in it has more than {max_bytes} bytes") from None
+    # VHS_VideoCombine writes both into one comment, the graph as a text.
+    comment = _object(texts.get("comment", b""), max_bytes) or {}
+    prompt, workflow = (
+        _object(texts.get(name, comment.get(name)), max_bytes) for name in ("prompt", "workflow")
+    )
+    if prompt and workflow:
+        return {"prompt": prompt, "extra_data": {"extra_pnginfo": {"workflow": workflow}}}
+    if prompt or workflow:
+        return prompt or workflow
+    raise _no_workflow(media_type, "it has none" if not texts else "its text is not a JSON object")
+
+
+def _object(text: object, max_bytes: int) -> Mapping[str, Any] | None:
+    """Of a text or an object. Python writes NaN, which no JSON has, where a node's cache key is no number."""
+    if isinstance(text, str | bytes) and text:
+        try:
+            text = parse_workflow_text(text, max_bytes, constant=lambda _: None)
+        except InvalidInput:
+            return None
+    return text if isinstance(text, Mapping) else None
+
+
+def parse_workflow_text(
+    text: str | bytes, max_bytes: int, *, constant: Callable[[str], object] | None = None
+) -> Any:
+    """The JSON value of `text`, strictly: no NaN, no Infinity, no lone surrogate.
+
+    Bytes may be in UTF-8, UTF-16 or UTF-32, with a byte order mark or without. `constant` gives the value of
+    NaN and Infinity where they are allowed. Of duplicate keys the last one counts, as in the engine. What the
+    value must look like is not checked here. Raises InvalidInput (graph_invalid with line and column,
+    too_large).
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", errors="surrogatepass")
     if len(data) > max_bytes:
         raise _too_large(len(data), max_bytes)
     try:
-        decoded = data.decode("utf-8-sig")
-        value = json.loads(decoded, parse_constant=_refuse_constant, parse_float=_finite)
+        decoded = data.decode("utf-8" if isinstance(text, str) else json.detect_encoding(data))
+        decoded = decoded.removeprefix("\ufeff")
+        value = json.loads(decoded, parse_constant=constant or _refuse_constant, parse_float=_finite)
         if "\\ud" in decoded.lower():  # an escaped surrogate: half a pair can't be stored or sent
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
@@ -104,7 +174,7 @@ def parse_workflow_text(text: str | bytes, max_bytes: int) -> Any:
             column=error.colno,
         ) from None
     except UnicodeError:
-        raise _not_json("it contains text that is not valid Unicode (UTF-8)") from None
+        raise _not_json("it contains text that is not valid Unicode") from None
     except RecursionError:
         raise _not_json("it is nested too deeply") from None
     except _NotFinite as error:
@@ -145,10 +215,20 @@ def _not_json(why: str, **details: object) -> InvalidInput:
     )
 
 
-def _too_large(size: int, limit: int) -> InvalidInput:
+def _no_workflow(media_type: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"This file ({media_type}) gives no workflow: {why}.",
+        next_step="Submit the file as ComfyUI saved it: other programs and sites remove the workflow. "
+        "Or submit JSON: in ComfyUI, Workflow > Save or Export (API).",
+        code=ErrorCode.GRAPH_INVALID,
+    )
+
+
+def _too_large(size: int, limit: int, setting: str = SIZE_SETTING) -> InvalidInput:
+    advice = "Upload embedded data as an input file instead" if setting == SIZE_SETTING else "Send another"
     return InvalidInput(
         f"The workflow has {size} bytes; the limit is {limit}.",
-        next_step=f"Upload embedded data as an input file instead, or raise {SIZE_SETTING}.",
+        next_step=f"{advice}, or raise {setting}.",
         code=ErrorCode.TOO_LARGE,
         details={"size": size, "limit": limit},
     )

@@ -105,6 +105,7 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         | {"nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}") to wait for its end.'},
         "retry_workflow": _QUEUED | {"retryOf": "0c6a3b1e-5f8e-4a3c-9a0e-6f2f9c1d4b22"},
         "workflow_status": _WORKFLOW,
+        "workflow_graph": {"workflowId": _WORKFLOW_ID, "graph": SUBMIT_CALL["workflow"], "file": None},
         "wait_for_workflow": _WORKFLOW,
         "cancel_workflow": {"workflowId": _WORKFLOW_ID, "status": "cancelled", "cancelRequested": True},
         "list_workflows": {"workflows": [_WORKFLOW]},

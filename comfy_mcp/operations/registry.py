@@ -9,7 +9,17 @@ from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations import catalog, examples, inputs, keys, shapes, submitting, system, workflows
+from comfy_mcp.operations import (
+    catalog,
+    checking,
+    examples,
+    inputs,
+    keys,
+    shapes,
+    submitting,
+    system,
+    workflows,
+)
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.shapes import Params, Result
 
@@ -75,10 +85,9 @@ def _faults(error: ValidationError) -> str:
     )
 
 
+_RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)
 _RAISED_BY_A_SUBMIT = (
-    ErrorCode.GRAPH_UI_FORMAT,
-    ErrorCode.GRAPH_INVALID,
-    ErrorCode.TOO_LARGE,
+    *_RAISED_BY_A_FILE,
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
     ErrorCode.QUEUE_FULL,
@@ -122,6 +131,20 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         resource="comfy://workflows/{workflowId}",
     ),
     Operation(
+        name="workflow_graph",
+        title="Workflow graph",
+        description="The file that was submitted, and the graph in API format that the engine gets.",
+        params=shapes.WorkflowParams,
+        result=shapes.GraphResult,
+        handler=workflows.workflow_graph,
+        right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND,),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        resource="comfy://workflows/{workflowId}/graph",
+    ),
+    Operation(
         name="wait_for_workflow",
         title="Wait for workflow",
         description="Wait until a workflow ends or timeout_s passes; returns its state. "
@@ -158,6 +181,21 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_RETRYABLE, *_RAISED_BY_A_SUBMIT),
         read_only=False,
         open_world=True,
+    ),
+    Operation(
+        name="abandon_workflow",
+        title="Abandon workflow",
+        description="End a workflow at once, without asking the engine, which may still run it. "
+        "For workflows that a cancel does not end.",
+        params=shapes.WorkflowParams,
+        result=shapes.WorkflowResult,
+        handler=workflows.abandon_workflow,
+        right=Right.ADMIN,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_CANCELLABLE),
+        read_only=False,
+        destructive=True,
+        tool=False,
+        only="cli",
     ),
     Operation(
         name="list_workflows",
@@ -275,6 +313,25 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         open_world=True,
         tool=False,
         only="http",
+    ),
+    Operation(
+        name="convert_workflow",
+        title="Convert workflow",
+        description="A workflow's file in API format, as ComfyUI's editor would send it.",
+        params=shapes.NoParams,
+        result=shapes.ConvertResult,
+        handler=checking.convert_workflow,
+        right=Right.SUBMIT,
+        raises=(
+            ErrorCode.GRAPH_UI_FORMAT,
+            ErrorCode.GRAPH_INVALID,
+            ErrorCode.TOO_LARGE,
+            *_RAISED_BY_AN_ENGINE,
+        ),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        only="cli",
     ),
     Operation(
         name="add_key",

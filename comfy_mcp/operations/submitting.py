@@ -5,22 +5,22 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
-from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
-from comfy_mcp.domain.graph_checks import GraphReport, check_graph
+from comfy_mcp.domain.extra_data import Submitted, submitted_file
+from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
-from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.spending import spending
 from comfy_mcp.operations.workflows import not_found, require_visible
 
 MAX_TIMEOUT_S = 7 * 86_400
@@ -29,12 +29,15 @@ MAX_TIMEOUT_S = 7 * 86_400
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
 
+Made = tuple[Checked, Needs, tuple[str, ...]]
+"""Of a workflow: the graph in API format, what it needs, and the warnings."""
+
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 
-async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult:
-    """Check the graph, write the job, return. From then on it is durable."""
+async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
+    """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
     if params.gpu == "salad":
         raise InvalidInput(
@@ -43,9 +46,12 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     raw = await _graph_of(context, params)
+    checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
+    if params.dry_run:
+        return dry_run_result(checked.graph, warnings)
     job, position = await _submit(
         services,
-        raw,
+        (checked, needs, warnings),
         _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
         client=context.caller.client,
         lane=params.gpu,
@@ -79,12 +85,13 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
-    raw = await services.store.get_graph(old_id)
-    if raw is None:
+    kept = await services.store.get_graph(old_id)
+    if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
+    file = None if kept.submitted is None else kept.submitted.file
     job, position = await _submit(
         services,
-        raw,
+        await _checked(context, kept.graph, file),
         _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
         client=old.client,
         lane=old.lane,
@@ -105,7 +112,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
 
 async def _submit(
     services: Services,
-    raw: object,
+    made: Made,
     idempotency: Idempotency | None,
     *,
     client: ClientId,
@@ -116,7 +123,7 @@ async def _submit(
     retry_of: JobId | None = None,
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
-    checked, needs, warnings = await _checked(services, raw)
+    checked, needs, warnings = made
     event = JobQueued(
         job_id=JobId(services.new_id()),
         at=services.now_ms(),
@@ -133,23 +140,27 @@ async def _submit(
     return await services.engines.submit(event, checked, needs, idempotency)
 
 
-async def _checked(services: Services, raw: object) -> tuple[Checked, Needs, tuple[str, ...]]:
-    """The graph in API format, what it needs, and the warnings. Raises InvalidGraph."""
-    graph, report, warnings = _read(raw, await services.engines.object_info())
+async def _checked(
+    context: OperationContext, raw: object, file: Mapping[str, Any] | None, beside: tuple[str, ...] = ()
+) -> Made:
+    """The graph in API format, what it needs, and the warnings, those `beside` it among them. `file` is kept
+    with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
+    services = context.services
+    info = await services.engines.object_info()
+    graph, report, warnings = read_graph(raw, info)
     if report.may_be_stale:  # a node or a model may have come since
-        graph, report, warnings = _read(raw, await services.engines.object_info(max_age_s=FRESH_S))
+        info = await services.engines.object_info(max_age_s=FRESH_S)
+        graph, report, warnings = read_graph(raw, info)
     if (error := report.error()) is not None:
         raise error
-    warnings += report.warnings + services.engines.submit_warnings()
+    partners = partner_nodes(graph, report.needed, info)
+    warnings += beside + report.warnings + services.engines.submit_warnings()
+    warnings += spending(context, partners)
     needs = needs_of(graph)
-    checked = Checked(graph=graph, report=report)
+    may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
+    submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
+    checked = Checked(graph=graph, report=report, submitted=submitted)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
-
-
-def _read(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
-    converted, warnings = api_format(raw, info)
-    graph = parse_graph(converted)
-    return graph, check_graph(graph, info, model_links(raw)), warnings
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -165,25 +176,33 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
 
 
 async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
-    """The raw graph: inline as an object or JSON text, or from a file under the allowed roots."""
+    """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
+    of a file that come with the call."""
     services = context.services
-    if (params.workflow is None) == (params.path is None):
+    if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
             "Give either workflow or path, not both.",
             next_step="Pass the graph as an object, or the path of its file.",
         )
-    if params.path is not None:
+    if context.content is not None:
+        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
+    elif params.path is not None:
         if not context.caller.may_read_files:
             raise InvalidInput(
                 "This surface can't read workflow files by path.",
                 next_step="Send the graph itself as workflow.",
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
-        return await services.workflow_files.read(params.path)
-    if isinstance(params.workflow, str):
-        return services.workflow_files.parse(params.workflow)
-    _check_size(params.workflow, services.settings.max_graph_bytes)
-    return params.workflow
+        raw = await services.workflow_files.read(params.path)
+    elif isinstance(params.workflow, str):
+        raw = services.workflow_files.parse(params.workflow)
+    else:
+        _check_size(params.workflow, services.settings.max_graph_bytes)
+        raw = params.workflow
+    if params.extra_data is None or not isinstance(raw, Mapping):
+        return raw
+    _check_size(params.extra_data, services.settings.max_graph_bytes)
+    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
@@ -193,6 +212,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     submitted: list[object] = [graph, params.priority, params.gpu]
     if (timeouts := [params.queue_timeout_s, params.run_timeout_s]) != [None, None]:
         submitted += timeouts
+    if params.extra_data is not None:
+        submitted.append(params.extra_data)
     return submitted
 
 

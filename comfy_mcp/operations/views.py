@@ -114,7 +114,7 @@ def _after_failure(job: Job, kind: FailureKind) -> str:
             return f"Submit a smaller one (size, batch, model), or free GPU memory and {retry}."
         case FailureKind.TIMEOUT:
             return f"Submit it with a longer timeout, or {retry}."
-        case FailureKind.ENGINE_LOST | FailureKind.CANCELLED_EXTERNALLY:
+        case FailureKind.ENGINE_LOST | FailureKind.ENGINE_BAD_ANSWER | FailureKind.CANCELLED_EXTERNALLY:
             return f"To run it again, {retry}."
         case _:
             assert_never(kind)

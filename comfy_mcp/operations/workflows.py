@@ -16,12 +16,14 @@ from comfy_mcp.operations.shapes import (
     CancelParams,
     CancelResult,
     ForeignItem,
+    GraphResult,
     ListWorkflowsParams,
     NoParams,
     QueueResult,
     StatusFilterName,
     StatusParams,
     WaitParams,
+    WorkflowParams,
     WorkflowResult,
     WorkflowsResult,
 )
@@ -45,6 +47,17 @@ async def workflow_status(context: OperationContext, params: StatusParams) -> Wo
         return state
     tried = await context.services.store.attempts_of(job_id)
     return state.model_copy(update={"attempts": [attempt_item(each) for each in tried]})
+
+
+async def workflow_graph(context: OperationContext, params: WorkflowParams) -> GraphResult:
+    """What was submitted, and what became of it in API format. Raises NotFound."""
+    job_id = JobId(params.workflow_id)
+    await require_visible(context, job_id)
+    kept = await context.services.store.get_graph(job_id)
+    if kept is None:
+        raise not_found(job_id)  # forgotten between the two looks
+    file = None if kept.submitted is None else kept.submitted.file
+    return GraphResult(workflow_id=job_id, graph=kept.graph, file=None if file is None else dict(file))
 
 
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
@@ -102,6 +115,21 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         if pending
         else None,
     )
+
+
+async def abandon_workflow(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
+    """End a job without asking the engine that has it.
+
+    Raises NotFound, and Conflict (`not_cancellable`) once the job has ended.
+    """
+    services, job_id = context.services, JobId(params.workflow_id)
+    reason = f"abandoned by {context.caller.client}"
+    if await services.store.abandon(job_id, at=services.now_ms(), reason=reason) is None:
+        raise Conflict(
+            "The workflow has ended already.",
+            next_step=f'workflow_status(workflow_id="{job_id}") shows its state.',
+        )
+    return await state_of(context, job_id)
 
 
 async def list_workflows(context: OperationContext, params: ListWorkflowsParams) -> WorkflowsResult:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from comfy_mcp.domain.catalog import Model, OutputFile
 from comfy_mcp.domain.events import EngineEvent, JobFailure
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
@@ -25,14 +26,16 @@ class PromptWhere(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     ABSENT = "absent"  # deleted, evicted from the history, or the engine was restarted
+    UNREADABLE = "unreadable"  # not in the queue, and what the history says of it can't be read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """Where a prompt is now. `result` is set for FINISHED only."""
+    """Where a prompt is now. `result` is set for FINISHED only, and `fault` for UNREADABLE."""
 
     where: PromptWhere
     result: PromptResult | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +155,10 @@ class Runner(Protocol):
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         """Put what the graph refers to where it will run; called before each `submit`. Raises EngineFault."""
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
-        """POST the graph under `prompt_id`.
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
+        """POST the graph under `prompt_id`, with what goes beside it.
 
         Raises EngineUnreachable or EngineBadAnswer when it is not known whether the engine has it: look it
         up, never just send it again.

@@ -62,12 +62,13 @@ def resolve(uri: str) -> Target:
         template = operation.resource
         if template is None:
             continue
-        prefix, brace, parameter = template.partition("{")
-        value = uri.removeprefix(prefix)
+        prefix, brace, rest = template.partition("{")
+        parameter, _, suffix = rest.partition("}")
         if not brace and uri == template:
             return Target(operation=operation.name, arguments={})
-        if brace and uri.startswith(prefix) and value and "/" not in value:
-            return Target(operation=operation.name, arguments={parameter.rstrip("}"): value})
+        value = uri.removeprefix(prefix).removesuffix(suffix)
+        if brace and uri == f"{prefix}{value}{suffix}" and value and "/" not in value:
+            return Target(operation=operation.name, arguments={parameter: value})
     raise NotFound(
         f"No resource {uri[:200]}.",
         next_step="Call resources/list or resources/templates/list.",

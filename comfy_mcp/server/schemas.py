@@ -18,7 +18,11 @@ def input_schema(params: type[Params]) -> JsonSchema:
     raw = params.model_json_schema(mode="validation")
     schema: JsonSchema = {
         "type": "object",
-        "properties": {name: _argument(node, raw) for name, node in raw.get("properties", {}).items()},
+        "properties": {
+            name: _argument(node, raw)
+            for name, node in raw.get("properties", {}).items()
+            if name not in params.unlisted
+        },
     }
     if raw.get("required"):
         schema["required"] = raw["required"]
@@ -44,8 +48,8 @@ def output_schema(result: type[Result]) -> JsonSchema:
 
 def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
     first = {**_alternatives(node, root)[0], **{key: node[key] for key in ("description",) if key in node}}
-    if node.get("default") is not None:
-        first["default"] = node["default"]
+    if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
+        first["default"] = default
     return {key: first[key] for key in _INPUT_KEYS if key in first}
 
 

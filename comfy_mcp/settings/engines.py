@@ -16,6 +16,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.settings.names import PREFIX, alias, misconfigured
 
 DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
+_COMFY_KEY = re.compile(r"[A-Za-z0-9._-]{8,}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -60,6 +61,13 @@ class EngineGroup(BaseModel):
     engine_ca_file: Path | None = Field(
         default=None, description="CA certificates (PEM) for engines behind TLS with a private authority."
     )
+    comfy_org_api_key: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict,
+        repr=False,
+        validation_alias=alias("COMFY_ORG_API_KEY", "COMFY_ORG_API_KEY"),
+        description='Comfy API key for partner nodes: one key for all clients, or JSON `{"client": "key"}`, '
+        "where `*` is every other client. An engine gets it with a workflow that uses partner nodes.",
+    )
     connect_timeout_s: float = Field(
         default=5.0, gt=0, description="Time limit for opening a connection to an engine."
     )
@@ -91,10 +99,30 @@ class EngineGroup(BaseModel):
     def _parse_headers(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        headers = _headers_of_json(value) if value.lstrip().startswith("{") else _headers_of_lines(value)
+        headers = _texts_of_json(value) if value.lstrip().startswith("{") else _headers_of_lines(value)
         if not all(_HEADER_NAME.fullmatch(name) and text.isprintable() for name, text in headers.items()):
             raise ValueError("a header's name or value has characters that HTTP does not allow")
         return headers
+
+    @field_validator("comfy_org_api_key", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        keys = _texts_of_json(value) if value.lstrip().startswith("{") else {"*": value.strip()}
+        if not all(_COMFY_KEY.fullmatch(key) for key in keys.values()):
+            raise ValueError("a key has characters other than letters, digits, dots, dashes and underscores")
+        return keys
+
+    def comfy_org_key_of(self, client: str) -> str | None:
+        """The client's own Comfy key, or the one of all."""
+        key = self.comfy_org_api_key.get(client) or self.comfy_org_api_key.get("*")
+        return None if key is None else key.get_secret_value()
+
+    @cached_property
+    def comfy_org_key_values(self) -> tuple[str, ...]:
+        """All of them, to be recognised where an engine repeats one."""
+        return tuple({key.get_secret_value() for key in self.comfy_org_api_key.values()})
 
     @cached_property
     def engines(self) -> tuple[EngineSettings, ...]:
@@ -169,13 +197,13 @@ def _is_url(text: str, *schemes: str) -> bool:
     return parts.scheme in schemes and bool(parts.hostname) and not parts.query and not parts.fragment
 
 
-def _headers_of_json(value: str) -> dict[str, str]:
+def _texts_of_json(value: str) -> dict[str, str]:
     try:
         parsed = json.loads(value)
     except ValueError:
         raise ValueError("not valid JSON") from None
     if not all(isinstance(text, str) for text in parsed.values()):
-        raise ValueError("every header needs a string")
+        raise ValueError("every name needs a string")
     return {str(name): str(text) for name, text in parsed.items()}
 
 

@@ -14,7 +14,7 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.codec import graph_of, job_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
     IS_ACTIVE,
@@ -48,14 +48,14 @@ _WAITS = and_(
 )
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
 _NEXT = Statement(
-    select(jobs_table, graphs.c.graph)
+    select(jobs_table, graphs.c.graph, graphs.c.submitted)
     .join(graphs, graphs.c.job_id == _j.id)
     .where(_WAITS)
     .order_by(*_ORDER)
     .limit(ONE)
 )
 _NEXT_THAT_FITS = Statement(
-    select(jobs_table, graphs.c.graph)
+    select(jobs_table, graphs.c.graph, graphs.c.submitted)
     .select_from(WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
     .where(_WAITS, holds.FITS)
     .order_by(*_ORDER)
@@ -67,7 +67,7 @@ _PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, _BEFORE_IT))
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
-    select(jobs_table, graphs.c.graph, _a.stream_id, _a.reference)
+    select(jobs_table, graphs.c.graph, graphs.c.submitted, _a.stream_id, _a.reference)
     .select_from(attempts)
     .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
     .join(graphs, graphs.c.job_id == _j.id)
@@ -149,7 +149,13 @@ def _claim(
     begin_attempt(connection, lease, job, stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
         turns.claimed(connection, job, row.share_tag, more=more)
-    return Claim(job=job, graph=graph_of(row.graph), stream_id=stream_id, more=more)
+    return Claim(
+        job=job,
+        graph=graph_of(row.graph),
+        submitted=submitted_of(row.submitted),
+        stream_id=stream_id,
+        more=more,
+    )
 
 
 def claimed(job: Job, lease: Lease, prompt_id: PromptId, now: int) -> JobClaimed:
@@ -189,7 +195,13 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
     connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
     return [
-        Claim(job=job_of(row), graph=graph_of(row.graph), stream_id=row.stream_id, reference=row.reference)
+        Claim(
+            job=job_of(row),
+            graph=graph_of(row.graph),
+            submitted=submitted_of(row.submitted),
+            stream_id=row.stream_id,
+            reference=row.reference,
+        )
         for row in rows
     ]
 

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, get_args
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import (
@@ -13,6 +13,7 @@ from comfy_mcp.domain.events import (
     Priority,
     StoredEvent,
 )
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
@@ -229,6 +230,29 @@ def graph_text(graph: Mapping[str, Any]) -> str:
 def graph_of(text: str) -> dict[str, Any]:
     graph: dict[str, Any] = json.loads(text)
     return graph
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is kept of a submit, as the store writes it."""
+
+    graph: str
+    submitted: str | None = None
+
+    @classmethod
+    def of(cls, graph: Mapping[str, Any], submitted: Submitted | None) -> Self:
+        if submitted is None:
+            return cls(graph_text(graph))
+        return cls(graph_text(graph), _dump({"file": submitted.file, "may_spend": submitted.may_spend}))
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.graph) + len(self.submitted or "")
+
+
+def submitted_of(text: str | None) -> Submitted | None:
+    return None if text is None else Submitted(**json.loads(text))
 
 
 def is_storable(text: str | None) -> bool:

@@ -11,7 +11,7 @@ from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import claims, holds, leases, queue, reads
-from comfy_mcp.store.codec import graph_text
+from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.driven import Driven
 from comfy_mcp.store.queries import Claim, ClaimOffer, JobView, Lease, LeaseState, Submission
@@ -65,19 +65,21 @@ class DriverSide(SideTables):
         None: nothing was offered, others are before it, the engine has no memory for it, or its lease is
         lost. Then it waits.
         """
-        text = graph_text(submission.graph)
-        here = self._add_now(submission, text, offer)
+        texts = Texts.of(submission.graph, submission.submitted)
+        here = self._add_now(submission, texts, offer)
         if here is not None:
             return here
-        added = await self._writer.do(lambda connection: queue.add(connection, submission, text, offer))
+        added = await self._writer.do(lambda connection: queue.add(connection, submission, texts, offer))
         return added.job, added.position, self._claimed(submission, added, offer)
 
     def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed | None:
         """The same in one step of the loop; None, with nothing done, where it has to be waited for."""
-        return self._add_now(submission, graph_text(submission.graph), offer)
+        return self._add_now(submission, Texts.of(submission.graph, submission.submitted), offer)
 
-    def _add_now(self, submission: Submission, text: str, offer: ClaimOffer | None) -> AddedAndClaimed | None:
-        here = self._now(lambda connection: queue.add(connection, submission, text, offer), size=len(text))
+    def _add_now(
+        self, submission: Submission, texts: Texts, offer: ClaimOffer | None
+    ) -> AddedAndClaimed | None:
+        here = self._now(lambda connection: queue.add(connection, submission, texts, offer), size=texts.size)
         if here is None:
             return None
         added = here[0]
@@ -92,6 +94,7 @@ class DriverSide(SideTables):
         return Claim(
             job=added.job,
             graph=dict(submission.graph),
+            submitted=submission.submitted,
             stream_id=offer.stream_id,
             more=added.others_wait,
         )

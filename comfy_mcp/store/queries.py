@@ -8,6 +8,7 @@ from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
 from comfy_mcp.domain.events import JobQueued
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.needs import Needs
@@ -18,6 +19,7 @@ __all__ = [
     "AttemptView",
     "Claim",
     "ClaimOffer",
+    "JobGraph",
     "JobQuery",
     "JobView",
     "Lease",
@@ -79,6 +81,7 @@ class Submission:
     ahead: int = 0
     fair: bool = True
     needs: Needs | None = None
+    submitted: Submitted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +105,18 @@ class Claim:
 
     job: Job
     graph: dict[str, Any]
+    submitted: Submitted | None = None
     stream_id: str | None = None
     reference: str | None = None
     more: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobGraph:
+    """The graph in API format, and what was submitted where that was something else."""
+
+    graph: dict[str, Any]
+    submitted: Submitted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

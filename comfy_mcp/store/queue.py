@@ -11,6 +11,7 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
+from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
@@ -39,8 +40,10 @@ class Added:
     others_wait: bool = True
 
 
-def add(connection: Connection, submission: Submission, graph: str, offer: ClaimOffer | None = None) -> Added:
-    """One more job, with `graph` as its text; of a key's first use, the job then.
+def add(
+    connection: Connection, submission: Submission, texts: Texts, offer: ClaimOffer | None = None
+) -> Added:
+    """One more job, kept as `texts`; of a key's first use, the job then.
 
     With an `offer` it is claimed at once if it is the next to run.
 
@@ -67,7 +70,10 @@ def add(connection: Connection, submission: Submission, graph: str, offer: Claim
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
     needs = _needs_text(submission.needs)
-    connection.execute(_INSERT_GRAPH, {"job_id": job.id, "graph": graph, "needs": needs})
+    connection.execute(
+        _INSERT_GRAPH,
+        {"job_id": job.id, "graph": texts.graph, "needs": needs, "submitted": texts.submitted},
+    )
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
     size.jobs += 1
@@ -116,6 +122,18 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
             assert_never(answer)
     after = journal.apply(connection, job, happened) if happened else job
     return after, answer
+
+
+def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
+    """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
+    job = reads.get(connection, job_id)
+    if job is None:
+        raise reads.not_found(job_id)
+    if job.is_final:
+        return None
+    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
+    return journal.apply(connection, job, (request, end))
 
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:

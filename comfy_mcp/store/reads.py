@@ -1,14 +1,12 @@
 """Jobs as they are read: one, pages of them, the queue. Synchronous; runs in a transaction of the caller."""
 
-from typing import Any
-
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.events import JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
-from comfy_mcp.store.codec import graph_of, job_of
+from comfy_mcp.store.codec import graph_of, job_of, submitted_of
 from comfy_mcp.store.connection import Connection, Pages, Statement
 from comfy_mcp.store.core import (
     IS_QUEUED,
@@ -23,10 +21,10 @@ from comfy_mcp.store.core import (
     select,
     tuple_,
 )
-from comfy_mcp.store.queries import JobQuery, JobView, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.queries import JobGraph, JobQuery, JobView, QueueView, clamp, page_of, seq_of
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
-_GRAPH = Statement(select(graphs.c.graph).where(graphs.c.job_id == bindparam("b_id")))
+_GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
 _COUNTS = Statement(select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status))
 
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
@@ -91,9 +89,11 @@ def view(connection: Connection, job_id: JobId) -> JobView | None:
     )
 
 
-def get_graph(connection: Connection, job_id: JobId) -> dict[str, Any] | None:
-    text = connection.execute(_GRAPH, {"b_id": job_id}).scalar()
-    return None if text is None else graph_of(text)
+def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
+    row = connection.execute(_GRAPH, {"b_id": job_id}).first()
+    if row is None:
+        return None
+    return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted))
 
 
 _CONDITIONS = {

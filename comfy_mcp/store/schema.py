@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0010"
+HEAD = "0011"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -133,6 +133,7 @@ graphs = Table(
     Column("job_id", Text, primary_key=True),
     Column("graph", Text, nullable=False),
     Column("needs", Text),  # JSON: node classes and model files; null for jobs of before
+    Column("submitted", Text),  # JSON: domain/extra_data.py; null where the graph itself was submitted
     _child_of_job(),
 )
 

@@ -12,6 +12,7 @@ from typing import Any
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.events import JobQueued, StoredEvent
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import ClientId, JobId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
@@ -19,7 +20,7 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.store import event_log, expiry, history, queue, reads
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.driver_side import DriverSide
-from comfy_mcp.store.queries import AttemptView, JobQuery, JobView, QueueView, Submission
+from comfy_mcp.store.queries import AttemptView, JobGraph, JobQuery, JobView, QueueView, Submission
 from comfy_mcp.store.sqlite.database import Database, StoreInfo, open_database
 from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.sqlite.threads import MAX_BATCH, Worker
@@ -128,6 +129,7 @@ class Store(DriverSide):
         ahead: int = 0,
         fair: bool = True,
         needs: Needs | None = None,
+        submitted: Submitted | None = None,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
@@ -145,6 +147,7 @@ class Store(DriverSide):
             ahead=ahead,
             fair=fair,
             needs=needs,
+            submitted=submitted,
         )
         job, position, _ = await self.add_and_claim(submission, None)
         return job, position
@@ -168,7 +171,7 @@ class Store(DriverSide):
                 self._views.put(view, version)
         return self._shown(view)
 
-    async def get_graph(self, job_id: JobId) -> dict[str, Any] | None:
+    async def get_graph(self, job_id: JobId) -> JobGraph | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
@@ -212,6 +215,10 @@ class Store(DriverSide):
     async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
         return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason))
+
+    async def abandon(self, job_id: JobId, *, at: int, reason: str) -> Job | None:
+        """Cancels it now, also what an engine has. None: it has ended. Raises NotFound."""
+        return await self._write(lambda connection: queue.abandon(connection, job_id, at, reason))
 
     # ------------------------------------------------------------------ events
 

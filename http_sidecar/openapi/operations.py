@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from comfy_mcp.operations.registry import BY_NAME, Operation
-from comfy_mcp.operations.shapes import Result, WorkflowResult
+from comfy_mcp.operations.shapes import DryRunResult, Result, WorkflowResult
 from http_sidecar.door.next_steps import IN_URLS
 from http_sidecar.openapi.parts import BODY_TOO_SLOW, TEXT, Failure, in_json, operation, parameter, response
 from http_sidecar.openapi.schemas import (
@@ -39,7 +39,8 @@ def operation_object(route: Route) -> Json:
 
 def registry_schemas() -> Json:
     """components/schemas of every JSON result."""
-    return result_schemas({route.of.result for route in (*ROUTES, UPLOAD) if not route.binary})
+    results = {route.of.result for route in (*ROUTES, UPLOAD) if not route.binary}
+    return result_schemas({*results, DryRunResult})
 
 
 def _tag_of(route: Route) -> str:
@@ -130,9 +131,16 @@ def _request_body(route: Route) -> Json:
         return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
     if not route.body:
         return {}
-    return {
-        "requestBody": {"required": True, "content": in_json(_body_schema(route.of), route.of.example_call)}
-    }
+    content = in_json(_body_schema(route.of), route.of.example_call) | dict.fromkeys(_FILE_TYPES, _FILE)
+    return {"requestBody": {"required": True, "description": _BODY, "content": content}}
+
+
+_FILE_TYPES = ("application/octet-stream", "image/*", "video/*", "audio/*")
+_FILE: Json = {"schema": {}}
+_BODY = (
+    "The arguments as a JSON object. Or the workflow's file as it is (JSON, or a picture, video or sound of "
+    "ComfyUI); its other arguments are in the query then."
+)
 
 
 def _body_schema(of: Operation[Any, Any]) -> Json:
@@ -189,8 +197,9 @@ def _submitted(schema: Json, example: Json | None) -> Json:
     state, headers = reference(WorkflowResult), ("Location", "Preference-Applied")
     return {
         "200": response(
-            "With `Prefer: wait=N`: the workflow has ended; this is its state.",
-            in_json(state, example_of("workflow_status")),
+            "With `Prefer: wait=N`: the workflow has ended; this is its state. "
+            "With `dryRun`: it would run; nothing was queued.",
+            in_json({"anyOf": [state, reference(DryRunResult)]}, example_of("workflow_status")),
             headers=headers,
         ),
         "202": response(

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import web
 
 from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.domain.media_types import HEAD_BYTES, UNKNOWN, media_type_of
 from http_sidecar.app_state import SETTINGS
 from http_sidecar.bounds import BOUNDS
 
@@ -22,15 +24,37 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
         # RFC 8259 has no NaN, and Python's would come out again as something no other parser reads.
         parsed = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        raise InvalidInput(
-            "The body is not valid JSON.",
-            next_step='Send a JSON object, e.g. {"workflow": {…}}.',
-        ) from None
+        advice = 'Send a JSON object, e.g. {"workflow": {…}}.'
+        if media_type_of("", raw[:HEAD_BYTES]) != UNKNOWN:
+            advice = "Send a file with its type, e.g. Content-Type: image/png."
+        raise InvalidInput("The body is not valid JSON.", next_step=advice) from None
     if not isinstance(parsed, dict):
         raise InvalidInput(
             "The body is not a JSON object.", next_step='Send a JSON object, e.g. {"workflow": {…}}.'
         )
     return parsed
+
+
+_FILE_TYPES = ("image/", "video/", "audio/", "application/octet-stream")
+_CHUNK_BYTES = 64 * 1024
+
+
+def is_file(request: web.Request) -> bool:
+    """The body is a file, not a JSON object of arguments. Only a type that is stated says so."""
+    return "Content-Type" in request.headers and request.content_type.startswith(_FILE_TYPES)
+
+
+async def read_chunks(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes; who reads it counts the bytes. Raises HTTPRequestTimeout for one that pauses."""
+    while True:
+        try:
+            async with asyncio.timeout(request.app[BOUNDS].body_timeout_s):
+                chunk = await request.content.read(_CHUNK_BYTES)
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+        if not chunk:
+            return
+        yield chunk
 
 
 async def read_body(request: web.Request) -> bytes:

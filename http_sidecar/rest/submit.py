@@ -1,25 +1,43 @@
 """Submit and retry over HTTP: where the job is, a bounded wait when asked for, and safe repeats."""
 
+from collections.abc import AsyncIterator
+from typing import Any
+
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.operations.shapes import WorkflowResult
+from comfy_mcp.operations.shapes import DryRunResult, WorkflowResult
 from http_sidecar.app_state import CALLER
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.rest.calls import answer, arguments_of, call
+from http_sidecar.rest.bodies import is_file, read_chunks
+from http_sidecar.rest.calls import answer, arguments_of, call, query_of
 from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.routes import V1, Route
+
+_FLAGS = frozenset({"dryRun", "dry_run"})
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+"""What a query says in words, and a JSON body as it is."""
 
 
 async def submit(request: web.Request, route: Route) -> web.Response:
     """202 with the job's place, at once; with `Prefer: wait=N` its state at the end, or after N seconds.
 
     Then 200 says that it has ended and 202 that it goes on. A client that leaves meanwhile ends nothing.
+    A body that is a file instead of arguments is the workflow; the arguments are in the query then.
     """
-    arguments = await arguments_of(request, route)
+    content: AsyncIterator[bytes] | None = None
+    if route.body and is_file(request):
+        arguments: dict[str, Any] = dict(query_of(request))
+        content = read_chunks(request)
+    else:
+        arguments = await arguments_of(request, route)
+    for name in _FLAGS & request.query.keys():
+        arguments[name] = _TRUTH.get(request.query[name], request.query[name])
     if (key := idempotency_key(request.headers.get("Idempotency-Key"))) is not None:
         arguments["idempotency_key"] = key
-    submitted = await call(request, route.operation, arguments)
+    submitted = await call(request, route.operation, arguments, content=content)
+    if isinstance(submitted, DryRunResult):
+        return answer(route, submitted, status=200)
     headers = {"Location": f"{V1}/workflow/{submitted.workflow_id}"}
     wanted = wanted_wait_s(request.headers.get("Prefer"))
     if wanted is None or Right.READ not in request[CALLER].rights:

@@ -208,6 +208,16 @@ def test_cancel_of_a_queued_workflow_is_done_at_once(shell: Shell, tmp_path: Pat
     assert (waited.code, waited.json["status"]) == (8, "cancelled")
 
 
+def test_what_nothing_else_ends_is_abandoned(shell: Shell, tmp_path: Path) -> None:
+    workflow_id = submitted(shell, written(tmp_path, graph()))
+    done = shell("jobs", "abandon", workflow_id)
+    assert (done.code, done.lines) == (0, [f"{workflow_id}: cancelled"])
+    again = shell("jobs", "abandon", workflow_id)
+    assert again.code == 4
+    assert f"next: `comfy-bridge status {workflow_id}`" in again.err
+    assert shell("jobs", "abandon", "nope").code == 3
+
+
 def test_cancel_of_a_finished_workflow_exits_4(shell: Shell, tmp_path: Path) -> None:
     workflow_id = submitted(shell, written(tmp_path, graph()))
     shell("wait", workflow_id)
@@ -288,3 +298,18 @@ def test_a_submitted_workflow_shows_until_when_it_must_start(shell: Shell, tmp_p
     assert state["queueDeadline"] == state["createdTime"] + 3_600_000
     assert shell("cancel", job).code == 0
     assert shell("submit", written(tmp_path, graph()), "--queue-timeout", "0").code == 2
+
+
+# ------------------------------------------------------------------------------------------------ graph
+
+
+def test_graph_prints_the_file_that_was_submitted(shell: Shell, tmp_path: Path) -> None:
+    api = graph()
+    body = {"prompt": api, "extra_data": {"extra_pnginfo": {"note": "mine"}}}
+    with_more = submitted(shell, written(tmp_path, body))
+    assert json.loads(shell("graph", with_more).out) == body
+    assert json.loads(shell("graph", with_more, "--api").out) == api
+    assert shell("graph", with_more, "--json").json == {"workflowId": with_more, "graph": api, "file": body}
+    alone = submitted(shell, written(tmp_path, api))
+    assert json.loads(shell("graph", alone).out) == api
+    assert shell("graph", "nope").code != 0

@@ -10,6 +10,7 @@ import pytest
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobQueued, Priority
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.driving import sizes
@@ -66,7 +67,10 @@ class House:
         )
 
     async def submit(
-        self, graph: dict[str, Any] | None = None, priority: Priority = Priority.NORMAL
+        self,
+        graph: dict[str, Any] | None = None,
+        priority: Priority = Priority.NORMAL,
+        submitted: Submitted | None = None,
     ) -> JobId:
         event = JobQueued(
             job_id=JobId(str(uuid4())),
@@ -76,7 +80,7 @@ class House:
             priority=priority,
             node_count=2,
         )
-        job, _ = await self.store.add_job(event, graph or GRAPH, max_queued=100)
+        job, _ = await self.store.add_job(event, graph or GRAPH, max_queued=100, submitted=submitted)
         return job.id
 
     async def job(self, job_id: JobId) -> Job:

@@ -11,6 +11,7 @@ from typing import Any
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineBadAnswer
 from comfy_mcp.domain.events import EngineConnected, PromptEnded
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -69,7 +70,9 @@ class CloudPlace:
             self.refuses_files -= 1
             raise EngineBadAnswer("No room for files.", next_step="Wait.")
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
         self.steps.append("submit")
         self.changed.set()
         self.names[prompt_id] = self.cloud.take()
@@ -150,10 +153,12 @@ async def test_the_intent_is_written_before_the_post_and_the_id_after_it(house: 
     seen: list[tuple[PromptId | None, str | None]] = []
     submit = place.submit
 
-    async def look_first(prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+    async def look_first(
+        prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
         job = await house.job(job_id)
         seen.append((job.prompt_id, await reference_of(house, prompt_id)))
-        return await submit(prompt_id, graph)
+        return await submit(prompt_id, graph, extra_data)
 
     place.submit = look_first  # type: ignore[method-assign]
     job_id = await house.submit()

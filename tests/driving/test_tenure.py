@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from comfy_mcp.domain.events import (
     EngineDisconnected,
@@ -20,7 +21,8 @@ from comfy_mcp.domain.events import (
     PromptStarted,
     PromptSucceeded,
 )
-from comfy_mcp.domain.ids import JobId, NodeId, PromptId
+from comfy_mcp.domain.extra_data import ExtraData, Submitted
+from comfy_mcp.domain.ids import ClientId, JobId, NodeId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
@@ -92,8 +94,10 @@ async def test_events_that_come_before_the_posts_answer_count(house: House, plac
 
     original = place.submit
 
-    async def slow_answer(prompt_id: PromptId, graph: object) -> Accepted | Rejected:
-        accepted = await original(prompt_id, graph)  # type: ignore[arg-type]
+    async def slow_answer(
+        prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
+        accepted = await original(prompt_id, graph, extra_data)
         await told.wait()
         return accepted
 
@@ -539,3 +543,25 @@ async def test_a_cancel_does_not_make_a_prompt_absent_that_is_on_its_way(
 
     assert (await house.final(job_id)).status is JobStatus.COMPLETED
     assert place.posted == [prompt]
+
+
+async def test_what_was_submitted_beside_the_graph_goes_to_the_engine(
+    house: House, place: ScriptedPlace
+) -> None:
+    file = {"nodes": [{"id": 1, "type": "EmptyImage"}], "links": []}
+    with_file = await house.submit(submitted=Submitted(file=file))
+    spends = await house.submit(submitted=Submitted(may_spend=True))
+    alone = await house.submit()
+    house.drive(place)
+    beside: list[ExtraData | None] = []
+    for number, job_id in enumerate((with_file, spends, alone), start=1):
+        prompt = await posted(place, number)
+        beside.append(place.beside[prompt])
+        await place.start(prompt)
+        await place.finish(prompt)
+        await house.final(job_id)
+    assert beside == [
+        ExtraData(values={"extra_pnginfo": {"workflow": file}}),
+        ExtraData(spender=ClientId("tester")),
+        None,
+    ]

@@ -8,6 +8,7 @@ import pytest
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobEvent, NodeExecuted, NodeStarted, PromptSucceeded
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.driving import attempt
@@ -109,13 +110,15 @@ async def test_prompts_reach_the_engine_one_after_the_other_in_the_order_of_the_
         under_way = 0
         most = 0
 
-        async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+        async def submit(
+            self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+        ) -> Accepted | Rejected:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
             for _ in range(5):
                 await house.store.last_seq()  # long enough for another claim
             self.under_way -= 1
-            answer = await super().submit(prompt_id, graph)
+            answer = await super().submit(prompt_id, graph, extra_data)
             self.group.create_task(self.run_it(prompt_id))
             return answer
 

@@ -135,7 +135,7 @@ async def test_a_success_may_be_told_before_the_post_is_answered(house: House, p
     quiet(house)
     submit = place.submit
 
-    async def slow(prompt_id: PromptId, graph: object) -> object:
+    async def slow(prompt_id: PromptId, graph: object, extra_data: object) -> object:
         answer = await submit(prompt_id, {})
         await say(place, prompt_id, [STARTED, EXECUTED, SUCCEEDED])
         return answer

@@ -28,7 +28,8 @@ IMPATIENT = {"STORE_BUSY_TIMEOUT_S": "1"}
 class Kind:
     """`chaos` goes into the first bridge; `cancels`: the part of the jobs that somebody cancels;
     `lossy_engine`: whether a prompt may get lost at all; `spread_s`: submits come within this time;
-    `deadlines`: the part of the jobs that have one; `refusals`: error codes that a caller may meet."""
+    `deadlines`: the part of the jobs that have one; `refusals`: error codes that a caller may meet;
+    `defects`: jobs that may fail as `internal`, because a defect was put into the bridge for them."""
 
     name: str
     run: Callable[[Stage], Coroutine[Any, Any, None]]
@@ -45,6 +46,7 @@ class Kind:
     embedded_only: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     refusals: frozenset[str] = frozenset()
+    defects: int = 0
 
 
 TWO_AT_ONCE = Kind(
@@ -85,6 +87,16 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="bridge killed", run=faults.bridge_killed),
     Kind(name="bridge killed at a call", run=faults.killed_somewhere, chaos=points.a_call, cancels=0.5),
     Kind(name="bridge killed at a line", run=faults.killed_somewhere, chaos=points.a_line, cancels=0.4),
+    # The prompt may go on at the engine, or not be found there: only that job may end so.
+    Kind(name="defect in one attempt", run=faults.nothing, chaos=points.a_defect, defects=1),
+    Kind(
+        name="defect, and more",
+        run=faults.any_one,
+        chaos=points.a_defect,
+        defects=1,
+        settings=IMPATIENT,
+        refusals=STORE,
+    ),
     TWO_AT_ONCE,
     # One that is stopped inside a transaction keeps the store to itself meanwhile.
     Kind(

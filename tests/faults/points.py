@@ -26,6 +26,30 @@ CALLS = (
     "comfy_mcp.driving.ledger:Ledger._write",
     "comfy_mcp.driving.hearing:Hearing._seen",
 )
+STEPS = (
+    "comfy_mcp.driving.attempt:Attempt.hear",
+    "comfy_mcp.driving.attempt:Attempt.start",
+    "comfy_mcp.driving.attempt:Attempt.settle",
+    "comfy_mcp.driving.attempt:Attempt.report_progress",
+    "comfy_mcp.driving.attempt:Attempt.written",
+    "comfy_mcp.driving.attempt:Attempt.told_result",
+    "comfy_mcp.driving.ledger:Ledger.outcome",
+    "comfy_mcp.driving.ledger:Ledger.settle",
+    "comfy_mcp.driving.ledger:Ledger._write",
+    "comfy_mcp.driving.ledger:Ledger._follow",
+    "comfy_mcp.driving.hearing:Hearing._seen",
+    "comfy_mcp.driving.hearing:Hearing._over",
+    "comfy_mcp.driving.hearing:Hearing._absent",
+    "comfy_mcp.driving.hearing:Hearing._looked",
+    "comfy_mcp.driving.hearing:Hearing._submitted",
+    "comfy_mcp.places.comfyui.place:ComfyUIPlace.submit",
+    "comfy_mcp.places.comfyui.place:ComfyUIPlace.lookup",
+    "comfy_mcp.places.comfyui.place:ComfyUIPlace.cancel",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.post_prompt",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.history",
+)
+"""Where one attempt is prepared, sent, heard of, looked up, concluded and written."""
+
 LINES = (
     ["comfy_mcp/operations/", "comfy_mcp/store/queue.py", "comfy_mcp/store/journal.py"],
     ["comfy_mcp/driving/"],
@@ -41,6 +65,12 @@ def a_call(rng: random.Random, *, signal: str = "KILL") -> dict[str, Any]:
 
 def a_pause(rng: random.Random) -> dict[str, Any]:
     return a_call(rng, signal="STOP")
+
+
+def a_defect(rng: random.Random) -> dict[str, Any]:
+    """Once, or for as long as the attempt lives."""
+    where = {"target": rng.choice(STEPS), "nth": rng.choice([1, 1, 1, 2, 3])}
+    return {"raise": where | {"times": rng.choice([1, 2, 1_000_000])}}
 
 
 def a_line(rng: random.Random) -> dict[str, Any]:

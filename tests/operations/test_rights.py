@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, Right
-from comfy_mcp.domain.errors import Denied, ErrorCode, NotFound
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, NotFound
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.registry import OPERATIONS
@@ -47,6 +47,20 @@ async def test_the_right_to_all_sees_and_cancels_everybodys(call: Bench) -> None
     submitted = await anna("submit_workflow", workflow=graphs.slow())
     assert (await chief("list_workflows", client="anna")).workflows[0].workflow_id == submitted.workflow_id
     assert (await chief("cancel_workflow", workflow_id=submitted.workflow_id)).status == "cancelled"
+
+
+async def test_only_the_right_to_all_abandons_a_job_and_the_engine_is_not_asked(call: Bench) -> None:
+    anna, chief = by(call, "anna"), by(call, "chief", ALL_RIGHTS)
+    submitted = await anna("submit_workflow", workflow=graphs.slow())
+    with pytest.raises(Denied):
+        await anna("abandon_workflow", workflow_id=submitted.workflow_id)
+    state = await chief("abandon_workflow", workflow_id=submitted.workflow_id)
+    assert (state.status, state.workflow_id) == ("cancelled", submitted.workflow_id)
+    with pytest.raises(Conflict) as caught:
+        await chief("abandon_workflow", workflow_id=submitted.workflow_id)
+    assert caught.value.code is ErrorCode.NOT_CANCELLABLE
+    with pytest.raises(NotFound):
+        await chief("abandon_workflow", workflow_id="nope")
 
 
 async def test_the_queue_shows_ones_own_jobs_in_their_places_among_all(call: Bench) -> None:

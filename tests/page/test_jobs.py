@@ -87,11 +87,12 @@ async def test_a_picture_that_the_engine_wrote_is_a_workflow(sidecar: Sidecar, v
             "EmptyImage",
         ),
         ("ui.json", written({"nodes": [], "links": []}), "graph_ui_format", ""),
-        ("list.json", b"[1, 2]", "file", "no workflow"),
-        ("notes.txt", b"not a workflow", "file", "not JSON"),
-        (f"{ODD}.json", b"{", "file", ODD),
+        ("list.json", b"[1, 2]", "graph_invalid", "a JSON object"),
+        ("notes.txt", b"not a workflow", "graph_invalid", "not valid JSON"),
+        ("bare.gif", b"GIF89a", "graph_invalid", "gives no workflow"),
+        (f"{ODD}.json", b"{", "graph_invalid", ODD),
     ],
-    ids=["invalid", "ui", "list", "text", "odd"],
+    ids=["invalid", "ui", "list", "text", "picture", "odd"],
 )
 async def test_what_is_refused_is_explained(
     sidecar: Sidecar, visit: Open, name: str, content: bytes, code: str, said: str

@@ -140,9 +140,19 @@ async def test_templates_are_listed(tmp_path: Path) -> None:
     async with open_surface(tmp_path) as surface, surface.client("legacy") as client:
         listed = await client.list_resource_templates()
     assert [item.uri_template for item in listed.resource_templates] == [
-        "comfy://workflows/{workflowId}", "comfy://outputs/{outputId}",
-    ]  # fmt: skip
-    assert [item.mime_type for item in templates()] == ["application/json", None]
+        "comfy://workflows/{workflowId}",
+        "comfy://workflows/{workflowId}/graph",
+        "comfy://outputs/{outputId}",
+    ]
+    assert [item.mime_type for item in templates()] == ["application/json", "application/json", None]
+
+
+async def test_the_graph_of_a_workflow_is_a_resource(tmp_path: Path) -> None:
+    async with open_surface(tmp_path) as surface, surface.client(MODES[0]) as client:
+        workflow_id = await submit(client, TEXT_GRAPH)
+        contents = (await client.read_resource(f"comfy://workflows/{workflow_id}/graph")).contents[0]
+        assert isinstance(contents, TextResourceContents)
+        assert json.loads(contents.text) == {"workflowId": workflow_id, "graph": TEXT_GRAPH, "file": None}
 
 
 @pytest.mark.parametrize("uri", UNKNOWN)

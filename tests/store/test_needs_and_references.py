@@ -1,4 +1,4 @@
-"""What is kept beside a job and its attempt: what it needs, and what a place calls it."""
+"""What is kept beside a job and its attempt: what it needs, what was submitted, and what a place calls it."""
 
 import json
 from typing import Any
@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Needs
-from comfy_mcp.store import ClaimOffer, Lease, Store
+from comfy_mcp.domain.vram import Admission, Rooms
+from comfy_mcp.store import ClaimOffer, JobGraph, Lease, Store
+from tests.support.jobs import GRAPH as JOB_GRAPH
 from tests.support.jobs import new_prompt_id, queued_event, submission
 
 GRAPH = {"1": {"class_type": "A", "inputs": {}}}
@@ -40,3 +43,31 @@ async def test_what_a_place_calls_an_attempt_is_found_at_a_takeover(store: Store
     assert adopted.reference == "cloud-1"
     with pytest.raises(Fenced):
         await store.keep_reference(lease, prompt_id, "cloud-2")
+
+
+UI = {"nodes": [{"id": 1, "type": "A"}], "links": []}
+
+
+@pytest.mark.parametrize("submitted", [None, Submitted(file=UI), Submitted(may_spend=True)])
+async def test_what_was_submitted_comes_with_every_claim(store: Store, submitted: Submitted | None) -> None:
+    lease = await lease_of(store)
+    offer = ClaimOffer(lease=lease, prompt_id=new_prompt_id())
+    job, _, claim = await store.add_and_claim(submission(submitted=submitted), offer)
+    assert claim is not None
+    assert claim.submitted == submitted
+    (adopted,) = await store.adopt(lease)
+    assert adopted.submitted == submitted
+    assert await store.get_graph(job.id) == JobGraph(graph=JOB_GRAPH, submitted=submitted)
+    second, _ = await store.add_job(queued_event(), GRAPH, max_queued=9, submitted=submitted)
+    for admission in (None, Admission(engine=lease.engine, rooms=Rooms(engines=()))):
+        claim = await store.claim_next(
+            lease, prompt_id=new_prompt_id(), now=second.created_at, admission=admission
+        )
+        assert claim is not None
+        assert claim.submitted == submitted
+        second, _ = await store.add_job(queued_event(), GRAPH, max_queued=9, submitted=submitted)
+
+
+async def test_a_graph_by_itself_costs_nothing_beside_it(store: Store) -> None:
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=9)
+    assert await scalar(store, "SELECT submitted FROM graphs WHERE job_id = ?", job.id) is None

@@ -10,7 +10,7 @@ import pytest
 
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store
+from comfy_mcp.store import JobGraph, JobQuery, Store
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_file, check_store
 from tests.support.jobs import GRAPH, queued_event
@@ -60,7 +60,7 @@ async def test_a_submit_that_returned_survives_kill_9(settings: Settings) -> Non
     check_file(settings.store_path)
     store = await Store.open(settings)
     for job_id in ids:
-        assert (await store.get_graph(job_id)) == GRAPH  # type: ignore[arg-type]
+        assert (await store.get_graph(job_id)) == JobGraph(graph=GRAPH)  # type: ignore[arg-type]
     await check_store(store)
     await store.close()
 

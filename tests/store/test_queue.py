@@ -6,7 +6,7 @@ from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFau
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
-from comfy_mcp.store import Store
+from comfy_mcp.store import JobGraph, Store
 from comfy_mcp.store.connection import Connection
 from tests.support.invariants import check_store
 from tests.support.jobs import (
@@ -47,8 +47,8 @@ async def test_a_job_is_there_with_its_graph_and_first_event(store: Store) -> No
     assert (job.status, job.created_at, job.warnings) == (JobStatus.QUEUED, 17, ("one", "two"))
     assert await store.get_job(job.id) == job
     graph = await store.get_graph(job.id)
-    assert graph == GRAPH
-    assert list(graph) == ["2", "1"]
+    assert graph == JobGraph(graph=GRAPH)
+    assert list(graph.graph) == ["2", "1"]
     assert [stored.event for stored in await store.events_after(0)] == [event]
 
 
@@ -73,7 +73,7 @@ async def test_the_same_id_twice_is_refused_and_changes_nothing(store: Store) ->
 async def test_text_that_no_database_takes_is_stored_all_the_same(store: Store) -> None:
     event = queued_event(client="a\ud800b\0")
     job, _ = await store.add_job(event, {"1": {"title": "\udfff\0"}}, max_queued=10)
-    assert await store.get_graph(job.id) == {"1": {"title": "\udfff\0"}}
+    assert await store.get_graph(job.id) == JobGraph(graph={"1": {"title": "\udfff\0"}})
     kept = await store.get_job(job.id)
     assert kept is not None
     assert kept.client == "a\ufffdb\ufffd"

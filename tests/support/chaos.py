@@ -5,6 +5,8 @@ with any of
 - `"at"`: `{"target": "module:Class.method", "when": "before", "nth": 1, "signal": "KILL"}`: the process
   signals itself at the n-th call, `before` or `after` it;
 - `"line"`: `{"files": ["comfy_mcp/store/…"], "nth": 100}`: at the n-th line that it runs in these files;
+- `"raise"`: `{"target": "module:Class.method", "nth": 1, "times": 3}`: the n-th call that is about one
+  attempt, the first that has so many, raises a Defect, and so do the next calls about it;
 - `"clock"`, `"mood"`: files that say how wrong the wall clock is and what the store refuses (chaos_store.py);
 - `"engine"`: the embedded engine comes as another version (chaos_engine.py);
 - `"modes"`: the permissions of files count, for root too.
@@ -15,10 +17,12 @@ import importlib
 import inspect
 import json
 import os
+import re
 import runpy
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -38,6 +42,8 @@ def inject(faults: dict[str, Any]) -> None:
         _signal_at(**faults["at"])
     if "line" in faults:
         _signal_at_line(**faults["line"])
+    if "raise" in faults:
+        _raise_at(**faults["raise"])
     if "clock" in faults:
         chaos_store.bend_clock(Path(faults["clock"]))
     if "mood" in faults:
@@ -94,6 +100,51 @@ def _signal_at(*, target: str, when: str, nth: int, signal: str = "KILL") -> Non
             return result
 
     setattr(owner, name, wrapped)
+
+
+class Defect(Exception):
+    """Put in on purpose."""
+
+
+def _raise_at(*, target: str, nth: int, times: int) -> None:
+    module_name, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    owner: Any = functools.reduce(getattr, owners, importlib.import_module(module_name))
+    original = getattr(owner, name)
+    calls: Counter[str] = Counter()
+    victim: list[str] = []
+
+    def count(values: list[Any]) -> None:
+        about = _prompts_of(values)
+        calls.update(about)
+        if not victim:
+            victim.extend(prompt_id for prompt_id in about[:1] if calls[prompt_id] >= nth)
+        if victim and victim[0] in about and calls[victim[0]] < nth + times:
+            raise Defect(f"put in at {target}, call {calls[victim[0]]}")
+
+    @functools.wraps(original)
+    async def in_turn(*args: Any, **kwargs: Any) -> Any:
+        count([*args, *kwargs.values()])
+        return await original(*args, **kwargs)
+
+    @functools.wraps(original)
+    def at_once(*args: Any, **kwargs: Any) -> Any:
+        count([*args, *kwargs.values()])
+        return original(*args, **kwargs)
+
+    setattr(owner, name, in_turn if inspect.iscoroutinefunction(original) else at_once)
+
+
+def _prompts_of(values: list[Any]) -> list[str]:
+    """The prompts that a call is about: an attempt, a job, an id or a list of ids among its arguments."""
+    found = []
+    for value in values:
+        each = getattr(value, "prompt_id", value)
+        found += [each] if isinstance(each, str) else list(each) if isinstance(each, tuple | list) else []
+    return [each for each in found if isinstance(each, str) and _UUID.fullmatch(each)]
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _signal_at_line(*, files: list[str], nth: int, signal: str = "KILL") -> None:

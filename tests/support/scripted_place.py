@@ -13,6 +13,7 @@ from comfy_mcp.domain.events import (
     PromptEnded,
     PromptStarted,
 )
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
@@ -34,6 +35,7 @@ class ScriptedPlace:
         self.recalled: dict[PromptId, str | None] = {}
         self.prepared: list[Mapping[str, Any]] = []
         self.posted: list[PromptId] = []
+        self.beside: dict[PromptId, ExtraData | None] = {}
         self.pending: dict[PromptId, Mapping[str, Any]] = {}
         self.running: dict[PromptId, Mapping[str, Any]] = {}
         self.history: dict[PromptId, PromptResult] = {}
@@ -80,8 +82,11 @@ class ScriptedPlace:
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         self.prepared.append(graph)
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
         self.posted.append(prompt_id)
+        self.beside[prompt_id] = extra_data
         answer = self.answer(prompt_id) if self.answer else Accepted(dropped={})
         if isinstance(answer, Accepted):
             self.pending[prompt_id] = graph

@@ -27,6 +27,7 @@ FailureKindName = Literal[
     "oom",
     "missing_model",
     "engine_lost",
+    "engine_bad_answer",
     "cancelled_externally",
     "timeout",
     "internal",
@@ -84,9 +85,11 @@ class Params(BaseModel):
     """Base of all inputs. Unknown keys are tolerated, as the v1 contract says.
 
     A field that needs no description for an agent has a `title` instead: it is left out of a tool's schema,
-    where each byte is paid for in every agent's context, and stands in the OpenAPI document.
+    where each byte is paid for in every agent's context, and stands in the OpenAPI document. An
+    `unlisted` field is not in the tool's schema at all.
     """
 
+    unlisted: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 

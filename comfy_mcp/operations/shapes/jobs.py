@@ -1,7 +1,7 @@
 """Results of the operations on workflows."""
 
 from datetime import UTC, datetime
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from pydantic import Field
 
@@ -158,6 +158,19 @@ def _until(what: str, deadline_ms: int | None) -> str:
     return f", {what} by {datetime.fromtimestamp(deadline_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+class GraphResult(Result):
+    """`graph` is in API format, as the engine gets it. `file` is what was submitted, where that was not the
+    graph itself: a file in UI format, or a body `{"prompt": …, "extra_data": …}`."""
+
+    workflow_id: str
+    graph: dict[str, Any]
+    file: dict[str, Any] | None
+
+    def text(self) -> str:
+        kind = "" if self.file is None else ", converted from the file that was submitted"
+        return f"Workflow {self.workflow_id}: a graph of {len(self.graph)} node(s){kind}."
+
+
 class SubmitResult(Result):
     workflow_id: str
     status: StatusName
@@ -168,6 +181,30 @@ class SubmitResult(Result):
     def text(self) -> str:
         warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
         return f"Queued as {self.workflow_id}, position {self.queue_position}. {self.next_step or ''}{warned}"
+
+
+class DryRunResult(Result):
+    """A submit that only checks. `graph` is what the engine would get, in API format."""
+
+    status: Literal["not_queued"] = "not_queued"
+    node_count: int
+    warnings: list[Text] = Field(default_factory=list)
+    graph: dict[str, Any]
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
+        return f"It would run, {self.node_count} nodes. Nothing was queued. {self.next_step or ''}{warned}"
+
+
+class ConvertResult(Result):
+    """A workflow in API format, as ComfyUI's editor would send it."""
+
+    graph: dict[str, Any]
+    warnings: list[Text] = Field(default_factory=list)
+
+    def text(self) -> str:
+        return f"{len(self.graph)} nodes in API format."
 
 
 class RetryResult(SubmitResult):

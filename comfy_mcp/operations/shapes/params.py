@@ -34,28 +34,42 @@ class NoParams(Params):
     pass
 
 
-def _idempotency_key(description: str | None) -> Any:
+def _idempotency_key() -> Any:
     return Field(
         default=None,
         min_length=1,
         max_length=255,
         validation_alias=AliasChoices("idempotency_key", "idempotencyKey"),
-        description=description,
+        title="Submits with equal keys are one.",
     )
 
 
 class SubmitParams(Params):
+    unlisted = frozenset({"extra_data"})
+
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
     )
     path: str | None = Field(
-        default=None, max_length=4096, description="Or the path of its file, in an allowed folder"
+        default=None, max_length=4096, description="Or its file (JSON or media), in an allowed folder"
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
-    idempotency_key: str | None = _idempotency_key("Submits with equal keys are one")
+    idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
+    extra_data: dict[str, Any] | None = Field(
+        default=None,
+        validation_alias=AliasChoices("extra_data", "extraData"),
+        title="What the engine gets beside the graph: ComfyUI's `extra_pnginfo` (nodes write it into files; "
+        "the editor restores its `workflow`) and `preview_method`. A file in UI format is sent by itself.",
+    )
+    dry_run: bool = Field(
+        default=False,
+        strict=True,  # "no" must never be a yes
+        validation_alias=AliasChoices("dry_run", "dryRun"),
+        title="Only check, and return the graph that would run; nothing is queued.",
+    )
 
 
 class WorkflowParams(Params):
@@ -63,7 +77,7 @@ class WorkflowParams(Params):
 
 
 class RetryParams(WorkflowParams):
-    idempotency_key: str | None = _idempotency_key(None)
+    idempotency_key: str | None = _idempotency_key()
 
 
 class StatusParams(WorkflowParams):

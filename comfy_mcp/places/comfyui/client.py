@@ -5,7 +5,7 @@ Every method raises EngineUnreachable or EngineBadAnswer, and nothing else where
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -43,6 +43,9 @@ OBJECT_INFO_BYTES = 128 * MIB
 _SLOWEST_UPLOAD_BYTES_PER_S = 256 * 1024
 
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
 class ComfyUIClient:
     """One engine. The session opens with the first call; `async with` or `close` ends it."""
 
@@ -72,9 +75,12 @@ class ComfyUIClient:
         *,
         prompt_id: PromptId,
         client_id: str,
+        extra_data: Mapping[str, Any] = _NOTHING,
     ) -> PromptAccepted | PromptRejected:
         """POST /prompt, once. After an EngineFault the engine may have it all the same: look it up."""
         body = {"prompt": graph, "prompt_id": prompt_id, "client_id": client_id}
+        if extra_data:
+            body["extra_data"] = extra_data
         status, answer = await self.transport.post_json(
             "/prompt", body, limit=HISTORY_BYTES, parse=(200, 400)
         )

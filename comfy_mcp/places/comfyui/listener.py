@@ -158,7 +158,11 @@ class Listener:
         """Give on what a frame says."""
         is_text = message.type is aiohttp.WSMsgType.TEXT
         try:
-            events = decoder.text(message.data) if is_text else decoder.binary(message.data)
+            events = (
+                decoder.text(self._transport.without_secrets(message.data))
+                if is_text
+                else decoder.binary(message.data)
+            )
         except WireFault as fault:
             # A lookup finds out what it said; a reconnect would lose more.
             _log.warning("frame_not_understood", engine=self._transport.engine, reason=str(fault))

@@ -7,11 +7,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.domain.catalog import Model, OutputFile
-from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
+from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
@@ -100,8 +100,15 @@ class ComfyUIPlace:
     async def prepare(self, graph: Mapping[str, Any]) -> None:
         """Nothing: what a graph names is in this engine's own folders, where an upload puts it."""
 
-    async def submit(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Accepted | Rejected:
-        answer = await self.client.post_prompt(graph, prompt_id=prompt_id, client_id=self.listener.client_id)
+    async def submit(
+        self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
+    ) -> Accepted | Rejected:
+        answer = await self.client.post_prompt(
+            graph,
+            prompt_id=prompt_id,
+            client_id=self.listener.client_id,
+            extra_data={} if extra_data is None else self._with_key(extra_data),
+        )
         match answer:
             case PromptAccepted():
                 return Accepted(dropped=answer.dropped)
@@ -115,22 +122,23 @@ class ComfyUIPlace:
 
         A prompt only moves pending → running → history, each in one step of the engine, so one that moves
         between two reads is found by the later one. ABSENT: no read found it; a POST in flight is absent too.
+        UNREADABLE: its history can't be read, and the engine does speak the protocol, for its queue can.
         """
-        views = await self._finished(prompt_ids)
-        missing = [prompt_id for prompt_id in prompt_ids if prompt_id not in views]
+        views = await self._histories(prompt_ids)
+        missing = [each for each in prompt_ids if views[each].where is not PromptWhere.FINISHED]
         if not missing:
             return views
         queue = await self.client.queue()
         running, pending = set(queue.running), set(queue.pending)
+        gone: list[PromptId] = []
         for prompt_id in missing:
             if prompt_id in running:
                 views[prompt_id] = PromptView(where=PromptWhere.RUNNING)
             elif prompt_id in pending:
                 views[prompt_id] = PromptView(where=PromptWhere.PENDING)
-        views |= await self._finished([prompt_id for prompt_id in missing if prompt_id not in views])
-        return {
-            prompt_id: views.get(prompt_id, PromptView(where=PromptWhere.ABSENT)) for prompt_id in prompt_ids
-        }
+            elif views[prompt_id].where is PromptWhere.ABSENT:
+                gone.append(prompt_id)
+        return views | await self._histories(gone)
 
     async def cancel(self, prompt_id: PromptId) -> None:
         """Delete first, then interrupt if it runs: whatever moves in between moves towards the interrupt."""
@@ -215,14 +223,24 @@ class ComfyUIPlace:
     async def system_stats(self) -> Mapping[str, Any]:
         return await self.client.system_stats()
 
-    async def _finished(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:
-        """Those that have a history entry. A full GET /history can be 10 MB: one by one."""
-        results: dict[PromptId, PromptResult | None] = await _each(prompt_ids, self.client.history)
-        return {
-            prompt_id: PromptView(where=PromptWhere.FINISHED, result=result)
-            for prompt_id, result in results.items()
-            if result is not None
-        }
+    def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:
+        """The only place where a Comfy key is taken from the settings."""
+        spender = extra_data.spender
+        key = None if spender is None else self._settings.comfy_org_key_of(spender)
+        return {**extra_data.values, **({} if key is None else {"api_key_comfy_org": key})}
+
+    async def _histories(self, prompt_ids: Sequence[PromptId]) -> dict[PromptId, PromptView]:
+        """FINISHED, ABSENT or UNREADABLE. A full GET /history can be 10 MB: one by one."""
+        return await _each(prompt_ids, self._history)
+
+    async def _history(self, prompt_id: PromptId) -> PromptView:
+        try:
+            result = await self.client.history(prompt_id)
+        except EngineBadAnswer as fault:
+            return PromptView(where=PromptWhere.UNREADABLE, fault=fault.message)
+        if result is None:
+            return PromptView(where=PromptWhere.ABSENT)
+        return PromptView(where=PromptWhere.FINISHED, result=result)
 
     async def _size(self, file: OutputFile) -> int | None:
         try:

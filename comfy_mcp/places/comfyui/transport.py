@@ -18,6 +18,8 @@ from urllib.parse import urlencode
 import aiohttp
 
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.domain.redaction import HIDDEN
+from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.splice import SocketBody
 from comfy_mcp.settings import EngineSettings, Settings
@@ -42,6 +44,7 @@ class Transport:
         self._settings = settings
         self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
+        self._secrets = settings.comfy_org_key_values
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -117,6 +120,12 @@ class Transport:
                     ssl=self._ssl,
                 )
 
+    def without_secrets(self, text: str) -> str:
+        """A text of the engine without the Comfy keys that it was sent: a failed node may repeat its own."""
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
     def bad_answer(self, endpoint: str, what: str) -> EngineBadAnswer:
         return EngineBadAnswer(
             f"Engine {self.engine}, {endpoint}: {what}.",
@@ -141,7 +150,8 @@ class Transport:
             reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
             raise self.unreachable(endpoint, f"no connection ({reason})") from None
         except TimeoutError:
-            raise self.unreachable(endpoint, "no answer in time") from None
+            what = f"Engine {self.engine}, {endpoint}: no answer in time."
+            raise _TooSlow(what, next_step=_CHECK_IT_RUNS) from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
             what = f"Engine {self.engine}, {endpoint}: the connection broke."
             raise _ConnectionLost(what, next_step=_CHECK_IT_RUNS) from None
@@ -206,15 +216,18 @@ class Transport:
             response.release()
         if not raw:
             return response.status, None
+        for secret in self._secrets:
+            raw = raw.replace(secret.encode(), HIDDEN.encode())
         try:
-            # json.loads holds the interpreter, but a thread lets the loop breathe between its switches.
+            # The parser holds the interpreter, but a thread lets the loop breathe between its switches.
             large = len(raw) > _PARSE_ON_LOOP_BYTES
-            return response.status, await asyncio.to_thread(json.loads, raw) if large else json.loads(raw)
+            parsed = await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
         except (ValueError, RecursionError):
             media_type = response.content_type
             raise self.bad_answer(
                 endpoint, f"status {response.status} with {media_type} that is not JSON"
             ) from None
+        return response.status, parsed
 
 
 class Answer:
@@ -291,15 +304,25 @@ class Answer:
         return body
 
     async def read(self, *, limit: int) -> bytes:
-        """The whole body. Raises EngineBadAnswer above `limit` bytes."""
+        """The whole body. Raises EngineBadAnswer above `limit` bytes, and for one that does not end."""
+        too_large = self._transport.bad_answer(self._endpoint, f"the answer is larger than {limit} bytes")
+        if (self.content_length or 0) > limit:
+            raise too_large
         parts: list[bytes] = []
         total = 0
-        async for chunk in self.chunks():
-            total += len(chunk)
-            if total > limit:
-                raise self._transport.bad_answer(self._endpoint, f"the answer is larger than {limit} bytes")
-            parts.append(chunk)
+        try:
+            async for chunk in self.chunks():
+                total += len(chunk)
+                if total > limit:
+                    raise too_large
+                parts.append(chunk)
+        except _TooSlow:
+            raise self._transport.bad_answer(self._endpoint, "the answer does not end") from None
         return b"".join(parts)
+
+
+class _TooSlow(EngineUnreachable):
+    """A timeout passed."""
 
 
 class _ConnectionLost(EngineUnreachable):

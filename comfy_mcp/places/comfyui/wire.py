@@ -31,6 +31,7 @@ from comfy_mcp.domain.events import (
     UnknownMessage,
 )
 from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault, queue_remaining
 from comfy_mcp.places.comfyui.failures import execution_failure
 from comfy_mcp.places.comfyui.outputs import outputs_of_node
@@ -153,6 +154,12 @@ _IMAGE_FORMATS = {1: "image/jpeg", 2: "image/png"}
 _PROGRESS_STATE = ('{"type": "progress_state"', '{"type":"progress_state"')
 _RUNNING = re.compile(r'"state":\s*"running"')
 
+MAX_RUNNING_NODES = 64
+"""An engine runs one node, or some that wait for others. More of them in one frame are left out."""
+
+MAX_ENTRY_CHARS = 4096
+"""Between an entry's state and each of its braces: it has seven short fields."""
+
 
 class _ShapeFault(Exception):
     """A known message without the fields it should have."""
@@ -200,7 +207,7 @@ def _is_running(entry: object) -> bool:
 def _message(frame: str) -> tuple[str, Any]:
     """(type, data) of a text frame."""
     try:
-        message = json.loads(frame)
+        message = json_text.parse(frame)
     except (ValueError, RecursionError):
         raise WireFault("a text frame is not JSON") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -215,10 +222,18 @@ def _running_nodes(frame: str) -> dict[int, Any]:
     is lost, not the connection.
     """
     found: dict[int, Any] = {}
-    for match in _RUNNING.finditer(frame):
-        start, end = frame.rfind("{", 0, match.start()), frame.find("}", match.end())
-        with suppress(ValueError, RecursionError):
-            found[start] = json.loads(frame[start : end + 1])
+    at = 0
+    for _ in range(MAX_RUNNING_NODES):
+        match = _RUNNING.search(frame, at)
+        if match is None:
+            break
+        start = frame.rfind("{", max(at, match.start() - MAX_ENTRY_CHARS), match.start())
+        end = frame.find("}", match.end(), match.end() + MAX_ENTRY_CHARS)
+        at = match.end()
+        if start >= 0 and end >= 0:
+            at = end
+            with suppress(ValueError, RecursionError):
+                found[start] = json_text.parse(frame[start : end + 1])
     return found
 
 
@@ -228,7 +243,7 @@ def _preview_with_metadata(frame: bytes) -> PreviewFrame:
     if len(frame) < 8 + length:
         raise WireFault("a preview frame ends inside its metadata")
     try:
-        metadata = json.loads(frame[8 : 8 + length])
+        metadata = json_text.parse(frame[8 : 8 + length])
     except (ValueError, RecursionError):
         raise WireFault("a preview frame's metadata is not JSON") from None
     if not isinstance(metadata, dict):

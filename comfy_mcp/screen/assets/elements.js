@@ -35,6 +35,7 @@ export const FAILURE_WORDS = {
   oom: "Out of memory",
   missing_model: "A model is missing",
   engine_lost: "The engine lost it",
+  engine_bad_answer: "The engine's answer is unreadable",
   cancelled_externally: "Stopped in ComfyUI",
   timeout: "Too late",
   internal: "An internal error",
@@ -47,9 +48,10 @@ export const FAILURE_ADVICE = {
   oom: "Make it smaller (size, batch, model), or free GPU memory and retry.",
   missing_model: "Install the model on the engine and retry.",
   engine_lost: "Retry to run it again.",
+  engine_bad_answer: "Retry, with smaller outputs if they are the reason.",
   cancelled_externally: "Retry to run it again.",
   timeout: "Retry, or submit it with a longer timeout.",
-  internal: "Correct the workflow and submit it again.",
+  internal: "Report it; the server's log has the details.",
 };
 
 export function bytesText(count) {

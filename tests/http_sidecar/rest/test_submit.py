@@ -1,6 +1,7 @@
 """What a submit over HTTP has beyond the v1 contract: its place, a bounded wait, and safe repeats."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,80 @@ async def test_a_key_that_is_none_is_400(tmp_path: Path, key: str) -> None:
     async with open_sidecar(tmp_path) as v1:
         answer = await submit(v1, picture(), Idempotency_Key=key)
     assert_problem(answer, 400, "Bad Request")
+
+
+# ---------------------------------------------------------------------------------------- files, dry runs
+
+
+MEDIA = Path(__file__).parents[2] / "data" / "media"
+
+
+@pytest.mark.parametrize("path", sorted(MEDIA.iterdir()), ids=lambda path: path.suffix)
+async def test_a_file_is_a_workflow(tmp_path: Path, path: Path) -> None:
+    """These were made with classes that the embedded engine lacks: it says so, class by class."""
+    kind = {".png": "image/png", ".webp": "image/webp", ".mp4": "video/mp4"}.get(path.suffix)
+    async with open_sidecar(tmp_path) as v1:
+        headers = {"Content-Type": kind or "application/octet-stream"}
+        answer = await v1("POST", f"{WORKFLOW}?dryRun=true", data=path.read_bytes(), headers=headers)
+    if path.suffix == ".png":
+        assert (answer.status, answer.body["status"]) == (200, "not_queued")
+    else:
+        assert (answer.status, answer.body["code"]) == (400, "graph_invalid")
+        assert {item["classType"] for item in answer.body["missingClasses"]} >= {"SaveWEBM"}
+
+
+async def test_json_as_a_file_may_be_in_any_encoding_and_has_its_arguments_in_the_query(
+    tmp_path: Path,
+) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        for encoding in ("utf-8-sig", "utf-16", "utf-32"):
+            answer = await v1(
+                "POST",
+                f"{WORKFLOW}?priority=high",
+                data=json.dumps(picture()).encode(encoding),
+                headers={"Content-Type": "application/octet-stream"},
+            )
+            assert answer.status == 202, answer.data
+            assert (await v1.ended(answer.body["workflowId"]))["priority"] == "high"
+
+
+async def test_json_without_a_stated_type_are_arguments(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        body = json.dumps({"workflow": picture()}).encode("utf-16")
+        answer = await v1("POST", WORKFLOW, data=body, skip_auto_headers=["Content-Type"])
+        assert answer.status == 202, answer.data
+
+
+async def test_a_file_is_bounded_by_its_kind(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path, max_graph_bytes=2048, max_upload_bytes=4096) as v1:
+        for head, limit in ((b"{", 2048), (b"\x89PNG\r\n\x1a\n", 4096)):
+            headers = {"Content-Type": "application/octet-stream"}
+            answer = await v1("POST", WORKFLOW, data=head + bytes(limit), headers=headers)
+            assert (answer.status, answer.body["code"]) == (413, "too_large")
+            assert str(limit) in answer.body["message"]
+
+
+async def test_a_file_with_a_wrong_type_is_told_how_to_send_it(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        answer = await v1("POST", WORKFLOW, data=(MEDIA / "picture.png").read_bytes(), headers={
+            "Content-Type": "application/x-www-form-urlencoded"})  # fmt: skip
+    assert (answer.status, answer.body["code"]) == (400, "invalid_argument")
+    assert "Content-Type: image/png" in answer.body["nextStep"]
+
+
+async def test_a_dry_run_checks_and_queues_nothing(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        headers = {"Prefer": "wait=5", "Idempotency-Key": "k"}
+        graph = picture()
+        answer = await v1("POST", WORKFLOW, json={"workflow": graph, "dryRun": True}, headers=headers)
+        assert (answer.status, answer.body["status"]) == (200, "not_queued")
+        assert answer.body["graph"] == graph
+        assert answer.body["nodeCount"] == len(graph)
+        assert "Location" not in answer.headers
+        assert (await v1("GET", "/v1/comfyui/workflows")).body["workflows"] == []
+        wrong = picture()
+        wrong["1"]["class_type"] = "Nope"
+        dry = await v1("POST", f"{WORKFLOW}?dryRun=1", json={"workflow": wrong})
+        real = await v1("POST", WORKFLOW, json={"workflow": wrong})
+        assert (dry.status, dry.body["code"]) == (400, "graph_invalid")
+        assert dry.body["message"] == real.body["message"]

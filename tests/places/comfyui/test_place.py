@@ -10,12 +10,13 @@ from aiohttp import web
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable
 from comfy_mcp.domain.events import EngineConnected, EngineEvent, PromptStarted
-from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.domain.extra_data import ExtraData
+from comfy_mcp.domain.ids import ClientId, NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding
 from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, ComfyUIPlace
 from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import load_settings
-from tests.support.fake_engine import FakeEngine, cut, html, in_turn, reply
+from tests.support.fake_engine import Answer, FakeEngine, cut, half, html, in_turn, reply
 
 A, B, C = PromptId("a"), PromptId("b"), PromptId("c")
 DONE: dict[str, Any] = {"outputs": {}, "status": {"status_str": "success", "messages": []}}
@@ -73,6 +74,22 @@ async def test_point_2_and_5_a_prompt_goes_out_under_our_id_and_the_streams_clie
         "prompt_id": A,
         "client_id": place.listener.client_id,
     }
+
+
+async def test_a_comfy_key_is_added_to_the_request_of_a_client_that_spends(engine: FakeEngine) -> None:
+    settings = load_settings(engine_urls=(f"fake={engine.url}",), comfy_org_api_key="comfyui-0123456789")
+    place = ComfyUIPlace(settings.engines[0], settings)
+    try:
+        beside = ExtraData(values={"preview_method": "none"}, spender=ClientId("anna"))
+        await place.submit(A, GRAPH, beside)
+        await place.submit(B, GRAPH, ExtraData(values={"preview_method": "none"}))
+    finally:
+        await place.close()
+    sent = [request.json["extra_data"] for request in engine.requests_to("POST /prompt")]
+    assert sent == [
+        {"preview_method": "none", "api_key_comfy_org": "comfyui-0123456789"},
+        {"preview_method": "none"},
+    ]
 
 
 async def test_point_2_events_may_come_before_the_posts_answer(
@@ -198,12 +215,31 @@ async def test_many_prompts_are_asked_for_a_few_at_a_time(engine: FakeEngine, pl
 
 
 @pytest.mark.parametrize("ids", [[A], [A, B, C]])
-async def test_a_bad_answer_in_a_lookup_is_raised_as_itself(
+async def test_a_bad_answer_to_everything_is_raised_as_itself(
     engine: FakeEngine, place: ComfyUIPlace, ids: list[PromptId]
 ) -> None:
-    engine.answers["GET /history/a"] = html(200)
+    engine.answers["GET /history/a"] = engine.answers["GET /queue"] = html(200)
     with pytest.raises(EngineBadAnswer):
         await place.lookup(ids)
+
+
+@pytest.mark.parametrize("answer", [html(200), html(500), half(), reply({"a": ["no", "entry"]})])
+async def test_a_history_that_cant_be_read_is_said_of_its_prompt_and_the_others_are_found(
+    engine: FakeEngine, place: ComfyUIPlace, answer: Answer
+) -> None:
+    engine.answers["GET /history/a"] = answer
+    engine.running = [B]
+    views = await place.lookup([A, B, C])
+    assert where(views) == {A: PromptWhere.UNREADABLE, B: PromptWhere.RUNNING, C: PromptWhere.ABSENT}
+    assert "Engine fake, GET /history" in (views[A].fault or "")
+
+
+async def test_a_prompt_in_the_queue_is_there_whatever_its_history_says(
+    engine: FakeEngine, place: ComfyUIPlace
+) -> None:
+    engine.answers["GET /history/a"] = html(500)
+    engine.pending = [A]
+    assert where(await place.lookup([A])) == {A: PromptWhere.PENDING}
 
 
 # ---------------------------------------------------------------------------- cancel

@@ -11,7 +11,7 @@ from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobQuery, Store, queue
+from comfy_mcp.store import JobGraph, JobQuery, Store, queue
 from comfy_mcp.store import store as store_module
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.sqlite import database, threads
@@ -61,7 +61,7 @@ async def test_a_cancelled_submit_still_commits_as_a_whole(store: Store) -> None
         await handed_over()
         assert task.cancelled()
     await store.add_job(queued_event(), GRAPH, max_queued=10)
-    assert await store.get_graph(submitted.job_id) == GRAPH
+    assert await store.get_graph(submitted.job_id) == JobGraph(graph=GRAPH)
     assert len(await store.events_after(0)) == 2
 
 
@@ -253,7 +253,7 @@ async def test_closing_finishes_what_was_handed_over_and_refuses_the_rest(
             await call
         assert caught.value.code is ErrorCode.SHUTTING_DOWN
     again = await Store.open(settings)
-    assert await again.get_graph(submitted.job_id) == GRAPH
+    assert await again.get_graph(submitted.job_id) == JobGraph(graph=GRAPH)
     await check_store(again)
     await again.close()
 

@@ -56,9 +56,13 @@ export class Api {
     return (await this.#fetch(path, {}, patient)).json();
   }
 
+  /** `body`: a file, or what becomes JSON. */
   async send(method, path, body = null, headers = {}) {
     const options = { method, headers };
-    if (body !== null) {
+    if (body instanceof Blob) {
+      options.headers = { ...headers, "Content-Type": "application/octet-stream" };
+      options.body = body;
+    } else if (body !== null) {
       options.headers = { ...headers, "Content-Type": "application/json" };
       options.body = JSON.stringify(body);
     }

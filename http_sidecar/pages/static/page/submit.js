@@ -1,6 +1,5 @@
 // Submitting files: dropped anywhere on the page, or chosen.
 
-import { graphOf } from "./graph_file.js";
 import { notice } from "./notices.js";
 import { shortId } from "./elements.js";
 
@@ -48,8 +47,8 @@ export function acceptFiles(api, submitted) {
 
 async function submitFile(api, file, priority, submitted) {
   try {
-    const workflow = await graphOf(file);
-    const answer = await api.submit("v1/comfyui/workflow", { workflow, priority });
+    // As it is: the service finds the workflow in it, whatever the kind of the file.
+    const answer = await api.submit(`v1/comfyui/workflow?priority=${priority}`, file);
     const warned = answer.warnings.length
       ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" }
       : null;

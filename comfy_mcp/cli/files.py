@@ -1,0 +1,194 @@
+"""Workflow files: read them for a call, convert them, check them."""
+
+import contextlib
+import json
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from comfy_mcp.cli.exits import ExitCode, exit_code_of
+from comfy_mcp.cli.output import IN_COMMANDS, Output, error_document, in_commands
+from comfy_mcp.cli.saving import prepare_folder
+from comfy_mcp.cli.session import open_session
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
+from comfy_mcp.operations.checking import Recorded
+from comfy_mcp.operations.shapes import ConvertResult, DryRunResult
+from comfy_mcp.settings import Settings
+
+STDIN = "-"
+MAX_NODE_LIST_BYTES = 64 * 2**20
+_CHUNK_BYTES = 2**20
+
+Convert = Callable[[AsyncIterable[bytes]], Awaitable[ConvertResult]]
+Check = Callable[[AsyncIterable[bytes]], Awaitable[DryRunResult]]
+
+
+@contextlib.contextmanager
+def opened(file: str) -> Iterator[AsyncIterable[bytes]]:
+    """The bytes of the file, or of stdin for `-`; any path, because the user named it.
+
+    Raises InvalidInput (path_unreadable).
+    """
+    with contextlib.ExitStack() as closing:
+        try:
+            stream = sys.stdin.buffer if file == STDIN else closing.enter_context(Path(file).open("rb"))
+        except OSError as error:
+            raise _unreadable(file, error) from None
+        yield _chunks(file, stream)
+
+
+async def _chunks(file: str, stream: BinaryIO) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            chunk = stream.read(_CHUNK_BYTES)
+        except OSError as error:  # a folder opens, and can't be read
+            raise _unreadable(file, error) from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _unreadable(file: str, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"{file!r} can't be read: {error.strerror or type(error).__name__}.",
+        next_step="Give the path of a workflow file, or - for stdin.",
+        code=ErrorCode.PATH_UNREADABLE,
+    )
+
+
+async def convert(
+    settings: Settings,
+    output: Output,
+    *,
+    files: Sequence[str],
+    object_info: str | None,
+    save_to: Path | None,
+) -> ExitCode:
+    """Print or save each file in API format. A file that is refused is named, and the others go on."""
+    if save_to is not None:
+        prepare_folder(save_to)
+    saved: set[Path] = set()
+    found: list[dict[str, Any]] = []
+    worst = ExitCode.OK
+    async with _converter(settings, object_info) as convert_one:
+        for file in files:
+            try:
+                with opened(file) as content:
+                    result = await convert_one(content)
+                document: dict[str, Any] = {"file": file, **result.model_dump(mode="json")}
+                if save_to is not None:
+                    document["saved"] = str(_save(result.graph, file, files, save_to, saved))
+            except BridgeError as error:
+                worst = worst or exit_code_of(error)
+                document = _refused(output, file, error)
+            else:
+                _warn(output, file, result.warnings)
+                if not output.as_json:
+                    output.result({}, [document.get("saved") or json.dumps(result.graph, indent=2)])
+            found.append(document)
+    if output.as_json:
+        output.result({"files": found}, ())
+    return worst
+
+
+async def check(
+    settings: Settings, output: Output, *, files: Sequence[str], object_info: str | None
+) -> ExitCode:
+    """Say of each file whether it would run. Exit code 0: all of them."""
+    found: list[dict[str, Any]] = []
+    worst = ExitCode.OK
+    async with _checker(settings, object_info) as check_one:
+        for file in files:
+            try:
+                with opened(file) as content:
+                    result = await check_one(content)
+            except BridgeError as error:
+                worst = worst or exit_code_of(error)
+                found.append(_refused(output, file, error))
+            else:
+                _warn(output, file, result.warnings)
+                document = result.model_dump(mode="json", exclude={"graph", "next_step"}, context=IN_COMMANDS)
+                found.append({"file": file, **document})
+                if not output.as_json:
+                    output.result({}, [f"{file}: would run ({result.node_count} nodes)"])
+    if output.as_json:
+        output.result({"files": found}, ())
+    return worst
+
+
+@contextlib.asynccontextmanager
+async def _converter(settings: Settings, object_info: str | None) -> AsyncIterator[Convert]:
+    """By the recorded node list, else by the engine's."""
+    if object_info is not None:
+        yield _recorded(settings, object_info).convert
+        return
+    async with open_session(settings, drive=False) as session:
+
+        async def by_the_engine(content: AsyncIterable[bytes]) -> ConvertResult:
+            result: ConvertResult = await session.call("convert_workflow", {}, content=content)
+            return result
+
+        yield by_the_engine
+
+
+@contextlib.asynccontextmanager
+async def _checker(settings: Settings, object_info: str | None) -> AsyncIterator[Check]:
+    if object_info is not None:
+        yield _recorded(settings, object_info).check
+        return
+    async with open_session(settings, drive=False) as session:
+
+        async def by_the_engine(content: AsyncIterable[bytes]) -> DryRunResult:
+            result: DryRunResult = await session.call("submit_workflow", {"dry_run": True}, content=content)
+            return result
+
+        yield by_the_engine
+
+
+def _recorded(settings: Settings, object_info: str) -> Recorded:
+    try:
+        with Path(object_info).open("rb") as stream:
+            data = stream.read(MAX_NODE_LIST_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(object_info, error) from None
+    return Recorded(data, settings)
+
+
+def _save(graph: Mapping[str, Any], file: str, files: Sequence[str], folder: Path, saved: set[Path]) -> Path:
+    """Raises InvalidInput rather than write over one of the files that are read, or over another result."""
+    path = folder / f"{'stdin' if file == STDIN else Path(file).stem}.json"
+    if path in saved or any(each != STDIN and _same(path, Path(each)) for each in files):
+        raise InvalidInput(
+            f"{str(path)!r} is one of the given files, or the result of another one.",
+            next_step="Use -o with another folder, or convert the files one by one.",
+        )
+    try:
+        path.write_text(json.dumps(graph, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(
+            f"{str(path)!r} can't be written: {error.strerror or type(error).__name__}.",
+            next_step="Use -o with a folder that you may write to.",
+            code=ErrorCode.PATH_UNREADABLE,
+        ) from None
+    saved.add(path)
+    return path
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _warn(output: Output, file: str, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        output.note(f"{file}: warning: {warning[:1].lower()}{warning[1:]}")
+
+
+def _refused(output: Output, file: str, error: BridgeError) -> dict[str, Any]:
+    output.note(f"{file}: error[{error.code.value}]: {error.message}")
+    if error.next_step:
+        output.note(f"{file}: next: {in_commands(error.next_step)}")
+    return {"file": file, **error_document(error)}

@@ -1,0 +1,397 @@
+"""The texts that ComfyUI and its nodes write into the files they make: `prompt`, `workflow`, `comment`.
+
+A file is walked by its headers; pictures and sound are passed over. Every walk is bounded: by the number of
+parts, and by the length of a text.
+"""
+
+import contextlib
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import BinaryIO
+
+from comfy_mcp.domain.media_types import HEAD_BYTES, UNKNOWN, media_type_of
+
+MAX_PARTS = 20_000
+"""Most parts (chunks, boxes, pages, tags) of a file that are looked at."""
+MAX_LEVELS = 8
+"""Most levels of boxes in boxes."""
+
+_NAMES = frozenset({"prompt", "workflow"})
+_COMMENTS = frozenset({"comment", "\xa9cmt", "cmt", "description", "parameters", "usercomment"})
+_KEYWORD = 80
+"""Longest keyword of a PNG's text, with the zero behind it."""
+_EXIF = b"Exif\0\0"
+_TIFF_ASCII, _TIFF_UNDEFINED, _EXIF_POINTER, _USER_COMMENT = 2, 7, 0x8769, 0x9286
+
+
+class Damaged(Exception):
+    """A text that is there can't be read."""
+
+
+class TextTooLong(Exception):
+    """A text is longer than asked for."""
+
+
+@dataclass(slots=True)
+class Texts:
+    """The texts found so far, each by its first occurrence. `most`: bytes of one text."""
+
+    most: int
+    found: dict[str, bytes] = field(default_factory=dict)
+    parts: int = 0
+
+    def take(self, name: str, text: bytes) -> None:
+        """A text under a name. Some programs write `workflow:{…}` under names of their own."""
+        key = name.strip().lower()
+        head, colon, rest = text.partition(b":")
+        inner = head.strip().lower().decode("latin-1")
+        if key in _NAMES:
+            self.found.setdefault(key, text)
+        elif colon and inner in _NAMES:
+            self.found.setdefault(inner, rest)
+        elif key in _COMMENTS and text.lstrip()[:1] == b"{":
+            self.found.setdefault("comment", text)
+
+    def read(self, stream: BinaryIO, size: int) -> bytes:
+        """The next `size` bytes. Raises TextTooLong, and ValueError where the file ends before."""
+        if size > self.most:
+            raise TextTooLong
+        return _exactly(stream, size)
+
+    def step(self) -> bool:
+        """Whether there is budget for one more part."""
+        self.parts += 1
+        return self.parts <= MAX_PARTS
+
+
+def _exactly(stream: BinaryIO, size: int) -> bytes:
+    data = stream.read(size)
+    if len(data) < size:
+        raise ValueError("cut")
+    return data
+
+
+def _wanted(name: str) -> bool:
+    return name.strip().lower() in _NAMES | _COMMENTS
+
+
+def is_media(head: bytes) -> bool:
+    """The first bytes are those of a picture, a video, sound or a 3D model."""
+    return media_type_of("", head) != UNKNOWN
+
+
+def texts_in(stream: BinaryIO, most: int) -> Mapping[str, bytes]:
+    """`prompt`, `workflow` and `comment`, as far as the file has them.
+
+    A file that is cut or has lengths that lie gives what came before. Raises Damaged, TextTooLong.
+    """
+    stream.seek(0)
+    media_type = media_type_of("", stream.read(HEAD_BYTES))
+    stream.seek(0)
+    texts = Texts(most)
+    reader = _READERS.get(media_type)
+    if reader is not None:
+        with contextlib.suppress(struct.error, OverflowError, ValueError):  # cut, or its lengths lie
+            reader(stream, texts)
+    return texts.found
+
+
+# --------------------------------------------------------------------------------- pictures
+
+
+def _png(stream: BinaryIO, texts: Texts) -> None:
+    """Text chunks (PNG specification, 11.3.3), and `comf`, ComfyUI's own in animations."""
+    stream.seek(8)
+    while texts.step():
+        size, kind = struct.unpack(">I4s", stream.read(8))
+        if kind in _PNG_TEXTS:
+            after = stream.tell() + size + 4
+            name, zero, rest = _exactly(stream, min(size, _KEYWORD)).partition(b"\0")
+            if zero and _wanted(name.decode("latin-1")):
+                rest += texts.read(stream, size - len(name) - len(rest) - 1)
+                texts.take(name.decode("latin-1"), _PNG_TEXTS[kind](rest, texts.most))
+            stream.seek(after)
+        elif kind == b"IEND":
+            return
+        else:
+            stream.seek(size + 4, os.SEEK_CUR)
+
+
+def _plain(rest: bytes, most: int) -> bytes:
+    """Latin-1 by the specification; many programs write UTF-8."""
+    try:
+        rest.decode()
+    except UnicodeDecodeError:
+        return rest.decode("latin-1").encode()
+    return rest
+
+
+def _international(rest: bytes, most: int) -> bytes:
+    packed, rest = rest[:1] == b"\1", rest[2:]
+    text = rest.partition(b"\0")[2].partition(b"\0")[2]
+    return _inflated(text, most) if packed else text
+
+
+def _packed(rest: bytes, most: int) -> bytes:
+    return _plain(_inflated(rest[1:], most), most)
+
+
+_PNG_TEXTS: Mapping[bytes, Callable[[bytes, int], bytes]] = MappingProxyType(
+    {b"tEXt": _plain, b"zTXt": _packed, b"iTXt": _international, b"comf": _plain}
+)
+
+
+def _inflated(packed: bytes, most: int) -> bytes:
+    inflating = zlib.decompressobj()
+    try:
+        text = inflating.decompress(packed, most + 1)
+    except zlib.error:
+        raise Damaged from None
+    if len(text) > most:
+        raise TextTooLong
+    return text
+
+
+def _webp(stream: BinaryIO, texts: Texts) -> None:
+    stream.seek(12)
+    while texts.step():
+        kind, size = struct.unpack("<4sI", stream.read(8))
+        if kind == b"EXIF":
+            _exif(texts.read(stream, size), texts)
+            return
+        stream.seek(size + size % 2, os.SEEK_CUR)
+
+
+def _jpeg(stream: BinaryIO, texts: Texts) -> None:
+    """APP1 with EXIF, and comments, before the picture begins."""
+    stream.seek(2)
+    while texts.step():
+        mark, kind, size = struct.unpack(">BBH", stream.read(4))
+        if mark != 0xFF or kind == 0xDA or size < 2:
+            return
+        segment = _exactly(stream, size - 2)
+        if kind == 0xE1 and segment.startswith(_EXIF):
+            _exif(segment, texts)
+        elif kind == 0xFE:
+            texts.take("comment", segment)
+
+
+def _exif(block: bytes, texts: Texts) -> None:
+    """Texts of the first folder of a TIFF, and of its EXIF folder."""
+    block = block.removeprefix(_EXIF)
+    order = {b"II": "<", b"MM": ">"}.get(block[:2])
+    if order is None:
+        return
+    folders = [struct.unpack_from(f"{order}I", block, 4)[0]]
+    for place in folders:
+        (count,) = struct.unpack_from(f"{order}H", block, place)
+        for at in range(place + 2, place + 2 + count * 12, 12):
+            if not texts.step():
+                return
+            tag, kind, size, start = struct.unpack_from(f"{order}HHII", block, at)
+            if tag == _EXIF_POINTER and len(folders) == 1:
+                folders.append(start)
+            elif kind in {_TIFF_ASCII, _TIFF_UNDEFINED} and size > 4:
+                text = block[start : start + size].rstrip(b"\0")
+                texts.take("usercomment" if tag == _USER_COMMENT else "", _user_comment(text, order))
+
+
+def _user_comment(text: bytes, order: str) -> bytes:
+    """Without the eight bytes that say its encoding (EXIF 2.3, UserComment)."""
+    if text.startswith(b"UNICODE\0"):
+        wide = text[8:]
+        return (
+            wide[: len(wide) // 2 * 2].decode(f"utf-16-{'le' if order == '<' else 'be'}", "replace").encode()
+        )
+    return text.removeprefix(b"ASCII\0\0\0")
+
+
+# --------------------------------------------------------------------------------- video
+
+
+def _mp4(stream: BinaryIO, texts: Texts) -> None:
+    _boxes(stream, stream.seek(0, os.SEEK_END), texts, start=0, level=0)
+
+
+def _boxes(stream: BinaryIO, end: int, texts: Texts, *, start: int, level: int) -> None:
+    """Boxes of an ISO base media file; `keys` name those of `ilst` by their numbers."""
+    names: list[str] = []
+    for kind, first, last in _walk(stream, start, end, texts):
+        if kind == b"meta" and level < MAX_LEVELS:
+            stream.seek(first)
+            full = 0 if stream.read(8)[4:] == b"hdlr" else 4  # QuickTime's has no version
+            _boxes(stream, last, texts, start=first + full, level=level + 1)
+        elif kind in {b"moov", b"udta"} and level < MAX_LEVELS:
+            _boxes(stream, last, texts, start=first, level=level + 1)
+        elif kind == b"keys":
+            names = list(_keys(stream, first, last, texts))
+        elif kind == b"ilst":
+            for item, begin, stop in _walk(stream, first, last, texts):
+                number = int.from_bytes(item, "big")
+                name = names[number - 1] if 0 < number <= len(names) else item.decode("latin-1")
+                for inner, place, finish in _walk(stream, begin, stop, texts):
+                    if inner == b"data" and _wanted(name):
+                        stream.seek(place + 8)
+                        texts.take(name, texts.read(stream, finish - place - 8))
+
+
+def _walk(stream: BinaryIO, at: int, end: int, texts: Texts) -> Iterator[tuple[bytes, int, int]]:
+    """The kind of each box between two places, and where its content begins and ends."""
+    while at + 8 <= end and texts.step():
+        stream.seek(at)
+        size, kind = struct.unpack(">I4s", stream.read(8))
+        first = at + 8
+        if size == 1:
+            (size,) = struct.unpack(">Q", stream.read(8))
+            first += 8
+        last = end if size == 0 else at + size
+        if last < first or last > end:
+            return
+        yield kind, first, last
+        at = last
+
+
+def _keys(stream: BinaryIO, first: int, last: int, texts: Texts) -> Iterator[str]:
+    at = first + 8
+    while at + 8 <= last and texts.step():
+        stream.seek(at)
+        size, _ = struct.unpack(">I4s", stream.read(8))
+        if not 8 <= size <= last - at:
+            return
+        yield texts.read(stream, size - 8).decode("utf-8", "replace")
+        at += size
+
+
+_SEGMENT, _TAGS, _TAG, _SIMPLE_TAG = 0x18538067, 0x1254C367, 0x7373, 0x67C8
+_TAG_NAME, _TAG_STRING = 0x45A3, 0x4487
+
+
+def _matroska(stream: BinaryIO, texts: Texts) -> None:
+    _elements(stream, 0, stream.seek(0, os.SEEK_END), texts, level=0)
+
+
+def _elements(stream: BinaryIO, at: int, end: int, texts: Texts, *, level: int) -> None:
+    name = ""
+    while at < end and level < MAX_LEVELS and texts.step():
+        stream.seek(at)
+        kind, _ = _number(stream, marked=True)
+        size, unknown = _number(stream, marked=False)
+        first = stream.tell()
+        last = end if unknown else first + size
+        if kind in {_SEGMENT, _TAGS, _TAG, _SIMPLE_TAG}:
+            _elements(stream, first, min(last, end), texts, level=level + 1)
+        elif kind == _TAG_NAME:
+            name = texts.read(stream, last - first).decode("utf-8", "replace")
+        elif kind == _TAG_STRING and _wanted(name):
+            texts.take(name, texts.read(stream, last - first).rstrip(b"\0"))
+        at = last
+
+
+def _number(stream: BinaryIO, *, marked: bool) -> tuple[int, bool]:
+    """A number of EBML, with its marker or without; and whether it says "unknown". Raises ValueError."""
+    head = _exactly(stream, 1)
+    length = 9 - head[0].bit_length()
+    if length > 8:
+        raise ValueError("no EBML")
+    raw = int.from_bytes(head + _exactly(stream, length - 1), "big")
+    value = raw if marked else raw & ((1 << 7 * length) - 1)
+    return value, not marked and value == (1 << 7 * length) - 1
+
+
+# --------------------------------------------------------------------------------- sound
+
+
+def _flac(stream: BinaryIO, texts: Texts) -> None:
+    stream.seek(4)
+    last = False
+    while not last and texts.step():
+        (head,) = struct.unpack(">I", stream.read(4))
+        last, kind, size = bool(head >> 31), head >> 24 & 0x7F, head & 0xFFFFFF
+        if kind == 4:
+            _vorbis(_exactly(stream, size), texts)
+            return
+        stream.seek(size, os.SEEK_CUR)
+
+
+def _vorbis(block: bytes, texts: Texts) -> None:
+    """A Vorbis comment: `NAME=text`, each with its length before it."""
+    at = 4 + int.from_bytes(block[:4], "little")
+    (count,) = struct.unpack_from("<I", block, at)
+    at += 4
+    for _ in range(count):
+        if not texts.step():
+            return
+        (size,) = struct.unpack_from("<I", block, at)
+        name, _, text = block[at + 4 : at + 4 + size].partition(b"=")
+        if len(text) > texts.most:
+            raise TextTooLong
+        texts.take(name.decode("latin-1"), text)
+        at += 4 + size
+
+
+def _ogg(stream: BinaryIO, texts: Texts) -> None:
+    """The second packet of the first stream is its comment; it may run over many pages."""
+    packets, whole = 0, bytearray()
+    while texts.step():
+        head = struct.unpack("<4sBBqIIIB", stream.read(27))
+        sizes = stream.read(head[7])
+        if head[0] != b"OggS":
+            return
+        for size in sizes:
+            part = _exactly(stream, size)
+            whole += part if packets == 1 else b""
+            if len(whole) > 2 * texts.most + 1024:
+                raise TextTooLong
+            if size < 255:
+                packets += 1
+            if packets == 2:
+                for magic in (b"OpusTags", b"\3vorbis"):
+                    if whole.startswith(magic):
+                        _vorbis(bytes(whole[len(magic) :]), texts)
+                return
+
+
+def _mp3(stream: BinaryIO, texts: Texts) -> None:
+    """TXXX frames of ID3v2.3 and 2.4."""
+    _, version, _, _, *digits = struct.unpack(">3sBBB4B", stream.read(10))
+    end = 10 + _synchsafe(digits)
+    while stream.tell() + 10 <= end and texts.step():
+        kind, *digits = struct.unpack(">4s4B2x", stream.read(10))
+        size = _synchsafe(digits) if version >= 4 else int.from_bytes(bytes(digits), "big")
+        if kind == b"TXXX" and size <= 4 * texts.most:
+            frame = _exactly(stream, size)
+            encoding = _ID3_ENCODINGS.get(frame[:1], "utf-8")
+            name, _, text = frame[1:].decode(encoding, "replace").partition("\0")
+            texts.take(name.lstrip("\ufeff"), text.strip("\0\ufeff").encode())
+        elif kind == b"\0\0\0\0":
+            return
+        else:
+            stream.seek(size, os.SEEK_CUR)
+
+
+_ID3_ENCODINGS = {b"\0": "latin-1", b"\1": "utf-16", b"\2": "utf-16-be", b"\3": "utf-8"}
+
+
+def _synchsafe(digits: list[int]) -> int:
+    return digits[0] << 21 | digits[1] << 14 | digits[2] << 7 | digits[3]
+
+
+_READERS: Mapping[str, Callable[[BinaryIO, Texts], None]] = MappingProxyType(
+    {
+        "image/png": _png,
+        "image/webp": _webp,
+        "image/jpeg": _jpeg,
+        "video/mp4": _mp4,
+        "video/quicktime": _mp4,
+        "audio/mp4": _mp4,
+        "video/webm": _matroska,
+        "video/x-matroska": _matroska,
+        "audio/flac": _flac,
+        "audio/ogg": _ogg,
+        "audio/mpeg": _mp3,
+    }
+)

@@ -1,0 +1,39 @@
+"""Pure: the one place where an engine's text becomes values. Every string in them can be stored and sent.
+
+Half a surrogate pair (a prompt that was cut inside an emoji, a file name that is not UTF-8) is valid JSON and
+no text: the first `.encode()` that meets it raises. It becomes U+FFFD here, and so do NUL, which databases
+refuse, and bytes that are not UTF-8.
+"""
+
+import json
+import re
+from typing import Any
+
+_BAD_ESCAPE = re.compile(
+    r"\\u(?:([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
+)
+"""Begins with a literal, so that a search passes over other text at the speed of memory. Group 1: a pair."""
+
+_REPLACEMENT = "\\ufffd"
+
+
+def parse(raw: bytes | str) -> Any:
+    """The JSON value of `raw`. Raises ValueError, and RecursionError for nesting without an end."""
+    text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
+    return json.loads(_BAD_ESCAPE.sub(_whole, text.removeprefix("\ufeff")))
+
+
+def _whole(found: re.Match[str]) -> str:
+    is_pair = found[1] is not None
+    if _is_escape(found.string, found.start()):
+        return found[0] if is_pair else _REPLACEMENT
+    # An escaped backslash, and letters that look like an escape; behind them may stand a real one.
+    return f"{found[0][:6]}{_REPLACEMENT}" if is_pair else found[0]
+
+
+def _is_escape(text: str, at: int) -> bool:
+    """Whether the backslash there begins an escape: an even number of them stands before it."""
+    first = at
+    while first and text[first - 1] == "\\":
+        first -= 1
+    return (at - first) % 2 == 0

@@ -1,0 +1,155 @@
+"""check and convert: files in every form, warnings and refusals by file, with and without an engine."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import NOBODY, Shell, graph, written
+
+MEDIA = Path(__file__).parents[1] / "data" / "media"
+UI = Path(__file__).parents[1] / "data" / "ui_format"
+NODES = UI / "object_info.json"
+
+
+def saved(folder: Path, name: str, node: dict[str, Any]) -> Path:
+    """A file of one node, in UI format."""
+    path = folder / name
+    path.write_text(json.dumps({"nodes": [{"id": 1, **node}], "links": []}))
+    return path
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No engine, and a store that can't be made: a recorded node list needs neither."""
+    monkeypatch.setenv("COMFYUI_URL", NOBODY)
+    (tmp_path / "no-folder").touch()
+    monkeypatch.setenv("COMFY_BRIDGE_STATE_DIR", str(tmp_path / "no-folder" / "state"))
+    return tmp_path
+
+
+# ------------------------------------------------------------------------------------------ convert
+
+
+def test_a_saved_workflow_becomes_what_the_editor_exports(shell: Shell, offline: Path) -> None:
+    recorded = json.loads((UI / "subgraphs.json").read_text())
+    file = offline / "saved.json"
+    file.write_text(json.dumps(recorded["ui"]))
+    done = shell("convert", file, "--object-info", NODES)
+    assert done.code == 0, done.err
+    assert {key: node["inputs"] for key, node in done.json.items()} == {
+        key: node["inputs"] for key, node in recorded["api"].items()
+    }
+
+
+def test_each_file_is_written_and_one_that_is_refused_does_not_stop_the_others(
+    shell: Shell, offline: Path
+) -> None:
+    good = saved(offline, "good.json", {"type": "EmptyImage", "widgets_values": [8, 9, 1, 0, 77]})
+    bad = saved(offline, "bad.json", {"type": "Nope", "inputs": [{"name": "x", "link": 1}]})
+    bad.write_text(bad.read_text().replace('"links": []', '"links": [[1, 1, 0, 1, 0, "*"]]'))
+    done = shell("convert", bad, good, offline / "none.json", "--object-info", NODES, "-o", offline / "api")
+    assert done.code == 2
+    assert done.lines == [str(offline / "api" / "good.json")]
+    assert json.loads((offline / "api" / "good.json").read_text())["1"]["inputs"]["height"] == 9
+    said = done.err.splitlines()
+    assert f"{good}: warning: node 1 (EmptyImage): the class has no input for saved values: 77." in said
+    assert any(line.startswith(f"{bad}: error[graph_invalid]: ") and "'Nope'" not in line for line in said)
+    assert any(line.startswith(f"{offline / 'none.json'}: error[path_unreadable]: ") for line in said)
+
+
+def test_a_given_file_is_never_written_over(shell: Shell, offline: Path) -> None:
+    file = saved(offline, "a.json", {"type": "EmptyImage"})
+    before = file.read_text()
+    (offline / "b").mkdir()
+    twin = saved(offline / "b", "a.json", {"type": "EmptyImage"})
+    assert shell("convert", file, "--object-info", NODES, "-o", offline).code == 2
+    assert file.read_text() == before
+    done = shell("convert", file, twin, "--object-info", NODES, "-o", offline / "api", "--json")
+    first, second = done.json["files"]
+    assert first["saved"] == str(offline / "api" / "a.json")
+    assert second["error"] == "invalid_argument"
+
+
+def test_without_a_node_list_the_engine_is_asked(shell: Shell, tmp_path: Path) -> None:
+    file = saved(tmp_path, "a.json", {"type": "EmptyImage", "widgets_values": [8, 9, 1, 0]})
+    done = shell("convert", file, "--json")
+    assert done.code == 0, done.err
+    (only,) = done.json["files"]
+    assert only["graph"]["1"]["inputs"] == {"width": 8, "height": 9, "batch_size": 1, "color": 0}
+
+
+def test_without_an_engine_convert_says_what_to_do(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_URL", NOBODY)
+    done = shell("convert", saved(tmp_path, "a.json", {"type": "EmptyImage"}))
+    assert done.code == 5
+    assert "--object-info FILE" in done.err
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"a": 1}', "<html>"])
+def test_what_is_no_node_list_is_refused(shell: Shell, offline: Path, content: str) -> None:
+    nodes = offline / "nodes.json"
+    nodes.write_text(content)
+    done = shell("convert", saved(offline, "a.json", {"type": "EmptyImage"}), "--object-info", nodes)
+    assert done.code == 2
+    assert "GET /object_info" in done.err
+
+
+# -------------------------------------------------------------------------------------------- check
+
+
+def test_check_says_what_would_run_and_queues_nothing(shell: Shell, tmp_path: Path) -> None:
+    done = shell("check", written(tmp_path, graph()), "--json")
+    assert done.code == 0, done.err
+    (only,) = done.json["files"]
+    assert (only["status"], only["nodeCount"], only["warnings"]) == ("not_queued", 2, [])
+    assert shell("workflows", "--json").json["workflows"] == []
+
+
+def test_check_refuses_what_a_submit_refuses(shell: Shell, tmp_path: Path) -> None:
+    wrong = graph()
+    wrong["1"]["inputs"]["width"] = -5
+    file = written(tmp_path, wrong)
+    checked, submitted = shell("check", file), shell("submit", file)
+    assert checked.code == submitted.code == 2
+    assert submitted.err.splitlines()[0] in checked.err
+    assert checked.err.startswith(f"{file}: error[graph_invalid]: ")
+
+
+def test_check_by_a_recorded_node_list(shell: Shell, offline: Path) -> None:
+    good = offline / "good.json"
+    good.write_text(json.dumps(graph()))
+    bad = saved(offline, "bad.json", {"type": "SaveImage", "widgets_values": ["x"]})
+    done = shell("check", good, bad, "--object-info", NODES)
+    assert done.code == 2
+    assert done.lines == [f"{good}: would run (2 nodes)"]
+    assert "input 'images': required and missing" in done.err
+
+
+# ------------------------------------------------------------------------------- files in every form
+
+
+@pytest.mark.parametrize("path", sorted(MEDIA.iterdir()), ids=lambda path: path.suffix)
+def test_a_file_that_comfyui_made_is_a_workflow(shell: Shell, path: Path) -> None:
+    done = shell("convert", path)
+    assert done.code == 0, done.err
+    assert done.json["1"]["class_type"] == "EmptyImage"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "utf-32-le"])
+def test_json_may_be_in_any_encoding_of_unicode(shell: Shell, tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "a.json"
+    file.write_bytes(json.dumps(graph()).encode(encoding))
+    assert shell("check", file).code == 0
+    assert shell("submit", "-", stdin=file.read_bytes()).code == 0
+
+
+def test_a_picture_without_a_workflow_says_so(shell: Shell, tmp_path: Path) -> None:
+    Image.new("RGB", (2, 2)).save(tmp_path / "bare.png")
+    done = shell("check", tmp_path / "bare.png")
+    assert done.code == 2
+    assert "(image/png) gives no workflow: it has none" in done.err
