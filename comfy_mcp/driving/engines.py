@@ -190,6 +190,10 @@ class Engines:
         place = await self.pool.first()  # asked first: a stream can't be sent a second time
         return await place.upload(filename, content, subfolder=subfolder, overwrite=overwrite)
 
+    async def upload_limit(self) -> int | None:
+        """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""
+        return await (await self.pool.first()).upload_limit()
+
     def submit_warnings(self) -> tuple[str, ...]:
         """What the submitter should know: after `object_info` found no engine."""
         if not all(place.down for place in self.pool.all()):

@@ -16,7 +16,7 @@ from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.containment import Containment
-from comfy_mcp.driving.errands import Errands, Freed, Looked, Report, Sampled, Submitted
+from comfy_mcp.driving.errands import Errands, Freed, Kept, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.leasing import LeaseKeeper
 from comfy_mcp.driving.ledger import Ledger
@@ -146,6 +146,8 @@ class Tenure:
                 self._hearing.looked(report)
             case Freed():
                 self._hearing.freed(report.prompt_id)
+            case Kept():
+                self._hearing.kept(report)
             case Sampled():
                 self._ledger.may_have_work |= self._gate.take(report.sample)
             case _:

@@ -29,6 +29,9 @@ CHUNK_BYTES = 256 * 1024
 MEMORY_BYTES = 512 * 2**20
 """Largest output that is read into memory, for a preview or a resource. REST streams larger ones."""
 
+TEXT_BYTES = 64 * 1024
+"""Of a text file so much is shown: more than an agent's context should hold of it."""
+
 PREVIEW_PX = 768
 """Longest side of a preview: enough to judge a picture. A larger one costs an agent more tokens."""
 
@@ -187,6 +190,17 @@ class OutputFiles:
             raise _gone(output, "another file has this name now")
         return OutputData(data=data, media_type=content.media_type)
 
+    async def text(self, output: Output, *, limit: int = TEXT_BYTES) -> str:
+        """The beginning of a text file, at most `limit` bytes of it. Raises what `open` raises."""
+        head = b""
+        async with self.open(output) as content:
+            async for chunk in content.chunks:
+                head += chunk[: limit - len(head)]
+                if len(head) == limit:
+                    break
+        whole = content.size is not None and content.size <= limit
+        return head.decode("utf-8-sig", "replace") + ("" if whole or len(head) < limit else "…")
+
     async def size(self, output: Output) -> int | None:
         """Bytes of the whole output, without reading it. Raises what `open` raises."""
         if output.size is not None:
@@ -207,9 +221,10 @@ class OutputFiles:
 
         Raises what `read` and `make_preview` raise, InvalidInput (output_unreadable) for what is no image.
         """
-        if output.file.kind is not OutputKind.IMAGE:
+        if output.file.kind is not OutputKind.IMAGE or output.file.is_written:
+            kind = "an SVG" if output.file.kind is OutputKind.IMAGE else f"a {output.file.kind} output"
             raise InvalidInput(
-                f"There is no preview of a {output.file.kind} output.",
+                f"There is no preview of {kind}.",
                 next_step="Fetch the file itself.",
                 code=ErrorCode.OUTPUT_UNREADABLE,
             )

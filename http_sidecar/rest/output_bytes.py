@@ -227,7 +227,7 @@ def _box_of(asked: str) -> tuple[int, int]:
 _SAFE = {
     # What an engine wrote is a stranger's: it must not run as a page of this service.
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 
 
