@@ -1,7 +1,7 @@
 """The words that inputs and results share, and their base classes."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -115,6 +115,12 @@ class Result(Part):
         if body is None:
             body = self._rendered[surface] = render(self)
         return body
+
+    def __copy__(self) -> Self:
+        """With nothing rendered: a copy is made to be changed."""
+        copy = super().__copy__()
+        copy._rendered = {}  # noqa: SLF001 - of the same class
+        return copy
 
     def text(self) -> str:
         """One line for an agent."""

@@ -32,6 +32,7 @@ async def test_a_poll_is_answered_from_memory_until_something_changes(tmp_path: 
         assert (await v1("GET", f"{WORKFLOW}/{job}")).data == body
         assert first.rendered("http", made_anew) == body
         assert first.rendered("another", made_anew) == b"anew"
+        assert first.model_copy(update={"attempt": 2}).rendered("http", made_anew) == b"anew"
 
         retry = (await v1("POST", f"{WORKFLOW}/{job}/retry")).body["workflowId"]
         await v1.ended(retry)
