@@ -349,6 +349,15 @@ def keys() -> None:
     help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows; "
     "spend: partner nodes, which cost Comfy credits.",
 )
+@click.option(
+    "--max-queued", type=click.IntRange(min=1), metavar="N", help="Maximum number of its queued workflows."
+)
+@click.option(
+    "--max-queued-bytes",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="Maximum size of its queued workflows together.",
+)
 @options.as_json
 @click.pass_obj
 def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:

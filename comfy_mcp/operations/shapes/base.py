@@ -107,6 +107,8 @@ class Result(Part):
 
     unlisted: ClassVar[frozenset[str]] = frozenset()
 
+    warnings: list[Text] = Field(default_factory=list, exclude_if=lambda warnings: not warnings)
+    _repairs: tuple[str, ...] = PrivateAttr(())
     _rendered: dict[str, bytes] = PrivateAttr(default_factory=dict)
 
     def rendered(self, surface: str, render: Callable[["Result"], bytes]) -> bytes:
@@ -122,6 +124,19 @@ class Result(Part):
         copy._rendered = {}  # noqa: SLF001 - of the same class
         return copy
 
+    def with_repairs(self, repairs: tuple[str, ...]) -> Self:
+        """With a warning for each argument that was taken otherwise than it was given."""
+        own = [text for text in repairs if text not in self.warnings]
+        result = self.model_copy(update={"warnings": [*self.warnings, *own]})
+        result._repairs = repairs  # noqa: SLF001 - of its own class
+        return result
+
     def text(self) -> str:
         """One line for an agent."""
         raise NotImplementedError
+
+    def told(self) -> str:
+        """`text`, and how arguments were repaired."""
+        text = self.text()
+        own = [repair for repair in self._repairs if repair not in text]
+        return f"{text} Warning: {' '.join(own)}" if own else text

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
+from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, digest_of
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
+from comfy_mcp.store import Store
 from http_sidecar.process import runner
 from http_sidecar.process.serve import serve
 from tests.support.files_engine import NAME, PATH, FilesEngine, Zeros, record_output
@@ -211,6 +215,40 @@ async def test_another_address_than_loopback_needs_a_key(tmp_path: Path, host: s
     assert "keys add" in raised.value.next_step
 
 
+async def test_an_address_may_end_with_a_slash(
+    tmp_path: Path, engine: str, http: aiohttp.ClientSession
+) -> None:
+    client = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with serve_process(tmp_path, engine) as served:
+        async with http.post(f"{served.url}/mcp/", json=hello, headers=accept) as answer:
+            assert answer.status == 200
+        for path, status in {
+            "/": 200,
+            "/health/": 200,
+            "/v1/comfyui/outputs//?limit=3": 200,
+            "//": 200,
+        }.items():
+            async with http.get(URL(f"{served.url}{path}", encoded=True)) as answer:
+                assert answer.status == status, path
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_two_colons_are_every_address_of_both_families(
+    tmp_path: Path, engine: str, http: aiohttp.ClientSession
+) -> None:
+    command = (WARM_PYTHON, "-m", "comfy_mcp", "serve", "--host", "::", "--insecure")
+    async with serve_process(tmp_path, engine, *command) as served:
+        port = served.url.rpartition(":")[2]
+        async with http.get(f"http://127.0.0.1:{port}/health") as answer:
+            assert answer.status == 200
+
+
 async def test_insecure_opens_the_door_when_told_so(
     tmp_path: Path, engine: str, http: aiohttp.ClientSession
 ) -> None:
@@ -233,9 +271,9 @@ async def test_settings_that_make_no_sense_end_it_with_2_and_say_which(tmp_path:
 async def test_a_lost_store_does_not_open_the_door_and_the_start_says_how_to_unlock(
     tmp_path: Path, engine: str, http: aiohttp.ClientSession, loss: str
 ) -> None:
-    async with serve_process(tmp_path, engine, HTTP_KEY="k") as served:
-        pass
-    assert not served.logged("door_locked")
+    kept = await Store.open(load_settings(state_dir=tmp_path / "state"))
+    await kept.add_key(ApiKey(name="ann", digest=digest_of("k"), rights=ALL_RIGHTS, created_at=1))
+    await kept.close()
     store = tmp_path / "state" / "bridge.sqlite3"
     for file in store.parent.glob("bridge.sqlite3-*"):
         file.unlink()
