@@ -254,7 +254,7 @@ class Store(DriverSide):
 
     def _shown(self, view: JobView) -> JobView:
         job = self._driven.shown(view.job)
-        return view if job is view.job else replace(view, job=job)
+        return view if job is view.job else replace(view, job=job, made={})
 
     def _committed(self, appended: Sequence[StoredEvent]) -> None:
         self._commits += 1

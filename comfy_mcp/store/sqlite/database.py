@@ -85,11 +85,13 @@ class Database:
     def check_identity(self) -> None:
         """Raises StoreFault if another file has taken the store's place, as after damage was set aside:
         two processes on two files would both drive the same engine."""
-        with translated(self.info.path):
-            try:
-                same = _identity(self.info.path) == self._identity
-            except FileNotFoundError:
-                same = False
+        try:
+            same = _identity(self.info.path) == self._identity
+        except FileNotFoundError:
+            same = False
+        except OSError:
+            with translated(self.info.path):
+                raise
         if not same:
             raise StoreFault(
                 f"The store at {self.info.path} was removed or replaced while this process used it.",
