@@ -45,7 +45,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         current_node_id=job.current_node,
         start_time=job.started_at,
         completion_time=job.finished_at,
-        outputs=[output_item(item) for item in outputs],
+        outputs=output_items(outputs),
         error=failure.message if failure else None,
         failure=FailureItem(
             kind=failure.kind.value,
@@ -135,7 +135,21 @@ def attempt_item(attempt: "AttemptView") -> AttemptItem:
     )
 
 
-def output_item(output: Output) -> OutputItem:
+TEXT_CHARS = 16_384
+"""Of a text output in a list, a state or a preview; the output itself has the whole."""
+
+TEXTS_CHARS = 2**20
+"""Of all texts of one list together."""
+
+
+def output_items(outputs: Sequence[Output]) -> list[OutputItem]:
+    texts = sum(output.file.text is not None for output in outputs)
+    limit = min(TEXT_CHARS, TEXTS_CHARS // max(1, texts))
+    return [output_item(output, chars=limit) for output in outputs]
+
+
+def output_item(output: Output, *, chars: int = TEXT_CHARS) -> OutputItem:
+    """A text longer than `chars` is cut."""
     file = output.file
     return OutputItem(
         output_id=output.id,
@@ -150,7 +164,7 @@ def output_item(output: Output) -> OutputItem:
         folder=file.folder_type,
         node_id=file.node,
         media_type=media_type(output),
-        content=file.text,
+        content=file.text if file.text is None or len(file.text) <= chars else f"{file.text[: chars - 1]}…",
     )
 
 
