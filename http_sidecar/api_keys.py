@@ -103,7 +103,7 @@ class KeyRing:
             else:
                 self._stored = _valid(keys)
                 self._required = self._required or marked or bool(keys)
-                if self._required and not marked:
+                if keys and not marked:
                     await self._remember(self._store)
             self._fresh_until = now + REFRESH_S
 

@@ -13,6 +13,16 @@ class Bounds:
     body_timeout_s: float = 30.0
     """A request body has arrived by then; an upload never pauses for longer. 8 MiB need 2.2 Mbit/s."""
 
+    upload_bytes_per_s: int = 4 * 2**10
+    """An upload that is slower than this on the whole, after `body_timeout_s`, is ended: it holds an
+    engine's connection. Any mobile network is faster."""
+
+    transfers: int = 128
+    """Uploads and large downloads together: each holds a connection to an engine, or a file."""
+
+    transfers_per_client: int = 32
+    """Of one key, or of one address without a key: five browsers that load pictures."""
+
     send_timeout_s: float = 60.0
     """A response is aborted when the client reads nothing for this long: networks recover sooner."""
 

@@ -349,6 +349,15 @@ def keys() -> None:
     help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows; "
     "spend: partner nodes, which cost Comfy credits.",
 )
+@click.option(
+    "--max-queued", type=click.IntRange(min=1), metavar="N", help="Maximum number of its queued workflows."
+)
+@click.option(
+    "--max-queued-bytes",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    help="Maximum size of its queued workflows together.",
+)
 @options.as_json
 @click.pass_obj
 def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
@@ -394,6 +403,7 @@ def revoke(given: dict[str, Any], /, as_json: bool, name: str) -> None:
     metavar="DIR",
     help="Folder for input, output, temp and models. Default: inside the state folder.",
 )
+@options.object_info
 @options.as_json
 @click.pass_obj
 def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:

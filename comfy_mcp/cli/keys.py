@@ -10,10 +10,19 @@ from comfy_mcp.operations.shapes import KeyItem, KeysResult, NewKeyResult, Revok
 from comfy_mcp.settings import Settings
 
 
-async def add(settings: Settings, output: Output, *, name: str, rights: Sequence[str]) -> ExitCode:
+async def add(
+    settings: Settings,
+    output: Output,
+    *,
+    name: str,
+    rights: Sequence[str],
+    max_queued: int | None,
+    max_queued_bytes: int | None,
+) -> ExitCode:
     """Make a key and print it: it is shown now and never again."""
     async with open_session(settings, drive=False) as session:
-        made: NewKeyResult = await session.call("add_key", {"name": name, "rights": rights})
+        quota = {"max_queued": max_queued, "max_queued_bytes": max_queued_bytes}
+        made: NewKeyResult = await session.call("add_key", {"name": name, "rights": rights, **quota})
     output.result(made.model_dump(mode="json"), [made.key])
     output.note(f"the key of {name!r}, shown only once; a running server accepts it within seconds")
     return ExitCode.OK
@@ -38,7 +47,11 @@ def _line(key: KeyItem) -> str:
     state = (
         f"revoked {_day(key.revoked_at)}" if key.revoked_at is not None else f"since {_day(key.created_at)}"
     )
-    return f"{key.name}  {','.join(key.rights)}  {state}"
+    quota = [] if key.max_queued is None else [f"{key.max_queued} queued"]
+    quota += [] if key.max_queued_bytes is None else [f"{key.max_queued_bytes} bytes queued"]
+    return "  ".join(
+        [key.name, ",".join(key.rights), state, *(["at most " + ", ".join(quota)] if quota else [])]
+    )
 
 
 def _day(ms: int) -> str:

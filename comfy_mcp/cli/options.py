@@ -22,7 +22,7 @@ FAILURE_KINDS = (
     "internal",
 )
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
-RIGHTS = ("read", "submit", "cancel", "admin", "spend")
+RIGHTS = ("read", "submit", "cancel", "high", "spend", "metrics", "admin")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -38,7 +38,7 @@ files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
 object_info = click.option(
     "--object-info",
     metavar="FILE",
-    help="Use this saved answer of GET /object_info instead of asking the engine.",
+    help="Use this saved answer of GET /object_info instead of the engine's own.",
 )
 timeout = click.option(
     "--timeout",

@@ -8,12 +8,15 @@ from comfy_mcp.domain.ids import ClientId
 
 
 class Right(StrEnum):
-    """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's. SPEND: the caller's
-    workflows may use partner nodes, which cost Comfy credits."""
+    """READ, SUBMIT and CANCEL reach the caller's own jobs; ADMIN reaches everybody's. With HIGH a job may
+    have that priority, which passes all others; with SPEND it may use partner nodes, which cost credits.
+    METRICS reads /metrics and nothing else."""
 
     READ = "read"
     SUBMIT = "submit"
     CANCEL = "cancel"
+    HIGH = "high"
+    METRICS = "metrics"
     ADMIN = "admin"
     SPEND = "spend"
 
@@ -29,7 +32,8 @@ DEFAULT_KEY_RIGHTS = frozenset({Right.READ, Right.SUBMIT, Right.CANCEL})
 class ApiKey:
     """A key as it is kept: `digest` is the SHA-256 of the secret, which nobody keeps. Times are epoch ms.
 
-    `name` is also the client that its jobs belong to.
+    `name` is also the client that its jobs belong to. `max_queued` of them and `max_queued_bytes` of graphs
+    may wait at once (None = no limit of its own).
     """
 
     name: str
@@ -37,6 +41,8 @@ class ApiKey:
     rights: frozenset[Right]
     created_at: int
     revoked_at: int | None = None
+    max_queued: int | None = None
+    max_queued_bytes: int | None = None
 
 
 def digest_of(key: str) -> str:

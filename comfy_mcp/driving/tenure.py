@@ -127,7 +127,9 @@ class Tenure:
         self._hearing.check_deadlines()
         self._start_cancels()
         self._chase()
-        await self._ledger.write_due()
+        room = self._written is None and self._has_room()
+        if (next_one := await self._ledger.write_due(room=room)) is not None:
+            self._hearing.send(next_one)
         await self._claim()
         self._follow()
         if (due := self._gate.due) is not None and due <= self._clock.monotonic():

@@ -38,6 +38,8 @@ async def add_key(context: OperationContext, params: AddKeyParams) -> NewKeyResu
         digest=digest_of(secret),
         rights=frozenset(params.rights) or DEFAULT_KEY_RIGHTS,
         created_at=context.services.now_ms(),
+        max_queued=params.max_queued,
+        max_queued_bytes=params.max_queued_bytes,
     )
     await context.services.store.add_key(key)
     return NewKeyResult(**_item(key).model_dump(by_alias=False), key=secret)
@@ -66,4 +68,6 @@ def _item(key: ApiKey) -> KeyItem:
         rights=sorted(key.rights),
         created_at=key.created_at,
         revoked_at=key.revoked_at,
+        max_queued=key.max_queued,
+        max_queued_bytes=key.max_queued_bytes,
     )

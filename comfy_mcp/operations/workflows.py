@@ -28,7 +28,7 @@ from comfy_mcp.operations.shapes import (
     WorkflowResult,
     WorkflowsResult,
 )
-from comfy_mcp.operations.views import attempt_item, workflow_result
+from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
@@ -259,7 +259,7 @@ def _result(services: Services, view: "JobView") -> WorkflowResult:
     place = view.position
     if place is not None:  # with the foreign prompts that this process knows of: no engine is asked for it
         place += services.engines.foreign_ahead(view.job.engine)
-    return _with_cause(services, view.job, workflow_result(view.job, view.outputs, place))
+    return _with_cause(services, view.job, result_of(view, place))
 
 
 def _with_cause(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:

@@ -21,6 +21,8 @@ def keys(connection: Connection) -> list[ApiKey]:
             rights=frozenset(Right(word) for word in row.rights.split()),
             created_at=row.created_at,
             revoked_at=row.revoked_at,
+            max_queued=row.max_queued,
+            max_queued_bytes=row.max_queued_bytes,
         )
         for row in connection.execute(_KEYS)
     ]
@@ -40,6 +42,8 @@ def add_key(connection: Connection, key: ApiKey) -> None:
         "rights": " ".join(sorted(right.value for right in key.rights)),
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
+        "max_queued": key.max_queued,
+        "max_queued_bytes": key.max_queued_bytes,
     }
     connection.execute(_INSERT, values)
 

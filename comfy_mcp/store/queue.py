@@ -10,7 +10,7 @@ from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
-from comfy_mcp.store import claims, idempotency, journal, leases, reads, turns, vram
+from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
 from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
@@ -62,13 +62,16 @@ def add(
             f"The queue is full: {total} jobs; the limit is {submission.max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
+    quotas.check(connection, submission, texts.size, queued=total)
     job = queued(event)
     place = turns.place(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, place)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
-    job = journal.apply(connection, None, happened, columns={"share_tag": place.tag})
+    job = journal.apply(
+        connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": texts.size}
+    )
     needs = _needs_text(submission.needs)
     connection.execute(
         _INSERT_GRAPH,

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0011"
+HEAD = "0012"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -89,6 +89,7 @@ jobs = Table(
     Column("waiting_for", Text),
     Column("held_since", BigInteger),  # of waiting_for, where an index finds it
     Column("retried_by", Text),
+    Column("graph_bytes", BigInteger),  # null for jobs of before
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -264,6 +265,8 @@ api_keys = Table(
     Column("rights", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("max_queued", BigInteger),  # what may wait of its client; null = no limit of its own
+    Column("max_queued_bytes", BigInteger),
 )
 
 alembic_version = Table(

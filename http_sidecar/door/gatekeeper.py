@@ -5,14 +5,15 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, ShuttingDown
-from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.settings import HttpGroup
 from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
 from http_sidecar.door.hosts import embeds, host_allowed, origin_allowed
-from http_sidecar.door.probes import is_open, is_probe
+from http_sidecar.door.probes import METRICS, is_open, is_probe
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RateLimits, Verdict
 from http_sidecar.routes import MCP_PATH
@@ -65,6 +66,8 @@ class Gatekeeper:
     def _let_in(self, request: web.Request, caller: Caller | None) -> None:
         """Raises Denied, ShuttingDown."""
         if caller is not None:
+            if request.path == METRICS and not caller.rights & {Right.METRICS, Right.READ}:
+                require_right(caller, Right.METRICS, METRICS)
             request[CALLER] = caller
         elif not is_open(request.path, metrics=self._metrics_open) and _is_routed(request):
             raise unauthenticated()

@@ -26,6 +26,7 @@ from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.problems import problem
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
+from http_sidecar.door.transfers import TRANSFERS
 from http_sidecar.rest.calls import query_of
 from http_sidecar.rest.conditions import (
     CONDITIONAL,
@@ -81,6 +82,12 @@ async def _send(request: web.Request, output: Output) -> web.StreamResponse:
         sha256 = output.sha256 or files.hash_of_data(output, content.data)
         headers = _headers(output, sha256)
         return _from_memory(request, content.data, content.media_type, headers, _etag(sha256))
+    with request.app[TRANSFERS].entered(request):
+        return await _send_large(request, output)
+
+
+async def _send_large(request: web.Request, output: Output) -> web.StreamResponse:
+    files = request.app[BRIDGE].outputs
     size, sha256_known = await files.size(output), output.sha256
     if sha256_known is None and any(name in request.headers for name in CONDITIONAL):
         sha256_known = await files.hash_of(output)

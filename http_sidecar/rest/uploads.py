@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 from http_sidecar.app_state import SETTINGS
 from http_sidecar.bounds import BOUNDS
+from http_sidecar.door.transfers import TRANSFERS
 from http_sidecar.rest.calls import answer, call, query_of
 from http_sidecar.routes import UPLOAD
 
@@ -32,11 +33,17 @@ async def upload(request: web.Request) -> web.Response:
         )
     if not request.content_type.startswith("multipart/"):
         raise _no_form()
+    with request.app[TRANSFERS].entered(request):
+        return await _pass_on(request)
+
+
+async def _pass_on(request: web.Request) -> web.Response:
+    bounds = request.app[BOUNDS]
     try:
-        fields, part = await _up_to_the_file(await request.multipart(), request.app[BOUNDS].body_timeout_s)
+        fields, part = await _up_to_the_file(await request.multipart(), bounds.body_timeout_s)
     except (ValueError, HttpProcessingError):  # aiohttp's words for what is no form
         raise _no_form() from None
-    content = _Content(part, request.app[BOUNDS].body_timeout_s)
+    content = _Content(part, timeout_s=bounds.body_timeout_s, bytes_per_s=bounds.upload_bytes_per_s)
     arguments = {**fields, **query_of(request), "filename": part.filename or ""}
     try:
         result = await call(request, UPLOAD.operation, arguments, content=content)
@@ -48,17 +55,22 @@ async def upload(request: web.Request) -> web.Response:
 
 
 class _Content:
-    """A part's bytes, none of which may be waited for longer than so many seconds."""
+    """A part's bytes. No pause may be longer than `timeout_s`; after that time the whole must not be slower
+    than `bytes_per_s`."""
 
-    def __init__(self, part: BodyPartReader, timeout_s: float) -> None:
+    def __init__(self, part: BodyPartReader, *, timeout_s: float, bytes_per_s: int) -> None:
         self._part = part
         self._timeout_s = timeout_s
+        self._bytes_per_s = bytes_per_s
         self.timed_out = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        now = asyncio.get_running_loop().time
+        began, received = now(), 0
         while True:
+            slowest = began + received / self._bytes_per_s
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout_at(min(now(), slowest) + self._timeout_s):
                     chunk = await self._part.read_chunk(CHUNK_BYTES)
             except TimeoutError:
                 self.timed_out = True
@@ -69,6 +81,7 @@ class _Content:
                 raise _no_form() from None
             if not chunk:
                 return
+            received += len(chunk)
             yield chunk
 
 

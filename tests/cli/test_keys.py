@@ -32,3 +32,10 @@ def test_a_name_that_would_garble_a_list_is_refused(shell: Shell) -> None:
     assert shell("keys", "add", "a\nb").code == 2
     assert shell("keys", "add", "").code == 2
     assert shell("keys", "list").out == ""
+
+
+def test_a_key_has_a_quota_if_it_is_given_one(shell: Shell) -> None:
+    made = shell("keys", "add", "agent", "--max-queued", "5", "--max-queued-bytes", "1000", "--json").json
+    assert (made["maxQueued"], made["maxQueuedBytes"]) == (5, 1000)
+    assert shell("keys", "list").out.rstrip().endswith("at most 5 queued, 1000 bytes queued")
+    assert shell("keys", "add", "none", "--max-queued", "0").code == 2

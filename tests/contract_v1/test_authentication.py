@@ -73,6 +73,29 @@ async def test_metrics_can_be_closed(tmp_path: Path) -> None:
         assert (await v1("GET", "/metrics", headers={"X-API-Key": KEY})).status == 200
 
 
+async def test_closed_metrics_are_for_who_may_read_them_and_a_key_for_them_opens_nothing_else(
+    tmp_path: Path,
+) -> None:
+    async with open_sidecar(tmp_path, metrics_public=False) as v1:
+        scraper = await add_key(v1, "prometheus", Right.METRICS)
+        reader = await add_key(v1, "reader", Right.READ)
+        writer = await add_key(v1, "writer", Right.SUBMIT)
+        for who, status in ((scraper, 200), (reader, 200), (writer, 403), ({}, 401)):
+            assert (await v1("GET", "/metrics", headers=who)).status == status
+        for method, path in (
+            ("GET", "/v1/status"),
+            ("GET", "/v1/comfyui/workflows"),
+            ("GET", "/v1/comfyui/events"),
+            ("GET", "/v1/comfyui/output/x"),
+            ("POST", "/v1/comfyui/stream/ticket"),
+            ("POST", "/v1/comfyui/workflow"),
+        ):
+            answer = await v1(
+                method, path, headers=scraper, json={"workflow": {}} if method == "POST" else None
+            )
+            assert (path, answer.status) == (path, 403)
+
+
 async def test_with_no_key_configured_none_is_asked_for(tmp_path: Path) -> None:
     async with open_sidecar(tmp_path) as v1:
         assert (await v1("GET", "/v1/status")).status == 200

@@ -115,6 +115,7 @@ def test_a_variable_has_a_default_or_stops_the_start_with_a_reason_and_is_docume
         "COMFYUI_IMAGE",
         "COMFYUI_FOLDER",
         "BRIDGE_KEY_FILE",
+        "METRICS_KEY_FILE",
         "GRAFANA_PASSWORD_FILE",
     }
 

@@ -107,3 +107,23 @@ async def _expect_not_found(call: Bench, workflow_id: str) -> bool:
     with pytest.raises(NotFound):
         await call("wait_for_workflow", workflow_id=workflow_id, cancel_on_disconnect=True)
     return True
+
+
+async def test_the_priority_that_passes_all_others_needs_a_right(call: Bench) -> None:
+    anna, chief = by(call, "anna"), by(call, "anna", DEFAULT_KEY_RIGHTS | {Right.HIGH})
+    with pytest.raises(Denied, match="'high'"):
+        await anna("submit_workflow", workflow=graphs.picture(), priority="high")
+    submitted = await chief("submit_workflow", workflow=graphs.slow(), priority="high")
+    await anna("cancel_workflow", workflow_id=submitted.workflow_id)
+    await anna("wait_for_workflow", workflow_id=submitted.workflow_id)
+    with pytest.raises(Denied, match="'high'"):
+        await anna("retry_workflow", workflow_id=submitted.workflow_id)
+    again = await chief("retry_workflow", workflow_id=submitted.workflow_id)
+    await chief("cancel_workflow", workflow_id=again.workflow_id)
+
+
+async def test_a_key_for_metrics_may_do_nothing_else(call: Bench) -> None:
+    scraper = by(call, "prometheus", frozenset({Right.METRICS}))
+    for operation in OPERATIONS:
+        with pytest.raises(Denied):
+            await scraper(operation.name)

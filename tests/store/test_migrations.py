@@ -97,6 +97,25 @@ async def test_failed_jobs_of_an_older_store_are_found_by_their_kind(settings: S
     assert other.items == ()
 
 
+async def test_a_key_of_before_keeps_what_it_could_do(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    with connect(settings.store_path) as connection, connection.begin():
+        run.upgrade(connection, "0010")
+        for name, rights in (("agent", "cancel read submit"), ("board", "read"), ("chief", "admin submit")):
+            connection.exec_driver_sql(
+                "INSERT INTO api_keys (name, digest, rights, created_at) VALUES (?, ?, ?, 1)",
+                (name, name, rights),
+            )
+    store = await Store.open(settings)
+    kept = {key.name: {right.value for right in key.rights} for key in await store.keys()}
+    await store.close()
+    assert kept == {
+        "agent": {"cancel", "read", "submit", "high"},
+        "board": {"read"},
+        "chief": {"admin", "submit", "high"},
+    }
+
+
 async def test_a_migration_that_fails_leaves_the_store_as_it_was(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,19 @@
 """API keys, as the command line shows them."""
 
+from pydantic import Field
+
 from comfy_mcp.domain.access import Right
 from comfy_mcp.operations.shapes.base import Params, Part, Result
 
 
 class AddKeyParams(Params):
-    """Without `rights` the key may read, submit and cancel."""
+    """Without `rights` the key may read, submit and cancel. Its client may have `max_queued` queued jobs and
+    `max_queued_bytes` of queued graphs (None = no limit of its own)."""
 
     name: str
     rights: tuple[Right, ...] = ()
+    max_queued: int | None = Field(default=None, ge=1)
+    max_queued_bytes: int | None = Field(default=None, ge=1)
 
 
 class RevokeKeyParams(Params):
@@ -20,6 +25,8 @@ class KeyItem(Part):
     rights: list[Right]
     created_at: int
     revoked_at: int | None
+    max_queued: int | None = None
+    max_queued_bytes: int | None = None
 
 
 class NewKeyResult(KeyItem, Result):

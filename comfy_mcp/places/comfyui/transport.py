@@ -33,6 +33,10 @@ from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import EngineSettings, Settings
 
 MAX_CONNECTIONS = 32
+MAX_TRANSFERS = 256
+"""Connections for files, apart from those that drive the engine: clients decide how long a transfer lasts.
+The sidecar allows fewer at once (`Bounds.transfers`), so none waits here."""
+
 MESSAGE_BYTES = 256 * 2**20
 """Largest WebSocket message from an engine: a preview of a custom node may be a whole picture."""
 
@@ -54,11 +58,14 @@ class Transport:
         self._ssl = _tls(engine, settings)
         self._secrets = settings.comfy_org_key_values
         self._session: aiohttp.ClientSession | None = None
+        self._transfers: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        sessions = (self._session, self._transfers)
+        self._session = self._transfers = None
+        for session in sessions:
+            if session is not None:
+                await session.close()
 
     async def get_json(self, path: str, *, limit: int) -> tuple[int, Any]:
         """(status, JSON) of a GET; the JSON is None unless the status is 200. At most `limit` bytes.
@@ -88,20 +95,25 @@ class Transport:
             sock_connect=self._settings.connect_timeout_s,
             sock_read=self._settings.request_timeout_s,  # counts from the end of the sending
         )
-        return await self._json("POST", path, limit=limit, data=form, timeout=timeout)
+        return await self._json("POST", path, limit=limit, data=form, timeout=timeout, is_transfer=True)
 
     @asynccontextmanager
     async def stream(
         self, method: str, path: str, *, params: Mapping[str, str], headers: Mapping[str, str] | None = None
     ) -> AsyncIterator["Answer"]:
-        """An answer of any length: the timeout counts between two reads, not for the whole."""
+        """An answer of any length: the timeout counts between two reads, not for the whole.
+
+        A GET has a connection of those for files.
+        """
         timeout = aiohttp.ClientTimeout(
             total=None,
             sock_connect=self._settings.connect_timeout_s,
             sock_read=self._settings.request_timeout_s,
         )
         query = f"{path}?{urlencode(params)}"
-        response = await self._send(method, query, headers=headers, timeout=timeout)
+        response = await self._send(
+            method, query, headers=headers, timeout=timeout, is_transfer=method == "GET"
+        )
         answer = Answer(
             response, self, f"{method} {path}", again=lambda: self.stream("HEAD", path, params=params)
         )
@@ -169,6 +181,12 @@ class Transport:
         except WireFault as error:
             raise self.bad_answer(endpoint, str(error)) from None
 
+    def _open_transfers(self) -> aiohttp.ClientSession:
+        if self._transfers is None:
+            connector = aiohttp.TCPConnector(limit=MAX_TRANSFERS)
+            self._transfers = aiohttp.ClientSession(connector=connector)
+        return self._transfers
+
     def _not_connected(self, endpoint: str, error: aiohttp.ClientConnectorError) -> EngineUnreachable:
         match error:
             case aiohttp.ClientConnectorCertificateError():
@@ -201,12 +219,14 @@ class Transport:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
+        is_transfer: bool = False,
     ) -> aiohttp.ClientResponse:
         default = aiohttp.ClientTimeout(
             total=self._settings.request_timeout_s, sock_connect=self._settings.connect_timeout_s
         )
         with self.translated(f"{method} {path.partition('?')[0]}"):
-            return await self._open().request(
+            session = self._open_transfers() if is_transfer else self._open()
+            return await session.request(
                 method,
                 f"{self._engine.url}{path}",
                 data=data,
@@ -227,8 +247,11 @@ class Transport:
         data: Any = None,
         headers: Mapping[str, str] | None = None,
         timeout: aiohttp.ClientTimeout | None = None,
+        is_transfer: bool = False,
     ) -> tuple[int, Any]:
-        response = await self._send(method, path, data=data, headers=headers, timeout=timeout)
+        response = await self._send(
+            method, path, data=data, headers=headers, timeout=timeout, is_transfer=is_transfer
+        )
         endpoint = f"{method} {path}"
         try:
             if response.status not in parse:

@@ -12,11 +12,13 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, digest_of
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
+from comfy_mcp.store import Store
 from http_sidecar.process import runner
 from http_sidecar.process.serve import serve
 from tests.support.files_engine import NAME, PATH, FilesEngine, Zeros, record_output
@@ -269,9 +271,9 @@ async def test_settings_that_make_no_sense_end_it_with_2_and_say_which(tmp_path:
 async def test_a_lost_store_does_not_open_the_door_and_the_start_says_how_to_unlock(
     tmp_path: Path, engine: str, http: aiohttp.ClientSession, loss: str
 ) -> None:
-    async with serve_process(tmp_path, engine, HTTP_KEY="k") as served:
-        pass
-    assert not served.logged("door_locked")
+    kept = await Store.open(load_settings(state_dir=tmp_path / "state"))
+    await kept.add_key(ApiKey(name="ann", digest=digest_of("k"), rights=ALL_RIGHTS, created_at=1))
+    await kept.close()
     store = tmp_path / "state" / "bridge.sqlite3"
     for file in store.parent.glob("bridge.sqlite3-*"):
         file.unlink()

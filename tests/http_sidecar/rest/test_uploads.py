@@ -221,3 +221,21 @@ async def test_with_several_engines_it_goes_to_the_first_that_answers(v1: Sideca
     ) as two:
         assert (await upload(two, b"1", name="here.bin")).status == 201
     assert (tmp_path / "engine" / "input" / "here.bin").exists()
+
+
+async def test_an_upload_that_never_pauses_but_crawls_is_408(tmp_path: Path) -> None:
+    async def crawl() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0)
+
+    sink, bounds = Sink(), Bounds(body_timeout_s=0.3, upload_bytes_per_s=10**9)
+    app = web.Application()
+    app.router.add_post("/upload/image", sink.receive)
+    async with (
+        TestServer(app) as engine,
+        open_sidecar(tmp_path, engine_url=str(engine.make_url("")), bounds=bounds) as v1,
+    ):
+        assert_problem(await upload(v1, crawl()), 408, "Request Timeout")
+        assert sink.whole == 0
+        assert (await upload(v1, png("red"))).status == 201
