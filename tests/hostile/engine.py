@@ -1,6 +1,6 @@
 """An engine, or what stands before one, that does one wrong thing. It runs every prompt at once.
 
-`python -m tests.hostile.engine` measures each mode: how long the bridge's event loop stood meanwhile.
+`python -m tests.hostile` measures each mode: how long the bridge's event loop stood meanwhile.
 """
 
 import asyncio
@@ -14,10 +14,12 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 HTML = "<!doctype html><title>Sign in</title><form>…</form>"
-OUTPUTS = 300_000
+OUTPUTS = 30_000
 TEXTS = 32
 TEXT_CHARS = 900_000
-STEPS = 200_000
+STEPS = 20_000
+MEASURED = {"OUTPUTS": 300_000, "STEPS": 200_000}
+"""As many where the time is measured; the tests ask for the bound only, and run with coverage."""
 
 
 class Mode(StrEnum):
@@ -45,10 +47,10 @@ class Mode(StrEnum):
     HISTORY_500 = "a history that is always 500"
     HISTORY_SHAPE = "a history of another shape"
     RUNS_FOR_EVER = "a prompt that it says runs for ever, and hears no cancel"
-    MANY_OUTPUTS = "300,000 outputs"
+    MANY_OUTPUTS = "very many outputs"
     LONG_TEXTS = "32 texts of 0.9 MB"
     NO_BRACES = 'a frame of 5.4 MB of "state": "running" without braces'
-    STEPS = "200,000 progress events"
+    STEPS = "very many progress events"
 
 
 SOCKETS: dict[Mode, Callable[[str], web.Response]] = {
