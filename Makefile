@@ -61,6 +61,10 @@ format: $(DEV)  ## put the code into shape
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix --quiet .
 
+.PHONY: statements
+statements: $(DEV)  ## the SQL in the package anew, after a change of a statement or a table
+	$(PY) -m comfy_mcp.store.compiling
+
 .PHONY: lint
 lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
 	$(PY) -m ruff format --check --quiet .

@@ -104,15 +104,15 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    async def block(self, **order: Any) -> list[float]:
-        """Milliseconds of each job, or of all together where they are queued at once."""
+    async def block(self, **order: Any) -> tuple[list[float], float]:
+        """Milliseconds of each job, or of all together where they are queued at once; and of the whole."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         line = await self._process.stdout.readline()
         assert line, "the client process has ended; its log is in the run's folder"
-        times: list[float] = json.loads(line)
-        return times
+        answer = json.loads(line)
+        return answer["times"], answer["whole"]
 
 
 @asynccontextmanager

@@ -35,6 +35,11 @@ class OutputFile:
     animated: bool = False
     text: str | None = None
 
+    @property
+    def is_written(self) -> bool:
+        """Its bytes are text for a reader: a text file, or a drawing that is written as XML."""
+        return self.kind is OutputKind.TEXT or self.filename.lower().endswith(".svg")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
@@ -47,6 +52,15 @@ class Output:
     file: OutputFile
     created_at: int
     size: int | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputFound:
+    """What became known of an output: its bytes, and their hash where they were read."""
+
+    id: OutputId
+    size: int
     sha256: str | None = None
 
 
@@ -100,12 +114,16 @@ MODEL_SUFFIXES = frozenset(
 
 _KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
     **dict.fromkeys(
-        (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff", ".avif", ".exr"), OutputKind.IMAGE
+        (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff", ".avif", ".exr", ".svg"),
+        OutputKind.IMAGE,
     ),
     **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".avi", ".m4v"), OutputKind.VIDEO),
     **dict.fromkeys((".flac", ".mp3", ".wav", ".ogg", ".opus", ".m4a", ".aac"), OutputKind.AUDIO),
     **dict.fromkeys((".txt", ".json", ".csv", ".md", ".srt"), OutputKind.TEXT),
-    **dict.fromkeys((".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx"), OutputKind.MODEL3D),
+    **dict.fromkeys(
+        (".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx", ".spz", ".splat", ".ksplat", ".usdz"),
+        OutputKind.MODEL3D,
+    ),
     ".latent": OutputKind.LATENT,
 }
 

@@ -17,6 +17,7 @@ _BY_SUFFIX: Mapping[str, str] = {
     ".tif": "image/tiff",
     ".avif": "image/avif",
     ".exr": "image/x-exr",
+    ".svg": "image/svg+xml",
     ".mp4": "video/mp4",
     ".m4v": "video/mp4",
     ".webm": "video/webm",
@@ -40,6 +41,7 @@ _BY_SUFFIX: Mapping[str, str] = {
     ".obj": "model/obj",
     ".ply": "model/ply",
     ".stl": "model/stl",
+    ".usdz": "model/vnd.usdz+zip",
     ".safetensors": UNKNOWN,
 }
 
@@ -67,7 +69,10 @@ _MATROSKA = b"\x1a\x45\xdf\xa3"
 
 
 def media_type_of(filename: str, head: bytes = b"") -> str:
-    """The media type of a file whose first bytes are `head`. Never a type that a browser would run."""
+    """The media type of a file whose first bytes are `head`.
+
+    A browser would run the scripts of one type, SVG: the answer must forbid them.
+    """
     dot = filename.rfind(".")
     by_suffix = _BY_SUFFIX.get(filename[dot:].lower(), UNKNOWN) if dot >= 0 else UNKNOWN
     if head.startswith(_MATROSKA):

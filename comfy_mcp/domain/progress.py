@@ -79,6 +79,7 @@ class Progress:
         self._current_since: int | None = None
         self._spent: dict[NodeId, float] = {}
         self._missed_events = False
+        self._runs_again = False
         self._fraction = 0.0
 
     @property
@@ -118,7 +119,10 @@ class Progress:
         return before != (self._fraction, self._current)
 
     def eta_ms(self, now: int) -> int | None:
-        """Milliseconds left, by the rule in the module's docstring; None without evidence."""
+        """Milliseconds left, by the rule in the module's docstring. None without evidence, and when nodes run
+        again: nobody knows how often a loop goes round."""
+        if self._runs_again:
+            return None
         work = self._total - self._cached_weight
         done = (self._earned - self._cached_weight) / work if work > 0 else 0.0
         by_history = self._history_ms(now) if self._left_unknown <= 0 and self._expected else None
@@ -151,6 +155,7 @@ class Progress:
         if node is None or node == self._current:
             return
         self._leave_current(now)
+        self._runs_again |= node in self._done
         self._current, self._current_since = node, now
         self._resync(node)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+import structlog
+
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.deadlines import Deadline
 from comfy_mcp.domain.events import (
@@ -38,10 +40,17 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.places.protocol import Picture
 
 START_DELAY_S = 0.025
 """The start is written so much later, together with what has followed: a job of milliseconds then takes one
 transaction, not three. Other processes look for news no sooner (operations/feed/hub.py)."""
+
+
+PICTURE_BYTES = 128 * 2**20
+"""Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
+
+log = structlog.get_logger(__name__)
 
 
 class Attempt:
@@ -90,6 +99,7 @@ class Attempt:
         self.expired: Deadline | None = None  # the deadline for which the engine is asked to stop it
         self._write_due = float("-inf")
         self._progress_due: float | None = None
+        self.pictures: list[Picture] = []  # that an output node sent and did not save
         self.graph = checked.graph
         self.extra_data: ExtraData | None = None  # goes with the graph
         self._report = checked.report
@@ -137,14 +147,9 @@ class Attempt:
                 self._ending = PromptEnding.INTERRUPTED
             case PromptEnded():
                 self.over = True
-            case (
-                PreviewFrame()
-                | QueueRemaining()
-                | EngineConnected()
-                | EngineDisconnected()
-                | FrameLost()
-                | UnknownMessage()
-            ):
+            case PreviewFrame():
+                self._note_picture(event)
+            case QueueRemaining() | EngineConnected() | EngineDisconnected() | FrameLost() | UnknownMessage():
                 pass
             case _:
                 assert_never(event)
@@ -269,8 +274,19 @@ class Attempt:
         self.pending, self.outputs = events + self.pending, outputs + self.outputs
 
     def written(self, job: Job) -> None:
-        """The store has the job like this. A cancel that was asked for since then is not forgotten."""
-        self.job = replace(job, cancel_requested=True) if self.job.cancel_requested else job
+        """The store has the job like this. A request to cancel is never taken back, and the store may show
+        steps only."""
+        asked = self.job.cancel_requested and not job.cancel_requested
+        self.job = replace(job, cancel_requested=True) if asked else job
+
+    def _note_picture(self, event: PreviewFrame) -> None:
+        """Previews are JPEG. A PNG of an output node (SaveImageWebsocket) is its output."""
+        if event.media_type != "image/png" or event.node not in self._report.outputs:
+            return
+        if sum(len(each.data) for each in self.pictures) + len(event.data) > PICTURE_BYTES:
+            log.warning("picture_dropped", job_id=self.job.id, node=event.node, bytes=len(event.data))
+            return
+        self.pictures.append(Picture(node=event.node, data=event.data))
 
     def _note_outputs(self, event: EngineEvent) -> None:
         if isinstance(event, NodesCached):

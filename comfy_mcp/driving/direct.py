@@ -1,40 +1,57 @@
 """The short way of a submit: written, claimed and sent in one go, where an engine has room and nobody waits.
 
 The claim is part of the transaction that writes the job: whatever dies afterwards, the next holder of the
-lease finds the attempt. The work belongs to no caller, so one that leaves in the middle changes nothing.
+lease finds the attempt. Most are written in one step of the loop. What has to be waited for belongs to no
+caller, so one that leaves in the middle changes nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from comfy_mcp.domain.errors import ShuttingDown
 from comfy_mcp.domain.job import Job
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.store import Claim
+from comfy_mcp.store import ClaimOffer, Store, Submission
 
 Added = tuple[Job, int]
 """The job, and its place in the queue."""
 
-Add = Callable[[], Awaitable[tuple[Job, int, Claim | None]]]
-"""`Store.add_and_claim` of one job, with what the tenure offers."""
-
 
 class DirectSubmits:
-    """`group` owns the work; it outlives every tenure, so that no submit ends with one."""
+    """`group` owns what has to be waited for; it outlives every tenure, so that no submit ends with one."""
 
-    def __init__(self, group: asyncio.TaskGroup) -> None:
+    def __init__(self, group: asyncio.TaskGroup, store: Store) -> None:
         self._group = group
+        self._store = store
 
-    async def submit(self, tenure: Tenure, add: Add, checked: Checked) -> Added:
-        """The tenure has reserved room. Raises what `add` raises."""
+    async def submit(
+        self, tenure: Tenure, offer: ClaimOffer, submission: Submission, checked: Checked
+    ) -> Added:
+        """The tenure has reserved room. Raises what the store raises."""
+        try:
+            added = self._store.add_and_claim_now(submission, offer)
+        except Exception:
+            tenure.give_up_reserved()
+            raise
+        if added is not None:
+            job, position, claim = added
+            tenure.take_reserved(job, claim, checked)
+            return job, position
         answer: asyncio.Future[Added] = asyncio.get_running_loop().create_future()
-        self._group.create_task(self._run(tenure, add, checked, answer), name="direct submit")
+        waiting = self._wait(tenure, offer, submission, checked, answer)
+        self._group.create_task(waiting, name="direct submit")
         return await answer
 
-    async def _run(self, tenure: Tenure, add: Add, checked: Checked, answer: asyncio.Future[Added]) -> None:
+    async def _wait(
+        self,
+        tenure: Tenure,
+        offer: ClaimOffer,
+        submission: Submission,
+        checked: Checked,
+        answer: asyncio.Future[Added],
+    ) -> None:
         try:
-            job, position, claim = await add()
+            job, position, claim = await self._store.add_and_claim(submission, offer)
         except asyncio.CancelledError:
             _fail(answer, ShuttingDown("This process is shutting down.", next_step="Submit it again."))
             raise

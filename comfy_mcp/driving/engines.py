@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -23,7 +22,7 @@ from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place, QueueView, UploadedFile
-from comfy_mcp.store import ClaimOffer
+from comfy_mcp.store import ClaimOffer, Submission
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +88,7 @@ class Engines:
         for driver in self._drivers:
             log.listen(driver.hear)
         async with asyncio.TaskGroup() as group:
-            self._direct = DirectSubmits(group)
+            self._direct = DirectSubmits(group, self._store)
             try:
                 async with asyncio.TaskGroup() as drivers:
                     for driver in self._drivers:
@@ -116,9 +115,8 @@ class Engines:
         graph = checked.graph.raw
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
-            tenure, offer = reserved
-            add = partial(self._store.add_and_claim, event, graph, offer, **how)
-            return await self._direct.submit(tenure, add, checked)
+            submission = Submission(event=event, graph=graph, **how)
+            return await self._direct.submit(*reserved, submission, checked)
         if self._drivers:
             self._means.checked.put(event.job_id, checked)
         # Told before the write: the claim then stands right behind it at the store. Drivers that look too
@@ -191,6 +189,10 @@ class Engines:
         """Into the input folder of the first engine that answers, once. Raises EngineFault."""
         place = await self.pool.first()  # asked first: a stream can't be sent a second time
         return await place.upload(filename, content, subfolder=subfolder, overwrite=overwrite)
+
+    async def upload_limit(self) -> int | None:
+        """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""
+        return await (await self.pool.first()).upload_limit()
 
     def submit_warnings(self) -> tuple[str, ...]:
         """What the submitter should know: after `object_info` found no engine."""

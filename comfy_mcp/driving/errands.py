@@ -16,7 +16,7 @@ from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
-from comfy_mcp.places.protocol import Accepted, PromptView, Rejected, Runner
+from comfy_mcp.places.protocol import Accepted, Picture, PromptView, Rejected, Runner
 
 log = structlog.get_logger(__name__)
 
@@ -65,13 +65,21 @@ class Freed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """The pictures that came with the events are files now. None of them: the engine did not take them."""
+
+    prompt_id: PromptId
+    sizes: Mapping[OutputFile, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
     """What the GPUs do; None: nobody said it in time."""
 
     sample: GpuSample | None
 
 
-Report = Submitted | Looked | Freed | Sampled
+Report = Submitted | Looked | Freed | Kept | Sampled
 
 
 class Errands:
@@ -107,6 +115,10 @@ class Errands:
     def free(self, prompt_id: PromptId) -> None:
         """Ask the engine to free memory before what failed as `prompt_id` is tried again."""
         self._start(self._free(prompt_id), name=f"free {prompt_id}")
+
+    def keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> None:
+        """Write the pictures of a prompt that has ended."""
+        self._start(self._keep(prompt_id, pictures), name=f"keep {prompt_id}")
 
     def sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         """Ask what the GPUs do. `ask` is bounded and raises nothing."""
@@ -158,6 +170,17 @@ class Errands:
             log.warning(event, **about, error=str(fault))
         except Exception:
             log.exception(event, **about)
+
+    async def _keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> None:
+        files: Sequence[OutputFile] = ()
+        try:
+            files = await self._place.keep(prompt_id, pictures)
+        except EngineFault as fault:
+            log.warning("pictures_not_kept", prompt_id=prompt_id, count=len(pictures), error=str(fault))
+        except Exception:  # the job ends without them
+            log.exception("pictures_not_kept", prompt_id=prompt_id, count=len(pictures))
+        sizes = [len(picture.data) for picture in pictures]
+        self._report(Kept(prompt_id=prompt_id, sizes=dict(zip(files, sizes, strict=False))))
 
     async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         self._report(Sampled(sample=await ask()))

@@ -30,7 +30,7 @@ from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S, Containment
-from comfy_mcp.driving.errands import Broke, Errands, Looked, Submitted
+from comfy_mcp.driving.errands import Broke, Errands, Kept, Looked, Submitted
 from comfy_mcp.driving.ledger import NO_SIZES, Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.recovery import Sighting, end_of_stopped, explain_absence, must_free_memory
@@ -63,6 +63,7 @@ class Hearing:
         self._settings = means.settings
         self._connection = 0
         self._requeues: dict[PromptId, JobEvent] = {}
+        self._results: dict[PromptId, tuple[PromptResult, Mapping[OutputFile, int]]] = {}
         self._log = log.bind(engine=place.engine)
 
     # -------------------------------------------------------------------------------------------- events
@@ -160,6 +161,16 @@ class Hearing:
             with self._containment.step(attempt, "free"):
                 self._ledger.settle(attempt, requeue)
 
+    def kept(self, message: Kept) -> None:
+        attempt, (result, sizes) = (
+            self._ledger.attempts.get(message.prompt_id),
+            self._results.pop(message.prompt_id),
+        )
+        if attempt is not None:
+            with self._containment.step(attempt, "keep"):
+                outputs = (*result.outputs, *message.sizes)
+                self._over(attempt, replace(result, outputs=outputs), {**sizes, **message.sizes})
+
     def looked(self, message: Looked) -> None:
         for prompt_id in message.asked:
             attempt = self._ledger.attempts.get(prompt_id)
@@ -230,6 +241,13 @@ class Hearing:
 
     def _over(self, attempt: Attempt, result: PromptResult, sizes: Mapping[OutputFile, int]) -> None:
         attempt.over = True
+        if attempt.pictures:
+            attempt.settled = True  # the end is known, and waits for the files
+            self._results[attempt.prompt_id] = result, sizes
+            self._errands.keep(attempt.prompt_id, attempt.pictures)
+            attempt.pictures = []
+            self._alarm.ring()
+            return
         self._check_deadline(attempt)
         end = self._ledger.outcome(attempt, result)
         if must_free_memory(end):

@@ -24,9 +24,16 @@ class Durations:
 
     async def known(self, class_types: Collection[str]) -> Mapping[str, float]:
         """Mean milliseconds of those class_types that have run before. Raises StoreFault."""
-        if new := set(class_types) - self._asked:
+        while (known := self.known_now(class_types)) is None:
+            new = set(class_types) - self._asked
             self._known.update(await self._store.node_durations(new))
             self._asked |= new
+        return known
+
+    def known_now(self, class_types: Collection[str]) -> Mapping[str, float] | None:
+        """The same without asking the store; None where it has to be asked."""
+        if not self._asked.issuperset(class_types):
+            return None
         return {name: self._known[name] for name in class_types if name in self._known}
 
     def observe(self, observed: Mapping[str, list[float]]) -> None:

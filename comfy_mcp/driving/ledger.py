@@ -143,7 +143,7 @@ class Ledger:
         job = claim.job
         try:
             checked = checked or self._checked.take(job.id) or self._check(claim.graph)
-            return await self._follow(claim, checked)
+            return self._followed(claim, checked, await self._known_durations(checked.graph))
         except StoreFault:
             raise
         except InvalidGraph as error:
@@ -153,12 +153,20 @@ class Ledger:
         await self._store.record(self._lease, job.id, [end])
         return None
 
-    async def _follow(self, claim: Claim, checked: Checked) -> Attempt:
+    def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:
+        """The same in one step; None where it can't be: its nodes' times must be read, or a defect came."""
+        durations = self._durations.known_now(_classes_of(checked.graph))
+        try:
+            return None if durations is None else self._followed(claim, checked, durations)
+        except Exception:  # noqa: BLE001 - `admit` meets it again, and has time to write the job's end
+            return None
+
+    def _followed(self, claim: Claim, checked: Checked, durations: Mapping[str, float]) -> Attempt:
         job = claim.job
         attempt = Attempt(
             job,
             checked,
-            await self._known_durations(checked.graph),
+            durations,
             progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
@@ -179,7 +187,7 @@ class Ledger:
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
-            return await self._durations.known({node.class_type for node in graph.nodes.values()})
+            return await self._durations.known(_classes_of(graph))
         except StoreFault:
             return {}  # they only weigh the progress; the job is claimed and must be followed
 
@@ -260,9 +268,8 @@ class Ledger:
             return
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
-        if attempt.job.cancel_requested:  # a request is never taken back, and the store may show steps only
-            job = replace(job, cancel_requested=True)
         attempt.written(job)
+        job = attempt.job
         if not job.is_final and job.prompt_id is None and job.cancel_requested:
             # The cancel came between the decision to try again and its write: nobody will claim the job.
             self.settle(attempt, JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt))
@@ -328,3 +335,7 @@ class Ledger:
             await self._durations.save()
         except StoreFault as fault:
             self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
+
+
+def _classes_of(graph: Graph) -> set[str]:
+    return {node.class_type for node in graph.nodes.values()}

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import structlog
 
-from comfy_mcp.domain.catalog import Output, OutputFile
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputFound
 from comfy_mcp.domain.errors import EngineFault, StoreFault
 from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.store import Store
@@ -18,9 +18,13 @@ AskSizes = Callable[[Sequence[OutputFile]], Awaitable[Mapping[OutputFile, int]]]
 MAX_WANTED = 4096
 """Files that wait to be asked for. Beyond it the size of a file stays unknown: it is a hint, not a record."""
 
+PAUSE_S = 0.5
+"""Between an end and the question: many short jobs make one question, and a client that reads an output at
+once makes it needless. For a job of milliseconds a question costs as much as all the rest."""
+
 
 class OutputSizes:
-    """One engine's. Many ends make few questions: what comes while one is under way goes with the next."""
+    """One engine's. Many ends make few questions, each with one write."""
 
     def __init__(self, ask: AskSizes, store: Store) -> None:
         self._ask = ask
@@ -39,6 +43,7 @@ class OutputSizes:
         """Until cancelled."""
         while True:
             await self._arrived.wait()
+            await asyncio.sleep(PAUSE_S)
             self._arrived.clear()
             await self.fill()
 
@@ -46,10 +51,10 @@ class OutputSizes:
         """Ask once for all that is wanted now. A size is worth no retry: what is not known stays unknown."""
         asked = dict(self._wanted)
         try:
-            sizes = await self._ask(list(asked.values())) if asked else {}
-            for output_id, file in asked.items():
-                if (size := sizes.get(file)) is not None:
-                    await self._store.update_output(output_id, size=size)
+            unknown = await self._store.without_size(list(asked))
+            sizes = await self._ask([asked[output_id] for output_id in unknown]) if unknown else {}
+            found = [(output_id, sizes[file]) for output_id, file in asked.items() if file in sizes]
+            await self._store.update_outputs([OutputFound(id=each, size=size) for each, size in found])
         except (EngineFault, StoreFault) as fault:
             log.debug("sizes_unknown", error=str(fault))
         for output_id in asked:

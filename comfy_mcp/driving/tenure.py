@@ -16,7 +16,7 @@ from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.containment import Containment
-from comfy_mcp.driving.errands import Errands, Freed, Looked, Report, Sampled, Submitted
+from comfy_mcp.driving.errands import Errands, Freed, Kept, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.leasing import LeaseKeeper
 from comfy_mcp.driving.ledger import Ledger
@@ -139,10 +139,15 @@ class Tenure:
         match report:
             case Submitted():
                 self._hearing.submitted(report)
+                if not self._has_room():  # then there is nothing to do but to wait
+                    self._alarm.by(self._next_due())
+                    return
             case Looked():
                 self._hearing.looked(report)
             case Freed():
                 self._hearing.freed(report.prompt_id)
+            case Kept():
+                self._hearing.kept(report)
             case Sampled():
                 self._ledger.may_have_work |= self._gate.take(report.sample)
             case _:
@@ -225,11 +230,7 @@ class Tenure:
         """Take work while the engine is there and has room in its pipeline."""
         if self._written is not None:
             claim, checked = self._written
-            self._ledger.may_have_work |= claim.more
-            self._reserved = self._written = None
-            new = await self._ledger.admit(claim, checked)
-            if new is not None:
-                self._hearing.send(new)
+            self._send_reserved(claim, await self._ledger.admit(claim, checked))
         while self._has_room():
             if not self._gate.ready:
                 if await self._ledger.any_waits():
@@ -254,14 +255,24 @@ class Tenure:
         self._alarm.ring()
 
     def take_reserved(self, job: Job, claim: Claim | None, checked: Checked) -> None:
-        """The job is written, and claimed if nobody waited: then it is sent next. A tenure that has ended
-        leaves it to the one that adopts it."""
-        if claim is not None:
-            self._written = claim, checked
-        else:  # another job is next, or the submit was a repeat: claim from the queue as usual
+        """The job is written, and claimed if nobody waited: then it is sent. A tenure that has ended leaves
+        it to the one that adopts it."""
+        if claim is None:  # another job is next, or the submit was a repeat: claim from the queue as usual
             self._means.checked.put(job.id, checked)
             self._reserved, self._ledger.may_have_work = None, True
+        elif self._open and (new := self._ledger.follow_now(claim, checked)):
+            self._send_reserved(claim, new)
+            if not claim.more:
+                return
+        else:
+            self._written = claim, checked
         self._alarm.ring()
+
+    def _send_reserved(self, claim: Claim, new: Attempt | None) -> None:
+        self._ledger.may_have_work |= claim.more
+        self._reserved = self._written = None
+        if new is not None:
+            self._hearing.send(new)
 
     def _ask_for_sample(self) -> None:
         if not self._gate.asking:

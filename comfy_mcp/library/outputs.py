@@ -29,6 +29,9 @@ CHUNK_BYTES = 256 * 1024
 MEMORY_BYTES = 512 * 2**20
 """Largest output that is read into memory, for a preview or a resource. REST streams larger ones."""
 
+TEXT_BYTES = 64 * 1024
+"""Of a text file so much is shown: more than an agent's context should hold of it."""
+
 PREVIEW_PX = 768
 """Longest side of a preview: enough to judge a picture. A larger one costs an agent more tokens."""
 
@@ -157,20 +160,46 @@ class OutputFiles:
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
         """All bytes. Raises what `open` raises, and LimitExceeded (too_large)."""
         bound = self._limit if limit is None else limit
-        pieces: list[bytes] = []
-        total = 0
         async with self.open(output) as content:
             if content.size is not None and content.size > bound:
                 raise _too_large(output, bound)
-            async for chunk in content.chunks:
-                total += len(chunk)
-                if total > bound:
-                    raise _too_large(output, bound)
-                pieces.append(chunk)
+            return await self._whole(output, content, bound)
+
+    async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
+        """All bytes; None for an output of more than `limit`, or of a length that nobody tells.
+
+        Raises what `open` raises.
+        """
+        if output.size is not None and output.size > limit:
+            return None
+        async with self.open(output) as content:
+            if content.size is None or content.size > limit:
+                return None
+            return await self._whole(output, content, limit)
+
+    async def _whole(self, output: Output, content: OutputContent, bound: int) -> OutputData:
+        pieces: list[bytes] = []
+        total = 0
+        async for chunk in content.chunks:
+            total += len(chunk)
+            if total > bound:
+                raise _too_large(output, bound)
+            pieces.append(chunk)
         data = b"".join(pieces)
         if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
             raise _gone(output, "another file has this name now")
         return OutputData(data=data, media_type=content.media_type)
+
+    async def text(self, output: Output, *, limit: int = TEXT_BYTES) -> str:
+        """The beginning of a text file, at most `limit` bytes of it. Raises what `open` raises."""
+        head = b""
+        async with self.open(output) as content:
+            async for chunk in content.chunks:
+                head += chunk[: limit - len(head)]
+                if len(head) == limit:
+                    break
+        whole = content.size is not None and content.size <= limit
+        return head.decode("utf-8-sig", "replace") + ("" if whole or len(head) < limit else "…")
 
     async def size(self, output: Output) -> int | None:
         """Bytes of the whole output, without reading it. Raises what `open` raises."""
@@ -192,9 +221,10 @@ class OutputFiles:
 
         Raises what `read` and `make_preview` raise, InvalidInput (output_unreadable) for what is no image.
         """
-        if output.file.kind is not OutputKind.IMAGE:
+        if output.file.kind is not OutputKind.IMAGE or output.file.is_written:
+            kind = "an SVG" if output.file.kind is OutputKind.IMAGE else f"a {output.file.kind} output"
             raise InvalidInput(
-                f"There is no preview of a {output.file.kind} output.",
+                f"There is no preview of {kind}.",
                 next_step="Fetch the file itself.",
                 code=ErrorCode.OUTPUT_UNREADABLE,
             )

@@ -50,13 +50,12 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
     services = context.services
     output = await find_output(context, params.output_id)
     item = output_item(output)
+    if output.file.text is not None:
+        return ViewResult(output=item, note=output.file.text)
+    if output.file.is_written:
+        return ViewResult(output=item, note=await services.outputs.text(output))
     if output.file.kind is not OutputKind.IMAGE:
-        note = (
-            output.file.text
-            if output.file.text is not None
-            else "There is no preview for this type; read the link."
-        )
-        return ViewResult(output=item, note=note)
+        return ViewResult(output=item, note="There is no preview for this type; read the link.")
     preview = await services.outputs.preview(output, max_px=params.max_px)
     return ViewResult(
         output=item,

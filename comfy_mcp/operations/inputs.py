@@ -20,7 +20,7 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
         raise InvalidInput("The call has no file.", next_step="Send it as a multipart form.")
     _check_name(params.filename)
     _check_subfolder(params.subfolder)
-    content = _Bounded(context.content, context.services.settings.max_upload_bytes)
+    content = await _bounded(context, context.content)
     try:
         kept = await context.services.engines.upload(
             params.filename, content, subfolder=_folder(context, params.subfolder), overwrite=params.overwrite
@@ -32,12 +32,28 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
     return UploadResult(name=kept.name, subfolder=kept.subfolder, type=kept.folder_type)
 
 
+async def _bounded(context: OperationContext, content: AsyncIterable[bytes]) -> "_Bounded":
+    """By our limit or the engine's, whichever is less."""
+    ours = context.services.settings.max_upload_bytes
+    theirs = await context.services.engines.upload_limit()
+    if theirs is None or theirs - _FORM_BYTES >= ours:
+        return _Bounded(content, ours, "raise COMFY_BRIDGE_MAX_UPLOAD_BYTES")
+    return _Bounded(content, max(0, theirs - _FORM_BYTES), "start ComfyUI with a larger --max-upload-size")
+
+
+_FORM_BYTES = 4096
+"""The engine counts the form around the file, too."""
+
+
 @dataclass(slots=True)
 class _Bounded:
-    """The content up to so many bytes. An HTTP client tells nobody why its body broke: `failure` does."""
+    """The content up to so many bytes. An HTTP client tells nobody why its body broke: `failure` does.
+
+    `remedy`: how to get a larger one through."""
 
     content: AsyncIterable[bytes]
     limit: int
+    remedy: str
     failure: BridgeError | None = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -48,7 +64,7 @@ class _Bounded:
                 if total > self.limit:
                     raise LimitExceeded(
                         f"The file is larger than {self.limit} bytes.",
-                        next_step="Send a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
+                        next_step=f"Send a smaller file, or {self.remedy}.",
                         code=ErrorCode.TOO_LARGE,
                     )
                 yield chunk

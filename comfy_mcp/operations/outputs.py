@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from comfy_mcp.domain.catalog import Output, OutputQuery
+from comfy_mcp.domain.catalog import Output, OutputFound, OutputQuery
 from comfy_mcp.domain.errors import EngineBadAnswer, NotFound, StoreFault
-from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.library import OutputContent, OutputData, Preview, Span
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import Caller, OperationContext
@@ -30,13 +29,16 @@ log = structlog.get_logger(__name__)
 FOUND = 1_000
 """Hashes that wait to be written. One that finds no room is dropped: the next answer computes it again."""
 
+PAUSE_S = 0.25
+"""Between the first hash and its write: small outputs that are read one after the other make one write."""
+
 
 class Outputs:
     """What a caller may see is decided by `find`; the rest takes what it returned."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._found: asyncio.Queue[tuple[OutputId, int, str]] = asyncio.Queue(FOUND)
+        self._found: asyncio.Queue[OutputFound] = asyncio.Queue(FOUND)
 
     async def find(self, name: str, caller: Caller) -> Output:
         """By id, or the newest of that file name. Raises NotFound, also for what the caller may not see."""
@@ -57,8 +59,8 @@ class Outputs:
     async def size(self, output: Output) -> int | None:
         return await self._services.outputs.size(output)
 
-    async def read(self, output: Output, *, limit: int) -> OutputData:
-        return await self._services.outputs.read(output, limit=limit)
+    async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
+        return await self._services.outputs.read_small(output, limit=limit)
 
     async def preview(
         self, output: Output, *, max_px: int | None = None, box: tuple[int, int] | None = None
@@ -116,15 +118,17 @@ class Outputs:
     async def run(self) -> None:
         """Write down the hashes that were found, until cancelled."""
         while True:
-            output_id, size, sha256 = await self._found.get()
+            first = await self._found.get()
+            await asyncio.sleep(PAUSE_S)
+            found = [first, *(self._found.get_nowait() for _ in range(self._found.qsize()))]
             try:
-                await self._services.store.update_output(output_id, size=size, sha256=sha256)
+                await self._services.store.update_outputs(found)
             except StoreFault as fault:
-                log.warning("hash_not_kept", output_id=output_id, code=fault.code.value)
+                log.warning("hashes_not_kept", outputs=len(found), code=fault.code.value)
 
     def _note(self, output: Output, size: int, sha256: str) -> None:
         if not self._found.full():
-            self._found.put_nowait((output.id, size, sha256))
+            self._found.put_nowait(OutputFound(id=output.id, size=size, sha256=sha256))
 
 
 def replaced(output: Output) -> EngineBadAnswer:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency, Right
@@ -11,7 +11,8 @@ from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, L
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
@@ -28,6 +29,9 @@ MAX_TIMEOUT_S = 7 * 86_400
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
+
+Made = tuple[Checked, Needs, tuple[str, ...]]
+"""Of a workflow: the graph in API format, what it needs, and the warnings."""
 
 FRESH_S = 5.0
 """Before a graph is refused for an unknown name, a node list older than this is asked for again."""
@@ -47,22 +51,15 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=context.caller.client,
-            lane=params.gpu,
-            priority=Priority(params.priority),
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
-            run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, _submitted(params, raw)),
+    job, position = await _submit(
+        services,
+        (checked, needs, warnings),
+        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+        client=context.caller.client,
+        lane=params.gpu,
+        priority=Priority(params.priority),
+        queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
+        run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
     return SubmitResult(
         workflow_id=job.id,
@@ -95,24 +92,16 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     if kept is None:
         raise not_found(old_id)  # forgotten between the two looks
     file = None if kept.submitted is None else kept.submitted.file
-    checked, needs, warnings = await _checked(context, kept.graph, file)
-    job, position = await services.engines.submit(
-        JobQueued(
-            job_id=JobId(services.new_id()),
-            at=services.now_ms(),
-            client=old.client,
-            lane=old.lane,
-            priority=old.priority,
-            node_count=len(checked.graph.nodes),
-            warnings=warnings,
-            queue_timeout_ms=old.queue_timeout_ms,
-            run_timeout_ms=old.run_timeout_ms,
-            retry_of=old_id,
-            shape=needs.shape,
-        ),
-        checked,
-        needs,
-        _idempotency(context, params.idempotency_key, ["retry", old_id]),
+    job, position = await _submit(
+        services,
+        await _checked(context, kept.graph, file),
+        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        retry_of=old_id,
     )
     return RetryResult(
         workflow_id=job.id,
@@ -124,9 +113,39 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
+async def _submit(
+    services: Services,
+    made: Made,
+    idempotency: Idempotency | None,
+    *,
+    client: ClientId,
+    lane: str,
+    priority: Priority,
+    queue_timeout_ms: int | None,
+    run_timeout_ms: int | None,
+    retry_of: JobId | None = None,
+) -> tuple[Job, int]:
+    """The job, written, and its place in the queue."""
+    checked, needs, warnings = made
+    event = JobQueued(
+        job_id=JobId(services.new_id()),
+        at=services.now_ms(),
+        client=client,
+        lane=lane,
+        priority=priority,
+        node_count=len(checked.graph.nodes),
+        warnings=warnings,
+        queue_timeout_ms=queue_timeout_ms,
+        run_timeout_ms=run_timeout_ms,
+        retry_of=retry_of,
+        shape=needs.shape,
+    )
+    return await services.engines.submit(event, checked, needs, idempotency)
+
+
 async def _checked(
     context: OperationContext, raw: object, file: Mapping[str, Any] | None, beside: tuple[str, ...] = ()
-) -> tuple[Checked, Needs, tuple[str, ...]]:
+) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `file` is kept
     with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
     services = context.services
@@ -223,10 +242,12 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     return submitted
 
 
-def _idempotency(context: OperationContext, key: str | None, submitted: list[object]) -> Idempotency | None:
+def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted, sort_keys=True)
+    text = json.dumps(submitted(), sort_keys=True)
     services = context.services
     return Idempotency(
         client=context.caller.client,

@@ -6,7 +6,7 @@ same engine too. `library` and `gpu` say in protocols of their own what they nee
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -71,6 +71,14 @@ class UploadedFile:
     name: str
     subfolder: str
     folder_type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A picture that a node sent over the event stream and saved nowhere: a PNG."""
+
+    node: NodeId
+    data: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +173,10 @@ class Runner(Protocol):
         """
         ...
 
+    async def keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> Sequence[OutputFile]:
+        """Write pictures where `view` finds them. Raises EngineFault."""
+        ...
+
     async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
         """Where each prompt is. Reads history around the queue: a move between is not lost."""
         ...
@@ -213,6 +225,10 @@ class Place(Runner, Protocol):
         self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
     ) -> UploadedFile:
         """Into the engine's input folder."""
+        ...
+
+    async def upload_limit(self) -> int | None:
+        """Most bytes of an upload; None: the engine does not say."""
         ...
 
     async def queue(self) -> QueueView: ...

@@ -11,6 +11,7 @@ from comfy_mcp.store.queries import (
     LeaseState,
     OutputQuery,
     QueueView,
+    Submission,
 )
 from comfy_mcp.store.sqlite.database import StoreInfo
 from comfy_mcp.store.store import Store
@@ -28,4 +29,5 @@ __all__ = [
     "QueueView",
     "Store",
     "StoreInfo",
+    "Submission",
 ]

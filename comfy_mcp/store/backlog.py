@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
-
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import IS_ACTIVE, IS_HELD, IS_QUEUED, attempts, jobs
+from comfy_mcp.store.core import IS_ACTIVE, IS_HELD, IS_QUEUED, attempts, func, jobs, select
 
 _WAITING = Statement(
     select(jobs.c.priority, func.count().label("jobs"), func.count(jobs.c.prompt_id).label("claimed"))

@@ -8,8 +8,6 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, false, insert, literal, or_, select, update
-
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import JobId, PromptId
@@ -18,9 +16,25 @@ from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
 from comfy_mcp.store.codec import graph_of, job_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
+from comfy_mcp.store.core import (
+    IS_ACTIVE,
+    IS_QUEUED,
+    ONE,
+    and_,
+    attempts,
+    bindparam,
+    engine_leases,
+    false,
+    graphs,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from comfy_mcp.store.core import jobs as jobs_table
 from comfy_mcp.store.queries import Claim, Lease
-from comfy_mcp.store.schema import IS_ACTIVE, IS_QUEUED, ONE, attempts, engine_leases, graphs
-from comfy_mcp.store.schema import jobs as jobs_table
 from comfy_mcp.store.vram import WITH_NEED
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
@@ -47,6 +61,9 @@ _NEXT_THAT_FITS = Statement(
     .order_by(*_ORDER)
     .limit(ONE)
 )
+_BEFORE_IT = tuple_(*_ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq"))
+_PASSED_OVER = holds.unseen(_WAITS)
+_PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, _BEFORE_IT))
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
@@ -109,8 +126,11 @@ def claim_next(
         return None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
     row = connection.execute(_NEXT_THAT_FITS, {**where, **holds.limits(admission)}).first()
     claim = None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
-    passed_over = _WAITS if row is None else and_(_WAITS, holds.before_it(_ORDER, row))
-    holds.review(connection, admission, passed_over, where, now)
+    if row is None:
+        holds.review(connection, admission, _PASSED_OVER, where, now)
+    else:
+        place = {"b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
+        holds.review(connection, admission, _PASSED_OVER_BEFORE, {**where, **place}, now)
     return claim
 
 
@@ -206,6 +226,8 @@ def record(
             after = journal.apply(connection, known, happened, by=lease)
     if after is None:
         after = _record(connection, lease, job_id, happened)
+    if made and after.is_claimed:
+        raise ValueError("outputs are written with the end of an attempt")
     outputs.add(connection, job_id, made)
     return after
 

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self, get_args
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import (
@@ -232,14 +232,32 @@ def graph_of(text: str) -> dict[str, Any]:
     return graph
 
 
-def submitted_text(submitted: Submitted | None) -> str | None:
-    if submitted is None:
-        return None
-    return _dump({"file": submitted.file, "may_spend": submitted.may_spend})
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """What is kept of a submit, as the store writes it."""
+
+    graph: str
+    submitted: str | None = None
+
+    @classmethod
+    def of(cls, graph: Mapping[str, Any], submitted: Submitted | None) -> Self:
+        if submitted is None:
+            return cls(graph_text(graph))
+        return cls(graph_text(graph), _dump({"file": submitted.file, "may_spend": submitted.may_spend}))
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.graph) + len(self.submitted or "")
 
 
 def submitted_of(text: str | None) -> Submitted | None:
     return None if text is None else Submitted(**json.loads(text))
+
+
+def is_storable(text: str | None) -> bool:
+    """Whether it certainly is kept as it is."""
+    return text is None or (text.isascii() and "\0" not in text)
 
 
 def storable(text: str | None) -> str | None:
@@ -247,7 +265,7 @@ def storable(text: str | None) -> str | None:
 
     Both reach us through JSON escapes in a graph. JSON columns need none of this, they are ASCII.
     """
-    if text is None or (text.isascii() and "\0" not in text):
+    if text is None or is_storable(text):
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
 

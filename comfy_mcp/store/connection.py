@@ -4,25 +4,28 @@ Statements are SQLAlchemy's Core objects, so that the same ones serve every data
 each execution is not needed here, and costs three times what SQLite itself takes.
 """
 
+import re
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
-
-from sqlalchemy import Delete, Insert, Select, Update
-from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.store.compiled import SQL
+from comfy_mcp.store.core import Deferred, digest_of
 
-Core = Select[*tuple[Any, ...]] | Insert | Update | Delete
+if TYPE_CHECKING:
+    from comfy_mcp.store.core import Core
+
 Values = Mapping[str, Any]
 
 AnyRow = Any
 """A named tuple with the columns of the statement that brought it."""
 
-_DIALECT = sqlite_dialect(paramstyle="named")
 _NONE: Values = {}
+_LIST = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
+_NO_VALUES = "SELECT 1 FROM (SELECT 1) WHERE 1!=1"
 
 
 @dataclass(slots=True)
@@ -31,31 +34,74 @@ class _Plan:
 
     text: str
     fixed: Values
+    lists: tuple[str, ...] = ()
     row: Callable[[Sequence[Any]], AnyRow] | None = None
 
+    def bound(self, values: Values) -> tuple[str, Values]:
+        """The text and what is bound to it."""
+        if self.lists:
+            return _with_lists(self.text, {**self.fixed, **values}, self.lists)
+        return self.text, {**self.fixed, **values} if self.fixed else values
 
+
+def _with_lists(text: str, values: Values, lists: Iterable[str]) -> tuple[str, Values]:
+    """Each value of a list has a parameter of its own."""
+    bound = {name: value for name, value in values.items() if name not in lists}
+    for name in lists:
+        each = {f"{name}_{number}": value for number, value in enumerate(values[name], start=1)}
+        bound |= each
+        text = text.replace(f"__[POSTCOMPILE_{name}]", ", ".join(f":{one}" for one in each) or _NO_VALUES)
+    return text, bound
+
+
+@dataclass(slots=True)
 class Statement:
-    """A Core object, compiled at its first use; an INSERT or UPDATE once for each set of columns."""
+    """A Core object. Its SQL is found in `compiled.py`, or compiled at its first use; that of an INSERT or
+    UPDATE without values of its own has the columns filled in which a use gives."""
 
-    def __init__(self, core: Core) -> None:
-        self.core = core
-        self._by_columns = isinstance(core, Insert | Update)
-        self._plans: dict[tuple[str, ...], _Plan] = {}
+    core: "Core"
+    _plans: dict[tuple[str, ...], _Plan] = field(default_factory=dict)
+    _sql: tuple[str, Values] | None = None
+    _is_open: bool = False
 
     def plan(self, values: Values) -> _Plan:
-        key = tuple(values) if self._by_columns else ()
+        if self._sql is None:
+            self._sql = sql_of(self.core)
+            self._is_open = COLUMNS in self._sql[0]
+        key = tuple(values) if self._is_open else ()
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = _compiled(self.core, values)
+            text, fixed = self._sql
+            lists = set(_LIST.findall(text))
+            text, bound = _with_lists(text, fixed, lists & fixed.keys())
+            text = _with_columns(text, values) if self._is_open else text
+            plan = self._plans[key] = _Plan(text, bound, tuple(lists - fixed.keys()))
         return plan
 
 
-def _compiled(core: Core, values: Values) -> _Plan:
-    compiled = core.compile(dialect=_DIALECT, column_keys=list(values) or None)
-    known = {name: value for name, value in compiled.params.items() if name not in values}
-    state = compiled.construct_expanded_state({**known, **values})  # IN lists, one parameter for each value
-    fixed = {name: value for name, value in state.parameters.items() if name not in values}
-    return _Plan(text=state.statement, fixed=fixed)
+COLUMNS, PARAMETERS = "{columns}", "{parameters}"
+
+
+def sql_of(core: "Core | Deferred") -> tuple[str, Values]:
+    """A statement's text, and the values of it that are always the same."""
+    if isinstance(core, Deferred) and (known := SQL.get(digest_of(core))) is not None:
+        return known
+    from comfy_mcp.store.compiling import compiled  # it imports SQLAlchemy
+
+    return compiled(core)
+
+
+def _with_columns(text: str, values: Values) -> str:
+    """The columns are those of the values that are no parameter of the text."""
+    parameters = set(_PARAMETER.findall(text))
+    columns = [name for name in values if name not in parameters]
+    if text.startswith("UPDATE"):
+        return text.replace(COLUMNS, ", ".join(f'"{name}"=:{name}' for name in columns))
+    names, places = (", ".join(form % name for name in columns) for form in ('"%s"', ":%s"))
+    return text.replace(COLUMNS, names).replace(PARAMETERS, places)
+
+
+_PARAMETER = re.compile(r":(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +153,26 @@ class Notes:
     """By lane and priority, as long as nothing but submits has changed them."""
 
 
+class Pages:
+    """Rows of a statement under any of its conditions, each with a value of the same name."""
+
+    def __init__(self, core: Any, conditions: Mapping[str, Any]) -> None:
+        self._core = core
+        self._conditions = conditions
+        self._statements: dict[tuple[str, ...], Statement] = {}
+
+    def statement(self, *names: str) -> Statement:
+        if names not in self._statements:
+            conditions = [self._conditions[name] for name in names]
+            self._statements[names] = Statement(self._core.where(*conditions) if names else self._core)
+        return self._statements[names]
+
+    def rows(self, connection: "Connection", wanted: Values, count: int) -> list[AnyRow]:
+        """At most `count` of those that match every value of `wanted`; None stands for any."""
+        values = {name: value for name, value in wanted.items() if value is not None}
+        return connection.execute(self.statement(*values), {**values, "b_limit": count}).rows
+
+
 class Connection:
     """`begin` is what starts a transaction. One thread at a time may use it."""
 
@@ -116,11 +182,11 @@ class Connection:
         self._begin = begin
         self._cursor = driver_connection.cursor()
 
-    def execute(self, statement: Statement | Core, values: Values = _NONE) -> Result:
-        """A Core object that is made for one use is compiled for it."""
-        plan = statement.plan(values) if isinstance(statement, Statement) else _compiled(statement, values)
+    def execute(self, statement: "Statement | Core", values: Values = _NONE) -> Result:
+        """A Core object that is made for one use is compiled for it, if nobody has done so before."""
+        plan = (statement if isinstance(statement, Statement) else Statement(statement)).plan(values)
         cursor = self._cursor
-        cursor.execute(plan.text, {**plan.fixed, **values} if plan.fixed else values)
+        cursor.execute(*plan.bound(values))
         if cursor.description is None:
             return Result([], cursor.rowcount, cursor.lastrowid)
         if plan.row is None:

@@ -7,13 +7,11 @@ next one is given a `seq`. Another database has to keep it in its own way, and h
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, select
-
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.store.codec import stored_event_of
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import events, jobs
+from comfy_mcp.store.core import bindparam, events, func, jobs, select
 
 _COLUMNS = (events.c.seq, events.c.job_id, events.c.type, events.c.at, events.c.payload)
 _PAGE = (

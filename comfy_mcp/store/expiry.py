@@ -1,14 +1,12 @@
 """Jobs that have waited for too long. Any process may end them: no engine has them."""
 
-from sqlalchemy import Integer, bindparam, literal, select
-
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import journal
 from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import MAY_EXPIRE, ONE
-from comfy_mcp.store.schema import jobs as table
+from comfy_mcp.store.core import MAY_EXPIRE, ONE, Integer, bindparam, literal, select
+from comfy_mcp.store.core import jobs as table
 
 BATCH = 100
 

@@ -2,14 +2,12 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, select
-
 from comfy_mcp.domain.events import JobFailed, JobRequeued
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.store.codec import stored_event_of
 from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.core import attempts, bindparam, events, jobs, select
 from comfy_mcp.store.queries import AttemptView
-from comfy_mcp.store.schema import attempts, events, jobs
 
 MAX_CHAIN = 20
 """Jobs whose attempts are shown together: a retry of a retry of …"""
@@ -17,6 +15,9 @@ MAX_CHAIN = 20
 ASKED_AT_ONCE = 500
 """Bound parameters of one statement; SQLite takes 32,766 of them at most."""
 
+_KNOWN = Statement(
+    select(attempts.c.prompt_id).where(attempts.c.prompt_id.in_(bindparam("ids", expanding=True)))
+)
 _RETRY_OF = Statement(select(jobs.c.retry_of).where(jobs.c.id == bindparam("b_id")))
 _ATTEMPTS = Statement(
     select(attempts).where(attempts.c.job_id == bindparam("b_id")).order_by(attempts.c.attempt)
@@ -41,9 +42,7 @@ def ours(connection: Connection, prompts: Sequence[PromptId]) -> set[PromptId]:
     known: set[PromptId] = set()
     for start in range(0, len(prompts), ASKED_AT_ONCE):
         some = prompts[start : start + ASKED_AT_ONCE]
-        known.update(
-            connection.execute(select(attempts.c.prompt_id).where(attempts.c.prompt_id.in_(some))).scalars()
-        )
+        known.update(connection.execute(_KNOWN, {"ids": some}).scalars())
     return known
 
 

@@ -6,20 +6,13 @@ The rule is `domain/vram.py`'s; here it is put as a filter. Synchronous; runs in
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import (
-    bindparam,
-    or_,
-    select,
-    tuple_,
-)
-
 from comfy_mcp.domain.events import JobWaiting
 from comfy_mcp.domain.vram import Admission, WaitingFor
 from comfy_mcp.store import journal
 from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
-from comfy_mcp.store.schema import IS_HELD, ONE, vram_shapes
-from comfy_mcp.store.schema import jobs as table
+from comfy_mcp.store.core import IS_HELD, ONE, bindparam, or_, select, vram_shapes
+from comfy_mcp.store.core import jobs as table
 from comfy_mcp.store.vram import NEED, WITH_NEED
 
 TOLD_AT_ONCE = 50
@@ -48,6 +41,21 @@ _HELD = Statement(
 )
 
 
+def unseen(passed_over: Any) -> Statement:
+    """Jobs that an engine passes over for want of memory and that are not marked so yet."""
+    return Statement(
+        select(table, NEED)
+        .select_from(WITH_NEED)
+        .where(
+            passed_over,
+            _j.held_since.is_(None),
+            _s.need_bytes > bindparam("b_most"),
+            _s.need_bytes <= bindparam("b_ceiling"),
+        )
+        .limit(TOLD_AT_ONCE)
+    )
+
+
 def limits(admission: Admission) -> Mapping[str, int]:
     return {
         "b_limit": admission.limit,
@@ -63,27 +71,16 @@ def any_held(connection: Connection) -> bool:
 def review(
     connection: Connection,
     admission: Admission,
-    passed_over: Any,
+    passed_over: Statement,
     values: Mapping[str, Any],
     now: int,
 ) -> None:
-    """Tell jobs what they wait for, where that has changed. `passed_over`: those of them that `admission`
-    made the engine pass over, as a condition with its `values`."""
+    """Tell jobs what they wait for, where that has changed. `passed_over`: a statement of `unseen`, with its
+    `values`."""
     for row in connection.execute(_HELD).all():
         _tell(connection, row, admission, now)
-    fresh = (
-        select(table, NEED)
-        .select_from(WITH_NEED)
-        .where(
-            passed_over,
-            _j.held_since.is_(None),
-            _s.need_bytes > bindparam("b_most"),
-            _s.need_bytes <= bindparam("b_ceiling"),
-        )
-        .limit(TOLD_AT_ONCE)
-    )
     bound = {**values, "b_most": admission.most, "b_ceiling": admission.rooms.ceiling}
-    for row in connection.execute(fresh, bound).all():
+    for row in connection.execute(passed_over, bound).all():
         _tell(connection, row, admission, now)
 
 
@@ -94,8 +91,3 @@ def _tell(connection: Connection, row: AnyRow, admission: Admission, now: int) -
         return
     event = JobWaiting(job_id=before.id, at=now, waiting_for=found)
     journal.apply(connection, before, (event,))
-
-
-def before_it(order: tuple[Any, ...], row: AnyRow) -> Any:
-    """A condition: in front of `row` in that order of columns."""
-    return tuple_(*order) < tuple_(*(getattr(row, column.name) for column in order))

@@ -1,13 +1,11 @@
 """Idempotency keys of submits. Synchronous; runs in a transaction of the caller."""
 
-from sqlalchemy import bindparam, delete, insert, select
-
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import idempotency_keys
+from comfy_mcp.store.core import bindparam, delete, idempotency_keys, insert, select
 
 _i = idempotency_keys.c
 _USED = Statement(

@@ -7,17 +7,15 @@ the three is ever forgotten. Synchronous; runs in a transaction of the caller.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, exists, insert, update
-
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.job import Job, evolve, is_step, queued
 from comfy_mcp.store import turns, vram
 from comfy_mcp.store.codec import changed_values, event_values, job_values
 from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.core import and_, attempts, bindparam, delete, events, exists, insert, jobs, update
 from comfy_mcp.store.leases import OWN, own
 from comfy_mcp.store.queries import Lease
-from comfy_mcp.store.schema import attempts, events, jobs
 
 _INSERT = Statement(insert(jobs))
 # Compare and set: the row must still be what the decision was made on.

@@ -1,12 +1,10 @@
 """API keys. Synchronous; runs in a transaction of the caller."""
 
-from sqlalchemy import bindparam, insert, select, update
-
 from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import api_keys
+from comfy_mcp.store.core import api_keys, bindparam, insert, select, update
 
 _k = api_keys.c
 _KEYS = Statement(select(api_keys).order_by(_k.name))

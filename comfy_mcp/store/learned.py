@@ -2,16 +2,19 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import bindparam, delete, insert, select, update
-
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import file_hashes, node_durations
+from comfy_mcp.store.core import bindparam, delete, file_hashes, insert, node_durations, select, update
 
 MEMORY = 20
 """From the 20th observation on each new one weighs 1/20: a moving mean that follows a changed machine."""
 
 _d, _h = node_durations.c, file_hashes.c
+_KNOWN = Statement(
+    select(_d.class_type, _d.count.label("count_"), _d.mean_ms).where(
+        _d.class_type.in_(bindparam("names", expanding=True))
+    )
+)
 _UPDATE = Statement(update(node_durations).where(_d.class_type == bindparam("b_class_type")))
 _HASH = Statement(
     select(_h.sha256).where(
@@ -26,7 +29,7 @@ _FORGET = Statement(delete(file_hashes).where(_h.path == bindparam("b_path")))
 def durations(connection: Connection, class_types: Collection[str]) -> dict[str, float]:
     """Mean milliseconds of those that are known."""
     names = [storable(name) for name in class_types]
-    rows = connection.execute(select(_d.class_type, _d.mean_ms).where(_d.class_type.in_(names)))
+    rows = connection.execute(_KNOWN, {"names": names})
     return {row.class_type: row.mean_ms for row in rows}
 
 
@@ -34,9 +37,7 @@ def observe(connection: Connection, observed: Mapping[str, Sequence[float]]) -> 
     wanted = {storable(name) or "": values for name, values in observed.items() if values}
     known = {
         row.class_type: (row.count_, row.mean_ms)
-        for row in connection.execute(
-            select(_d.class_type, _d.count.label("count_"), _d.mean_ms).where(_d.class_type.in_(wanted))
-        )
+        for row in connection.execute(_KNOWN, {"names": list(wanted)})
     }
     for name, values in wanted.items():
         count, mean = known.get(name, (0, 0.0))

@@ -7,14 +7,12 @@ keeps every write right all the same.
 
 from typing import Any
 
-from sqlalchemy import bindparam, case, insert, select, update
-
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.core import bindparam, case, insert, now_ms, select, update
+from comfy_mcp.store.core import engine_leases as leases
 from comfy_mcp.store.queries import Lease, LeaseState
-from comfy_mcp.store.schema import engine_leases as leases
-from comfy_mcp.store.schema import now_ms
 
 _LEFT = leases.c.expires_at - now_ms()
 _STATE = Statement(

@@ -1,24 +1,28 @@
 """Outputs: what jobs made. Synchronous; runs in a transaction of the caller."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
-from sqlalchemy import Select, bindparam, insert, select, update
-
-from comfy_mcp.domain.catalog import Output, OutputKind, Page
+from comfy_mcp.domain.catalog import Output, OutputFound, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
-from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.connection import Connection, Pages, Statement
+from comfy_mcp.store.core import Integer, bindparam, func, insert, jobs, outputs, select, update
 from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of
-from comfy_mcp.store.schema import jobs, outputs
 
 _INSERT = Statement(insert(outputs))
 _BY_ID = Statement(select(outputs).where(outputs.c.id == bindparam("b_id")))
 _OF_JOB = Statement(select(outputs).where(outputs.c.job_id == bindparam("b_job_id")).order_by(outputs.c.seq))
-_OF_JOBS = (
+_OF_JOBS = Statement(
     select(outputs).where(outputs.c.job_id.in_(bindparam("ids", expanding=True))).order_by(outputs.c.seq)
 )
-_UPDATE = Statement(update(outputs).where(outputs.c.id == bindparam("b_id")))
+_WITHOUT_SIZE = Statement(
+    select(outputs.c.id).where(outputs.c.id.in_(bindparam("ids", expanding=True)), outputs.c.size.is_(None))
+)
+_REFINE = Statement(
+    update(outputs)
+    .where(outputs.c.id == bindparam("b_id"))
+    .values(size=bindparam("b_size"), sha256=func.coalesce(bindparam("b_sha256"), outputs.c.sha256))
+)
 
 
 def add(connection: Connection, job_id: JobId, made: Sequence[Output]) -> None:
@@ -46,29 +50,42 @@ def of_jobs(connection: Connection, job_ids: Sequence[JobId]) -> dict[JobId, lis
     return found
 
 
+_CONDITIONS = {
+    "b_job_id": outputs.c.job_id == bindparam("b_job_id"),
+    "b_client": outputs.c.job_id.in_(select(jobs.c.id).where(jobs.c.client == bindparam("b_client"))),
+    "b_filename": outputs.c.filename == bindparam("b_filename"),
+    "kinds": outputs.c.kind.in_(bindparam("kinds", expanding=True)),
+    "b_after": outputs.c.created_at >= bindparam("b_after"),
+    "b_before": outputs.c.created_at <= bindparam("b_before"),
+    "b_cursor": outputs.c.seq < bindparam("b_cursor"),
+}
+PAGES = Pages(
+    select(outputs).order_by(outputs.c.seq.desc()).limit(bindparam("b_limit", type_=Integer)), _CONDITIONS
+)
+
+
 def listing(connection: Connection, query: OutputQuery) -> Page[Output]:
-    statement: Select[Any] = select(outputs).order_by(outputs.c.seq.desc())
-    if query.job_id is not None:
-        statement = statement.where(outputs.c.job_id == query.job_id)
-    if query.client is not None:
-        made_for = select(jobs.c.id).where(jobs.c.client == query.client)
-        statement = statement.where(outputs.c.job_id.in_(made_for))
-    if query.filename is not None:
-        statement = statement.where(outputs.c.filename == query.filename)
-    if query.kinds:
-        statement = statement.where(outputs.c.kind.in_([OutputKind(kind).value for kind in query.kinds]))
-    if query.created_after is not None:
-        statement = statement.where(outputs.c.created_at >= query.created_after)
-    if query.created_before is not None:
-        statement = statement.where(outputs.c.created_at <= query.created_before)
-    if query.cursor is not None:
-        statement = statement.where(outputs.c.seq < seq_of(query.cursor))
     limit = clamp(query.limit)
-    return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, output_of)
+    wanted = {
+        "b_job_id": query.job_id,
+        "b_client": query.client,
+        "b_filename": query.filename,
+        "kinds": [OutputKind(kind).value for kind in query.kinds] or None,
+        "b_after": query.created_after,
+        "b_before": query.created_before,
+        "b_cursor": None if query.cursor is None else seq_of(query.cursor),
+    }
+    return page_of(PAGES.rows(connection, wanted, limit + 1), limit, output_of)
 
 
-def refine(connection: Connection, output_id: OutputId, size: int | None, sha256: str | None) -> None:
+def without_size(connection: Connection, ids: Collection[OutputId]) -> list[OutputId]:
+    """Those of them whose size is not known."""
+    return [OutputId(row.id) for row in connection.execute(_WITHOUT_SIZE, {"ids": list(ids)})] if ids else []
+
+
+def refine(connection: Connection, found: Sequence[OutputFound]) -> None:
     """Fill in what became known. An output that retention has forgotten is no error."""
-    values = {name: value for name, value in (("size", size), ("sha256", sha256)) if value is not None}
-    if values:
-        connection.execute(_UPDATE, {**values, "b_id": output_id})
+    if found:
+        connection.execute_many(
+            _REFINE, [{"b_id": each.id, "b_size": each.size, "b_sha256": each.sha256} for each in found]
+        )

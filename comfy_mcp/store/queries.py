@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.events import JobQueued
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store.connection import AnyRow
 
@@ -23,6 +26,7 @@ __all__ = [
     "LeaseState",
     "OutputQuery",
     "QueueView",
+    "Submission",
 ]
 
 MAX_LIMIT = 1000
@@ -60,6 +64,24 @@ class LeaseState:
     @property
     def live(self) -> bool:
         return self.expires_in_s > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A job that is to be written. `ahead` more run before it than the store knows of.
+
+    With `idempotency`, the client's first submit under that key is answered again. `fair`: clients take turns
+    within a priority; otherwise the job stands behind all of its priority.
+    """
+
+    event: JobQueued
+    graph: Mapping[str, Any]
+    max_queued: int
+    idempotency: Idempotency | None = None
+    ahead: int = 0
+    fair: bool = True
+    needs: Needs | None = None
+    submitted: Submitted | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from sqlalchemy import func, insert, select
-
-from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import LimitExceeded
-from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, JobQueued
+from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
+from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
-from comfy_mcp.store.queries import ClaimOffer
-from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs
+from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
+from comfy_mcp.store.queries import ClaimOffer, Submission
 
 _INSERT_GRAPH = Statement(insert(graphs))
 _QUEUE_SIZES = Statement(
@@ -43,24 +41,15 @@ class Added:
 
 
 def add(
-    connection: Connection,
-    event: JobQueued,
-    graph: str,
-    max_queued: int,
-    use: Idempotency | None = None,
-    ahead: int = 0,
-    fair: bool = True,
-    needs: Needs | None = None,
-    offer: ClaimOffer | None = None,
-    submitted: str | None = None,
+    connection: Connection, submission: Submission, texts: Texts, offer: ClaimOffer | None = None
 ) -> Added:
-    """One more job; of a key's first use, the job then.
+    """One more job, kept as `texts`; of a key's first use, the job then.
 
-    `ahead` counts what runs before it and is no job of the store. Not `fair`: by age, whoever submits.
     With an `offer` it is claimed at once if it is the next to run.
 
     Raises LimitExceeded, and Conflict for a key that was used for something else.
     """
+    event, use = submission.event, submission.idempotency
     if use is not None and (known := idempotency.first_use(connection, use)):
         job_id, position = known
         first = reads.get(connection, job_id)
@@ -68,15 +57,15 @@ def add(
         return Added(first, position)
     sizes = _queue_sizes(connection)
     total = sum(size.jobs for size in sizes.values())
-    if total >= max_queued:
+    if total >= submission.max_queued:
         raise LimitExceeded(
-            f"The queue is full: {total} jobs; the limit is {max_queued}.",
+            f"The queue is full: {total} jobs; the limit is {submission.max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
-    graph_bytes = len(graph) + len(submitted or "")  # both ASCII
-    quotas.check(connection, event.client, graph_bytes, queued=total, max_queued=max_queued)
+    graph_bytes = texts.size
+    quotas.check(connection, event.client, graph_bytes, queued=total, max_queued=submission.max_queued)
     job = queued(event)
-    place = turns.place(connection, job, fair=fair)
+    place = turns.place(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, place)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
@@ -84,9 +73,10 @@ def add(
     job = journal.apply(
         connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": graph_bytes}
     )
+    needs = _needs_text(submission.needs)
     connection.execute(
         _INSERT_GRAPH,
-        {"job_id": job.id, "graph": graph, "needs": _needs_text(needs), "submitted": submitted},
+        {"job_id": job.id, "graph": texts.graph, "needs": needs, "submitted": texts.submitted},
     )
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
@@ -95,7 +85,7 @@ def add(
         size.claimed += 1
         claims.begin_attempt(connection, offer.lease, job, offer.stream_id, event.at)
         turns.claimed(connection, job, place.tag, more=others_wait)
-    position = ahead + in_front.waiting + in_front.claimed + 1
+    position = submission.ahead + in_front.waiting + in_front.claimed + 1
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)

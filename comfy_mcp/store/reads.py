@@ -1,9 +1,5 @@
 """Jobs as they are read: one, pages of them, the queue. Synchronous; runs in a transaction of the caller."""
 
-from typing import Any
-
-from sqlalchemy import Integer, Select, and_, bindparam, func, or_, select, tuple_
-
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.events import JobProgressed
@@ -11,9 +7,21 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
 from comfy_mcp.store.codec import graph_of, job_of, submitted_of
-from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.connection import Connection, Pages, Statement
+from comfy_mcp.store.core import (
+    IS_QUEUED,
+    Integer,
+    and_,
+    bindparam,
+    func,
+    graphs,
+    jobs,
+    now_ms,
+    or_,
+    select,
+    tuple_,
+)
 from comfy_mcp.store.queries import JobGraph, JobQuery, JobView, QueueView, clamp, page_of, seq_of
-from comfy_mcp.store.schema import IS_QUEUED, graphs, jobs, now_ms
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
 _GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
@@ -62,7 +70,7 @@ _PLACES = (
     .where(IS_QUEUED)
     .subquery()
 )
-_PLACES_OF = select(_PLACES).where(_PLACES.c.id.in_(bindparam("ids", expanding=True)))
+_PLACES_OF = Statement(select(_PLACES).where(_PLACES.c.id.in_(bindparam("ids", expanding=True))))
 
 
 def get(connection: Connection, job_id: JobId) -> Job | None:
@@ -88,26 +96,34 @@ def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
     return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted))
 
 
+_CONDITIONS = {
+    "statuses": jobs.c.status.in_(bindparam("statuses", expanding=True)),
+    "b_client": jobs.c.client == bindparam("b_client"),
+    "b_engine": jobs.c.engine == bindparam("b_engine"),
+    "b_failure": jobs.c.failure_kind == bindparam("b_failure"),
+    "b_retried": jobs.c.retried_by.is_not(None) == bindparam("b_retried"),
+    "b_after": jobs.c.created_at >= bindparam("b_after"),
+    "b_before": jobs.c.created_at <= bindparam("b_before"),
+    "b_cursor": jobs.c.seq < bindparam("b_cursor"),
+}
+PAGES = Pages(
+    select(jobs).order_by(jobs.c.seq.desc()).limit(bindparam("b_limit", type_=Integer)), _CONDITIONS
+)
+
+
 def listing(connection: Connection, query: JobQuery) -> Page[Job]:
-    statement: Select[Any] = select(jobs).order_by(jobs.c.seq.desc())
-    if query.statuses:
-        statement = statement.where(jobs.c.status.in_([JobStatus(status).value for status in query.statuses]))
-    if query.client is not None:
-        statement = statement.where(jobs.c.client == query.client)
-    if query.engine is not None:
-        statement = statement.where(jobs.c.engine == query.engine)
-    if query.failure_kind is not None:
-        statement = statement.where(jobs.c.failure_kind == query.failure_kind.value)
-    if query.retried is not None:
-        statement = statement.where(jobs.c.retried_by.is_not(None) == query.retried)
-    if query.created_after is not None:
-        statement = statement.where(jobs.c.created_at >= query.created_after)
-    if query.created_before is not None:
-        statement = statement.where(jobs.c.created_at <= query.created_before)
-    if query.cursor is not None:
-        statement = statement.where(jobs.c.seq < seq_of(query.cursor))
     limit = clamp(query.limit)
-    return page_of(connection.execute(statement.limit(limit + 1)).all(), limit, job_of)
+    wanted = {
+        "statuses": [JobStatus(status).value for status in query.statuses] or None,
+        "b_client": query.client,
+        "b_engine": query.engine,
+        "b_failure": None if query.failure_kind is None else query.failure_kind.value,
+        "b_retried": query.retried,
+        "b_after": query.created_after,
+        "b_before": query.created_before,
+        "b_cursor": None if query.cursor is None else seq_of(query.cursor),
+    }
+    return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_of)
 
 
 def views(connection: Connection, query: JobQuery) -> Page[JobView]:

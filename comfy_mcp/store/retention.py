@@ -3,19 +3,27 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, or_, select
-
 from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.store import turns
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import ONE, attempts, events, graphs, jobs, outputs
+from comfy_mcp.store.core import ONE, attempts, bindparam, delete, events, graphs, jobs, or_, outputs, select
 
 BATCH = 200
 """Jobs forgotten in one transaction: some milliseconds, so that a submit never waits for long."""
 
 _DAY_MS = 86_400_000
 _FINAL = jobs.c.status.in_(sorted(status.value for status in TERMINAL))
-_CHILDREN = (graphs, attempts, events, outputs)
+_IDS: Any = bindparam("ids", expanding=True)
+_FORGET_CHILDREN = tuple(
+    Statement(delete(child).where(child.c.job_id.in_(_IDS))) for child in (graphs, attempts, events, outputs)
+)
+_FORGET = Statement(delete(jobs).where(jobs.c.id.in_(_IDS)))
+_BEYOND = Statement(
+    select(jobs.c.id)
+    .where(_FINAL, or_(jobs.c.finished_at < bindparam("b_before"), jobs.c.seq <= bindparam("b_newest")))
+    .order_by(jobs.c.seq)
+    .limit(BATCH)
+)
 _OLDEST_KEPT = Statement(
     select(jobs.c.seq)
     .where(_FINAL)
@@ -27,22 +35,19 @@ _OLDEST_KEPT = Statement(
 
 def beyond(connection: Connection, now: int, retention_days: float, retention_jobs: int) -> list[str]:
     """At most BATCH final jobs that are too old or too many, oldest first; 0 = no such limit."""
-    reasons: list[Any] = []
+    too_old, newest_too_many = 0, 0
     if retention_days > 0:
-        reasons.append(jobs.c.finished_at < now - round(retention_days * _DAY_MS))
+        too_old = now - round(retention_days * _DAY_MS)
     if retention_jobs > 0:
-        newest_too_many = connection.execute(_OLDEST_KEPT, {"b_kept": retention_jobs}).scalar()
-        if newest_too_many is not None:
-            reasons.append(jobs.c.seq <= newest_too_many)
-    if not reasons:
+        newest_too_many = connection.execute(_OLDEST_KEPT, {"b_kept": retention_jobs}).scalar() or 0
+    if not too_old and not newest_too_many:
         return []
-    doomed = select(jobs.c.id).where(_FINAL, or_(*reasons)).order_by(jobs.c.seq).limit(BATCH)
-    return list(connection.execute(doomed).scalars())
+    return connection.execute(_BEYOND, {"b_before": too_old, "b_newest": newest_too_many}).scalars()
 
 
 def forget(connection: Connection, *, job_ids: Sequence[str]) -> int:
     """How many there were still: another process may have been first. What is final stays final."""
-    for child in _CHILDREN:  # children first, though the foreign keys would cascade: no surprise anywhere
-        connection.execute(delete(child).where(child.c.job_id.in_(job_ids)))
+    for forget_children in _FORGET_CHILDREN:  # first, though the foreign keys would cascade: no surprise
+        connection.execute(forget_children, {"ids": job_ids})
     turns.forget(connection)
-    return connection.execute(delete(jobs).where(jobs.c.id.in_(job_ids))).rowcount
+    return connection.execute(_FORGET, {"ids": job_ids}).rowcount

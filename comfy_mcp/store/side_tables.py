@@ -5,18 +5,35 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy import update
+
 from comfy_mcp.domain.access import ApiKey
-from comfy_mcp.domain.catalog import Output, Page
+from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
+from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.queries import OutputQuery
+from comfy_mcp.store.schema import alembic_version
 from comfy_mcp.store.sqlite.direct import Direct
+from comfy_mcp.store.sqlite.faults import met_within
 from comfy_mcp.store.sqlite.threads import Worker
 
 NEED_KEPT_S = 2.0
 MAX_NEEDS = 256
+
+WRITE_CHECK_S = 5.0
+"""How often a probe writes at most, to see whether it can."""
+
+FAILING_S = 15.0
+"""A write that failed counts this long: a full disk may take a small write between two that it refuses."""
+
+_TOUCH = Statement(update(alembic_version).values(version_num=alembic_version.c.version_num))
+
+
+def _touch(connection: Connection) -> None:
+    connection.execute(_TOUCH)
 
 
 class SideTables:
@@ -29,6 +46,7 @@ class SideTables:
     def __init__(self, *, kept_shapes: int, path: Path) -> None:
         self._kept_shapes = kept_shapes
         self._path = path
+        self._written_at = float("-inf")
         self._needs: dict[str, tuple[float, int | None]] = {}
 
     # ------------------------------------------------------------------ learned, retention
@@ -67,6 +85,17 @@ class SideTables:
             lambda connection: learned.put_file_hash(connection, path, size, mtime_ns, sha256)
         )
 
+    # ------------------------------------------------------------------ writing
+
+    async def check_writable(self) -> None:
+        """Raises StoreFault while writes fail: the last ones did, or this one does, asked now and then."""
+        if (fault := met_within(self._path, FAILING_S)) is not None:
+            raise fault
+        now = time.monotonic()
+        if now - self._written_at >= WRITE_CHECK_S:
+            await self._writer.do(_touch)
+            self._written_at = now
+
     # ------------------------------------------------------------------ access
 
     async def keys(self) -> list[ApiKey]:
@@ -101,16 +130,15 @@ class SideTables:
         return await self._readers.do(lambda connection: outputs.listing(connection, query))
 
     async def get_output(self, output_id: OutputId) -> Output | None:
-        return await self._readers.do(lambda connection: outputs.get(connection, output_id))
+        return await self._by_key.do(lambda connection: outputs.get(connection, output_id))
 
-    async def outputs_of(self, job_id: JobId) -> list[Output]:
-        """In the order in which they were recorded."""
-        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
+    async def without_size(self, ids: Collection[OutputId]) -> list[OutputId]:
+        """Those of them whose size is not known."""
+        return await self._readers.do(lambda connection: outputs.without_size(connection, ids))
 
-    async def update_output(
-        self, output_id: OutputId, *, size: int | None = None, sha256: str | None = None
-    ) -> None:
-        await self._writer.do(lambda connection: outputs.refine(connection, output_id, size, sha256))
+    async def update_outputs(self, found: Sequence[OutputFound]) -> None:
+        """What became known. An output that retention has forgotten is no error."""
+        await self._writer.do(lambda connection: outputs.refine(connection, found))
 
     # ------------------------------------------------------------------ retention
 

@@ -7,13 +7,23 @@ the queue's virtual time.
 
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
-
 from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import IS_QUEUED, ONE, client_shares, jobs
+from comfy_mcp.store.core import (
+    IS_QUEUED,
+    ONE,
+    bindparam,
+    case,
+    client_shares,
+    delete,
+    func,
+    insert,
+    jobs,
+    select,
+    update,
+)
 
 _s, _j = client_shares.c, jobs.c
 _SAME_QUEUE = (_s.lane == bindparam("b_lane"), _s.priority == bindparam("b_priority"))

@@ -1,15 +1,20 @@
-"""Cache of job views, valid until any process commits."""
+"""Cache of job views: of jobs that clients poll while nothing happens, and of those just written here."""
 
+from collections.abc import Sequence
+
+from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.store.codec import is_storable
 from comfy_mcp.store.queries import JobView
 
 KEPT = 64
-"""Jobs remembered at once: those that clients poll while nothing happens."""
+"""Jobs remembered at once."""
 
 
 class ViewCache:
     """`version` is the database's data version, read *before* the view: a view is at least as new as that, so
-    while the version is still the same nothing has changed since. -1 is no version."""
+    while the version is the same nobody else has committed since. -1 is no version. What this process commits
+    on the loop changes no version: `committed` says what it was."""
 
     def __init__(self) -> None:
         self._version = -1
@@ -22,9 +27,35 @@ class ViewCache:
         return self._views.get(job_id)
 
     def put(self, view: JobView, version: int) -> None:
-        """Kept only if no newer version has been asked about meanwhile."""
+        """Kept only if no newer version has been asked about meanwhile. Nothing was committed here since the
+        view was read."""
         if version != self._version or version == -1:
             return
         if len(self._views) >= KEPT:
             self._views.clear()
         self._views[view.job.id] = view
+
+    def written(self, view: JobView) -> None:
+        """A commit on the loop has just made it so. A later `get` finds it if nobody else commits until then.
+
+        Left out where the database changes a text, so that a view is the same wherever it comes from.
+        """
+        texts = [view.job.client, view.job.cancel_reason]
+        for output in view.outputs:
+            file = output.file
+            texts += [file.filename, file.subfolder, file.folder_type, file.node, file.text]
+        if all(map(is_storable, texts)):
+            self.put(view, self._version)
+
+    def committed(self, appended: Sequence[StoredEvent]) -> None:
+        """A commit of this process. It may have changed the jobs of its events, and every place in the queue.
+
+        What changes a view without an event is written by the thread, and so changes the version.
+        """
+        for stored in appended:
+            self._views.pop(stored.event.job_id, None)
+            if isinstance(stored.event, JobQueued) and stored.event.retry_of is not None:
+                self._views.pop(stored.event.retry_of, None)
+        if appended:
+            for job_id in [job_id for job_id, view in self._views.items() if view.position is not None]:
+                del self._views[job_id]

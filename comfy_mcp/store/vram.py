@@ -2,7 +2,12 @@
 
 import json
 
-from sqlalchemy import (
+from comfy_mcp.domain.events import JobCompleted, JobEvent
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.vram import KEPT_PEAKS, need_of
+from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.core import (
+    IS_QUEUED,
     Integer,
     bindparam,
     delete,
@@ -10,14 +15,9 @@ from sqlalchemy import (
     insert,
     select,
     update,
+    vram_shapes,
 )
-
-from comfy_mcp.domain.events import JobCompleted, JobEvent
-from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.vram import KEPT_PEAKS, need_of
-from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import IS_QUEUED, vram_shapes
-from comfy_mcp.store.schema import jobs as table
+from comfy_mcp.store.core import jobs as table
 
 _j, _s = table.c, vram_shapes.c
 

@@ -73,23 +73,22 @@ async def _visible(request: web.Request, route: Route) -> Output:
 
 async def _send(request: web.Request, output: Output) -> web.StreamResponse:
     files = request.app[BRIDGE].outputs
-    size = await files.size(output)
     if output.sha256 is not None:  # what needs no bytes is answered without any
-        early = decide(request.method, request.headers, etag=_etag(output.sha256), size=size)
+        early = decide(request.method, request.headers, etag=_etag(output.sha256), size=output.size)
         if not isinstance(early, Whole | Part):
-            return _without_body(request, early, _headers(output, output.sha256), size)
-    if size is not None and size <= IN_MEMORY_BYTES:
-        content = await files.read(output, limit=IN_MEMORY_BYTES)
+            return _without_body(request, early, _headers(output, output.sha256), output.size)
+    content = await files.read_small(output, limit=IN_MEMORY_BYTES)
+    if content is not None:
         sha256 = output.sha256 or files.hash_of_data(output, content.data)
         headers = _headers(output, sha256)
         return _from_memory(request, content.data, content.media_type, headers, _etag(sha256))
     with request.app[TRANSFERS].entered(request):
-        return await _send_large(request, output, size)
+        return await _send_large(request, output)
 
 
-async def _send_large(request: web.Request, output: Output, size: int | None) -> web.StreamResponse:
+async def _send_large(request: web.Request, output: Output) -> web.StreamResponse:
     files = request.app[BRIDGE].outputs
-    sha256_known = output.sha256
+    size, sha256_known = await files.size(output), output.sha256
     if sha256_known is None and any(name in request.headers for name in CONDITIONAL):
         sha256_known = await files.hash_of(output)
     etag = None if sha256_known is None else _etag(sha256_known)
@@ -235,7 +234,7 @@ def _box_of(asked: str) -> tuple[int, int]:
 _SAFE = {
     # What an engine wrote is a stranger's: it must not run as a page of this service.
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
 }
 
 

@@ -305,6 +305,25 @@ def test_before_the_end_the_fraction_stays_below_one() -> None:
 # ---------------------------------------------------------------------- missed events
 
 
+def test_nodes_that_run_again_hold_the_fraction_and_nobody_says_how_long_it_takes() -> None:
+    """A loop of ComfyUI's own runs its body once for each round."""
+    progress = of(chain("A", "Body", "End"), {"A": 100.0, "Body": 100.0, "End": 100.0})
+    seen: list[float] = []
+    for now, node in enumerate(("1", "2", "3", "2", "3", "2", "3"), start=1):
+        if now == 4:
+            assert progress.eta_ms(now) is not None
+        progress.apply(start(node), now * 100)
+        progress.apply(step(node, 2), now * 100)
+        seen.append(progress.fraction)
+    assert seen == sorted(seen)
+    assert seen[-1] == CEILING
+    assert progress.eta_ms(800) is None
+    assert progress.current is not None
+    assert progress.current.id == "3"
+    progress.apply(PromptSucceeded(prompt_id=P), 800)
+    assert progress.observed() == {"A": [100], "Body": [300], "End": [300]}
+
+
 def test_a_step_whose_start_was_missed_shows_its_node() -> None:
     progress = of(chain("A", "B"))
     assert progress.apply(step("2", 2), 0)
@@ -479,10 +498,14 @@ def test_whatever_comes_the_fraction_only_grows_and_is_one_at_the_end_only(
 def test_without_history_and_before_the_pace_counts_there_is_no_eta(
     events: list[tuple[EngineEvent, int]],
 ) -> None:
-    progress = of(chain(*"ABCDE"))
+    progress, ran, again = of(chain(*"ABCDE")), set[NodeId](), False
     for event, at in events:
+        before = progress.current
         progress.apply(event, at)
-        if progress.fraction < PACE_FROM:
+        if (now := progress.current) is not None:  # a node that nobody knows starts nothing
+            again |= now.id in ran and now != before
+            ran.add(now.id)
+        if progress.fraction < PACE_FROM or again:
             assert progress.eta_ms(at) is None
         else:
             assert (progress.eta_ms(at) is None) == (at <= 0)

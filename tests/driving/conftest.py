@@ -13,6 +13,7 @@ from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.driving import sizes
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.means import Means
@@ -21,6 +22,7 @@ from comfy_mcp.operations.feed.hub import Hub
 from comfy_mcp.settings import Settings, load_settings
 from comfy_mcp.store import Store
 from tests.support.invariants import check_store
+from tests.support.jobs import outputs_of
 from tests.support.scripted_place import ScriptedPlace
 
 GRAPH = {
@@ -99,13 +101,18 @@ class House:
     async def outputs(self, job_id: JobId) -> list[Output]:
         """Once the size of each file is known."""
         async with asyncio.timeout(20):
-            outputs = await self.store.outputs_of(job_id)
+            outputs = await outputs_of(self.store, job_id)
             while any(each.size is None for each in outputs):
-                outputs = await self.store.outputs_of(job_id)
+                outputs = await outputs_of(self.store, job_id)
         return outputs
 
     async def event_types(self, job_id: JobId) -> list[str]:
         return [stored.event.type for stored in await self.store.events_after(0, job_id=job_id)]
+
+
+@pytest.fixture(autouse=True)
+def _sizes_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "PAUSE_S", 0.0)
 
 
 @pytest.fixture

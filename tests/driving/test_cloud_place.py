@@ -17,7 +17,7 @@ from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.places.protocol import Accepted, Hear, PromptView, PromptWhere, Rejected, Runner
+from comfy_mcp.places.protocol import Accepted, Hear, Picture, PromptView, PromptWhere, Rejected, Runner
 from tests.driving.conftest import House
 from tests.support.scripted_place import PICTURE, unreachable
 
@@ -77,6 +77,9 @@ class CloudPlace:
         self.changed.set()
         self.names[prompt_id] = self.cloud.take()
         return Accepted(dropped={}, reference=self.names[prompt_id])
+
+    async def keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> Sequence[OutputFile]:
+        return []
 
     async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
         self.changed.set()

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,12 +14,13 @@ from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.driving.checked import Checked
-from comfy_mcp.driving.direct import Add, Added, DirectSubmits
+from comfy_mcp.driving.direct import Added, DirectSubmits
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.store import Claim, ClaimOffer
+from comfy_mcp.driving.tenure import Tenure
+from comfy_mcp.store import Claim, ClaimOffer, Submission
 from tests.driving.conftest import GRAPH, House
 from tests.driving.test_thrift import counted
-from tests.support.jobs import queued_event
+from tests.support.jobs import queued_event, submission
 from tests.support.scripted_place import ScriptedPlace
 
 PARSED = parse_graph(GRAPH)
@@ -31,28 +34,37 @@ async def driver_of(house: House, place: ScriptedPlace) -> tuple[Driver, asyncio
 
 
 Written = tuple[Job, int, Claim | None]
+Write = Callable[[Submission, ClaimOffer], Awaitable[Written]]
 
 
-def adding(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
-    async def add() -> Written:
-        event = queued_event(job_id, at=house.clock.now_ms())
-        return await house.store.add_and_claim(event, GRAPH, offer, max_queued=100)
+class SlowStore:
+    """A store whose writes are waited for: `write` is what happens meanwhile."""
 
-    return add
+    def __init__(self, write: Write) -> None:
+        self._write = write
+
+    def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> None:
+        return None
+
+    async def add_and_claim(self, submission: Submission, offer: ClaimOffer) -> Written:
+        return await self._write(submission, offer)
 
 
 def new_job() -> JobId:
     return JobId(str(uuid4()))
 
 
-async def submit(
-    house: House, driver: Driver, add: Callable[[House, JobId, ClaimOffer], Add] = adding
-) -> Job:
+def reserve(house: House, driver: Driver) -> tuple[Tenure, ClaimOffer, Submission, Checked]:
     job_id = new_job()
     reserved = driver.reserve(job_id)
     assert reserved is not None
-    tenure, offer = reserved
-    job, _ = await DirectSubmits(house.group).submit(tenure, add(house, job_id, offer), CHECKED)
+    event = queued_event(job_id, at=house.clock.now_ms())
+    return *reserved, submission(event), CHECKED
+
+
+async def submit(house: House, driver: Driver, write: Write | None = None) -> Job:
+    store: Any = house.store if write is None else SlowStore(write)
+    job, _ = await DirectSubmits(house.group, store).submit(*reserve(house, driver))
     return job
 
 
@@ -106,13 +118,10 @@ async def test_a_caller_that_leaves_in_the_middle_changes_nothing(house: House, 
     driver, _ = await driver_of(house, place)
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    def slowly(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
-        async def add() -> Written:
-            begun.set()
-            await go_on.wait()
-            return await adding(house, job_id, offer)()
-
-        return add
+    async def slowly(submission: Submission, offer: ClaimOffer) -> Written:
+        begun.set()
+        await go_on.wait()
+        return await house.store.add_and_claim(submission, offer)
 
     caller = house.group.create_task(submit(house, driver, slowly))
     await begun.wait()
@@ -126,14 +135,16 @@ async def test_a_caller_that_leaves_in_the_middle_changes_nothing(house: House, 
 async def test_a_job_that_is_refused_gives_the_room_back(house: House, place: ScriptedPlace) -> None:
     driver, _ = await driver_of(house, place)
 
-    def refusing(_house: House, _job_id: JobId, _offer: ClaimOffer) -> Add:
-        async def add() -> Written:
-            raise LimitExceeded("Too many.", next_step="Wait.")
-
-        return add
+    async def refusing(_submission: Submission, _offer: ClaimOffer) -> Written:
+        raise LimitExceeded("Too many.", next_step="Wait.")
 
     with pytest.raises(LimitExceeded):
         await submit(house, driver, refusing)
+    tenure, offer, full, checked = reserve(house, driver)
+    with pytest.raises(LimitExceeded):
+        await DirectSubmits(house.group, house.store).submit(
+            tenure, offer, replace(full, max_queued=0), checked
+        )
     job = await submit(house, driver)
     await place.until(lambda: place.posted == [job.prompt_id])
 
@@ -141,13 +152,10 @@ async def test_a_job_that_is_refused_gives_the_room_back(house: House, place: Sc
 async def test_a_tenure_that_ends_before_the_write_gets_no_job(house: House, place: ScriptedPlace) -> None:
     driver, task = await driver_of(house, place)
 
-    def after_the_end(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
-        async def add() -> Written:
-            task.cancel()
-            await asyncio.wait([task])
-            return await adding(house, job_id, offer)()
-
-        return add
+    async def after_the_end(submission: Submission, offer: ClaimOffer) -> Written:
+        task.cancel()
+        await asyncio.wait([task])
+        return await house.store.add_and_claim(submission, offer)
 
     job = await submit(house, driver, after_the_end)
     assert job.prompt_id is None
@@ -163,14 +171,11 @@ async def test_a_tenure_that_ends_after_the_write_leaves_the_job_to_the_next(
 ) -> None:
     driver, task = await driver_of(house, place)
 
-    def before_the_end(house: House, job_id: JobId, offer: ClaimOffer) -> Add:
-        async def add() -> Written:
-            added = await adding(house, job_id, offer)()
-            task.cancel()
-            await asyncio.wait([task])
-            return added
-
-        return add
+    async def before_the_end(submission: Submission, offer: ClaimOffer) -> Written:
+        added = await house.store.add_and_claim(submission, offer)
+        task.cancel()
+        await asyncio.wait([task])
+        return added
 
     job = await submit(house, driver, before_the_end)
     assert job.prompt_id is not None
@@ -186,15 +191,14 @@ async def test_a_process_that_stops_says_so(house: House, place: ScriptedPlace) 
     driver, _ = await driver_of(house, place)
     hangs = asyncio.Event()
 
-    async def hang() -> Written:
+    async def hang(_submission: Submission, _offer: ClaimOffer) -> Written:
         hangs.set()
         await asyncio.Event().wait()
         raise AssertionError
 
-    reserved = driver.reserve(new_job())
-    assert reserved is not None
+    store: Any = SlowStore(hang)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        submitting = DirectSubmits(group).submit(reserved[0], hang, CHECKED)
+        submitting = DirectSubmits(group, store).submit(*reserve(house, driver))
         caller = house.group.create_task(_refused(submitting))
         await hangs.wait()
         for task in asyncio.all_tasks():

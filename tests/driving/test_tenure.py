@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from comfy_mcp.domain.events import (
     EngineDisconnected,
     FailureKind,
@@ -15,6 +17,7 @@ from comfy_mcp.domain.events import (
     NodeProgressed,
     NodesCached,
     NodeStarted,
+    PreviewFrame,
     Priority,
     PromptEnded,
     PromptFailed,
@@ -25,8 +28,10 @@ from comfy_mcp.domain.extra_data import ExtraData, Submitted
 from comfy_mcp.domain.ids import ClientId, JobId, NodeId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.driving import attempt as attempt_module
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
 from tests.driving.conftest import House
+from tests.support.jobs import outputs_of
 from tests.support.scripted_place import PICTURE, ScriptedPlace, success, unreachable
 
 
@@ -290,7 +295,7 @@ async def test_a_node_error_fails_the_job_and_keeps_what_it_had_written(
     await place.finish(prompt, PromptResult(ending=PromptEnding.ERROR, outputs=(PICTURE,), failure=failure))
     job = await house.final(job_id)
     assert (job.status, job.failure) == (JobStatus.FAILED, failure)
-    assert [output.file for output in await house.store.outputs_of(job_id)] == [PICTURE]
+    assert [output.file for output in await outputs_of(house.store, job_id)] == [PICTURE]
 
 
 async def cancel(house: House, job_id: JobId) -> CancelAnswer:
@@ -564,3 +569,60 @@ async def test_what_was_submitted_beside_the_graph_goes_to_the_engine(
         ExtraData(spender=ClientId("tester")),
         None,
     ]
+
+
+PNG = b"\x89PNG\r\n\x1a\n..."
+
+
+def frame(
+    prompt: PromptId, node: str = "2", *, media_type: str = "image/png", data: bytes = PNG
+) -> PreviewFrame:
+    return PreviewFrame(prompt_id=prompt, node=NodeId(node), media_type=media_type, data=data)
+
+
+async def test_a_picture_that_an_output_node_only_sends_becomes_an_output(
+    house: House, place: ScriptedPlace
+) -> None:
+    house.drive(place)
+    job_id = await house.submit()
+    prompt = await posted(place)
+    await place.start(prompt)
+    for event in (frame(prompt, "1"), frame(prompt, media_type="image/jpeg"), frame(prompt), frame(prompt)):
+        await place.say(event)
+    await place.finish(prompt)
+    job = await house.final(job_id)
+    assert (job.status, job.output_count) == (JobStatus.COMPLETED, 3)
+    assert [picture.node for picture in place.kept] == ["2", "2"]
+    made = await house.outputs(job_id)
+    assert [(each.file.filename, each.size) for each in made][1:] == [
+        ("1.png", len(PNG)),
+        ("2.png", len(PNG)),
+    ]
+
+
+async def test_a_picture_that_the_engine_does_not_take_ends_nothing(
+    house: House, place: ScriptedPlace
+) -> None:
+    place.takes_no_pictures = True
+    house.drive(place)
+    job_id = await house.submit()
+    prompt = await posted(place)
+    await place.start(prompt)
+    await place.say(frame(prompt))
+    await place.finish(prompt)
+    job = await house.final(job_id)
+    assert (job.status, job.output_count) == (JobStatus.COMPLETED, 1)
+
+
+async def test_the_pictures_that_are_held_have_a_bound(
+    house: House, place: ScriptedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "PICTURE_BYTES", 2 * len(PNG))
+    house.drive(place)
+    job_id = await house.submit()
+    prompt = await posted(place)
+    await place.start(prompt)
+    for _ in range(3):
+        await place.say(frame(prompt))
+    await place.finish(prompt)
+    assert (await house.final(job_id)).output_count == 3

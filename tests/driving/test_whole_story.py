@@ -26,6 +26,7 @@ from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from tests.driving.conftest import House
 from tests.driving.test_tenure import posted
+from tests.support.jobs import outputs_of
 from tests.support.scripted_place import PICTURE, ScriptedPlace
 
 OTHER = replace(PICTURE, filename="in the history.png")
@@ -158,7 +159,7 @@ async def test_sizes_that_the_engine_does_not_tell_stay_unknown_and_stop_nothing
         prompt = await posted(place, count)
         await say(place, prompt, [STARTED, EXECUTED, SUCCEEDED])
         await house.final(job_id)
-    assert [output.size for output in await house.store.outputs_of(job_id)] == [None]
+    assert [output.size for output in await outputs_of(house.store, job_id)] == [None]
 
 
 async def test_sizes_are_filled_in_when_the_driver_stops_before_they_came(

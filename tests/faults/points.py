@@ -6,6 +6,7 @@ from typing import Any
 CALLS = (
     "comfy_mcp.store.store:Store.add_job",
     "comfy_mcp.store.store:Store.add_and_claim",
+    "comfy_mcp.store.store:Store.add_and_claim_now",
     "comfy_mcp.store.store:Store.claim_next",
     "comfy_mcp.store.store:Store.record",
     "comfy_mcp.store.store:Store.record",

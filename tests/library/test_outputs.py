@@ -320,7 +320,22 @@ async def test_other_kinds_have_no_preview(remote: OutputFiles, server: FakeServ
     with pytest.raises(BridgeError, match="no preview of a video") as caught:
         await remote.preview(output_of("a.mp4", kind=OutputKind.VIDEO))
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
+    with pytest.raises(BridgeError, match="no preview of an SVG"):
+        await remote.preview(output_of("a.svg"))
     assert server.asked == []
+
+
+async def test_the_beginning_of_a_text_file_is_text(
+    on_disk: OutputFiles, folder: Path, server: FakeServer
+) -> None:
+    (folder / "notes.txt").write_bytes(b"\xef\xbb\xbfna\xc3\xafve \xff")
+    notes = output_of("notes.txt", kind=OutputKind.TEXT)
+    assert await on_disk.text(notes) == "naïve \ufffd"
+    assert await on_disk.text(notes, limit=5) == "na…"
+    server.files["output//long.csv"] = b"0123456789"
+    server.tells_size = False
+    assert await on_disk.text(output_of("long.csv", kind=OutputKind.TEXT), limit=4) == "0123…"
+    assert server.open_now == 0
 
 
 async def part_of(files: OutputFiles, output: Output, start: int, stop: int) -> tuple[bytes, int | None]:

@@ -1,16 +1,35 @@
 """Models and outputs, through the registry."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.library.outputs import PREVIEW_BYTES
 from comfy_mcp.operations.shapes import OutputItem
+from comfy_mcp.store import Store
 from tests.operations.conftest import Bench
 from tests.support import graphs
+
+
+class Renamed:
+    """A store in which an output has another file."""
+
+    def __init__(self, store: Store, output: Output) -> None:
+        self._store = store
+        self._output = output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def get_output(self, output_id: OutputId) -> Output:
+        return self._output
 
 
 async def made(call: Bench, graph: dict[str, object]) -> list[OutputItem]:
@@ -61,6 +80,21 @@ async def test_a_text_output_is_shown_as_itself(call: Bench) -> None:
     assert output.content is not None
     assert (await call("read_output", output_id=output.output_id)).data.decode() == output.content
     assert output.media_type == "text/plain"
+
+
+async def test_a_text_file_and_a_drawing_are_shown_as_text(call: Bench, tmp_path: Path) -> None:
+    """No class of the embedded engine writes such files: an output is given another file."""
+    for name, kind, text in (("a.txt", OutputKind.TEXT, "some notes"), ("b.svg", OutputKind.IMAGE, "<svg/>")):
+        (picture,) = await made(call, graphs.picture())
+        file = OutputFile(kind=kind, filename=name, subfolder=picture.subfolder)
+        (tmp_path / "engine" / "output" / picture.subfolder / name).write_text(text)
+        found = await call.services.store.get_output(OutputId(picture.output_id))
+        assert found is not None
+        store = Renamed(call.services.store, replace(found, file=file, size=None, sha256=None))
+        with_file = Bench(replace(call.services, store=store), call.caller)  # type: ignore[arg-type]
+        view = await with_file("view_output", output_id=picture.output_id)
+        assert (view.preview, view.note) == (None, text)
+        assert view.output.media_type == ("text/plain" if kind is OutputKind.TEXT else "image/svg+xml")
 
 
 async def test_an_output_whose_file_is_gone_says_so(call: Bench, tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
 """Outputs for surfaces that stream them: what tests/http_sidecar/rest/test_output_bytes.py does not meet."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.catalog import Output, OutputFound
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.operations.outputs import FOUND, OutputContent, Outputs
 from tests.operations.conftest import Bench
@@ -17,16 +17,17 @@ from tests.support.mcp_surface import background
 
 
 class Writes:
-    """A store that refuses the first hash."""
+    """A store that refuses the first write."""
 
     def __init__(self) -> None:
-        self.kept: list[str] = []
-        self.enough = asyncio.Event()
+        self.kept: list[Sequence[OutputFound]] = []
+        self.refused, self.enough = asyncio.Event(), asyncio.Event()
 
-    async def update_output(self, output_id: str, *, size: int, sha256: str) -> None:
-        self.kept.append(sha256)
-        if len(self.kept) == 1:
+    async def update_outputs(self, found: Sequence[OutputFound]) -> None:
+        if not self.refused.is_set():
+            self.refused.set()
             raise StoreFault("It is locked.", next_step="Wait.")
+        self.kept.append(found)
         self.enough.set()
 
 
@@ -37,20 +38,35 @@ async def finished(call: Bench) -> Any:
     return item
 
 
-async def test_a_hash_is_kept_beside_the_answers_and_a_store_that_fails_loses_one(call: Bench) -> None:
+async def test_hashes_are_written_together_beside_the_answers_and_a_store_that_fails_loses_some(
+    call: Bench,
+) -> None:
     item, store = await finished(call), Writes()
     typed: Any = store
     reading = Outputs(call.services)
     output = await reading.find(item.output_id, call.caller)
-    data = (await reading.read(output, limit=2**20)).data
+    small = await reading.read_small(output, limit=2**20)
+    assert small is not None
     outputs = Outputs(replace(call.services, store=typed))
-    hashes = [await outputs.hash_of(output), outputs.hash_of_data(output, data)]
+    sha256 = await outputs.hash_of(output)
+    async with background(outputs.run()), asyncio.timeout(20):
+        await store.refused.wait()
+    assert outputs.hash_of_data(output, small.data) == sha256
     async with outputs.open(output) as content:
-        assert b"".join([chunk async for chunk in outputs.checked(output, content, None)]) == data
+        assert b"".join([chunk async for chunk in outputs.checked(output, content, None)]) == small.data
     async with background(outputs.run()), asyncio.timeout(20):
         await store.enough.wait()
-    assert hashes == [hashes[0]] * 2
-    assert set(store.kept) == {hashes[0]}
+    assert store.kept == [[OutputFound(id=output.id, size=len(small.data), sha256=sha256)] * 2]
+
+
+async def test_only_a_small_output_is_read_into_memory(call: Bench) -> None:
+    item = await finished(call)
+    outputs = Outputs(call.services)
+    output = await outputs.find(item.output_id, call.caller)
+    assert output.size is not None
+    for known in (output, replace(output, size=None)):
+        assert await outputs.read_small(known, limit=output.size - 1) is None
+        assert await outputs.read_small(known, limit=output.size) is not None
 
 
 async def test_hashes_that_find_no_room_are_dropped() -> None:

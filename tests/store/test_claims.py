@@ -19,10 +19,12 @@ from tests.support.jobs import (
     new_job_id,
     new_prompt_id,
     output_of_job,
+    outputs_of,
     progressed,
     queued_event,
     requeued,
     started,
+    submission,
 )
 from tests.support.leases import A, B, add, claim, expire, lease_on
 
@@ -103,7 +105,7 @@ async def test_a_run_from_start_to_outputs(store: Store) -> None:
     done = await store.record(lease, job.id, [completed(job, output_count=2)], outputs=made)
     assert (done.status, done.progress, done.output_count) == (JobStatus.COMPLETED, 1.0, 2)
     assert await store.get_job(job.id) == done
-    assert await store.outputs_of(job.id) == made
+    assert await outputs_of(store, job.id) == made
 
 
 async def test_a_final_event_drops_the_progress_and_nothing_else(store: Store) -> None:
@@ -132,7 +134,7 @@ async def test_a_failure_is_kept_in_full(store: Store) -> None:
     assert done.failure == event.failure
     assert await store.get_job(job.id) == done
     assert (await store.events_after(0))[-1].event == event
-    assert len(await store.outputs_of(job.id)) == 1, "what a failed run wrote before is kept"
+    assert len(await outputs_of(store, job.id)) == 1, "what a failed run wrote before is kept"
 
 
 async def test_a_job_that_no_engine_took_can_be_failed(store: Store) -> None:
@@ -167,7 +169,7 @@ async def test_an_illegal_event_writes_nothing_of_its_batch(store: Store) -> Non
         )
     assert await store.get_job(job.id) == job
     assert await store.last_seq() == seq
-    assert await store.outputs_of(job.id) == []
+    assert await outputs_of(store, job.id) == []
 
 
 async def test_nothing_leaves_a_final_state(store: Store) -> None:
@@ -282,7 +284,7 @@ async def test_a_job_that_is_the_next_is_claimed_as_it_is_added(store: Store) ->
     lease = await lease_on(store)
     store.on_commit(told.append)
     event, room = queued_event(), offer(lease, stream_id="stream")
-    job, position, claim = await store.add_and_claim(event, GRAPH, room, max_queued=1)
+    job, position, claim = await store.add_and_claim(submission(event, max_queued=1), room)
     assert (job.prompt_id, job.attempt, position) == (room.prompt_id, 1, 1)
     assert claim == Claim(job=job, graph=GRAPH, stream_id="stream", more=False)
     assert await store.get_job(job.id) == job
@@ -291,17 +293,17 @@ async def test_a_job_that_is_the_next_is_claimed_as_it_is_added(store: Store) ->
     assert told == [tuple(log)], "in one transaction"
     assert await store.adopt(lease) == [replace(claim, more=True)]
     with pytest.raises(LimitExceeded):
-        await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=1)
+        await store.add_and_claim(submission(queued_event(), max_queued=1), offer(lease))
     assert (await store.record(lease, job.id, [started(job), completed(job)])).status is JobStatus.COMPLETED
 
 
 async def test_a_job_behind_others_is_added_only(store: Store) -> None:
     lease = await lease_on(store)
     first = await add(store)
-    job, position, claim = await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=9)
+    job, position, claim = await store.add_and_claim(submission(queued_event(), max_queued=9), offer(lease))
     assert (job.prompt_id, position, claim) == (None, 2, None)
     urgent = queued_event(priority=Priority.HIGH)
-    job, position, claim = await store.add_and_claim(urgent, GRAPH, offer(lease), max_queued=9)
+    job, position, claim = await store.add_and_claim(submission(urgent, max_queued=9), offer(lease))
     assert claim is not None
     assert (claim.more, position) == (True, 1)
     found = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1_500)
@@ -312,7 +314,7 @@ async def test_a_job_behind_others_is_added_only(store: Store) -> None:
 async def test_whoever_has_no_lease_any_more_adds_the_job_and_does_not_get_it(store: Store) -> None:
     older = await lease_on(store)
     newer = await lease_on(store)
-    job, _, claim = await store.add_and_claim(queued_event(), GRAPH, offer(older), max_queued=9)
+    job, _, claim = await store.add_and_claim(submission(queued_event(), max_queued=9), offer(older))
     assert claim is None
     assert (await store.claim_next(newer, prompt_id=new_prompt_id(), now=1_500)) is not None
     assert await store.get_job(job.id) is not None
@@ -321,8 +323,8 @@ async def test_whoever_has_no_lease_any_more_adds_the_job_and_does_not_get_it(st
 async def test_a_repeated_submit_claims_nothing(store: Store) -> None:
     lease = await lease_on(store)
     use = Idempotency(client=ClientId("local"), key="k", digest="d", since=0)
-    once = await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=9, idempotency=use)
-    again = await store.add_and_claim(queued_event(), GRAPH, offer(lease), max_queued=9, idempotency=use)
+    once = await store.add_and_claim(submission(queued_event(), max_queued=9, idempotency=use), offer(lease))
+    again = await store.add_and_claim(submission(queued_event(), max_queued=9, idempotency=use), offer(lease))
     assert once[2] is not None
     assert again == (once[0], 1, None)
 

@@ -10,6 +10,7 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import JobQuery, Store, schema
+from comfy_mcp.store.compiled import TABLES
 from comfy_mcp.store.migrations import run
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store
@@ -46,7 +47,8 @@ def test_migrating_from_nothing_gives_the_tables_of_the_code(tmp_path: Path) -> 
 
 def test_migrating_and_creating_at_once_give_the_same_definitions(tmp_path: Path) -> None:
     with migrated(tmp_path / "a") as stepwise, connect(tmp_path / "b") as at_once:
-        schema.metadata.create_all(at_once)
+        for text in TABLES:
+            at_once.exec_driver_sql(text)
         assert definitions(stepwise) == definitions(at_once)
         assert "jobs" in definitions(stepwise)
 
@@ -63,7 +65,7 @@ async def test_an_older_store_is_migrated_when_it_is_opened(
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'next'")
         calls.append("upgrade")
 
-    monkeypatch.setattr(schema, "HEAD", "next")
+    monkeypatch.setattr(database, "HEAD", "next")
     monkeypatch.setattr(run, "upgrade", upgrade)
     for _ in range(2):
         store = await Store.open(settings)
@@ -124,7 +126,7 @@ async def test_a_migration_that_fails_leaves_the_store_as_it_was(
         connection.execute(insert(schema.jobs), [{}, {}])
 
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "HEAD", "next")
+        patch.setattr(database, "HEAD", "next")
         patch.setattr(run, "upgrade", upgrade)
         with pytest.raises(StoreFault):
             await Store.open(settings)
@@ -142,7 +144,7 @@ async def test_opening_a_store_at_head_does_not_import_alembic(
         raise AssertionError("the slow path was taken")
 
     await (await Store.open(settings)).close()
-    monkeypatch.setattr(database, "_upgrade_from", refuse)
+    monkeypatch.setattr(database, "_check_known", refuse)
     monkeypatch.setattr(database, "_create", refuse)
     store = await Store.open(settings)
     assert store.info.schema_revision == schema.HEAD

@@ -11,7 +11,8 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission, Rooms
 from comfy_mcp.store import ClaimOffer, JobGraph, Lease, Store
-from tests.support.jobs import new_prompt_id, queued_event
+from tests.support.jobs import GRAPH as JOB_GRAPH
+from tests.support.jobs import new_prompt_id, queued_event, submission
 
 GRAPH = {"1": {"class_type": "A", "inputs": {}}}
 
@@ -36,9 +37,7 @@ async def test_what_a_job_needs_is_kept_with_it(store: Store) -> None:
 async def test_what_a_place_calls_an_attempt_is_found_at_a_takeover(store: Store) -> None:
     lease = await lease_of(store)
     prompt_id = new_prompt_id()
-    await store.add_and_claim(
-        queued_event(), GRAPH, ClaimOffer(lease=lease, prompt_id=prompt_id), max_queued=9
-    )
+    await store.add_and_claim(submission(), ClaimOffer(lease=lease, prompt_id=prompt_id))
     await store.keep_reference(lease, prompt_id, "cloud-1")
     (adopted,) = await store.adopt(await lease_of(store))
     assert adopted.reference == "cloud-1"
@@ -53,12 +52,12 @@ UI = {"nodes": [{"id": 1, "type": "A"}], "links": []}
 async def test_what_was_submitted_comes_with_every_claim(store: Store, submitted: Submitted | None) -> None:
     lease = await lease_of(store)
     offer = ClaimOffer(lease=lease, prompt_id=new_prompt_id())
-    job, _, claim = await store.add_and_claim(queued_event(), GRAPH, offer, max_queued=9, submitted=submitted)
+    job, _, claim = await store.add_and_claim(submission(submitted=submitted), offer)
     assert claim is not None
     assert claim.submitted == submitted
     (adopted,) = await store.adopt(lease)
     assert adopted.submitted == submitted
-    assert await store.get_graph(job.id) == JobGraph(graph=GRAPH, submitted=submitted)
+    assert await store.get_graph(job.id) == JobGraph(graph=JOB_GRAPH, submitted=submitted)
     second, _ = await store.add_job(queued_event(), GRAPH, max_queued=9, submitted=submitted)
     for admission in (None, Admission(engine=lease.engine, rooms=Rooms(engines=()))):
         claim = await store.claim_next(

@@ -1,9 +1,9 @@
 from typing import Any
 
-from comfy_mcp.domain.catalog import Output, OutputKind
+from comfy_mcp.domain.catalog import Output, OutputFound, OutputKind
 from comfy_mcp.domain.ids import EngineId, OutputId
 from comfy_mcp.store import Lease, OutputQuery, Store
-from tests.support.jobs import GRAPH, completed, new_prompt_id, output_of_job, queued_event
+from tests.support.jobs import GRAPH, completed, new_prompt_id, output_of_job, outputs_of, queued_event
 
 ENGINE = EngineId("a")
 
@@ -52,15 +52,19 @@ async def test_one_output_by_id(store: Store) -> None:
 
 async def test_what_becomes_known_later_is_filled_in(store: Store) -> None:
     (made,) = await run_job(store, await leased(store), {})
-    await store.update_output(made.id, size=12)
-    await store.update_output(made.id, sha256="ff")
-    await store.update_output(made.id)
+    forgotten = OutputId("forgotten")
+    assert await store.without_size([made.id, forgotten]) == [made.id]
+    await store.update_outputs([OutputFound(id=made.id, size=12), OutputFound(id=forgotten, size=1)])
+    await store.update_outputs([OutputFound(id=made.id, size=12, sha256="ff")])
+    await store.update_outputs([OutputFound(id=made.id, size=12)])
+    await store.update_outputs([])
     kept = await store.get_output(made.id)
     assert kept is not None
     assert (kept.size, kept.sha256, kept.file) == (12, "ff", made.file)
-    await store.update_output(OutputId("forgotten"), size=1)
+    assert await store.without_size([made.id, forgotten]) == []
+    assert await store.without_size([]) == []
 
 
 async def test_outputs_of_a_job_keep_their_order(store: Store) -> None:
     made = await run_job(store, await leased(store), *[{"filename": f"{n}.png"} for n in (3, 1, 2)])
-    assert await store.outputs_of(made[0].job_id) == made
+    assert await outputs_of(store, made[0].job_id) == made

@@ -50,6 +50,7 @@ from tests.support.jobs import (
     queued_event,
     requeued,
     started,
+    submission,
 )
 
 ENGINES = (EngineId("a"), EngineId("b"))
@@ -372,7 +373,9 @@ class StoreMachine(RuleBasedStateMachine):
         event = queued_event(at=self.now(), priority=priority, client=client)
         tag = self.model.tag(event, fair=fair)
         offer = ClaimOffer(lease=lease, prompt_id=prompt_id)
-        job, position, claim = self.run(store.add_and_claim(event, GRAPH, offer, max_queued=1_000, fair=fair))
+        job, position, claim = self.run(
+            store.add_and_claim(submission(event, max_queued=1_000, fair=fair), offer)
+        )
         self.added(event, queued(event), position, tag)
         waiting = [each.id for each in self.model.waiting()]
         if waiting[0] != event.job_id or not self.model.is_current(lease):

@@ -17,8 +17,18 @@ from comfy_mcp.domain.vram import KEPT_PEAKS, Admission, EngineRoom, Rooms
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
 from comfy_mcp.store.connection import Connection
+from comfy_mcp.store.core import made
 from tests.support.gpus import GIB
-from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
+from tests.support.jobs import (
+    GRAPH,
+    completed,
+    failed,
+    new_prompt_id,
+    queued_event,
+    requeued,
+    started,
+    submission,
+)
 from tests.support.leases import lease_on
 from tests.support.plans import plan_of
 
@@ -278,7 +288,7 @@ async def test_a_job_without_memory_for_it_is_not_claimed_as_it_is_added(store: 
     for shape, fits in ((BIG, False), (None, True)):
         room = ClaimOffer(lease=taught, prompt_id=new_prompt_id(), admission=admission(1))
         event = replace(queued_event(priority=Priority.HIGH), shape=shape)
-        _, _, claim = await store.add_and_claim(event, GRAPH, room, max_queued=9)
+        _, _, claim = await store.add_and_claim(submission(event, max_queued=9), room)
         assert (claim is not None) is fits
         if claim is None:
             await store.request_cancel(event.job_id, at=2, reason=None)
@@ -306,7 +316,7 @@ def test_the_filter_is_the_rule(
         if need is not None:
             row = {"shape": "s", "peaks": "[]", "need_bytes": need, "seen_at": 1}
             connection.execute(insert(schema.vram_shapes), row)
-        found = select(schema.jobs.c.id).select_from(vram.WITH_NEED).where(holds.FITS)
+        found = select(schema.jobs.c.id).select_from(made(vram.WITH_NEED)).where(made(holds.FITS))
         fits = connection.execute(found, holds.limits(rule)).first() is not None
         connection.rollback()
     assert fits == rule.admits(need, held_since)

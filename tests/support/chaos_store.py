@@ -77,8 +77,10 @@ def _bend_sqlite(now_ms: Callable[[], int]) -> None:
     """The database's clock is SQLite's own: its expression becomes a function of ours."""
     from sqlalchemy.ext.compiler import compiles
 
-    from comfy_mcp.store import schema
+    from comfy_mcp.store import compiled, schema
     from comfy_mcp.store.sqlite import database
+
+    compiled.SQL.clear()  # so that every statement is compiled here, with this clock
 
     @compiles(schema.now_ms, "sqlite")
     def bent(_element: Any, _compiler: Any, **_options: Any) -> str:

@@ -3,7 +3,7 @@
 import uuid
 from typing import Any
 
-from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
 from comfy_mcp.domain.events import (
     FailureKind,
     JobCancelled,
@@ -18,6 +18,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId, PromptId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.store import Store, Submission
 
 GRAPH: dict[str, Any] = {
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "t"}},
@@ -49,6 +50,10 @@ def queued_event(
         priority=priority,
         node_count=2,
     )
+
+
+def submission(event: JobQueued | None = None, *, max_queued: int = 100, **fields: Any) -> Submission:
+    return Submission(event=event or queued_event(), graph=GRAPH, max_queued=max_queued, **fields)
 
 
 def started(job: Job, at: int = 2_000) -> JobStarted:
@@ -98,3 +103,9 @@ def output_of_job(job: Job, filename: str = "t_00001_.png", *, at: int = 3_000, 
         created_at=at,
         **changes,
     )
+
+
+async def outputs_of(store: Store, job_id: JobId) -> list[Output]:
+    """In the order in which they were recorded."""
+    page = await store.list_outputs(OutputQuery(job_id=job_id, limit=200))
+    return list(reversed(page.items))

@@ -17,7 +17,7 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-from comfy_mcp.places.protocol import Accepted, Hear, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, Hear, Picture, PromptView, PromptWhere, Rejected
 
 PICTURE = OutputFile(kind=OutputKind.IMAGE, filename="a_00001_.png", subfolder="h", node=NodeId("2"))
 
@@ -35,6 +35,8 @@ class ScriptedPlace:
         self.recalled: dict[PromptId, str | None] = {}
         self.prepared: list[Mapping[str, Any]] = []
         self.posted: list[PromptId] = []
+        self.kept: list[Picture] = []
+        self.takes_no_pictures = False
         self.beside: dict[PromptId, ExtraData | None] = {}
         self.pending: dict[PromptId, Mapping[str, Any]] = {}
         self.running: dict[PromptId, Mapping[str, Any]] = {}
@@ -94,6 +96,16 @@ class ScriptedPlace:
         if isinstance(answer, EngineFault):
             raise answer
         return answer
+
+    async def keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> Sequence[OutputFile]:
+        self.kept.extend(pictures)
+        self._tell()
+        if self.takes_no_pictures:
+            raise unreachable()
+        return [
+            OutputFile(kind=OutputKind.IMAGE, filename=f"{number}.png", node=picture.node)
+            for number, picture in enumerate(pictures, start=1)
+        ]
 
     async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
         self.lookups += 1

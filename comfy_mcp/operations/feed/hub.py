@@ -1,9 +1,9 @@
 """Bounded fan-out of the store's event log inside one process.
 
 There is one order: that of `seq` in the log. What this process commits comes from the store together with its
-place: when it follows what was handed out last, it is handed out as it is. Otherwise somebody else wrote in
-between, and the log is read. What other processes write while this one commits nothing is found by polling
-the database's change counter. So every process sees the same events in the same order, whoever wrote them.
+place: when it follows what was handed out last, it is handed out at once. Otherwise somebody else wrote in
+between, and the log is read. What other processes write is found by polling the database's change counter.
+So every process sees the same events in the same order, whoever wrote them.
 
 Steps of progress are not in the log. Those of this process's jobs are handed out as they come, between the
 events; those of other processes' jobs when the log is read, as far as the jobs' rows tell them.
@@ -152,8 +152,17 @@ class Hub:
                 self._version = -1
 
     def _own(self, events: Sequence[StoredEvent]) -> None:
-        self._committed.append(events)
-        self._woken.set()
+        if self._committed or not self._follows(events):
+            self._committed.append(events)
+            self._woken.set()
+            return
+        for event in events:
+            self._hand_out(event)
+
+    def _follows(self, events: Sequence[StoredEvent]) -> bool:
+        """Whether nothing of the log lies between what was handed out last and these."""
+        first = next((event.seq for event in events if not event.volatile), 0)
+        return first <= self._seq + 1
 
     async def _wait(self) -> bool:
         """True: this process has committed something."""
@@ -169,8 +178,7 @@ class Hub:
         """Hand out what this process has committed. False: something before it is only in the log."""
         while self._committed:
             events = self._committed.popleft()
-            first = next((event.seq for event in events if not event.volatile), 0)
-            if first > self._seq + 1:
+            if not self._follows(events):
                 self._committed.clear()  # the log has all of it
                 return False
             for event in events:

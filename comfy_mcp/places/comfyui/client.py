@@ -117,6 +117,12 @@ class ComfyUIClient:
         """
         await self._post("/interrupt", {"prompt_id": prompt_id})
 
+    async def cancel_job(self, prompt_id: PromptId) -> bool:
+        """POST /api/jobs/{id}/cancel (ComfyUI 0.26+), pending or running. False: it was not cancelled so."""
+        path = f"/api/jobs/{quote(prompt_id, safe='')}/cancel"
+        status, answer = await self.transport.post_json(path, {}, limit=SMALL_BYTES)
+        return status == 200 and isinstance(answer, dict) and answer.get("cancelled") is True
+
     async def delete_pending(self, prompt_ids: Sequence[PromptId]) -> None:
         """POST /queue {delete}: pending ones only, and always answered with 200."""
         await self._post("/queue", {"delete": list(prompt_ids)})
@@ -140,6 +146,12 @@ class ComfyUIClient:
                 raise EngineBadAnswer(
                     f"The engine {self.engine} has no permission to read {file.filename!r}.",
                     next_step="Check the permissions of the engine's output folder.",
+                    code=ErrorCode.OUTPUT_UNREADABLE,
+                )
+            if answer.status == 400 and ".." in file.filename:
+                raise EngineBadAnswer(
+                    f"ComfyUI serves no file whose name has '..', such as {file.filename!r}.",
+                    next_step="Use a filename_prefix without '..', or set COMFYUI_OUTPUTS to the folder.",
                     code=ErrorCode.OUTPUT_UNREADABLE,
                 )
             if answer.status in {400, 404}:
@@ -197,6 +209,12 @@ class ComfyUIClient:
         answer = await self._get("/object_info", OBJECT_INFO_BYTES)
         with self.transport.translated("GET /object_info"):
             return json_object(answer, "GET /object_info")
+
+    async def upload_limit(self) -> int | None:
+        """`max_upload_size` of GET /features, in bytes; None where the engine does not say."""
+        status, answer = await self.transport.get_json("/features", limit=SMALL_BYTES)
+        limit = answer.get("max_upload_size") if status == 200 and isinstance(answer, dict) else None
+        return limit if isinstance(limit, int) and limit > 0 else None
 
     async def model_folders(self) -> tuple[str, ...]:
         answer = await self._get("/models", SMALL_BYTES)

@@ -1,5 +1,7 @@
 """Pure: the files and texts in what a node says it made (`executed.output`, `history.outputs`)."""
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +12,8 @@ MAX_TEXT_CHARS = 2**20
 
 
 def outputs_of_node(node: NodeId, output: object) -> tuple[OutputFile, ...]:
-    """Every dict with a `filename` under any key, and the strings under `text`, in the engine's order.
+    """Every dict with a `filename` under any key, every 3D file whose path is under `result`, and every text
+    under one of TEXT_KEYS, in the engine's order.
 
     The key says little (`images` also holds videos; custom nodes invent keys), so the kind is the suffix's.
     A file named twice is listed once. Texts are cut at MAX_TEXT_CHARS.
@@ -20,15 +23,54 @@ def outputs_of_node(node: NodeId, output: object) -> tuple[OutputFile, ...]:
     animated = _flags(output.get("animated"))
     found: dict[tuple[object, ...], OutputFile] = {}
     for key, value in output.items():
-        if key == "text":
-            for position, text in enumerate(_items(value)):
-                if isinstance(text, str):
-                    found["text", position] = _text_output(node, text)
+        if key in TEXT_KEYS:
+            for position, text in enumerate(_texts(value)):
+                found[key, position] = _text_output(node, text)
         for position, entry in enumerate(_items(value)):
+            if key == "result" and isinstance(entry, str):
+                entry = _file_of_path(entry)
             file = _file_output(node, entry, animated=_flag(animated, position) and key == "images")
             if file is not None:
                 found.setdefault((file.filename, file.subfolder, file.folder_type), file)
     return tuple(found.values())
+
+
+TEXT_KEYS = frozenset({"text", "string", "tags", "value"})
+
+
+def _texts(value: object) -> list[str]:
+    """One text for each item. Of a node that gives a string where a list belongs ComfyUI sends a list of its
+    letters: they become one text again. Numbers and lists are written as JSON."""
+    items = _items(value)
+    if len(items) > 1 and all(isinstance(item, str) and len(item) == 1 for item in items):
+        return ["".join(items)]
+    return [text for item in items if (text := _text(item)) is not None]
+
+
+def _text(item: object) -> str | None:
+    match item:
+        case str():
+            return item
+        case bool() | int() | float() | list():
+            try:
+                return json.dumps(item, ensure_ascii=False)
+            except RecursionError:
+                return None
+        case _:  # a file, or nothing
+            return None
+
+
+_ANNOTATED = re.compile(r"(?P<path>.*?)(?: \[(?P<folder>output|input|temp)\])?", re.DOTALL)
+
+
+def _file_of_path(path: str) -> Mapping[str, str] | None:
+    """`mesh/a_00001_.glb [temp]` as the dict that other nodes give; None for what names no 3D file."""
+    found = _ANNOTATED.fullmatch(path)
+    assert found is not None
+    subfolder, _, filename = found["path"].replace("\\", "/").rpartition("/")
+    if kind_of_file(filename) is not OutputKind.MODEL3D:
+        return None
+    return {"filename": filename, "subfolder": subfolder, "type": found["folder"] or "output"}
 
 
 def outputs_of_prompt(outputs: object, meta: object = None) -> tuple[OutputFile, ...]:

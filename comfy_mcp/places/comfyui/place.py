@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, assert_never
 
-from comfy_mcp.domain.catalog import Model, OutputFile
+from comfy_mcp.domain.catalog import Model, OutputFile, OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.extra_data import ExtraData
@@ -21,6 +21,7 @@ from comfy_mcp.places.protocol import (
     Accepted,
     Health,
     Hear,
+    Picture,
     PromptView,
     PromptWhere,
     QueueView,
@@ -33,6 +34,9 @@ REQUESTS_AT_ONCE = 8
 
 DOWN_TTL_S = 2.0
 """How long a failed node list is remembered: not every submit waits for a dead engine."""
+
+KEPT_FOLDER = "websocket"
+"""Below the engine's output folder: the pictures of nodes that only send them."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -117,6 +121,29 @@ class ComfyUIPlace:
             case _:
                 assert_never(answer)
 
+    async def keep(self, prompt_id: PromptId, pictures: Sequence[Picture]) -> Sequence[OutputFile]:
+        """Into the engine's output folder, where every process and every machine finds them."""
+        return [
+            await self._keep(f"{prompt_id}_{number:05}.png", picture)
+            for number, picture in enumerate(pictures, start=1)
+        ]
+
+    async def _keep(self, filename: str, picture: Picture) -> OutputFile:
+        kept = await self.client.upload_image(
+            filename,
+            _once(picture.data),
+            size=len(picture.data),
+            folder_type="output",
+            subfolder=KEPT_FOLDER,
+        )
+        return OutputFile(
+            kind=OutputKind.IMAGE,
+            filename=kept.name,
+            subfolder=kept.subfolder,
+            folder_type=kept.folder_type,
+            node=picture.node,
+        )
+
     async def lookup(self, prompt_ids: Sequence[PromptId]) -> Mapping[PromptId, PromptView]:
         """History, then the queue for those without an entry, then history again for those in neither.
 
@@ -141,7 +168,10 @@ class ComfyUIPlace:
         return views | await self._histories(gone)
 
     async def cancel(self, prompt_id: PromptId) -> None:
-        """Delete first, then interrupt if it runs: whatever moves in between moves towards the interrupt."""
+        """By the jobs of the engine, where it has them. Else delete, then interrupt if it runs: a prompt only
+        moves towards the interrupt."""
+        if await self.client.cancel_job(prompt_id):
+            return
         await self.client.delete_pending([prompt_id])
         # An engine before 0.3.56 ignores the id and ends whatever runs: ask only when it is this one.
         if prompt_id in (await self.client.queue()).running:
@@ -200,6 +230,9 @@ class ComfyUIPlace:
     ) -> UploadedFile:
         return await self.client.upload_image(filename, content, subfolder=subfolder, overwrite=overwrite)
 
+    async def upload_limit(self) -> int | None:
+        return await self.client.upload_limit()
+
     async def model_folders(self) -> Sequence[str]:
         return await self.client.model_folders()
 
@@ -247,6 +280,10 @@ class ComfyUIPlace:
             return await self.client.view_size(file)
         except EngineFault:
             return None
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _each(items: Sequence[T], ask: Callable[[T], Awaitable[R]]) -> dict[T, R]:

@@ -201,7 +201,8 @@ class _Fields:
 
 
 def _is_running(entry: object) -> bool:
-    return isinstance(entry, dict) and entry.get("state") == "running"
+    """Steps of loading a model (`activity`) are not the node's own: it would seem done before it began."""
+    return isinstance(entry, dict) and entry.get("state") == "running" and entry.get("activity") != "loading"
 
 
 def _message(frame: str) -> tuple[str, Any]:

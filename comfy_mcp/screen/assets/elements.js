@@ -280,7 +280,7 @@ export function updateGallery(list, outputs) {
     if (!tile) {
       tile = outputTile(output, made.open);
       made.tiles.set(id, tile);
-      if (made.preview && output.type === "image") made.watcher.observe(tile);
+      if (made.preview && output.type === "image" && output.mediaType !== "image/svg+xml") made.watcher.observe(tile);
     }
     if (tile === place) place = place.nextElementSibling;
     else list.insertBefore(tile, place);

@@ -1,12 +1,27 @@
 """Alembic, driven from the program: no ini file, one connection and its transaction given by the caller."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+
+def upgrade_file(connect: Callable[[], Any], module: ModuleType, begin: str) -> None:
+    """Migrate the store that `connect` opens. Raises the driver's own errors."""
+    engine = create_engine("sqlite://", creator=connect, module=module, poolclass=NullPool)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    try:
+        with engine.connect() as connection, connection.begin():
+            upgrade(connection)
+    except DBAPIError as error:
+        raise (error.orig or error) from error
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:

@@ -9,21 +9,16 @@ use, but can't see that a newer one switches to WAL later.
 import contextlib
 import importlib
 import os
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection as CoreConnection
-from sqlalchemy import NullPool, create_engine, event, insert
-from sqlalchemy.exc import DBAPIError
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import schema
+from comfy_mcp.store.compiled import HEAD, TABLES
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.sqlite.faults import ResultCode, fault_of, is_busy, primary_code, suspicion, translated
 from comfy_mcp.store.sqlite.filesystem import (
@@ -72,8 +67,6 @@ class Database:
     loop_writer: Connection
     _driver: "_Driver"
     _identity: tuple[int, int]
-    _watch: Any = None
-    _watch_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reader(self) -> Connection:
         """A new connection for reading."""
@@ -99,21 +92,17 @@ class Database:
             )
 
     def data_version(self) -> int:
-        """Changes when any other connection, this process's writer included, has committed.
+        """Changes when any connection but `loop_writer` has committed: another process, or a thread of this.
 
-        The number is only comparable within one connection, so there is one for it, that never waits: -1,
-        which is no version, while the file is locked. Microseconds, in WAL mode a look into shared memory.
+        It never waits: -1, which is no version, while the file is locked. Microseconds, in WAL mode a look
+        into shared memory. For the loop's own thread.
         """
-        with self._watch_lock:
-            try:
-                if self._watch is None:
-                    self._watch = self._driver.connect()
-                    self._watch.execute("PRAGMA busy_timeout=0")
-                (version,) = self._watch.execute("PRAGMA data_version").fetchone()
-            except self._driver.module.Error as error:
-                if is_busy(error):
-                    return -1
-                raise fault_of(error, self.info.path) from error
+        try:
+            (version,) = self.loop_writer.driver_connection.execute("PRAGMA data_version").fetchone()
+        except self._driver.module.Error as error:
+            if is_busy(error):
+                return -1
+            raise fault_of(error, self.info.path) from error
         return int(version)
 
     def sizes(self) -> dict[str, int]:
@@ -134,12 +123,6 @@ class Database:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             finally:
                 connection.close()
-
-    def close(self) -> None:
-        with self._watch_lock:
-            if self._watch is not None:
-                self._watch.close()
-                self._watch = None
 
 
 def open_database(settings: Settings) -> Database:
@@ -167,7 +150,7 @@ def open_database(settings: Settings) -> Database:
             sqlite_version=driver.module.sqlite_version,
             journal_mode=driver.journal_mode,
             synchronous=driver.synchronous,
-            schema_revision=schema.HEAD,
+            schema_revision=HEAD,
             set_aside=aside,
         )
         return Database(
@@ -276,44 +259,43 @@ def _is_at_head(driver: _Driver) -> bool:
         if fault.code is not ErrorCode.STORE_CORRUPT:
             raise
         return False  # looked at again under the lock
-    if revision not in {None, schema.HEAD}:
-        _upgrade_from(driver.path, str(revision))
-    return revision == schema.HEAD
+    if revision not in {None, HEAD}:
+        _check_known(driver.path, str(revision))
+    return revision == HEAD
 
 
 def _bring_to_head(driver: _Driver) -> Path | None:
     """Under the opening lock: set a damaged file aside, then create or migrate. The old file's name."""
     revision, aside = _revision_or_aside(driver)
-    if revision == schema.HEAD:
+    if revision == HEAD:
         return aside  # another process was first
-    migrate = _create if revision is None else _upgrade_from(driver.path, revision)
+    if revision is not None:
+        _check_known(driver.path, revision)
     prepare_file(driver.path)
-    with _core_connection(_set_journal(driver)) as connection, connection.begin():
-        migrate(connection)
+    driver = _set_journal(driver)
+    if revision is None:
+        _create(driver)
+    else:
+        from comfy_mcp.store.migrations import run  # Alembic costs 0.1 s: only when there is work for it
+
+        run.upgrade_file(driver.connect, driver.module, BEGIN_WRITING)
     return aside
 
 
-@contextlib.contextmanager
-def _core_connection(driver: _Driver) -> Iterator[CoreConnection]:
-    """SQLAlchemy's own connection, which Alembic wants."""
-    engine = create_engine("sqlite://", creator=driver.connect, module=driver.module, poolclass=NullPool)
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(BEGIN_WRITING))
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except DBAPIError as error:
-        raise (error.orig or error) from error
-
-
-def _create(connection: CoreConnection) -> None:
+def _create(driver: _Driver) -> None:
     """Head at once. A test holds it equal to running every migration."""
-    schema.metadata.create_all(connection)
-    schema.alembic_version.create(connection, checkfirst=True)
-    connection.execute(insert(schema.alembic_version).values(version_num=schema.HEAD))
+    connection = Connection(driver.connect(), begin=BEGIN_WRITING)
+    try:
+        with connection.transaction():
+            for text in TABLES:
+                connection.exec_driver_sql(text)
+            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (:head)", {"head": HEAD})
+    finally:
+        connection.close()
 
 
-def _upgrade_from(path: Path, revision: str) -> Callable[[CoreConnection], None]:
-    from comfy_mcp.store.migrations import run  # Alembic costs 0.1 s: only when there is work for it
+def _check_known(path: Path, revision: str) -> None:
+    from comfy_mcp.store.migrations import run
 
     if not run.knows(revision):
         raise StoreFault(
@@ -321,7 +303,6 @@ def _upgrade_from(path: Path, revision: str) -> Callable[[CoreConnection], None]
             next_step="Upgrade comfy-mcp-bridge, or set COMFY_BRIDGE_STATE_DIR to another folder.",
             code=ErrorCode.STORE_SCHEMA_NEWER,
         )
-    return run.upgrade
 
 
 def _revision_or_aside(driver: _Driver) -> tuple[str | None, Path | None]:

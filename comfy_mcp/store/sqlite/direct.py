@@ -46,20 +46,25 @@ class Direct:
 
     async def do(self, work: Work[T]) -> T:
         """Run `work` in a transaction, here or in the thread. Raises what it raises, and StoreFault."""
+        done = self.now(work)
+        return await self._worker.do(work) if done is None else done[0]
+
+    def now(self, work: Work[T]) -> tuple[T] | None:
+        """The same here; None, with nothing done, where the thread has to do it."""
         if self._in_order and not self._worker.idle:
-            return await self._worker.do(work)
+            return None
         self._worker.check_open()
         asked = perf_counter()
         try:
             result = self._here(work)
         except _Busy:
-            return await self._worker.do(work)
+            return None
         except BaseException:
             self._on_done(perf_counter() - asked)
             raise
         self._on_done(perf_counter() - asked)
         self._on_commit(self._connection.notes.appended)
-        return result
+        return (result,)
 
     def _here(self, work: Work[T]) -> T:
         connection = self._connection

@@ -58,6 +58,18 @@ async def test_the_bytes_come_whole_with_their_size_and_a_type(house: OutputHous
     assert "sandbox" in answer.headers["Content-Security-Policy"]
 
 
+async def test_a_drawing_is_an_image_that_can_run_nothing(house: OutputHouse) -> None:
+    output = await house.add(
+        "plan.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    )
+    answer = await house.get(output.id)
+    assert answer.headers["Content-Type"] == "image/svg+xml"
+    assert (
+        answer.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    )
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 @BOTH
 async def test_the_tag_is_the_hash_of_the_content_and_is_kept(house: OutputHouse, content: bytes) -> None:
     output = await house.add("x.bin", content)

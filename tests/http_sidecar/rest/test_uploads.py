@@ -100,6 +100,10 @@ class Sink:
 
     def __init__(self) -> None:
         self.whole = 0
+        self.features: dict[str, int] = {}
+
+    async def tell(self, _: web.Request) -> web.Response:
+        return web.json_response(self.features)
 
     async def receive(self, request: web.Request) -> web.Response:
         await request.content.read()
@@ -112,6 +116,7 @@ async def sink(tmp_path: Path) -> AsyncIterator[tuple[Sidecar, Sink]]:
     sink = Sink()
     app = web.Application()
     app.router.add_post("/upload/image", sink.receive)
+    app.router.add_get("/features", sink.tell)
     async with (
         TestServer(app) as engine,
         open_sidecar(
@@ -133,6 +138,20 @@ async def test_a_file_at_the_limit_is_taken_and_one_byte_more_is_not(sink: tuple
     declared = await upload(v1, b"x" * (LIMIT + 20_000))
     assert_problem(declared, 413, "Content Too Large")
     assert engine.whole == 1
+
+
+async def test_a_file_beyond_the_engines_own_limit_is_refused_in_its_words(
+    sink: tuple[Sidecar, Sink],
+) -> None:
+    v1, engine = sink
+    engine.features["max_upload_size"] = 30_000
+    refused = assert_problem(await upload(v1, b"x" * 30_000), 413, "Content Too Large")
+    assert refused["code"] == "too_large"
+    assert "--max-upload-size" in refused["nextStep"]
+    assert (await upload(v1, b"x" * 25_000)).status == 201
+    engine.features["max_upload_size"] = 10 * LIMIT
+    assert (await upload(v1, b"x" * LIMIT)).status == 201
+    assert engine.whole == 2
 
 
 async def pieces(total: int, step: int) -> AsyncIterator[bytes]:

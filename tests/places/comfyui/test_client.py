@@ -151,6 +151,18 @@ async def test_a_file_that_the_engine_may_not_read_says_so(engine: FakeEngine, c
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
 
 
+async def test_a_name_that_comfyui_serves_to_nobody_is_not_called_gone(
+    client: ComfyUIClient, engine: FakeEngine
+) -> None:
+    engine.answers["GET /view"] = reply("", status=400)
+    with pytest.raises(EngineBadAnswer) as caught:
+        async with client.view(OutputFile(kind=OutputKind.IMAGE, filename="v1..final_00001_.png")):
+            pass
+    assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
+    assert "whose name has '..'" in caught.value.message
+    assert "COMFYUI_OUTPUTS" in caught.value.next_step
+
+
 @pytest.mark.parametrize("status", [400, 404])
 async def test_a_file_that_is_gone_is_not_found(
     engine: FakeEngine, client: ComfyUIClient, status: int

@@ -57,10 +57,62 @@ def test_animated_says_nothing_of_other_keys() -> None:
 
 def test_a_text_may_be_bare_or_in_a_list_and_is_bounded() -> None:
     assert [file.text for file in outputs_of_node(N, {"text": "one"})] == ["one"]
-    assert [file.text for file in outputs_of_node(N, {"text": ["one", 2, "one"]})] == ["one", "one"]
+    assert [file.text for file in outputs_of_node(N, {"text": ["one", None, "one"]})] == ["one", "one"]
     [file] = outputs_of_node(N, {"text": ["x" * (MAX_TEXT_CHARS + 1)]})
     assert file.text is not None
     assert (len(file.text), file.text[-2:]) == (MAX_TEXT_CHARS, "x…")
+
+
+@pytest.mark.parametrize(
+    ("output", "texts"),
+    [
+        ({"text": list("a haiku")}, ["a haiku"]),
+        ({"text": ["a"]}, ["a"]),
+        ({"text": ["a", "haiku"]}, ["a", "haiku"]),
+        ({"tags": ["1girl, solo"]}, ["1girl, solo"]),
+        ({"string": ["é"], "value": [512]}, ["é", "512"]),
+        ({"value": [3.5, True]}, ["3.5", "true"]),
+        ({"value": 7}, ["7"]),
+        ({"text": [["a", ["é", 2]], "b"]}, ['["a", ["é", 2]]', "b"]),
+        ({"text": [{"filename": "a.txt"}, {"other": 1}, None]}, [None]),
+        ({"prompt": ["not a text to show"]}, []),
+    ],
+)
+def test_texts_come_as_nodes_mean_them(output: Any, texts: list[str | None]) -> None:
+    assert [file.text for file in outputs_of_node(N, output)] == texts
+
+
+def test_a_list_that_is_too_deep_to_write_is_left_out() -> None:
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    assert outputs_of_node(N, {"value": [deep]}) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        ("x.glb", ("x.glb", "", "output")),
+        ("mesh/a b/x_00001_.spz", ("x_00001_.spz", "mesh/a b", "output")),
+        ("mesh\\x.ksplat", ("x.ksplat", "mesh", "output")),
+        ("3d/x.GLB [input]", ("x.GLB", "3d", "input")),
+        ("x.usdz [temp]", ("x.usdz", "", "temp")),
+        ("x.splat [other]", None),
+        ("a camera", None),
+        ("", None),
+    ],
+)
+def test_a_result_that_is_the_path_of_a_3d_file_is_that_file(
+    path: str, where: tuple[str, str, str] | None
+) -> None:
+    files = outputs_of_node(N, {"result": [path, {"position": [1, 2]}, None]})
+    expected = [] if where is None else [(OutputKind.MODEL3D, *where)]
+    assert [(file.kind, file.filename, file.subfolder, file.folder_type) for file in files] == expected
+
+
+def test_a_file_that_is_named_in_both_ways_is_listed_once() -> None:
+    saved = {"filename": "x.glb", "subfolder": "mesh", "type": "output"}
+    assert len(outputs_of_node(N, {"3d": [saved], "result": ["mesh/x.glb"]})) == 1
 
 
 @pytest.mark.parametrize(

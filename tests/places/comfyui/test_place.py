@@ -14,7 +14,7 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import ClientId, NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding
 from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, ComfyUIPlace
-from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, Picture, Place, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import load_settings
 from tests.support.fake_engine import Answer, FakeEngine, cut, half, html, in_turn, reply
 
@@ -276,6 +276,53 @@ async def test_point_10_a_prompt_that_starts_between_delete_and_interrupt_is_int
     engine.answers["POST /queue"] = starts_just_before
     await place.cancel(A)
     assert engine.running == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "asked"), [({"cancelled": True}, False), ({"cancelled": False}, True), ([], True)]
+)
+async def test_an_engine_that_has_jobs_cancels_by_them_and_otherwise_as_before(
+    engine: FakeEngine, place: ComfyUIPlace, answer: Any, asked: bool
+) -> None:
+    engine.pending = [A]
+    engine.answers[f"POST /api/jobs/{A}/cancel"] = reply(answer)
+    await place.cancel(A)
+    assert bool(engine.requests_to("POST /queue")) is asked
+
+
+async def test_pictures_without_a_file_get_one_in_the_engines_output_folder(
+    engine: FakeEngine, place: ComfyUIPlace
+) -> None:
+    kept = [{"name": f"{n}.png", "subfolder": "websocket", "type": "output"} for n in (1, 2)]
+    engine.answers["POST /upload/image"] = in_turn(*(reply(each) for each in kept))
+    pictures = [Picture(node=NodeId("3"), data=b"one"), Picture(node=NodeId("4"), data=b"two")]
+    files = await place.keep(A, pictures)
+    assert files == [
+        OutputFile(kind=OutputKind.IMAGE, filename="1.png", subfolder="websocket", node=NodeId("3")),
+        OutputFile(kind=OutputKind.IMAGE, filename="2.png", subfolder="websocket", node=NodeId("4")),
+    ]
+    first, second = (request.body for request in engine.requests_to("POST /upload/image"))
+    assert b'filename="a_00001.png"' in first
+    assert b"one" in first
+    assert b"output" in first
+    assert b'filename="a_00002.png"' in second
+
+
+@pytest.mark.parametrize(
+    ("answer", "limit"),
+    [
+        (reply({"max_upload_size": 1000}), 1000),
+        (reply({"max_upload_size": "many"}), None),
+        (reply({}), None),
+        (reply([]), None),
+        (reply("", status=404), None),
+    ],
+)
+async def test_an_engine_may_say_how_much_it_takes(
+    engine: FakeEngine, place: ComfyUIPlace, answer: Any, limit: int | None
+) -> None:
+    engine.answers["GET /features"] = answer
+    assert await place.upload_limit() == limit
 
 
 async def test_point_9_a_lost_cancel_can_be_seen_and_repeated(

@@ -149,6 +149,15 @@ def test_point_8_a_node_that_reports_only_in_progress_state_is_seen() -> None:
         ]
 
 
+def test_the_steps_of_loading_a_model_are_not_those_of_the_node() -> None:
+    entry = {"value": 9, "max": 9, "state": "running", "node_id": "5", "display_node_id": "5", "prompt_id": P}
+    for activity, steps in (("loading", []), ("executing", [step(9, 9)]), (None, [step(9, 9)])):
+        frame = json.dumps(
+            {"type": "progress_state", "data": {"nodes": {"5": entry | {"activity": activity}}}}
+        )
+        assert decode(frame) == steps
+
+
 def _spaced(body: Any) -> str:
     return "\n" + json.dumps(body, indent=1)
 

@@ -11,7 +11,7 @@ from comfy_mcp.domain.errors import LimitExceeded, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
-from comfy_mcp.store import store as store_module
+from comfy_mcp.store.driver_side import SMALL_BYTES
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, queued_event
@@ -105,7 +105,7 @@ async def test_a_large_graph_is_written_by_the_thread(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(settings, monkeypatch) as house:
-        await house.add(text="x" * store_module.SMALL_BYTES)
+        await house.add(text="x" * SMALL_BYTES)
         assert house.writes == 1
         await house.add(text="x" * 100)
         assert house.writes == 1

@@ -124,7 +124,7 @@ export class Viewer {
     if (blob.type.startsWith("video/"))
       return el("video", { ...source, controls: true, loop: true, "aria-label": name });
     if (blob.type.startsWith("audio/")) return el("audio", { ...source, controls: true, "aria-label": name });
-    if (blob.type.startsWith("text/plain"))
+    if (output.type === "text")
       return el("pre", { tabindex: 0, text: await blob.slice(0, 2 ** 20).text() });
     return el("p", { class: "empty", text: "A browser can't show this kind of file. Save it." });
   }

@@ -1,0 +1,104 @@
+"""Compiles statements and tables with SQLAlchemy; `python -m comfy_mcp.store.compiling` writes `compiled.py`.
+
+A test compares that file with what this module makes of every statement.
+"""
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from sqlalchemy import Insert, Update
+from sqlalchemy.dialects.sqlite import dialect
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+import comfy_mcp.store
+from comfy_mcp.store import outputs, reads, schema
+from comfy_mcp.store.connection import COLUMNS, PARAMETERS, Statement, Values
+from comfy_mcp.store.core import digest_of, made
+
+_FIRST = [(), ("statuses",), ("b_client",), ("statuses", "b_client")]
+_FIRST_OF_OUTPUTS = [
+    (),
+    ("b_job_id",),
+    ("b_client",),
+    ("b_job_id", "b_client"),
+    ("b_filename",),
+    ("b_client", "b_filename"),
+]
+OFTEN = [(*names, *more) for names in _FIRST for more in ((), ("b_cursor",))]
+OFTEN_OF_OUTPUTS = [(*names, *more) for names in _FIRST_OF_OUTPUTS for more in ((), ("b_cursor",))]
+"""Conditions of the pages that clients ask for most; any other is compiled when somebody asks for it."""
+
+FILE = Path(__file__).with_name("compiled.py")
+_DIALECT = dialect(paramstyle="named")
+
+
+def compiled(core: Any) -> tuple[str, Values]:
+    """The text, and the values of it that are always the same. An INSERT or UPDATE that says no values has
+    COLUMNS in their place; a list of values is a marker that the connection fills in."""
+    statement = made(core)
+    is_open = isinstance(statement, Insert | Update) and not statement._values  # noqa: SLF001 - no public one
+    if is_open and isinstance(statement, Insert):
+        return f"INSERT INTO {statement.table} ({COLUMNS}) VALUES ({PARAMETERS})", {}  # noqa: S608
+    any_column = next(iter(statement.table.c)).name if is_open else ""
+    result = statement.compile(dialect=_DIALECT, column_keys=[any_column] if is_open else None)
+    text = " ".join(str(result).split())
+    params = {name: value for name, value in result.params.items() if name != any_column}
+    fixed = {name: value for name, value in params.items() if value is not None}
+    return text.replace(f"SET {any_column}=:{any_column}", f"SET {COLUMNS}", 1) if is_open else text, fixed
+
+
+def statements() -> Iterator[Any]:
+    """Every statement of the store's modules, and the pages that clients often ask for."""
+    for module in iter_modules(comfy_mcp.store.__path__):
+        if module.name in {"compiling", "compiled", "core", "migrations"}:
+            continue
+        for value in vars(import_module(f"comfy_mcp.store.{module.name}")).values():
+            several = value if isinstance(value, tuple) else (value,)
+            yield from (each.core for each in several if isinstance(each, Statement))
+    for names in OFTEN:
+        yield reads.PAGES.statement(*names).core
+    for names in OFTEN_OF_OUTPUTS:
+        yield outputs.PAGES.statement(*names).core
+
+
+def tables() -> list[str]:
+    """What creates an empty store."""
+    made_of: list[Any] = []
+    for table in [*schema.metadata.sorted_tables, schema.alembic_version]:
+        made_of += [
+            CreateTable(table),
+            *map(CreateIndex, sorted(table.indexes, key=lambda index: str(index.name))),
+        ]
+    return [" ".join(str(each.compile(dialect=_DIALECT)).split()) for each in made_of]
+
+
+def written() -> str:
+    """What `compiled.py` has to say."""
+    found = {digest_of(core): compiled(core) for core in statements()}
+    sql = "\n".join(f"    {digest!r}: {found[digest]!r}," for digest in sorted(found))
+    creating = "\n".join(f"    {each!r}," for each in tables())
+    return f"""\
+\"\"\"SQL: statements by their digest, and what creates a store. `make statements` writes this.\"\"\"
+
+# fmt: off
+# ruff: noqa: E501
+
+from typing import Any
+
+HEAD = {schema.HEAD!r}
+
+SQL: dict[str, tuple[str, dict[str, Any]]] = {{
+{sql}
+}}
+
+TABLES = [
+{creating}
+]
+"""
+
+
+if __name__ == "__main__":
+    FILE.write_text(written(), encoding="utf-8")

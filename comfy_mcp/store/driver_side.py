@@ -1,0 +1,189 @@
+"""The part of the store's face for whoever drives an engine: leases, claims, and what becomes of a job."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
+from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.vram import Admission
+from comfy_mcp.store import claims, holds, leases, queue, reads
+from comfy_mcp.store.codec import Texts
+from comfy_mcp.store.connection import Connection
+from comfy_mcp.store.driven import Driven
+from comfy_mcp.store.queries import Claim, ClaimOffer, JobView, Lease, LeaseState, Submission
+from comfy_mcp.store.side_tables import SideTables
+from comfy_mcp.store.sqlite.direct import Direct
+from comfy_mcp.store.sqlite.threads import Work
+from comfy_mcp.store.view_cache import ViewCache
+
+SMALL_BYTES = 65_536
+"""Graphs beyond it are written by the thread: one of a megabyte takes 9 ms."""
+
+T = TypeVar("T")
+
+AddedAndClaimed = tuple[Job, int, Claim | None]
+
+
+class DriverSide(SideTables):
+    """Every write of a lease's holder is fenced: it raises Fenced once another holder took over."""
+
+    _small: Direct
+    _may_write_here: bool
+    _tell: Callable[[Sequence[StoredEvent]], None]
+
+    def __init__(self, *, kept_shapes: int, path: Path) -> None:
+        super().__init__(kept_shapes=kept_shapes, path=path)
+        self._views = ViewCache()
+        self._driven = Driven()
+
+    # ------------------------------------------------------------------ leases
+
+    async def acquire_lease(self, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
+        """None while another holder's is live. `holder` must be this process's alone."""
+        return await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
+
+    async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
+        """Raises Fenced once another holder took over."""
+        await self._write(lambda connection: leases.renew(connection, lease, ttl_s))
+
+    async def release_lease(self, lease: Lease) -> None:
+        self._driven.forget(lease)
+        await self._write(lambda connection: leases.release(connection, lease))
+
+    async def lease_of(self, engine: EngineId) -> LeaseState | None:
+        return await self._readers.do(lambda connection: leases.state(connection, engine))
+
+    # ------------------------------------------------------------------ claims
+
+    async def add_and_claim(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed:
+        """As `Store.add_job`, and in the same transaction the claim, if the job is the next to run.
+
+        None: nothing was offered, others are before it, the engine has no memory for it, or its lease is
+        lost. Then it waits.
+        """
+        texts = Texts.of(submission.graph, submission.submitted)
+        here = self._add_now(submission, texts, offer)
+        if here is not None:
+            return here
+        added = await self._writer.do(lambda connection: queue.add(connection, submission, texts, offer))
+        return added.job, added.position, self._claimed(submission, added, offer)
+
+    def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed | None:
+        """The same in one step of the loop; None, with nothing done, where it has to be waited for."""
+        return self._add_now(submission, Texts.of(submission.graph, submission.submitted), offer)
+
+    def _add_now(
+        self, submission: Submission, texts: Texts, offer: ClaimOffer | None
+    ) -> AddedAndClaimed | None:
+        here = self._now(lambda connection: queue.add(connection, submission, texts, offer), size=texts.size)
+        if here is None:
+            return None
+        added = here[0]
+        if added.claimed and added.position == submission.ahead + 1:
+            self._views.written(JobView(job=added.job, outputs=(), position=1))
+        return added.job, added.position, self._claimed(submission, added, offer)
+
+    def _claimed(self, submission: Submission, added: queue.Added, offer: ClaimOffer | None) -> Claim | None:
+        if offer is None or not added.claimed:
+            return None
+        self._driven.wrote(offer.lease, added.job)
+        return Claim(
+            job=added.job,
+            graph=dict(submission.graph),
+            submitted=submission.submitted,
+            stream_id=offer.stream_id,
+            more=added.others_wait,
+        )
+
+    async def claim_next(
+        self,
+        lease: Lease,
+        *,
+        prompt_id: PromptId,
+        now: int,
+        lane: str = "local",
+        stream_id: str | None = None,
+        admission: Admission | None = None,
+    ) -> Claim | None:
+        """The next job by priority, the clients' turns and age, with its attempt written down. Raises Fenced.
+
+        With `admission`, jobs that the engine has no memory for are passed over, and what they wait for is
+        written down. After a cancelled await the job may be claimed all the same: `adopt` finds it.
+        """
+        claim = await self._write(
+            lambda connection: claims.claim_next(
+                connection, lease, prompt_id, stream_id, now, lane, admission
+            )
+        )
+        if claim is not None:
+            self._driven.wrote(lease, claim.job)
+        return claim
+
+    async def any_waits(self, *, now: int, lane: str = "local") -> bool:
+        """Whether a claim could find a job, if memory allows it."""
+        return await self._by_key.do(lambda connection: claims.any_waits(connection, now, lane))
+
+    async def any_held(self) -> bool:
+        """Whether a queued job was passed over for want of memory."""
+        return await self._readers.do(holds.any_held)
+
+    async def adopt(self, lease: Lease) -> list[Claim]:
+        """Take over every attempt in flight on the lease's engine. Raises Fenced."""
+        return await self._writer.do(lambda connection: claims.adopt(connection, lease))
+
+    async def keep_reference(self, lease: Lease, prompt_id: PromptId, reference: str) -> None:
+        """What the place calls an attempt of this holder. Raises Fenced."""
+        await self._write(lambda connection: claims.keep_reference(connection, lease, prompt_id, reference))
+
+    async def record(
+        self, lease: Lease, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output] = ()
+    ) -> Job:
+        """Write down what happened to a job that this holder drives.
+
+        Steps of progress are told to this process at once, and written at most once a second. A final event
+        drops the job's progress from the log; that of a measured run teaches what workflows of its shape
+        need.
+
+        Raises Fenced, IllegalTransition or NotFound, and then writes nothing.
+        """
+        happened, made = tuple(events), tuple(outputs)
+        if happened and not made and (job := self._driven.take(lease, job_id, happened)) is not None:
+            self._tell([StoredEvent(seq=0, event=event, volatile=True) for event in happened])
+            return job
+        happened = self._driven.unwritten(lease, job_id) + happened
+        known = self._driven.job(lease, job_id)
+
+        def work(connection: Connection) -> Job:
+            return claims.record(connection, lease, job_id, happened, made, known)
+
+        try:
+            here = self._now(work)
+            job = await self._writer.do(work) if here is None else here[0]
+        except Fenced:
+            self._driven.forget(lease)
+            raise
+        self._driven.wrote(lease, job)
+        if here is not None and job.is_final and job.attempt == 1 and len(made) == job.output_count:
+            self._views.written(JobView(job=job, outputs=made, position=None))
+        if happened:
+            self._taught(job, happened[-1])
+        return job
+
+    async def others_steps(self) -> tuple[int, list[JobProgressed]]:
+        """How far the running jobs of other processes are, by their rows, and where the log ended then."""
+        seq, steps = await self._readers.do(reads.running_steps)
+        return seq, [step for step in steps if not self._driven.knows(step.job_id)]
+
+    # ------------------------------------------------------------------ where it is written
+
+    async def _write(self, work: Work[T]) -> T:
+        here = self._now(work)
+        return await self._writer.do(work) if here is None else here[0]
+
+    def _now(self, work: Work[T], *, size: int = 0) -> tuple[T] | None:
+        """What is small, if this is where small work is done at once; None: it is for the thread."""
+        return self._small.now(work) if self._may_write_here and size <= SMALL_BYTES else None
