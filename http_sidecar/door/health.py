@@ -24,7 +24,7 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """200 when a submit would be taken: the store can be written and the process does not drain; else 503 with
+    """200 when a submit would be taken: the store can be written and nothing drains; else 503 with
     the reason.
 
     `activeTasks` counts queued and running jobs. An engine that is down makes nothing unready: jobs wait.
