@@ -80,6 +80,7 @@ class OutputQuery:
     job_id: JobId | None = None
     client: ClientId | None = None
     filename: str | None = None
+    id_start: str | None = None
     kinds: Collection[OutputKind] = ()
     created_after: int | None = None
     created_before: int | None = None

@@ -94,6 +94,10 @@ class InvalidInput(BridgeError):
     default_code = ErrorCode.INVALID_ARGUMENT
 
 
+LONGEST_PROBLEM = 2_000
+"""Characters of a graph problem's message, and of each name in it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphProblem:
     """One thing wrong with a graph, phrased for the agent that wrote it.
@@ -107,6 +111,13 @@ class GraphProblem:
     class_type: str | None = None
     input_name: str | None = None
     suggestions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Names come from the graph, and a graph may have names of megabytes."""
+        for name in ("message", "node_id", "class_type", "input_name"):
+            text = getattr(self, name)
+            if text is not None and len(text) > LONGEST_PROBLEM:
+                object.__setattr__(self, name, f"{text[: LONGEST_PROBLEM - 1]}…")
 
 
 class InvalidGraph(InvalidInput):

@@ -92,9 +92,10 @@ def parse_graph(raw: object) -> Graph:
             code=ErrorCode.GRAPH_INVALID,
             kind="prompt_no_outputs",
         )
-    problems = [problem for key, value in raw.items() if (problem := _shape_problem(key, value))]
-    if problems:
-        raise invalid_graph(problems)
+    shapeless = [key for key, value in raw.items() if not _has_shape(value)]
+    if shapeless:
+        problems = [_shape_problem(key, raw[key]) for key in shapeless[:MAX_PROBLEMS]]
+        raise invalid_graph(problems, len(shapeless))
     nodes = {NodeId(key): _node(NodeId(key), value) for key, value in raw.items()}
     return Graph(nodes=MappingProxyType(nodes), raw=raw)
 
@@ -144,12 +145,33 @@ def _refuse(message: str, *, next_step: str, code: ErrorCode, kind: str) -> NoRe
 
 
 def unwrapped(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The graph of a body `{"prompt": graph, …}` or, for a RunPod worker, `{"input": {"workflow": graph}}`;
-    else `raw` itself."""
-    inner, job = raw.get("prompt"), raw.get("input")
-    if not isinstance(inner, Mapping) and isinstance(job, Mapping) and "class_type" not in job:
-        inner = job.get("workflow")
-    return inner if isinstance(inner, Mapping) and "class_type" not in inner else raw
+    """The graph of a body that has one; else `raw` itself."""
+    return wrapped_graph(raw)[0]
+
+
+def wrapped_graph(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The graph of a body that has one, and where it stood in it ("input.workflow"); else `raw` itself.
+
+    ComfyUI's POST /prompt has it under `prompt`, what its editor makes of a workflow under `output`, a RunPod
+    worker under `input.workflow`, and other tools under `workflow`.
+    """
+    where: list[str] = []
+    while len(where) < _MAX_WRAPPERS and not is_ui_format(raw) and not any(map(_is_node, raw.values())):
+        inner = {key: raw[key] for key in _WRAPPERS if isinstance(raw.get(key), Mapping)}
+        key = next((key for key in inner if inner[key] or len(inner) == 1), None)
+        if key is None:
+            break
+        where.append(key)
+        raw = raw[key]
+    return raw, ".".join(where)
+
+
+_WRAPPERS = ("prompt", "output", "workflow", "input")
+_MAX_WRAPPERS = 4
+
+
+def _is_node(value: object) -> bool:
+    return isinstance(value, Mapping) and "class_type" in value
 
 
 def _kind(value: object) -> str:
@@ -157,7 +179,12 @@ def _kind(value: object) -> str:
     return names.get(type(value).__name__, "a number" if isinstance(value, int | float) else "something else")
 
 
-def _shape_problem(key: object, value: object) -> GraphProblem | None:
+def _has_shape(value: object) -> bool:
+    class_type = value.get("class_type") if isinstance(value, Mapping) else None
+    return isinstance(class_type, str) and bool(class_type)
+
+
+def _shape_problem(key: object, value: object) -> GraphProblem:
     node_id = str(key)
     if not isinstance(value, Mapping):
         return GraphProblem(
@@ -165,14 +192,9 @@ def _shape_problem(key: object, value: object) -> GraphProblem | None:
             message=f"Node {node_id} must be an object with class_type and inputs, not {_kind(value)}.",
             node_id=node_id,
         )
-    class_type = value.get("class_type")
-    if not isinstance(class_type, str) or not class_type:
-        return GraphProblem(
-            kind="missing_node_type",
-            message=f"Node {node_id} has no class_type.",
-            node_id=node_id,
-        )
-    return None
+    return GraphProblem(
+        kind="missing_node_type", message=f"Node {node_id} has no class_type.", node_id=node_id
+    )
 
 
 def _node(node_id: NodeId, value: Mapping[str, Any]) -> Node:

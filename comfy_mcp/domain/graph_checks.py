@@ -18,6 +18,7 @@ from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, invalid_graph
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding, check_inputs, followed_links
 from comfy_mcp.domain.missing import Missing, ModelLink, missing_classes, missing_models
+from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ObjectInfo
 
 _SHOWN_NODES = 5
@@ -29,6 +30,7 @@ class GraphReport:
     """`outputs`: output nodes whose branch is good; none of them means that no engine runs the graph.
 
     `needed`: every node that those outputs need. `dropped`: output node → why its branch won't run.
+    Of `dropped`, the first MAX_PROBLEMS have a reason.
     `problems`: the first MAX_PROBLEMS of `problem_count`, in the order of the nodes; an unknown class is one.
     `doubts`: what the engine may refuse or not. `notes`: what it accepts and drops, or does not run.
     `missing`: everything that the engine lacks, whole.
@@ -81,45 +83,48 @@ def check_graph(
     other node uses. `models`: where the workflow's author got model files, by their names.
     """
     outputs = _outputs(graph, info)
-    missing = missing_classes(graph, info)
+    hints = Hints()
+    missing = missing_classes(graph, info, hints)
     if not outputs and not missing.classes:
         return _refused([_no_output(graph, info)])
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
-    findings = _findings(graph, info, reachable, links)
+    findings = _findings(graph, info, reachable, links, Hints())
     missing = replace(missing, models=missing_models(findings, models))
     problems = [finding for finding in findings if finding.certain]
     stoppers = list(_stoppers(graph, info, reachable))
     if stoppers or missing.classes:
-        first = [*(finding.tell() for finding in stoppers), *missing.problems()]
-        return _refused([*first, *_told(problems)], len(first) + len(problems), missing)
+        first = [*_told(stoppers, hints), *missing.problems()]
+        count = len(stoppers) + len(missing.classes) + len(problems)
+        return _refused([*first, *_told(problems, hints)], count, missing)
     causes = _causes(graph, problems, links)
     good = tuple(output for output in outputs if output not in causes)
-    told = {id(finding): problem for finding, problem in zip(problems, _told(problems), strict=False)}
+    told = {id(finding): problem for finding, problem in zip(problems, _told(problems, hints), strict=False)}
     dropped = [output for output in outputs if output in causes]
     return GraphReport(
         outputs=good,
         needed=graph.upstream(*good),
         problems=tuple(told.values()),
         problem_count=len(problems),
-        dropped={output: _reason(causes[output], told) for output in dropped},
-        doubts=_told(
-            [finding for finding in findings if not finding.certain and not finding.note],
-        ),
+        dropped={
+            output: _reason(causes[output], told) if at < MAX_PROBLEMS else ""
+            for at, output in enumerate(dropped)
+        },
+        doubts=_told([finding for finding in findings if not finding.certain and not finding.note], hints),
         notes=(
-            *_told([finding for finding in findings if finding.note]),
+            *_told([finding for finding in findings if finding.note], hints),
             *_idle(graph, reachable),
         ),
         missing=missing,
     )
 
 
-def _told(findings: Sequence[Finding]) -> tuple[GraphProblem, ...]:
-    return tuple(finding.tell() for finding in findings[:MAX_PROBLEMS])
+def _told(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...]:
+    return tuple(finding.tell(hints) for finding in findings[:MAX_PROBLEMS])
 
 
 def _reason(cause: Finding, told: Mapping[int, GraphProblem]) -> str:
-    return (told.get(id(cause)) or cause.tell(hinted=False)).message
+    return (told.get(id(cause)) or cause.tell()).message
 
 
 def _idle(graph: Graph, reachable: set[NodeId]) -> Iterator[GraphProblem]:
@@ -204,12 +209,13 @@ def _findings(
     info: ObjectInfo | None,
     reachable: set[NodeId],
     links: Mapping[NodeId, tuple[NodeId, ...]],
+    hints: Hints,
 ) -> list[Finding]:
     found = [
         finding
         for node in graph.nodes.values()
         if node.id in reachable
-        for finding in check_inputs(node, graph, info)
+        for finding in check_inputs(node, graph, info, hints)
     ]
     found.extend(_loops(graph, {node: links[node] for node in graph.nodes if node in reachable}))
     return found

@@ -1,6 +1,6 @@
 """Check the inputs of one node against its class, by the rules of ComfyUI's validation."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -9,13 +9,12 @@ from comfy_mcp.domain.errors import GraphProblem
 from comfy_mcp.domain.graph import Graph, Link, Node
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
-from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ClassInfo, InputSpec, ObjectInfo
 
 _SHOWN_OPTIONS = 10
 _SHOWN_CHARS = 80
-_COMPARED_CHARS = 200
-_COMPARED_NAMES, _COMPARED_OPTIONS = 100, 5000
+_COMPARED_NAMES = 100
 _EDITORS_OWN = frozenset(
     {
         *("control_after_generate", "upload", "refresh", "audioUI", "preview", "compare_view", "image"),
@@ -32,34 +31,40 @@ _LINK_ONLY = frozenset(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A fault of `node`. `certain`: the engine will refuse it; `note`: it will not, and something is lost all
-    the same. Hints are computed when they are shown.
+    the same.
+
+    What takes work is made when it is shown: a `text` with a list in it, and the names that are nearest to
+    `value`, of `options` or of `strays`, which the node has as inputs and its class does not.
     """
 
     node: Node
     kind: str
-    text: str
+    text: str | Callable[[], str]
     input_name: str | None = None
     certain: bool = True
     note: bool = False
     value: object = None
     options: Collection[object] = ()
-    suggestions: tuple[str, ...] = ()
+    strays: Sequence[str] = ()
 
-    def tell(self, *, hinted: bool = True) -> GraphProblem:
-        """`hinted`: with the nearest of the options, which takes a look at each of them."""
-        wanted = str(self.value)[:_COMPARED_CHARS]
-        known = islice(self.options, _COMPARED_OPTIONS if hinted else 0)
-        hints = self.suggestions or nearest(wanted, [str(item)[:_COMPARED_CHARS] for item in known])
+    def tell(self, hints: Hints | None = None) -> GraphProblem:
+        """With the nearest names if `hints` finds some."""
+        some = self.options or self.strays
+        text = self.text if isinstance(self.text, str) else self.text()
+        near = hints.nearest(str(self.value), some) if hints is not None and some else ()
         place = f"Node {self.node.id} ({self.node.class_type})"
         place = place if self.input_name is None else f"{place}, input {self.input_name!r}"
-        hint = f" Nearest: {', '.join(hints)}." if hints and self.options else ""
+        if near and self.strays:
+            hint = f"; {near[0]!r} is not an input of this node."
+        else:
+            hint = f". Nearest: {', '.join(near)}." if near else "."
         return GraphProblem(
             kind=self.kind,
-            message=f"{place}: {self.text}.{hint}",
+            message=f"{place}: {text}{hint}",
             node_id=self.node.id,
             class_type=self.node.class_type,
             input_name=self.input_name,
-            suggestions=hints,
+            suggestions=near,
         )
 
 
@@ -69,8 +74,9 @@ def followed_links(node: Node, info: ObjectInfo | None) -> tuple[NodeId, ...]:
     return tuple(link.node for name, link in node.links.items() if declared is None or name in declared)
 
 
-def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None) -> Iterator[Finding]:
-    """The faults of the node itself, without those of the nodes that it needs."""
+def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None, hints: Hints) -> Iterator[Finding]:
+    """The faults of the node itself, without those of the nodes that it needs. `hints` decides which unknown
+    inputs of a custom node are typing errors."""
     if not node.has_inputs:
         return  # refused as a whole, see graph_checks
     owner = _owner(node, info)
@@ -79,12 +85,13 @@ def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None) -> Iterator[
             yield from _check_target(node, name, link, graph)
         return
     names = _names(node, owner)
+    strays = [name for name in node.inputs if name not in names]
     for spec in names.values():
         if spec.name in node.inputs:
             yield from _check_input(node, spec, node.inputs[spec.name], graph, info)
         elif spec.required and (not spec.dynamic or spec.choices is not None):
-            yield _missing(node, spec, names)
-    yield from _strays(node, owner, names)
+            yield _missing(node, spec, strays)
+    yield from _unknown(node, owner, names, strays, hints)
 
 
 def _chosen(node: Node) -> Mapping[str, object]:
@@ -110,34 +117,34 @@ def _names(node: Node, owner: ClassInfo) -> Mapping[str, InputSpec]:
     return {spec.name: spec for spec in active(tuple(owner.inputs.values()), _chosen(node))}
 
 
-def _missing(node: Node, spec: InputSpec, declared: Collection[str]) -> Finding:
-    kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
-    strays = islice((given for given in node.inputs if given not in declared), _COMPARED_NAMES)
-    meant = nearest(spec.name, list(strays))
-    hint = f"; {meant[0]!r} is not an input of this node" if meant else ""
+def _missing(node: Node, spec: InputSpec, strays: Sequence[str]) -> Finding:
+    def text() -> str:
+        kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
+        return f"required and missing ({kind})"
+
     return Finding(
         node=node,
         kind="required_input_missing",
-        text=f"required and missing ({kind}){hint}",
+        text=text,
         input_name=spec.name,
+        value=spec.name,
+        strays=strays[:_COMPARED_NAMES],
         # Without its selection a dynamic combo passes the engine's checks, and fails when the node runs.
         certain=spec.strict_options if spec.dynamic else spec.type is not None,
-        suggestions=meant,
     )
 
 
-def _strays(node: Node, owner: ClassInfo, declared: Collection[str]) -> Iterator[Finding]:
+def _unknown(
+    node: Node, owner: ClassInfo, declared: Collection[str], strays: Sequence[str], hints: Hints
+) -> Iterator[Finding]:
     """Inputs that the class does not declare. The engine drops them without a word.
 
     A custom node may accept any name: there, only names that look like a typing error are reported.
     """
-    unknown = [name for name in node.inputs if name not in declared and not _is_editors(name, owner)]
-    if not unknown:
-        return
-    free = [name for name in declared if name not in node.inputs]
-    for name in unknown[:_COMPARED_NAMES]:
-        hints = nearest(name[:_COMPARED_CHARS], free)
-        if owner.certain or hints:
+    unknown = islice((name for name in strays if not _is_editors(name, owner)), _COMPARED_NAMES)
+    free = [name for name in declared if name not in node.inputs] if strays else []
+    for name in unknown:
+        if owner.certain or hints.nearest(name, free):
             yield Finding(
                 node=node,
                 kind="unknown_input",
@@ -145,8 +152,8 @@ def _strays(node: Node, owner: ClassInfo, declared: Collection[str]) -> Iterator
                 input_name=name,
                 certain=False,
                 note=True,
-                options=hints,
-                suggestions=hints,
+                value=name,
+                options=free,
             )
 
 
@@ -294,18 +301,22 @@ def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) ->
 def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
     options = spec.options or ()
     chosen = value if isinstance(value, list) and spec.multiple else [value]
-    if all(item in options for item in chosen) or _names_a_place(spec, value):
+    if all(spec.lists(item) for item in chosen) or _names_a_place(spec, value):
         return
-    if not options:
-        listed = "not possible: the engine has none installed"
-    else:
-        listed = f"is not one of {_listed(options)}"
-    if not spec.strict_options:
-        listed = "is not in the list that the engine gave" + (f": {_listed(options)}" if options else "")
+
+    def text() -> str:
+        if not spec.strict_options:
+            listed = "is not in the list that the engine gave" + (f": {_listed(options)}" if options else "")
+        elif options:
+            listed = f"is not one of {_listed(options)}"
+        else:
+            listed = "not possible: the engine has none installed"
+        return f"{_shown(value)} {listed}"
+
     yield Finding(
         node=node,
         kind="value_not_in_list",
-        text=f"{_shown(value)} {listed}",
+        text=text,
         input_name=spec.name,
         certain=spec.strict_options,
         value=value,

@@ -18,6 +18,9 @@ MAX_SLOTS = 200
 MAX_DEPTH = 8
 """Most levels that dynamic inputs are nested; ComfyUI's own classes use three."""
 
+SHORT_LIST = 50
+"""Options of a list that is looked through as it is."""
+
 _DYNAMIC_COMBO, _AUTOGROW, _SLOT = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_DYNAMICSLOT_V3"
 _MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 _DYNAMIC_PREFIX, _DYNAMIC_SUFFIX = "COMFY_", "_V3"
@@ -33,7 +36,8 @@ class InputSpec:
     `type` is None where the declaration is not understood: then only links are followed.
     `kind` is the type as declared ("COMBO" for a list), by which the editor chooses its control; `extra` are
     the declared options.
-    `options` is a combo's list, else None. `strict_options`: the engine is known to refuse other values.
+    `options` is a combo's list, else None; `known` has them again where the list is long.
+    `strict_options`: the engine is known to refuse other values.
     `multiple`: a list of options is a value too. `minimum` and `maximum` hold for numbers.
     `dynamic`: grows inputs of its own: `choices` by the key of a dynamic combo, `slots` of an autogrow input,
     `behind` a slot once it is given; none of the three where the declaration is not understood.
@@ -50,6 +54,7 @@ class InputSpec:
     dynamic: bool = False
     kind: str | None = field(default=None, compare=False)
     extra: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    known: frozenset[object] | None = field(default=None, compare=False, repr=False)
     choices: Mapping[str, tuple["InputSpec", ...]] | None = field(default=None, compare=False, repr=False)
     slots: tuple["InputSpec", ...] = field(default=(), compare=False, repr=False)
     behind: tuple["InputSpec", ...] = field(default=(), compare=False, repr=False)
@@ -59,6 +64,12 @@ class InputSpec:
         """The value that the class states, or the first of its options; None without either."""
         listed = self.options or ()
         return self.extra.get("default", listed[0] if listed else None)
+
+    def lists(self, value: object) -> bool:
+        """Whether `value` is one of the options."""
+        if self.known is None:
+            return value in (self.options or ())
+        return not isinstance(value, list | dict) and value in self.known
 
     @property
     def may_grow(self) -> bool:
@@ -151,12 +162,14 @@ def _combo(
 ) -> InputSpec:
     """`listed`: the old spelling, a list in place of the type."""
     may_grow = any(value for key, value in extra.items() if _adds_options(key))
+    options = None if may_grow and not listed else options
     own = owner.certain and name not in _OWN_VALIDATION.get(owner.name, ())
     return InputSpec(
         name=name,
         required=required,
         type="COMBO",
-        options=None if may_grow and not listed else options,
+        options=options,
+        known=_looked_up(options or ()),
         strict_options=(listed or owner.checks_combos) and own and not may_grow,
         multiple=extra.get("multiselect") is True,
         kind="COMBO",
@@ -224,6 +237,13 @@ def _slots(owner: Owner, name: str, template: object, *, required: bool, depth: 
         _input(owner, f"{name}.{label}", raw, required=needed and at < least, depth=depth + 1)
         for at, label in enumerate(labels)
     )
+
+
+def _looked_up(options: tuple[object, ...]) -> frozenset[object] | None:
+    """A long list is looked through once for each node that chooses of it: that must not take its length."""
+    if len(options) <= SHORT_LIST or any(isinstance(option, list | dict) for option in options):
+        return None
+    return frozenset(options)
 
 
 def _adds_options(key: object) -> bool:

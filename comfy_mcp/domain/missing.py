@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
-from comfy_mcp.domain.graph import Graph, Node, unwrapped
+from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
-from comfy_mcp.domain.nearest import MODEL_SUFFIXES, nearest
+from comfy_mcp.domain.nearest import MODEL_SUFFIXES, Hints
 from comfy_mcp.domain.object_info import ObjectInfo
 
 MAX_NAMED = 100
 """Most classes, and most models, that are named; the text says how many more there are."""
 _SHOWN_NODES = 5
 _HINTED = 20
-_LONGEST = 1000
+_LONGEST, _LONGEST_NAME = 1000, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +76,8 @@ class Missing:
         return bool(self.classes or self.models)
 
     def problems(self) -> list[GraphProblem]:
-        """One per class."""
-        return [each.problem() for each in self.classes]
+        """One per class, of the first."""
+        return [each.problem() for each in self.classes[:MAX_PROBLEMS]]
 
     def sentence(self) -> str:
         """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)"."""
@@ -86,7 +86,8 @@ class Missing:
         if not self.models:
             return lacks
         models = (
-            f"{each.name}{f' (for {each.folder})' if each.folder else ''}" for each in self.models[:MAX_NAMED]
+            f"{each.name[:_LONGEST_NAME]}{f' (for {each.folder})' if each.folder else ''}"
+            for each in self.models[:MAX_NAMED]
         )
         return f"{lacks}; and {_listed('model file', 'model files', len(self.models), models)}"
 
@@ -116,7 +117,7 @@ class Missing:
         }
 
 
-def missing_classes(graph: Graph, info: ObjectInfo | None) -> Missing:
+def missing_classes(graph: Graph, info: ObjectInfo | None, hints: Hints) -> Missing:
     """The classes that the engine does not have; hints for the first of them."""
     found: dict[str, list[Node]] = {}
     for node in graph.nodes.values() if info is not None else ():
@@ -128,7 +129,7 @@ def missing_classes(graph: Graph, info: ObjectInfo | None) -> Missing:
                 name=name,
                 nodes=tuple(node.id for node in nodes),
                 pack=next((node.pack for node in nodes if node.pack), None),
-                nearest=nearest(name[:200], info.classes) if info is not None and at < _HINTED else (),
+                nearest=hints.nearest(name, info.classes) if info is not None and at < _HINTED else (),
             )
             for at, (name, nodes) in enumerate(found.items())
         )
@@ -182,11 +183,11 @@ def _text(value: object) -> str | None:
 def _described(each: MissingClass) -> str:
     pack = f"; pack {each.pack}" if each.pack else ""
     near = f"; nearest: {', '.join(each.nearest)}" if each.nearest and not each.pack else ""
-    return f"{each.name} ({_nodes(each.nodes)}{pack}{near})"
+    return f"{each.name[:_LONGEST_NAME]} ({_nodes(each.nodes)}{pack}{near})"
 
 
 def _nodes(nodes: tuple[NodeId, ...]) -> str:
-    shown = ", ".join(nodes[:_SHOWN_NODES])
+    shown = ", ".join(node[:_LONGEST_NAME] for node in nodes[:_SHOWN_NODES])
     more = f" and {len(nodes) - _SHOWN_NODES} more" if len(nodes) > _SHOWN_NODES else ""
     return f"node{'s' if len(nodes) > 1 else ''} {shown}{more}"
 

@@ -99,7 +99,8 @@ def _named(
         if name in other and other[name] != value:
             text = f"{_shown(value)} {how[0]}, {_shown(other[name])} {how[1]}; the former is sent"
             found.notes.append((name, text))
-    lost = [name for name, value in given.items() if name not in found.places and value is not None]
+    places = frozenset(found.places)
+    lost = [name for name, value in given.items() if name not in places and value is not None]
     found.notes.extend(
         (name, f"the class has no such input; {_shown(given[name])} is not sent") for name in lost
     )

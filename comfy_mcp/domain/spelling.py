@@ -32,7 +32,6 @@ def _misspelled(node: object, info: ObjectInfo) -> Iterator[tuple[str, str, str]
     specs = {} if known is None else known.inputs
     for name, value in inputs.items():
         if name in specs and isinstance(value, str) and ("/" in value or "\\" in value):
-            options = specs[name].options or ()
             other = value.replace("\\", "/") if "\\" in value else value.replace("/", "\\")
-            if value not in options and other in options:
+            if not specs[name].lists(value) and specs[name].lists(other):
                 yield name, value, other

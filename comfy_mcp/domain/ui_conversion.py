@@ -17,7 +17,7 @@ from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_format import UiNode, is_ui_format, read_workflow
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Value, source_of
-from comfy_mcp.domain.ui_scopes import Scope, opened, refuse
+from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import as_sent
 from comfy_mcp.domain.widgets import CAPTURED
 
@@ -26,12 +26,14 @@ MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
 
-def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str, ...]]:
+def api_format(
+    raw: object, info: ObjectInfo | None, budget: Budget | None = None
+) -> tuple[object, tuple[str, ...]]:
     """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
     that the engine spells with another slash.
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
-    `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`).
+    `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
     """
     inner = unwrapped(raw) if isinstance(raw, Mapping) else None
     if inner is None or info is None:
@@ -39,7 +41,7 @@ def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str,
     if not is_ui_format(inner):
         spelled, notes = as_listed(inner, info)
         return (spelled, _bounded(notes)) if notes else (raw, ())
-    conversion = _Conversion(info)
+    conversion = _Conversion(info, budget or Budget())
     graph = conversion.run(inner)
     if not graph:
         refuse(
@@ -52,14 +54,16 @@ def api_format(raw: object, info: ObjectInfo | None) -> tuple[object, tuple[str,
 class _Conversion:
     """One workflow on its way."""
 
-    def __init__(self, info: ObjectInfo) -> None:
+    def __init__(self, info: ObjectInfo, budget: Budget) -> None:
         self._info = info
+        self._budget = budget
         self._values = Values(info)
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
+        self._texts: dict[tuple[str, str, bool], tuple[str, str | None]] = {}
         self.warnings: list[str] = []
 
     def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        for scope, node in opened(read_workflow(raw)):
+        for scope, node in opened(read_workflow(raw), self._budget):
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
         self._note_hosts()
@@ -89,6 +93,7 @@ class _Conversion:
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
         known = self._info.classes.get(node.type)
         saved = self._values.of_node(scope, node)
+        self._budget.write(key, node.type, node.title)
         self._note(key, node, saved.notes)
         values, links = dict(saved.values), {}
         shown = set(self._values.shown_inside(scope, node))
@@ -96,6 +101,7 @@ class _Conversion:
             match source_of(scope, each):
                 case Output(origin, slot):
                     if origin in self._nodes:
+                        self._budget.write(each.name, origin)
                         links[each.name] = [origin, slot]
                 case Value(value):
                     values[each.name] = value
@@ -120,9 +126,10 @@ class _Conversion:
 
     def _sent(self, key: str, node: UiNode, saved: Saved, name: str, value: object, *, shown: bool) -> object:
         """The value as the editor sends it. `shown`: a subgraph has the control, and draws nothing."""
+        self._budget.write(name, value)
         widget = saved.widgets.get(name)
         if isinstance(value, str):
-            value, kept = as_sent(name, value, drawn=widget is not None and widget.drawn and not shown)
+            value, kept = self._as_sent(name, value, widget is not None and widget.drawn and not shown)
             if kept:
                 text = f"{kept!r} is sent unchanged; ComfyUI's editor would replace it with a value"
                 self._note(key, node, [(name, text)])
@@ -130,6 +137,13 @@ class _Conversion:
             return {"__type__": "CURVE", "__value__": value}
         # A list as a value is wrapped as the editor does it: bare, it would be a link.
         return {"__value__": value} if isinstance(value, list) else value
+
+    def _as_sent(self, name: str, text: str, drawn: bool) -> tuple[str, str | None]:
+        """Each text once, however many nodes show it."""
+        wanted = name, text, drawn
+        if wanted not in self._texts:
+            self._texts[wanted] = as_sent(name, text, drawn=drawn)
+        return self._texts[wanted]
 
     def _note(self, key: str, node: UiNode, notes: Iterable[tuple[str | None, str]]) -> None:
         for name, text in notes:

@@ -38,6 +38,7 @@ class Values:
         self._of_nodes: dict[int, Saved] = {}
         self._shown_names: dict[int, tuple[str, ...]] = {}
         self._of_hosts: dict[tuple[str, str], Shown] = {}
+        self._of_shared: dict[tuple[str, str, str], tuple[object] | None] = {}
 
     def of_node(self, scope: Scope, node: UiNode) -> Saved:
         """Of a node of a class: what it has itself, but for what the subgraph around it shows."""
@@ -58,12 +59,18 @@ class Values:
             if control.name in values:
                 return (values[control.name],)
             control = control.inner
-        return None if outermost is None else self._shared(outermost)
+        if outermost is None:
+            return None
+        key = outermost.scope.prefix, outermost.node.id, outermost.name
+        if key not in self._of_shared:
+            self._of_shared[key] = self._shared(outermost)
+        return self._of_shared[key]
 
     def _shared(self, control: Promoted) -> tuple[object] | None:
         """Without a value of its own, a control for several inside has that of the first."""
         inside = control.scope.inside(control.node)
         assert inside is not None
+        control.scope.budget.spend(len(inside.graph.input_names))
         links = inside.graph.given.get(inside.graph.input_names.index(control.name), ())
         for link in links if len(links) > 1 else ():
             node = inside.graph.nodes.get(link.target)
@@ -143,5 +150,6 @@ def _take_named(shown: Shown, names: tuple[str, ...], named: Mapping[str, object
                 text = f"{named[name]!r:.60} by its name, {place}; the former is sent"
                 shown.notes.append((name, text))
             shown.values[name] = named[name]
-    lost = [name for name, value in named.items() if name not in names and value is not None]
+    shows = frozenset(names)
+    lost = [name for name, value in named.items() if name not in shows and value is not None]
     shown.notes.extend((name, "no control inside the subgraph takes its saved value") for name in lost)

@@ -53,14 +53,14 @@ def source_of(scope: Scope, given: UiInput, steps: int = MAX_LENGTH) -> Source:
 def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> Source:
     if steps <= 0:
         return None
-    scope.steps.spend(1)
+    scope.budget.spend(1)
     if origin == INPUTS_ID:
         return _outside(scope, slot, steps)
     node = scope.graph.nodes.get(origin)
     if node is None or node.mode == MUTED:
         return None
     if node.mode == BYPASSED:
-        scope.steps.spend(len(node.inputs))
+        scope.budget.spend(len(node.inputs))
         through = bypass(node, slot, wanted)
         return None if through is None else _passed_on(scope, through, steps)
     inside = scope.inside(node)
@@ -107,7 +107,7 @@ def _outside(scope: Scope, slot: int, steps: int) -> Source:
         return None
     (outer, instance), name = scope.outer, scope.graph.input_names[slot]
     own = Promoted(outer, instance, name)
-    scope.steps.spend(len(instance.inputs))
+    scope.budget.spend(len(instance.inputs))
     linked = next((each for each in instance.inputs if each.name == name and each.link is not None), None)
     found = None if linked is None else source_of(outer, linked, steps)
     if isinstance(found, Promoted):

@@ -5,7 +5,7 @@ ten lines of JSON can ask for a billion nodes: what would come out is counted fi
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph
@@ -14,8 +14,13 @@ from comfy_mcp.domain.ui_format import BYPASSED, MAX_LEVELS, MUTED, UiGraph, UiN
 MAX_NODES = 20_000
 """Most nodes after all subgraphs are opened."""
 MAX_INPUTS = 400_000
-"""Most sockets and saved values of those nodes, together."""
+"""Most sockets and saved values of those nodes and of the subgraphs around them, together."""
+MAX_TEXT = 16 * 2**20
+"""Most characters of the graph that comes out: a long text in a subgraph comes out with each use of it."""
+MAX_PREFIX = 2_000
+"""Longest id of a subgraph in subgraphs."""
 
+_SCALAR = 8
 NOTES = frozenset({"Note", "MarkdownNote"})
 
 
@@ -23,16 +28,69 @@ MAX_STEPS = 2_000_000
 """Most sockets that are looked at while the links of one workflow are followed."""
 
 
+class OverBudget(Exception):
+    """The workflow takes more work than the caller wants to do where it is."""
+
+
 @dataclass(slots=True)
-class Steps:
-    """Counts, so that no file makes the walk along its links longer than its size deserves."""
+class Budget:
+    """Counts the work on one workflow, so that no file takes more than its size deserves.
 
-    taken: int = 0
+    `share` of the limits above is what may be spent. Beyond a whole share the workflow is refused with
+    InvalidGraph; beyond a smaller one OverBudget is raised.
+    """
 
-    def spend(self, count: int) -> None:
-        self.taken += count
-        if self.taken > MAX_STEPS:
-            refuse("The links of this workflow lead through too many bypassed nodes, reroutes and subgraphs.")
+    share: float = 1.0
+    _steps: int = 0
+    _written: int = 0
+    _sizes: dict[int, tuple[object, int]] = field(default_factory=dict)
+
+    def open(self, nodes: int, inputs: int) -> None:
+        """So many nodes come out of the subgraphs."""
+        if nodes > MAX_NODES * self.share or inputs > MAX_INPUTS * self.share:
+            self._end(
+                f"With its subgraphs expanded, this workflow has more than {MAX_NODES} nodes "
+                f"or {MAX_INPUTS} inputs and values."
+            )
+
+    def spend(self, steps: int) -> None:
+        self._steps += steps
+        if self._steps > MAX_STEPS * self.share:
+            self._end(
+                "The links of this workflow lead through too many bypassed nodes, reroutes and subgraphs."
+            )
+
+    def write(self, *values: object) -> None:
+        """`values` come out. One that comes out again has been measured."""
+        for value in values:
+            if isinstance(value, list | Mapping):
+                if id(value) not in self._sizes:
+                    self._sizes[id(value)] = value, _length(value)  # with the value: its id stays its own
+                self._written += self._sizes[id(value)][1]
+            else:
+                self._written += len(value) if isinstance(value, str) else _SCALAR
+        if self._written > MAX_TEXT * self.share:
+            self._end(f"With its subgraphs expanded, this workflow has more than {MAX_TEXT} characters.")
+
+    def _end(self, message: str) -> NoReturn:
+        if self.share < 1:
+            raise OverBudget
+        refuse(message)
+
+
+def _length(value: object) -> int:
+    """About the characters of `value` as JSON."""
+    total, todo = 0, [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, Mapping):
+            total += sum(map(len, map(str, each)))
+            todo.extend(each.values())
+        elif isinstance(each, list):
+            todo.extend(each)
+        else:
+            total += len(each) if isinstance(each, str) else _SCALAR
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +99,7 @@ class Scope:
 
     workflow: UiWorkflow
     graph: UiGraph
-    steps: Steps
+    budget: Budget
     prefix: str = ""
     outer: "tuple[Scope, UiNode] | None" = None
 
@@ -50,7 +108,10 @@ class Scope:
         graph = self.workflow.subgraphs.get(node.type)
         if graph is None:
             return None
-        return Scope(self.workflow, graph, self.steps, f"{self.prefix}{node.id}:", (self, node))
+        prefix = f"{self.prefix}{node.id}:"
+        if len(prefix) > MAX_PREFIX:
+            refuse("The ids of the subgraphs of this workflow are too long.")
+        return Scope(self.workflow, graph, self.budget, prefix, (self, node))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +120,15 @@ class _Size:
     inputs: int = 0
 
 
-def opened(workflow: UiWorkflow) -> Iterator[tuple[Scope, UiNode]]:
+def opened(workflow: UiWorkflow, budget: Budget) -> Iterator[tuple[Scope, UiNode]]:
     """Every node that is not a note and not switched off, inside subgraphs too, in the order of the file.
 
-    Raises InvalidGraph for a subgraph that contains itself and for more than the limits above.
+    Raises InvalidGraph for a subgraph that contains itself, and what `budget` raises.
     """
     sizes = _sizes(workflow)
     total = _size(workflow, workflow.top, sizes)
-    if total.nodes > MAX_NODES or total.inputs > MAX_INPUTS:
-        refuse(
-            f"With its subgraphs expanded, this workflow has more than {MAX_NODES} nodes "
-            f"or {MAX_INPUTS} inputs and values."
-        )
-    top = Scope(workflow, workflow.top, Steps())
+    budget.open(total.nodes, total.inputs)
+    top = Scope(workflow, workflow.top, budget)
     todo = [iter([(top, node) for node in _on(workflow, workflow.top)])]
     while todo:
         found = next(todo[-1], None)
@@ -108,10 +165,13 @@ def _on(workflow: UiWorkflow, graph: UiGraph) -> Iterator[UiNode]:
 def _size(workflow: UiWorkflow, graph: UiGraph, inside: Mapping[str, _Size]) -> _Size:
     nodes = inputs = 0
     for node in _on(workflow, graph):
-        held = inside.get(node.type)
+        held = inside.get(node.type, _Size()) if node.type in workflow.subgraphs else None
+        if held is not None and not held.nodes:
+            continue  # it holds nothing, and is not opened
         values = len(node.values) if isinstance(node.values, list | Mapping) else 0
-        nodes += 1 if held is None else held.nodes
-        inputs += len(node.inputs) + values if held is None else held.inputs
+        named = 0 if node.named is None else len(node.named)
+        nodes += 1 + (held.nodes if held else 0)
+        inputs += 1 + len(node.inputs) + values + named + len(node.promoted) + (held.inputs if held else 0)
     return _Size(nodes, inputs)
 
 

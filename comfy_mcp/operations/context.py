@@ -50,6 +50,7 @@ class OperationContext:
     """One call. `on_progress` hears every new state while an operation waits.
 
     `content` are the bytes that come with a call of an operation that takes a file; they can be read once.
+    `repairs` say which arguments were taken otherwise than they were given (operations/repairs.py).
     """
 
     services: Services
@@ -57,6 +58,7 @@ class OperationContext:
     on_progress: ProgressReport | None = None
     content: AsyncIterable[bytes] | None = None
     leaving: Leaving | None = None
+    repairs: tuple[str, ...] = ()
 
 
 def require_right(caller: Caller, right: Right, what: str) -> None:

@@ -1,7 +1,7 @@
 """What the product can do: one Operation per capability. Every surface is generated from this list."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
@@ -21,6 +21,8 @@ from comfy_mcp.operations import (
     workflows,
 )
 from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.ids import whole_ids
+from comfy_mcp.operations.repairs import repaired
 from comfy_mcp.operations.shapes import Params, Result
 
 P = TypeVar("P", bound=Params)
@@ -61,17 +63,23 @@ class Operation(Generic[P, R]):
         return examples.ANSWERS.get(self.name)
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
-        """Validate `arguments` and run.
+        """Validate `arguments` and run. What was repaired in them is told with the result.
 
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context.caller, self.right, self.name)
-        return await self.handler(context, self.parse(arguments))
+        taken, repairs = repaired(self.name, self.params, arguments)
+        params, more = await whole_ids(context, self.parse(taken))
+        repairs += more
+        if not repairs:
+            return await self.handler(context, params)
+        result = await self.handler(replace(context, repairs=repairs), params)
+        return result.with_repairs(repairs)
 
     def parse(self, arguments: Mapping[str, Any]) -> P:
         """Raises InvalidInput naming each field."""
         try:
-            return self.params.model_validate(dict(arguments))
+            return self.params.model_validate(arguments)
         except ValidationError as error:
             raise InvalidInput(
                 f"{self.name}: {_faults(error)}.", next_step="Correct the arguments and call again."

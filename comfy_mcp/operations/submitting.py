@@ -19,6 +19,7 @@ from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result, read_graph
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.memory import memory_warnings
+from comfy_mcp.operations.repairs import graph_in
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -47,8 +48,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     _require_priority(context, Priority(params.priority))
-    raw = await _graph_of(context, params)
+    raw, repairs = await _graph_of(context, params)
     checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
+    warnings = context.repairs + repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
     job, position = await _submit(
@@ -179,9 +181,9 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
+async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, tuple[str, ...]]:
     """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
-    of a file that come with the call."""
+    of a file that come with the call; and how it was repaired."""
     services = context.services
     if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
@@ -198,15 +200,15 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> object:
                 code=ErrorCode.PATH_NOT_ALLOWED,
             )
         raw = await services.workflow_files.read(params.path)
-    elif isinstance(params.workflow, str):
-        raw = services.workflow_files.parse(params.workflow)
     else:
-        _check_size(params.workflow, services.settings.max_graph_bytes)
+        if not isinstance(params.workflow, str):
+            _check_size(params.workflow, services.settings.max_graph_bytes)
         raw = params.workflow
+    raw, repairs = graph_in(raw, services.workflow_files.parse)
     if params.extra_data is None or not isinstance(raw, Mapping):
-        return raw
+        return raw, repairs
     _check_size(params.extra_data, services.settings.max_graph_bytes)
-    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}
+    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}, repairs
 
 
 def _require_priority(context: OperationContext, priority: Priority) -> None:

@@ -20,7 +20,7 @@ from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.sdk import connection_of
 from comfy_mcp.server.tool_errors import foreseen, protocol_error
-from comfy_mcp.server.tools import call_tool, tools
+from comfy_mcp.server.tools import arguments_decoded, call_tool, tools
 from comfy_mcp.settings import JobGroup
 
 INSTRUCTIONS = (
@@ -65,6 +65,7 @@ def build_server(
         on_unsubscribe_resource=surface.unsubscribe,
         on_subscriptions_listen=surface.listen,
     )
+    server.middleware.append(arguments_decoded)
     server.add_request_handler("server/discover", types.RequestParams, server.discover)
     server.add_notification_handler(
         "notifications/initialized", types.NotificationParams, surface.initialized

@@ -6,6 +6,8 @@ client's next line. Here the event loop watches the descriptor; threads serve on
 """
 
 import asyncio
+import codecs
+import json
 import os
 import select
 import sys
@@ -66,7 +68,7 @@ async def open_streams(
 ) -> AsyncIterator[tuple[MemoryObjectReceiveStream[Inbound], MemoryObjectSendStream[SessionMessage]]]:
     """The wire as the SDK's pair of message streams.
 
-    A line that is no message, or longer than `max_line` bytes, is answered with a JSON-RPC parse error.
+    A line that is no message, or longer than `max_line` bytes, is answered with a JSON-RPC error.
     `on_answer` is called after each message written.
     """
     to_server, from_client = anyio.create_memory_object_stream[Inbound](0)
@@ -94,13 +96,46 @@ async def _read(
     async with to_server, to_client:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             async for line in _lines(fd, max_line):
-                try:
-                    message = types.jsonrpc_message_adapter.validate_json(line or b"", by_name=False)
-                except ValidationError:
+                message = _message(line)
+                if isinstance(message, NoMessage):
                     log.warning("line_is_no_message", length=len(line) if line is not None else None)
-                    await to_client.send(SessionMessage(_parse_error(too_long=line is None)))
+                    await to_client.send(SessionMessage(message.answer))
                 else:
                     await to_server.send(SessionMessage(message))
+
+
+@dataclass(frozen=True, slots=True)
+class NoMessage:
+    """What a line was not, as its sender reads it."""
+
+    answer: types.JSONRPCError
+
+
+def _message(line: bytes | None) -> types.JSONRPCMessage | NoMessage:
+    """`line` None: it was too long.
+
+    A byte order mark is no part of the message. Half a surrogate pair becomes U+FFFD: a request must not stay
+    without an answer because a program cut a text in the middle of a character.
+    """
+    if line is None:
+        return NoMessage(_error(None, types.PARSE_ERROR, "The line is too long"))
+    line = line.removeprefix(codecs.BOM_UTF8)
+    with suppress(ValidationError):
+        return types.jsonrpc_message_adapter.validate_json(line, by_name=False)
+    try:
+        value = json.loads(line)
+        text = (
+            json.dumps(value, ensure_ascii=False)
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
+    except (ValueError, RecursionError):
+        return NoMessage(_error(None, types.PARSE_ERROR, "The line is not JSON"))
+    with suppress(ValidationError):
+        return types.jsonrpc_message_adapter.validate_json(text, by_name=False)
+    number = value.get("id") if isinstance(value, dict) else None
+    known = number if isinstance(number, int | str) and not isinstance(number, bool) else None
+    return NoMessage(_error(known, types.INVALID_REQUEST, "The line is no JSON-RPC message"))
 
 
 async def _lines(fd: int, max_line: int) -> AsyncIterator[bytes | None]:
@@ -216,11 +251,8 @@ async def _in_daemon(call: Callable[[], T]) -> T:
     return await outcome
 
 
-def _parse_error(*, too_long: bool) -> types.JSONRPCError:
-    text = "The line is too long" if too_long else "The line is no JSON-RPC message"
-    return types.JSONRPCError(
-        jsonrpc="2.0", id=None, error=types.ErrorData(code=types.PARSE_ERROR, message=text)
-    )
+def _error(number: int | str | None, code: int, message: str) -> types.JSONRPCError:
+    return types.JSONRPCError(jsonrpc="2.0", id=number, error=types.ErrorData(code=code, message=message))
 
 
 def _open_missing_stderr() -> None:

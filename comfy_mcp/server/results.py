@@ -36,7 +36,7 @@ def tool_result(result: Result) -> CallToolResult:
     """Structured content is the v1 JSON, with nulls; the text says the same in one line."""
     bounded = _bounded(result)
     limit = NOTE_LIMIT + TEXT_LIMIT if isinstance(bounded, ViewResult) else TEXT_LIMIT
-    content: list[ContentBlock] = [TextContent(text=_cut(bounded.text(), limit))]
+    content: list[ContentBlock] = [TextContent(text=_cut(bounded.told(), limit))]
     content.extend(_attachments(bounded))
     return CallToolResult(content=content, structured_content=v1_json(bounded))
 

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 ProtocolMode = Literal["auto", "legacy"]
 
-LINE_FACTOR = 8
-"""Longest line = so many times the largest workflow: up to there the checks say better what is wrong."""
+LINE_FACTOR = 3
+"""Longest line = so many times the largest workflow, which is longer as JSON text in JSON."""
 
 GRACE_S = 0.1
 """For the last frames of open streams, when a signal ends the process."""

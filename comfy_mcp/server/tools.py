@@ -1,10 +1,14 @@
 """Tools: every operation of the registry that is one."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
@@ -18,6 +22,16 @@ from comfy_mcp.server.results import tool_result
 from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tool_errors import error_result, foreseen
+
+
+async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Middleware: the arguments of a tool may be JSON text, as some clients send them."""
+    params = ctx.params or {}
+    text = params.get("arguments")
+    if ctx.method == "tools/call" and isinstance(text, str):
+        with suppress(ValueError, RecursionError):
+            ctx = replace(ctx, params={**params, "arguments": json.loads(text or "{}")})
+    return await call_next(ctx)
 
 
 @cache

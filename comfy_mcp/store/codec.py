@@ -247,7 +247,7 @@ class Texts:
 
     @property
     def size(self) -> int:
-        """Characters."""
+        """Bytes: both are ASCII."""
         return len(self.graph) + len(self.submitted or "")
 
 

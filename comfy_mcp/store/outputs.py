@@ -7,7 +7,7 @@ from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
 from comfy_mcp.store.connection import Connection, Pages, Statement
 from comfy_mcp.store.core import Integer, bindparam, func, insert, jobs, outputs, select, update
-from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of
+from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of, starts_with
 
 _INSERT = Statement(insert(outputs))
 _BY_ID = Statement(select(outputs).where(outputs.c.id == bindparam("b_id")))
@@ -54,6 +54,7 @@ _CONDITIONS = {
     "b_job_id": outputs.c.job_id == bindparam("b_job_id"),
     "b_client": outputs.c.job_id.in_(select(jobs.c.id).where(jobs.c.client == bindparam("b_client"))),
     "b_filename": outputs.c.filename == bindparam("b_filename"),
+    "b_id_start": starts_with(outputs.c.id, "b_id_start"),
     "kinds": outputs.c.kind.in_(bindparam("kinds", expanding=True)),
     "b_after": outputs.c.created_at >= bindparam("b_after"),
     "b_before": outputs.c.created_at <= bindparam("b_before"),
@@ -70,6 +71,7 @@ def listing(connection: Connection, query: OutputQuery) -> Page[Output]:
         "b_job_id": query.job_id,
         "b_client": query.client,
         "b_filename": query.filename,
+        "b_id_start": query.id_start,
         "kinds": [OutputKind(kind).value for kind in query.kinds] or None,
         "b_after": query.created_after,
         "b_before": query.created_before,

@@ -14,6 +14,7 @@ from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store.connection import AnyRow
+from comfy_mcp.store.core import and_, bindparam
 
 __all__ = [
     "AttemptView",
@@ -151,6 +152,11 @@ def page_of(rows: Sequence[AnyRow], limit: int, decode: Callable[[AnyRow], T]) -
         items=tuple(decode(row) for row in shown),
         next_cursor=cursor_of({"before": shown[-1].seq}) if more else None,
     )
+
+
+def starts_with(column: Any, name: str) -> Any:
+    """A condition on ids in hexadecimal, with their start bound as `name`: behind its digits comes "g"."""
+    return and_(column >= bindparam(name), column < bindparam(name).concat("g"))
 
 
 def clamp(limit: int) -> int:

@@ -62,8 +62,7 @@ def add(
             f"The queue is full: {total} jobs; the limit is {submission.max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
-    graph_bytes = texts.size
-    quotas.check(connection, event.client, graph_bytes, queued=total, max_queued=submission.max_queued)
+    quotas.check(connection, submission, texts.size, queued=total)
     job = queued(event)
     place = turns.place(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, place)
@@ -71,7 +70,7 @@ def add(
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(
-        connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": graph_bytes}
+        connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": texts.size}
     )
     needs = _needs_text(submission.needs)
     connection.execute(

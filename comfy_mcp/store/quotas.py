@@ -4,13 +4,12 @@ A client is known by its key. Who has none (the person at the machine, everybody
 who has the right `admin` is bounded by the whole queue only.
 """
 
-from sqlalchemy import bindparam, func, select
-
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.schema import IS_QUEUED, api_keys, jobs
+from comfy_mcp.store.core import IS_QUEUED, api_keys, bindparam, func, jobs, select
+from comfy_mcp.store.queries import Submission
 
 KEPT_FOR_OTHERS = 0.25
 """The part of the queue that one client can't fill: so the others can still submit."""
@@ -27,8 +26,9 @@ _BYTES = Statement(
 )
 
 
-def check(connection: Connection, client: str, graph_bytes: int, *, queued: int, max_queued: int) -> None:
+def check(connection: Connection, submission: Submission, graph_bytes: int, *, queued: int) -> None:
     """Raises LimitExceeded. `queued` are all jobs that wait: where there are none, nothing is asked."""
+    client, max_queued = submission.event.client, submission.max_queued
     key = connection.execute(_KEY, {"b_name": storable(client)}).first() if queued else None
     if key is None:
         return

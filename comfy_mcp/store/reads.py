@@ -21,7 +21,16 @@ from comfy_mcp.store.core import (
     select,
     tuple_,
 )
-from comfy_mcp.store.queries import JobGraph, JobQuery, JobView, QueueView, clamp, page_of, seq_of
+from comfy_mcp.store.queries import (
+    JobGraph,
+    JobQuery,
+    JobView,
+    QueueView,
+    clamp,
+    page_of,
+    seq_of,
+    starts_with,
+)
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
 _GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
@@ -104,6 +113,7 @@ _CONDITIONS = {
     "b_retried": jobs.c.retried_by.is_not(None) == bindparam("b_retried"),
     "b_after": jobs.c.created_at >= bindparam("b_after"),
     "b_before": jobs.c.created_at <= bindparam("b_before"),
+    "b_id_start": starts_with(jobs.c.id, "b_id_start"),
     "b_cursor": jobs.c.seq < bindparam("b_cursor"),
 }
 PAGES = Pages(
@@ -121,6 +131,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         "b_retried": query.retried,
         "b_after": query.created_after,
         "b_before": query.created_before,
+        "b_id_start": query.id_start,
         "b_cursor": None if query.cursor is None else seq_of(query.cursor),
     }
     return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_of)

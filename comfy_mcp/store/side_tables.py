@@ -5,8 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import update
-
 from comfy_mcp.domain.access import ApiKey
 from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
@@ -14,8 +12,8 @@ from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
 from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.core import alembic_version, update
 from comfy_mcp.store.queries import OutputQuery
-from comfy_mcp.store.schema import alembic_version
 from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.sqlite.faults import met_within
 from comfy_mcp.store.sqlite.threads import Worker

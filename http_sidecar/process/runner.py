@@ -1,15 +1,19 @@
 """aiohttp's server with what it lacks: the one error body where HTTP itself is broken, bounds on how long a
-client may take over a first request and over an answer, and on how many connections there are.
+client may take over a first request and over an answer, and on how many connections there are; and addresses
+that may end with a slash.
 
 What aiohttp keeps private is touched here and nowhere else; tests fail when an upgrade changes it.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
@@ -59,12 +63,23 @@ class Runner(web.AppRunner):
         made = await super()._make_server()
         return _Server(
             made.request_handler,
-            request_factory=made.request_factory,
+            request_factory=partial(_without_final_slash, made.request_factory),
             handler_cancellation=made.handler_cancellation,
             send_timeout_s=self._send_timeout_s,
             connections=self._connections,
             **made._kwargs,  # noqa: SLF001
         )
+
+
+def _without_final_slash(
+    make: Callable[..., BaseRequest], message: RawRequestMessage, *rest: Any
+) -> BaseRequest:
+    """`/mcp/` is `/mcp`, for every route: a redirect would cost clients the body of their POST."""
+    path = message.url.raw_path
+    if len(path) > 1 and path.endswith("/"):
+        url = message.url.with_path(path.rstrip("/") or "/", encoded=True, keep_query=True)
+        message = message._replace(path=url.raw_path_qs, url=url)
+    return make(message, *rest)
 
 
 class _Server(web.Server):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 
@@ -100,9 +101,8 @@ async def _listening(app: web.Application, settings: HttpGroup) -> AsyncIterator
     runner = Runner(app, send_timeout_s=app[BOUNDS].send_timeout_s, connections=connections)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.http_host, settings.http_port)
         try:
-            await site.start()
+            await _site(runner, settings).start()
         except OSError as error:
             raise InvalidInput(
                 f"Can't listen on {settings.http_host}:{settings.http_port}: "
@@ -114,6 +114,15 @@ async def _listening(app: web.Application, settings: HttpGroup) -> AsyncIterator
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
         await runner.cleanup()
+
+
+def _site(runner: Runner, settings: HttpGroup) -> web.BaseSite:
+    """`::` is every address of both families; asyncio would listen on those of IPv6 alone. Raises OSError."""
+    host, port = settings.http_host, settings.http_port
+    if host != "::" or not socket.has_dualstack_ipv6():
+        return web.TCPSite(runner, host, port)
+    listening = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return web.SockSite(runner, listening)
 
 
 async def _drained(drain: Drain, settings: HttpGroup) -> None:

@@ -1,6 +1,7 @@
 """The v1 routes: most are their operation and nothing else; a few have more to do, as the contract has it."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -14,6 +15,8 @@ from http_sidecar.rest.submit import submit
 from http_sidecar.rest.uploads import upload
 from http_sidecar.routes import ROUTES, UPLOAD, Route
 
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
 RouteHandler = Callable[[web.Request, Route], Awaitable[web.StreamResponse]]
 
 
@@ -21,10 +24,11 @@ def setup(app: web.Application) -> None:
     """Every route of the table. What can be fetched can also be asked for by HEAD."""
     for route in ROUTES:
         handler = _handler_of(route)
+        path = _PARAMETER.sub(r"{\1:[^/]+}", route.path)  # aiohttp's own pattern takes no braces in a name
         if route.method == "GET":
-            app.router.add_get(route.path, handler)
+            app.router.add_get(path, handler)
         else:
-            app.router.add_route(route.method, route.path, handler)
+            app.router.add_route(route.method, path, handler)
 
     app.router.add_route(UPLOAD.method, UPLOAD.path, upload)
     app.cleanup_ctx.append(_hashes_kept)

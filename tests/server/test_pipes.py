@@ -108,17 +108,43 @@ async def test_messages_become_lines_and_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"not json\n", b"{}\n", b"[1, 2]\n", b"\xff\xfe\n", b"x" * (MAX_LINE + 1) + b"\n"]
+    ("line", "code", "number"),
+    [
+        (b"not json\n", -32700, None),
+        (b"\xff\xfe\n", -32700, None),
+        (b"[" * 10_000 + b"\n", -32700, None),
+        (b"x" * (MAX_LINE + 1) + b"\n", -32700, None),
+        (b"{}\n", -32600, None),
+        (b"[1, 2]\n", -32600, None),
+        (b'{"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": "text"}\n', -32600, 7),
+        (b'{"jsonrpc": "2.0", "id": "seven", "method": 7}\n', -32600, "seven"),
+        (b'{"jsonrpc": "2.0", "id": true, "method": 7}\n', -32600, None),
+    ],
 )
-async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_read(line: bytes) -> None:
+async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_read(
+    line: bytes, code: int, number: object
+) -> None:
     async with ends() as pipe:
         writing = asyncio.to_thread(os.write, pipe.stdin, line + notification("after"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(writing)
             answer = await pipe.line()
-            assert answer["error"]["code"] == -32700
-            assert answer["id"] is None
+            assert answer["error"]["code"] == code
+            assert answer["id"] == number
             assert await pipe.received() == "after"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'\xef\xbb\xbf{"jsonrpc": "2.0", "method": "behind a mark"}\n',
+        b'{"jsonrpc": "2.0", "method": "behind a mark", "params": {"half": "a \\ud83d"}}\n',
+    ],
+)
+async def test_what_other_programs_write_is_a_message_too(line: bytes) -> None:
+    async with ends() as pipe:
+        os.write(pipe.stdin, line)
+        assert await pipe.received() == "behind a mark"
 
 
 async def test_a_long_line_within_the_limit_is_a_message() -> None:

@@ -128,6 +128,16 @@ async def test_a_line_that_is_no_message_does_not_end_the_session(tmp_path: Path
         assert (await server.initialize())["protocolVersion"] == "2025-11-25"
 
 
+async def test_the_arguments_of_a_tool_may_be_json_text(tmp_path: Path) -> None:
+    async with server_process(tmp_path, NOBODY) as server:
+        await server.initialize()
+        for text, told in {"": "engine", '{"verbose": 1}': "no argument 'verbose'"}.items():
+            answer = await server.request("tools/call", {"name": "system_status", "arguments": text})
+            assert told in answer["result"]["content"][0]["text"]
+        answer = await server.request("tools/call", {"name": "system_status", "arguments": "{bad"})
+        assert answer["error"]["code"] == -32602
+
+
 @pytest.mark.parametrize("end", ["stdin", signal.SIGTERM, signal.SIGINT])
 async def test_the_end_gives_the_lease_back(tmp_path: Path, end: str | signal.Signals) -> None:
     async with engine(tmp_path) as running, server_process(tmp_path, running.url) as server:

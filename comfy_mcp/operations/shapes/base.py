@@ -1,7 +1,7 @@
 """The words that inputs and results share, and their base classes."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AliasChoices,
@@ -10,6 +10,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    PrivateAttr,
     SerializationInfo,
 )
 from pydantic.alias_generators import to_camel
@@ -106,6 +107,22 @@ class Result(Part):
 
     unlisted: ClassVar[frozenset[str]] = frozenset()
 
+    warnings: list[Text] = Field(default_factory=list, exclude_if=lambda warnings: not warnings)
+    _repairs: tuple[str, ...] = PrivateAttr(())
+
+    def with_repairs(self, repairs: tuple[str, ...]) -> Self:
+        """With a warning for each argument that was taken otherwise than it was given."""
+        own = [text for text in repairs if text not in self.warnings]
+        result = self.model_copy(update={"warnings": [*self.warnings, *own]})
+        result._repairs = repairs  # noqa: SLF001 - of its own class
+        return result
+
     def text(self) -> str:
         """One line for an agent."""
         raise NotImplementedError
+
+    def told(self) -> str:
+        """`text`, and how arguments were repaired."""
+        text = self.text()
+        own = [repair for repair in self._repairs if repair not in text]
+        return f"{text} Warning: {' '.join(own)}" if own else text

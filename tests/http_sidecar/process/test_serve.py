@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from comfy_mcp.domain.access import ALL_RIGHTS, ApiKey, digest_of
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
@@ -211,6 +213,40 @@ async def test_another_address_than_loopback_needs_a_key(tmp_path: Path, host: s
         await serve(settings, host=host, port=0)
     assert raised.value.code is ErrorCode.CONFIGURATION
     assert "keys add" in raised.value.next_step
+
+
+async def test_an_address_may_end_with_a_slash(
+    tmp_path: Path, engine: str, http: aiohttp.ClientSession
+) -> None:
+    client = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with serve_process(tmp_path, engine) as served:
+        async with http.post(f"{served.url}/mcp/", json=hello, headers=accept) as answer:
+            assert answer.status == 200
+        for path, status in {
+            "/": 200,
+            "/health/": 200,
+            "/v1/comfyui/outputs//?limit=3": 200,
+            "//": 200,
+        }.items():
+            async with http.get(URL(f"{served.url}{path}", encoded=True)) as answer:
+                assert answer.status == status, path
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+async def test_two_colons_are_every_address_of_both_families(
+    tmp_path: Path, engine: str, http: aiohttp.ClientSession
+) -> None:
+    command = (WARM_PYTHON, "-m", "comfy_mcp", "serve", "--host", "::", "--insecure")
+    async with serve_process(tmp_path, engine, *command) as served:
+        port = served.url.rpartition(":")[2]
+        async with http.get(f"http://127.0.0.1:{port}/health") as answer:
+            assert answer.status == 200
 
 
 async def test_insecure_opens_the_door_when_told_so(

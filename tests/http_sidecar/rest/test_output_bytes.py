@@ -70,6 +70,12 @@ async def test_a_drawing_is_an_image_that_can_run_nothing(house: OutputHouse) ->
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
+async def test_a_name_may_have_braces(house: OutputHouse) -> None:
+    await house.add("{b}.bin", SMALL)
+    answer = await house.v1("GET", URL(f"{house.v1.url}{PATH}/%7Bb%7D.bin", encoded=True))
+    assert (answer.status, answer.data) == (200, SMALL)
+
+
 @BOTH
 async def test_the_tag_is_the_hash_of_the_content_and_is_kept(house: OutputHouse, content: bytes) -> None:
     output = await house.add("x.bin", content)

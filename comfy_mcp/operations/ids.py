@@ -1,0 +1,41 @@
+"""Ids that callers shorten, as people do with those of commits: the whole one, where there is one only."""
+
+import re
+from typing import TypeVar
+
+from comfy_mcp.domain.catalog import OutputQuery
+from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.domain.job import JobQuery
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.shapes import Params
+
+P = TypeVar("P", bound=Params)
+
+_SHORT = re.compile(r"[0-9a-f][0-9a-f-]{3,34}", re.IGNORECASE)
+
+
+async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str, ...]]:
+    """`params` with whole ids, and warnings. Ids of other clients do not count. Raises InvalidInput."""
+    for name in ("workflow_id", "output_id"):
+        given = getattr(params, name, None)
+        if given is None or not _SHORT.fullmatch(given):
+            continue
+        found = await _starting(context, name, given.lower())
+        if len(found) > 1:
+            raise InvalidInput(
+                f"{name}: several ids start with {given!r}.", next_step="Give more of the id, or all of it."
+            )
+        if found:
+            told = f"{name} {given!r} was taken as {found[0]!r}, the only one that starts so."
+            return params.model_copy(update={name: found[0]}), (told,)
+    return params, ()
+
+
+async def _starting(context: OperationContext, name: str, start: str) -> list[str]:
+    store, caller = context.services.store, context.caller
+    client = None if caller.sees_all else caller.client
+    if name == "workflow_id":
+        jobs = await store.list_jobs(JobQuery(id_start=start, client=client, limit=2))
+        return [job.id for job in jobs.items]
+    outputs = await store.list_outputs(OutputQuery(id_start=start, client=client, limit=2))
+    return [output.id for output in outputs.items]

@@ -1,0 +1,191 @@
+"""What callers mean who write arguments in another way than the operations do.
+
+Language models and strict clients send null and "" for what they do not want, other case, whole numbers of
+seconds for milliseconds, ids in quotes, shortened, or as the URIs that we gave. Every surface passes here,
+once for each call. Where a value was changed, a warning says how.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+from urllib.parse import unquote
+
+from pydantic import AliasChoices
+
+from comfy_mcp.domain.graph import wrapped_graph
+from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.operations.shapes import Params
+
+MAX_UNKNOWN = 5
+"""Unknown arguments that one warning names."""
+
+_SHOWN = 60
+_NOTHING = frozenset({"", "null", "none", "undefined"})
+_SPELLINGS = {"canceled": "cancelled", "success": "completed", "done": "completed", "error": "failed"}
+_QUOTES = "\"'`<> \t\r\n"
+_IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
+_FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
+_SECONDS = range(10**9, 10**11)
+"""As seconds: the years 2001 to 5138. As milliseconds: January 1970 to 1973, which nobody means."""
+_MOST_LAYERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Argument:
+    """`name` as pydantic takes it. `choices`: the only values. `text`: any text is a value."""
+
+    name: str
+    names: tuple[str, ...]
+    required: bool
+    choices: tuple[str, ...]
+    text: bool
+
+
+def repaired(
+    operation: str, params: type[Params], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arguments as `params` takes them, and warnings. What can't be understood stays as it is."""
+    known = _arguments(params)
+    taken: dict[str, Any] = {}
+    unknown: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name, value in given.items():
+        argument = known.get(name)
+        if argument is None:
+            unknown[name] = value
+        elif argument.required or not _is_nothing(argument, value):
+            taken[name] = value
+            found = _REPAIRS.get(argument.name, _as_it_is)(argument, value)
+            if found != value:
+                taken[name] = found
+                warnings.append(f"{name} {_shown(value)} was taken as {_shown(found)}.")
+    if "workflow" in known and not taken.keys() & {"workflow", "path"}:
+        _take_loose_graph(unknown, taken, warnings)
+    warnings.extend(_unknown(operation, params, unknown))
+    return taken, tuple(warnings)
+
+
+def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
+    """The graph that a caller means by `value`: JSON text, twice encoded or in a Markdown fence, and the
+    wrappers that other tools put around a graph; and warnings. Raises what `parse` raises for other text."""
+    warnings = []
+    if isinstance(value, str):
+        for layer in range(_MOST_LAYERS):
+            if (fenced := _FENCE.fullmatch(value)) is not None:
+                value = fenced[1]
+                warnings.append("The workflow was taken out of its Markdown fence.")
+            value = parse(value)
+            if not isinstance(value, str):
+                break
+            if not layer:
+                warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
+    if isinstance(value, Mapping):
+        graph, where = wrapped_graph(value)
+        if where not in ("", "prompt"):  # the body of ComfyUI's POST /prompt may have extra_data as well
+            value = graph
+            warnings.append(f"The graph was taken from {where!r} of the workflow; the rest was not used.")
+    return value, tuple(warnings)
+
+
+@cache
+def _arguments(params: type[Params]) -> Mapping[str, _Argument]:
+    """By every name that an argument has."""
+    found = {}
+    for name, field in params.model_fields.items():
+        alias = field.validation_alias
+        names = tuple(str(each) for each in alias.choices) if isinstance(alias, AliasChoices) else (name,)
+        kinds = get_args(field.annotation) or (field.annotation,)
+        literals = [field.annotation, *kinds]
+        choices = tuple(each for kind in literals if get_origin(kind) is Literal for each in get_args(kind))
+        argument = _Argument(name, names, field.is_required(), choices, str in kinds)
+        found.update(dict.fromkeys((*names, name), argument))
+    return found
+
+
+def _is_nothing(argument: _Argument, value: object) -> bool:
+    """An argument that the caller does not want."""
+    if not isinstance(value, str):
+        return value is None
+    text = value.strip().lower()
+    return not text if argument.text and not argument.choices else text in _NOTHING
+
+
+def _as_it_is(argument: _Argument, value: object) -> object:
+    """The one of the choices that is meant."""
+    if not isinstance(value, str) or not argument.choices or value in argument.choices:
+        return value
+    plain = value.strip(_QUOTES).lower()
+    plain = _SPELLINGS.get(plain, plain)
+    return plain if plain in argument.choices else value
+
+
+def _id(argument: _Argument, value: object) -> object:
+    """The id alone, of a URI, a path, or an object that has it."""
+    if isinstance(value, Mapping):
+        value = next((value[name] for name in argument.names if name in value), value)
+    if not isinstance(value, str):
+        return value
+    plain = value.strip(_QUOTES)
+    found = _IN_URI.search(plain)
+    plain = unquote(found[1]) if found is not None else plain
+    return plain.lower() if UUID.fullmatch(plain) else plain
+
+
+def _path(argument: _Argument, value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    plain = value.strip()
+    plain = plain[1:-1] if len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "\"'`" else plain
+    return unquote(plain.removeprefix("file://")) if plain.startswith("file:///") else plain
+
+
+def _since(argument: _Argument, value: object) -> object:
+    """Milliseconds, of what can only be seconds."""
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) else 0.0
+    except (ValueError, OverflowError):
+        return value
+    return round(seconds * 1000) if _SECONDS.start <= seconds < _SECONDS.stop else value
+
+
+UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+"""A whole id of a workflow or an output."""
+
+_REPAIRS: Mapping[str, Callable[[_Argument, object], object]] = {
+    "workflow_id": _id,
+    "output_id": _id,
+    "path": _path,
+    "since": _since,
+}
+
+
+def _take_loose_graph(unknown: dict[str, Any], taken: dict[str, Any], warnings: list[str]) -> None:
+    """A graph that stands where the arguments should: under `prompt`, as ComfyUI takes it, or bare."""
+    nodes = [name for name, value in unknown.items() if isinstance(value, Mapping) and "class_type" in value]
+    if isinstance(unknown.get("prompt"), Mapping | str) and "prompt" not in nodes:
+        taken["workflow"] = unknown.pop("prompt")
+        warnings.append("The graph under 'prompt' was taken as the workflow.")
+    elif nodes:
+        taken["workflow"] = {name: unknown.pop(name) for name in nodes}
+        warnings.append("The nodes among the arguments were taken as the workflow.")
+
+
+def _unknown(operation: str, params: type[Params], unknown: Mapping[str, object]) -> list[str]:
+    names = [name for name, value in unknown.items() if value not in (None, "")]
+    if not names:
+        return []
+    meant = {name: nearest(name[:_SHOWN], params.model_fields.keys(), 1) for name in names[:MAX_UNKNOWN]}
+    listed = ", ".join(
+        f"{name[:_SHOWN]!r}" + (f" (nearest: {near[0]})" if near else "") for name, near in meant.items()
+    )
+    more = f" and {len(names) - MAX_UNKNOWN} more" if len(names) > MAX_UNKNOWN else ""
+    hint = " Change inputs of nodes in the workflow itself." if "workflow" in params.model_fields else ""
+    return [f"{operation} has no argument {listed}{more}: not used.{hint}"]
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,0 +1,336 @@
+"""Property: checks and conversion take steps in proportion to the bytes of the workflow, whatever it holds.
+
+A step is a line of the domain's code that runs. Each family of workflows is what somebody sent, or could
+send, to make a process stand still; `size` says how much of it.
+"""
+
+import gzip
+import json
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comfy_mcp import domain
+from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.graph import parse_graph
+from comfy_mcp.domain.graph_checks import check_graph
+from comfy_mcp.domain.missing import model_links
+from comfy_mcp.domain.nearest import MAX_COMPARED, Hints
+from comfy_mcp.domain.needs import needs_of
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.ui_scopes import Budget, OverBudget
+
+PER_BYTE = 40
+"""Steps per byte of the workflow."""
+
+AT_ONCE = 500_000
+"""Steps that any workflow may take beyond, for subgraphs that are opened and names that are compared."""
+
+DOMAIN = str(Path(domain.__path__[0]))
+
+with gzip.open("tests/data/editor/object_info_0.33.0.json.gz") as stream:
+    INFO = ObjectInfo.parse(json.load(stream))
+
+Workflow = dict[str, Any]
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    taken = 0
+
+    def line(_frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal taken
+        taken += event == "line"
+        return line
+
+    def call(frame: FrameType, _event: str, _arg: object) -> Any:
+        return line if frame.f_code.co_filename.startswith(DOMAIN) else None
+
+    before = sys.gettrace()
+    sys.settrace(call)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return taken
+
+
+def judged(raw: Workflow, info: ObjectInfo | None = INFO, budget: Budget | None = None) -> None:
+    """All that a submit computes."""
+    try:
+        converted, _ = api_format(raw, info, budget)
+        graph = parse_graph(converted)
+    except InvalidGraph:
+        return
+    report = check_graph(graph, info, model_links(raw))
+    assert report.error() is not None or report.warnings is not None
+    needs_of(graph)
+
+
+def node(class_type: str, **inputs: object) -> Workflow:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def ui(*nodes: Workflow, links: object = (), subgraphs: object = ()) -> Workflow:
+    return {"nodes": list(nodes), "links": list(links), "definitions": {"subgraphs": list(subgraphs)}}  # type: ignore[call-overload]
+
+
+def nested(levels: int, *leaves: Workflow, uses: int = 2) -> Workflow:
+    """Each subgraph holds `uses` of the next; the last holds `leaves`."""
+    inner = [{"id": f"s{levels}", "nodes": list(leaves)}]
+    outer = [
+        {"id": f"s{at}", "nodes": [{"id": use, "type": f"s{at + 1}"} for use in range(uses)]}
+        for at in range(levels)
+    ]
+    return ui({"id": 1, "type": "s0"}, subgraphs=[*outer, *inner])
+
+
+def seen(size: int, **inputs: object) -> Workflow:
+    """`size` nodes of a class with many inputs, each behind an output node."""
+    nodes = {f"k{at}": node("KSampler", **inputs) for at in range(size)}
+    return nodes | {f"s{at}": node("SaveLatent", samples=[f"k{at}", 0]) for at in range(size)}
+
+
+FAMILIES: dict[str, Callable[[int], Workflow]] = {
+    "links to missing nodes": lambda size: {
+        str(at): node("PreviewImage", images=[f"x{at}", 0]) for at in range(size)
+    },
+    "nodes that link back to the first": lambda size: (
+        {"0": node("ImageInvert", image=[str(size), 0])}
+        | {str(at): node("ImageBatch", image1=[str(at - 1), 0], image2=["0", 0]) for at in range(1, size + 1)}
+        | {"end": node("PreviewImage", images=[str(size), 0])}
+    ),
+    "loops in loops": lambda size: (
+        {
+            str(at): node("ImageBatch", image1=[str(at - 1), 0], image2=[str((at + 1) % size), 0])
+            for at in range(size)
+        }
+        | {"end": node("PreviewImage", images=["0", 0])}
+    ),
+    "one wrong option behind many outputs": lambda size: (
+        {"0": node("KSampler", sampler_name="x" * 10 * size)}
+        | {f"s{at}": node("SaveLatent", samples=["0", 0]) for at in range(size)}
+    ),
+    "unknown inputs on one node": lambda size: {
+        "1": node("EmptyImage", **{f"x{at}": 1 for at in range(5 * size)}),
+        "2": node("PreviewImage", images=["1", 0]),
+    },
+    "unknown inputs on many nodes": lambda size: seen(size, **{f"x{at}": 1 for at in range(100)}),
+    "wrong values everywhere": lambda size: seen(
+        size, seed=-1, steps="x", cfg="y", sampler_name="x", scheduler="z", positive=["1", 9], model="m"
+    ),
+    "a chain": lambda size: (
+        {"0": node("EmptyImage", width=64, height=64, batch_size=1, color=0)}
+        | {str(at): node("ImageInvert", image=[str(at - 1), 0]) for at in range(1, size + 1)}
+        | {"end": node("PreviewImage", images=[str(size), 0])}
+    ),
+    "no nodes at all": lambda size: {str(at): 1 for at in range(size)},
+    "unknown classes": lambda size: {str(at): node(f"Nope{at}") for at in range(size)},
+    "models that are missing": lambda size: (
+        {f"m{at}": node("CheckpointLoaderSimple", ckpt_name=f"m{at}.safetensors") for at in range(size)}
+        | {f"p{at}": node("PreviewAny", source=[f"m{at}", 0]) for at in range(size)}
+    ),
+    "lists as values": lambda size: {
+        "1": node("KSampler", sampler_name={"__value__": [1] * size}),
+        "2": node("PreviewAny", source=["1", 0]),
+    },
+    "subgraphs in subgraphs, empty at the bottom": lambda size: nested(
+        min(95, size // 10), {"id": 1, "type": "Note"}
+    ),
+    "subgraphs in subgraphs": lambda size: nested(
+        min(95, size // 10), {"id": 1, "type": "KSampler", "widgets_values": ["x" * size]}
+    ),
+    "many subgraphs, each deep": lambda size: ui(
+        *({"id": at, "type": "s0"} for at in range(size)),
+        subgraphs=nested(90, {"id": 1, "type": "KSampler"}, uses=1)["definitions"]["subgraphs"],
+    ),
+    "a long text that many nodes show": lambda size: nested(
+        8, {"id": 1, "type": "CLIPTextEncode", "widgets_values": ["x" * 10 * size]}
+    ),
+    "long ids around many nodes": lambda size: ui(
+        {"id": "i" * size, "type": "s"},
+        subgraphs=[{"id": "s", "nodes": [{"id": at, "type": "KSampler"} for at in range(size)]}],
+    ),
+    "one control for many": lambda size: ui(
+        {"id": 1, "type": "s"},
+        subgraphs=[
+            {
+                "id": "s",
+                "nodes": [
+                    {"id": 1, "type": "?", "inputs": [{"name": f"x{at}", "link": at} for at in range(size)]}
+                ],
+                "links": [
+                    {"id": at, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": at}
+                    for at in range(size)
+                ],
+                "inputs": [{"name": "a"}],
+            }
+        ],
+    ),
+    "reroutes behind reroutes": lambda size: ui(
+        *({"id": at, "type": "Reroute", "inputs": [{"link": at}]} for at in range(size)),
+        *(
+            {"id": f"p{at}", "type": "PreviewImage", "inputs": [{"name": "images", "link": 50}]}
+            for at in range(size)
+        ),
+        links=[[at, at - 1, 0, at, 0, "*"] for at in range(size)],
+    ),
+    "a wide bypassed node": lambda size: ui(
+        {"id": 0, "type": "?", "mode": 4, "inputs": [{"name": f"x{at}", "type": "A"} for at in range(size)]},
+        *(
+            {"id": f"p{at}", "type": "PreviewImage", "inputs": [{"name": "images", "link": at}]}
+            for at in range(size)
+        ),
+        links=[[at, 0, at, f"p{at}", 0, "*"] for at in range(size)],
+    ),
+    "more values than the class has": lambda size: ui(
+        {"id": 1, "type": "SaveImage", "widgets_values": ["x"] * 10 * size}
+    ),
+    "more names than the class has": lambda size: ui(
+        {
+            "id": 1,
+            "type": "CustomCombo",
+            "widgets_values": ["x"] * size,
+            "widgets_values_named": {f"x{at}": 1 for at in range(size)},
+        }
+    ),
+    "values of subgraphs by name": lambda size: ui(
+        {"id": 1, "type": "s", "widgets_values_named": {f"x{at}": 1 for at in range(size)}},
+        subgraphs=[{"id": "s", "nodes": [], "inputs": [{"name": f"x{at}"} for at in range(size)]}],
+    ),
+    "dots behind a percent sign": lambda size: ui(
+        {"id": 1, "type": "SaveImage", "widgets_values": ["%" + "." * 10 * size]}
+    ),
+    "braces and comments": lambda size: ui(
+        {"id": 1, "type": "CLIPTextEncode", "widgets_values": ["{" * size + "/*" * size + "|\\}" * size]}
+    ),
+}
+
+
+@pytest.mark.parametrize("size", [100, 1_000])
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_the_work_on_a_workflow_is_in_proportion_to_its_bytes(
+    family: Callable[[int], Workflow], size: int
+) -> None:
+    raw = family(size)
+    assert steps_of(lambda: judged(raw)) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE
+    assert steps_of(lambda: judged(raw, None)) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_a_share_of_the_budget_bounds_what_comes_out_of_subgraphs(family: Callable[[int], Workflow]) -> None:
+    """For small files, which the event loop waits for: beyond it the work is left to another process."""
+    raw = family(100)
+
+    def work() -> None:
+        with suppress(InvalidGraph, OverBudget):
+            api_format(raw, INFO, Budget(share=0.05))
+
+    assert steps_of(work) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE // 10
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 40) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+CLASSES = (
+    "KSampler",
+    "SaveImage",
+    "CLIPTextEncode",
+    "Reroute",
+    "PrimitiveNode",
+    "CustomCombo",
+    "s0",
+    "s1",
+    "s2",
+)
+SOCKETS = st.fixed_dictionaries(
+    {"name": st.sampled_from(("images", "seed", "text", "a", "b")), "link": st.none() | st.integers(0, 12)}
+)
+UI_NODES = st.fixed_dictionaries(
+    {
+        "id": st.integers(-20, 12),
+        "type": st.sampled_from(CLASSES),
+        "mode": st.sampled_from((0, 0, 0, 2, 4)),
+        "inputs": st.lists(SOCKETS, max_size=4),
+        "outputs": st.lists(st.just({"type": "*"}), max_size=2),
+        "widgets_values": st.lists(JSON, max_size=6) | st.dictionaries(st.text(max_size=6), JSON, max_size=4),
+        "properties": st.just({}) | st.just({"proxyWidgets": [["1", "seed"], ["-1", "a"]]}),
+    }
+)
+LINKS = st.lists(
+    st.tuples(
+        st.integers(0, 12), st.integers(-20, 12), st.integers(0, 3), st.integers(-20, 12), st.integers(0, 3)
+    ),
+    max_size=12,
+)
+GRAPHS = st.fixed_dictionaries(
+    {
+        "nodes": st.lists(UI_NODES, max_size=8),
+        "inputs": st.lists(st.sampled_from(({"name": "a"}, {"name": "b"})), max_size=3),
+    }
+)
+
+
+@given(top=GRAPHS, inside=st.lists(GRAPHS, max_size=3), links=st.lists(LINKS, min_size=4, max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_whatever_a_file_holds_the_work_on_it_is_bounded(
+    top: Workflow, inside: list[Workflow], links: list[list[tuple[int, ...]]]
+) -> None:
+    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+    subgraphs = [
+        graph | {"id": f"s{at}", "links": [dict(zip(keys, link, strict=True)) for link in links[at]]}
+        for at, graph in enumerate(inside)
+    ]
+    top_links = [[*link, "*"] for link in links[3]]
+    raw = top | {"links": top_links, "definitions": {"subgraphs": subgraphs}}
+    assert steps_of(lambda: judged(raw)) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE
+
+
+def test_a_list_of_options_is_not_looked_through_for_each_node() -> None:
+    compared = 0
+
+    class Name(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other) if isinstance(other, str) else False
+
+        __hash__ = str.__hash__
+
+    options = [Name(f"model{at}.safetensors") for at in range(2_000)]
+    declared = {"required": {"name": [options]}}
+    info = ObjectInfo.parse(
+        {"Load": {"input": declared, "output": [], "output_node": True, "python_module": "nodes"}}
+    )
+    compared = 0
+    raw = {str(at): node("Load", name="folder/model1999.safetensors") for at in range(100)}
+    judged(raw, info)
+    assert compared <= 2_000
+
+
+def test_hints_end_when_a_report_has_compared_enough() -> None:
+    hints = Hints()
+    known = [f"model{at}" for at in range(MAX_COMPARED // 4)]
+    assert [bool(hints.nearest("modell", known)) for _ in range(5)] == [True, True, True, True, False]
+
+
+def test_a_problem_with_a_name_of_megabytes_is_told_in_short() -> None:
+    raw = {
+        "1" * 100_000: node("x" * 100_000, **{"y" * 100_000: 1}),
+        "2": node("PreviewAny", source=["z" * 9_999, 0]),
+    }
+    error = check_graph(parse_graph(raw), INFO).error()
+    assert error is not None
+    told = [error.message, *(text for each in error.problems for text in (each.message, each.node_id or ""))]
+    assert max(map(len, told)) < 5_000

@@ -1,0 +1,186 @@
+"""What callers mean by arguments that are written otherwise than asked for: taken, and told."""
+
+import json
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import InvalidInput, NotFound
+from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.repairs import graph_in, repaired
+from tests.operations.conftest import Bench
+from tests.support import graphs
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64}}}
+
+
+def taken(operation: str, **given: Any) -> tuple[dict[str, Any], str]:
+    arguments, warnings = repaired(operation, BY_NAME[operation].params, given)
+    return arguments, " ".join(warnings)
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", "null", "None", "undefined"])
+def test_what_strict_clients_send_for_nothing_is_nothing(nothing: object) -> None:
+    given = {"status": nothing, "retried": nothing, "since": nothing, "limit": nothing, "cursor": None}
+    assert taken("list_workflows", **given, client="") == ({}, "")
+
+
+def test_a_text_argument_may_be_the_word_null_and_a_required_one_stays() -> None:
+    assert taken("list_models", search="null", type="None") == ({"search": "null", "type": "None"}, "")
+    assert taken("workflow_status", workflow_id=None, attempts=None) == ({"workflow_id": None}, "")
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "value", "meant"),
+    [
+        ("list_workflows", "status", "Completed", "completed"),
+        ("list_workflows", "status", "'canceled' ", "cancelled"),
+        ("list_workflows", "failureKind", "OOM", "oom"),
+        ("submit_workflow", "priority", '"HIGH"', "high"),
+        ("list_outputs", "since", 1_764_400_000, 1_764_400_000_000),
+        ("list_outputs", "since", "1764400000.5", 1_764_400_000_500),
+        ("workflow_status", "workflowId", f' "{ID}" ', ID),
+        ("workflow_status", "workflow_id", ID.upper(), ID),
+        ("workflow_status", "workflow_id", f"comfy://workflows/{ID}", ID),
+        ("workflow_status", "workflow_id", f"http://127.0.0.1:9090/v1/comfyui/workflow/{ID}/wait?x=1", ID),
+        ("workflow_status", "workflow_id", {"workflowId": ID, "status": "queued"}, ID),
+        ("view_output", "output_id", f"<comfy://outputs/{ID}>", ID),
+        ("view_output", "output_id", "/v1/comfyui/output/a%20b.png/preview", "a b.png"),
+        ("submit_workflow", "path", '"C:\\my files\\a.json"', "C:\\my files\\a.json"),
+        ("submit_workflow", "path", "file:///home/me/a%20b.json", "/home/me/a b.json"),
+    ],
+)
+def test_another_way_to_write_it_is_taken_and_told(
+    operation: str, name: str, value: object, meant: object
+) -> None:
+    arguments, warning = taken(operation, **{name: value})
+    assert arguments[name] == meant
+    assert f"{name} " in warning
+    assert " was taken as " in warning
+
+
+@pytest.mark.parametrize(
+    ("operation", "name", "value"),
+    [
+        ("list_workflows", "status", "completed"),
+        ("list_workflows", "status", "nearly"),
+        ("list_workflows", "status", 7),
+        ("list_workflows", "since", 0),
+        ("list_workflows", "since", "yesterday"),
+        ("list_workflows", "since", [1]),
+        ("list_workflows", "since", 10**400),
+        ("list_workflows", "limit", "12"),
+        ("workflow_status", "workflow_id", ID),
+        ("workflow_status", "workflow_id", 7),
+        ("workflow_status", "workflow_id", {"id": ID}),
+        ("submit_workflow", "path", "a.json"),
+        ("submit_workflow", "path", '"'),
+        ("submit_workflow", "path", 7),
+    ],
+)
+def test_what_is_right_or_beyond_repair_stays_without_a_word(
+    operation: str, name: str, value: object
+) -> None:
+    assert taken(operation, **{name: value}) == ({name: value}, "")
+
+
+def test_unknown_arguments_are_named_with_the_nearest() -> None:
+    _, warning = taken("wait_for_workflow", workflow_id=ID, timeout=5, seed=7, nothing=None, empty="")
+    assert warning == "wait_for_workflow has no argument 'timeout' (nearest: timeout_s), 'seed': not used."
+    _, warning = taken("submit_workflow", workflow=GRAPH, **{f"x{at}" * 100: 1 for at in range(9)})
+    assert warning.endswith(" and 4 more: not used. Change inputs of nodes in the workflow itself.")
+    assert len(warning) < 600
+
+
+@pytest.mark.parametrize("loose", [{"prompt": GRAPH}, {"prompt": json.dumps(GRAPH)}, GRAPH])
+def test_a_graph_in_the_place_of_the_arguments_is_the_workflow(loose: dict[str, Any]) -> None:
+    arguments, warning = taken("submit_workflow", **loose)
+    assert arguments["workflow"] in (GRAPH, json.dumps(GRAPH))
+    assert "as the workflow" in warning
+    assert "no argument" not in warning
+    assert taken("submit_workflow", path="a.json", **loose)[0] == {"path": "a.json"}
+    assert "workflow" not in taken("list_workflows", **loose)[0]
+
+
+def test_nothing_that_could_be_a_graph_is_no_workflow() -> None:
+    assert taken("submit_workflow", prompt=7, a="b")[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (GRAPH, ""),
+        ({"prompt": GRAPH, "client_id": "x"}, ""),
+        (json.dumps(GRAPH), ""),
+        ({"workflow": GRAPH}, "from 'workflow'"),
+        ({"output": GRAPH, "workflow": {"nodes": []}}, "from 'output'"),
+        ({"output": {}, "workflow": GRAPH}, "from 'workflow'"),
+        ({"input": {"workflow": GRAPH, "images": []}}, "from 'input.workflow'"),
+        ({"input": {"prompt": GRAPH}}, "from 'input.prompt'"),
+        (json.dumps({"workflow": GRAPH}), "from 'workflow'"),
+        (json.dumps(json.dumps(GRAPH)), "within JSON text"),
+        (json.dumps(json.dumps(json.dumps(GRAPH))), "within JSON text"),
+        (f"```json\n{json.dumps(GRAPH)}\n```", "Markdown fence"),
+        (f"  ```\n{json.dumps(GRAPH, indent=2)}```\n", "Markdown fence"),
+        (json.dumps(f"```json\n{json.dumps(GRAPH)}\n```"), "within JSON text"),
+    ],
+)
+def test_a_graph_is_found_in_what_is_put_around_it(value: object, told: str) -> None:
+    graph, warnings = graph_in(value, json.loads)
+    assert graph in (GRAPH, {"prompt": GRAPH, "client_id": "x"})
+    assert (told in " ".join(warnings)) if told else not warnings
+
+
+@pytest.mark.parametrize(
+    "value", [7, None, ["a"], {"workflow": 7}, {"output": {"class_type": "A"}}, {"a": GRAPH}]
+)
+def test_what_is_no_graph_stays_for_the_checks(value: object) -> None:
+    assert graph_in(value, json.loads) == (value, ())
+
+
+def test_text_that_is_encoded_too_often_stays_text() -> None:
+    text: object = GRAPH
+    for _ in range(5):
+        text = json.dumps(text)
+    assert isinstance(graph_in(text, json.loads)[0], str)
+
+
+async def test_what_was_repaired_is_told_with_the_job_and_with_every_result(call: Bench) -> None:
+    submitted = await call(
+        "submit_workflow", workflow={"workflow": graphs.picture()}, priority="HIGH", seed=7
+    )
+    assert [text.split()[0] for text in submitted.warnings] == ["priority", "submit_workflow", "The"]
+    assert submitted.told().count("priority 'HIGH'") == 1
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout=5)
+    assert done.warnings[:3] == submitted.warnings
+    assert "no argument 'timeout'" in done.warnings[-1]
+    assert done.told().endswith("not used.")
+    state = await call("workflow_status", workflow_id=submitted.workflow_id)
+    assert state.warnings == submitted.warnings
+    assert state.told() == state.text()
+    assert "warnings" in (await call("list_workflows", status="Completed")).model_dump()
+    assert "warnings" not in (await call("list_workflows", status="completed")).model_dump()
+
+
+async def test_an_id_may_be_shortened_to_what_is_unique(call: Bench) -> None:
+    first, second = [await call("submit_workflow", workflow=graphs.picture()) for _ in range(2)]
+    done = await call("wait_for_workflow", workflow_id=first.workflow_id[:13].upper())
+    assert done.workflow_id == first.workflow_id
+    assert f"taken as '{first.workflow_id}'" in done.warnings[-1]
+    output = done.outputs[0].output_id
+    assert (await call("view_output", output_id=output[:13])).output.output_id == output
+    await call("wait_for_workflow", workflow_id=second.workflow_id)
+    with pytest.raises(NotFound):
+        await call(
+            "workflow_status", workflow_id="0123456789ab" if not output.startswith("0123") else "dead-dead"
+        )
+
+
+async def test_an_id_that_several_have_is_refused(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = iter([ID, ID[:-1] + "f"])
+    object.__setattr__(call.services, "new_id", lambda: next(ids))
+    for _ in range(2):
+        await call("submit_workflow", workflow=graphs.picture())
+    with pytest.raises(InvalidInput, match="several ids start with '0f8fad5b'"):
+        await call("workflow_status", workflow_id="0f8fad5b")
