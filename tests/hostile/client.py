@@ -27,6 +27,13 @@ async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter
     return await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
 
 
+async def _leave(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
 async def _all_open(
     stack: AsyncExitStack, url: str, count: int
 ) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
@@ -34,7 +41,7 @@ async def _all_open(
     for _ in range(count):
         with contextlib.suppress(OSError):
             line = await _connect(url)
-            stack.callback(line[1].transport.abort)
+            stack.push_async_callback(_leave, line[1])
             lines.append(line)
     return lines
 
