@@ -13,6 +13,9 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ENGINE ?= embedded
 PYTEST_ARGS ?=
+# A checkout of ComfyUI for the live tests; without it 0.3.75.
+COMFYUI_SRC ?=
+export COMFYUI_SRC
 PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 
 # The first Python that is new enough; PYTHON=... names another. Asked once, by the recipe that makes the venv.
@@ -96,7 +99,7 @@ editor: $(DEV)  ## ask ComfyUI's own editor in Chromium anew what it exports, an
 	$(PY) -m tests.editor.record
 
 .PHONY: comfyui
-comfyui: $(RUNTIME)  ## install the real ComfyUI 0.3.75 for tests into its cache (CPU, 1.6 GB, once)
+comfyui: $(RUNTIME)  ## install a real ComfyUI for tests into its cache: 0.3.75, or COMFYUI_SRC=DIR (CPU, 1.6 GB, once)
 	$(PY) tests/support/real_comfyui.py install
 
 .PHONY: tools
@@ -104,7 +107,7 @@ tools: $(RUNTIME)  ## Chromium and Prometheus for tests: the machine's, or Debia
 	@$(PY) tests/support/debian.py chromium prometheus promtool
 
 .PHONY: test
-test: lint tools comfyui  ## everything: check, and the tests on the real ComfyUI
+test: lint tools comfyui  ## everything: check, and the tests on the real ComfyUI (COMFYUI_SRC=DIR: on that one)
 	$(call pytest-with-coverage,)
 
 # uv takes its index from UV_DEFAULT_INDEX and the like. No address of an index is written into the lock.

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-TEST_TOOL_SETTINGS = frozenset({"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_FETCH", "COMFY_BRIDGE_START_TIMEOUT"})
+TEST_TOOL_SETTINGS = frozenset(
+    {"COMFYUI_SRC", "COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_FETCH", "COMFY_BRIDGE_START_TIMEOUT"}
+)
 
 
 # No wall-clock is asserted, and nothing is left behind; in CI every run tries the same examples.

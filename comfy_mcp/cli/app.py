@@ -403,6 +403,7 @@ def revoke(given: dict[str, Any], /, as_json: bool, name: str) -> None:
     metavar="DIR",
     help="Folder for input, output, temp and models. Default: inside the state folder.",
 )
+@options.object_info
 @options.as_json
 @click.pass_obj
 def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:

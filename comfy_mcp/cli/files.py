@@ -147,12 +147,16 @@ async def _checker(settings: Settings, object_info: str | None) -> AsyncIterator
 
 
 def _recorded(settings: Settings, object_info: str) -> Recorded:
+    return Recorded(read_node_list(object_info), settings)
+
+
+def read_node_list(file: str) -> bytes:
+    """Raises InvalidInput."""
     try:
-        with Path(object_info).open("rb") as stream:
-            data = stream.read(MAX_NODE_LIST_BYTES + 1)
+        with Path(file).open("rb") as stream:
+            return stream.read(MAX_NODE_LIST_BYTES + 1)
     except OSError as error:
-        raise _unreadable(object_info, error) from None
-    return Recorded(data, settings)
+        raise _unreadable(file, error) from None
 
 
 def _save(graph: Mapping[str, Any], file: str, files: Sequence[str], folder: Path, saved: set[Path]) -> Path:

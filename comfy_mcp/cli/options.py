@@ -38,7 +38,7 @@ files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
 object_info = click.option(
     "--object-info",
     metavar="FILE",
-    help="Use this saved answer of GET /object_info instead of asking the engine.",
+    help="Use this saved answer of GET /object_info instead of the engine's own.",
 )
 timeout = click.option(
     "--timeout",

@@ -77,13 +77,22 @@ async def serve(
 
 
 async def engine(
-    settings: Settings, output: Output, *, host: str, port: int, base_directory: Path | None
+    settings: Settings,
+    output: Output,
+    *,
+    host: str,
+    port: int,
+    base_directory: Path | None,
+    object_info: str | None = None,
 ) -> ExitCode:
     """The embedded engine until SIGINT or SIGTERM; its URL is the first line on stdout."""
+    from comfy_mcp.cli.files import read_node_list
     from comfy_mcp.embedded import EngineConfig, serve
+    from comfy_mcp.operations.checking import node_list
 
     base = base_directory or settings.state_dir / "embedded-engine"
-    config = EngineConfig(base_directory=base, host=host, port=port)
+    recorded = None if object_info is None else node_list(read_node_list(object_info))
+    config = EngineConfig(base_directory=base, host=host, port=port, object_info=recorded)
 
     def ready(url: str) -> None:
         output.result({"url": url, "pid": os.getpid(), "baseDirectory": str(base), "isComfyui": False}, [url])

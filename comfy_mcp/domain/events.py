@@ -143,12 +143,15 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCompleted:
+    """`warnings`: what the run made and the bridge lost. They join those of the submit."""
+
     type: ClassVar[str] = "completed"
     job_id: JobId
     at: int
     attempt: int
     output_count: int = 0
     gpu_use: GpuUse | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -277,6 +277,7 @@ def _end(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> dict[str, An
         "output_count": end.output_count,
         "progress": 1.0 if isinstance(end, JobCompleted) else job.progress,
         "failure": end.failure if isinstance(end, JobFailed) else None,
+        "warnings": (*job.warnings, *end.warnings) if isinstance(end, JobCompleted) else job.warnings,
         **_NO_NODE,
         **_charge(job, end.gpu_use),
     }

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-import structlog
-
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.deadlines import Deadline
 from comfy_mcp.domain.events import (
@@ -49,8 +47,6 @@ transaction, not three. Other processes look for news no sooner (operations/feed
 
 PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
-
-log = structlog.get_logger(__name__)
 
 
 class Attempt:
@@ -99,6 +95,7 @@ class Attempt:
         self.expired: Deadline | None = None  # the deadline for which the engine is asked to stop it
         self._write_due = float("-inf")
         self._progress_due: float | None = None
+        self.lost_pictures = 0
         self.pictures: list[Picture] = []  # that an output node sent and did not save
         self.graph = checked.graph
         self.extra_data: ExtraData | None = None  # goes with the graph
@@ -279,12 +276,20 @@ class Attempt:
         asked = self.job.cancel_requested and not job.cancel_requested
         self.job = replace(job, cancel_requested=True) if asked else job
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an end must say: pictures that nobody can see any more."""
+        if not self.lost_pictures:
+            return ()
+        lost = f"{self.lost_pictures} picture(s) that the workflow sent over the WebSocket could not be saved"
+        return (f"{lost}: use SaveImage, or see the bridge's log.",)
+
     def _note_picture(self, event: PreviewFrame) -> None:
         """Previews are JPEG. A PNG of an output node (SaveImageWebsocket) is its output."""
         if event.media_type != "image/png" or event.node not in self._report.outputs:
             return
         if sum(len(each.data) for each in self.pictures) + len(event.data) > PICTURE_BYTES:
-            log.warning("picture_dropped", job_id=self.job.id, node=event.node, bytes=len(event.data))
+            self.lost_pictures += 1
             return
         self.pictures.append(Picture(node=event.node, data=event.data))
 

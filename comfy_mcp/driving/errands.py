@@ -66,10 +66,11 @@ class Freed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """The pictures that came with the events are files now. None of them: the engine did not take them."""
+    """The pictures that came with the events are files now, but for those that the engine did not take."""
 
     prompt_id: PromptId
     sizes: Mapping[OutputFile, int]
+    lost: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +181,8 @@ class Errands:
         except Exception:  # the job ends without them
             log.exception("pictures_not_kept", prompt_id=prompt_id, count=len(pictures))
         sizes = [len(picture.data) for picture in pictures]
-        self._report(Kept(prompt_id=prompt_id, sizes=dict(zip(files, sizes, strict=False))))
+        lost = len(pictures) - len(files)
+        self._report(Kept(prompt_id=prompt_id, sizes=dict(zip(files, sizes, strict=False)), lost=lost))
 
     async def _sample(self, ask: Callable[[], Awaitable[GpuSample | None]]) -> None:
         self._report(Sampled(sample=await ask()))

@@ -167,6 +167,8 @@ class Hearing:
             self._results.pop(message.prompt_id),
         )
         if attempt is not None:
+            attempt.settled = False  # it waited for this
+            attempt.lost_pictures += message.lost
             with self._containment.step(attempt, "keep"):
                 outputs = (*result.outputs, *message.sizes)
                 self._over(attempt, replace(result, outputs=outputs), {**sizes, **message.sizes})

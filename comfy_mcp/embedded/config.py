@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 COMPATIBLE_WITH = "0.3.75"
 """The ComfyUI release whose behaviour this engine reproduces."""
@@ -24,6 +26,8 @@ class EngineConfig:
     cache_pixels: pixels of node outputs kept for the next prompt; beyond it the rest is recomputed.
     socket_queue: frames waiting for one slow websocket reader; beyond it the reader is cut off.
     socket_queue_bytes: the same bound in bytes.
+    object_info: a recorded answer of GET /object_info, served instead of the engine's own. Of its classes
+    those run that this engine has; None: its own.
     execution_log: a file that gets a line per step of each prompt (see execution_log.py); None: no log.
     """
 
@@ -37,4 +41,5 @@ class EngineConfig:
     cache_pixels: int = 128 * 1024 * 1024
     socket_queue: int = 4096
     socket_queue_bytes: int = 64 * 1024 * 1024
+    object_info: Mapping[str, Any] | None = None
     execution_log: Path | None = None

@@ -68,10 +68,11 @@ class EmbeddedEngine:
         )
         hub = SocketHub(self._config, lambda: state.exec_info())
         worker = Worker(self._config, directories, NODE_TYPES, queue, hub)
+        recorded = self._config.object_info
         state = State(
             config=self._config,
             directories=directories,
-            nodes=NODE_TYPES,
+            nodes={name: node for name, node in NODE_TYPES.items() if recorded is None or name in recorded},
             queue=queue,
             hub=hub,
         )

@@ -45,12 +45,18 @@ class InfoRoutes:
         ]
 
     async def object_info(self, _: web.Request) -> web.Response:
+        recorded = self._state.config.object_info
+        if recorded is not None:
+            return web.json_response(recorded)
         nodes = self._state.nodes.values()
         return web.json_response({node.name: node.describe(self._state.directories) for node in nodes})
 
     async def object_info_of(self, request: web.Request) -> web.Response:
         """One class, or an empty object for a class that there is not."""
-        node = self._state.nodes.get(request.match_info["node_class"])
+        name, recorded = request.match_info["node_class"], self._state.config.object_info
+        if recorded is not None:
+            return web.json_response({name: recorded[name]} if name in recorded else {})
+        node = self._state.nodes.get(name)
         return web.json_response({} if node is None else {node.name: node.describe(self._state.directories)})
 
     async def models(self, _: web.Request) -> web.Response:

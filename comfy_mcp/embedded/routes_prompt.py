@@ -55,7 +55,11 @@ class PromptRoutes:
         prompt = body["prompt"]
         prompt_id = str(body.get("prompt_id", uuid.uuid4()))
         verdict = validate(
-            prompt, self._state.nodes, self._state.directories, body.get("partial_execution_targets")
+            prompt,
+            self._state.nodes,
+            self._state.directories,
+            body.get("partial_execution_targets"),
+            self._state.config.object_info or (),
         )
         if verdict.error is not None:
             return _refusal(verdict.error, verdict.node_errors)

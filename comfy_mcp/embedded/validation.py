@@ -24,6 +24,10 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "BOOLEAN": bool,
 }
 _LONG_LIST = 20
+_ONLY_LISTED = (
+    "The embedded engine serves a recorded node list and can't run {}: check the workflow with "
+    "`comfy-bridge check`, or run it on ComfyUI."
+)
 _WRONG_SHAPE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
@@ -41,10 +45,12 @@ def validate(
     nodes: Mapping[str, NodeType],
     directories: Directories,
     targets: Collection[str] | None = None,
+    listed: Collection[str] = (),
 ) -> Verdict:
     """Check a whole prompt and convert its literal values in place, as ComfyUI does.
 
-    targets: the output nodes to run, None for all of them.
+    targets: the output nodes to run, None for all of them. listed: classes of a recorded node list, which are
+    not unknown, even where `nodes` lacks them.
     Raises TypeError and the like for shapes that ComfyUI answers with a plain-text 500.
     """
     outputs: list[str] = []
@@ -52,6 +58,8 @@ def validate(
         if "class_type" not in prompt[node_id]:
             return _refused("Cannot execute because a node is missing the class_type property.", node_id)
         class_type = prompt[node_id]["class_type"]
+        if class_type not in nodes and class_type in listed:
+            return _refused(_ONLY_LISTED.format(class_type), node_id)
         if class_type not in nodes:
             return _refused(f"Cannot execute because node {class_type} does not exist.", node_id)
         if nodes[class_type].output_node and (targets is None or node_id in targets):

@@ -20,8 +20,12 @@ def spending(context: OperationContext, partners: Sequence[PartnerNode]) -> tupl
             next_step="Replace these nodes, or use a key with this right: "
             "`comfy-bridge keys add NAME --right submit --right spend …` makes one.",
         )
-    told = f"Partner nodes, which cost Comfy credits: {named(partners, prices=True)}."
     if context.services.settings.comfy_org_key_of(caller.client) is not None:
-        return (told,)
+        return priced(partners)
     missing = f"No Comfy API key is set for the client {caller.client!r}, so they will probably fail"
-    return (told, f"{missing}: set COMFY_BRIDGE_COMFY_ORG_API_KEY.")
+    return (*priced(partners), f"{missing}: set COMFY_BRIDGE_COMFY_ORG_API_KEY.")
+
+
+def priced(partners: Sequence[PartnerNode]) -> tuple[str, ...]:
+    """A warning with their prices, if there are any."""
+    return (f"Partner nodes, which cost Comfy credits: {named(partners, prices=True)}.",) if partners else ()

@@ -40,7 +40,6 @@ def job_values(job: Job) -> dict[str, Any]:
         "priority": job.priority.rank,
         "created_at": job.created_at,
         "node_count": job.node_count,
-        "warnings": _dump(job.warnings) if job.warnings else None,
         "queue_timeout_ms": job.queue_timeout_ms,
         "run_timeout_ms": job.run_timeout_ms,
         "retry_of": job.retry_of,
@@ -77,6 +76,10 @@ def _failure_columns(_name: str, failure: JobFailure | None) -> dict[str, Any]:
     return {"failure": _dump(_failure_json(failure)), "failure_kind": failure.kind.value}
 
 
+def _warnings_column(name: str, warnings: tuple[str, ...]) -> dict[str, Any]:
+    return {name: _dump(warnings) if warnings else None}
+
+
 def _waiting_columns(_name: str, waiting: WaitingFor | None) -> dict[str, Any]:
     """The time stands apart too, where an index finds it."""
     if waiting is None:
@@ -106,6 +109,7 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     **dict.fromkeys(("current_node", "current_node_title", "cancel_reason"), _as_text),
     "status": lambda name, status: {name: status.value},
     "failure": _failure_columns,
+    "warnings": _warnings_column,
     "waiting_for": _waiting_columns,
 }
 """Fields of a job that an event may change, each with the way to its columns."""
@@ -156,6 +160,8 @@ def event_values(event: JobEvent) -> dict[str, Any]:
     for name in ("gpu_use", "shape"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
+    if not payload.get("warnings", ...):
+        del payload["warnings"]
     return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
 
 

@@ -7,7 +7,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.cli.conftest import ROOT, EngineProcess, Shell, ended
+import pytest
+
+from tests.cli.conftest import ROOT, EngineProcess, Shell, ended, written
+from tests.editor import recorded
 from tests.support.warm_python import WARM_PYTHON
 
 
@@ -44,6 +47,39 @@ def test_a_port_that_is_taken_exits_2(shell: Shell, engine: EngineProcess) -> No
     assert done.code == 2
     assert "can't listen" in done.err
     assert "--port" in done.err
+
+
+def test_a_saved_video_workflow_runs_as_the_editor_would_send_it(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the classes of ComfyUI 0.33.0, whose node list the engine serves. It has no SaveVideo to run."""
+    node_list = written(tmp_path, recorded.load("object_info_0.33.0.json.gz"), "object_info.json")
+    with ended(shell.start("engine", "--port", "0", "--object-info", node_list)) as process:
+        assert process.stdout is not None
+        monkeypatch.setenv("COMFYUI_URL", process.stdout.readline().strip())
+        for name in ("api_kling_o3_t2v", "api_beeble_switchx_video_edit"):
+            saved = recorded.template(name)
+            ran = shell("run", written(tmp_path, saved), "--json", "--quiet")
+            assert (ran.code, ran.json["failure"]["kind"]) == (7, "validation")
+            assert "can't run" in ran.json["error"]
+            kept = shell("graph", ran.json["workflowId"], "--json").json
+            exported = recorded.load("exports_1.58.1.json.gz")[name]
+            assert "SaveVideo" in {node["class_type"] for node in exported.values()}
+            assert list(recorded.differences(kept["graph"], exported)) == []
+            assert kept["file"] == saved
+            assert "Partner nodes, which cost Comfy credits" in ran.err
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"a": 1}', b"\xff", None])
+def test_a_node_list_that_is_none_exits_2(shell: Shell, tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "list.json"
+    if content is not None:
+        file.write_bytes(content)
+    done = shell("engine", "--port", "0", "--object-info", file)
+    assert done.code == 2
+    assert "list.json" in done.err or "GET /object_info" in done.err
 
 
 def test_mcp_serves_metrics_beside_its_pipe(shell: Shell) -> None:

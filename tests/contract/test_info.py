@@ -10,6 +10,7 @@ import pytest
 from comfy_mcp.embedded.nodes import NODE_TYPES
 from tests.contract.graphs import Json
 from tests.contract.harness import RECORDED, Engine, bare
+from tests.support.real_comfyui_steps import version
 
 OWN_NODES = {"BridgeSlowImage", "BridgeFail"}
 
@@ -105,7 +106,7 @@ async def test_system_stats_have_the_system_and_its_devices(engine: Engine) -> N
         "installed_templates_version", "required_templates_version", "pytorch_version", "embedded_python",
         "argv",
     } <= set(stats["system"])  # fmt: skip
-    assert stats["system"]["comfyui_version"].startswith("0.3.75")
+    assert stats["system"]["comfyui_version"].startswith(version() if engine.name == "real" else "0.3.75")
     assert stats["system"]["ram_total"] > stats["system"]["ram_free"] > 0
     (device,) = stats["devices"]
     assert set(device) == {
@@ -118,7 +119,7 @@ async def test_only_comfyui_passes_for_comfyui(engine: Engine) -> None:
     """The one test whose answer must differ: the embedded engine says what it is, in three places."""
     system = (await engine.get("/system_stats"))["system"]
     if engine.name == "real":
-        assert system["comfyui_version"] == "0.3.75"
+        assert system["comfyui_version"] == version()
         assert "embedded_engine" not in system
         return
     assert system["comfyui_version"] == "0.3.75+comfy-bridge.embedded"

@@ -612,6 +612,9 @@ async def test_a_picture_that_the_engine_does_not_take_ends_nothing(
     await place.finish(prompt)
     job = await house.final(job_id)
     assert (job.status, job.output_count) == (JobStatus.COMPLETED, 1)
+    assert job.warnings[0].startswith(
+        "1 picture(s) that the workflow sent over the WebSocket could not be saved"
+    )
 
 
 async def test_the_pictures_that_are_held_have_a_bound(
@@ -625,4 +628,5 @@ async def test_the_pictures_that_are_held_have_a_bound(
     for _ in range(3):
         await place.say(frame(prompt))
     await place.finish(prompt)
-    assert (await house.final(job_id)).output_count == 3
+    job = await house.final(job_id)
+    assert (job.output_count, len(job.warnings)) == (3, 1)

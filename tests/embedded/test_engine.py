@@ -263,3 +263,21 @@ async def test_an_error_in_the_engine_itself_fails_the_prompt_and_not_the_worker
         assert [event.type for event in events] == ["execution_start", "executing"]
         entry, _ = await client.run(quick())
         assert entry["status"]["completed"] is True
+
+
+async def test_a_recorded_node_list_is_served_and_its_classes_run_that_the_engine_has(tmp_path: Path) -> None:
+    async with engine(tmp_path / "a") as own:
+        described = await own.get("/object_info")
+    picture = {name: described[name] for name in ("EmptyImage", "SaveImage")}
+    recorded = {**picture, "SaveVideo": {"input": {"required": {}}, "output": [], "output_node": True}}
+    async with engine(tmp_path / "b", object_info=recorded) as tested:
+        assert await tested.get("/object_info") == recorded
+        assert await tested.get("/object_info/SaveVideo") == {"SaveVideo": recorded["SaveVideo"]}
+        assert await tested.get("/object_info/ImageInvert") == {}
+        entry, _ = await tested.run(quick("recorded/name"))
+        assert entry["status"]["status_str"] == "success"
+        listed = await tested.submit({"1": {"class_type": "SaveVideo", "inputs": {}}})
+        assert listed.status == 400
+        assert "serves a recorded node list and can't run SaveVideo" in listed.json["error"]["message"]
+        absent = await tested.submit({"1": {"class_type": "ImageInvert", "inputs": {}}})
+        assert absent.json["error"]["message"] == "Cannot execute because node ImageInvert does not exist."

@@ -14,7 +14,7 @@ from tests.support.warm_python import WARM_PYTHON
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 LIMIT_S = 120
-REAL_COMFYUI = {"COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_START_TIMEOUT"}
+REAL_COMFYUI = {"COMFYUI_SRC", "COMFY_BRIDGE_CACHE", "COMFY_BRIDGE_START_TIMEOUT"}
 """Where the real ComfyUI is installed stays as it is."""
 
 

@@ -1,4 +1,4 @@
-"""A real ComfyUI 0.3.75 on CPU for tests and demos, on any machine with Python 3.11 and a package index.
+"""A real ComfyUI on CPU for tests and demos, on any machine with Python 3.11 and a package index.
 
     python tests/support/real_comfyui.py install          into a cache folder; prints it
     python tests/support/real_comfyui.py start --port 0   runs it in the foreground, installing it if need be
@@ -13,6 +13,7 @@ where. tiny_checkpoint.py makes the model it gets, models/checkpoints/tiny-rando
 txt2img graph runs, in two seconds the first time and a quarter of a second later on, and gives noise.
 
 Settings, from the environment:
+    COMFYUI_SRC                 a checkout to run instead of 0.3.75
     COMFY_BRIDGE_CACHE          where installations are kept (default ~/.cache/comfy-mcp-bridge)
     COMFY_BRIDGE_START_TIMEOUT  seconds that ComfyUI may take until it answers (default 120; 7 is usual)
 """
@@ -37,7 +38,13 @@ if not __package__:  # run as a script
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.support.real_comfyui_install import folder, install, to_stderr
-from tests.support.real_comfyui_steps import InstallError, cached_checkpoint, clean_environment, venv_python
+from tests.support.real_comfyui_steps import (
+    InstallError,
+    cached_checkpoint,
+    clean_environment,
+    source,
+    venv_python,
+)
 
 __all__ = ["CHECKPOINT", "ComfyUIStartError", "InstallError", "RealComfyUI", "install"]
 
@@ -229,7 +236,10 @@ def _command(
 
 def _environment() -> dict[str, str]:
     """One thread, for the models are tiny and the machine is shared; no look at any model hub."""
-    return clean_environment() | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    ours = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    if source() is not None:
+        ours["PYTHONDONTWRITEBYTECODE"] = "1"  # a checkout of somebody's
+    return clean_environment() | ours
 
 
 def _tail(log: str, path: Path) -> str:

