@@ -46,7 +46,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
     structlog.configure(
         processors=[*shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(file=_CURRENT_STDERR),
+        logger_factory=structlog.WriteLoggerFactory(file=_CURRENT_STDERR),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(_CURRENT_STDERR)
@@ -203,4 +203,4 @@ class _CurrentStderr:
 _CURRENT_STDERR: Any = _CurrentStderr()
 
 # Before `configure` has run (a failure while the settings are read) structlog would write to stdout.
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=_CURRENT_STDERR))
+structlog.configure(logger_factory=structlog.WriteLoggerFactory(file=_CURRENT_STDERR))

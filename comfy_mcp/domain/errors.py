@@ -59,11 +59,15 @@ class ErrorCode(StrEnum):
 _NO_DETAILS: Mapping[str, object] = MappingProxyType({})
 
 
+NEVER_RETRYABLE = frozenset({ErrorCode.TOO_LARGE, ErrorCode.INVALID_ARGUMENT})
+
+
 class BridgeError(Exception):
     """The root. Only subclasses are raised."""
 
     default_code: ClassVar[ErrorCode] = ErrorCode.INTERNAL
-    retryable: ClassVar[bool] = False
+    transient: ClassVar[bool] = False
+    """Whether errors of this kind pass by themselves."""
 
     def __init__(
         self,
@@ -78,6 +82,11 @@ class BridgeError(Exception):
         self.next_step = next_step
         self.code = code or self.default_code
         self.details = details
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later. What is too large stays so, whichever limit says it."""
+        return self.transient and self.code not in NEVER_RETRYABLE
 
     @property
     def sentence(self) -> str:
@@ -160,14 +169,14 @@ class LimitExceeded(BridgeError):
     """A bound from the settings was reached."""
 
     default_code = ErrorCode.QUEUE_FULL
-    retryable = True
+    transient = True
 
 
 class EngineFault(BridgeError):
     """A ComfyUI server did not do its part."""
 
     default_code = ErrorCode.ENGINE_UNREACHABLE
-    retryable = True
+    transient = True
 
 
 class EngineUnreachable(EngineFault):
@@ -187,17 +196,17 @@ class StoreFault(BridgeError):
     """The database did not do its part."""
 
     default_code = ErrorCode.STORE_UNAVAILABLE
-    retryable = True
+    transient = True
 
 
 class Fenced(StoreFault):
     """A write was refused: another process holds the engine's lease or the attempt moved on."""
 
-    retryable = False
+    transient = False
 
 
 class ShuttingDown(BridgeError):
     """The process drains and takes no new work."""
 
     default_code = ErrorCode.SHUTTING_DOWN
-    retryable = True
+    transient = True

@@ -226,6 +226,14 @@ class EngineDisconnected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineWithoutEvents:
+    """The engine answers requests and gives no event stream: its prompts have to be looked up, again and
+    again, until EngineConnected or EngineDisconnected."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRemaining:
     """`status`: how many prompts the engine has, whoever sent them."""
 
@@ -320,6 +328,7 @@ class UnknownMessage:
 EngineEvent = (
     EngineConnected
     | EngineDisconnected
+    | EngineWithoutEvents
     | QueueRemaining
     | PromptStarted
     | NodesCached

@@ -14,6 +14,7 @@ from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    EngineWithoutEvents,
     FrameLost,
     JobEvent,
     JobFailure,
@@ -44,6 +45,9 @@ START_DELAY_S = 0.025
 """The start is written so much later, together with what has followed: a job of milliseconds then takes one
 transaction, not three. Other processes look for news no sooner (operations/feed/hub.py)."""
 
+
+MAX_OUTPUTS = 10_000
+"""Of one attempt; the rest stays in the engine's folder and is not recorded."""
 
 PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
@@ -89,6 +93,8 @@ class Attempt:
         self.look_due: float | None = None  # the next try, sooner than an engine's silence asks for one
         self.not_before = float("-inf")  # nothing is written sooner: the last write failed
         self.story_lost = False
+        self.idle_since: float | None = None  # it waits at an engine that runs nothing
+        self.not_sent_because: str | None = None  # what was answered to the POST
         self.stop_asked_at: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
@@ -146,7 +152,14 @@ class Attempt:
                 self.over = True
             case PreviewFrame():
                 self._note_picture(event)
-            case QueueRemaining() | EngineConnected() | EngineDisconnected() | FrameLost() | UnknownMessage():
+            case (
+                QueueRemaining()
+                | EngineConnected()
+                | EngineDisconnected()
+                | EngineWithoutEvents()
+                | FrameLost()
+                | UnknownMessage()
+            ):
                 pass
             case _:
                 assert_never(event)
@@ -234,7 +247,9 @@ class Attempt:
             return None
         return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
 
-    def missed_events(self, event: EngineConnected | EngineDisconnected | FrameLost, now_ms: int) -> None:
+    def missed_events(
+        self, event: EngineConnected | EngineDisconnected | EngineWithoutEvents | FrameLost, now_ms: int
+    ) -> None:
         """The end has to be looked up then. Durations measured over a reconnect are dropped."""
         self._unbroken = False
         if self._progress is not None and isinstance(event, EngineConnected):
@@ -297,7 +312,7 @@ class Attempt:
         if isinstance(event, NodesCached):
             self._cached_unsaid.update(event.nodes)
         elif isinstance(event, NodeExecuted):
-            self.files.update(dict.fromkeys(event.outputs))
+            self.files.update(dict.fromkeys(event.outputs[: MAX_OUTPUTS - len(self.files)]))
             self._cached_unsaid.discard(event.node)
 
     def _advance(

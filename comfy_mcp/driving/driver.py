@@ -16,7 +16,7 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.places.protocol import Runner
+from comfy_mcp.places.protocol import Runner, Trouble
 from comfy_mcp.store import ClaimOffer, Lease
 
 log = structlog.get_logger(__name__)
@@ -58,6 +58,11 @@ class Driver:
     def connected(self) -> bool:
         """This process drives the engine and hears its events."""
         return self._tenure is not None and self._tenure.connected
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What is wrong with the engine, as far as this process knows."""
+        return self._place.trouble if self._tenure is None else self._tenure.trouble
 
     @property
     def foreign(self) -> int | None:

@@ -21,7 +21,7 @@ from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.pool import Pool
-from comfy_mcp.places.protocol import Place, QueueView, UploadedFile
+from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Trouble, UploadedFile
 from comfy_mcp.store import ClaimOffer, Submission
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
-    """One engine now. `driven_by` is "this process", "another process" or None; `fix` what to do."""
+    """One engine now. `driven_by` is "this process", "another process" or None. `error` is what is wrong, and
+    `problem` says it with what to do."""
 
     engine: EngineId
     url: str
@@ -39,7 +40,7 @@ class EngineReport:
     queue_remaining: int | None = None
     driven_by: str | None = None
     error: str | None = None
-    fix: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,11 +196,38 @@ class Engines:
         return await (await self.pool.first()).upload_limit()
 
     def submit_warnings(self) -> tuple[str, ...]:
-        """What the submitter should know: after `object_info` found no engine."""
-        if not all(place.down for place in self.pool.all()):
+        """What the submitter should know of the engines, unless one of them is well: after `object_info`."""
+        troubles = self._troubles()
+        if not all(troubles.values()):
             return ()
-        urls = ", ".join(place.url for place in self.pool.all())
-        return (f"No ComfyUI answers at {urls}. The workflow was not checked and waits until one answers.",)
+        return tuple(self._warning(self.pool[engine], each) for engine, each in troubles.items() if each)
+
+    def _warning(self, place: Place, trouble: Trouble) -> str:
+        if trouble.fix == CHECK_IT_RUNS:
+            where = f"No ComfyUI answers at {place.url}."
+            return f"{where} The workflow was not checked and waits until one answers."
+        return f"{trouble.sentence} The workflow waits until then." if trouble.blocks else trouble.sentence
+
+    def blocked(self, engine: EngineId | None) -> str | None:
+        """Why no job runs on the engine, or on any; None: one could."""
+        troubles = self._troubles()
+        asked = troubles if engine is None else {engine: troubles.get(engine)}
+        found = [
+            self._said(self.pool[each], trouble)
+            for each, trouble in asked.items()
+            if trouble and trouble.blocks
+        ]
+        return " ".join(found) if len(found) == len(asked) else None
+
+    def _said(self, place: Place, trouble: Trouble) -> str:
+        """Only where nothing answers at all, ComfyUI may have to be started."""
+        if trouble.fix == CHECK_IT_RUNS:
+            return f"No ComfyUI answers at {place.url}. {_start_it(place)}"
+        return trouble.sentence
+
+    def _troubles(self) -> Mapping[EngineId, Trouble | None]:
+        driven = {driver.engine: driver.trouble for driver in self._drivers}
+        return {place.engine: driven.get(place.engine, place.trouble) for place in self.pool.all()}
 
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""
@@ -218,16 +246,17 @@ class Engines:
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 health = await place.health()
-        except (EngineFault, TimeoutError) as fault:
-            return EngineReport(
-                engine=place.engine,
-                url=place.url,
-                up=False,
-                driven_by=driven_by,
-                error=str(fault) or f"no answer within {self._settings.connect_timeout_s} s",
-                fix=f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs.",
-            )
-        nobody = driven_by is None
+        except TimeoutError:
+            error = f"No answer within {self._settings.connect_timeout_s:g} s."
+            return self._down(place, driven_by, error, _start_it(place))
+        except EngineFault as fault:
+            if fault.next_step == CHECK_IT_RUNS:
+                return self._down(place, driven_by, fault.sentence, _start_it(place))
+            return self._down(place, driven_by, fault.sentence, str(fault))
+        trouble = self._troubles()[place.engine]
+        problem = None if trouble is None else trouble.sentence
+        if driven_by is None:
+            problem = "No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
         return EngineReport(
             engine=place.engine,
             url=place.url,
@@ -236,9 +265,13 @@ class Engines:
             is_comfyui=health.is_comfyui,
             queue_remaining=health.prompts,
             driven_by=driven_by,
-            fix="No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
-            if nobody
-            else None,
+            error=None if trouble is None else trouble.cause,
+            problem=problem,
+        )
+
+    def _down(self, place: Place, driven_by: str | None, error: str, problem: str) -> EngineReport:
+        return EngineReport(
+            engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=error, problem=problem
         )
 
     async def _driven_by(self, engine: EngineId) -> str | None:
@@ -246,3 +279,7 @@ class Engines:
         if lease is None or not lease.live or not lease.holder:
             return None
         return "this process" if lease.holder == self._holder else "another process"
+
+
+def _start_it(place: Place) -> str:
+    return f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs."

@@ -17,6 +17,7 @@ from comfy_mcp.domain.events import (
     EngineConnected,
     EngineDisconnected,
     EngineEvent,
+    EngineWithoutEvents,
     FailureKind,
     FrameLost,
     JobEvent,
@@ -34,14 +35,17 @@ from comfy_mcp.driving.errands import Broke, Errands, Kept, Looked, Submitted
 from comfy_mcp.driving.ledger import NO_SIZES, Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.recovery import Sighting, end_of_stopped, explain_absence, must_free_memory
-from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected, Runner
+from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected, Runner, Trouble
 
 log = structlog.get_logger(__name__)
 
+WORKER_LIMIT_S = 30.0
+"""An engine that has prompts begins one within this; ComfyUI's garbage collection takes a second."""
+
 
 class Hearing:
-    """`connected`: the event stream is open. `foreign`: prompts at the engine that are not ours, by what it
-    last said of its queue."""
+    """`connected`: the event stream is open. `polling`: the engine has none and answers requests.
+    `foreign`: prompts at the engine that are not ours, by what it last said of its queue."""
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Hearing:
         containment: Containment,
     ) -> None:
         self.connected = False
+        self.polling = False
         self.foreign = 0
         self._place = place
         self._ledger = ledger
@@ -66,6 +71,20 @@ class Hearing:
         self._results: dict[PromptId, tuple[PromptResult, Mapping[OutputFile, int]]] = {}
         self._log = log.bind(engine=place.engine)
 
+    @property
+    def trouble(self) -> Trouble | None:
+        """What is wrong with the engine: as its place says, or it takes prompts and runs none."""
+        if (known := self._place.trouble) is not None and known.blocks:
+            return known
+        now = self._clock.monotonic()
+        idle = (each.idle_since for each in self._ledger.attempts.values() if each.idle_since is not None)
+        if (since := min(idle, default=now)) <= now - WORKER_LIMIT_S:
+            return Trouble(
+                cause=f"Engine {self._place.engine} takes prompts and has run none for {now - since:.0f} s.",
+                fix="Restart ComfyUI: the thread that runs prompts has ended; its log has the reason.",
+            )
+        return known
+
     # -------------------------------------------------------------------------------------------- events
 
     def event(self, event: EngineEvent) -> None:
@@ -75,7 +94,7 @@ class Hearing:
                 ours = sum(each.in_engines_queue for each in self._ledger.attempts.values())
                 self.foreign = max(0, event.count - ours)
             case EngineConnected():
-                self.connected = True
+                self.connected, self.polling = True, False
                 self._connection += 1
                 self._ledger.may_have_work = True
                 self._log.info("engine_connected", in_flight=len(self._ledger.attempts))
@@ -83,17 +102,24 @@ class Hearing:
                 self.look(self._ledger.attempts.values())  # nothing is replayed after a (re)connect
                 self._alarm.ring()
             case EngineDisconnected():
-                self.connected = False
+                self.connected = self.polling = False
                 self.foreign = 0
                 self._log.warning("engine_disconnected", reason=event.reason)
                 self._missed(event)
+                self._alarm.ring()
+            case EngineWithoutEvents():
+                self.connected, self.polling = False, True
+                self.foreign = 0
+                self._ledger.may_have_work = True
+                self._missed(event)
+                self.look(self._ledger.attempts.values())
                 self._alarm.ring()
             case FrameLost():
                 self._missed(event)
             case _:
                 self._of_prompt(event)
 
-    def _missed(self, event: EngineConnected | EngineDisconnected | FrameLost) -> None:
+    def _missed(self, event: EngineConnected | EngineDisconnected | EngineWithoutEvents | FrameLost) -> None:
         for attempt in self._ledger.attempts.values():
             attempt.missed_events(event, self._clock.now_ms())
 
@@ -141,6 +167,7 @@ class Hearing:
             case EngineFault() as fault:
                 # Not known whether the engine has it: look, never send it again blindly.
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
+                attempt.not_sent_because = fault.message
                 self.look([attempt])
             case Broke(error=error, sent=sent):
                 self._containment.failed(attempt, "submit" if sent else "prepare", error)
@@ -235,6 +262,7 @@ class Hearing:
             return
         attempt.accepted = True
         attempt.absent_since = None
+        attempt.idle_since = (attempt.idle_since or self._clock.monotonic()) if view.engine_idle else None
         if view.where is PromptWhere.RUNNING:
             attempt.start(self._clock.now_ms(), self._clock.monotonic())
         elif view.where is PromptWhere.FINISHED:
@@ -292,7 +320,10 @@ class Hearing:
                 return
         self._check_deadline(attempt)
         seen = Sighting(
-            accepted=attempt.accepted, same_connection=self._same_stream(attempt), expired=attempt.expired
+            accepted=attempt.accepted,
+            same_connection=self._same_stream(attempt),
+            expired=attempt.expired,
+            answer=attempt.not_sent_because,
         )
         now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))

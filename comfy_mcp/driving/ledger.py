@@ -5,10 +5,10 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 import structlog
 
@@ -44,8 +44,8 @@ log = structlog.get_logger(__name__)
 
 NO_SIZES: Mapping[OutputFile, int] = MappingProxyType({})
 
-THREAD_NODES = 2_000
-"""A graph with more nodes is read and checked in a thread."""
+THREAD_BYTES = 262_144
+"""A graph with a longer text is read and checked in a thread."""
 
 STORE_RETRY_S = 1.0
 """Pause after a write that the store refused; the events stay pending."""
@@ -147,7 +147,7 @@ class Ledger:
         failed."""
         job = claim.job
         try:
-            checked = checked or self._checked.take(job.id) or await self._check(claim.graph)
+            checked = checked or self._checked.take(job.id) or await self._check(claim.text)
             return self._followed(claim, checked, await self._known_durations(checked.graph))
         except StoreFault:
             raise
@@ -185,11 +185,11 @@ class Ledger:
         self.attempts[attempt.prompt_id] = attempt
         return attempt
 
-    async def _check(self, raw: Mapping[str, Any]) -> Checked:
+    async def _check(self, text: str) -> Checked:
         """A large graph in a thread, so that others have their turn meanwhile. Raises InvalidGraph."""
-        if len(raw) <= THREAD_NODES:
-            return _checked(raw, self._place.known_nodes)
-        return await asyncio.to_thread(_checked, raw, self._place.known_nodes)
+        if len(text) <= THREAD_BYTES:
+            return _checked(text, self._place.known_nodes)
+        return await asyncio.to_thread(_checked, text, self._place.known_nodes)
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
@@ -237,18 +237,32 @@ class Ledger:
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:
         return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
 
-    async def write_due(self) -> None:
-        """Everything whose time has come. Raises Fenced."""
-        now = self._clock.monotonic()
+    async def write_due(self, *, room: bool) -> Attempt | None:
+        """Everything whose time has come. Raises Fenced.
+
+        With `room`, the next job is claimed in the transaction of the last end, and returned: what follows an
+        end costs no second one.
+        """
+        now, claim = self._clock.monotonic(), None
         if now < self.retry_at:
-            return
-        for attempt in list(self.attempts.values()):
-            if attempt.due is not None and attempt.due <= now:
-                with self._containment.step(attempt, "write"):
-                    attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                    await self._write(attempt)
-                if attempt.tries > MAX_CONCLUDE_TRIES:
-                    await self._drop(attempt)
+            return None
+        due = [each for each in self.attempts.values() if each.due is not None and each.due <= now]
+        for attempt in due:
+            along = room and attempt is due[-1] and attempt.settled and self._may_claim_along
+            with self._containment.step(attempt, "write"):
+                attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
+                claim = await self._write(attempt, self.offer() if along else None)
+            if attempt.tries > MAX_CONCLUDE_TRIES:
+                await self._drop(attempt)
+        if claim is None:
+            return None
+        self.may_have_work |= claim.more
+        return await self.admit(claim)
+
+    @property
+    def _may_claim_along(self) -> bool:
+        """Work is expected, and no job may be held for memory."""
+        return self.may_have_work and not self._gate.on and not self._may_have_held
 
     async def _drop(self, attempt: Attempt) -> None:
         """Not even its end could be written the usual way. Where the store refuses it too, nobody waits for
@@ -258,13 +272,14 @@ class Ledger:
         with self._containment.step(attempt, "drop"):
             await self._store.record(self._lease, attempt.job.id, attempt.pending[-1:])
 
-    async def _write(self, attempt: Attempt) -> None:
+    async def _write(self, attempt: Attempt, offer: ClaimOffer | None = None) -> Claim | None:
+        """What is pending of an attempt; the next job's claim with it, if one is offered and found."""
         events, outputs = attempt.take_pending()
         try:
-            job = await self._record(attempt, events, outputs)
+            job, claim = await self._record(attempt, events, outputs, offer)
         except NotFound:
             self.let_go(attempt)  # the job was deleted
-            return
+            return None
         except Exception as error:
             attempt.put_back(events, outputs)
             if isinstance(error, Fenced) or not isinstance(error, StoreFault):
@@ -272,7 +287,7 @@ class Ledger:
             if error.code is ErrorCode.INTERNAL:  # it refused these events, and would again
                 raise
             self._refused(error, attempt.job.id)
-            return
+            return None
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
         attempt.written(job)
@@ -284,13 +299,27 @@ class Ledger:
         elif job.is_final or job.prompt_id != attempt.prompt_id:
             self.let_go(attempt)
             self.sizes.want(outputs)
+        return claim
 
-    async def _record(self, attempt: Attempt, events: list[JobEvent], outputs: list[Output]) -> Job:
+    async def _record(
+        self, attempt: Attempt, events: list[JobEvent], outputs: list[Output], offer: ClaimOffer | None
+    ) -> tuple[Job, Claim | None]:
         if attempt.reference is not None:
             await self._store.keep_reference(self._lease, attempt.prompt_id, attempt.reference)
             attempt.reference = None
+        if offer is not None:
+            self.may_have_work = False  # before the look, as in `claim`
+            try:
+                return await self._store.record_and_claim(
+                    attempt.job.id, events, outputs=outputs, offer=offer
+                )
+            except Exception as error:
+                self.may_have_work = True
+                if isinstance(error, StoreFault) and error.code is not ErrorCode.INTERNAL:
+                    raise
+                # A defect: whose it is shows when the end is written by itself.
         try:
-            return await self._store.record(self._lease, attempt.job.id, events, outputs=outputs)
+            return await self._store.record(self._lease, attempt.job.id, events, outputs=outputs), None
         except IllegalTransition:
             job = await self._store.get_job(attempt.job.id)
             if job is None or not job.is_final:
@@ -298,7 +327,7 @@ class Ledger:
                 raise
             self._log.info("ended_elsewhere", job_id=job.id, status=job.status.value)
             outputs.clear()
-            return job
+            return job, None
 
     def let_go(self, attempt: Attempt) -> None:
         """It has ended, or is another attempt's now."""
@@ -344,8 +373,8 @@ class Ledger:
             self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
 
 
-def _checked(raw: Mapping[str, Any], nodes: ObjectInfo | None) -> Checked:
-    graph = parse_graph(raw)
+def _checked(text: str, nodes: ObjectInfo | None) -> Checked:
+    graph = parse_graph(json.loads(text))
     report = check_graph(graph, nodes)
     return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 

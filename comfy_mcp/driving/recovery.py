@@ -76,12 +76,14 @@ class Sighting:
     """What was known of a prompt that the engine no longer has.
 
     `same_connection`: the event stream has been open without a break since the engine accepted it.
-    `expired`: the deadline for which the engine was asked to stop it.
+    `expired`: the deadline for which the engine was asked to stop it. `answer`: what came instead of the
+    answer to the POST.
     """
 
     accepted: bool
     same_connection: bool
     expired: Deadline | None = None
+    answer: str | None = None
 
 
 def end_of_stopped(
@@ -109,7 +111,7 @@ def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) ->
     reason = (
         "ComfyUI was restarted and lost the prompt."
         if seen.accepted
-        else "ComfyUI did not receive the prompt: the connection broke."
+        else f"ComfyUI did not receive the prompt. {seen.answer or 'The connection broke.'}"
     )
     if job.attempt < max_attempts:
         return JobRequeued(job_id=job.id, at=now, attempt=job.attempt, reason=reason)

@@ -22,7 +22,7 @@ from comfy_mcp.driving.leasing import LeaseKeeper
 from comfy_mcp.driving.ledger import Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
-from comfy_mcp.places.protocol import Runner
+from comfy_mcp.places.protocol import Runner, Trouble
 from comfy_mcp.store import Claim, ClaimOffer, Lease
 
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
@@ -31,6 +31,9 @@ CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 STOP_LIMIT_S = 30.0
 """A cancel or a deadline ends the job after this, whatever the engine says or does not say: it may be deaf,
 or stop at its next step, minutes later. It is asked further times to stop the prompt."""
+
+POLL_S = 0.5
+"""Between two looks at each prompt of an engine without events."""
 
 IDLE_S = 5.0
 """The queue is checked at least this often, in case a wake-up was missed."""
@@ -61,6 +64,11 @@ class Tenure:
     def connected(self) -> bool:
         """The engine's event stream is open."""
         return self._hearing.connected
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """What is wrong with the engine."""
+        return self._hearing.trouble
 
     @property
     def foreign(self) -> int:
@@ -119,7 +127,9 @@ class Tenure:
         self._hearing.check_deadlines()
         self._start_cancels()
         self._chase()
-        await self._ledger.write_due()
+        room = self._written is None and self._has_room()
+        if (next_one := await self._ledger.write_due(room=room)) is not None:
+            self._hearing.send(next_one)
         await self._claim()
         self._follow()
         if (due := self._gate.due) is not None and due <= self._clock.monotonic():
@@ -164,6 +174,12 @@ class Tenure:
         self._ledger.may_have_work, self._look_due = True, now + IDLE_S
         return not self._ledger.attempts
 
+    @property
+    def _quiet_s(self) -> float:
+        """A prompt of which nothing is heard for so long is looked up."""
+        limit = self._settings.quiet_poll_s
+        return min(limit, POLL_S) if self._hearing.polling else limit
+
     def _next_due(self) -> float:
         """The next deadline of any attempt."""
         due = [self._look_due]
@@ -177,7 +193,7 @@ class Tenure:
             if attempt.stop_asked_at is not None and not attempt.settled:
                 due.append(attempt.stop_asked_at + STOP_LIMIT_S)
             if not (attempt.looking or attempt.submitting or attempt.settled):
-                due.append(attempt.heard_at + self._settings.quiet_poll_s)
+                due.append(attempt.heard_at + self._quiet_s)
                 also = (attempt.cancel_due, attempt.deadline, attempt.look_due)
                 due.extend(each for each in also if each is not None)
         return min(due)
@@ -193,7 +209,7 @@ class Tenure:
         self._cancels.clear()
 
     def _chase(self) -> None:
-        now = self._clock.monotonic()
+        now, quiet_s = self._clock.monotonic(), self._quiet_s
         for attempt in self._ledger.attempts.values():
             if attempt.stop_asked_at is not None and now - attempt.stop_asked_at >= STOP_LIMIT_S:
                 self._end_here(attempt)
@@ -208,7 +224,7 @@ class Tenure:
                 self._errands.cancel(attempt.prompt_id)
             elif attempt.look_due is not None and attempt.look_due <= now:
                 self._hearing.look([attempt])
-            elif now - attempt.heard_at >= self._settings.quiet_poll_s:
+            elif now - attempt.heard_at >= quiet_s:
                 attempt.quiet = True
                 self._hearing.look([attempt])
 
@@ -285,7 +301,7 @@ class Tenure:
     def _can_send(self) -> bool:
         depth, attempts = self._settings.pipeline_depth, self._ledger.attempts.values()
         return (
-            self.connected
+            (self.connected or self._hearing.polling)
             and self._reserved is None
             and self._clock.monotonic() >= self._ledger.retry_at
             and len(attempts) < 2 * depth

@@ -15,7 +15,7 @@ from comfy_mcp.operations.shapes import (
     ViewOutputParams,
     ViewResult,
 )
-from comfy_mcp.operations.views import output_item
+from comfy_mcp.operations.views import output_item, output_items
 
 
 async def list_models(context: OperationContext, params: ListModelsParams) -> ModelsResult:
@@ -42,7 +42,7 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
             cursor=params.cursor,
         )
     )
-    return OutputsResult(outputs=[output_item(item) for item in page.items], next_cursor=page.next_cursor)
+    return OutputsResult(outputs=output_items(page.items), next_cursor=page.next_cursor)
 
 
 async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:

@@ -93,8 +93,9 @@ class Recorded:
         judged = judge(raw, self._info)
         if (error := judged.report.error()) is not None:
             raise error
-        costs = priced(partner_nodes(judged.graph, judged.report.needed, self._info))
-        return dry_run_result(judged.graph, repairs + judged.warnings + judged.report.warnings + costs)
+        report = judged.report
+        costs = priced(partner_nodes(judged.graph, report.needed, self._info))
+        return dry_run_result(judged.graph, repairs + judged.warnings + report.warnings + costs)
 
     async def _read(self, content: AsyncIterable[bytes]) -> tuple[Any, tuple[str, ...]]:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step

@@ -51,5 +51,5 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
             schema_revision=info.schema_revision,
             set_aside=str(info.set_aside) if info.set_aside else None,
         ),
-        problems=[report.fix for report in reports if report.fix] + gpu.problems + memory + set_aside,
+        problems=[report.problem for report in reports if report.problem] + gpu.problems + memory + set_aside,
     )

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, assert_never
 
-from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import FailureKind
-from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.vram import WaitingFor
@@ -20,33 +18,23 @@ from comfy_mcp.operations.shapes import (
 )
 
 if TYPE_CHECKING:  # the surfaces use this module and must not load the database
-    from comfy_mcp.store import AttemptView
+    from comfy_mcp.store import AttemptView, JobView
 
 OUTPUT_PATH = "/v1/comfyui/output/"
 OUTPUT_URI = "comfy://outputs/"
 WORKFLOW_URI = "comfy://workflows/"
 
 
-RESULTS = 64
-"""As many as the store keeps views: those of jobs that clients poll while nothing happens."""
-
-_results: Bounded[JobId, tuple[Job, Sequence[Output], int | None, WorkflowResult]] = Bounded(RESULTS)
-
-
-def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = None) -> WorkflowResult:
-    """A job as the wire shows it; `position` is 1 for the next to run.
-
-    The very same job and outputs have the same result: the store's cache gives them until somebody commits.
-    """
-    known = _results.get(job.id)
-    if known is not None and known[0] is job and known[1] is outputs and known[2] == position:
-        return known[3]
-    result = _workflow_result(job, outputs, position)
-    _results[job.id] = (job, outputs, position, result)
+def result_of(view: "JobView", position: int | None) -> WorkflowResult:
+    """A job as the wire shows it: the same object as long as the store gives the same view."""
+    result: WorkflowResult | None = view.made.get(position)
+    if result is None:
+        result = view.made[position] = workflow_result(view.job, view.outputs, position)
     return result
 
 
-def _workflow_result(job: Job, outputs: Sequence[Output], position: int | None) -> WorkflowResult:
+def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = None) -> WorkflowResult:
+    """`position` is 1 for the next to run."""
     failure = job.failure
     return WorkflowResult(
         workflow_id=job.id,
@@ -57,7 +45,7 @@ def _workflow_result(job: Job, outputs: Sequence[Output], position: int | None) 
         current_node_id=job.current_node,
         start_time=job.started_at,
         completion_time=job.finished_at,
-        outputs=[output_item(item) for item in outputs],
+        outputs=output_items(outputs),
         error=failure.message if failure else None,
         failure=FailureItem(
             kind=failure.kind.value,
@@ -147,7 +135,21 @@ def attempt_item(attempt: "AttemptView") -> AttemptItem:
     )
 
 
-def output_item(output: Output) -> OutputItem:
+TEXT_CHARS = 16_384
+"""Of a text output in a list, a state or a preview; the output itself has the whole."""
+
+TEXTS_CHARS = 2**20
+"""Of all texts of one list together."""
+
+
+def output_items(outputs: Sequence[Output]) -> list[OutputItem]:
+    texts = sum(output.file.text is not None for output in outputs)
+    limit = min(TEXT_CHARS, TEXTS_CHARS // max(1, texts))
+    return [output_item(output, chars=limit) for output in outputs]
+
+
+def output_item(output: Output, *, chars: int = TEXT_CHARS) -> OutputItem:
+    """A text longer than `chars` is cut."""
     file = output.file
     return OutputItem(
         output_id=output.id,
@@ -162,7 +164,7 @@ def output_item(output: Output) -> OutputItem:
         folder=file.folder_type,
         node_id=file.node,
         media_type=media_type(output),
-        content=file.text,
+        content=file.text if file.text is None or len(file.text) <= chars else f"{file.text[: chars - 1]}…",
     )
 
 

@@ -22,12 +22,13 @@ from comfy_mcp.operations.shapes import (
     QueueResult,
     StatusFilterName,
     StatusParams,
+    WaitingForItem,
     WaitParams,
     WorkflowParams,
     WorkflowResult,
     WorkflowsResult,
 )
-from comfy_mcp.operations.views import attempt_item, workflow_result
+from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
@@ -167,7 +168,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
     return QueueResult(
         running=[workflow_result(job, ()) for job in view.running if caller.may_see(job.client)],
         queued=[
-            workflow_result(job, (), place + foreign_before(job, engines))
+            _with_cause(services, job, workflow_result(job, (), place + foreign_before(job, engines)))
             for place, job in enumerate(view.queued, start=1)
             if caller.may_see(job.client)
         ],
@@ -258,4 +259,14 @@ def _result(services: Services, view: "JobView") -> WorkflowResult:
     place = view.position
     if place is not None:  # with the foreign prompts that this process knows of: no engine is asked for it
         place += services.engines.foreign_ahead(view.job.engine)
-    return workflow_result(view.job, view.outputs, place)
+    return _with_cause(services, view.job, result_of(view, place))
+
+
+def _with_cause(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
+    """A job that waits for an engine that can't run it says so, as far as this process knows."""
+    if job.status is not JobStatus.QUEUED or result.waiting_for is not None:
+        return result
+    why = services.engines.blocked(job.engine)
+    if why is None:
+        return result
+    return result.model_copy(update={"waiting_for": WaitingForItem(reason="engine", message=why)})

@@ -21,6 +21,10 @@ Hear = Callable[[EngineEvent], None]
 """Gets each event where it was read, on the loop. Quick, and raises nothing but defects."""
 
 
+CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
+"""The next step where nothing answers at all."""
+
+
 class PromptWhere(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
@@ -31,11 +35,15 @@ class PromptWhere(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptView:
-    """Where a prompt is now. `result` is set for FINISHED only, and `fault` for UNREADABLE."""
+    """Where a prompt is now. `result` is set for FINISHED only, and `fault` for UNREADABLE.
+
+    `engine_idle`: it is PENDING and the engine runs nothing.
+    """
 
     where: PromptWhere
     result: PromptResult | None = None
     fault: str | None = None
+    engine_idle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +138,19 @@ class OpenFile(Protocol):
         """What `chunks` has not given yet, for the kernel to move; None where it can't."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What is wrong and what to do, each a sentence. `blocks`: no job can run."""
+
+    cause: str
+    fix: str
+    blocks: bool = True
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.cause} {self.fix}"
+
+
 class Runner(Protocol):
     """Runs prompts. Every method is bounded by the settings' timeouts."""
 
@@ -139,8 +160,14 @@ class Runner(Protocol):
     async def run(self, hear: Hear) -> None:
         """Keep the event stream open until cancelled, reconnecting with backoff.
 
-        Reports EngineConnected after every (re)connect and EngineDisconnected once per loss.
+        Reports EngineConnected after every (re)connect, EngineDisconnected once per loss, and
+        EngineWithoutEvents where requests are answered and the stream is refused.
         """
+
+    @property
+    def trouble(self) -> "Trouble | None":
+        """What is wrong with the engine, or with the way to it, as far as `run` and others have met it."""
+        ...
 
     @property
     def stream_id(self) -> str:
@@ -201,11 +228,6 @@ class Place(Runner, Protocol):
     @property
     def url(self) -> str:
         """For people. Holds no secret."""
-        ...
-
-    @property
-    def down(self) -> bool:
-        """It did not answer when its node list was last asked for."""
         ...
 
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:

@@ -141,6 +141,11 @@ class ResourceBus:
             peer.forget(uri)
 
     @property
+    def idle(self) -> bool:
+        """Nobody follows anything."""
+        return not self.streams and not self._peers
+
+    @property
     def sessions(self) -> int:
         """Legacy sessions that are served and have said that they are initialized."""
         return len(self._peers)

@@ -14,7 +14,7 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import graph_of, job_of, submitted_of
+from comfy_mcp.store.codec import job_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
     IS_ACTIVE,
@@ -151,7 +151,7 @@ def _claim(
         turns.claimed(connection, job, row.share_tag, more=more)
     return Claim(
         job=job,
-        graph=graph_of(row.graph),
+        text=row.graph,
         submitted=submitted_of(row.submitted),
         stream_id=stream_id,
         more=more,
@@ -197,7 +197,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
     return [
         Claim(
             job=job_of(row),
-            graph=graph_of(row.graph),
+            text=row.graph,
             submitted=submitted_of(row.submitted),
             stream_id=row.stream_id,
             reference=row.reference,

@@ -28,6 +28,11 @@ T = TypeVar("T")
 AddedAndClaimed = tuple[Job, int, Claim | None]
 
 
+FEW_OUTPUTS = 128
+FEW_CHARS = 65_536
+"""More outputs at once, or more of their texts, are written by the thread: thousands take 100 ms."""
+
+
 class DriverSide(SideTables):
     """Every write of a lease's holder is fenced: it raises Fenced once another holder took over."""
 
@@ -70,7 +75,7 @@ class DriverSide(SideTables):
         if here is not None:
             return here
         added = await self._writer.do(lambda connection: queue.add(connection, submission, texts, offer))
-        return added.job, added.position, self._claimed(submission, added, offer)
+        return added.job, added.position, self._claimed(submission, texts, added, offer)
 
     def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed | None:
         """The same in one step of the loop; None, with nothing done, where it has to be waited for."""
@@ -85,15 +90,17 @@ class DriverSide(SideTables):
         added = here[0]
         if added.claimed and added.position == submission.ahead + 1:
             self._views.written(JobView(job=added.job, outputs=(), position=1))
-        return added.job, added.position, self._claimed(submission, added, offer)
+        return added.job, added.position, self._claimed(submission, texts, added, offer)
 
-    def _claimed(self, submission: Submission, added: queue.Added, offer: ClaimOffer | None) -> Claim | None:
+    def _claimed(
+        self, submission: Submission, texts: Texts, added: queue.Added, offer: ClaimOffer | None
+    ) -> Claim | None:
         if offer is None or not added.claimed:
             return None
         self._driven.wrote(offer.lease, added.job)
         return Claim(
             job=added.job,
-            graph=dict(submission.graph),
+            text=texts.graph,
             submitted=submission.submitted,
             stream_id=offer.stream_id,
             more=added.others_wait,
@@ -154,15 +161,42 @@ class DriverSide(SideTables):
         if happened and not made and (job := self._driven.take(lease, job_id, happened)) is not None:
             self._tell([StoredEvent(seq=0, event=event, volatile=True) for event in happened])
             return job
+        job, _ = await self._record(lease, job_id, happened, made, None)
+        return job
+
+    async def record_and_claim(
+        self, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output], offer: ClaimOffer
+    ) -> tuple[Job, Claim | None]:
+        """`record` of a job's end and `claim_next` in one transaction: both or none."""
+        job, claim = await self._record(offer.lease, job_id, tuple(events), tuple(outputs), offer)
+        if claim is not None:
+            self._driven.wrote(offer.lease, claim.job)
+        return job, claim
+
+    async def _record(
+        self,
+        lease: Lease,
+        job_id: JobId,
+        happened: tuple[JobEvent, ...],
+        made: tuple[Output, ...],
+        offer: ClaimOffer | None,
+    ) -> tuple[Job, Claim | None]:
         happened = self._driven.unwritten(lease, job_id) + happened
         known = self._driven.job(lease, job_id)
 
-        def work(connection: Connection) -> Job:
-            return claims.record(connection, lease, job_id, happened, made, known)
+        def work(connection: Connection) -> tuple[Job, Claim | None]:
+            job = claims.record(connection, lease, job_id, happened, made, known)
+            if offer is None:
+                return job, None
+            now, local = happened[-1].at, "local"
+            return job, claims.claim_next(
+                connection, lease, offer.prompt_id, offer.stream_id, now, local, offer.admission
+            )
 
         try:
-            here = self._now(work)
-            job = await self._writer.do(work) if here is None else here[0]
+            small = len(made) <= FEW_OUTPUTS and sum(len(each.file.text or "") for each in made) <= FEW_CHARS
+            here = self._now(work) if small else None
+            job, claim = await self._writer.do(work) if here is None else here[0]
         except Fenced:
             self._driven.forget(lease)
             raise
@@ -171,7 +205,7 @@ class DriverSide(SideTables):
             self._views.written(JobView(job=job, outputs=made, position=None))
         if happened:
             self._taught(job, happened[-1])
-        return job
+        return job, claim
 
     async def others_steps(self) -> tuple[int, list[JobProgressed]]:
         """How far the running jobs of other processes are, by their rows, and where the log ended then."""

@@ -1,7 +1,7 @@
 """What callers ask for and get back, beside the domain's own types; and cursors."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from comfy_mcp.domain.access import Idempotency
@@ -97,7 +97,7 @@ class ClaimOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job whose attempt is written down; `job.prompt_id` is what to submit `graph` under.
+    """A job whose attempt is written down; `job.prompt_id` is what to submit its graph under, `text` in JSON.
 
     `stream_id`: where the engine sends the attempt's events. `reference`: what the place calls it, if that is
     not the prompt_id. `more`: others waited in the lane when it was
@@ -105,7 +105,7 @@ class Claim:
     """
 
     job: Job
-    graph: dict[str, Any]
+    text: str
     submitted: Submitted | None = None
     stream_id: str | None = None
     reference: str | None = None
@@ -122,11 +122,15 @@ class JobGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """All that is shown of a job, as of one moment. `position` is its place in the run order if it waits."""
+    """All that is shown of a job, as of one moment. `position` is its place in the run order if it waits.
+
+    `made` is for what others make of it, which is kept as long as the view is.
+    """
 
     job: Job
     outputs: tuple[Output, ...]
     position: int | None
+    made: dict[int | None, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

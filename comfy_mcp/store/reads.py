@@ -7,7 +7,7 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
 from comfy_mcp.store.codec import graph_of, job_of, submitted_of
-from comfy_mcp.store.connection import Connection, Pages, Statement
+from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
     IS_QUEUED,
     Integer,
@@ -88,13 +88,14 @@ def get(connection: Connection, job_id: JobId) -> Job | None:
 
 
 def view(connection: Connection, job_id: JobId) -> JobView | None:
-    job = get(connection, job_id)
-    if job is None:
+    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
+    if row is None:
         return None
+    job = job_of(row)
     return JobView(
         job=job,
         outputs=tuple(outputs.of_job(connection, job_id)) if job.output_count else (),
-        position=position(connection, job_id) if job.status is JobStatus.QUEUED else None,
+        position=_position(connection, row) if job.status is JobStatus.QUEUED else None,
     )
 
 
@@ -156,6 +157,10 @@ def position(connection: Connection, job_id: JobId) -> int | None:
     row = connection.execute(_BY_ID, {"b_id": job_id}).first()
     if row is None or row.status != JobStatus.QUEUED:
         return None
+    return _position(connection, row)
+
+
+def _position(connection: Connection, row: AnyRow) -> int:
     statement = _AHEAD_UNCLAIMED if row.prompt_id is None else _AHEAD_CLAIMED
     values = {"b_lane": row.lane, "b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
     return (connection.execute(statement, values).scalar() or 0) + 1

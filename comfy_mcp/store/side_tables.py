@@ -100,9 +100,6 @@ class SideTables:
         """Newest first. Raises InvalidInput (`invalid_argument`)."""
         return await self._readers.do(lambda connection: outputs.listing(connection, query))
 
-    async def get_output(self, output_id: OutputId) -> Output | None:
-        return await self._by_key.do(lambda connection: outputs.get(connection, output_id))
-
     async def without_size(self, ids: Collection[OutputId]) -> list[OutputId]:
         """Those of them whose size is not known."""
         return await self._readers.do(lambda connection: outputs.without_size(connection, ids))

@@ -10,14 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency
-from comfy_mcp.domain.catalog import Page
+from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.extra_data import Submitted
-from comfy_mcp.domain.ids import ClientId, JobId, PromptId
+from comfy_mcp.domain.ids import ClientId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import event_log, expiry, history, queue, reads
+from comfy_mcp.store import event_log, expiry, history, outputs, queue, reads
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.driver_side import DriverSide
 from comfy_mcp.store.queries import AttemptView, JobGraph, JobQuery, JobView, QueueView, Submission
@@ -26,8 +26,8 @@ from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.sqlite.threads import MAX_BATCH, Worker
 
 READERS = 2
-CHECKPOINT_COMMITS = 100
-"""A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large."""
+CHECKPOINT_COMMITS = 300
+"""A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large; many of them again and again."""
 
 KEPT_SHAPES = 1_000
 """Shapes whose VRAM is remembered, those seen last: more than anybody runs in turn."""
@@ -67,7 +67,7 @@ class Store(DriverSide):
             on_done=on_read,
         )
         self._by_key = Direct(
-            database.loop_reader, self._readers, path, before=database.check_identity, on_done=on_read
+            database.loop_reader, self._readers, path, before=database.check_identity_lately, on_done=on_read
         )
         self._small = Direct(
             database.loop_writer,
@@ -171,6 +171,10 @@ class Store(DriverSide):
                 self._views.put(view, version)
         return self._shown(view)
 
+    async def get_output(self, output_id: OutputId) -> Output | None:
+        known = self._views.output(output_id, await self.data_version())
+        return known or await self._by_key.do(lambda connection: outputs.get(connection, output_id))
+
     async def get_graph(self, job_id: JobId) -> JobGraph | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
@@ -241,7 +245,7 @@ class Store(DriverSide):
         never waits, and where the file is locked just now it answers -1, which is unlike the next answer.
         """
         self._readers.check_open()
-        self._database.check_identity()
+        self._database.check_identity_lately()
         return self._database.data_version()
 
     async def file_sizes(self) -> dict[str, int]:
@@ -250,7 +254,7 @@ class Store(DriverSide):
 
     def _shown(self, view: JobView) -> JobView:
         job = self._driven.shown(view.job)
-        return view if job is view.job else replace(view, job=job)
+        return view if job is view.job else replace(view, job=job, made={})
 
     def _committed(self, appended: Sequence[StoredEvent]) -> None:
         self._commits += 1

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobQueued, StoredEvent
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import is_storable
 from comfy_mcp.store.queries import JobView
 
@@ -19,12 +20,16 @@ class ViewCache:
     def __init__(self) -> None:
         self._version = -1
         self._views: dict[JobId, JobView] = {}
+        self._outputs: dict[OutputId, Output] = {}
 
     def get(self, job_id: JobId, version: int) -> JobView | None:
-        if version != self._version:
-            self._version = version
-            self._views.clear()
+        self._note(version)
         return self._views.get(job_id)
+
+    def output(self, output_id: OutputId, version: int) -> Output | None:
+        """Of a job whose view is kept."""
+        self._note(version)
+        return self._outputs.get(output_id)
 
     def put(self, view: JobView, version: int) -> None:
         """Kept only if no newer version has been asked about meanwhile. Nothing was committed here since the
@@ -32,8 +37,10 @@ class ViewCache:
         if version != self._version or version == -1:
             return
         if len(self._views) >= KEPT:
-            self._views.clear()
+            self._clear()
+        self._drop(view.job.id)
         self._views[view.job.id] = view
+        self._outputs.update({output.id: output for output in view.outputs})
 
     def written(self, view: JobView) -> None:
         """A commit on the loop has just made it so. A later `get` finds it if nobody else commits until then.
@@ -53,9 +60,23 @@ class ViewCache:
         What changes a view without an event is written by the thread, and so changes the version.
         """
         for stored in appended:
-            self._views.pop(stored.event.job_id, None)
+            self._drop(stored.event.job_id)
             if isinstance(stored.event, JobQueued) and stored.event.retry_of is not None:
-                self._views.pop(stored.event.retry_of, None)
+                self._drop(stored.event.retry_of)
         if appended:
             for job_id in [job_id for job_id, view in self._views.items() if view.position is not None]:
-                del self._views[job_id]
+                self._drop(job_id)
+
+    def _note(self, version: int) -> None:
+        if version != self._version:
+            self._version = version
+            self._clear()
+
+    def _clear(self) -> None:
+        self._views.clear()
+        self._outputs.clear()
+
+    def _drop(self, job_id: JobId) -> None:
+        view = self._views.pop(job_id, None)
+        for output in view.outputs if view is not None else ():
+            self._outputs.pop(output.id, None)

@@ -5,9 +5,9 @@ from typing import Any
 
 from aiohttp import web
 
-from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.shapes import CancelResult, Result
+from http_sidecar.api_keys import SURFACE
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
 from http_sidecar.door.next_steps import IN_URLS
 from http_sidecar.rest.bodies import read_json_object
@@ -53,29 +53,15 @@ def answer(
 ) -> web.Response:
     """The result with next steps in URLs. `status`: another than the route's own."""
     return web.Response(
-        body=_body(result),
+        body=result.rendered(SURFACE, _json),
         status=status or _status(route, result),
         content_type="application/json",
         headers=headers,
     )
 
 
-RENDERED = 64
-RENDERED_BYTES = 64 * 1024
-"""Bodies that are kept, and the largest of them."""
-
-_rendered: Bounded[int, tuple[Result, bytes]] = Bounded(RENDERED)
-
-
-def _body(result: Result) -> bytes:
-    """JSON. A client that polls while nothing changes gets the very same result, and its body is kept."""
-    known = _rendered.get(id(result))
-    if known is not None and known[0] is result:
-        return known[1]
-    body = result.model_dump_json(context=IN_URLS).encode()
-    if len(body) <= RENDERED_BYTES:
-        _rendered[id(result)] = (result, body)
-    return body
+def _json(result: Result) -> bytes:
+    return result.model_dump_json(context=IN_URLS).encode()
 
 
 def _status(route: Route, result: Result) -> int:

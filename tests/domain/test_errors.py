@@ -68,8 +68,8 @@ def test_a_code_given_at_the_raise_goes_before_the_default() -> None:
 def test_what_may_work_when_tried_again_is_marked_so() -> None:
     again = {EngineFault, EngineUnreachable, EngineBadAnswer, StoreFault, LimitExceeded, ShuttingDown}
     never = {InvalidInput, InvalidGraph, NotFound, Denied, Conflict, Fenced}
-    assert {kind for kind in ALL if kind.retryable} == again
-    assert {kind for kind in ALL if not kind.retryable} == never
+    assert {kind for kind in ALL if kind.transient} == again
+    assert {kind for kind in ALL if not kind.transient} == never
 
 
 def test_the_drawing_at_the_top_of_the_module_is_the_tree() -> None:
@@ -90,3 +90,9 @@ def test_a_graph_error_carries_its_problems() -> None:
     error = InvalidGraph("m", next_step="n", problems=[problem])
     assert error.problems == (problem,)
     assert error.code is ErrorCode.GRAPH_INVALID
+
+
+@pytest.mark.parametrize("kind", [InvalidInput, LimitExceeded])
+def test_what_is_too_large_stays_so_whichever_limit_says_it(kind: type[BridgeError]) -> None:
+    assert not kind("It has 9 MB.", next_step="Make it smaller.", code=ErrorCode.TOO_LARGE).retryable
+    assert LimitExceeded("Full.", next_step="Wait.").retryable

@@ -17,7 +17,16 @@ from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.places.protocol import Accepted, Hear, Picture, PromptView, PromptWhere, Rejected, Runner
+from comfy_mcp.places.protocol import (
+    Accepted,
+    Hear,
+    Picture,
+    PromptView,
+    PromptWhere,
+    Rejected,
+    Runner,
+    Trouble,
+)
 from tests.driving.conftest import House
 from tests.support.scripted_place import PICTURE, unreachable
 
@@ -41,6 +50,8 @@ class Cloud:
 
 class CloudPlace:
     """One process's way to the cloud; `names` are the ids that it has heard of."""
+
+    trouble: Trouble | None = None
 
     def __init__(self, cloud: Cloud) -> None:
         self.engine = EngineId("cloud")

@@ -285,6 +285,11 @@ class Picky:
             raise error
         return await self._store.record(lease, job_id, events, **more)
 
+    async def record_and_claim(self, job_id: JobId, events: Sequence[JobEvent], **more: Any) -> Any:
+        if (error := self._refuses(job_id, events)) is not None:
+            raise error
+        return await self._store.record_and_claim(job_id, events, **more)
+
 
 def refused() -> StoreFault:
     return StoreFault("A constraint.", next_step="", code=ErrorCode.INTERNAL)

@@ -38,6 +38,12 @@ class FaultyStore:
             raise StoreFault("The disk is full.", next_step="Make room.")
         return await self._store.record(lease, job_id, events, outputs=outputs)
 
+    async def record_and_claim(self, job_id: JobId, events: Sequence[JobEvent], **given: Any) -> Any:
+        if self.refused_records:
+            self.refused_records -= 1
+            raise StoreFault("The disk is full.", next_step="Make room.")
+        return await self._store.record_and_claim(job_id, events, **given)
+
     async def claim_next(self, lease: Lease, **given: Any) -> Any:
         if self.refused_claims:
             self.refused_claims -= 1

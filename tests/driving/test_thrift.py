@@ -13,7 +13,7 @@ from comfy_mcp.domain.ids import JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.driving import attempt
 from comfy_mcp.places.protocol import Accepted, PromptView, Rejected
-from comfy_mcp.store import Claim, Lease, Store
+from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
 from tests.driving.conftest import House
 from tests.support.scripted_place import ScriptedPlace
 
@@ -25,6 +25,8 @@ class CountingStore:
         self._store = store
         self.records: list[list[str]] = []
         self.claims: list[Claim | None] = []
+        self.claimed_with_an_end = 0
+        self.defect: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -34,6 +36,17 @@ class CountingStore:
     ) -> Job:
         self.records.append([event.type for event in events])
         return await self._store.record(lease, job_id, events, outputs=outputs)
+
+    async def record_and_claim(
+        self, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output], offer: ClaimOffer
+    ) -> tuple[Job, Claim | None]:
+        if self.defect is not None:
+            raise self.defect
+        self.records.append([event.type for event in events])
+        job, claim = await self._store.record_and_claim(job_id, events, outputs=outputs, offer=offer)
+        self.claims.append(claim)
+        self.claimed_with_an_end += claim is not None
+        return job, claim
 
     async def claim_next(self, lease: Lease, **how: Any) -> Claim | None:
         claim = await self._store.claim_next(lease, **how)
@@ -87,6 +100,35 @@ async def test_the_start_of_a_longer_job_is_told_while_it_runs(house: House, pla
     await place.finish(place.posted[0])
     await house.final(job_id)
     assert store.records == [["started"], ["completed"]]
+
+
+async def finish_all(house: House, place: ScriptedPlace, jobs: Sequence[JobId]) -> None:
+    for number in range(len(jobs)):
+        await place.until(lambda number=number: len(place.posted) > number)  # type: ignore[misc]
+        await place.start(place.posted[number])
+        await place.finish(place.posted[number])
+    for job_id in jobs:
+        assert (await house.final(job_id)).status is JobStatus.COMPLETED
+
+
+async def test_the_next_job_is_claimed_with_the_end_of_the_last(house: House, place: ScriptedPlace) -> None:
+    jobs = [await house.submit() for _ in range(4)]
+    store = counted(house)
+    house.drive(place)
+    await finish_all(house, place, jobs)
+    assert [claim.job.id for claim in store.claims if claim] == jobs
+    assert store.claimed_with_an_end > 0
+
+
+async def test_a_claim_that_meets_a_defect_does_not_hold_up_the_end_before_it(
+    house: House, place: ScriptedPlace
+) -> None:
+    jobs = [await house.submit() for _ in range(4)]
+    store = counted(house)
+    store.defect = RuntimeError("a row that can't be read")
+    house.drive(place)
+    await finish_all(house, place, jobs)
+    assert store.claimed_with_an_end == 0
 
 
 async def test_a_queue_that_is_known_to_be_empty_is_not_asked_again(

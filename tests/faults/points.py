@@ -10,6 +10,7 @@ CALLS = (
     "comfy_mcp.store.store:Store.claim_next",
     "comfy_mcp.store.store:Store.record",
     "comfy_mcp.store.store:Store.record",
+    "comfy_mcp.store.store:Store.record_and_claim",
     "comfy_mcp.store.store:Store.request_cancel",
     "comfy_mcp.store.journal:apply",
     "comfy_mcp.store.journal:_update",

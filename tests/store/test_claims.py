@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import IllegalTransition, JobStatus
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
+from comfy_mcp.store.codec import graph_text
 from tests.support.jobs import (
     GRAPH,
     cancelled,
@@ -48,7 +50,7 @@ async def test_a_claim_is_written_down_before_anything_else(store: Store) -> Non
     prompt_id = new_prompt_id()
     found = await store.claim_next(lease, prompt_id=prompt_id, now=1_500)
     assert found is not None
-    assert found.graph == GRAPH
+    assert json.loads(found.text) == GRAPH
     assert (found.job.attempt, found.job.prompt_id, found.job.engine) == (1, prompt_id, A)
     assert found.job.status is JobStatus.QUEUED
     assert await store.get_job(job.id) == found.job
@@ -238,7 +240,7 @@ async def test_whoever_lost_the_lease_writes_nothing_more(store: Store) -> None:
         await store.record(theirs, job.id, [completed(job)])  # not adopted yet: not theirs yet
     adopted = await store.adopt(theirs)
     assert [found.job for found in adopted] == [job]
-    assert adopted[0].graph == GRAPH
+    assert json.loads(adopted[0].text) == GRAPH
     done = await store.record(theirs, job.id, [completed(job)])
     assert done.status is JobStatus.COMPLETED
 
@@ -286,7 +288,7 @@ async def test_a_job_that_is_the_next_is_claimed_as_it_is_added(store: Store) ->
     event, room = queued_event(), offer(lease, stream_id="stream")
     job, position, claim = await store.add_and_claim(submission(event, max_queued=1), room)
     assert (job.prompt_id, job.attempt, position) == (room.prompt_id, 1, 1)
-    assert claim == Claim(job=job, graph=GRAPH, stream_id="stream", more=False)
+    assert claim == Claim(job=job, text=graph_text(GRAPH), stream_id="stream", more=False)
     assert await store.get_job(job.id) == job
     log = await store.events_after(0)
     assert [stored.event.type for stored in log] == ["queued", "claimed"]

@@ -8,10 +8,11 @@ import pytest
 from comfy_mcp.domain.catalog import OutputFound
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.job import IllegalTransition, Job, JobStatus
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import ClaimOffer, Lease, Store
 from tests.support.jobs import (
+    GRAPH,
     cancelled,
     completed,
     failed,
@@ -36,9 +37,11 @@ class Two:
         self.lease = lease
         self.reads = reads
 
+    def room(self, **fields: Any) -> ClaimOffer:
+        return ClaimOffer(lease=self.lease, prompt_id=new_prompt_id(), **fields)
+
     async def claimed(self, **fields: Any) -> Job:
-        room = ClaimOffer(lease=self.lease, prompt_id=new_prompt_id())
-        job, _, claim = await self.driving.add_and_claim(submission(queued_event(**fields)), room)
+        job, _, claim = await self.driving.add_and_claim(submission(queued_event(**fields)), self.room())
         assert claim is not None
         return job
 
@@ -141,3 +144,40 @@ async def test_a_retry_by_whomever_is_seen(two: Two) -> None:
     for store in (two.driving, two.reading):
         await store.add_job(replace(queued_event(), retry_of=job.id), {"1": {}}, max_queued=9)
         assert await two.seen(job.id) == 1
+
+
+async def test_an_output_that_was_just_written_is_found_without_a_read(two: Two) -> None:
+    job = await two.claimed()
+    made = output_of_job(job)
+    await two.driving.record(two.lease, job.id, [completed(job, output_count=1)], outputs=[made])
+    before = len(two.reads)
+    assert await two.driving.get_output(made.id) == made
+    assert len(two.reads) == before
+    await two.reading.update_outputs([OutputFound(id=made.id, size=5)])
+    assert await two.driving.get_output(made.id) == replace(made, size=5)
+
+
+async def test_an_end_and_the_next_claim_are_one_transaction(two: Two) -> None:
+    first = await two.claimed()
+    waiting, _ = await two.driving.add_job(queued_event(), GRAPH, max_queued=9)
+    told: list[list[str]] = []
+    two.driving.on_commit(lambda events: told.append([stored.event.type for stored in events]))
+    room = two.room(stream_id="stream")
+    done, claim = await two.driving.record_and_claim(first.id, [completed(first)], outputs=[], offer=room)
+    assert (done.status, told) == (JobStatus.COMPLETED, [["completed", "claimed"]])
+    assert claim is not None
+    assert (claim.job.id, claim.job.prompt_id, claim.stream_id) == (waiting.id, room.prompt_id, "stream")
+    assert await two.seen(first.id) == 0
+    end = [completed(claim.job)]
+    done, claim = await two.driving.record_and_claim(waiting.id, end, outputs=[], offer=two.room())
+    assert (done.status, claim) == (JobStatus.COMPLETED, None)
+
+
+async def test_an_end_that_is_refused_claims_nothing(two: Two) -> None:
+    first = await two.claimed()
+    waiting, _ = await two.driving.add_job(queued_event(), GRAPH, max_queued=9)
+    twice = [completed(first), completed(first)]
+    with pytest.raises(IllegalTransition):
+        await two.driving.record_and_claim(first.id, twice, outputs=[], offer=two.room())
+    for before in (first, waiting):
+        assert await two.reading.get_job(before.id) == before

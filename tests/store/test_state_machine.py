@@ -1,6 +1,7 @@
 """Two stores on one file, as two processes would have, against a model made of the pure state machine."""
 
 import asyncio
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -353,7 +354,7 @@ class StoreMachine(RuleBasedStateMachine):
         event = JobClaimed(
             job_id=expected.id, at=at, attempt=expected.attempt + 1, engine=lease.engine, prompt_id=prompt_id
         )
-        assert (claim.job, claim.graph) == (self.happened(expected, [event]), GRAPH)
+        assert (claim.job, json.loads(claim.text)) == (self.happened(expected, [event]), GRAPH)
         self.claimed(expected, claim, lease)
 
     def claimed(self, before: Job, claim: Claim, lease: Lease) -> None:

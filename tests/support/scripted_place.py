@@ -17,7 +17,7 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-from comfy_mcp.places.protocol import Accepted, Hear, Picture, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, Hear, Picture, PromptView, PromptWhere, Rejected, Trouble
 
 PICTURE = OutputFile(kind=OutputKind.IMAGE, filename="a_00001_.png", subfolder="h", node=NodeId("2"))
 
@@ -56,6 +56,7 @@ class ScriptedPlace:
         self.on_cancel: Callable[[PromptId], None] = self.obey_cancel
         self.changed = asyncio.Event()
         self._hear: Hear | None = None
+        self.trouble: Trouble | None = None
 
     # ---- the Place protocol
 

@@ -109,6 +109,20 @@ class Result(Part):
 
     warnings: list[Text] = Field(default_factory=list, exclude_if=lambda warnings: not warnings)
     _repairs: tuple[str, ...] = PrivateAttr(())
+    _rendered: dict[str, bytes] = PrivateAttr(default_factory=dict)
+
+    def rendered(self, surface: str, render: Callable[["Result"], bytes]) -> bytes:
+        """The bytes of a surface's answer, made once: a client that polls gets the very same result."""
+        body = self._rendered.get(surface)
+        if body is None:
+            body = self._rendered[surface] = render(self)
+        return body
+
+    def __copy__(self) -> Self:
+        """With nothing rendered: a copy is made to be changed."""
+        copy = super().__copy__()
+        copy._rendered = {}  # noqa: SLF001 - of the same class
+        return copy
 
     def with_repairs(self, repairs: tuple[str, ...]) -> Self:
         """With a warning for each argument that was taken otherwise than it was given."""

@@ -31,7 +31,9 @@ class OutputItem(Part):
     folder: str = "output"
     node_id: Text | None = None
     media_type: str | None = None
-    content: Text | None = Field(default=None, description="The text itself, for text outputs")
+    content: Text | None = Field(
+        default=None, description="The text, for text outputs; cut at 16,384 characters, or earlier in lists"
+    )
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""
@@ -72,14 +74,15 @@ class EngineRoomItem(Part):
 
 
 class WaitingForItem(Part):
-    """Why a queued workflow is held. `free_bytes` is the most that one of the engines has."""
+    """Why a queued workflow waits. `vram`: `free_bytes` is the most that one of the engines has. `engine`: no
+    engine can run it now; `message` has the cause and the fix."""
 
-    reason: Literal["vram"]
+    reason: Literal["vram", "engine"]
     message: Text
-    since: int
-    need_bytes: int
-    free_bytes: int
-    engines: list[EngineRoomItem]
+    since: int | None = None
+    need_bytes: int | None = None
+    free_bytes: int | None = None
+    engines: list[EngineRoomItem] = Field(default_factory=list)
 
 
 class WorkflowResult(Result):

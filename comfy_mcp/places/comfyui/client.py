@@ -13,6 +13,7 @@ import aiohttp
 
 from comfy_mcp.domain.catalog import Model, OutputFile
 from comfy_mcp.domain.errors import EngineBadAnswer, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.places.comfyui.answers import (
@@ -28,6 +29,7 @@ from comfy_mcp.places.comfyui.answers import (
     rejected,
     uploaded,
 )
+from comfy_mcp.places.comfyui.diagnosis import refuses_the_request
 from comfy_mcp.places.comfyui.transport import Answer, Transport
 from comfy_mcp.places.protocol import QueueView, UploadedFile
 from comfy_mcp.settings import EngineSettings, Settings
@@ -89,7 +91,10 @@ class ComfyUIClient:
                 return accepted(answer)
             if status == 400:
                 return rejected(answer)
-        raise self._unexpected("POST /prompt", status)
+        fault = self._unexpected("POST /prompt", status)
+        if refuses_the_request(status):
+            return PromptRejected(failure=JobFailure(kind=FailureKind.ENGINE_BAD_ANSWER, message=str(fault)))
+        raise fault
 
     async def queue(self) -> QueueView:
         """GET /queue. Its size is that of all prompts in it: for a count use `prompt_count`."""
@@ -208,7 +213,10 @@ class ComfyUIClient:
         """GET /object_info: every node class (0.7 MB, 0.3 s without custom ones)."""
         answer = await self._get("/object_info", OBJECT_INFO_BYTES)
         with self.transport.translated("GET /object_info"):
-            return json_object(answer, "GET /object_info")
+            nodes = json_object(answer, "GET /object_info")
+        if not nodes:
+            raise self.transport.bad_answer("GET /object_info", "the list of nodes is empty")
+        return nodes
 
     async def node_replacements(self) -> frozenset[str]:
         """Old class names that the engine replaces by itself; none where it does not say (before 0.33)."""
@@ -277,7 +285,7 @@ class ComfyUIClient:
             raise self._unexpected(f"POST {path}", status)
 
     def _unexpected(self, endpoint: str, status: int) -> EngineBadAnswer:
-        return self.transport.bad_answer(endpoint, f"status {status}")
+        return self.transport.unexpected(endpoint, status)
 
 
 def _view_params(file: OutputFile) -> dict[str, str]:

@@ -49,7 +49,7 @@ def validation_failure(error: object, node_errors: object) -> JobFailure:
         message = " — ".join(part for part in parts if part)
     return JobFailure(
         kind=FailureKind.VALIDATION,
-        message=_short(message),
+        message=_short(message) or "The engine refused the graph",
         node_id=node_id,
         node_type=node_type,
         detail=_bounded(json.dumps(without_secrets(said), default=str)),

@@ -11,20 +11,32 @@ fresh one otherwise, because an old socket that closes late would unregister the
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import aiohttp
 import structlog
 
-from comfy_mcp.domain.errors import EngineFault
-from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineEvent, FrameLost
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
+from comfy_mcp.domain.events import (
+    EngineConnected,
+    EngineDisconnected,
+    EngineEvent,
+    EngineWithoutEvents,
+    FrameLost,
+)
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.backoff import Backoff
+from comfy_mcp.places.comfyui.diagnosis import UPGRADES
 from comfy_mcp.places.comfyui.transport import MESSAGE_BYTES, Transport
 from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, Decoder
+from comfy_mcp.places.protocol import Trouble
 from comfy_mcp.settings import Settings
 
 _log = structlog.get_logger(__name__)
+
+
+BURST = 64
+"""Frames that are read without a turn for others: what has come already is given without waiting."""
 
 
 def new_client_id() -> str:
@@ -46,8 +58,10 @@ class Listener:
         new_id: Callable[[], str] = new_client_id,
         follows: str | None = None,
         message_bytes: int = MESSAGE_BYTES,
+        probe: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`follows`: a client id of before, kept whatever happens: nothing is submitted under it any more."""
+        """`follows`: a client id of before, kept whatever happens: nothing is submitted under it any more.
+        `probe` raises EngineFault unless the engine answers requests: then it is there without its events."""
         self._transport = transport
         self._settings = settings
         self._new_id = new_id
@@ -57,7 +71,10 @@ class Listener:
         self._client_id = follows or new_id()
         self._used = False
         self._connected = False
-        self._down_reported = False
+        self._greeted = False
+        self._probe = probe
+        self._reported: type[EngineEvent] | None = None
+        self.trouble: Trouble | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._answered: aiohttp.ClientWebSocketResponse | None = None
         self._closing = asyncio.Lock()
@@ -75,7 +92,7 @@ class Listener:
         """Until cancelled, or until `hear` raises. `hear` is quick: nothing else is read meanwhile.
 
         EngineConnected after every connect, once the engine has greeted; EngineDisconnected once per loss,
-        and once when the first attempt fails.
+        and once when the first attempt fails; EngineWithoutEvents once it is found to answer requests only.
         """
         if self._used:
             self._take_fresh_id()  # whoever took over meanwhile may listen to what is sent to the last one
@@ -97,12 +114,33 @@ class Listener:
             try:
                 socket = await self._transport.websocket(self._client_id, message_bytes=self._message_bytes)
             except EngineFault as fault:
-                self._report_down(fault.message)
+                await self._refused(fault, again=backoff.failures > 0)
             else:
                 backoff = backoff.connected(time.monotonic())
-                self._report_down(await self._read(socket))
+                self._greeted = False
+                reason = await self._read(socket)
+                if self._greeted:
+                    self._report(EngineDisconnected(reason=reason))
+                else:
+                    silent = self._transport.bad_answer("GET /ws", reason, fix=UPGRADES)
+                    await self._refused(silent, again=backoff.failures > 0)
             backoff = backoff.lost(time.monotonic())
             await asyncio.sleep(backoff.pause_s)
+
+    async def _refused(self, fault: EngineFault, *, again: bool) -> None:
+        """There is no stream. Where something answered, or nothing does `again`, requests are tried: they
+        tell better what is wrong, and an engine that takes them can be used."""
+        if self._probe is None or not (again or isinstance(fault, EngineBadAnswer)):
+            self._report(EngineDisconnected(reason=fault.message), _trouble(fault))
+            return
+        try:
+            await self._probe()
+        except EngineFault as other:
+            self._report(EngineDisconnected(reason=other.message), _trouble(other))
+        else:
+            cause = f"{fault.sentence} Requests are answered, so workflows run, without live progress."
+            trouble = Trouble(cause=cause, fix=fault.next_step, blocks=False)
+            self._report(EngineWithoutEvents(reason=fault.message), trouble)
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> str:
         """Read until the connection ends; returns why. Afterwards the id fits a reconnect."""
@@ -141,8 +179,12 @@ class Listener:
             # pong starts that one anew, and an engine that only answers pings would be waited for for ever.
             async with asyncio.timeout(self._settings.request_timeout_s):
                 message = await socket.receive()
+            frames = 0
             while message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
                 self._take(decoder, message)
+                frames += 1
+                if frames % BURST == 0:
+                    await asyncio.sleep(0)
                 message = await socket.receive()
         except TimeoutError:
             return "no greeting from the engine in time", False
@@ -167,22 +209,37 @@ class Listener:
             # A lookup finds out what it said; a reconnect would lose more.
             _log.warning("frame_not_understood", engine=self._transport.engine, reason=str(fault))
             events = (FrameLost(type="unreadable"),) if is_text else ()  # a preview is no loss
+        except Exception:  # noqa: BLE001 - a defect in reading one frame must not end the stream of all
+            _log.exception("frame_not_decoded", engine=self._transport.engine)
+            events = (FrameLost(type="unreadable"),) if is_text else ()
         if not self._connected:
             # An engine that gives another id than asked for sends the events there.
             self._client_id = decoder.sid or self._client_id
-            self._connected = True
-            self._down_reported = False
+            self._connected = self._greeted = True
+            self._reported = self.trouble = None
             self._hear(EngineConnected(sid=decoder.sid))
         for event in events:
             self._hear(event)
 
-    def _report_down(self, reason: str) -> None:
-        if self._down_reported:
+    def _report(
+        self, event: EngineDisconnected | EngineWithoutEvents, trouble: Trouble | None = None
+    ) -> None:
+        """Once, until the state is another."""
+        self.trouble = trouble
+        if self._reported is type(event):
             return
-        self._down_reported = True
-        event = "engine_disconnected" if self._follows is None else "following_interrupted"
-        _log.warning(event, engine=self._transport.engine, reason=reason)
-        self._hear(EngineDisconnected(reason=reason))
+        self._reported = type(event)
+        name = "engine_disconnected" if isinstance(event, EngineDisconnected) else "engine_without_events"
+        _log.warning(
+            name if self._follows is None else "following_interrupted",
+            engine=self._transport.engine,
+            reason=event.reason,
+        )
+        self._hear(event)
+
+
+def _trouble(fault: EngineFault) -> Trouble:
+    return Trouble(cause=fault.sentence, fix=fault.next_step)
 
 
 def _reason(socket: aiohttp.ClientWebSocketResponse, message: aiohttp.WSMessage) -> str:

@@ -3,12 +3,16 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from comfy_mcp.domain.catalog import OutputFile, OutputKind, kind_of_file
 from comfy_mcp.domain.ids import NodeId
 
 MAX_TEXT_CHARS = 2**20
+
+MAX_OUTPUTS = 10_000
+"""Of one node, and of one prompt. The rest stays in the engine's folder and is not recorded."""
 
 
 def outputs_of_node(node: NodeId, output: object) -> tuple[OutputFile, ...]:
@@ -79,7 +83,7 @@ def outputs_of_prompt(outputs: object, meta: object = None) -> tuple[OutputFile,
     `meta` names the node of the submitted graph for one that another expanded into at run time, as
     `executed` does: `{node: {display_node}}`.
     """
-    return tuple(_of_prompt(outputs, meta if isinstance(meta, Mapping) else {}))
+    return tuple(islice(_of_prompt(outputs, meta if isinstance(meta, Mapping) else {}), MAX_OUTPUTS))
 
 
 def _of_prompt(outputs: object, meta: Mapping[Any, Any]) -> Iterator[OutputFile]:
@@ -91,7 +95,7 @@ def _of_prompt(outputs: object, meta: Mapping[Any, Any]) -> Iterator[OutputFile]
 
 
 def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    return value[:MAX_OUTPUTS] if isinstance(value, list) else [value]
 
 
 def _flags(value: object) -> list[bool]:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.domain.catalog import Model, OutputFile, OutputKind
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, EngineUnreachable
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
@@ -26,6 +26,7 @@ from comfy_mcp.places.protocol import (
     PromptWhere,
     QueueView,
     Rejected,
+    Trouble,
     UploadedFile,
 )
 from comfy_mcp.settings import EngineSettings, Settings
@@ -54,7 +55,7 @@ class ComfyUIPlace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = ComfyUIClient(engine, settings)
-        self.listener = Listener(self.client.transport, settings)
+        self.listener = Listener(self.client.transport, settings, probe=self.client.prompt_count)
         self._followers = Followers(self.client.transport, settings)
         self._settings = settings
         self._on_event = on_event
@@ -80,6 +81,7 @@ class ComfyUIPlace:
             if isinstance(event, EngineConnected):
                 self._connections += 1
                 self._object_info = None  # it may be another server, or the same with other nodes
+                self._nodes_fault = None
             self._on_event(event)
             hear(event)
 
@@ -162,7 +164,7 @@ class ComfyUIPlace:
             if prompt_id in running:
                 views[prompt_id] = PromptView(where=PromptWhere.RUNNING)
             elif prompt_id in pending:
-                views[prompt_id] = PromptView(where=PromptWhere.PENDING)
+                views[prompt_id] = PromptView(where=PromptWhere.PENDING, engine_idle=not running)
             elif views[prompt_id].where is PromptWhere.ABSENT:
                 gone.append(prompt_id)
         return views | await self._histories(gone)
@@ -190,8 +192,16 @@ class ComfyUIPlace:
         return {file: size for file, size in sizes.items() if size is not None}
 
     @property
-    def down(self) -> bool:
-        return self._nodes_fault is not None
+    def trouble(self) -> Trouble | None:
+        """Of the stream and the requests that keep it; where nobody runs it, of the last node list."""
+        fault = self._nodes_fault
+        of_nodes = (
+            None
+            if fault is None
+            else Trouble(cause=fault.sentence, fix=fault.next_step, blocks=not self.listener.connected)
+        )
+        known = self.listener.trouble
+        return known if known is not None and (known.blocks or of_nodes is None) else of_nodes
 
     @property
     def known_nodes(self) -> ObjectInfo | None:
@@ -254,10 +264,13 @@ class ComfyUIPlace:
         system = stats.get("system")
         system = system if isinstance(system, dict) else {}
         version = system.get("comfyui_version")
+        prompts = await self.client.prompt_count()
+        if isinstance(self._nodes_fault, EngineUnreachable):
+            self._nodes_fault = None
         return Health(
             version=str(version) if version is not None else None,
             is_comfyui="embedded_engine" not in system,
-            prompts=await self.client.prompt_count(),
+            prompts=prompts,
         )
 
     async def system_stats(self) -> Mapping[str, Any]:

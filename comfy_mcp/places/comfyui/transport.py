@@ -21,7 +21,15 @@ from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCod
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
+from comfy_mcp.places.comfyui.diagnosis import (
+    READ_THE_LOG,
+    Diagnosis,
+    of_handshake,
+    of_no_json,
+    of_status,
+)
 from comfy_mcp.places.comfyui.splice import SocketBody
+from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import EngineSettings, Settings
 
 MAX_CONNECTIONS = 32
@@ -138,38 +146,34 @@ class Transport:
             text = text.replace(secret, HIDDEN)
         return text
 
-    def bad_answer(self, endpoint: str, what: str) -> EngineBadAnswer:
-        return EngineBadAnswer(
-            f"Engine {self.engine}, {endpoint}: {what}.",
-            next_step="Check ComfyUI's log, and that the URL is ComfyUI's own, not a login page.",
-        )
+    def bad_answer(self, endpoint: str, what: str, *, fix: str = READ_THE_LOG) -> EngineBadAnswer:
+        return self.diagnosed(endpoint, Diagnosis(what=what, fix=fix))
+
+    def unexpected(self, endpoint: str, status: int) -> EngineBadAnswer:
+        """A status that is not the one of ComfyUI."""
+        return self.diagnosed(endpoint, of_status(status))
+
+    def diagnosed(self, endpoint: str, found: Diagnosis) -> EngineBadAnswer:
+        return EngineBadAnswer(f"Engine {self.engine}, {endpoint}: {found.what}.", next_step=found.fix)
 
     def unreachable(self, endpoint: str, what: str) -> EngineUnreachable:
-        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=_CHECK_IT_RUNS)
+        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=CHECK_IT_RUNS)
 
     @contextmanager
     def translated(self, endpoint: str) -> Iterator[None]:
         """aiohttp's errors, timeouts and WireFault as EngineUnreachable and EngineBadAnswer."""
         try:
             yield
-        except aiohttp.ClientConnectorCertificateError:
-            raise EngineUnreachable(
-                f"Engine {self.engine}, {endpoint}: its TLS certificate is not trusted.",
-                next_step="Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it.",
-            ) from None
         except aiohttp.ClientConnectorError as error:
-            number = error.os_error.errno
-            reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
-            raise self.unreachable(endpoint, f"no connection ({reason})") from None
+            raise self._not_connected(endpoint, error) from None
         except TimeoutError:
             what = f"Engine {self.engine}, {endpoint}: no answer in time."
-            raise _TooSlow(what, next_step=_CHECK_IT_RUNS) from None
+            raise _TooSlow(what, next_step=CHECK_IT_RUNS) from None
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
             what = f"Engine {self.engine}, {endpoint}: the connection broke."
-            raise _ConnectionLost(what, next_step=_CHECK_IT_RUNS) from None
-        except aiohttp.WSServerHandshakeError as error:
-            what = f"the WebSocket handshake was answered with status {error.status}"
-            raise self.bad_answer(endpoint, what) from None
+            raise _ConnectionLost(what, next_step=CHECK_IT_RUNS) from None
+        except (aiohttp.WSServerHandshakeError, _Redirected) as error:
+            raise self.diagnosed(endpoint, of_handshake(error.status)) from None
         except aiohttp.ClientPayloadError:
             raise self.bad_answer(endpoint, "the answer is incomplete") from None
         except aiohttp.ClientError as error:
@@ -183,10 +187,28 @@ class Transport:
             self._transfers = aiohttp.ClientSession(connector=connector)
         return self._transfers
 
+    def _not_connected(self, endpoint: str, error: aiohttp.ClientConnectorError) -> EngineUnreachable:
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                what = "its TLS certificate is not trusted"
+                fix = "Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it."
+            case aiohttp.ClientConnectorSSLError():
+                what = "no TLS connection"
+                fix = "Check whether the address of ComfyUI must begin with http:// instead of https://."
+            case aiohttp.ClientConnectorDNSError():
+                what, fix = "its host name is not known", "Correct the host name in COMFYUI_URL."
+            case _:
+                number = error.os_error.errno
+                reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
+                what, fix = f"no connection ({reason})", CHECK_IT_RUNS
+        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=fix)
+
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
-            self._session = aiohttp.ClientSession(connector=connector)
+            tracing = aiohttp.TraceConfig()
+            tracing.on_request_redirect.append(_refuse)
+            self._session = aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
         return self._session
 
     async def _send(
@@ -246,10 +268,7 @@ class Transport:
             large = len(raw) > _PARSE_ON_LOOP_BYTES
             parsed = await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
         except (ValueError, RecursionError):
-            media_type = response.content_type
-            raise self.bad_answer(
-                endpoint, f"status {response.status} with {media_type} that is not JSON"
-            ) from None
+            raise self.diagnosed(endpoint, of_no_json(response.status, response.content_type)) from None
         return response.status, parsed
 
 
@@ -352,7 +371,19 @@ class _ConnectionLost(EngineUnreachable):
     """The connection broke after it was open."""
 
 
-_CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
+class _Redirected(aiohttp.ClientError):
+    """Instead of following it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.status = status
+
+
+async def _refuse(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    """A redirect is a login page or another host, which must not get the headers. `ws_connect` has no
+    argument for that."""
+    redirect.response.close()
+    raise _Redirected(redirect.response.status)
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:

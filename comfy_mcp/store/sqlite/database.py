@@ -11,6 +11,7 @@ import importlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -38,6 +39,9 @@ _AUTOCHECKPOINT_PAGES = 4000
 
 _WAL_LIMIT_BYTES = _AUTOCHECKPOINT_PAGES * 4096
 """What a WAL that grew beyond it, in a burst or behind a long read, is cut to when it begins anew."""
+
+SURE_S = 0.005
+"""How old an answer may be that was read from a file that has just been replaced."""
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 
@@ -67,6 +71,7 @@ class Database:
     loop_writer: Connection
     _driver: "_Driver"
     _identity: tuple[int, int]
+    _sure_until: float = 0.0
 
     def reader(self) -> Connection:
         """A new connection for reading."""
@@ -80,16 +85,24 @@ class Database:
     def check_identity(self) -> None:
         """Raises StoreFault if another file has taken the store's place, as after damage was set aside:
         two processes on two files would both drive the same engine."""
-        with translated(self.info.path):
-            try:
-                same = _identity(self.info.path) == self._identity
-            except FileNotFoundError:
-                same = False
+        try:
+            same = _identity(self.info.path) == self._identity
+        except FileNotFoundError:
+            same = False
+        except OSError:
+            with translated(self.info.path):
+                raise
         if not same:
             raise StoreFault(
                 f"The store at {self.info.path} was removed or replaced while this process used it.",
                 next_step="Start the program again.",
             )
+        self._sure_until = monotonic() + SURE_S
+
+    def check_identity_lately(self) -> None:
+        """The same for reads: once in SURE_S is enough."""
+        if monotonic() >= self._sure_until:
+            self.check_identity()
 
     def data_version(self) -> int:
         """Changes when any connection but `loop_writer` has committed: another process, or a thread of this.

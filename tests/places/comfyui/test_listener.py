@@ -73,7 +73,7 @@ async def test_a_connection_without_a_greeting_is_given_up(
 ) -> None:
     engine.greets = False
     async with watching(settings_for(engine.url, request_timeout_s=0.05)) as watch:
-        assert (await watch.next(EngineDisconnected)).reason == "no greeting from the engine in time"
+        assert "no greeting from the engine in time" in (await watch.next(EngineDisconnected)).reason
         first, second = await connection_of(engine), await connection_of(engine)
         assert first.client_id != second.client_id
 
@@ -84,7 +84,7 @@ async def test_an_engine_that_answers_pings_but_does_not_greet_is_given_up_too(
     engine.greets = False
     # A pong comes within the time for the greeting, and must not start it anew.
     async with watching(settings_for(engine.url, request_timeout_s=0.6, heartbeat_s=0.4)) as watch:
-        assert (await watch.next(EngineDisconnected)).reason == "no greeting from the engine in time"
+        assert "no greeting from the engine in time" in (await watch.next(EngineDisconnected)).reason
 
 
 # ---------------------------------------------------------------------------- bad frames
