@@ -10,6 +10,7 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp import __version__
+from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
@@ -28,6 +29,7 @@ from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
+from comfy_mcp.watchdog import watching
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +87,8 @@ async def open_runtime(
         )
         gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
+        checker = Checker(settings.check_inline_bytes)
+        stack.push_async_callback(checker.aclose)
         services = Services(
             settings=settings,
             store=store,
@@ -94,12 +98,13 @@ async def open_runtime(
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=OutputFiles(settings, engines=pool),
             workflow_files=WorkflowFiles(settings, timeout_s=settings.request_timeout_s),
+            checker=checker,
             gpu=gpu,
             metrics=metrics,
             now_ms=clock.now_ms,
             new_id=new_id,
         )
-        async with _tasks(services, clock):
+        async with watching(metrics.loop_stood), _tasks(services, clock):
             yield services
 
 

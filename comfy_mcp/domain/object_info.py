@@ -43,6 +43,8 @@ class ObjectInfo:
     classes: Mapping[str, ClassInfo]
     given_kinds: frozenset[str] = frozenset()
     """The types that some class gives out: an input of such a type is a socket."""
+    replaced: frozenset[str] = frozenset()
+    """Old class names that the engine itself replaces when it is sent a graph (GET /node_replacements)."""
     partner_classes: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
     """The classes that ComfyUI runs on a paid service, each with its price in words where it is declared."""
 
@@ -50,8 +52,8 @@ class ObjectInfo:
     def parse(cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> "ObjectInfo":
         """`raw` is the answer of GET /object_info. Never raises.
 
-        `replaceable` are old class names that the engine itself replaces by new ones
-        (feature `node_replacements`): known, unchecked.
+        `replaceable` are old class names that the engine itself replaces by new ones (GET
+        /node_replacements): known, unchecked.
         """
         classes = {name: ClassInfo(name=name, checked=False, output_node=True) for name in replaceable}
         classes.update({name: _class_info(name, value) for name, value in raw.items()})
@@ -65,6 +67,7 @@ class ObjectInfo:
             classes=MappingProxyType(classes),
             given_kinds=frozenset(given),
             partner_classes=MappingProxyType(partners),
+            replaced=frozenset(replaceable),
         )
 
 

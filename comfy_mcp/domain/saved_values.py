@@ -15,6 +15,7 @@ from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, widgets_of
 
 IsWidget = Callable[[InputSpec], bool]
 
+_POWER_LORAS, _POWER_HEADER = "Power Lora Loader (rgthree)", "PowerLoraLoaderHeaderWidget"
 _SHOWN_VALUES, _SHOWN_CHARS = 5, 60
 
 
@@ -46,6 +47,8 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
     def is_widget(spec: InputSpec) -> bool:
         return spec.kind not in socket_kinds and slots.get(spec.name, bool(slots))
 
+    if known.name == _POWER_LORAS and isinstance(node.values, list):
+        return _power_loras(known, node, is_widget)
     if isinstance(node.values, Mapping):
         found = _by_name(known, node.values, is_widget)
         found.values.update(_strays(node.values, found))
@@ -54,7 +57,22 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
         found = _in_order(known, listed, is_widget)
         if node.named is not None:
             found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
-    _count_option(known, found.values)
+    count_option(known, found.values)
+    return found
+
+
+def _power_loras(known: ClassInfo, node: UiNode, is_widget: IsWidget) -> Saved:
+    """rgthree's loader: each object with a `lora` in the list is an input of its own."""
+    found = _by_name(known, {}, is_widget)
+    listed = node.values if isinstance(node.values, list) else ()
+    loras = [each for each in listed if isinstance(each, Mapping) and "lora" in each]
+    separate = node.properties.get("Show Strengths") == "Separate Model & Clip"
+    found.values[_POWER_HEADER] = {"type": _POWER_HEADER}
+    for number, each in enumerate(loras, start=1):
+        second = {"strengthTwo": 1 if each.get("strengthTwo") is None else each["strengthTwo"]}
+        one = {name: value for name, value in each.items() if name != "strengthTwo"}
+        found.values[f"lora_{number}"] = one | (second if separate else {})
+    found.values["\N{HEAVY PLUS SIGN} Add Lora"] = ""
     return found
 
 
@@ -163,7 +181,7 @@ def _is_control(value: object) -> bool:
     return value is None or isinstance(value, bool) or (isinstance(value, str) and value in AFTER_GENERATE)
 
 
-def _count_option(known: ClassInfo, values: dict[str, object]) -> None:
+def count_option(known: ClassInfo, values: dict[str, object]) -> None:
     """The editor sends which of a CustomCombo's own options is chosen, whatever number was saved."""
     if known.name == "CustomCombo":
         options = [value for name, value in values.items() if name.startswith("option")]

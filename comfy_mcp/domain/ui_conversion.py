@@ -12,16 +12,21 @@ from typing import Any
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
-from comfy_mcp.domain.saved_values import Saved
+from comfy_mcp.domain.saved_values import Saved, count_option
 from comfy_mcp.domain.spelling import as_listed
-from comfy_mcp.domain.ui_format import UiNode, is_ui_format, read_workflow
+from comfy_mcp.domain.ui_everywhere import with_links_everywhere
+from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format, read_workflow
+from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Value, source_of
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import as_sent
 from comfy_mcp.domain.widgets import CAPTURED
 
-_GROUP_NODE = ("workflow>", "workflow/")
+SEARCH_NAME = "Node name for S&R"
+"""The property that has a node's name for replacements in texts; older editors ask for it alone."""
+
+_OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
 MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
@@ -39,8 +44,9 @@ def api_format(
     if inner is None or info is None:
         return raw, ()
     if not is_ui_format(inner):
-        spelled, notes = as_listed(inner, info)
-        return (spelled, _bounded(notes)) if notes else (raw, ())
+        titled = _titled(inner, info)
+        spelled, notes = as_listed(titled, info)
+        return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
     conversion = _Conversion(info, budget or Budget())
     graph = conversion.run(inner)
     if not graph:
@@ -49,6 +55,20 @@ def api_format(
         )
     spelled, notes = as_listed(graph, info)
     return spelled, _bounded([*notes, *conversion.warnings])
+
+
+def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
+    """With a title for each node whose class the engine replaces: without one it answers a bare 500."""
+    bare = {
+        key: {**node, "_meta": {"title": node["class_type"]}}
+        for key, node in graph.items()
+        if info.replaced
+        and isinstance(node, Mapping)
+        and isinstance(node.get("class_type"), str)
+        and node["class_type"] in info.replaced
+        and not isinstance(node.get("_meta"), Mapping)
+    }
+    return {**graph, **bare} if bare else graph
 
 
 class _Conversion:
@@ -60,10 +80,18 @@ class _Conversion:
         self._values = Values(info)
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
         self._texts: dict[tuple[str, str, bool], tuple[str, str | None]] = {}
+        self._by_name: dict[str, tuple[Scope, UiNode]] | None = None
         self.warnings: list[str] = []
 
     def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        for scope, node in opened(read_workflow(raw), self._budget):
+        read = read_workflow(with_groups_opened(raw, self._info))
+        workflow, notes = with_links_everywhere(read)
+        for node, text in notes:
+            self._note(node.id, node, [(None, text)])
+        for node in workflow.top.nodes.values():
+            if node.type.startswith(GROUP_NODE) and node.mode in {MUTED, BYPASSED}:
+                self._note(node.id, node, [(None, _OFF_GROUP)])
+        for scope, node in opened(workflow, self._budget):
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
         self._note_hosts()
@@ -86,8 +114,8 @@ class _Conversion:
         if node.type in EDITOR_ONLY:
             return False
         known = node.type in self._info.classes
-        if not known and node.type.startswith(_GROUP_NODE) and node.id in scope.graph.linked:
-            refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}), which is not supported.")
+        if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:
+            refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}) that can't be opened.")
         return known or node.id in scope.graph.linked
 
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
@@ -119,6 +147,8 @@ class _Conversion:
         for name in _not_chosen(known, inputs) if known is not None else ():
             self._note(key, node, [(name, "what is chosen has no such input; its link is left out")])
             del inputs[name]
+        if known is not None:
+            count_option(known, inputs)
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
@@ -138,16 +168,28 @@ class _Conversion:
         # A list as a value is wrapped as the editor does it: bare, it would be a link.
         return {"__value__": value} if isinstance(value, list) else value
 
+    def _value_of(self, name: str, control: str) -> object:
+        """Of the first node with that name in the editor, or with that title; None: there is none."""
+        if self._by_name is None:
+            self._by_name = {}
+            for by_title in (False, True):
+                for scope, node in self._nodes.values():
+                    called = node.title if by_title else node.properties.get(SEARCH_NAME)
+                    self._by_name.setdefault(str(called), (scope, node))
+        found = self._by_name.get(name)
+        return None if found is None else self._values.of_node(*found).values.get(control)
+
     def _as_sent(self, name: str, text: str, drawn: bool) -> tuple[str, str | None]:
         """Each text once, however many nodes show it."""
         wanted = name, text, drawn
         if wanted not in self._texts:
-            self._texts[wanted] = as_sent(name, text, drawn=drawn)
+            self._texts[wanted] = as_sent(name, text, drawn=drawn, value_of=self._value_of)
         return self._texts[wanted]
 
     def _note(self, key: str, node: UiNode, notes: Iterable[tuple[str | None, str]]) -> None:
         for name, text in notes:
-            place = f"Node {key} ({node.type})" + (f", input {name!r}" if name is not None else "")
+            kind = node.type.partition("#")[0] if node.type.startswith(GROUP_NODE) else node.type
+            place = f"Node {key} ({kind})" + (f", input {name!r}" if name is not None else "")
             self.warnings.append(f"{place}: {text}.")
 
 

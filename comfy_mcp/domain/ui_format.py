@@ -5,7 +5,7 @@ API format of it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +15,20 @@ MUTED, BYPASSED = 2, 4
 
 SETTERS, GETTERS = frozenset({"SetNode", "easy setNode"}), frozenset({"GetNode", "easy getNode"})
 """Nodes of custom packs that hand a value on by a name, without a link."""
+
+EVERYWHERE = frozenset(
+    {"Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?", "Prompts Everywhere"}
+)
+"""Nodes of a custom pack that link others without a wire (ui_everywhere.py)."""
+
+EDITOR_TOOLS = frozenset(
+    f"{name} (rgthree)"
+    for name in (
+        *("Fast Muter", "Fast Bypasser", "Fast Groups Muter", "Fast Groups Bypasser", "Fast Actions Button"),
+        *("Mute / Bypass Repeater", "Mute / Bypass Relay", "Node Collector", "Random Unmuter"),
+    )
+)
+"""Nodes of a custom pack that switch others on and off in the editor. They may be linked, and never run."""
 
 _DIGITS = 16
 RENAMED = MappingProxyType(
@@ -29,6 +43,9 @@ RENAMED = MappingProxyType(
 
 MAX_LEVELS = 100
 """Most levels of subgraphs in subgraphs."""
+
+GROUP_NODE = ("workflow>", "workflow/")
+"""How the types of group nodes begin, in files of now and of 2023; of one length."""
 
 INPUTS_ID, OUTPUTS_ID = "-10", "-20"
 """Ids that the links inside a subgraph use for its own inputs and outputs."""
@@ -62,6 +79,7 @@ class UiNode:
     """`type` is a class, a kind of the editor's own ("Note"), or the id of a subgraph.
 
     `values` is `widgets_values` as saved: a list, or an object by name. `named` is `widgets_values_named`.
+    `properties` are those that are a text or a flag.
     `promoted` names, in the order of `values`, the controls that a subgraph shows: (node inside or "-1" for
     an input of its own, name).
     """
@@ -76,6 +94,7 @@ class UiNode:
     named: Mapping[str, object] | None = None
     promoted: tuple[tuple[str, str], ...] = ()
     pack: str | None = None
+    properties: Mapping[str, str | bool] = field(default_factory=dict)
 
     @property
     def first_text(self) -> str | None:
@@ -90,7 +109,7 @@ class UiGraph:
 
     `input_names` are a subgraph's own inputs, `given` the links from them by slot, `results` those to its own
     outputs. `linked` are the nodes at either end of a link, `setters` the nodes that give a value a name, by
-    that name.
+    that name. `everywhere` are links without a wire, as the file says them.
     """
 
     nodes: Mapping[str, UiNode]
@@ -100,6 +119,7 @@ class UiGraph:
     results: Mapping[int, UiLink]
     linked: frozenset[str]
     setters: Mapping[str, str]
+    everywhere: tuple[UiLink, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +132,15 @@ def distinct(workflow: UiWorkflow, last: int) -> UiWorkflow:
     """With new ids for nodes inside subgraphs whose id another graph of the workflow has too, as the editor
     gives them when it loads the file: counted on from `last`, the highest that was ever given."""
     used = set(workflow.top.nodes)
-    present = used.union(*(graph.nodes for graph in workflow.subgraphs.values()))
+    present = used.union(
+        *(graph.nodes for name, graph in workflow.subgraphs.items() if not name.startswith(GROUP_NODE))
+    )
     last = max(last, *(int(node) for node in used if node.isdecimal() and len(node) < _DIGITS), 0)
     free = (number for number in map(str, count(last + 1)) if number not in present)
     renamed: dict[str, Mapping[str, str]] = {}
     for name, graph in workflow.subgraphs.items():
+        if name.startswith(GROUP_NODE):  # a place in a list, which no other node has
+            continue
         renamed[name] = {node: next(free) for node in graph.nodes if node in used}
         used.update(graph.nodes)
     if not any(renamed.values()):
@@ -124,7 +148,8 @@ def distinct(workflow: UiWorkflow, last: int) -> UiWorkflow:
     return UiWorkflow(
         top=_renamed(workflow.top, {}, renamed),
         subgraphs={
-            name: _renamed(graph, renamed[name], renamed) for name, graph in workflow.subgraphs.items()
+            name: _renamed(graph, renamed.get(name, {}), renamed)
+            for name, graph in workflow.subgraphs.items()
         },
     )
 
@@ -139,7 +164,11 @@ def _renamed(graph: UiGraph, ids: Mapping[str, str], inside: Mapping[str, Mappin
         key: replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
         for key, link in graph.links.items()
     }
-    return make_graph(nodes, links, graph.input_names)
+    wireless = tuple(
+        replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
+        for link in graph.everywhere
+    )
+    return make_graph(nodes, links, graph.input_names, wireless)
 
 
 def is_ui_format(raw: Mapping[str, Any]) -> bool:
@@ -172,10 +201,19 @@ def _graph(raw: Mapping[str, Any]) -> UiGraph:
     nodes = [_node(each) for each in _list(raw.get("nodes")) if isinstance(each, Mapping)]
     links = dict(link for each in _list(raw.get("links")) if (link := _link(each)))
     names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
-    return make_graph([node for node in nodes if node.type], links, tuple(_text(name) for name in names))
+    extra = raw.get("extra")
+    extra = extra if isinstance(extra, Mapping) else {}
+    wireless = [known for each in _list(extra.get("ue_links")) if (known := _wireless(each))]
+    named = tuple(_text(name) for name in names)
+    return make_graph([node for node in nodes if node.type], links, named, tuple(wireless))
 
 
-def make_graph(nodes: Sequence[UiNode], links: Mapping[str, UiLink], input_names: tuple[str, ...]) -> UiGraph:
+def make_graph(
+    nodes: Sequence[UiNode],
+    links: Mapping[str, UiLink],
+    input_names: tuple[str, ...],
+    everywhere: tuple[UiLink, ...] = (),
+) -> UiGraph:
     given: dict[int, list[UiLink]] = {}
     for link in links.values():
         if link.origin == INPUTS_ID:
@@ -188,6 +226,7 @@ def make_graph(nodes: Sequence[UiNode], links: Mapping[str, UiLink], input_names
         results={link.target_slot: link for link in links.values() if link.target == OUTPUTS_ID},
         linked=frozenset(end for link in links.values() for end in (link.origin, link.target)),
         setters={name: node.id for node in nodes if node.type in SETTERS and (name := node.first_text)},
+        everywhere=everywhere,
     )
 
 
@@ -208,6 +247,7 @@ def _node(raw: Mapping[str, Any]) -> UiNode:
         values=raw.get("widgets_values"),
         named=named if isinstance(named := raw.get("widgets_values_named"), Mapping) else None,
         pack=pack if isinstance(pack, str) else None,
+        properties={name: value for name, value in properties.items() if isinstance(value, str | bool)},
         promoted=tuple(
             (_text(each[0]), _text(each[1]))
             for each in _list(proxies)
@@ -244,6 +284,22 @@ def _link(raw: object) -> tuple[str, UiLink] | None:
     return _text(number), UiLink(
         origin=_text(origin), origin_slot=origin_slot, target=_text(target), target_slot=target_slot
     )
+
+
+def _wireless(raw: object) -> UiLink | None:
+    """As cg-use-everywhere keeps it."""
+    match raw:
+        case {
+            "upstream": str() | int() as origin,
+            "upstream_slot": int(origin_slot),
+            "downstream": str() | int() as target,
+            "downstream_slot": int(target_slot),
+        }:
+            return UiLink(
+                origin=_text(origin), origin_slot=origin_slot, target=_text(target), target_slot=target_slot
+            )
+        case _:
+            return None
 
 
 def _list(value: object) -> Sequence[Any]:

@@ -6,7 +6,17 @@ a node that runs, or to a value: that of a primitive, or of a control that a sub
 
 from dataclasses import dataclass, replace
 
-from comfy_mcp.domain.ui_format import BYPASSED, GETTERS, INPUTS_ID, MUTED, SETTERS, UiInput, UiNode
+from comfy_mcp.domain.ui_format import (
+    BYPASSED,
+    EDITOR_TOOLS,
+    EVERYWHERE,
+    GETTERS,
+    INPUTS_ID,
+    MUTED,
+    SETTERS,
+    UiInput,
+    UiNode,
+)
 from comfy_mcp.domain.ui_scopes import Scope
 
 MAX_LENGTH = 100
@@ -14,7 +24,7 @@ MAX_LENGTH = 100
 
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 PRIMITIVE = "PrimitiveNode"
-EDITOR_ONLY = REROUTES | SETTERS | GETTERS | {PRIMITIVE}
+EDITOR_ONLY = REROUTES | SETTERS | GETTERS | EVERYWHERE | EDITOR_TOOLS | {PRIMITIVE}
 """Nodes that never reach an engine (unless it has a class of that name): they hand something on."""
 
 

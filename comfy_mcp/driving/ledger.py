@@ -4,6 +4,7 @@ The Ledger is the tenure's own; only the tenure's one task writes. A store that 
 nothing: what has to be written stays pending and is tried again.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
@@ -41,6 +43,9 @@ from comfy_mcp.store import Claim, ClaimOffer, Lease
 log = structlog.get_logger(__name__)
 
 NO_SIZES: Mapping[OutputFile, int] = MappingProxyType({})
+
+THREAD_NODES = 2_000
+"""A graph with more nodes is read and checked in a thread."""
 
 STORE_RETRY_S = 1.0
 """Pause after a write that the store refused; the events stay pending."""
@@ -142,7 +147,7 @@ class Ledger:
         failed."""
         job = claim.job
         try:
-            checked = checked or self._checked.take(job.id) or self._check(claim.graph)
+            checked = checked or self._checked.take(job.id) or await self._check(claim.graph)
             return self._followed(claim, checked, await self._known_durations(checked.graph))
         except StoreFault:
             raise
@@ -180,10 +185,11 @@ class Ledger:
         self.attempts[attempt.prompt_id] = attempt
         return attempt
 
-    def _check(self, raw: Mapping[str, Any]) -> Checked:
-        graph = parse_graph(raw)
-        report = check_graph(graph, self._place.known_nodes)
-        return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
+    async def _check(self, raw: Mapping[str, Any]) -> Checked:
+        """A large graph in a thread, so that others have their turn meanwhile. Raises InvalidGraph."""
+        if len(raw) <= THREAD_NODES:
+            return _checked(raw, self._place.known_nodes)
+        return await asyncio.to_thread(_checked, raw, self._place.known_nodes)
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
@@ -335,6 +341,12 @@ class Ledger:
             await self._durations.save()
         except StoreFault as fault:
             self._log.warning("durations_not_saved", code=fault.code.value, error=str(fault))
+
+
+def _checked(raw: Mapping[str, Any], nodes: ObjectInfo | None) -> Checked:
+    graph = parse_graph(raw)
+    report = check_graph(graph, nodes)
+    return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 
 
 def _classes_of(graph: Graph) -> set[str]:

@@ -151,7 +151,7 @@ def _object(text: object, max_bytes: int) -> Mapping[str, Any] | None:
 def parse_workflow_text(
     text: str | bytes, max_bytes: int, *, constant: Callable[[str], object] | None = None
 ) -> Any:
-    """The JSON value of `text`, strictly: no NaN, no Infinity, no lone surrogate.
+    """The JSON value of `text`, strictly: no NaN, no Infinity.
 
     Bytes may be in UTF-8, UTF-16 or UTF-32, with a byte order mark or without. `constant` gives the value of
     NaN and Infinity where they are allowed. Of duplicate keys the last one counts, as in the engine. What the
@@ -165,8 +165,6 @@ def parse_workflow_text(
         decoded = data.decode("utf-8" if isinstance(text, str) else json.detect_encoding(data))
         decoded = decoded.removeprefix("\ufeff")
         value = json.loads(decoded, parse_constant=constant or _refuse_constant, parse_float=_finite)
-        if "\\ud" in decoded.lower():  # an escaped surrogate: half a pair can't be stored or sent
-            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise _not_json(
             f"{error.msg} at line {error.lineno}, column {error.colno}",

@@ -158,6 +158,9 @@ class Instruments:
         self.hub_drops = self._counter(
             "comfy_bridge_hub_dropped_events_total", "Events that a slow subscriber of the hub lost.", []
         )
+        self.loop_stalls = self._counter(
+            "comfy_bridge_loop_stalls_total", "Times that the event loop stood for more than 250 ms.", []
+        )
         self.tasks = self._gauge("comfy_bridge_asyncio_tasks", "Tasks of this process's event loop.", [])
         self.open_streams = self._gauge(
             "comfy_bridge_open_streams", "Streams that clients have open.", ["kind"]

@@ -139,6 +139,10 @@ class Metrics:
     def store_wrote(self, seconds: float) -> None:
         self._writes.observe(seconds)
 
+    def loop_stood(self) -> None:
+        """The event loop stood still for too long."""
+        self._made.loop_stalls.inc()
+
     def event_dropped(self) -> None:
         """A subscriber of the hub lost one."""
         self._made.hub_drops.inc()

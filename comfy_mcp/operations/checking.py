@@ -9,22 +9,14 @@ from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
-from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
-from comfy_mcp.domain.graph_checks import GraphReport, check_graph
-from comfy_mcp.domain.missing import model_links
+from comfy_mcp.domain.graph import Graph, unwrapped
+from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
 from comfy_mcp.settings import Settings
-
-
-def read_graph(raw: object, info: ObjectInfo | None) -> tuple[Graph, GraphReport, tuple[str, ...]]:
-    """The graph in API format, what would run of it, and the warnings of the conversion."""
-    converted, warnings = api_format(raw, info)
-    graph = parse_graph(converted)
-    return graph, check_graph(graph, info, model_links(raw)), warnings
 
 
 def dry_run_result(graph: Graph, warnings: tuple[str, ...]) -> DryRunResult:
@@ -45,23 +37,24 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
         raise InvalidInput("The call has no file.", next_step="Send the workflow's file with it.")
     services = context.services
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
+    raw, repairs = graph_in(raw, services.workflow_files.parse)
     info = await services.engines.object_info()
     if info is None:
         raise EngineUnreachable(
             "No engine answers that knows the classes of the workflow.",
             next_step="Start ComfyUI, or give a recorded answer of its GET /object_info: --object-info FILE.",
         )
-    return _converted(raw, info)
+    return _converted(raw, await services.checker.judge(raw, as_json(raw)[1], info), repairs)
 
 
-def _converted(raw: object, info: ObjectInfo) -> ConvertResult:
+def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> ConvertResult:
     """A node whose class the list lacks can't be converted, because its values have no names. Files and other
     values are not judged: they may be others where it will run."""
-    graph, report, warnings = read_graph(raw, info)
+    report = judged.report
     in_ui_format = isinstance(raw, Mapping) and is_ui_format(unwrapped(raw))
     if in_ui_format and report.missing.classes and (error := report.error()) is not None:
         raise error
-    return ConvertResult(graph=dict(graph.raw), warnings=list(warnings))
+    return ConvertResult(graph=dict(judged.graph.raw), warnings=[*repairs, *judged.warnings])
 
 
 class Recorded:
@@ -84,17 +77,19 @@ class Recorded:
 
     async def convert(self, content: AsyncIterable[bytes]) -> ConvertResult:
         """As `convert_workflow`."""
-        return _converted(await self._read(content), self._info)
+        raw, repairs = await self._read(content)
+        return _converted(raw, judge(raw, self._info), repairs)
 
     async def check(self, content: AsyncIterable[bytes]) -> DryRunResult:
         """As a dry run of `submit_workflow`."""
-        graph, report, warnings = read_graph(await self._read(content), self._info)
-        if (error := report.error()) is not None:
+        raw, repairs = await self._read(content)
+        judged = judge(raw, self._info)
+        if (error := judged.report.error()) is not None:
             raise error
-        return dry_run_result(graph, warnings + report.warnings)
+        return dry_run_result(judged.graph, repairs + judged.warnings + judged.report.warnings)
 
-    async def _read(self, content: AsyncIterable[bytes]) -> Any:
+    async def _read(self, content: AsyncIterable[bytes]) -> tuple[Any, tuple[str, ...]]:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step
 
         files = WorkflowFiles(self._settings, timeout_s=self._settings.request_timeout_s)
-        return await files.receive(content, self._settings.max_upload_bytes)
+        return graph_in(await files.receive(content, self._settings.max_upload_bytes), files.parse)

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from pydantic import AliasChoices
 
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.operations.shapes import Params
@@ -83,11 +84,36 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
             if not layer:
                 warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
     if isinstance(value, Mapping):
-        graph, where = wrapped_graph(value)
+        inner, where = wrapped_graph(value)
         if where not in ("", "prompt"):  # the body of ComfyUI's POST /prompt may have extra_data as well
-            value = graph
-            warnings.append(f"The graph was taken from {where!r} of the workflow; the rest was not used.")
+            file = value.get("workflow")
+            kept = where == "output" and isinstance(file, Mapping)  # the editor's file: it goes into pictures
+            value = {"prompt": inner, "extra_data": {"extra_pnginfo": {"workflow": file}}} if kept else inner
+            warnings.append(
+                f"The graph was taken from {where!r} of the workflow; what else it holds is not run."
+            )
     return value, tuple(warnings)
+
+
+def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
+    """`graph` and its JSON text; and a warning where a text of it ended in the middle of a character, which
+    nothing can store or send. Raises InvalidInput."""
+    try:
+        text = json.dumps(graph, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise InvalidInput(
+            "The workflow is nested too deeply.",
+            next_step="Send a workflow as ComfyUI saves it.",
+            code=ErrorCode.GRAPH_INVALID,
+        ) from None
+    try:
+        return graph, text.encode(), ()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return json.loads(text), text.encode(), (HALF_CHARACTER,)
+
+
+HALF_CHARACTER = "Half a character (an unpaired surrogate) in the workflow was replaced with U+FFFD."
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from comfy_mcp.settings import Settings
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
+    from comfy_mcp.checking.checker import Checker
     from comfy_mcp.driving.engines import Engines
     from comfy_mcp.gpu import GpuMonitor
     from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
@@ -29,6 +30,7 @@ class Services:
     models: ModelLibrary
     outputs: OutputFiles
     workflow_files: WorkflowFiles
+    checker: Checker
     gpu: GpuMonitor
     metrics: Metrics
     now_ms: Callable[[], int]

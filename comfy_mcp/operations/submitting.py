@@ -12,13 +12,13 @@ from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import Needs, needs_of
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
-from comfy_mcp.operations.checking import dry_run_result, read_graph
+from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.memory import memory_warnings
-from comfy_mcp.operations.repairs import graph_in
+from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -47,8 +47,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     _require_priority(context, Priority(params.priority))
-    raw, repairs = await _graph_of(context, params)
-    checked, needs, warnings = await _checked(context, raw, *submitted_file(raw))
+    raw, text, repairs = await _graph_of(context, params)
+    file, beside = submitted_file(raw)
+    checked, needs, warnings = await _checked(context, raw, text, file, beside)
     warnings = context.repairs + repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -95,7 +96,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     file = None if kept.submitted is None else kept.submitted.file
     job, position = await _submit(
         services,
-        await _checked(context, kept.graph, file),
+        await _checked(context, kept.graph, as_json(kept.graph)[1], file),
         _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
         client=old.client,
         lane=old.lane,
@@ -145,22 +146,31 @@ async def _submit(
 
 
 async def _checked(
-    context: OperationContext, raw: object, file: Mapping[str, Any] | None, beside: tuple[str, ...] = ()
+    context: OperationContext,
+    raw: object,
+    text: bytes,
+    file: Mapping[str, Any] | None,
+    beside: tuple[str, ...] = (),
 ) -> Made:
-    """The graph in API format, what it needs, and the warnings, those `beside` it among them. `file` is kept
-    with the job. Raises InvalidGraph, and Denied for partner nodes without the right to spend."""
+    """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
+    as JSON. `file` is kept with the job.
+
+    Raises InvalidGraph, LimitExceeded where the check takes too much, and Denied for partner nodes without
+    the right to spend.
+    """
     services = context.services
     info = await services.engines.object_info()
-    graph, report, warnings = read_graph(raw, info)
-    if report.may_be_stale:  # a node or a model may have come since
-        info = await services.engines.object_info(max_age_s=FRESH_S)
-        graph, report, warnings = read_graph(raw, info)
+    judged = await services.checker.judge(raw, text, info)
+    if judged.report.may_be_stale:  # a node or a model may have come since
+        fresh = await services.engines.object_info(max_age_s=FRESH_S)
+        if fresh is not info:
+            info, judged = fresh, await services.checker.judge(raw, text, fresh)
+    graph, report, needs = judged.graph, judged.report, judged.needs
     if (error := report.error()) is not None:
         raise error
     partners = partner_nodes(graph, report.needed, info)
-    warnings += beside + report.warnings + services.engines.submit_warnings()
+    warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
-    needs = needs_of(graph)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
     checked = Checked(graph=graph, report=report, submitted=submitted)
@@ -179,9 +189,9 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, tuple[str, ...]]:
-    """The raw graph: inline as an object or JSON text, from a file under the allowed roots, or from the bytes
-    of a file that come with the call; and how it was repaired."""
+async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, bytes, tuple[str, ...]]:
+    """The raw graph, as JSON too, and how it was repaired: inline as an object or JSON text, from a file
+    under the allowed roots, or from the bytes of a file that come with the call."""
     services = context.services
     if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
@@ -199,14 +209,16 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[ob
             )
         raw = await services.workflow_files.read(params.path)
     else:
-        if not isinstance(params.workflow, str):
-            _check_size(params.workflow, services.settings.max_graph_bytes)
         raw = params.workflow
+    limit = services.settings.max_graph_bytes
     raw, repairs = graph_in(raw, services.workflow_files.parse)
-    if params.extra_data is None or not isinstance(raw, Mapping):
-        return raw, repairs
-    _check_size(params.extra_data, services.settings.max_graph_bytes)
-    return {"prompt": unwrapped(raw), "extra_data": params.extra_data}, repairs
+    if params.extra_data is not None and isinstance(raw, Mapping):
+        _check_size(len(as_json(params.extra_data)[1]), limit)
+        raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
+    raw, text, more = as_json(raw)
+    if params.workflow is not None:
+        _check_size(len(text), limit if params.extra_data is None else 2 * limit)
+    return raw, text, repairs + more
 
 
 def _require_priority(context: OperationContext, priority: Priority) -> None:
@@ -242,8 +254,7 @@ def _idempotency(
     )
 
 
-def _check_size(graph: Mapping[str, Any] | None, limit: int) -> None:
-    size = len(json.dumps(graph, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise LimitExceeded(
             f"The workflow has {size} bytes; the limit is {limit}.",

@@ -48,6 +48,7 @@ def output_schema(result: type[Result]) -> JsonSchema:
 
 def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
     first = {**_alternatives(node, root)[0], **{key: node[key] for key in ("description",) if key in node}}
+    first.pop("default", None)
     if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
         first["default"] = default
     return {key: first[key] for key in _INPUT_KEYS if key in first}

@@ -50,6 +50,11 @@ class JobGroup(BaseModel):
     max_graph_bytes: int = Field(
         default=4 * 2**20, ge=1024, description="Maximum size of a workflow, as JSON."
     )
+    check_inline_bytes: int = Field(
+        default=256 * 1024,
+        ge=0,
+        description="Larger workflows are checked in a process of their own, with limits on CPU and memory.",
+    )
     progress_interval_s: float = Field(
         default=0.25,
         gt=0,

@@ -18,6 +18,7 @@ from comfy_mcp.store import outputs, reads, schema
 from comfy_mcp.store.connection import COLUMNS, PARAMETERS, Statement, Values
 from comfy_mcp.store.core import digest_of, made
 
+_SHORT_ID = ("b_id_start",)
 _FIRST = [(), ("statuses",), ("b_client",), ("statuses", "b_client")]
 _FIRST_OF_OUTPUTS = [
     (),
@@ -27,8 +28,16 @@ _FIRST_OF_OUTPUTS = [
     ("b_filename",),
     ("b_client", "b_filename"),
 ]
-OFTEN = [(*names, *more) for names in _FIRST for more in ((), ("b_cursor",))]
-OFTEN_OF_OUTPUTS = [(*names, *more) for names in _FIRST_OF_OUTPUTS for more in ((), ("b_cursor",))]
+OFTEN = [
+    *((*names, *more) for names in _FIRST for more in ((), ("b_cursor",))),
+    _SHORT_ID,
+    ("b_client", *_SHORT_ID),
+]
+OFTEN_OF_OUTPUTS = [
+    *((*names, *more) for names in _FIRST_OF_OUTPUTS for more in ((), ("b_cursor",))),
+    _SHORT_ID,
+    ("b_client", *_SHORT_ID),
+]
 """Conditions of the pages that clients ask for most; any other is compiled when somebody asks for it."""
 
 FILE = Path(__file__).with_name("compiled.py")

@@ -6,10 +6,11 @@ from typing import Any
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.operations.shapes import DryRunResult, WorkflowResult
-from http_sidecar.app_state import CALLER
+from http_sidecar.app_state import CALLER, SETTINGS
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.rest.bodies import is_file, read_chunks
+from http_sidecar.rest.bodies import is_file, read_body, read_chunks
 from http_sidecar.rest.calls import answer, arguments_of, call, query_of
 from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.routes import V1, Route
@@ -30,6 +31,8 @@ async def submit(request: web.Request, route: Route) -> web.Response:
         arguments: dict[str, Any] = dict(query_of(request))
         content = read_chunks(request)
     else:
+        if route.body:
+            await _refuse_large(request)
         arguments = await arguments_of(request, route)
     for name in _FLAGS & request.query.keys():
         arguments[name] = _TRUTH.get(request.query[name], request.query[name])
@@ -49,3 +52,21 @@ async def submit(request: web.Request, route: Route) -> web.Response:
     headers["Preference-Applied"] = f"wait={wait_s}"
     ended = state.status not in {"queued", "running"}
     return answer(route, state, headers=headers, status=200 if ended else None)
+
+
+TEXT_FACTOR = 1.5
+"""A workflow that is JSON text within the body is longer there than by itself."""
+
+
+async def _refuse_large(request: web.Request) -> None:
+    """Before the body is parsed. Raises LimitExceeded (`too_large`)."""
+    body, limit = await read_body(request), request.app[SETTINGS].max_graph_bytes
+    if len(body) <= limit * TEXT_FACTOR:
+        return
+    size = len(body.translate(None, b" \t\r\n"))
+    if size > limit * TEXT_FACTOR:
+        raise LimitExceeded(
+            f"The body has {size} bytes; the limit of a workflow is {limit}.",
+            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
+            code=ErrorCode.TOO_LARGE,
+        )

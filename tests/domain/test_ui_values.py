@@ -338,3 +338,95 @@ def test_a_file_in_a_folder_is_sent_with_the_slash_that_the_engine_lists() -> No
             else {**raw, "1": {"class_type": "Loader", "inputs": {"name": sent, "other": "a/b"}}}
         )
         assert [repr(sent) in warning for warning in warnings] == [True] * (given != sent)
+
+
+# -------------------------------------------------------------------------------- packs' own, by name
+
+LORAS = "Power Lora Loader (rgthree)"
+LORA = {"on": True, "lora": "a.safetensors", "strength": 0.5, "strengthTwo": None}
+
+
+@pytest.mark.parametrize(
+    ("shown", "lora", "expected"),
+    [
+        ("Single Strength", LORA, {"on": True, "lora": "a.safetensors", "strength": 0.5}),
+        ("Separate Model & Clip", LORA, {**LORA, "strengthTwo": 1}),
+        ("Separate Model & Clip", {**LORA, "strengthTwo": 0.25}, {**LORA, "strengthTwo": 0.25}),
+    ],
+)
+def test_each_lora_of_the_power_loader_is_an_input(shown: str, lora: Any, expected: Any) -> None:
+    node = {"id": 1, "type": LORAS, "properties": {"Show Strengths": shown}}
+    node["widgets_values"] = [{}, {"type": "PowerLoraLoaderHeaderWidget"}, lora, None, "x", lora, {}, ""]
+    declared = {"input": {"required": {}, "optional": {"model": ["MODEL"]}}, "output": ["MODEL"]}
+    graph, warnings = converted({"nodes": [node]}, **{LORAS: declared})
+    assert graph["1"]["inputs"] == {
+        "PowerLoraLoaderHeaderWidget": {"type": "PowerLoraLoaderHeaderWidget"},
+        "lora_1": expected,
+        "lora_2": expected,
+        "\N{HEAVY PLUS SIGN} Add Lora": "",
+    }
+    assert warnings == ()
+
+
+def test_what_switches_other_nodes_in_the_editor_is_no_node_of_the_engine() -> None:
+    muter = handing(3, "Fast Muter (rgthree)", 2)
+    graph, warnings = converted(
+        {
+            "nodes": [image(1, 8, 9), save(2, 1), muter],
+            "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 1, 0, 3, 0, "*"]],
+        }
+    )
+    assert set(graph) == {"1", "2"}
+    assert warnings == ()
+
+
+# ------------------------------------------------------------------------------------ names of files
+
+
+@pytest.mark.parametrize(
+    ("prefix", "sent"),
+    [
+        ("%EmptyImage.width%x%EmptyImage.height%", "8x9"),
+        ("%My image.width%", "8"),
+        ("%Other.name%", "a_b_ c"),
+        ("%Other.size%/%Other.on%/%Other.share%", "3/true/1.5"),
+        ("50 % of %width%", "50 % of %width%"),
+    ],
+)
+def test_values_of_other_nodes_in_the_name_of_a_file(prefix: str, sent: str) -> None:
+    required = {"name": ["STRING"], "size": ["FLOAT"], "on": ["BOOLEAN"], "share": ["FLOAT"]}
+    target = save(3, 1)
+    target["widgets_values"] = [prefix]
+    first = image(1, 8, 9, title="My image", properties={"Node name for S&R": "EmptyImage"})
+    other = {"id": 2, "type": "X", "title": "Other", "widgets_values": ["a/b? c", 3.0, True, 1.5]}
+    again = image(4, 70, 70, properties={"Node name for S&R": "EmptyImage"})
+    graph, warnings = converted(
+        {"nodes": [target, first, other, again], "links": [[1, 1, 0, 3, 0, "IMAGE"]]},
+        X={"input": {"required": required}, "output": []},
+    )
+    assert graph["3"]["inputs"]["filename_prefix"] == sent
+    assert warnings == ()
+
+
+@pytest.mark.parametrize("prefix", ["%date:yyyy%", "%Nobody.width%", "%EmptyImage.nothing%"])
+def test_what_is_not_replaced_is_told(prefix: str) -> None:
+    target = save(2, 1)
+    target["widgets_values"] = [prefix]
+    graph, warnings = converted({"nodes": [image(1, 8, 9), target], "links": [[1, 1, 0, 2, 0, "IMAGE"]]})
+    assert graph["2"]["inputs"]["filename_prefix"] == prefix
+    assert prefix in warnings[0]
+
+
+# -------------------------------------------------------------------- classes that the engine replaces
+
+
+@pytest.mark.parametrize("meta", [{}, {"_meta": None}, {"_meta": {"title": "Mine"}}])
+def test_a_class_that_the_engine_replaces_gets_a_title(meta: dict[str, Any]) -> None:
+    info = ObjectInfo.parse(CLASSES, replaceable={"Old", "EmptyImage"})
+    graph = {"1": {"class_type": "Old", "inputs": {}, **meta}, "2": {"class_type": "SaveImage", "inputs": {}}}
+    converted, warnings = api_format(graph, info)
+    assert isinstance(converted, dict)
+    assert converted["1"]["_meta"] == (meta.get("_meta") or {"title": "Old"})
+    assert converted["2"] == graph["2"]
+    assert warnings == ()
+    assert check_graph(parse_graph(converted), info).missing.classes == ()

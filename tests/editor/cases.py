@@ -278,6 +278,51 @@ def _undeclared() -> dict[str, Any]:
     return workflow([image(1, 1, 2), target], [[1, 1, 0, 4, 0, "IMAGE"], [2, 1, 0, 4, 1, "IMAGE"]])
 
 
+def _grouped(*values: Any, link: bool = True, mode: int = 0) -> dict[str, Any]:
+    """A group node: a picture, its inverse, and both in a batch with one from outside."""
+    inside = [
+        node(0, "EmptyImage", 8, 9, 1, 255, outputs=[output("IMAGE")], index=0),
+        node(1, "ImageInvert", inputs=[socket("image", "IMAGE")], outputs=[output("IMAGE")], index=1),
+        node(2, "ImageBatch", inputs=[socket("image1", "IMAGE"), socket("image2", "IMAGE")], index=2)
+        | {"outputs": [output("IMAGE")]},
+    ]
+    for each in inside:
+        del each["id"]
+    group = {
+        "nodes": inside,
+        "links": [[0, 0, 1, 0, 1, "IMAGE"], [1, 0, 2, 0, 2, "IMAGE"]],
+        "external": [[2, 0, "IMAGE"]],
+    }
+    user = node(5, "workflow>Pic", *values, mode=mode)
+    user |= {"inputs": [socket("image2", "IMAGE", 1 if link else None)], "outputs": [output("IMAGE", 2)]}
+    links = [[2, 5, 0, 6, 0, "IMAGE"], *([[1, 1, 0, 5, 0, "IMAGE"]] if link else [])]
+    file = workflow([image(1, 1), user, save(6, 2)], links)
+    return file | {"extra": {"groupNodes": {"Pic": group}}}
+
+
+def _grouped_primitive() -> dict[str, Any]:
+    """A control of a group node that a primitive sets, and two nodes of one class inside."""
+    inside = [
+        node(0, "EmptyImage", 8, 9, 1, 255, outputs=[output("IMAGE")], index=0),
+        node(1, "EmptyImage", 10, 11, 1, 0, outputs=[output("IMAGE")], index=1),
+        node(2, "ImageBatch", inputs=[socket("image1", "IMAGE"), socket("image2", "IMAGE")], index=2)
+        | {"outputs": [output("IMAGE")]},
+    ]
+    for each in inside:
+        del each["id"]
+    group = {
+        "nodes": inside,
+        "links": [[0, 0, 2, 0, 1, "IMAGE"], [1, 0, 2, 1, 2, "IMAGE"]],
+        "external": [[2, 0, "IMAGE"]],
+    }
+    given = {"name": "INT", "type": "INT", "links": [1], "widget": {"name": "width"}}
+    number = node(1, "PrimitiveNode", 33, "fixed", outputs=[given])
+    user = node(5, "workflow>Two", 20, 21, 1, 3, 22, 23, 1, 4, outputs=[output("IMAGE", 2)])
+    user["inputs"] = [control("EmptyImage width", "INT", 1)]
+    file = workflow([number, user, save(6, 2)], [[1, 1, 0, 5, 0, "INT"], [2, 5, 0, 6, 0, "IMAGE"]])
+    return file | {"extra": {"groupNodes": {"Two": group}}}
+
+
 _WRONG_NAMES = {"width": 16, "height": 17, "batch_size": 2, "color": 5}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -338,4 +383,10 @@ CASES: dict[str, dict[str, Any]] = {
         ]
     ),
     "an undeclared link": _undeclared(),
+    "group node": _grouped(18, 19, 1, 65280),
+    "group node with one value": _grouped(18),
+    "group node without a link": _grouped(18, 19, 1, 65280, link=False),
+    "group node muted": _grouped(18, 19, 1, 65280, mode=MUTED),
+    "group node bypassed": _grouped(18, 19, 1, 65280, mode=BYPASSED),
+    "group node with a primitive": _grouped_primitive(),
 }

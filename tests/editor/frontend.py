@@ -50,6 +50,38 @@ async ([file, changes]) => {
 """
 """Load `file`, set widgets of top nodes, and export."""
 
+CHANGE_ALL = """
+async (file) => {
+    const app = window.app ?? window.comfyAPI.app.app;
+    await app.loadGraphData(file, true, false, null);
+    const other = ({ type, value, options }) => {
+        if (type === "button" || options?.serialize === false) return undefined;
+        const listed = typeof options?.values === "function" ? options.values() : options?.values;
+        if (Array.isArray(listed)) return listed.find((each) => each !== value);
+        if (typeof value === "boolean") return !value;
+        if (typeof value === "string") return `${value} changed`;
+        if (typeof value !== "number") return undefined;
+        const step = Number.isInteger(value) ? Math.max(1, options?.step2 ?? 1) : 0.5;
+        return value + step <= (options?.max ?? Infinity) ? value + step : value - step;
+    };
+    let changed = 0;
+    for (const node of app.graph._nodes) {
+        for (const widget of [...(node.widgets ?? [])]) {
+            if (!node.widgets.includes(widget) || widget.name === "control_after_generate") continue;
+            const value = other(widget);
+            if (value === undefined) continue;
+            widget.value = value;
+            widget.callback?.(value, app.canvas, node, [0, 0], null);
+            changed += 1;
+        }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    const { workflow, output } = await app.graphToPrompt();
+    return JSON.stringify({ saved: workflow, output, changed });
+}
+"""
+"""Load `file`, give every control of a top node another value, and export."""
+
 CLASSES = """
 async (types) => {
     const app = window.app ?? window.comfyAPI.app.app;
@@ -184,6 +216,12 @@ async def exported(page: Page, file: Any, changes: Any = ()) -> dict[str, Any]:
     class, control, value before and after. `changes`: (node, control, value) of nodes at the top."""
     async with asyncio.timeout(120):
         answer: dict[str, Any] = json.loads(await page.evaluate(EXPORT, [file, list(changes)]))
+    return answer
+
+
+async def changed(page: Page, file: Any) -> dict[str, Any]:
+    """What the editor saves and sends after every control was changed."""
+    answer: dict[str, Any] = json.loads(await page.evaluate(CHANGE_ALL, file))
     return answer
 
 

@@ -1,92 +1,186 @@
-"""`make editor`: asks ComfyUI's editor anew what it sends, and prints how our conversion compares.
+"""`make editor`: asks ComfyUI's editor anew what it sends, compares, and writes docs/compatibility.md.
 
-    python -m tests.editor.record [templates] [edits] [classes] [cases]
+    python -m tests.editor.record [EDITOR] [templates] [changed] [edits] [classes] [cases] | table
 
-Without arguments all are recorded; 530 templates take four to fifteen minutes on two cores. Chromium and the
-editor's package are fetched into the cache folder first.
+Without arguments everything is recorded, for both editors: ten to thirty minutes on two cores. Chromium and
+the editors' packages are fetched into the cache folder first.
 """
 
 import asyncio
 import gzip
 import json
+import re
 import sys
 import tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Page
+from playwright.async_api import Error
 
 from tests.editor.cases import CASES
-from tests.editor.frontend import class_widgets, exported, open_editor
-from tests.editor.recorded import DATA, VERSION, load, node_list, store, template, templates, verdicts
+from tests.editor.frontend import changed, class_widgets, exported, open_editor
+from tests.editor.recorded import DATA, ENGINE, VERSION, load, node_list, store, template, templates, verdicts
 
-KINDS = ("templates", "edits", "classes", "cases")
-
-
-async def main(kinds: tuple[str, ...]) -> None:
-    object_info = gzip.decompress((DATA / "object_info_0.33.0.json.gz").read_bytes())
-    with tempfile.TemporaryDirectory() as home:
-        async with open_editor(VERSION, object_info, Path(home)) as page:
-            if "cases" in kinds:
-                made = {
-                    name: {"file": case, "output": await _sent(page, case)} for name, case in CASES.items()
-                }
-                store(f"made_{VERSION}.json.gz", made)
-            if "classes" in kinds:
-                store(f"classes_{VERSION}.json.gz", await class_widgets(page, list(json.loads(object_info))))
-            if "templates" in kinds:
-                store(
-                    f"exports_{VERSION}.json.gz",
-                    {name: await _sent(page, template(name)) for name in known()},
-                )
-            if "edits" in kinds:
-                await _edits(page)
-    print_table()
+KINDS = ("cases", "classes", "templates", "changed", "edits")
+PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
+PER_PAGE = 120
+"""After so many workflows a new browser: the editor keeps what it has loaded."""
 
 
-def known() -> list[str]:
+async def main(asked: tuple[str, ...]) -> None:
+    kinds = tuple(kind for kind in KINDS if kind in asked) or KINDS
+    for editor in tuple(each for each in ENGINE if each in asked) or tuple(ENGINE):
+        for kind in kinds:
+            await _record(editor, kind)
+    write_table()
+
+
+async def _record(editor: str, kind: str) -> None:
+    print(f"{editor} {kind}", flush=True)
+    match kind:
+        case "cases":
+            made = await _all(editor, list(CASES), lambda page, name: exported(page, CASES[name]))
+            store(
+                f"made_{editor}.json.gz",
+                {name: {"file": CASES[name], "output": found["output"]} for name, found in made.items()},
+            )
+        case "classes" if editor == VERSION:
+            async with _editor(editor) as page:
+                store(f"classes_{editor}.json.gz", await class_widgets(page, list(node_list(editor).classes)))
+        case "templates":
+            sent = await _all(editor, known(editor), lambda page, name: exported(page, template(name)))
+            store(f"exports_{editor}.json.gz", {name: found["output"] for name, found in sent.items()})
+        case "changed":
+            found = await _all(editor, covering(editor), lambda page, name: changed(page, template(name)))
+            store(
+                f"changed_{editor}.json.gz",
+                {
+                    name: {"saved": _lean(each["saved"]), "output": each["output"]}
+                    for name, each in found.items()
+                },
+            )
+        case "edits" if editor == VERSION:
+            await _edits()
+
+
+def _editor(editor: str) -> Any:
+    object_info = gzip.decompress((DATA / f"object_info_{ENGINE[editor]}.json.gz").read_bytes())
+    return open_editor(editor, object_info, Path(tempfile.mkdtemp()))
+
+
+async def _all(editor: str, names: list[str], ask: Any) -> dict[str, Any]:
+    """What the editor says of each; one that it can't export (3D without a screen) is left out."""
+    found: dict[str, Any] = {}
+    for at in range(0, len(names), PER_PAGE):
+        async with _editor(editor) as page:
+            for name in names[at : at + PER_PAGE]:
+                try:
+                    found[name] = await ask(page, name)
+                except (Error, TimeoutError) as error:
+                    print(f"{editor}: {name} is not exported: {str(error).splitlines()[:1]}", flush=True)
+    return found
+
+
+def known(editor: str) -> list[str]:
     """The templates of which the recorded node list has every class."""
-    classes, found = set(node_list().classes) | {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}, []
+    classes = set(node_list(editor).classes) | {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
+    return [name for name, used in _used().items() if used <= classes]
+
+
+def covering(editor: str) -> list[str]:
+    """Of those, enough to have every class that any of them has."""
+    found, seen = [], set[str]()
+    for name in known(editor):
+        if not _used()[name] <= seen:
+            found.append(name)
+            seen |= _used()[name]
+    return found
+
+
+@cache
+def _used() -> dict[str, set[str]]:
+    """The classes of each template."""
+    found = {}
     for path in sorted(templates().glob("*.json")):
         file = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(file, dict) or not file.get("nodes"):
             continue  # index.json and its translations
         inside = (file.get("definitions") or {}).get("subgraphs") or []
         used = {node["type"] for graph in (file, *inside) for node in graph["nodes"]}
-        if used <= classes | {graph["id"] for graph in inside}:
-            found.append(path.stem)
+        found[path.stem] = used - {graph["id"] for graph in inside}
     return found
 
 
-async def _sent(page: Page, file: Any) -> Any:
-    return (await exported(page, file))["output"]
+_DROPPED = frozenset(
+    {"pos", "size", "flags", "order", "color", "bgcolor", "groups", "config", "ds", "models"}
+)
 
 
-async def _edits(page: Page) -> None:
+def _lean(value: Any) -> Any:
+    """Without what only the eye needs."""
+    if isinstance(value, dict):
+        return {key: _lean(each) for key, each in value.items() if key not in _DROPPED}
+    return [_lean(each) for each in value] if isinstance(value, list) else value
+
+
+async def _edits() -> None:
     """The recorded changes again: what the editor saves then, and sends."""
     before = load(f"edited_{VERSION}.json.gz")
-    after = {}
-    for name, pair in before.items():
-        changes = [[node, control, value] for node, _, control, _, value in pair["changed"]]
-        after[name] = await exported(page, template(name), changes)
+    after = await _all(
+        VERSION,
+        list(before),
+        lambda page, name: exported(
+            page,
+            template(name),
+            [[node, control, value] for node, _, control, _, value in before[name]["changed"]],
+        ),
+    )
     store(f"edited_{VERSION}.json.gz", after)
 
 
-def print_table() -> None:
-    found = list(verdicts())
-    count = Counter(verdict.kind for verdict in found)
-    print(
-        f"files {len(found)} · equal {count['equal']} · warned {count['warned']} · silent {count['silent']}"
+_ROWS = {
+    "exports": "official templates whose classes that ComfyUI has",
+    "changed": "templates with every control of their top nodes changed, as the editor then saves them",
+    "edited": "templates with some controls changed",
+    "made": "small workflows, one for each rule of the editor",
+}
+
+
+def table() -> str:
+    """The rows of docs/compatibility.md."""
+    rows = [
+        "| editor | classes of ComfyUI | files | | equal | warned | silent |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for editor, engine in ENGINE.items():
+        for what, words in _ROWS.items():
+            count = Counter(verdict.kind for verdict in verdicts(editor, what))
+            if total := count.total():
+                kinds = " | ".join(str(count[kind]) for kind in ("equal", "warned", "silent"))
+                rows.append(f"| {editor} | {engine} | {words} | {total} | {kinds} |")
+    return "\n".join(rows)
+
+
+def write_table() -> None:
+    """Into the page, and every difference to stdout."""
+    text = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(
+        re.sub(r"\| editor \|.*?(?=\n\n)", lambda _: table(), text, flags=re.DOTALL), encoding="utf-8"
     )
-    for verdict in found:
-        if verdict.kind != "equal":
-            print(f"{verdict.kind}: {verdict.name}: {verdict.differences[0]}; {verdict.warnings[:1]}")
+    print(table())
+    for editor in ENGINE:
+        for what in _ROWS:
+            for verdict in verdicts(editor, what):
+                if verdict.kind != "equal":
+                    print(f"{editor} {what} {verdict.kind}: {verdict.name}")
+                    print("   ", *verdict.differences[:3], *verdict.warnings[:2], sep="\n    ")
 
 
 if __name__ == "__main__":
-    asked = tuple(sys.argv[1:]) or KINDS
+    asked = tuple(sys.argv[1:])
     if asked == ("table",):
-        print_table()
+        write_table()
     else:
         asyncio.run(main(asked))

@@ -1,13 +1,14 @@
 """What the editor was seen to do, recorded by `make editor` (tests/editor/record.py), and the comparison with
 it.
 
-tests/data/editor/ holds, all compressed:
-    object_info_0.33.0.json.gz   the whole answer of GET /object_info of a ComfyUI 0.33.0
-    exports_1.58.1.json.gz       {template: API graph} for the templates of comfyui-workflow-templates-json
+tests/data/editor/ holds, all compressed, for each pair of an editor and the ComfyUI whose classes it has:
+    object_info_ENGINE.json.gz   the whole answer of that ComfyUI's GET /object_info
+    exports_EDITOR.json.gz       {template: API graph} for the templates of comfyui-workflow-templates-json
                                  (a pinned development dependency) whose classes that ComfyUI has
+    changed_EDITOR.json.gz       {template: {saved, output}}: every control of a top node changed, and saved
     edited_1.58.1.json.gz        {template: {saved, output}}: some controls changed in the editor, and saved
-    classes_1.58.1.json.gz       {class: {saved, sent}}: names in a new node's saved values and in its API
-    form made_1.58.1.json.gz          {case: {file, output}}: the small workflows of tests/editor/cases.py
+    classes_1.58.1.json.gz       {class: {saved, sent}}: names in a new node's saved values, and sent
+    made_EDITOR.json.gz          {case: {file, output}}: the small workflows of tests/editor/cases.py
 """
 
 import gzip
@@ -24,7 +25,9 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
 
 DATA = Path(__file__).parents[1] / "data" / "editor"
-VERSION = "1.58.1"
+VERSION, OLDER = "1.58.1", "1.32.9"
+ENGINE = {VERSION: "0.33.0", OLDER: "0.3.75"}
+"""The versions of the editor, and the ComfyUI whose classes each was given."""
 
 
 def load(name: str) -> Any:
@@ -37,8 +40,8 @@ def store(name: str, value: Any) -> None:
 
 
 @cache
-def node_list() -> ObjectInfo:
-    return ObjectInfo.parse(load("object_info_0.33.0.json.gz"))
+def node_list(editor: str = VERSION) -> ObjectInfo:
+    return ObjectInfo.parse(load(f"object_info_{ENGINE[editor]}.json.gz"))
 
 
 def templates() -> Path:
@@ -72,7 +75,26 @@ def judged(name: str, file: Any, export: Mapping[str, Any], info: ObjectInfo) ->
     except InvalidGraph as error:
         return Verdict(name=name, differences=("refused",), warnings=(str(error),))
     assert isinstance(graph, Mapping)
+    if "groupNodes" in file.get("extra", ()):
+        export = _with_ids_of(graph, export)
     return Verdict(name=name, differences=tuple(differences(graph, export)), warnings=warnings)
+
+
+def _with_ids_of(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Newer editors give what is inside a group node new ids, in the same order."""
+    mine = [key for key in ours if key not in theirs]
+    new = dict(zip((key for key in theirs if key not in ours), mine, strict=False))
+
+    def renamed(value: Any) -> Any:
+        return [new.get(value[0], value[0]), value[1]] if isinstance(value, list) else value
+
+    return {
+        new.get(key, key): {
+            **node,
+            "inputs": {name: renamed(value) for name, value in node["inputs"].items()},
+        }
+        for key, node in theirs.items()
+    }
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[str]:
@@ -90,12 +112,15 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[
                 yield f"{node}.{name}: {here!r:.80}, not {there!r:.80}"
 
 
-def verdicts() -> Iterator[Verdict]:
-    """Of all recorded files."""
-    info = node_list()
-    for name, export in load(f"exports_{VERSION}.json.gz").items():
-        yield judged(name, template(name), export, info)
-    for name, pair in load(f"edited_{VERSION}.json.gz").items():
-        yield judged(f"{name} (edited)", pair["saved"], pair["output"], info)
-    for name, case in load(f"made_{VERSION}.json.gz").items():
-        yield judged(name, case["file"], case["output"], info)
+def verdicts(editor: str, what: str) -> Iterator[Verdict]:
+    """Of all files of one recording: exports, changed, edited or made."""
+    path = DATA / f"{what}_{editor}.json.gz"
+    info = node_list(editor)
+    for name, found in load(path.name).items() if path.exists() else ():
+        match what:
+            case "exports":
+                yield judged(name, template(name), found, info)
+            case "made":
+                yield judged(name, found["file"], found["output"], info)
+            case _:
+                yield judged(name, found["saved"], found["output"], info)

@@ -6,41 +6,62 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.widgets import Widget, widgets_of
-from tests.editor.recorded import VERSION, Verdict, judged, load, node_list, template, verdicts
+from tests.editor.record import PAGE, table
+from tests.editor.recorded import ENGINE, OLDER, VERSION, Verdict, judged, load, node_list, template, verdicts
 
-EDITOR_LOSES = {"api_flux2": "the editor drops the last of four links of an autogrow input"}
+EDITOR_LOSES = {
+    "api_flux2": "the editor drops the last of four links of an autogrow input",
+    "template_contact_sheet-step_3.app": "the editor saves values that were changed, and sends those before",
+}
 """Files of which the editor's own export is wrong, and nothing in the file shows it."""
 
 DRAWN_ELSEWHERE = {"WebcamCapture", "Load3DAdvanced", "LoadImageOutput", "CustomCombo"}
 """Classes whose new node has a value that only the browser makes (a camera, a viewport, a list being loaded).
 """
 
+RECORDED = [(editor, what) for editor in ENGINE for what in ("exports", "changed", "edited", "made")]
+ENOUGH = {(VERSION, "exports"): 500, (VERSION, "changed"): 100, (OLDER, "exports"): 30}
+
 
 @pytest.fixture(scope="module")
-def all_verdicts() -> list[Verdict]:
-    return list(verdicts())
+def all_verdicts() -> dict[tuple[str, str], list[Verdict]]:
+    return {(editor, what): list(verdicts(editor, what)) for editor, what in RECORDED}
 
 
-def test_nothing_is_different_without_a_warning(all_verdicts: list[Verdict]) -> None:
-    silent = {verdict.name: verdict.differences for verdict in all_verdicts if verdict.kind == "silent"}
-    assert set(silent) == set(EDITOR_LOSES)
+@pytest.mark.parametrize(("editor", "what"), RECORDED)
+def test_nothing_is_different_without_a_warning(
+    all_verdicts: dict[tuple[str, str], list[Verdict]], editor: str, what: str
+) -> None:
+    found = all_verdicts[editor, what]
+    assert len(found) >= ENOUGH.get((editor, what), 0)
+    if editor == OLDER:  # where the two editors differ, today's counts; docs/compatibility.md has the figures
+        return
+    silent = {verdict.name: verdict.differences for verdict in found if verdict.kind == "silent"}
+    assert set(silent) <= set(EDITOR_LOSES), silent
 
 
-def test_what_is_different_is_broken_in_the_editors_own_export(all_verdicts: list[Verdict]) -> None:
+def test_what_is_different_is_broken_in_the_editors_own_export(
+    all_verdicts: dict[tuple[str, str], list[Verdict]],
+) -> None:
     """A template older than its class, or newer than this engine: the editor reads the values behind by
     place.
     Or a value that the browser makes in the moment of sending."""
-    for verdict in all_verdicts:
+    for verdict in all_verdicts[VERSION, "exports"]:
         if verdict.kind == "warned":
             said = " ".join(verdict.warnings)
             assert "by its name" in said or "captures in the browser" in said or "no such input" in said
 
 
-def test_nearly_every_file_is_equal(all_verdicts: list[Verdict]) -> None:
-    equal = [verdict for verdict in all_verdicts if verdict.kind == "equal"]
-    print(f"files {len(all_verdicts)}, equal {len(equal)}")
-    assert len(all_verdicts) >= 470
-    assert len(equal) / len(all_verdicts) > 0.94
+@pytest.mark.parametrize(("editor", "share"), [(VERSION, 0.95), (OLDER, 0.75)])
+def test_nearly_every_file_is_equal(
+    all_verdicts: dict[tuple[str, str], list[Verdict]], editor: str, share: float
+) -> None:
+    found = [verdict for (of, _), each in all_verdicts.items() if of == editor for verdict in each]
+    assert sum(verdict.kind == "equal" for verdict in found) / len(found) > share
+
+
+def test_the_page_has_todays_figures() -> None:
+    assert table() in PAGE.read_text(encoding="utf-8")
 
 
 def test_names_that_disagree_with_an_unchanged_class_are_told_and_the_list_counts() -> None:
@@ -51,10 +72,15 @@ def test_names_that_disagree_with_an_unchanged_class_are_told_and_the_list_count
     assert "8 by its place in the list, 16 by its name" in verdict.warnings[0]
 
 
+EDITOR_RUNS = {"group node muted", "group node bypassed"}
+"""The editor of today runs them all the same; a warning says so."""
+
+
 @pytest.mark.parametrize("name", sorted(load(f"made_{VERSION}.json.gz")))
 def test_each_rule_of_the_editor(name: str) -> None:
     case = load(f"made_{VERSION}.json.gz")[name]
-    assert judged(name, case["file"], case["output"], node_list()).differences == ()
+    verdict = judged(name, case["file"], case["output"], node_list())
+    assert verdict.kind == ("warned" if name in EDITOR_RUNS else "equal"), verdict
 
 
 def test_every_class_has_the_editors_controls_in_the_editors_order() -> None:

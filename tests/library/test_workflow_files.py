@@ -205,7 +205,6 @@ async def test_broken_json_names_line_and_column(files: WorkflowFiles, root: Pat
         ('{"a": NaN}', "NaN"),
         ('{"a": -Infinity}', "-Infinity"),
         ('{"a": 1e999}', "1e999"),
-        ('{"a": "\\ud800"}', "Unicode"),
         ("\ud800", "Unicode"),
         (b'{"a": "\xff"}', "Unicode"),
         ("[" * 200_000, "nested"),

@@ -1,15 +1,31 @@
 """Converting and checking without a job."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 
-from comfy_mcp.domain.errors import InvalidInput
-from comfy_mcp.operations.shapes import ConvertResult, DryRunResult
+from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput
+from comfy_mcp.operations.checking import convert_workflow
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
 from tests.operations.conftest import Bench
 
 
 async def test_a_conversion_needs_a_file(call_without_engine: Bench) -> None:
     with pytest.raises(InvalidInput, match="has no file"):
         await call_without_engine("convert_workflow")
+
+
+async def one_file() -> AsyncIterator[bytes]:
+    yield b'{"nodes": [{"id": 1, "type": "EmptyImage"}], "links": []}'
+
+
+async def test_without_an_engine_a_recorded_node_list_is_advised(call_without_engine: Bench) -> None:
+    bench = call_without_engine
+    context = OperationContext(services=bench.services, caller=bench.caller, content=one_file())
+    with pytest.raises(EngineUnreachable) as caught:
+        await convert_workflow(context, NoParams())
+    assert "--object-info FILE" in caught.value.next_step
 
 
 def test_results_say_what_happened_in_one_line() -> None:

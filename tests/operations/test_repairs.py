@@ -7,7 +7,7 @@ import pytest
 
 from comfy_mcp.domain.errors import InvalidInput, NotFound
 from comfy_mcp.operations.registry import BY_NAME
-from comfy_mcp.operations.repairs import graph_in, repaired
+from comfy_mcp.operations.repairs import HALF_CHARACTER, graph_in, repaired
 from tests.operations.conftest import Bench
 from tests.support import graphs
 
@@ -114,7 +114,6 @@ def test_nothing_that_could_be_a_graph_is_no_workflow() -> None:
         ({"prompt": GRAPH, "client_id": "x"}, ""),
         (json.dumps(GRAPH), ""),
         ({"workflow": GRAPH}, "from 'workflow'"),
-        ({"output": GRAPH, "workflow": {"nodes": []}}, "from 'output'"),
         ({"output": {}, "workflow": GRAPH}, "from 'workflow'"),
         ({"input": {"workflow": GRAPH, "images": []}}, "from 'input.workflow'"),
         ({"input": {"prompt": GRAPH}}, "from 'input.prompt'"),
@@ -130,6 +129,28 @@ def test_a_graph_is_found_in_what_is_put_around_it(value: object, told: str) -> 
     graph, warnings = graph_in(value, json.loads)
     assert graph in (GRAPH, {"prompt": GRAPH, "client_id": "x"})
     assert (told in " ".join(warnings)) if told else not warnings
+
+
+def test_the_editors_file_beside_its_export_travels_along() -> None:
+    graph, (told,) = graph_in({"output": GRAPH, "workflow": {"nodes": []}}, json.loads)
+    assert graph == {"prompt": GRAPH, "extra_data": {"extra_pnginfo": {"workflow": {"nodes": []}}}}
+    assert "from 'output'" in told
+
+
+async def test_half_a_character_is_replaced_and_told(call: Bench) -> None:
+    for half in (graphs.text("half \ud83d"), json.dumps(graphs.text("half \ud83d"))):
+        submitted = await call("submit_workflow", workflow=half)
+        assert HALF_CHARACTER in submitted.warnings
+        done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+        assert done.outputs[0].content.startswith("half \ufffd")
+
+
+async def test_what_is_nested_deeper_than_python_goes_is_refused(call: Bench) -> None:
+    deep: object = "x"
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(InvalidInput, match="nested too deeply"):
+        await call("submit_workflow", workflow={"1": deep})
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,17 @@ async def test_each_kind_is_shown_as_what_it_is(house: OutputHouse, visit: Open)
     assert await page.title() == "comfy-mcp-bridge"
 
 
+async def test_an_older_picture_opens_after_a_newer_one_has_come(house: OutputHouse, visit: Open) -> None:
+    await house.add("old.png", png())
+    page = await visit(house.v1.url)
+    await expect(page.locator(".tile")).to_have_count(1)
+    await house.add("new.png", png())
+    await expect(page.locator(".tile")).to_have_count(2)
+    await opened(page, "old.png")
+    await page.keyboard.press("ArrowLeft")
+    await expect(page.locator("#viewer-title")).to_have_text("new.png")
+
+
 async def test_what_is_out_of_sight_is_not_fetched_and_older_ones_come_when_asked_for(
     house: OutputHouse, visit: Open
 ) -> None:

@@ -210,6 +210,11 @@ class ComfyUIClient:
         with self.transport.translated("GET /object_info"):
             return json_object(answer, "GET /object_info")
 
+    async def node_replacements(self) -> frozenset[str]:
+        """Old class names that the engine replaces by itself; none where it does not say (before 0.33)."""
+        status, answer = await self.transport.get_json("/node_replacements", limit=HISTORY_BYTES)
+        return frozenset(answer) if status == 200 and isinstance(answer, dict) else frozenset()
+
     async def upload_limit(self) -> int | None:
         """`max_upload_size` of GET /features, in bytes; None where the engine does not say."""
         status, answer = await self.transport.get_json("/features", limit=SMALL_BYTES)

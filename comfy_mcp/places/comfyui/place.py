@@ -207,8 +207,15 @@ class ComfyUIPlace:
             raise
         self._nodes_fault = None
         if self._nodes is None or self._nodes[0] is not raw:
-            self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw)
+            replaceable = await self._node_replacements()
+            self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw, replaceable=replaceable)
         return self._nodes[1]
+
+    async def _node_replacements(self) -> frozenset[str]:
+        try:
+            return await self.client.node_replacements()
+        except EngineFault:
+            return frozenset()  # an old class is then a missing one
 
     async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
         """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""

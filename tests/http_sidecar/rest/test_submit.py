@@ -200,3 +200,14 @@ async def test_a_dry_run_checks_and_queues_nothing(tmp_path: Path) -> None:
         real = await v1("POST", WORKFLOW, json={"workflow": wrong})
         assert (dry.status, dry.body["code"]) == (400, "graph_invalid")
         assert dry.body["message"] == real.body["message"]
+
+
+async def test_a_body_of_more_than_a_workflow_may_have_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    headers = {"Content-Type": "application/json"}
+    large = b'{"workflow": ' + b"x" * 4_000
+    spaced = b'{"workflow":' + b" " * 10_000 + json.dumps(picture()).encode() + b"}"
+    async with open_sidecar(tmp_path, max_graph_bytes=2_000) as v1:
+        refused = await v1("POST", WORKFLOW, data=large, headers=headers)
+        taken = await v1("POST", WORKFLOW, data=spaced, headers=headers)
+    assert assert_problem(refused, 413, "Content Too Large")["code"] == "too_large"
+    assert taken.status == 202

@@ -440,3 +440,17 @@ async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
         assert await old == {"A": 1}
         assert await place.object_info() == {"B": 2}
         running.cancel()
+
+
+async def test_classes_that_the_engine_replaces_are_known(
+    engine: FakeEngine, place: ComfyUIPlace, clock: Clock
+) -> None:
+    """As long as it says which; an engine before 0.33 has no such answer."""
+    engine.answers["GET /object_info"] = in_turn(reply({"A": {}}), reply({"B": {}}), reply({"C": {}}))
+    engine.answers["GET /node_replacements"] = in_turn(reply({"Old": []}), html(404), html(200))
+    info = await place.nodes()
+    assert (set(info.classes), info.replaced) == ({"A", "Old"}, frozenset({"Old"}))
+    for name in ("B", "C"):
+        clock.now += 60
+        info = await place.nodes()
+        assert (set(info.classes), info.replaced) == ({name}, frozenset())

@@ -20,8 +20,10 @@ export class Viewer {
   }
 
   open(output, outputs) {
-    this.#outputs = [...outputs];
-    this.#show(this.#outputs.indexOf(output));
+    // By id: a list that was refreshed has other objects for the same outputs.
+    const place = outputs.findIndex((each) => each.outputId === output.outputId);
+    this.#outputs = place < 0 ? [output] : [...outputs];
+    this.#show(Math.max(place, 0));
     if (!this.dialog.open) this.dialog.showModal();
   }
 

@@ -1,0 +1,33 @@
+"""All that is decided about a workflow before it becomes a job."""
+
+from dataclasses import dataclass
+
+from comfy_mcp.domain.graph import Graph, parse_graph
+from comfy_mcp.domain.graph_checks import GraphReport, check_graph
+from comfy_mcp.domain.missing import model_links
+from comfy_mcp.domain.needs import Needs, needs_of
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.ui_scopes import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """`warnings` are those of the conversion; the report has its own."""
+
+    graph: Graph
+    report: GraphReport
+    needs: Needs
+    warnings: tuple[str, ...]
+
+
+def judge(raw: object, info: ObjectInfo | None, budget: Budget | None = None) -> Judged:
+    """`raw` in API format, checked against an engine's classes.
+
+    Raises InvalidGraph for what is no graph, and what `budget` raises. Whether the graph would run is in the
+    report.
+    """
+    converted, warnings = api_format(raw, info, budget)
+    graph = parse_graph(converted)
+    report = check_graph(graph, info, model_links(raw))
+    return Judged(graph=graph, report=report, needs=needs_of(graph), warnings=warnings)

@@ -1,0 +1,179 @@
+"""Large workflows are judged as small ones are, by a process that may be killed at any time."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from comfy_mcp.checking import checker as module
+from comfy_mcp.checking import worker
+from comfy_mcp.checking.checker import Checker
+from comfy_mcp.checking.messages import OUT_OF_MEMORY
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, LimitExceeded
+from comfy_mcp.domain.judging import Judged, judge
+from comfy_mcp.domain.object_info import ObjectInfo
+from tests.support.graphs import picture
+
+IMAGE = {"input": {"required": {"images": ["IMAGE"]}}, "output": ["IMAGE"], "output_node": True}
+BLANK = {"input": {"required": {"width": ["INT"]}, "optional": {"a": ["X"]}}, "output": ["IMAGE"]}
+INFO = ObjectInfo.parse({"SaveImage": IMAGE, "EmptyImage": BLANK})
+PICTURE = picture()
+
+
+def chain(length: int) -> dict[str, Any]:
+    first = {"0": {"class_type": "EmptyImage", "inputs": {"width": 8}}}
+    return first | {
+        str(at): {"class_type": "SaveImage", "inputs": {"images": [str(at - 1), 0]}}
+        for at in range(1, length)
+    }
+
+
+@pytest.fixture
+async def checker() -> AsyncIterator[Checker]:
+    checker = Checker(100)
+    yield checker
+    await checker.aclose()
+
+
+async def judged(checker: Checker, raw: object, info: ObjectInfo | None = INFO) -> Judged:
+    return await checker.judge(raw, json.dumps(raw).encode(), info)
+
+
+def pid(checker: Checker) -> int:
+    assert checker._process is not None
+    return checker._process.pid
+
+
+@pytest.mark.parametrize("info", [INFO, None])
+async def test_the_process_judges_as_this_one_does(checker: Checker, info: ObjectInfo | None) -> None:
+    for raw in (PICTURE, chain(3_000), {"prompt": PICTURE}):
+        assert await judged(checker, raw, info) == judge(raw, info)
+
+
+async def test_small_workflows_start_no_process() -> None:
+    checker = Checker(10_000)
+    assert await judged(checker, PICTURE) == judge(PICTURE, INFO)
+    assert checker._process is None
+    await checker.aclose()
+
+
+async def test_a_small_file_that_opens_to_much_goes_to_the_process() -> None:
+    leaf = {"id": 1, "type": "SaveImage"}
+    subgraphs = [
+        {"id": f"s{at}", "nodes": [leaf] if at == 12 else [{"id": n, "type": f"s{at + 1}"} for n in (1, 2)]}
+        for at in range(13)
+    ]
+    checker = Checker(10_000)
+    found = await judged(
+        checker, {"nodes": [{"id": 1, "type": "s0"}], "definitions": {"subgraphs": subgraphs}}
+    )
+    assert len(found.graph.nodes) == 4096
+    assert checker._process is not None
+    await checker.aclose()
+
+
+@pytest.mark.parametrize("raw", [[], {"1": 7, "padding": "x" * 100}, {"nodes": [], "padding": "x" * 100}])
+async def test_what_is_refused_is_refused_alike(checker: Checker, raw: object) -> None:
+    with pytest.raises(InvalidGraph) as here:
+        judge(raw, INFO)
+    with pytest.raises(InvalidGraph) as there:
+        await judged(checker, raw)
+    assert vars(there.value) == vars(here.value)
+
+
+async def test_the_process_is_kept_and_knows_the_classes_of_the_engine_until_others_come(
+    checker: Checker,
+) -> None:
+    for info in (INFO, INFO, ObjectInfo.parse({"SaveImage": IMAGE}), INFO, None, INFO):
+        assert (await judged(checker, PICTURE, info)).report == judge(PICTURE, info).report
+        first = pid(checker)
+    assert pid(checker) == first
+
+
+async def test_over_its_limit_the_process_is_replaced_and_the_workflow_refused() -> None:
+    checker = Checker(100, cpu_s=0)
+    with pytest.raises(LimitExceeded, match="0 s of CPU") as caught:
+        await judged(checker, chain(150_000))
+    assert caught.value.code is ErrorCode.TOO_LARGE
+    assert (await judged(checker, PICTURE)).report.runnable
+    await checker.aclose()
+
+
+async def test_without_an_answer_in_time_it_is_refused_too(
+    checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await judged(checker, PICTURE)
+    os.kill(pid(checker), signal.SIGSTOP)
+    monkeypatch.setattr(module, "WALL_S", 0.05)
+    with pytest.raises(LimitExceeded):
+        await judged(checker, PICTURE)
+
+
+async def test_a_process_that_was_killed_meanwhile_is_replaced(checker: Checker) -> None:
+    await judged(checker, PICTURE)
+    assert checker._process is not None
+    checker._process.kill()
+    await checker._process.wait()
+    assert (await judged(checker, PICTURE)).report.runnable
+
+
+async def test_an_end_that_no_limit_explains_is_a_defect(checker: Checker) -> None:
+    await judged(checker, PICTURE)
+    os.kill(pid(checker), signal.SIGSTOP)
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(failure(checker))
+        while not checker._turn.locked():
+            await asyncio.sleep(0)
+        os.kill(pid(checker), signal.SIGTERM)
+        os.kill(pid(checker), signal.SIGCONT)
+    assert isinstance(asking.result(), RuntimeError)
+
+
+async def failure(checker: Checker) -> Exception | None:
+    try:
+        await judged(checker, chain(1_000))
+    except (RuntimeError, BridgeError) as error:
+        return error
+    return None
+
+
+async def test_a_caller_who_leaves_takes_the_process_with_him(checker: Checker) -> None:
+    await judged(checker, PICTURE)
+    os.kill(pid(checker), signal.SIGSTOP)
+    asking = asyncio.get_running_loop().create_task(judged(checker, chain(1_000)))
+    while not checker._turn.locked():
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait({asking})
+    assert checker._process is None
+    assert (await judged(checker, PICTURE)).report.runnable
+
+
+async def test_too_many_that_wait_are_refused(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING", 0)
+    with pytest.raises(LimitExceeded) as caught:
+        await judged(checker, PICTURE)
+    assert caught.value.code is ErrorCode.QUEUE_FULL
+
+
+async def test_an_idle_process_ends(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    await judged(checker, PICTURE)
+    assert checker._process is not None
+    async with asyncio.timeout(30):
+        assert await checker._process.wait() == 0
+    assert (await judged(checker, PICTURE)).report.runnable
+
+
+def test_the_worker_says_when_it_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def judge(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(worker, "judge", judge)
+    with pytest.raises(SystemExit) as caught:
+        worker._answer(b"{}", None)
+    assert caught.value.code == OUT_OF_MEMORY
