@@ -39,14 +39,20 @@ help:  ## show this list
 $(PY):
 	@python="$$($(find-python))" && echo "make: $(VENV) with $$python" && "$$python" -m venv $(VENV)
 
+# LOCKED=1: exactly what the lock files name, by hash, as CI and the image do; else what pyproject.toml allows.
+LOCKED ?=
+PIP_INSTALL := $(PY) -m pip install -qq --disable-pip-version-check
+
 $(RUNTIME): pyproject.toml | $(PY)
 	@$(PY) -c '' 2>/dev/null || { echo "make: $(VENV) is broken: make clean, then again" >&2; exit 1; }
 	@rm -f $(VENV)/.stamp-*
-	$(PY) -m pip install -qq --disable-pip-version-check --editable .
+	$(if $(LOCKED),$(PIP_INSTALL) --require-hashes --requirement requirements.lock)
+	$(PIP_INSTALL) $(if $(LOCKED),--no-deps) --editable .
 	@touch $@
 
 # pip learned --group in 25.1 only; the list is read from pyproject.toml instead of upgrading pip for it.
 $(DEV): $(RUNTIME)
+	$(if $(LOCKED),$(PIP_INSTALL) --require-hashes --requirement requirements-dev.lock)
 	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["dev"], sep="\n")' \
 	  > $(VENV)/dev-requirements.txt
 	$(PY) -m pip install -qq --disable-pip-version-check --requirement $(VENV)/dev-requirements.txt
@@ -103,6 +109,22 @@ tools: $(RUNTIME)  ## Chromium and Prometheus for tests: the machine's, or Debia
 .PHONY: test
 test: lint tools comfyui  ## everything: check, and the tests on the real ComfyUI (COMFYUI_SRC=DIR: on that one)
 	$(call pytest-with-coverage,)
+
+# uv takes its index from UV_DEFAULT_INDEX and the like. No address of an index is written into the lock.
+LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+.PHONY: lock
+lock: $(DEV)  ## write the lock files anew: each dependency's newest allowed version, with hashes
+	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
+	$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+.PHONY: sbom
+sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hashes
+	$(VENV)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file sbom.json
+
+.PHONY: outdated
+outdated: $(DEV)  ## say which locked dependencies have a newer version, and which pyproject.toml does not allow
+	@$(PY) tests/support/outdated.py
 
 SWAGGER_UI ?= 5.35.0
 SWAGGER_UI_DIR := http_sidecar/pages/static/swagger-ui

@@ -22,7 +22,7 @@ FAILURE_KINDS = (
     "internal",
 )
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
-RIGHTS = ("read", "submit", "cancel", "high", "spend", "metrics", "admin")
+RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")

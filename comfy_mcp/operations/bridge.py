@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.operations.context import Caller, Leaving, OperationContext, ProgressReport
 from comfy_mcp.operations.registry import BY_NAME
@@ -77,6 +78,15 @@ class Bridge:
     async def require_keys(self) -> None:
         """Remember that keys are in use, apart from the keys. Raises StoreFault."""
         await self._services.store.require_keys()
+
+    async def unready(self) -> str | None:
+        """Why no submit can be kept now; None: one can. For a probe that is open to everybody: no path."""
+        store = self._services.store
+        try:
+            await store.check_writable()
+        except StoreFault as fault:
+            return fault.message.replace(f" at {store.info.path}", "")
+        return None
 
     async def active_jobs(self) -> int:
         """Queued and running, for a probe: no engine is asked. Raises StoreFault."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from comfy_mcp.domain.client_files import folder_of
 from comfy_mcp.domain.errors import BridgeError, EngineFault, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import UploadParams, UploadResult
@@ -22,7 +23,7 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
     content = await _bounded(context, context.content)
     try:
         kept = await context.services.engines.upload(
-            params.filename, content, subfolder=params.subfolder, overwrite=params.overwrite
+            params.filename, content, subfolder=_folder(context, params.subfolder), overwrite=params.overwrite
         )
     except EngineFault:
         if content.failure is not None:  # the upload was broken off by us, and this is why
@@ -70,6 +71,14 @@ class _Bounded:
         except BridgeError as error:
             self.failure = error
             raise
+
+
+def _folder(context: OperationContext, subfolder: str) -> str:
+    """Where clients are kept apart, the caller's own folder or one below it."""
+    caller = context.caller
+    if not context.services.settings.isolate_clients or caller.sees_all:
+        return subfolder
+    return f"{folder_of(caller.client)}/{subfolder}".rstrip("/")
 
 
 def _check_name(name: str) -> None:

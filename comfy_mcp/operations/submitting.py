@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency, Right
-from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.client_files import foreign_files
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
-from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
@@ -168,6 +169,7 @@ async def _checked(
     graph, report, needs = judged.graph, judged.report, judged.needs
     if (error := report.error()) is not None:
         raise error
+    _require_own_files(context, graph)
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
@@ -225,6 +227,21 @@ def _require_priority(context: OperationContext, priority: Priority) -> None:
     """Raises Denied: a job that passes all others' needs a right of its own."""
     if priority is Priority.HIGH:
         require_right(context.caller, Right.HIGH, 'The priority "high"')
+
+
+def _require_own_files(context: OperationContext, graph: Graph) -> None:
+    """Raises Denied for files of other clients, where clients are kept apart."""
+    caller = context.caller
+    if not context.services.settings.isolate_clients or caller.sees_all:
+        return
+    inputs = {node.id: node.inputs for node in graph.nodes.values()}
+    found = next(foreign_files(inputs, caller.client), None)
+    if found is not None:
+        raise Denied(
+            f"Node {found[0]}, input {found[1]!r} names an output or a file of another client.",
+            next_step="Upload the file (POST /v1/comfyui/inputs) and use the name in the answer, with its "
+            "subfolder.",
+        )
 
 
 def _submitted(params: SubmitParams, graph: object) -> list[object]:

@@ -51,6 +51,11 @@ class HttpGroup(BaseModel):
         description="Addresses or networks of reverse proxies, separated by commas; X-Forwarded-For is read "
         "from these only.",
     )
+    isolate_clients: bool = Field(
+        default=False,
+        description="Keep the files of clients apart: uploads go into a folder of each client, and workflows "
+        "that name outputs or another client's folder are refused. Keys with the right `admin` are exempt.",
+    )
     rate_limit_per_minute: int = Field(
         default=100,
         ge=0,

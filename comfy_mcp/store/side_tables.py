@@ -11,12 +11,27 @@ from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
+from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.core import alembic_version, update
 from comfy_mcp.store.queries import OutputQuery
 from comfy_mcp.store.sqlite.direct import Direct
+from comfy_mcp.store.sqlite.faults import met_within
 from comfy_mcp.store.sqlite.threads import Worker
 
 NEED_KEPT_S = 2.0
 MAX_NEEDS = 256
+
+WRITE_CHECK_S = 5.0
+"""How often a probe writes at most, to see whether it can."""
+
+FAILING_S = 15.0
+"""A write that failed counts this long: a full disk may take a small write between two that it refuses."""
+
+_TOUCH = Statement(update(alembic_version).values(version_num=alembic_version.c.version_num))
+
+
+def _touch(connection: Connection) -> None:
+    connection.execute(_TOUCH)
 
 
 class SideTables:
@@ -29,6 +44,7 @@ class SideTables:
     def __init__(self, *, kept_shapes: int, path: Path) -> None:
         self._kept_shapes = kept_shapes
         self._path = path
+        self._written_at = float("-inf")
         self._needs: dict[str, tuple[float, int | None]] = {}
 
     # ------------------------------------------------------------------ learned, retention
@@ -66,6 +82,17 @@ class SideTables:
         await self._writer.do(
             lambda connection: learned.put_file_hash(connection, path, size, mtime_ns, sha256)
         )
+
+    # ------------------------------------------------------------------ writing
+
+    async def check_writable(self) -> None:
+        """Raises StoreFault while writes fail: the last ones did, or this one does, asked now and then."""
+        if (fault := met_within(self._path, FAILING_S)) is not None:
+            raise fault
+        now = time.monotonic()
+        if now - self._written_at >= WRITE_CHECK_S:
+            await self._writer.do(_touch)
+            self._written_at = now
 
     # ------------------------------------------------------------------ access
 

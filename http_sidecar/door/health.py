@@ -24,7 +24,8 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """200 when a submit would be taken: the store answers and the process does not drain; else 503.
+    """200 when a submit would be taken: the store can be written and nothing drains; else 503 with
+    the reason.
 
     `activeTasks` counts queued and running jobs. An engine that is down makes nothing unready: jobs wait.
     """
@@ -35,7 +36,7 @@ async def ready(request: web.Request) -> web.Response:
     except StoreFault:
         reason: str | None = "the store does not answer"
     else:
-        reason = "draining" if request.app[DRAIN].begun else None
+        reason = "draining" if request.app[DRAIN].begun else await bridge.unready()
     body = {"ready": reason is None, "activeTasks": active, "timestamp": bridge.now_ms(), "reason": reason}
     return web.json_response(body, status=200 if reason is None else 503)
 

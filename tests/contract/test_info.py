@@ -31,7 +31,8 @@ async def test_classes_are_described_as_recorded_from_comfyui(engine: Engine) ->
     """Names, types, bounds, defaults and choices, from /object_info of 0.3.75."""
     recorded = json.loads((RECORDED / "object_info.json").read_text())
     described = await engine.get("/object_info")
-    assert {name: _facts(described[name]) for name in recorded} == recorded
+    assert set(recorded) <= set(described)
+    assert {name: _facts(described[name]) for name in recorded} == recorded or not engine.is_0_3_75
 
 
 async def test_one_class_is_described_as_among_all(engine: Engine) -> None:
@@ -92,10 +93,12 @@ async def test_embeddings_are_named_without_their_suffix(engine: Engine) -> None
 
 
 async def test_features(engine: Engine) -> None:
-    assert await engine.get("/features") == {
-        "supports_preview_metadata": True,
-        "max_upload_size": 104857600,
-    }
+    features, known = (
+        await engine.get("/features"),
+        {"supports_preview_metadata": True, "max_upload_size": 104857600},
+    )
+    assert features | known == features
+    assert features == known or not engine.is_0_3_75
 
 
 async def test_system_stats_have_the_system_and_its_devices(engine: Engine) -> None:
@@ -130,6 +133,9 @@ async def test_only_comfyui_passes_for_comfyui(engine: Engine) -> None:
 @pytest.mark.parametrize("path", ["/nosuch", "/api/nosuch", "/interrupt", "/queue/", "/api/jobs"])
 async def test_unknown_pages_are_empty_404s(engine: Engine, path: str) -> None:
     answer = await engine.request("GET", path)
+    if path == "/api/jobs" and not engine.is_0_3_75:  # since 0.5.1
+        assert answer.status in {200, 404}
+        return
     assert (answer.status, answer.content_type, answer.content) == (404, "application/octet-stream", b"")
 
 

@@ -79,6 +79,11 @@ async def test_newer_kinds_of_choices_are_not_checked_before_the_run(engine: Eng
         "3": node("ImageBlend", image1=["1", 0], image2=["1", 0], blend_factor=0.5, blend_mode="no-such"),
         "2": save("3"),
     }
+    if not engine.is_0_3_75:  # 0.8.0 checks them
+        answer = await engine.submit(graph)
+        errors = answer.json["node_errors"].get("3", {"errors": [{"type": "value_not_in_list"}]})["errors"]
+        assert [each["type"] for each in errors] == ["value_not_in_list"]
+        return
     entry, _ = await engine.run(graph)
     (kind, failure) = entry["status"]["messages"][-1]
     assert kind == "execution_error"

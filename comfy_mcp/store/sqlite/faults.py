@@ -1,10 +1,12 @@
 """Database errors translated where they arise: nothing above the store sees the driver's."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 
 
@@ -22,20 +24,39 @@ class ResultCode(IntEnum):
     NOTADB = 26
 
 
+_met: Bounded[Path, tuple[float, StoreFault]] = Bounded(64)
+"""The last fault of each store file, and when (monotonic seconds)."""
+
+
+def met_within(path: Path, seconds: float) -> StoreFault | None:
+    """The last fault that the database or the system gave about the file, if it is no older than that."""
+    at, fault = _met.get(path, (float("-inf"), None))
+    return fault if time.monotonic() - at <= seconds else None
+
+
+def _note(path: Path, fault: StoreFault) -> StoreFault:
+    if fault.code is not ErrorCode.INTERNAL:  # a write that the tables refused is no fault of the disk
+        _met[path] = (time.monotonic(), fault)
+    return fault
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Raises StoreFault for whatever the database or the operating system says about the file at `path`."""
     try:
         yield
     except OSError as error:
-        raise StoreFault(
-            f"The store at {path} can't be used: {error.strerror or type(error).__name__}.",
-            next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
+        raise _note(
+            path,
+            StoreFault(
+                f"The store at {path} can't be used: {error.strerror or type(error).__name__}.",
+                next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
+            ),
         ) from error
     except Exception as error:
         if not is_of_driver(error):
             raise
-        fault = fault_of(error, path)
+        fault = _note(path, fault_of(error, path))
         if fault.code is ErrorCode.STORE_CORRUPT:
             with suppress(OSError):
                 suspicion(path).touch(mode=0o600)

@@ -1,5 +1,6 @@
 """What lets nobody in for a while: a process that goes, and a store that does not answer."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
+from comfy_mcp.store import side_tables
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import picture
 from tests.support.raw_http import Listening, listening
@@ -88,3 +90,27 @@ async def test_without_the_store_the_process_lives_is_not_ready_and_lets_nobody_
         answer = await broken(method, path, json={"workflow": picture()})
         body = assert_problem(answer, 503, "Service Unavailable")
         assert (body["code"], body["retryable"]) == ("store_unavailable", True)
+
+
+async def test_while_writes_fail_it_is_not_ready_and_says_why(
+    services: Services, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(services, settings) as sidecar:
+        assert (await sidecar("GET", "/ready")).status == 200
+
+        def full(_connection: object) -> None:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = 13
+            raise error
+
+        with pytest.raises(StoreFault):
+            await services.store._writer.do(full)
+        ready = await sidecar("GET", "/ready")
+        assert (ready.status, ready.body["ready"]) == (503, False)
+        assert ready.body["reason"] == "The disk of the store is full; nothing was written."
+        assert (await sidecar("GET", "/health")).status == 200
+        monkeypatch.setattr(side_tables, "FAILING_S", -1.0)
+        monkeypatch.setattr(side_tables, "WRITE_CHECK_S", 0.0)
+        assert (await sidecar("GET", "/ready")).status == 200, "a write that succeeds now counts"
+        monkeypatch.setattr(side_tables, "_touch", full)
+        assert (await sidecar("GET", "/ready")).status == 503, "and so does one that fails now"

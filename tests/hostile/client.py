@@ -1,0 +1,166 @@
+"""A client that means harm, one mode at a time. `python -m tests.hostile.client` measures what others notice.
+
+Each mode does its worst against a sidecar while the context is open; `url` is the sidecar's.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from tests.support.serve_process import serve_process
+from tests.support.sidecar import WORKFLOW
+
+SILENT = 1_100
+SLOW = 40
+
+
+async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    parts = urlsplit(url)
+    return await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
+
+
+async def _leave(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def _all_open(
+    stack: AsyncExitStack, url: str, count: int
+) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    lines = []
+    for _ in range(count):
+        with contextlib.suppress(OSError):
+            line = await _connect(url)
+            stack.push_async_callback(_leave, line[1])
+            lines.append(line)
+    return lines
+
+
+@asynccontextmanager
+async def silent_connections(url: str) -> AsyncIterator[None]:
+    """Connections that say nothing."""
+    async with AsyncExitStack() as stack:
+        await _all_open(stack, url, SILENT)
+        yield
+
+
+@asynccontextmanager
+async def compressed_bombs(url: str) -> AsyncIterator[None]:
+    """One megabyte that inflates to one gigabyte, again and again, without a key."""
+    bomb = gzip.compress(b"\0" * 2**20) * 1024
+    head = (
+        f"POST {WORKFLOW} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(bomb)}\r\n\r\n"
+    ).encode()
+    async with AsyncExitStack() as stack:
+        for _, writer in await _all_open(stack, url, 8):
+            writer.write(head + bomb)
+        yield
+
+
+@asynccontextmanager
+async def slow_uploads(url: str) -> AsyncIterator[None]:
+    """Uploads of which one byte has come, and no more."""
+    head = (
+        b"POST /v1/comfyui/inputs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.bin"\r\n\r\nx'
+    )
+    async with AsyncExitStack() as stack:
+        for _, writer in await _all_open(stack, url, SLOW):
+            writer.write(head)
+        yield
+
+
+@asynccontextmanager
+async def endless_headers(url: str) -> AsyncIterator[None]:
+    """Requests whose headers do not end."""
+    async with AsyncExitStack() as stack:
+        for _, writer in await _all_open(stack, url, SLOW):
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50)
+        yield
+
+
+@asynccontextmanager
+async def broken_requests(url: str) -> AsyncIterator[None]:
+    """What is no HTTP, a thousand times."""
+    async with AsyncExitStack() as stack:
+        for _ in range(10):
+            for _, writer in await _all_open(stack, url, 100):
+                writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
+        yield
+
+
+@asynccontextmanager
+async def replays(url: str) -> AsyncIterator[None]:
+    """Ten sockets that ask for everything, a hundred times each."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        for _ in range(10):
+            socket = await stack.enter_async_context(session.ws_connect(f"{url}/v1/comfyui/stream"))
+            for _ in range(100):
+                with contextlib.suppress(ConnectionError):
+                    await socket.send_str('{"type":"subscribe","workflowId":"*","since":0}')
+        yield
+
+
+Mode = Callable[[str], AbstractAsyncContextManager[None]]
+
+MODES: dict[str, Mode] = {
+    "silent connections": silent_connections,
+    "compressed bombs": compressed_bombs,
+    "slow uploads": slow_uploads,
+    "endless headers": endless_headers,
+    "broken requests": broken_requests,
+    "replays": replays,
+}
+
+
+async def longest_stall(url: str, mode: Mode, *, seconds: float) -> float:
+    """Milliseconds of the longest `GET /health` of somebody else during the mode."""
+    worst = 0.0
+    stop = asyncio.Event()
+
+    async def watch() -> None:
+        nonlocal worst
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
+            while not stop.is_set():
+                began = time.perf_counter()
+                async with session.get(f"{url}/health") as answer:
+                    assert answer.status == 200
+                worst = max(worst, time.perf_counter() - began)
+                await asyncio.sleep(0.01)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(watch())
+        async with mode(url):
+            await asyncio.sleep(seconds)
+        stop.set()
+    return worst * 1000
+
+
+async def main() -> None:
+    from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        async with (
+            EmbeddedEngine(EngineConfig(base_directory=place / "engine")) as engine,
+            serve_process(place, engine.url) as served,
+        ):
+            for name, mode in MODES.items():
+                print(f"{name:<20} {await longest_stall(served.url, mode, seconds=3):6.0f} ms", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
