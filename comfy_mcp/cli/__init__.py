@@ -1,6 +1,5 @@
 """The command `comfy-bridge`: one more surface over the operations, for people and scripts."""
 
-from comfy_mcp.cli import lean_imports  # noqa: F401  # isort: skip  - before anything that logs
 from comfy_mcp.cli.app import main
 
 __all__ = ["main"]
