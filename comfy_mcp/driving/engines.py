@@ -219,6 +219,13 @@ class Engines:
         ]
         return " ".join(found) if len(found) == len(asked) else None
 
+    def unusable(self) -> str | None:
+        """Why no engine can be used though one answers: wrong credentials, a proxy in the way. None: one can
+        be, or all are down, and jobs wait for them."""
+        troubles = self._troubles().values()
+        refusing = [each.sentence for each in troubles if each and each.blocks and not each.down]
+        return " ".join(refusing) if refusing and self.blocked(None) else None
+
     def _said(self, place: Place, trouble: Trouble) -> str:
         """Only where nothing answers at all, ComfyUI may have to be started."""
         if trouble.fix == CHECK_IT_RUNS:

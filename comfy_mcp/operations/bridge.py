@@ -80,13 +80,17 @@ class Bridge:
         await self._services.store.require_keys()
 
     async def unready(self) -> str | None:
-        """Why no submit can be kept now; None: one can. For a probe that is open to everybody: no path."""
+        """Why a submit could not be kept, or would not run; None: it could, as far as is known.
+
+        For a probe that is open to everybody: no path. An engine that is down makes nothing unready, since
+        jobs wait for it; one that answers and can't be used does.
+        """
         store = self._services.store
         try:
             await store.check_writable()
         except StoreFault as fault:
             return fault.message.replace(f" at {store.info.path}", "")
-        return None
+        return self._services.engines.unusable()
 
     async def active_jobs(self) -> int:
         """Queued and running, for a probe: no engine is asked. Raises StoreFault."""

@@ -21,7 +21,8 @@ Hear = Callable[[EngineEvent], None]
 """Gets each event where it was read, on the loop. Quick, and raises nothing but defects."""
 
 
-CHECK_IT_RUNS = "Start ComfyUI, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
+START_IT = "Start ComfyUI"
+CHECK_IT_RUNS = f"{START_IT}, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
 """The next step where nothing answers at all."""
 
 
@@ -149,6 +150,11 @@ class Trouble:
     @property
     def sentence(self) -> str:
         return f"{self.cause} {self.fix}"
+
+    @property
+    def down(self) -> bool:
+        """ComfyUI itself is not there: jobs wait until somebody starts it."""
+        return self.fix.startswith(START_IT)
 
 
 class Runner(Protocol):

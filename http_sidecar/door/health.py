@@ -24,8 +24,8 @@ async def health(request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """200 when a submit would be taken: the store can be written and nothing drains; else 503 with
-    the reason.
+    """200 when a submit would be accepted and run; else 503 with the reason: the store can't be written, the
+    process drains, or the engines that answer can't be used.
 
     `activeTasks` counts queued and running jobs. An engine that is down makes nothing unready: jobs wait.
     """

@@ -3,7 +3,7 @@
 Pydantic writes JSON Schema 2020-12, which is OpenAPI 3.1's own dialect: nothing is translated.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel
@@ -18,11 +18,24 @@ SCHEMAS = "#/components/schemas/"
 
 
 def result_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Json]:
-    """By name, with everything they refer to. Answers carry every member, null where nothing is known."""
+    """By name, with everything they refer to. Answers carry every member, null where nothing is known; only a
+    member that has `exclude_if` may be left out."""
+    results = {model.__name__: model for model in models}
     _, definitions = models_json_schema(
-        [(model, "serialization") for model in models], by_alias=True, ref_template=f"{SCHEMAS}{{model}}"
+        [(model, "serialization") for model in results.values()],
+        by_alias=True,
+        ref_template=f"{SCHEMAS}{{model}}",
     )
-    return {name: _always_whole(_tidy(schema)) for name, schema in definitions["$defs"].items()}
+    return {
+        name: _always_whole(_tidy(schema), but=_optional(results.get(name)))
+        for name, schema in definitions["$defs"].items()
+    }
+
+
+def _optional(model: type[BaseModel] | None) -> frozenset[str]:
+    """Wire names."""
+    fields = {} if model is None else model.model_fields
+    return frozenset(to_camel(name) for name, field in fields.items() if field.exclude_if is not None)
 
 
 def argument_schemas(params: type[Params]) -> dict[str, Json]:
@@ -73,10 +86,10 @@ def _wire_name(params: type[Params], name: str) -> str:
     return camel if isinstance(alias, AliasChoices) and camel in alias.choices else name
 
 
-def _always_whole(schema: Json) -> Json:
+def _always_whole(schema: Json, *, but: Set[str]) -> Json:
     if "properties" not in schema:
         return schema
-    return {**schema, "required": list(schema["properties"])}
+    return {**schema, "required": [name for name in schema["properties"] if name not in but]}
 
 
 def _tidy(node: Any) -> Any:

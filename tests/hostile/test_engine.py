@@ -106,10 +106,17 @@ async def test_who_answers_instead_of_comfyui_is_named_everywhere_and_the_job_wa
             assert "Start ComfyUI at" not in text
         assert state["waitingFor"]["reason"] == "engine"
         assert state["status"] == "queued"
+        ready = await sidecar("GET", "/ready")
+        if mode is Mode.GATEWAY:  # it may come at any moment
+            assert ready.status == 200
+        else:
+            assert ready.status == 503
+            assert cause in ready.body["reason"]
         assert engine.posted == []
         engine.healed = True
         ended = await sidecar.ended(submitted["workflowId"])
         assert (ended["status"], ended["waitingFor"]) == ("completed", None)
+        assert (await sidecar("GET", "/ready")).status == 200
 
 
 async def test_where_nothing_answers_comfyui_has_to_be_started(tmp_path: Path) -> None:
@@ -120,6 +127,7 @@ async def test_where_nothing_answers_comfyui_has_to_be_started(tmp_path: Path) -
         assert await said(sidecar, "Start ComfyUI") == [
             f"Start ComfyUI at {nobody}, or set COMFYUI_URL to where it runs."
         ]
+        assert (await sidecar("GET", "/ready")).status == 200, "jobs wait for it"
         state = (await sidecar("GET", f"{WORKFLOW}/{submitted['workflowId']}")).body
         assert state["waitingFor"]["message"].startswith(f"No ComfyUI answers at {nobody}. Start ComfyUI at")
 

@@ -167,7 +167,6 @@ async def test_malformed_json_is_400(server: Listening, body: bytes) -> None:
     [
         {"priority": "urgent"},
         {"priority": ["high"]},
-        {"priority": None},
         {"gpu": "tpu"},
         {"gpu": {}},
         {"idempotencyKey": 5},

@@ -117,8 +117,8 @@ def test_prometheus_scrapes_the_bridge_of_the_compose_file_with_its_key() -> Non
     services = compose()["services"]
     assert services[host]["environment"]["COMFY_BRIDGE_HTTP_PORT"] == port
     secret = scrape["authorization"]["credentials_file"].removeprefix("/run/secrets/")
-    assert secret in services["prometheus"]["secrets"]
-    assert secret in services[host]["secrets"]
+    assert services["prometheus"]["secrets"] == [secret]
+    assert secret not in services[host]["secrets"], "a key of the store: comfy-bridge keys add"
     assert f'up{{job="{scrape["job_name"]}"}}' in promql.rules()["ComfyBridgeDown"]["expr"]
     assert "./prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
     assert config["rule_files"] == ["alerts.yml"]

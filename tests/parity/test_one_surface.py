@@ -6,13 +6,16 @@ from asyncio.subprocess import DEVNULL, PIPE
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import FormData
 
 from comfy_mcp.domain.access import ALL_RIGHTS
+from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from http_sidecar.routes import ROUTES, UPLOAD
+from tests.support.graphs import picture, slow
 from tests.support.mcp_process import environment
 from tests.support.sidecar import Sidecar, open_sidecar
 from tests.support.warm_python import WARM_PYTHON
@@ -21,6 +24,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "add_key": ("keys", "add", "agent", "--right", "read"),
     "list_keys": ("keys", "list"),
     "revoke_key": ("keys", "revoke", "agent"),
+    "abandon_workflow": ("jobs", "abandon"),
+    "convert_workflow": ("convert",),
 }
 
 
@@ -46,6 +51,28 @@ async def test_the_command_line_gives_what_the_operation_gives(tmp_path: Path) -
         assert await _shell(tmp_path, sidecar, *COMMANDS["revoke_key"]) == {"name": "agent", "revoked": True}
         again = await _direct(sidecar, "add_key", name="other", rights=["read"])
         assert {**again, "name": "agent"}.keys() == {**added, "key": key}.keys()
+
+
+async def test_a_workflow_that_is_abandoned_is_cancelled_either_way(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as sidecar:
+        first, second = await sidecar.submit(slow()), await sidecar.submit(slow())
+        by_shell = await _shell(tmp_path, sidecar, *COMMANDS["abandon_workflow"], first)
+        directly = await _direct(sidecar, "abandon_workflow", workflow_id=second)
+        assert by_shell.keys() == directly.keys()
+        assert by_shell["status"] == directly["status"] == "cancelled"
+
+
+async def test_a_file_is_converted_alike(tmp_path: Path) -> None:
+    graph = picture()
+    content = json.dumps(graph).encode()
+    (tmp_path / "graph.json").write_bytes(content)
+    async with open_sidecar(tmp_path) as sidecar:
+        printed = await _shell(tmp_path, sidecar, *COMMANDS["convert_workflow"], "graph.json")
+        directly = await _direct(sidecar, "convert_workflow", content=content)
+        assert printed == {"files": [{"file": "graph.json", **directly}]}
+        assert directly["graph"] == graph
+        with pytest.raises(InvalidInput, match="no file"):
+            await _direct(sidecar, "convert_workflow")
 
 
 async def test_an_upload_gives_what_the_operation_gives(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from comfy_mcp.places.protocol import START_IT
+
 READ_THE_LOG = "Check ComfyUI's log, and that the URL is ComfyUI's own, not a login page."
 UPGRADES = (
     "The proxy in front of ComfyUI must pass WebSocket upgrades (nginx: `proxy_http_version 1.1` and the "
@@ -12,7 +14,7 @@ _LOG_IN = (
     f"Set COMFYUI_URL to ComfyUI's own address, or {_SECRETS} to what the proxy in front of it asks for."
 )
 _CREDENTIALS = f"Set {_SECRETS} to credentials that the proxy in front of ComfyUI accepts."
-_BEHIND_IT = "Start ComfyUI behind the proxy, or correct where the proxy sends its requests."
+_BEHIND_IT = f"{START_IT} behind the proxy, or correct where the proxy sends its requests."
 _TOO_LARGE = (
     "Raise the limit of the proxy in front of ComfyUI (nginx: `client_max_body_size`), or ComfyUI's own "
     "(`--max-upload-size`)."

@@ -112,7 +112,8 @@ export function previewsOf(server) {
 
 /** By the way that costs less, and by the other where that one is closed. */
 async function picture(server, output, px) {
-  const readable = server.can.resources && output.size !== null && output.size <= MOST.file;
+  // Just after the end a size may not be known yet; the server refuses what is too large to be read.
+  const readable = server.can.resources && (output.size === null || output.size <= MOST.file);
   const ways = [
     ...(readable ? [async () => addressOf(await server.read(output.uri), "image")] : []),
     ...(server.can.tools ? [() => viewed(server, output, px)] : []),
