@@ -11,7 +11,6 @@ from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import claims, holds, leases, queue, reads
-from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.driven import Driven
 from comfy_mcp.store.queries import Claim, ClaimOffer, JobView, Lease, LeaseState, Submission
@@ -70,37 +69,30 @@ class DriverSide(SideTables):
         None: nothing was offered, others are before it, the engine has no memory for it, or its lease is
         lost. Then it waits.
         """
-        texts = Texts.of(submission.graph, submission.submitted)
-        here = self._add_now(submission, texts, offer)
+        here = self.add_and_claim_now(submission, offer)
         if here is not None:
             return here
-        added = await self._writer.do(lambda connection: queue.add(connection, submission, texts, offer))
-        return added.job, added.position, self._claimed(submission, texts, added, offer)
+        added = await self._writer.do(lambda connection: queue.add(connection, submission, offer))
+        return added.job, added.position, self._claimed(submission, added, offer)
 
     def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed | None:
         """The same in one step of the loop; None, with nothing done, where it has to be waited for."""
-        return self._add_now(submission, Texts.of(submission.graph, submission.submitted), offer)
-
-    def _add_now(
-        self, submission: Submission, texts: Texts, offer: ClaimOffer | None
-    ) -> AddedAndClaimed | None:
-        here = self._now(lambda connection: queue.add(connection, submission, texts, offer), size=texts.size)
+        size = submission.texts.size
+        here = self._now(lambda connection: queue.add(connection, submission, offer), size=size)
         if here is None:
             return None
         added = here[0]
         if added.claimed and added.position == submission.ahead + 1:
             self._views.written(JobView(job=added.job, outputs=(), position=1))
-        return added.job, added.position, self._claimed(submission, texts, added, offer)
+        return added.job, added.position, self._claimed(submission, added, offer)
 
-    def _claimed(
-        self, submission: Submission, texts: Texts, added: queue.Added, offer: ClaimOffer | None
-    ) -> Claim | None:
+    def _claimed(self, submission: Submission, added: queue.Added, offer: ClaimOffer | None) -> Claim | None:
         if offer is None or not added.claimed:
             return None
         self._driven.wrote(offer.lease, added.job)
         return Claim(
             job=added.job,
-            text=texts.graph,
+            text=submission.texts.graph,
             submitted=submission.submitted,
             stream_id=offer.stream_id,
             more=added.others_wait,

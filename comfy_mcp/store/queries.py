@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 from comfy_mcp.domain.access import Idempotency
@@ -13,6 +14,7 @@ from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission
+from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import AnyRow
 from comfy_mcp.store.core import and_, bindparam
 
@@ -67,7 +69,7 @@ class LeaseState:
         return self.expires_in_s > 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Submission:
     """A job that is to be written. `ahead` more run before it than the store knows of.
 
@@ -83,6 +85,11 @@ class Submission:
     fair: bool = True
     needs: Needs | None = None
     submitted: Submitted | None = None
+
+    @cached_property
+    def texts(self) -> Texts:
+        """Made once, also where the write is tried here first and then in the thread."""
+        return Texts.of(self.graph, self.submitted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

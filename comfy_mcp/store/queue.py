@@ -11,7 +11,6 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
-from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
@@ -40,10 +39,8 @@ class Added:
     others_wait: bool = True
 
 
-def add(
-    connection: Connection, submission: Submission, texts: Texts, offer: ClaimOffer | None = None
-) -> Added:
-    """One more job, kept as `texts`; of a key's first use, the job then.
+def add(connection: Connection, submission: Submission, offer: ClaimOffer | None = None) -> Added:
+    """One more job; of a key's first use, the job then.
 
     With an `offer` it is claimed at once if it is the next to run.
 
@@ -56,6 +53,7 @@ def add(
         assert first is not None, "a key goes with its job"
         return Added(first, position)
     sizes = _queue_sizes(connection)
+    texts = submission.texts
     total = sum(size.jobs for size in sizes.values())
     if total >= submission.max_queued:
         raise LimitExceeded(
