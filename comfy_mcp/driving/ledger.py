@@ -5,6 +5,7 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -269,7 +270,10 @@ class Ledger:
         it here any more: another tenure tries again, or somebody abandons it."""
         self.attempts.pop(attempt.prompt_id, None)
         self.may_have_work = True
-        with self._containment.step(attempt, "drop"):
+        with (
+            self._containment.step(attempt, "drop"),
+            contextlib.suppress(IllegalTransition, NotFound),  # it has ended, or was deleted
+        ):
             await self._store.record(self._lease, attempt.job.id, attempt.pending[-1:])
 
     async def _write(self, attempt: Attempt, offer: ClaimOffer | None = None) -> Claim | None:

@@ -37,7 +37,7 @@ STEPS = (
     "comfy_mcp.driving.ledger:Ledger.outcome",
     "comfy_mcp.driving.ledger:Ledger.settle",
     "comfy_mcp.driving.ledger:Ledger._write",
-    "comfy_mcp.driving.ledger:Ledger._follow",
+    "comfy_mcp.driving.ledger:Ledger._followed",
     "comfy_mcp.driving.hearing:Hearing._seen",
     "comfy_mcp.driving.hearing:Hearing._over",
     "comfy_mcp.driving.hearing:Hearing._absent",
