@@ -94,6 +94,8 @@ class Checker:
             async with asyncio.timeout(WALL_S):
                 reply = await self._reply(text, info)
         except (TimeoutError, EOFError, OSError) as fault:
+            if self._process is None:
+                log.warning("check_not_started", error=str(fault))
             code = await self._ended(killed=isinstance(fault, TimeoutError))
             log.warning("check_ended", bytes=len(text), exit_code=code)
             raise _too_much(len(text), self._cpu_s) from None
@@ -117,24 +119,31 @@ class Checker:
             await self.aclose()
             self._over = False
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "comfy_mcp.checking.worker", stdin=PIPE, stdout=PIPE
+                # -P: a json.py in the folder that the bridge was started in must not be imported.
+                *(sys.executable, "-P", "-m", "comfy_mcp.checking.worker"),
+                stdin=PIPE,
+                stdout=PIPE,
             )
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
         same = info is not None and info is self._known
         question = Question(text=text, cpu_s=self._cpu_s, info=None if same else info, same_info=same)
-        process.stdin.write(packed(question))
+        process.stdin.write(await asyncio.to_thread(packed, question))
         await process.stdin.drain()
         self._known = info
         (length,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-        reply: Answer | Refusal = unpacked(await process.stdout.readexactly(length))
+        reply: Answer | Refusal = await asyncio.to_thread(unpacked, await process.stdout.readexactly(length))
         return reply
 
     async def _ended(self, *, killed: bool) -> int | None:
         """The exit code of the process, which is over its limits. Any other end is a defect: it is raised."""
         process = self._process
-        assert process is not None
+        if process is None:
+            raise LimitExceeded(
+                "The process that checks large workflows could not be started.",
+                next_step="Submit again in a few seconds; the log of the server has the cause.",
+            )
         if not killed:
             await process.wait()
         code = process.returncode

@@ -24,7 +24,11 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
     while (question := _read(stdin)) is not None:
         info = info if question.same_info else question.info
         _limit_cpu(question.cpu_s)
-        stdout.write(packed(_answer(question.text, info)))
+        try:
+            answer = packed(_answer(question.text, info))
+        except MemoryError:
+            sys.exit(OUT_OF_MEMORY)
+        stdout.write(answer)
         stdout.flush()
 
 
@@ -34,8 +38,6 @@ def _answer(text: bytes, info: ObjectInfo | None) -> Answer | Refusal:
         judged = judge(given, info)
     except InvalidGraph as error:
         return Refusal.of(error)
-    except MemoryError:
-        sys.exit(OUT_OF_MEMORY)
     same = isinstance(given, dict) and judged.graph.raw is unwrapped(given)
     raw = None if same else dict(judged.graph.raw)
     return Answer(raw=raw, report=judged.report, needs=judged.needs, warnings=judged.warnings)
@@ -56,7 +58,9 @@ def _limit_cpu(seconds: int) -> None:
         import resource
 
         _, hardest = resource.getrlimit(resource.RLIMIT_CPU)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + seconds + 1, hardest))
+        limit = int(time.process_time()) + seconds + 1
+        soft = limit if hardest == resource.RLIM_INFINITY else min(limit, hardest)
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hardest))
 
 
 def _limit_memory() -> None:

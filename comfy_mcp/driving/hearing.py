@@ -121,7 +121,8 @@ class Hearing:
 
     def _missed(self, event: EngineConnected | EngineDisconnected | EngineWithoutEvents | FrameLost) -> None:
         for attempt in self._ledger.attempts.values():
-            attempt.missed_events(event, self._clock.now_ms())
+            with self._containment.hearing(attempt):
+                attempt.missed_events(event, self._clock.now_ms())
 
     def _of_prompt(self, event: EngineEvent) -> None:
         attempt = self._ledger.attempts.get(getattr(event, "prompt_id", None) or PromptId(""))

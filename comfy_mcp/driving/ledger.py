@@ -156,7 +156,8 @@ class Ledger:
             end = self.failed(job, JobFailure(kind=FailureKind.VALIDATION, message=error.message))
         except Exception as error:  # noqa: BLE001 - the other jobs must go on
             end = self._containment.refuse(job, "prepare", error)
-        await self._store.record(self._lease, job.id, [end])
+        with contextlib.suppress(IllegalTransition, NotFound):  # it has ended, or was deleted
+            await self._store.record(self._lease, job.id, [end])
         return None
 
     def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:

@@ -17,7 +17,7 @@ Sampling = Callable[[], Awaitable[GpuSample]]
 """`GpuMonitor.sample`."""
 
 KEPT_S = 30.0
-"""An engine that once does not answer, busy loading perhaps, is taken at its last word for so long."""
+"""Keep an engine's last reading this long when it misses a sample: it may be busy loading."""
 
 
 class MemoryGate:

@@ -28,7 +28,6 @@ _NOTHING = frozenset({"", "null", "none", "undefined"})
 _SPELLINGS = {"canceled": "cancelled", "success": "completed", "done": "completed", "error": "failed"}
 _QUOTES = "\"'`<> \t\r\n"
 _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
-_FENCE = re.compile(r"\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 _SECONDS = range(10**9, 10**11)
 """As seconds: the years 2001 to 5138. As milliseconds: January 1970 to 1973, which nobody means."""
 _MOST_LAYERS = 3
@@ -75,8 +74,8 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
     warnings = []
     if isinstance(value, str):
         for layer in range(_MOST_LAYERS):
-            if (fenced := _FENCE.fullmatch(value)) is not None:
-                value = fenced[1]
+            if (fenced := _in_fence(value)) is not None:
+                value = fenced
                 warnings.append("The workflow was taken out of its Markdown fence.")
             value = parse(value)
             if not isinstance(value, str):
@@ -114,6 +113,16 @@ def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
 
 
 HALF_CHARACTER = "Half a character (an unpaired surrogate) in the workflow was replaced with U+FFFD."
+
+
+def _in_fence(text: str) -> str | None:
+    """What stands between the lines ``` of Markdown, if that is all there is. Linear in the text."""
+    text = text.strip()
+    first, newline, rest = text.partition("\n")
+    if not (newline and first.startswith("```") and rest.endswith("```")):
+        return None
+    language = first.removeprefix("```").strip()
+    return rest.removesuffix("```").strip() if "`" not in language else None
 
 
 @cache

@@ -64,7 +64,7 @@ async def workflow_graph(context: OperationContext, params: WorkflowParams) -> G
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
     """Wait for the end, bounded. A wait that is cancelled leaves the job alone unless asked otherwise.
 
-    When this process goes, the answer is the state as it then is: to its job, that is no caller who left.
+    On shutdown the wait returns the current state; the job is not cancelled.
     """
     services, job_id = context.services, JobId(params.workflow_id)
     settings = services.settings

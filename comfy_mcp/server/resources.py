@@ -103,9 +103,10 @@ async def read_resource(provider: BridgeProvider, caller: Caller, uri: str) -> R
 
 
 async def require_followable(provider: BridgeProvider, caller: Caller, uri: str) -> None:
-    """That a workflow changes is told to those who may read it. Raises NotFound as reading does, StoreFault.
+    """Check that the caller may subscribe: only readers of a workflow get its updates.
 
-    Everything else that changes is for every reader; an output never changes.
+    Everything else that changes is for every reader; an output never changes. Raises NotFound as reading
+    does, StoreFault.
     """
     target = resolve(uri)
     if target.operation == WORKFLOW:

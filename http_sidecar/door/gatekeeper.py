@@ -50,7 +50,7 @@ class Gatekeeper:
         if not required:
             self._guard(request)
         caller = await self._caller_of(request) if required else caller_of(self._keys.owner)
-        if not is_probe(request.path):
+        if not is_probe(request.path) or caller is None:
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
             limiter = self._limits.messages if request.path == MCP_PATH else self._limits.requests

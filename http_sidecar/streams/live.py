@@ -157,6 +157,11 @@ class Live:
                 end_all(self._streams, End.STORE_FAULT)
                 await asyncio.sleep(RETRY_S)
                 continue
+            except Exception:
+                log.exception("streams_failed")
+                end_all(self._streams, End.INTERNAL)
+                await asyncio.sleep(RETRY_S)
+                continue
             for stored in news:
                 await self._hand_out(stored)
             self._ended = self.log.ended and not news

@@ -179,6 +179,11 @@ class _Socket(Stream):
             await self._complain(error.code.value, str(error))
 
     async def _obey(self, command: Ping | Subscribe | Unsubscribe) -> None:
+        if not self._allowed(command):
+            await self._blame(
+                "Rate limit exceeded: send fewer commands, or subscribe to * once.", ErrorCode.RATE_LIMITED
+            )
+            return
         match command:
             case Ping():
                 await self._say(wire_text(Pong(seq=self.place)))
@@ -191,11 +196,6 @@ class _Socket(Stream):
 
     async def _subscribe(self, command: Subscribe) -> None:
         """A replay ends before the next command is read: a socket has one at a time."""
-        if not self._allowed(command):
-            await self._blame(
-                "Rate limit exceeded: subscribe again later, or to * once.", ErrorCode.RATE_LIMITED
-            )
-            return
         wanted, since = command.workflow_id, command.since
         limit = self._bounds.subscriptions
         if wanted not in self._floors and len(self._floors) >= limit:
@@ -218,9 +218,11 @@ class _Socket(Stream):
         async with self._following(wanted, floor) as place:
             await self._replay(job_id, since, place)
 
-    def _allowed(self, command: Subscribe) -> bool:
+    def _allowed(self, command: Ping | Subscribe | Unsubscribe) -> bool:
         """Whether the rate limit allows it. A replay of everything costs as much as any request."""
-        is_large = command.workflow_id == EVERY and command.since is not None
+        is_large = (
+            isinstance(command, Subscribe) and command.workflow_id == EVERY and command.since is not None
+        )
         verdict = (self._limits.requests if is_large else self._limits.messages).hit(self._bucket)
         return verdict is None or verdict.allowed
 

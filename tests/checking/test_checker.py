@@ -1,10 +1,12 @@
 """Large workflows are judged as small ones are, by a process that may be killed at any time."""
 
 import asyncio
+import io
 import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from comfy_mcp.checking import checker as module
 from comfy_mcp.checking import worker
 from comfy_mcp.checking.checker import Checker
-from comfy_mcp.checking.messages import OUT_OF_MEMORY
+from comfy_mcp.checking.messages import OUT_OF_MEMORY, Question, packed
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, LimitExceeded
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -169,11 +171,33 @@ async def test_an_idle_process_ends(checker: Checker, monkeypatch: pytest.Monkey
     assert (await judged(checker, PICTURE)).report.runnable
 
 
-def test_the_worker_says_when_it_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def judge(*_: object) -> None:
+@pytest.mark.parametrize("where", ["judge", "packed"])
+def test_the_worker_says_when_it_has_no_memory(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def full(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(worker, "judge", judge)
+    question = packed(Question(text=json.dumps(PICTURE).encode(), cpu_s=10, info=INFO, same_info=False))
+    monkeypatch.setattr(worker, "_limit_cpu", lambda _: None)
+    monkeypatch.setattr(worker, where, full)
     with pytest.raises(SystemExit) as caught:
-        worker._answer(b"{}", None)
+        worker.main(io.BytesIO(question), io.BytesIO())
     assert caught.value.code == OUT_OF_MEMORY
+
+
+async def test_a_module_in_the_folder_of_the_start_is_not_run(
+    checker: Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('not the one of Python')")
+    monkeypatch.chdir(tmp_path)
+    assert (await judged(checker, PICTURE)).report.runnable
+
+
+async def test_a_process_that_cannot_be_started_refuses_the_workflow(
+    checker: Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_process(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", no_process)
+    with pytest.raises(LimitExceeded, match="could not be started"):
+        await judged(checker, PICTURE)

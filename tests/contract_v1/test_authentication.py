@@ -73,6 +73,13 @@ async def test_metrics_can_be_closed(tmp_path: Path) -> None:
         assert (await v1("GET", "/metrics", headers={"X-API-Key": KEY})).status == 200
 
 
+async def test_a_guess_at_the_key_of_closed_metrics_counts(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path, http_key=KEY, metrics_public=False, rate_limit_per_minute=3) as v1:
+        guesses = [(await v1("GET", "/metrics", headers={"X-API-Key": "guess"})).status for _ in range(5)]
+        assert guesses == [401, 401, 401, 429, 429]
+        assert (await v1("GET", "/metrics", headers={"X-API-Key": KEY})).status == 200
+
+
 async def test_closed_metrics_are_for_who_may_read_them_and_a_key_for_them_opens_nothing_else(
     tmp_path: Path,
 ) -> None:

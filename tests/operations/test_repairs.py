@@ -131,6 +131,27 @@ def test_a_graph_is_found_in_what_is_put_around_it(value: object, told: str) -> 
     assert (told in " ".join(warnings)) if told else not warnings
 
 
+MANY = 300_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```" + "\n" * MANY + "x",
+        "```\n" + " " * MANY,
+        " " * MANY + "```",
+        "`" * MANY,
+        "```\n" * (MANY // 4),
+        "```\n" + "\n``` " * (MANY // 5) + "x",
+    ],
+    ids=["lines", "blanks", "blanks before", "backticks", "fences", "ends"],
+)
+def test_what_looks_like_a_fence_costs_no_more_than_its_length(text: str) -> None:
+    """An expression that tries each end would take hours: the test's time limit is the proof."""
+    with pytest.raises(json.JSONDecodeError):
+        graph_in(text, json.loads)
+
+
 def test_the_editors_file_beside_its_export_travels_along() -> None:
     graph, (told,) = graph_in({"output": GRAPH, "workflow": {"nodes": []}}, json.loads)
     assert graph == {"prompt": GRAPH, "extra_data": {"extra_pnginfo": {"workflow": {"nodes": []}}}}

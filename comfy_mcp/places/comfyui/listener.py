@@ -101,7 +101,7 @@ class Listener:
         await self._keep_connected()
 
     async def reconnect(self) -> None:
-        """Close the socket and let `run` open it again; for a consumer that finds it deaf (point 3).
+        """Close the socket and let `run` open it again; for a consumer that finds it deaf.
 
         Returns when the engine has confirmed the close, or has not within `connect_timeout_s`.
         """

@@ -241,15 +241,21 @@ async def test_an_event_that_cannot_be_told_ends_the_streams_that_should_have_it
         assert (later.offered, later.ends) == ([2], [])
 
 
-async def test_a_log_that_cannot_be_read_ends_all_and_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("fault", "end"),
+    [(StoreFault("locked", next_step="Wait."), End.STORE_FAULT), (RuntimeError("a defect"), End.INTERNAL)],
+)
+async def test_a_log_that_cannot_be_read_ends_all_and_is_read_again(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, end: End
+) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0)
     log = FakeLog()
     listener = Listener(ROOT)
     async with running(log) as live:
         with live.attached(listener):
-            log.fail(StoreFault("locked", next_step="Wait."))
+            log.fail(fault)
             await settle()
-            assert listener.ends == [End.STORE_FAULT]
+            assert listener.ends == [end]
             live.follow(listener, EVERY)
             log.commit(started("a"))
             await settle()

@@ -393,8 +393,8 @@ async def test_who_subscribes_on_beyond_the_limit_is_closed(tmp_path: Path) -> N
     async with open_house(tmp_path, bounds=bounds, rate_limit_per_minute=2) as house:
         job_id = await house.submit()
         async with house.stream() as client:
-            for _ in range(5):
-                await client.send(type="subscribe", workflowId=job_id)
+            for kind in ("subscribe", "unsubscribe", "subscribe", "unsubscribe", "subscribe"):
+                await client.send(type=kind, workflowId=job_id)
             assert {each["code"] for each in await client.take(3)} == {"rate_limited"}
             code, _ = await client.closed()
             assert code == 1008
