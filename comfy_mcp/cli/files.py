@@ -85,7 +85,10 @@ async def convert(
             else:
                 _warn(output, file, result.warnings)
                 if not output.as_json:
-                    output.result({}, [document.get("saved") or json.dumps(result.graph, indent=2)])
+                    saved_as = document.get("saved")
+                    output.result(
+                        {}, [saved_as] if saved_as else json.dumps(result.graph, indent=2).splitlines()
+                    )
             found.append(document)
     if output.as_json:
         output.result({"files": found}, ())

@@ -76,7 +76,7 @@ async def graph(settings: Settings, output: Output, *, workflow_id: str, api: bo
     async with open_session(settings, drive=False) as session:
         found: GraphResult = await session.call("workflow_graph", {"workflow_id": workflow_id})
     shown = found.graph if api or found.file is None else found.file
-    output.result(found.model_dump(mode="json"), [json.dumps(shown, indent=2)])
+    output.result(found.model_dump(mode="json"), json.dumps(shown, indent=2).splitlines())
     return ExitCode.OK
 
 
