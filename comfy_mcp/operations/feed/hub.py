@@ -203,8 +203,9 @@ class Hub:
     async def _read_steps(self) -> None:
         """What other processes have written of the progress of their jobs."""
         seq, steps = await self._store.others_steps()
-        if seq > self._seq:
-            return  # steps are never told before the events that came before them: at the next reading
+        if seq != self._seq:  # a step must come neither before the events before it, nor after its job's end
+            self._version = -1  # read all of it again
+            return
         for step in steps:
             if step.progress > 0 or step.node_id is not None:
                 self._hand_out(StoredEvent(seq=self._seq, event=step, volatile=True))

@@ -32,6 +32,7 @@ class FakeLog:
         self.faults = 0
         self.reads = 0
         self.others: list[JobProgressed] = []
+        self.meanwhile: Callable[[], None] = lambda: None  # happens once, while steps are read
         self.callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
 
     async def events_after(
@@ -52,7 +53,10 @@ class FakeLog:
         return self.version
 
     async def others_steps(self) -> tuple[int, list[JobProgressed]]:
-        return await self.last_seq(), self.others
+        read = await self.last_seq(), list(self.others)
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return read
 
     def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None:
         self.callbacks.append(callback)
@@ -348,3 +352,25 @@ async def test_what_other_processes_write_of_progress_is_told_once_and_never_too
             log.version += 1
             assert [each.event for each in await told(events, 1)] == [step(0.7, "b", at=9)]
         task.cancel()
+
+
+async def test_a_step_that_was_read_before_its_jobs_end_is_not_told_after_it() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.001)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as events:
+            log.others = [step(0.5, "ends"), step(0.7, "b")]
+
+            def the_job_ends() -> None:
+                log.others = [step(0.7, "b")]
+                log.commit(stored(2, "ends"))
+
+            log.meanwhile = the_job_ends
+            log.commit(stored(1, "ends"), local=False)
+            heard = await told(events, 3)
+        task.cancel()
+    assert [(each.seq, each.event.job_id, each.volatile) for each in heard] == [
+        (1, "ends", False), (2, "ends", False), (2, "b", True),
+    ]  # fmt: skip
