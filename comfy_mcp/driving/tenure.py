@@ -82,10 +82,9 @@ class Tenure:
             self._alarm.ring()
 
     def cancel_requested(self, job_id: JobId) -> None:
-        """Somebody asked to cancel a job; it matters here if it is in flight here."""
-        if self._drives(job_id):
-            self._cancels.add(job_id)
-            self._alarm.ring()
+        """Somebody asked to cancel a claimed job, perhaps one that is just being claimed here."""
+        self._cancels.add(job_id)
+        self._alarm.ring()
 
     def job_ended(self, job_id: JobId) -> None:
         """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned."""
@@ -136,7 +135,7 @@ class Tenure:
             self._ask_for_sample()
         if self._ledger.durations_full or idle:
             await self._ledger.save_durations()
-        if self._ledger.found_cancels:
+        if self._ledger.found_cancels or self._cancels:
             self._alarm.ring()
 
     def _drives(self, job_id: JobId) -> bool:
@@ -206,7 +205,7 @@ class Tenure:
         for attempt in self._ledger.attempts.values():
             if attempt.job.id in self._cancels and not attempt.settled:
                 attempt.ask_cancel(self._clock.monotonic())
-        self._cancels.clear()
+        self._cancels &= {self._reserved}  # it is claimed, and becomes an attempt later in this turn
 
     def _chase(self) -> None:
         now, quiet_s = self._clock.monotonic(), self._quiet_s

@@ -113,6 +113,16 @@ async def test_a_retry_has_the_file_of_the_first(call: Bench) -> None:
     assert graph.file == saved()
 
 
+@pytest.mark.parametrize("_", range(8))
+async def test_a_cancel_right_behind_a_submit_is_not_lost(call: Bench, _: int) -> None:
+    """The job may be claimed, and not yet be sent. The run before it takes longer than the test may."""
+    await call("submit_workflow", workflow=graphs.slow(steps=10_000))
+    second = await call("submit_workflow", workflow=graphs.picture())
+    await call("cancel_workflow", workflow_id=second.workflow_id)
+    ended = await call("wait_for_workflow", workflow_id=second.workflow_id, timeout_s=30)
+    assert ended.status == "cancelled"
+
+
 async def test_a_key_in_a_body_is_not_kept_and_the_client_is_told(call: Bench) -> None:
     beside = {"api_key_comfy_org": "comfyui-secret"}
     submitted = await call("submit_workflow", workflow=graphs.picture(), extra_data=beside)
