@@ -3,14 +3,14 @@
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of
 from comfy_mcp.cli.output import IN_COMMANDS, Output, error_document, in_commands
 from comfy_mcp.cli.saving import prepare_folder
-from comfy_mcp.cli.session import open_session
+from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
 from comfy_mcp.operations.checking import Recorded
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult
@@ -19,9 +19,6 @@ from comfy_mcp.settings import Settings
 STDIN = "-"
 MAX_NODE_LIST_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
-
-Convert = Callable[[AsyncIterable[bytes]], Awaitable[ConvertResult]]
-Check = Callable[[AsyncIterable[bytes]], Awaitable[DryRunResult]]
 
 
 @contextlib.contextmanager
@@ -71,11 +68,11 @@ async def convert(
     saved: set[Path] = set()
     found: list[dict[str, Any]] = []
     worst = ExitCode.OK
-    async with _converter(settings, object_info) as convert_one:
+    async with _judge(settings, object_info) as judge:
         for file in files:
             try:
                 with opened(file) as content:
-                    result = await convert_one(content)
+                    result = await judge.convert(content)
                 document: dict[str, Any] = {"file": file, **result.model_dump(mode="json")}
                 if save_to is not None:
                     document["saved"] = str(_save(result.graph, file, files, save_to, saved))
@@ -101,11 +98,11 @@ async def check(
     """Say of each file whether it would run. Exit code 0: all of them."""
     found: list[dict[str, Any]] = []
     worst = ExitCode.OK
-    async with _checker(settings, object_info) as check_one:
+    async with _judge(settings, object_info) as judge:
         for file in files:
             try:
                 with opened(file) as content:
-                    result = await check_one(content)
+                    result = await judge.check(content)
             except BridgeError as error:
                 worst = worst or exit_code_of(error)
                 found.append(_refused(output, file, error))
@@ -120,33 +117,30 @@ async def check(
     return worst
 
 
+class _Engine:
+    """Converts and checks files by the engine's node list, as `Recorded` does by a recorded one."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def convert(self, content: AsyncIterable[bytes]) -> ConvertResult:
+        result: ConvertResult = await self._session.call("convert_workflow", {}, content=content)
+        return result
+
+    async def check(self, content: AsyncIterable[bytes]) -> DryRunResult:
+        arguments = {"dry_run": True}
+        result: DryRunResult = await self._session.call("submit_workflow", arguments, content=content)
+        return result
+
+
 @contextlib.asynccontextmanager
-async def _converter(settings: Settings, object_info: str | None) -> AsyncIterator[Convert]:
+async def _judge(settings: Settings, object_info: str | None) -> AsyncIterator[Recorded | _Engine]:
     """By the recorded node list, else by the engine's."""
     if object_info is not None:
-        yield _recorded(settings, object_info).convert
+        yield _recorded(settings, object_info)
         return
     async with open_session(settings, drive=False) as session:
-
-        async def by_the_engine(content: AsyncIterable[bytes]) -> ConvertResult:
-            result: ConvertResult = await session.call("convert_workflow", {}, content=content)
-            return result
-
-        yield by_the_engine
-
-
-@contextlib.asynccontextmanager
-async def _checker(settings: Settings, object_info: str | None) -> AsyncIterator[Check]:
-    if object_info is not None:
-        yield _recorded(settings, object_info).check
-        return
-    async with open_session(settings, drive=False) as session:
-
-        async def by_the_engine(content: AsyncIterable[bytes]) -> DryRunResult:
-            result: DryRunResult = await session.call("submit_workflow", {"dry_run": True}, content=content)
-            return result
-
-        yield by_the_engine
+        yield _Engine(session)
 
 
 def _recorded(settings: Settings, object_info: str) -> Recorded:
