@@ -1,10 +1,12 @@
 """For every test: the machine's own configuration and state stay outside; what runs beside what."""
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -59,3 +61,15 @@ def _no_settings_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> It
         del os.environ["XDG_STATE_HOME"]
     else:
         os.environ["XDG_STATE_HOME"] = before
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Commands configure logging for their process; here it is the test runner's."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import logging
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from click.testing import CliRunner
 
 from comfy_mcp.cli.app import cli
@@ -92,18 +90,6 @@ def shell(
     monkeypatch.setenv("COMFYUI_URL", engine.url)
     monkeypatch.setenv("COMFY_BRIDGE_STATE_DIR", str(tmp_path / "state"))
     return Shell()
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    """Commands configure logging for their process; here it is the test runner's."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def graph(color: int = 0x336699, *, prefix: str = "cli") -> dict[str, Any]:

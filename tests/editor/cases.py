@@ -278,26 +278,29 @@ def _undeclared() -> dict[str, Any]:
     return workflow([image(1, 1, 2), target], [[1, 1, 0, 4, 0, "IMAGE"], [2, 1, 0, 4, 1, "IMAGE"]])
 
 
+def _group(name: str, first_two: list[dict[str, Any]], links: list[list[Any]]) -> dict[str, Any]:
+    """The part of a file that declares a group node: `first_two` and a batch of pictures, its output."""
+    batch = node(2, "ImageBatch", inputs=[socket("image1", "IMAGE"), socket("image2", "IMAGE")], index=2)
+    inside = [*first_two, batch | {"outputs": [output("IMAGE")]}]
+    for each in inside:
+        del each["id"]
+    group = {"nodes": inside, "links": links, "external": [[2, 0, "IMAGE"]]}
+    return {"extra": {"groupNodes": {name: group}}}
+
+
 def _grouped(*values: Any, link: bool = True, mode: int = 0) -> dict[str, Any]:
     """A group node: a picture, its inverse, and both in a batch with one from outside."""
     inside = [
         node(0, "EmptyImage", 8, 9, 1, 255, outputs=[output("IMAGE")], index=0),
         node(1, "ImageInvert", inputs=[socket("image", "IMAGE")], outputs=[output("IMAGE")], index=1),
-        node(2, "ImageBatch", inputs=[socket("image1", "IMAGE"), socket("image2", "IMAGE")], index=2)
-        | {"outputs": [output("IMAGE")]},
     ]
-    for each in inside:
-        del each["id"]
-    group = {
-        "nodes": inside,
-        "links": [[0, 0, 1, 0, 1, "IMAGE"], [1, 0, 2, 0, 2, "IMAGE"]],
-        "external": [[2, 0, "IMAGE"]],
-    }
+    links = [[0, 0, 1, 0, 1, "IMAGE"], [1, 0, 2, 0, 2, "IMAGE"]]
+    group = _group("Pic", inside, links)
     user = node(5, "workflow>Pic", *values, mode=mode)
     user |= {"inputs": [socket("image2", "IMAGE", 1 if link else None)], "outputs": [output("IMAGE", 2)]}
     links = [[2, 5, 0, 6, 0, "IMAGE"], *([[1, 1, 0, 5, 0, "IMAGE"]] if link else [])]
     file = workflow([image(1, 1), user, save(6, 2)], links)
-    return file | {"extra": {"groupNodes": {"Pic": group}}}
+    return file | group
 
 
 def _grouped_primitive() -> dict[str, Any]:
@@ -305,22 +308,14 @@ def _grouped_primitive() -> dict[str, Any]:
     inside = [
         node(0, "EmptyImage", 8, 9, 1, 255, outputs=[output("IMAGE")], index=0),
         node(1, "EmptyImage", 10, 11, 1, 0, outputs=[output("IMAGE")], index=1),
-        node(2, "ImageBatch", inputs=[socket("image1", "IMAGE"), socket("image2", "IMAGE")], index=2)
-        | {"outputs": [output("IMAGE")]},
     ]
-    for each in inside:
-        del each["id"]
-    group = {
-        "nodes": inside,
-        "links": [[0, 0, 2, 0, 1, "IMAGE"], [1, 0, 2, 1, 2, "IMAGE"]],
-        "external": [[2, 0, "IMAGE"]],
-    }
+    group = _group("Two", inside, [[0, 0, 2, 0, 1, "IMAGE"], [1, 0, 2, 1, 2, "IMAGE"]])
     given = {"name": "INT", "type": "INT", "links": [1], "widget": {"name": "width"}}
     number = node(1, "PrimitiveNode", 33, "fixed", outputs=[given])
     user = node(5, "workflow>Two", 20, 21, 1, 3, 22, 23, 1, 4, outputs=[output("IMAGE", 2)])
     user["inputs"] = [control("EmptyImage width", "INT", 1)]
     file = workflow([number, user, save(6, 2)], [[1, 1, 0, 5, 0, "INT"], [2, 5, 0, 6, 0, "IMAGE"]])
-    return file | {"extra": {"groupNodes": {"Two": group}}}
+    return file | group
 
 
 _WRONG_NAMES = {"width": 16, "height": 17, "batch_size": 2, "color": 5}

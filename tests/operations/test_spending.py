@@ -1,13 +1,11 @@
 """Partner nodes: who may use them, and that a Comfy key is nowhere but in the request that needs it."""
 
 import json
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from aiohttp import web
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, Right
@@ -95,17 +93,6 @@ def by(call: Bench, client: str, *more: Right) -> Bench:
     return Bench(call.services, caller)
 
 
-@pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    structlog.reset_defaults()
-    logging.captureWarnings(False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 async def ended(call: Bench, graph: dict[str, Any]) -> Any:
     submitted = await call("submit_workflow", workflow=graph)
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=30)
@@ -166,7 +153,7 @@ async def test_a_graph_that_no_engine_could_check_spends_only_with_the_right(
 
 
 async def test_the_key_is_nowhere_but_in_the_request_to_the_engine(
-    settings: Settings, engine: Indiscreet, capsys: pytest.CaptureFixture[str], logging_as_before: None
+    settings: Settings, engine: Indiscreet, capsys: pytest.CaptureFixture[str], restored_logging: None
 ) -> None:
     configure(settings, level="debug")
     caller = Caller(client=ClientId("ben"), surface="test", rights=ALL_RIGHTS)
