@@ -33,7 +33,7 @@ async def test_a_workflow_is_submitted_followed_and_gives_its_picture(call: Benc
     async def report(result: WorkflowResult) -> None:
         seen.append(result)
 
-    submitted = await call("submit_workflow", workflow=graphs.slow(steps=5, step_ms=20))
+    submitted = await call("submit_workflow", workflow=graphs.slow(steps=30, step_ms=20))
     assert (submitted.status, submitted.queue_position, submitted.warnings) == ("queued", 1, [])
     done = await call("wait_for_workflow", report, workflow_id=submitted.workflow_id)
 
