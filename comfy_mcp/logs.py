@@ -37,6 +37,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
 
     May be called again: the last call counts.
     """
+    global _routine
     least = _LEVELS[level or settings.log_level]
     shared: list[Processor] = [
         merge_contextvars,
@@ -47,7 +48,6 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
     ]
     hide = _HideValues(secret_values(settings))
     finish: list[Processor] = [_renderer(settings), hide]
-    global _routine  # noqa: PLW0603 - as structlog's configuration is
     _routine = _RoutineLines(least, hide.in_line) if _style(settings) == "json" else None
     structlog.configure(
         processors=[*shared, *finish],

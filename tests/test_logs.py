@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from comfy_mcp.logs import Repeats, configure, hide_userinfo, routine, secret_values
+from comfy_mcp.logs import Facts, Repeats, configure, hide_userinfo, routine, secret_values
 from comfy_mcp.settings import Settings, load_settings, unknown_variables
 
 
@@ -45,7 +45,7 @@ def test_our_lines_and_the_libraries_lines_have_one_shape_on_stderr(
 @pytest.mark.parametrize("style", ["json", "console"])
 def test_a_routine_line_is_the_line_of_structlog(capsys: pytest.CaptureFixture[str], style: str) -> None:
     configure(settings(engine_headers={"X-Key": "Bearer s3cr3t"}, log_format=style))
-    facts = {
+    facts: Facts = {
         "route": 'a "b" \n é 🎈 \x7f',
         "status": 404,
         "duration_ms": 0.5,

@@ -48,8 +48,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
             routine(level, "request", facts)
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal on_response_prepare, so that errors and streams have them too."""
+def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     if (shown := request.get(REQUEST_ID)) is not None:
         response.headers["X-Request-ID"] = shown
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
