@@ -152,7 +152,7 @@ class _Conversion:
             del inputs[name]
         if known is not None:
             count_option(known, inputs)
-            self._note(key, node, _lost_in_editor(known, saved, inputs))
+            self._note(key, node, _lost_in_editor(known, saved, inputs) if known.grows else ())
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})

@@ -78,6 +78,8 @@ async def _record(editor: str, kind: str) -> None:
             await _edits()
         case "reopened":
             await _reopened()
+        case _:
+            pass
 
 
 def _editor(editor: str) -> Any:
@@ -101,7 +103,9 @@ async def _all(editor: str, names: list[str], ask: Any) -> dict[str, Any]:
 def cases(editor: str) -> list[str]:
     """Those that need no class that only the newer ComfyUI has."""
     lacking = set(node_list(VERSION).classes) - set(node_list(editor).classes)
-    return [name for name, file in CASES.items() if not any(node["type"] in lacking for node in file["nodes"])]
+    return [
+        name for name, file in CASES.items() if not any(node["type"] in lacking for node in file["nodes"])
+    ]
 
 
 def known(editor: str) -> list[str]:

@@ -1,8 +1,8 @@
 """What the editor was seen to do, recorded by `make editor` (tests/editor/record.py), and the comparison with
 it.
 
-tests/data/editor/ holds, all compressed, for each editor and the ComfyUI whose classes it was given (EDITOR is
-"1.58.1", "1.58.1-0.3.75" or "1.32.9"):
+tests/data/editor/ holds, all compressed, for each editor and the ComfyUI whose classes it was given
+(EDITOR is "1.58.1", "1.58.1-0.3.75" or "1.32.9"):
     object_info_ENGINE.json.gz   the whole answer of that ComfyUI's GET /object_info
     exports_EDITOR.json.gz       {template: API graph} for the templates of comfyui-workflow-templates-json
                                  (a pinned development dependency) whose classes that ComfyUI has
@@ -190,12 +190,14 @@ def verdicts(editor: str, what: str) -> Iterator[Verdict]:
 
 def _today(what: str) -> dict[str, Graph]:
     """What today's editor sends of the older editor's files, on the same classes."""
+    found: dict[str, Any] = {}
     match what:
         case "exports":
-            return load(f"exports_{ON_OLDER}.json.gz")
+            found = load(f"exports_{ON_OLDER}.json.gz")
         case "made":
-            return {name: each["output"] for name, each in load(f"made_{ON_OLDER}.json.gz").items()}
+            found = {name: each["output"] for name, each in load(f"made_{ON_OLDER}.json.gz").items()}
         case "changed":
-            return load(f"reopened_{ON_OLDER}.json.gz")
+            found = load(f"reopened_{ON_OLDER}.json.gz")
         case _:
-            return {}
+            pass
+    return found

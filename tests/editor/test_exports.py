@@ -11,14 +11,30 @@ from comfy_mcp.domain.ui_conversion import api_format
 from comfy_mcp.domain.widgets import Widget, widgets_of
 from tests.editor.cases import image, node, save, workflow
 from tests.editor.record import PAGE, table
-from tests.editor.recorded import ENGINE, OLDER, ON_OLDER, VERSION, Verdict, judged, load, node_list, template, verdicts
+from tests.editor.recorded import (
+    ENGINE,
+    OLDER,
+    ON_OLDER,
+    VERSION,
+    Verdict,
+    judged,
+    load,
+    node_list,
+    template,
+    verdicts,
+)
 
 DRAWN_ELSEWHERE = {"WebcamCapture", "Load3DAdvanced", "LoadImageOutput", "CustomCombo"}
 """Classes whose new node has a value that only the browser makes (a camera, a viewport, a list being loaded).
 """
 
 RECORDED = [(editor, what) for editor in ENGINE for what in ("exports", "changed", "edited", "made")]
-ENOUGH = {(VERSION, "exports"): 500, (VERSION, "changed"): 250, (ON_OLDER, "exports"): 90, (OLDER, "exports"): 90}
+ENOUGH = {
+    (VERSION, "exports"): 500,
+    (VERSION, "changed"): 250,
+    (ON_OLDER, "exports"): 90,
+    (OLDER, "exports"): 90,
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +80,9 @@ def test_99_of_100_files_are_equal_where_the_editors_export_is_whole(
 
 def test_an_export_is_damaged_only_where_the_engine_refuses_it_or_the_class_is_another_one() -> None:
     sizes = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
-    file = workflow([image(1, widgets_values_named=sizes | {"gone": 5}), save(2, 1)], [[1, 1, 0, 2, 0, "IMAGE"]])
+    file = workflow(
+        [image(1, widgets_values_named=sizes | {"gone": 5}), save(2, 1)], [[1, 1, 0, 2, 0, "IMAGE"]]
+    )
     graph, _ = api_format(file, node_list())
     assert isinstance(graph, dict)
 
