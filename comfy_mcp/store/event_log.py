@@ -55,7 +55,7 @@ def after(
 
 
 def readable(rows: Iterable[AnyRow]) -> Iterator[StoredEvent]:
-    """Those that can be decoded: of damage, or of an event of a newer version, nobody hears."""
+    """Those that can be decoded. What is damaged, or of a newer version, is logged and left out."""
     for row in rows:
         try:
             yield stored_event_of(row)
