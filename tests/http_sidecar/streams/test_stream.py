@@ -13,7 +13,7 @@ from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from http_sidecar.bounds import Bounds
 from http_sidecar.streams import live
-from http_sidecar.streams.open_streams import End
+from http_sidecar.streams.live import End
 from http_sidecar.streams.stream import Stream
 from tests.support.http_streams import StreamHouse, open_house, sse_messages
 from tests.support.jobs import progressed
