@@ -63,7 +63,7 @@ class EventSource(Protocol):
 
 
 class Engines:
-    """The places and their drivers. With `drive` False this process only looks: it never asks for a lease."""
+    """The places and their drivers. With `drive` False this process only reads: it never asks for a lease."""
 
     def __init__(
         self,
@@ -121,8 +121,8 @@ class Engines:
             return await self._direct.submit(*reserved, submission, checked)
         if self._drivers:
             self._means.checked.put(event.job_id, checked)
-        # Told before the write: the claim then stands right behind it at the store. Drivers that look too
-        # early hear of the job again through the log.
+        # Before the write: the claim then waits right behind it at the store. Drivers that ask too
+        # early are woken again by the log.
         for driver in self._drivers:
             driver.work_arrived()
         return await self._store.add_job(event, graph, **how)

@@ -24,7 +24,7 @@ T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 MAX_SIZES = 256
-"""Files of a look whose sizes are asked for before its answer is given: no end waits for thousands."""
+"""Most files of one lookup whose sizes are asked for before the job ends: no end waits for thousands."""
 
 PUT_OUT_AFTER_S = (0.0, 5.0, 30.0, 120.0)
 """Pauses before an engine is asked again to stop a prompt whose job has ended without its answer."""
@@ -89,7 +89,7 @@ Report = Submitted | Looked | Freed | Kept | Sampled
 class Errands:
     """Runs its methods as tasks of `group`, which owns them: whoever runs the tenure sets it.
 
-    `report` hears of each end, on the loop. `confirm` raises if the lease is another's.
+    `report` is called with each end, on the loop. `confirm` raises if another process has the lease.
     """
 
     group: asyncio.TaskGroup

@@ -34,8 +34,8 @@ class WorkflowFiles:
     async def read(self, path: str | Path) -> Any:
         """The workflow in the file, see `read_workflow_file`.
 
-        Raises InvalidInput (path_not_allowed, path_unreadable, graph_invalid, too_large). Whether a
-        path outside the folders exists is not told.
+        Raises InvalidInput (path_not_allowed, path_unreadable, graph_invalid, too_large). The answer
+        does not say whether a path outside the folders exists.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -124,8 +124,8 @@ def parse_workflow_text(
     """The JSON value of `text`, strictly: no NaN, no Infinity.
 
     Bytes may be in UTF-8, UTF-16 or UTF-32, with a byte order mark or without. `constant` gives the value of
-    NaN and Infinity where they are allowed. Of duplicate keys the last one counts, as in the engine. What the
-    value must look like is not checked here. Raises InvalidInput (graph_invalid with line and column,
+    NaN and Infinity where they are allowed. Of duplicate keys the last one counts, as in the engine. The
+    structure of the value is not checked here. Raises InvalidInput (graph_invalid with line and column,
     too_large).
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", errors="surrogatepass")

@@ -26,8 +26,8 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
                 f"{name}: several ids start with {given!r}.", next_step="Give more of the id, or all of it."
             )
         if found:
-            told = f"{name} {given!r} was taken as {found[0]!r}, the only one that starts so."
-            return params.model_copy(update={name: found[0]}), (told,)
+            warning = f"{name} {given!r} was read as {found[0]!r}, the only one that starts with it."
+            return params.model_copy(update={name: found[0]}), (warning,)
     return params, ()
 
 

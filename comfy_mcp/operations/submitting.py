@@ -94,7 +94,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     _require_priority(context, old.priority)
     kept = await services.store.get_graph(old_id)
     if kept is None:
-        raise not_found(old_id)  # forgotten between the two looks
+        raise not_found(old_id)  # forgotten between the two reads
     file = None if kept.submitted is None else kept.submitted.file
     job, position = await _submit(
         services,

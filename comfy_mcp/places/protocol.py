@@ -51,7 +51,7 @@ class PromptView:
 class Accepted:
     """The engine queued it. `dropped` names output nodes whose branch was refused, with the reason.
 
-    `reference`: what the place calls the prompt, where it takes no id from outside.
+    `reference`: the place's own id of the prompt, where it accepts none from outside.
     """
 
     dropped: Mapping[NodeId, str]
@@ -106,7 +106,7 @@ class Target(Protocol):
     def descriptor(self) -> int: ...
 
     async def writable(self) -> None:
-        """Wait until it takes bytes. What this raises ends the transfer."""
+        """Wait until it accepts bytes. What this raises ends the transfer."""
 
 
 class MovableBody(Protocol):
@@ -119,9 +119,9 @@ class MovableBody(Protocol):
 
 
 class OpenFile(Protocol):
-    """A file, or a range of it (`status` 206), on its way. `total_length` is the whole file's, if told.
+    """A file, or a range of it (`status` 206), on its way. `total_length`: of the whole file, if known.
 
-    `validator` changes whenever the file's bytes change; None where the place tells none.
+    `validator` changes whenever the file's bytes change; None where the place sends none.
     """
 
     @property
@@ -194,7 +194,7 @@ class Runner(Protocol):
 
     @property
     def trouble(self) -> "Trouble | None":
-        """What is wrong with the engine, or with the way to it, as far as `run` and others have met it."""
+        """What is wrong with the engine, or with the way to it, as far as `run` and others know."""
         ...
 
     @property
@@ -203,8 +203,8 @@ class Runner(Protocol):
         ...
 
     def follow(self, stream_ids: Collection[str]) -> None:
-        """While `run` runs, hear also what the engine sends to these: of prompts that were submitted before
-        the present stream was opened, perhaps by another process. Best effort: `lookup` finds the rest."""
+        """While `run` runs, receive also what the engine sends to these ids: events of prompts submitted
+        before this stream was opened, perhaps by another process. Best effort: `lookup` finds the rest."""
 
     @property
     def known_nodes(self) -> ObjectInfo | None:

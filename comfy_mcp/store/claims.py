@@ -117,8 +117,8 @@ def claim_next(
     lane: str,
     admission: Admission | None,
 ) -> Claim | None:
-    """One whose wait is over is left to `expiry.expire`. With `admission`, who is passed over for want of
-    memory is told. Raises Fenced."""
+    """One whose wait is over is left to `expiry.expire`. With `admission`, jobs that are passed over
+    for lack of memory are marked as held. Raises Fenced."""
     leases.verify(connection, lease)
     where = {"b_lane": lane, "b_now": now}
     if admission is None:

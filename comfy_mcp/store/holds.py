@@ -15,11 +15,11 @@ from comfy_mcp.store.core import IS_HELD, ONE, bindparam, or_, select, vram_shap
 from comfy_mcp.store.core import jobs as table
 from comfy_mcp.store.vram import NEED, WITH_NEED
 
-TOLD_AT_ONCE = 50
+MARKED_AT_ONCE = 50
 """Most jobs marked as held per claim; later claims mark the rest."""
 
 REVIEWED_AT_ONCE = 50
-"""Held jobs, the longest held first, that one look for work compares with what is free now."""
+"""Held jobs, the longest held first, that one claim compares with what is free now."""
 
 _j, _s = table.c, vram_shapes.c
 
@@ -52,7 +52,7 @@ def unseen(passed_over: Any) -> Statement:
             _s.need_bytes > bindparam("b_most"),
             _s.need_bytes <= bindparam("b_ceiling"),
         )
-        .limit(TOLD_AT_ONCE)
+        .limit(MARKED_AT_ONCE)
     )
 
 

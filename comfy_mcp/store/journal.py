@@ -126,7 +126,7 @@ def _update(connection: Connection, before: Job, after: Job, by: Lease | None) -
 
 
 def _append(connection: Connection, before: Job | None, changes: Sequence[_Change]) -> None:
-    """Steps of progress are told and not kept. An end supersedes all progress."""
+    """Steps of progress go to subscribers and not into the log. An end supersedes all progress."""
     left = connection.notes
     final = changes[-1][1].is_final
     if final and before is not None and _may_have_progressed(before):
@@ -138,7 +138,7 @@ def _append(connection: Connection, before: Job | None, changes: Sequence[_Chang
         if job is not None and is_step(job, event):
             left.appended += (StoredEvent(seq=0, event=event, volatile=True),)
             continue
-        # One by one: only so each row's seq is told.
+        # One by one: only so each row's seq is known.
         seq = connection.execute(_APPEND, event_values(event)).lastrowid
         left.appended += (StoredEvent(seq=seq, event=event),)
 

@@ -29,7 +29,7 @@ def keys(connection: Connection) -> list[ApiKey]:
 
 
 def add_key(connection: Connection, key: ApiKey) -> None:
-    """Raises Conflict (`invalid_argument`) when the name is taken, by a revoked key too."""
+    """Raises Conflict (`invalid_argument`) when a key, or a revoked one, has the name."""
     if any(known.name == key.name for known in keys(connection)):
         raise Conflict(
             f"A key named {key.name!r} already exists",

@@ -30,7 +30,7 @@ _QUEUE_SIZES = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """`position` is the place in the lane's run order, 1 = next. `claimed`: it was, in the same step; then
+    """`position` is the position in the lane's run order, 1 = next. `claimed`: it was, in the same step; then
     `others_wait` says whether there is more to claim."""
 
     job: Job
@@ -62,13 +62,13 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         )
     quotas.check(connection, submission, texts.size, queued=total)
     job = queued(event)
-    place = turns.place(connection, job, fair=submission.fair)
-    in_front = _ahead(sizes, job, place)
+    turn = turns.new_turn(connection, job, fair=submission.fair)
+    in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(
-        connection, None, happened, columns={"share_tag": place.tag, "graph_bytes": texts.size}
+        connection, None, happened, columns={"share_tag": turn.tag, "graph_bytes": texts.size}
     )
     needs = _needs_text(submission.needs)
     connection.execute(
@@ -81,7 +81,7 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     if offer is not None and job.is_claimed:
         size.claimed += 1
         claims.begin_attempt(connection, offer.lease, job, offer.stream_id, event.at)
-        turns.claimed(connection, job, place.tag, more=others_wait)
+        turns.claimed(connection, job, turn.tag, more=others_wait)
     position = submission.ahead + in_front.waiting + in_front.claimed + 1
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
@@ -156,14 +156,14 @@ class _InFront:
     claimed: int = 0
 
 
-def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, place: turns.Place) -> _InFront:
+def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, turn: turns.Turn) -> _InFront:
     rank, found = job.priority.rank, _InFront()
     for (lane, priority), size in sizes.items():
         if lane != job.lane:
             continue
         found.claimed += size.claimed
-        if priority == rank and place.ahead is not None:
-            found.waiting += place.ahead
+        if priority == rank and turn.ahead is not None:
+            found.waiting += turn.ahead
         elif priority <= rank:
             found.waiting += size.jobs - size.claimed
     return found

@@ -18,7 +18,7 @@ from http_sidecar.door.problems import ERROR_CODE
 METRICS = web.AppKey("metrics", Metrics)
 
 PORT_RETRY_S = 15.0
-"""Pause before a port that is taken is tried again: whoever has it may go."""
+"""Pause before a port in use is tried again: its owner may exit."""
 
 KEEPALIVE_S = 75.0
 """A connection to the port of its own is closed after this long without a request."""
@@ -50,10 +50,10 @@ def metrics_app(metrics: Metrics) -> web.Application:
 async def serving_metrics(
     metrics: Metrics, *, host: str, port: int, ready: Callable[[str, int], None] = lambda _host, _port: None
 ) -> AsyncIterator[None]:
-    """Serve /metrics for the time of the context; `ready` hears the address.
+    """Serve /metrics while the context is open; `ready` is called with the address.
 
-    Metrics never stand in the way of what they measure: where the address can't be had, that is logged and
-    tried again until it can. Of several bridges started alike the first has the port, and any of them will do
+    Metrics never stop what they measure: an address that can't be bound is logged and tried again until it
+    can. Of several bridges with the same settings the first has the port, and any of them will do
     (the jobs' counters come from the shared log).
     """
     failure: Exception | None = None

@@ -1,12 +1,14 @@
 """The upload of an input, beyond what HTTP can send; the rest is tests/http_sidecar/rest/test_uploads.py."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.client_files import folder_of
-from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import Denied, EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
@@ -48,6 +50,22 @@ def load(name: str) -> dict[str, object]:
         "1": {"class_type": "LoadImage", "inputs": {"image": name}},
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
     }
+
+
+class Unreachable:
+    """Engines of which none takes a file."""
+
+    async def upload_limit(self) -> None:
+        return None
+
+    async def upload(self, *_: Any, **__: Any) -> None:
+        raise EngineUnreachable("No engine answers.", next_step="Start ComfyUI.")
+
+
+async def test_an_engine_that_takes_no_file_is_said_to_be_the_cause(call_without_engine: Bench) -> None:
+    services = replace(call_without_engine.services, engines=Unreachable())  # type: ignore[arg-type]
+    with pytest.raises(EngineUnreachable, match="No engine answers"):
+        await upload(Bench(services, call_without_engine.caller), filename="a.png")
 
 
 async def test_clients_that_are_kept_apart_use_their_own_files_only(settings: Settings) -> None:

@@ -281,7 +281,7 @@ class ComfyUIPlace:
         return await self.client.system_stats()
 
     def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:
-        """The only place where a Comfy key is taken from the settings."""
+        """The only code that reads a Comfy key from the settings."""
         spender = extra_data.spender
         key = None if spender is None else self._settings.comfy_org_key_of(spender)
         return {**extra_data.values, **({} if key is None else {"api_key_comfy_org": key})}
