@@ -146,7 +146,7 @@ class Errands:
             self._report(Submitted(prompt_id=prompt_id, answer=ready))
             return
         if ready is not graph:
-            await self._confirm()  # files were brought, which may have taken long
+            await self._confirm()  # bringing files may have lasted
         answer = await self._answer(self._place.submit(prompt_id, ready, extra_data), sent=True)
         self._report(Submitted(prompt_id=prompt_id, answer=answer))
 

@@ -68,7 +68,7 @@ class Downloaded(Protocol):
 
 
 Download = Callable[[str, int], AbstractAsyncContextManager[Downloaded]]
-"""The file behind a URL, of at most so many bytes."""
+"""The file behind a URL, and its maximum size in bytes."""
 
 
 class InputFiles:

@@ -99,7 +99,7 @@ class Spool:
         return stream, os.fstat(stream.fileno()).st_size
 
     async def unused(self, *, older_than_s: float = UNUSED_S) -> list[str]:
-        """Names of copies that were not used for so long."""
+        """Names of copies that were not used for `older_than_s`."""
         return await asyncio.to_thread(lambda: list(self._old(older_than_s)))
 
     async def sweep(self, names: Collection[str], named: Collection[str]) -> int:

@@ -137,7 +137,7 @@ async def _name(
     exact = [each for each in outputs.items if each.file.subfolder.replace("\\", "/") == folder]
     some = exact or (outputs.items if not folder and len(outputs.items) == 1 else ())
     if some:
-        warnings.append(f"{found.where}: {found.value!r} was taken as output:{some[0].id}.")
+        warnings.append(f"{found.where}: {found.value!r} was read as output:{some[0].id}.")
         return _output(some[0], found)
     if there is None:
         return found.value
