@@ -1,5 +1,5 @@
-"""Requests with small bodies on the connections of aiohttp's session, without what the session does anew for each of them
-(a URL, cookies, tracing, a task that sends the body): a third of its CPU.
+"""Requests with small bodies on the connections of aiohttp's session, without what the session makes anew for
+each of them (a URL, cookies, tracing, a task that sends the body): a third of its CPU.
 
 What aiohttp keeps private is touched here and in `splice.py`; tests fail when an upgrade changes it.
 """

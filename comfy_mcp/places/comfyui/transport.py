@@ -28,6 +28,7 @@ from comfy_mcp.places.comfyui.diagnosis import (
     of_no_json,
     of_status,
 )
+from comfy_mcp.places.comfyui.small_requests import SMALL_BYTES, SmallAnswer, SmallRequests
 from comfy_mcp.places.comfyui.splice import SocketBody
 from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import EngineSettings, Settings
@@ -43,6 +44,8 @@ MESSAGE_BYTES = 256 * 2**20
 SETTLED_S = 2
 """File times are as coarse as a clock's tick: two seconds on FAT."""
 
+_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
+
 _PARSE_ON_LOOP_BYTES = 256 * 1024
 
 
@@ -54,37 +57,44 @@ class Transport:
         self.timeout_s = settings.request_timeout_s
         self._engine = engine
         self._settings = settings
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.request_timeout_s, sock_connect=settings.connect_timeout_s
+        )
         self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
         self._secrets = settings.comfy_org_key_values
         self._session: aiohttp.ClientSession | None = None
         self._transfers: aiohttp.ClientSession | None = None
+        self._small: SmallRequests | None = None
 
     async def close(self) -> None:
         sessions = (self._session, self._transfers)
-        self._session = self._transfers = None
+        self._session = self._transfers = self._small = None
         for session in sessions:
             if session is not None:
                 await session.close()
 
     async def get_json(self, path: str, *, limit: int) -> tuple[int, Any]:
-        """(status, JSON) of a GET; the JSON is None unless the status is 200. At most `limit` bytes.
-
-        Tried a second time when the connection broke: a kept-alive one may have been closed meanwhile.
-        """
-        try:
-            return await self._json("GET", path, limit=limit)
-        except _ConnectionLost:
-            return await self._json("GET", path, limit=limit)
+        """(status, JSON) of a GET; the JSON is None unless the status is 200. At most `limit` bytes."""
+        answer = await self._ask("GET", path, read=(200,), limit=limit)
+        return answer.status, await self._parsed(answer.body, f"GET {path}", answer)
 
     async def post_json(
         self, path: str, body: Mapping[str, Any], *, limit: int, parse: tuple[int, ...] = (200,)
     ) -> tuple[int, Any]:
         """(status, JSON) of a POST, sent once and never again. JSON is read for the statuses in `parse`."""
+        raw = json.dumps(body).encode()
+        if len(raw) <= SMALL_BYTES:
+            answer = await self._ask("POST", path, body=raw, read=parse, limit=limit)
+            return answer.status, await self._parsed(answer.body, f"POST {path}", answer)
         # A stream, because aiohttp warns of large bodies given as bytes.
-        data = io.BytesIO(json.dumps(body).encode())
-        headers = {"Content-Type": "application/json"}
+        data, headers = io.BytesIO(raw), {"Content-Type": "application/json"}
         return await self._json("POST", path, limit=limit, parse=parse, data=data, headers=headers)
+
+    async def content_length(self, path: str, *, params: Mapping[str, str]) -> tuple[int, int | None]:
+        """The status of a HEAD, and how long the body of a GET would be."""
+        answer = await self._ask("HEAD", f"{path}?{urlencode(params)}")
+        return answer.status, answer.content_length
 
     async def post_form(
         self, path: str, form: aiohttp.MultipartWriter, *, limit: int, timeout_s: float
@@ -169,9 +179,8 @@ class Transport:
         except TimeoutError:
             what = f"Engine {self.engine}, {endpoint}: no answer in time."
             raise _TooSlow(what, next_step=CHECK_IT_RUNS) from None
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
-            what = f"Engine {self.engine}, {endpoint}: the connection broke."
-            raise _ConnectionLost(what, next_step=CHECK_IT_RUNS) from None
+        except _BROKEN:
+            raise self.unreachable(endpoint, "the connection broke") from None
         except (aiohttp.WSServerHandshakeError, _Redirected) as error:
             raise self.diagnosed(endpoint, of_handshake(error.status)) from None
         except aiohttp.ClientPayloadError:
@@ -221,9 +230,6 @@ class Transport:
         timeout: aiohttp.ClientTimeout | None = None,
         is_transfer: bool = False,
     ) -> aiohttp.ClientResponse:
-        default = aiohttp.ClientTimeout(
-            total=self._settings.request_timeout_s, sock_connect=self._settings.connect_timeout_s
-        )
         with self.translated(f"{method} {path.partition('?')[0]}"):
             session = self._open_transfers() if is_transfer else self._open()
             return await session.request(
@@ -231,11 +237,27 @@ class Transport:
                 f"{self._engine.url}{path}",
                 data=data,
                 headers={**self._headers, **(headers or {})},
-                timeout=timeout or default,
+                timeout=timeout or self._timeout,
                 # A redirect is a login page or another host, which must not get the headers.
                 allow_redirects=False,
                 ssl=self._ssl,
             )
+
+    async def _ask(
+        self, method: str, path: str, *, body: bytes = b"", read: tuple[int, ...] = (), limit: int = 0
+    ) -> SmallAnswer:
+        """What is no POST is sent again when the connection broke: a kept one may have been closed meanwhile."""
+        if self._small is None:
+            self._small = SmallRequests(
+                self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
+            )
+        with self.translated(f"{method} {path.partition('?')[0]}"):
+            try:
+                return await self._small.ask(method, path, body=body, read=read, limit=limit)
+            except _BROKEN as error:
+                if method == "POST" or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                return await self._small.ask(method, path, body=body, read=read, limit=limit)
 
     async def _json(
         self,
@@ -259,17 +281,19 @@ class Transport:
             raw = await Answer(response, self, endpoint).read(limit=limit)
         finally:
             response.release()
+        return response.status, await self._parsed(raw, endpoint, response)
+
+    async def _parsed(self, raw: bytes, endpoint: str, answer: aiohttp.ClientResponse | SmallAnswer) -> Any:
         if not raw:
-            return response.status, None
+            return None
         for secret in self._secrets:
             raw = raw.replace(secret.encode(), HIDDEN.encode())
         try:
             # The parser holds the interpreter, but a thread lets the loop breathe between its switches.
             large = len(raw) > _PARSE_ON_LOOP_BYTES
-            parsed = await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
+            return await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
         except (ValueError, RecursionError):
-            raise self.diagnosed(endpoint, of_no_json(response.status, response.content_type)) from None
-        return response.status, parsed
+            raise self.diagnosed(endpoint, of_no_json(answer.status, answer.content_type)) from None
 
 
 class Answer:
@@ -365,10 +389,6 @@ class Answer:
 
 class _TooSlow(EngineUnreachable):
     """A timeout passed."""
-
-
-class _ConnectionLost(EngineUnreachable):
-    """The connection broke after it was open."""
 
 
 class _Redirected(aiohttp.ClientError):
