@@ -246,7 +246,7 @@ class Transport:
     async def _ask(
         self, method: str, path: str, *, body: bytes = b"", read: tuple[int, ...] = (), limit: int = 0
     ) -> SmallAnswer:
-        """What is no POST is sent again when the connection broke: a kept one may have been closed meanwhile."""
+        """All but a POST is sent again when the connection broke: a kept one may have been closed before."""
         if self._small is None:
             self._small = SmallRequests(
                 self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
