@@ -7,30 +7,22 @@ endpoint and the status. What an error says about a POST: nothing is known of wh
 import asyncio
 import io
 import json
-import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
-from comfy_mcp.places.comfyui.answers import WireFault
-from comfy_mcp.places.comfyui.diagnosis import (
-    READ_THE_LOG,
-    Diagnosis,
-    of_handshake,
-    of_no_json,
-    of_status,
-)
+from comfy_mcp.places.comfyui.diagnosis import of_no_json
+from comfy_mcp.places.comfyui.faults import BROKEN, Faults, Redirected, TooSlow
 from comfy_mcp.places.comfyui.small_requests import SMALL_BYTES, SmallAnswer, SmallRequests
 from comfy_mcp.places.comfyui.splice import SocketBody
-from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import EngineSettings, Settings
 
 MAX_CONNECTIONS = 32
@@ -44,12 +36,10 @@ MESSAGE_BYTES = 256 * 2**20
 SETTLED_S = 2
 """File times are as coarse as a clock's tick: two seconds on FAT."""
 
-_BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
-
 _PARSE_ON_LOOP_BYTES = 256 * 1024
 
 
-class Transport:
+class Transport(Faults):
     """Opened lazily, inside the running loop. Close it with `close`."""
 
     def __init__(self, engine: EngineSettings, settings: Settings) -> None:
@@ -156,61 +146,11 @@ class Transport:
             text = text.replace(secret, HIDDEN)
         return text
 
-    def bad_answer(self, endpoint: str, what: str, *, fix: str = READ_THE_LOG) -> EngineBadAnswer:
-        return self.diagnosed(endpoint, Diagnosis(what=what, fix=fix))
-
-    def unexpected(self, endpoint: str, status: int) -> EngineBadAnswer:
-        """A status that is not the one of ComfyUI."""
-        return self.diagnosed(endpoint, of_status(status))
-
-    def diagnosed(self, endpoint: str, found: Diagnosis) -> EngineBadAnswer:
-        return EngineBadAnswer(f"Engine {self.engine}, {endpoint}: {found.what}.", next_step=found.fix)
-
-    def unreachable(self, endpoint: str, what: str) -> EngineUnreachable:
-        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=CHECK_IT_RUNS)
-
-    @contextmanager
-    def translated(self, endpoint: str) -> Iterator[None]:
-        """aiohttp's errors, timeouts and WireFault as EngineUnreachable and EngineBadAnswer."""
-        try:
-            yield
-        except aiohttp.ClientConnectorError as error:
-            raise self._not_connected(endpoint, error) from None
-        except TimeoutError:
-            what = f"Engine {self.engine}, {endpoint}: no answer in time."
-            raise _TooSlow(what, next_step=CHECK_IT_RUNS) from None
-        except _BROKEN:
-            raise self.unreachable(endpoint, "the connection broke") from None
-        except (aiohttp.WSServerHandshakeError, _Redirected) as error:
-            raise self.diagnosed(endpoint, of_handshake(error.status)) from None
-        except aiohttp.ClientPayloadError:
-            raise self.bad_answer(endpoint, "the answer is incomplete") from None
-        except aiohttp.ClientError as error:
-            raise self.bad_answer(endpoint, f"not HTTP as expected ({type(error).__name__})") from None
-        except WireFault as error:
-            raise self.bad_answer(endpoint, str(error)) from None
-
     def _open_transfers(self) -> aiohttp.ClientSession:
         if self._transfers is None:
             connector = aiohttp.TCPConnector(limit=MAX_TRANSFERS)
             self._transfers = aiohttp.ClientSession(connector=connector)
         return self._transfers
-
-    def _not_connected(self, endpoint: str, error: aiohttp.ClientConnectorError) -> EngineUnreachable:
-        match error:
-            case aiohttp.ClientConnectorCertificateError():
-                what = "its TLS certificate is not trusted"
-                fix = "Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it."
-            case aiohttp.ClientConnectorSSLError():
-                what = "no TLS connection"
-                fix = "Check whether the address of ComfyUI must begin with http:// instead of https://."
-            case aiohttp.ClientConnectorDNSError():
-                what, fix = "its host name is not known", "Correct the host name in COMFYUI_URL."
-            case _:
-                number = error.os_error.errno
-                reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
-                what, fix = f"no connection ({reason})", CHECK_IT_RUNS
-        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=fix)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -254,7 +194,7 @@ class Transport:
         with self.translated(f"{method} {path.partition('?')[0]}"):
             try:
                 return await self._small.ask(method, path, body=body, read=read, limit=limit)
-            except _BROKEN as error:
+            except BROKEN as error:
                 if method == "POST" or isinstance(error, aiohttp.ClientConnectorError):
                     raise
                 return await self._small.ask(method, path, body=body, read=read, limit=limit)
@@ -382,28 +322,16 @@ class Answer:
                 if total > limit:
                     raise too_large
                 parts.append(chunk)
-        except _TooSlow:
+        except TooSlow:
             raise self._transport.bad_answer(self._endpoint, "the answer does not end") from None
         return b"".join(parts)
-
-
-class _TooSlow(EngineUnreachable):
-    """A timeout passed."""
-
-
-class _Redirected(aiohttp.ClientError):
-    """Instead of following it."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__()
-        self.status = status
 
 
 async def _refuse(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
     """A redirect is a login page or another host, which must not get the headers. `ws_connect` has no
     argument for that."""
     redirect.response.close()
-    raise _Redirected(redirect.response.status)
+    raise Redirected(redirect.response.status)
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:
