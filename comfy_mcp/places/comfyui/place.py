@@ -29,7 +29,7 @@ from comfy_mcp.places.protocol import (
     Trouble,
     UploadedFile,
 )
-from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.settings import EngineGroup, EngineSettings
 
 REQUESTS_AT_ONCE = 8
 
@@ -49,7 +49,7 @@ class ComfyUIPlace:
     def __init__(
         self,
         engine: EngineSettings,
-        settings: Settings,
+        settings: EngineGroup,
         *,
         on_event: Callable[[EngineEvent], None] = lambda _event: None,
         clock: Callable[[], float] = time.monotonic,
