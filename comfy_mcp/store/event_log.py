@@ -7,7 +7,7 @@ next one is given a `seq`. Another database has to keep it in its own way, and h
 
 from typing import Any
 
-from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.events import JobFailed, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.store.codec import stored_event_of
 from comfy_mcp.store.connection import Connection, Statement
@@ -26,6 +26,11 @@ _AFTER_OF_CLIENT = Statement(
     _PAGE.join(jobs, jobs.c.id == events.c.job_id).where(jobs.c.client == bindparam("b_client"))
 )
 _LAST = Statement(select(func.max(events.c.seq)))
+_SETBACKS = Statement(
+    select(*_COLUMNS).where(
+        events.c.job_id == bindparam("b_job_id"), events.c.type.in_([JobRequeued.type, JobFailed.type])
+    )
+)
 
 
 def after(
@@ -40,6 +45,11 @@ def after(
     else:
         rows = connection.execute(_AFTER, values)
     return [stored_event_of(row) for row in rows]
+
+
+def setbacks_of(connection: Connection, job_id: JobId) -> list[StoredEvent]:
+    """What went wrong with a job: each time that it was queued again, and its failure."""
+    return [stored_event_of(row) for row in connection.execute(_SETBACKS, {"b_job_id": job_id})]
 
 
 def last_seq(connection: Connection) -> int:
