@@ -63,6 +63,9 @@ def writers_of(table: str) -> dict[str, set[str]]:
 
 
 def test_only_the_journal_writes_what_an_event_changes() -> None:
-    """Retention deletes whole jobs, table by table."""
-    assert writers_of("jobs") == {"journal": {"insert", "update"}, "turns": {"update"}}
+    assert writers_of("jobs") == {
+        "journal": {"insert", "update"},
+        "turns": {"update"},
+        "retention": {"delete"},
+    }
     assert writers_of("events") == {"journal": {"insert", "delete"}}
