@@ -31,6 +31,18 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
     return params, ()
 
 
+async def whole_output_id(context: OperationContext, given: str) -> str:
+    """The output's whole id, of a part of it. Raises InvalidInput where several start so."""
+    if not _SHORT.fullmatch(given):
+        return given
+    found = await _starting(context, "output_id", given)
+    if len(found) > 1:
+        raise InvalidInput(
+            f"several outputs have ids that start with {given!r}.", next_step="Give more of the id."
+        )
+    return found[0] if found else given
+
+
 async def _starting(context: OperationContext, name: str, start: str) -> list[str]:
     store, caller = context.services.store, context.caller
     client = None if caller.sees_all else caller.client

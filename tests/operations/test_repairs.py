@@ -85,6 +85,19 @@ def test_what_is_right_or_beyond_repair_stays_without_a_word(
     assert taken(operation, **{name: value}) == ({name: value}, "")
 
 
+@pytest.mark.parametrize("value", [60_000, "60000", 60_000.0])
+def test_seconds_that_look_like_milliseconds_are_kept_and_told(value: object) -> None:
+    arguments, warning = taken("submit_workflow", workflow={}, runTimeoutS=value)
+    assert arguments["runTimeoutS"] == value
+    assert "60000 is 16.7 hours" in warning
+    assert "60 if milliseconds were meant" in warning
+
+
+@pytest.mark.parametrize("value", [3_600, 12_345, "soon", "inf", [1]])
+def test_other_seconds_need_no_word(value: object) -> None:
+    assert taken("wait_for_workflow", workflow_id=ID, timeout_s=value)[1] == ""
+
+
 def test_unknown_arguments_are_named_with_the_nearest() -> None:
     _, warning = taken("wait_for_workflow", workflow_id=ID, timeout=5, seed=7, nothing=None, empty="")
     assert warning == "wait_for_workflow has no argument 'timeout' (nearest: timeout_s), 'seed': not used."
