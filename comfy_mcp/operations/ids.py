@@ -11,6 +11,9 @@ from comfy_mcp.operations.shapes import Params
 
 P = TypeVar("P", bound=Params)
 
+WELL_KNOWN = 8
+"""Characters of an id as our own lists give them (operations/brief.py): nothing has to be told."""
+
 _SHORT = re.compile(r"[0-9a-f][0-9a-f-]{3,34}", re.IGNORECASE)
 
 
@@ -25,6 +28,8 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
             raise InvalidInput(
                 f"{name}: several ids start with {given!r}.", next_step="Give more of the id, or all of it."
             )
+        if found and len(given) >= WELL_KNOWN:
+            return params.model_copy(update={name: found[0]}), ()
         if found:
             told = f"{name} {given!r} was taken as {found[0]!r}, the only one that starts so."
             return params.model_copy(update={name: found[0]}), (told,)
