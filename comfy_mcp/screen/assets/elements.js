@@ -315,7 +315,7 @@ function outputTile(output, open) {
         frame,
       )
     : el("div", { class: "tile-frame", role: "img", "aria-label": `${kindWord(output)} ${name}` }, frame);
-  const facts = [bytesText(output.size), timeElement(output.createdAt)].filter(Boolean);
+  const facts = [bytesText(output.size), output.createdAt && timeElement(output.createdAt)].filter(Boolean);
   const tile = el(
     "li",
     { class: "tile", "data-id": output.outputId, "data-kind": output.type },
