@@ -24,7 +24,7 @@ HEARTBEAT_S = 10.0
 
 
 class ProgressReporter:
-    """Takes every new state, sends the latest. `run` is a task that ends with the wait."""
+    """Sends the latest state to the client. `run` is a task that ends with the wait."""
 
     def __init__(
         self,

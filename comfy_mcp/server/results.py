@@ -26,7 +26,7 @@ LIST_LIMIT = 16_000
 def tool_result(result: Result) -> CallToolResult:
     """Clients show a model the structured part or the line: each has all that matters."""
     shown = bounded(result)
-    content: list[ContentBlock] = [TextContent(text=_cut(shown.told(), _limit(shown)))]
+    content: list[ContentBlock] = [TextContent(text=_cut(shown.text_with_repairs(), _limit(shown)))]
     content.extend(_attachments(shown))
     return CallToolResult(content=content, structured_content=brief(result))
 
