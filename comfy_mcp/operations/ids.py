@@ -12,7 +12,7 @@ from comfy_mcp.operations.shapes import Params
 P = TypeVar("P", bound=Params)
 
 WELL_KNOWN = 8
-"""Characters of an id as our own lists give them (operations/brief.py): nothing has to be told."""
+"""Characters of an id in our own lists (operations/brief.py): no warning names how it was read."""
 
 _SHORT = re.compile(r"[0-9a-f][0-9a-f-]{3,34}", re.IGNORECASE)
 

@@ -75,7 +75,7 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
             result = await _follow(context, job_id, min(limit, settings.wait_max_s))
-        return _told_of_the_cut(result, settings.wait_max_s) if limit > settings.wait_max_s else result
+        return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
     except TimeoutError:
         return await state_of(context, job_id)
     except asyncio.CancelledError:
@@ -89,7 +89,7 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
         raise
 
 
-def _told_of_the_cut(result: WorkflowResult, longest_s: float) -> WorkflowResult:
+def _with_cut_named(result: WorkflowResult, longest_s: float) -> WorkflowResult:
     if result.status not in {"queued", "running"}:
         return result
     step = f"timeout_s was cut to {longest_s:g} s, the longest wait. {result.next_step}"

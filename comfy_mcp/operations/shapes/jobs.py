@@ -146,7 +146,7 @@ class WorkflowResult(Result):
 
     def text(self) -> str:
         head = f"Workflow {self.workflow_id}: {self.status}"
-        said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has told them
+        said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
         warned = f" Warning: {' '.join(said)}" if said else ""
         return f"{head}{self._facts()}. {self.next_step or ''}".strip() + warned
 
