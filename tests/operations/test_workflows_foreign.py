@@ -71,7 +71,7 @@ async def test_prompts_of_other_people_are_shown_counted_and_left_alone(
         ]
         assert {item.engine for item in seen.foreign} == {settings.engines[0].id}
         assert seen.foreign_count == 2
-        assert "2submitted in ComfyUI itself" in seen.text()
+        assert "2 submitted in ComfyUI itself" in seen.text()
         (mine,) = seen.queued
         assert mine.workflow_id == ours.workflow_id
         assert (await call("workflow_status", workflow_id=ours.workflow_id)).status == "queued"
