@@ -21,6 +21,7 @@ from comfy_mcp.operations import (
     system,
     workflows,
 )
+from comfy_mcp.operations.argument_errors import explained
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.ids import whole_ids
 from comfy_mcp.operations.repairs import repaired
@@ -72,10 +73,13 @@ class Operation(Generic[P, R]):
         known, repairs = self._understood(arguments)
         params, more = await whole_ids(context, known)
         repairs += more
-        if not repairs:
-            return await self.handler(context, params)
-        result = await self.handler(replace(context, repairs=repairs), params)
-        return result.with_repairs(repairs)
+        if repairs:
+            context = replace(context, repairs=repairs)
+        result = await self.handler(context, params)
+        fields = getattr(params, "fields", None) if "fields" in self.params.model_fields else None
+        if fields is not None:
+            result = result.with_fields(fields)
+        return result.with_repairs(repairs) if repairs else result
 
     def _understood(self, arguments: Mapping[str, Any]) -> tuple[P, tuple[str, ...]]:
         """The arguments as they are meant, and a warning for each one that was changed.
@@ -95,9 +99,8 @@ class Operation(Generic[P, R]):
         try:
             return self.params.model_validate(arguments)
         except ValidationError as error:
-            raise InvalidInput(
-                f"{self.name}: {_faults(error)}.", next_step="Correct the arguments and call again."
-            ) from None
+            message, step = explained(self.name, self.params, error)
+            raise InvalidInput(message, next_step=step) from None
 
 
 _ID_CHARS = 64
@@ -109,13 +112,6 @@ def _understood_before(operation: str, name: str, value: str) -> tuple[Params, t
     found = BY_NAME[operation]
     taken, repairs = repaired(operation, found.params, {name: value})
     return found.parse(taken), repairs
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
-        for item in error.errors(include_url=False, include_input=False)[:5]
-    )
 
 
 _RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)
