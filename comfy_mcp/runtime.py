@@ -17,10 +17,11 @@ from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
-from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.feed import Feed, Hub
+from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
@@ -98,7 +99,9 @@ async def open_runtime(
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=OutputFiles(settings, engines=pool),
             workflow_files=WorkflowFiles(settings, timeout_s=settings.request_timeout_s),
+            workflows=WorkflowLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool),
             checker=checker,
+            finder=Finder(checker),
             gpu=gpu,
             metrics=metrics,
             now_ms=clock.now_ms,

@@ -8,6 +8,8 @@ import platformdirs
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
 
+from comfy_mcp.settings.names import alias
+
 
 class JobGroup(BaseModel):
     client_name: str = Field(
@@ -71,6 +73,13 @@ class JobGroup(BaseModel):
         default=(),
         description="Folders from which workflows may be read by path, separated like PATH. Default: the "
         "working folder.",
+    )
+
+    workflows_dir: Path | None = Field(
+        default=None,
+        validation_alias=alias("WORKFLOWS"),
+        description="Folder of workflows that clients find and submit by name: JSON, or pictures, videos and "
+        "sounds of ComfyUI. Read when asked for.",
     )
 
     @field_validator("workflow_roots", mode="before")

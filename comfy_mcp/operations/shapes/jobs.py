@@ -95,6 +95,7 @@ class WorkflowResult(Result):
     unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
 
     workflow_id: str
+    name: Text | None = None
     status: StatusName
     queue_position: int | None
     progress: float
@@ -124,7 +125,7 @@ class WorkflowResult(Result):
     next_step: NextStep | None = None
 
     def text(self) -> str:
-        head = f"Workflow {self.workflow_id}: {self.status}"
+        head = f"Workflow {self.workflow_id}{f' ({self.name})' if self.name else ''}: {self.status}"
         return f"{head}{self._facts()}. {self.next_step or ''}".strip()
 
     def waiting(self) -> str:
@@ -133,7 +134,8 @@ class WorkflowResult(Result):
         return f"{place}, held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else place
 
     def brief(self) -> str:
-        return f"{self.workflow_id} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
+        name = f" ({self.name})" if self.name else ""
+        return f"{self.workflow_id}{name} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
 
     def _facts(self) -> str:
         match self.status:
@@ -175,7 +177,10 @@ class GraphResult(Result):
 
 
 class SubmitResult(Result):
+    unlisted = frozenset({"name"})
+
     workflow_id: str
+    name: Text | None = None
     status: StatusName
     queue_position: int
     warnings: list[Text] = Field(default_factory=list)
