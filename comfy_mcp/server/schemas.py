@@ -47,7 +47,10 @@ def output_schema(result: type[Result]) -> JsonSchema:
 
 
 def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
-    first = {**_alternatives(node, root)[0], **{key: node[key] for key in ("description",) if key in node}}
+    options = _alternatives(node, root)
+    first = {**options[0], **{key: node[key] for key in ("description",) if key in node}}
+    if len(options) > 1:  # such as a name or a graph
+        first["type"] = [option["type"] for option in options]
     first.pop("default", None)
     if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
         first["default"] = default

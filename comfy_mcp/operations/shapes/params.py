@@ -47,7 +47,7 @@ def _idempotency_key() -> Any:
 class SubmitParams(Params):
     unlisted = frozenset({"extra_data"})
 
-    workflow: dict[str, Any] | str | None = Field(
+    workflow: str | dict[str, Any] | None = Field(
         default=None,
         description="Name from find_workflow, job:ID, or a graph: API format {nodeId: {class_type, inputs}} "
         "or UI format",
