@@ -15,7 +15,7 @@ Asked = tuple[Mapping[str, Any], AsyncIterable[bytes] | None]
 
 @contextmanager
 def given(file: str, inputs: Sequence[str], asked: Mapping[str, Any]) -> Iterator[Asked]:
-    """What is no file is taken for a name, unless it ends like one: then the error is about the file."""
+    """What is no file is a name, unless it ends like one: then the error is about the file."""
     values = dict(map(_input, inputs))
     asked = {**asked, "inputs": values or None}
     path = Path(file)

@@ -66,7 +66,7 @@ class Job:
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
     in what they need; `name` is for people; `waiting_for` why a queued one was passed over. `retried_by`
-    is the newest job that retries this one: no event of this job tells of it, and its state stays what it is.
+    is the newest job that retries this one: no event of this job reports it, and its state stays what it is.
     """
 
     id: JobId

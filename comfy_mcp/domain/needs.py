@@ -23,9 +23,9 @@ class Needs:
     shape: str
 
     def met_by(self, nodes: ObjectInfo | None) -> bool:
-        """Whether an engine with these node classes may run it; one that has told none may.
+        """Whether an engine with these node classes may run it. True where the classes are unknown.
 
-        Model files are not judged here: engines spell them differently, and the graph checks look at them.
+        Model files are not compared: engines spell them differently, and the graph checks do it.
         """
         return nodes is None or all(name in nodes.classes for name in self.node_classes)
 

@@ -25,7 +25,7 @@ def with_inputs(
     info: ObjectInfo | None = None,
     controls: Controls | None = None,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The graph in API format with `values`, and a sentence for each choice that was taken otherwise.
+    """The graph in API format with `values`, and a sentence for each choice that was read as another.
 
     A name is that of a parameter, in any spelling; of an input alone, where one parameter has it; or
     "6.text": node and input. Raises InvalidInput with the nearest names.
@@ -41,7 +41,7 @@ def with_inputs(
         targets, parameter = names.find(name)
         taken = value if parameter is None else _as_it_is(parameter, value)
         if taken != value and not isinstance(taken, int | float):
-            notes.append(f"{name} {value!r:.60} was taken as {taken!r:.60}.")
+            notes.append(f"{name} {value!r:.60} was read as {taken!r:.60}.")
         for node, given in targets:
             inputs = changed.setdefault(node, dict(graph.nodes[node].inputs))
             inputs[given] = _sent(graph, taken)

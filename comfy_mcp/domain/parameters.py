@@ -234,7 +234,7 @@ class _Finder:
         return known if isinstance(value, str | int | float) else None
 
     def _begins_picture(self, node: Node) -> bool:
-        """A size counts where a picture begins, and not where a text is told of it."""
+        """A size counts where a picture begins, and not where only a prompt refers to it."""
         known = self._class(node)
         gives = known.output_types if known else None
         return gives is None or "CONDITIONING" not in gives or "LATENT" in gives

@@ -1,5 +1,6 @@
 """Files: models and outputs on disk and over HTTP, previews, workflow files."""
 
+from comfy_mcp.library.input_files import InputFiles
 from comfy_mcp.library.model_engines import ModelSource
 from comfy_mcp.library.model_hashes import HashCache
 from comfy_mcp.library.models import ModelLibrary
@@ -11,6 +12,7 @@ from comfy_mcp.library.workflows import WorkflowLibrary, WorkflowSource
 __all__ = [
     "FileServer",
     "HashCache",
+    "InputFiles",
     "ModelLibrary",
     "ModelSource",
     "OutputContent",

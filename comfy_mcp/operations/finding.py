@@ -27,7 +27,7 @@ from comfy_mcp.operations.shapes import (
 )
 
 JUDGED = 24
-"""Of the best hits, so many are looked into for whether they run here."""
+"""How many of the best hits are judged for whether they run here."""
 AT_ONCE = 6
 JUDGE_S = 4.0
 """Time for that; those that are not done are shown without an answer."""

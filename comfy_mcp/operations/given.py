@@ -11,12 +11,13 @@ from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Parameter, parameters_of
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_inputs import spellings
 from comfy_mcp.operations.named import Named, named_workflow
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import SubmitParams
 
 MAX_NAME = 300
-"""Longest text that is taken for the name or the path of a workflow."""
+"""Longest text that may be the name or the path of a workflow."""
 
 _RANDOM = frozenset({"random", "randomize", -1})
 _PATHS = ("/", "./", "../", "~", "file://")
@@ -25,7 +26,7 @@ _SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """`text` is `raw` as JSON. `repairs` say how it was taken. `name`: what people call it. Two submits are
+    """`text` is `raw` as JSON. `repairs` say how it was read. `name`: what people call it. Two submits are
     the same where `same` is."""
 
     raw: object
@@ -131,13 +132,13 @@ async def _with_inputs(
         values = {"seed": secrets.randbits(32)} | values
     same = [given.same, dict(inputs)] if inputs else given.same
     if not values:
-        _require_files(graph, parameters, given.name)
+        _require_files(context, graph, parameters, given.name)
         return replace(given, same=same)
     changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, more = as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
-    _require_files(changed, parameters, given.name)
+    _require_files(context, changed, parameters, given.name)
     return replace(
         given, raw=raw, text=text, repairs=given.repairs + judged.warnings + notes + more, same=same
     )
@@ -155,7 +156,10 @@ def _with_extra_data(graph: dict[str, Any], extra_data: object) -> dict[str, Any
 
 
 def _require_files(
-    graph: Graph | Mapping[str, Any], parameters: Sequence[Parameter], name: str | None
+    context: OperationContext,
+    graph: Graph | Mapping[str, Any],
+    parameters: Sequence[Parameter],
+    name: str | None,
 ) -> None:
     """Raises InvalidInput for a file that the workflow takes and nobody gave: the engine would find none."""
     raw = graph.raw if isinstance(graph, Graph) else graph
@@ -164,8 +168,7 @@ def _require_files(
         if each.needs_value and raw[node]["inputs"][given] == each.value:
             raise InvalidInput(
                 f"{name or 'The workflow'} needs {each.name}, a file ({each.kind.value}).",
-                next_step=f'Give it: inputs={{"{each.name}": "…"}}, with the name of a file in the engine\'s '
-                'input folder, or of an earlier output as "NAME [output]".',
+                next_step=f'Give it: inputs={{"{each.name}": "…"}}, as {spellings(context)}.',
             )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, NotFound
 from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.nearest import nearest
@@ -118,7 +118,7 @@ def _choices(spec: InputSpec) -> Sequence[object]:
 
 
 def _place(cursor: str) -> int:
-    match place_of(cursor):
+    match position_in(cursor):
         case [int() as place] if place >= 0:
             return place
         case _:

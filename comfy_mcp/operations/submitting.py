@@ -18,6 +18,7 @@ from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import given_workflow, name_of
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
@@ -96,7 +97,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     _require_priority(context, old.priority)
     kept = await services.store.get_graph(old_id)
     if kept is None:
-        raise not_found(old_id)  # forgotten between the two looks
+        raise not_found(old_id)  # forgotten between the two reads
     file = None if kept.submitted is None else kept.submitted.file
     job, position = await _submit(
         services,
@@ -173,10 +174,16 @@ async def _checked(
         fresh = await services.engines.object_info(max_age_s=FRESH_S)
         if fresh is not info:
             info, judged = fresh, await services.checker.judge(raw, text, fresh)
-    graph, report, needs = judged.graph, judged.report, judged.needs
-    if (error := report.error()) is not None:
+    if (error := judged.report.error()) is not None:
         raise error
-    _require_own_files(context, graph)
+    _require_own_files(context, judged.graph)
+    files, more = await with_files(context, judged, info)
+    if files is not None:
+        before = judged.warnings
+        judged = await services.checker.judge(files, as_json(files)[1], info)
+        beside = before + beside
+    beside += more
+    graph, report, needs = judged.graph, judged.report, judged.needs
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
@@ -214,8 +221,8 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
     if found is not None:
         raise Denied(
             f"Node {found[0]}, input {found[1]!r} names an output or a file of another client.",
-            next_step="Upload the file (POST /v1/comfyui/inputs) and use the name in the answer, with its "
-            "subfolder.",
+            next_step="Name an output as output:ID (see list_outputs), or upload the file (POST "
+            "/v1/comfyui/inputs) and use the name in the answer, with its subfolder.",
         )
 
 

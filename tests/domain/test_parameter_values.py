@@ -65,8 +65,8 @@ def test_a_value_is_taken_as_its_input_has_it(
 
 
 def test_only_a_choice_that_was_taken_otherwise_is_told() -> None:
-    assert setting({"seed": "7", "prompt": 8})[1] == ("prompt 8 was taken as '8'.",)
-    assert setting({"sampler": "Euler"})[1] == ("sampler 'Euler' was taken as 'euler'.",)
+    assert setting({"seed": "7", "prompt": 8})[1] == ("prompt 8 was read as '8'.",)
+    assert setting({"sampler": "Euler"})[1] == ("sampler 'Euler' was read as 'euler'.",)
 
 
 @pytest.mark.parametrize("size", ["96x32", "96 X 32", "96\u00d732"])

@@ -23,22 +23,21 @@ def found_in(raw: Any, info: ObjectInfo | None = None) -> tuple[Judged, dict[str
     return judged, {each.name: each for each in found}
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("image_z_image_turbo", "prompt width height batch_size seed steps cfg denoise sampler scheduler "
-         "diffusion_model text_encoder vae filename_prefix"),
-        ("api_sonilo_v2m", "video prompt seed filename_prefix filename_prefix_2 volume_1 volume"),
-        ("image_qwen_image_edit_2509", "prompt negative_prompt image seed steps cfg cfg_2 denoise sampler "
-         "scheduler diffusion_model lora lora_strength text_encoder vae filename_prefix enable_lightning_lora "
-         "stpes"),
-        ("audio_ace_step_1_t2a_instrumentals", "tags lyrics seconds batch_size seed steps cfg denoise sampler "
-         "scheduler checkpoint filename_prefix"),
-        ("template_character_portrait_relighting", "image prompt prompt_2 prompt_3 prompt_4 prompt_5 seed "
-         "seed_2 seed_3 seed_4 seed_5 filename_prefix filename_prefix_2 filename_prefix_3 filename_prefix_4 "
-         "filename_prefix_5"),
-    ],
-)  # fmt: skip
+NAMES = {
+    "image_z_image_turbo": "prompt width height batch_size seed steps cfg denoise sampler scheduler "
+    "diffusion_model text_encoder vae filename_prefix",
+    "api_sonilo_v2m": "video prompt seed filename_prefix filename_prefix_2 volume_1 volume",
+    "image_qwen_image_edit_2509": "prompt negative_prompt image seed steps cfg cfg_2 denoise sampler "
+    "scheduler diffusion_model lora lora_strength text_encoder vae filename_prefix enable_lightning_lora stpes",
+    "audio_ace_step_1_t2a_instrumentals": "tags lyrics seconds batch_size seed steps cfg denoise sampler "
+    "scheduler checkpoint filename_prefix",
+    "template_character_portrait_relighting": "image prompt prompt_2 prompt_3 prompt_4 prompt_5 seed seed_2 "
+    "seed_3 seed_4 seed_5 filename_prefix filename_prefix_2 filename_prefix_3 filename_prefix_4 "
+    "filename_prefix_5",
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), NAMES.items())
 def test_templates_have_the_names_that_a_caller_would_try(name: str, expected: str) -> None:
     assert " ".join(found_in(template(name))[1]) == expected
 
@@ -68,26 +67,12 @@ def test_each_parameter_of_a_template_sets_its_inputs_and_nothing_else(name: str
     assert dict(judged.graph.raw) == before
 
 
-@pytest.mark.parametrize("name", EXPORTED[::3])
-def test_what_the_author_s_app_shows_comes_first(name: str) -> None:
-    raw = template(name)
-    shown = ((raw.get("extra") or {}).get("linearData") or {}).get("inputs") or []
-    judged, found = found_in(raw)
-    targets = {target for each in list(found.values())[: len(shown)] for target in each.targets}
-    for each in shown:
-        wanted = judged.controls.get((str(each[0]), each[1]), [(str(each[0]), each[1])])
-        here = [target for target in wanted if target[0] in judged.graph.nodes]
-        links = [judged.graph.nodes[node].links.keys() for node, _ in here]
-        assert (
-            not here
-            or targets & {*here}
-            or any(each[1] in names for names in links)
-            or not _has(judged, here)
-        )
-
-
-def _has(judged: Judged, targets: list[Any]) -> bool:
-    return any(name in judged.graph.nodes[node].inputs for node, name in targets)
+def test_what_the_author_s_app_shows_comes_first() -> None:
+    _, found = found_in(template("templates-subject_holding_product.app"))
+    first = [each.targets[0] for each in found.values()][:3]
+    assert first == [("10", "image"), ("11", "image"), ("17", "resolution")]
+    _, found = found_in(template("api_sonilo_v2m"))
+    assert [each.targets[0] for each in found.values()][:2] == [("705", "file"), ("703", "prompt")]
 
 
 TINY: Mapping[str, Any] = {
@@ -174,9 +159,9 @@ def test_constants_with_a_title_have_its_name(title: str, name: str) -> None:
 
 def test_a_loop_of_links_ends() -> None:
     graph = dict(TINY) | {
-        "6": {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["7", 0], "conditioning_2": ["7", 0]}},
-        "7": {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["6", 0], "conditioning_2": ["6", 0]}},
-        "20": {"class_type": "StringConcatenate", "inputs": {"string_a": ["20", 0], "string_b": "x", "delimiter": ""}},
+        "6": {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["7", 0]}},
+        "7": {"class_type": "ConditioningCombine", "inputs": {"conditioning_1": ["6", 0]}},
+        "20": {"class_type": "StringConcatenate", "inputs": {"string_a": ["20", 0], "string_b": "x"}},
     }  # fmt: skip
     assert "seed" in {each.name for each in parameters_of(parse_graph(graph), node_list())}
 
@@ -193,14 +178,12 @@ def test_a_file_that_is_no_workflow_has_no_app() -> None:
         assert parameters_of(graph, node_list(), file=file) == parameters_of(graph, node_list())
 
 
-def test_all_templates_can_be_read() -> None:
-    """The search looks into any of them."""
-    for name in EXPORTED:
-        try:
-            judged, found = found_in(template(name))
-        except InvalidGraph:
-            continue
-        assert len({target for each in found.values() for target in each.targets}) == sum(
-            len(each.targets) for each in found.values()
-        ), f"{name}: an input has two names"
-        assert all(each.targets[0][0] in judged.graph.nodes for each in found.values())
+@pytest.mark.parametrize("name", EXPORTED[::4])
+def test_an_input_has_one_name(name: str) -> None:
+    try:
+        judged, found = found_in(template(name))
+    except InvalidGraph:
+        return  # a template of another version
+    targets = [target for each in found.values() for target in each.targets]
+    assert len({*targets}) == len(targets)
+    assert all(node in judged.graph.nodes for node, _ in targets)
