@@ -28,7 +28,8 @@ NAMES = {
     "diffusion_model text_encoder vae filename_prefix",
     "api_sonilo_v2m": "video prompt seed filename_prefix filename_prefix_2 volume_1 volume",
     "image_qwen_image_edit_2509": "prompt negative_prompt image seed steps cfg cfg_2 denoise sampler "
-    "scheduler diffusion_model lora lora_strength text_encoder vae filename_prefix enable_lightning_lora stpes",
+    "scheduler diffusion_model lora lora_strength text_encoder vae filename_prefix enable_lightning_lora "
+    "stpes",
     "audio_ace_step_1_t2a_instrumentals": "tags lyrics seconds batch_size seed steps cfg denoise sampler "
     "scheduler checkpoint filename_prefix",
     "template_character_portrait_relighting": "image prompt prompt_2 prompt_3 prompt_4 prompt_5 seed seed_2 "
@@ -79,7 +80,8 @@ TINY: Mapping[str, Any] = {
     "3": {
         "class_type": "KSampler",
         "inputs": {
-            "seed": 42, "steps": 4, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0,
+            "seed": 42, "steps": 4, "cfg": 7.0, "sampler_name": "euler", "scheduler": "normal",
+            "denoise": 1.0,
             "model": ["4", 0], "positive": ["10", 0], "negative": ["10", 1], "latent_image": ["5", 0],
         },
     },
@@ -168,12 +170,9 @@ def test_a_loop_of_links_ends() -> None:
 
 def test_a_file_that_is_no_workflow_has_no_app() -> None:
     graph = parse_graph(TINY)
-    for extra in (
-        None,
-        [],
-        {"linearData": 1},
-        {"linearData": {"inputs": [1, ["9"], ["9", 2], ["404", "x"]]}},
-    ):
+    shown = [1, ["9"], ["9", 2], ["404", "x"]]
+    cases: tuple[Any, ...] = (None, [], {"linearData": 1}, {"linearData": {"inputs": shown}})
+    for extra in cases:
         file = {"nodes": [], "links": [], "extra": extra}
         assert parameters_of(graph, node_list(), file=file) == parameters_of(graph, node_list())
 

@@ -64,7 +64,7 @@ CASES = (
     fails("lane_unavailable", "submit_workflow", workflow=picture(), gpu="salad"),
     fails("path_not_allowed", "submit_workflow", path="/etc/hostname"),
     fails("idempotency_mismatch", "submit_workflow", workflow=picture(), idempotency_key="used"),
-    ok("submit_workflow", workflow="{job}", inputs={"value": "again"}, name="a second one"),
+    ok("submit_workflow", workflow="{job}", inputs={"prefix": "t/parity"}, name="a second one"),
     fails("not_found", "submit_workflow", workflow="no such workflow"),
     fails("invalid_argument", "submit_workflow", workflow="{job}", inputs={"nope": 1}),
     ok("find_workflow"),
