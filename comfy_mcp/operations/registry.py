@@ -98,13 +98,20 @@ def _faults(error: ValidationError) -> str:
 _RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)
 _RAISED_BY_A_SUBMIT = (
     *_RAISED_BY_A_FILE,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.WORKFLOW_NOT_FOUND,
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
     ErrorCode.QUEUE_FULL,
     ErrorCode.IDEMPOTENCY_MISMATCH,
 )
 _RAISED_BY_AN_ENGINE = (ErrorCode.ENGINE_UNREACHABLE, ErrorCode.ENGINE_BAD_ANSWER)
-_RAISED_BY_A_NAME = (ErrorCode.NOT_FOUND, ErrorCode.WORKFLOW_NOT_FOUND, *_RAISED_BY_AN_ENGINE)
+_RAISED_BY_A_NAME = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.WORKFLOW_NOT_FOUND,
+    *_RAISED_BY_A_FILE,
+    *_RAISED_BY_AN_ENGINE,
+)
 _RAISED_BY_AN_OUTPUT = (
     ErrorCode.NOT_FOUND,
     ErrorCode.OUTPUT_GONE,
