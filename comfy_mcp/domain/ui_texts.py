@@ -2,13 +2,12 @@
 
 Of a prompt it cuts comments (`// …` to the end of the line, `/* … */`), and draws one of the variants
 `{red|blue}`, anew each time. In the name of a file it fills in the date (`%date:yyyy-MM-dd%`) and the
-values of other nodes' controls (`%Node.input%`). Compared with the editor under a fixed date and draw (tests/editor).
+values of other nodes' controls (`%Node.input%`). Compared with the editor at a fixed date (tests/editor).
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from random import Random
 
 NOT_FILLED = frozenset(
     {
@@ -47,7 +46,14 @@ class Moment:
     seed: int
 
     def pick(self) -> "Pick":
-        return Random(self.seed).randrange  # noqa: S311 - a prompt, no secret
+        state = self.seed
+
+        def picked(count: int) -> int:
+            nonlocal state
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64  # Knuth's constants
+            return (state >> 33) * count >> 31
+
+        return picked
 
     def written(self, form: str) -> str:
         """The date in the editor's form: `yyyy`, `yy`, and `d`, `M`, `h`, `m`, `s` once or twice."""
