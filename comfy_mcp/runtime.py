@@ -21,6 +21,7 @@ from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFil
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.checking import moment_of
 from comfy_mcp.operations.feed import Feed, Hub
 from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
@@ -106,7 +107,7 @@ async def open_runtime(
             limit=settings.max_upload_bytes,
             timeout_s=settings.request_timeout_s,
         )
-        checker = Checker(settings.check_inline_bytes)
+        checker = Checker(settings.check_inline_bytes, lambda: moment_of(clock.now_ms()))
         stack.push_async_callback(checker.aclose)
         services = Services(
             settings=settings,

@@ -57,7 +57,7 @@ def test_a_saved_video_workflow_runs_as_the_editor_would_send_it(
     with ended(shell.start("engine", "--port", "0", "--object-info", node_list)) as process:
         assert process.stdout is not None
         monkeypatch.setenv("COMFYUI_URL", process.stdout.readline().strip())
-        for name in ("api_kling_o3_t2v", "api_beeble_switchx_video_edit"):
+        for name in ("api_kling_o3_t2v", "api_minimax_h3_max_t2v"):
             saved = recorded.template(name)
             ran = shell("run", written(tmp_path, saved), "--json", "--quiet")
             assert (ran.code, ran.json["failure"]["kind"]) == (7, "validation")
