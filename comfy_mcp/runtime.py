@@ -18,6 +18,7 @@ from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
@@ -116,6 +117,7 @@ async def open_runtime(
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=outputs,
             input_files=input_files,
+            saver=Saver(workflow_files.folders, outputs),
             workflow_files=workflow_files,
             checker=checker,
             gpu=gpu,

@@ -1,5 +1,6 @@
 """Results of the operations on workflows."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, assert_never
 
@@ -17,7 +18,8 @@ from comfy_mcp.operations.shapes.base import (
 
 
 class OutputItem(Part):
-    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
+    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource, `path` the file on this
+    machine where the caller can read it."""
 
     output_id: str
     filename: Text
@@ -31,13 +33,15 @@ class OutputItem(Part):
     folder: str = "output"
     node_id: Text | None = None
     media_type: str | None = None
+    path: Text | None = Field(default=None, exclude_if=lambda path: path is None)
     content: Text | None = Field(
         default=None, description="The text, for text outputs; cut at 16,384 characters, or earlier in lists"
     )
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""
-        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size})"
+        where = f" at {self.path}" if self.path else ""
+        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size}){where}"
 
 
 class FailureItem(Part):
@@ -121,11 +125,12 @@ class WorkflowResult(Result):
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
+    saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
 
     def text(self) -> str:
         head = f"Workflow {self.workflow_id}: {self.status}"
-        return f"{head}{self._facts()}. {self.next_step or ''}".strip()
+        return f"{head}{self._facts()}.{saved_as(self.saved)} {self.next_step or ''}".strip()
 
     def waiting(self) -> str:
         """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
@@ -153,6 +158,16 @@ class WorkflowResult(Result):
                 return ""
             case _:
                 assert_never(self.status)
+
+
+def saved_as(paths: Sequence[str]) -> str:
+    shown = f" Saved as {', '.join(paths[:SAVED_SHOWN])}" if paths else ""
+    return (
+        f"{shown} and {len(paths) - SAVED_SHOWN} more." if len(paths) > SAVED_SHOWN else shown and f"{shown}."
+    )
+
+
+SAVED_SHOWN = 5
 
 
 def _until(what: str, deadline_ms: int | None) -> str:

@@ -30,6 +30,16 @@ def _timeout(name: str, description: str) -> Any:
     )
 
 
+def _save_to(**words: Any) -> Any:
+    return Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        validation_alias=AliasChoices("save_to", "saveTo"),
+        **words,
+    )
+
+
 class NoParams(Params):
     pass
 
@@ -55,6 +65,7 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
+    save_to: str | None = _save_to(description="Folder or file for the outputs; a wait writes them")
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
@@ -92,6 +103,7 @@ class WaitParams(Params):
         validation_alias=AliasChoices("timeout_s", "timeoutS"),
         description="Default 45; then call again",
     )
+    save_to: str | None = _save_to(title="The folder or file for the outputs.")
     cancel_on_disconnect: bool = Field(
         default=False,
         validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
@@ -174,3 +186,4 @@ class ViewOutputParams(OutputParams):
         validation_alias=AliasChoices("max_px", "maxPx"),
         description="Longest side",
     )
+    save_to: str | None = _save_to(title="The folder or file for the full output.")
