@@ -28,7 +28,7 @@ class AllowedFolders:
     def open(self, path: str, what: str, advice: str) -> tuple[BinaryIO, os.stat_result]:
         """The file at `path`. `what` and `advice` are for the errors: "workflow file", "send it inline".
 
-        Raises InvalidInput (path_not_allowed, path_unreadable), which does not say whether a path outside
+        Raises InvalidInput (path_not_allowed, path_unreadable). The error does not say whether a path outside
         exists.
         """
         try:

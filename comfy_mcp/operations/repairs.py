@@ -31,6 +31,8 @@ _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
 _SECONDS = range(10**9, 10**11)
 """As seconds: the years 2001 to 5138. As milliseconds: January 1970 to 1973, which nobody means."""
 _MOST_LAYERS = 3
+_HOURS = 10_000
+"""Seconds from which a multiple of 1,000 looks like milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,11 @@ def repaired(
             if found != value:
                 taken[name] = found
                 warnings.append(f"{name} {_shown(value)} was read as {_shown(found)}.")
+            if argument.name.endswith("_s") and (seconds := _thousands(found)):
+                warnings.append(
+                    f"{name} {seconds} is {seconds / 3600:.1f} hours. It is in seconds: "
+                    f"{seconds // 1000} if milliseconds were meant."
+                )
     if "workflow" in known and not taken.keys() & {"workflow", "path"}:
         _take_loose_graph(unknown, taken, warnings)
     warnings.extend(_unknown(operation, params, unknown))
@@ -184,6 +191,15 @@ def _since(argument: _Argument, value: object) -> object:
     except (ValueError, OverflowError):
         return value
     return round(seconds * 1000) if _SECONDS.start <= seconds < _SECONDS.stop else value
+
+
+def _thousands(value: object) -> int:
+    """The seconds that look like milliseconds; 0 for all others."""
+    try:
+        seconds = int(float(value)) if isinstance(value, str | int | float) else 0
+    except (ValueError, OverflowError):
+        return 0
+    return seconds if seconds >= _HOURS and not seconds % 1000 else 0
 
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)

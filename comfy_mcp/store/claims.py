@@ -10,12 +10,13 @@ from typing import Any
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import job_of, submitted_of
-from comfy_mcp.store.connection import AnyRow, Connection, Statement
+from comfy_mcp.store.codec import UNREADABLE, job_of, submitted_of
+from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_ACTIVE,
     IS_QUEUED,
@@ -122,13 +123,14 @@ def claim_next(
     leases.verify(connection, lease)
     where = {"b_lane": lane, "b_now": now}
     if admission is None:
-        row = connection.execute(_NEXT, where).first()
-        return None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
-    row = connection.execute(_NEXT_THAT_FITS, {**where, **holds.limits(admission)}).first()
-    claim = None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
-    if row is None:
+        found = _first(connection, _NEXT, where)
+        return None if found is None else _claim(connection, lease, prompt_id, stream_id, now, lane, *found)
+    found = _first(connection, _NEXT_THAT_FITS, {**where, **holds.limits(admission)})
+    claim = None if found is None else _claim(connection, lease, prompt_id, stream_id, now, lane, *found)
+    if found is None:
         holds.review(connection, admission, _PASSED_OVER, where, now)
     else:
+        row = found[0]
         place = {"b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
         holds.review(connection, admission, _PASSED_OVER_BEFORE, {**where, **place}, now)
     return claim
@@ -142,8 +144,9 @@ def _claim(
     now: int,
     lane: str,
     row: AnyRow,
+    before: Job,
+    submitted: Submitted | None,
 ) -> Claim:
-    before = job_of(row)
     job = journal.apply(connection, before, (claimed(before, lease, prompt_id, now),))
     more = any_waits(connection, now, lane)
     begin_attempt(connection, lease, job, stream_id, now)
@@ -152,10 +155,30 @@ def _claim(
     return Claim(
         job=job,
         text=row.graph,
-        submitted=submitted_of(row.submitted),
+        submitted=submitted,
         stream_id=stream_id,
         more=more,
     )
+
+
+_Readable = tuple[AnyRow, Job, Submitted | None]
+
+
+def _first(connection: Connection, statement: Statement, where: Values) -> _Readable | None:
+    """The first row that can be read. Those before it are set aside, and are not found again."""
+    while (row := connection.execute(statement, where).first()) is not None:
+        if (found := _readable(connection, row)) is not None:
+            return found
+    return None
+
+
+def _readable(connection: Connection, row: AnyRow) -> _Readable | None:
+    """None: the job can't be read, and has ended."""
+    try:
+        return row, job_of(row), submitted_of(row.submitted)
+    except UNREADABLE:
+        journal.set_aside(connection, row)
+        return None
 
 
 def claimed(job: Job, lease: Lease, prompt_id: PromptId, now: int) -> JobClaimed:
@@ -190,19 +213,21 @@ def keep_reference(connection: Connection, lease: Lease, prompt_id: PromptId, re
 
 
 def adopt(connection: Connection, lease: Lease) -> list[Claim]:
-    """What the engine has, or may have, from whoever drove it before; oldest claim first. Raises Fenced."""
+    """What the engine has, or may have, from whoever drove it before; oldest claim first. What can't be read
+    ends. Raises Fenced."""
     leases.verify(connection, lease)
     connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
+    found = [each for row in rows if (each := _readable(connection, row)) is not None]
     return [
         Claim(
-            job=job_of(row),
+            job=job,
             text=row.graph,
-            submitted=submitted_of(row.submitted),
+            submitted=submitted,
             stream_id=row.stream_id,
             reference=row.reference,
         )
-        for row in rows
+        for row, job, submitted in found
     ]
 
 
@@ -238,7 +263,7 @@ def _record(connection: Connection, lease: Lease, job_id: JobId, happened: Seque
         raise reads.not_found(job_id)
     if row.lease_fence is None or not _owns(row, lease):
         raise leases.lost(lease)
-    before = job_of(row)
+    before = journal.readable(connection, row)
     for event in happened:
         if isinstance(event, JobClaimed):
             raise IllegalTransition(before, event)  # only a claim does it: it writes the attempt down

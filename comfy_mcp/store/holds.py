@@ -9,7 +9,6 @@ from typing import Any
 from comfy_mcp.domain.events import JobWaiting
 from comfy_mcp.domain.vram import Admission, WaitingFor
 from comfy_mcp.store import journal
-from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import IS_HELD, ONE, bindparam, or_, select, vram_shapes
 from comfy_mcp.store.core import jobs as table
@@ -85,7 +84,9 @@ def review(
 
 
 def _tell(connection: Connection, row: AnyRow, admission: Admission, now: int) -> None:
-    before = job_of(row)
+    before = journal.readable(connection, row)
+    if before.is_final:
+        return
     found: WaitingFor | None = admission.wait(row.need_bytes, now=now, before=before.waiting_for)
     if found == before.waiting_for:
         return

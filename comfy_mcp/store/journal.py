@@ -1,21 +1,41 @@
 """The one writer of jobs: an event changes a job's row, goes into the log, and has its consequences.
 
 Nothing else calls `evolve`, writes to `jobs` what an event changes, or appends to the log, so that none of
-the three is ever forgotten. Synchronous; runs in a transaction of the caller.
+the three is ever forgotten. A job's turn is no part of its state: `turns` may move it by itself. Synchronous;
+runs in a transaction of the caller.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import structlog
+
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
-from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
-from comfy_mcp.domain.job import Job, evolve, is_step, queued
+from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
+from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
 from comfy_mcp.store import turns, vram
-from comfy_mcp.store.codec import changed_values, event_values, job_values
-from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import and_, attempts, bindparam, delete, events, exists, insert, jobs, update
+from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
+from comfy_mcp.store.connection import AnyRow, Connection, Statement
+from comfy_mcp.store.core import (
+    IS_ACTIVE,
+    and_,
+    attempts,
+    bindparam,
+    delete,
+    events,
+    exists,
+    insert,
+    jobs,
+    now_ms,
+    select,
+    update,
+)
 from comfy_mcp.store.leases import OWN, own
 from comfy_mcp.store.queries import Lease
+from comfy_mcp.store.salvage import salvaged
+
+log = structlog.get_logger(__name__)
 
 _INSERT = Statement(insert(jobs))
 # Compare and set: the row must still be what the decision was made on.
@@ -48,6 +68,13 @@ _END_ATTEMPT = Statement(
     .values(state=bindparam("b_state"), finished_at=bindparam("b_at"))
 )
 _MARK_RETRIED = Statement(update(jobs).where(jobs.c.id == bindparam("b_id")))
+_REWRITE = Statement(update(jobs).where(jobs.c.seq == bindparam("b_seq")))
+_END_ATTEMPTS = Statement(
+    update(attempts)
+    .where(attempts.c.job_id == bindparam("b_job_id"), IS_ACTIVE)
+    .values(state=JobFailed.type, finished_at=bindparam("b_at"))
+)
+_NOW = Statement(select(now_ms()))
 
 
 class Changed(StoreFault):
@@ -81,6 +108,35 @@ def apply(
         for reaction in REACTIONS:
             reaction(connection, job, then, event)
     return after
+
+
+def readable(connection: Connection, row: AnyRow) -> Job:
+    """The job of a row that is about to be changed.
+
+    A row that can't be decoded is written anew, as that of a job that failed as `internal`: it must not keep
+    the jobs beside it from being claimed, adopted or ended.
+    """
+    try:
+        return job_of(row)
+    except UNREADABLE:
+        return set_aside(connection, row)
+
+
+def set_aside(connection: Connection, row: AnyRow) -> Job:
+    """End a job whose record can't be used, whoever has it."""
+    at = connection.execute(_NOW).scalar_one()
+    job = salvaged(row, at=at)
+    connection.notes.queue_sizes = None
+    connection.execute(_REWRITE, {**job_values(job), "b_seq": row.seq})
+    connection.execute(_END_ATTEMPTS, {"b_job_id": job.id, "b_at": at})
+    if job.failure is not None:
+        end = JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=job.failure)
+        before = replace(job, status=JobStatus.QUEUED)
+        _append(connection, before, [(before, job, end)])
+        for reaction in REACTIONS:
+            reaction(connection, before, job, end)
+    log.error("job_set_aside", job_id=job.id, status=job.status.value)
+    return job
 
 
 def shown_after(job: Job, step: JobEvent) -> Job:

@@ -12,13 +12,16 @@ _INSERT = Statement(insert(api_keys))
 _REVOKE = Statement(update(api_keys).where(_k.name == bindparam("b_name"), _k.revoked_at.is_(None)))
 
 
+_RIGHTS = {right.value: right for right in Right}
+
+
 def keys(connection: Connection) -> list[ApiKey]:
-    """All, revoked ones too, by name."""
+    """All, revoked ones too, by name. A right of a newer version is none here."""
     return [
         ApiKey(
             name=row.name,
             digest=row.digest,
-            rights=frozenset(Right(word) for word in row.rights.split()),
+            rights=frozenset(_RIGHTS[word] for word in row.rights.split() if word in _RIGHTS),
             created_at=row.created_at,
             revoked_at=row.revoked_at,
             max_queued=row.max_queued,

@@ -8,10 +8,10 @@ from typing import assert_never
 from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
+from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
-from comfy_mcp.store.connection import Connection, QueueSize, Statement
+from comfy_mcp.store.connection import AnyRow, Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
 
@@ -105,9 +105,7 @@ def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
 
 def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
     """Raises NotFound. Asking again adds nothing."""
-    job = reads.get(connection, job_id)
-    if job is None:
-        raise reads.not_found(job_id)
+    job = journal.readable(connection, _row(connection, job_id))
     answer = decide_cancel(job)
     request = CancelRequested(job_id=job_id, at=at, reason=reason)
     happened: tuple[JobEvent, ...]
@@ -127,14 +125,19 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
 
 def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
     """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
-    job = reads.get(connection, job_id)
-    if job is None:
-        raise reads.not_found(job_id)
+    row = _row(connection, job_id)
+    job = journal.readable(connection, row)
     if job.is_final:
-        return None
+        return None if row.status in TERMINAL else job
     request = CancelRequested(job_id=job_id, at=at, reason=reason)
     end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
     return journal.apply(connection, job, (request, end))
+
+
+def _row(connection: Connection, job_id: JobId) -> AnyRow:
+    if (row := reads.row_of(connection, job_id)) is None:
+        raise reads.not_found(job_id)
+    return row
 
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:

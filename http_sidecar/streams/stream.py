@@ -97,15 +97,19 @@ class Stream(ABC):
     @contextlib.asynccontextmanager
     async def attached(self) -> AsyncIterator[None]:
         """Serve the client inside: it is left when the stream has to end, or the client is gone."""
+        limit = asyncio.timeout(None if self.ended is None else 0)
         with (
             self._live.attached(self),
             self._revocations.watched(self.caller, lambda: self.end(End.REVOKED)),
         ):
             try:
-                async with asyncio.timeout(None if self.ended is None else 0) as self._limit:
+                async with limit as self._limit:
                     yield
-            except (TimeoutError, Ended):
+            except Ended:
                 pass
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # another's
             finally:
                 self._limit = None
                 for wanted in list(self._floors):

@@ -85,6 +85,19 @@ def test_what_is_right_or_beyond_repair_stays_without_a_word(
     assert taken(operation, **{name: value}) == ({name: value}, "")
 
 
+@pytest.mark.parametrize("value", [60_000, "60000", 60_000.0])
+def test_seconds_that_look_like_milliseconds_are_kept_and_told(value: object) -> None:
+    arguments, warning = taken("submit_workflow", workflow={}, runTimeoutS=value)
+    assert arguments["runTimeoutS"] == value
+    assert "60000 is 16.7 hours" in warning
+    assert "60 if milliseconds were meant" in warning
+
+
+@pytest.mark.parametrize("value", [3_600, 12_345, "soon", "inf", [1]])
+def test_other_seconds_need_no_word(value: object) -> None:
+    assert taken("wait_for_workflow", workflow_id=ID, timeout_s=value)[1] == ""
+
+
 def test_unknown_arguments_are_named_with_the_nearest() -> None:
     _, warning = taken("wait_for_workflow", workflow_id=ID, timeout=5, seed=7, nothing=None, empty="")
     assert warning == "wait_for_workflow has no argument 'timeout' (nearest: timeout_s), 'seed': not used."
@@ -208,7 +221,9 @@ async def test_what_was_repaired_is_told_with_the_job_and_with_every_result(call
 async def test_an_id_may_be_shortened_to_what_is_unique(call: Bench) -> None:
     first, second = [await call("submit_workflow", workflow=graphs.picture()) for _ in range(2)]
     done = await call("wait_for_workflow", workflow_id=first.workflow_id[:13].upper())
-    assert done.workflow_id == first.workflow_id
+    assert (done.workflow_id, done.warnings) == (first.workflow_id, [])  # as long as our own lists write it
+    unique = next(n for n in range(4, 8) if not second.workflow_id.startswith(first.workflow_id[:n]))
+    done = await call("wait_for_workflow", workflow_id=first.workflow_id[:unique])
     assert f"read as '{first.workflow_id}'" in done.warnings[-1]
     output = done.outputs[0].output_id
     assert (await call("view_output", output_id=output[:13])).output.output_id == output

@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from comfy_mcp.operations.shapes.base import (
     CursorField,
     FailureKindName,
+    FieldsField,
     LaneName,
     LimitField,
     OutputKindName,
@@ -55,7 +56,8 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data"})
+    unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
+    local = frozenset({"path"})
 
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
@@ -134,6 +136,7 @@ class ListModelsParams(Params):
     search: str | None = Field(default=None, max_length=200, description="Part of the name")
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListOutputsParams(Params):
@@ -147,6 +150,7 @@ class ListOutputsParams(Params):
     since: SinceField = None
     limit: LimitField = 20
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListWorkflowsParams(Params):
@@ -167,6 +171,7 @@ class ListWorkflowsParams(Params):
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class OutputParams(Params):
