@@ -18,6 +18,7 @@ from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library.links import Links
 from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
@@ -118,6 +119,7 @@ async def open_runtime(
             outputs=outputs,
             input_files=input_files,
             saver=Saver(workflow_files.folders, outputs),
+            links=Links(settings.link_key_path, settings.public_url, now_ms=clock.now_ms),
             workflow_files=workflow_files,
             checker=checker,
             gpu=gpu,

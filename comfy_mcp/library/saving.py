@@ -141,8 +141,8 @@ def _placed(part: Path, folder: Path, name: str) -> Path:
 
 
 def _link(part: Path, path: Path) -> None:
-    """A second name for the file, unless there is one. Where a file system has no links, the name is taken
-    with an empty file first."""
+    """A second name for the file, unless there is one. Where a file system has no links, an empty file
+    reserves the name first."""
     try:
         path.hardlink_to(part)
     except FileExistsError:

@@ -4,7 +4,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.saving import checked_place, local_paths, saved
+from comfy_mcp.operations.saving import checked_place, places, saved
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
     ListOutputsParams,
@@ -51,7 +51,7 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
     save_to = await checked_place(context, params.save_to)
     output = await find_output(context, params.output_id)
     view = await _view(context, output, params)
-    (item,) = await local_paths(context, [view.output])
+    (item,) = await places(context, [view.output])
     paths = [] if save_to is None else await saved(context, [output], save_to)
     return view.model_copy(update={"output": item, "saved": paths})
 

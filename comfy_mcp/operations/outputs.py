@@ -54,6 +54,10 @@ class Outputs:
                 raise
             return page.items[0]
 
+    def link_allows(self, output_id: str, expires: str, signature: str) -> bool:
+        """Whether a signed link to the output is good now."""
+        return self._services.links.allows(output_id, expires, signature)
+
     def open(self, output: Output, *, part: Span | None = None) -> AbstractAsyncContextManager[OutputContent]:
         """See library/outputs.py for this and the next three."""
         return self._services.outputs.open(output, part=part)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from comfy_mcp.domain.catalog import Output, OutputQuery
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import OutputItem, WorkflowResult
 
-PATHS = 50
-"""Outputs of one result whose paths are looked up."""
+PLACES = 50
+"""Outputs of one result of which the place is said."""
 
 
 async def checked_place(context: OperationContext, asked: str | None) -> str | None:
@@ -30,7 +30,7 @@ async def with_saved(context: OperationContext, result: WorkflowResult, asked: s
 
     What can't be written is a warning: the state is true all the same. The engine's own files are named too.
     """
-    result = await with_local_paths(context, result)
+    result = await with_places(context, result)
     if result.status != "completed" or not context.caller.may_read_files:
         return result
     store, job_id = context.services.store, JobId(result.workflow_id)
@@ -47,20 +47,28 @@ async def with_saved(context: OperationContext, result: WorkflowResult, asked: s
     return result.model_copy(update={"saved": paths})
 
 
-async def with_local_paths(context: OperationContext, result: WorkflowResult) -> WorkflowResult:
-    """With the path of each output that lies in a folder of this machine."""
-    items = await local_paths(context, result.outputs)
+async def with_places(context: OperationContext, result: WorkflowResult) -> WorkflowResult:
+    """With where each output can be had: the file on this machine, or a link that needs no key."""
+    items = await places(context, result.outputs)
     return result if items is result.outputs else result.model_copy(update={"outputs": items})
 
 
-async def local_paths(context: OperationContext, items: list[OutputItem]) -> list[OutputItem]:
-    if not (items and context.caller.may_read_files and context.services.settings.outputs_dir):
+async def places(context: OperationContext, items: list[OutputItem]) -> list[OutputItem]:
+    services = context.services
+    if not items:
         return items
-    paths = await context.services.outputs.local_paths(
-        [(each.folder, each.subfolder, each.filename) for each in items[:PATHS]]
+    if not context.caller.may_read_files:
+        if not services.links.given:
+            return items
+        some = [(item, services.links.of(item.url, OutputId(item.output_id))) for item in items[:PLACES]]
+        return [item.model_copy(update={"link": link}) for item, link in some] + items[PLACES:]
+    if services.settings.outputs_dir is None:
+        return items
+    paths = await services.outputs.local_paths(
+        [(each.folder, each.subfolder, each.filename) for each in items[:PLACES]]
     )
     named = [each.model_copy(update={"path": path}) for each, path in zip(items, paths, strict=False)]
-    return named + items[PATHS:]
+    return named + items[PLACES:]
 
 
 async def saved(context: OperationContext, outputs: Sequence[Output], where: str) -> list[str]:

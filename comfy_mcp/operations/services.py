@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
     from comfy_mcp.driving.engines import Engines
     from comfy_mcp.gpu import GpuMonitor
     from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+    from comfy_mcp.library.links import Links
     from comfy_mcp.library.saving import Saver
     from comfy_mcp.metrics import Metrics
     from comfy_mcp.operations.feed import Feed, Hub
@@ -32,6 +33,7 @@ class Services:
     outputs: OutputFiles
     input_files: InputFiles
     saver: Saver
+    links: Links
     workflow_files: WorkflowFiles
     checker: Checker
     gpu: GpuMonitor

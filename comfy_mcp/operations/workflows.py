@@ -11,7 +11,7 @@ from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.operations.context import OperationContext, require_right
-from comfy_mcp.operations.saving import checked_place, with_local_paths, with_saved
+from comfy_mcp.operations.saving import checked_place, with_places, with_saved
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
     CancelParams,
@@ -44,7 +44,7 @@ FOREIGN_SHOWN = 50
 
 async def workflow_status(context: OperationContext, params: StatusParams) -> WorkflowResult:
     job_id = JobId(params.workflow_id)
-    state = await with_local_paths(context, await state_of(context, job_id))
+    state = await with_places(context, await state_of(context, job_id))
     if not params.attempts:
         return state
     tried = await context.services.store.attempts_of(job_id)

@@ -22,8 +22,8 @@ NAMED = 5
 
 class OutputItem(Part):
     """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource, `path` the file on this
-    machine where the caller can read it. `unstated`: members that a brief state of its workflow does not
-    repeat."""
+    machine where the caller can read it, `link` an absolute URL that needs no key for a day. `unstated`:
+    members that a brief state of its workflow does not repeat."""
 
     entry: ClassVar[frozenset[str]] = frozenset({"output_id", "filename", "type", "created_at", "content"})
     unstated: ClassVar[frozenset[str]] = frozenset(
@@ -43,13 +43,14 @@ class OutputItem(Part):
     node_id: Text | None = None
     media_type: str | None = None
     path: Text | None = Field(default=None, exclude_if=lambda path: path is None)
+    link: str | None = Field(default=None, exclude_if=lambda link: link is None)
     content: Text | None = Field(
         default=None, description="The text, for text outputs; cut at 16,384 characters, or earlier in lists"
     )
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""
-        where = f" at {self.path}" if self.path else ""
+        where = f" at {self.path or self.link}" if self.path or self.link else ""
         return f"{self.type} {self.filename or 'text'} ({self.output_id}{size}){where}"
 
 

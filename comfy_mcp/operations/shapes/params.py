@@ -57,7 +57,7 @@ def _idempotency_key() -> Any:
 
 class SubmitParams(Params):
     unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
-    local = frozenset({"path"})
+    local = frozenset({"path", "save_to"})
 
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
@@ -98,6 +98,8 @@ class StatusParams(WorkflowParams):
 
 
 class WaitParams(Params):
+    local = frozenset({"save_to"})
+
     workflow_id: WorkflowIdField
     timeout_s: float | None = Field(
         default=None,
@@ -184,6 +186,8 @@ class OutputParams(Params):
 
 
 class ViewOutputParams(OutputParams):
+    local = frozenset({"save_to"})
+
     max_px: int | None = Field(
         default=None,
         ge=16,
