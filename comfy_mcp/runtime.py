@@ -18,6 +18,8 @@ from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
+from comfy_mcp.library.links import Links
+from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
@@ -118,6 +120,8 @@ async def open_runtime(
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=outputs,
             input_files=input_files,
+            saver=Saver(workflow_files.folders, outputs),
+            links=Links(settings.link_key_path, settings.public_url, now_ms=clock.now_ms),
             workflow_files=workflow_files,
             workflows=WorkflowLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool),
             checker=checker,

@@ -118,7 +118,7 @@ def test_results_are_described_in_the_wire_s_names_with_the_members_of_their_lis
     assert properties["failure"] == {"type": "object"}
     assert {"outputCount", "warnings", "nextStep"} <= set(properties)
     assert set(properties["outputs"]["items"]["properties"]) == {
-        "outputId", "filename", "type", "size", "nodeId", "content",
+        "outputId", "filename", "type", "size", "nodeId", "content", "path", "link",
     }  # fmt: skip
     listed = output_schema(WorkflowsResult)["properties"]
     assert {"workflows", "nextCursor", "warnings"} == set(listed)
