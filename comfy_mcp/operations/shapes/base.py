@@ -108,7 +108,11 @@ class Part(BaseModel):
     entry: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, defer_build=True
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        defer_build=True,
     )
 
 
