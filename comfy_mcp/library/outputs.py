@@ -120,7 +120,8 @@ class OutputData:
 
 
 class OutputFiles:
-    """Opens outputs. With one engine only the folder is read: two engines use the same names."""
+    """Opens outputs. Each engine has a folder of its own; the one that is for all is read for a single engine
+    only, because two use the same names."""
 
     def __init__(
         self,
@@ -129,7 +130,8 @@ class OutputFiles:
         engines: Mapping[EngineId, FileServer],
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self._folder = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._shared = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._folders = {engine.id: engine.outputs_dir or self._shared for engine in settings.engines}
         self._engines = engines
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
@@ -265,12 +267,13 @@ class OutputFiles:
 
     async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
         """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
-        if self._folder is None or output.file.folder_type != "output":
+        folder = self._folders.get(output.engine, self._shared)
+        if folder is None or output.file.folder_type != "output":
             return None
-        path = self._folder / output.file.subfolder.replace("\\", "/") / output.file.filename
+        path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(open_inside, path, (self._folder,))
+                return await asyncio.to_thread(open_inside, path, (folder,))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:

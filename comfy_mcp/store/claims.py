@@ -5,16 +5,18 @@ each write checks the lease and the attempt in the transaction that it belongs t
 """
 
 import contextlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
-from comfy_mcp.domain.vram import Admission
+from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.placing import WINDOW, Waiting
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import job_of, submitted_of
+from comfy_mcp.store.codec import job_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
     IS_ACTIVE,
@@ -25,17 +27,22 @@ from comfy_mcp.store.core import (
     bindparam,
     engine_leases,
     false,
+    func,
     graphs,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     tuple_,
     update,
 )
 from comfy_mcp.store.core import jobs as jobs_table
-from comfy_mcp.store.queries import Claim, Lease
+from comfy_mcp.store.queries import Claim, ClaimOffer, Lease
 from comfy_mcp.store.vram import WITH_NEED
+
+MAX_WINDOWS = 8
+"""How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
 
@@ -47,27 +54,45 @@ _WAITS = and_(
     or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
 )
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
+# An engine that has refused a job is not asked again.
+_NOT_MINE = func.replace(_j.refused_by, bindparam("b_me"), "") == _j.refused_by
+_NOT_REFUSED = or_(_j.refused_by.is_(None), _NOT_MINE)
+_WITH_GRAPH = (jobs_table, graphs.c.graph, graphs.c.needs, graphs.c.submitted)
+_ON_GRAPH = graphs.c.job_id == _j.id
 _NEXT = Statement(
-    select(jobs_table, graphs.c.graph, graphs.c.submitted)
-    .join(graphs, graphs.c.job_id == _j.id)
-    .where(_WAITS)
-    .order_by(*_ORDER)
-    .limit(ONE)
+    select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_WAITS, _NOT_REFUSED).order_by(*_ORDER).limit(ONE)
 )
 _NEXT_THAT_FITS = Statement(
-    select(jobs_table, graphs.c.graph, graphs.c.submitted)
-    .select_from(WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
-    .where(_WAITS, holds.FITS)
+    select(*_WITH_GRAPH)
+    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
+    .where(_WAITS, _NOT_REFUSED, holds.FITS)
     .order_by(*_ORDER)
     .limit(ONE)
 )
+_SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, graphs.c.needs)
+_FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
+_WINDOW = Statement(
+    select(*_SEEN)
+    .join(graphs, _ON_GRAPH)
+    .where(_WAITS, _NOT_REFUSED, _FIT)
+    .order_by(*_ORDER)
+    .limit(literal_column(str(WINDOW)))
+)
+_WINDOW_THAT_FITS = Statement(
+    select(*_SEEN)
+    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
+    .where(_WAITS, _NOT_REFUSED, _FIT, holds.FITS)
+    .order_by(*_ORDER)
+    .limit(literal_column(str(WINDOW)))
+)
+_ONE = Statement(select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_j.id == bindparam("b_id")))
 _BEFORE_IT = tuple_(*_ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq"))
 _PASSED_OVER = holds.unseen(_WAITS)
 _PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, _BEFORE_IT))
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
-    select(jobs_table, graphs.c.graph, graphs.c.submitted, _a.stream_id, _a.reference)
+    select(*_WITH_GRAPH, _a.stream_id, _a.reference)
     .select_from(attempts)
     .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
     .join(graphs, graphs.c.job_id == _j.id)
@@ -108,24 +133,18 @@ def any_waits(connection: Connection, now: int, lane: str) -> bool:
     return connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
 
 
-def claim_next(
-    connection: Connection,
-    lease: Lease,
-    prompt_id: PromptId,
-    stream_id: str | None,
-    now: int,
-    lane: str,
-    admission: Admission | None,
-) -> Claim | None:
+def claim_next(connection: Connection, offer: ClaimOffer, now: int, lane: str) -> Claim | None:
     """One whose wait is over is left to `expiry.expire`. With `admission`, who is passed over for want of
     memory is told. Raises Fenced."""
-    leases.verify(connection, lease)
-    where = {"b_lane": lane, "b_now": now}
+    if not leases.may_claim(connection, offer.lease):
+        return None
+    where = {"b_lane": lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
+    admission = offer.admission
+    where |= {} if admission is None else holds.limits(admission)
+    row = _next(connection, offer, where)
+    claim = None if row is None else _claim(connection, offer, now, lane, row)
     if admission is None:
-        row = connection.execute(_NEXT, where).first()
-        return None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
-    row = connection.execute(_NEXT_THAT_FITS, {**where, **holds.limits(admission)}).first()
-    claim = None if row is None else _claim(connection, lease, prompt_id, stream_id, now, lane, row)
+        return claim
     if row is None:
         holds.review(connection, admission, _PASSED_OVER, where, now)
     else:
@@ -134,26 +153,47 @@ def claim_next(
     return claim
 
 
-def _claim(
-    connection: Connection,
-    lease: Lease,
-    prompt_id: PromptId,
-    stream_id: str | None,
-    now: int,
-    lane: str,
-    row: AnyRow,
-) -> Claim:
+def _next(connection: Connection, offer: ClaimOffer, where: Mapping[str, Any]) -> AnyRow | None:
+    """The job to claim. An engine that is alone mostly gets the first one that waits."""
+    chooser = offer.chooser
+    if chooser is None or (chooser.alone and not chooser.unfit):
+        row = connection.execute(_NEXT if offer.admission is None else _NEXT_THAT_FITS, where).first()
+        if row is None or chooser is None or chooser.fits(row.needs_key, _needs(row)):
+            return row
+    for _ in range(MAX_WINDOWS):
+        rows = connection.execute(
+            _WINDOW if offer.admission is None else _WINDOW_THAT_FITS, {**where, "b_unfit": chooser.unfit}
+        ).all()
+        fitting = [row for row in rows if chooser.fits(row.needs_key, _needs(row))]
+        more = len(rows) == WINDOW
+        if fitting or not more:
+            waiting = [(row.id, _waiting(row)) for row in fitting]
+            at = chooser.choose(waiting, more=more) if waiting else None
+            return None if at is None else connection.execute(_ONE, {"b_id": fitting[at].id}).one()
+    return None
+
+
+def _needs(row: AnyRow) -> Needs | None:
+    return None if row.needs is None else needs_of(row.needs)
+
+
+def _waiting(row: AnyRow) -> Waiting:
+    return Waiting(priority=row.priority, shape=row.shape, needs=_needs(row))
+
+
+def _claim(connection: Connection, offer: ClaimOffer, now: int, lane: str, row: AnyRow) -> Claim:
     before = job_of(row)
-    job = journal.apply(connection, before, (claimed(before, lease, prompt_id, now),))
+    job = journal.apply(connection, before, (claimed(before, offer.lease, offer.prompt_id, now),))
     more = any_waits(connection, now, lane)
-    begin_attempt(connection, lease, job, stream_id, now)
+    begin_attempt(connection, offer.lease, job, offer.stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
         turns.claimed(connection, job, row.share_tag, more=more)
     return Claim(
         job=job,
         text=row.graph,
+        needs=_needs(row),
         submitted=submitted_of(row.submitted),
-        stream_id=stream_id,
+        stream_id=offer.stream_id,
         more=more,
     )
 
@@ -198,6 +238,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
         Claim(
             job=job_of(row),
             text=row.graph,
+            needs=_needs(row),
             submitted=submitted_of(row.submitted),
             stream_id=row.stream_id,
             reference=row.reference,
