@@ -50,7 +50,7 @@ class Kind:
 
 
 class Crowd:
-    """Clients that all hear the same events. `heard` is called by each for each."""
+    """Clients that all get the same events. `heard` is called by each for each."""
 
     def __init__(self, size: int) -> None:
         self.sample = Sample(name="lag")
@@ -78,7 +78,7 @@ class Crowd:
             try:
                 await self._all.wait()
             except asyncio.CancelledError:
-                raise TimeoutError(f"{self._heard} of {self._size} clients have heard it") from None
+                raise TimeoutError(f"{self._heard} of {self._size} clients have got it") from None
 
 
 class Listener(asyncio.Protocol):
@@ -209,7 +209,7 @@ async def _kinds(url: str, job: "_Job") -> dict[str, Kind]:
 
 
 def _progress(data: bytes) -> float:
-    """The last that a stream of Server-Sent Events told."""
+    """The last progress in a stream of Server-Sent Events."""
     lines = [line[6:] for line in data.split(b"\n")[:-1] if line.startswith(b"data: ")]
     told = [json.loads(line)["progress"] for line in lines if b'"workflow:progress"' in line]
     return float(told[-1]) if told else 0.0

@@ -1,6 +1,6 @@
 """Logging: structlog and the libraries' own logging in one format, to stderr only.
 
-stdout belongs to MCP and to the commands' results. Secrets are taken out twice: by the name of a field, and
+stdout belongs to MCP and to the commands' results. Secrets are removed twice: by the name of a field, and
 by value in the finished line, because an exception's text may quote a header.
 """
 

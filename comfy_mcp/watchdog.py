@@ -1,7 +1,7 @@
 """Notices when the event loop stands still, and what it did then.
 
-A loop that runs one thing for long answers nobody meanwhile: no probe, no event, no other client. The loop
-says every BEAT_S that it goes on; a thread looks whether it did.
+While the loop runs one thing, it answers nobody: no probe, no event, no other client. The loop
+sets a mark every BEAT_S; a thread checks that it did.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 STALL_S = 0.25
-"""A loop that has not gone on for this long stands."""
+"""A loop that sets no mark for this long counts as stalled."""
 
 BEAT_S = 0.1
 
@@ -26,7 +26,7 @@ LINE_S = 1.0
 """Shortest time between two lines in the log; the metric counts every stall."""
 
 ENDLESS_S = 5.0
-"""A stall that has not ended by then is told before it ends: it may never."""
+"""A stall is logged after this time even if it has not ended: it may never end."""
 
 SHOWN_FRAMES = 5
 _OWN = tuple(str(Path(__file__).parents[1] / name) for name in ("comfy_mcp", "http_sidecar"))
@@ -52,7 +52,7 @@ async def watching(on_stall: Callable[[], None]) -> AsyncIterator[None]:
 
 
 class Watch:
-    """`beat` is called on the loop, whose thread is `thread_id`; `run` is the thread that looks."""
+    """`beat` is called on the loop, whose thread is `thread_id`; `run` is the thread that checks it."""
 
     def __init__(self, thread_id: int, on_stall: Callable[[], None]) -> None:
         self.ended = threading.Event()
@@ -61,13 +61,13 @@ class Watch:
         self._line_at = float("-inf")
         self._at, self._cpu = time.monotonic(), time.process_time()
         self._where: tuple[str, ...] = ()
-        self._told = False
+        self._logged = False
 
     def beat(self, at: float, cpu: float) -> None:
         """`at` and `cpu` in seconds, of a monotonic clock and of the process."""
         stood, computed = at - self._at - BEAT_S, cpu - self._cpu
         where = self._where
-        self._at, self._cpu, self._where, self._told = at, cpu, (), False
+        self._at, self._cpu, self._where, self._logged = at, cpu, (), False
         if stood < STALL_S or (not where and computed < stood / 2):
             return  # a machine that slept stopped the thread too, and computed nothing
         self._on_stall()
@@ -85,8 +85,8 @@ class Watch:
         if stands >= STALL_S and not self._where:
             # The documented way to see another thread.
             self._where = _calls(sys._current_frames().get(self._thread_id))  # noqa: SLF001
-        if stands >= ENDLESS_S and not self._told:
-            self._told = True
+        if stands >= ENDLESS_S and not self._logged:
+            self._logged = True
             log.error("loop_stands", seconds=round(stands, 3), where=self._where)
 
 

@@ -277,7 +277,7 @@ async def for_this_engine(client: Client, graph: dict[str, Any]) -> dict[str, An
 
 
 async def follow(client: Client, workflow_id: str) -> tuple[dict[str, Any], int, int]:
-    """Both ways that a client hears of progress, at once. Final state, updates, progress notifications."""
+    """Both ways in which a client gets progress, at once. Final state, updates, progress notifications."""
     uri = f"comfy://workflows/{workflow_id}"
     updates = reports = 0
     bar = Bar()
@@ -293,7 +293,7 @@ async def follow(client: Client, workflow_id: str) -> tuple[dict[str, Any], int,
                 if (await read_state(client, uri))["status"] in FINAL:
                     return
 
-    async def heard(progress: float, total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         nonlocal reports
         reports += 1
         bar.show(progress, message or "")
@@ -304,7 +304,7 @@ async def follow(client: Client, workflow_id: str) -> tuple[dict[str, Any], int,
             result = await client.call_tool(
                 "wait_for_workflow",
                 {"workflow_id": workflow_id, "timeout_s": 30},
-                progress_callback=heard,
+                progress_callback=on_progress,
             )
             state = structured(result)
             if state["status"] in FINAL:

@@ -60,7 +60,7 @@ def ask(method: str, url: str, body: object = None, **headers: str) -> HTTPRespo
 
 
 def follow(workflow_id: str) -> Iterator[dict[str, Any]]:
-    """Every message until the workflow has ended. A connection that breaks is taken up where it was."""
+    """Every message until the workflow has ended. A connection that breaks is resumed where it was."""
     last_id = "0"
     for _ in range(TRIES):
         try:

@@ -67,7 +67,7 @@ async function ask(method, address, { headers = {}, ...options } = {}) {
   return answer;
 }
 
-// Every message until the workflow has ended. A connection that breaks is taken up where it was.
+// Every message until the workflow has ended. A connection that breaks is resumed where it was.
 async function* follow(workflowId, tries = 5) {
   let lastId = "0";
   while (tries-- > 0) {

@@ -46,7 +46,7 @@ def build_app(
     drain: Drain | None = None,
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> web.Application:
-    """An application for one AppRunner (`handler_cancellation=True`: a client that goes ends its request)."""
+    """An application for one AppRunner (`handler_cancellation=True`: a disconnect ends the request)."""
     limits = RateLimits(settings.rate_limit_per_minute, bounds.messages_per_request, now=time.monotonic)
     app = web.Application(
         # The first is the outermost: what a later one answers passes through those before it.

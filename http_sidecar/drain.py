@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 
 class Drain:
-    """Whether this process goes: then no submit is taken, and streams send their last frame and end."""
+    """Whether this process is shutting down: submits are refused, and streams send a last frame and end."""
 
     def __init__(self) -> None:
         self._begun = asyncio.Event()

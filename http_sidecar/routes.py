@@ -17,7 +17,7 @@ class Route:
 
     `binary` operations answer with bytes instead of JSON and have a handler of their own. `defaults` are the
     v1 contract's, where the operation has others. `whole`: the contract
-    knows no pages there, so any `limit` is taken and the operation's pages are put together.
+    knows no pages there, so any `limit` is accepted and the operation's pages are joined.
     """
 
     operation: str

@@ -100,7 +100,7 @@ class Checker:
             log.warning("check_ended", bytes=len(text), exit_code=code)
             raise _too_much(len(text), self._cpu_s) from None
         except BaseException:
-            await self.aclose()  # the answer that comes would be taken for that of the next question
+            await self.aclose()  # a late answer would be read as that of the next question
             raise
         self._idle = asyncio.get_running_loop().call_later(IDLE_S, self._end_idle)
         if isinstance(reply, Refusal):

@@ -45,8 +45,8 @@ async def open_in_background(settings: Settings) -> AsyncIterator[Bridge]:
 
 @asynccontextmanager
 async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> AsyncIterator[Bridge]:
-    await asyncio.to_thread(import_module, "http_sidecar.door.metrics")
-    from http_sidecar.door.metrics import serving_metrics
+    await asyncio.to_thread(import_module, "http_sidecar.process.metrics_port")
+    from http_sidecar.process.metrics_port import serving_metrics
 
     async with (
         open_in_background(settings) as bridge,

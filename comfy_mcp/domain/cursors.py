@@ -7,13 +7,13 @@ import json
 from comfy_mcp.domain.errors import InvalidInput
 
 
-def cursor_of(place: object) -> str:
-    """`place` is anything that JSON can say."""
-    text = json.dumps(place, ensure_ascii=False, separators=(",", ":"))
+def cursor_of(position: object) -> str:
+    """`position` is anything that JSON can say."""
+    text = json.dumps(position, ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
 
 
-def place_of(cursor: str) -> object:
+def position_in(cursor: str) -> object:
     """Decode a cursor; the caller checks the shape of the value. Raises InvalidInput."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)

@@ -199,7 +199,7 @@ class StoredEvent:
     """An event with its place in the log. `seq` grows over all jobs; gaps are normal.
 
     `volatile`: a step of progress, which the log does not keep. Its `seq` is that of the newest event of the
-    log before it, so that a reader who goes on from there misses nothing.
+    log before it, so that a reader who continues from there misses nothing.
     """
 
     seq: int
@@ -216,7 +216,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConnected:
-    """The event stream is open. Nothing is replayed, so the reader must look up its prompts."""
+    """The event stream is open. Nothing is replayed, so the reader must look its prompts up."""
 
     sid: str | None
 

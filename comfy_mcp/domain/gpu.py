@@ -109,7 +109,7 @@ class GpuDevice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineVram:
-    """One device of an engine, by its /system_stats. `torch_…` is what its torch has taken from the driver,
+    """One device of an engine, by its /system_stats. `torch_…` is what its torch has reserved,
     and how much of that is free again. `gpu` is the index in the sample's devices, where that is certain."""
 
     engine: str

@@ -15,8 +15,8 @@ TEMPERATURE_DEGREES = 5.0
 
 
 def changed(before: GpuSample, after: GpuSample) -> bool:
-    """Whether a reader who has seen `before` should read again. Compare with what was told last, not with
-    the sample before: else a slow drift is never told."""
+    """Whether a reader who has seen `before` should read again. Compare with the last sample that was
+    announced, not with the previous one: else a slow drift is never announced."""
     return (
         before.source is not after.source
         or before.gone != after.gone

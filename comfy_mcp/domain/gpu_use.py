@@ -6,14 +6,14 @@ from comfy_mcp.domain.gpu import GpuDevice
 
 SETTLED_S = 0.25
 """A driver's utilisation is an average over up to a second past: one that is read right after the start
-still tells of what was before."""
+still shows what was before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuUse:
     """`seconds`: the device's utilisation summed over the run (50 % for 10 s is 5). `peak_bytes`: the most
     memory in use on the device, whoever used it, at any sample. `held_bytes`: the most that the engine's own
-    torch had taken. None: not measured."""
+    torch had reserved. None: not measured."""
 
     seconds: float | None = None
     peak_bytes: int | None = None

@@ -46,7 +46,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """`raw` is the API-format object to send: `{"prompt": …}` wrappers are taken off."""
+    """`raw` is the API-format object to send: without a `{"prompt": …}` wrapper."""
 
     nodes: Mapping[NodeId, Node]
     raw: Mapping[str, Any]
@@ -66,7 +66,7 @@ class Graph:
 def parse_graph(raw: object) -> Graph:
     """The graph in `raw`: an API-format object, or a body `{"prompt": graph, …}` around one.
 
-    Of such a body only `prompt` is taken; its client_id, extra_data and the like are ignored.
+    Of such a body only `prompt` is used; its client_id, extra_data and the like are ignored.
     The UI format is not read here: `ui_conversion.api_format` comes first where an engine is known.
     Raises InvalidGraph: `graph_ui_format`, or `graph_invalid` with every problem.
     """
@@ -107,7 +107,7 @@ def invalid_graph(
     lacks: str = "",
     details: Mapping[str, object] = MappingProxyType({}),
 ) -> InvalidGraph:
-    """The error that tells `problems`: as many as can be read in its text, MAX_PROBLEMS in its structure.
+    """The error about `problems`: as many as can be read in its text, MAX_PROBLEMS in its structure.
 
     `lacks` names what the engine lacks, in place of the problems about unknown classes. `count`: how many
     others there are in all.

@@ -67,7 +67,7 @@ class Job:
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
     in what they need; `waiting_for` why a queued one was passed over; `refused_by` which engines have refused
     it: none of them gets it again. `retried_by` is the newest job
-    that retries this one: no event of this job tells of it, and its state stays what it is.
+    that retries this one: no event of this job reports it, and its state stays what it is.
     """
 
     id: JobId

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 UNKNOWN = "application/octet-stream"
 HEAD_BYTES = 64
-"""So many first bytes are enough for `media_type_of`."""
+"""The first bytes that `media_type_of` needs."""
 
 _BY_SUFFIX: Mapping[str, str] = {
     ".png": "image/png",

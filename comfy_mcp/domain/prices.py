@@ -1,7 +1,7 @@
 """The price of a partner node in words, from `price_badge` in GET /object_info.
 
-A price is told as the engine declares it, where it does not depend on the node's values. Otherwise the values
-that it depends on are named: a formula of the engine's is not computed here.
+A fixed price is given as the engine declares it. For a price that depends on the node's inputs, their names
+are given: the engine's formulas are not computed.
 """
 
 import json

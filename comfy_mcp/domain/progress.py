@@ -110,7 +110,7 @@ class Progress:
             case PromptSucceeded() | PromptEnded():
                 self._leave_current(now)
             case EngineConnected():
-                # What happened since the connection was lost was not told: no duration can be trusted.
+                # Events were missed while the connection was lost: no duration can be trusted.
                 self._missed_events = True
                 self._current_since = None
             case _:
@@ -190,7 +190,7 @@ class Progress:
         return NodeId(name) if name else None
 
     def _inside(self, node: NodeId, child: NodeId, part: float) -> float:
-        """Nobody says how many children come: each one fills half of what is left of the share."""
+        """The number of children is unknown: each one fills half of the rest of the share."""
         if child != self._child:
             self._child, self._child_base = child, self._parts.get(node, 0.0)
         return self._child_base + (1 - self._child_base) / 2 * part

@@ -1,4 +1,4 @@
-"""A prompt's end, as the engine's history tells it."""
+"""A prompt's end, as the engine's history shows it."""
 
 from dataclasses import dataclass
 from enum import StrEnum

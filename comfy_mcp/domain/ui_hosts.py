@@ -51,16 +51,14 @@ class Values:
         """Controls of `node` that the subgraph around it shows by name, and their values there or _OWN."""
         return {} if scope.outer is None else self.of_host(*scope.outer).inside.get(node.id, {})
 
-    def promoted(self, control: Promoted | None) -> tuple[object] | None:
+    def promoted(self, outermost: Promoted) -> tuple[object] | None:
         """Its value in a tuple, or None where it has none: then each control inside keeps its own."""
-        outermost = control
+        control: Promoted | None = outermost
         while control is not None:
             values = self.of_host(control.scope, control.node).values
             if control.name in values:
                 return (values[control.name],)
             control = control.inner
-        if outermost is None:
-            return None
         key = outermost.scope.prefix, outermost.node.id, outermost.name
         if key not in self._of_shared:
             self._of_shared[key] = self._shared(outermost)

@@ -46,7 +46,7 @@ class Budget:
     _sizes: dict[int, tuple[object, int]] = field(default_factory=dict)
 
     def open(self, nodes: int, inputs: int) -> None:
-        """So many nodes come out of the subgraphs."""
+        """Count the nodes and inputs of one more subgraph; stop at the bounds."""
         if nodes > MAX_NODES * self.share or inputs > MAX_INPUTS * self.share:
             self._end(
                 f"With its subgraphs expanded, this workflow has more than {MAX_NODES} nodes "

@@ -1,6 +1,6 @@
 """How much GPU memory workflows of a kind needed, and which engine has room for one. Bytes throughout.
 
-One unit on both sides: what an engine's torch has taken from the driver (`torch_vram_total` of its
+One unit on both sides: what an engine's torch has reserved (`torch_vram_total` of its
 /system_stats). What a run needed is the most that its engine's torch held meanwhile; the room of an engine is
 its device without what *others* use of it. What its own torch holds counts as room: ComfyUI unloads models of
 earlier prompts by itself before it asks for more.
@@ -21,7 +21,7 @@ SLACK = 0.05
 so a run can have held nearly all of it without needing the last part."""
 
 NEWS_SHARE = 0.05
-"""Of an engine's device: what a waiting job is told to be free is told anew once it has changed by that."""
+"""Of an engine's device: the free memory in a waiting job's reason is updated once it has changed by this."""
 
 UNLIMITED = 2**63 - 1
 
@@ -107,7 +107,7 @@ def _room_of(vram: EngineVram) -> EngineRoom | None:
 
 
 def held_by(sample: GpuSample, engine: EngineId) -> int | None:
-    """What the engine's torch has taken, of the device where that is most. None: it does not say."""
+    """What the engine's torch has reserved, on the device where that is most. None: unknown."""
     held = [each.torch_total_bytes for each in sample.engines if each.engine == engine]
     return max((each for each in held if each is not None), default=None)
 
@@ -163,8 +163,8 @@ class Admission:
         return held_since is not None and held_since <= self.due
 
     def wait(self, need: int | None, *, now: int, before: WaitingFor | None) -> WaitingFor | None:
-        """What a job waits for that was passed over. None: for its turn only. `before` is what was told
-        last, and is the answer as long as it is true enough."""
+        """What a job that was passed over waits for. None: for its turn only. `before` is the last answer,
+        and stays the answer while it is close enough."""
         if need is None or not self.rooms.lacks(need):
             return None
         able = tuple(each for each in self.rooms.engines if each.total_bytes >= need)
@@ -172,12 +172,12 @@ class Admission:
         return before if before is not None and _alike(before, fresh) else fresh
 
 
-def _alike(told: WaitingFor, now: WaitingFor) -> bool:
-    if told.need_bytes != now.need_bytes or _devices(told) != _devices(now):
+def _alike(before: WaitingFor, now: WaitingFor) -> bool:
+    if before.need_bytes != now.need_bytes or _devices(before) != _devices(now):
         return False
     return all(
         abs(old.room_bytes - new.room_bytes) < NEWS_SHARE * new.total_bytes
-        for old, new in zip(told.engines, now.engines, strict=True)
+        for old, new in zip(before.engines, now.engines, strict=True)
     )
 
 

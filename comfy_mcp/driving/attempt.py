@@ -43,7 +43,7 @@ from comfy_mcp.driving.checked import Checked
 from comfy_mcp.places.protocol import Picture
 
 START_DELAY_S = 0.025
-"""The start is written so much later, together with what has followed: a job of milliseconds then takes one
+"""The write of the start is delayed by this, to include what follows: a job of milliseconds then takes one
 transaction, not three. Other processes look for news no sooner (operations/feed/hub.py)."""
 
 
@@ -69,7 +69,7 @@ class Attempt:
         on_start: Callable[[PromptId], None],
         stream_id: str | None = None,
     ) -> None:
-        """`on_start` hears of the start, unless it came before this process's time. `stream_id`: where the
+        """`on_start` is called at the start, unless another process saw it. `stream_id`: where the
         engine sends the prompt's events."""
         assert job.prompt_id is not None
         self.job = job
@@ -118,8 +118,8 @@ class Attempt:
         # the other one.
         deadline = job.run_deadline if self._started else job.queue_deadline
         self._deadline = None if deadline is None else heard_at + (deadline - now_ms) / 1000
-        self._unbroken = False  # every event of the run was heard, from its start on
-        self._cached_unsaid: set[NodeId] = set()  # taken from the engine's cache, and not `executed` since
+        self._unbroken = False  # every event of the run was received, from its start on
+        self._cached_unsaid: set[NodeId] = set()  # from the engine's cache, and not `executed` since
         self._ending: PromptEnding | None = None
         self._failure: JobFailure | None = None
 
@@ -229,12 +229,12 @@ class Attempt:
 
     @property
     def in_engines_queue(self) -> bool:
-        """The engine may count it among its prompts: its events have not told its end."""
+        """The engine may count it among its prompts: there was no event of its end."""
         return self._ending is None
 
     @property
     def whole_story(self) -> PromptResult | None:
-        """A success of which the events have said all that the history will; None: it has to be looked up.
+        """A success whose events say all that the history will; None: it has to be looked up.
 
         Files of an output node that came from the cache count as said only when the engine repeated them:
         versions differ in that.
@@ -244,7 +244,7 @@ class Attempt:
         return None if self._cached_unsaid.intersection(self._report.outputs) else self.told_result()
 
     def told_result(self) -> PromptResult | None:
-        """The end as the events told it, for the case that the history has already lost it."""
+        """The end by the events alone, in case the history has already lost it."""
         if self._ending is None:
             return None
         return PromptResult(ending=self._ending, outputs=tuple(self.files), failure=self._failure)
@@ -258,7 +258,7 @@ class Attempt:
             self._progress.apply(event, now_ms)
 
     def settle(self, end: JobEvent, outputs: Sequence[Output] = ()) -> None:
-        """`end` ends the attempt: no more is heard of it, and it is written at once."""
+        """`end` ends the attempt: later events are ignored, and it is written at once."""
         self.settled = True
         self._write_due = float("-inf")
         self._progress_due = None
@@ -288,7 +288,7 @@ class Attempt:
         self.pending, self.outputs = events + self.pending, outputs + self.outputs
 
     def written(self, job: Job) -> None:
-        """The store has the job like this. A request to cancel is never taken back, and the store may show
+        """The store has the job like this. A request to cancel is never withdrawn, and the store may show
         steps only."""
         asked = self.job.cancel_requested and not job.cancel_requested
         self.job = replace(job, cancel_requested=True) if asked else job

@@ -1,4 +1,4 @@
-"""Time, as the bridge takes it in. Tests give their own."""
+"""The clock of the bridge. Tests give their own."""
 
 import time
 from collections.abc import Callable

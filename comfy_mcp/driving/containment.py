@@ -48,7 +48,7 @@ class Containment:
 
     @contextmanager
     def hearing(self, attempt: Attempt) -> Iterator[None]:
-        """Apply one event. What fails is as good as an event that was not heard: the end is looked up."""
+        """Apply one event. A failure counts as a missed event: the end is looked up."""
         try:
             yield
         except Exception as error:  # noqa: BLE001

@@ -56,7 +56,7 @@ class Driver:
 
     @property
     def connected(self) -> bool:
-        """This process drives the engine and hears its events."""
+        """This process drives the engine and receives its events."""
         return self._tenure is not None and self._tenure.connected
 
     @property

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import structlog
 
 from comfy_mcp.domain.access import Idempotency
-from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
@@ -70,7 +71,7 @@ class EventSource(Protocol):
 
 
 class Engines:
-    """The places and their drivers. With `drive` False this process only looks: it never asks for a lease."""
+    """The places and their drivers. With `drive` False this process only reads: it never asks for a lease."""
 
     def __init__(
         self,
@@ -135,8 +136,8 @@ class Engines:
             return await self._direct.submit(*reserved, submission, checked)
         if self._drivers:
             self._means.checked.put(event.job_id, checked)
-        # Told before the write: the claim then stands right behind it at the store. Drivers that look too
-        # early hear of the job again through the log.
+        # Before the write: the claim then waits right behind it at the store. Drivers that ask too
+        # early are woken again by the log.
         for driver in self._drivers:
             driver.work_arrived()
         return await self._store.add_job(event, graph, **how)
@@ -263,6 +264,21 @@ class Engines:
         """Into the input folder of the first engine that answers, once. Raises EngineFault."""
         place = await self.pool.first()  # asked first: a stream can't be sent a second time
         return await place.upload(filename, content, subfolder=subfolder, overwrite=overwrite)
+
+    async def has_file(self, file: OutputFile) -> bool | None:
+        """Whether an engine has the file in its folder; None where one that might have it does not say."""
+        answer: bool | None = False
+        for place in self.pool.all():
+            try:
+                async with place.view(file, byte_range="bytes=0-0"):
+                    return True
+            except InvalidInput:  # it has no first byte
+                return True
+            except NotFound:
+                continue
+            except EngineFault:
+                answer = None
+        return answer
 
     async def upload_limit(self) -> int | None:
         """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""

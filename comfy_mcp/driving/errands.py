@@ -7,21 +7,24 @@ errand, bounded by the request timeout, and nothing else.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.places.protocol import Accepted, Picture, PromptView, Rejected, Runner
 
+T = TypeVar("T")
+
 log = structlog.get_logger(__name__)
 
 MAX_SIZES = 256
-"""Files of a look whose sizes are asked for before its answer is given: no end waits for thousands."""
+"""Most files of one lookup whose sizes are asked for before the job ends: no end waits for thousands."""
 
 PUT_OUT_AFTER_S = (0.0, 5.0, 30.0, 120.0)
 """Pauses before an engine is asked again to stop a prompt whose job has ended without its answer."""
@@ -86,7 +89,7 @@ Report = Submitted | Looked | Freed | Kept | Sampled
 class Errands:
     """Runs its methods as tasks of `group`, which owns them: whoever runs the tenure sets it.
 
-    `report` hears of each end, on the loop. `confirm` raises if the lease is another's.
+    `report` is called with each end, on the loop. `confirm` raises if another process has the lease.
     """
 
     group: asyncio.TaskGroup
@@ -137,18 +140,27 @@ class Errands:
     async def _submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None
     ) -> None:
-        answer: Accepted | Rejected | EngineFault | Broke
         await self._confirm()  # an engine knows no fence: what reaches it, it runs
-        sent = False
-        try:
-            await self._place.prepare(graph)
-            sent = True
-            answer = await self._place.submit(prompt_id, graph, extra_data)
-        except EngineFault as fault:
-            answer = fault
-        except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
-            answer = Broke(error=error, sent=sent)
+        ready = await self._answer(self._place.prepare(graph), sent=False)
+        if not isinstance(ready, Mapping):
+            self._report(Submitted(prompt_id=prompt_id, answer=ready))
+            return
+        if ready is not graph:
+            await self._confirm()  # bringing files may have lasted
+        answer = await self._answer(self._place.submit(prompt_id, ready, extra_data), sent=True)
         self._report(Submitted(prompt_id=prompt_id, answer=answer))
+
+    async def _answer(self, asking: Awaitable[T], *, sent: bool) -> T | Rejected | EngineFault | Broke:
+        try:
+            return await asking
+        except EngineFault as fault:
+            return fault
+        except (NotFound, InvalidInput, LimitExceeded) as error:
+            if sent:
+                return Broke(error=error, sent=sent)
+            return Rejected(failure=JobFailure(kind=FailureKind.VALIDATION, message=error.sentence))
+        except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
+            return Broke(error=error, sent=sent)
 
     async def _cancel(self, prompt_id: PromptId) -> None:
         await self._ask(self._place.cancel(prompt_id), "cancel_unanswered", prompt_id=prompt_id)

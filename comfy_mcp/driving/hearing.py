@@ -73,14 +73,14 @@ class Hearing:
 
     @property
     def trouble(self) -> Trouble | None:
-        """What is wrong with the engine: as its place says, or it takes prompts and runs none."""
+        """What is wrong with the engine: as its place says, or it accepts prompts and runs none."""
         if (known := self._place.trouble) is not None and known.blocks:
             return known
         now = self._clock.monotonic()
         idle = (each.idle_since for each in self._ledger.attempts.values() if each.idle_since is not None)
         if (since := min(idle, default=now)) <= now - WORKER_LIMIT_S:
             return Trouble(
-                cause=f"Engine {self._place.engine} takes prompts and has run none for {now - since:.0f} s.",
+                cause=f"Engine {self._place.engine} accepts prompts and ran none for {now - since:.0f} s.",
                 fix="Restart ComfyUI: the thread that runs prompts has ended; its log has the reason.",
             )
         return known
@@ -230,7 +230,7 @@ class Hearing:
             self._seen(attempt, view, message.sizes)
 
     def look(self, attempts: Iterable[Attempt]) -> None:
-        """Look the prompts up now, or again as soon as a look or a POST under way has come back."""
+        """Look the prompts up now, or again as soon as a running lookup or POST has been answered."""
         asked: list[PromptId] = []
         files: dict[OutputFile, None] = {}
         for attempt in attempts:
@@ -291,8 +291,8 @@ class Hearing:
         self._alarm.ring()
 
     def _unreadable(self, attempt: Attempt, fault: str) -> None:
-        """What the engine says of the end can't be read. Said often enough, that is its answer: the job ends
-        by what the events told, or fails."""
+        """The engine's answer about the end can't be read. After MAX_CONCLUDE_TRIES the job ends as its
+        events said, or fails."""
         attempt.tries += 1
         self._log.warning("history_unreadable", job_id=attempt.job.id, tries=attempt.tries, error=fault)
         if attempt.tries < MAX_CONCLUDE_TRIES:
@@ -310,7 +310,7 @@ class Hearing:
 
     def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int]) -> None:
         told = attempt.told_result()
-        if told is not None:  # the history lost it, but the events had told the end
+        if told is not None:  # the history lost it, but the events had its end
             self._over(attempt, told, sizes)
             return
         now = self._clock.monotonic()

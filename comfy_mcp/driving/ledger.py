@@ -5,7 +5,6 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -166,8 +165,7 @@ class Ledger:
             end = self.failed(job, JobFailure(kind=FailureKind.VALIDATION, message=error.message))
         except Exception as error:  # noqa: BLE001 - the other jobs must go on
             end = self._containment.refuse(job, "prepare", error)
-        with contextlib.suppress(IllegalTransition, NotFound):  # it has ended, or was deleted
-            await self._store.record(self._lease, job.id, [end])
+        await self._end(job.id, end)
         return None
 
     def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:
@@ -299,15 +297,30 @@ class Ledger:
         return self.may_have_work and not self._gate.on and not self._may_have_held
 
     async def _drop(self, attempt: Attempt) -> None:
-        """Not even its end could be written the usual way. Where the store refuses it too, nobody waits for
-        it here any more: another tenure tries again, or somebody abandons it."""
+        """Not even its end could be written the usual way: write that alone."""
+        try:
+            await self._end(attempt.job.id, attempt.pending[-1])
+        except Fenced:
+            raise
+        except StoreFault as fault:
+            self._refused(fault, attempt.job.id)  # the store is full or locked: this is tried again
+            return
         self.attempts.pop(attempt.prompt_id, None)
         self.may_have_work = True
-        with (
-            self._containment.step(attempt, "drop"),
-            contextlib.suppress(IllegalTransition, NotFound),  # it has ended, or was deleted
-        ):
-            await self._store.record(self._lease, attempt.job.id, attempt.pending[-1:])
+
+    async def _end(self, job_id: JobId, end: JobEvent) -> None:
+        """Write the end of a job that nobody follows. One that the tables refuse stays as it is, until
+        somebody abandons the job. Raises StoreFault where the store writes nothing at all."""
+        try:
+            await self._store.record(self._lease, job_id, [end])
+        except (IllegalTransition, NotFound):
+            pass  # it has ended, or was deleted
+        except StoreFault as fault:
+            if fault.code is not ErrorCode.INTERNAL:
+                raise
+            self._log.error("end_refused", job_id=job_id, error=str(fault))
+        except Exception:  # noqa: BLE001 - the other jobs must go on
+            self._log.error("end_refused", job_id=job_id, exc_info=True)
 
     async def _write(self, attempt: Attempt, offer: ClaimOffer | None = None) -> Claim | None:
         """What is pending of an attempt; the next job's claim with it, if one is offered and found."""

@@ -1,7 +1,7 @@
 """Whether an engine has the memory for a job, by the newest sample of the GPUs. Off by default.
 
-The rule is domain/vram.py's. Here is only when somebody is asked: before a job is taken, and at the monitor's
-own pace while jobs are held. Nothing is asked while the setting is off or nothing waits.
+domain/vram.py has the rule. This module decides when to take a sample: before a job is claimed, and at the
+monitor's pace while jobs are held. None is needed while the setting is off or no job waits.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class MemoryGate:
 
     @property
     def ready(self) -> bool:
-        """Whether a job may be taken by what is known; otherwise a sample is needed first."""
+        """Whether a job may be claimed by what is known; otherwise a sample is needed first."""
         return not self.on or self._unused or self._clock.monotonic() < self._due
 
     @property

@@ -57,5 +57,7 @@ class OutputSizes:
             await self._store.update_outputs([OutputFound(id=each, size=size) for each, size in found])
         except (EngineFault, StoreFault) as fault:
             log.debug("sizes_unknown", error=str(fault))
+        except Exception:  # a size is worth no tenure
+            log.exception("sizes_unknown")
         for output_id in asked:
             self._wanted.pop(output_id, None)

@@ -34,7 +34,7 @@ STOP_LIMIT_S = 30.0
 or stop at its next step, minutes later. It is asked further times to stop the prompt."""
 
 POLL_S = 0.5
-"""Between two looks at each prompt of an engine without events."""
+"""Pause between two lookups of each prompt of an engine without events."""
 
 LEFT_S = 0.25
 """Between two looks for work of an engine that leaves jobs to others."""
@@ -82,7 +82,7 @@ class Tenure:
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
-        if job_id is None or not self._drives(job_id):  # else it was claimed before the log told of it
+        if job_id is None or not self._drives(job_id):  # else it was claimed before its event was read
             self._ledger.may_have_work = True
             self._alarm.ring()
 
@@ -185,7 +185,7 @@ class Tenure:
 
     @property
     def _quiet_s(self) -> float:
-        """A prompt of which nothing is heard for so long is looked up."""
+        """A prompt without an event for this long is looked up."""
         limit = self._settings.quiet_poll_s
         return min(limit, POLL_S) if self._hearing.polling else limit
 
@@ -284,7 +284,7 @@ class Tenure:
         return not self._gate.on and self._open and self._can_send()
 
     def reserve(self, job_id: JobId) -> ClaimOffer | None:
-        """Room for a job that is about to be written. Nothing else is claimed until it is taken or given up.
+        """Reserve room for a job that is about to be written: nothing else is claimed until that ends.
 
         None: there is no room, or jobs may be held for want of memory.
         """

@@ -57,7 +57,7 @@ class EmbeddedEngine:
         return f"http://{host}:{self.port}"
 
     async def start(self) -> None:
-        """Listen and begin to work. Raises OSError when the port is taken."""
+        """Listen and begin to work. Raises OSError when the port is in use."""
         directories = Directories(self._config.base_directory.resolve())
         directories.create()
         hub: SocketHub

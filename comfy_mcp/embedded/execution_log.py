@@ -1,4 +1,4 @@
-"""What the engine did with each prompt, on disk before anybody hears of it: for tests that kill processes.
+"""What the engine did with each prompt, on disk before it is announced: for tests that kill processes.
 
 One JSON line per step, `{"at", "pid", "prompt_id", "what"}`: `at` in epoch milliseconds; `what` is accepted,
 start, success, error, interrupted or deleted. The end is written before its event is sent and before the

@@ -70,7 +70,7 @@ class PromptQueue:
     """Pending prompts in a heap by (number, id), one running, a bounded history. Safe between threads.
 
     changed: called after every change of the number of prompts; must return at once.
-    note: hears every step of a prompt before anybody else can know of it.
+    note: called with every step of a prompt before anything else can know of it.
     interrupt: set for as long as the running prompt is to stop; only this queue sets and clears it, together
     with what runs, so that an interrupt neither gets lost nor hits the next prompt.
     """
@@ -130,7 +130,7 @@ class PromptQueue:
                 self._note(what, item.prompt_id)
 
     def finish(self, item: QueuedPrompt, finished: Finished) -> None:
-        """Move a prompt from running to the history; only then is it told that the queue has changed."""
+        """Move a prompt from running to the history, then announce that the queue has changed."""
         with self._condition:
             self.ending(item, finished.ending)
             self._ended.discard(id(item))
@@ -159,7 +159,7 @@ class PromptQueue:
             return hit
 
     def close(self) -> None:
-        """Let the worker end: nothing is taken any more, and what runs is interrupted."""
+        """End the worker: it starts no prompt any more, and the running one is interrupted."""
         with self._condition:
             self._closed = True
             self.interrupt.set()

@@ -1,4 +1,4 @@
-"""What a run tells: to the history, and over the websocket to whoever may know."""
+"""What a run reports: to the history, and over the websocket to whoever may know."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RunReporter:
     def __init__(
         self, hub: SocketHub, item: QueuedPrompt, preview_size: int, ending: Callable[[str], None]
     ) -> None:
-        """`ending` hears how the run ends before anybody is told."""
+        """`ending` is called with how the run ends, before any client knows."""
         self._hub = hub
         self._ending = ending
         self._prompt_id = item.prompt_id

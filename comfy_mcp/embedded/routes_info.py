@@ -145,7 +145,7 @@ def _described(name: str, path: Path) -> dict[str, Any]:
 
 
 def _memory() -> tuple[int, int]:
-    """(total, available) bytes of RAM; zeros where the system does not tell."""
+    """(total, available) bytes of RAM; zeros where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:

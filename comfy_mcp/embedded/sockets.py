@@ -81,7 +81,7 @@ class SocketHub:
         return bool(self._sockets) if client_id is None else client_id in self._sockets
 
     def set_executing(self, client_id: str | None, node_id: str | None) -> None:
-        """Remember the running node, to tell its owner after a reconnect."""
+        """Remember the running node: its owner is sent it after a reconnect."""
         self._executing = None if client_id is None or node_id is None else (client_id, node_id)
 
     # -- in the event loop -------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class SocketHub:
                     writer.cancel()
         finally:
             # By id and not by socket, as in ComfyUI: when an old socket closes, a newer one with the same
-            # client id is unregistered too and hears nothing more. Clients have to cope with that.
+            # client id is unregistered too and gets nothing more. Clients have to handle that.
             self._sockets.pop(client_id, None)
             self._flags.pop(client_id, None)
             self._open.discard(socket)

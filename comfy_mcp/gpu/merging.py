@@ -1,8 +1,8 @@
 """Merge the readings of the local driver and the engines into one sample. Pure.
 
 An engine on this machine speaks of devices that the driver shows too: they are listed once, and the engine's
-word on them stands beside. Which of several equal cards it means is told by how much is free on it: both look
-at the whole device, within moments of each other. Where two fit, nothing is claimed.
+word on them stands beside. Free memory shows which of several equal cards it means: both readings are of the
+whole device, moments apart. Where two fit, none is chosen.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -102,7 +102,7 @@ def _still(vram: EngineVram, here: Sequence[GpuDevice]) -> int | None:
 
 
 def _same_free(vram: EngineVram, device: GpuDevice) -> bool:
-    """ComfyUI counts as free what its torch has taken and does not use; to the driver that is in use."""
+    """ComfyUI counts what its torch has reserved and does not use as free; the driver counts it as used."""
     total, used, free = device.memory_total_bytes, device.memory_used_bytes, vram.vram_free_bytes
     return (
         total is not None

@@ -1,7 +1,7 @@
 """The monitor: samples of the local driver and the engines; "no GPU" is an answer.
 
-A sample is taken when somebody asks and the last one is too old. By itself the monitor samples only while
-somebody follows it or a job runs on an engine with a GPU: otherwise it asks nobody anything.
+A request takes a sample if the last one is too old. By itself the monitor samples only while
+somebody follows it or a job runs on an engine with a GPU: otherwise it is idle.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class GpuMonitor:
 
     @contextmanager
     def follow(self, wanted: Callable[[], bool]) -> Iterator[GpuChanges]:
-        """Follow changes. Samples are taken while `wanted()`; samples taken for others count too."""
+        """Follow changes. The monitor samples while `wanted()`; samples for others count too."""
         follower = GpuChanges(wanted, self._sample)
         self._followers.append(follower)
         try:
@@ -166,7 +166,7 @@ class GpuMonitor:
         return sample, fresh
 
     def _keep_matches(self, sample: GpuSample) -> None:
-        """Until the engines are asked again, each is taken to be on the card that it was found on."""
+        """Until the engines are asked again, each keeps the card that it was matched with."""
         self._answers = {
             engine: None if listed is None else [each for each in sample.engines if each.engine == engine]
             for engine, listed in self._answers.items()

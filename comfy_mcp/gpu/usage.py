@@ -66,7 +66,7 @@ class GpuUsage:
         self._runs[prompt_id] = _Run(engine=engine, account=GpuAccount(started_at=self._monotonic()))
 
     def hear(self, sample: GpuSample, *, fresh: bool = True) -> None:
-        """A sample that was taken just now; not `fresh`: the engines' word in it is an earlier one."""
+        """A new sample; not `fresh`: its readings of the engines are older."""
         now = self._monotonic()
         for run in self._runs.values():
             device = sample.device_of(run.engine) if run.engine in self._local else None

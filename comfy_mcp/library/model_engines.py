@@ -52,7 +52,7 @@ class ModelEngines:
     async def models(self, folder: str) -> tuple[Model, ...]:
         """The models in one folder, sorted; `type` is the contract's. Empty for a folder that no engine has.
 
-        A name stays as the engine says it, because its loader takes no other (backslashes on Windows).
+        A name stays as the engine says it, because its loader accepts no other (backslashes on Windows).
         """
         async with self._lock:
             known = self._models.get(folder)

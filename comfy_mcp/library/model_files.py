@@ -67,7 +67,7 @@ def type_of_folder(folder: str) -> str | None:
 
 
 def folder_of_type(kind: str) -> str:
-    """ComfyUI's folder for a type; a folder's own name is taken too (`upscale_models`, `unet`)."""
+    """ComfyUI's folder for a type; a folder's own name is accepted too (`upscale_models`, `unet`)."""
     return V1_MODEL_FOLDERS.get(kind, _SAME_AS.get(kind, kind))
 
 

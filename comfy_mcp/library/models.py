@@ -7,7 +7,7 @@ from dataclasses import replace
 import structlog
 
 from comfy_mcp.domain.catalog import V1_MODEL_FOLDERS, Model, Page
-from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
 from comfy_mcp.domain.errors import EngineFault, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.library.model_disk import ModelDisk
@@ -177,7 +177,7 @@ def _in_order(others: set[str] | frozenset[str]) -> tuple[str, ...]:
 
 
 def _decode(cursor: str) -> tuple[str, str]:
-    match place_of(cursor):
+    match position_in(cursor):
         case [str() as type, str() as name]:
             return type, name
         case _:

@@ -30,7 +30,7 @@ MEMORY_BYTES = 512 * 2**20
 """Largest output that is read into memory, for a preview or a resource. REST streams larger ones."""
 
 TEXT_BYTES = 64 * 1024
-"""Of a text file so much is shown: more than an agent's context should hold of it."""
+"""Most bytes of a text file that are shown: more than an agent's context should hold."""
 
 PREVIEW_PX = 768
 """Longest side of a preview: enough to judge a picture. A larger one costs an agent more tokens."""
@@ -168,7 +168,7 @@ class OutputFiles:
             return await self._whole(output, content, bound)
 
     async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
-        """All bytes; None for an output of more than `limit`, or of a length that nobody tells.
+        """All bytes; None for an output of more than `limit`, or of unknown length.
 
         Raises what `open` raises.
         """

@@ -19,7 +19,7 @@ class Target(Protocol):
     def descriptor(self) -> int: ...
 
     async def writable(self) -> None:
-        """Wait until it takes bytes. What this raises ends the transfer."""
+        """Wait until it accepts bytes. What this raises ends the transfer."""
 
 
 class Rest(Protocol):
@@ -64,7 +64,7 @@ class FileRest:
             self._when_idle(lambda: os.close(descriptor))
 
     async def _piece(self, descriptor: int, amount: int) -> int:
-        """Bytes sent; 0 when the socket takes none now."""
+        """Bytes sent; 0 when the socket accepts none now."""
         loop = asyncio.get_running_loop()
         self._running = loop.run_in_executor(None, _sendfile, descriptor, self._source, self._at, amount)
         try:

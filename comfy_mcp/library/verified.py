@@ -15,8 +15,8 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import EngineFault
 
 SETTLED_NS = 2 * 10**9
-"""So long a file must have been left alone before it was opened: file times are as coarse as a clock's tick
-(two seconds on FAT), and a second write within one tick leaves no trace in them."""
+"""A file must be unchanged for this long before it is opened: file times are as coarse as a clock's tick
+(two seconds on FAT), and a second write within one tick does not show in them."""
 
 MAX_REMEMBERED = 10_000
 """Files; about 300 bytes each."""

@@ -35,8 +35,8 @@ from comfy_mcp.metrics.jobs import OTHER, JobMeter
 from comfy_mcp.metrics.negotiation import Format
 
 RENDER_EVERY_S = 0.25
-"""A text of many series takes milliseconds, and /metrics may be open to everybody: no flood of scrapes may
-keep the loop from its work."""
+"""Rendering many series takes milliseconds, and /metrics may be open to everybody: a flood of scrapes must
+not block the loop."""
 
 STREAMS = ("websocket", "sse", "mcp_listen", "mcp_session")
 """Kinds of streams: those of the sidecar, and MCP's by protocol era."""
@@ -65,7 +65,7 @@ class Metrics:
         now_ms: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        # Series with the time at which a counter was made double the text and tell nothing here.
+        # Series with the time at which a counter was made double the text and have no use here.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._engines: frozenset[str] = frozenset(engines)
@@ -114,7 +114,7 @@ class Metrics:
             case _:
                 assert_never(form)
 
-    # ------------------------------------------------------------------ who looks
+    # ------------------------------------------------------------------ who scrapes
 
     def watch(self) -> None:
         """From now on somebody may scrape, so the gauges are refreshed."""

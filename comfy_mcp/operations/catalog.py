@@ -1,4 +1,4 @@
-"""Models and outputs: list them, look at them, read them."""
+"""Models and outputs: list, view and read them."""
 
 from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound

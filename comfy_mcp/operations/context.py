@@ -35,7 +35,7 @@ class Caller:
 
 
 class Leaving(Protocol):
-    """Whether this process goes: a wait answers then with the state as it is, and no client has left."""
+    """Whether this process is shutting down: then a wait returns the current state, and the job goes on."""
 
     @property
     def begun(self) -> bool: ...
@@ -47,10 +47,10 @@ class Leaving(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationContext:
-    """One call. `on_progress` hears every new state while an operation waits.
+    """One call. `on_progress` is called with every new state while an operation waits.
 
     `content` are the bytes that come with a call of an operation that takes a file; they can be read once.
-    `repairs` say which arguments were taken otherwise than they were given (operations/repairs.py).
+    `repairs` say which arguments were changed (operations/repairs.py).
     """
 
     services: Services

@@ -26,7 +26,7 @@ def gpu_result(sample: GpuSample) -> GpuResult:
 
 
 def in_short(result: GpuResult) -> GpuResult:
-    """For an overview: without the processes, which are still counted, and the problems, told elsewhere."""
+    """For an overview: without the processes, which are still counted, and the problems."""
     gpus = [item.model_copy(update={"processes": None}) for item in result.gpus]
     return result.model_copy(update={"gpus": gpus, "problems": []})
 

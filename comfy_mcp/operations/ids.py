@@ -26,9 +26,21 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
                 f"{name}: several ids start with {given!r}.", next_step="Give more of the id, or all of it."
             )
         if found:
-            told = f"{name} {given!r} was taken as {found[0]!r}, the only one that starts so."
-            return params.model_copy(update={name: found[0]}), (told,)
+            warning = f"{name} {given!r} was read as {found[0]!r}, the only one that starts with it."
+            return params.model_copy(update={name: found[0]}), (warning,)
     return params, ()
+
+
+async def whole_output_id(context: OperationContext, given: str) -> str:
+    """The output's whole id, of a part of it. Raises InvalidInput where several start so."""
+    if not _SHORT.fullmatch(given):
+        return given
+    found = await _starting(context, "output_id", given)
+    if len(found) > 1:
+        raise InvalidInput(
+            f"several outputs have ids that start with {given!r}.", next_step="Give more of the id."
+        )
+    return found[0] if found else given
 
 
 async def _starting(context: OperationContext, name: str, start: str) -> list[str]:

@@ -20,7 +20,7 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
         raise InvalidInput("The call has no file.", next_step="Send it as a multipart form.")
     _check_name(params.filename)
     _check_subfolder(params.subfolder)
-    content = await _bounded(context, context.content)
+    content = await _limited(context, context.content)
     try:
         kept = await context.services.engines.upload(
             params.filename, content, subfolder=_folder(context, params.subfolder), overwrite=params.overwrite
@@ -32,13 +32,15 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
     return UploadResult(name=kept.name, subfolder=kept.subfolder, type=kept.folder_type)
 
 
-async def _bounded(context: OperationContext, content: AsyncIterable[bytes]) -> "_Bounded":
-    """By our limit or the engine's, whichever is less."""
+async def _limited(context: OperationContext, content: AsyncIterable[bytes]) -> "_LimitedContent":
+    """Limited to our maximum or the engine's, whichever is less."""
     ours = context.services.settings.max_upload_bytes
     theirs = await context.services.engines.upload_limit()
     if theirs is None or theirs - _FORM_BYTES >= ours:
-        return _Bounded(content, ours, "raise COMFY_BRIDGE_MAX_UPLOAD_BYTES")
-    return _Bounded(content, max(0, theirs - _FORM_BYTES), "start ComfyUI with a larger --max-upload-size")
+        return _LimitedContent(content, ours, "raise COMFY_BRIDGE_MAX_UPLOAD_BYTES")
+    return _LimitedContent(
+        content, max(0, theirs - _FORM_BYTES), "start ComfyUI with a larger --max-upload-size"
+    )
 
 
 _FORM_BYTES = 4096
@@ -46,10 +48,10 @@ _FORM_BYTES = 4096
 
 
 @dataclass(slots=True)
-class _Bounded:
-    """The content up to so many bytes. An HTTP client tells nobody why its body broke: `failure` does.
+class _LimitedContent:
+    """The content; it fails after `limit` bytes. `failure` keeps why, because an HTTP client hides it.
 
-    `remedy`: how to get a larger one through."""
+    `remedy`: how to raise the limit."""
 
     content: AsyncIterable[bytes]
     limit: int

@@ -1,6 +1,6 @@
 """A workflow is judged by the engines that may run it: it is good if one of them finds it good."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
@@ -68,7 +68,8 @@ async def _best(
     """What the engine that finds least says of it, and which that is; None where none has told its nodes."""
     best: tuple[EngineId | None, Judged] | None = None
     error: InvalidGraph | None = None
-    for engine in [each for each in able if each in known] or [None]:
+    asked: Sequence[EngineId | None] = [each for each in able if each in known]
+    for engine in asked or [None]:
         try:
             judged = await services.checker.judge(raw, text, None if engine is None else known[engine])
         except InvalidGraph as fault:  # it can't even be converted with these nodes

@@ -63,7 +63,7 @@ class Operation(Generic[P, R]):
         return examples.ANSWERS.get(self.name)
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
-        """Validate `arguments` and run. What was repaired in them is told with the result.
+        """Validate `arguments` and run. The result has a warning for each argument that was changed.
 
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """

@@ -1,4 +1,4 @@
-"""What callers mean who write arguments in another way than the operations do.
+"""Reads arguments as callers mean them, where they write them in another way than the operations do.
 
 Language models and strict clients send null and "" for what they do not want, other case, whole numbers of
 seconds for milliseconds, ids in quotes, shortened, or as the URIs that we gave. Every surface passes here,
@@ -31,11 +31,13 @@ _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
 _SECONDS = range(10**9, 10**11)
 """As seconds: the years 2001 to 5138. As milliseconds: January 1970 to 1973, which nobody means."""
 _MOST_LAYERS = 3
+_HOURS = 10_000
+"""Seconds from which a multiple of 1,000 looks like milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Argument:
-    """`name` as pydantic takes it. `choices`: the only values. `text`: any text is a value."""
+    """`name` as pydantic knows it. `choices`: the only values. `text`: any text is a value."""
 
     name: str
     names: tuple[str, ...]
@@ -47,7 +49,7 @@ class _Argument:
 def repaired(
     operation: str, params: type[Params], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The arguments as `params` takes them, and warnings. What can't be understood stays as it is."""
+    """The arguments as `params` defines them, and warnings. What can't be understood stays as it is."""
     known = _arguments(params)
     taken: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
@@ -61,7 +63,12 @@ def repaired(
             found = _REPAIRS.get(argument.name, _as_it_is)(argument, value)
             if found != value:
                 taken[name] = found
-                warnings.append(f"{name} {_shown(value)} was taken as {_shown(found)}.")
+                warnings.append(f"{name} {_shown(value)} was read as {_shown(found)}.")
+            if argument.name.endswith("_s") and (seconds := _thousands(found)):
+                warnings.append(
+                    f"{name} {seconds} is {seconds / 3600:.1f} hours. It is in seconds: "
+                    f"{seconds // 1000} if milliseconds were meant."
+                )
     if "workflow" in known and not taken.keys() & {"workflow", "path"}:
         _take_loose_graph(unknown, taken, warnings)
     warnings.extend(_unknown(operation, params, unknown))
@@ -76,7 +83,7 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
         for layer in range(_MOST_LAYERS):
             if (fenced := _in_fence(value)) is not None:
                 value = fenced
-                warnings.append("The workflow was taken out of its Markdown fence.")
+                warnings.append("The Markdown fence around the workflow was removed.")
             value = parse(value)
             if not isinstance(value, str):
                 break
@@ -89,7 +96,7 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
             kept = where == "output" and isinstance(file, Mapping)  # the editor's file: it goes into pictures
             value = {"prompt": inner, "extra_data": {"extra_pnginfo": {"workflow": file}}} if kept else inner
             warnings.append(
-                f"The graph was taken from {where!r} of the workflow; what else it holds is not run."
+                f"The graph was read from {where!r} of the workflow; its other members are not run."
             )
     return value, tuple(warnings)
 
@@ -186,6 +193,15 @@ def _since(argument: _Argument, value: object) -> object:
     return round(seconds * 1000) if _SECONDS.start <= seconds < _SECONDS.stop else value
 
 
+def _thousands(value: object) -> int:
+    """The seconds that look like milliseconds; 0 for all others."""
+    try:
+        seconds = int(float(value)) if isinstance(value, str | int | float) else 0
+    except (ValueError, OverflowError):
+        return 0
+    return seconds if seconds >= _HOURS and not seconds % 1000 else 0
+
+
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 """A whole id of a workflow or an output."""
 
@@ -202,10 +218,10 @@ def _take_loose_graph(unknown: dict[str, Any], taken: dict[str, Any], warnings: 
     nodes = [name for name, value in unknown.items() if isinstance(value, Mapping) and "class_type" in value]
     if isinstance(unknown.get("prompt"), Mapping | str) and "prompt" not in nodes:
         taken["workflow"] = unknown.pop("prompt")
-        warnings.append("The graph under 'prompt' was taken as the workflow.")
+        warnings.append("The graph under 'prompt' was read as the workflow.")
     elif nodes:
         taken["workflow"] = {name: unknown.pop(name) for name in nodes}
-        warnings.append("The nodes among the arguments were taken as the workflow.")
+        warnings.append("The nodes among the arguments were read as the workflow.")
 
 
 def _unknown(operation: str, params: type[Params], unknown: Mapping[str, object]) -> list[str]:

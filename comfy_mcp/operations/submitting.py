@@ -18,6 +18,7 @@ from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.judging import judged_by_engines
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json, graph_in
@@ -91,7 +92,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     _require_priority(context, old.priority)
     kept = await services.store.get_graph(old_id)
     if kept is None:
-        raise not_found(old_id)  # forgotten between the two looks
+        raise not_found(old_id)  # forgotten between the two reads
     file = None if kept.submitted is None else kept.submitted.file
     job, position = await _submit(
         services,
@@ -160,8 +161,15 @@ async def _checked(
     """
     services = context.services
     info, judged = await judged_by_engines(services, raw, text, wish)
-    graph, report, needs = judged.graph, judged.report, judged.needs
-    _require_own_files(context, graph)
+    needs = judged.needs
+    _require_own_files(context, judged.graph)
+    files, more = await with_files(context, judged, info)
+    if files is not None:
+        before = judged.warnings
+        judged = await services.checker.judge(files, as_json(files)[1], info)
+        beside = before + beside
+    beside += more
+    graph, report = judged.graph, judged.report
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
@@ -231,8 +239,8 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
     if found is not None:
         raise Denied(
             f"Node {found[0]}, input {found[1]!r} names an output or a file of another client.",
-            next_step="Upload the file (POST /v1/comfyui/inputs) and use the name in the answer, with its "
-            "subfolder.",
+            next_step="Name an output as output:ID (see list_outputs), or upload the file (POST "
+            "/v1/comfyui/inputs) and use the name in the answer, with its subfolder.",
         )
 
 

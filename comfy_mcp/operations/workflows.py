@@ -56,7 +56,7 @@ async def workflow_graph(context: OperationContext, params: WorkflowParams) -> G
     await require_visible(context, job_id)
     kept = await context.services.store.get_graph(job_id)
     if kept is None:
-        raise not_found(job_id)  # forgotten between the two looks
+        raise not_found(job_id)  # forgotten between the two reads
     file = None if kept.submitted is None else kept.submitted.file
     return GraphResult(workflow_id=job_id, graph=kept.graph, file=None if file is None else dict(file))
 

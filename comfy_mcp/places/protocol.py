@@ -4,7 +4,7 @@ A `Runner` runs prompts: that is all that a driver needs. A `Place` has the file
 same engine too. `library` and `gpu` say in protocols of their own what they need of it.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -51,7 +51,7 @@ class PromptView:
 class Accepted:
     """The engine queued it. `dropped` names output nodes whose branch was refused, with the reason.
 
-    `reference`: what the place calls the prompt, where it takes no id from outside.
+    `reference`: the place's own id of the prompt, where it accepts none from outside.
     """
 
     dropped: Mapping[NodeId, str]
@@ -106,7 +106,7 @@ class Target(Protocol):
     def descriptor(self) -> int: ...
 
     async def writable(self) -> None:
-        """Wait until it takes bytes. What this raises ends the transfer."""
+        """Wait until it accepts bytes. What this raises ends the transfer."""
 
 
 class MovableBody(Protocol):
@@ -119,9 +119,9 @@ class MovableBody(Protocol):
 
 
 class OpenFile(Protocol):
-    """A file, or a range of it (`status` 206), on its way. `total_length` is the whole file's, if told.
+    """A file, or a range of it (`status` 206), on its way. `total_length`: of the whole file, if known.
 
-    `validator` changes whenever the file's bytes change; None where the place tells none.
+    `validator` changes whenever the file's bytes change; None where the place sends none.
     """
 
     @property
@@ -157,6 +157,28 @@ class Trouble:
         return self.fix.startswith(START_IT)
 
 
+class InputSource(Protocol):
+    """A file that a workflow reads. `name`: what it is called on an engine that does not have it.
+
+    An output says where it lies already: `file`, on `engine`. `size` in bytes is None where nobody knows it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def engine(self) -> EngineId | None: ...
+    @property
+    def file(self) -> OutputFile | None: ...
+    @property
+    def open(self) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]: ...
+
+
+Locate = Callable[[str], Awaitable[InputSource]]
+"""Finds what a graph names in `domain.file_inputs.FOLDER`. Raises NotFound."""
+
+
 class Runner(Protocol):
     """Runs prompts. Every method is bounded by the settings' timeouts."""
 
@@ -172,7 +194,7 @@ class Runner(Protocol):
 
     @property
     def trouble(self) -> "Trouble | None":
-        """What is wrong with the engine, or with the way to it, as far as `run` and others have met it."""
+        """What is wrong with the engine, or with the way to it, as far as `run` and others know."""
         ...
 
     @property
@@ -181,8 +203,8 @@ class Runner(Protocol):
         ...
 
     def follow(self, stream_ids: Collection[str]) -> None:
-        """While `run` runs, hear also what the engine sends to these: of prompts that were submitted before
-        the present stream was opened, perhaps by another process. Best effort: `lookup` finds the rest."""
+        """While `run` runs, receive also what the engine sends to these ids: events of prompts submitted
+        before this stream was opened, perhaps by another process. Best effort: `lookup` finds the rest."""
 
     @property
     def known_nodes(self) -> ObjectInfo | None:
@@ -193,8 +215,13 @@ class Runner(Protocol):
         """At a takeover, before anything is asked: the prompt was submitted, and answered with `reference` if
         that answer was kept. Only a place that gives references needs it."""
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
-        """Put what the graph refers to where it will run; called before each `submit`. Raises EngineFault."""
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put the files that the graph names where it will run, each once; called before each `submit`.
+
+        Returns the graph to submit: the same object if it names none. Raises NotFound (output_gone) where a
+        file is gone, LimitExceeded for one that the engine does not take, EngineFault.
+        """
+        ...
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -1,8 +1,8 @@
 """MCP Apps: the view that a host shows beside three tools, for clients that declare the extension.
 
 Source: the extension io.modelcontextprotocol/ui, 2026-01-26. The SDK's `Apps` binds Python functions of an
-`MCPServer`; the lowlevel server takes its constants, its models and its test of what a client declared.
-Who does not declare it meets nothing of this: the same tool list, no such resource, no such capability.
+`MCPServer`; the lowlevel server uses its constants, its models and its test of what a client declared.
+Other clients see nothing of it: the same tool list, no such resource, no such capability.
 """
 
 from functools import cache

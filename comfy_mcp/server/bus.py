@@ -4,8 +4,8 @@
 (server/listeners.py); on stdio the SDK's ListenHandler serves them from this bus. Both bound each stream and
 end one that is not read. Up to 2025-11-25: sessions that asked for a URI by resources/subscribe, and all
 initialized ones for list changes. Every event means "read it again", so what a session has not
-taken yet is a set, not a queue: it can't grow past the session's subscriptions. A session that does not
-take a notification in time is dropped, and nobody waits for it.
+read yet is a set, not a queue: it can't grow past the session's subscriptions. A session that does not
+read a notification in time is dropped, and nobody waits for it.
 """
 
 import asyncio
@@ -126,7 +126,7 @@ class ResourceBus:
         return self._modern.subscribe(listener)
 
     def attach(self, connection: Connection) -> None:
-        """A legacy session exists; it hears of list changes until it closes."""
+        """A legacy session exists: send it list changes until it closes."""
         self._peer(connection)
 
     def subscribe_uri(self, connection: Connection, uri: str) -> None:
@@ -181,7 +181,7 @@ class ResourceBus:
 
 
 class _Peer:
-    """A legacy session: what it follows, and what it has not been told yet."""
+    """A legacy session: what it follows, and the notifications that it has not read yet."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -207,7 +207,7 @@ class _Peer:
         self._pending.pop(ResourceUpdated(uri=uri), None)
 
     async def send_all(self, timeout_s: float) -> None:
-        """Until cancelled. Raises TimeoutError when the client takes nothing for so long."""
+        """Until cancelled. Raises TimeoutError when the client reads nothing for `timeout_s`."""
         while True:
             await self._wake.wait()
             self._wake.clear()

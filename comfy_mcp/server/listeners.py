@@ -65,7 +65,7 @@ class Listeners:
     async def serve(
         self, ctx: ServerRequestContext[Any, Any], wanted: SubscriptionFilter, answer: Answer
     ) -> SubscriptionsListenResult:
-        """Acknowledge first, then send what is published until the client goes or `close` is called."""
+        """Acknowledge first, then send what is published until a disconnect or `close`."""
         if ctx.request_id is None:
             raise MCPError(INVALID_REQUEST, "subscriptions/listen requires a request id")
         if len(self._open) >= self._max_streams:

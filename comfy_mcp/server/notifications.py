@@ -66,7 +66,7 @@ async def _publish_job_events(bridge: Bridge, caller: Caller, bus: ResourceBus) 
             try:
                 async with asyncio.timeout_at(due):
                     events, lost = await reader.newest()
-                    if bus.idle:  # nobody is told: whoever comes reads first
+                    if bus.idle:  # no subscriber: a new one reads first
                         continue
                     note_events(pacing, events)
             except TimeoutError:

@@ -1,4 +1,4 @@
-"""How often subscribers hear of one resource: a pure decision on (what changed, when)."""
+"""How often subscribers are notified of one resource: a pure decision on (what changed, when)."""
 
 from collections import deque
 

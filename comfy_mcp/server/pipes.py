@@ -31,10 +31,10 @@ Inbound = SessionMessage | Exception
 
 CHUNK = 65_536
 ATOMIC = 4_096
-"""POSIX PIPE_BUF's usual value: a pipe that polls writable takes so many bytes without blocking."""
+"""POSIX PIPE_BUF's usual value: a pipe that polls writable accepts this many bytes without blocking."""
 
 FLUSH_S = 2.0
-"""For what is already written when the connection ends; a client that is gone never takes it."""
+"""Time to send what is already written when the connection ends; a client that has exited never reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +169,7 @@ async def _read_chunk(fd: int) -> bytes:
 
     try:
         loop.add_reader(fd, ready)
-    except (OSError, NotImplementedError):  # epoll takes no files; Windows' loop takes no descriptors
+    except (OSError, NotImplementedError):  # epoll refuses files; Windows' loop refuses descriptors
         return await _in_daemon(lambda: _chunk(fd))
     try:
         await readable
@@ -198,7 +198,7 @@ async def _write(
                 await _write_line(fd, line)
             except OSError as error:
                 log.info("client_gone", error=type(error).__name__)
-                to_server.close()  # the server takes it for the end of the input
+                to_server.close()  # for the server this is the end of the input
                 return
             on_answer()
 

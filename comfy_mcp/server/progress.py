@@ -20,7 +20,7 @@ STEP = 0.001
 
 
 class ProgressReporter:
-    """Takes every new state, sends the latest. `run` is a task that ends with the wait."""
+    """Sends the latest state to the client. `run` is a task that ends with the wait."""
 
     def __init__(self, send: Send, *, send_timeout_s: float, pause_s: float = PAUSE_S) -> None:
         self._send = send

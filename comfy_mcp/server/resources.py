@@ -18,7 +18,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
-from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller
@@ -132,23 +132,23 @@ async def list_resources(provider: BridgeProvider, caller: Caller, cursor: str |
 
     While the store can't be read the list is what is always there: reading one of them says what is wrong.
     """
-    place = _place(cursor)
+    start = _page_start(cursor)
     fixed = list(_fixed()) if cursor is None else []
     try:
         bridge = await provider.get()
-        jobs, next_job = await _jobs(bridge, caller, place)
-        outputs, next_output = await _outputs(bridge, caller, place)
+        jobs, next_job = await _jobs(bridge, caller, start)
+        outputs, next_output = await _outputs(bridge, caller, start)
     except InvalidInput:
         raise
     except BridgeError as error:
         log.warning("resource_list_is_partial", code=error.code.value)
         return ListResourcesResult(resources=fixed)
-    after = _Place(page=place.page + 1, job=next_job, output=next_output)
+    after = _PageStart(page=start.page + 1, job=next_job, output=next_output)
     return ListResourcesResult(resources=[*fixed, *jobs, *outputs], next_cursor=after.cursor())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _PageStart:
     """Where the next page begins. A list without a cursor has been read to its end."""
 
     page: int = 0
@@ -161,12 +161,12 @@ class _Place:
         return cursor_of([self.page, self.job, self.output])
 
 
-def _place(cursor: str | None) -> _Place:
+def _page_start(cursor: str | None) -> _PageStart:
     if cursor is None:
-        return _Place()
-    match place_of(cursor):
+        return _PageStart()
+    match position_in(cursor):
         case [int() as page, (str() | None) as job, (str() | None) as output] if page > 0:
-            return _Place(page=page, job=job, output=output)
+            return _PageStart(page=page, job=job, output=output)
         case _:
             raise invalid_cursor()
 
@@ -186,20 +186,20 @@ def _fixed() -> tuple[Resource, ...]:
     )
 
 
-async def _jobs(bridge: Bridge, caller: Caller, place: _Place) -> tuple[list[Resource], str | None]:
-    if place.page and place.job is None:
+async def _jobs(bridge: Bridge, caller: Caller, start: _PageStart) -> tuple[list[Resource], str | None]:
+    if start.page and start.job is None:
         return [], None
     result: WorkflowsResult = await bridge.call(
-        "list_workflows", {"limit": RECENT, "cursor": place.job}, caller=caller
+        "list_workflows", {"limit": RECENT, "cursor": start.job}, caller=caller
     )
     return [_job_resource(item) for item in result.workflows], result.next_cursor
 
 
-async def _outputs(bridge: Bridge, caller: Caller, place: _Place) -> tuple[list[Resource], str | None]:
-    if place.page and place.output is None:
+async def _outputs(bridge: Bridge, caller: Caller, start: _PageStart) -> tuple[list[Resource], str | None]:
+    if start.page and start.output is None:
         return [], None
     result: OutputsResult = await bridge.call(
-        "list_outputs", {"limit": RECENT, "cursor": place.output}, caller=caller
+        "list_outputs", {"limit": RECENT, "cursor": start.output}, caller=caller
     )
     return [_output_resource(item) for item in result.outputs], result.next_cursor
 

@@ -29,14 +29,14 @@ OUTPUTS_LISTED = 3
 TEXT_LIMIT = 4_000
 NOTE_LIMIT = 20_000
 CONTENT_LIMIT = 20_000
-"""Characters: of the line, of a text output that is looked at, and of all text outputs in one list."""
+"""Characters: of the line, of a text output that is viewed, and of all text outputs in one list."""
 
 
 def tool_result(result: Result) -> CallToolResult:
     """Structured content is the v1 JSON, with nulls; the text says the same in one line."""
     bounded = _bounded(result)
     limit = NOTE_LIMIT + TEXT_LIMIT if isinstance(bounded, ViewResult) else TEXT_LIMIT
-    content: list[ContentBlock] = [TextContent(text=_cut(bounded.told(), limit))]
+    content: list[ContentBlock] = [TextContent(text=_cut(bounded.text_with_repairs(), limit))]
     content.extend(_attachments(bounded))
     return CallToolResult(content=content, structured_content=v1_json(bounded))
 

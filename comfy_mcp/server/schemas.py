@@ -1,4 +1,4 @@
-"""JSON schemas that every client takes: flat, no references, no unions.
+"""JSON schemas that every client accepts: flat, no references, no unions.
 
 Some clients refuse `$ref`, `$defs` and `anyOf`, and every byte is paid for in each agent's context.
 """

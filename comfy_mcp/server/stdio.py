@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 ProtocolMode = Literal["auto", "legacy"]
 
 LINE_FACTOR = 3
-"""Longest line = so many times the largest workflow, which is longer as JSON text in JSON."""
+"""Longest line, as a multiple of the largest workflow: JSON text inside JSON is longer."""
 
 GRACE_S = 0.1
 """For the last frames of open streams, when a signal ends the process."""
@@ -38,7 +38,7 @@ async def serve_stdio(
     """Serve until the client closes stdin, stdout breaks, or a signal asks for the end.
 
     `protocol="legacy"` refuses server/discover, for clients that then go on with `initialize` on the same
-    pipe and can't be told otherwise. On the way out leases are given back; prompts that run go on.
+    pipe and can't be configured. On exit the leases are released; running prompts continue.
     """
     wire = wire or claim_stdio()
     provider = RuntimeProvider(settings, open_bridge=open_bridge)

@@ -53,7 +53,7 @@ def engines_in(path: Path) -> Mapping[str, EngineEntry]:
     """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _File(engines=given).engines  # type: ignore[arg-type]  # that is what it checks
+        return _File(engines=given).engines
     except OSError as error:
         raise _misconfigured(path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

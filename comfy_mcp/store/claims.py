@@ -6,18 +6,19 @@ each write checks the lease and the attempt in the transaction that it belongs t
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
+from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import WINDOW, Waiting
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import job_of, needs_of, submitted_of
-from comfy_mcp.store.connection import AnyRow, Connection, Statement
+from comfy_mcp.store.codec import UNREADABLE, job_of, needs_of, submitted_of
+from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_ACTIVE,
     IS_QUEUED,
@@ -134,55 +135,74 @@ def any_waits(connection: Connection, now: int, lane: str) -> bool:
 
 
 def claim_next(connection: Connection, offer: ClaimOffer, now: int, lane: str) -> Claim | None:
-    """One whose wait is over is left to `expiry.expire`. With `admission`, who is passed over for want of
-    memory is told. Raises Fenced."""
+    """One whose wait is over is left to `expiry.expire`. With `admission`, jobs that are passed over
+    for lack of memory are marked as held. Raises Fenced."""
     if not leases.may_claim(connection, offer.lease):
         return None
     where = {"b_lane": lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
     admission = offer.admission
     where |= {} if admission is None else holds.limits(admission)
-    row = _next(connection, offer, where)
-    claim = None if row is None else _claim(connection, offer, now, lane, row)
+    found = _next(connection, offer, where)
+    claim = None if found is None else _claim(connection, offer, now, lane, *found)
     if admission is None:
         return claim
-    if row is None:
+    if found is None:
         holds.review(connection, admission, _PASSED_OVER, where, now)
     else:
+        row = found[0]
         place = {"b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
         holds.review(connection, admission, _PASSED_OVER_BEFORE, {**where, **place}, now)
     return claim
 
 
-def _next(connection: Connection, offer: ClaimOffer, where: Mapping[str, Any]) -> AnyRow | None:
+_Readable = tuple[AnyRow, Job, Submitted | None]
+
+
+def _next(connection: Connection, offer: ClaimOffer, where: Values) -> _Readable | None:
     """The job to claim. An engine that is alone mostly gets the first one that waits."""
-    chooser = offer.chooser
+    chooser, admitted = offer.chooser, offer.admission is not None
     if chooser is None or (chooser.alone and not chooser.unfit):
-        row = connection.execute(_NEXT if offer.admission is None else _NEXT_THAT_FITS, where).first()
-        if row is None or chooser is None or chooser.fits(row.needs_key, _needs(row)):
-            return row
+        found = _first(connection, _NEXT_THAT_FITS if admitted else _NEXT, where)
+        if found is None or chooser is None or chooser.fits(found[0].needs_key, _needs(found[0])):
+            return found
     for _ in range(MAX_WINDOWS):
         rows = connection.execute(
-            _WINDOW if offer.admission is None else _WINDOW_THAT_FITS, {**where, "b_unfit": chooser.unfit}
+            _WINDOW_THAT_FITS if admitted else _WINDOW, {**where, "b_unfit": chooser.unfit}
         ).all()
         fitting = [row for row in rows if chooser.fits(row.needs_key, _needs(row))]
         more = len(rows) == WINDOW
         if fitting or not more:
             waiting = [(row.id, _waiting(row)) for row in fitting]
             at = chooser.choose(waiting, more=more) if waiting else None
-            return None if at is None else connection.execute(_ONE, {"b_id": fitting[at].id}).one()
+            if at is None:
+                return None
+            found = _readable(connection, connection.execute(_ONE, {"b_id": fitting[at].id}).one())
+            if found is not None:
+                return found
     return None
 
 
 def _needs(row: AnyRow) -> Needs | None:
-    return None if row.needs is None else needs_of(row.needs)
+    """None where they are not kept, or can't be read: then any engine may have the job."""
+    try:
+        return None if row.needs is None else needs_of(row.needs)
+    except UNREADABLE:
+        return None
 
 
 def _waiting(row: AnyRow) -> Waiting:
     return Waiting(priority=row.priority, shape=row.shape, needs=_needs(row))
 
 
-def _claim(connection: Connection, offer: ClaimOffer, now: int, lane: str, row: AnyRow) -> Claim:
-    before = job_of(row)
+def _claim(
+    connection: Connection,
+    offer: ClaimOffer,
+    now: int,
+    lane: str,
+    row: AnyRow,
+    before: Job,
+    submitted: Submitted | None,
+) -> Claim:
     job = journal.apply(connection, before, (claimed(before, offer.lease, offer.prompt_id, now),))
     more = any_waits(connection, now, lane)
     begin_attempt(connection, offer.lease, job, offer.stream_id, now)
@@ -192,10 +212,27 @@ def _claim(connection: Connection, offer: ClaimOffer, now: int, lane: str, row: 
         job=job,
         text=row.graph,
         needs=_needs(row),
-        submitted=submitted_of(row.submitted),
+        submitted=submitted,
         stream_id=offer.stream_id,
         more=more,
     )
+
+
+def _first(connection: Connection, statement: Statement, where: Values) -> _Readable | None:
+    """The first row that can be read. Those before it are set aside, and are not found again."""
+    while (row := connection.execute(statement, where).first()) is not None:
+        if (found := _readable(connection, row)) is not None:
+            return found
+    return None
+
+
+def _readable(connection: Connection, row: AnyRow) -> _Readable | None:
+    """None: the job can't be read, and has ended."""
+    try:
+        return row, job_of(row), submitted_of(row.submitted)
+    except UNREADABLE:
+        journal.set_aside(connection, row)
+        return None
 
 
 def claimed(job: Job, lease: Lease, prompt_id: PromptId, now: int) -> JobClaimed:
@@ -230,20 +267,22 @@ def keep_reference(connection: Connection, lease: Lease, prompt_id: PromptId, re
 
 
 def adopt(connection: Connection, lease: Lease) -> list[Claim]:
-    """What the engine has, or may have, from whoever drove it before; oldest claim first. Raises Fenced."""
+    """What the engine has, or may have, from whoever drove it before; oldest claim first. What can't be read
+    ends. Raises Fenced."""
     leases.verify(connection, lease)
     connection.execute(_REFENCE, {"b_engine": lease.engine, "b_fence": lease.fence})
     rows = connection.execute(_IN_FLIGHT, {"b_engine": lease.engine})
+    found = [each for row in rows if (each := _readable(connection, row)) is not None]
     return [
         Claim(
-            job=job_of(row),
+            job=job,
             text=row.graph,
             needs=_needs(row),
-            submitted=submitted_of(row.submitted),
+            submitted=submitted,
             stream_id=row.stream_id,
             reference=row.reference,
         )
-        for row in rows
+        for row, job, submitted in found
     ]
 
 
@@ -279,7 +318,7 @@ def _record(connection: Connection, lease: Lease, job_id: JobId, happened: Seque
         raise reads.not_found(job_id)
     if row.lease_fence is None or not _owns(row, lease):
         raise leases.lost(lease)
-    before = job_of(row)
+    before = journal.readable(connection, row)
     for event in happened:
         if isinstance(event, JobClaimed):
             raise IllegalTransition(before, event)  # only a claim does it: it writes the attempt down

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Self, get_args
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
@@ -29,6 +30,9 @@ _PAYLOAD_FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 _PRIORITY_OF_RANK: Mapping[int, Priority] = {priority.rank: priority for priority in Priority}
 
+
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What comes of decoding a row that is damaged, or has a value of a newer version."""
 
 # ---------------------------------------------------------------------------- jobs
 
@@ -118,7 +122,24 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
 """Fields of a job that an event may change, each with the way to its columns."""
 
 
+_integers_of = attrgetter(
+    *("created_at", "node_count", "attempt", "started_at", "finished_at", "eta_ms", "output_count"),
+    *("queue_timeout_ms", "run_timeout_ms", "queue_deadline", "peak_vram_bytes"),
+)
+_texts_of = attrgetter(
+    *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
+    *("retry_of", "retried_by", "shape"),
+)
+
+
 def job_of(row: AnyRow) -> Job:
+    """Raises UNREADABLE: `salvage` makes the best of such a row. SQLite keeps what it gets, of any type."""
+    for value in _integers_of(row):
+        if value is not None and value.__class__ is not int:
+            raise TypeError(value)
+    for value in _texts_of(row):
+        if value is not None and value.__class__ is not str:
+            raise TypeError(value)
     return Job(
         id=row.id,
         client=row.client,
@@ -139,7 +160,7 @@ def job_of(row: AnyRow) -> Job:
         cancel_requested=bool(row.cancel_requested),
         cancel_reason=row.cancel_reason,
         failure=None if row.failure is None else _failure_of(json.loads(row.failure)),
-        warnings=() if row.warnings is None else tuple(json.loads(row.warnings)),
+        warnings=() if row.warnings is None else _warnings_of(row.warnings),
         output_count=row.output_count,
         queue_timeout_ms=row.queue_timeout_ms,
         run_timeout_ms=row.run_timeout_ms,
@@ -170,6 +191,7 @@ def event_values(event: JobEvent) -> dict[str, Any]:
 
 
 def stored_event_of(row: AnyRow) -> StoredEvent:
+    """Raises UNREADABLE."""
     values = json.loads(row.payload)
     if "priority" in values:
         values["priority"] = Priority(values["priority"])
@@ -211,14 +233,18 @@ def output_values(output: Output) -> dict[str, Any]:
     }
 
 
+_KINDS: Mapping[str, OutputKind] = {kind.value: kind for kind in OutputKind}
+
+
 def output_of(row: AnyRow) -> Output:
+    """A kind that this version does not know is a file."""
     return Output(
         id=row.id,
         job_id=row.job_id,
         attempt=row.attempt,
         engine=row.engine,
         file=OutputFile(
-            kind=OutputKind(row.kind),
+            kind=_KINDS.get(row.kind, OutputKind.FILE),
             filename=row.filename,
             subfolder=row.subfolder,
             folder_type=row.folder_type,
@@ -329,6 +355,10 @@ def _waiting_of(values: Mapping[str, Any]) -> WaitingFor:
             EngineRoom(**{**each, "engine": EngineId(each["engine"])}) for each in values["engines"]
         ),
     )
+
+
+def _warnings_of(text: str) -> tuple[str, ...]:
+    return tuple(str(each) for each in json.loads(text))
 
 
 def _failure_json(failure: JobFailure) -> dict[str, Any]:

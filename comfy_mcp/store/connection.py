@@ -30,7 +30,7 @@ _NO_VALUES = "SELECT 1 FROM (SELECT 1) WHERE 1!=1"
 
 @dataclass(slots=True)
 class _Plan:
-    """What the driver gets. `row` makes a row of a tuple, once the first result has told the columns."""
+    """What the driver gets. `row` makes a row of a tuple; the first result gives the columns."""
 
     text: str
     fixed: Values

@@ -1,15 +1,16 @@
-"""The jobs that this process drives, as it has recorded them last: what it knows it need not read again.
+"""The jobs that this process drives, as it last wrote them: it need not read them again.
 
 Their steps of progress are shown at once and written at most once a second. An engine reports some thousand
-steps a job, of which only the last one matters, so none of them goes into the log: it is kept here, told to
-this process's subscribers, and written to the job's row now and then, for the others. Whoever lost the lease
-finds out at the next write, within WRITE_S.
+steps a job, of which only the last one matters, so none of them goes into the log: it is kept here, sent to
+this process's subscribers, and written to the job's row now and then, for the others. A process that lost the
+lease finds out at the next write, within WRITE_S.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import JobEvent, JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus, is_step
@@ -37,7 +38,7 @@ class Driven:
     """Nothing of it is a promise: a write that rests on it compares it with the row."""
 
     def __init__(self) -> None:
-        self._known: dict[JobId, _Known] = {}
+        self._known: Bounded[JobId, _Known] = Bounded(MAX_DRIVEN)
 
     def take(self, lease: Lease, job_id: JobId, happened: Sequence[JobEvent]) -> Job | None:
         """The job after `happened`, if these are steps that need not be written yet; else None."""
@@ -67,8 +68,6 @@ class Driven:
     def wrote(self, lease: Lease, job: Job) -> None:
         self._known.pop(job.id, None)
         if job.is_claimed:
-            if len(self._known) >= MAX_DRIVEN:
-                del self._known[next(iter(self._known))]
             self._known[job.id] = _Known(lease, job, time.monotonic(), job)
 
     def forget(self, lease: Lease) -> None:

@@ -150,11 +150,11 @@ class DriverSide(SideTables):
     async def record(
         self, lease: Lease, job_id: JobId, events: Sequence[JobEvent], *, outputs: Sequence[Output] = ()
     ) -> Job:
-        """Write down what happened to a job that this holder drives.
+        """Write what happened to a job that this holder drives.
 
-        Steps of progress are told to this process at once, and written at most once a second. A final event
-        drops the job's progress from the log; that of a measured run teaches what workflows of its shape
-        need.
+        Subscribers of this process get steps of progress at once; they are written at most once a second.
+        A final event drops the job's progress from the log; that of a measured run teaches what
+        workflows of its shape need.
 
         Raises Fenced, IllegalTransition or NotFound, and then writes nothing.
         """

@@ -5,13 +5,18 @@ ever appears. With SQLite it holds by itself: one transaction writes at a time, 
 next one is given a `seq`. Another database has to keep it in its own way, and here is where it is read.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import structlog
 
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.store.codec import stored_event_of
-from comfy_mcp.store.connection import Connection, Statement
+from comfy_mcp.store.codec import UNREADABLE, stored_event_of
+from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import bindparam, events, func, jobs, select
+
+log = structlog.get_logger(__name__)
 
 _COLUMNS = (events.c.seq, events.c.job_id, events.c.type, events.c.at, events.c.payload)
 _PAGE = (
@@ -31,15 +36,31 @@ _LAST = Statement(select(func.max(events.c.seq)))
 def after(
     connection: Connection, seq: int, job_id: JobId | None, limit: int, client: ClientId | None = None
 ) -> list[StoredEvent]:
-    """Of one job, or of the jobs of one client, or of all."""
+    """Of one job, or of the jobs of one client, or of all. What can't be read is left out; fewer than `limit`
+    are all that there are."""
     values: dict[str, Any] = {"after": seq, "count": limit}
+    statement = _AFTER
     if job_id is not None:
-        rows = connection.execute(_AFTER_OF_JOB, {**values, "b_job_id": job_id})
+        statement, values = _AFTER_OF_JOB, {**values, "b_job_id": job_id}
     elif client is not None:
-        rows = connection.execute(_AFTER_OF_CLIENT, {**values, "b_client": client})
-    else:
-        rows = connection.execute(_AFTER, values)
-    return [stored_event_of(row) for row in rows]
+        statement, values = _AFTER_OF_CLIENT, {**values, "b_client": client}
+    found: list[StoredEvent] = []
+    while values["count"]:
+        rows = connection.execute(statement, values).all()
+        found += readable(rows)
+        if len(rows) < values["count"]:
+            break
+        values |= {"after": rows[-1].seq, "count": limit - len(found)}
+    return found
+
+
+def readable(rows: Iterable[AnyRow]) -> Iterator[StoredEvent]:
+    """Those that can be decoded. What is damaged, or of a newer version, is logged and left out."""
+    for row in rows:
+        try:
+            yield stored_event_of(row)
+        except UNREADABLE:
+            log.warning("event_unreadable", seq=row.seq, type=row.type)
 
 
 def last_seq(connection: Connection) -> int:

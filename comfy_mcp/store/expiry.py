@@ -3,7 +3,6 @@
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import journal
-from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import MAY_EXPIRE, ONE, Integer, bindparam, literal, select
 from comfy_mcp.store.core import jobs as table
@@ -26,7 +25,10 @@ def expire(connection: Connection, now: int) -> list[Job]:
     """They fail as `timeout`, at most BATCH at a time. Fenced by status: a job that was claimed is left."""
     ended = []
     for row in connection.execute(_NEXT, {"b_now": now, "count": BATCH}).all():
-        before = job_of(row)
+        before = journal.readable(connection, row)
+        if before.is_final:
+            ended.append(before)
+            continue
         event = timed_out(before, Deadline.QUEUE, at=now)
         ended.append(journal.apply(connection, before, (event,)))
     return ended

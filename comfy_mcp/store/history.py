@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from comfy_mcp.domain.events import JobFailed, JobRequeued
 from comfy_mcp.domain.ids import JobId, PromptId
-from comfy_mcp.store.codec import stored_event_of
+from comfy_mcp.store import event_log
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import attempts, bindparam, events, jobs, select
 from comfy_mcp.store.queries import AttemptView
@@ -55,8 +55,8 @@ def _chain(connection: Connection, job_id: JobId) -> list[JobId]:
 
 def _attempts(connection: Connection, job_id: JobId) -> list[AttemptView]:
     reasons: dict[int, str] = {}
-    for row in connection.execute(_ENDS, {"b_id": job_id}):
-        match stored_event_of(row).event:
+    for stored in event_log.readable(connection.execute(_ENDS, {"b_id": job_id})):
+        match stored.event:
             case JobRequeued(attempt=attempt, reason=reason):
                 reasons[attempt] = reason
             case JobFailed(attempt=attempt, failure=failure):

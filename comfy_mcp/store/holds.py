@@ -9,17 +9,16 @@ from typing import Any
 from comfy_mcp.domain.events import JobWaiting
 from comfy_mcp.domain.vram import Admission, WaitingFor
 from comfy_mcp.store import journal
-from comfy_mcp.store.codec import job_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import IS_HELD, ONE, bindparam, or_, select, vram_shapes
 from comfy_mcp.store.core import jobs as table
 from comfy_mcp.store.vram import NEED, WITH_NEED
 
-TOLD_AT_ONCE = 50
+MARKED_AT_ONCE = 50
 """Most jobs marked as held per claim; later claims mark the rest."""
 
 REVIEWED_AT_ONCE = 50
-"""Held jobs, the longest held first, that one look for work compares with what is free now."""
+"""Held jobs, the longest held first, that one claim compares with what is free now."""
 
 _j, _s = table.c, vram_shapes.c
 
@@ -52,7 +51,7 @@ def unseen(passed_over: Any) -> Statement:
             _s.need_bytes > bindparam("b_most"),
             _s.need_bytes <= bindparam("b_ceiling"),
         )
-        .limit(TOLD_AT_ONCE)
+        .limit(MARKED_AT_ONCE)
     )
 
 
@@ -85,7 +84,9 @@ def review(
 
 
 def _tell(connection: Connection, row: AnyRow, admission: Admission, now: int) -> None:
-    before = job_of(row)
+    before = journal.readable(connection, row)
+    if before.is_final:
+        return
     found: WaitingFor | None = admission.wait(row.need_bytes, now=now, before=before.waiting_for)
     if found == before.waiting_for:
         return

@@ -5,17 +5,36 @@ the three is ever forgotten. Synchronous; runs in a transaction of the caller.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import structlog
+
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
-from comfy_mcp.domain.events import JobEvent, JobProgressed, JobQueued, StoredEvent
-from comfy_mcp.domain.job import Job, evolve, is_step, queued
+from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
+from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
 from comfy_mcp.store import turns, vram
-from comfy_mcp.store.codec import changed_values, event_values, job_values
-from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import and_, attempts, bindparam, delete, events, exists, insert, jobs, update
+from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
+from comfy_mcp.store.connection import AnyRow, Connection, Statement
+from comfy_mcp.store.core import (
+    IS_ACTIVE,
+    and_,
+    attempts,
+    bindparam,
+    delete,
+    events,
+    exists,
+    insert,
+    jobs,
+    now_ms,
+    select,
+    update,
+)
 from comfy_mcp.store.leases import OWN, own
 from comfy_mcp.store.queries import Lease
+from comfy_mcp.store.salvage import salvaged
+
+log = structlog.get_logger(__name__)
 
 _INSERT = Statement(insert(jobs))
 # Compare and set: the row must still be what the decision was made on.
@@ -48,6 +67,13 @@ _END_ATTEMPT = Statement(
     .values(state=bindparam("b_state"), finished_at=bindparam("b_at"))
 )
 _MARK_RETRIED = Statement(update(jobs).where(jobs.c.id == bindparam("b_id")))
+_REWRITE = Statement(update(jobs).where(jobs.c.seq == bindparam("b_seq")))
+_END_ATTEMPTS = Statement(
+    update(attempts)
+    .where(attempts.c.job_id == bindparam("b_job_id"), IS_ACTIVE)
+    .values(state=JobFailed.type, finished_at=bindparam("b_at"))
+)
+_NOW = Statement(select(now_ms()))
 
 
 class Changed(StoreFault):
@@ -81,6 +107,35 @@ def apply(
         for reaction in REACTIONS:
             reaction(connection, job, then, event)
     return after
+
+
+def readable(connection: Connection, row: AnyRow) -> Job:
+    """The job of a row that is about to be changed.
+
+    A row that can't be decoded is written anew, as that of a job that failed as `internal`: it must not keep
+    the jobs beside it from being claimed, adopted or ended.
+    """
+    try:
+        return job_of(row)
+    except UNREADABLE:
+        return set_aside(connection, row)
+
+
+def set_aside(connection: Connection, row: AnyRow) -> Job:
+    """End a job whose record can't be used, whoever has it."""
+    at = connection.execute(_NOW).scalar_one()
+    job = salvaged(row, at=at)
+    connection.notes.queue_sizes = None
+    connection.execute(_REWRITE, {**job_values(job), "b_seq": row.seq})
+    connection.execute(_END_ATTEMPTS, {"b_job_id": job.id, "b_at": at})
+    if job.failure is not None:
+        end = JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=job.failure)
+        before = replace(job, status=JobStatus.QUEUED)
+        _append(connection, before, [(before, job, end)])
+        for reaction in REACTIONS:
+            reaction(connection, before, job, end)
+    log.error("job_set_aside", job_id=job.id, status=job.status.value)
+    return job
 
 
 def shown_after(job: Job, step: JobEvent) -> Job:
@@ -126,7 +181,7 @@ def _update(connection: Connection, before: Job, after: Job, by: Lease | None) -
 
 
 def _append(connection: Connection, before: Job | None, changes: Sequence[_Change]) -> None:
-    """Steps of progress are told and not kept. An end supersedes all progress."""
+    """Steps of progress go to subscribers and not into the log. An end supersedes all progress."""
     left = connection.notes
     final = changes[-1][1].is_final
     if final and before is not None and _may_have_progressed(before):
@@ -138,7 +193,7 @@ def _append(connection: Connection, before: Job | None, changes: Sequence[_Chang
         if job is not None and is_step(job, event):
             left.appended += (StoredEvent(seq=0, event=event, volatile=True),)
             continue
-        # One by one: only so each row's seq is told.
+        # One by one: only so each row's seq is known.
         seq = connection.execute(_APPEND, event_values(event)).lastrowid
         left.appended += (StoredEvent(seq=seq, event=event),)
 

@@ -12,13 +12,16 @@ _INSERT = Statement(insert(api_keys))
 _REVOKE = Statement(update(api_keys).where(_k.name == bindparam("b_name"), _k.revoked_at.is_(None)))
 
 
+_RIGHTS = {right.value: right for right in Right}
+
+
 def keys(connection: Connection) -> list[ApiKey]:
-    """All, revoked ones too, by name."""
+    """All, revoked ones too, by name. A right of a newer version is none here."""
     return [
         ApiKey(
             name=row.name,
             digest=row.digest,
-            rights=frozenset(Right(word) for word in row.rights.split()),
+            rights=frozenset(_RIGHTS[word] for word in row.rights.split() if word in _RIGHTS),
             created_at=row.created_at,
             revoked_at=row.revoked_at,
             max_queued=row.max_queued,
@@ -29,7 +32,7 @@ def keys(connection: Connection) -> list[ApiKey]:
 
 
 def add_key(connection: Connection, key: ApiKey) -> None:
-    """Raises Conflict (`invalid_argument`) when the name is taken, by a revoked key too."""
+    """Raises Conflict (`invalid_argument`) when a key, or a revoked one, has the name."""
     if any(known.name == key.name for known in keys(connection)):
         raise Conflict(
             f"A key named {key.name!r} already exists",

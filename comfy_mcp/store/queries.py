@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
-from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, place_of
+from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
 from comfy_mcp.domain.events import JobQueued
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
@@ -155,7 +155,7 @@ class JobGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
-    """All that is shown of a job, as of one moment. `position` is its place in the run order if it waits.
+    """All that is shown of a job, as of one moment. `position`: its position in the run order if it waits.
 
     `made` is for what others make of it, which is kept as long as the view is.
     """
@@ -201,11 +201,11 @@ def clamp(limit: int) -> int:
 
 
 def seq_of(cursor: str) -> int:
-    """The place between rows that a cursor names, so that pages neither repeat nor skip one.
+    """The position between rows that a cursor names, so that pages neither repeat nor skip one.
 
     Raises InvalidInput (`invalid_argument`).
     """
-    match place_of(cursor):
+    match position_in(cursor):
         case {"before": int() as seq} if not isinstance(seq, bool) and 0 <= seq < 2**63:
             return seq
         case _:

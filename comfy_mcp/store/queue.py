@@ -7,10 +7,10 @@ from typing import assert_never
 from comfy_mcp.domain.errors import Fenced, LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import CancelAnswer, Job, decide_cancel, queued
+from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, decide_cancel, queued
 from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
 from comfy_mcp.store.codec import needs_text
-from comfy_mcp.store.connection import Connection, QueueSize, Statement
+from comfy_mcp.store.connection import AnyRow, Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
 
@@ -29,7 +29,7 @@ _QUEUE_SIZES = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """`position` is the place in the lane's run order, 1 = next. `claimed`: it was, in the same step; then
+    """`position` is the position in the lane's run order, 1 = next. `claimed`: it was, in the same step; then
     `others_wait` says whether there is more to claim."""
 
     job: Job
@@ -61,8 +61,8 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         )
     quotas.check(connection, submission, texts.size, queued=total)
     job, needs = queued(event), submission.needs
-    place = turns.place(connection, job, fair=submission.fair)
-    in_front = _ahead(sizes, job, place)
+    turn = turns.new_turn(connection, job, fair=submission.fair)
+    in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
@@ -71,7 +71,7 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         None,
         happened,
         columns={
-            "share_tag": place.tag,
+            "share_tag": turn.tag,
             "graph_bytes": texts.size,
             "needs_key": None if needs is None else needs.key,
         },
@@ -91,7 +91,7 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     if offer is not None and job.is_claimed:
         size.claimed += 1
         claims.begin_attempt(connection, offer.lease, job, offer.stream_id, event.at)
-        turns.claimed(connection, job, place.tag, more=others_wait)
+        turns.claimed(connection, job, turn.tag, more=others_wait)
     position = submission.ahead + in_front.waiting + in_front.claimed + 1
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
@@ -112,9 +112,7 @@ def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
 
 def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
     """Raises NotFound. Asking again adds nothing."""
-    job = reads.get(connection, job_id)
-    if job is None:
-        raise reads.not_found(job_id)
+    job = journal.readable(connection, _row(connection, job_id))
     answer = decide_cancel(job)
     request = CancelRequested(job_id=job_id, at=at, reason=reason)
     happened: tuple[JobEvent, ...]
@@ -134,14 +132,19 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
 
 def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
     """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
-    job = reads.get(connection, job_id)
-    if job is None:
-        raise reads.not_found(job_id)
+    row = _row(connection, job_id)
+    job = journal.readable(connection, row)
     if job.is_final:
-        return None
+        return None if row.status in TERMINAL else job
     request = CancelRequested(job_id=job_id, at=at, reason=reason)
     end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
     return journal.apply(connection, job, (request, end))
+
+
+def _row(connection: Connection, job_id: JobId) -> AnyRow:
+    if (row := reads.row_of(connection, job_id)) is None:
+        raise reads.not_found(job_id)
+    return row
 
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
@@ -163,14 +166,14 @@ class _InFront:
     claimed: int = 0
 
 
-def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, place: turns.Place) -> _InFront:
+def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, turn: turns.Turn) -> _InFront:
     rank, found = job.priority.rank, _InFront()
     for (lane, priority), size in sizes.items():
         if lane != job.lane:
             continue
         found.claimed += size.claimed
-        if priority == rank and place.ahead is not None:
-            found.waiting += place.ahead
+        if priority == rank and turn.ahead is not None:
+            found.waiting += turn.ahead
         elif priority <= rank:
             found.waiting += size.jobs - size.claimed
     return found

@@ -27,9 +27,9 @@ _BYTES = Statement(
 
 
 def check(connection: Connection, submission: Submission, graph_bytes: int, *, queued: int) -> None:
-    """Raises LimitExceeded. `queued` are all jobs that wait: where there are none, nothing is asked."""
+    """Raises LimitExceeded. `queued` are all jobs that wait."""
     client, max_queued = submission.event.client, submission.max_queued
-    key = connection.execute(_KEY, {"b_name": storable(client)}).first() if queued else None
+    key = connection.execute(_KEY, {"b_name": storable(client)}).first()
     if key is None:
         return
     is_admin = Right.ADMIN.value in key.rights.split()
@@ -39,7 +39,7 @@ def check(connection: Connection, submission: Submission, graph_bytes: int, *, q
     if queued >= most and connection.execute(_JOBS, whose).scalar() >= most:
         raise _full(f"You have {most} queued workflows, the limit of your key.")
     if key.max_queued_bytes is not None:
-        waiting = connection.execute(_BYTES, whose).scalar() or 0
+        waiting = (queued and connection.execute(_BYTES, whose).scalar()) or 0
         if waiting + graph_bytes > key.max_queued_bytes:
             raise _full(
                 f"Your queued workflows have {waiting} bytes and this one {graph_bytes}; the limit of your "

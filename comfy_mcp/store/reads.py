@@ -6,7 +6,7 @@ from comfy_mcp.domain.events import JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import event_log, outputs
-from comfy_mcp.store.codec import graph_of, job_of, submitted_of
+from comfy_mcp.store.codec import graph_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
     IS_QUEUED,
@@ -31,9 +31,19 @@ from comfy_mcp.store.queries import (
     seq_of,
     starts_with,
 )
+from comfy_mcp.store.salvage import job_shown
+
+GRAPHS_AT_ONCE = 20
+"""Graphs in memory while all are looked through; one may have megabytes."""
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
 _GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
+_WITH = Statement(
+    select(graphs.c.job_id, graphs.c.graph)
+    .where(graphs.c.job_id > bindparam("b_after"), graphs.c.graph.contains(bindparam("b_part")))
+    .order_by(graphs.c.job_id)
+    .limit(bindparam("count", type_=Integer))
+)
 _COUNTS = Statement(select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status))
 
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
@@ -83,15 +93,19 @@ _PLACES_OF = Statement(select(_PLACES).where(_PLACES.c.id.in_(bindparam("ids", e
 
 
 def get(connection: Connection, job_id: JobId) -> Job | None:
-    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
-    return None if row is None else job_of(row)
+    row = row_of(connection, job_id)
+    return None if row is None else job_shown(row)
+
+
+def row_of(connection: Connection, job_id: JobId) -> AnyRow | None:
+    return connection.execute(_BY_ID, {"b_id": job_id}).first()
 
 
 def view(connection: Connection, job_id: JobId) -> JobView | None:
     row = connection.execute(_BY_ID, {"b_id": job_id}).first()
     if row is None:
         return None
-    job = job_of(row)
+    job = job_shown(row)
     return JobView(
         job=job,
         outputs=tuple(outputs.of_job(connection, job_id)) if job.output_count else (),
@@ -104,6 +118,12 @@ def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
     if row is None:
         return None
     return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted))
+
+
+def graphs_with(connection: Connection, part: str, after: str) -> list[tuple[str, str]]:
+    """(job, graph as it is kept) of the next graphs in which `part` stands."""
+    values = {"b_part": part, "b_after": after, "count": GRAPHS_AT_ONCE}
+    return [(row.job_id, row.graph) for row in connection.execute(_WITH, values)]
 
 
 _CONDITIONS = {
@@ -135,7 +155,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         "b_id_start": query.id_start,
         "b_cursor": None if query.cursor is None else seq_of(query.cursor),
     }
-    return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_of)
+    return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_shown)
 
 
 def views(connection: Connection, query: JobQuery) -> Page[JobView]:
@@ -168,8 +188,8 @@ def _position(connection: Connection, row: AnyRow) -> int:
 
 def queue(connection: Connection, limit: int) -> QueueView:
     return QueueView(
-        running=tuple(job_of(row) for row in connection.execute(_RUNNING)),
-        queued=tuple(job_of(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
+        running=tuple(job_shown(row) for row in connection.execute(_RUNNING)),
+        queued=tuple(job_shown(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
         counts=counts(connection),
     )
 

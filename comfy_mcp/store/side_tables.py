@@ -1,16 +1,17 @@
 """What the store keeps beside jobs: outputs, what was learnt, and the keys of clients."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from comfy_mcp.domain.access import ApiKey
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
+from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, reads, retention, vram
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import alembic_version, update
 from comfy_mcp.store.queries import OutputQuery
@@ -20,6 +21,7 @@ from comfy_mcp.store.sqlite.threads import Worker
 
 NEED_KEPT_S = 2.0
 MAX_NEEDS = 256
+"""Shapes whose need is remembered, for NEED_KEPT_S."""
 
 WRITE_CHECK_S = 5.0
 """How often a probe writes at most, to see whether it can."""
@@ -45,7 +47,7 @@ class SideTables:
         self._kept_shapes = kept_shapes
         self._path = path
         self._written_at = float("-inf")
-        self._needs: dict[str, tuple[float, int | None]] = {}
+        self._needs: Bounded[str, tuple[float, int | None]] = Bounded(MAX_NEEDS)
 
     # ------------------------------------------------------------------ learned, retention
 
@@ -65,8 +67,6 @@ class SideTables:
         now = time.monotonic()
         known = self._needs.get(shape)
         if known is None or now - known[0] >= NEED_KEPT_S:
-            if len(self._needs) >= MAX_NEEDS:
-                self._needs.clear()
             need = await self._by_key.do(lambda connection: vram.need(connection, shape))
             known = self._needs[shape] = (now, need)
         return known[1]
@@ -101,7 +101,7 @@ class SideTables:
         return await self._readers.do(keys.keys)
 
     async def add_key(self, key: ApiKey) -> None:
-        """Raises Conflict when the name is taken."""
+        """Raises Conflict when another key has the name."""
         await self._writer.do(lambda connection: keys.add_key(connection, key))
         door_marker.put(self._path)
 
@@ -136,6 +136,14 @@ class SideTables:
         await self._writer.do(lambda connection: outputs.refine(connection, found))
 
     # ------------------------------------------------------------------ retention
+
+    async def graphs_with(self, part: str) -> AsyncIterator[str]:
+        """The texts of the graphs in which `part` stands, a few at a time: it reads all of them."""
+        after = ""
+        while rows := await self._readers.do(partial(reads.graphs_with, part=part, after=after)):
+            for _, text in rows:
+                yield text
+            after = rows[-1][0]
 
     async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
         """Forget final jobs beyond the limits (0 = no such limit), some at a time; how many went.

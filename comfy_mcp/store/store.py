@@ -93,7 +93,7 @@ class Store(DriverSide):
     ) -> "Store":
         """Creates or migrates the file if need be. Raises StoreFault, see `open_database`.
 
-        `on_read` and `on_write` hear how many seconds each caller waited.
+        `on_read` and `on_write` are called with the seconds that each caller waited.
         """
         database = await asyncio.to_thread(open_database, settings)
         return cls(database, kept_shapes=kept_shapes, on_read=on_read, on_write=on_write)
@@ -239,7 +239,7 @@ class Store(DriverSide):
         return await self._readers.do(event_log.last_seq)
 
     async def data_version(self) -> int:
-        """A number that changes whenever somebody else has committed: what `on_commit` has not told.
+        """A number that changes whenever another process has committed: `on_commit` reports our own commits.
 
         Asked many times a second by every idle process, so it takes no thread (a fifth of the cost): it
         never waits, and where the file is locked just now it answers -1, which is unlike the next answer.

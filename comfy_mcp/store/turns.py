@@ -1,6 +1,6 @@
 """Whose turn it is, see `domain/fair_share.py`. Synchronous; runs in a transaction of the caller.
 
-`jobs.share_tag` is a job's tag, given at its submit: a job that is queued again keeps it, and so its place.
+`jobs.share_tag` is a job's tag, given at its submit: a job that is queued again keeps it, and so its turn.
 `client_shares` has the tag of each client's last claimed job, by lane and priority; the greatest of them is
 the queue's virtual time.
 """
@@ -69,15 +69,15 @@ _FORGET = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Turn:
     """A new job's tag, and how many of its queue that no engine has run before it; None: all of them."""
 
     tag: int
     ahead: int | None
 
 
-def place(connection: Connection, job: Job, *, fair: bool) -> Place:
-    """Where a job that is not written yet comes in. Not `fair`: behind all of its priority."""
+def new_turn(connection: Connection, job: Job, *, fair: bool) -> Turn:
+    """The turn of a job that is not written yet. Not `fair`: after all jobs of its priority."""
     queue = _queue(job)
     standing = connection.execute(_STANDING, queue).one()
     virtual_time = standing.virtual_time or 0
@@ -87,8 +87,8 @@ def place(connection: Connection, job: Job, *, fair: bool) -> Place:
     else:
         tag = age_tag(virtual_time=virtual_time, newest=standing.newest)
     if standing.newest is None or tag >= standing.newest:
-        return Place(tag, None)
-    return Place(tag, connection.execute(_AHEAD, {**queue, "b_tag": tag}).scalar_one())
+        return Turn(tag, None)
+    return Turn(tag, connection.execute(_AHEAD, {**queue, "b_tag": tag}).scalar_one())
 
 
 def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:

@@ -37,7 +37,7 @@ _GREATEST_NEED = Statement(
 
 
 def learn(connection: Connection, job: Job, happened: JobEvent) -> None:
-    """One more peak of its shape, if `happened` tells one."""
+    """One more peak of its shape, if `happened` has one."""
     lesson = lesson_of(job, happened)
     if lesson is None:
         return

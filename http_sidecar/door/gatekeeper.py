@@ -117,7 +117,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 
 def _is_routed(request: web.Request) -> bool:
-    """A path or method that does not exist is a 404 or 405 for everybody: it tells nothing."""
+    """A path or method that does not exist is a 404 or 405 for everybody: it gives nothing away."""
     return request.match_info.http_exception is None
 
 

@@ -1,12 +1,8 @@
-"""`GET /metrics`, and the middleware that counts requests; alone on a port of its own beside MCP on stdio."""
+"""`GET /metrics`, and the middleware that counts requests."""
 
 import asyncio
-import errno
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from time import perf_counter
 
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -17,16 +13,8 @@ from http_sidecar.door.problems import ERROR_CODE
 
 METRICS = web.AppKey("metrics", Metrics)
 
-PORT_RETRY_S = 15.0
-"""Pause before a port that is taken is tried again: whoever has it may go."""
-
-KEEPALIVE_S = 75.0
-"""A connection to the port of its own is closed after this long without a request."""
-
 CLIENT_CLOSED = 499
 """No whole answer: the client went, or the answer was cut after it had begun. Never on the wire."""
-
-log = structlog.get_logger(__name__)
 
 _STARTED = web.RequestKey("metrics_started", float)
 _COUNTED = web.RequestKey("metrics_counted", bool)
@@ -44,29 +32,6 @@ def metrics_app(metrics: Metrics) -> web.Application:
     app = web.Application(middlewares=[errors])
     _serve(app, metrics)
     return app
-
-
-@asynccontextmanager
-async def serving_metrics(
-    metrics: Metrics, *, host: str, port: int, ready: Callable[[str, int], None] = lambda _host, _port: None
-) -> AsyncIterator[None]:
-    """Serve /metrics for the time of the context; `ready` hears the address.
-
-    Metrics never stand in the way of what they measure: where the address can't be had, that is logged and
-    tried again until it can. Of several bridges started alike the first has the port, and any of them will do
-    (the jobs' counters come from the shared log).
-    """
-    failure: Exception | None = None
-    async with asyncio.TaskGroup() as tasks:
-        server = tasks.create_task(_keep_serving(metrics, host, port, ready), name="metrics")
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised below, outside the group, unwrapped
-            failure = error
-        finally:
-            server.cancel()
-    if failure is not None:
-        raise failure
 
 
 async def scrape(request: web.Request) -> web.Response:
@@ -116,38 +81,3 @@ def _serve(app: web.Application, metrics: Metrics) -> None:
     app[METRICS] = metrics
     app.router.add_get("/metrics", scrape)
     metrics.watch()
-
-
-async def _keep_serving(metrics: Metrics, host: str, port: int, ready: Callable[[str, int], None]) -> None:
-    runner = web.AppRunner(
-        metrics_app(metrics),
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=KEEPALIVE_S,
-        lingering_time=0,
-    )
-    await runner.setup()
-    try:
-        address = await _listen(runner, host, port)
-        log.info("metrics_served", host=address[0], port=address[1])
-        ready(*address)
-        await asyncio.Event().wait()
-    finally:
-        await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
-    told = False
-    while True:
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            if not told:
-                reason = errno.errorcode.get(error.errno or 0, type(error).__name__)
-                log.warning("metrics_not_served", host=host, port=port, reason=reason, retry_s=PORT_RETRY_S)
-                told = True
-            await asyncio.sleep(PORT_RETRY_S)
-        else:
-            name = runner.addresses[0]
-            return str(name[0]), int(name[1])

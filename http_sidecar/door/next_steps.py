@@ -16,7 +16,7 @@ _ROUTE_OF = {route.operation: route for route in ROUTES}
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
-@lru_cache(maxsize=1024)  # a client that polls is told the same each time
+@lru_cache(maxsize=1024)  # a client that polls gets the same each time
 def in_urls(advice: str) -> str:
     """The advice with requests in the place of operations."""
     return reworded(advice, _request_of)

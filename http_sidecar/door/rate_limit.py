@@ -1,4 +1,4 @@
-"""How often somebody may ask: so many requests in a window that begins with the first of them.
+"""Rate limit: a number of requests in a window that begins with the first of them.
 
 Own code and not the library `limits`: see docs/decisions/0006-http-middlewares.md.
 """

@@ -1,8 +1,8 @@
 """An ASGI application behind an aiohttp handler.
 
-It needs AppRunner(handler_cancellation=True): a client that goes is told to the application as
-`http.disconnect`, and one that does not end then is cancelled. What the client takes is written at its pace;
-one that takes nothing for too long is cut off.
+It needs AppRunner(handler_cancellation=True): a client's disconnect reaches the application as
+`http.disconnect`, and an application that does not end then is cancelled. The answer is written at the
+client's pace; the connection is aborted when the client reads nothing for too long.
 """
 
 import asyncio
@@ -58,9 +58,9 @@ class AsgiBridge:
     async def handle(
         self, request: web.Request, *, state: Mapping[str, Any], user: object = None, revoked: asyncio.Event
     ) -> web.StreamResponse:
-        """Answer one request. `state` and `user` go into the scope as they are; its `answer` takes
+        """Answer one request. `state` and `user` go into the scope as they are; its `answer` accepts
         Server-Sent Events that the application need not carry. Once `revoked` is set, the
-        application hears that its client has gone, and the connection is cut.
+        application gets `http.disconnect`, and the connection is aborted.
 
         Raises what the application raises, as long as no answer has begun.
         """
@@ -80,7 +80,7 @@ class AsgiBridge:
         return exchange.result()
 
     async def drain(self, limit_s: float) -> None:
-        """End streams that only listen (GET), wait so long for what else is open, then end that too."""
+        """End streams that only listen (GET), wait up to `limit_s` for the others, then end those too."""
         for exchange in list(self._open):
             if exchange.listens:
                 exchange.disconnect()
@@ -138,7 +138,7 @@ class _Exchange:
             self._error = error
 
     def disconnect(self) -> None:
-        """From now on the application hears that its client has gone, and nothing more is written."""
+        """From now on the application gets `http.disconnect`, and nothing more is written."""
         self._gone.set()
 
     @property

@@ -96,7 +96,7 @@ async def _drain(app: web.Application, bus: ResourceBus) -> None:
 
 
 def _is_no_departure(record: logging.LogRecord) -> bool:
-    """The SDK logs a client that goes within its request as an error with a traceback, and it is none."""
+    """The SDK logs a disconnect within a request as an error with a traceback; it is none."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ != "ClientDisconnect"
 

@@ -1,1 +1,1 @@
-"""The pages for people: what goes on, and the interactive documentation."""
+"""The pages for people: the dashboard, and the interactive documentation."""

@@ -1,4 +1,4 @@
-"""The sidecar as a process: opens the runtime, listens, and goes in order when a signal asks for it."""
+"""The sidecar as a process: opens the runtime, listens, and shuts down in order on a signal."""
 
 import asyncio
 import contextlib
@@ -37,11 +37,11 @@ async def serve(
     also_stdio: bool = False,
     ready: Ready = lambda _url: None,
 ) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, or with `also_stdio` until the MCP client on stdin goes.
+    """Serve until SIGTERM, SIGINT or SIGHUP, or with `also_stdio` until the MCP client on stdin exits.
 
-    `host` and `port` override the settings'; `ready` hears the URL once connections are taken. Raises
-    InvalidInput (`configuration`) when the address can't be had, or is not loopback while there is no key and
-    `insecure` was not asked for; StoreFault.
+    `host` and `port` override the settings'; `ready` is called with the URL once connections are accepted.
+    Raises InvalidInput (`configuration`) when the address can't be bound, or is not loopback without a key
+    and without `insecure`; StoreFault.
     """
     given = {"http_host": host, "http_port": port}
     settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})

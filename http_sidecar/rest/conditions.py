@@ -76,7 +76,7 @@ def _range(asked: str, size: int) -> Decision:
     first, last = found.groups()
     if not first and not last:
         return Whole()
-    if not first:  # the last so many
+    if not first:  # the last `last` bytes
         start, stop = max(0, size - int(last)), size
     else:
         start, stop = int(first), min(size, int(last) + 1) if last else size

@@ -68,7 +68,7 @@ class Follower(Protocol):
     caller: Caller
 
     def offer(self, news: News) -> None:
-        """Take what happens, at once. It must not raise."""
+        """Accept news at once. It must not raise."""
 
     def end(self, why: End) -> None:
         """End the stream; nothing when it has ended."""
@@ -78,7 +78,7 @@ class Live:
     """One per process."""
 
     def __init__(self, feed: Feed, texts: EventTexts, caller: Caller, *, buffer: int) -> None:
-        """`caller` sees all. What a burst has more than `buffer` events is read from the log again."""
+        """`caller` sees all. Events beyond `buffer` in one burst are read from the log again."""
         self.texts = texts
         self._feed = feed
         self._caller = caller
@@ -101,13 +101,13 @@ class Live:
         """Those that are attached."""
         return len(self._streams)
 
-    def place_of(self, stream: Follower) -> int:
-        """The place in the log up to which the stream has been offered what it follows."""
+    def position_of(self, stream: Follower) -> int:
+        """The position in the log up to which the stream has been offered what it follows."""
         return self._before if stream in self._waiting else self.log.cursor
 
     @contextlib.contextmanager
     def attached(self, stream: Follower) -> Iterator[None]:
-        """It may follow while the context is open, and is told when it has to end."""
+        """The stream may follow while the context is open; `end` is called when it has to end."""
         self._streams.add(stream)
         if self._ended:
             stream.end(End.SHUTTING_DOWN)
@@ -117,7 +117,7 @@ class Live:
             self._streams.discard(stream)
 
     def follow(self, stream: Follower, wanted: str) -> None:
-        """Offer it events of one job, or of EVERY job that its caller may see: those after `place_of`."""
+        """Offer it events of one job, or of EVERY job that its caller may see: those after `position_of`."""
         self._following.setdefault(wanted, {})[stream] = None
 
     def unfollow(self, stream: Follower, wanted: str) -> None:

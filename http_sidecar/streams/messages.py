@@ -1,7 +1,7 @@
 """The messages of the streams: the v1 contract's messages as models, and their making from events.
 
-Times are epoch milliseconds, `duration` is milliseconds, `progress` is 0 to 100. `seq` is the event's place
-in the log; on messages that are no event it is the place up to which this stream has told everything.
+Times are epoch milliseconds, `duration` is milliseconds, `progress` is 0 to 100. `seq` is the event's
+position in the log; on other messages it is the position up to which this stream has sent everything.
 """
 
 import json
@@ -163,7 +163,7 @@ def wire_text(message: Message) -> str:
 
 
 def message_of(stored: StoredEvent, beside: Described = Described()) -> WorkflowMessage | None:  # noqa: B008
-    """What clients hear of an event; None where the contract has no word for it."""
+    """The message about an event; None where the contract has none."""
     event, seq = stored.event, stored.seq
     match event:
         case JobQueued() | JobRequeued():

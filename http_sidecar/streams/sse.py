@@ -1,7 +1,7 @@
-"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events tells one workflow to its end, and
+"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events follows one workflow to its end, and
 GET /v1/comfyui/events all that the caller may see, without end.
 
-Each message's `id` is its `seq`; a client that comes again with Last-Event-ID gets what it missed, then the
+Each message's `id` is its `seq`; a client that reconnects with Last-Event-ID gets what it missed, then the
 rest. Own code and no library: docs/decisions/0002-dependencies.md.
 """
 
@@ -36,7 +36,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     asking, when the client has seen the end already."""
     feed = request.app[BRIDGE].feed
     require_reader(request)
-    since = _place_of(request) or 0
+    since = _position_of(request) or 0
     job_id = JobId(request.match_info["workflowId"])
     if not await feed.may_follow(job_id, request[CALLER]):
         raise NotFound(f"Workflow {job_id[:64]} not found.", next_step="Use an id that a submit returned.")
@@ -46,16 +46,16 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def all_events(request: web.Request) -> web.StreamResponse:
-    """From the client's place on, or from now on where it shows none. The first block is an `id` alone: a
-    client that is cut off before the first message has a place to come back to.
+    """From the client's position on, or from now on where it shows none. The first block is an `id` alone: a
+    client that is cut off before the first message has a position to come back to.
 
     Raises Denied, InvalidInput, LimitExceeded, StoreFault.
     """
     require_reader(request)
-    return await _serve(request, _place_of(request), None)
+    return await _serve(request, _position_of(request), None)
 
 
-def _place_of(request: web.Request) -> int | None:
+def _position_of(request: web.Request) -> int | None:
     """Raises InvalidInput."""
     shown = request.headers.get("Last-Event-ID") or request.query.get("lastEventId")
     return parse_event_id(shown) if shown else None
@@ -89,8 +89,8 @@ CLOSES: dict[End | None, tuple[Code, str]] = {
 
 def block_of(stored: StoredEvent, text: str) -> bytes:
     """A step of progress is not in the log, so it has no id to come back to."""
-    place = "" if stored.volatile else f"id: {stored.seq}\n"
-    return f"{place}data: {text}\n\n".encode()
+    position = "" if stored.volatile else f"id: {stored.seq}\n"
+    return f"{position}data: {text}\n\n".encode()
 
 
 def chunk_of(stored: StoredEvent, text: str) -> bytes:
@@ -110,7 +110,7 @@ class _Stream(Stream):
 
     async def serve(self, shown: int | None) -> None:
         """Until the workflow has ended, the client is gone or slow, its key is revoked, or this process
-        drains. `shown`: the place that the client has reached."""
+        drains. `shown`: the position that the client has reached."""
         try:
             async with self.attached():
                 await self._follow(shown)
@@ -122,23 +122,23 @@ class _Stream(Stream):
             self.end(End.STORE_FAULT)
         if self.ended in CLOSES:
             code, message = CLOSES[self.ended]
-            # Without an id: the client's place stays where it is.
-            closed = StreamClosed(seq=self.place, code=code, message=message)
+            # Without an id: the client's position stays where it is.
+            closed = StreamClosed(seq=self.position, code=code, message=message)
             with contextlib.suppress(Ended):
                 await self._write(f"data: {wire_text(closed)}\n\n".encode())
 
     async def _follow(self, shown: int | None) -> None:
-        """A place that the log does not know means all of a single workflow, and from now on otherwise.
+        """A position that the log does not know means all of a single workflow, and from now on otherwise.
 
         Raises Ended, StoreFault.
         """
         await self._write(f"retry: {RETRY_MS}\n\n".encode())
         known = shown is not None and await self._live.log.known(shown)
         since = shown if known else None if self._job_id is None else 0
-        async with self._following(self._job_id or EVERY, since) as place:
+        async with self._following(self._job_id or EVERY, since) as position:
             if since is None:
-                await self._write(f"id: {place}\n\n".encode())
-            await self._replay(self._job_id, place if since is None else since, place)
+                await self._write(f"id: {position}\n\n".encode())
+            await self._replay(self._job_id, position if since is None else since, position)
 
     async def _send(self, stored: StoredEvent, text: str) -> None:
         await self._write(block_of(stored, text))

@@ -45,15 +45,15 @@ class Stream(ABC):
         self._live = self._streams.live
         self._revocations = request.app[REVOCATIONS]
         self._floors: dict[str, int] = {}
-        """What it follows → the place up to which its client has that."""
-        self._place: int | None = None
+        """What it follows → the position up to which its client has that."""
+        self._position: int | None = None
         self._held: deque[News] | None = None
         self._limit: asyncio.Timeout | None = None
 
     @property
-    def place(self) -> int:
+    def position(self) -> int:
         """What it follows has been written up to there. It stays while a replay is sent, and at the end."""
-        return self._live.place_of(self) if self._place is None else self._place
+        return self._live.position_of(self) if self._position is None else self._position
 
     @abstractmethod
     async def _send(self, stored: StoredEvent, text: str) -> None:
@@ -82,10 +82,10 @@ class Stream(ABC):
             self._written(news.stored)
 
     def end(self, why: End) -> None:
-        """When the process goes, a replay that is under way is sent to its end before."""
+        """End the stream. On shutdown a replay that is under way is sent to its end first."""
         if self.ended is not None:
             return
-        self._place, self.ended = self.place, why
+        self._position, self.ended = self.position, why
         if why is End.SLOW:
             self._streams.was_slow(self._kind)
             log.info("stream_closed", reason="slow_consumer", client=self.caller.client)
@@ -97,15 +97,19 @@ class Stream(ABC):
     @contextlib.asynccontextmanager
     async def attached(self) -> AsyncIterator[None]:
         """Serve the client inside: it is left when the stream has to end, or the client is gone."""
+        limit = asyncio.timeout(None if self.ended is None else 0)
         with (
             self._live.attached(self),
             self._revocations.watched(self.caller, lambda: self.end(End.REVOKED)),
         ):
             try:
-                async with asyncio.timeout(None if self.ended is None else 0) as self._limit:
+                async with limit as self._limit:
                     yield
-            except (TimeoutError, Ended):
+            except Ended:
                 pass
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # another's
             finally:
                 self._limit = None
                 for wanted in list(self._floors):
@@ -113,18 +117,18 @@ class Stream(ABC):
 
     @contextlib.asynccontextmanager
     async def _following(self, wanted: str, floor: int | None) -> AsyncIterator[int]:
-        """Follow `wanted` from a place on, which is yielded: inside, its past up to there can be sent.
+        """Follow `wanted` from a position on, which is yielded: inside, its past up to there can be sent.
 
-        `floor`: what the client has already; None is that place. When the past can't be read, nothing has
+        `floor`: what the client has already; None is that position. When the past can't be read, nothing has
         been asked for. Raises Ended.
         """
-        before, place = self._floors.get(wanted), self.place
+        before, position = self._floors.get(wanted), self.position
         if before is None:
             self._live.follow(self, wanted)
-        self._floors[wanted] = place if floor is None else floor
-        self._place, self._held = place, deque()
+        self._floors[wanted] = position if floor is None else floor
+        self._position, self._held = position, deque()
         try:
-            yield place
+            yield position
         except StoreFault:
             if before is None:
                 self._unfollow(wanted)
@@ -191,7 +195,7 @@ class Stream(ABC):
         self._held = None
         if self.ended is not None:
             raise Ended
-        self._place = None
+        self._position = None
 
     def _interrupt(self) -> None:
         if self._limit is not None:

@@ -71,7 +71,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 class _WebSocket(web.WebSocketResponse):
     """A close takes a bounded time. aiohttp's own, which it uses itself when a message is too large, waits
-    until the client has taken all that was written, and one that reads nothing never does."""
+    until the client has read all that was written, and some clients read nothing."""
 
     def __init__(self, request: web.Request, heartbeat_s: float, bounds: Bounds) -> None:
         super().__init__(
@@ -93,7 +93,7 @@ class _WebSocket(web.WebSocketResponse):
             return True
 
     def leave(self) -> None:
-        """What the client has not taken by now it won't get."""
+        """Abort the connection if the client has not read everything."""
         if self._wire is not None and self._wire.get_write_buffer_size():
             self._wire.abort()
 
@@ -132,7 +132,7 @@ class _Socket(Stream):
         self._faults = 0
 
     async def serve(self) -> None:
-        """Until the client goes, misbehaves or is slow, its key is revoked, or this process drains."""
+        """Until the client disconnects, misbehaves or is slow, its key is revoked, or this process drains."""
         try:
             async with self.attached():
                 await self._read()
@@ -141,7 +141,7 @@ class _Socket(Stream):
             self.end(End.INTERNAL)
         if self.ended is not None:
             code, reason = CLOSES[self.ended]
-            where = f" {self.place}" if self.ended is End.SLOW else ""
+            where = f" {self.position}" if self.ended is End.SLOW else ""
             # Nobody reads any more: only then does aiohttp wait for the client's side of the close.
             await self._ws.close(code=code, message=f"{reason}{where}".encode())
 
@@ -186,7 +186,7 @@ class _Socket(Stream):
             return
         match command:
             case Ping():
-                await self._say(wire_text(Pong(seq=self.place)))
+                await self._say(wire_text(Pong(seq=self.position)))
             case Subscribe():
                 await self._subscribe(command)
             case Unsubscribe():
@@ -210,13 +210,13 @@ class _Socket(Stream):
                 f"Workflow {job_id} not found.", next_step="Subscribe with an id that a submit returned."
             )
         if since is None:
-            async with self._following(wanted, self._floors.get(wanted)) as place:
-                await self._send_end(job_id, place)
+            async with self._following(wanted, self._floors.get(wanted)) as position:
+                await self._send_end(job_id, position)
             return
-        # A place that the log does not know must not keep a client waiting for ever.
+        # A position that the log does not know must not keep a client waiting for ever.
         floor = since if await self._live.log.known(since) else None
-        async with self._following(wanted, floor) as place:
-            await self._replay(job_id, since, place)
+        async with self._following(wanted, floor) as position:
+            await self._replay(job_id, since, position)
 
     def _allowed(self, command: Ping | Subscribe | Unsubscribe) -> bool:
         """Whether the rate limit allows it. A replay of everything costs as much as any request."""
@@ -241,7 +241,7 @@ class _Socket(Stream):
             raise Ended
 
     async def _complain(self, code: str, message: str) -> None:
-        await self._say(wire_text(StreamError(seq=self.place, code=code, message=message)))
+        await self._say(wire_text(StreamError(seq=self.position, code=code, message=message)))
 
     async def _say(self, text: str) -> None:
         await self._drained(self._ws.send_str(text))

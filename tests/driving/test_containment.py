@@ -48,9 +48,10 @@ class Spoiled(ScriptedPlace):
         if step in self.fails and self.fails[step](prompts):
             raise Defect(step)
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
-        await super().prepare(graph)
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+        ready = await super().prepare(graph)
         self._maybe("prepare")
+        return ready
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
@@ -295,6 +296,16 @@ def refused() -> StoreFault:
     return StoreFault("A constraint.", next_step="", code=ErrorCode.INTERNAL)
 
 
+def locked() -> StoreFault:
+    return StoreFault("Somebody has it.", next_step="")
+
+
+async def tenures(house: House) -> int:
+    lease = await house.store.lease_of(house.drivers[0][0].engine)
+    assert lease is not None
+    return lease.fence
+
+
 @pytest.mark.parametrize("error", [UnicodeError("half"), OverflowError("int too large"), refused()])
 async def test_an_end_that_cant_be_written_gives_way_to_one_that_can(
     house: House, place: Spoiled, error: Exception
@@ -313,10 +324,32 @@ async def test_an_end_that_cant_be_written_gives_way_to_one_that_can(
     await another_completes(house, place, posts=2)
 
 
-async def test_a_job_that_nothing_can_be_written_of_is_left_and_can_be_abandoned(
+async def test_a_store_that_is_locked_when_the_last_end_is_written_is_asked_again(
     house: House, place: Spoiled
 ) -> None:
-    store: Any = Picky(house.store, lambda job_id, _events: Defect() if job_id == bad else None)
+    errors = [Defect(), locked()]
+
+    def refuses(_job_id: JobId, events: Sequence[JobEvent]) -> Exception | None:
+        if isinstance(events[-1], JobFailed):
+            return errors.pop(0) if errors else None
+        return Defect()
+
+    store: Any = Picky(house.store, refuses)
+    house.store, real = store, house.store
+    house.drive(place)
+    house.store = real
+    bad = await house.submit()
+    await place.finish(await posted(place))
+    assert await ended(house, bad) == INTERNAL
+    assert not errors
+    assert await tenures(house) == 1
+
+
+@pytest.mark.parametrize("error", [Defect(), refused()])
+async def test_a_job_that_nothing_can_be_written_of_is_left_and_can_be_abandoned(
+    house: House, place: Spoiled, error: Exception
+) -> None:
+    store: Any = Picky(house.store, lambda job_id, _events: error if job_id == bad else None)
     house.store, real = store, house.store
     house.drive(place)
     house.store = real
@@ -327,9 +360,48 @@ async def test_a_job_that_nothing_can_be_written_of_is_left_and_can_be_abandoned
         house.drivers[0][0].work_arrived()
         await asyncio.sleep(0.01)
     await another_completes(house, place, posts=2)
+    assert await tenures(house) == 1
     job = await house.store.abandon(bad, at=5, reason="enough")
     assert job is not None
     assert job.status is JobStatus.CANCELLED
+
+
+async def test_a_job_that_can_neither_be_prepared_nor_ended_is_left(house: House, place: Spoiled) -> None:
+    bad = await house.submit()
+    store: Any = Picky(house.store, lambda job_id, _events: refused() if job_id == bad else None)
+
+    def spoil(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE graphs SET graph = '{'")
+
+    await house.store._writer.do(spoil)
+    house.store, real = store, house.store
+    house.drive(place)
+    house.store = real
+    await another_completes(house, place, posts=1)
+    assert await tenures(house) == 1
+    assert not (await house.job(bad)).is_final
+
+
+async def test_a_record_that_cant_be_read_ends_its_job_and_the_others_are_adopted(
+    house: House, place: Spoiled
+) -> None:
+    """A newer version, or a damaged page, left what this one can't decode."""
+    driver, task = house.drive(place)
+    bad, good = await house.submit(), await house.submit()
+    await posted(place, 2)
+    task.cancel()
+    await asyncio.wait([task])
+    house.drivers.remove((driver, task))
+
+    def spoil(connection: Any) -> None:
+        connection.exec_driver_sql("UPDATE jobs SET warnings = '{' WHERE id = ?", (bad,))
+
+    await house.store._writer.do(spoil)
+    driver, _ = house.drive(place, holder="another")
+    await place.until(lambda: driver.connected)
+    await place.finish(place.posted[1])
+    assert await ended(house, good) == (JobStatus.COMPLETED, None)
+    assert await ended(house, bad) == INTERNAL
 
 
 async def test_a_job_that_is_abandoned_is_let_go_and_the_engine_is_not_asked(

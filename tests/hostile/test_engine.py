@@ -223,7 +223,7 @@ async def test_a_dead_worker_is_told_in_the_job_that_waits_for_it(
     monkeypatch.setattr(hearing, "WORKER_LIMIT_S", 0.2)
     async with house(tmp_path, Mode.IDLE) as (_, sidecar):
         job = await sidecar.submit(GRAPH)
-        [problem] = await said(sidecar, "takes prompts and has run none")
+        [problem] = await said(sidecar, "accepts prompts and ran none")
         assert "Restart ComfyUI" in problem
         state = (await sidecar("GET", f"{WORKFLOW}/{job}")).body
         assert "Restart ComfyUI" in state["waitingFor"]["message"]

@@ -1,6 +1,7 @@
 """Converting and checking without a job."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -26,6 +27,19 @@ async def test_without_an_engine_a_recorded_node_list_is_advised(call_without_en
     with pytest.raises(EngineUnreachable) as caught:
         await convert_workflow(context, NoParams())
     assert "--object-info FILE" in caught.value.next_step
+
+
+class NoNodeLists:
+    async def object_info(self) -> None:
+        return None
+
+
+async def test_so_it_is_when_no_engine_has_answered_yet(call_without_engine: Bench) -> None:
+    """Also measured: coverage does not see what follows an await through which an exception was thrown."""
+    services = replace(call_without_engine.services, engines=NoNodeLists())  # type: ignore[arg-type]
+    context = OperationContext(services=services, caller=call_without_engine.caller, content=one_file())
+    with pytest.raises(EngineUnreachable, match="No engine answers"):
+        await convert_workflow(context, NoParams())
 
 
 def test_results_say_what_happened_in_one_line() -> None:

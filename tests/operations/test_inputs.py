@@ -1,12 +1,14 @@
 """The upload of an input, beyond what HTTP can send; the rest is tests/http_sidecar/rest/test_uploads.py."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.client_files import folder_of
-from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import Denied, EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
@@ -14,6 +16,7 @@ from comfy_mcp.operations.shapes import UploadResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import Bench
+from tests.support.graphs import picture
 
 
 async def test_a_call_without_a_file_is_refused(call_without_engine: Bench) -> None:
@@ -50,6 +53,22 @@ def load(name: str) -> dict[str, object]:
     }
 
 
+class Unreachable:
+    """Engines of which none takes a file."""
+
+    async def upload_limit(self) -> None:
+        return None
+
+    async def upload(self, *_: Any, **__: Any) -> None:
+        raise EngineUnreachable("No engine answers.", next_step="Start ComfyUI.")
+
+
+async def test_an_engine_that_takes_no_file_is_said_to_be_the_cause(call_without_engine: Bench) -> None:
+    services = replace(call_without_engine.services, engines=Unreachable())  # type: ignore[arg-type]
+    with pytest.raises(EngineUnreachable, match="No engine answers"):
+        await upload(Bench(services, call_without_engine.caller), filename="a.png")
+
+
 async def test_clients_that_are_kept_apart_use_their_own_files_only(settings: Settings) -> None:
     async with open_runtime(settings.model_copy(update={"isolate_clients": True})) as services:
         ann, bob, chief = (
@@ -77,6 +96,8 @@ async def test_clients_that_are_kept_apart_use_their_own_files_only(settings: Se
 
 
 async def test_without_the_setting_an_output_of_another_is_a_file_like_any_other(call: Bench) -> None:
+    made = await call("submit_workflow", workflow=picture("x"))
+    await call("wait_for_workflow", workflow_id=made.workflow_id, timeout_s=20)
     call.caller = Caller(client=ClientId("ann"), surface="http", rights=DEFAULT_KEY_RIGHTS)
     assert (await upload(call, filename="a.png")).subfolder == ""
     assert (await call("submit_workflow", workflow=load("x_00001_.png [output]"))).status == "queued"

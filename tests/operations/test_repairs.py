@@ -57,7 +57,7 @@ def test_another_way_to_write_it_is_taken_and_told(
     arguments, warning = taken(operation, **{name: value})
     assert arguments[name] == meant
     assert f"{name} " in warning
-    assert " was taken as " in warning
+    assert " was read as " in warning
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,19 @@ def test_what_is_right_or_beyond_repair_stays_without_a_word(
     operation: str, name: str, value: object
 ) -> None:
     assert taken(operation, **{name: value}) == ({name: value}, "")
+
+
+@pytest.mark.parametrize("value", [60_000, "60000", 60_000.0])
+def test_seconds_that_look_like_milliseconds_are_kept_and_told(value: object) -> None:
+    arguments, warning = taken("submit_workflow", workflow={}, runTimeoutS=value)
+    assert arguments["runTimeoutS"] == value
+    assert "60000 is 16.7 hours" in warning
+    assert "60 if milliseconds were meant" in warning
+
+
+@pytest.mark.parametrize("value", [3_600, 12_345, "soon", "inf", [1]])
+def test_other_seconds_need_no_word(value: object) -> None:
+    assert taken("wait_for_workflow", workflow_id=ID, timeout_s=value)[1] == ""
 
 
 def test_unknown_arguments_are_named_with_the_nearest() -> None:
@@ -193,14 +206,14 @@ async def test_what_was_repaired_is_told_with_the_job_and_with_every_result(call
         "submit_workflow", workflow={"workflow": graphs.picture()}, priority="HIGH", seed=7
     )
     assert [text.split()[0] for text in submitted.warnings] == ["priority", "submit_workflow", "The"]
-    assert submitted.told().count("priority 'HIGH'") == 1
+    assert submitted.text_with_repairs().count("priority 'HIGH'") == 1
     done = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout=5)
     assert done.warnings[:3] == submitted.warnings
     assert "no argument 'timeout'" in done.warnings[-1]
-    assert done.told().endswith("not used.")
+    assert done.text_with_repairs().endswith("not used.")
     state = await call("workflow_status", workflow_id=submitted.workflow_id)
     assert state.warnings == submitted.warnings
-    assert state.told() == state.text()
+    assert state.text_with_repairs() == state.text()
     assert "warnings" in (await call("list_workflows", status="Completed")).model_dump()
     assert "warnings" not in (await call("list_workflows", status="completed")).model_dump()
 
@@ -209,7 +222,7 @@ async def test_an_id_may_be_shortened_to_what_is_unique(call: Bench) -> None:
     first, second = [await call("submit_workflow", workflow=graphs.picture()) for _ in range(2)]
     done = await call("wait_for_workflow", workflow_id=first.workflow_id[:13].upper())
     assert done.workflow_id == first.workflow_id
-    assert f"taken as '{first.workflow_id}'" in done.warnings[-1]
+    assert f"read as '{first.workflow_id}'" in done.warnings[-1]
     output = done.outputs[0].output_id
     assert (await call("view_output", output_id=output[:13])).output.output_id == output
     await call("wait_for_workflow", workflow_id=second.workflow_id)

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.operations.workflows import QUEUE_SHOWN
+from comfy_mcp.store import Store
 from tests.operations.conftest import Bench
 from tests.support import graphs
 
@@ -30,7 +33,7 @@ async def test_a_workflow_is_submitted_followed_and_gives_its_picture(call: Benc
     async def report(result: WorkflowResult) -> None:
         seen.append(result)
 
-    submitted = await call("submit_workflow", workflow=graphs.slow(steps=5, step_ms=20))
+    submitted = await call("submit_workflow", workflow=graphs.slow(steps=30, step_ms=20))
     assert (submitted.status, submitted.queue_position, submitted.warnings) == ("queued", 1, [])
     done = await call("wait_for_workflow", report, workflow_id=submitted.workflow_id)
 
@@ -312,3 +315,25 @@ async def test_half_a_character_in_a_title_spoils_no_answer(call: Bench) -> None
     done = await call("wait_for_workflow", report, workflow_id=submitted.workflow_id)
     assert done.status == "cancelled"
     assert any("half " in text for text in seen)
+
+
+class Forgetful:
+    """A store that forgets each workflow between the question for its owner and the one for its graph."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def get_graph(self, job_id: JobId) -> None:
+        return None
+
+
+async def test_a_graph_that_is_deleted_while_it_is_asked_for_is_not_found(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.text())
+    await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    store = Forgetful(call.services.store)
+    forgetful = Bench(replace(call.services, store=store), call.caller)  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        await forgetful("workflow_graph", workflow_id=submitted.workflow_id)

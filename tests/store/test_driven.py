@@ -111,6 +111,7 @@ async def test_what_whoever_lost_the_lease_has_shown_is_forgotten(store: Store, 
 
 async def test_so_many_are_remembered_and_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driven, "MAX_DRIVEN", 1)
+    monkeypatch.setattr(store, "_driven", driven.Driven())
     lease = await leased(store)
     one, two = await running(store, lease), await running(store, lease)
     for job in (one, two):

@@ -73,3 +73,10 @@ async def test_a_refused_job_leaves_nothing(store: Store) -> None:
     before: Any = (await store.last_seq(), await store.counts())
     assert await submit(store, "ann", 3) == 0
     assert (await store.last_seq(), await store.counts()) == before
+
+
+async def test_the_quota_of_bytes_holds_for_the_first_workflow_too(store: Store) -> None:
+    await a_key(store, "ann", max_queued_bytes=BYTES - 1)
+    await a_key(store, "bob", max_queued_bytes=BYTES)
+    assert await submit(store, "ann", 1) == 0
+    assert await submit(store, "bob", 2) == 1

@@ -13,7 +13,7 @@ from comfy_mcp.embedded.directories import Directories
 
 
 class NodeFailure(Exception):
-    """A node cannot do what was asked. `kind` is the exception type that clients are told."""
+    """A node cannot do what was asked. `kind` is the exception type that clients get."""
 
     def __init__(self, message: str, *, kind: str = "Exception") -> None:
         super().__init__(message)

@@ -49,7 +49,7 @@ def batch(frames: Iterable[Image.Image]) -> Frames:
 
 
 def check_size(width: int, height: int, limit: int) -> None:
-    """Refuse before memory is taken. Raises NodeFailure."""
+    """Refuse before memory is allocated. Raises NodeFailure."""
     if width < 1 or height < 1:
         raise NodeFailure(f"An image of {width}x{height} has no pixels.", kind="RuntimeError")
     if width * height > limit:

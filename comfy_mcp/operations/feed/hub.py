@@ -25,7 +25,7 @@ from comfy_mcp.domain.ids import JobId
 log = structlog.get_logger(__name__)
 
 READ_LIMIT = 500
-"""Events taken from the store in one read."""
+"""Most events that one read of the store returns."""
 
 POLL_S = 0.025
 """Pause between two reads of the database's change counter: how late a process learns what another wrote."""
@@ -58,8 +58,8 @@ class Subscription:
         self.ended = False
 
     async def changed(self) -> list[StoredEvent]:
-        """Wait for at least one event and take all that are there, oldest first. Once `ended` it waits no
-        more, and takes what there is, if anything."""
+        """Wait for at least one event and return all that have come, oldest first. Once `ended` it waits no
+        more, and returns what has come, if anything."""
         await self._wake.wait()
         if not self.ended:
             self._wake.clear()
@@ -69,7 +69,7 @@ class Subscription:
 
     @property
     def waiting(self) -> Collection[StoredEvent]:
-        """What the reader has not taken yet."""
+        """What the reader has not read yet."""
         return self._events
 
     def end(self) -> None:
@@ -95,7 +95,7 @@ class Hub:
     def __init__(
         self, store: EventLog, *, poll_s: float = POLL_S, on_drop: Callable[[], None] = lambda: None
     ) -> None:
-        """`on_drop` is told of each event that a slow subscriber lost."""
+        """`on_drop` is called for each event that a slow subscriber lost."""
         self._store = store
         self._poll_s = poll_s
         self._on_drop = on_drop
@@ -216,7 +216,7 @@ class Hub:
                 return
             stored = replace(stored, seq=self._seq)
         elif stored.seq <= self._seq:
-            return  # the log told it first
+            return  # it was read from the log before
         self._seq = stored.seq
         self._note_step(stored)
         for listener in self._listeners:

@@ -125,7 +125,7 @@ class Result(Part):
         return copy
 
     def with_repairs(self, repairs: tuple[str, ...]) -> Self:
-        """With a warning for each argument that was taken otherwise than it was given."""
+        """With a warning for each argument that was changed."""
         own = [text for text in repairs if text not in self.warnings]
         result = self.model_copy(update={"warnings": [*self.warnings, *own]})
         result._repairs = repairs  # noqa: SLF001 - of its own class
@@ -135,8 +135,8 @@ class Result(Part):
         """One line for an agent."""
         raise NotImplementedError
 
-    def told(self) -> str:
-        """`text`, and how arguments were repaired."""
+    def text_with_repairs(self) -> str:
+        """`text`, and which arguments were changed."""
         text = self.text()
         own = [repair for repair in self._repairs if repair not in text]
         return f"{text} Warning: {' '.join(own)}" if own else text

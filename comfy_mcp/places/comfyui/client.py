@@ -138,11 +138,11 @@ class ComfyUIClient:
     async def view(
         self, file: OutputFile, *, byte_range: str | None = None, preview: str | None = None
     ) -> AsyncIterator[Answer]:
-        """GET /view as a stream; status 206 when a range (`bytes=0-9`) was asked for and taken.
+        """GET /view as a stream; status 206 when a range (`bytes=0-9`) was asked for and accepted.
 
         `preview` is `webp`, `jpeg` or `webp;80`, for images only. Raises NotFound (output_gone),
         EngineBadAnswer (output_unreadable) for a file that the engine may not read, and InvalidInput for a
-        range outside it. A folder that it may not look into is an empty one to it: its files are gone.
+        range outside it. A folder that it may not read is empty for it: its files are gone.
         """
         headers = {"Range": byte_range} if byte_range else None
         params = _view_params(file) | ({"preview": preview} if preview else {})
@@ -186,7 +186,7 @@ class ComfyUIClient:
         subfolder: str = "",
         overwrite: bool = False,
     ) -> UploadedFile:
-        """POST /upload/image, streamed; takes any file type. Use the returned name: it may be another.
+        """POST /upload/image, streamed, for any type of file. Use the returned name: it may be another.
 
         `size` in bytes, where known, sets the time allowed.
         """

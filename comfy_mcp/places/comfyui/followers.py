@@ -31,8 +31,8 @@ class Followers:
             self._changed.set()
 
     async def run(self, hear: Callable[[EngineEvent], None]) -> None:
-        """Until cancelled. `hear` gets the events that are about a prompt: the others tell of the socket, or
-        come to the listener too."""
+        """Until cancelled. `hear` gets the events that are about a prompt: the others are about the
+        socket, or reach the listener too."""
 
         def pass_on(event: EngineEvent) -> None:
             if getattr(event, "prompt_id", None) is not None:

@@ -1,6 +1,6 @@
-"""The engine's event stream: /ws kept open, and each event given on where it is read.
+"""The engine's event stream: keeps /ws open and passes each event on where it is read.
 
-Nothing is kept between the socket and the consumer, which takes each event at once: an engine with one slow
+Nothing is kept between the socket and the consumer, which handles each event at once: an engine with one slow
 reader sends to nobody (point 6 of its protocol).
 
 Client id (docs/decisions/0005-websocket-client-id.md): events go only to the client id that a prompt was
@@ -95,7 +95,7 @@ class Listener:
         and once when the first attempt fails; EngineWithoutEvents once it is found to answer requests only.
         """
         if self._used:
-            self._take_fresh_id()  # whoever took over meanwhile may listen to what is sent to the last one
+            self._take_fresh_id()  # another process may follow the old one by now
         self._used = True
         self._hear = hear
         await self._keep_connected()
@@ -128,8 +128,8 @@ class Listener:
             await asyncio.sleep(backoff.pause_s)
 
     async def _refused(self, fault: EngineFault, *, again: bool) -> None:
-        """There is no stream. Where something answered, or nothing does `again`, requests are tried: they
-        tell better what is wrong, and an engine that takes them can be used."""
+        """There is no stream. If something answered, or nothing did `again`, requests are tried: their
+        failure says more, and an engine that answers them can be used."""
         if self._probe is None or not (again or isinstance(fault, EngineBadAnswer)):
             self._report(EngineDisconnected(reason=fault.message), _trouble(fault))
             return

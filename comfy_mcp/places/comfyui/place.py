@@ -15,12 +15,14 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
+from comfy_mcp.places.comfyui.inputs import InputBringer
 from comfy_mcp.places.comfyui.listener import Listener
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
     Accepted,
     Health,
     Hear,
+    Locate,
     Picture,
     PromptView,
     PromptWhere,
@@ -52,9 +54,11 @@ class ComfyUIPlace:
         settings: Settings,
         *,
         on_event: Callable[[EngineEvent], None] = lambda _event: None,
+        locate: Locate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = ComfyUIClient(engine, settings)
+        self._inputs = InputBringer(self.client, locate)
         self.listener = Listener(self.client.transport, settings, probe=self.client.prompt_count)
         self._followers = Followers(self.client.transport, settings)
         self._settings = settings
@@ -108,8 +112,8 @@ class ComfyUIPlace:
     def recall(self, prompt_id: PromptId, reference: str | None) -> None:
         """Nothing: the engine knows a prompt by the id that it was sent with."""
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
-        """Nothing: what a graph names is in this engine's own folders, where an upload puts it."""
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._inputs.brought(graph)
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None
@@ -282,7 +286,7 @@ class ComfyUIPlace:
         return await self.client.system_stats()
 
     def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:
-        """The only place where a Comfy key is taken from the settings."""
+        """The only code that reads a Comfy key from the settings."""
         spender = extra_data.spender
         key = None if spender is None else self._settings.comfy_org_key_of(spender)
         return {**extra_data.values, **({} if key is None else {"api_key_comfy_org": key})}

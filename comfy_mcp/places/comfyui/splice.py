@@ -23,7 +23,7 @@ PIPE_BYTES = 256 * 1024
 
 
 class SocketBody:
-    """A body whose connection was taken from aiohttp. Call `close` at the end.
+    """A body whose connection was detached from aiohttp. Call `close` at the end.
 
     `early` are the bytes that had come by then; `send` moves those behind them.
     """

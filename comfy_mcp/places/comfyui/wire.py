@@ -120,7 +120,7 @@ class Decoder:
 
     def _executing(self, data: "_Fields") -> Iterator[EngineEvent]:
         if data.optional_text("prompt_id") is None:
-            # Sent once to a socket that comes back: the running node, without its prompt. Resync tells more.
+            # Sent once to a socket that reconnects: the running node without its prompt. The resync finds it.
             return
         if data.fields.get("node") is None:
             yield PromptEnded(prompt_id=data.prompt_id())

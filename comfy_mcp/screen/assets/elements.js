@@ -249,7 +249,7 @@ export const kindWord = (output) => KIND_WORDS[output.type] ?? "File";
 
 /**
  * Outputs as a <ul> of tiles. `preview(output)` is asked once for an image's tile when it comes into view, and
- * resolves to an address for <img>, or null where there is none; `drop(address)` hears when a tile with it
+ * resolves to an address for <img>, or null where there is none; `drop(address)` is called when a tile with it
  * has gone. `open(output)`: what pressing a tile does.
  */
 export function gallery(outputs, { preview = null, open = null, drop = null } = {}) {

@@ -10,10 +10,10 @@ const FAILURES = 8; // in a row, then a person is asked
 export const hasEnded = (job) => ENDED.has(job.status);
 
 /**
- * `heard(job)` for every state; `troubled(error, goesOn)` when asking failed: either it is tried again by
+ * `received(job)` for every state; `troubled(error, goesOn)` when asking failed: either it is tried again by
  * itself, or following has ended. Returns a function that ends it.
  */
-export function follow(server, workflowId, { heard, troubled }) {
+export function follow(server, workflowId, { received, troubled }) {
   let [ended, failures, wake] = [false, 0, () => {}];
   const began = Date.now();
   const sight = sightOf(document.documentElement, () => wake());
@@ -47,7 +47,7 @@ export function follow(server, workflowId, { heard, troubled }) {
     if (ended) return;
     failures = 0;
     ended = !job || hasEnded(job);
-    if (job) heard(job);
+    if (job) received(job);
   };
 
   const run = async () => {

@@ -68,14 +68,14 @@ export function connectHost({ notified = {}, requested = {}, host = window.paren
  * Tells the host how large the document is, now and whenever that changes. Returns a function that ends it.
  */
 export function reportSize(host, element = document.body) {
-  let told = "";
+  let sent = "";
   const report = () => {
     const size = {
       width: document.documentElement.scrollWidth,
       height: Math.ceil(element.getBoundingClientRect().height),
     };
-    if (told === `${size.width}x${size.height}`) return;
-    told = `${size.width}x${size.height}`;
+    if (sent === `${size.width}x${size.height}`) return;
+    sent = `${size.width}x${size.height}`;
     host.notify("ui/notifications/size-changed", size);
   };
   const observer = new ResizeObserver(report);

@@ -116,7 +116,7 @@ function followJob(workflowId) {
   }
   app.followed = workflowId;
   app.unfollow = follow(app.server, workflowId, {
-    heard(state) {
+    received(state) {
       settle("news");
       showJob(state);
     },
@@ -277,7 +277,7 @@ async function main() {
   let ready = () => {};
   const isReady = new Promise((resolve) => (ready = resolve));
   const later = (handler) => async (params) => {
-    await isReady; // a host may speak before it has heard that we listen
+    await isReady; // a host may send before it knows that we listen
     handler(params);
   };
   app.host = connectHost({

@@ -83,7 +83,7 @@ class Database:
         return Connection(self._driver.connect(), begin=BEGIN_WRITING)
 
     def check_identity(self) -> None:
-        """Raises StoreFault if another file has taken the store's place, as after damage was set aside:
+        """Raises StoreFault if another file is in the store's place, as after damage was set aside:
         two processes on two files would both drive the same engine."""
         try:
             same = _identity(self.info.path) == self._identity
@@ -107,8 +107,8 @@ class Database:
     def data_version(self) -> int:
         """Changes when any connection but `loop_writer` has committed: another process, or a thread of this.
 
-        It never waits: -1, which is no version, while the file is locked. Microseconds, in WAL mode a look
-        into shared memory. For the loop's own thread.
+        It never waits: -1, which is no version, while the file is locked. It takes microseconds: in
+        WAL mode it reads shared memory. For the loop's own thread.
         """
         try:
             (version,) = self.loop_writer.driver_connection.execute("PRAGMA data_version").fetchone()
@@ -335,7 +335,7 @@ def _revision_or_aside(driver: _Driver) -> tuple[str | None, Path | None]:
 def _revision(driver: _Driver) -> str | None:
     """The schema revision of the file; None where there is no file or no schema yet.
 
-    Raises StoreFault, `store_corrupt` where the file is damaged as far as a bounded look can tell.
+    Raises StoreFault, `store_corrupt` where the file is damaged as far as a bounded check can find.
     """
     try:
         size = driver.path.stat().st_size

@@ -64,7 +64,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def suspicion(path: Path) -> Path:
-    """A file beside the store: damage was met, so the next open looks at all of it, however large."""
+    """A file beside the store: damage was found, so the next open checks all of it, however large."""
     return path.with_name(f"{path.name}.suspect")
 
 

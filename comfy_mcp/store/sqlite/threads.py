@@ -54,9 +54,9 @@ class Worker:
         on_commit: Callable[[Sequence[StoredEvent]], None] = lambda _appended: None,
         on_done: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` runs on the loop
-        after each transaction, and hears what events it appended; `on_done` hears how long each caller
-        waited, from asking to the answer."""
+        """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` is called on the
+        loop after each transaction, with the events that it appended; `on_done` is called with the seconds
+        that each caller waited."""
         self._connect = connect
         self._path = path
         self._batch = batch
@@ -111,7 +111,7 @@ class Worker:
             )
 
     def post(self, work: Work[None]) -> None:
-        """Run `work` when its turn comes. Nobody hears how it ended, so it must not raise."""
+        """Run `work` when its turn comes. Nobody waits for its result, so it must not raise."""
         if not self._closed:
             self._inbox.put(_Piece(work, None))
 

@@ -171,12 +171,12 @@ async def test_whoever_joins_has_all_that_comes_after_its_place_once_and_in_orde
                         log.commit(JobProgressed(job_id=JobId(job), at=1, attempt=1, progress=0.1))
                     case ["join", wanted]:
                         listener = Listener(caller("alice"))
-                        listener.place = live.place_of(listener)
+                        listener.place = live.position_of(listener)
                         live.follow(listener, wanted)
                         listening.append((listener, wanted))
                     case ["leave"] if listening:
                         gone, wanted = listening.pop(0)
-                        left.append((gone, wanted, live.place_of(gone)))
+                        left.append((gone, wanted, live.position_of(gone)))
                         live.unfollow(gone, wanted)
                     case _:
                         await asyncio.sleep(0)

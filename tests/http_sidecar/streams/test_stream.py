@@ -1,13 +1,19 @@
 """One client among many: its replay ends where what happens begins, and it holds up nobody."""
 
 import asyncio
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aiohttp import WSMsgType
 
+from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import JobId
 from http_sidecar.bounds import Bounds
 from http_sidecar.streams import live
+from http_sidecar.streams.live import End
 from http_sidecar.streams.stream import Stream
 from tests.support.http_streams import StreamHouse, open_house, sse_messages
 from tests.support.jobs import progressed
@@ -137,3 +143,30 @@ async def test_a_workflow_with_more_events_than_a_page_is_told_to_have_ended(
         await client.send(type="ping")
         message = await client.ws.receive()
         assert message.type is WSMsgType.TEXT
+
+
+class Bare(Stream):
+    """A stream of nobody."""
+
+    def __init__(self) -> None:
+        self.ended, self._held, self._place = None, None, 0
+        self._floors = {}
+        unbounded: Any = SimpleNamespace(attached=nullcontext, watched=lambda *_: nullcontext())
+        self._live = self._revocations = unbounded
+        self.caller = unbounded
+
+    async def _send(self, stored: StoredEvent, text: str) -> None:
+        raise NotImplementedError
+
+    def _workflow_ended(self, job_id: JobId) -> None:
+        raise NotImplementedError
+
+
+async def test_a_timeout_of_something_else_is_not_taken_for_the_streams_end() -> None:
+    with pytest.raises(TimeoutError, match="another's"):
+        async with Bare().attached():
+            raise TimeoutError("another's")
+    stream = Bare()
+    async with asyncio.timeout(5), stream.attached():
+        stream.end(End.SHUTTING_DOWN)
+        await asyncio.Event().wait()

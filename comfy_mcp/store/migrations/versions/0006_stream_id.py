@@ -1,4 +1,4 @@
-"""An attempt says where the engine sends its events, so that who takes over can hear them."""
+"""An attempt says where the engine sends its events, so that the next process can receive them."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -2,7 +2,7 @@
 
 const RESERVE = 0.2; // the part of the minute's requests that is kept for what a person does
 const PATIENT_AT_ONCE = 3; // of the six connections that a browser opens to one host
-const SILENT_MS = 90_000; // a stream that says nothing for so long, not even a heartbeat, is dead
+const SILENT_MS = 90_000; // a stream without a message or heartbeat for this long is dead
 const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 
 /** Any answer that is no success, or none. `code` as in docs/http.md, or `unreachable`, `bad_answer`. */
@@ -69,7 +69,7 @@ export class Api {
     return (await this.#fetch(path, options, false)).json();
   }
 
-  /** A POST that makes a workflow. No answer does not mean "not taken": under one key it is one submit. */
+  /** A POST that makes a workflow. No answer does not mean "not accepted": under one key it is one submit. */
   async submit(path, body) {
     const headers = { "Idempotency-Key": [...crypto.getRandomValues(new Uint32Array(4))].join("-") };
     try {
@@ -134,9 +134,9 @@ export class Api {
 
   /**
    * Follows all workflows until this visit is closed, and comes back by itself. `opened(again)`,
-   * `lost(problem, retryAtMs)` and `told(message)` are called; retryNow() cuts a pause short.
+   * `lost(problem, retryAtMs)` and `received(message)` are called; retryNow() cuts a pause short.
    */
-  async follow({ opened, lost, told }) {
+  async follow({ opened, lost, received }) {
     let place = null;
     let failures = 0;
     while (!this.signal.aborted) {
@@ -147,7 +147,7 @@ export class Api {
           failures = 0;
           if (block.id !== null) place = block.id;
           if (block.data === null) continue;
-          if (block.data.type !== "stream:closed") told(block.data);
+          if (block.data.type !== "stream:closed") received(block.data);
           else if (block.data.code === "unauthenticated") return this.denied(); // the key has been revoked
         }
         problem = unreachable();

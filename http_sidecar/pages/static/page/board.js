@@ -43,7 +43,7 @@ export class Board {
   /**
    * The answers of `queue` and of the first page of ended `workflows`, asked for at `askedAt` (performance.now()): they
    * are everything that counts. What is not in them has gone, but older pages that were asked for, and what
-   * the events told since.
+   * events brought since.
    */
   replace(queue, page, askedAt) {
     const known = new Map();
@@ -76,7 +76,7 @@ export class Board {
     for (const job of this.jobs.values()) if (hasEnded(job)) this.jobs.delete(job.workflowId);
   }
 
-  /** An answer may be older than what the events told while it was made. */
+  /** An answer may be older than the events that came while it was made. */
   #merged(job, askedAt) {
     const before = this.jobs.get(job.workflowId);
     if (!before) return job;

@@ -5,7 +5,7 @@ import { shortId } from "./elements.js";
 
 const MAX_FILES = 20;
 
-/** Ends with the visit. `submitted(workflowId)` after each that was taken. */
+/** Ends with the visit. `submitted(workflowId)` after each that was accepted. */
 export function acceptFiles(api, submitted) {
   const [drop, choose, files, priority] = ["drop", "choose", "files", "priority"].map((id) =>
     document.getElementById(id),

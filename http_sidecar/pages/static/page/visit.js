@@ -70,7 +70,7 @@ export class Visit {
     await this.api.follow({
       opened: (again) => this.#opened(again),
       lost: (problem, at) => this.#lost(problem, at),
-      told: (message) => this.#told(message),
+      received: (message) => this.#received(message),
     });
   }
 
@@ -132,7 +132,7 @@ export class Visit {
     if (problem.status && problem.code !== "bad_answer") this.#admit();
   }
 
-  #told(message) {
+  #received(message) {
     const ask = this.#board.tell(message);
     const end = ENDS[message.type];
     if (end) say(`Workflow ${shortId(message.workflowId)} ${end[0]}`, end[1]);
@@ -210,7 +210,7 @@ export class Visit {
     return `v1/comfyui/workflow/${encodeURIComponent(job.workflowId)}`;
   }
 
-  /** What a person asked for: a problem is told. A job that is no longer there leaves the lists. */
+  /** What a person asked for: a problem is shown. A job that no longer exists leaves the lists. */
   async #act(work, title = "The action failed", job = null) {
     try {
       await work();
@@ -233,7 +233,7 @@ export class Visit {
 
   // ------------------------------------------------------------------------------------------- drawing
 
-  /** Once a frame at most, however much is told. */
+  /** At most once a frame, however many events come. */
   #draw() {
     if (this.#drawing) return;
     this.#drawing = true;
