@@ -39,7 +39,7 @@ NO_WISH = Wish()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Equipment:
-    """What one engine has: its node list, None while it has told none, and the labels of its settings."""
+    """What one engine has: its node list, None while none is known, and the labels of its settings."""
 
     engine: EngineId
     nodes: ObjectInfo | None = None
@@ -101,8 +101,8 @@ class Needs:
         return replace(self, files=tuple(name for name in self.models if name in known))
 
     def lack(self, has: Equipment) -> Lack | None:
-        """What keeps the workflow from that engine; None: nothing that is known. An engine that has told no
-        node list may have everything."""
+        """What keeps the workflow from that engine; None: nothing that is known. An engine whose
+        node list is not known may have everything."""
         nodes, labels, other = has.nodes, self.wish.lacking(has), self.wish.is_other(has)
         classes: tuple[str, ...] = ()
         files: tuple[str, ...] = ()

@@ -229,7 +229,7 @@ class Engines:
         return None
 
     def equipment(self) -> Mapping[EngineId, Equipment]:
-        """What each engine has, as far as it has told."""
+        """What each engine has, as far as is known."""
         return {place.engine: equipment_of(place) for place in self.pool.all()}
 
     async def node_lists(self, *, max_age_s: float | None = None) -> Mapping[EngineId, ObjectInfo]:

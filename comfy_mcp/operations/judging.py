@@ -65,7 +65,7 @@ async def _best(
     able: Collection[EngineId],
     known: Mapping[EngineId, ObjectInfo],
 ) -> tuple[EngineId | None, Judged]:
-    """What the engine that finds least says of it, and which that is; None where none has told its nodes."""
+    """What the engine that finds least says of it, and which that is; None without any node list."""
     best: tuple[EngineId | None, Judged] | None = None
     error: InvalidGraph | None = None
     asked: Sequence[EngineId | None] = [each for each in able if each in known]

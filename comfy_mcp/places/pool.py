@@ -46,5 +46,5 @@ class Pool(Mapping[EngineId, P]):
 
 
 def equipment_of(place: Place) -> Equipment:
-    """What the engine has, as far as it has told, without asking."""
+    """What the engine has, as far as is known, without asking it."""
     return Equipment(engine=place.engine, nodes=place.known_nodes, labels=place.labels)
