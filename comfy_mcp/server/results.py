@@ -32,12 +32,15 @@ CONTENT_LIMIT = 20_000
 """Characters: of the line, of a text output that is viewed, and of all text outputs in one list."""
 
 
-def tool_result(result: Result) -> CallToolResult:
-    """Structured content is the v1 JSON, with nulls; the text says the same in one line."""
+def tool_result(result: Result, picture: ViewResult | None = None) -> CallToolResult:
+    """Structured content is the v1 JSON, with nulls; the text says the same in one line. `picture` is shown
+    beside it."""
     bounded = _bounded(result)
     limit = NOTE_LIMIT + TEXT_LIMIT if isinstance(bounded, ViewResult) else TEXT_LIMIT
     content: list[ContentBlock] = [TextContent(text=_cut(bounded.text_with_repairs(), limit))]
     content.extend(_attachments(bounded))
+    if picture is not None:
+        content.extend(each for each in _attachments(picture) if isinstance(each, ImageContent))
     return CallToolResult(content=content, structured_content=v1_json(bounded))
 
 
