@@ -8,8 +8,8 @@ import pytest
 
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
+from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations import finder, finding
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.runtime import open_runtime

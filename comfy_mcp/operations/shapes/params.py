@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from comfy_mcp.operations.shapes.base import (
     CursorField,
     FailureKindName,
+    FieldsField,
     LaneName,
     LimitField,
     OutputKindName,
@@ -45,7 +46,8 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data"})
+    unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
+    local = frozenset({"path"})
 
     workflow: str | dict[str, Any] | None = Field(
         default=None,
@@ -128,6 +130,7 @@ class ListModelsParams(Params):
     search: str | None = Field(default=None, max_length=200, description="Part of the name")
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListOutputsParams(Params):
@@ -141,6 +144,7 @@ class ListOutputsParams(Params):
     since: SinceField = None
     limit: LimitField = 20
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListWorkflowsParams(Params):
@@ -161,6 +165,7 @@ class ListWorkflowsParams(Params):
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class OutputParams(Params):
