@@ -104,7 +104,7 @@ async def test_a_description_has_types_ranges_choices_and_values(tmp_path: Path,
 async def test_the_workflow_of_a_job_is_described_by_the_beginning_of_its_id(call: Bench) -> None:
     job = await call("submit_workflow", workflow=picture(), name="Blank")
     described = await call("describe_workflow", name=f"job:{job.workflow_id[:8]}")
-    assert described.workflow.title == "Blank"
+    assert described.workflow.label == "Blank"
     assert described.workflow.runnable
     with pytest.raises(NotFound):
         await call("describe_workflow", name="job:")

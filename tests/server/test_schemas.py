@@ -114,4 +114,4 @@ def test_no_member_of_a_result_has_two_types(tool: Tool) -> None:
     schema = tool.output_schema or {}
     entries = [each.get("items", {}).get("properties", {}) for each in schema["properties"].values()]
     for members in [schema["properties"], *entries]:
-        assert all(isinstance(each["type"], str) for each in members.values())
+        assert all(isinstance(each.get("type", "any"), str) for each in members.values())

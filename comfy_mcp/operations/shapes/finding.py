@@ -80,7 +80,7 @@ class FoundWorkflowItem(Part):
 
     name: Text
     origin: Literal["saved", "folder", "starter", "template", "job"]
-    title: Text | None = _sparse()
+    label: Text | None = _sparse()
     about: Text | None = _sparse()
     inputs: list[Text] = _sparse([])
     outputs: list[Text] = _sparse([])
