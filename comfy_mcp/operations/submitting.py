@@ -63,7 +63,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or name_of(checked.graph),
+        name=given.name or name_of(checked.graph) or given.title,
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
