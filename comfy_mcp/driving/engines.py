@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
+from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
@@ -50,6 +50,8 @@ class EngineReport:
     driven_by: str | None = None
     error: str | None = None
     problem: str | None = None
+    labels: tuple[str, ...] = ()
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ class Engines:
                     for driver in self._drivers:
                         drivers.create_task(driver.run(), name="driver")
                     if self._means.fleet.several:
+                        drivers.create_task(self._keep_drained(), name="drained engines")
                         for place in self.pool.all():
                             drivers.create_task(self._keep_known(place), name="node list")
             finally:
@@ -170,6 +173,20 @@ class Engines:
             driven_here=lambda: driver is not None and driver.driving,
         )
 
+    async def _keep_drained(self) -> None:
+        """Another process may have drained an engine: then the others do not wait for it."""
+        while True:
+            with contextlib.suppress(StoreFault):
+                await self._read_drained()
+            await asyncio.sleep(KNOWN_S)
+
+    async def _read_drained(self) -> None:
+        drained = await self._store.drained()
+        if drained != self._drained:
+            self._drained = drained
+            for driver in self._drivers:
+                driver.work_arrived()
+
     async def _keep_known(self, place: Place) -> None:
         """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
         while True:
@@ -227,6 +244,11 @@ class Engines:
             except EngineFault as fault:
                 log.debug("node_list_not_read", engine=place.engine, error=str(fault))
         return None
+
+    async def drain(self, engine: EngineId, *, at: int | None) -> None:
+        """The engine takes nothing new, whoever drives it; None: it does again."""
+        await self._store.drain(engine, at=at)
+        await self._read_drained()
 
     def equipment(self) -> Mapping[EngineId, Equipment]:
         """What each engine has, as far as is known."""
@@ -328,9 +350,14 @@ class Engines:
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""
         reports: dict[EngineId, EngineReport] = {}
+        drained = await self._store.drained()
 
         async def ask(place: Place) -> None:
-            reports[place.engine] = await self._report_one(place)
+            reports[place.engine] = replace(
+                await self._report_one(place),
+                labels=tuple(sorted(place.labels)),
+                drained=place.engine in drained,
+            )
 
         async with asyncio.TaskGroup() as group:
             for place in self.pool.all():

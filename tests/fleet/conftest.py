@@ -51,18 +51,21 @@ def open_fleet(tmp_path: Path) -> Open:
         settings: dict[str, Any] | None = None, **options: dict[str, Any]
     ) -> AsyncIterator[Fleet]:
         async with contextlib.AsyncExitStack() as stack:
-            engines = {}
+            engines, file = {}, ""
             for name, each in options.items():
                 folder = tmp_path / name
                 checkpoints = folder / "models" / "checkpoints"
                 checkpoints.mkdir(parents=True, exist_ok=True)
                 for model in each.pop("models", ()):
                     (checkpoints / model).write_bytes(b"model")
+                labels = each.pop("labels", [])
                 engines[name] = await stack.enter_async_context(
                     EmbeddedEngine(EngineConfig(base_directory=folder, **each))
                 )
+                file += f'[{name}]\nurl = "{engines[name].url}"\nlabels = {labels!r}\n'
+            (tmp_path / "engines.toml").write_text(file, encoding="utf-8")
             given = load_settings(
-                engine_urls=",".join(f"{name}={engine.url}" for name, engine in engines.items()),
+                engines_file=tmp_path / "engines.toml",
                 state_dir=tmp_path / "state",
                 **(settings or {}),
             )

@@ -59,6 +59,7 @@ from comfy_mcp.operations.shapes.keys import (
 )
 from comfy_mcp.operations.shapes.params import (
     CancelParams,
+    EngineParams,
     ListModelsParams,
     ListOutputsParams,
     ListWorkflowsParams,
@@ -73,6 +74,7 @@ from comfy_mcp.operations.shapes.params import (
     WorkflowParams,
 )
 from comfy_mcp.operations.shapes.system import (
+    DrainResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -93,8 +95,10 @@ __all__ = [
     "CancelResult",
     "ConvertResult",
     "CursorField",
+    "DrainResult",
     "DryRunResult",
     "EngineItem",
+    "EngineParams",
     "EngineRoomItem",
     "EngineVramItem",
     "FailureItem",

@@ -45,7 +45,7 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data"})
+    unlisted = frozenset({"extra_data", "not_on"})
 
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
@@ -55,6 +55,16 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
+    engine: str | None = Field(default=None, max_length=128, title="Run it on this engine only.")
+    labels: list[str] = Field(
+        default_factory=list, max_length=16, title="Run it on an engine that has all of these labels."
+    )
+    not_on: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        validation_alias=AliasChoices("not_on", "notOn"),
+        title="Run it on none of these engines.",
+    )
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
@@ -102,6 +112,10 @@ class WaitParams(Params):
 class CancelParams(Params):
     workflow_id: WorkflowIdField
     reason: str | None = Field(default=None, max_length=200, title="The reason; stored with the workflow.")
+
+
+class EngineParams(Params):
+    engine: str = Field(min_length=1, max_length=128, title="The engine's id, as system_status lists it.")
 
 
 class UploadParams(Params):
