@@ -6,6 +6,8 @@ from datetime import datetime
 from comfy_mcp.cli.progress import describe
 from comfy_mcp.operations.shapes import (
     AttemptItem,
+    DescribedWorkflowResult,
+    FoundWorkflowsResult,
     ModelsResult,
     OutputItem,
     OutputsResult,
@@ -19,6 +21,7 @@ def status_lines(state: WorkflowResult) -> list[str]:
     """A block about one job."""
     facts = [
         ("workflow", state.workflow_id),
+        ("name", state.name),
         ("status", describe(state)),
         ("client", f"{state.client}, priority {state.priority}"),
         ("engine", f"{state.engine}, attempt {state.attempt}" if state.engine else None),
@@ -49,6 +52,15 @@ def output_line(item: OutputItem) -> str:
     return f"{item.output_id}  {item.type}  {size_text(item.size)}  {name}"
 
 
+def found_lines(result: FoundWorkflowsResult) -> list[str]:
+    return [each.text() for each in result.workflows] or ["No workflow."]
+
+
+def described_lines(result: DescribedWorkflowResult) -> list[str]:
+    head = result.workflow.model_copy(update={"inputs": []}).text()
+    return [head, *(f"  {each.text()}" for each in result.parameters)]
+
+
 def models_lines(result: ModelsResult) -> list[str]:
     rows = [
         (item.type, item.name, size_text(item.size), (item.hash or "")[:12] or "-") for item in result.models
@@ -76,7 +88,7 @@ def workflows_lines(result: WorkflowsResult) -> list[str]:
 
 def queue_lines(result: QueueResult) -> list[str]:
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count)
-    foreign = [f"{result.foreign_count}submitted in ComfyUI itself"] if result.foreign_count else []
+    foreign = [f"{result.foreign_count} submitted in ComfyUI itself"] if result.foreign_count else []
     elsewhere = [
         f"{item.prompt_id}  {item.state} on {item.engine}, submitted in ComfyUI itself"
         for item in result.foreign

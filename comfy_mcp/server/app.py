@@ -24,7 +24,8 @@ from comfy_mcp.server.tools import arguments_decoded, call_tool, tools
 from comfy_mcp.settings import JobGroup
 
 INSTRUCTIONS = (
-    "Runs ComfyUI workflows as durable jobs. submit_workflow returns a workflowId at once; wait_for_workflow "
+    "Runs ComfyUI workflows as durable jobs. find_workflow says which exist and what they need; "
+    "submit_workflow queues one by name with your inputs and returns a workflowId at once; wait_for_workflow "
     "follows it (call again while it is queued or running); view_output shows what it made. "
     "Jobs go on when a call ends. Errors start with a code and end with the next step."
 )
@@ -109,10 +110,11 @@ class _Surface:
     async def list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
+        offered = tools(local=self._caller_of(ctx).may_read_files)
         if not app_view.client_supports_apps(ctx):
-            return types.ListToolsResult(tools=list(tools()))
+            return types.ListToolsResult(tools=list(offered))
         # Kept as long, but not shared: whoever shares a cache may not know of apps.
-        return types.ListToolsResult(tools=list(app_view.with_view(tools())), cache_scope="private")
+        return types.ListToolsResult(tools=list(app_view.with_view(offered)), cache_scope="private")
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         return await call_tool(

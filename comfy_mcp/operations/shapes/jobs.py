@@ -1,7 +1,8 @@
 """Results of the operations on workflows."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 from pydantic import Field
 
@@ -15,9 +16,19 @@ from comfy_mcp.operations.shapes.base import (
     Text,
 )
 
+NAMED = 5
+"""Outputs that the line about a finished workflow names."""
+
 
 class OutputItem(Part):
-    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
+    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource, `path` the file on this
+    machine where the caller can read it, `link` an absolute URL that needs no key for a day. `unstated`:
+    members that a brief state of its workflow does not repeat."""
+
+    entry: ClassVar[frozenset[str]] = frozenset({"output_id", "filename", "type", "created_at", "content"})
+    unstated: ClassVar[frozenset[str]] = frozenset(
+        {"workflow_id", "created_at", "url", "uri", "subfolder", "folder", "media_type"}
+    )
 
     output_id: str
     filename: Text
@@ -31,13 +42,16 @@ class OutputItem(Part):
     folder: str = "output"
     node_id: Text | None = None
     media_type: str | None = None
+    path: Text | None = Field(default=None, exclude_if=lambda path: path is None)
+    link: str | None = Field(default=None, exclude_if=lambda link: link is None)
     content: Text | None = Field(
         default=None, description="The text, for text outputs; cut at 16,384 characters, or earlier in lists"
     )
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""
-        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size})"
+        where = f" at {self.path or self.link}" if self.path or self.link else ""
+        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size}){where}"
 
 
 class FailureItem(Part):
@@ -92,9 +106,22 @@ class WorkflowResult(Result):
     known at the end, if the GPU is on the machine of the driving process.
     """
 
-    unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
+    entry: ClassVar[frozenset[str]] = frozenset(
+        {
+            "workflow_id",
+            "name",
+            "status",
+            "client",
+            "created_time",
+            "queue_position",
+            "progress",
+            "output_count",
+            "error",
+        }
+    )
 
     workflow_id: str
+    name: Text | None = None
     status: StatusName
     queue_position: int | None
     progress: float
@@ -110,6 +137,7 @@ class WorkflowResult(Result):
     engine: str | None
     attempt: int
     created_time: int
+    output_count: int = 0
     eta_ms: int | None = None
     cancel_requested: bool = False
     warnings: list[Text] = Field(default_factory=list)
@@ -121,11 +149,14 @@ class WorkflowResult(Result):
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
+    saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
 
     def text(self) -> str:
-        head = f"Workflow {self.workflow_id}: {self.status}"
-        return f"{head}{self._facts()}. {self.next_step or ''}".strip()
+        head = f"Workflow {self.workflow_id}{f' ({self.name})' if self.name else ''}: {self.status}"
+        said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
+        warned = f" Warning: {' '.join(said)}" if said else ""
+        return f"{head}{self._facts()}.{saved_as(self.saved)} {self.next_step or ''}".strip() + warned
 
     def waiting(self) -> str:
         """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
@@ -133,7 +164,10 @@ class WorkflowResult(Result):
         return f"{place}, held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else place
 
     def brief(self) -> str:
-        return f"{self.workflow_id} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
+        """One entry of a list of workflows."""
+        name = f" ({self.name})" if self.name else ""
+        kind = f" ({self.failure.kind})" if self.failure else ""
+        return f"{self.workflow_id}{name} {self.status}{kind}, {_moment(self.created_time)[:-3]}"
 
     def _facts(self) -> str:
         match self.status:
@@ -144,9 +178,10 @@ class WorkflowResult(Result):
                 eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
                 return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}"
             case "completed":
-                named = ", ".join(item.text() for item in self.outputs[:5])
-                more = f" and {len(self.outputs) - 5} more" if len(self.outputs) > 5 else ""
-                return f" with {len(self.outputs)} output(s): {named}{more}" if named else " without outputs"
+                named = ", ".join(item.text() for item in self.outputs[:NAMED])
+                count = max(self.output_count, len(self.outputs))
+                more = f" and {count - NAMED} more" if count > NAMED else ""
+                return f" with {count} output(s): {named}{more}" if named else " without outputs"
             case "failed":
                 return f" — {self.failure.text() if self.failure else self.error}"
             case "cancelled":
@@ -155,10 +190,18 @@ class WorkflowResult(Result):
                 assert_never(self.status)
 
 
+def saved_as(paths: Sequence[str]) -> str:
+    """The files that were written, in a sentence."""
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return f" Saved as {', '.join(paths[:NAMED])}{more}." if paths else ""
+
+
 def _until(what: str, deadline_ms: int | None) -> str:
-    if deadline_ms is None:
-        return ""
-    return f", {what} by {datetime.fromtimestamp(deadline_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "" if deadline_ms is None else f", {what} by {_moment(deadline_ms)} UTC"
+
+
+def _moment(epoch_ms: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 class GraphResult(Result):
@@ -176,6 +219,7 @@ class GraphResult(Result):
 
 class SubmitResult(Result):
     workflow_id: str
+    name: Text | None = None
     status: StatusName
     queue_position: int
     warnings: list[Text] = Field(default_factory=list)
@@ -189,7 +233,7 @@ class SubmitResult(Result):
 class DryRunResult(Result):
     """A submit that only checks. `graph` is what the engine would get, in API format."""
 
-    status: Literal["not_queued"] = "not_queued"
+    status: Literal["not_queued"]
     node_count: int
     warnings: list[Text] = Field(default_factory=list)
     graph: dict[str, Any]
@@ -213,8 +257,6 @@ class ConvertResult(Result):
 class RetryResult(SubmitResult):
     """The new job; the old one does not change."""
 
-    unlisted = frozenset({"retry_of"})
-
     retry_of: str
 
 
@@ -235,9 +277,18 @@ class WorkflowsResult(Result):
     next_cursor: str | None = None
 
     def text(self) -> str:
-        shown = "; ".join(item.brief() for item in self.workflows[:10])
-        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
-        return f"{len(self.workflows)} workflow(s), newest first: {shown}{more}" if shown else "No workflows."
+        shown = "; ".join(item.brief() for item in self.workflows)
+        more = more_pages(self.next_cursor)
+        return (
+            f"{len(self.workflows)} workflow(s), newest first (UTC): {shown}.{more}"
+            if shown
+            else "No workflows."
+        )
+
+
+def more_pages(cursor: str | None) -> str:
+    """How a list goes on."""
+    return f' For more, call again with cursor="{cursor}".' if cursor else ""
 
 
 class ForeignItem(Part):
@@ -263,5 +314,5 @@ class QueueResult(Result):
     def text(self) -> str:
         ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"
         return (
-            f"{ours}, {self.foreign_count}submitted in ComfyUI itself." if self.foreign_count else f"{ours}."
+            f"{ours}, {self.foreign_count} submitted in ComfyUI itself." if self.foreign_count else f"{ours}."
         )

@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from comfy_mcp.operations.shapes.base import (
     CursorField,
     FailureKindName,
+    FieldsField,
     LaneName,
     LimitField,
     OutputKindName,
@@ -30,6 +31,16 @@ def _timeout(name: str, description: str) -> Any:
     )
 
 
+def _save_to(**words: Any) -> Any:
+    return Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        validation_alias=AliasChoices("save_to", "saveTo"),
+        **words,
+    )
+
+
 class NoParams(Params):
     pass
 
@@ -45,11 +56,18 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data", "not_on"})
+    unlisted = frozenset({"extra_data", "gpu", "not_on"})  # no lane but the local one works in this version
+    local = frozenset({"path", "save_to"})
 
-    workflow: dict[str, Any] | str | None = Field(
-        default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
+    workflow: str | dict[str, Any] | None = Field(
+        default=None,
+        description="Name from find_workflow, job:ID, or a graph: API format {nodeId: {class_type, inputs}} "
+        "or UI format",
     )
+    inputs: dict[str, Any] | None = Field(
+        default=None, description='Values by name: {"prompt": "a fox", "seed": 7, "6.text": "…"}'
+    )
+    name: str | None = Field(default=None, max_length=100, title="What people call the workflow.")
     path: str | None = Field(
         default=None, max_length=4096, description="Or its file (JSON or media), in an allowed folder"
     )
@@ -65,6 +83,7 @@ class SubmitParams(Params):
         validation_alias=AliasChoices("not_on", "notOn"),
         title="Run it on none of these engines.",
     )
+    save_to: str | None = _save_to(description="Folder or file for the outputs; a wait writes them")
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
@@ -95,6 +114,8 @@ class StatusParams(WorkflowParams):
 
 
 class WaitParams(Params):
+    local = frozenset({"save_to"})
+
     workflow_id: WorkflowIdField
     timeout_s: float | None = Field(
         default=None,
@@ -102,6 +123,7 @@ class WaitParams(Params):
         validation_alias=AliasChoices("timeout_s", "timeoutS"),
         description="Default 45; then call again",
     )
+    save_to: str | None = _save_to(title="The folder or file for the outputs.")
     cancel_on_disconnect: bool = Field(
         default=False,
         validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
@@ -136,6 +158,7 @@ class ListModelsParams(Params):
     search: str | None = Field(default=None, max_length=200, description="Part of the name")
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListOutputsParams(Params):
@@ -149,6 +172,7 @@ class ListOutputsParams(Params):
     since: SinceField = None
     limit: LimitField = 20
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListWorkflowsParams(Params):
@@ -169,6 +193,7 @@ class ListWorkflowsParams(Params):
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class OutputParams(Params):
@@ -181,6 +206,8 @@ class OutputParams(Params):
 
 
 class ViewOutputParams(OutputParams):
+    local = frozenset({"save_to"})
+
     max_px: int | None = Field(
         default=None,
         ge=16,
@@ -188,3 +215,4 @@ class ViewOutputParams(OutputParams):
         validation_alias=AliasChoices("max_px", "maxPx"),
         description="Longest side",
     )
+    save_to: str | None = _save_to(title="The folder or file for the full output.")
