@@ -130,8 +130,9 @@ class OutputFiles:
         engines: Mapping[EngineId, FileServer],
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self._shared = settings.outputs_dir if len(settings.engines) == 1 else None
-        self._folders = {engine.id: engine.outputs_dir or self._shared for engine in settings.engines}
+        configured = settings.engines
+        self._folders = {engine.id: engine.outputs_dir for engine in configured}
+        self._folder = configured[0].outputs_dir or settings.outputs_dir if len(configured) == 1 else None
         self._engines = engines
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
@@ -288,7 +289,7 @@ class OutputFiles:
 
     async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
         """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
-        folder = self._folders.get(output.engine, self._shared)
+        folder = self._folder or self._folders.get(output.engine)
         if folder is None or output.file.folder_type != "output":
             return None
         path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename

@@ -1,5 +1,6 @@
 """Several unlike embedded engines behind one bridge, in one process."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
@@ -34,6 +35,13 @@ class Fleet:
     async def run(self, graph: dict[str, Any], **arguments: Any) -> Any:
         job = await self("submit_workflow", workflow=graph, **arguments)
         return await self.end(job.workflow_id)
+
+    async def running(self, workflow_id: str) -> Any:
+        with self.services.hub.subscribe(job_id=JobId(workflow_id)) as events:
+            async with asyncio.timeout(60):
+                while (job := await self("workflow_status", workflow_id=workflow_id)).status != "running":
+                    await events.changed()
+        return job
 
     async def end(self, workflow_id: str) -> Any:
         return await self("wait_for_workflow", workflow_id=workflow_id, timeout_s=60)

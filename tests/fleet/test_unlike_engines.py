@@ -61,9 +61,14 @@ async def test_a_graph_that_no_engine_can_run_is_refused_with_what_each_lacks(op
 
 async def test_two_jobs_run_on_two_engines_at_once(open_fleet: Open) -> None:
     async with open_fleet(a={}, b={}) as fleet:
-        jobs = [await fleet("submit_workflow", workflow=slow(steps=20, step_ms=20)) for _ in range(2)]
-        ended = [await fleet.end(job.workflow_id) for job in jobs]
-        assert {each.engine for each in ended} == {"a", "b"}
+        jobs = [(await fleet("submit_workflow", workflow=slow())).workflow_id for _ in range(2)]
+        running = [await fleet.running(job) for job in jobs]
+        assert {each.engine for each in running} == {"a", "b"}
+        waiting = [(await fleet("submit_workflow", workflow=slow())).workflow_id for _ in range(2)]
+        for job in waiting:  # bound as late as possible: no engine holds a second one
+            assert (await fleet("workflow_status", workflow_id=job)).engine is None
+        for job in [*waiting, *jobs]:
+            await fleet("cancel_workflow", workflow_id=job)
 
 
 @pytest.mark.parametrize("wish", [{"engine": "b"}, {"labels": ["fast"]}, {"not_on": ["a", "c"]}])
