@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import structlog
 
 from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import JobQueued, StoredEvent
@@ -16,10 +17,11 @@ from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import Waiting
+from comfy_mcp.domain.placing import Waiting, why_nowhere
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
+from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
@@ -95,6 +97,7 @@ class Engines:
             Driver(place, means, holder=holder, sampling=sampling) for place in pool.all() if drive
         ]
         self._drained: set[EngineId] = set()
+        self._needs: Bounded[JobId, Needs] = Bounded(MAX_KEYS)
         drivers = {driver.engine: driver for driver in self._drivers}
         for place in pool.all():
             self._enter(place, drivers.get(place.engine))
@@ -132,6 +135,7 @@ class Engines:
             "needs": needs,
             "submitted": checked.submitted,
         }
+        self._needs[event.job_id] = needs
         graph = checked.graph.raw
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
@@ -329,6 +333,20 @@ class Engines:
             if trouble and trouble.blocks
         ]
         return " ".join(found) if len(found) == len(asked) else None
+
+    def keeps_waiting(self, job: Job) -> str | None:
+        """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""
+        needs, blocked = self._needs.get(job.id), self.blocked(job.engine)
+        if blocked is not None or needs is None or job.engine is not None:
+            return blocked
+        because = {
+            engine: self._said(self.pool[engine], trouble)
+            for engine, trouble in self._troubles().items()
+            if trouble is not None and trouble.blocks
+        }
+        because |= {each: f"Engine {each} is drained." for each in self._drained}
+        because |= {each: f"Engine {each} has refused it." for each in job.refused_by}
+        return why_nowhere(needs, tuple(self.equipment().values()), because)
 
     def unusable(self) -> str | None:
         """Why no engine can be used though one answers: wrong credentials, a proxy in the way. None: one can
