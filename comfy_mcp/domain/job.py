@@ -65,9 +65,9 @@ class Job:
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
-    in what they need; `name` is for people; `waiting_for` why a queued one was passed over; `refused_by` the
-    engines that have refused it: none of them gets it again. `retried_by` is the newest job that retries
-    this one: no event of this job reports it, and its state stays what it is.
+    in what they need; `name` is for people; `waiting_for` why a queued one was passed over; `refused_by`
+    which engines have refused it: none of them gets it again. `retried_by` is the newest job
+    that retries this one: no event of this job reports it, and its state stays what it is.
     """
 
     id: JobId
