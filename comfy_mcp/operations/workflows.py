@@ -285,7 +285,7 @@ def _with_cause(services: Services, job: Job, result: WorkflowResult) -> Workflo
     """A job that waits for an engine that can't run it says so, as far as this process knows."""
     if job.status is not JobStatus.QUEUED or result.waiting_for is not None:
         return result
-    why = services.engines.blocked(job.engine)
+    why = services.engines.keeps_waiting(job)
     if why is None:
         return result
     return result.model_copy(update={"waiting_for": WaitingForItem(reason="engine", message=why)})
