@@ -170,13 +170,13 @@ async def _checked(
     if (error := judged.report.error()) is not None:
         raise error
     _require_own_files(context, judged.graph)
-    files, more = await with_files(context, judged, info)
+    files, present, more = await with_files(context, judged, info)
     if files is not None:
         before = judged.warnings
         judged = await services.checker.judge(files, as_json(files)[1], info)
         beside = before + beside
     beside += more
-    graph, report, needs = judged.graph, judged.report, judged.needs
+    graph, report, needs = judged.graph, judged.report.without_doubts(present), judged.needs
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
