@@ -22,6 +22,7 @@ from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import given_workflow, name_of
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
+from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -50,9 +51,10 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     _require_priority(context, Priority(params.priority))
+    save_to = await checked_place(context, params.save_to)
     given = await given_workflow(context, params)
     file, beside = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside)
+    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside, save_to)
     warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -98,10 +100,10 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     kept = await services.store.get_graph(old_id)
     if kept is None:
         raise not_found(old_id)  # forgotten between the two reads
-    file = None if kept.submitted is None else kept.submitted.file
+    submitted = kept.submitted or Submitted()
     job, position = await _submit(
         services,
-        await _checked(context, kept.graph, as_json(kept.graph)[1], file),
+        await _checked(context, kept.graph, as_json(kept.graph)[1], submitted.file, (), submitted.save_to),
         _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
         client=old.client,
         lane=old.lane,
@@ -160,6 +162,7 @@ async def _checked(
     text: bytes,
     file: Mapping[str, Any] | None,
     beside: tuple[str, ...] = (),
+    save_to: str | None = None,
 ) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
     as JSON. `file` is kept with the job.
@@ -188,7 +191,8 @@ async def _checked(
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
-    submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
+    kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
+    submitted = None if kept == Submitted() else kept
     checked = Checked(graph=graph, report=report, submitted=submitted)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
 

@@ -277,7 +277,10 @@ class Texts:
     def of(cls, graph: Mapping[str, Any], submitted: Submitted | None) -> Self:
         if submitted is None:
             return cls(graph_text(graph))
-        return cls(graph_text(graph), _dump({"file": submitted.file, "may_spend": submitted.may_spend}))
+        kept: dict[str, object] = {"file": submitted.file, "may_spend": submitted.may_spend}
+        if submitted.save_to is not None:
+            kept["save_to"] = submitted.save_to
+        return cls(graph_text(graph), _dump(kept))
 
     @property
     def size(self) -> int:
