@@ -42,7 +42,7 @@ class WorkflowLibrary:
     def __init__(
         self, settings: JobGroup, *, timeout_s: float, engines: Mapping[EngineId, WorkflowSource]
     ) -> None:
-        self._folder = settings.workflows_dir
+        self._folder = settings.workflows
         self._max_bytes = settings.max_graph_bytes
         self._timeout_s = timeout_s
         self._engines = engines

@@ -8,7 +8,14 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from comfy_mcp.operations.shapes import OutputItem, Params, Result, WorkflowResult, WorkflowsResult
+from comfy_mcp.operations.shapes import (
+    MAX_INTEGER,
+    OutputItem,
+    Params,
+    Result,
+    WorkflowResult,
+    WorkflowsResult,
+)
 
 JsonSchema = dict[str, Any]
 
@@ -48,9 +55,9 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
     items = _alternatives(found["items"], root)[0] if "items" in found else {}
     named = items.get("properties")
     if named is None:
-        return {"type": found["type"]}
+        return _typed(found)
     hidden = _hidden(items["title"], result)
-    entry = {name: _type(each, root) for name, each in named.items() if name not in hidden}
+    entry = {name: _typed(_alternatives(each, root)[0]) for name, each in named.items() if name not in hidden}
     return {"type": "array", "items": {"type": "object", "properties": entry}}
 
 
@@ -71,13 +78,16 @@ def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
     first.pop("default", None)
     if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
         first["default"] = default
+    if first.get("minimum") in (0, 1):  # nobody asks for less than nothing
+        del first["minimum"]
+    if first.get("maximum") == MAX_INTEGER:
+        del first["maximum"]
     return {key: first[key] for key in _INPUT_KEYS if key in first}
 
 
-def _type(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
-    """Empty for a value of any type, as the inputs of workflows have them."""
-    found = _alternatives(node, root)[0]
-    return {"type": found["type"]} if "type" in found else {}
+def _typed(node: Mapping[str, Any]) -> JsonSchema:
+    """Of what may be any value, such as the default of an input, nothing is said."""
+    return {"type": node["type"]} if "type" in node else {}
 
 
 def _alternatives(node: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -8,8 +8,6 @@ import platformdirs
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
 
-from comfy_mcp.settings.names import alias
-
 
 class JobGroup(BaseModel):
     client_name: str = Field(
@@ -74,10 +72,8 @@ class JobGroup(BaseModel):
         description="Folders from which workflows and input files may be read by path, separated like PATH. "
         "Default: the working folder.",
     )
-
-    workflows_dir: Path | None = Field(
+    workflows: Path | None = Field(
         default=None,
-        validation_alias=alias("WORKFLOWS"),
         description="Folder of workflows that clients find and submit by name: JSON, or pictures, videos and "
         "sounds of ComfyUI. Read when asked for.",
     )
@@ -124,6 +120,11 @@ class StoreGroup(BaseModel):
     def inputs_path(self) -> Path:
         """Copies of the files that jobs wait with."""
         return self.state_dir / "inputs"
+
+    @property
+    def link_key_path(self) -> Path:
+        """The key that signs links to outputs."""
+        return self.state_dir / "links.key"
 
     @property
     def store_path(self) -> Path:

@@ -55,7 +55,7 @@ class Engine:
 
 
 def library(folder: Path | None = None, *engines: Engine, timeout_s: float = 5.0) -> WorkflowLibrary:
-    settings = load_settings(workflows_dir=folder, max_graph_bytes=1024)
+    settings = load_settings(workflows=folder, max_graph_bytes=1024)
     return WorkflowLibrary(
         settings,
         timeout_s=timeout_s,
