@@ -10,6 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from comfy_mcp.operations.shapes import (
     MAX_INTEGER,
+    AttemptItem,
     OutputItem,
     Params,
     Result,
@@ -54,7 +55,7 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
     found = _alternatives(node, root)[0]
     items = _alternatives(found["items"], root)[0] if "items" in found else {}
     named = items.get("properties")
-    if named is None:
+    if named is None or items["title"] == AttemptItem.__name__:  # asked for seldom: left open
         return _typed(found)
     hidden = _hidden(items["title"], result)
     entry = {name: _typed(_alternatives(each, root)[0]) for name, each in named.items() if name not in hidden}
