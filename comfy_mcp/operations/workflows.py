@@ -206,38 +206,42 @@ def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]
 
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
+    return _result(context.services, await _view_of(context, job_id))
+
+
+async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
     view = await context.services.store.view_job(job_id)
     if view is None or not context.caller.may_see(view.job.client):
         raise not_found(job_id)
-    return _result(context.services, view)
+    return view
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
     """Snapshot first, then the events, until the job is final or the time is up."""
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with context.services.feed.follow(context.caller, job_id=job_id) as reader:
-        result = await state_of(context, job_id)
-        await _report(context, result)
+        view = await _view_of(context, job_id)
+        await _report(context, view)
         try:
             async with asyncio.timeout(limit_s):
-                while result.status in {"queued", "running"}:
+                while not view.job.is_final:
                     happened, lost = await reader.newest()
                     if context.on_progress is None and not lost and not _ends(happened):
                         continue
-                    result = await state_of(context, job_id)
-                    await _report(context, result)
+                    view = await _view_of(context, job_id)
+                    await _report(context, view)
         except TimeoutError:
-            result = await state_of(context, job_id)
-    return result
+            view = await _view_of(context, job_id)
+    return _result(context.services, view)
 
 
 def _ends(happened: Sequence[StoredEvent]) -> bool:
     return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
 
-async def _report(context: OperationContext, result: WorkflowResult) -> None:
+async def _report(context: OperationContext, view: "JobView") -> None:
     if context.on_progress is not None:
-        await context.on_progress(result)
+        await context.on_progress(_result(context.services, view))
 
 
 async def require_visible(context: OperationContext, job_id: JobId) -> Job:
@@ -281,7 +285,7 @@ def _with_cause(services: Services, job: Job, result: WorkflowResult) -> Workflo
     """A job that waits for an engine that can't run it says so, as far as this process knows."""
     if job.status is not JobStatus.QUEUED or result.waiting_for is not None:
         return result
-    why = services.engines.blocked(job.engine)
+    why = services.engines.keeps_waiting(job)
     if why is None:
         return result
     return result.model_copy(update={"waiting_for": WaitingForItem(reason="engine", message=why)})

@@ -60,7 +60,7 @@ async def test_a_cursor_of_somebody_else_is_refused(call: Bench) -> None:
 
 
 async def test_without_an_engine_nobody_knows(call_without_engine: Bench) -> None:
-    with pytest.raises(EngineUnreachable):
+    with pytest.raises(EngineUnreachable, match="knows its node classes"):
         await call_without_engine("find_nodes", query="scale")
 
 
