@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
@@ -20,6 +21,7 @@ from comfy_mcp.operations.shapes import (
     ListWorkflowsParams,
     NoParams,
     QueueResult,
+    SilenceItem,
     StatusFilterName,
     StatusParams,
     WaitingForItem,
@@ -33,6 +35,9 @@ from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
     from comfy_mcp.store import JobView
+
+LOOK_S = 5.0
+"""A wait in which nothing happens looks at the job's state again after this."""
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
@@ -114,15 +119,23 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
             f'workflow_status(workflow_id="{job_id}") shows it.',
             details={"currentStatus": job.status.value},
         )
-    pending = job.status is not JobStatus.CANCELLED
     return CancelResult(
         workflow_id=job_id,
         status=job.status.value,
         cancel_requested=job.cancel_requested,
-        next_step="The engine stops at its next node or step: "
-        f'workflow_status(workflow_id="{job_id}") shows when.'
-        if pending
-        else None,
+        next_step=None if job.status is JobStatus.CANCELLED else await _until_cancelled(services, job),
+    )
+
+
+async def _until_cancelled(services: Services, job: Job) -> str:
+    """What will become of a cancel that had no effect yet."""
+    shows = f'workflow_status(workflow_id="{job.id}") shows when.'
+    silence = None if job.engine is None else await services.engines.silence(job.engine)
+    if silence is None:
+        return f"The engine stops at its next node or step: {shows}"
+    return (
+        f"The engine has not answered for {silence.seconds:.0f} s. {STOP_LIMIT_S:.0f} s after the request "
+        f"the workflow ends as cancelled, also without its answer: {shows} ComfyUI may still finish it."
     )
 
 
@@ -202,7 +215,25 @@ async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     view = await context.services.store.view_job(job_id)
     if view is None or not context.caller.may_see(view.job.client):
         raise not_found(job_id)
-    return _result(context.services, view)
+    return await _with_silence(context.services, view.job, _result(context.services, view))
+
+
+async def _with_silence(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
+    """A job that an engine has, and of which nothing can be known now, says so instead of guessing."""
+    if job.engine is None or not job.is_claimed:
+        return result
+    silence = await services.engines.silence(job.engine)
+    if silence is None:
+        return result
+    cause = f" ({silence.cause.rstrip('.')})" if silence.cause else ""
+    item = SilenceItem(
+        message=f"The engine has not answered for {silence.seconds:.0f} s{cause}; "
+        "the job may still run there.",
+        since=services.now_ms() - round(silence.seconds * 1000),
+        cause=silence.cause,
+    )
+    step = f"Start or restart ComfyUI: then the bridge finds out what became of the job. {result.next_step}"
+    return result.model_copy(update={"silence": item, "eta_ms": None, "next_step": step})
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
@@ -214,7 +245,11 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
         try:
             async with asyncio.timeout(limit_s):
                 while result.status in {"queued", "running"}:
-                    happened, lost = await reader.newest()
+                    try:
+                        async with asyncio.timeout(LOOK_S):
+                            happened, lost = await reader.newest()
+                    except TimeoutError:  # nothing happens: perhaps because the engine does not answer
+                        happened, lost = (), True
                     if context.on_progress is None and not lost and not _ends(happened):
                         continue
                     result = await state_of(context, job_id)

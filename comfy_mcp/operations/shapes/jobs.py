@@ -94,6 +94,14 @@ class WaitingForItem(Part):
     engines: list[EngineRoomItem] = Field(default_factory=list)
 
 
+class SilenceItem(Part):
+    """An engine that has a workflow and does not answer. `since` is when it last did, in epoch ms."""
+
+    message: Text
+    since: int
+    cause: Text | None = None
+
+
 class WorkflowResult(Result):
     """A job's state. `eta_ms` is the remaining time, None if unknown.
 
@@ -142,6 +150,7 @@ class WorkflowResult(Result):
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
+    silence: SilenceItem | None = None
     next_step: NextStep | None = None
 
     def text(self) -> str:
@@ -163,11 +172,13 @@ class WorkflowResult(Result):
     def _facts(self) -> str:
         match self.status:
             case "queued":
-                return f"{self.waiting()}{_until('must start', self.queue_deadline)}"
+                silent = f". {self.silence.message.rstrip('.')}" if self.silence else ""
+                return f"{self.waiting()}{_until('must start', self.queue_deadline)}{silent}"
             case "running":
                 node = f" at {self.current_node}" if self.current_node else ""
                 eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
-                return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}"
+                silent = f". {self.silence.message.rstrip('.')}" if self.silence else ""
+                return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}{silent}"
             case "completed":
                 named = ", ".join(item.text() for item in self.outputs[:NAMED])
                 count = max(self.output_count, len(self.outputs))

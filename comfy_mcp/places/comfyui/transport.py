@@ -10,7 +10,7 @@ import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCod
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
+from comfy_mcp.places.comfyui.contact import Contact
 from comfy_mcp.places.comfyui.diagnosis import (
     READ_THE_LOG,
     Diagnosis,
@@ -57,6 +58,7 @@ class Transport:
         self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
         self._secrets = settings.comfy_org_key_values
+        self.contact = Contact()
         self._session: aiohttp.ClientSession | None = None
         self._transfers: aiohttp.ClientSession | None = None
 
@@ -129,7 +131,7 @@ class Transport:
         self, client_id: str, *, message_bytes: int = MESSAGE_BYTES
     ) -> aiohttp.ClientWebSocketResponse:
         """The engine's /ws, open. The caller closes it; `close()` waits for the engine's word (bounded)."""
-        with self.translated("GET /ws"):
+        with self.contact.asking(), self.translated("GET /ws"):
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 return await self._open().ws_connect(
                     f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}",
@@ -224,7 +226,9 @@ class Transport:
         default = aiohttp.ClientTimeout(
             total=self._settings.request_timeout_s, sock_connect=self._settings.connect_timeout_s
         )
-        with self.translated(f"{method} {path.partition('?')[0]}"):
+        # Sending a file takes its time: it says nothing of whether the engine answers.
+        asking = nullcontext() if is_transfer else self.contact.asking()
+        with asking, self.translated(f"{method} {path.partition('?')[0]}"):
             session = self._open_transfers() if is_transfer else self._open()
             return await session.request(
                 method,
