@@ -32,7 +32,7 @@ from comfy_mcp.places.protocol import (
     Trouble,
     UploadedFile,
 )
-from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.settings import EngineGroup, EngineSettings
 
 REQUESTS_AT_ONCE = 8
 
@@ -52,7 +52,7 @@ class ComfyUIPlace:
     def __init__(
         self,
         engine: EngineSettings,
-        settings: Settings,
+        settings: EngineGroup,
         *,
         on_event: Callable[[EngineEvent], None] = lambda _event: None,
         locate: Locate | None = None,
