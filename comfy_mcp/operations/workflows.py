@@ -11,6 +11,7 @@ from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
+from comfy_mcp.domain.time_left import in_range, time_left
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
@@ -88,7 +89,10 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
             # Only this write is shielded: the caller has gone, its wish has not.
             await asyncio.shield(
                 services.store.request_cancel(
-                    job_id, at=services.now_ms(), reason="the waiting caller disconnected"
+                    job_id,
+                    at=services.now_ms(),
+                    reason="the waiting caller disconnected",
+                    by=context.caller.said,
                 )
             )
         raise
@@ -108,7 +112,9 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     """
     services, job_id = context.services, JobId(params.workflow_id)
     await require_visible(context, job_id)
-    job, answer = await services.store.request_cancel(job_id, at=services.now_ms(), reason=params.reason)
+    job, answer = await services.store.request_cancel(
+        job_id, at=services.now_ms(), reason=params.reason, by=context.caller.said
+    )
     if answer is CancelAnswer.ASK_ENGINE:
         await _follow(context, job_id, services.settings.cancel_wait_s)
         job = await services.store.get_job(job_id) or job
@@ -144,9 +150,8 @@ async def abandon_workflow(context: OperationContext, params: WorkflowParams) ->
 
     Raises NotFound, and Conflict (`not_cancellable`) once the job has ended.
     """
-    services, job_id = context.services, JobId(params.workflow_id)
-    reason = f"abandoned by {context.caller.client}"
-    if await services.store.abandon(job_id, at=services.now_ms(), reason=reason) is None:
+    services, job_id, by = context.services, JobId(params.workflow_id), context.caller.said
+    if await services.store.abandon(job_id, at=services.now_ms(), reason="abandoned", by=by) is None:
         raise Conflict(
             "The workflow has ended already.",
             next_step=f'workflow_status(workflow_id="{job_id}") shows its state.',
@@ -159,7 +164,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
     page = await services.store.list_views(
         JobQuery(
             statuses=_statuses(params.status),
-            client=_whose(context, params.client),
+            client=context.caller.client if params.mine else _whose(context, params.client),
             failure_kind=FailureKind(params.failure_kind) if params.failure_kind else None,
             retried=params.retried,
             created_after=params.since,
@@ -233,7 +238,8 @@ async def _with_silence(services: Services, job: Job, result: WorkflowResult) ->
         cause=silence.cause,
     )
     step = f"Start or restart ComfyUI: then the bridge finds out what became of the job. {result.next_step}"
-    return result.model_copy(update={"silence": item, "eta_ms": None, "next_step": step})
+    unknown = {"eta_ms": None, "eta_range_ms": None}
+    return result.model_copy(update={"silence": item, "next_step": step} | unknown)
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
@@ -249,7 +255,7 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
                         async with asyncio.timeout(LOOK_S):
                             happened, lost = await reader.newest()
                     except TimeoutError:  # nothing happens: perhaps because the engine does not answer
-                        happened, lost = (), True
+                        happened, lost = [], True
                     if context.on_progress is None and not lost and not _ends(happened):
                         continue
                     result = await state_of(context, job_id)
@@ -302,7 +308,16 @@ def _result(services: Services, view: "JobView") -> WorkflowResult:
     place = view.position
     if place is not None:  # with the foreign prompts that this process knows of: no engine is asked for it
         place += services.engines.foreign_ahead(view.job.engine)
-    return _with_cause(services, view.job, result_of(view, place))
+    return _aged(services, view.job, _with_cause(services, view.job, result_of(view, place)))
+
+
+def _aged(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
+    """The time left as of now, with its range; the view is as old as the last step."""
+    if job.status is not JobStatus.RUNNING or job.eta_ms is None:
+        return result
+    left = time_left(job, services.now_ms())
+    shown = None if left is None else list(in_range(left))
+    return result.model_copy(update={"eta_ms": left, "eta_range_ms": shown})
 
 
 def _with_cause(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
