@@ -75,7 +75,13 @@ class Checker:
         finally:
             self._waiting -= 1
         graph = await _read(raw if answer.raw is None else answer.raw)
-        return Judged(graph=graph, report=answer.report, needs=answer.needs, warnings=answer.warnings)
+        return Judged(
+            graph=graph,
+            report=answer.report,
+            needs=answer.needs,
+            warnings=answer.warnings,
+            controls=answer.controls,
+        )
 
     async def aclose(self) -> None:
         """End the process."""

@@ -57,7 +57,7 @@ class JobFailure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
-    cancelled job that this one submits again. `shape`: see domain/vram.py."""
+    cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -71,6 +71,7 @@ class JobQueued:
     run_timeout_ms: int | None = None
     retry_of: JobId | None = None
     shape: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

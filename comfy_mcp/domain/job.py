@@ -65,9 +65,9 @@ class Job:
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
-    in what they need; `progress_at` is when `progress` and `eta_ms` were so; `waiting_for` why a queued one
-    was passed over. `retried_by` is the newest job that retries this one: no event of this job reports it,
-    and its state stays what it is. `cancelled_by`: the client that asked for it first.
+    in what they need; `name` is for people; `progress_at` is when `progress` and `eta_ms` were so;
+    `waiting_for` why a queued one was passed over. `retried_by` is the newest job that retries this one: no
+    event of this job reports it, and its state stays what it is. `cancelled_by`: who asked for it first.
     """
 
     id: JobId
@@ -102,6 +102,7 @@ class Job:
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     shape: str | None = None
+    name: str | None = None
     waiting_for: WaitingFor | None = None
 
     @property
@@ -159,6 +160,7 @@ def queued(event: JobQueued) -> Job:
         queue_deadline=_deadline(event.at, event.queue_timeout_ms),
         retry_of=event.retry_of,
         shape=event.shape,
+        name=event.name,
     )
 
 
