@@ -43,7 +43,7 @@ _SAMPLER_WEIGHT: Final = 10.0  # without history: in nearly every graph the samp
 _NOTHING: Final = 1e-6
 
 OVERDUE: Final = 1.5
-"""A node that has taken this much more than in the past: nobody knows when it ends."""
+"""A node that runs this many times longer than in the past: nobody knows when it ends."""
 
 UNSEEN: Final = 0.5
 """Most weight of nodes that were never observed, as a part of the node whose pace is known."""
@@ -316,7 +316,7 @@ class _Steps:
         return None if step is None else step * self.maximum
 
     def rest_ms(self, now: int) -> float | None:
-        """Never less than the present step has taken already."""
+        """Never less than has passed since the last step."""
         step = self.step_ms()
         if step is None or self.last is None:
             return None

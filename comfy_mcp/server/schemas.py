@@ -8,7 +8,15 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from comfy_mcp.operations.shapes import OutputItem, Params, Result, WorkflowResult, WorkflowsResult
+from comfy_mcp.operations.shapes import (
+    AttemptItem,
+    OutputItem,
+    OutputsResult,
+    Params,
+    Result,
+    WorkflowResult,
+    WorkflowsResult,
+)
 
 JsonSchema = dict[str, Any]
 
@@ -55,7 +63,11 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
 
 
 def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
-    """Wire names of the members that an entry never has there, or whose like is beside it."""
+    """Wire names of the members that an entry never has there, or that no model acts by."""
+    if entry == AttemptItem.__name__:
+        return frozenset({"workflowId", "promptId", "claimedTime", "endTime"})
+    if entry == OutputItem.__name__ and result is OutputsResult:
+        return frozenset({"url", "subfolder", "folder", "mediaType"})
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:

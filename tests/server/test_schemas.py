@@ -127,7 +127,7 @@ def test_results_are_described_in_the_wire_s_names_with_the_members_of_their_lis
 
 @pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
 def test_no_member_of_a_result_has_two_types(tool: Tool) -> None:
-    """Clients that build classes from a schema drop such members. A value of any type has none in its schema."""
+    """Clients that build classes from a schema drop such members. A value of any type has none there."""
     schema = tool.output_schema or {}
     entries = [each.get("items", {}).get("properties", {}) for each in schema["properties"].values()]
     for members in [schema["properties"], *entries]:
