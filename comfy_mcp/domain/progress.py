@@ -282,7 +282,7 @@ class Progress:
         return None if spent > OVERDUE * expected else max(expected - spent, 0.0)
 
     def _measured_weight(self) -> tuple[float, float] | None:
-        """The weight and the milliseconds of the node that has told its pace."""
+        """The weight and the milliseconds of the node that shows its pace."""
         for node, steps in self._steps.items():
             total = steps.total_ms()
             if total is not None and node in self._weights:
