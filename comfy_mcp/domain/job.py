@@ -66,8 +66,9 @@ class Job:
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
     in what they need; `name` is for people; `progress_at` is when `progress` and `eta_ms` were so;
-    `waiting_for` why a queued one was passed over. `retried_by` is the newest job that retries this one: no
-    event of this job reports it, and its state stays what it is. `cancelled_by`: who asked for it first.
+    `waiting_for` why a queued one was passed over; `refused_by` which engines have refused it: none of them
+    gets it again. `retried_by` is the newest job that retries this one: no event of this job reports it, and
+    its state stays what it is. `cancelled_by`: who asked for it first.
     """
 
     id: JobId
@@ -104,6 +105,7 @@ class Job:
     shape: str | None = None
     name: str | None = None
     waiting_for: WaitingFor | None = None
+    refused_by: tuple[EngineId, ...] = ()
 
     @property
     def is_final(self) -> bool:
@@ -254,6 +256,7 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
                 **_NO_NODE,
                 "queue_deadline": _deadline(event.at, job.queue_timeout_ms),
                 "oom_retried": job.oom_retried or event.cause is FailureKind.OOM,
+                "refused_by": _refused_by(job, event),
                 **_charge(job, event.gpu_use),
             }
         case JobCompleted() | JobFailed() | JobCancelled():
@@ -270,6 +273,12 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
             return {}
         case _:
             assert_never(event)
+
+
+def _refused_by(job: Job, event: JobRequeued) -> tuple[EngineId, ...]:
+    if event.cause is not FailureKind.VALIDATION or job.engine is None:
+        return job.refused_by
+    return (*job.refused_by, job.engine)
 
 
 def _first(value: T | None, other: T) -> T:

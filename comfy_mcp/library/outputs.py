@@ -3,11 +3,11 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import FileIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import structlog
@@ -16,7 +16,7 @@ from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
-from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside
+from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
 from comfy_mcp.library.verified import FileOnEngine, KnownFile, Verified
@@ -120,7 +120,8 @@ class OutputData:
 
 
 class OutputFiles:
-    """Opens outputs. With one engine only the folder is read: two engines use the same names."""
+    """Opens outputs. Each engine has a folder of its own; the one that is for all is read for a single engine
+    only, because two use the same names."""
 
     def __init__(
         self,
@@ -129,7 +130,9 @@ class OutputFiles:
         engines: Mapping[EngineId, FileServer],
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self._folder = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._shared = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._folders = {engine.id: engine.outputs_dir or self._shared for engine in settings.engines}
+        self._only = next(iter(self._folders.values())) if len(self._folders) == 1 else None
         self._engines = engines
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
@@ -154,7 +157,7 @@ class OutputFiles:
         _refuse_traversal(output.file)
         async with self._source(output, part) as content:
             if None not in (output.size, content.size) and output.size != content.size:
-                raise _gone(output, "another file has this name now")
+                raise gone(output, "another file has this name now")
             yield content
 
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
@@ -187,7 +190,7 @@ class OutputFiles:
             pieces.append(chunk)
         data = b"".join(pieces)
         if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
-            raise _gone(output, "another file has this name now")
+            raise gone(output, "another file has this name now")
         return OutputData(data=data, media_type=content.media_type)
 
     async def text(self, output: Output, *, limit: int = TEXT_BYTES) -> str:
@@ -200,6 +203,21 @@ class OutputFiles:
                     break
         whole = content.size is not None and content.size <= limit
         return head.decode("utf-8-sig", "replace") + ("" if whole or len(head) < limit else "…")
+
+    async def local_paths(self, files: Sequence[tuple[str, str, str]]) -> list[str | None]:
+        """Where (folder, subfolder, name) lie in the engine's output folder; None for what is not there, and
+        with several engines."""
+        if (root := self._only) is None:
+            return [None] * len(files)
+
+        def look() -> list[str | None]:
+            return [_local_path(root, *each) for each in files]
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.to_thread(look)
+        except TimeoutError:
+            return [None] * len(files)
 
     async def size(self, output: Output) -> int | None:
         """Bytes of the whole output, without reading it. Raises what `open` raises."""
@@ -258,19 +276,20 @@ class OutputFiles:
 
                 def rest() -> Rest:
                     start = len(head) if part is None else part.start
-                    gone = _gone(output, "it became shorter while it was sent")
-                    return FileRest(stream, start, head, timeout_s=self._timeout_s, if_short=gone)
+                    missing = gone(output, "it became shorter while it was sent")
+                    return FileRest(stream, start, head, timeout_s=self._timeout_s, if_short=missing)
 
                 yield replace(content, file=file, rest=rest)
 
     async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
         """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
-        if self._folder is None or output.file.folder_type != "output":
+        folder = self._folders.get(output.engine, self._shared)
+        if folder is None or output.file.folder_type != "output":
             return None
-        path = self._folder / output.file.subfolder.replace("\\", "/") / output.file.filename
+        path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(open_inside, path, (self._folder,))
+                return await asyncio.to_thread(open_inside, path, (folder,))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
@@ -298,7 +317,7 @@ class OutputFiles:
     ) -> AsyncIterator[OutputContent]:
         server = self._engines.get(output.engine)
         if server is None:
-            raise _gone(output, f"its engine {output.engine} is no longer configured")
+            raise gone(output, f"its engine {output.engine} is no longer configured")
         async with AsyncExitStack() as stack:
             byte_range = None if part is None else f"bytes={part.start}-{part.stop - 1}"
             try:
@@ -306,9 +325,9 @@ class OutputFiles:
             except NotFound:
                 if refused_on_disk:
                     raise _forbidden(output) from None
-                raise _gone(output, "the engine does not have it") from None
+                raise gone(output, "the engine does not have it") from None
             except InvalidInput:  # the part is inside the output as it was recorded
-                raise _gone(output, "another file has this name now") from None
+                raise gone(output, "another file has this name now") from None
             if part is not None and served.status != 206:
                 chunks = _cut_out(served.chunks(), part)
                 yield (await _content(output, served.total_length, chunks, part))[1]
@@ -384,7 +403,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _gone(output: Output, why: str) -> BridgeError:
+def gone(output: Output, why: str) -> BridgeError:
     return NotFound(
         f"The file of output {output.id} no longer exists: {why}.",
         next_step="Run the workflow again to create it.",
@@ -411,3 +430,13 @@ def _too_large(output: Output, limit: int) -> LimitExceeded:
         code=ErrorCode.TOO_LARGE,
         details={"limit": limit},
     )
+
+
+def _local_path(root: Path, folder: str, subfolder: str, name: str) -> str | None:
+    if folder != "output" or not name:
+        return None
+    try:
+        path = resolve_inside(root / subfolder.replace("\\", "/") / name, (root,))
+        return str(path) if path.is_file() else None
+    except (OutsideRoots, OSError):
+        return None

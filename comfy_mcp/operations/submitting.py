@@ -13,15 +13,17 @@ from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import given_workflow, name_of
+from comfy_mcp.operations.judging import judged_by_engines
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
+from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -36,9 +38,6 @@ IDEMPOTENCY_TTL_S = 86_400
 Made = tuple[Checked, Needs, tuple[str, ...]]
 """Of a workflow: the graph in API format, what it needs, and the warnings."""
 
-FRESH_S = 5.0
-"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
-
 
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
     """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
@@ -50,9 +49,10 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     _require_priority(context, Priority(params.priority))
+    save_to = await checked_place(context, params.save_to)
     given = await given_workflow(context, params)
     file, beside = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside)
+    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside, save_to)
     warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -98,10 +98,10 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     kept = await services.store.get_graph(old_id)
     if kept is None:
         raise not_found(old_id)  # forgotten between the two reads
-    file = None if kept.submitted is None else kept.submitted.file
+    submitted = kept.submitted or Submitted()
     job, position = await _submit(
         services,
-        await _checked(context, kept.graph, as_json(kept.graph)[1], file),
+        await _checked(context, kept.graph, as_json(kept.graph)[1], submitted.file, (), submitted.save_to),
         _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
         client=old.client,
         lane=old.lane,
@@ -160,6 +160,8 @@ async def _checked(
     text: bytes,
     file: Mapping[str, Any] | None,
     beside: tuple[str, ...] = (),
+    save_to: str | None = None,
+    wish: Wish = NO_WISH,
 ) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
     as JSON. `file` is kept with the job.
@@ -168,14 +170,8 @@ async def _checked(
     the right to spend.
     """
     services = context.services
-    info = await services.engines.object_info()
-    judged = await services.checker.judge(raw, text, info)
-    if judged.report.may_be_stale:  # a node or a model may have come since
-        fresh = await services.engines.object_info(max_age_s=FRESH_S)
-        if fresh is not info:
-            info, judged = fresh, await services.checker.judge(raw, text, fresh)
-    if (error := judged.report.error()) is not None:
-        raise error
+    info, judged = await judged_by_engines(services, raw, text, wish)
+    needs = judged.needs
     _require_own_files(context, judged.graph)
     files, more = await with_files(context, judged, info)
     if files is not None:
@@ -183,12 +179,13 @@ async def _checked(
         judged = await services.checker.judge(files, as_json(files)[1], info)
         beside = before + beside
     beside += more
-    graph, report, needs = judged.graph, judged.report, judged.needs
+    graph, report = judged.graph, judged.report
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
-    submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
+    kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
+    submitted = None if kept == Submitted() else kept
     checked = Checked(graph=graph, report=report, submitted=submitted)
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
 

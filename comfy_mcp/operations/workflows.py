@@ -13,6 +13,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.domain.time_left import in_range, time_left
 from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.saving import checked_place, with_places, with_saved
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
     CancelParams,
@@ -49,7 +50,7 @@ FOREIGN_SHOWN = 50
 
 async def workflow_status(context: OperationContext, params: StatusParams) -> WorkflowResult:
     job_id = JobId(params.workflow_id)
-    state = await state_of(context, job_id)
+    state = await with_places(context, await state_of(context, job_id))
     if not params.attempts:
         return state
     tried = await context.services.store.attempts_of(job_id)
@@ -70,8 +71,14 @@ async def workflow_graph(context: OperationContext, params: WorkflowParams) -> G
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
     """Wait for the end, bounded. A wait that is cancelled leaves the job alone unless asked otherwise.
 
-    On shutdown the wait returns the current state; the job is not cancelled.
+    On shutdown the wait returns the current state; the job is not cancelled. Outputs are saved if that is
+    asked for, here or by the submit.
     """
+    save_to = await checked_place(context, params.save_to)
+    return await with_saved(context, await _waited(context, params), save_to)
+
+
+async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResult:
     services, job_id = context.services, JobId(params.workflow_id)
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s

@@ -31,6 +31,16 @@ def _timeout(name: str, description: str) -> Any:
     )
 
 
+def _save_to(**words: Any) -> Any:
+    return Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        validation_alias=AliasChoices("save_to", "saveTo"),
+        **words,
+    )
+
+
 class NoParams(Params):
     pass
 
@@ -47,7 +57,7 @@ def _idempotency_key() -> Any:
 
 class SubmitParams(Params):
     unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
-    local = frozenset({"path"})
+    local = frozenset({"path", "save_to"})
 
     workflow: str | dict[str, Any] | None = Field(
         default=None,
@@ -63,6 +73,7 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
+    save_to: str | None = _save_to(description="Folder or file for the outputs; a wait writes them")
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
@@ -93,6 +104,8 @@ class StatusParams(WorkflowParams):
 
 
 class WaitParams(Params):
+    local = frozenset({"save_to"})
+
     workflow_id: WorkflowIdField
     timeout_s: float | None = Field(
         default=None,
@@ -100,6 +113,7 @@ class WaitParams(Params):
         validation_alias=AliasChoices("timeout_s", "timeoutS"),
         description="Default 45; then call again",
     )
+    save_to: str | None = _save_to(title="The folder or file for the outputs.")
     cancel_on_disconnect: bool = Field(
         default=False,
         validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
@@ -179,6 +193,8 @@ class OutputParams(Params):
 
 
 class ViewOutputParams(OutputParams):
+    local = frozenset({"save_to"})
+
     max_px: int | None = Field(
         default=None,
         ge=16,
@@ -186,3 +202,4 @@ class ViewOutputParams(OutputParams):
         validation_alias=AliasChoices("max_px", "maxPx"),
         description="Longest side",
     )
+    save_to: str | None = _save_to(title="The folder or file for the full output.")
