@@ -12,6 +12,7 @@ from comfy_mcp.operations.shapes import (
     MAX_INTEGER,
     AttemptItem,
     OutputItem,
+    OutputsResult,
     Params,
     Result,
     WorkflowResult,
@@ -63,7 +64,11 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
 
 
 def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
-    """Wire names of the members that an entry never has there, or whose like is beside it."""
+    """Wire names of the members that an entry never has there, or that no model acts by."""
+    if entry == AttemptItem.__name__:
+        return frozenset({"workflowId", "promptId", "claimedTime", "endTime"})
+    if entry == OutputItem.__name__ and result is OutputsResult:
+        return frozenset({"url", "subfolder", "folder", "mediaType"})
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:
