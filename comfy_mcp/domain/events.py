@@ -120,7 +120,8 @@ class JobProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequeued:
-    """The engine lost the prompt, or ran out of memory; the job waits for another attempt.
+    """The engine lost the prompt, ran out of memory, or refused the graph that another engine may run
+    (`cause` validation); the job waits for another attempt.
 
     `gpu_use`, here and in the final events, is this attempt's; None: it was not measured.
     """
@@ -136,10 +137,13 @@ class JobRequeued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
+    """`by`: the client that asked, and from where."""
+
     type: ClassVar[str] = "cancel_requested"
     job_id: JobId
     at: int
     reason: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from comfy_mcp.embedded.prompts import PromptQueue
 from comfy_mcp.embedded.routes_files import FileRoutes
 from comfy_mcp.embedded.routes_info import ENGINE_NAME, InfoRoutes
 from comfy_mcp.embedded.routes_prompt import PromptRoutes
+from comfy_mcp.embedded.routes_user import UserRoutes
 from comfy_mcp.embedded.sockets import SocketHub
 from comfy_mcp.embedded.state import State
 
@@ -68,11 +69,15 @@ class EmbeddedEngine:
         )
         hub = SocketHub(self._config, lambda: state.exec_info())
         worker = Worker(self._config, directories, NODE_TYPES, queue, hub)
-        recorded = self._config.object_info
+        recorded, without = self._config.object_info, self._config.without
         state = State(
             config=self._config,
             directories=directories,
-            nodes={name: node for name, node in NODE_TYPES.items() if recorded is None or name in recorded},
+            nodes={
+                name: node
+                for name, node in NODE_TYPES.items()
+                if (recorded is None or name in recorded) and name not in without
+            },
             queue=queue,
             hub=hub,
         )
@@ -135,6 +140,7 @@ def _application(state: State) -> web.Application:
         *PromptRoutes(state).routes(),
         *FileRoutes(state).routes(),
         *InfoRoutes(state).routes(),
+        *UserRoutes(state).routes(),
         web.get("/ws", state.hub.handle),
     ]
     app.add_routes(routes)

@@ -29,6 +29,7 @@ from comfy_mcp.places.protocol import (
     PromptWhere,
     QueueView,
     Rejected,
+    Silence,
     Trouble,
     UploadedFile,
 )
@@ -70,6 +71,7 @@ class ComfyUIPlace:
         self._object_info_lock = asyncio.Lock()
         self._connections = 0
         self._url = engine.url
+        self._labels = frozenset(engine.labels)
         self._nodes: tuple[Mapping[str, Any], ObjectInfo] | None = None
         self._nodes_fault: EngineFault | None = None
         self._down_until = 0.0
@@ -97,6 +99,10 @@ class ComfyUIPlace:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return self._labels
 
     @property
     def stream_id(self) -> str:
@@ -207,6 +213,14 @@ class ComfyUIPlace:
         )
         known = self.listener.trouble
         return known if known is not None and (known.blocks or of_nodes is None) else of_nodes
+
+    @property
+    def silence(self) -> Silence | None:
+        return self.client.transport.contact.silence()
+
+    @property
+    def known_age_s(self) -> float | None:
+        return self.client.transport.contact.age()
 
     @property
     def known_nodes(self) -> ObjectInfo | None:
