@@ -19,8 +19,8 @@ from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.places.protocol import Target
 
 PIPE_BYTES = 256 * 1024
-"""What one turn of the event loop moves: 0.1 ms of work. A megabyte takes a quarter less CPU for each byte, but the
-engine and the client then wait for each other: eight clients took half as long again as from the engine itself."""
+"""What one turn of the event loop moves: 0.1 ms of work. A megabyte took a quarter less CPU for each byte, but
+eight clients then waited half as long again as at the engine itself."""
 
 
 class SocketBody:
