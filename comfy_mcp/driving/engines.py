@@ -112,6 +112,7 @@ class Engines:
             "fair": self._settings.fair_share,
             "needs": needs,
             "submitted": checked.submitted,
+            "large": checked.large,
         }
         graph = checked.graph.raw
         reserved = self._reserve(event.job_id, needs)

@@ -5,13 +5,13 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
 import structlog
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.errors import ErrorCode, Fenced, InvalidGraph, NotFound, StoreFault
 from comfy_mcp.domain.events import (
@@ -392,7 +392,7 @@ class Ledger:
 
 
 def _checked(text: str, nodes: ObjectInfo | None) -> Checked:
-    graph = parse_graph(json.loads(text))
+    graph = parse_graph(large_json.loads(text))
     report = check_graph(graph, nodes)
     return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded
@@ -97,7 +98,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     file = None if kept.submitted is None else kept.submitted.file
     job, position = await _submit(
         services,
-        await _checked(context, kept.graph, as_json(kept.graph)[1], file),
+        await _checked(context, kept.graph, (await as_json(kept.graph))[1], file),
         _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
         client=old.client,
         lane=old.lane,
@@ -159,13 +160,13 @@ async def _checked(
     Raises InvalidGraph, LimitExceeded where the check takes too much, and Denied for partner nodes without
     the right to spend.
     """
-    services = context.services
+    services, client = context.services, context.caller.client
     info = await services.engines.object_info()
-    judged = await services.checker.judge(raw, text, info)
+    judged = await services.checker.judge(raw, text, info, client=client)
     if judged.report.may_be_stale:  # a node or a model may have come since
         fresh = await services.engines.object_info(max_age_s=FRESH_S)
         if fresh is not info:
-            info, judged = fresh, await services.checker.judge(raw, text, fresh)
+            info, judged = fresh, await services.checker.judge(raw, text, fresh, client=client)
     graph, report, needs = judged.graph, judged.report, judged.needs
     if (error := report.error()) is not None:
         raise error
@@ -175,7 +176,9 @@ async def _checked(
     warnings += spending(context, partners)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
-    checked = Checked(graph=graph, report=report, submitted=submitted)
+    checked = Checked(
+        graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
+    )
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
 
 
@@ -215,9 +218,9 @@ async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[ob
     limit = services.settings.max_graph_bytes
     raw, repairs = graph_in(raw, services.workflow_files.parse)
     if params.extra_data is not None and isinstance(raw, Mapping):
-        _check_size(len(as_json(params.extra_data)[1]), limit)
+        _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = as_json(raw)
+    raw, text, more = await as_json(raw)
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     return raw, text, repairs + more

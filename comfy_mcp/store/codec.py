@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, Self, get_args
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import (
     FailureKind,
@@ -260,7 +261,7 @@ def graph_text(graph: Mapping[str, Any]) -> str:
 
 
 def graph_of(text: str) -> dict[str, Any]:
-    graph: dict[str, Any] = json.loads(text)
+    graph: dict[str, Any] = large_json.loads(text)
     return graph
 
 
@@ -272,10 +273,12 @@ class Texts:
     submitted: str | None = None
 
     @classmethod
-    def of(cls, graph: Mapping[str, Any], submitted: Submitted | None) -> Self:
+    def of(cls, graph: Mapping[str, Any], submitted: Submitted | None, *, large: bool = False) -> Self:
+        text = large_json.dumps(graph, large=large)
         if submitted is None:
-            return cls(graph_text(graph))
-        return cls(graph_text(graph), _dump({"file": submitted.file, "may_spend": submitted.may_spend}))
+            return cls(text)
+        kept = {"file": submitted.file, "may_spend": submitted.may_spend}
+        return cls(text, large_json.dumps(kept, large=large))
 
     @property
     def size(self) -> int:

@@ -130,6 +130,7 @@ class Store(DriverSide):
         fair: bool = True,
         needs: Needs | None = None,
         submitted: Submitted | None = None,
+        large: bool = False,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
@@ -148,6 +149,7 @@ class Store(DriverSide):
             fair=fair,
             needs=needs,
             submitted=submitted,
+            large=large,
         )
         job, position, _ = await self.add_and_claim(submission, None)
         return job, position

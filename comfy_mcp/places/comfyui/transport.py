@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
@@ -82,7 +83,9 @@ class Transport:
     ) -> tuple[int, Any]:
         """(status, JSON) of a POST, sent once and never again. JSON is read for the statuses in `parse`."""
         # A stream, because aiohttp warns of large bodies given as bytes.
-        data = io.BytesIO(json.dumps(body).encode())
+        large = large_json.is_large(body)
+        text = await asyncio.to_thread(_dumped, body) if large else json.dumps(body)
+        data = io.BytesIO(text.encode())
         headers = {"Content-Type": "application/json"}
         return await self._json("POST", path, limit=limit, parse=parse, data=data, headers=headers)
 
@@ -384,6 +387,10 @@ async def _refuse(_session: object, _context: object, redirect: aiohttp.TraceReq
     argument for that."""
     redirect.response.close()
     raise _Redirected(redirect.response.status)
+
+
+def _dumped(body: Mapping[str, Any]) -> str:
+    return large_json.dumps(body, large=True)
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:
