@@ -17,7 +17,8 @@ from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
-from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.feed import Feed, Hub
@@ -25,6 +26,7 @@ from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
+from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import Settings
@@ -72,7 +74,12 @@ async def open_runtime(
         usage = GpuUsage(local=local_engines(settings))
         pool: Pool[Place] = Pool(
             [
-                ComfyUIPlace(engine, settings, on_event=partial(metrics.hear_engine, engine.id))
+                ComfyUIPlace(
+                    engine,
+                    settings,
+                    on_event=partial(metrics.hear_engine, engine.id),
+                    locate=lambda name: input_files.locate(name),
+                )
                 for engine in settings.engines
             ]
         )
@@ -87,6 +94,17 @@ async def open_runtime(
         )
         gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
+        outputs = OutputFiles(settings, engines=pool)
+        workflow_files = WorkflowFiles(settings, timeout_s=settings.request_timeout_s)
+        input_files = InputFiles(
+            Spool(settings.inputs_path),
+            workflow_files.folders,
+            outputs,
+            find_output=store.get_output,
+            download=Downloads(private=settings.private_urls),
+            limit=settings.max_upload_bytes,
+            timeout_s=settings.request_timeout_s,
+        )
         checker = Checker(settings.check_inline_bytes)
         stack.push_async_callback(checker.aclose)
         services = Services(
@@ -96,8 +114,9 @@ async def open_runtime(
             feed=Feed(hub, store, foreign_ahead=engines.foreign_ahead),
             engines=engines,
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
-            outputs=OutputFiles(settings, engines=pool),
-            workflow_files=WorkflowFiles(settings, timeout_s=settings.request_timeout_s),
+            outputs=outputs,
+            input_files=input_files,
+            workflow_files=workflow_files,
             checker=checker,
             gpu=gpu,
             metrics=metrics,
@@ -142,6 +161,7 @@ async def _prune(services: Services) -> None:
                 retention_days=settings.retention_days,
                 retention_jobs=settings.retention_jobs,
             )
+            await services.input_files.sweep(services.store.graphs_with)
             await services.store.forget_idempotency_keys(before=services.now_ms() - IDEMPOTENCY_TTL_S * 1000)
         except StoreFault as fault:
             log.warning("retention_failed", code=fault.code.value, error=str(fault))

@@ -76,7 +76,7 @@ def workflows_lines(result: WorkflowsResult) -> list[str]:
 
 def queue_lines(result: QueueResult) -> list[str]:
     counts = ", ".join(f"{count} {status}" for status, count in result.counts.items() if count)
-    foreign = [f"{result.foreign_count}submitted in ComfyUI itself"] if result.foreign_count else []
+    foreign = [f"{result.foreign_count} submitted in ComfyUI itself"] if result.foreign_count else []
     elsewhere = [
         f"{item.prompt_id}  {item.state} on {item.engine}, submitted in ComfyUI itself"
         for item in result.foreign

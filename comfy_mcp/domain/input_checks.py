@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
+from comfy_mcp.domain.file_inputs import Source, reference
 from comfy_mcp.domain.graph import Graph, Link, Node
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
@@ -329,6 +330,8 @@ def _names_a_place(spec: InputSpec, value: Any) -> bool:
     another folder, or a file in a subfolder or by its path where uploads go."""
     if spec.strict_options or not isinstance(value, str):
         return False
+    if reference(value).source not in {Source.NAME, Source.UNKNOWN}:
+        return True
     return value.endswith(_FILE_PLACES) or (spec.may_grow and ("/" in value or "\\" in value))
 
 

@@ -18,7 +18,7 @@ from comfy_mcp.domain.ui_everywhere import with_links_everywhere
 from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format, read_workflow
 from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
-from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Value, source_of
+from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Unheard, Value, source_of
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import as_sent
 from comfy_mcp.domain.widgets import CAPTURED
@@ -137,6 +137,9 @@ class _Conversion:
                     found = self._values.promoted(control)
                     values |= {} if found is None else {each.name: found[0]}
                     shown.add(each.name)
+                case Unheard(value) if value != values.get(each.name):
+                    text = f"{value!r:.60} of the primitive outside is not sent: the subgraph's own value is"
+                    self._note(key, node, [(each.name, text)])
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
         inputs: dict[str, Any] = {
@@ -144,11 +147,12 @@ class _Conversion:
             for name, value in values.items()
         }
         inputs |= links
-        for name in _not_chosen(known, inputs) if known is not None else ():
+        for name in _not_chosen(known, saved, inputs) if known is not None else ():
             self._note(key, node, [(name, "what is chosen has no such input; its link is left out")])
             del inputs[name]
         if known is not None:
             count_option(known, inputs)
+            self._note(key, node, _lost_in_editor(known, saved, inputs) if known.grows else ())
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
@@ -193,14 +197,30 @@ class _Conversion:
             self.warnings.append(f"{place}: {text}.")
 
 
-def _not_chosen(known: ClassInfo, inputs: Mapping[str, Any]) -> list[str]:
-    """Links to what another choice of a dynamic combo would have grown; the editor drops them."""
+def _not_chosen(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -> list[str]:
+    """Links to what another choice of a dynamic combo would have grown; the editor drops them.
+
+    The choice of the node's own control counts, even where a link or a subgraph gives another one.
+    """
     dotted = [name for name, value in inputs.items() if "." in name and isinstance(value, list)]
     if not dotted:
         return []
-    chosen = {spec.name for spec in active(tuple(known.inputs.values()), inputs)}
+    chosen = {spec.name for spec in active(tuple(known.inputs.values()), saved.values)}
     parents = {spec.name for spec in known.inputs.values() if spec.choices is not None}
     return [name for name in dotted if name not in chosen and name.split(".")[0] in parents]
+
+
+def _lost_in_editor(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Links to slots that grow behind a choice: the editor restores as many as inputs stand before them, and
+    at least those of a new node."""
+    before = 0
+    for spec in active(tuple(known.inputs.values()), saved.values):
+        if spec.slots and "." in spec.name:
+            linked = [slot.name for slot in spec.slots if isinstance(inputs.get(slot.name), list)]
+            new = 1 + sum(slot.required for slot in spec.slots)
+            for name in linked[max(before, new) :]:
+                yield name, "its link is sent; ComfyUI's editor loses it when it opens this file"
+        before += spec.choices is None
 
 
 def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from comfy_mcp.domain.ui_format import (
     EDITOR_TOOLS,
     EVERYWHERE,
     GETTERS,
+    GROUP_NODE,
     INPUTS_ID,
     MUTED,
     SETTERS,
@@ -51,7 +52,14 @@ class Promoted:
     inner: "Promoted | None" = None
 
 
-Source = Value | Output | Promoted | None
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """A primitive's value for an input of a subgraph: the editor draws it, and sends the value inside."""
+
+    value: object
+
+
+Source = Value | Output | Promoted | Unheard | None
 
 
 def source_of(scope: Scope, given: UiInput, steps: int = MAX_LENGTH) -> Source:
@@ -98,7 +106,7 @@ def _handed_on(scope: Scope, node: UiNode, steps: int) -> Source:
 def _passed_on(scope: Scope, given: UiInput, steps: int) -> Source:
     """A primitive sets the controls that it is linked to directly; the editor does not look further."""
     found = source_of(scope, given, steps)
-    return None if isinstance(found, Value) else found
+    return None if isinstance(found, Value | Unheard) else found
 
 
 def _setter(scope: Scope | None, name: str | None) -> tuple[Scope, UiNode] | None:
@@ -112,17 +120,25 @@ def _setter(scope: Scope | None, name: str | None) -> tuple[Scope, UiNode] | Non
 
 
 def _outside(scope: Scope, slot: int, steps: int) -> Source:
-    """What the subgraph's own input `slot` is given where it is used: a link, else the control it shows."""
+    """What the subgraph's own input `slot` is given where it is used: a link, else the control it shows.
+
+    A link that leads to no output hides that control: then the one inside keeps its own value.
+    """
     if scope.outer is None or not 0 <= slot < len(scope.graph.input_names):
         return None
     (outer, instance), name = scope.outer, scope.graph.input_names[slot]
     own = Promoted(outer, instance, name)
     scope.budget.spend(len(instance.inputs))
     linked = next((each for each in instance.inputs if each.name == name and each.link is not None), None)
-    found = None if linked is None else source_of(outer, linked, steps)
-    if isinstance(found, Promoted):
-        return replace(found, inner=own if found.inner is None else replace(found.inner, inner=own))
-    return found or own
+    if linked is None:
+        return own
+    match source_of(outer, linked, steps):
+        case Promoted() as found:
+            return replace(found, inner=own if found.inner is None else replace(found.inner, inner=own))
+        case Value(value) if not instance.type.startswith(GROUP_NODE):
+            return Unheard(value)
+        case found:
+            return found
 
 
 def bypass(node: UiNode, slot: int, wanted: str) -> UiInput | None:

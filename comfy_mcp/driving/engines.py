@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import structlog
 
 from comfy_mcp.domain.access import Idempotency
-from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
@@ -191,6 +192,21 @@ class Engines:
         """Into the input folder of the first engine that answers, once. Raises EngineFault."""
         place = await self.pool.first()  # asked first: a stream can't be sent a second time
         return await place.upload(filename, content, subfolder=subfolder, overwrite=overwrite)
+
+    async def has_file(self, file: OutputFile) -> bool | None:
+        """Whether an engine has the file in its folder; None where one that might have it does not say."""
+        answer: bool | None = False
+        for place in self.pool.all():
+            try:
+                async with place.view(file, byte_range="bytes=0-0"):
+                    return True
+            except InvalidInput:  # it has no first byte
+                return True
+            except NotFound:
+                continue
+            except EngineFault:
+                answer = None
+        return answer
 
     async def upload_limit(self) -> int | None:
         """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""

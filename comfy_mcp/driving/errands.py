@@ -7,16 +7,19 @@ errand, bounded by the request timeout, and nothing else.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault
+from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.places.protocol import Accepted, Picture, PromptView, Rejected, Runner
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -137,18 +140,27 @@ class Errands:
     async def _submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None
     ) -> None:
-        answer: Accepted | Rejected | EngineFault | Broke
         await self._confirm()  # an engine knows no fence: what reaches it, it runs
-        sent = False
-        try:
-            await self._place.prepare(graph)
-            sent = True
-            answer = await self._place.submit(prompt_id, graph, extra_data)
-        except EngineFault as fault:
-            answer = fault
-        except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
-            answer = Broke(error=error, sent=sent)
+        ready = await self._answer(self._place.prepare(graph), sent=False)
+        if not isinstance(ready, Mapping):
+            self._report(Submitted(prompt_id=prompt_id, answer=ready))
+            return
+        if ready is not graph:
+            await self._confirm()  # bringing files may have lasted
+        answer = await self._answer(self._place.submit(prompt_id, ready, extra_data), sent=True)
         self._report(Submitted(prompt_id=prompt_id, answer=answer))
+
+    async def _answer(self, asking: Awaitable[T], *, sent: bool) -> T | Rejected | EngineFault | Broke:
+        try:
+            return await asking
+        except EngineFault as fault:
+            return fault
+        except (NotFound, InvalidInput, LimitExceeded) as error:
+            if sent:
+                return Broke(error=error, sent=sent)
+            return Rejected(failure=JobFailure(kind=FailureKind.VALIDATION, message=error.sentence))
+        except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
+            return Broke(error=error, sent=sent)
 
     async def _cancel(self, prompt_id: PromptId) -> None:
         await self._ask(self._place.cancel(prompt_id), "cancel_unanswered", prompt_id=prompt_id)

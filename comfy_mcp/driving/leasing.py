@@ -6,7 +6,7 @@ import structlog
 
 from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.driving.clock import Clock
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store import Lease, Store
 
 log = structlog.get_logger(__name__)
@@ -15,7 +15,7 @@ log = structlog.get_logger(__name__)
 class LeaseKeeper:
     """Renews well before the end. Without a renewal in time the lease is given up, not fought for."""
 
-    def __init__(self, lease: Lease, store: Store, settings: Settings, clock: Clock) -> None:
+    def __init__(self, lease: Lease, store: Store, settings: StoreGroup, clock: Clock) -> None:
         self._lease = lease
         self._store = store
         self._ttl_s = settings.lease_ttl_s

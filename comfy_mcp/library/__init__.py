@@ -1,5 +1,6 @@
 """Files: models and outputs on disk and over HTTP, previews, workflow files."""
 
+from comfy_mcp.library.input_files import InputFiles
 from comfy_mcp.library.model_engines import ModelSource
 from comfy_mcp.library.model_hashes import HashCache
 from comfy_mcp.library.models import ModelLibrary
@@ -10,6 +11,7 @@ from comfy_mcp.library.workflow_files import WorkflowFiles, parse_workflow_text
 __all__ = [
     "FileServer",
     "HashCache",
+    "InputFiles",
     "ModelLibrary",
     "ModelSource",
     "OutputContent",

@@ -6,34 +6,30 @@ A file is JSON in any encoding of Unicode, or a picture, video or sound that has
 import asyncio
 import json
 import math
-import os
 import tempfile
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
+from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.media_texts import Damaged, TextTooLong, is_media, texts_in
-from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.settings import JobGroup
 
-ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"
 SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"
 FILE_SETTING = "COMFY_BRIDGE_MAX_UPLOAD_BYTES"
+WHAT, ADVICE = "workflow file", "pass the workflow inline"
+"""For errors of a path."""
 
 
 class WorkflowFiles:
     """Reads workflow files. A relative path is looked for under each allowed folder in turn."""
 
     def __init__(self, settings: JobGroup, *, timeout_s: float) -> None:
-        self._roots = settings.workflow_roots or (Path.cwd(),)
+        self.folders = AllowedFolders(settings.workflow_roots)
         self._max_bytes = settings.max_graph_bytes
         self._timeout_s = timeout_s
-
-    @property
-    def roots(self) -> tuple[Path, ...]:
-        return tuple(self._roots)
 
     async def read(self, path: str | Path) -> Any:
         """The workflow in the file, see `read_workflow_file`.
@@ -45,7 +41,7 @@ class WorkflowFiles:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.to_thread(self._read, str(path))
         except TimeoutError:
-            raise _unreadable(path, "the disk does not answer") from None
+            raise unreadable(str(path), WHAT, ADVICE, "the disk does not answer") from None
 
     async def receive(self, content: AsyncIterable[bytes], most: int) -> Any:
         """The workflow in a file that comes as bytes, of which a picture or video may have `most`.
@@ -69,38 +65,12 @@ class WorkflowFiles:
         return parse_workflow_text(text, self._max_bytes)
 
     def _read(self, path: str) -> Any:
-        try:
-            descriptor, opened = open_inside(self._locate(path), self._roots)
-        except OutsideRoots:
-            raise self._not_allowed(path) from None
-        except NotRegular:
-            raise _unreadable(path, "it is not a regular file") from None
-        except OSError as error:
-            raise _unreadable(path, error.strerror or type(error).__name__) from None
-        with os.fdopen(descriptor, "rb") as stream:
+        stream, opened = self.folders.open(path, WHAT, ADVICE)
+        with stream:
             try:
                 return read_workflow_file(stream, self._max_bytes, opened.st_size)
             except OSError as error:
-                raise _unreadable(path, error.strerror or type(error).__name__) from None
-
-    def _locate(self, path: str) -> Path:
-        try:
-            wanted = Path(path).expanduser()
-        except RuntimeError:  # ~someone who does not exist
-            wanted = Path(path)
-        if wanted.is_absolute():
-            return wanted
-        candidates = [root / wanted for root in self._roots]
-        return next((each for each in candidates if _is_there(each, self._roots)), candidates[0])
-
-    def _not_allowed(self, path: str) -> InvalidInput:
-        allowed = ", ".join(str(root) for root in self._roots)
-        return InvalidInput(
-            f"{_shown(path)} is outside the folders for workflow files: {allowed}.",
-            next_step=f"Move the file there, pass the workflow inline, or add its folder to {ROOTS_SETTING}.",
-            code=ErrorCode.PATH_NOT_ALLOWED,
-            details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
-        )
+                raise unreadable(path, WHAT, ADVICE, error.strerror or type(error).__name__) from None
 
 
 def read_workflow_file(stream: BinaryIO, max_bytes: int, size: int = 0) -> Any:
@@ -197,13 +167,6 @@ def _finite(digits: str) -> float:
     return value
 
 
-def _is_there(path: Path, roots: Sequence[Path]) -> bool:
-    try:
-        return resolve_inside(path, roots).exists()
-    except (OutsideRoots, OSError):
-        return False
-
-
 def _not_json(why: str, **details: object) -> InvalidInput:
     return InvalidInput(
         f"The workflow is not valid JSON: {why}.",
@@ -230,16 +193,3 @@ def _too_large(size: int, limit: int, setting: str = SIZE_SETTING) -> InvalidInp
         code=ErrorCode.TOO_LARGE,
         details={"size": size, "limit": limit},
     )
-
-
-def _unreadable(path: str | Path, why: str) -> InvalidInput:
-    return InvalidInput(
-        f"The workflow file {_shown(path)} can't be read: {why}.",
-        next_step="Check the path, or pass the workflow inline.",
-        code=ErrorCode.PATH_UNREADABLE,
-    )
-
-
-def _shown(path: str | Path) -> str:
-    text = str(path)
-    return repr(text if len(text) <= 200 else f"{text[:199]}…")

@@ -23,6 +23,7 @@ from comfy_mcp.settings import Settings
 
 def dry_run_result(graph: Graph, warnings: tuple[str, ...]) -> DryRunResult:
     return DryRunResult(
+        status="not_queued",
         node_count=len(graph.nodes),
         warnings=list(warnings),
         graph=dict(graph.raw),

@@ -11,6 +11,9 @@ from comfy_mcp.operations.shapes import Params
 
 P = TypeVar("P", bound=Params)
 
+WELL_KNOWN = 8
+"""Characters of an id in our own lists (operations/brief.py): no warning names how it was read."""
+
 _SHORT = re.compile(r"[0-9a-f][0-9a-f-]{3,34}", re.IGNORECASE)
 
 
@@ -25,10 +28,24 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
             raise InvalidInput(
                 f"{name}: several ids start with {given!r}.", next_step="Give more of the id, or all of it."
             )
+        if found and len(given) >= WELL_KNOWN:
+            return params.model_copy(update={name: found[0]}), ()
         if found:
             warning = f"{name} {given!r} was read as {found[0]!r}, the only one that starts with it."
             return params.model_copy(update={name: found[0]}), (warning,)
     return params, ()
+
+
+async def whole_output_id(context: OperationContext, given: str) -> str:
+    """The output's whole id, of a part of it. Raises InvalidInput where several start so."""
+    if not _SHORT.fullmatch(given):
+        return given
+    found = await _starting(context, "output_id", given)
+    if len(found) > 1:
+        raise InvalidInput(
+            f"several outputs have ids that start with {given!r}.", next_step="Give more of the id."
+        )
+    return found[0] if found else given
 
 
 async def _starting(context: OperationContext, name: str, start: str) -> list[str]:

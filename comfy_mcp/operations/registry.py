@@ -20,6 +20,7 @@ from comfy_mcp.operations import (
     system,
     workflows,
 )
+from comfy_mcp.operations.argument_errors import explained
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.ids import whole_ids
 from comfy_mcp.operations.repairs import repaired
@@ -71,26 +72,21 @@ class Operation(Generic[P, R]):
         taken, repairs = repaired(self.name, self.params, arguments)
         params, more = await whole_ids(context, self.parse(taken))
         repairs += more
-        if not repairs:
-            return await self.handler(context, params)
-        result = await self.handler(replace(context, repairs=repairs), params)
-        return result.with_repairs(repairs)
+        if repairs:
+            context = replace(context, repairs=repairs)
+        result = await self.handler(context, params)
+        fields = getattr(params, "fields", None)
+        if fields is not None:
+            result = result.with_fields(fields)
+        return result.with_repairs(repairs) if repairs else result
 
     def parse(self, arguments: Mapping[str, Any]) -> P:
         """Raises InvalidInput naming each field."""
         try:
             return self.params.model_validate(arguments)
         except ValidationError as error:
-            raise InvalidInput(
-                f"{self.name}: {_faults(error)}.", next_step="Correct the arguments and call again."
-            ) from None
-
-
-def _faults(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}"
-        for item in error.errors(include_url=False, include_input=False)[:5]
-    )
+            message, step = explained(self.name, self.params, error)
+            raise InvalidInput(message, next_step=step) from None
 
 
 _RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
     from comfy_mcp.checking.checker import Checker
     from comfy_mcp.driving.engines import Engines
     from comfy_mcp.gpu import GpuMonitor
-    from comfy_mcp.library import ModelLibrary, OutputFiles, WorkflowFiles
+    from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
     from comfy_mcp.metrics import Metrics
     from comfy_mcp.operations.feed import Feed, Hub
     from comfy_mcp.store import Store
@@ -29,6 +29,7 @@ class Services:
     engines: Engines
     models: ModelLibrary
     outputs: OutputFiles
+    input_files: InputFiles
     workflow_files: WorkflowFiles
     checker: Checker
     gpu: GpuMonitor

@@ -19,6 +19,7 @@ from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.services import Services
@@ -167,10 +168,17 @@ async def _checked(
         fresh = await services.engines.object_info(max_age_s=FRESH_S)
         if fresh is not info:
             info, judged = fresh, await services.checker.judge(raw, text, fresh, client=client)
-    graph, report, needs = judged.graph, judged.report, judged.needs
-    if (error := report.error()) is not None:
+    if (error := judged.report.error()) is not None:
         raise error
-    _require_own_files(context, graph)
+    _require_own_files(context, judged.graph)
+    files, more = await with_files(context, judged, info)
+    if files is not None:
+        before = judged.warnings
+        _, text, _ = await as_json(files)
+        judged = await services.checker.judge(files, text, info, client=client)
+        beside = before + beside
+    beside += more
+    graph, report, needs = judged.graph, judged.report, judged.needs
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
@@ -242,8 +250,8 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
     if found is not None:
         raise Denied(
             f"Node {found[0]}, input {found[1]!r} names an output or a file of another client.",
-            next_step="Upload the file (POST /v1/comfyui/inputs) and use the name in the answer, with its "
-            "subfolder.",
+            next_step="Name an output as output:ID (see list_outputs), or upload the file (POST "
+            "/v1/comfyui/inputs) and use the name in the answer, with its subfolder.",
         )
 
 

@@ -20,6 +20,9 @@ from comfy_mcp.operations.shapes import (
 if TYPE_CHECKING:  # the surfaces use this module and must not load the database
     from comfy_mcp.store import AttemptView, JobView
 
+OUTPUTS_SHOWN = 20
+"""Outputs of one workflow in its brief state (operations/brief.py)."""
+
 OUTPUT_PATH = "/v1/comfyui/output/"
 OUTPUT_URI = "comfy://outputs/"
 WORKFLOW_URI = "comfy://workflows/"
@@ -60,6 +63,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         engine=job.engine,
         attempt=job.attempt,
         created_time=job.created_at,
+        output_count=job.output_count,
         eta_ms=job.eta_ms,
         cancel_requested=job.cancel_requested,
         warnings=list(job.warnings),
@@ -96,7 +100,9 @@ def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
         case JobStatus.QUEUED | JobStatus.RUNNING:
             return f'Call wait_for_workflow(workflow_id="{job.id}").'
         case JobStatus.COMPLETED if outputs:
-            return f'Call view_output(output_id="{outputs[0].id}") to look at it.'
+            look = f'Call view_output(output_id="{outputs[0].id}") to look at it.'
+            rest = f' Call list_outputs(workflow_id="{job.id}") for all {len(outputs)}.'
+            return f"{look}{rest}" if len(outputs) > OUTPUTS_SHOWN else look
         case JobStatus.FAILED if job.failure is not None:
             return _after_failure(job, job.failure.kind)
         case _:

@@ -74,7 +74,8 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
         await require_visible(context, job_id)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
-            return await _follow(context, job_id, min(limit, settings.wait_max_s))
+            result = await _follow(context, job_id, min(limit, settings.wait_max_s))
+        return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
     except TimeoutError:
         return await state_of(context, job_id)
     except asyncio.CancelledError:
@@ -86,6 +87,13 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
                 )
             )
         raise
+
+
+def _with_cut_named(result: WorkflowResult, longest_s: float) -> WorkflowResult:
+    if result.status not in {"queued", "running"}:
+        return result
+    step = f"timeout_s was cut to {longest_s:g} s, the longest wait. {result.next_step}"
+    return result.model_copy(update={"next_step": step})
 
 
 async def cancel_workflow(context: OperationContext, params: CancelParams) -> CancelResult:
@@ -251,7 +259,7 @@ def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
 def not_found(job_id: JobId) -> NotFound:
     return NotFound(
         f"Workflow {job_id} not found",
-        next_step="Read comfy://workflows for existing ids; old workflows are deleted in time.",
+        next_step="Call list_workflows for existing ids; old workflows are deleted in time.",
     )
 
 

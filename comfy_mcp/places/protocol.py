@@ -4,7 +4,7 @@ A `Runner` runs prompts: that is all that a driver needs. A `Place` has the file
 same engine too. `library` and `gpu` say in protocols of their own what they need of it.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -157,6 +157,28 @@ class Trouble:
         return self.fix.startswith(START_IT)
 
 
+class InputSource(Protocol):
+    """A file that a workflow reads. `name`: what it is called on an engine that does not have it.
+
+    An output says where it lies already: `file`, on `engine`. `size` in bytes is None where nobody knows it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def size(self) -> int | None: ...
+    @property
+    def engine(self) -> EngineId | None: ...
+    @property
+    def file(self) -> OutputFile | None: ...
+    @property
+    def open(self) -> Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]]: ...
+
+
+Locate = Callable[[str], Awaitable[InputSource]]
+"""Finds what a graph names in `domain.file_inputs.FOLDER`. Raises NotFound."""
+
+
 class Runner(Protocol):
     """Runs prompts. Every method is bounded by the settings' timeouts."""
 
@@ -193,8 +215,13 @@ class Runner(Protocol):
         """At a takeover, before anything is asked: the prompt was submitted, and answered with `reference` if
         that answer was kept. Only a place that gives references needs it."""
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
-        """Put what the graph refers to where it will run; called before each `submit`. Raises EngineFault."""
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Put the files that the graph names where it will run, each once; called before each `submit`.
+
+        Returns the graph to submit: the same object if it names none. Raises NotFound (output_gone) where a
+        file is gone, LimitExceeded for one that the engine does not take, EngineFault.
+        """
+        ...
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -109,10 +109,11 @@ class _Surface:
     async def list_tools(
         self, ctx: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
+        offered = tools(local=self._caller_of(ctx).may_read_files)
         if not app_view.client_supports_apps(ctx):
-            return types.ListToolsResult(tools=list(tools()))
+            return types.ListToolsResult(tools=list(offered))
         # Kept as long, but not shared: whoever shares a cache may not know of apps.
-        return types.ListToolsResult(tools=list(app_view.with_view(tools())), cache_scope="private")
+        return types.ListToolsResult(tools=list(app_view.with_view(offered)), cache_scope="private")
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         return await call_tool(

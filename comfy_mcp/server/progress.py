@@ -18,14 +18,26 @@ PAUSE_S = 1 / 3
 STEP = 0.001
 """The protocol wants every value greater than the last, also when only the message changed."""
 
+HEARTBEAT_S = 10.0
+"""A wait in which nothing happens is reported so often: some clients abort a call that is silent for a minute
+(`resetTimeoutOnProgress`)."""
+
 
 class ProgressReporter:
     """Sends the latest state to the client. `run` is a task that ends with the wait."""
 
-    def __init__(self, send: Send, *, send_timeout_s: float, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self,
+        send: Send,
+        *,
+        send_timeout_s: float,
+        pause_s: float = PAUSE_S,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
         self._send = send
         self._timeout_s = send_timeout_s
         self._pause_s = pause_s
+        self._heartbeat_s = heartbeat_s
         self._latest: WorkflowResult | None = None
         self._changed = asyncio.Event()
         self._value = -STEP
@@ -40,10 +52,15 @@ class ProgressReporter:
     async def run(self) -> None:
         """Send until cancelled."""
         while not self._broken:
-            await self._changed.wait()
+            silent = False
+            try:
+                async with asyncio.timeout(self._heartbeat_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                silent = True
             self._changed.clear()
             if self._latest is not None and self._latest.status in {"queued", "running"}:
-                await self._report(self._latest)
+                await self._report(self._latest, anyway=silent)
                 await asyncio.sleep(self._pause_s)
 
     async def finish(self) -> None:
@@ -51,9 +68,9 @@ class ProgressReporter:
         if self._latest is not None and not self._broken:
             await self._report(self._latest)
 
-    async def _report(self, result: WorkflowResult) -> None:
+    async def _report(self, result: WorkflowResult, *, anyway: bool = False) -> None:
         message = progress_message(result)
-        value = _next_value(self._value, result.progress, changed=message != self._message)
+        value = _next_value(self._value, result.progress, changed=anyway or message != self._message)
         if value is None:
             return
         self._value, self._message = value, message
@@ -80,6 +97,6 @@ def _next_value(last: float, progress: float, *, changed: bool) -> float | None:
     """The value to send, or None when there is nothing new. A requeued job starts over: the bar stays."""
     if progress > last:
         return min(progress, TOTAL)
-    if not changed or last + STEP >= TOTAL:
+    if not changed:
         return None
-    return last + STEP
+    return last + min(STEP, (TOTAL - last) / 1000)

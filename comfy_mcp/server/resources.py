@@ -4,6 +4,7 @@ Clients list resources but not templates (Claude Code, measured), so what is rec
 """
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,7 @@ from mcp_types import (
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.brief import brief
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.operations.shapes import (
@@ -92,13 +94,13 @@ def templates() -> tuple[ResourceTemplate, ...]:
 
 
 async def read_resource(provider: BridgeProvider, caller: Caller, uri: str) -> ReadResourceResult:
-    """The operation's v1 JSON, or an output's bytes. Raises BridgeError."""
+    """The operation's JSON, or an output's bytes. Raises BridgeError."""
     target = resolve(uri)
     bridge = await provider.get()
     result: Result = await bridge.call(target.operation, target.arguments, caller=caller)
     if isinstance(result, OutputContentResult):
         return ReadResourceResult(contents=[_contents(uri, result)])
-    text = result.model_dump_json(by_alias=True)
+    text = json.dumps(brief(result), ensure_ascii=False, separators=(",", ":"))
     return ReadResourceResult(contents=[TextResourceContents(uri=uri, mime_type=JSON_TYPE, text=text)])
 
 

@@ -6,22 +6,26 @@ Some clients refuse `$ref`, `$defs` and `anyOf`, and every byte is paid for in e
 from collections.abc import Mapping
 from typing import Any
 
-from comfy_mcp.operations.shapes import Params, Result
+from pydantic.alias_generators import to_camel
+
+from comfy_mcp.operations.shapes import OutputItem, Params, Result, WorkflowResult, WorkflowsResult
 
 JsonSchema = dict[str, Any]
 
 _INPUT_KEYS = ("type", "enum", "description", "minimum", "maximum", "default")
 
 
-def input_schema(params: type[Params]) -> JsonSchema:
-    """The arguments of a tool: snake_case names, only what a model needs to know."""
+def input_schema(params: type[Params], *, local: bool = True) -> JsonSchema:
+    """The arguments of a tool: snake_case names, only what a model needs to know. `local`: with those that
+    name files of this machine."""
     raw = params.model_json_schema(mode="validation")
+    hidden = params.unlisted if local else params.unlisted | params.local
     schema: JsonSchema = {
         "type": "object",
         "properties": {
             name: _argument(node, raw)
             for name, node in raw.get("properties", {}).items()
-            if name not in params.unlisted
+            if name not in hidden
         },
     }
     if raw.get("required"):
@@ -30,20 +34,33 @@ def input_schema(params: type[Params]) -> JsonSchema:
 
 
 def output_schema(result: type[Result]) -> JsonSchema:
-    """The top level of a tool's structured result: the members that say something of every result. Those with
-    a default, and what is inside lists and objects, are left open."""
+    """A tool's structured result with the members of its lists' entries. What is not known is left out, so
+    nothing is null; what is deeper is left open."""
     raw = result.model_json_schema(mode="serialization", by_alias=True)
-    always = {
-        field.alias
-        for name, field in result.model_fields.items()
-        if field.is_required() and name not in result.unlisted
-    }
     return {
         "type": "object",
-        "properties": {
-            name: {"type": _types(node, raw)} for name, node in raw["properties"].items() if name in always
-        },
+        "properties": {name: _member(node, raw, result) for name, node in raw["properties"].items()},
     }
+
+
+def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Result]) -> JsonSchema:
+    found = _alternatives(node, root)[0]
+    items = _alternatives(found["items"], root)[0] if "items" in found else {}
+    named = items.get("properties")
+    if named is None:
+        return {"type": found["type"]}
+    hidden = _hidden(items["title"], result)
+    entry = {name: {"type": _type(each, root)} for name, each in named.items() if name not in hidden}
+    return {"type": "array", "items": {"type": "object", "properties": entry}}
+
+
+def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
+    """Wire names of the members that an entry never has there, or whose like is beside it."""
+    if entry == OutputItem.__name__ and result is WorkflowResult:
+        return frozenset(map(to_camel, OutputItem.unstated))
+    if entry == WorkflowResult.__name__ and result is WorkflowsResult:
+        return frozenset(map(to_camel, set(WorkflowResult.model_fields) - WorkflowResult.entry))
+    return frozenset()
 
 
 def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
@@ -54,21 +71,14 @@ def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
     return {key: first[key] for key in _INPUT_KEYS if key in first}
 
 
-def _types(node: Mapping[str, Any], root: Mapping[str, Any]) -> str | list[str]:
-    found = [str(option["type"]) for option in _alternatives(node, root)]
-    if _nullable(node):
-        found.append("null")
-    return found[0] if len(found) == 1 else found
+def _type(node: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    return str(_alternatives(node, root)[0]["type"])
 
 
 def _alternatives(node: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What the value may be, references resolved, null left out. Never empty."""
     options = [_resolved(option, root) for option in node.get("anyOf", [node])]
     return [option for option in options if option.get("type") != "null"]
-
-
-def _nullable(node: Mapping[str, Any]) -> bool:
-    return any(option.get("type") == "null" for option in node.get("anyOf", ()))
 
 
 def _resolved(node: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

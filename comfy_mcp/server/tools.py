@@ -35,9 +35,10 @@ async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: Call
 
 
 @cache
-def tools() -> tuple[Tool, ...]:
-    """The tool list. It never changes while the process lives."""
-    return tuple(_tool(operation) for operation in OPERATIONS if operation.tool)
+def tools(*, local: bool = True) -> tuple[Tool, ...]:
+    """The tool list. It never changes while the process lives. `local`: with the arguments that name files of
+    this machine."""
+    return tuple(_tool(operation, local=local) for operation in OPERATIONS if operation.tool)
 
 
 async def call_tool(
@@ -87,12 +88,12 @@ async def _reported(call: Callable[..., Awaitable[Result]], send: Send) -> Resul
     return outcome
 
 
-def _tool(operation: Operation[Any, Any]) -> Tool:
+def _tool(operation: Operation[Any, Any], *, local: bool) -> Tool:
     return Tool(
         name=operation.name,
         title=operation.title,
         description=operation.description,
-        input_schema=input_schema(operation.params),
+        input_schema=input_schema(operation.params, local=local),
         output_schema=output_schema(operation.result),
         annotations=ToolAnnotations(
             read_only_hint=operation.read_only,

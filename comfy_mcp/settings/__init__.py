@@ -18,7 +18,7 @@ from comfy_mcp.settings.environment import (
 from comfy_mcp.settings.files import FileGroup
 from comfy_mcp.settings.names import PREFIX
 from comfy_mcp.settings.surfaces import HttpGroup
-from comfy_mcp.settings.work import JobGroup
+from comfy_mcp.settings.work import JobGroup, StoreGroup
 
 __all__ = [
     "DEFAULT_ENGINE_URL",
@@ -30,6 +30,7 @@ __all__ = [
     "JobGroup",
     "LogGroup",
     "Settings",
+    "StoreGroup",
     "load_settings",
     "sources",
     "unknown_variables",

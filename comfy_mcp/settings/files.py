@@ -44,6 +44,10 @@ class FileGroup(BaseModel):
         default=False,
         description="Watch model folders by polling: bind mounts and network folders send no events.",
     )
+    private_urls: bool = Field(
+        default=False,
+        description="Read input files from URLs of this machine and of private networks too.",
+    )
     hash_models: bool = Field(
         default=True,
         description="Compute the SHA-256 of model files in the background, cached by path, size and "

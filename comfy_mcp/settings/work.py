@@ -69,8 +69,8 @@ class JobGroup(BaseModel):
     wait_max_s: float = Field(default=600.0, gt=0, description="Maximum timeout of wait_for_workflow.")
     workflow_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
-        description="Folders from which workflows may be read by path, separated like PATH. Default: the "
-        "working folder.",
+        description="Folders from which workflows and input files may be read by path, separated like PATH. "
+        "Default: the working folder.",
     )
 
     @field_validator("workflow_roots", mode="before")
@@ -110,6 +110,11 @@ class StoreGroup(BaseModel):
         gt=0,
         description="Interval between two deletions of old jobs.",
     )
+
+    @property
+    def inputs_path(self) -> Path:
+        """Copies of the files that jobs wait with."""
+        return self.state_dir / "inputs"
 
     @property
     def store_path(self) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.events import JobFailed, JobRequeued, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.store.codec import UNREADABLE, stored_event_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
@@ -31,6 +31,11 @@ _AFTER_OF_CLIENT = Statement(
     _PAGE.join(jobs, jobs.c.id == events.c.job_id).where(jobs.c.client == bindparam("b_client"))
 )
 _LAST = Statement(select(func.max(events.c.seq)))
+_SETBACKS = Statement(
+    select(*_COLUMNS).where(
+        events.c.job_id == bindparam("b_job_id"), events.c.type.in_([JobRequeued.type, JobFailed.type])
+    )
+)
 
 
 def after(
@@ -47,20 +52,25 @@ def after(
     found: list[StoredEvent] = []
     while values["count"]:
         rows = connection.execute(statement, values).all()
-        found += readable(rows)
+        found += _readable(rows)
         if len(rows) < values["count"]:
             break
         values |= {"after": rows[-1].seq, "count": limit - len(found)}
     return found
 
 
-def readable(rows: Iterable[AnyRow]) -> Iterator[StoredEvent]:
+def _readable(rows: Iterable[AnyRow]) -> Iterator[StoredEvent]:
     """Those that can be decoded. What is damaged, or of a newer version, is logged and left out."""
     for row in rows:
         try:
             yield stored_event_of(row)
         except UNREADABLE:
             log.warning("event_unreadable", seq=row.seq, type=row.type)
+
+
+def setbacks_of(connection: Connection, job_id: JobId) -> list[StoredEvent]:
+    """What went wrong with a job: each time that it was queued again, and its failure."""
+    return list(_readable(connection.execute(_SETBACKS, {"b_job_id": job_id})))
 
 
 def last_seq(connection: Connection) -> int:

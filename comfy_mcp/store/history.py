@@ -6,7 +6,7 @@ from comfy_mcp.domain.events import JobFailed, JobRequeued
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.store import event_log
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import attempts, bindparam, events, jobs, select
+from comfy_mcp.store.core import attempts, bindparam, jobs, select
 from comfy_mcp.store.queries import AttemptView
 
 MAX_CHAIN = 20
@@ -21,11 +21,6 @@ _KNOWN = Statement(
 _RETRY_OF = Statement(select(jobs.c.retry_of).where(jobs.c.id == bindparam("b_id")))
 _ATTEMPTS = Statement(
     select(attempts).where(attempts.c.job_id == bindparam("b_id")).order_by(attempts.c.attempt)
-)
-_ENDS = Statement(
-    select(events).where(
-        events.c.job_id == bindparam("b_id"), events.c.type.in_([JobRequeued.type, JobFailed.type])
-    )
 )
 
 
@@ -55,7 +50,7 @@ def _chain(connection: Connection, job_id: JobId) -> list[JobId]:
 
 def _attempts(connection: Connection, job_id: JobId) -> list[AttemptView]:
     reasons: dict[int, str] = {}
-    for stored in event_log.readable(connection.execute(_ENDS, {"b_id": job_id})):
+    for stored in event_log.setbacks_of(connection, job_id):
         match stored.event:
             case JobRequeued(attempt=attempt, reason=reason):
                 reasons[attempt] = reason

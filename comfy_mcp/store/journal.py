@@ -1,7 +1,8 @@
 """The one writer of jobs: an event changes a job's row, goes into the log, and has its consequences.
 
 Nothing else calls `evolve`, writes to `jobs` what an event changes, or appends to the log, so that none of
-the three is ever forgotten. Synchronous; runs in a transaction of the caller.
+the three is ever forgotten. A job's turn is no part of its state: `turns` may move it by itself. Synchronous;
+runs in a transaction of the caller.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -33,8 +33,17 @@ from comfy_mcp.store.queries import (
 )
 from comfy_mcp.store.salvage import job_shown
 
+GRAPHS_AT_ONCE = 20
+"""Graphs in memory while all are looked through; one may have megabytes."""
+
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
 _GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
+_WITH = Statement(
+    select(graphs.c.job_id, graphs.c.graph)
+    .where(graphs.c.job_id > bindparam("b_after"), graphs.c.graph.contains(bindparam("b_part")))
+    .order_by(graphs.c.job_id)
+    .limit(bindparam("count", type_=Integer))
+)
 _COUNTS = Statement(select(jobs.c.status, func.count().label("n")).group_by(jobs.c.status))
 
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
@@ -109,6 +118,12 @@ def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
     if row is None:
         return None
     return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted))
+
+
+def graphs_with(connection: Connection, part: str, after: str) -> list[tuple[str, str]]:
+    """(job, graph as it is kept) of the next graphs in which `part` stands."""
+    values = {"b_part": part, "b_after": after, "count": GRAPHS_AT_ONCE}
+    return [(row.job_id, row.graph) for row in connection.execute(_WITH, values)]
 
 
 _CONDITIONS = {

@@ -1,7 +1,7 @@
 """What the store keeps beside jobs: outputs, what was learnt, and the keys of clients."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, retention, vram
+from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, reads, retention, vram
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import alembic_version, update
 from comfy_mcp.store.queries import OutputQuery
@@ -136,6 +136,14 @@ class SideTables:
         await self._writer.do(lambda connection: outputs.refine(connection, found))
 
     # ------------------------------------------------------------------ retention
+
+    async def graphs_with(self, part: str) -> AsyncIterator[str]:
+        """The texts of the graphs in which `part` stands, a few at a time: it reads all of them."""
+        after = ""
+        while rows := await self._readers.do(partial(reads.graphs_with, part=part, after=after)):
+            for _, text in rows:
+                yield text
+            after = rows[-1][0]
 
     async def prune(self, *, now: int, retention_days: float, retention_jobs: int) -> int:
         """Forget final jobs beyond the limits (0 = no such limit), some at a time; how many went.

@@ -16,7 +16,7 @@ from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import ClientId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store import event_log, expiry, history, outputs, queue, reads
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.driver_side import DriverSide
@@ -85,7 +85,7 @@ class Store(DriverSide):
     @classmethod
     async def open(
         cls,
-        settings: Settings,
+        settings: StoreGroup,
         *,
         kept_shapes: int = KEPT_SHAPES,
         on_read: Callable[[float], None] = lambda _seconds: None,

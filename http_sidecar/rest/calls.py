@@ -1,11 +1,13 @@
 """REST over the operations: path, query and JSON body together are an operation's arguments."""
 
+import json
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
 from aiohttp import web
 
 from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.operations.brief import brief
 from comfy_mcp.operations.shapes import CancelResult, Result
 from http_sidecar.api_keys import SURFACE
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
@@ -61,6 +63,8 @@ def answer(
 
 
 def _json(result: Result) -> bytes:
+    if result.fields == "brief":
+        return json.dumps(brief(result, IN_URLS), ensure_ascii=False, separators=(",", ":")).encode()
     return result.model_dump_json(context=IN_URLS).encode()
 
 

@@ -11,7 +11,7 @@ import pytest
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted
-from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.ids import ClientId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.driving import sizes
 from comfy_mcp.driving.clock import Clock, system_clock
@@ -29,6 +29,12 @@ GRAPH = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64}, "_meta": {"title": "Blank"}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
 }
+
+
+async def posted(place: ScriptedPlace, count: int = 1) -> PromptId:
+    """The prompt with that number, once it has been posted."""
+    await place.until(lambda: len(place.posted) >= count)
+    return place.posted[count - 1]
 
 
 class House:
@@ -82,6 +88,12 @@ class House:
         )
         job, _ = await self.store.add_job(event, graph or GRAPH, max_queued=100, submitted=submitted)
         return job.id
+
+    async def sent_to(self, place: ScriptedPlace) -> tuple[JobId, PromptId]:
+        """One job, driven up to its POST."""
+        self.drive(place)
+        job_id = await self.submit()
+        return job_id, await posted(place)
 
     async def job(self, job_id: JobId) -> Job:
         job = await self.store.get_job(job_id)

@@ -75,11 +75,12 @@ class CloudPlace:
         if reference is not None:
             self.names[prompt_id] = reference
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
         self.steps.append("prepare")
         if self.refuses_files:
             self.refuses_files -= 1
             raise EngineBadAnswer("No room for files.", next_step="Wait.")
+        return graph
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -48,9 +48,10 @@ class Spoiled(ScriptedPlace):
         if step in self.fails and self.fails[step](prompts):
             raise Defect(step)
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
-        await super().prepare(graph)
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+        ready = await super().prepare(graph)
         self._maybe("prepare")
+        return ready
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -11,8 +11,7 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
-from tests.driving.conftest import GRAPH, House
-from tests.driving.test_tenure import posted
+from tests.driving.conftest import GRAPH, House, posted
 from tests.support.jobs import queued_event
 from tests.support.scripted_place import ScriptedPlace, unreachable
 

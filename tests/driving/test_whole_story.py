@@ -24,8 +24,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
-from tests.driving.conftest import House
-from tests.driving.test_tenure import posted
+from tests.driving.conftest import House, posted
 from tests.support.jobs import outputs_of
 from tests.support.scripted_place import PICTURE, ScriptedPlace
 
@@ -53,9 +52,7 @@ async def say(place: ScriptedPlace, prompt: PromptId, events: Sequence[EngineEve
 async def run(house: House, place: ScriptedPlace, *events: EngineEvent) -> list[str]:
     """The file names of a job during which the engine says `events`, then `executing: null`."""
     quiet(house)
-    house.drive(place)
-    job_id = await house.submit()
-    prompt = await posted(place)
+    job_id, prompt = await house.sent_to(place)
     place.end_silently(prompt, PromptResult(ending=PromptEnding.SUCCESS, outputs=(OTHER,)))
     await say(place, prompt, [*events, PromptEnded(prompt_id=P)])
     assert (await house.final(job_id)).status is JobStatus.COMPLETED
@@ -119,9 +116,7 @@ async def test_a_run_that_another_process_submitted_is_looked_up(house: House, p
 
 async def test_a_failure_is_looked_up_for_what_was_kept_of_it(house: House, place: ScriptedPlace) -> None:
     quiet(house)
-    house.drive(place)
-    job_id = await house.submit()
-    prompt = await posted(place)
+    job_id, prompt = await house.sent_to(place)
     failure = JobFailure(kind=FailureKind.NODE_ERROR, message="boom")
     ended = PromptResult(ending=PromptEnding.ERROR, outputs=(OTHER,), failure=failure)
     place.end_silently(prompt, ended)

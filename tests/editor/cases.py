@@ -318,6 +318,35 @@ def _grouped_primitive() -> dict[str, Any]:
     return file | group
 
 
+def _linked_host(source: list[Node], *more: list[Any]) -> dict[str, Any]:
+    """A subgraph whose control `width` has a value, and a link to node 20."""
+    file = _host(18, 19)
+    file["nodes"][0]["inputs"][0]["link"] = 9
+    return file | {
+        "nodes": file["nodes"] + source,
+        "links": [*file["links"], [9, 20, 0, 3, 0, "INT"], *more],
+    }
+
+
+def _primitive(number: int, link: int) -> Node:
+    given = {"name": "INT", "type": "INT", "links": [link], "widget": {"name": "width"}}
+    return node(number, "PrimitiveNode", 33, "fixed", outputs=[given])
+
+
+def _reroute(link: int | None) -> Node:
+    return node(20, "Reroute", inputs=[socket("", "*", link)], outputs=[output("INT", 9)])
+
+
+def _many_pictures(count: int) -> dict[str, Any]:
+    """Pictures for the growing inputs behind a choice."""
+    slots = [socket(f"model.images.image_{at + 1}", "IMAGE", at + 1) for at in range(count)]
+    values = ("p", "Flux.2 [pro]", 1024, 768, 0, "fixed")
+    target = node(50, "Flux2ImageNode", *values, inputs=slots, outputs=[output("IMAGE", 90)])
+    links = [[at + 1, at + 1, 0, 50, at, "IMAGE"] for at in range(count)]
+    pictures = [image(at + 1, at + 1) for at in range(count)]
+    return workflow([*pictures, target, save(60, 90)], [*links, [90, 50, 0, 60, 0, "IMAGE"]])
+
+
 _WRONG_NAMES = {"width": 16, "height": 17, "batch_size": 2, "color": 5}
 
 CASES: dict[str, dict[str, Any]] = {
@@ -367,6 +396,16 @@ CASES: dict[str, dict[str, Any]] = {
         ]
     ),
     "autogrow": _autogrow(),
+    "three growing links behind a choice": _many_pictures(3),
+    "four growing links behind a choice": _many_pictures(4),
+    "host linked to a primitive": _linked_host([_primitive(20, 9)]),
+    "host linked to a primitive behind a reroute": _linked_host(
+        [_reroute(10), _primitive(21, 10)], [10, 21, 0, 20, 0, "INT"]
+    ),
+    "host linked to a reroute of nothing": _linked_host([_reroute(None)]),
+    "host linked to a muted node": _linked_host(
+        [node(20, "PrimitiveInt", 33, "fixed", outputs=[output("INT", 9)], mode=MUTED)]
+    ),
     "own options": workflow(
         [
             node(1, "CustomCombo", "b", 0, "a", "b", ""),

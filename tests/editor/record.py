@@ -1,8 +1,8 @@
 """`make editor`: asks ComfyUI's editor anew what it sends, compares, and writes docs/compatibility.md.
 
-    python -m tests.editor.record [EDITOR] [templates] [changed] [edits] [classes] [cases] | table
+    python -m tests.editor.record [EDITOR] [templates] [changed] [reopened] [edits] [classes] [cases] | table
 
-Without arguments everything is recorded, for both editors: ten to thirty minutes on two cores. Chromium and
+Without arguments everything is recorded, for all editors: ten to thirty minutes on two cores. Chromium and
 the editors' packages are fetched into the cache folder first.
 """
 
@@ -21,9 +21,21 @@ from playwright.async_api import Error
 
 from tests.editor.cases import CASES
 from tests.editor.frontend import changed, class_widgets, exported, open_editor
-from tests.editor.recorded import DATA, ENGINE, VERSION, load, node_list, store, template, templates, verdicts
+from tests.editor.recorded import (
+    DATA,
+    ENGINE,
+    OLDER,
+    ON_OLDER,
+    VERSION,
+    load,
+    node_list,
+    store,
+    template,
+    templates,
+    verdicts,
+)
 
-KINDS = ("cases", "classes", "templates", "changed", "edits")
+KINDS = ("cases", "classes", "templates", "changed", "edits", "reopened")
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 PER_PAGE = 120
 """After so many workflows a new browser: the editor keeps what it has loaded."""
@@ -33,7 +45,8 @@ async def main(asked: tuple[str, ...]) -> None:
     kinds = tuple(kind for kind in KINDS if kind in asked) or KINDS
     for editor in tuple(each for each in ENGINE if each in asked) or tuple(ENGINE):
         for kind in kinds:
-            await _record(editor, kind)
+            if kind != "reopened" or editor == OLDER:
+                await _record(editor, kind)
     write_table()
 
 
@@ -41,7 +54,7 @@ async def _record(editor: str, kind: str) -> None:
     print(f"{editor} {kind}", flush=True)
     match kind:
         case "cases":
-            made = await _all(editor, list(CASES), lambda page, name: exported(page, CASES[name]))
+            made = await _all(editor, cases(editor), lambda page, name: exported(page, CASES[name]))
             store(
                 f"made_{editor}.json.gz",
                 {name: {"file": CASES[name], "output": found["output"]} for name, found in made.items()},
@@ -63,11 +76,15 @@ async def _record(editor: str, kind: str) -> None:
             )
         case "edits" if editor == VERSION:
             await _edits()
+        case "reopened":
+            await _reopened()
+        case _:
+            pass
 
 
 def _editor(editor: str) -> Any:
     object_info = gzip.decompress((DATA / f"object_info_{ENGINE[editor]}.json.gz").read_bytes())
-    return open_editor(editor, object_info, Path(tempfile.mkdtemp()))
+    return open_editor(editor.partition("-")[0], object_info, Path(tempfile.mkdtemp()))
 
 
 async def _all(editor: str, names: list[str], ask: Any) -> dict[str, Any]:
@@ -81,6 +98,14 @@ async def _all(editor: str, names: list[str], ask: Any) -> dict[str, Any]:
                 except (Error, TimeoutError) as error:
                     print(f"{editor}: {name} is not exported: {str(error).splitlines()[:1]}", flush=True)
     return found
+
+
+def cases(editor: str) -> list[str]:
+    """Those that need no class that only the newer ComfyUI has."""
+    lacking = set(node_list(VERSION).classes) - set(node_list(editor).classes)
+    return [
+        name for name, file in CASES.items() if not any(node["type"] in lacking for node in file["nodes"])
+    ]
 
 
 def known(editor: str) -> list[str]:
@@ -121,7 +146,9 @@ _DROPPED = frozenset(
 def _lean(value: Any) -> Any:
     """Without what only the eye needs."""
     if isinstance(value, dict):
-        return {key: _lean(each) for key, each in value.items() if key not in _DROPPED}
+        named = value.get("widgets_values_named")  # an input may be called "size"
+        lean = {key: _lean(each) for key, each in value.items() if key not in _DROPPED}
+        return lean | ({} if named is None else {"widgets_values_named": named})
     return [_lean(each) for each in value] if isinstance(value, list) else value
 
 
@@ -140,6 +167,13 @@ async def _edits() -> None:
     store(f"edited_{VERSION}.json.gz", after)
 
 
+async def _reopened() -> None:
+    """The files that the older editor saved, in today's, with the same classes."""
+    saved = load(f"changed_{OLDER}.json.gz")
+    sent = await _all(ON_OLDER, list(saved), lambda page, name: exported(page, saved[name]["saved"]))
+    store(f"reopened_{ON_OLDER}.json.gz", {name: found["output"] for name, found in sent.items()})
+
+
 _ROWS = {
     "exports": "official templates whose classes that ComfyUI has",
     "changed": "templates with every control of their top nodes changed, as the editor then saves them",
@@ -148,18 +182,21 @@ _ROWS = {
 }
 
 
+_KINDS_OF_VERDICT = ("equal", "today", "damaged", "warned", "silent")
+
+
 def table() -> str:
     """The rows of docs/compatibility.md."""
     rows = [
-        "| editor | classes of ComfyUI | files | | equal | warned | silent |",
-        "|---|---|---|---|---|---|---|",
+        "| editor | classes of ComfyUI | files | | equal | as today's | damaged | warned | silent |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for editor, engine in ENGINE.items():
         for what, words in _ROWS.items():
             count = Counter(verdict.kind for verdict in verdicts(editor, what))
             if total := count.total():
-                kinds = " | ".join(str(count[kind]) for kind in ("equal", "warned", "silent"))
-                rows.append(f"| {editor} | {engine} | {words} | {total} | {kinds} |")
+                kinds = " | ".join(str(count[kind]) for kind in _KINDS_OF_VERDICT)
+                rows.append(f"| {editor.partition('-')[0]} | {engine} | {words} | {total} | {kinds} |")
     return "\n".join(rows)
 
 

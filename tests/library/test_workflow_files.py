@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.library import WorkflowFiles, parse_workflow_text, workflow_files
+from comfy_mcp.library import WorkflowFiles, allowed_folders, parse_workflow_text
 from comfy_mcp.library.path_guard import OutsideRoots, open_inside
 from comfy_mcp.settings import Settings
 
@@ -55,7 +55,7 @@ async def test_the_working_folder_is_the_default_root(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.json").write_text("{}")
     files = WorkflowFiles(Settings(), timeout_s=30)
-    assert files.roots == (tmp_path,)
+    assert files.folders.roots == (tmp_path,)
     assert await files.read("w.json") == {}
 
 
@@ -180,7 +180,7 @@ async def test_a_file_that_grows_after_the_check_is_bounded(
         path.write_bytes(b" " * (LIMIT + 1))
         return opened
 
-    monkeypatch.setattr(workflow_files, "open_inside", open_then_grow)
+    monkeypatch.setattr(allowed_folders, "open_inside", open_then_grow)
     assert (await refusal(files, path)).code is ErrorCode.TOO_LARGE
 
 

@@ -1,10 +1,12 @@
 """The operations over a real runtime and the embedded engine, in one process."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from comfy_mcp.domain.ids import ClientId
@@ -84,3 +86,8 @@ async def call_without_engine(tmp_path: Path) -> AsyncIterator[Bench]:
     async with open_runtime(settings) as services:
         yield Bench(services, CALLER)
         await check_store(services.store)
+
+
+async def foreign_count(engine: EmbeddedEngine) -> int:
+    async with aiohttp.ClientSession() as http, http.get(f"{engine.url}/prompt") as answer:
+        return int(json.loads(await answer.text())["exec_info"]["queue_remaining"])

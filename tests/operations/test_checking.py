@@ -44,7 +44,10 @@ async def test_so_it_is_when_no_engine_has_answered_yet(call_without_engine: Ben
 
 def test_results_say_what_happened_in_one_line() -> None:
     graph = {"1": {"class_type": "EmptyImage", "inputs": {}}}
-    dry = DryRunResult(node_count=1, warnings=["x."], graph=graph, next_step="Submit it.")
+    dry = DryRunResult(
+        status="not_queued", node_count=1, warnings=["x."], graph=graph, next_step="Submit it."
+    )
     assert dry.text() == "It would run, 1 nodes. Nothing was queued. Submit it. Warning: x."
-    assert DryRunResult(node_count=1, graph=graph).text() == "It would run, 1 nodes. Nothing was queued. "
+    plain = DryRunResult(status="not_queued", node_count=1, graph=graph)
+    assert plain.text() == "It would run, 1 nodes. Nothing was queued. "
     assert ConvertResult(graph=graph).text() == "1 nodes in API format."

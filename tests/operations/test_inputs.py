@@ -16,6 +16,7 @@ from comfy_mcp.operations.shapes import UploadResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import Bench
+from tests.support.graphs import picture
 
 
 async def test_a_call_without_a_file_is_refused(call_without_engine: Bench) -> None:
@@ -95,6 +96,8 @@ async def test_clients_that_are_kept_apart_use_their_own_files_only(settings: Se
 
 
 async def test_without_the_setting_an_output_of_another_is_a_file_like_any_other(call: Bench) -> None:
+    made = await call("submit_workflow", workflow=picture("x"))
+    await call("wait_for_workflow", workflow_id=made.workflow_id, timeout_s=20)
     call.caller = Caller(client=ClientId("ann"), surface="http", rights=DEFAULT_KEY_RIGHTS)
     assert (await upload(call, filename="a.png")).subfolder == ""
     assert (await call("submit_workflow", workflow=load("x_00001_.png [output]"))).status == "queued"

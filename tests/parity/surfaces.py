@@ -15,6 +15,7 @@ from mcp_types import BlobResourceContents, ImageContent, TextResourceContents
 from pydantic.alias_generators import to_camel
 
 from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.brief import brief
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.server import ReadyBridge, build_server, open_bus
 from comfy_mcp.server.tool_errors import ERROR_META_KEY
@@ -100,7 +101,11 @@ class Rest:
         answer = await self.sidecar(route.method, path, headers=self.headers, **sent)
         if answer.status >= 400:
             return Outcome(code=answer.body["code"])
-        return Outcome(data=answer.data) if route.binary else Outcome(result=answer.body)
+        if route.binary:
+            return Outcome(data=answer.data)
+        # REST sends every member, MCP those that say something: the same result, in one form.
+        result = BY_NAME[operation].result.model_validate(answer.body)
+        return Outcome(result=brief(result.with_fields(arguments.get("fields", "brief"))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

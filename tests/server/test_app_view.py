@@ -66,10 +66,13 @@ async def test_who_declares_apps_gets_the_view_and_others_see_no_difference(
             with pytest.raises(MCPError, match=r"\bnot_found"):
                 await client.read_resource(VIEW_URI)
 
+    local = serve is not http_server  # over HTTP no argument names a file of the server's
     shown = {tool.name: tool.meta for tool in with_apps.tools if tool.meta is not None}
     assert shown == {name: {"ui": {"resourceUri": VIEW_URI}} for name in TOOLS}
-    assert _wire(without.tools) == _wire(tools())
-    assert _wire(tool.model_copy(update={"meta": None}) for tool in with_apps.tools) == _wire(tools())
+    assert _wire(without.tools) == _wire(tools(local=local))
+    assert _wire(tool.model_copy(update={"meta": None}) for tool in with_apps.tools) == _wire(
+        tools(local=local)
+    )
     assert capabilities.extensions == ({EXTENSION_ID: {}} if version == MODES[0] else None)
     assert VIEW_URI in uris
     assert isinstance(contents, TextResourceContents)

@@ -97,6 +97,32 @@ async def test_states_between_two_sends_are_one() -> None:
     assert [value for value, _, _ in sent.values] == [1, 100]
 
 
+@pytest.mark.parametrize("waits", [state("queued", position=2), state(progress=99.9995, node="A")])
+async def test_a_wait_in_which_nothing_happens_is_reported_again_and_again(waits: WorkflowResult) -> None:
+    sent = Sent()
+    reporter = ProgressReporter(sent, send_timeout_s=5, pause_s=0, heartbeat_s=0.001)
+    async with background(reporter.run()):
+        await reporter.heard(waits)
+        for _ in range(5):
+            await sent.next()
+    await reporter.heard(state("completed", 100))
+    await reporter.finish()
+    numbers = [value for value, _, _ in sent.values]
+    assert len(numbers) >= 6
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] == 100
+    assert numbers[-2] < 100
+
+
+async def test_nothing_is_reported_before_the_first_state() -> None:
+    sent = Sent()
+    reporter = ProgressReporter(sent, send_timeout_s=5, pause_s=0, heartbeat_s=0.001)
+    async with background(reporter.run()):
+        await asyncio.sleep(0)
+    await reporter.finish()
+    assert sent.values == []
+
+
 async def test_the_same_state_is_sent_once() -> None:
     sent = Sent()
     reporter = ProgressReporter(sent, send_timeout_s=5, pause_s=0)

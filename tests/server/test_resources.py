@@ -37,20 +37,21 @@ async def test_jobs_and_outputs_are_listed_by_name_and_can_be_read(tmp_path: Pat
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
         workflow_id = await submit(client, slow_graph())
         state = (await client.call_tool("wait_for_workflow", {"workflow_id": workflow_id})).structured_content
-        while state["outputs"][0]["size"] is None:  # filled in a moment after the end
+        while "size" not in state["outputs"][0]:  # filled in a moment after the end
             state = (
                 await client.call_tool("workflow_status", {"workflow_id": workflow_id})
             ).structured_content
         output = state["outputs"][0]
+        uri_of_it = f"comfy://outputs/{output['outputId']}"
 
         (resources,) = await all_resources(client)
         by_uri = {item.uri: item for item in resources}
         assert list(by_uri) == [
             "comfy://workflows", "comfy://queue", "comfy://gpu",
-            f"comfy://workflows/{workflow_id}", output["uri"],
+            f"comfy://workflows/{workflow_id}", uri_of_it,
         ]  # fmt: skip
-        assert by_uri[output["uri"]].mime_type == "image/png"
-        assert by_uri[output["uri"]].size == output["size"]
+        assert by_uri[uri_of_it].mime_type == "image/png"
+        assert by_uri[uri_of_it].size == output["size"]
         assert "completed" in (by_uri[f"comfy://workflows/{workflow_id}"].title or "")
 
         job = (await client.read_resource(f"comfy://workflows/{workflow_id}")).contents[0]
@@ -58,7 +59,7 @@ async def test_jobs_and_outputs_are_listed_by_name_and_can_be_read(tmp_path: Pat
         assert job.mime_type == "application/json"
         assert json.loads(job.text) == state
 
-        picture = (await client.read_resource(output["uri"])).contents[0]
+        picture = (await client.read_resource(uri_of_it)).contents[0]
         assert isinstance(picture, BlobResourceContents)
         data = base64.b64decode(picture.blob)
         assert data.startswith(b"\x89PNG")
@@ -103,7 +104,7 @@ async def test_a_text_output_is_read_and_seen_as_text(tmp_path: Path) -> None:
         state = (await client.call_tool("wait_for_workflow", {"workflow_id": workflow_id})).structured_content
         assert state["status"] == "completed"
         output = next(item for item in state["outputs"] if item["type"] == "text")
-        contents = (await client.read_resource(output["uri"])).contents[0]
+        contents = (await client.read_resource(f"comfy://outputs/{output['outputId']}")).contents[0]
         assert isinstance(contents, TextResourceContents)
         assert contents.text == "a haiku"
         assert (contents.mime_type or "").startswith("text/plain")
@@ -152,7 +153,7 @@ async def test_the_graph_of_a_workflow_is_a_resource(tmp_path: Path) -> None:
         workflow_id = await submit(client, TEXT_GRAPH)
         contents = (await client.read_resource(f"comfy://workflows/{workflow_id}/graph")).contents[0]
         assert isinstance(contents, TextResourceContents)
-        assert json.loads(contents.text) == {"workflowId": workflow_id, "graph": TEXT_GRAPH, "file": None}
+        assert json.loads(contents.text) == {"workflowId": workflow_id, "graph": TEXT_GRAPH}
 
 
 @pytest.mark.parametrize("uri", UNKNOWN)

@@ -4,8 +4,10 @@ import base64
 
 from mcp_types import ImageContent, ResourceLink
 
+from comfy_mcp.operations.brief import CONTENT_LIMIT, NOTE_LIMIT
 from comfy_mcp.operations.shapes import OutputItem, OutputKindName, OutputsResult, ViewResult, WorkflowResult
-from comfy_mcp.server.results import CONTENT_LIMIT, LINKS, NOTE_LIMIT, OUTPUTS_SHOWN, tool_result
+from comfy_mcp.operations.views import OUTPUTS_SHOWN
+from comfy_mcp.server.results import LINKS, tool_result
 from tests.support.mcp_surface import text_of
 
 
@@ -32,11 +34,14 @@ def completed(outputs: list[OutputItem], *, error: str | None = None) -> Workflo
     )  # fmt: skip
 
 
-def test_the_structured_part_is_the_v1_json_with_nulls() -> None:
+def test_the_structured_part_is_the_v1_json_without_nulls_and_defaults() -> None:
     result = tool_result(completed([output()]))
     assert result.structured_content["workflowId"] == "w"
-    assert result.structured_content["queuePosition"] is None
-    assert result.structured_content["outputs"][0]["createdAt"] == 1
+    assert None not in result.structured_content.values()
+    assert not {"warnings", "queuePosition", "cancelRequested"} & set(result.structured_content)
+    assert result.structured_content["outputs"] == [
+        {"outputId": "o0", "filename": "x_0.png", "type": "image", "size": 10}
+    ]
     assert "\n" not in text_of(result)
 
 
@@ -48,15 +53,20 @@ def test_outputs_of_a_finished_workflow_are_linked_up_to_a_bound() -> None:
     assert links[0].size == 10
 
 
-def test_a_workflow_with_very_many_outputs_says_how_to_see_the_rest() -> None:
-    result = tool_result(completed([output(number) for number in range(OUTPUTS_SHOWN + 7)]))
+def test_a_workflow_with_very_many_outputs_never_says_fewer() -> None:
+    count = OUTPUTS_SHOWN + 80
+    result = tool_result(
+        completed([output(number) for number in range(count)]).model_copy(update={"output_count": count})
+    )
     assert len(result.structured_content["outputs"]) == OUTPUTS_SHOWN
-    assert result.structured_content["warnings"] == ['7 more outputs: call list_outputs(workflow_id="w").']
+    assert result.structured_content["outputCount"] == count
+    assert f"completed with {count} output(s)" in text_of(result)
+    assert f"and {count - 5} more" in text_of(result)
 
 
 def test_long_text_outputs_share_one_budget() -> None:
     items = [output(number, kind="text", content="x" * 100_000) for number in range(200)]
-    result = tool_result(OutputsResult(outputs=items))
+    result = tool_result(OutputsResult(outputs=items).with_fields("full"))
     shown = [item["content"] for item in result.structured_content["outputs"]]
     assert sum(map(len, shown)) <= CONTENT_LIMIT
     assert all(text.endswith("…") for text in shown)

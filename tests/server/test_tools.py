@@ -26,11 +26,10 @@ from tests.support.mcp_surface import (
 pytestmark = pytest.mark.parametrize("mode", MODES)
 
 JOB_KEYS = {
-    "workflowId", "status", "queuePosition", "progress", "currentNode", "currentNodeId", "startTime",
-    "completionTime", "outputs", "error", "failure", "priority", "client", "engine", "attempt", "createdTime",
-    "etaMs", "cancelRequested", "warnings", "queueDeadline", "runDeadline", "retryOf", "attempts", "nextStep",
-    "gpuSeconds", "peakVramBytes", "waitingFor", "retriedBy",
+    "workflowId", "status", "progress", "startTime", "completionTime", "outputs", "priority", "client",
+    "engine", "attempt", "createdTime", "outputCount", "nextStep",
 }  # fmt: skip
+"""Of a job that has ended well, over a GPU that nobody measures: what is not known is left out."""
 
 
 async def wait(client: Client, workflow_id: str, **arguments: Any) -> CallToolResult:
@@ -50,14 +49,12 @@ async def test_an_agent_gets_its_picture(tmp_path: Path, mode: str) -> None:
         assert set(state) == JOB_KEYS
         assert state["status"] == "completed"
         assert state["progress"] == 100
-        assert state["error"] is None
         assert state["completionTime"] >= state["startTime"]
         output = state["outputs"][0]
-        assert output["workflowId"] == workflow_id
-        assert output["url"] == f"/v1/comfyui/output/{output['outputId']}"
+        assert output["outputId"] in state["nextStep"]
         link = done.content[1]
         assert isinstance(link, ResourceLink)
-        assert link.uri == output["uri"]
+        assert link.uri == f"comfy://outputs/{output['outputId']}"
 
         view = await client.call_tool("view_output", {"output_id": output["outputId"]})
         image = next(block for block in view.content if isinstance(block, ImageContent))
@@ -65,7 +62,11 @@ async def test_an_agent_gets_its_picture(tmp_path: Path, mode: str) -> None:
         assert len(view.model_dump_json()) < 1_000_000
 
         listed = await client.call_tool("list_outputs", {"workflow_id": workflow_id})
-        assert [item["outputId"] for item in listed.structured_content["outputs"]] == [output["outputId"]]
+        (item,) = listed.structured_content["outputs"]
+        assert output["outputId"].startswith(item["outputId"])
+        assert (await client.call_tool("view_output", {"output_id": item["outputId"]})).structured_content[
+            "output"
+        ]["outputId"] == output["outputId"]
 
 
 async def test_progress_grows_to_the_total_and_names_the_node(tmp_path: Path, mode: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,7 @@ from comfy_mcp.domain.events import (
     Priority,
     StoredEvent,
 )
-from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
-from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.job import (
     CancelAnswer,
     IllegalTransition,
@@ -40,6 +39,7 @@ from comfy_mcp.domain.job import (
 )
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Claim, ClaimOffer, JobQuery, Lease, Store, driven
+from tests.store.store_model import Model
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
@@ -65,75 +65,6 @@ KINDS: dict[str, Callable[[Job, int], list[JobEvent]]] = {
     "failed": lambda job, at: [failed(job, at)],
     "cancelled": lambda job, at: [cancelled(job, at)],
 }
-
-
-@dataclass
-class Model:
-    """What the store should hold. `owners` is the fence of each attempt in flight or last in flight."""
-
-    jobs: dict[JobId, Job] = field(default_factory=dict)
-    owners: dict[JobId, tuple[EngineId, int]] = field(default_factory=dict)
-    logs: dict[JobId, list[JobEvent]] = field(default_factory=dict)
-    current: dict[EngineId, Lease | None] = field(default_factory=dict)
-    live: dict[EngineId, bool] = field(default_factory=dict)
-    fences: dict[EngineId, int] = field(default_factory=dict)
-    leases: list[tuple[int, Lease]] = field(default_factory=list)
-    prompts: int = 0
-    tags: dict[JobId, int] = field(default_factory=dict)
-    shares: dict[tuple[int, str], int] = field(default_factory=dict)
-
-    def is_current(self, lease: Lease) -> bool:
-        return self.current.get(lease.engine) == lease
-
-    def overdue(self, now: int) -> list[Job]:
-        """What no engine has and what has waited too long, longest first."""
-        late = [
-            job
-            for job in self.jobs.values()
-            if job.status is JobStatus.QUEUED
-            and not job.is_claimed
-            and job.queue_deadline is not None
-            and job.queue_deadline <= now
-        ]
-        return sorted(late, key=lambda job: job.queue_deadline or 0)
-
-    def next_job(self, now: int) -> Job | None:
-        late = self.overdue(now)
-        return next((job for job in self.waiting() if not job.cancel_requested and job not in late), None)
-
-    def waiting(self) -> list[Job]:
-        """In run order. Jobs are in the order in which they were submitted, and `sorted` keeps it."""
-        unclaimed = [
-            job for job in self.jobs.values() if job.status is JobStatus.QUEUED and not job.is_claimed
-        ]
-        return sorted(unclaimed, key=lambda job: (job.priority.rank, self.tags[job.id]))
-
-    def tag(self, event: JobQueued, *, fair: bool) -> int:
-        """Of a new job."""
-        rank = event.priority.rank
-        virtual_time = max((tag for (r, _), tag in self.shares.items() if r == rank), default=0)
-        queue = [
-            job
-            for job in self.jobs.values()
-            if job.status is JobStatus.QUEUED and job.priority is event.priority
-        ]
-        if not fair:
-            newest = max((self.tags[job.id] for job in queue), default=None)
-            return age_tag(virtual_time=virtual_time, newest=newest)
-        mine = [self.tags[job.id] for job in queue if job.client == event.client]
-        mine += [self.shares[rank, event.client]] if (rank, event.client) in self.shares else []
-        return start_tag(virtual_time=virtual_time, last=max(mine, default=None))
-
-    def moves_up(self, gone: Job, *, claimed: bool) -> None:
-        """The client's next job, for one that waits no more before its first attempt."""
-        at_most = next_tag(self.tags[gone.id], claimed=claimed)
-        for job in self.waiting():
-            if (job.client, job.priority) == (gone.client, gone.priority):
-                self.tags[job.id] = min(self.tags[job.id], at_most)
-                return
-
-    def owns(self, lease: Lease, job: Job) -> bool:
-        return job.prompt_id is None or self.owners[job.id] == (lease.engine, lease.fence)
 
 
 class StoreMachine(RuleBasedStateMachine):

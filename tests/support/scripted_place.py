@@ -82,8 +82,9 @@ class ScriptedPlace:
     def recall(self, prompt_id: PromptId, reference: str | None) -> None:
         self.recalled[prompt_id] = reference
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
         self.prepared.append(graph)
+        return graph
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -54,6 +54,13 @@ LimitField = Annotated[
     ),
 ]
 SinceField = Annotated[int | None, Field(ge=0, le=MAX_INTEGER, description="Epoch ms")]
+FieldsName = Literal["brief", "full"]
+FieldsField = Annotated[
+    FieldsName | None,
+    Field(
+        title="What an entry has: what one chooses by, or everything. Default: brief in MCP, full elsewhere."
+    ),
+]
 CursorField = Annotated[str | None, Field(max_length=512, title="`nextCursor` of the previous page.")]
 
 
@@ -86,15 +93,19 @@ class Params(BaseModel):
 
     A field that needs no description for an agent has a `title` instead: it is left out of a tool's schema,
     where each byte is paid for in every agent's context, and stands in the OpenAPI document. An
-    `unlisted` field is not in the tool's schema at all.
+    `unlisted` field is not in the tool's schema at all, a `local` one only where the caller's files are on
+    this machine.
     """
 
     unlisted: ClassVar[frozenset[str]] = frozenset()
+    local: ClassVar[frozenset[str]] = frozenset()
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
 class Part(BaseModel):
-    """Base of everything that goes out: camelCase on the wire."""
+    """Base of everything that goes out: camelCase on the wire. `entry`: its members in a brief list."""
+
+    entry: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
@@ -102,13 +113,11 @@ class Part(BaseModel):
 
 
 class Result(Part):
-    """Base of all results. `unlisted` members are left out of a tool's schema: each byte there is paid for in
-    every agent's context."""
-
-    unlisted: ClassVar[frozenset[str]] = frozenset()
+    """Base of all results."""
 
     warnings: list[Text] = Field(default_factory=list, exclude_if=lambda warnings: not warnings)
     _repairs: tuple[str, ...] = PrivateAttr(())
+    _fields: FieldsName | None = PrivateAttr(None)
     _rendered: dict[str, bytes] = PrivateAttr(default_factory=dict)
 
     def rendered(self, surface: str, render: Callable[["Result"], bytes]) -> bytes:
@@ -129,6 +138,16 @@ class Result(Part):
         own = [text for text in repairs if text not in self.warnings]
         result = self.model_copy(update={"warnings": [*self.warnings, *own]})
         result._repairs = repairs  # noqa: SLF001 - of its own class
+        return result
+
+    @property
+    def fields(self) -> FieldsName | None:
+        """How much of each entry the caller asked for. None: as the surface does."""
+        return self._fields
+
+    def with_fields(self, fields: FieldsName) -> Self:
+        result = self.model_copy()
+        result._fields = fields
         return result
 
     def text(self) -> str:

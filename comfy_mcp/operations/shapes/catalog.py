@@ -1,5 +1,7 @@
 """Results of the operations on models, inputs and outputs."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from comfy_mcp.operations.shapes.base import (
@@ -7,10 +9,12 @@ from comfy_mcp.operations.shapes.base import (
     Result,
     Text,
 )
-from comfy_mcp.operations.shapes.jobs import OutputItem
+from comfy_mcp.operations.shapes.jobs import OutputItem, more_pages
 
 
 class ModelItem(Part):
+    entry: ClassVar[frozenset[str]] = frozenset({"name", "type", "size"})
+
     name: Text
     type: Text
     size: int | None
@@ -35,10 +39,10 @@ class ModelsResult(Result):
     total: int | None = None
 
     def text(self) -> str:
-        shown = ", ".join(item.name for item in self.models[:10])
-        more = " …" if len(self.models) > 10 or self.next_cursor else ""
+        shown = ", ".join(item.name for item in self.models)
         count = self.total if self.total is not None else len(self.models)
-        return f"{count} model(s): {shown}{more}" if shown else f"No models. Types: {', '.join(self.types)}."
+        listed = f"{count} model(s): {shown}.{more_pages(self.next_cursor)}"
+        return listed if shown else f"No models. Types: {', '.join(self.types)}."
 
 
 class OutputsResult(Result):
@@ -46,9 +50,11 @@ class OutputsResult(Result):
     next_cursor: str | None = None
 
     def text(self) -> str:
-        shown = ", ".join(item.text() for item in self.outputs[:10])
-        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
-        return f"{len(self.outputs)} output(s), newest first: {shown}{more}" if shown else "No outputs yet."
+        shown = ", ".join(
+            f"{item.type} {item.filename or 'text'} ({item.output_id})" for item in self.outputs
+        )
+        listed = f"{len(self.outputs)} output(s), newest first: {shown}.{more_pages(self.next_cursor)}"
+        return listed if shown else "No outputs yet."
 
 
 class ViewResult(Result):

@@ -1,7 +1,7 @@
 """Results of the operations on workflows."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal, assert_never
+from typing import Any, ClassVar, Literal, assert_never
 
 from pydantic import Field
 
@@ -15,9 +15,18 @@ from comfy_mcp.operations.shapes.base import (
     Text,
 )
 
+NAMED = 5
+"""Outputs that the line about a finished workflow names."""
+
 
 class OutputItem(Part):
-    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource."""
+    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource. `unstated`: members that a
+    brief state of its workflow does not repeat."""
+
+    entry: ClassVar[frozenset[str]] = frozenset({"output_id", "filename", "type", "created_at", "content"})
+    unstated: ClassVar[frozenset[str]] = frozenset(
+        {"workflow_id", "created_at", "url", "uri", "subfolder", "folder", "media_type"}
+    )
 
     output_id: str
     filename: Text
@@ -92,7 +101,18 @@ class WorkflowResult(Result):
     known at the end, if the GPU is on the machine of the driving process.
     """
 
-    unlisted = frozenset({"priority", "client", "engine", "attempt", "created_time"})
+    entry: ClassVar[frozenset[str]] = frozenset(
+        {
+            "workflow_id",
+            "status",
+            "client",
+            "created_time",
+            "queue_position",
+            "progress",
+            "output_count",
+            "error",
+        }
+    )
 
     workflow_id: str
     status: StatusName
@@ -110,6 +130,7 @@ class WorkflowResult(Result):
     engine: str | None
     attempt: int
     created_time: int
+    output_count: int = 0
     eta_ms: int | None = None
     cancel_requested: bool = False
     warnings: list[Text] = Field(default_factory=list)
@@ -125,7 +146,9 @@ class WorkflowResult(Result):
 
     def text(self) -> str:
         head = f"Workflow {self.workflow_id}: {self.status}"
-        return f"{head}{self._facts()}. {self.next_step or ''}".strip()
+        said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
+        warned = f" Warning: {' '.join(said)}" if said else ""
+        return f"{head}{self._facts()}. {self.next_step or ''}".strip() + warned
 
     def waiting(self) -> str:
         """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
@@ -133,7 +156,9 @@ class WorkflowResult(Result):
         return f"{place}, held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else place
 
     def brief(self) -> str:
-        return f"{self.workflow_id} {self.status}{f' ({self.failure.kind})' if self.failure else ''}"
+        """One entry of a list of workflows."""
+        kind = f" ({self.failure.kind})" if self.failure else ""
+        return f"{self.workflow_id} {self.status}{kind}, {_moment(self.created_time)[:-3]}"
 
     def _facts(self) -> str:
         match self.status:
@@ -144,9 +169,10 @@ class WorkflowResult(Result):
                 eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
                 return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}"
             case "completed":
-                named = ", ".join(item.text() for item in self.outputs[:5])
-                more = f" and {len(self.outputs) - 5} more" if len(self.outputs) > 5 else ""
-                return f" with {len(self.outputs)} output(s): {named}{more}" if named else " without outputs"
+                named = ", ".join(item.text() for item in self.outputs[:NAMED])
+                count = max(self.output_count, len(self.outputs))
+                more = f" and {count - NAMED} more" if count > NAMED else ""
+                return f" with {count} output(s): {named}{more}" if named else " without outputs"
             case "failed":
                 return f" — {self.failure.text() if self.failure else self.error}"
             case "cancelled":
@@ -156,9 +182,11 @@ class WorkflowResult(Result):
 
 
 def _until(what: str, deadline_ms: int | None) -> str:
-    if deadline_ms is None:
-        return ""
-    return f", {what} by {datetime.fromtimestamp(deadline_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "" if deadline_ms is None else f", {what} by {_moment(deadline_ms)} UTC"
+
+
+def _moment(epoch_ms: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 class GraphResult(Result):
@@ -189,7 +217,7 @@ class SubmitResult(Result):
 class DryRunResult(Result):
     """A submit that only checks. `graph` is what the engine would get, in API format."""
 
-    status: Literal["not_queued"] = "not_queued"
+    status: Literal["not_queued"]
     node_count: int
     warnings: list[Text] = Field(default_factory=list)
     graph: dict[str, Any]
@@ -213,8 +241,6 @@ class ConvertResult(Result):
 class RetryResult(SubmitResult):
     """The new job; the old one does not change."""
 
-    unlisted = frozenset({"retry_of"})
-
     retry_of: str
 
 
@@ -235,9 +261,18 @@ class WorkflowsResult(Result):
     next_cursor: str | None = None
 
     def text(self) -> str:
-        shown = "; ".join(item.brief() for item in self.workflows[:10])
-        more = " … (pass next_cursor as cursor)" if self.next_cursor else ""
-        return f"{len(self.workflows)} workflow(s), newest first: {shown}{more}" if shown else "No workflows."
+        shown = "; ".join(item.brief() for item in self.workflows)
+        more = more_pages(self.next_cursor)
+        return (
+            f"{len(self.workflows)} workflow(s), newest first (UTC): {shown}.{more}"
+            if shown
+            else "No workflows."
+        )
+
+
+def more_pages(cursor: str | None) -> str:
+    """How a list goes on."""
+    return f' For more, call again with cursor="{cursor}".' if cursor else ""
 
 
 class ForeignItem(Part):
@@ -263,5 +298,5 @@ class QueueResult(Result):
     def text(self) -> str:
         ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"
         return (
-            f"{ours}, {self.foreign_count}submitted in ComfyUI itself." if self.foreign_count else f"{ours}."
+            f"{ours}, {self.foreign_count} submitted in ComfyUI itself." if self.foreign_count else f"{ours}."
         )

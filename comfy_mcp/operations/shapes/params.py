@@ -8,6 +8,7 @@ from pydantic.alias_generators import to_camel
 from comfy_mcp.operations.shapes.base import (
     CursorField,
     FailureKindName,
+    FieldsField,
     LaneName,
     LimitField,
     OutputKindName,
@@ -45,7 +46,8 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data"})
+    unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
+    local = frozenset({"path"})
 
     workflow: dict[str, Any] | str | None = Field(
         default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
@@ -122,6 +124,7 @@ class ListModelsParams(Params):
     search: str | None = Field(default=None, max_length=200, description="Part of the name")
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListOutputsParams(Params):
@@ -135,6 +138,7 @@ class ListOutputsParams(Params):
     since: SinceField = None
     limit: LimitField = 20
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class ListWorkflowsParams(Params):
@@ -155,6 +159,7 @@ class ListWorkflowsParams(Params):
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None
+    fields: FieldsField = None
 
 
 class OutputParams(Params):

@@ -32,7 +32,7 @@ from comfy_mcp.places.comfyui.answers import (
 from comfy_mcp.places.comfyui.diagnosis import refuses_the_request
 from comfy_mcp.places.comfyui.transport import Answer, Transport
 from comfy_mcp.places.protocol import QueueView, UploadedFile
-from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.settings import EngineGroup, EngineSettings
 
 MIB = 2**20
 SMALL_BYTES = 4 * MIB
@@ -51,7 +51,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class ComfyUIClient:
     """One engine. The session opens with the first call; `async with` or `close` ends it."""
 
-    def __init__(self, engine: EngineSettings, settings: Settings) -> None:
+    def __init__(self, engine: EngineSettings, settings: EngineGroup) -> None:
         self.transport = Transport(engine, settings)
 
     @property

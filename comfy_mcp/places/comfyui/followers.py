@@ -12,13 +12,13 @@ from collections.abc import Callable, Set
 from comfy_mcp.domain.events import EngineEvent
 from comfy_mcp.places.comfyui.listener import Listener
 from comfy_mcp.places.comfyui.transport import Transport
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import EngineGroup
 
 
 class Followers:
     """One socket for each id that is wanted, while `run` runs."""
 
-    def __init__(self, transport: Transport, settings: Settings) -> None:
+    def __init__(self, transport: Transport, settings: EngineGroup) -> None:
         self._transport = transport
         self._settings = settings
         self._wanted: Set[str] = frozenset()

@@ -30,7 +30,7 @@ from comfy_mcp.places.comfyui.diagnosis import UPGRADES
 from comfy_mcp.places.comfyui.transport import MESSAGE_BYTES, Transport
 from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, Decoder
 from comfy_mcp.places.protocol import Trouble
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import EngineGroup
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Listener:
     def __init__(
         self,
         transport: Transport,
-        settings: Settings,
+        settings: EngineGroup,
         *,
         new_id: Callable[[], str] = new_client_id,
         follows: str | None = None,

@@ -15,12 +15,14 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
+from comfy_mcp.places.comfyui.inputs import InputBringer
 from comfy_mcp.places.comfyui.listener import Listener
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
     Accepted,
     Health,
     Hear,
+    Locate,
     Picture,
     PromptView,
     PromptWhere,
@@ -29,7 +31,7 @@ from comfy_mcp.places.protocol import (
     Trouble,
     UploadedFile,
 )
-from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.settings import EngineGroup, EngineSettings
 
 REQUESTS_AT_ONCE = 8
 
@@ -49,12 +51,14 @@ class ComfyUIPlace:
     def __init__(
         self,
         engine: EngineSettings,
-        settings: Settings,
+        settings: EngineGroup,
         *,
         on_event: Callable[[EngineEvent], None] = lambda _event: None,
+        locate: Locate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = ComfyUIClient(engine, settings)
+        self._inputs = InputBringer(self.client, locate)
         self.listener = Listener(self.client.transport, settings, probe=self.client.prompt_count)
         self._followers = Followers(self.client.transport, settings)
         self._settings = settings
@@ -103,8 +107,8 @@ class ComfyUIPlace:
     def recall(self, prompt_id: PromptId, reference: str | None) -> None:
         """Nothing: the engine knows a prompt by the id that it was sent with."""
 
-    async def prepare(self, graph: Mapping[str, Any]) -> None:
-        """Nothing: what a graph names is in this engine's own folders, where an upload puts it."""
+    async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._inputs.brought(graph)
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -31,7 +31,7 @@ from comfy_mcp.places.comfyui.diagnosis import (
 )
 from comfy_mcp.places.comfyui.splice import SocketBody
 from comfy_mcp.places.protocol import CHECK_IT_RUNS
-from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.settings import EngineGroup, EngineSettings
 
 MAX_CONNECTIONS = 32
 MAX_TRANSFERS = 256
@@ -50,7 +50,7 @@ _PARSE_ON_LOOP_BYTES = 256 * 1024
 class Transport:
     """Opened lazily, inside the running loop. Close it with `close`."""
 
-    def __init__(self, engine: EngineSettings, settings: Settings) -> None:
+    def __init__(self, engine: EngineSettings, settings: EngineGroup) -> None:
         self.engine = engine.id
         self.timeout_s = settings.request_timeout_s
         self._engine = engine
@@ -405,7 +405,7 @@ def _checked(headers: dict[str, str]) -> dict[str, str]:
     return headers
 
 
-def _tls(engine: EngineSettings, settings: Settings) -> ssl.SSLContext | bool:
+def _tls(engine: EngineSettings, settings: EngineGroup) -> ssl.SSLContext | bool:
     if settings.engine_ca_file is None or not engine.url.startswith("https:"):
         return True
     try:

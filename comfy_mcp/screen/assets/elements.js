@@ -200,7 +200,8 @@ export function jobFacts(job) {
     if (job.etaMs !== null && job.etaMs !== undefined) facts.push(`about ${durationText(job.etaMs)} left`);
   }
   if (job.status === "completed" && job.outputs) {
-    facts.push(job.outputs.length === 1 ? "1 output" : `${job.outputs.length} outputs`);
+    const count = Math.max(job.outputCount ?? 0, job.outputs.length); // a state may name the first ones only
+    facts.push(count === 1 ? "1 output" : `${count} outputs`);
   }
   if (job.startTime && job.completionTime)
     facts.push(`took ${durationText(job.completionTime - job.startTime)}`);
@@ -314,7 +315,7 @@ function outputTile(output, open) {
         frame,
       )
     : el("div", { class: "tile-frame", role: "img", "aria-label": `${kindWord(output)} ${name}` }, frame);
-  const facts = [bytesText(output.size), timeElement(output.createdAt)].filter(Boolean);
+  const facts = [bytesText(output.size), output.createdAt && timeElement(output.createdAt)].filter(Boolean);
   const tile = el(
     "li",
     { class: "tile", "data-id": output.outputId, "data-kind": output.type },

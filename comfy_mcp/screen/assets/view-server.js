@@ -96,7 +96,7 @@ export function previewsOf(server) {
     large: (output) => picture(server, output, LARGE_PX),
     /** A video or a sound, if it is not too large. */
     async media(output) {
-      if (output.size === null || output.size > MOST.media) return null;
+      if (!(output.size >= 0) || output.size > MOST.media) return null;
       return addressOf(await server.read(output.uri), output.type);
     },
     /** Its tile has gone. */
@@ -113,12 +113,12 @@ export function previewsOf(server) {
 /** By the way that costs less, and by the other where that one is closed. */
 async function picture(server, output, px) {
   // Just after the end a size may not be known yet; the server refuses what is too large to be read.
-  const readable = server.can.resources && (output.size === null || output.size <= MOST.file);
+  const readable = server.can.resources && (!(output.size >= 0) || output.size <= MOST.file);
   const ways = [
     ...(readable ? [async () => addressOf(await server.read(output.uri), "image")] : []),
     ...(server.can.tools ? [() => viewed(server, output, px)] : []),
   ];
-  if (output.size === null || output.size > SMALL_FILE) ways.reverse();
+  if (!(output.size >= 0) || output.size > SMALL_FILE) ways.reverse();
   let problem = null;
   for (const way of ways) {
     try {

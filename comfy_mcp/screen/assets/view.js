@@ -10,7 +10,7 @@ import { previewsOf, serverThrough, textOf } from "./view-server.js";
 import { stageFor } from "./view-stage.js";
 
 const MOST_TILES = 300;
-const STATE_OUTPUTS = 50; // more than that a workflow's state does not name
+const STATE_OUTPUTS = 20; // more than that a workflow's state does not name
 const TIMES_MS = 30_000;
 
 const app = {
@@ -76,10 +76,13 @@ function wordsOf(error, asked) {
 
 // -------------------------------------------------------------------------------------------- a workflow
 
+/** What submit, retry and cancel answer is a part of a state. A whole one leaves out what is not so any more. */
+const isWhole = (state) => state.progress !== undefined;
+
 function showJob(state) {
   if (app.job?.workflowId === state.workflowId) {
     if (hasEnded(app.job) && !hasEnded(state)) return; // an older answer that came late
-    state = { ...app.job, ...state };
+    if (!isWhole(state)) state = { ...app.job, ...state };
   }
   const before = app.job;
   app.job = state;
@@ -98,7 +101,7 @@ function showJob(state) {
   if (state.outputs?.length) {
     showOutputs(state.outputs);
     const more = hasEnded(state) && state.outputs.length >= STATE_OUTPUTS;
-    offerMore(more ? { workflow_id: state.workflowId } : null);
+    offerMore(more ? { workflow_id: state.workflowId, fields: "full" } : null);
   }
   if (before?.workflowId !== state.workflowId || before.status !== state.status) {
     settle("action");
@@ -173,7 +176,7 @@ function begin(state) {
 // -------------------------------------------------------------------------------------------- outputs
 
 function showOutputs(outputs) {
-  app.outputs = outputs.slice(0, MOST_TILES);
+  app.outputs = outputs.slice(0, MOST_TILES).map((each) => ({ uri: `comfy://outputs/${each.outputId}`, ...each }));
   page.outputs.hidden = app.outputs.length === 0;
   if (app.list) {
     updateGallery(app.list, app.outputs);

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store.compiled import HEAD, TABLES
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.sqlite.faults import ResultCode, fault_of, is_busy, primary_code, suspicion, translated
@@ -138,7 +138,7 @@ class Database:
                 connection.close()
 
 
-def open_database(settings: Settings) -> Database:
+def open_database(settings: StoreGroup) -> Database:
     """Create, migrate or just open the store; blocking.
 
     Raises StoreFault: `store_schema_newer` (the file is left as it is), `store_corrupt` (damaged and could
@@ -216,7 +216,7 @@ class _Driver:
         return self.module.connect(uri, uri=True, timeout=self.timeout_s, isolation_level=None)
 
 
-def _driver(path: Path, settings: Settings) -> _Driver:
+def _driver(path: Path, settings: StoreGroup) -> _Driver:
     try:
         module = importlib.import_module("pysqlite3.dbapi2")
     except ImportError:

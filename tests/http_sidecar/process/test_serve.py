@@ -238,12 +238,14 @@ async def test_an_address_may_end_with_a_slash(
                 assert answer.status == status, path
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
 async def test_two_colons_are_every_address_of_both_families(
     tmp_path: Path, engine: str, http: aiohttp.ClientSession
 ) -> None:
     command = (WARM_PYTHON, "-m", "comfy_mcp", "serve", "--host", "::", "--insecure")
     async with serve_process(tmp_path, engine, *command) as served:
+        if not socket.has_dualstack_ipv6():  # then there is nothing to listen on
+            assert await served.ended() == 2
+            return
         port = served.url.rpartition(":")[2]
         async with http.get(f"http://127.0.0.1:{port}/health") as answer:
             assert answer.status == 200

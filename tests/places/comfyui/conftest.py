@@ -1,4 +1,4 @@
-"""A scripted engine and a client of it."""
+"""A scripted engine, a client of it and a place over it."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.places.comfyui.client import ComfyUIClient
+from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.settings import Settings, load_settings
 from tests.support.fake_engine import FakeEngine
 from tests.support.watching import Watch, watching
@@ -39,3 +40,25 @@ async def client(engine: FakeEngine, settings_for: Callable[..., Settings]) -> A
 async def watch(engine: FakeEngine, settings_for: Callable[..., Settings]) -> AsyncIterator[Watch]:
     async with watching(settings_for(engine.url)) as watch:
         yield watch
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def place(engine: FakeEngine, clock: Clock) -> AsyncIterator[ComfyUIPlace]:
+    settings = load_settings(
+        engine_urls=(f"fake={engine.url}",), object_info_ttl_s=60.0, reconnect_max_s=0.02
+    )
+    place = ComfyUIPlace(settings.engines[0], settings, clock=clock)
+    yield place
+    await place.close()

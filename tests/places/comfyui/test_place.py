@@ -1,7 +1,6 @@
-"""The place over one scripted engine: submit, lookup, cancel, sizes, object_info."""
+"""The place over one scripted engine: submit, lookup, sizes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import ClientId, NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding
 from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, ComfyUIPlace
-from comfy_mcp.places.protocol import Accepted, Picture, Place, PromptView, PromptWhere, Rejected
+from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import load_settings
 from tests.support.fake_engine import Answer, FakeEngine, cut, half, html, in_turn, reply
 
@@ -22,34 +21,6 @@ A, B, C = PromptId("a"), PromptId("b"), PromptId("c")
 DONE: dict[str, Any] = {"outputs": {}, "status": {"status_str": "success", "messages": []}}
 GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {}}}
 DEADLINE_S = 30.0
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-async def engine() -> AsyncIterator[FakeEngine]:
-    async with FakeEngine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-async def place(engine: FakeEngine, clock: Clock) -> AsyncIterator[ComfyUIPlace]:
-    settings = load_settings(
-        engine_urls=(f"fake={engine.url}",), object_info_ttl_s=60.0, reconnect_max_s=0.02
-    )
-    place = ComfyUIPlace(settings.engines[0], settings, clock=clock)
-    yield place
-    await place.close()
 
 
 def where(views: Any) -> dict[str, PromptWhere]:
@@ -242,104 +213,6 @@ async def test_a_prompt_in_the_queue_is_there_whatever_its_history_says(
     assert where(await place.lookup([A])) == {A: PromptWhere.PENDING}
 
 
-# ---------------------------------------------------------------------------- cancel
-
-
-async def test_point_10_a_pending_prompt_is_deleted_and_nothing_interrupted(
-    engine: FakeEngine, place: ComfyUIPlace
-) -> None:
-    engine.running, engine.pending = ["other"], [A, B]
-    await place.cancel(A)
-    assert (engine.running, engine.pending) == (["other"], [B])
-    assert engine.requests_to("POST /interrupt") == []
-
-
-async def test_point_10_a_running_prompt_is_interrupted_by_its_id(
-    engine: FakeEngine, place: ComfyUIPlace
-) -> None:
-    engine.running, engine.pending = [A], [B]
-    await place.cancel(A)
-    assert (engine.running, engine.pending) == ([], [B])
-    [request] = engine.requests_to("POST /interrupt")
-    assert request.json == {"prompt_id": A}
-
-
-async def test_point_10_a_prompt_that_starts_between_delete_and_interrupt_is_interrupted(
-    engine: FakeEngine, place: ComfyUIPlace
-) -> None:
-    engine.pending = [A]
-
-    async def starts_just_before(_: web.Request) -> web.StreamResponse:
-        engine.pending, engine.running = [], [A]
-        return web.Response()
-
-    engine.answers["POST /queue"] = starts_just_before
-    await place.cancel(A)
-    assert engine.running == []
-
-
-@pytest.mark.parametrize(
-    ("answer", "asked"), [({"cancelled": True}, False), ({"cancelled": False}, True), ([], True)]
-)
-async def test_an_engine_that_has_jobs_cancels_by_them_and_otherwise_as_before(
-    engine: FakeEngine, place: ComfyUIPlace, answer: Any, asked: bool
-) -> None:
-    engine.pending = [A]
-    engine.answers[f"POST /api/jobs/{A}/cancel"] = reply(answer)
-    await place.cancel(A)
-    assert bool(engine.requests_to("POST /queue")) is asked
-
-
-async def test_pictures_without_a_file_get_one_in_the_engines_output_folder(
-    engine: FakeEngine, place: ComfyUIPlace
-) -> None:
-    kept = [{"name": f"{n}.png", "subfolder": "websocket", "type": "output"} for n in (1, 2)]
-    engine.answers["POST /upload/image"] = in_turn(*(reply(each) for each in kept))
-    pictures = [Picture(node=NodeId("3"), data=b"one"), Picture(node=NodeId("4"), data=b"two")]
-    files = await place.keep(A, pictures)
-    assert files == [
-        OutputFile(kind=OutputKind.IMAGE, filename="1.png", subfolder="websocket", node=NodeId("3")),
-        OutputFile(kind=OutputKind.IMAGE, filename="2.png", subfolder="websocket", node=NodeId("4")),
-    ]
-    first, second = (request.body for request in engine.requests_to("POST /upload/image"))
-    assert b'filename="a_00001.png"' in first
-    assert b"one" in first
-    assert b"output" in first
-    assert b'filename="a_00002.png"' in second
-
-
-@pytest.mark.parametrize(
-    ("answer", "limit"),
-    [
-        (reply({"max_upload_size": 1000}), 1000),
-        (reply({"max_upload_size": "many"}), None),
-        (reply({}), None),
-        (reply([]), None),
-        (reply("", status=404), None),
-    ],
-)
-async def test_an_engine_may_say_how_much_it_takes(
-    engine: FakeEngine, place: ComfyUIPlace, answer: Any, limit: int | None
-) -> None:
-    engine.answers["GET /features"] = answer
-    assert await place.upload_limit() == limit
-
-
-async def test_point_9_a_lost_cancel_can_be_seen_and_repeated(
-    engine: FakeEngine, place: ComfyUIPlace
-) -> None:
-    """What the dispatcher needs to verify: cancel says nothing, lookup does, and a repetition is harmless."""
-    engine.running = [A]
-    engine.answers["POST /interrupt"] = reply("")
-    await place.cancel(A)
-    assert where(await place.lookup([A])) == {A: PromptWhere.RUNNING}
-    del engine.answers["POST /interrupt"]
-    await place.cancel(A)
-    await place.cancel(A)
-    assert where(await place.lookup([A])) == {A: PromptWhere.ABSENT}
-    assert len(engine.requests_to("POST /interrupt")) == 2
-
-
 # ---------------------------------------------------------------------------- sizes
 
 
@@ -363,94 +236,3 @@ async def test_sizes_are_best_effort(engine: FakeEngine, place: ComfyUIPlace) ->
     )
     assert sizes == {file("four"): 4, file("eleven"): 6}
     assert await place.sizes([]) == {}
-
-
-# ---------------------------------------------------------------------------- object_info
-
-
-async def test_object_info_is_kept_for_its_time(
-    engine: FakeEngine, place: ComfyUIPlace, clock: Clock
-) -> None:
-    engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
-    async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(place.object_info()) for _ in range(5)]
-    assert [task.result() for task in asked] == [{"A": 1}] * 5
-    clock.now = 59.9
-    assert await place.object_info() == {"A": 1}
-    assert len(engine.requests) == 1
-    clock.now = 60.0
-    assert await place.object_info() == {"B": 2}
-
-
-async def test_a_fresher_object_info_can_be_asked_for(
-    engine: FakeEngine, place: ComfyUIPlace, clock: Clock
-) -> None:
-    engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
-    assert await place.object_info() == {"A": 1}
-    clock.now = 4.9
-    assert await place.object_info(max_age_s=5.0) == {"A": 1}
-    clock.now = 5.0
-    assert await place.object_info(max_age_s=5.0) == {"B": 2}
-    assert await place.object_info() == {"B": 2}
-
-
-async def test_object_info_is_asked_again_after_a_reconnect(engine: FakeEngine, place: ComfyUIPlace) -> None:
-    engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
-    assert await place.object_info() == {"A": 1}
-    connected = asyncio.Event()
-
-    def hear(event: EngineEvent) -> None:
-        if isinstance(event, EngineConnected):
-            connected.set()
-
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
-        running = tasks.create_task(place.run(hear))
-        await connected.wait()
-        running.cancel()
-    assert await place.object_info() == {"B": 2}
-
-
-async def test_a_failed_object_info_is_not_kept(engine: FakeEngine, place: ComfyUIPlace) -> None:
-    engine.answers["GET /object_info"] = in_turn(html(500), reply({"A": 1}))
-    with pytest.raises(EngineBadAnswer):
-        await place.object_info()
-    assert await place.object_info() == {"A": 1}
-
-
-async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
-    engine: FakeEngine, place: ComfyUIPlace
-) -> None:
-    """The answer of the old server comes when the new one has greeted already."""
-    asked, connected = asyncio.Event(), asyncio.Event()
-
-    async def slow(_request: web.Request) -> web.StreamResponse:
-        asked.set()
-        await connected.wait()
-        return web.json_response({"A": 1})
-
-    def hear(event: EngineEvent) -> None:
-        if isinstance(event, EngineConnected):
-            connected.set()
-
-    engine.answers["GET /object_info"] = in_turn(slow, reply({"B": 2}))
-    async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
-        old = tasks.create_task(place.object_info())
-        await asked.wait()
-        running = tasks.create_task(place.run(hear))
-        assert await old == {"A": 1}
-        assert await place.object_info() == {"B": 2}
-        running.cancel()
-
-
-async def test_classes_that_the_engine_replaces_are_known(
-    engine: FakeEngine, place: ComfyUIPlace, clock: Clock
-) -> None:
-    """As long as it says which; an engine before 0.33 has no such answer."""
-    engine.answers["GET /object_info"] = in_turn(reply({"A": {}}), reply({"B": {}}), reply({"C": {}}))
-    engine.answers["GET /node_replacements"] = in_turn(reply({"Old": []}), html(404), html(200))
-    info = await place.nodes()
-    assert (set(info.classes), info.replaced) == ({"A", "Old"}, frozenset({"Old"}))
-    for name in ("B", "C"):
-        clock.now += 60
-        info = await place.nodes()
-        assert (set(info.classes), info.replaced) == ({name}, frozenset())

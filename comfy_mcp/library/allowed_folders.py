@@ -1,0 +1,94 @@
+"""Files of this machine that a caller names by path: only those in the allowed folders."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
+
+ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"
+
+
+class AllowedFolders:
+    """A relative path is looked for under each folder in turn. All of it blocks: use a thread."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = tuple(roots) or (Path.cwd(),)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        return self._roots
+
+    def named(self) -> str:
+        """For a sentence."""
+        return ", ".join(str(root) for root in self._roots)
+
+    def open(self, path: str, what: str, advice: str) -> tuple[BinaryIO, os.stat_result]:
+        """The file at `path`. `what` and `advice` are for the errors: "workflow file", "send it inline".
+
+        Raises InvalidInput (path_not_allowed, path_unreadable). The error does not say whether a path outside
+        exists.
+        """
+        try:
+            descriptor, opened = open_inside(self._locate(path), self._roots)
+        except OutsideRoots:
+            raise self._not_allowed(path, what, advice) from None
+        except NotRegular:
+            raise unreadable(path, what, advice, "it is not a regular file") from None
+        except OSError as error:
+            raise unreadable(path, what, advice, error.strerror or type(error).__name__) from None
+        return os.fdopen(descriptor, "rb"), opened
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at `path`, inside."""
+        return _is_there(self._locate(path), self._roots)
+
+    def inside(self, path: str) -> Path:
+        """The absolute path of a folder that need not exist. Raises InvalidInput (path_not_allowed)."""
+        wanted = self._expanded(path)
+        try:
+            return resolve_inside(wanted if wanted.is_absolute() else self._roots[0] / wanted, self._roots)
+        except OutsideRoots:
+            raise self._not_allowed(path, "folder", "Choose a folder in one of them") from None
+
+    def _locate(self, path: str) -> Path:
+        wanted = self._expanded(path)
+        if wanted.is_absolute():
+            return wanted
+        candidates = [root / wanted for root in self._roots]
+        return next((each for each in candidates if _is_there(each, self._roots)), candidates[0])
+
+    def _expanded(self, path: str) -> Path:
+        try:
+            return Path(path).expanduser()
+        except RuntimeError:  # ~someone who does not exist
+            return Path(path)
+
+    def _not_allowed(self, path: str, what: str, advice: str) -> InvalidInput:
+        return InvalidInput(
+            f"{shown(path)} is outside the allowed folders: {self.named()}.",
+            next_step=f"Move the {what} there, {advice}, or add its folder to {ROOTS_SETTING}.",
+            code=ErrorCode.PATH_NOT_ALLOWED,
+            details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
+        )
+
+
+def unreadable(path: str, what: str, advice: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"The {what} {shown(path)} can't be read: {why}.",
+        next_step=f"Check the path, or {advice}.",
+        code=ErrorCode.PATH_UNREADABLE,
+    )
+
+
+def shown(path: str) -> str:
+    return repr(path if len(path) <= 200 else f"{path[:199]}…")
+
+
+def _is_there(path: Path, roots: Sequence[Path]) -> bool:
+    try:
+        return resolve_inside(path, roots).exists()
+    except (OutsideRoots, OSError, ValueError):
+        return False

@@ -1,0 +1,232 @@
+"""Files that workflows read: copied when the job is submitted, found again when a place sends it.
+
+What could vanish meanwhile (a path, a URL, bytes in the workflow itself) is copied into the spool. An output
+is read from where it lies.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote_to_bytes
+
+from comfy_mcp.domain.catalog import Output, OutputFile
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.file_inputs import FOLDER, Source, kept_in, reference, suffix_of
+from comfy_mcp.domain.ids import EngineId, OutputId
+from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
+from comfy_mcp.library.allowed_folders import AllowedFolders
+from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
+from comfy_mcp.library.spool import Received, Spool, too_large
+
+WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
+
+_SUFFIXES = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tiff",
+    "image/avif": ".avif",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
+    "video/quicktime": ".mov",
+    "audio/wav": ".wav",
+    "audio/flac": ".flac",
+    "audio/ogg": ".ogg",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+}
+_PAGES = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSource:
+    """A file that a workflow reads. `name`: what it is called on an engine that does not have it.
+
+    An output says where it lies already: `file`, on `engine`.
+    """
+
+    name: str
+    size: int | None
+    open: Callable[[], AbstractAsyncContextManager[AsyncIterator[bytes]]] = field(repr=False)
+    engine: EngineId | None = None
+    file: OutputFile | None = None
+
+
+class Downloaded(Protocol):
+    """A file on its way. `name` ends like the file, where that is known."""
+
+    @property
+    def name(self) -> str: ...
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+Download = Callable[[str, int], AbstractAsyncContextManager[Downloaded]]
+"""The file behind a URL, and its maximum size in bytes."""
+
+
+class InputFiles:
+    """`find_output` gives an output by its id, `download` the file behind a URL."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        folders: AllowedFolders,
+        outputs: OutputFiles,
+        *,
+        find_output: Callable[[OutputId], Awaitable[Output | None]],
+        download: Download,
+        limit: int,
+        timeout_s: float,
+    ) -> None:
+        self._spool = spool
+        self._folders = folders
+        self._outputs = outputs
+        self._find_output = find_output
+        self._download = download
+        self._limit = limit
+        self._timeout_s = timeout_s
+
+    @property
+    def folders(self) -> str:
+        """The folders from which paths are read, for a sentence."""
+        return self._folders.named()
+
+    async def has_path(self, path: str) -> bool:
+        return await asyncio.to_thread(self._folders.has, path)
+
+    async def keep_path(self, path: str, media: frozenset[str]) -> str:
+        """Copy the file; the name of the copy. `media`: the main media types that may be (none: any).
+
+        Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded.
+        """
+        stream, opened = await asyncio.to_thread(self._folders.open, path, WHAT, ADVICE)
+        with stream:
+            if opened.st_size > self._limit:
+                raise too_large(self._limit)
+            return await self._keep(self._chunks(stream), path, media)
+
+    async def keep_url(self, url: str, media: frozenset[str]) -> str:
+        """The same for what is behind a URL."""
+        async with self._download(url, self._limit) as downloaded:
+            return await self._keep(downloaded.chunks(), downloaded.name, media)
+
+    async def keep_data(self, uri: str, media: frozenset[str]) -> str:
+        """The same for a `data:` URI."""
+        head, comma, text = uri.partition(",")
+        kind, *options = head[len("data:") :].split(";")
+        try:
+            data = unquote_to_bytes(text)
+            if "base64" in options:
+                data = base64.b64decode(b"".join(data.split()), validate=True)
+        except binascii.Error:
+            comma = ""
+        if not comma or not data:
+            raise InvalidInput(
+                "The data: URI can't be read.",
+                next_step="Write data:image/png;base64,… with whole base64, or give a path or URL.",
+            )
+        name = _SUFFIXES.get(kind.strip().lower(), "")
+        return await self._keep(_once(data), name, media)
+
+    async def is_kept(self, name: str) -> bool:
+        """Whether there is a copy with this name, as a graph has it."""
+        return await self._spool.touch(name)
+
+    async def locate(self, value: str) -> InputSource:
+        """The file that a graph names by `value`. Raises NotFound (output_gone)."""
+        wanted = reference(value)
+        if wanted.source is Source.KEPT:
+            return await self._copy(wanted.text)
+        output = await self._find_output(OutputId(wanted.text)) if wanted.source is Source.OUTPUT else None
+        if output is None:
+            raise _gone(value)
+        return InputSource(
+            name=f"output-{output.id}{suffix_of(output.file.filename) or '.txt'}",
+            size=output.size,
+            open=lambda: self._open_output(output),
+            engine=output.engine if output.file.text is None else None,
+            file=output.file,
+        )
+
+    async def sweep(self, graphs_with: Callable[[str], AsyncIterator[str]]) -> int:
+        """Delete the copies that no job names any more; how many went.
+
+        `graphs_with` gives the graphs of all jobs in which a text stands, as JSON. It is asked only when
+        there are copies that nobody has used for an hour.
+        """
+        old = await self._spool.unused()
+        if not old:
+            return 0
+        named: set[str] = set()
+        async for text in graphs_with(f"{FOLDER}/"):
+            named |= kept_in(text)
+        return await self._spool.sweep(old, named)
+
+    async def _copy(self, name: str) -> InputSource:
+        opened = await self._spool.open(name)
+        if opened is None:
+            raise _gone(name)
+        stream, size = opened
+        stream.close()
+        return InputSource(name=name, size=size, open=lambda: self._open_copy(name))
+
+    @asynccontextmanager
+    async def _open_copy(self, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        opened = await self._spool.open(name)
+        if opened is None:
+            raise _gone(name)
+        with opened[0] as stream:
+            yield self._chunks(stream)
+
+    @asynccontextmanager
+    async def _open_output(self, output: Output) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with self._outputs.open(output) as content:
+            yield content.chunks
+
+    async def _keep(self, chunks: AsyncIterator[bytes], name: str, media: frozenset[str]) -> str:
+        async with self._spool.receive(chunks, limit=self._limit) as received:
+            return await self._spool.keep(received, _judged(received, name, media))
+
+    async def _chunks(self, stream: BinaryIO) -> AsyncIterator[bytes]:
+        while True:
+            async with asyncio.timeout(self._timeout_s):
+                chunk = await asyncio.to_thread(stream.read, CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+
+def _judged(received: Received, name: str, media: frozenset[str]) -> str:
+    """The suffix that the file gets. Raises InvalidInput where it is not what the input reads."""
+    by_name = suffix_of(name)
+    kind = media_type_of(f"x{by_name}", received.head)
+    if not received.size or received.head.lstrip().lower().startswith(_PAGES):
+        what = "is a web page" if received.size else "is empty"
+        raise InvalidInput(f"The file {what}.", next_step="Give the path or the address of the file itself.")
+    if media and kind != UNKNOWN and kind.partition("/")[0] not in media:
+        raise InvalidInput(
+            f"The file is {kind}; the input reads {' or '.join(sorted(media))}.",
+            next_step="Give another file, or use a node that reads this type.",
+        )
+    if by_name and media_type_of(f"x{by_name}") == kind:
+        return by_name
+    return _SUFFIXES.get(kind, by_name)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+def _gone(name: str) -> NotFound:
+    return NotFound(
+        f"The input file {name} is no longer kept.",
+        next_step="Submit the workflow again with the file itself: a path, a URL or output:ID.",
+        code=ErrorCode.OUTPUT_GONE,
+    )

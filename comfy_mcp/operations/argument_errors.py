@@ -1,0 +1,87 @@
+"""Wrong arguments, explained: what was given, what is allowed, and a call that would do."""
+
+import json
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
+
+from comfy_mcp.operations.shapes import Params
+
+MOST = 5
+"""Arguments that one error explains."""
+
+_SHOWN = 40
+_WORDS = {
+    "missing": "required, and missing",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "dict_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "less_than_equal": "must be at most {le}",
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "string_too_short": "must have at least {min_length} character(s)",
+    "string_too_long": "must have at most {max_length} characters",
+}
+_EXAMPLES: dict[str, Any] = {
+    "workflow_id": "6f1c2b5e",
+    "output_id": "3f9a1c77",
+    "limit": 20,
+    "cursor": "WzE3XQ==",
+    "timeout_s": 45,
+    "max_px": 512,
+    "since": 1_795_500_000_000,
+}
+
+
+def explained(operation: str, params: type[Params], error: ValidationError) -> tuple[str, str]:
+    """The message and the next step."""
+    wrong = error.errors(include_url=False)
+    faults: dict[str, Any] = {}
+    for item in wrong:
+        faults.setdefault(str(item["loc"][0]) if item["loc"] else "arguments", item)
+    told = "; ".join(f"{name}: {_fault(item)}" for name, item in list(faults.items())[:MOST])
+    names = {_field(params, name) for name in faults}
+    example = _example(operation, params, names)
+    page = " `cursor` gives the next page: the nextCursor of the one before." if "limit" in names else ""
+    return f"{operation}: {told}.", f"Correct the arguments and call again, such as {example}.{page}"
+
+
+def _fault(item: Any) -> str:
+    said = _WORDS.get(item["type"])
+    limits = {name: f"{at:g}" if isinstance(at, float) else at for name, at in item.get("ctx", {}).items()}
+    text = said.format(**limits) if said is not None else str(item["msg"])
+    if item["type"] == "missing":
+        return text
+    given = item["input"] if isinstance(item["input"], str) else json.dumps(item["input"], default=str)
+    return f"{text}, not {given[:_SHOWN]!r}" if given else text
+
+
+def _field(params: type[Params], given: str) -> str:
+    """The snake_case name of an argument."""
+    for name, field in params.model_fields.items():
+        choices = getattr(field.validation_alias, "choices", ())
+        if given == name or given in choices:
+            return name
+    return given
+
+
+def _example(operation: str, params: type[Params], names: set[str]) -> str:
+    shown = []
+    for name, field in params.model_fields.items():
+        value = next(iter(_choices(field.annotation)), _EXAMPLES.get(name))
+        if value is not None and (field.is_required() or name in names):
+            shown.append(f"{name}={json.dumps(value)}")
+    return f"{operation}({', '.join(shown)})"
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    """Of a Literal, or of one that may be left out."""
+    kinds = (annotation, *get_args(annotation))
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())

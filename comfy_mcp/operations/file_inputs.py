@@ -1,0 +1,180 @@
+"""The files that a workflow names, brought within reach of the job: the one place where they are resolved.
+
+A caller writes a path, a URL, an earlier output, a `data:` URI or a name that the engine knows. The graph
+that is kept names what the bridge keeps (domain/file_inputs.py).
+"""
+
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.file_inputs import (
+    FOLDER,
+    FileInput,
+    Reference,
+    Source,
+    file_inputs,
+    kept_name,
+    output_name,
+    reference,
+    with_inputs,
+)
+from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.judging import Judged
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.operations.catalog import find_output
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.ids import whole_output_id
+
+MAX_FILES = 64
+"""Different files of one workflow."""
+
+_SHOWN = 120
+
+
+async def with_files(
+    context: OperationContext, judged: Judged, info: ObjectInfo | None
+) -> tuple[dict[str, object] | None, tuple[str, ...]]:
+    """The graph with each file that a caller named in its own words named as it is kept; None: as it is. And
+    warnings.
+
+    Raises InvalidInput, NotFound, LimitExceeded, which say the node, the input and the right spellings.
+    """
+    values: dict[tuple[NodeId, str], str] = {}
+    known: dict[tuple[str, frozenset[str]], str] = {}
+    warnings: list[str] = []
+    for found in file_inputs(judged.graph, info):
+        wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
+        if found.listed or not wanted:
+            continue
+        key = found.value, found.media
+        if key not in known:
+            if len(known) >= MAX_FILES:
+                raise LimitExceeded(
+                    f"The workflow names more than {MAX_FILES} files.",
+                    next_step="Put them into the engine's input folder, and use the names there.",
+                    code=ErrorCode.TOO_LARGE,
+                )
+            known[key] = await _named(context, found, warnings, engine_answers=info is not None)
+        if known[key] != found.value:
+            values[found.node, found.name] = known[key]
+    return with_inputs(judged.graph.raw, values) if values else None, tuple(warnings)
+
+
+async def _named(
+    context: OperationContext, found: FileInput, warnings: list[str], *, engine_answers: bool
+) -> str:
+    """What the graph says from now on."""
+    try:
+        return await _resolved(context, found, warnings, engine_answers=engine_answers)
+    except (InvalidInput, NotFound, LimitExceeded) as error:
+        raise type(error)(
+            f"{found.where}: {error.message}",
+            next_step=error.next_step,
+            code=error.code,
+            details=error.details,
+        ) from None
+
+
+async def _resolved(
+    context: OperationContext, found: FileInput, warnings: list[str], *, engine_answers: bool
+) -> str:
+    files, wanted = context.services.input_files, reference(found.value)
+    match wanted.source:
+        case Source.KEPT:
+            if not await files.is_kept(wanted.text):
+                raise NotFound(
+                    "the copy of the input file is no longer kept.",
+                    next_step=f"Give the file itself: {_spellings(context)}.",
+                    code=ErrorCode.OUTPUT_GONE,
+                )
+            return kept_name(wanted.text)
+        case Source.OUTPUT:
+            return _output(await _find_output(context, wanted.text), found)
+        case Source.URL:
+            return kept_name(await files.keep_url(wanted.text, found.media))
+        case Source.DATA:
+            return kept_name(await files.keep_data(wanted.text, found.media))
+        case Source.PATH:
+            return await _path(context, wanted.text, found)
+        case Source.NAME if wanted.text:
+            return await _name(context, wanted, found, warnings, engine_answers=engine_answers)
+        case Source.UNKNOWN:
+            raise _unknown(context, found)
+        case _:
+            return found.value
+
+
+async def _path(context: OperationContext, path: str, found: FileInput) -> str:
+    if not context.caller.may_read_files:
+        raise InvalidInput(
+            f"this surface reads no paths ({_shown(path)}).",
+            next_step=f"Give the file in another way: {_spellings(context)}.",
+            code=ErrorCode.PATH_NOT_ALLOWED,
+        )
+    return kept_name(await context.services.input_files.keep_path(path, found.media))
+
+
+async def _name(
+    context: OperationContext,
+    wanted: Reference,
+    found: FileInput,
+    warnings: list[str],
+    *,
+    engine_answers: bool,
+) -> str:
+    """A name without a place: of the engine's, else of a file in the allowed folders, else of an output."""
+    folder, _, name = wanted.text.replace("\\", "/").rpartition("/")
+    file = OutputFile(kind=OutputKind.FILE, filename=name, subfolder=folder, folder_type=wanted.folder)
+    there = await context.services.engines.has_file(file) if engine_answers else None
+    if there:
+        return found.value
+    services, caller = context.services, context.caller
+    paths = caller.may_read_files and wanted.folder == "input"
+    if paths and await services.input_files.has_path(wanted.text):
+        return await _path(context, wanted.text, found)
+    outputs = await services.store.list_outputs(
+        OutputQuery(filename=name, client=None if caller.sees_all else caller.client, limit=20)
+    )
+    exact = [each for each in outputs.items if each.file.subfolder.replace("\\", "/") == folder]
+    some = exact or (outputs.items if not folder and len(outputs.items) == 1 else ())
+    if some:
+        warnings.append(f"{found.where}: {found.value!r} was read as output:{some[0].id}.")
+        return _output(some[0], found)
+    if there is None:
+        return found.value
+    raise _unknown(context, found)
+
+
+def _output(output: Output, found: FileInput) -> str:
+    kind = output.file.kind.value
+    if found.media and kind in {"image", "video", "audio", "text"} and kind not in found.media:
+        raise InvalidInput(
+            f"output:{output.id} is {kind}; the input reads {' or '.join(sorted(found.media))}.",
+            next_step="Choose another output from list_outputs.",
+        )
+    return output_name(output.id)
+
+
+async def _find_output(context: OperationContext, given: str) -> Output:
+    return await find_output(context, await whole_output_id(context, given))
+
+
+def _unknown(context: OperationContext, found: FileInput) -> InvalidInput:
+    listed = [str(option) for option in found.options[:5]]
+    has = f" It has {', '.join(listed)}{' …' if len(found.options) > 5 else ''}." if listed else ""
+    return InvalidInput(
+        f"there is no file {_shown(found.value)} in the engine's input folder.{has}",
+        next_step=f"Give {_spellings(context)}.",
+        code=ErrorCode.GRAPH_INVALID,
+    )
+
+
+def _spellings(context: OperationContext) -> str:
+    """How a file is named here, in one sentence."""
+    others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
+    if context.caller.may_read_files:
+        return f"a path in {context.services.input_files.folders}, {others}"
+    return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

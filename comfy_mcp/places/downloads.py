@@ -1,0 +1,178 @@
+"""Files behind URLs that a caller names: from public addresses only.
+
+Each address is judged where the connection to it is made, so nothing can lead elsewhere: not a name that
+answers differently the next time (DNS rebinding), not another spelling of an address, not a redirect.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import unquote, urljoin, urlsplit
+
+import aiohttp
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
+
+MAX_HOPS = 5
+DOWNLOAD_S = 45.0
+"""For all of it: MCP clients wait 60 s for a call."""
+
+READ_S = 15.0
+CHUNK_BYTES = 64 * 1024
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
+_SETTING = "COMFY_BRIDGE_PRIVATE_URLS"
+
+
+class Downloads:
+    """`private`: addresses of this machine and of private networks are allowed too."""
+
+    def __init__(self, *, private: bool) -> None:
+        self._private = private
+
+    @asynccontextmanager
+    async def __call__(self, url: str, limit: int) -> "AsyncIterator[Downloaded]":
+        """The file behind `url`, open for the time of the context, and for DOWNLOAD_S at most.
+
+        Raises InvalidInput (path_not_allowed for an address that is not public, path_unreadable),
+        LimitExceeded (too_large).
+        """
+        sockets = _Sockets(self._private)
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, socket_factory=sockets),
+            timeout=aiohttp.ClientTimeout(total=DOWNLOAD_S, sock_connect=READ_S, sock_read=READ_S),
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as session:
+            try:
+                async with asyncio.timeout(DOWNLOAD_S), _followed(session, url) as response:
+                    if (response.content_length or 0) > limit:
+                        raise _too_large(limit)
+                    yield Downloaded(name=_name(response), response=response)
+            except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+                if sockets.refused is not None:
+                    raise _refused(url, sockets.refused) from None
+                _fail(url, _why(error))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloaded:
+    """`name` ends like the file, where that is known."""
+
+    name: str
+    response: aiohttp.ClientResponse
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in self.response.content.iter_chunked(CHUNK_BYTES):
+            yield chunk
+
+
+class _Sockets:
+    """Makes the sockets of one download. `refused`: an address to which none was made."""
+
+    def __init__(self, private: bool) -> None:
+        self._private = private
+        self.refused: str | None = None
+
+    def __call__(self, where: Any) -> socket.socket:
+        family, kind, protocol, _, place = where
+        address = str(place[0])
+        if not self._private and not is_public(ipaddress.ip_address(address.partition("%")[0])):
+            self.refused = address
+            raise OSError("not a public address")
+        return socket.socket(family=family, type=kind, proto=protocol)
+
+
+@asynccontextmanager
+async def _followed(session: aiohttp.ClientSession, url: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    at = url
+    for _ in range(MAX_HOPS + 1):
+        async with session.get(at, allow_redirects=False, headers=_HEADERS) as response:
+            if response.status == 200:
+                yield response
+                return
+            target = response.headers.get("Location")
+            if response.status not in _REDIRECTS or not target:
+                _fail(url, f"the answer is HTTP {response.status}")
+            try:
+                at = urljoin(str(response.url), target)
+            except ValueError:
+                _fail(url, "it redirects to what is no URL")
+    _fail(url, f"it redirects more than {MAX_HOPS} times")
+
+
+def _why(error: Exception) -> str:
+    match error:
+        case TimeoutError():
+            return "it does not answer in time"
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return "it is no URL of http or https"
+        case aiohttp.ClientConnectorDNSError():
+            return "its host name is not known"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not trusted"
+        case aiohttp.ClientConnectorError():
+            return "nothing answers there"
+        case _:
+            return f"the transfer broke ({type(error).__name__})"
+
+
+def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is an address of the internet. One that carries another is what that one is."""
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not address.is_multicast and not address.is_reserved
+
+
+def _name(response: aiohttp.ClientResponse) -> str:
+    """By the path of the address, else by the type that the server says."""
+    name = unquote(response.url.path).rpartition("/")[2]
+    return name if "." in name else _ENDINGS.get(response.content_type, "")
+
+
+def _shown(url: str) -> str:
+    """Without what may be secret: a query, a password."""
+    try:
+        parts = urlsplit(url)
+        text = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    except ValueError:
+        text = "URL"
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _fail(url: str, why: str) -> NoReturn:
+    raise InvalidInput(
+        f"{_shown(url)} can't be read: {why}.",
+        next_step="Check the URL: it must give the file itself, without a login.",
+        code=ErrorCode.PATH_UNREADABLE,
+    )
+
+
+def _refused(url: str, host: str) -> InvalidInput:
+    return InvalidInput(
+        f"{_shown(url)} leads to {host}, which is not on the public internet.",
+        next_step=f"Give a path or another URL; {_SETTING}=true allows private addresses.",
+        code=ErrorCode.PATH_NOT_ALLOWED,
+    )
+
+
+def _too_large(limit: int) -> LimitExceeded:
+    return LimitExceeded(
+        f"The file is larger than {limit} bytes.",
+        next_step="Give a smaller file, or raise COMFY_BRIDGE_MAX_UPLOAD_BYTES.",
+        code=ErrorCode.TOO_LARGE,
+    )

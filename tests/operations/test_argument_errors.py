@@ -1,0 +1,98 @@
+"""A wrong argument is explained with what was given, what is allowed, and a call that would do."""
+
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.operations.argument_errors import MOST
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
+
+
+def refusal(operation: str, **arguments: Any) -> InvalidInput:
+    with pytest.raises(InvalidInput) as caught:
+        BY_NAME[operation].parse(arguments)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "said", "example"),
+    [
+        (
+            "workflow_status",
+            {},
+            "workflow_id: required, and missing",
+            'workflow_status(workflow_id="6f1c2b5e")',
+        ),
+        (
+            "list_workflows",
+            {"limit": 500},
+            "limit: must be at most 200, not '500'",
+            "list_workflows(limit=20)",
+        ),
+        ("list_workflows", {"limit": "many"}, "limit: must be a whole number, not 'many'", "limit=20"),
+        ("list_workflows", {"status": "done"}, "'cancelled' or 'ended', not 'done'", 'status="queued"'),
+        ("list_outputs", {"type": "poem"}, "'image', 'video'", 'list_outputs(type="image")'),
+        ("list_outputs", {"cursor": "x" * 600}, "cursor: must have at most 512 characters", "cursor="),
+        (
+            "wait_for_workflow",
+            {"workflowId": "w", "timeoutS": -1},
+            "timeoutS: must be at least 0, not '-1'",
+            'wait_for_workflow(workflow_id="6f1c2b5e", timeout_s=45)',
+        ),
+        ("view_output", {"output_id": "o", "max_px": 5.5}, "max_px: must be a whole number", "max_px=512"),
+        (
+            "workflow_status",
+            {"workflow_id": "w", "attempts": "perhaps"},
+            "attempts: must be true or false",
+            "6f1",
+        ),
+        (
+            "submit_workflow",
+            {"run_timeout_s": 0},
+            "run_timeout_s: must be more than 0, not '0'",
+            "submit_workflow(",
+        ),
+        ("submit_workflow", {"extra_data": 3}, "extra_data: must be an object", "submit_workflow("),
+        ("view_output", {"output_id": ""}, "output_id: must have at least 1 character(s)", "3f9a1c77"),
+    ],
+)
+def test_what_is_wrong_what_is_allowed_and_an_example(
+    operation: str, arguments: dict[str, Any], said: str, example: str
+) -> None:
+    error = refusal(operation, **arguments)
+    assert said in error.message
+    assert example in error.next_step
+
+
+def test_a_limit_that_is_too_high_leads_to_the_next_page() -> None:
+    assert "`cursor` gives the next page" in refusal("list_models", limit=201).next_step
+    assert "cursor" not in refusal("workflow_status").next_step
+
+
+def test_one_fault_of_an_argument_is_told_and_no_more_arguments_than_a_few() -> None:
+    error = refusal(
+        "list_workflows",
+        status=1,
+        failure_kind=2,
+        retried="x",
+        client=3,
+        since=-1,
+        limit=0,
+        cursor=5,
+        fields="x",
+    )
+    assert error.message.count(";") == MOST - 1
+    assert error.message.count("status:") == 1
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_every_example_has_all_that_is_required(operation: Operation[Any, Any]) -> None:
+    """Those that take no object: an example of a workflow is in the documents."""
+    required = [name for name, field in operation.params.model_fields.items() if field.is_required()]
+    if not {*required} <= {"workflow_id", "output_id"} or not required:
+        return
+    error = refusal(operation.name)
+    given = {name: {"workflow_id": "6f1c2b5e", "output_id": "3f9a1c77"}[name] for name in required}
+    assert all(f'{name}="{value}"' in error.next_step for name, value in given.items())
+    operation.parse(given)

@@ -1,0 +1,302 @@
+"""Files that a submit names, in every spelling that agents try, and what the engine then reads."""
+
+import base64
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from PIL import Image
+
+from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
+from comfy_mcp.domain.errors import BridgeError, ErrorCode
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import Settings
+from tests.operations.conftest import Bench
+from tests.support.graphs import picture, text
+
+RED, BLUE = (200, 30, 30), (30, 30, 200)
+
+
+def png(color: tuple[int, int, int] = RED, size: int = 8) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (size, size), color).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def load(name: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "t/x"}},
+        **more,
+    }
+
+
+@pytest.fixture
+def root(settings: Settings) -> Path:
+    (root,) = settings.workflow_roots
+    root.mkdir()
+    (root / "cat.png").write_bytes(png())
+    return root
+
+
+@pytest.fixture
+async def web_url() -> AsyncIterator[str]:
+    async def file(_: web.Request) -> web.Response:
+        return web.Response(body=png(BLUE), content_type="image/png")
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<!DOCTYPE html><html>login</html>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/file", file)
+    app.router.add_get("/page.png", page)
+    async with TestServer(app) as server:
+        yield str(server.make_url("")).rstrip("/")
+
+
+async def ran(call: Bench, name: Any) -> tuple[Any, Any]:
+    """(the submit's answer, the end), where the picture that came out is known."""
+    submitted = await call("submit_workflow", workflow=load(name))
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    return submitted, end
+
+
+async def color(call: Bench, end: Any) -> tuple[int, ...]:
+    assert end.status == "completed", end.error
+    content = await call("read_output", output_id=end.outputs[0].output_id)
+    with Image.open(io.BytesIO(content.data)) as image:
+        pixel = image.convert("RGB").getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+async def refusal(call: Bench, name: Any) -> BridgeError:
+    with pytest.raises(BridgeError) as caught:
+        await call("submit_workflow", workflow=load(name))
+    queue = await call("queue")
+    assert (queue.running, queue.queued) == ([], [])
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "{root}/cat.png",
+        "./cat.png",
+        "cat.png",
+        "'cat.png'",
+        "file://{root}/cat.png",
+        "sub/../cat.png",
+        " cat.png ",
+    ],
+)
+async def test_a_path_is_read_in_the_spellings_that_agents_try(
+    call: Bench, root: Path, spelling: str
+) -> None:
+    submitted, end = await ran(call, spelling.format(root=root))
+    assert await color(call, end) == RED
+    assert submitted.warnings == []
+
+
+async def test_the_copy_is_the_jobs_own(call: Bench, root: Path, tmp_path: Path) -> None:
+    """What becomes of the file after the submit is of no matter, and the engine gets it once."""
+    submitted = await call("submit_workflow", workflow=load("cat.png"))
+    (root / "cat.png").unlink()
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    assert await color(call, end) == RED
+    graph = (await call("workflow_graph", workflow_id=submitted.workflow_id)).graph
+    name = graph["1"]["inputs"]["image"]
+    assert [each.name for each in (tmp_path / "engine/input/bridge-files").iterdir()] == [
+        name.rpartition("/")[2]
+    ]
+    _, end = await ran(call, name)  # as a retry does, or who takes the graph of a job
+    assert await color(call, end) == RED
+
+
+async def test_equal_files_are_one(call: Bench, root: Path) -> None:
+    (root / "same.jpg").write_bytes(png())
+    first, second = [
+        (await call("workflow_graph", workflow_id=(await ran(call, name))[0].workflow_id)).graph["1"]
+        for name in ("cat.png", "same.jpg")  # by its content it is a PNG
+    ]
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "output:{id}", "{id}", "output:{short}", "comfy://outputs/{id}", "/v1/comfyui/output/{id}",
+        "http://127.0.0.1:9090/v1/comfyui/output/{id}", "outputs://{id}", "{name}", "{name} [output]",
+        "t/{name}", "t/{name} [output]",
+    ],
+)  # fmt: skip
+async def test_an_earlier_output_is_an_input(call: Bench, root: Path, spelling: str) -> None:
+    _, made = await ran(call, "cat.png")
+    output = made.outputs[0]
+    name = spelling.format(id=output.output_id, short=output.output_id[:8], name=output.filename)
+    submitted, end = await ran(call, name)
+    assert await color(call, end) == RED
+    guessed = "{name}" in spelling and not spelling.startswith("t/{name} ")
+    assert any(f"output:{output.output_id}" in each for each in submitted.warnings) == guessed
+
+
+async def test_a_name_that_several_outputs_have_is_no_choice(call: Bench, root: Path) -> None:
+    for prefix in ("one/same", "two/same"):
+        submitted = await call("submit_workflow", workflow=picture(prefix))
+        await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    error = await refusal(call, "same_00001_.png")
+    assert "output:ID" in error.next_step
+
+
+async def test_an_output_of_another_kind_is_refused(call: Bench, root: Path) -> None:
+    submitted = await call("submit_workflow", workflow=text())
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    error = await refusal(call, f"output:{end.outputs[0].output_id}")
+    assert "is text; the input reads image" in error.message
+    assert error.message.startswith("Node 1 (LoadImage), input 'image'")
+
+
+async def test_an_output_that_is_gone_fails_the_job_with_the_reason(
+    call: Bench, root: Path, tmp_path: Path
+) -> None:
+    _, made = await ran(call, "cat.png")
+    output = made.outputs[0]
+    (tmp_path / "engine/output" / output.subfolder / output.filename).unlink()
+    _, end = await ran(call, f"output:{output.output_id}")
+    assert (end.status, end.failure.kind) == ("failed", "validation")
+    assert output.filename in end.failure.message
+
+
+async def test_data_is_an_input(call: Bench) -> None:
+    uri = f"data:image/png;base64,{base64.b64encode(png(BLUE)).decode()}"
+    submitted, end = await ran(call, uri)
+    assert await color(call, end) == BLUE
+    graph = (await call("workflow_graph", workflow_id=submitted.workflow_id)).graph
+    assert graph["1"]["inputs"]["image"].startswith("bridge-files/")
+
+
+async def test_a_url_is_an_input_where_it_is_allowed(settings: Settings, web_url: str) -> None:
+    async with open_runtime(settings.model_copy(update={"private_urls": True})) as services:
+        call = Bench(services, Caller(client=ClientId("tester"), surface="test"))
+        _, end = await ran(call, f"{web_url}/file")
+        assert await color(call, end) == BLUE
+        page = await refusal(call, f"{web_url}/page.png")
+        assert "web page" in page.message
+
+
+async def test_a_private_address_is_refused(call: Bench, web_url: str) -> None:
+    error = await refusal(call, f"{web_url}/file")
+    assert error.code is ErrorCode.PATH_NOT_ALLOWED
+    assert "COMFY_BRIDGE_PRIVATE_URLS" in error.next_step
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("nope.png", ErrorCode.GRAPH_INVALID, "no file 'nope.png'"),
+        ("nope.png [output]", ErrorCode.GRAPH_INVALID, "no file 'nope.png [output]'"),
+        ("s3://bucket/cat.png", ErrorCode.GRAPH_INVALID, "s3://"),
+        ("/etc/hostname", ErrorCode.PATH_NOT_ALLOWED, "outside the allowed folders"),
+        ("../outside.png", ErrorCode.PATH_NOT_ALLOWED, "outside the allowed folders"),
+        ("C:\\Users\\ann\\cat.png", ErrorCode.PATH_UNREADABLE, "can't be read"),
+        ("./nope.png", ErrorCode.PATH_UNREADABLE, "can't be read"),
+        ("./notes.txt", ErrorCode.INVALID_ARGUMENT, "text/plain; the input reads image"),
+        ("./empty.png", ErrorCode.INVALID_ARGUMENT, "is empty"),
+        ("data:image/png;base64,?", ErrorCode.INVALID_ARGUMENT, "can't be read"),
+        ("data:image/png", ErrorCode.INVALID_ARGUMENT, "can't be read"),
+        ("output:00000000-0000-0000-0000-000000000000", ErrorCode.NOT_FOUND, "not found"),
+        (f"bridge-files/{'0' * 64}.png", ErrorCode.OUTPUT_GONE, "no longer kept"),
+        ("bridge-files/../x.png", ErrorCode.GRAPH_INVALID, "no file"),
+        ("COM1", ErrorCode.GRAPH_INVALID, "no file"),
+        ("a\x00b.png", ErrorCode.GRAPH_INVALID, "no file"),
+    ],
+)
+async def test_what_is_no_file_is_refused_before_it_is_queued(
+    call: Bench, root: Path, name: str, code: ErrorCode, said: str
+) -> None:
+    (root / "notes.txt").write_text("hello")
+    (root / "empty.png").touch()
+    error = await refusal(call, name)
+    assert (error.code, said in error.message) == (code, True), error
+    assert error.message.startswith("Node 1 (LoadImage), input 'image': ")
+    assert error.next_step
+
+
+async def test_over_http_a_path_is_refused_with_what_works_there(call: Bench, root: Path) -> None:
+    caller = Caller(client=ClientId("h"), surface="http", may_read_files=False)
+    call = Bench(call.services, caller)
+    for name in ("./cat.png", "cat.png"):
+        error = await refusal(call, name)
+        assert "POST /v1/comfyui/inputs" in error.next_step
+        assert str(root) not in str(error)
+
+
+async def test_another_clients_output_is_not_found(call: Bench, root: Path) -> None:
+    _, made = await ran(call, "cat.png")
+    other = Caller(client=ClientId("o"), surface="http", may_read_files=False, rights=DEFAULT_KEY_RIGHTS)
+    for name in ("output:{}", "bridge-files/output-{}"):
+        error = await refusal(Bench(call.services, other), name.format(made.outputs[0].output_id))
+        assert error.code is ErrorCode.NOT_FOUND
+
+
+async def test_a_marker_is_judged_in_every_input(call: Bench, root: Path) -> None:
+    """Whatever names what the bridge keeps is resolved where the job is sent: so it is judged here."""
+    graph = picture()
+    graph["2"]["inputs"]["filename_prefix"] = "bridge-files/output-00000000-0000-0000-0000-000000000000"
+    with pytest.raises(BridgeError, match="not found"):
+        await call("submit_workflow", workflow=graph)
+
+
+async def test_a_prompt_may_look_like_a_file(call: Bench, root: Path) -> None:
+    for value in ("https://example.org/a.png", "cat.png", "output:1234", "./cat.png"):
+        graph = {
+            "1": {"class_type": "PrimitiveString", "inputs": {"value": value}},
+            "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        }
+        submitted = await call("submit_workflow", workflow=graph)
+        end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+        assert end.outputs[0].content == value
+
+
+async def test_a_node_that_nothing_needs_is_left_alone(call: Bench) -> None:
+    stray = {"9": {"class_type": "LoadImage", "inputs": {"image": "nope.png"}}}
+    submitted = await call("submit_workflow", workflow=picture() | stray)
+    assert submitted.status == "queued"
+
+
+async def test_one_workflow_names_some_files_only(call: Bench, root: Path) -> None:
+    graph = picture()
+    for number in range(65):
+        (root / f"{number}.png").write_bytes(png((number, 0, 0)))
+        graph[f"l{number}"] = {"class_type": "LoadImage", "inputs": {"image": f"./{number}.png"}}
+        graph[f"s{number}"] = {
+            "class_type": "SaveImage",
+            "inputs": {"images": [f"l{number}", 0], "filename_prefix": "t/x"},
+        }
+    with pytest.raises(BridgeError, match="more than 64 files"):
+        await call("submit_workflow", workflow=graph)
+
+
+async def test_without_an_engine_a_path_is_copied_all_the_same(
+    call_without_engine: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = call_without_engine
+    for name in ("cat.png", "https://[::1"):
+        graph = load(name)
+        if name.startswith("https"):
+            with pytest.raises(BridgeError, match="can't be read"):
+                await call("submit_workflow", workflow=graph)
+            continue
+        submitted = await call("submit_workflow", workflow=graph)
+        kept = (await call("workflow_graph", workflow_id=submitted.workflow_id)).graph
+        assert kept == graph  # nobody can say whether the engine has it
+    uri = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
+    submitted = await call("submit_workflow", workflow=load(uri))
+    kept = (await call("workflow_graph", workflow_id=submitted.workflow_id)).graph
+    assert kept["1"]["inputs"]["image"].startswith("bridge-files/")
