@@ -128,6 +128,26 @@ class Engines:
             driver.work_arrived()
         return await self._store.add_job(event, graph, **how)
 
+    async def submit_all(
+        self, made: Sequence[tuple[JobQueued, Checked, Needs]], idempotency: Idempotency | None
+    ) -> list[tuple[Job, int]]:
+        """Several jobs, all or none, with their places. Raises as `Store.add_jobs`."""
+        submissions = [
+            Submission(
+                event=event,
+                graph=checked.graph.raw,
+                max_queued=self._settings.max_queued,
+                idempotency=None if number else idempotency,
+                ahead=self.foreign_ahead(),
+                fair=self._settings.fair_share,
+                needs=needs,
+                submitted=checked.submitted,
+                large=checked.large,
+            )
+            for number, (event, checked, needs) in enumerate(made)
+        ]
+        return await self._store.add_jobs(submissions)
+
     def _reserve(self, job_id: JobId, needs: Needs) -> tuple[Tenure, ClaimOffer] | None:
         fitting = {place.engine for place in self.pool.fitting(needs)}
         for driver in self._drivers:

@@ -2,21 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
+from comfy_mcp.domain.batches import variants
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.ids import BatchId, ClientId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.operations.batches import jobs_of, views_of
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
@@ -56,16 +59,19 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     warnings = context.repairs + repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    job, position = await _submit(
-        services,
-        (checked, needs, warnings),
-        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+    use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw))
+    how = _How(
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
+    if params.variations is not None or params.matrix is not None:
+        first = checked, needs, warnings
+        made = [(each, how) for each in await _variants(context, params, first)]
+        return await _submit_batch(services, made, use)
+    job, position = await _submit(services, (checked, needs, warnings), use, how)
     return SubmitResult(
         workflow_id=job.id,
         status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
@@ -82,7 +88,10 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     raises: the graph is checked again.
     """
     services, old_id = context.services, JobId(params.workflow_id)
-    old = await require_visible(context, old_id)
+    try:
+        old = await require_visible(context, old_id)
+    except NotFound:
+        return await _retry_batch(context, BatchId(old_id), params)
     if not old.can_be_retried:
         raise Conflict(
             f"The workflow is {old.status.value}: only failed or cancelled workflows can be retried.",
@@ -92,22 +101,9 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
-    _require_priority(context, old.priority)
-    kept = await services.store.get_graph(old_id)
-    if kept is None:
-        raise not_found(old_id)  # forgotten between the two reads
-    file = None if kept.submitted is None else kept.submitted.file
-    job, position = await _submit(
-        services,
-        await _checked(context, kept.graph, (await as_json(kept.graph))[1], file),
-        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
-        client=old.client,
-        lane=old.lane,
-        priority=old.priority,
-        queue_timeout_ms=old.queue_timeout_ms,
-        run_timeout_ms=old.run_timeout_ms,
-        retry_of=old_id,
-    )
+    use = _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
+    made, how = await _again(context, old)
+    job, position = await _submit(services, made, use, how)
     return RetryResult(
         workflow_id=job.id,
         status="queued",
@@ -118,34 +114,112 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
+async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryParams) -> RetryResult:
+    """What failed or was cancelled in it and has not been retried, as a new batch. Raises NotFound."""
+    views = await views_of(context, batch)
+    if not views:
+        raise not_found(JobId(batch))
+    olds = [view.job for view in views if view.job.can_be_retried and view.job.retried_by is None]
+    use = _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
+    if not olds:
+        raise Conflict(
+            "No workflow of the batch has failed or was cancelled, or each has been retried.",
+            next_step=f'Call workflow_status(workflow_id="{batch}").',
+            code=ErrorCode.NOT_RETRYABLE,
+        )
+    submitted = await _submit_batch(context.services, [await _again(context, old) for old in olds], use)
+    return RetryResult(**dict(submitted), retry_of=batch)
+
+
+async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
+    _require_priority(context, old.priority)
+    kept = await context.services.store.get_graph(old.id)
+    if kept is None:
+        raise not_found(old.id)  # forgotten between the two reads
+    file = None if kept.submitted is None else kept.submitted.file
+    made = await _checked(context, kept.graph, (await as_json(kept.graph))[1], file)
+    how = _How(
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        retry_of=old.id,
+    )
+    return made, how
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """What a submit says beside the graph."""
+
+    client: ClientId
+    lane: str
+    priority: Priority
+    queue_timeout_ms: int | None
+    run_timeout_ms: int | None
+    retry_of: JobId | None = None
+
+    def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
+        checked, needs, warnings = made
+        return JobQueued(
+            job_id=JobId(services.new_id()),
+            at=services.now_ms(),
+            client=self.client,
+            lane=self.lane,
+            priority=self.priority,
+            node_count=len(checked.graph.nodes),
+            warnings=warnings,
+            queue_timeout_ms=self.queue_timeout_ms,
+            run_timeout_ms=self.run_timeout_ms,
+            retry_of=self.retry_of,
+            shape=needs.shape,
+            batch=batch,
+        )
+
+
 async def _submit(
-    services: Services,
-    made: Made,
-    idempotency: Idempotency | None,
-    *,
-    client: ClientId,
-    lane: str,
-    priority: Priority,
-    queue_timeout_ms: int | None,
-    run_timeout_ms: int | None,
-    retry_of: JobId | None = None,
+    services: Services, made: Made, idempotency: Idempotency | None, how: _How
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
-    checked, needs, warnings = made
-    event = JobQueued(
-        job_id=JobId(services.new_id()),
-        at=services.now_ms(),
-        client=client,
-        lane=lane,
-        priority=priority,
-        node_count=len(checked.graph.nodes),
-        warnings=warnings,
-        queue_timeout_ms=queue_timeout_ms,
-        run_timeout_ms=run_timeout_ms,
-        retry_of=retry_of,
-        shape=needs.shape,
+    checked, needs, _ = made
+    return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
+
+
+async def _variants(context: OperationContext, params: SubmitParams, first: Made) -> list[Made]:
+    """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
+    pictures of the others it would restore other values."""
+    graph = first[0].graph.raw
+    wanted = variants(graph, variations=params.variations or 1, matrix=params.matrix or {})
+    made = []
+    for each in wanted:
+        if each == graph:
+            made.append(first)
+            continue
+        _, text, _ = await as_json(each)
+        checked, needs, warnings = await _checked(context, each, text, None)
+        made.append((checked, needs, context.repairs + warnings))
+    return made
+
+
+async def _submit_batch(
+    services: Services, made: Sequence[tuple[Made, _How]], idempotency: Idempotency | None
+) -> SubmitResult:
+    batch = BatchId(services.new_id())
+    jobs = [(how.event(services, each, batch), each[0], each[1]) for each, how in made]
+    written = await services.engines.submit_all(jobs, idempotency)
+    first, position = written[0]
+    batch, ids = first.batch or batch, [job.id for job, _ in written]
+    if len(ids) < len(made):  # a repeat, of which the store says the first
+        ids = [job.id for job in await jobs_of(services, batch)]
+    return SubmitResult(
+        workflow_id=batch,
+        status="queued",
+        queue_position=position,
+        warnings=list(dict.fromkeys(text for job, _ in written for text in job.warnings)),
+        workflow_ids=ids,
+        next_step=f'Call wait_for_workflow(workflow_id="{batch}"): it stands for all {len(ids)}.',
     )
-    return await services.engines.submit(event, checked, needs, idempotency)
 
 
 async def _checked(
@@ -264,6 +338,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted += timeouts
     if params.extra_data is not None:
         submitted.append(params.extra_data)
+    if params.variations is not None or params.matrix is not None:
+        submitted.append([params.variations, params.matrix])
     return submitted
 
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
-from comfy_mcp.domain.ids import ClientId, EngineId, JobId
+from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
+from comfy_mcp.operations.batches import OPEN, cancel_all, combined, views_of
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
@@ -74,7 +75,7 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
         await require_visible(context, job_id)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
-            result = await _follow(context, job_id, min(limit, settings.wait_max_s))
+            result = await _follow(context, job_id, min(limit, settings.wait_max_s), until=params.until)
         return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
     except TimeoutError:
         return await state_of(context, job_id)
@@ -102,7 +103,10 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     Raises NotFound, and Conflict (`not_cancellable`) once the job is completed or failed.
     """
     services, job_id = context.services, JobId(params.workflow_id)
-    await require_visible(context, job_id)
+    try:
+        await require_visible(context, job_id)
+    except NotFound:
+        return await _cancel_batch(context, job_id, params.reason)
     job, answer = await services.store.request_cancel(job_id, at=services.now_ms(), reason=params.reason)
     if answer is CancelAnswer.ASK_ENGINE:
         await _follow(context, job_id, services.settings.cancel_wait_s)
@@ -123,6 +127,23 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         f'workflow_status(workflow_id="{job_id}") shows when.'
         if pending
         else None,
+    )
+
+
+async def _cancel_batch(context: OperationContext, job_id: JobId, reason: str | None) -> CancelResult:
+    """Raises NotFound where there is no such batch."""
+    views = await views_of(context, BatchId(job_id))
+    if not views:
+        raise not_found(job_id)
+    cancelled = await cancel_all(context, [view.job for view in views], reason)
+    state = await _follow(context, job_id, context.services.settings.cancel_wait_s)
+    pending = state.status in OPEN
+    return CancelResult(
+        workflow_id=job_id,
+        status=state.status,
+        cancel_requested=state.cancel_requested,
+        cancelled=cancelled,
+        next_step=f'Call wait_for_workflow(workflow_id="{job_id}").' if pending else None,
     )
 
 
@@ -200,16 +221,29 @@ def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
     view = await context.services.store.view_job(job_id)
-    if view is None or not context.caller.may_see(view.job.client):
+    if view is None:
+        return await _state_of_batch(context, BatchId(job_id))
+    if not context.caller.may_see(view.job.client):
         raise not_found(job_id)
     return _result(context.services, view)
 
 
-async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
+async def _state_of_batch(context: OperationContext, batch: BatchId) -> WorkflowResult:
+    views = await views_of(context, batch)
+    if not views:
+        raise not_found(JobId(batch))
+    return combined(batch, [_result(context.services, view) for view in views])
+
+
+async def _follow(
+    context: OperationContext, job_id: JobId, limit_s: float, *, until: Literal["all", "any"] = "all"
+) -> WorkflowResult:
     """Snapshot first, then the events, until the job is final or the time is up."""
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with context.services.feed.follow(context.caller, job_id=job_id) as reader:
         result = await state_of(context, job_id)
+        if result.workflows:
+            return await _follow_batch(context, job_id, limit_s, until)
         await _report(context, result)
         try:
             async with asyncio.timeout(limit_s):
@@ -222,6 +256,33 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
         except TimeoutError:
             result = await state_of(context, job_id)
     return result
+
+
+async def _follow_batch(
+    context: OperationContext, job_id: JobId, limit_s: float, until: Literal["all", "any"]
+) -> WorkflowResult:
+    """The same for several, by the events of all that the caller may see."""
+    with context.services.feed.follow(context.caller) as reader:
+        result = await state_of(context, job_id)
+        await _report(context, result)
+        try:
+            async with asyncio.timeout(limit_s):
+                while not _is_over(result, until):
+                    happened, lost = await reader.newest()
+                    ours = {each.workflow_id for each in result.workflows}
+                    happened = [each for each in happened if each.event.job_id in ours]
+                    if not lost and not (_ends(happened) or (happened and context.on_progress)):
+                        continue
+                    result = await state_of(context, job_id)
+                    await _report(context, result)
+        except TimeoutError:
+            result = await state_of(context, job_id)
+    return result
+
+
+def _is_over(batch: WorkflowResult, until: Literal["all", "any"]) -> bool:
+    some = any(each.status not in OPEN for each in batch.workflows)
+    return batch.status not in OPEN or (until == "any" and some)
 
 
 def _ends(happened: Sequence[StoredEvent]) -> bool:

@@ -158,6 +158,14 @@ class Store(DriverSide):
         job = await self._by_key.do(lambda connection: reads.get(connection, job_id))
         return None if job is None else self._driven.shown(job)
 
+    async def add_jobs(self, submissions: Sequence[Submission]) -> list[tuple[Job, int]]:
+        """Several at once, in one transaction; raises as `add_job`, and then writes none.
+
+        Where the first was submitted before under its idempotency key, that one alone.
+        """
+        added = await self._writer.do(lambda connection: queue.add_all(connection, submissions))
+        return [(each.job, each.position) for each in added]
+
     async def view_job(self, job_id: JobId) -> JobView | None:
         """The job with its outputs and its place in the run order, as of one moment.
 

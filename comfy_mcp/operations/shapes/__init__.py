@@ -36,6 +36,7 @@ from comfy_mcp.operations.shapes.catalog import (
 )
 from comfy_mcp.operations.shapes.jobs import (
     AttemptItem,
+    BatchItem,
     CancelResult,
     ConvertResult,
     DryRunResult,
@@ -91,6 +92,7 @@ __all__ = [
     "MAX_INTEGER",
     "AddKeyParams",
     "AttemptItem",
+    "BatchItem",
     "CancelParams",
     "CancelResult",
     "ConvertResult",

@@ -94,6 +94,14 @@ class WaitingForItem(Part):
     engines: list[EngineRoomItem] = Field(default_factory=list)
 
 
+class BatchItem(Part):
+    """One workflow of several that were submitted at once."""
+
+    workflow_id: str
+    status: StatusName
+    error: Text | None = None
+
+
 class WorkflowResult(Result):
     """A job's state. `eta_ms` is the remaining time, None if unknown.
 
@@ -142,6 +150,7 @@ class WorkflowResult(Result):
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
+    workflows: list[BatchItem] = Field(default_factory=list)
     next_step: NextStep | None = None
 
     def text(self) -> str:
@@ -207,6 +216,7 @@ class SubmitResult(Result):
     status: StatusName
     queue_position: int
     warnings: list[Text] = Field(default_factory=list)
+    workflow_ids: list[str] = Field(default_factory=list)
     next_step: NextStep | None = None
 
     def text(self) -> str:
@@ -250,6 +260,7 @@ class CancelResult(Result):
     workflow_id: str
     status: StatusName
     cancel_requested: bool
+    cancelled: int | None = None
     next_step: NextStep | None = None
 
     def text(self) -> str:
