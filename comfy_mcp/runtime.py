@@ -17,11 +17,12 @@ from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
-from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.feed import Feed, Hub
+from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
@@ -117,7 +118,9 @@ async def open_runtime(
             outputs=outputs,
             input_files=input_files,
             workflow_files=workflow_files,
+            workflows=WorkflowLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool),
             checker=checker,
+            finder=Finder(checker),
             gpu=gpu,
             metrics=metrics,
             now_ms=clock.now_ms,

@@ -77,7 +77,13 @@ class Checker:
             self._waiting[client] -= 1
             self._waiting += Counter()  # without those that wait for nothing
         graph = await asyncio.to_thread(parse_graph, raw if answer.raw is None else answer.raw)
-        return Judged(graph=graph, report=answer.report, needs=answer.needs, warnings=answer.warnings)
+        return Judged(
+            graph=graph,
+            report=answer.report,
+            needs=answer.needs,
+            warnings=answer.warnings,
+            controls=answer.controls,
+        )
 
     async def aclose(self) -> None:
         """End the process."""

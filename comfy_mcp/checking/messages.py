@@ -12,6 +12,7 @@ from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import Controls
 
 HEADER = struct.Struct(">Q")
 
@@ -38,6 +39,7 @@ class Answer:
     report: GraphReport
     needs: Needs
     warnings: tuple[str, ...]
+    controls: Controls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,13 @@ def _answer(text: bytes, info: ObjectInfo | None) -> Answer | Refusal:
         return Refusal.of(error)
     same = isinstance(given, dict) and judged.graph.raw is unwrapped(given)
     raw = None if same else dict(judged.graph.raw)
-    return Answer(raw=raw, report=judged.report, needs=judged.needs, warnings=judged.warnings)
+    return Answer(
+        raw=raw,
+        report=judged.report,
+        needs=judged.needs,
+        warnings=judged.warnings,
+        controls=judged.controls,
+    )
 
 
 def _read(stdin: BinaryIO) -> Question | None:

@@ -57,7 +57,7 @@ class JobFailure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
-    cancelled job that this one submits again. `shape`: see domain/vram.py."""
+    cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -72,6 +72,7 @@ class JobQueued:
     retry_of: JobId | None = None
     shape: str | None = None
     batch: BatchId | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,8 +65,8 @@ class Job:
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
-    in what they need; `waiting_for` why a queued one was passed over. `retried_by` is the newest job
-    that retries this one: no event of this job reports it, and its state stays what it is.
+    in what they need; `name` is for people; `waiting_for` why a queued one was passed over. `retried_by`
+    is the newest job that retries this one: no event of this job reports it, and its state stays what it is.
     """
 
     id: JobId
@@ -100,6 +100,7 @@ class Job:
     peak_vram_bytes: int | None = None
     shape: str | None = None
     batch: BatchId | None = None
+    name: str | None = None
     waiting_for: WaitingFor | None = None
 
     @property
@@ -158,6 +159,7 @@ def queued(event: JobQueued) -> Job:
         retry_of=event.retry_of,
         shape=event.shape,
         batch=event.batch,
+        name=event.name,
     )
 
 

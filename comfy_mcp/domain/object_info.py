@@ -15,6 +15,9 @@ from comfy_mcp.domain.prices import price_of
 __all__ = ["ClassInfo", "InputSpec", "ObjectInfo"]
 
 
+_LONGEST, _MOST = 2_000, 100
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassInfo:
     """One node class. `output_types` holds None for a type that is not a plain name, and is None itself
@@ -23,7 +26,8 @@ class ClassInfo:
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
     `inputs` are the declared ones by name, required ones first; what they grow is under them.
-    `grows`: some of them are dynamic. `title` is what people see.
+    `grows`: some of them are dynamic. `title` is what people see; `category`, `description` and `aliases` are
+    what a search goes by.
     """
 
     name: str
@@ -34,6 +38,10 @@ class ClassInfo:
     checked: bool = True
     title: str | None = None
     grows: bool = False
+    category: str = ""
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +96,19 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         certain=certain,
         grows=any(spec.dynamic for spec in inputs.values()),
         title=title if isinstance(title := raw.get("display_name"), str) else None,
+        category=_text(raw.get("category")),
+        description=_text(raw.get("description")),
+        aliases=_texts(raw.get("search_aliases")),
+        output_names=_texts(raw.get("output_name")),
     )
+
+
+def _text(raw: object) -> str:
+    return raw[:_LONGEST] if isinstance(raw, str) else ""
+
+
+def _texts(raw: object) -> tuple[str, ...]:
+    return tuple(_text(item) for item in raw[:_MOST]) if isinstance(raw, list | tuple) else ()
 
 
 def _output_types(raw: object) -> tuple[str | None, ...] | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
@@ -31,14 +32,20 @@ MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
 
+Controls = dict[tuple[NodeId, str], list[tuple[NodeId, str]]]
+"""By the control that a subgraph's node shows (its id, the name): the inputs in API format that it sets. The
+name of one that is shown without an input of the subgraph has the id of the node inside before it."""
+
+
 def api_format(
-    raw: object, info: ObjectInfo | None, budget: Budget | None = None
+    raw: object, info: ObjectInfo | None, budget: Budget | None = None, controls: Controls | None = None
 ) -> tuple[object, tuple[str, ...]]:
     """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
     that the engine spells with another slash.
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
-    `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
+    `parse_graph` then refuses it. `controls` is filled. Raises InvalidGraph (`graph_ui_format`), and what
+    `budget` raises.
     """
     inner = unwrapped(raw) if isinstance(raw, Mapping) else None
     if inner is None or info is None:
@@ -47,7 +54,7 @@ def api_format(
         titled = _titled(inner, info)
         spelled, notes = as_listed(titled, info)
         return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
-    conversion = _Conversion(info, budget or Budget())
+    conversion = _Conversion(info, budget or Budget(), {} if controls is None else controls)
     graph = conversion.run(inner)
     if not graph:
         refuse(
@@ -74,8 +81,9 @@ def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
 class _Conversion:
     """One workflow on its way."""
 
-    def __init__(self, info: ObjectInfo, budget: Budget) -> None:
+    def __init__(self, info: ObjectInfo, budget: Budget, controls: Controls) -> None:
         self._info = info
+        self._controls = controls
         self._budget = budget
         self._values = Values(info)
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
@@ -125,6 +133,7 @@ class _Conversion:
         self._note(key, node, saved.notes)
         values, links = dict(saved.values), {}
         shown = set(self._values.shown_inside(scope, node))
+        own = shown & values.keys()
         for each in node.inputs:
             match source_of(scope, each):
                 case Output(origin, slot):
@@ -137,11 +146,15 @@ class _Conversion:
                     found = self._values.promoted(control)
                     values |= {} if found is None else {each.name: found[0]}
                     shown.add(each.name)
+                    own.discard(each.name)
+                    if each.name in values:
+                        self._show(control.scope, control.node, control.name, key, each.name)
                 case Unheard(value) if value != values.get(each.name):
                     text = f"{value!r:.60} of the primitive outside is not sent: the subgraph's own value is"
                     self._note(key, node, [(each.name, text)])
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
+        self._show_inside(scope, node, key, own)
         inputs: dict[str, Any] = {
             name: links.get(name) or self._sent(key, node, saved, name, value, shown=name in shown)
             for name, value in values.items()
@@ -157,6 +170,15 @@ class _Conversion:
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
         return {"inputs": inputs, "class_type": node.type, "_meta": meta}
+
+    def _show_inside(self, scope: Scope, node: UiNode, key: str, names: Iterable[str]) -> None:
+        if scope.outer is not None:
+            for name in names:
+                self._show(*scope.outer, f"{node.id}.{name}", key, name)
+
+    def _show(self, scope: Scope, host: UiNode, control: str, key: str, name: str) -> None:
+        shows = NodeId(f"{scope.prefix}{host.id}"), control
+        self._controls.setdefault(shows, []).append((NodeId(key), name))
 
     def _sent(self, key: str, node: UiNode, saved: Saved, name: str, value: object, *, shown: bool) -> object:
         """The value as the editor sends it. `shown`: a subgraph has the control, and draws nothing."""

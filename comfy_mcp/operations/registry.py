@@ -13,8 +13,10 @@ from comfy_mcp.operations import (
     catalog,
     checking,
     examples,
+    finding,
     inputs,
     keys,
+    nodes,
     shapes,
     submitting,
     system,
@@ -92,12 +94,20 @@ class Operation(Generic[P, R]):
 _RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)
 _RAISED_BY_A_SUBMIT = (
     *_RAISED_BY_A_FILE,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.WORKFLOW_NOT_FOUND,
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
     ErrorCode.QUEUE_FULL,
     ErrorCode.IDEMPOTENCY_MISMATCH,
 )
 _RAISED_BY_AN_ENGINE = (ErrorCode.ENGINE_UNREACHABLE, ErrorCode.ENGINE_BAD_ANSWER)
+_RAISED_BY_A_NAME = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.WORKFLOW_NOT_FOUND,
+    *_RAISED_BY_A_FILE,
+    *_RAISED_BY_AN_ENGINE,
+)
 _RAISED_BY_AN_OUTPUT = (
     ErrorCode.NOT_FOUND,
     ErrorCode.OUTPUT_GONE,
@@ -108,10 +118,46 @@ _RAISED_BY_AN_OUTPUT = (
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
+        name="find_workflow",
+        title="Find workflow",
+        description="Workflows that do what you need, those that run here first: the user's own, starters, "
+        "ComfyUI's templates, recent jobs.",
+        params=shapes.FindWorkflowParams,
+        result=shapes.FoundWorkflowsResult,
+        handler=finding.find_workflow,
+        right=Right.READ,
+        raises=(),
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="describe_workflow",
+        title="Describe workflow",
+        description="The inputs of a workflow: names, types, ranges, choices, values.",
+        params=shapes.DescribeWorkflowParams,
+        result=shapes.DescribedWorkflowResult,
+        handler=finding.describe_workflow,
+        right=Right.READ,
+        raises=_RAISED_BY_A_NAME,
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="find_nodes",
+        title="Find nodes",
+        description="Node classes by what they do or by type; with name, one class in full.",
+        params=shapes.FindNodesParams,
+        result=shapes.FoundNodesResult,
+        handler=nodes.find_nodes,
+        right=Right.READ,
+        raises=(ErrorCode.NOT_FOUND, *_RAISED_BY_AN_ENGINE),
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
         name="submit_workflow",
         title="Submit workflow",
-        description="Queue a ComfyUI workflow and return its workflowId at once. "
-        "Follow it with wait_for_workflow.",
+        description="Queue a workflow and return its workflowId at once. Follow it with wait_for_workflow.",
         params=shapes.SubmitParams,
         result=shapes.SubmitResult,
         handler=submitting.submit_workflow,

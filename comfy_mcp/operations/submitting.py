@@ -8,23 +8,26 @@ from typing import Any
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
-from comfy_mcp.domain.batches import variants
+from comfy_mcp.domain.batches import combinations, with_seeds
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import BatchId, ClientId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.parameter_values import with_inputs
+from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of, views_of
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
+from comfy_mcp.operations.given import given_workflow, name_of
 from comfy_mcp.operations.memory import memory_warnings
-from comfy_mcp.operations.repairs import as_json, graph_in
+from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -53,17 +56,18 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     _require_priority(context, Priority(params.priority))
-    raw, text, repairs = await _graph_of(context, params)
-    file, beside = submitted_file(raw)
-    checked, needs, warnings = await _checked(context, raw, text, file, beside)
-    warnings = context.repairs + repairs + warnings
+    given = await given_workflow(context, params)
+    file, beside = submitted_file(given.raw)
+    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside)
+    warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw))
+    use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same))
     how = _How(
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
+        name=given.name or name_of(checked.graph),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
@@ -74,6 +78,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     job, position = await _submit(services, (checked, needs, warnings), use, how)
     return SubmitResult(
         workflow_id=job.id,
+        name=job.name,
         status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
         queue_position=position,
         warnings=list(job.warnings),
@@ -106,6 +111,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     job, position = await _submit(services, made, use, how)
     return RetryResult(
         workflow_id=job.id,
+        name=job.name,
         status="queued",
         queue_position=position,
         warnings=list(job.warnings),
@@ -144,6 +150,7 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
         priority=old.priority,
         queue_timeout_ms=old.queue_timeout_ms,
         run_timeout_ms=old.run_timeout_ms,
+        name=old.name,
         retry_of=old.id,
     )
     return made, how
@@ -158,6 +165,7 @@ class _How:
     priority: Priority
     queue_timeout_ms: int | None
     run_timeout_ms: int | None
+    name: str | None
     retry_of: JobId | None = None
 
     def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
@@ -175,6 +183,7 @@ class _How:
             retry_of=self.retry_of,
             shape=needs.shape,
             batch=batch,
+            name=self.name,
         )
 
 
@@ -189,16 +198,18 @@ async def _submit(
 async def _variants(context: OperationContext, params: SubmitParams, first: Made) -> list[Made]:
     """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
     pictures of the others it would restore other values."""
-    graph = first[0].graph.raw
-    wanted = variants(graph, variations=params.variations or 1, matrix=params.matrix or {})
+    graph, info = first[0].graph, await context.services.engines.object_info()
+    parameters = parameters_of(graph, info) if params.matrix else ()
     made = []
-    for each in wanted:
-        if each == graph:
+    for values, step in combinations(params.variations or 1, params.matrix or {}):
+        raw, notes = with_inputs(graph, parameters, values, info=info) if values else (graph.raw, ())
+        each = with_seeds(raw, step)
+        if each == graph.raw:
             made.append(first)
             continue
         _, text, _ = await as_json(each)
         checked, needs, warnings = await _checked(context, each, text, None)
-        made.append((checked, needs, context.repairs + warnings))
+        made.append((checked, needs, context.repairs + notes + warnings))
     return made
 
 
@@ -214,6 +225,7 @@ async def _submit_batch(
         ids = [job.id for job in await jobs_of(services, batch)]
     return SubmitResult(
         workflow_id=batch,
+        name=first.name,
         status="queued",
         queue_position=position,
         warnings=list(dict.fromkeys(text for job, _ in written for text in job.warnings)),
@@ -276,38 +288,6 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, bytes, tuple[str, ...]]:
-    """The raw graph, as JSON too, and how it was repaired: inline as an object or JSON text, from a file
-    under the allowed roots, or from the bytes of a file that come with the call."""
-    services = context.services
-    if (params.workflow, params.path, context.content).count(None) != 2:
-        raise InvalidInput(
-            "Give either workflow or path, not both.",
-            next_step="Pass the graph as an object, or the path of its file.",
-        )
-    if context.content is not None:
-        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
-    elif params.path is not None:
-        if not context.caller.may_read_files:
-            raise InvalidInput(
-                "This surface can't read workflow files by path.",
-                next_step="Send the graph itself as workflow.",
-                code=ErrorCode.PATH_NOT_ALLOWED,
-            )
-        raw = await services.workflow_files.read(params.path)
-    else:
-        raw = params.workflow
-    limit = services.settings.max_graph_bytes
-    raw, repairs = graph_in(raw, services.workflow_files.parse)
-    if params.extra_data is not None and isinstance(raw, Mapping):
-        _check_size(len((await as_json(params.extra_data))[1]), limit)
-        raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = await as_json(raw)
-    if params.workflow is not None:
-        _check_size(len(text), limit if params.extra_data is None else 2 * limit)
-    return raw, text, repairs + more
-
-
 def _require_priority(context: OperationContext, priority: Priority) -> None:
     """Raises Denied: a job that passes all others' needs a right of its own."""
     if priority is Priority.HIGH:
@@ -356,12 +336,3 @@ def _idempotency(
         digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         since=services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
     )
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise LimitExceeded(
-            f"The workflow has {size} bytes; the limit is {limit}.",
-            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
-            code=ErrorCode.TOO_LARGE,
-        )

@@ -51,6 +51,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "retried_by": job.retried_by,
         "shape": job.shape,
         "batch": job.batch,
+        "name": storable(job.name),
     }
     for name, columns_of in _MUTABLE.items():
         values |= columns_of(name, getattr(job, name))
@@ -127,7 +128,7 @@ _integers_of = attrgetter(
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape", "batch"),
+    *("retry_of", "retried_by", "shape", "batch", "name"),
 )
 
 
@@ -171,6 +172,7 @@ def job_of(row: AnyRow) -> Job:
         peak_vram_bytes=row.peak_vram_bytes,
         shape=row.shape,
         batch=row.batch,
+        name=row.name,
         waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
     )
 
@@ -181,7 +183,7 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
-    for name in ("gpu_use", "shape", "batch"):
+    for name in ("gpu_use", "shape", "batch", "name"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
     if not payload.get("warnings", ...):

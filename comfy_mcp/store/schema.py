@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0013"
+HEAD = "0014"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -91,6 +91,7 @@ jobs = Table(
     Column("held_since", BigInteger),  # of waiting_for, where an index finds it
     Column("retried_by", Text),
     Column("graph_bytes", BigInteger),  # null for jobs of before
+    Column("name", Text),
     Column("batch", Text),  # of jobs that came with one submit
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.batches import MAX_BATCH, SEEDS, variants
+from comfy_mcp.domain.batches import MAX_BATCH, SEEDS, combinations, with_seeds
 from comfy_mcp.domain.errors import InvalidInput
 
 GRAPH: dict[str, Any] = {
@@ -15,48 +15,31 @@ GRAPH: dict[str, Any] = {
 }
 
 
-def test_variations_count_the_seeds_up_and_the_first_is_the_graph_itself() -> None:
-    made = variants(GRAPH, variations=3, matrix={})
+def test_seeds_are_counted_up_and_nothing_else_changes() -> None:
+    made = [with_seeds(GRAPH, step) for step in range(3)]
     assert made[0] == GRAPH
     assert [each["1"]["inputs"]["seed"] for each in made] == [5, 6, 7]
     assert [each["2"]["inputs"]["noise_seed"] for each in made] == [SEEDS - 1, 0, 1]
-    assert {each["3"]["inputs"]["seed"][0] for each in made} == {"2"}, "a link stays"
-
-
-def test_a_matrix_makes_every_combination_and_changes_nothing_else() -> None:
-    made = variants(GRAPH, variations=2, matrix={"1.cfg": [1, 2], "noise_seed": [0, "random"]})
-    seen = [
-        (each["1"]["inputs"]["cfg"], each["2"]["inputs"]["noise_seed"], each["1"]["inputs"]["seed"])
-        for each in made
-    ]
-    assert seen == [
-        *((1, 0, 5), (1, 1, 6), (1, "random", 5), (1, "random", 6)),
-        *((2, 0, 5), (2, 1, 6), (2, "random", 5), (2, "random", 6)),
-    ]
-    assert all(each["3"] is GRAPH["3"] for each in made)
-
-
-def test_a_bare_name_is_that_of_every_node_that_has_a_value() -> None:
-    (made,) = variants(GRAPH, variations=1, matrix={"cfg": [4.5]})
-    assert [made[node]["inputs"]["cfg"] for node in ("1", "3")] == [4.5, 4.5]
-
-
-@pytest.mark.parametrize(
-    ("variations", "matrix", "said"),
-    [
-        (MAX_BATCH + 1, {}, "make 65 workflows"),
-        (2, {"cfg": []}, "make 0 workflows"),
-        (1, {"sed": [1]}, "the nearest: seed"),
-        (1, {"2.seed": [1]}, "matrix names '2.seed'"),
-        (1, {"9.zzzzzz": [1]}, "none"),
-    ],
-)
-def test_what_can_be_no_batch_is_refused_with_the_reason(variations: int, matrix: Any, said: str) -> None:
-    with pytest.raises(InvalidInput) as refused:
-        variants(GRAPH, variations=variations, matrix=matrix)
-    assert said in f"{refused.value.message} {refused.value.next_step}"
+    assert all(each[node] is GRAPH[node] for each in made for node in ("3", "4"))
+    assert made[1]["1"]["inputs"] | {"seed": 5} == GRAPH["1"]["inputs"]
 
 
 def test_without_a_seed_there_is_nothing_to_vary() -> None:
     with pytest.raises(InvalidInput, match="no seed"):
-        variants({"1": GRAPH["4"]}, variations=2, matrix={})
+        with_seeds({"1": GRAPH["3"]}, 1)
+
+
+def test_a_matrix_makes_every_combination_with_each_seed() -> None:
+    assert combinations(2, {"a": [1, 2], "b": ["x"]}) == [
+        ({"a": 1, "b": "x"}, 0),
+        ({"a": 1, "b": "x"}, 1),
+        ({"a": 2, "b": "x"}, 0),
+        ({"a": 2, "b": "x"}, 1),
+    ]
+    assert combinations(3, {}) == [({}, 0), ({}, 1), ({}, 2)]
+
+
+@pytest.mark.parametrize(("variations", "matrix", "count"), [(MAX_BATCH + 1, {}, 65), (2, {"cfg": []}, 0)])
+def test_too_many_and_none_are_refused(variations: int, matrix: Any, count: int) -> None:
+    with pytest.raises(InvalidInput, match=f"make {count} workflows"):
+        combinations(variations, matrix)

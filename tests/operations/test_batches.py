@@ -94,6 +94,12 @@ async def test_a_batch_with_a_failure_has_failed_and_what_failed_is_retried(call
     assert refused.value.code is ErrorCode.NOT_RETRYABLE, "both have been"
 
 
+async def test_a_name_of_the_matrix_that_no_node_has_is_refused_with_the_nearest(call: Bench) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        await call("submit_workflow", workflow=seeded(), matrix={"sed": [1, 2]})
+    assert "seed" in f"{refused.value.message} {refused.value.next_step}"
+
+
 async def test_all_or_none_come_into_the_queue(settings: Settings) -> None:
     async with open_runtime(settings.model_copy(update={"max_queued": 3})) as services:
         call = Bench(services, CALLER)

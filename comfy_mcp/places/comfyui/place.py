@@ -12,6 +12,7 @@ from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.workflow_entries import WorkflowEntry
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
@@ -259,6 +260,18 @@ class ComfyUIPlace:
 
     async def experiment_models(self, folder: str) -> Sequence[Model]:
         return await self.client.experiment_models(folder)
+
+    async def templates(self) -> Sequence[WorkflowEntry]:
+        return await self.client.templates()
+
+    async def template(self, name: str) -> Any:
+        return await self.client.template(name)
+
+    async def saved_workflows(self) -> Sequence[WorkflowEntry]:
+        return await self.client.saved_workflows()
+
+    async def saved_workflow(self, name: str) -> Any:
+        return await self.client.saved_workflow(name)
 
     async def queue(self) -> QueueView:
         return await self.client.queue()
