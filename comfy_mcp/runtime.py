@@ -18,9 +18,12 @@ from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
+from comfy_mcp.library.links import Links
+from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.checking import moment_of
 from comfy_mcp.operations.feed import Feed, Hub
 from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
@@ -106,7 +109,7 @@ async def open_runtime(
             limit=settings.max_upload_bytes,
             timeout_s=settings.request_timeout_s,
         )
-        checker = Checker(settings.check_inline_bytes)
+        checker = Checker(settings.check_inline_bytes, lambda: moment_of(clock.now_ms()))
         stack.push_async_callback(checker.aclose)
         services = Services(
             settings=settings,
@@ -117,6 +120,8 @@ async def open_runtime(
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=outputs,
             input_files=input_files,
+            saver=Saver(workflow_files.folders, outputs),
+            links=Links(settings.link_key_path, settings.public_url, now_ms=clock.now_ms),
             workflow_files=workflow_files,
             workflows=WorkflowLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool),
             checker=checker,

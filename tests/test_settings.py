@@ -300,3 +300,14 @@ def test_a_comfy_key_that_is_none_is_refused_and_never_shown(value: str) -> None
     error = refused(comfy_org_api_key=value)
     assert "comfy_org" in str(error).lower()
     assert "12345678" not in f"{error} {error.details}"
+
+
+@pytest.mark.parametrize(
+    "url", ["host.example", "ftp://host.example", "https://", "https://h/?a=b", "https://h/#a"]
+)
+def test_a_public_url_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFY_BRIDGE_PUBLIC_URL", url)
+    with pytest.raises(InvalidInput, match="public_url"):
+        load_settings()
+    monkeypatch.setenv("COMFY_BRIDGE_PUBLIC_URL", "https://host.example/a/")
+    assert load_settings().public_url == "https://host.example/a"

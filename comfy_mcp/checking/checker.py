@@ -9,6 +9,7 @@ import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
@@ -19,6 +20,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_scopes import Budget, OverBudget
+from comfy_mcp.domain.ui_texts import Moment
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +44,16 @@ HERE_SHARE = 0.05
 
 
 class Checker:
-    """`inline_bytes`: workflows that have more bytes as JSON are judged in the process."""
+    """`inline_bytes`: workflows that have more bytes as JSON are judged in the process.
 
-    def __init__(self, inline_bytes: int, *, cpu_s: int = CPU_S) -> None:
+    `moment` is asked for each workflow.
+    """
+
+    def __init__(
+        self, inline_bytes: int, moment: Callable[[], Moment | None] = lambda: None, *, cpu_s: int = CPU_S
+    ) -> None:
         self._inline_bytes = inline_bytes
+        self._moment = moment
         self._cpu_s = cpu_s
         self._turn = asyncio.Lock()
         self._waiting: Counter[ClientId] = Counter()
@@ -62,7 +70,7 @@ class Checker:
         """
         if len(text) <= self._inline_bytes:
             with contextlib.suppress(OverBudget):
-                return judge(raw, info, Budget(share=HERE_SHARE))
+                return judge(raw, info, Budget(share=HERE_SHARE), self._moment())
         if self._waiting.total() >= WAITING or self._waiting[client] >= WAITING_OF_ONE:
             raise LimitExceeded(
                 "Too many large workflows are being checked.",
@@ -136,7 +144,13 @@ class Checker:
         assert process.stdin is not None
         assert process.stdout is not None
         same = info is not None and info is self._known
-        question = Question(text=text, cpu_s=self._cpu_s, info=None if same else info, same_info=same)
+        question = Question(
+            text=text,
+            cpu_s=self._cpu_s,
+            info=None if same else info,
+            same_info=same,
+            moment=self._moment(),
+        )
         process.stdin.write(await asyncio.to_thread(packed, question))
         await process.stdin.drain()
         self._known = info

@@ -13,7 +13,7 @@ from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
 from comfy_mcp.cli.given import given
 from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.progress import ProgressDisplay, progress_display
-from comfy_mcp.cli.saving import prepare_folder, save_outputs
+from comfy_mcp.cli.saving import prepare_folder, save_items
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
 from comfy_mcp.domain.errors import EngineUnreachable
@@ -177,7 +177,7 @@ async def _follow(session: Session, output: Output, workflow_id: str, how: Follo
         display.close()
     if state is None:
         return await _interrupted(session, output, workflow_id, cancel=how.cancel_on_interrupt)
-    saved = await save_outputs(session, state, how.save_to) if how.save_to is not None else None
+    saved = await save_items(session, state.outputs, how.save_to) if how.save_to is not None else None
     _show_end(output, state, saved)
     return exit_code_of_status(state.status)
 

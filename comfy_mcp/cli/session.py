@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 from uuid import uuid4
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of
@@ -39,14 +39,6 @@ class Options:
         return load_settings(**self.overrides())
 
 
-class Calls(Protocol):
-    """Something that operations can be called on."""
-
-    async def call(
-        self, operation: str, arguments: Mapping[str, Any], *, on_progress: ProgressReport | None = None
-    ) -> Any: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """Operations of an open bridge, called as the command line's client."""
@@ -63,10 +55,13 @@ class Session:
         content: AsyncIterable[bytes] | None = None,
     ) -> Any:
         """The operation's Result. `content`: the bytes of a file. Raises BridgeError."""
-        caller = Caller(client=ClientId(self.settings.client_name), surface="cli")
         return await self.bridge.call(
-            operation, arguments, caller=caller, on_progress=on_progress, content=content
+            operation, arguments, caller=self.caller, on_progress=on_progress, content=content
         )
+
+    @property
+    def caller(self) -> Caller:
+        return Caller(client=ClientId(self.settings.client_name), surface="cli")
 
 
 @contextlib.asynccontextmanager

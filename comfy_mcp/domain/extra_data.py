@@ -24,10 +24,12 @@ class Submitted:
 
     `file`: what was submitted, where that is not the graph itself: a file in UI format, or a body
     `{"prompt": …, "extra_data": …}`. `may_spend`: partner nodes of this job may use the client's Comfy key.
+    `save_to`: the path on this machine where a wait writes the outputs.
     """
 
     file: Mapping[str, Any] | None = None
     may_spend: bool = False
+    save_to: str | None = None
 
     def extra_data(self, client: ClientId) -> "ExtraData":
         """What the engine gets beside the graph."""

@@ -9,6 +9,7 @@ from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import Controls, api_format
 from comfy_mcp.domain.ui_scopes import Budget
+from comfy_mcp.domain.ui_texts import Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +23,16 @@ class Judged:
     controls: Controls
 
 
-def judge(raw: object, info: ObjectInfo | None, budget: Budget | None = None) -> Judged:
-    """`raw` in API format, checked against an engine's classes.
+def judge(
+    raw: object, info: ObjectInfo | None, budget: Budget | None = None, moment: Moment | None = None
+) -> Judged:
+    """`raw` in API format as at `moment`, checked against an engine's classes.
 
     Raises InvalidGraph for what is no graph, and what `budget` raises. Whether the graph would run is in the
     report.
     """
     controls: Controls = {}
-    converted, warnings = api_format(raw, info, budget, controls)
+    converted, warnings = api_format(raw, info, budget, moment, controls)
     graph = parse_graph(converted)
     report = check_graph(graph, info, model_links(raw))
     return Judged(graph=graph, report=report, needs=needs_of(graph), warnings=warnings, controls=controls)

@@ -5,6 +5,7 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -37,6 +38,7 @@ from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.driving.recovery import conclude
 from comfy_mcp.driving.sizes import OutputSizes
+from comfy_mcp.logs import Facts, routine
 from comfy_mcp.places.protocol import Runner
 from comfy_mcp.store import Claim, ClaimOffer, Lease
 
@@ -353,13 +355,14 @@ class Ledger:
         self._gpu.forget(attempt.prompt_id)
         self.may_have_work |= not attempt.job.is_final  # it waits again
         self._durations.observe(attempt.observed)
-        self._log.info(
-            "attempt_over",
-            job_id=attempt.job.id,
-            prompt_id=attempt.prompt_id,
-            attempt=attempt.job.attempt,
-            status=attempt.job.status.value,
-        )
+        facts: Facts = {
+            "engine": self._lease.engine,
+            "job_id": attempt.job.id,
+            "prompt_id": attempt.prompt_id,
+            "attempt": attempt.job.attempt,
+            "status": attempt.job.status.value,
+        }
+        routine(logging.INFO, "attempt_over", facts)
 
     def _refused(self, fault: StoreFault, job_id: JobId | None = None) -> None:
         self._log.error("store_refused", job_id=job_id, code=fault.code.value, error=str(fault))

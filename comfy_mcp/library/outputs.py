@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -16,7 +16,7 @@ from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
-from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside
+from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
 from comfy_mcp.library.verified import FileOnEngine, KnownFile, Verified
@@ -154,7 +154,7 @@ class OutputFiles:
         _refuse_traversal(output.file)
         async with self._source(output, part) as content:
             if None not in (output.size, content.size) and output.size != content.size:
-                raise _gone(output, "another file has this name now")
+                raise gone(output, "another file has this name now")
             yield content
 
     async def read(self, output: Output, *, limit: int | None = None) -> OutputData:
@@ -187,7 +187,7 @@ class OutputFiles:
             pieces.append(chunk)
         data = b"".join(pieces)
         if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
-            raise _gone(output, "another file has this name now")
+            raise gone(output, "another file has this name now")
         return OutputData(data=data, media_type=content.media_type)
 
     async def text(self, output: Output, *, limit: int = TEXT_BYTES) -> str:
@@ -200,6 +200,27 @@ class OutputFiles:
                     break
         whole = content.size is not None and content.size <= limit
         return head.decode("utf-8-sig", "replace") + ("" if whole or len(head) < limit else "…")
+
+    async def local_paths(self, files: Sequence[tuple[str, str, str]]) -> list[str | None]:
+        """Where (folder, subfolder, name) lie in the engine's output folder; None for what is not there."""
+
+        def look() -> list[str | None]:
+            return [self._local_path(*each) for each in files]
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.to_thread(look)
+        except TimeoutError:
+            return [None] * len(files)
+
+    def _local_path(self, folder: str, subfolder: str, name: str) -> str | None:
+        if self._folder is None or folder != "output" or not name:
+            return None
+        try:
+            path = resolve_inside(self._folder / subfolder.replace("\\", "/") / name, (self._folder,))
+            return str(path) if path.is_file() else None
+        except (OutsideRoots, OSError):
+            return None
 
     async def size(self, output: Output) -> int | None:
         """Bytes of the whole output, without reading it. Raises what `open` raises."""
@@ -258,8 +279,8 @@ class OutputFiles:
 
                 def rest() -> Rest:
                     start = len(head) if part is None else part.start
-                    gone = _gone(output, "it became shorter while it was sent")
-                    return FileRest(stream, start, head, timeout_s=self._timeout_s, if_short=gone)
+                    missing = gone(output, "it became shorter while it was sent")
+                    return FileRest(stream, start, head, timeout_s=self._timeout_s, if_short=missing)
 
                 yield replace(content, file=file, rest=rest)
 
@@ -298,7 +319,7 @@ class OutputFiles:
     ) -> AsyncIterator[OutputContent]:
         server = self._engines.get(output.engine)
         if server is None:
-            raise _gone(output, f"its engine {output.engine} is no longer configured")
+            raise gone(output, f"its engine {output.engine} is no longer configured")
         async with AsyncExitStack() as stack:
             byte_range = None if part is None else f"bytes={part.start}-{part.stop - 1}"
             try:
@@ -306,9 +327,9 @@ class OutputFiles:
             except NotFound:
                 if refused_on_disk:
                     raise _forbidden(output) from None
-                raise _gone(output, "the engine does not have it") from None
+                raise gone(output, "the engine does not have it") from None
             except InvalidInput:  # the part is inside the output as it was recorded
-                raise _gone(output, "another file has this name now") from None
+                raise gone(output, "another file has this name now") from None
             if part is not None and served.status != 206:
                 chunks = _cut_out(served.chunks(), part)
                 yield (await _content(output, served.total_length, chunks, part))[1]
@@ -384,7 +405,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _gone(output: Output, why: str) -> BridgeError:
+def gone(output: Output, why: str) -> BridgeError:
     return NotFound(
         f"The file of output {output.id} no longer exists: {why}.",
         next_step="Run the workflow again to create it.",

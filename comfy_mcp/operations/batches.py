@@ -7,7 +7,7 @@ from comfy_mcp.domain.ids import BatchId, JobId
 from comfy_mcp.domain.job import Job, JobQuery
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import BatchItem, StatusName, WorkflowResult
+from comfy_mcp.operations.shapes import StatusName, WorkflowResult
 
 if TYPE_CHECKING:
     from comfy_mcp.store import JobView
@@ -64,10 +64,7 @@ def combined(batch: BatchId, states: Sequence[WorkflowResult]) -> WorkflowResult
             "eta_ms": None,
             "retry_of": None,
             "retried_by": None,
-            "workflows": [
-                BatchItem(workflow_id=each.workflow_id, status=each.status, error=each.error)
-                for each in states
-            ],
+            "workflows": {each.workflow_id: each.status for each in states},
             "next_step": _next_step(batch, status, states),
         }
     )

@@ -4,6 +4,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.saving import checked_place, places, saved
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
     ListOutputsParams,
@@ -47,9 +48,16 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
 
 async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:
     """A preview within the clients' limits. Raises NotFound (`not_found`, `output_gone`)."""
-    services = context.services
+    save_to = await checked_place(context, params.save_to)
     output = await find_output(context, params.output_id)
-    item = output_item(output)
+    view = await _view(context, output, params)
+    (item,) = await places(context, [view.output])
+    paths = [] if save_to is None else await saved(context, [output], save_to)
+    return view.model_copy(update={"output": item, "saved": paths})
+
+
+async def _view(context: OperationContext, output: Output, params: ViewOutputParams) -> ViewResult:
+    services, item = context.services, output_item(output)
     if output.file.text is not None:
         return ViewResult(output=item, note=output.file.text)
     if output.file.is_written:

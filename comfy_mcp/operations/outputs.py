@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from comfy_mcp.domain.catalog import Output, OutputFound, OutputQuery
 from comfy_mcp.domain.errors import EngineBadAnswer, NotFound, StoreFault
 from comfy_mcp.library import OutputContent, OutputData, Preview, Span
+from comfy_mcp.library.saving import save_in
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import Caller, OperationContext
 
@@ -52,6 +54,10 @@ class Outputs:
                 raise
             return page.items[0]
 
+    def link_allows(self, output_id: str, expires: str, signature: str) -> bool:
+        """Whether a signed link to the output is good now."""
+        return self._services.links.allows(output_id, expires, signature)
+
     def open(self, output: Output, *, part: Span | None = None) -> AbstractAsyncContextManager[OutputContent]:
         """See library/outputs.py for this and the next three."""
         return self._services.outputs.open(output, part=part)
@@ -61,6 +67,12 @@ class Outputs:
 
     async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
         return await self._services.outputs.read_small(output, limit=limit)
+
+    async def save(self, ids: Sequence[str], folder: Path, caller: Caller) -> list[Path]:
+        """See `library.saving.save_in`. For a person at this machine: any folder will do."""
+        context = OperationContext(services=self._services, caller=caller)
+        found = [await find_output(context, output_id) for output_id in ids]
+        return await save_in(self._services.outputs, found, folder)
 
     async def preview(
         self, output: Output, *, max_px: int | None = None, box: tuple[int, int] | None = None

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -71,16 +72,29 @@ class Operation(Generic[P, R]):
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context.caller, self.right, self.name)
-        taken, repairs = repaired(self.name, self.params, arguments)
-        params, more = await whole_ids(context, self.parse(taken))
+        known, repairs = self._understood(arguments)
+        params, more = await whole_ids(context, known)
         repairs += more
         if repairs:
             context = replace(context, repairs=repairs)
         result = await self.handler(context, params)
-        fields = getattr(params, "fields", None)
+        fields = getattr(params, "fields", None) if "fields" in self.params.model_fields else None
         if fields is not None:
             result = result.with_fields(fields)
         return result.with_repairs(repairs) if repairs else result
+
+    def _understood(self, arguments: Mapping[str, Any]) -> tuple[P, tuple[str, ...]]:
+        """The arguments as they are meant, and a warning for each one that was changed.
+
+        A client that polls sends the same id again and again: a single short text is kept as it was
+        understood.
+        """
+        if len(arguments) == 1:
+            ((name, value),) = arguments.items()
+            if type(value) is str and len(value) <= _ID_CHARS:
+                return cast("tuple[P, tuple[str, ...]]", _understood_before(self.name, name, value))
+        taken, repairs = repaired(self.name, self.params, arguments)
+        return self.parse(taken), repairs
 
     def parse(self, arguments: Mapping[str, Any]) -> P:
         """Raises InvalidInput naming each field."""
@@ -89,6 +103,17 @@ class Operation(Generic[P, R]):
         except ValidationError as error:
             message, step = explained(self.name, self.params, error)
             raise InvalidInput(message, next_step=step) from None
+
+
+_ID_CHARS = 64
+"""Of an argument that is kept as it was understood."""
+
+
+@lru_cache(maxsize=256)
+def _understood_before(operation: str, name: str, value: str) -> tuple[Params, tuple[str, ...]]:
+    found = BY_NAME[operation]
+    taken, repairs = repaired(operation, found.params, {name: value})
+    return found.parse(taken), repairs
 
 
 _RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
     from comfy_mcp.driving.engines import Engines
     from comfy_mcp.gpu import GpuMonitor
     from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
+    from comfy_mcp.library.links import Links
+    from comfy_mcp.library.saving import Saver
     from comfy_mcp.metrics import Metrics
     from comfy_mcp.operations.feed import Feed, Hub
     from comfy_mcp.operations.finder import Finder
@@ -31,6 +33,8 @@ class Services:
     models: ModelLibrary
     outputs: OutputFiles
     input_files: InputFiles
+    saver: Saver
+    links: Links
     workflow_files: WorkflowFiles
     workflows: WorkflowLibrary
     finder: Finder

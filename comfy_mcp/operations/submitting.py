@@ -28,6 +28,7 @@ from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import given_workflow, name_of
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
+from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
@@ -56,9 +57,10 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
             code=ErrorCode.LANE_UNAVAILABLE,
         )
     _require_priority(context, Priority(params.priority))
+    save_to = await checked_place(context, params.save_to)
     given = await given_workflow(context, params)
     file, beside = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside)
+    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside, save_to)
     warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -73,7 +75,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     )
     if params.variations is not None or params.matrix is not None:
         first = checked, needs, warnings
-        made = [(each, how) for each in await _variants(context, params, first)]
+        made = [(each, how) for each in await _variants(context, params, first, save_to)]
         return await _submit_batch(services, made, use)
     job, position = await _submit(services, (checked, needs, warnings), use, how)
     return SubmitResult(
@@ -142,8 +144,9 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
     kept = await context.services.store.get_graph(old.id)
     if kept is None:
         raise not_found(old.id)  # forgotten between the two reads
-    file = None if kept.submitted is None else kept.submitted.file
-    made = await _checked(context, kept.graph, (await as_json(kept.graph))[1], file)
+    submitted = kept.submitted or Submitted()
+    _, text, _ = await as_json(kept.graph)
+    made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to)
     how = _How(
         client=old.client,
         lane=old.lane,
@@ -195,7 +198,9 @@ async def _submit(
     return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
 
 
-async def _variants(context: OperationContext, params: SubmitParams, first: Made) -> list[Made]:
+async def _variants(
+    context: OperationContext, params: SubmitParams, first: Made, save_to: str | None
+) -> list[Made]:
     """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
     pictures of the others it would restore other values."""
     graph, info = first[0].graph, await context.services.engines.object_info()
@@ -208,7 +213,7 @@ async def _variants(context: OperationContext, params: SubmitParams, first: Made
             made.append(first)
             continue
         _, text, _ = await as_json(each)
-        checked, needs, warnings = await _checked(context, each, text, None)
+        checked, needs, warnings = await _checked(context, each, text, None, (), save_to)
         made.append((checked, needs, context.repairs + notes + warnings))
     return made
 
@@ -240,6 +245,7 @@ async def _checked(
     text: bytes,
     file: Mapping[str, Any] | None,
     beside: tuple[str, ...] = (),
+    save_to: str | None = None,
 ) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
     as JSON. `file` is kept with the job.
@@ -269,7 +275,8 @@ async def _checked(
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
-    submitted = Submitted(file=file, may_spend=may_spend) if may_spend or file is not None else None
+    kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
+    submitted = None if kept == Submitted() else kept
     checked = Checked(
         graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
     )

@@ -12,6 +12,7 @@ from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.operations.batches import OPEN, cancel_all, combined, views_of
 from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.saving import checked_place, with_places, with_saved
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
     CancelParams,
@@ -44,7 +45,7 @@ FOREIGN_SHOWN = 50
 
 async def workflow_status(context: OperationContext, params: StatusParams) -> WorkflowResult:
     job_id = JobId(params.workflow_id)
-    state = await state_of(context, job_id)
+    state = await with_places(context, await state_of(context, job_id))
     if not params.attempts:
         return state
     tried = await context.services.store.attempts_of(job_id)
@@ -65,8 +66,14 @@ async def workflow_graph(context: OperationContext, params: WorkflowParams) -> G
 async def wait_for_workflow(context: OperationContext, params: WaitParams) -> WorkflowResult:
     """Wait for the end, bounded. A wait that is cancelled leaves the job alone unless asked otherwise.
 
-    On shutdown the wait returns the current state; the job is not cancelled.
+    On shutdown the wait returns the current state; the job is not cancelled. Outputs are saved if that is
+    asked for, here or by the submit.
     """
+    save_to = await checked_place(context, params.save_to)
+    return await with_saved(context, await _waited(context, params), save_to)
+
+
+async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResult:
     services, job_id = context.services, JobId(params.workflow_id)
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
@@ -269,8 +276,7 @@ async def _follow_batch(
             async with asyncio.timeout(limit_s):
                 while not _is_over(result, until):
                     happened, lost = await reader.newest()
-                    ours = {each.workflow_id for each in result.workflows}
-                    happened = [each for each in happened if each.event.job_id in ours]
+                    happened = [each for each in happened if each.event.job_id in result.workflows]
                     if not lost and not (_ends(happened) or (happened and context.on_progress)):
                         continue
                     result = await state_of(context, job_id)
@@ -281,7 +287,7 @@ async def _follow_batch(
 
 
 def _is_over(batch: WorkflowResult, until: Literal["all", "any"]) -> bool:
-    some = any(each.status not in OPEN for each in batch.workflows)
+    some = any(status not in OPEN for status in batch.workflows.values())
     return batch.status not in OPEN or (until == "any" and some)
 
 

@@ -1,8 +1,9 @@
 """Settings of the surfaces: MCP, HTTP, metrics and streams."""
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from comfy_mcp.settings.names import alias
@@ -34,6 +35,11 @@ class HttpGroup(BaseModel):
         default=None,
         validation_alias=alias("HTTP_KEY", "MANAGEMENT_API_KEY"),
         description="An API key with every right. `comfy-bridge keys add` makes further keys.",
+    )
+    public_url: str | None = Field(
+        default=None,
+        description="URL under which clients reach `serve`, such as https://host.example. Results over HTTP "
+        "then have links to outputs that need no key and expire after a day.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -72,6 +78,16 @@ class HttpGroup(BaseModel):
         default=10.0, gt=0, description="Time for open requests and streams to end after SIGTERM."
     )
     metrics_public: bool = Field(default=True, description="Serve /metrics without a key.")
+
+    @field_validator("public_url")
+    @classmethod
+    def _plain_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("it is no URL like https://host.example")
+        return value.rstrip("/")
 
 
 class MetricsGroup(BaseModel):

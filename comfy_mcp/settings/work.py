@@ -122,6 +122,11 @@ class StoreGroup(BaseModel):
         return self.state_dir / "inputs"
 
     @property
+    def link_key_path(self) -> Path:
+        """The key that signs links to outputs."""
+        return self.state_dir / "links.key"
+
+    @property
     def store_path(self) -> Path:
         return self.state_dir / "bridge.sqlite3"
 

@@ -281,7 +281,9 @@ class Texts:
         text = large_json.dumps(graph, large=large)
         if submitted is None:
             return cls(text)
-        kept = {"file": submitted.file, "may_spend": submitted.may_spend}
+        kept: dict[str, object] = {"file": submitted.file, "may_spend": submitted.may_spend}
+        if submitted.save_to is not None:
+            kept["save_to"] = submitted.save_to
         return cls(text, large_json.dumps(kept, large=large))
 
     @property

@@ -18,8 +18,8 @@ from http_sidecar.openapi.schemas import (
 )
 from http_sidecar.routes import ROUTES, UPLOAD, Route
 
-NOT_ON_THE_WIRE = frozenset({"path", "idempotencyKey", "filename"})
-"""A path of this machine is refused, a key has a header for it, and a file has its name in its form."""
+NOT_ON_THE_WIRE = frozenset({"path", "saveTo", "idempotencyKey", "filename"})
+"""Paths of this machine are refused, a key has a header for it, and a file has its name in its form."""
 
 
 def operation_object(route: Route) -> Json:

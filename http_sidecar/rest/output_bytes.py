@@ -19,9 +19,11 @@ from aiohttp import web
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import BridgeError, InvalidInput
-from comfy_mcp.operations.context import require_right
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.operations.outputs import OutputContent, Span, replaced
 from comfy_mcp.operations.shapes import ViewOutputParams
+from http_sidecar.api_keys import SURFACE
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.problems import problem
@@ -45,6 +47,9 @@ log = structlog.get_logger(__name__)
 IN_MEMORY_BYTES = 2 * 2**20
 """Up to here an output is read before it is sent: most pictures are smaller."""
 
+LINK_RIGHTS = frozenset({Right.READ, Right.ADMIN})
+"""Of who opens a signed link, for that request only: the output may be any client's."""
+
 _BOX = re.compile(r"([0-9]{1,5})(?:x([0-9]{1,5}))?")
 
 
@@ -54,6 +59,21 @@ async def output_bytes(request: web.Request, route: Route) -> web.StreamResponse
     if (asked := query_of(request).get("preview")) is not None:
         return await _send_preview(request, output, _box_of(asked))
     return await _send(request, output)
+
+
+async def identify(request: web.Request) -> Caller | None:
+    """Who opens a signed link: somebody who may read this one output, and came without a key."""
+    output_id = request.match_info.get("outputId")
+    signed = request.query.get("expires"), request.query.get("signature")
+    if output_id is None or None in signed or request.method not in {"GET", "HEAD"}:
+        return None
+    resource = request.match_info.route.resource
+    if resource is None or not resource.canonical.endswith("/output/{outputId}"):
+        return None
+    if not request.app[BRIDGE].outputs.link_allows(output_id, str(signed[0]), str(signed[1])):
+        return None
+    client = ClientId(f"link {output_id[:8]}")
+    return Caller(client=client, surface=SURFACE, may_read_files=False, rights=LINK_RIGHTS)
 
 
 async def preview_bytes(request: web.Request, route: Route) -> web.StreamResponse:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from http_sidecar.app_state import BRIDGE
+from http_sidecar.app_state import BRIDGE, IDENTIFIERS
 from http_sidecar.rest.calls import answer, arguments_of, call
 from http_sidecar.rest.lists import whole_list
-from http_sidecar.rest.output_bytes import output_bytes, preview_bytes
+from http_sidecar.rest.output_bytes import identify, output_bytes, preview_bytes
 from http_sidecar.rest.submit import submit
 from http_sidecar.rest.uploads import upload
 from http_sidecar.routes import ROUTES, UPLOAD, Route
@@ -31,6 +31,7 @@ def setup(app: web.Application) -> None:
             app.router.add_route(route.method, path, handler)
 
     app.router.add_route(UPLOAD.method, UPLOAD.path, upload)
+    app[IDENTIFIERS].append(identify)
     app.cleanup_ctx.append(_hashes_kept)
 
 

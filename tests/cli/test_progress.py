@@ -7,8 +7,7 @@ import pytest
 
 from comfy_mcp.cli.progress import BarDisplay, LineDisplay, ProgressDisplay, describe, progress_display
 from comfy_mcp.cli.show import output_line, size_text, status_lines, table, time_text
-from comfy_mcp.operations.shapes import FailureItem, WorkflowResult
-from tests.cli.test_saving import output
+from comfy_mcp.operations.shapes import FailureItem, OutputItem, WorkflowResult
 
 
 class Terminal(io.TextIOWrapper):
@@ -140,4 +139,8 @@ def test_the_block_of_a_failed_job_names_the_node_and_the_engine() -> None:
 
 
 def test_a_text_output_shows_its_first_line() -> None:
-    assert output_line(output("", kind="text", content="first\nsecond")).endswith("  first")
+    written = OutputItem(
+        output_id="o", filename="", workflow_id="w", type="text", size=None, created_at=0, url="", uri="",
+        content="first\nsecond",
+    )  # fmt: skip
+    assert output_line(written).endswith("  first")

@@ -54,9 +54,13 @@ def test_a_saved_video_workflow_runs_as_the_editor_would_send_it(
 ) -> None:
     """By the classes of ComfyUI 0.33.0, whose node list the engine serves. It has no SaveVideo to run."""
     node_list = written(tmp_path, recorded.load("object_info_0.33.0.json.gz"), "object_info.json")
-    with ended(shell.start("engine", "--port", "0", "--object-info", node_list)) as process:
+    base = tmp_path / "engine"
+    options = ("--object-info", node_list, "--base-directory", base)
+    with ended(shell.start("engine", "--port", "0", *map(str, options))) as process:
         assert process.stdout is not None
         monkeypatch.setenv("COMFYUI_URL", process.stdout.readline().strip())
+        for name in ("blue_poppies_field.png", "woman_in_wheat_field.mp4"):  # inputs of the second
+            (base / "input" / name).write_bytes(b"\0")
         for name in ("api_kling_o3_t2v", "api_beeble_switchx_video_edit"):
             saved = recorded.template(name)
             ran = shell("run", written(tmp_path, saved), "--json", "--quiet")

@@ -118,7 +118,7 @@ def test_results_are_described_in_the_wire_s_names_with_the_members_of_their_lis
     assert properties["failure"] == {"type": "object"}
     assert {"outputCount", "warnings", "nextStep"} <= set(properties)
     assert set(properties["outputs"]["items"]["properties"]) == {
-        "outputId", "filename", "type", "size", "nodeId", "content",
+        "outputId", "filename", "type", "size", "nodeId", "content", "path", "link",
     }  # fmt: skip
     listed = output_schema(WorkflowsResult)["properties"]
     assert {"workflows", "nextCursor", "warnings"} == set(listed)
@@ -127,7 +127,7 @@ def test_results_are_described_in_the_wire_s_names_with_the_members_of_their_lis
 
 @pytest.mark.parametrize("tool", tools(), ids=lambda tool: tool.name)
 def test_no_member_of_a_result_has_two_types(tool: Tool) -> None:
-    """Clients that build classes from a schema drop such members. A value of any type has none there."""
+    """Clients that build classes from a schema drop such members. What may be any value has no type."""
     schema = tool.output_schema or {}
     entries = [each.get("items", {}).get("properties", {}) for each in schema["properties"].values()]
     for members in [schema["properties"], *entries]:

@@ -51,7 +51,6 @@ from comfy_mcp.operations.shapes.finding import (
 )
 from comfy_mcp.operations.shapes.jobs import (
     AttemptItem,
-    BatchItem,
     CancelResult,
     ConvertResult,
     DryRunResult,
@@ -107,7 +106,6 @@ __all__ = [
     "MAX_INTEGER",
     "AddKeyParams",
     "AttemptItem",
-    "BatchItem",
     "CancelParams",
     "CancelResult",
     "ConvertResult",

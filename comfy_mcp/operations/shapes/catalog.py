@@ -9,7 +9,7 @@ from comfy_mcp.operations.shapes.base import (
     Result,
     Text,
 )
-from comfy_mcp.operations.shapes.jobs import OutputItem, more_pages
+from comfy_mcp.operations.shapes.jobs import OutputItem, more_pages, saved_as
 
 
 class ModelItem(Part):
@@ -66,10 +66,11 @@ class ViewResult(Result):
     preview: bytes | None = Field(default=None, exclude=True, repr=False)
     preview_media_type: str | None = None
     note: str | None = None
+    saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
 
     def text(self) -> str:
         shown = f"preview {self.width}x{self.height} of " if self.preview is not None else ""
-        return f"{shown}{self.output.text()}. {self.note or ''}".strip()
+        return f"{shown}{self.output.text()}.{saved_as(self.saved)} {self.note or ''}".strip()
 
 
 class OutputContentResult(Result):

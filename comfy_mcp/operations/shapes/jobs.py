@@ -1,5 +1,6 @@
 """Results of the operations on workflows."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, assert_never
 
@@ -20,8 +21,9 @@ NAMED = 5
 
 
 class OutputItem(Part):
-    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource. `unstated`: members that a
-    brief state of its workflow does not repeat."""
+    """One output. `url` is its path on the HTTP sidecar, `uri` its MCP resource, `path` the file on this
+    machine where the caller can read it, `link` an absolute URL that needs no key for a day. `unstated`:
+    members that a brief state of its workflow does not repeat."""
 
     entry: ClassVar[frozenset[str]] = frozenset({"output_id", "filename", "type", "created_at", "content"})
     unstated: ClassVar[frozenset[str]] = frozenset(
@@ -40,13 +42,16 @@ class OutputItem(Part):
     folder: str = "output"
     node_id: Text | None = None
     media_type: str | None = None
+    path: Text | None = Field(default=None, exclude_if=lambda path: path is None)
+    link: str | None = Field(default=None, exclude_if=lambda link: link is None)
     content: Text | None = Field(
         default=None, description="The text, for text outputs; cut at 16,384 characters, or earlier in lists"
     )
 
     def text(self) -> str:
         size = f", {self.size} bytes" if self.size is not None else ""
-        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size})"
+        where = f" at {self.path or self.link}" if self.path or self.link else ""
+        return f"{self.type} {self.filename or 'text'} ({self.output_id}{size}){where}"
 
 
 class FailureItem(Part):
@@ -92,14 +97,6 @@ class WaitingForItem(Part):
     need_bytes: int | None = None
     free_bytes: int | None = None
     engines: list[EngineRoomItem] = Field(default_factory=list)
-
-
-class BatchItem(Part):
-    """One workflow of several that were submitted at once."""
-
-    workflow_id: str
-    status: StatusName
-    error: Text | None = None
 
 
 class WorkflowResult(Result):
@@ -152,14 +149,15 @@ class WorkflowResult(Result):
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
-    workflows: list[BatchItem] = Field(default_factory=list)
+    workflows: dict[str, StatusName] = Field(default_factory=dict)
+    saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
 
     def text(self) -> str:
         head = f"Workflow {self.workflow_id}{f' ({self.name})' if self.name else ''}: {self.status}"
         said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
         warned = f" Warning: {' '.join(said)}" if said else ""
-        return f"{head}{self._facts()}. {self.next_step or ''}".strip() + warned
+        return f"{head}{self._facts()}.{saved_as(self.saved)} {self.next_step or ''}".strip() + warned
 
     def waiting(self) -> str:
         """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
@@ -191,6 +189,12 @@ class WorkflowResult(Result):
                 return ""
             case _:
                 assert_never(self.status)
+
+
+def saved_as(paths: Sequence[str]) -> str:
+    """The files that were written, in a sentence."""
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return f" Saved as {', '.join(paths[:NAMED])}{more}." if paths else ""
 
 
 def _until(what: str, deadline_ms: int | None) -> str:

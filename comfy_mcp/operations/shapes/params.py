@@ -31,6 +31,16 @@ def _timeout(name: str, description: str) -> Any:
     )
 
 
+def _save_to(**words: Any) -> Any:
+    return Field(
+        default=None,
+        min_length=1,
+        max_length=4096,
+        validation_alias=AliasChoices("save_to", "saveTo"),
+        **words,
+    )
+
+
 class NoParams(Params):
     pass
 
@@ -47,7 +57,7 @@ def _idempotency_key() -> Any:
 
 class SubmitParams(Params):
     unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
-    local = frozenset({"path"})
+    local = frozenset({"path", "save_to"})
 
     workflow: str | dict[str, Any] | None = Field(
         default=None,
@@ -63,6 +73,7 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
+    save_to: str | None = _save_to(description="Folder or file for the outputs; a wait writes them")
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
@@ -72,10 +83,8 @@ class SubmitParams(Params):
         title="What the engine gets beside the graph: ComfyUI's `extra_pnginfo` (nodes write it into files; "
         "the editor restores its `workflow`) and `preview_method`. A file in UI format is sent by itself.",
     )
-    variations: int | None = Field(default=None, ge=1, le=64, description="This many, with seeds counted up")
-    matrix: dict[str, list[Any]] | None = Field(
-        default=None, description='One for each combination, e.g. {"cfg": [4, 7]}'
-    )
+    variations: int | None = Field(default=None, description="This many, with seeds counted up")
+    matrix: dict[str, list[Any]] | None = Field(default=None, description='All of: {"cfg": [4, 7]}')
     dry_run: bool = Field(
         default=False,
         strict=True,  # "no" must never be a yes
@@ -97,6 +106,8 @@ class StatusParams(WorkflowParams):
 
 
 class WaitParams(Params):
+    local = frozenset({"save_to"})
+
     workflow_id: WorkflowIdField
     until: Literal["all", "any"] = Field(default="all", title="Of several: until all have ended, or one.")
     timeout_s: float | None = Field(
@@ -105,6 +116,7 @@ class WaitParams(Params):
         validation_alias=AliasChoices("timeout_s", "timeoutS"),
         description="Default 45; then call again",
     )
+    save_to: str | None = _save_to(title="The folder or file for the outputs.")
     cancel_on_disconnect: bool = Field(
         default=False,
         validation_alias=AliasChoices("cancel_on_disconnect", "cancelOnDisconnect"),
@@ -183,6 +195,8 @@ class OutputParams(Params):
 
 
 class ViewOutputParams(OutputParams):
+    local = frozenset({"save_to"})
+
     max_px: int | None = Field(
         default=None,
         ge=16,
@@ -190,3 +204,4 @@ class ViewOutputParams(OutputParams):
         validation_alias=AliasChoices("max_px", "maxPx"),
         description="Longest side",
     )
+    save_to: str | None = _save_to(title="The folder or file for the full output.")

@@ -175,8 +175,8 @@ class ComfyUIClient:
 
     async def view_size(self, file: OutputFile) -> int | None:
         """HEAD /view: bytes of the file; None when the engine does not have it or does not say."""
-        async with self.transport.stream("HEAD", "/view", params=_view_params(file)) as answer:
-            return answer.content_length if answer.status == 200 else None
+        status, length = await self.transport.content_length("/view", params=_view_params(file))
+        return length if status == 200 else None
 
     async def upload_image(
         self,

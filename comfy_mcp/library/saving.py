@@ -1,0 +1,158 @@
+"""Outputs as files in a folder of the user's: never over another file, never half a file under its name."""
+
+import asyncio
+import contextlib
+import filecmp
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from uuid import uuid4
+
+from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.file_inputs import suffix_of
+from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
+from comfy_mcp.library.allowed_folders import AllowedFolders
+from comfy_mcp.library.outputs import OutputFiles, gone
+
+NAME_BYTES = 200
+"""Longest name: file systems take 255 bytes, and a number may have to be added."""
+
+NUMBERS = 10_000
+"""Files of one name in a folder; beyond it another name or folder is needed."""
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
+
+
+class Saver:
+    """Writes outputs where a caller wants them."""
+
+    def __init__(self, folders: AllowedFolders, files: OutputFiles) -> None:
+        self._folders = folders
+        self._files = files
+
+    async def check(self, where: str) -> str:
+        """The absolute path that `where` means. Raises InvalidInput (path_not_allowed)."""
+        path = await asyncio.to_thread(self._folders.inside, where)
+        return f"{path}{os.sep}" if where.endswith(("/", os.sep)) else str(path)
+
+    async def save(self, outputs: Sequence[Output], where: str) -> list[Path]:
+        """Write each output to `where` in the allowed folders: a folder, or a file if it ends like one.
+
+        With several outputs a file's name gets numbers. Each has the suffix of what it is. Raises
+        InvalidInput (path_not_allowed, path_unreadable), and what opening an output raises.
+        """
+        path = Path(await self.check(where))
+        is_folder = where.endswith(("/", os.sep)) or await asyncio.to_thread(path.is_dir)
+        if is_folder or media_type_of(path.name) == UNKNOWN:
+            return await save_in(self._files, outputs, path)
+        return await save_in(self._files, outputs, path.parent, name=path.name)
+
+
+async def save_in(
+    files: OutputFiles, outputs: Sequence[Output], folder: Path, *, name: str | None = None
+) -> list[Path]:
+    """Write each output into `folder`, under its own name or a wanted one; the paths, in order.
+
+    A file with the same bytes that is there already is not written again. One with other bytes stays, and
+    the output gets a new name beside it. Raises InvalidInput (path_unreadable), and what opening an
+    output raises.
+    """
+    saved = []
+    try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        for output in outputs:
+            wanted = plain_name(output) if name is None else _renamed(name, output)
+            saved.append(await _save(files, output, folder, wanted))
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    return saved
+
+
+def plain_name(output: Output) -> str:
+    """A name for the output that every system takes; the engine's subfolders are left out."""
+    name = _plain(output.file.filename)
+    if name:
+        return name
+    node = _UNSAFE.sub("_", output.file.node or "0")[:40]
+    ending = ".txt" if output.file.text is not None else ""
+    return f"{output.file.kind.value}-node{node}{ending}"
+
+
+def unwritable(folder: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"{str(folder)!r} can't be written: {error.strerror or type(error).__name__}.",
+        next_step="Choose a folder that you may write to.",
+        code=ErrorCode.PATH_UNREADABLE,
+    )
+
+
+def _plain(name: str) -> str:
+    name = _UNSAFE.sub("_", name).strip(". ")
+    name = f"_{name}" if _RESERVED.fullmatch(name) else name
+    if len(name.encode("utf-8", "replace")) <= NAME_BYTES:
+        return name.encode("utf-8", "replace").decode()
+    ending = suffix_of(name)
+    short = name.encode("utf-8", "replace")[: NAME_BYTES - len(ending)].decode("utf-8", "ignore")
+    return f"{short}{ending}"
+
+
+def _renamed(name: str, output: Output) -> str:
+    """The wanted name, with the suffix of what the output is."""
+    name = _plain(name)
+    true = suffix_of(output.file.filename) if output.file.text is None else ".txt"
+    if not true or media_type_of(name) == media_type_of(f"x{true}"):
+        return name
+    return f"{name.removesuffix(Path(name).suffix)}{true}"
+
+
+async def _save(files: OutputFiles, output: Output, folder: Path, name: str) -> Path:
+    part = folder / f".{uuid4().hex}.part"
+    digest = sha256()
+    try:
+        with await asyncio.to_thread(part.open, "xb") as stream:
+            async with files.open(output) as content:
+                async for chunk in content.chunks:
+                    digest.update(chunk)
+                    await asyncio.to_thread(stream.write, chunk)
+        if output.sha256 not in {None, digest.hexdigest()}:
+            raise gone(output, "another file has this name now")
+        return await asyncio.to_thread(_placed, part, folder, name)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()  # also when cancelled, so not on a thread
+
+
+def _placed(part: Path, folder: Path, name: str) -> Path:
+    """Give the file its name, or the next one that is free."""
+    for path in _candidates(folder, name):
+        try:
+            _link(part, path)
+        except FileExistsError:
+            if path.is_file() and filecmp.cmp(part, path, shallow=False):
+                return path
+        else:
+            return path
+    raise FileExistsError(17, f"{NUMBERS} files have the name {name}")
+
+
+def _link(part: Path, path: Path) -> None:
+    """A second name for the file, unless there is one. Where a file system has no links, an empty file
+    reserves the name first."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:
+        path.touch(exist_ok=False)
+        part.replace(path)
+
+
+def _candidates(folder: Path, name: str) -> Iterator[Path]:
+    first = folder / name
+    more = (first.with_name(f"{first.stem}-{number}{first.suffix}") for number in range(2, NUMBERS))
+    return itertools.chain([first], more)
