@@ -14,6 +14,7 @@ from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
+from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
@@ -91,7 +92,14 @@ async def open_runtime(
             stack.push_async_callback(place.close)
         engines = Engines(
             pool,
-            Means(store=store, settings=settings, clock=clock, new_id=new_id, gpu=usage),
+            Means(
+                store=store,
+                settings=settings,
+                clock=clock,
+                new_id=new_id,
+                gpu=usage,
+                fleet=Fleet(clock.monotonic),
+            ),
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
             sampling=lambda: gpu.sample(),

@@ -121,7 +121,8 @@ class JobProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequeued:
-    """The engine lost the prompt, or ran out of memory; the job waits for another attempt.
+    """The engine lost the prompt, ran out of memory, or refused the graph that another engine may run
+    (`cause` validation); the job waits for another attempt.
 
     `gpu_use`, here and in the final events, is this attempt's; None: it was not measured.
     """

@@ -4,11 +4,12 @@ A class or an input with a shape that this code doesn't know is kept as known-bu
 has the last word.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.inputs import InputSpec, Owner, read_inputs
 from comfy_mcp.domain.prices import price_of
 
@@ -56,6 +57,9 @@ class ObjectInfo:
     partner_classes: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
     """The classes that ComfyUI runs on a paid service, each with its price in words where it is declared."""
 
+    model_files: frozenset[str] = frozenset()
+    """Every model file that some input lists, with `/` between folders."""
+
     @classmethod
     def parse(cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> "ObjectInfo":
         """`raw` is the answer of GET /object_info. Never raises.
@@ -76,7 +80,20 @@ class ObjectInfo:
             given_kinds=frozenset(given),
             partner_classes=MappingProxyType(partners),
             replaced=frozenset(replaceable),
+            model_files=frozenset(_model_files(classes.values())),
         )
+
+
+def _model_files(classes: Iterable[ClassInfo]) -> Iterator[str]:
+    todo = [spec for known in classes for spec in known.inputs.values()]
+    while todo:
+        spec = todo.pop()
+        for option in spec.options or ():
+            if isinstance(option, str) and is_model_file(option):
+                yield option.replace("\\", "/")
+        todo += [*spec.slots[:1], *spec.behind]  # the slots of one input are alike
+        for grown in (spec.choices or {}).values():
+            todo += grown
 
 
 def _class_info(name: str, raw: object) -> ClassInfo:

@@ -176,7 +176,7 @@ class Hearing:
                 if attempt.look_again:  # it ended, or the stream broke, before the POST was answered
                     self.look([attempt])
             case Rejected(failure=failure):
-                self._ledger.settle(attempt, self._ledger.failed(attempt.job, failure))
+                self._ledger.settle(attempt, self._ledger.refused(attempt, failure))
             case EngineFault() as fault:
                 # Not known whether the engine has it: look, never send it again blindly.
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
@@ -338,7 +338,7 @@ class Hearing:
             expired=attempt.expired,
             answer=attempt.not_sent_because,
         )
-        now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
+        now_ms, limit = self._clock.now_ms(), self._ledger.max_attempts(attempt.job)
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
 
     def end_here(self, attempt: Attempt) -> None:

@@ -16,7 +16,7 @@ from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import BatchId, ClientId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -26,6 +26,7 @@ from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import given_workflow, name_of
+from comfy_mcp.operations.judging import judged_by_engines
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
@@ -42,9 +43,6 @@ IDEMPOTENCY_TTL_S = 86_400
 
 Made = tuple[Checked, Needs, tuple[str, ...]]
 """Of a workflow: the graph in API format, what it needs, and the warnings."""
-
-FRESH_S = 5.0
-"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
 
 
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
@@ -246,6 +244,7 @@ async def _checked(
     file: Mapping[str, Any] | None,
     beside: tuple[str, ...] = (),
     save_to: str | None = None,
+    wish: Wish = NO_WISH,
 ) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
     as JSON. `file` is kept with the job.
@@ -254,14 +253,8 @@ async def _checked(
     the right to spend.
     """
     services, client = context.services, context.caller.client
-    info = await services.engines.object_info()
-    judged = await services.checker.judge(raw, text, info, client=client)
-    if judged.report.may_be_stale:  # a node or a model may have come since
-        fresh = await services.engines.object_info(max_age_s=FRESH_S)
-        if fresh is not info:
-            info, judged = fresh, await services.checker.judge(raw, text, fresh, client=client)
-    if (error := judged.report.error()) is not None:
-        raise error
+    info, judged = await judged_by_engines(services, raw, text, wish, client=client)
+    needs = judged.needs
     _require_own_files(context, judged.graph)
     files, more = await with_files(context, judged, info)
     if files is not None:
@@ -270,7 +263,7 @@ async def _checked(
         judged = await services.checker.judge(files, text, info, client=client)
         beside = before + beside
     beside += more
-    graph, report, needs = judged.graph, judged.report, judged.needs
+    graph, report = judged.graph, judged.report
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)

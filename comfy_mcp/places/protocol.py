@@ -264,6 +264,11 @@ class Place(Runner, Protocol):
         """For people. Holds no secret."""
         ...
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """What its settings say of it, for submits that ask for a label."""
+        ...
+
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
         """The node list, at most `max_age_s` old (None: the setting `object_info_ttl_s`)."""
         ...

@@ -34,6 +34,7 @@ _INSTEAD: Mapping[str, Any] = {
                 "batch",
                 "name",
                 "waiting_for",
+                "refused_by",
             ),
         )
     ),

@@ -70,6 +70,7 @@ class ComfyUIPlace:
         self._object_info_lock = asyncio.Lock()
         self._connections = 0
         self._url = engine.url
+        self._labels = frozenset(engine.labels)
         self._nodes: tuple[Mapping[str, Any], ObjectInfo] | None = None
         self._nodes_fault: EngineFault | None = None
         self._down_until = 0.0
@@ -97,6 +98,10 @@ class ComfyUIPlace:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return self._labels
 
     @property
     def stream_id(self) -> str:
