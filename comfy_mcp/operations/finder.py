@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_mcp.checking.checker import Checker
-from comfy_mcp.domain.errors import BridgeError, GraphProblem, InvalidGraph
+from comfy_mcp.domain.errors import BridgeError, GraphProblem
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.missing import Missing
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -79,8 +79,6 @@ class Finder:
         try:
             _, text, _ = await as_json(raw)
             judged = await self._checker.judge(raw, text, info, client=NOBODY)
-        except InvalidGraph as error:
-            return Verdict(runnable=False, why=error.message)
         except BridgeError as error:
             return Verdict(runnable=False, why=error.message)
         report, graph = judged.report, judged.graph

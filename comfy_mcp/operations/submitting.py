@@ -14,7 +14,7 @@ from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, N
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import BatchId, ClientId, JobId
+from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.parameter_values import with_inputs
@@ -58,7 +58,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     save_to = await checked_place(context, params.save_to)
     given = await given_workflow(context, params)
     file, beside = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside, save_to)
+    checked, needs, warnings = await _checked(
+        context, given.raw, given.text, file, beside, save_to, _wish(params)
+    )
     warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -67,7 +69,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or name_of(checked.graph),
+        name=given.name or name_of(checked.graph) or given.title,
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
@@ -144,7 +146,7 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
         raise not_found(old.id)  # forgotten between the two reads
     submitted = kept.submitted or Submitted()
     _, text, _ = await as_json(kept.graph)
-    made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to)
+    made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish)
     how = _How(
         client=old.client,
         lane=old.lane,
@@ -211,7 +213,7 @@ async def _variants(
             made.append(first)
             continue
         _, text, _ = await as_json(each)
-        checked, needs, warnings = await _checked(context, each, text, None, (), save_to)
+        checked, needs, warnings = await _checked(context, each, text, None, (), save_to, _wish(params))
         made.append((checked, needs, context.repairs + notes + warnings))
     return made
 
@@ -309,6 +311,12 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
         )
 
 
+def _wish(params: SubmitParams) -> Wish:
+    engine = None if params.engine is None else EngineId(params.engine)
+    not_on = tuple(sorted(map(EngineId, params.not_on)))
+    return Wish(engine=engine, labels=tuple(sorted(params.labels)), not_on=not_on)
+
+
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
     """What makes two submits the same."""
     # What came, not what was made of it: the conversion of a UI format may change with the engine's classes.
@@ -320,6 +328,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted.append(params.extra_data)
     if params.variations is not None or params.matrix is not None:
         submitted.append([params.variations, params.matrix])
+    if wish := _wish(params):
+        submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted
 
 

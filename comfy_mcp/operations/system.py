@@ -38,6 +38,8 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
                 queue_remaining=report.queue_remaining,
                 driven_by=report.driven_by,
                 error=report.error,
+                labels=list(report.labels),
+                drained=report.drained,
             )
             for report in reports
         ],

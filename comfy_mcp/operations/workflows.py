@@ -227,12 +227,17 @@ def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]
 
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
-    view = await context.services.store.view_job(job_id)
-    if view is None:
+    try:
+        return _result(context.services, await _view_of(context, job_id))
+    except NotFound:
         return await _state_of_batch(context, BatchId(job_id))
-    if not context.caller.may_see(view.job.client):
+
+
+async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
+    view = await context.services.store.view_job(job_id)
+    if view is None or not context.caller.may_see(view.job.client):
         raise not_found(job_id)
-    return _result(context.services, view)
+    return view
 
 
 async def _state_of_batch(context: OperationContext, batch: BatchId) -> WorkflowResult:
@@ -248,21 +253,22 @@ async def _follow(
     """Snapshot first, then the events, until the job is final or the time is up."""
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with context.services.feed.follow(context.caller, job_id=job_id) as reader:
-        result = await state_of(context, job_id)
-        if result.workflows:
+        try:
+            view = await _view_of(context, job_id)
+        except NotFound:
             return await _follow_batch(context, job_id, limit_s, until)
-        await _report(context, result)
+        await _report(context, view)
         try:
             async with asyncio.timeout(limit_s):
-                while result.status in {"queued", "running"}:
+                while not view.job.is_final:
                     happened, lost = await reader.newest()
                     if context.on_progress is None and not lost and not _ends(happened):
                         continue
-                    result = await state_of(context, job_id)
-                    await _report(context, result)
+                    view = await _view_of(context, job_id)
+                    await _report(context, view)
         except TimeoutError:
-            result = await state_of(context, job_id)
-    return result
+            view = await _view_of(context, job_id)
+    return _result(context.services, view)
 
 
 async def _follow_batch(
@@ -271,7 +277,7 @@ async def _follow_batch(
     """The same for several, by the events of all that the caller may see."""
     with context.services.feed.follow(context.caller) as reader:
         result = await state_of(context, job_id)
-        await _report(context, result)
+        await _report_state(context, result)
         try:
             async with asyncio.timeout(limit_s):
                 while not _is_over(result, until):
@@ -280,7 +286,7 @@ async def _follow_batch(
                     if not lost and not (_ends(happened) or (happened and context.on_progress)):
                         continue
                     result = await state_of(context, job_id)
-                    await _report(context, result)
+                    await _report_state(context, result)
         except TimeoutError:
             result = await state_of(context, job_id)
     return result
@@ -295,9 +301,14 @@ def _ends(happened: Sequence[StoredEvent]) -> bool:
     return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
 
-async def _report(context: OperationContext, result: WorkflowResult) -> None:
+async def _report(context: OperationContext, view: "JobView") -> None:
     if context.on_progress is not None:
-        await context.on_progress(result)
+        await context.on_progress(_result(context.services, view))
+
+
+async def _report_state(context: OperationContext, batch: WorkflowResult) -> None:
+    if context.on_progress is not None:
+        await context.on_progress(batch)
 
 
 async def require_visible(context: OperationContext, job_id: JobId) -> Job:
@@ -341,7 +352,7 @@ def _with_cause(services: Services, job: Job, result: WorkflowResult) -> Workflo
     """A job that waits for an engine that can't run it says so, as far as this process knows."""
     if job.status is not JobStatus.QUEUED or result.waiting_for is not None:
         return result
-    why = services.engines.blocked(job.engine)
+    why = services.engines.keeps_waiting(job)
     if why is None:
         return result
     return result.model_copy(update={"waiting_for": WaitingForItem(reason="engine", message=why)})

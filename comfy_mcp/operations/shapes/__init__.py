@@ -76,6 +76,7 @@ from comfy_mcp.operations.shapes.keys import (
 )
 from comfy_mcp.operations.shapes.params import (
     CancelParams,
+    EngineParams,
     ListModelsParams,
     ListOutputsParams,
     ListWorkflowsParams,
@@ -90,6 +91,7 @@ from comfy_mcp.operations.shapes.params import (
     WorkflowParams,
 )
 from comfy_mcp.operations.shapes.system import (
+    DrainResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -112,8 +114,10 @@ __all__ = [
     "CursorField",
     "DescribeWorkflowParams",
     "DescribedWorkflowResult",
+    "DrainResult",
     "DryRunResult",
     "EngineItem",
+    "EngineParams",
     "EngineRoomItem",
     "EngineVramItem",
     "FailureItem",

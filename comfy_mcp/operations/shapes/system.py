@@ -120,9 +120,22 @@ class EngineItem(Part):
     queue_remaining: int | None = None
     driven_by: str | None = None
     error: Text | None = None
+    labels: list[str] = Field(default_factory=list)
+    drained: bool = False
 
     def text(self) -> str:
-        return f"{self.id} {'up' if self.up else 'down'}" + (f" ({self.error})" if self.error else "")
+        state = f"{'up' if self.up else 'down'}{', drained' if self.drained else ''}"
+        return f"{self.id} {state}" + (f" ({self.error})" if self.error else "")
+
+
+class DrainResult(Result):
+    engine: str
+    drained: bool
+
+    def text(self) -> str:
+        if self.drained:
+            return f"Engine {self.engine} ends what it has and takes nothing new."
+        return f"Engine {self.engine} takes workflows again."
 
 
 class StoreItem(Part):
