@@ -258,14 +258,14 @@ async def _checked(
     info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
     _require_own_files(context, judged.graph)
-    files, more = await with_files(context, judged, info)
+    files, present, more = await with_files(context, judged, info)
     if files is not None:
         before = judged.warnings
         _, text, _ = await as_json(files)
         judged = await services.checker.judge(files, text, info, client=client)
         beside = before + beside
     beside += more
-    graph, report = judged.graph, judged.report
+    graph, report = judged.graph, judged.report.without_doubts(present)
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)

@@ -59,9 +59,13 @@ async def test_a_cursor_of_somebody_else_is_refused(call: Bench) -> None:
             await call("find_nodes", cursor=cursor)
 
 
-async def test_without_an_engine_nobody_knows(call_without_engine: Bench) -> None:
-    with pytest.raises(EngineUnreachable):
-        await call_without_engine("find_nodes", query="scale")
+async def test_without_an_engine_nobody_knows(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing() -> None:
+        return None
+
+    monkeypatch.setattr(call.services.engines, "object_info", nothing)
+    with pytest.raises(EngineUnreachable, match="knows its node classes"):
+        await call("find_nodes", query="scale")
 
 
 def test_newer_declarations_show_their_choices() -> None:
