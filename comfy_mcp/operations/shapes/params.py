@@ -93,7 +93,7 @@ class SubmitParams(Params):
         title="What the engine gets beside the graph: ComfyUI's `extra_pnginfo` (nodes write it into files; "
         "the editor restores its `workflow`) and `preview_method`. A file in UI format is sent by itself.",
     )
-    variations: int | None = Field(default=None, description="This many, with seeds counted up")
+    variations: int | None = Field(default=None, description="Copies with other seeds")
     matrix: dict[str, list[Any]] | None = Field(default=None, description='All of: {"cfg": [4, 7]}')
     dry_run: bool = Field(
         default=False,
