@@ -26,7 +26,7 @@ from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.pool import Pool, equipment_of
-from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Trouble, UploadedFile
+from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Silence, Trouble, UploadedFile
 from comfy_mcp.store import ClaimOffer, Submission
 
 KNOWN_S = 1.0
@@ -36,6 +36,12 @@ OTHERS_S = 1.0
 """A submit waits no longer for the node lists of further engines, once one has given its own."""
 
 log = structlog.get_logger(__name__)
+
+ASK_S = 1.5
+"""A person or an agent who asks how the engines are waits no longer for one that hangs."""
+
+RECENT_S = 5.0
+"""What is known of an engine for no longer than this is not asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +243,7 @@ class Engines:
 
         async def ask(place: Place) -> None:
             try:
-                async with asyncio.timeout(self._settings.connect_timeout_s):
+                async with asyncio.timeout(ASK_S):
                     views[place.engine] = await place.queue()
             except (EngineFault, TimeoutError) as fault:
                 log.debug("queue_not_read", engine=place.engine, error=str(fault))
@@ -386,6 +392,18 @@ class Engines:
         driven = {driver.engine: driver.trouble for driver in self._drivers}
         return {place.engine: driven.get(place.engine, place.trouble) for place in self.pool.all()}
 
+    async def silence(self, engine: EngineId) -> Silence | None:
+        """Set if the engine does not answer. It is asked if nothing is known that is recent enough."""
+        place = self.pool.get(engine)
+        if place is None:
+            return None
+        age = place.known_age_s
+        if place.silence is None and (age is None or age > RECENT_S):
+            with contextlib.suppress(EngineFault, TimeoutError):
+                async with asyncio.timeout(ASK_S):
+                    await place.health()
+        return place.silence
+
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""
         reports: dict[EngineId, EngineReport] = {}
@@ -406,11 +424,13 @@ class Engines:
     async def _report_one(self, place: Place) -> EngineReport:
         driven_by = await self._driven_by(place.engine)
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
+            async with asyncio.timeout(ASK_S):
                 health = await place.health()
         except TimeoutError:
-            error = f"No answer within {self._settings.connect_timeout_s:g} s."
-            return self._down(place, driven_by, error, _start_it(place))
+            silence = place.silence
+            waited = ASK_S if silence is None else max(ASK_S, silence.seconds)
+            error = f"No answer for {waited:.0f} s; something accepts connections at {place.url}."
+            return self._down(place, driven_by, error, f"If ComfyUI hangs at {place.url}, restart it.")
         except EngineFault as fault:
             if fault.next_step == CHECK_IT_RUNS:
                 return self._down(place, driven_by, fault.sentence, _start_it(place))
@@ -439,7 +459,8 @@ class Engines:
     async def _driven_by(self, engine: EngineId) -> str | None:
         lease = await self._store.lease_of(engine)
         if lease is None or not lease.live or not lease.holder:
-            return None
+            # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
+            return "this process" if any(each.engine == engine for each in self._drivers) else None
         return "this process" if lease.holder == self._holder else "another process"
 
 

@@ -35,7 +35,9 @@ async def cancel_all(context: OperationContext, jobs: Sequence[Job], reason: str
     services = context.services
     going = [job for job in jobs if not job.is_final]
     for job in going:
-        await services.store.request_cancel(JobId(job.id), at=services.now_ms(), reason=reason)
+        await services.store.request_cancel(
+            JobId(job.id), at=services.now_ms(), reason=reason, by=context.caller.said
+        )
     return len(going)
 
 
@@ -62,6 +64,8 @@ def combined(batch: BatchId, states: Sequence[WorkflowResult]) -> WorkflowResult
             "cancel_requested": any(each.cancel_requested for each in states),
             "warnings": list(dict.fromkeys(text for each in states for text in each.warnings)),
             "eta_ms": None,
+            "eta_range_ms": None,
+            "silence": next((each.silence for each in states if each.silence is not None), None),
             "retry_of": None,
             "retried_by": None,
             "workflows": {each.workflow_id: each.status for each in states},

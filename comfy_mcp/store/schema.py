@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0015"
+HEAD = "0016"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -94,6 +94,8 @@ jobs = Table(
     Column("name", Text),
     Column("needs_key", Text),  # of graphs.needs: engines that can't run one job of a key can run none
     Column("refused_by", Text),  # JSON: engines
+    Column("cancelled_by", Text),
+    Column("progress_at", BigInteger),
     Column("batch", Text),  # of jobs that came with one submit
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes

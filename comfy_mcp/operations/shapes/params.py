@@ -193,6 +193,7 @@ class ListWorkflowsParams(Params):
         max_length=128,
         title="Only of this client; without the right `admin` always your own.",
     )
+    mine: bool = Field(default=False, title="Only those that you submitted.")
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None

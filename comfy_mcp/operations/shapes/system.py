@@ -148,10 +148,13 @@ class StoreItem(Part):
 
 
 class SystemResult(Result):
+    """`foreign_prompts` counts what the engines have from others than this bridge."""
+
     version: str
     client: str
     engines: list[EngineItem]
     jobs: dict[str, int]
+    foreign_prompts: int = 0
     gpu: GpuResult
     store: StoreItem
     problems: list[NextStep] = Field(default_factory=list)
@@ -159,5 +162,7 @@ class SystemResult(Result):
     def text(self) -> str:
         engines = ", ".join(item.text() for item in self.engines)
         jobs = f"{self.jobs.get('running', 0)} running, {self.jobs.get('queued', 0)} queued"
+        if self.foreign_prompts:
+            jobs += f", and {self.foreign_prompts} submitted in ComfyUI itself"
         fix = f" Fix: {' '.join(self.problems)}" if self.problems else ""
         return f"Engines: {engines}. Jobs: {jobs}. GPU: {self.gpu.text()}.{fix}"
