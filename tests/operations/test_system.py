@@ -111,7 +111,7 @@ def test_names_are_unique_and_read_only_operations_are_not_destructive() -> None
 async def test_prompts_of_other_people_are_counted(engine: EmbeddedEngine, call: Bench) -> None:
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{engine.url}/prompt", json={"prompt": theirs}),
+        session.post(f"{engine.url}/prompt", json={"prompt": graphs.slow()}),
     ):
         status = await call("system_status")
     assert status.foreign_prompts == 1
@@ -126,7 +126,8 @@ async def test_a_running_job_has_a_time_left_with_a_range_or_none(call: Bench) -
     running = replace(view.job, status=JobStatus.RUNNING, eta_ms=60_000, progress_at=now)
     shown = workflows._aged(call.services, running, workflow_result(running, ()))
     assert shown.eta_ms is not None
-    low, high = shown.eta_range_ms or ()
+    assert shown.eta_range_ms is not None
+    low, high = shown.eta_range_ms
     assert low < shown.eta_ms < high
     assert f"({round(low / 1000)} to {round(high / 1000)}) left" in shown.text()
     old = replace(running, progress_at=now - 90_000)
