@@ -11,6 +11,7 @@ from http_sidecar.openapi.parts import BODY_TOO_SLOW, TEXT, Failure, in_json, op
 from http_sidecar.openapi.schemas import (
     Json,
     argument_schemas,
+    brief_schema,
     given,
     reference,
     required_arguments,
@@ -184,6 +185,8 @@ def _successes(route: Route) -> Json:
     if route.success == HTTPStatus.ACCEPTED:
         return _submitted(schema, example)
     words = _WORDS.get(route.operation, route.of.title)
+    if "fields" in route.of.params.model_fields:
+        schema = {"anyOf": [schema, brief_schema(route.of.result)]}
     links = _LINKS_TO_OUTPUTS if "outputs" in route.of.result.model_fields else None
     return {str(route.success): response(words, in_json(schema, example), links=links)}
 

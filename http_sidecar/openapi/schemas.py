@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
-from comfy_mcp.operations.shapes import Params
+from comfy_mcp.operations.shapes import Params, Part, Result
 
 Json = dict[str, Any]
 
@@ -33,6 +33,26 @@ def result_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Json]:
         name: _always_whole(_tidy(schema), but=_optional(parts.get(name)))
         for name, schema in definitions["$defs"].items()
     }
+
+
+def brief_schema(model: type[Result]) -> Json:
+    """A list with `fields=brief`: what is unknown is left out, and entries have only what one chooses by."""
+    properties: Json = {}
+    for name, field in model.model_fields.items():
+        parts = (
+            each for each in get_args(field.annotation) if isinstance(each, type) and issubclass(each, Part)
+        )
+        if (part := next(parts, None)) is None:
+            properties[to_camel(name)] = _member(model, name)
+        else:
+            entry = {to_camel(each): _member(part, each) for each in sorted(part.entry)}
+            items = {"type": "object", "properties": entry, "additionalProperties": False}
+            properties[to_camel(name)] = {"type": "array", "items": items}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _member(model: type[BaseModel], name: str) -> Json:
+    return {"$ref": f"{SCHEMAS}{model.__name__}/properties/{to_camel(name)}"}
 
 
 def _add_parts(model: type[BaseModel], found: dict[str, type[BaseModel]]) -> None:
