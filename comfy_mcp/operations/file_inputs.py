@@ -22,7 +22,7 @@ from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.ids import whole_output_id
+from comfy_mcp.operations.ids import whole_id
 
 MAX_FILES = 64
 """Different files of one workflow."""
@@ -155,7 +155,7 @@ def _output(output: Output, found: FileInput) -> str:
 
 
 async def _find_output(context: OperationContext, given: str) -> Output:
-    return await find_output(context, await whole_output_id(context, given))
+    return await find_output(context, await whole_id(context, "output_id", given))
 
 
 def _unknown(context: OperationContext, found: FileInput) -> InvalidInput:

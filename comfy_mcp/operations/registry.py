@@ -18,6 +18,7 @@ from comfy_mcp.operations import (
     shapes,
     submitting,
     system,
+    viewing,
     workflows,
 )
 from comfy_mcp.operations.argument_errors import explained
@@ -241,10 +242,10 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="view_output",
         title="View output",
-        description="A small preview of an output (or its text) and a link to the full file.",
+        description="A picture of outputs (a video's frames, a sound's shape), or the text, and a link.",
         params=shapes.ViewOutputParams,
         result=shapes.ViewResult,
-        handler=catalog.view_output,
+        handler=viewing.view_output,
         right=Right.READ,
         raises=_RAISED_BY_AN_OUTPUT,
         read_only=True,
