@@ -10,10 +10,13 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _text
 from typing import Any
 
 import structlog
+from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from comfy_mcp.domain.bounded import Bounded
@@ -34,15 +37,18 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
 
     May be called again: the last call counts.
     """
+    global _routine
     least = _LEVELS[level or settings.log_level]
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         hide_named_secrets,
     ]
-    finish: list[Processor] = [_renderer(settings), _HideValues(secret_values(settings))]
+    hide = _HideValues(secret_values(settings))
+    finish: list[Processor] = [_renderer(settings), hide]
+    _routine = _RoutineLines(least, hide.in_line) if _style(settings) == "json" else None
     structlog.configure(
         processors=[*shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(least),
@@ -63,6 +69,18 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
         structlog.get_logger(__name__).warning(
             "unknown_settings", variables=unknown, known="docs/settings.md"
         )
+
+
+Facts = dict[str, str | float | None]
+
+
+def routine(level: int, event: str, facts: Facts) -> None:
+    """Log what happens with every request or every job: the line that structlog would write, for a fifth of
+    the CPU. The names of the facts are in the code, and none names a secret."""
+    if _routine is None:
+        structlog.get_logger().log(level, event, **facts)
+    else:
+        _routine.write(level, event, facts)
 
 
 REPEAT_S = 60.0
@@ -168,26 +186,55 @@ class _HideValues:
         self._secrets = [form for secret in secrets for form in dict.fromkeys((secret, _in_json(secret)))]
 
     def __call__(self, logger: WrappedLogger, method: str, line: Any) -> str:
-        text = str(line)
+        return self.in_line(str(line))
+
+    def in_line(self, line: str) -> str:
         for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        return hide_userinfo(text)
+            line = line.replace(secret, HIDDEN)
+        return hide_userinfo(line)
 
 
 def _in_json(secret: str) -> str:
     return json.dumps(secret)[1:-1]
 
 
+class _RoutineLines:
+    """Writes lines of JSON; `hide` removes the known secrets from one."""
+
+    def __init__(self, least: int, hide: Callable[[str], str]) -> None:
+        self._least = least
+        self._hide = hide
+        self._names = {number: f'"level": "{name}", "timestamp": "' for name, number in _LEVELS.items()}
+
+    def write(self, level: int, event: str, facts: Facts) -> None:
+        if level < self._least:
+            return
+        members = merge_contextvars(None, "", {**facts, "event": event})
+        parts = [
+            f'"{name}": {_text(value) if isinstance(value, str) else "null" if value is None else value}'
+            for name, value in members.items()
+        ]
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+        line = f'{{{", ".join(parts)}, {self._names[level]}{now}Z"}}\n'
+        sys.stderr.write(self._hide(line))
+
+
+_routine: _RoutineLines | None = None
+
+
 def _renderer(settings: LogGroup) -> Processor:
-    style = settings.log_format
-    if style == "auto":
-        style = "console" if sys.stderr.isatty() else "json"
-    if style == "console":
+    if _style(settings) == "console":
         return structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     encode = json.JSONEncoder(default=str).encode  # json.dumps with a default builds one for each line
     return structlog.processors.JSONRenderer(lambda event, **_options: encode(event))
+
+
+def _style(settings: LogGroup) -> str:
+    if settings.log_format != "auto":
+        return settings.log_format
+    return "console" if sys.stderr.isatty() else "json"
 
 
 class _CurrentStderr:

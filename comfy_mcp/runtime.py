@@ -14,16 +14,19 @@ from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
+from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
-from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
 from comfy_mcp.library.links import Links
 from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.operations.checking import moment_of
 from comfy_mcp.operations.feed import Feed, Hub
+from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
@@ -89,7 +92,14 @@ async def open_runtime(
             stack.push_async_callback(place.close)
         engines = Engines(
             pool,
-            Means(store=store, settings=settings, clock=clock, new_id=new_id, gpu=usage),
+            Means(
+                store=store,
+                settings=settings,
+                clock=clock,
+                new_id=new_id,
+                gpu=usage,
+                fleet=Fleet(clock.monotonic),
+            ),
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
             sampling=lambda: gpu.sample(),
@@ -107,7 +117,7 @@ async def open_runtime(
             limit=settings.max_upload_bytes,
             timeout_s=settings.request_timeout_s,
         )
-        checker = Checker(settings.check_inline_bytes)
+        checker = Checker(settings.check_inline_bytes, lambda: moment_of(clock.now_ms()))
         stack.push_async_callback(checker.aclose)
         services = Services(
             settings=settings,
@@ -121,7 +131,9 @@ async def open_runtime(
             saver=Saver(workflow_files.folders, outputs),
             links=Links(settings.link_key_path, settings.public_url, now_ms=clock.now_ms),
             workflow_files=workflow_files,
+            workflows=WorkflowLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool),
             checker=checker,
+            finder=Finder(checker),
             gpu=gpu,
             metrics=metrics,
             now_ms=clock.now_ms,

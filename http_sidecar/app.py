@@ -54,7 +54,7 @@ def build_app(
             request_log.log_requests,
             cors.preflight,
             errors,
-            Gatekeeper(settings, keys, limits).middleware,
+            Gatekeeper(settings, keys, limits).admit,
         ],
         client_max_size=settings.http_max_body_bytes,
     )
@@ -66,8 +66,14 @@ def build_app(
     app[DRAIN] = drain or Drain()
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []
-    for add_headers in (request_log.add_headers, gatekeeper.add_headers, cors.add_headers):
-        app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.append(_add_headers)
     for setup in FEATURES:
         setup(app)
     return app
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """A signal, so that errors and streams have them too."""
+    request_log.add_headers(request, response)
+    gatekeeper.add_headers(request, response)
+    cors.add_headers(request, response)

@@ -43,6 +43,9 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),
     Route(operation="list_workflows", method="GET", path=f"{V1}/workflows"),
     Route(operation="queue", method="GET", path=f"{V1}/queue"),
+    Route(operation="find_workflow", method="GET", path=f"{V1}/library"),
+    Route(operation="describe_workflow", method="GET", path=f"{V1}/library/inputs"),
+    Route(operation="find_nodes", method="GET", path=f"{V1}/nodes"),
     Route(operation="list_models", method="GET", path=f"{V1}/models", whole=True),
     Route(
         operation="list_outputs",

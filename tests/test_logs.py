@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import subprocess
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from comfy_mcp.logs import Repeats, configure, hide_userinfo, secret_values
+from comfy_mcp.logs import Facts, Repeats, configure, hide_userinfo, routine, secret_values
 from comfy_mcp.settings import Settings, load_settings, unknown_variables
 
 
@@ -39,6 +40,28 @@ def test_our_lines_and_the_libraries_lines_have_one_shape_on_stderr(
     assert (ours["event"], ours["level"], ours["job_id"]) == ("job_done", "info", "j1")
     assert (theirs["event"], theirs["level"], theirs["logger"]) == ("theirs 7", "warning", "aiohttp.server")
     assert ours["timestamp"].endswith("Z")
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_routine_line_is_the_line_of_structlog(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    configure(settings(engine_headers={"X-Key": "Bearer s3cr3t"}, log_format=style))
+    facts: Facts = {
+        "route": 'a "b" \n é 🎈 \x7f',
+        "status": 404,
+        "duration_ms": 0.5,
+        "client": None,
+        "job_id": "s3cr3t",
+    }
+    with structlog.contextvars.bound_contextvars(request_id="r1", route="ours wins"):
+        structlog.get_logger().info("request", **facts)
+        routine(logging.INFO, "request", facts)
+        routine(logging.DEBUG, "request", facts)
+    theirs, ours = (_TIMES.sub("TIME", line) for line in capsys.readouterr().err.splitlines())
+    assert ours == theirs
+    assert "s3cr3t" not in ours
+
+
+_TIMES = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 def test_a_variable_that_is_no_setting_is_one_line_at_the_start(

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -18,6 +18,7 @@ from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_scopes import Budget, OverBudget
+from comfy_mcp.domain.ui_texts import Moment
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +42,16 @@ THREAD_NODES = 2_000
 
 
 class Checker:
-    """`inline_bytes`: workflows that have more bytes as JSON are judged in the process."""
+    """`inline_bytes`: workflows that have more bytes as JSON are judged in the process.
 
-    def __init__(self, inline_bytes: int, *, cpu_s: int = CPU_S) -> None:
+    `moment` is asked for each workflow.
+    """
+
+    def __init__(
+        self, inline_bytes: int, moment: Callable[[], Moment | None] = lambda: None, *, cpu_s: int = CPU_S
+    ) -> None:
         self._inline_bytes = inline_bytes
+        self._moment = moment
         self._cpu_s = cpu_s
         self._turn = asyncio.Lock()
         self._waiting = 0
@@ -61,7 +68,7 @@ class Checker:
         """
         if len(text) <= self._inline_bytes:
             with contextlib.suppress(OverBudget):
-                return judge(raw, info, Budget(share=HERE_SHARE))
+                return judge(raw, info, Budget(share=HERE_SHARE), self._moment())
         if self._waiting >= WAITING:
             raise LimitExceeded(
                 "Too many large workflows are being checked.",
@@ -75,7 +82,13 @@ class Checker:
         finally:
             self._waiting -= 1
         graph = await _read(raw if answer.raw is None else answer.raw)
-        return Judged(graph=graph, report=answer.report, needs=answer.needs, warnings=answer.warnings)
+        return Judged(
+            graph=graph,
+            report=answer.report,
+            needs=answer.needs,
+            warnings=answer.warnings,
+            controls=answer.controls,
+        )
 
     async def aclose(self) -> None:
         """End the process."""
@@ -128,7 +141,13 @@ class Checker:
         assert process.stdin is not None
         assert process.stdout is not None
         same = info is not None and info is self._known
-        question = Question(text=text, cpu_s=self._cpu_s, info=None if same else info, same_info=same)
+        question = Question(
+            text=text,
+            cpu_s=self._cpu_s,
+            info=None if same else info,
+            same_info=same,
+            moment=self._moment(),
+        )
         process.stdin.write(await asyncio.to_thread(packed, question))
         await process.stdin.drain()
         self._known = info

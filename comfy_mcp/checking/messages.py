@@ -12,6 +12,8 @@ from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_conversion import Controls
+from comfy_mcp.domain.ui_texts import Moment
 
 HEADER = struct.Struct(">Q")
 
@@ -27,6 +29,7 @@ class Question:
     cpu_s: int
     info: ObjectInfo | None
     same_info: bool
+    moment: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class Answer:
     report: GraphReport
     needs: Needs
     warnings: tuple[str, ...]
+    controls: Controls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,22 +25,28 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
         info = info if question.same_info else question.info
         _limit_cpu(question.cpu_s)
         try:
-            answer = packed(_answer(question.text, info))
+            answer = packed(_answer(question, info))
         except MemoryError:
             sys.exit(OUT_OF_MEMORY)
         stdout.write(answer)
         stdout.flush()
 
 
-def _answer(text: bytes, info: ObjectInfo | None) -> Answer | Refusal:
+def _answer(question: Question, info: ObjectInfo | None) -> Answer | Refusal:
     try:
-        given = json.loads(text)
-        judged = judge(given, info)
+        given = json.loads(question.text)
+        judged = judge(given, info, moment=question.moment)
     except InvalidGraph as error:
         return Refusal.of(error)
     same = isinstance(given, dict) and judged.graph.raw is unwrapped(given)
     raw = None if same else dict(judged.graph.raw)
-    return Answer(raw=raw, report=judged.report, needs=judged.needs, warnings=judged.warnings)
+    return Answer(
+        raw=raw,
+        report=judged.report,
+        needs=judged.needs,
+        warnings=judged.warnings,
+        controls=judged.controls,
+    )
 
 
 def _read(stdin: BinaryIO) -> Question | None:

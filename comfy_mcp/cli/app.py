@@ -73,7 +73,9 @@ def mcp(given: dict[str, Any], /, **how: Any) -> None:
 
 
 @cli.command(cls=Command, example="comfy-bridge run workflow.json -o pictures")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE|NAME")
+@options.inputs
+@options.name
 @options.priority
 @options.queue_timeout
 @options.run_timeout
@@ -87,37 +89,95 @@ def run(
     given: dict[str, Any],
     /,
     file: str,
+    inputs: tuple[str, ...],
+    name: str | None,
     priority: str,
     queue_timeout_s: float | None,
     run_timeout_s: float | None,
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Submit the workflow in FILE and wait for its end.
+    """Submit the workflow in FILE, or with this NAME, and wait for its end.
 
-    FILE is JSON in API or UI format, or a picture, video or sound that ComfyUI made; - is stdin.
+    FILE is JSON in API or UI format, or a picture, video or sound that ComfyUI made; - is stdin. NAME is one
+    that `comfy-bridge find` lists, or job:ID for the workflow of an earlier job.
 
     The command runs the queue itself unless another process does. Ctrl-C leaves the workflow running.
     """
     from comfy_mcp.cli import jobs
 
     following = jobs.Following(**how)
-    asked = {"priority": priority, "queue_timeout_s": queue_timeout_s, "run_timeout_s": run_timeout_s}
-    _execute(given, as_json, lambda s, out: jobs.run(s, out, file=file, asked=asked, how=following))
+    asked = {
+        "name": name,
+        "priority": priority,
+        "queue_timeout_s": queue_timeout_s,
+        "run_timeout_s": run_timeout_s,
+    }
+    _execute(
+        given, as_json, lambda s, out: jobs.run(s, out, file=file, inputs=inputs, asked=asked, how=following)
+    )
 
 
 @cli.command(cls=Command, example="id=$(comfy-bridge submit workflow.json)")
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE|NAME")
+@options.inputs
+@options.name
 @options.priority
 @options.queue_timeout
 @options.run_timeout
 @options.as_json
 @click.pass_obj
-def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> None:
-    """Queue the workflow in FILE (as for `run`), print its id and return at once."""
+def submit(given: dict[str, Any], /, file: str, inputs: tuple[str, ...], as_json: bool, **asked: Any) -> None:
+    """Queue a workflow (as for `run`), print its id and return at once."""
     from comfy_mcp.cli import jobs
 
-    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, asked=asked))
+    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, inputs=inputs, asked=asked))
+
+
+@cli.command(cls=Command, example="comfy-bridge find upscale a photo")
+@click.argument("query", nargs=-1)
+@click.option("--kind", type=click.Choice(options.MAKES), help="Only workflows that make this.")
+@options.limit
+@options.as_json
+@click.pass_obj
+def find(given: dict[str, Any], /, query: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+    """Find workflows by what they do: those that the engine can run come first.
+
+    Searched are the workflows that were saved in ComfyUI, the folder COMFY_BRIDGE_WORKFLOWS, ComfyUI's
+    templates, starters of the bridge and recent jobs. Without QUERY: what there is.
+    """
+    from comfy_mcp.cli import library
+
+    arguments["query"] = " ".join(query) or None
+    _execute(given, as_json, lambda s, out: library.find(s, out, arguments=arguments))
+
+
+@cli.command(cls=Command, example="comfy-bridge describe text-to-image")
+@click.argument("name")
+@options.as_json
+@click.pass_obj
+def describe(given: dict[str, Any], /, name: str, as_json: bool) -> None:
+    """Show the inputs of a workflow that -i of `run` sets: types, ranges, choices, values."""
+    from comfy_mcp.cli import library
+
+    _execute(given, as_json, lambda s, out: library.describe(s, out, arguments={"name": name}))
+
+
+@cli.command(cls=Command, example="comfy-bridge nodes upscale --produces IMAGE")
+@click.argument("query", nargs=-1)
+@click.option("--name", metavar="CLASS[.INPUT]", help="One class in full, or all choices of an input.")
+@click.option("--produces", metavar="TYPE", help="Only classes with an output of this type.")
+@click.option("--accepts", metavar="TYPE", help="Only classes with an input of this type.")
+@options.limit
+@options.cursor
+@options.as_json
+@click.pass_obj
+def nodes(given: dict[str, Any], /, query: tuple[str, ...], as_json: bool, **arguments: Any) -> None:
+    """Find node classes of the engine."""
+    from comfy_mcp.cli import library
+
+    arguments["query"] = " ".join(query) or None
+    _execute(given, as_json, lambda s, out: library.nodes(s, out, arguments=arguments))
 
 
 @cli.command(cls=Command, example="comfy-bridge check workflows/*.json --object-info object_info.json")

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import sys
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -144,7 +145,7 @@ async def _judge(settings: Settings, object_info: str | None) -> AsyncIterator[R
 
 
 def _recorded(settings: Settings, object_info: str) -> Recorded:
-    return Recorded(read_node_list(object_info), settings)
+    return Recorded(read_node_list(object_info), settings, lambda: int(time.time() * 1000))
 
 
 def read_node_list(file: str) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
-from comfy_mcp.cli.files import opened
+from comfy_mcp.cli.given import given
 from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.progress import ProgressDisplay, progress_display
 from comfy_mcp.cli.saving import prepare_folder, save_items
@@ -38,12 +38,18 @@ class Following:
 
 
 async def run(
-    settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any], how: Following
+    settings: Settings,
+    output: Output,
+    *,
+    file: str,
+    inputs: Sequence[str],
+    asked: Mapping[str, Any],
+    how: Following,
 ) -> ExitCode:
     """Submit and follow to the end, driving the engine if nobody else does."""
     if how.save_to is not None:
         prepare_folder(how.save_to)
-    with opened(file) as content:
+    with given(file, inputs, asked) as (asked, content):
         async with open_session(settings, drive=True) as session:
             await _need_an_engine(session)
             submitted: SubmitResult = await session.call("submit_workflow", asked, content=content)
@@ -53,9 +59,11 @@ async def run(
             return await _follow(session, output, submitted.workflow_id, how)
 
 
-async def submit(settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]) -> ExitCode:
+async def submit(
+    settings: Settings, output: Output, *, file: str, inputs: Sequence[str], asked: Mapping[str, Any]
+) -> ExitCode:
     """Store the job and return. Warn if no process drives an engine."""
-    with opened(file) as content:
+    with given(file, inputs, asked) as (asked, content):
         return await _queue(settings, output, "submit_workflow", asked, content)
 
 

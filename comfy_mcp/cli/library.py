@@ -8,7 +8,14 @@ from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import IN_COMMANDS, Output
 from comfy_mcp.cli.saving import prepare_folder, save_items
 from comfy_mcp.cli.session import open_session
-from comfy_mcp.cli.show import models_lines, outputs_lines, queue_lines, workflows_lines
+from comfy_mcp.cli.show import (
+    described_lines,
+    found_lines,
+    models_lines,
+    outputs_lines,
+    queue_lines,
+    workflows_lines,
+)
 from comfy_mcp.operations.shapes import OutputsResult
 from comfy_mcp.settings import Settings
 
@@ -23,6 +30,18 @@ async def workflows(settings: Settings, output: Output, *, arguments: Mapping[st
 
 async def queue(settings: Settings, output: Output) -> ExitCode:
     return await _list(settings, output, "queue", {}, queue_lines)
+
+
+async def find(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:
+    return await _list(settings, output, "find_workflow", arguments, found_lines)
+
+
+async def describe(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:
+    return await _list(settings, output, "describe_workflow", arguments, described_lines)
+
+
+async def nodes(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:
+    return await _list(settings, output, "find_nodes", arguments, lambda found: found.text().splitlines())
 
 
 async def outputs(

@@ -24,6 +24,7 @@ FAILURE_KINDS = (
     "internal",
 )
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
+MAKES = ("image", "video", "audio", "3d", "text")
 RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
@@ -52,6 +53,16 @@ timeout = click.option(
 cancel_on_interrupt = click.option(
     "--cancel-on-interrupt", is_flag=True, help="Cancel the workflow on Ctrl-C instead of leaving it running."
 )
+inputs = click.option(
+    "-i",
+    "--input",
+    "inputs",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help='Set an input of the workflow, such as prompt="a fox" or 6.text=…; repeatable. `comfy-bridge '
+    "describe` lists them.",
+)
+name = click.option("--name", metavar="TEXT", help="Name of the workflow in lists. Default: the file's.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Do not show progress.")
 priority = click.option(
     "--priority",

@@ -5,6 +5,7 @@ stderr either way.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ COMMAND_OF: Mapping[str, str] = {
     "cancel_workflow": "cancel",
     "retry_workflow": "retry",
     "list_workflows": "workflows",
+    "find_workflow": "find",
+    "describe_workflow": "describe",
+    "find_nodes": "nodes",
     "list_models": "models",
     "list_outputs": "outputs",
     "view_output": "outputs",
@@ -97,6 +101,8 @@ _VERBS = {"Call": "Run ", "Read": "Run ", "call": "run ", "read": "run "}
 
 def _command_of(mention: OperationMention) -> str:
     words = ["comfy-bridge", COMMAND_OF[mention.operation]]
+    if mention.operation == "submit_workflow" and (name := mention.arguments.get("workflow")) is not None:
+        words[1:] = ["run", shlex.quote(name)]
     if (workflow_id := mention.arguments.get("workflow_id")) is not None:
         words.append(workflow_id)
     return f"{_VERBS.get(mention.verb, '')}`{' '.join(words)}`"

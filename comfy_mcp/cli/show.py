@@ -6,6 +6,8 @@ from datetime import datetime
 from comfy_mcp.cli.progress import describe
 from comfy_mcp.operations.shapes import (
     AttemptItem,
+    DescribedWorkflowResult,
+    FoundWorkflowsResult,
     ModelsResult,
     OutputItem,
     OutputsResult,
@@ -19,6 +21,7 @@ def status_lines(state: WorkflowResult) -> list[str]:
     """A block about one job."""
     facts = [
         ("workflow", state.workflow_id),
+        ("name", state.name),
         ("status", describe(state)),
         ("client", f"{state.client}, priority {state.priority}"),
         ("engine", f"{state.engine}, attempt {state.attempt}" if state.engine else None),
@@ -47,6 +50,15 @@ def attempt_line(item: AttemptItem) -> str:
 def output_line(item: OutputItem) -> str:
     name = item.filename or (item.content or "").split("\n", 1)[0][:60]
     return f"{item.output_id}  {item.type}  {size_text(item.size)}  {name}"
+
+
+def found_lines(result: FoundWorkflowsResult) -> list[str]:
+    return [each.text() for each in result.workflows] or ["No workflow."]
+
+
+def described_lines(result: DescribedWorkflowResult) -> list[str]:
+    head = result.workflow.model_copy(update={"inputs": []}).text()
+    return [head, *(f"  {each.text()}" for each in result.parameters)]
 
 
 def models_lines(result: ModelsResult) -> list[str]:

@@ -113,6 +113,13 @@ MODEL_SUFFIXES = frozenset(
 )
 """Suffixes of model files: ComfyUI's own, and those of GGUF, ONNX and TensorRT nodes."""
 
+
+def is_model_file(text: str) -> bool:
+    """Whether a text in a graph, or an option of an input, ends like a model file."""
+    dot = text.rfind(".")
+    return dot >= 0 and text[dot:].lower() in MODEL_SUFFIXES
+
+
 _KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
     **dict.fromkeys(
         (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tiff", ".avif", ".exr", ".svg"),

@@ -57,7 +57,7 @@ class JobFailure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
-    cancelled job that this one submits again. `shape`: see domain/vram.py."""
+    cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -71,6 +71,7 @@ class JobQueued:
     run_timeout_ms: int | None = None
     retry_of: JobId | None = None
     shape: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,8 @@ class JobProgressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequeued:
-    """The engine lost the prompt, or ran out of memory; the job waits for another attempt.
+    """The engine lost the prompt, ran out of memory, or refused the graph that another engine may run
+    (`cause` validation); the job waits for another attempt.
 
     `gpu_use`, here and in the final events, is this attempt's; None: it was not measured.
     """

@@ -65,7 +65,8 @@ class Job:
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
-    in what they need; `waiting_for` why a queued one was passed over. `retried_by` is the newest job
+    in what they need; `name` is for people; `waiting_for` why a queued one was passed over; `refused_by`
+    which engines have refused it: none of them gets it again. `retried_by` is the newest job
     that retries this one: no event of this job reports it, and its state stays what it is.
     """
 
@@ -99,7 +100,9 @@ class Job:
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     shape: str | None = None
+    name: str | None = None
     waiting_for: WaitingFor | None = None
+    refused_by: tuple[EngineId, ...] = ()
 
     @property
     def is_final(self) -> bool:
@@ -156,6 +159,7 @@ def queued(event: JobQueued) -> Job:
         queue_deadline=_deadline(event.at, event.queue_timeout_ms),
         retry_of=event.retry_of,
         shape=event.shape,
+        name=event.name,
     )
 
 
@@ -248,6 +252,7 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
                 **_NO_NODE,
                 "queue_deadline": _deadline(event.at, job.queue_timeout_ms),
                 "oom_retried": job.oom_retried or event.cause is FailureKind.OOM,
+                "refused_by": _refused_by(job, event),
                 **_charge(job, event.gpu_use),
             }
         case JobCompleted() | JobFailed() | JobCancelled():
@@ -260,6 +265,12 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
             return {}
         case _:
             assert_never(event)
+
+
+def _refused_by(job: Job, event: JobRequeued) -> tuple[EngineId, ...]:
+    if event.cause is not FailureKind.VALIDATION or job.engine is None:
+        return job.refused_by
+    return (*job.refused_by, job.engine)
 
 
 def _first(value: T | None, other: T) -> T:

@@ -7,27 +7,32 @@ from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.ui_conversion import Controls, api_format
 from comfy_mcp.domain.ui_scopes import Budget
+from comfy_mcp.domain.ui_texts import Moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """`warnings` are those of the conversion; the report has its own."""
+    """`warnings` are those of the conversion; the report has its own. `controls`: see `ui_conversion`."""
 
     graph: Graph
     report: GraphReport
     needs: Needs
     warnings: tuple[str, ...]
+    controls: Controls
 
 
-def judge(raw: object, info: ObjectInfo | None, budget: Budget | None = None) -> Judged:
-    """`raw` in API format, checked against an engine's classes.
+def judge(
+    raw: object, info: ObjectInfo | None, budget: Budget | None = None, moment: Moment | None = None
+) -> Judged:
+    """`raw` in API format as at `moment`, checked against an engine's classes.
 
     Raises InvalidGraph for what is no graph, and what `budget` raises. Whether the graph would run is in the
     report.
     """
-    converted, warnings = api_format(raw, info, budget)
+    controls: Controls = {}
+    converted, warnings = api_format(raw, info, budget, moment, controls)
     graph = parse_graph(converted)
     report = check_graph(graph, info, model_links(raw))
-    return Judged(graph=graph, report=report, needs=needs_of(graph), warnings=warnings)
+    return Judged(graph=graph, report=report, needs=needs_of(graph), warnings=warnings, controls=controls)

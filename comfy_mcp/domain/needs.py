@@ -2,32 +2,119 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from comfy_mcp.domain.catalog import MODEL_SUFFIXES
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.graph import Graph
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.object_info import ObjectInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a submit says of the engine: its name, labels that it must have, engines that it must not be."""
+
+    engine: EngineId | None = None
+    labels: tuple[str, ...] = ()
+    not_on: tuple[EngineId, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != NO_WISH
+
+    def allows(self, has: "Equipment") -> bool:
+        return not self.is_other(has) and not self.lacking(has)
+
+    def is_other(self, has: "Equipment") -> bool:
+        """The engine is not the one, or one of those, that was asked for."""
+        return (self.engine is not None and self.engine != has.engine) or has.engine in self.not_on
+
+    def lacking(self, has: "Equipment") -> tuple[str, ...]:
+        """The labels that the engine does not have."""
+        return tuple(label for label in self.labels if label not in has.labels)
+
+
+NO_WISH = Wish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equipment:
+    """What one engine has: its node list, None while none is known, and the labels of its settings."""
+
+    engine: EngineId
+    nodes: ObjectInfo | None = None
+    labels: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Why an engine can't run a workflow. `classes` and `files` are what it does not have; `other`: the
+    workflow was submitted for another engine."""
+
+    engine: EngineId
+    classes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    other: bool = False
+
+    @property
+    def sentence(self) -> str:
+        lacks = [
+            f"{word} {', '.join(names[:_SHOWN])}{f' and {len(names) - _SHOWN} more' * (len(names) > _SHOWN)}"
+            for word, names in (("node class", self.classes), ("file", self.files), ("label", self.labels))
+            if names
+        ]
+        if not lacks:
+            return f"Engine {self.engine} was not asked for."
+        return f"Engine {self.engine} lacks {'; '.join(lacks)}."
+
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """Sorted, without repeats. `models` are the texts in inputs that end like a model file, with `/` between
-    folders: the result does not depend on whether an engine answered.
+    folders: the result does not depend on whether an engine answered. `files` are those of them that an
+    engine lists, so that another engine must have them too; `wish` is what the submit says of the engine.
 
-    `shape` is a stable name for the two, 32 hex digits: workflows of one shape need about the same memory.
-    Sizes, seeds and texts don't count.
+    `shape` is a stable name for the first two, 32 hex digits: workflows of one shape need about the same
+    memory. Sizes, seeds and texts don't count.
     """
 
     node_classes: tuple[str, ...]
     models: tuple[str, ...]
     shape: str
+    files: tuple[str, ...] = ()
+    wish: Wish = NO_WISH
 
-    def met_by(self, nodes: ObjectInfo | None) -> bool:
-        """Whether an engine with these node classes may run it. True where the classes are unknown.
+    @property
+    def key(self) -> str:
+        """A stable name for all that `lack` asks: what one engine can't run it can't run of that name."""
+        wish = self.wish
+        asked = [self.node_classes, self.files, wish.engine, wish.labels, wish.not_on]
+        return _digest(asked)
 
-        Model files are not compared: engines spell them differently, and the graph checks do it.
-        """
-        return nodes is None or all(name in nodes.classes for name in self.node_classes)
+    def judged_by(self, nodes: ObjectInfo | None) -> "Needs":
+        """The same, once an engine with this node list has found the workflow good."""
+        known = frozenset[str]() if nodes is None else nodes.model_files
+        return replace(self, files=tuple(name for name in self.models if name in known))
+
+    def lack(self, has: Equipment) -> Lack | None:
+        """What keeps the workflow from that engine; None: nothing that is known. An engine whose
+        node list is not known may have everything."""
+        nodes, labels, other = has.nodes, self.wish.lacking(has), self.wish.is_other(has)
+        classes: tuple[str, ...] = ()
+        files: tuple[str, ...] = ()
+        if nodes is not None:
+            classes = tuple(name for name in self.node_classes if name not in nodes.classes)
+            files = tuple(name for name in self.files if name not in nodes.model_files)
+        if not (other or labels or classes or files):
+            return None
+        return Lack(engine=has.engine, classes=classes, files=files, labels=labels, other=other)
+
+    def met_by(self, has: Equipment) -> bool:
+        return self.lack(has) is None
 
 
 def needs_of(graph: Graph) -> Needs:
@@ -35,8 +122,12 @@ def needs_of(graph: Graph) -> Needs:
     for node in graph.nodes.values():
         _collect_models(node.inputs, found)
     classes, models = sorted({node.class_type for node in graph.nodes.values()}), sorted(found)
-    shape = hashlib.sha256(json.dumps([classes, models]).encode("ascii")).hexdigest()[:32]
+    shape = _digest([classes, models])
     return Needs(node_classes=tuple(classes), models=tuple(models), shape=shape)
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:32]
 
 
 def _collect_models(inputs: object, found: set[str]) -> None:
@@ -44,8 +135,7 @@ def _collect_models(inputs: object, found: set[str]) -> None:
     while todo:
         match todo.pop():
             case str() as text:
-                dot = text.rfind(".")
-                if dot >= 0 and text[dot:].lower() in MODEL_SUFFIXES:
+                if is_model_file(text):
                     found.add(text.replace("\\", "/"))
             case dict() as inner:
                 todo.extend(inner.values())

@@ -4,15 +4,19 @@ A class or an input with a shape that this code doesn't know is kept as known-bu
 has the last word.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.inputs import InputSpec, Owner, read_inputs
 from comfy_mcp.domain.prices import price_of
 
 __all__ = ["ClassInfo", "InputSpec", "ObjectInfo"]
+
+
+_LONGEST, _MOST = 2_000, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +27,8 @@ class ClassInfo:
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
     `inputs` are the declared ones by name, required ones first; what they grow is under them.
-    `grows`: some of them are dynamic. `title` is what people see.
+    `grows`: some of them are dynamic. `title` is what people see; `category`, `description` and `aliases` are
+    what a search goes by.
     """
 
     name: str
@@ -34,6 +39,10 @@ class ClassInfo:
     checked: bool = True
     title: str | None = None
     grows: bool = False
+    category: str = ""
+    description: str = ""
+    aliases: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +56,9 @@ class ObjectInfo:
     """Old class names that the engine itself replaces when it is sent a graph (GET /node_replacements)."""
     partner_classes: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
     """The classes that ComfyUI runs on a paid service, each with its price in words where it is declared."""
+
+    model_files: frozenset[str] = frozenset()
+    """Every model file that some input lists, with `/` between folders."""
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> "ObjectInfo":
@@ -68,7 +80,20 @@ class ObjectInfo:
             given_kinds=frozenset(given),
             partner_classes=MappingProxyType(partners),
             replaced=frozenset(replaceable),
+            model_files=frozenset(_model_files(classes.values())),
         )
+
+
+def _model_files(classes: Iterable[ClassInfo]) -> Iterator[str]:
+    todo = [spec for known in classes for spec in known.inputs.values()]
+    while todo:
+        spec = todo.pop()
+        for option in spec.options or ():
+            if isinstance(option, str) and is_model_file(option):
+                yield option.replace("\\", "/")
+        todo += [*spec.slots[:1], *spec.behind]  # the slots of one input are alike
+        for grown in (spec.choices or {}).values():
+            todo += grown
 
 
 def _class_info(name: str, raw: object) -> ClassInfo:
@@ -88,7 +113,19 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         certain=certain,
         grows=any(spec.dynamic for spec in inputs.values()),
         title=title if isinstance(title := raw.get("display_name"), str) else None,
+        category=_text(raw.get("category")),
+        description=_text(raw.get("description")),
+        aliases=_texts(raw.get("search_aliases")),
+        output_names=_texts(raw.get("output_name")),
     )
+
+
+def _text(raw: object) -> str:
+    return raw[:_LONGEST] if isinstance(raw, str) else ""
+
+
+def _texts(raw: object) -> tuple[str, ...]:
+    return tuple(_text(item) for item in raw[:_MOST]) if isinstance(raw, list | tuple) else ()
 
 
 def _output_types(raw: object) -> tuple[str | None, ...] | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from comfy_mcp.domain.graph import unwrapped
+from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
@@ -20,7 +21,7 @@ from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Unheard, Value, source_of
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
-from comfy_mcp.domain.ui_texts import as_sent
+from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
 from comfy_mcp.domain.widgets import CAPTURED
 
 SEARCH_NAME = "Node name for S&R"
@@ -31,14 +32,24 @@ MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
 
+Controls = dict[tuple[NodeId, str], list[tuple[NodeId, str]]]
+"""By the control that a subgraph's node shows (its id, the name): the inputs in API format that it sets. The
+name of one that is shown without an input of the subgraph has the id of the node inside before it."""
+
+
 def api_format(
-    raw: object, info: ObjectInfo | None, budget: Budget | None = None
+    raw: object,
+    info: ObjectInfo | None,
+    budget: Budget | None = None,
+    moment: Moment | None = None,
+    controls: Controls | None = None,
 ) -> tuple[object, tuple[str, ...]]:
     """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
     that the engine spells with another slash.
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
-    `parse_graph` then refuses it. Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
+    `parse_graph` then refuses it. `controls` is filled. Without `moment` nothing is drawn and no date
+    is filled in; warnings say where. Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
     """
     inner = unwrapped(raw) if isinstance(raw, Mapping) else None
     if inner is None or info is None:
@@ -47,7 +58,7 @@ def api_format(
         titled = _titled(inner, info)
         spelled, notes = as_listed(titled, info)
         return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
-    conversion = _Conversion(info, budget or Budget())
+    conversion = _Conversion(info, budget or Budget(), moment, {} if controls is None else controls)
     graph = conversion.run(inner)
     if not graph:
         refuse(
@@ -74,12 +85,16 @@ def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
 class _Conversion:
     """One workflow on its way."""
 
-    def __init__(self, info: ObjectInfo, budget: Budget) -> None:
+    def __init__(self, info: ObjectInfo, budget: Budget, moment: Moment | None, controls: Controls) -> None:
         self._info = info
+        self._controls = controls
         self._budget = budget
+        self._moment = moment
+        self._pick = None if moment is None else moment.pick()
         self._values = Values(info)
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
-        self._texts: dict[tuple[str, str, bool], tuple[str, str | None]] = {}
+        self._prompts: dict[str, Prompt] = {}
+        self._names: dict[str, tuple[str, str | None]] = {}
         self._by_name: dict[str, tuple[Scope, UiNode]] | None = None
         self.warnings: list[str] = []
 
@@ -125,25 +140,32 @@ class _Conversion:
         self._note(key, node, saved.notes)
         values, links = dict(saved.values), {}
         shown = set(self._values.shown_inside(scope, node))
+        own = shown & values.keys()
+        filled = set() if node.type in NOT_FILLED else {"filename_prefix"}
         for each in node.inputs:
             match source_of(scope, each):
                 case Output(origin, slot):
                     if origin in self._nodes:
                         self._budget.write(each.name, origin)
                         links[each.name] = [origin, slot]
-                case Value(value):
+                case Value(value, fill):
                     values[each.name] = value
+                    filled |= {each.name} if fill else set()
                 case Promoted() as control:
                     found = self._values.promoted(control)
                     values |= {} if found is None else {each.name: found[0]}
                     shown.add(each.name)
+                    own.discard(each.name)
+                    if each.name in values:
+                        self._show(control.scope, control.node, control.name, key, each.name)
                 case Unheard(value) if value != values.get(each.name):
                     text = f"{value!r:.60} of the primitive outside is not sent: the subgraph's own value is"
                     self._note(key, node, [(each.name, text)])
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
+        self._show_inside(scope, node, key, own)
         inputs: dict[str, Any] = {
-            name: links.get(name) or self._sent(key, node, saved, name, value, shown=name in shown)
+            name: links.get(name) or self._sent(key, node, saved, name, value, shown, filled)
             for name, value in values.items()
         }
         inputs |= links
@@ -158,19 +180,70 @@ class _Conversion:
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
         return {"inputs": inputs, "class_type": node.type, "_meta": meta}
 
-    def _sent(self, key: str, node: UiNode, saved: Saved, name: str, value: object, *, shown: bool) -> object:
-        """The value as the editor sends it. `shown`: a subgraph has the control, and draws nothing."""
+    def _show_inside(self, scope: Scope, node: UiNode, key: str, names: Iterable[str]) -> None:
+        if scope.outer is not None:
+            for name in names:
+                self._show(*scope.outer, f"{node.id}.{name}", key, name)
+
+    def _show(self, scope: Scope, host: UiNode, control: str, key: str, name: str) -> None:
+        shows = NodeId(f"{scope.prefix}{host.id}"), control
+        self._controls.setdefault(shows, []).append((NodeId(key), name))
+
+    def _sent(
+        self,
+        key: str,
+        node: UiNode,
+        saved: Saved,
+        name: str,
+        value: object,
+        shown: set[str],
+        filled: set[str],
+    ) -> object:
+        """The value as the editor sends it. `shown`: a subgraph has the control, and its text stays as it is.
+
+        `filled`: those that dates and values of other nodes are filled into.
+        """
         self._budget.write(name, value)
         widget = saved.widgets.get(name)
-        if isinstance(value, str):
-            value, kept = self._as_sent(name, value, widget is not None and widget.drawn and not shown)
-            if kept:
-                text = f"{kept!r} is sent unchanged; ComfyUI's editor would replace it with a value"
-                self._note(key, node, [(name, text)])
+        if isinstance(value, str) and name not in shown:
+            if name in filled:
+                value = self._filled_in(key, node, name, value)
+            if widget is not None and widget.drawn:
+                value = self._drawn(key, node, name, value)
         if widget is not None and widget.kind == "CURVE" and isinstance(value, Mapping):
             return {"__type__": "CURVE", "__value__": value}
         # A list as a value is wrapped as the editor does it: bare, it would be a link.
         return {"__value__": value} if isinstance(value, list) else value
+
+    def _filled_in(self, key: str, node: UiNode, name: str, text: str) -> str:
+        """Each text once, however many nodes show it."""
+        if text not in self._names:
+            self._names[text] = filled_in(text, self._value_of, self._moment)
+        new, left = self._names[text]
+        if left is not None:
+            self._note(
+                key, node, [(name, f"nothing is known to put in place of {left!r}; it is sent unchanged")]
+            )
+        return new
+
+    def _drawn(self, key: str, node: UiNode, name: str, text: str) -> str:
+        """One of its variants, a new draw for each node; read once."""
+        if text not in self._prompts:
+            self._prompts[text] = read_prompt(text)
+        prompt = self._prompts[text]
+        if prompt.first is not None and self._pick is None:
+            text = (
+                f"{prompt.first!r} is sent unchanged; ComfyUI's editor draws one of the variants for each run"
+            )
+            self._note(key, node, [(name, text)])
+            return prompt.text
+        drawn = prompt.drawn(self._pick)
+        if prompt.first is not None:
+            text = (
+                f"one of {prompt.first!r} is drawn for each submit, as in ComfyUI's editor; now {drawn!r:.80}"
+            )
+            self._note(key, node, [(name, text)])
+        return drawn
 
     def _value_of(self, name: str, control: str) -> object:
         """Of the first node with that name in the editor, or with that title; None: there is none."""
@@ -182,13 +255,6 @@ class _Conversion:
                     self._by_name.setdefault(str(called), (scope, node))
         found = self._by_name.get(name)
         return None if found is None else self._values.of_node(*found).values.get(control)
-
-    def _as_sent(self, name: str, text: str, drawn: bool) -> tuple[str, str | None]:
-        """Each text once, however many nodes show it."""
-        wanted = name, text, drawn
-        if wanted not in self._texts:
-            self._texts[wanted] = as_sent(name, text, drawn=drawn, value_of=self._value_of)
-        return self._texts[wanted]
 
     def _note(self, key: str, node: UiNode, notes: Iterable[tuple[str | None, str]]) -> None:
         for name, text in notes:

@@ -29,9 +29,16 @@ EDITOR_ONLY = REROUTES | SETTERS | GETTERS | EVERYWHERE | EDITOR_TOOLS | {PRIMIT
 """Nodes that never reach an engine (unless it has a class of that name): they hand something on."""
 
 
+FILLS_IN = "Run widget replace on values"
+"""The property of a primitive whose value the editor fills dates and other values into."""
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
+    """Of a primitive. `filled`: with dates and the values of other nodes in it."""
+
     value: object
+    filled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,8 @@ def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> So
 
 def _handed_on(scope: Scope, node: UiNode, steps: int) -> Source:
     if node.type == PRIMITIVE:
-        return Value(node.values[0]) if isinstance(node.values, list) and node.values else None
+        filled = node.properties.get(FILLS_IN) is True
+        return Value(node.values[0], filled) if isinstance(node.values, list) and node.values else None
     if node.type in GETTERS:
         found = _setter(scope, node.first_text)
         if found is None:

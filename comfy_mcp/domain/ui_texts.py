@@ -1,52 +1,170 @@
-"""What the editor makes of a text in the moment of sending, as far as it is the same each time.
+"""What the editor makes of a text in the moment of sending.
 
-Of a prompt it cuts comments (`// …` to the end of the line, `/* … */`), takes the braces off `{red}`, and
-draws one variant of `{red|blue}`, anew for each run. The draw is not done here: a retry would run another
-graph.
-
-In the name of a file it replaces `%Node.input%` by the value that this control of that node has.
+Of a prompt it cuts comments (`// …` to the end of the line, `/* … */`), and draws one of the variants
+`{red|blue}`, anew each time. In the name of a file it fills in the date (`%date:yyyy-MM-dd%`) and the
+values of other nodes' controls (`%Node.input%`). Compared with the editor at a fixed date (tests/editor).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+NOT_FILLED = frozenset(
+    {
+        *("CheckpointSave", "ImageOnlyCheckpointSave", "LossGraphNode", "SaveText"),
+        *("SaveImageDataSetToFolder", "SaveImageTextDataSetToFolder"),
+    }
+)
+"""Classes in whose `filename_prefix` the editor fills nothing in."""
 
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _TO_LINE_END = re.compile(r"//[^\n]*")
-_REPLACED = re.compile(r"%(?:date:[^%]{1,200}|[^%/\\.]{1,200}\.[^%/\\]{1,200})%")
-_ESCAPED = frozenset("{}|")
+_MARK = re.compile(r"\\.|[{}|]", re.DOTALL)
+_ESCAPED = re.compile(r"\\([{}|])")
+_FILLED = re.compile(r"%([^%]+)%")
+_DATE = "date:"
+_DATE_PART = re.compile(r"yyy?y?|([dMhms])\1?")
 _SHOWN = 80
-
 
 _ILLEGAL = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
 """What no name of a file has; the editor puts `_` in its place."""
 
+ValueOf = Callable[[str, str], object]
+"""The value of a node's control, by the names of both, or None."""
 
-def as_sent(
-    name: str, text: str, *, drawn: bool, value_of: Callable[[str, str], object] = lambda node, control: None
-) -> tuple[str, str | None]:
-    """`text` of input `name` as the editor sends it, and what is left in it that the editor would replace.
 
-    `drawn`: the class says that the text has variants (`dynamicPrompts`). `value_of` gives the value of a
-    node's control, or None.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a workflow is sent, by the clock on the wall, and the seed of all that is drawn."""
+
+    year: int
+    month: int
+    day: int
+    hour: int
+    minute: int
+    second: int
+    seed: int
+
+    def pick(self) -> "Pick":
+        state = self.seed
+
+        def picked(count: int) -> int:
+            nonlocal state
+            state = (state * 6364136223846793005 + 1442695040888963407) % 2**64  # Knuth's constants
+            return (state >> 33) * count >> 31
+
+        return picked
+
+    def written(self, form: str) -> str:
+        """The date in the editor's form: `yyyy`, `yy`, and `d`, `M`, `h`, `m`, `s` once or twice."""
+        parts = {"d": self.day, "M": self.month, "h": self.hour, "m": self.minute, "s": self.second}
+
+        def part(found: re.Match[str]) -> str:
+            name = found.group()
+            if name[0] in parts:
+                return str(parts[name[0]]).zfill(len(name))
+            return {"yy": f"{self.year}"[2:], "yyyy": f"{self.year}"}.get(name, name)
+
+        return _DATE_PART.sub(part, form)
+
+
+Pick = Callable[[int], int]
+"""A number from 0 up to the given one, without it."""
+
+Piece = str | list[list["Piece"]]
+"""A text, or variants, each of which is a list of pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A text with variants, read. `text`: without its comments, and otherwise as it was.
+
+    `first`: the beginning of the first variants; None: there is nothing to draw.
     """
-    if drawn:
-        text = _without_comments(text)
-        plain, variants_at = _without_braces(text)
-        if variants_at is None:
-            return plain, None
-        end = text.find("}", variants_at, variants_at + _SHOWN)
-        return text, text[variants_at : end + 1 if end > 0 else variants_at + _SHOWN]
-    if name != "filename_prefix":
-        return text, None
 
-    def replaced(found: re.Match[str]) -> str:
-        node, _, control = found.group()[1:-1].partition(".")
-        value = None if node.startswith("date:") else value_of(node, control)
-        return found.group() if value is None else _ILLEGAL.sub("_", _as_text(value))
+    text: str
+    pieces: list[Piece]
+    first: str | None
 
-    text = _REPLACED.sub(replaced, text)
-    left = _REPLACED.search(text)
-    return text, left.group()[:_SHOWN] if left else None
+    def drawn(self, pick: Pick | None) -> str:
+        return "".join(_drawn(self.pieces, pick))
+
+
+def read_prompt(text: str) -> Prompt:
+    """Without comments. Variants that are not closed go to the end; `\\{`, `\\|` and `\\}` are plain."""
+    text = _without_comments(text)
+    pieces: list[Piece] = []
+    around: list[tuple[list[Piece], list[list[Piece]], int]] = []
+    into, at, first = pieces, 0, None
+    for mark in _MARK.finditer(text):
+        sign = mark.group()
+        if sign[0] == "\\" or (sign != "{" and not around):
+            continue
+        if at < mark.start():
+            into.append(_ESCAPED.sub(r"\1", text[at : mark.start()]))
+        at = mark.end()
+        if sign == "{":
+            around.append((into, [[]], mark.start()))
+            into = around[-1][1][0]
+        elif sign == "|":
+            first = first if first is not None else around[-1][2]
+            into = []
+            around[-1][1].append(into)
+        else:
+            into = _closed(around)
+    into.append(_ESCAPED.sub(r"\1", text[at:]))
+    while around:
+        _closed(around)
+    return Prompt(text, pieces, None if first is None else _shown(text, first))
+
+
+def _closed(around: list[tuple[list[Piece], list[list[Piece]], int]]) -> list[Piece]:
+    outer, variants, _ = around.pop()
+    outer.append(variants)
+    return outer
+
+
+def _shown(text: str, start: int) -> str:
+    end = text.find("}", start, start + _SHOWN)
+    return text[start : end + 1 if end > 0 else start + _SHOWN]
+
+
+def _drawn(pieces: list[Piece], pick: Pick | None) -> Iterator[str]:
+    todo = [iter(pieces)]
+    while todo:
+        piece = next(todo[-1], None)
+        if piece is None:
+            todo.pop()
+        elif isinstance(piece, str):
+            yield piece
+        else:
+            todo.append(iter(piece[pick(len(piece)) if pick is not None and len(piece) > 1 else 0]))
+
+
+def filled_in(text: str, value_of: ValueOf, moment: Moment | None) -> tuple[str, str | None]:
+    """The name of a file with dates and values in it; and the first that could not be filled in, if any.
+
+    The editor leaves what it does not know as it is, and so it is done here.
+    """
+    left: list[str] = []
+
+    def value(found: re.Match[str]) -> str:
+        parts = found.group(1).split(".")
+        new = None
+        if len(parts) == 2:
+            known = value_of(*parts)
+            new = None if known is None else _ILLEGAL.sub("_", _as_text(known))
+        elif not parts[0].startswith(_DATE):
+            return found.group()  # the engine fills in %year% and its like
+        elif moment is not None:
+            new = moment.written(parts[0].removeprefix(_DATE))
+        if new is None:
+            left.append(found.group()[:_SHOWN])
+            return found.group()
+        return new
+
+    text = _FILLED.sub(value, text)
+    return text, left[0] if left else None
 
 
 def _as_text(value: object) -> str:
@@ -64,25 +182,3 @@ def _without_comments(text: str) -> str:
         if end > 1
         else _TO_LINE_END.sub("", text)
     )
-
-
-def _without_braces(text: str) -> tuple[str, int | None]:
-    """Without the marks of variants; and where the first variants begin that have to be drawn."""
-    kept: list[str] = []
-    opened: list[int] = []
-    at = 0
-    while at < len(text):
-        sign = text[at]
-        if sign == "\\" and text[at + 1 : at + 2] in _ESCAPED:
-            at += 1
-            kept.append(text[at])
-        elif sign == "{":
-            opened.append(at)
-        elif sign == "}" and opened:
-            opened.pop()
-        elif sign == "|" and opened:
-            return text, opened[-1]
-        else:
-            kept.append(sign)
-        at += 1
-    return "".join(kept), None

@@ -36,6 +36,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.checked import Checked
@@ -105,6 +106,7 @@ class Attempt:
         self.pictures: list[Picture] = []  # that an output node sent and did not save
         self.graph = checked.graph
         self.extra_data: ExtraData | None = None  # goes with the graph
+        self.needs: Needs | None = None
         self._report = checked.report
         self._durations = durations
         self._progress: Progress | None = None

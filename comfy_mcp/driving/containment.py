@@ -5,8 +5,8 @@ logged with an id and the step is tried again; after MAX_CONCLUDE_TRIES the job 
 the store are not the attempt's and come out, except `internal`: it refused what was to be written.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from uuid import uuid4
 
 import structlog
@@ -36,25 +36,15 @@ class Containment:
         self._ring = ring
         self._log = log.bind(engine=engine)
 
-    @contextmanager
-    def step(self, attempt: Attempt, name: str) -> Iterator[None]:
-        """Run one step of one attempt: nothing but a fault of the store comes out."""
-        try:
-            yield
-        except Exception as error:
-            if isinstance(error, StoreFault) and error.code is not ErrorCode.INTERNAL:
-                raise
-            self.failed(attempt, name, error)
+    def step(self, attempt: Attempt, name: str) -> "_Step":
+        """A context for one step of one attempt: nothing but a fault of the store comes out."""
+        return _Step(self, attempt, name)
 
-    @contextmanager
-    def hearing(self, attempt: Attempt) -> Iterator[None]:
-        """Apply one event. A failure counts as a missed event: the end is looked up."""
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001
-            if not attempt.story_lost:
-                self._report(attempt.job, "hear", error)
-            attempt.lose_story()
+    def not_heard(self, attempt: Attempt, error: Exception) -> None:
+        """An event could not be applied. That counts as a missed event: the end is looked up."""
+        if not attempt.story_lost:
+            self._report(attempt.job, "hear", error)
+        attempt.lose_story()
 
     def failed(self, attempt: Attempt, step: str, error: Exception) -> None:
         """Try again later, or give the job up."""
@@ -87,3 +77,27 @@ class Containment:
             exc_info=error,
         )
         return error_id
+
+
+class _Step:
+    """Several are entered for each job: a generator would cost three times as much."""
+
+    __slots__ = ("_attempt", "_containment", "_name")
+
+    def __init__(self, containment: Containment, attempt: Attempt, name: str) -> None:
+        self._containment = containment
+        self._attempt = attempt
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        if isinstance(error, StoreFault) and error.code is not ErrorCode.INTERNAL:
+            return False
+        self._containment.failed(self._attempt, self._name, error)
+        return True

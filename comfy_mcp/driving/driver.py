@@ -73,6 +73,11 @@ class Driver:
         if self._tenure is not None:
             self._tenure.work_arrived(job_id)
 
+    @property
+    def has_room(self) -> bool:
+        """See `Tenure.has_room`."""
+        return self._tenure is not None and self._tenure.has_room
+
     def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
         """See `Tenure.reserve`."""
         offer = None if self._tenure is None else self._tenure.reserve(job_id)
@@ -91,6 +96,7 @@ class Driver:
                 if isinstance(stored.event, FINAL_EVENTS) and self._tenure is not None:
                     self._tenure.job_ended(stored.event.job_id)
                     self._tenure.memory_may_be_free()
+                    self._tenure.others_ended()
 
     async def run(self) -> None:
         pause = self._settings.lease_ttl_s / 3
@@ -129,6 +135,7 @@ class Driver:
         finally:
             tenure, self._tenure = self._tenure, None
             self._means.gpu.abandon(self.engine)
+            self._means.fleet.forget(self.engine)
             await self._release(lease, tenure)
 
     async def _release(self, lease: Lease, tenure: Tenure) -> None:

@@ -1,6 +1,7 @@
 """The engines of this process: what they can do, how they are, and who drives them."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,17 +14,24 @@ from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.places.pool import Pool
+from comfy_mcp.places.pool import Pool, equipment_of
 from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Trouble, UploadedFile
 from comfy_mcp.store import ClaimOffer, Submission
+
+KNOWN_S = 1.0
+"""Between two looks whether an engine's node list is old; it is asked for after `object_info_ttl_s`."""
+
+OTHERS_S = 1.0
+"""A submit waits no longer for the node lists of further engines, once one has given its own."""
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +92,10 @@ class Engines:
         self._drivers = [
             Driver(place, means, holder=holder, sampling=sampling) for place in pool.all() if drive
         ]
+        self._drained: set[EngineId] = set()
+        drivers = {driver.engine: driver for driver in self._drivers}
+        for place in pool.all():
+            self._enter(place, drivers.get(place.engine))
 
     async def run(self, log: EventSource) -> None:
         """Drive what can be driven until cancelled."""
@@ -95,6 +107,9 @@ class Engines:
                 async with asyncio.TaskGroup() as drivers:
                     for driver in self._drivers:
                         drivers.create_task(driver.run(), name="driver")
+                    if self._means.fleet.several:
+                        for place in self.pool.all():
+                            drivers.create_task(self._keep_known(place), name="node list")
             finally:
                 self._direct = None
 
@@ -128,11 +143,39 @@ class Engines:
         return await self._store.add_job(event, graph, **how)
 
     def _reserve(self, job_id: JobId, needs: Needs) -> tuple[Tenure, ClaimOffer] | None:
-        fitting = {place.engine for place in self.pool.fitting(needs)}
+        """The engine that is to have it: an idle one, and of these the one that would have ended it first."""
+        job = Waiting(priority=0, shape=needs.shape, needs=needs)
+        able: list[tuple[bool, float, Driver]] = []
         for driver in self._drivers:
-            if driver.engine in fitting and (reserved := driver.reserve(job_id)) is not None:
-                return reserved
-        return None
+            if driver.has_room:
+                choice = self._means.fleet.chooser(driver.engine)
+                if choice.fits(needs.key, needs) and choice.choose([(job_id, job)], more=False) is not None:
+                    able.append((choice.busy, choice.end_of(job) or 0.0, driver))
+        if not able:
+            return None
+        return min(able, key=lambda each: each[:2])[2].reserve(job_id)
+
+    def _enter(self, place: Place, driver: Driver | None) -> None:
+        def is_there() -> bool:
+            if place.engine in self._drained:
+                return False
+            if driver is not None and driver.driving:
+                return driver.connected
+            return place.trouble is None
+
+        self._means.fleet.enter(
+            place.engine,
+            equipment=lambda: equipment_of(place),
+            is_there=is_there,
+            driven_here=lambda: driver is not None and driver.driving,
+        )
+
+    async def _keep_known(self, place: Place) -> None:
+        """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
+        while True:
+            with contextlib.suppress(EngineFault):
+                await place.nodes()
+            await asyncio.sleep(KNOWN_S)
 
     def foreign_ahead(self, engine: EngineId | None = None) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.
@@ -184,6 +227,36 @@ class Engines:
             except EngineFault as fault:
                 log.debug("node_list_not_read", engine=place.engine, error=str(fault))
         return None
+
+    def equipment(self) -> Mapping[EngineId, Equipment]:
+        """What each engine has, as far as is known."""
+        return {place.engine: equipment_of(place) for place in self.pool.all()}
+
+    async def node_lists(self, *, max_age_s: float | None = None) -> Mapping[EngineId, ObjectInfo]:
+        """Those of the engines that answer, in the order of the settings. Of one that is slow to answer, or
+        down, the last that it gave."""
+        places = self.pool.all()
+        if len(places) == 1:
+            info = await self.object_info(max_age_s=max_age_s)
+            return {} if info is None else {places[0].engine: info}
+        given: dict[EngineId, ObjectInfo] = {}
+
+        async def ask(place: Place) -> None:
+            with contextlib.suppress(EngineFault):
+                given[place.engine] = await place.nodes(max_age_s=max_age_s)
+
+        async with asyncio.TaskGroup() as group:
+            waiting = {group.create_task(ask(place)) for place in places}
+            while waiting:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=OTHERS_S if given else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not done:
+                    break
+            for late in waiting:
+                late.cancel()
+        known = {place.engine: given.get(place.engine, place.known_nodes) for place in places}
+        return {engine: info for engine, info in known.items() if info is not None}
 
     async def upload(
         self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool

@@ -121,25 +121,37 @@ class Hearing:
 
     def _missed(self, event: EngineConnected | EngineDisconnected | EngineWithoutEvents | FrameLost) -> None:
         for attempt in self._ledger.attempts.values():
-            with self._containment.hearing(attempt):
+            try:
                 attempt.missed_events(event, self._clock.now_ms())
+            except Exception as error:  # noqa: BLE001
+                self._containment.not_heard(attempt, error)
 
     def _of_prompt(self, event: EngineEvent) -> None:
         attempt = self._ledger.attempts.get(getattr(event, "prompt_id", None) or PromptId(""))
         if attempt is None or attempt.settled:
             return  # somebody else's prompt, or one that has already ended
         now_ms, now = self._clock.now_ms(), self._clock.monotonic()
-        with self._containment.hearing(attempt):
+        try:
             attempt.hear(event, now_ms=now_ms, now=now, stream_id=self._place.stream_id)
-        with self._containment.step(attempt, "conclude"):
-            if isinstance(event, PromptSucceeded) and (result := attempt.whole_story) is not None:
+        except Exception as error:  # noqa: BLE001
+            self._containment.not_heard(attempt, error)
+        if isinstance(event, PromptSucceeded | PromptEnded):
+            with self._containment.step(attempt, "conclude"):
+                self._ended(attempt, event)
+        elif (due := attempt.due) is not None:
+            self._alarm.by(max(due, self._ledger.retry_at))
+
+    def _ended(self, attempt: Attempt, event: PromptSucceeded | PromptEnded) -> None:
+        if isinstance(event, PromptSucceeded):
+            result = attempt.whole_story
+            if result is not None:
                 self._over(attempt, result, NO_SIZES)
-            elif isinstance(event, PromptEnded):
-                # The moment at which the history entry exists; success comes before it.
-                self.look([attempt])
-                self._alarm.ring()  # there is room for another one
             elif attempt.due is not None:
                 self._alarm.by(max(attempt.due, self._ledger.retry_at))
+        else:
+            # The moment at which the history entry exists; success comes before it.
+            self.look([attempt])
+            self._alarm.ring()  # there is room for another one
 
     # ------------------------------------------------------------------------------------------- answers
 
@@ -164,7 +176,7 @@ class Hearing:
                 if attempt.look_again:  # it ended, or the stream broke, before the POST was answered
                     self.look([attempt])
             case Rejected(failure=failure):
-                self._ledger.settle(attempt, self._ledger.failed(attempt.job, failure))
+                self._ledger.settle(attempt, self._ledger.refused(attempt, failure))
             case EngineFault() as fault:
                 # Not known whether the engine has it: look, never send it again blindly.
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
@@ -326,7 +338,7 @@ class Hearing:
             expired=attempt.expired,
             answer=attempt.not_sent_because,
         )
-        now_ms, limit = self._clock.now_ms(), self._settings.max_attempts
+        now_ms, limit = self._clock.now_ms(), self._ledger.max_attempts(attempt.job)
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
 
     def end_here(self, attempt: Attempt) -> None:

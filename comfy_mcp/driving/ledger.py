@@ -6,6 +6,7 @@ nothing: what has to be written stays pending and is tried again.
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -32,11 +33,13 @@ from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, Containment
+from comfy_mcp.driving.fleet import Choice
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
 from comfy_mcp.driving.recovery import conclude
 from comfy_mcp.driving.sizes import OutputSizes
+from comfy_mcp.logs import Facts, routine
 from comfy_mcp.places.protocol import Runner
 from comfy_mcp.store import Claim, ClaimOffer, Lease
 
@@ -52,7 +55,8 @@ STORE_RETRY_S = 1.0
 
 
 class Ledger:
-    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `sizes` asks for the
+    """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `left`: the last claim
+    left jobs to other engines, for now. `sizes` asks for the
     bytes of files that were recorded without."""
 
     def __init__(
@@ -66,6 +70,7 @@ class Ledger:
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
+        self.left = False
         self.retry_at = float("-inf")
         self.found_cancels: set[JobId] = set()
         self._lease = lease
@@ -76,6 +81,7 @@ class Ledger:
         self._new_id = means.new_id
         self._gpu = means.gpu
         self._checked = means.checked
+        self._fleet = means.fleet
         self._gate = gate
         self._containment = containment
         self._may_have_held = True  # a process before this one, with another setting
@@ -111,10 +117,13 @@ class Ledger:
         self.may_have_work |= claim.more
         return await self.admit(claim)
 
-    def offer(self) -> ClaimOffer:
-        """Room for a job that is about to be written."""
+    def offer(self, chooser: Choice | None = None) -> ClaimOffer:
+        """Room for a job that is about to be written, or for the one that `chooser` chooses."""
         return ClaimOffer(
-            lease=self._lease, prompt_id=PromptId(self._new_id()), stream_id=self._place.stream_id
+            lease=self._lease,
+            prompt_id=PromptId(self._new_id()),
+            stream_id=self._place.stream_id,
+            chooser=chooser,
         )
 
     async def any_waits(self) -> bool:
@@ -130,13 +139,16 @@ class Ledger:
 
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
+        chooser = self._fleet.chooser(self._lease.engine)
         claim = await self._store.claim_next(
             self._lease,
             prompt_id=PromptId(self._new_id()),
             now=self._clock.now_ms(),
             stream_id=self._place.stream_id,
             admission=admission,
+            chooser=chooser,
         )
+        self.left = chooser.left
         self._may_have_held = False
         if admission is not None and self._gate.on:
             self._gate.looked(admission, holding=claim is None and await self._store.any_held())
@@ -178,6 +190,8 @@ class Ledger:
             on_start=self._run_began,
             stream_id=claim.stream_id,
         )
+        attempt.needs = claim.needs
+        self._fleet.sent(self._lease.engine, attempt.prompt_id, job.shape, claim.needs)
         if claim.submitted is not None:
             attempt.extra_data = claim.submitted.extra_data(job.client)
         if job.cancel_requested:
@@ -207,9 +221,13 @@ class Ledger:
             result,
             now=self._clock.now_ms(),
             expired=attempt.expired,
-            max_attempts=self._settings.max_attempts,
+            max_attempts=self.max_attempts(attempt.job),
         )
         return replace(end, warnings=attempt.warnings) if isinstance(end, JobCompleted) else end
+
+    def max_attempts(self, job: Job) -> int:
+        """Those that engines refused do not count."""
+        return self._settings.max_attempts + len(job.refused_by)
 
     def settle(
         self,
@@ -232,7 +250,21 @@ class Ledger:
             )
             for file in files
         ]
+        self._fleet.over(self._lease.engine, attempt.prompt_id, completed=isinstance(end, JobCompleted))
         attempt.settle(self._measured(attempt, end), outputs)
+
+    def refused(self, attempt: Attempt, failure: JobFailure) -> JobEvent:
+        """The engine refuses the graph: another may run it, else that is the job's end."""
+        job, needs = attempt.job, attempt.needs
+        if needs is None or not self._fleet.may_go_elsewhere(needs, self._lease.engine, job.refused_by):
+            return self.failed(job, failure)
+        return JobRequeued(
+            job_id=job.id,
+            at=self._clock.now_ms(),
+            attempt=job.attempt,
+            reason=f"Engine {self._lease.engine} refused it: {failure.message}",
+            cause=FailureKind.VALIDATION,
+        )
 
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:
         return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
@@ -251,7 +283,9 @@ class Ledger:
             along = room and attempt is due[-1] and attempt.settled and self._may_claim_along
             with self._containment.step(attempt, "write"):
                 attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                claim = await self._write(attempt, self.offer() if along else None)
+                chooser = self._fleet.chooser(self._lease.engine) if along else None
+                claim = await self._write(attempt, None if chooser is None else self.offer(chooser))
+                self.left = self.left if chooser is None else chooser.left
             if attempt.tries > MAX_CONCLUDE_TRIES:
                 await self._drop(attempt)
         if claim is None:
@@ -350,16 +384,18 @@ class Ledger:
     def let_go(self, attempt: Attempt) -> None:
         """It has ended, or is another attempt's now."""
         self.attempts.pop(attempt.prompt_id, None)
+        self._fleet.over(self._lease.engine, attempt.prompt_id, completed=False)
         self._gpu.forget(attempt.prompt_id)
         self.may_have_work |= not attempt.job.is_final  # it waits again
         self._durations.observe(attempt.observed)
-        self._log.info(
-            "attempt_over",
-            job_id=attempt.job.id,
-            prompt_id=attempt.prompt_id,
-            attempt=attempt.job.attempt,
-            status=attempt.job.status.value,
-        )
+        facts: Facts = {
+            "engine": self._lease.engine,
+            "job_id": attempt.job.id,
+            "prompt_id": attempt.prompt_id,
+            "attempt": attempt.job.attempt,
+            "status": attempt.job.status.value,
+        }
+        routine(logging.INFO, "attempt_over", facts)
 
     def _refused(self, fault: StoreFault, job_id: JobId | None = None) -> None:
         self._log.error("store_refused", job_id=job_id, code=fault.code.value, error=str(fault))
@@ -370,6 +406,7 @@ class Ledger:
     def _run_began(self, prompt_id: PromptId) -> None:
         """A run that another process began is not measured: half of it would be a wrong sum."""
         self._gpu.begin(prompt_id, self._lease.engine)
+        self._fleet.began(self._lease.engine, prompt_id)
 
     def _measured(self, attempt: Attempt, event: JobEvent) -> JobEvent:
         """The event, if it ends the attempt, with what that took of the GPU."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from comfy_mcp.driving.checked import CheckedGraphs
 from comfy_mcp.driving.clock import Clock
+from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
@@ -13,7 +14,7 @@ from comfy_mcp.store import Store
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """`gpu` measures what jobs take; `new_id` gives ids that ComfyUI accepts as a prompt_id; `checked` are
-    graphs that this process has just checked."""
+    graphs that this process has just checked; `fleet` is what its engines know of each other."""
 
     store: Store
     settings: Settings
@@ -21,3 +22,4 @@ class Means:
     new_id: Callable[[], str]
     gpu: GpuUsage
     checked: CheckedGraphs = field(default_factory=CheckedGraphs)
+    fleet: Fleet = field(default_factory=Fleet)

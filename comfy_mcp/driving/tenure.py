@@ -12,6 +12,7 @@ from typing import assert_never
 
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.placing import AHEAD_MS
 from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
@@ -34,6 +35,9 @@ or stop at its next step, minutes later. It is asked further times to stop the p
 
 POLL_S = 0.5
 """Pause between two lookups of each prompt of an engine without events."""
+
+LEFT_S = 0.25
+"""Between two looks for work of an engine that leaves jobs to others."""
 
 IDLE_S = 5.0
 """The queue is checked at least this often, in case a wake-up was missed."""
@@ -58,6 +62,7 @@ class Tenure:
         self._reserved: JobId | None = None
         self._written: tuple[Claim, Checked] | None = None
         self._open = False
+        self._left_until: float | None = None
         self._look_due = means.clock.monotonic() + IDLE_S
 
     @property
@@ -98,6 +103,11 @@ class Tenure:
         if self._gate.holding:
             self._gate.hurry()
             self._alarm.ring()
+
+    def others_ended(self) -> None:
+        """A job ended, here or elsewhere: it matters here if jobs were left to others."""
+        if self._ledger.left:
+            self.work_arrived()
 
     async def run(self) -> None:
         try:
@@ -184,6 +194,8 @@ class Tenure:
         due = [self._look_due]
         if self._gate.due is not None:
             due.append(self._gate.due)
+        if self._left_until is not None:
+            due.append(self._left_until)
         if self._ledger.may_have_work and self._ledger.retry_at > self._clock.monotonic():
             due.append(self._ledger.retry_at)
         for attempt in self._ledger.attempts.values():
@@ -246,6 +258,8 @@ class Tenure:
         if self._written is not None:
             claim, checked = self._written
             self._send_reserved(claim, await self._ledger.admit(claim, checked))
+        if self._left_until is not None and self._left_until <= self._clock.monotonic():
+            self._ledger.may_have_work, self._left_until = True, None
         while self._has_room():
             if not self._gate.ready:
                 if await self._ledger.any_waits():
@@ -254,13 +268,27 @@ class Tenure:
             attempt = await self._ledger.claim()
             if attempt is not None:
                 self._hearing.send(attempt)
+        if not self._ledger.left:
+            self._left_until = None
+        elif self._left_until is None:
+            self._left_until = self._clock.monotonic() + self._until_next_choice()
+
+    def _until_next_choice(self) -> float:
+        """Jobs were left to other engines: when to choose again, if nothing happens before."""
+        free_in_s = self._means.fleet.free_in_s(self._place.engine) or 0.0
+        return max(free_in_s - AHEAD_MS / 1000, LEFT_S)
+
+    @property
+    def has_room(self) -> bool:
+        """A job that is about to be written could be reserved for the engine."""
+        return not self._gate.on and self._open and self._can_send()
 
     def reserve(self, job_id: JobId) -> ClaimOffer | None:
         """Reserve room for a job that is about to be written: nothing else is claimed until that ends.
 
         None: there is no room, or jobs may be held for want of memory.
         """
-        if self._gate.on or not self._open or not self._can_send():
+        if not self.has_room:
             return None
         self._reserved = job_id
         return self._ledger.offer()

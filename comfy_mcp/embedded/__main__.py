@@ -25,8 +25,16 @@ def main(arguments: list[str] | None = None) -> None:
         help="finished prompts kept, the oldest dropped first (default: %(default)s)",
     )
     parser.add_argument("--execution-log", type=Path, help="append a JSON line per step of each prompt here")
+    parser.add_argument(
+        "--without", type=_names, default=frozenset(), help="classes to leave out, separated by commas"
+    )
+    parser.add_argument("--speed", type=float, default=1.0, help="of the demo nodes (default: %(default)s)")
     config = EngineConfig(**vars(parser.parse_args(arguments)))
     asyncio.run(serve(config, ready=_announce))
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split(","))
 
 
 def _announce(url: str) -> None:

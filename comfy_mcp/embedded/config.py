@@ -28,6 +28,8 @@ class EngineConfig:
     socket_queue_bytes: the same bound in bytes.
     object_info: a recorded answer of GET /object_info, served instead of the engine's own. Of its classes
     those run that this engine has; None: its own.
+    without: classes that this engine does not have.
+    speed: the demo nodes take their time divided by this.
     execution_log: a file that gets a line per step of each prompt (see execution_log.py); None: no log.
     """
 
@@ -42,4 +44,6 @@ class EngineConfig:
     socket_queue: int = 4096
     socket_queue_bytes: int = 64 * 1024 * 1024
     object_info: Mapping[str, Any] | None = None
+    without: frozenset[str] = frozenset()
+    speed: float = 1.0
     execution_log: Path | None = None

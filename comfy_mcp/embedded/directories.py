@@ -62,6 +62,11 @@ class Directories:
             raise OutsideDirectory(name)
         return path
 
+    def model_files(self, folder: str) -> list[str]:
+        """In a folder of models/, sorted."""
+        root = self.models / folder
+        return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+
     def input_files(self) -> list[str]:
         root = self.base / "input"
         return sorted(entry.name for entry in root.iterdir() if entry.is_file()) if root.is_dir() else []

@@ -68,11 +68,15 @@ class EmbeddedEngine:
         )
         hub = SocketHub(self._config, lambda: state.exec_info())
         worker = Worker(self._config, directories, NODE_TYPES, queue, hub)
-        recorded = self._config.object_info
+        recorded, without = self._config.object_info, self._config.without
         state = State(
             config=self._config,
             directories=directories,
-            nodes={name: node for name, node in NODE_TYPES.items() if recorded is None or name in recorded},
+            nodes={
+                name: node
+                for name, node in NODE_TYPES.items()
+                if (recorded is None or name in recorded) and name not in without
+            },
             queue=queue,
             hub=hub,
         )

@@ -43,6 +43,7 @@ class Worker:
         self.interrupt = queue.interrupt
         self.temp_suffix = "".join(secrets.choice(string.ascii_lowercase) for _ in range(5))
         self.cache = OutputCache(config.cache_pixels)
+        self.loaded_model: str | None = None
         self.just_freed = False  # since the last prompt
         self._queue = queue
         self._hub = hub
@@ -55,6 +56,7 @@ class Worker:
                 if "free_memory" in self._queue.take_flags():
                     self.cache.clear()
                     self.just_freed = True
+                    self.loaded_model = None
                 continue
             finished = self._run(item)
             self.just_freed = False
@@ -219,8 +221,13 @@ class NodeContext:
         self._reporter.step(self._node_id, value, maximum, preview)
 
     def wait(self, seconds: float) -> None:
-        if self._worker.interrupt.wait(seconds):
+        if self._worker.interrupt.wait(seconds / self.config.speed):
             raise Interrupted
+
+    def load(self, model: str, seconds: float) -> None:
+        if self._worker.loaded_model != model:
+            self.wait(seconds)
+            self._worker.loaded_model = model
 
 
 def _output(result: NodeResult) -> Json | None:

@@ -7,6 +7,7 @@ from comfy_mcp.library.models import ModelLibrary
 from comfy_mcp.library.outputs import FileServer, OutputContent, OutputData, OutputFiles, ServedFile, Span
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.workflow_files import WorkflowFiles, parse_workflow_text
+from comfy_mcp.library.workflows import WorkflowLibrary, WorkflowSource
 
 __all__ = [
     "FileServer",
@@ -21,6 +22,8 @@ __all__ = [
     "ServedFile",
     "Span",
     "WorkflowFiles",
+    "WorkflowLibrary",
+    "WorkflowSource",
     "make_preview",
     "parse_workflow_text",
 ]

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import FileIO
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 import structlog
@@ -120,7 +120,8 @@ class OutputData:
 
 
 class OutputFiles:
-    """Opens outputs. With one engine only the folder is read: two engines use the same names."""
+    """Opens outputs. Each engine has a folder of its own; the one that is for all is read for a single engine
+    only, because two use the same names."""
 
     def __init__(
         self,
@@ -129,7 +130,9 @@ class OutputFiles:
         engines: Mapping[EngineId, FileServer],
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self._folder = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._shared = settings.outputs_dir if len(settings.engines) == 1 else None
+        self._folders = {engine.id: engine.outputs_dir or self._shared for engine in settings.engines}
+        self._only = next(iter(self._folders.values())) if len(self._folders) == 1 else None
         self._engines = engines
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
@@ -202,25 +205,19 @@ class OutputFiles:
         return head.decode("utf-8-sig", "replace") + ("" if whole or len(head) < limit else "…")
 
     async def local_paths(self, files: Sequence[tuple[str, str, str]]) -> list[str | None]:
-        """Where (folder, subfolder, name) lie in the engine's output folder; None for what is not there."""
+        """Where (folder, subfolder, name) lie in the engine's output folder; None for what is not there, and
+        with several engines."""
+        if (root := self._only) is None:
+            return [None] * len(files)
 
         def look() -> list[str | None]:
-            return [self._local_path(*each) for each in files]
+            return [_local_path(root, *each) for each in files]
 
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.to_thread(look)
         except TimeoutError:
             return [None] * len(files)
-
-    def _local_path(self, folder: str, subfolder: str, name: str) -> str | None:
-        if self._folder is None or folder != "output" or not name:
-            return None
-        try:
-            path = resolve_inside(self._folder / subfolder.replace("\\", "/") / name, (self._folder,))
-            return str(path) if path.is_file() else None
-        except (OutsideRoots, OSError):
-            return None
 
     async def size(self, output: Output) -> int | None:
         """Bytes of the whole output, without reading it. Raises what `open` raises."""
@@ -286,12 +283,13 @@ class OutputFiles:
 
     async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
         """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
-        if self._folder is None or output.file.folder_type != "output":
+        folder = self._folders.get(output.engine, self._shared)
+        if folder is None or output.file.folder_type != "output":
             return None
-        path = self._folder / output.file.subfolder.replace("\\", "/") / output.file.filename
+        path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(open_inside, path, (self._folder,))
+                return await asyncio.to_thread(open_inside, path, (folder,))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
@@ -432,3 +430,13 @@ def _too_large(output: Output, limit: int) -> LimitExceeded:
         code=ErrorCode.TOO_LARGE,
         details={"limit": limit},
     )
+
+
+def _local_path(root: Path, folder: str, subfolder: str, name: str) -> str | None:
+    if folder != "output" or not name:
+        return None
+    try:
+        path = resolve_inside(root / subfolder.replace("\\", "/") / name, (root,))
+        return str(path) if path.is_file() else None
+    except (OutsideRoots, OSError):
+        return None

@@ -5,7 +5,9 @@ bridge is needed.
 """
 
 import json
-from collections.abc import AsyncIterable, Mapping
+import secrets
+from collections.abc import AsyncIterable, Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
@@ -14,6 +16,7 @@ from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.ui_format import is_ui_format
+from comfy_mcp.domain.ui_texts import Moment
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
@@ -75,28 +78,39 @@ def node_list(object_info: bytes) -> dict[str, Any]:
     return raw
 
 
+def moment_of(now_ms: int) -> Moment:
+    """By the clock of this machine, and with a seed of its own."""
+    at = datetime.fromtimestamp(now_ms / 1000).astimezone()
+    date = {name: getattr(at, name) for name in ("year", "month", "day", "hour", "minute", "second")}
+    return Moment(**date, seed=secrets.randbits(64))
+
+
 class Recorded:
     """Converts and checks files by a recorded node list."""
 
-    def __init__(self, object_info: bytes, settings: Settings) -> None:
+    def __init__(self, object_info: bytes, settings: Settings, now_ms: Callable[[], int]) -> None:
         """Raises InvalidInput for what is no answer of GET /object_info."""
         self._info = ObjectInfo.parse(node_list(object_info))
         self._settings = settings
+        self._now_ms = now_ms
 
     async def convert(self, content: AsyncIterable[bytes]) -> ConvertResult:
         """As `convert_workflow`."""
         raw, repairs = await self._read(content)
-        return _converted(raw, judge(raw, self._info), repairs)
+        return _converted(raw, self._judged(raw), repairs)
 
     async def check(self, content: AsyncIterable[bytes]) -> DryRunResult:
         """As a dry run of `submit_workflow`."""
         raw, repairs = await self._read(content)
-        judged = judge(raw, self._info)
+        judged = self._judged(raw)
         if (error := judged.report.error()) is not None:
             raise error
         report = judged.report
         costs = priced(partner_nodes(judged.graph, report.needed, self._info))
         return dry_run_result(judged.graph, repairs + judged.warnings + report.warnings + costs)
+
+    def _judged(self, raw: object) -> Judged:
+        return judge(raw, self._info, moment=moment_of(self._now_ms()))
 
     async def _read(self, content: AsyncIterable[bytes]) -> tuple[Any, tuple[str, ...]]:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step

@@ -53,6 +53,16 @@ _WORKFLOW = {
     "createdTime": _CREATED_MS,
 }
 
+_FOUND = {
+    "name": "text-to-image",
+    "origin": "starter",
+    "title": "Text to image",
+    "about": "A picture from a text. With sd15.safetensors (SD 1.5).",
+    "inputs": ["prompt (text)", "steps (integer)"],
+    "outputs": ["image"],
+    "runnable": True,
+}
+
 _QUEUED = {"workflowId": _WORKFLOW_ID, "status": "queued", "queuePosition": 1}
 
 _GPU = {
@@ -110,6 +120,21 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "cancel_workflow": {"workflowId": _WORKFLOW_ID, "status": "cancelled", "cancelRequested": True},
         "list_workflows": {"workflows": [_WORKFLOW]},
         "queue": {"running": [], "queued": [], "counts": {"completed": 1}},
+        "find_workflow": {"workflows": [_FOUND], "total": 1, "nextStep": None},
+        "describe_workflow": {
+            "workflow": _FOUND,
+            "parameters": [
+                {"name": "prompt", "type": "text", "value": "", "nodes": ["prompt.text"]},
+                {"name": "steps", "type": "integer", "value": 25, "minimum": 1, "maximum": 10_000},
+            ],
+            "nextStep": None,
+        },
+        "find_nodes": {
+            "nodes": [
+                {"name": "EmptyImage", "category": "image", "outputs": ["IMAGE"]},
+            ],
+            "total": 1,
+        },
         "list_models": {
             "models": [
                 {"name": "sd15.safetensors", "type": "checkpoints", "size": 4_265_146_304, "hash": None}

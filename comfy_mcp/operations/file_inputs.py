@@ -83,7 +83,7 @@ async def _resolved(
             if not await files.is_kept(wanted.text):
                 raise NotFound(
                     "the copy of the input file is no longer kept.",
-                    next_step=f"Give the file itself: {_spellings(context)}.",
+                    next_step=f"Give the file itself: {spellings(context)}.",
                     code=ErrorCode.OUTPUT_GONE,
                 )
             return kept_name(wanted.text)
@@ -107,7 +107,7 @@ async def _path(context: OperationContext, path: str, found: FileInput) -> str:
     if not context.caller.may_read_files:
         raise InvalidInput(
             f"this surface reads no paths ({_shown(path)}).",
-            next_step=f"Give the file in another way: {_spellings(context)}.",
+            next_step=f"Give the file in another way: {spellings(context)}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
         )
     return kept_name(await context.services.input_files.keep_path(path, found.media))
@@ -163,12 +163,12 @@ def _unknown(context: OperationContext, found: FileInput) -> InvalidInput:
     has = f" It has {', '.join(listed)}{' …' if len(found.options) > 5 else ''}." if listed else ""
     return InvalidInput(
         f"there is no file {_shown(found.value)} in the engine's input folder.{has}",
-        next_step=f"Give {_spellings(context)}.",
+        next_step=f"Give {spellings(context)}.",
         code=ErrorCode.GRAPH_INVALID,
     )
 
 
-def _spellings(context: OperationContext) -> str:
+def spellings(context: OperationContext) -> str:
     """How a file is named here, in one sentence."""
     others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
     if context.caller.may_read_files:

@@ -1,6 +1,8 @@
 """Ids that callers shorten, as people do with those of commits: the whole one, where there is one only."""
 
 import re
+from collections.abc import Sequence
+from functools import cache
 from typing import TypeVar
 
 from comfy_mcp.domain.catalog import OutputQuery
@@ -19,8 +21,8 @@ _SHORT = re.compile(r"[0-9a-f][0-9a-f-]{3,34}", re.IGNORECASE)
 
 async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str, ...]]:
     """`params` with whole ids, and warnings. Ids of other clients do not count. Raises InvalidInput."""
-    for name in ("workflow_id", "output_id"):
-        given = getattr(params, name, None)
+    for name in _names_of(type(params)):
+        given = getattr(params, name)
         if given is None or not _SHORT.fullmatch(given):
             continue
         found = await _starting(context, name, given.lower())
@@ -34,6 +36,11 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
             warning = f"{name} {given!r} was read as {found[0]!r}, the only one that starts with it."
             return params.model_copy(update={name: found[0]}), (warning,)
     return params, ()
+
+
+@cache
+def _names_of(params: type[Params]) -> Sequence[str]:
+    return [name for name in ("workflow_id", "output_id") if name in params.model_fields]
 
 
 async def whole_id(context: OperationContext, name: str, given: str) -> str:

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -13,8 +14,10 @@ from comfy_mcp.operations import (
     catalog,
     checking,
     examples,
+    finding,
     inputs,
     keys,
+    nodes,
     shapes,
     submitting,
     system,
@@ -70,16 +73,29 @@ class Operation(Generic[P, R]):
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context.caller, self.right, self.name)
-        taken, repairs = repaired(self.name, self.params, arguments)
-        params, more = await whole_ids(context, self.parse(taken))
+        known, repairs = self._understood(arguments)
+        params, more = await whole_ids(context, known)
         repairs += more
         if repairs:
             context = replace(context, repairs=repairs)
         result = await self.handler(context, params)
-        fields = getattr(params, "fields", None)
+        fields = getattr(params, "fields", None) if "fields" in self.params.model_fields else None
         if fields is not None:
             result = result.with_fields(fields)
         return result.with_repairs(repairs) if repairs else result
+
+    def _understood(self, arguments: Mapping[str, Any]) -> tuple[P, tuple[str, ...]]:
+        """The arguments as they are meant, and a warning for each one that was changed.
+
+        A client that polls sends the same id again and again: a single short text is kept as it was
+        understood.
+        """
+        if len(arguments) == 1:
+            ((name, value),) = arguments.items()
+            if type(value) is str and len(value) <= _ID_CHARS:
+                return cast("tuple[P, tuple[str, ...]]", _understood_before(self.name, name, value))
+        taken, repairs = repaired(self.name, self.params, arguments)
+        return self.parse(taken), repairs
 
     def parse(self, arguments: Mapping[str, Any]) -> P:
         """Raises InvalidInput naming each field."""
@@ -90,15 +106,34 @@ class Operation(Generic[P, R]):
             raise InvalidInput(message, next_step=step) from None
 
 
+_ID_CHARS = 64
+"""Of an argument that is kept as it was understood."""
+
+
+@lru_cache(maxsize=256)
+def _understood_before(operation: str, name: str, value: str) -> tuple[Params, tuple[str, ...]]:
+    found = BY_NAME[operation]
+    taken, repairs = repaired(operation, found.params, {name: value})
+    return found.parse(taken), repairs
+
+
 _RAISED_BY_A_FILE = (ErrorCode.GRAPH_UI_FORMAT, ErrorCode.GRAPH_INVALID, ErrorCode.TOO_LARGE)
 _RAISED_BY_A_SUBMIT = (
     *_RAISED_BY_A_FILE,
+    ErrorCode.NOT_FOUND,
+    ErrorCode.WORKFLOW_NOT_FOUND,
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
     ErrorCode.QUEUE_FULL,
     ErrorCode.IDEMPOTENCY_MISMATCH,
 )
 _RAISED_BY_AN_ENGINE = (ErrorCode.ENGINE_UNREACHABLE, ErrorCode.ENGINE_BAD_ANSWER)
+_RAISED_BY_A_NAME = (
+    ErrorCode.NOT_FOUND,
+    ErrorCode.WORKFLOW_NOT_FOUND,
+    *_RAISED_BY_A_FILE,
+    *_RAISED_BY_AN_ENGINE,
+)
 _RAISED_BY_AN_OUTPUT = (
     ErrorCode.NOT_FOUND,
     ErrorCode.OUTPUT_GONE,
@@ -109,10 +144,46 @@ _RAISED_BY_AN_OUTPUT = (
 
 OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
+        name="find_workflow",
+        title="Find workflow",
+        description="Workflows that do what you need, those that run here first: the user's own, starters, "
+        "ComfyUI's templates, recent jobs.",
+        params=shapes.FindWorkflowParams,
+        result=shapes.FoundWorkflowsResult,
+        handler=finding.find_workflow,
+        right=Right.READ,
+        raises=(),
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="describe_workflow",
+        title="Describe workflow",
+        description="The inputs of a workflow: names, types, ranges, choices, values.",
+        params=shapes.DescribeWorkflowParams,
+        result=shapes.DescribedWorkflowResult,
+        handler=finding.describe_workflow,
+        right=Right.READ,
+        raises=_RAISED_BY_A_NAME,
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
+        name="find_nodes",
+        title="Find nodes",
+        description="Node classes by what they do or by type; with name, one class in full.",
+        params=shapes.FindNodesParams,
+        result=shapes.FoundNodesResult,
+        handler=nodes.find_nodes,
+        right=Right.READ,
+        raises=(ErrorCode.NOT_FOUND, *_RAISED_BY_AN_ENGINE),
+        read_only=True,
+        idempotent=True,
+    ),
+    Operation(
         name="submit_workflow",
         title="Submit workflow",
-        description="Queue a ComfyUI workflow and return its workflowId at once. "
-        "Follow it with wait_for_workflow.",
+        description="Queue a workflow and return its workflowId at once. Follow it with wait_for_workflow.",
         params=shapes.SubmitParams,
         result=shapes.SubmitResult,
         handler=submitting.submit_workflow,

@@ -62,8 +62,6 @@ async def places(context: OperationContext, items: list[OutputItem]) -> list[Out
             return items
         some = [(item, services.links.of(item.url, OutputId(item.output_id))) for item in items[:PLACES]]
         return [item.model_copy(update={"link": link}) for item, link in some] + items[PLACES:]
-    if services.settings.outputs_dir is None:
-        return items
     paths = await services.outputs.local_paths(
         [(each.folder, each.subfolder, each.filename) for each in items[:PLACES]]
     )

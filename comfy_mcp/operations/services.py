@@ -12,11 +12,12 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
     from comfy_mcp.checking.checker import Checker
     from comfy_mcp.driving.engines import Engines
     from comfy_mcp.gpu import GpuMonitor
-    from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles
+    from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
     from comfy_mcp.library.links import Links
     from comfy_mcp.library.saving import Saver
     from comfy_mcp.metrics import Metrics
     from comfy_mcp.operations.feed import Feed, Hub
+    from comfy_mcp.operations.finder import Finder
     from comfy_mcp.store import Store
 
 
@@ -35,6 +36,8 @@ class Services:
     saver: Saver
     links: Links
     workflow_files: WorkflowFiles
+    workflows: WorkflowLibrary
+    finder: Finder
     checker: Checker
     gpu: GpuMonitor
     metrics: Metrics

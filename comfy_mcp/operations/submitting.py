@@ -7,20 +7,22 @@ from typing import Any
 
 from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
+from comfy_mcp.operations.given import given_workflow, name_of
+from comfy_mcp.operations.judging import judged_by_engines
 from comfy_mcp.operations.memory import memory_warnings
-from comfy_mcp.operations.repairs import as_json, graph_in
+from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
@@ -36,9 +38,6 @@ IDEMPOTENCY_TTL_S = 86_400
 Made = tuple[Checked, Needs, tuple[str, ...]]
 """Of a workflow: the graph in API format, what it needs, and the warnings."""
 
-FRESH_S = 5.0
-"""Before a graph is refused for an unknown name, a node list older than this is asked for again."""
-
 
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
     """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
@@ -51,24 +50,26 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     _require_priority(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
-    raw, text, repairs = await _graph_of(context, params)
-    file, beside = submitted_file(raw)
-    checked, needs, warnings = await _checked(context, raw, text, file, beside, save_to)
-    warnings = context.repairs + repairs + warnings
+    given = await given_workflow(context, params)
+    file, beside = submitted_file(given.raw)
+    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside, save_to)
+    warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
     job, position = await _submit(
         services,
         (checked, needs, warnings),
-        _idempotency(context, params.idempotency_key, lambda: _submitted(params, raw)),
+        _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same)),
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
+        name=given.name or name_of(checked.graph),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
     return SubmitResult(
         workflow_id=job.id,
+        name=job.name,
         status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
         queue_position=position,
         warnings=list(job.warnings),
@@ -105,12 +106,14 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
         client=old.client,
         lane=old.lane,
         priority=old.priority,
+        name=old.name,
         queue_timeout_ms=old.queue_timeout_ms,
         run_timeout_ms=old.run_timeout_ms,
         retry_of=old_id,
     )
     return RetryResult(
         workflow_id=job.id,
+        name=job.name,
         status="queued",
         queue_position=position,
         warnings=list(job.warnings),
@@ -127,6 +130,7 @@ async def _submit(
     client: ClientId,
     lane: str,
     priority: Priority,
+    name: str | None,
     queue_timeout_ms: int | None,
     run_timeout_ms: int | None,
     retry_of: JobId | None = None,
@@ -145,6 +149,7 @@ async def _submit(
         run_timeout_ms=run_timeout_ms,
         retry_of=retry_of,
         shape=needs.shape,
+        name=name,
     )
     return await services.engines.submit(event, checked, needs, idempotency)
 
@@ -156,6 +161,7 @@ async def _checked(
     file: Mapping[str, Any] | None,
     beside: tuple[str, ...] = (),
     save_to: str | None = None,
+    wish: Wish = NO_WISH,
 ) -> Made:
     """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
     as JSON. `file` is kept with the job.
@@ -164,14 +170,8 @@ async def _checked(
     the right to spend.
     """
     services = context.services
-    info = await services.engines.object_info()
-    judged = await services.checker.judge(raw, text, info)
-    if judged.report.may_be_stale:  # a node or a model may have come since
-        fresh = await services.engines.object_info(max_age_s=FRESH_S)
-        if fresh is not info:
-            info, judged = fresh, await services.checker.judge(raw, text, fresh)
-    if (error := judged.report.error()) is not None:
-        raise error
+    info, judged = await judged_by_engines(services, raw, text, wish)
+    needs = judged.needs
     _require_own_files(context, judged.graph)
     files, more = await with_files(context, judged, info)
     if files is not None:
@@ -179,7 +179,7 @@ async def _checked(
         judged = await services.checker.judge(files, as_json(files)[1], info)
         beside = before + beside
     beside += more
-    graph, report, needs = judged.graph, judged.report, judged.needs
+    graph, report = judged.graph, judged.report
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
@@ -200,38 +200,6 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
             next_step="Ask for less, or leave it out.",
         )
     return None if asked_s is None else max(1, round(asked_s * 1000))
-
-
-async def _graph_of(context: OperationContext, params: SubmitParams) -> tuple[object, bytes, tuple[str, ...]]:
-    """The raw graph, as JSON too, and how it was repaired: inline as an object or JSON text, from a file
-    under the allowed roots, or from the bytes of a file that come with the call."""
-    services = context.services
-    if (params.workflow, params.path, context.content).count(None) != 2:
-        raise InvalidInput(
-            "Give either workflow or path, not both.",
-            next_step="Pass the graph as an object, or the path of its file.",
-        )
-    if context.content is not None:
-        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
-    elif params.path is not None:
-        if not context.caller.may_read_files:
-            raise InvalidInput(
-                "This surface can't read workflow files by path.",
-                next_step="Send the graph itself as workflow.",
-                code=ErrorCode.PATH_NOT_ALLOWED,
-            )
-        raw = await services.workflow_files.read(params.path)
-    else:
-        raw = params.workflow
-    limit = services.settings.max_graph_bytes
-    raw, repairs = graph_in(raw, services.workflow_files.parse)
-    if params.extra_data is not None and isinstance(raw, Mapping):
-        _check_size(len(as_json(params.extra_data)[1]), limit)
-        raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = as_json(raw)
-    if params.workflow is not None:
-        _check_size(len(text), limit if params.extra_data is None else 2 * limit)
-    return raw, text, repairs + more
 
 
 def _require_priority(context: OperationContext, priority: Priority) -> None:
@@ -280,12 +248,3 @@ def _idempotency(
         digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
         since=services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
     )
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise LimitExceeded(
-            f"The workflow has {size} bytes; the limit is {limit}.",
-            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
-            code=ErrorCode.TOO_LARGE,
-        )

@@ -43,6 +43,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
     failure = job.failure
     return WorkflowResult(
         workflow_id=job.id,
+        name=job.name,
         status=job.status.value,
         queue_position=position if job.status is JobStatus.QUEUED else None,
         progress=round(job.progress * 100, 1),

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.places.protocol import Place
 
 P = TypeVar("P", bound=Place)
@@ -31,7 +31,7 @@ class Pool(Mapping[EngineId, P]):
 
     def fitting(self, needs: Needs) -> Sequence[P]:
         """Those that have what a workflow needs, or have not said what they have."""
-        return [place for place in self._places.values() if needs.met_by(place.known_nodes)]
+        return [place for place in self._places.values() if needs.met_by(equipment_of(place))]
 
     async def first(self) -> P:
         """The first that answers now; the last one is not asked, for there is no other."""
@@ -43,3 +43,8 @@ class Pool(Mapping[EngineId, P]):
                 continue
             return place
         return last
+
+
+def equipment_of(place: Place) -> Equipment:
+    """What the engine has, as far as is known, without asking it."""
+    return Equipment(engine=place.engine, nodes=place.known_nodes, labels=place.labels)

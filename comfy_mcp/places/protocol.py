@@ -16,6 +16,7 @@ from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.domain.workflow_entries import WorkflowEntry
 
 Hear = Callable[[EngineEvent], None]
 """Gets each event where it was read, on the loop. Quick, and raises nothing but defects."""
@@ -263,12 +264,33 @@ class Place(Runner, Protocol):
         """For people. Holds no secret."""
         ...
 
+    @property
+    def labels(self) -> frozenset[str]:
+        """What its settings say of it, for submits that ask for a label."""
+        ...
+
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
         """The node list, at most `max_age_s` old (None: the setting `object_info_ttl_s`)."""
         ...
 
     async def model_folders(self) -> Sequence[str]: ...
     async def experiment_models(self, folder: str) -> Sequence[Model]: ...
+
+    async def templates(self) -> Sequence[WorkflowEntry]:
+        """The workflows that come with the engine."""
+        ...
+
+    async def template(self, name: str) -> Any:
+        """Its file; None: there is none."""
+        ...
+
+    async def saved_workflows(self) -> Sequence[WorkflowEntry]:
+        """The workflows that people saved in the engine's own page."""
+        ...
+
+    async def saved_workflow(self, name: str) -> Any:
+        """Its file; None: there is none."""
+        ...
 
     def view(
         self, file: OutputFile, *, byte_range: str | None = None

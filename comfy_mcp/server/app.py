@@ -24,7 +24,8 @@ from comfy_mcp.server.tools import arguments_decoded, call_tool, tools
 from comfy_mcp.settings import JobGroup
 
 INSTRUCTIONS = (
-    "Runs ComfyUI workflows as durable jobs. submit_workflow returns a workflowId at once; wait_for_workflow "
+    "Runs ComfyUI workflows as durable jobs. find_workflow says which exist and what they need; "
+    "submit_workflow queues one by name with your inputs and returns a workflowId at once; wait_for_workflow "
     "follows it (call again while it is queued or running); view_output shows what it made. "
     "Jobs go on when a call ends. Errors start with a code and end with the next step."
 )

@@ -48,9 +48,9 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
     items = _alternatives(found["items"], root)[0] if "items" in found else {}
     named = items.get("properties")
     if named is None:
-        return {"type": found["type"]}
+        return _typed(found)
     hidden = _hidden(items["title"], result)
-    entry = {name: {"type": _type(each, root)} for name, each in named.items() if name not in hidden}
+    entry = {name: _typed(_alternatives(each, root)[0]) for name, each in named.items() if name not in hidden}
     return {"type": "array", "items": {"type": "object", "properties": entry}}
 
 
@@ -64,15 +64,19 @@ def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
 
 
 def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
-    first = {**_alternatives(node, root)[0], **{key: node[key] for key in ("description",) if key in node}}
+    options = _alternatives(node, root)
+    first = {**options[0], **{key: node[key] for key in ("description",) if key in node}}
+    if len(options) > 1:  # such as a name or a graph
+        first["type"] = [option["type"] for option in options]
     first.pop("default", None)
     if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
         first["default"] = default
     return {key: first[key] for key in _INPUT_KEYS if key in first}
 
 
-def _type(node: Mapping[str, Any], root: Mapping[str, Any]) -> str:
-    return str(_alternatives(node, root)[0]["type"])
+def _typed(node: Mapping[str, Any]) -> JsonSchema:
+    """Of what may be any value, such as the default of an input, nothing is said."""
+    return {"type": node["type"]} if "type" in node else {}
 
 
 def _alternatives(node: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:

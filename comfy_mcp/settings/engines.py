@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ from pydantic_settings import NoDecode
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.settings.engines_file import engines_in
 from comfy_mcp.settings.names import PREFIX, alias, misconfigured
 
 DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
@@ -21,7 +23,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class EngineSettings(BaseModel):
-    """One ComfyUI server. `headers` are sent on HTTP and WebSocket alike and may hold secrets."""
+    """One ComfyUI server. `headers` are sent on HTTP and WebSocket alike and may hold secrets. `labels` are
+    what submits can ask for. `outputs_dir` is its output folder, if this machine can read it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,6 +32,8 @@ class EngineSettings(BaseModel):
     url: str
     ws_url: str
     headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
+    labels: tuple[str, ...] = ()
+    outputs_dir: Path | None = None
 
     def header_values(self) -> dict[str, str]:
         return {name: value.get_secret_value() for name, value in self.headers.items()}
@@ -40,6 +45,10 @@ class EngineGroup(BaseModel):
         validation_alias=alias("ENGINE_URLS", "COMFYUI_URL", "COMFYUI_API_URL", "COMFYUI_API_ENDPOINT"),
         description="URL of the ComfyUI server, or several, separated by commas; `name=http://…` gives one a "
         "name.",
+    )
+    engines_file: Path | None = Field(
+        default=None,
+        description="File (TOML) that names the engines, each with its own settings; instead of their URLs.",
     )
     ws_url: str | None = Field(
         default=None,
@@ -130,10 +139,9 @@ class EngineGroup(BaseModel):
 
         Raises InvalidInput (code `configuration`), which never shows a URL: it may hold a password.
         """
-        headers = dict(self.engine_headers)
-        if self.engine_token is not None:
-            headers = {name: text for name, text in headers.items() if name.lower() != "authorization"}
-            headers["Authorization"] = SecretStr(f"Bearer {self.engine_token.get_secret_value().strip()}")
+        headers = _with_token(self.engine_headers, self.engine_token)
+        if self.engines_file is not None:
+            return self._in_file(self.engines_file, headers)
         if self.ws_url is not None and (len(self.engine_urls) > 1 or not _is_url(self.ws_url, "ws", "wss")):
             raise misconfigured(
                 "The WebSocket URL can't be used.",
@@ -148,6 +156,45 @@ class EngineGroup(BaseModel):
             )
         return engines
 
+    def _in_file(self, path: Path, headers: dict[str, SecretStr]) -> tuple[EngineSettings, ...]:
+        if {"engine_urls", "ws_url"} & self.model_fields_set:
+            raise misconfigured(
+                "Both a file of engines and an engine URL are set.",
+                f"Unset {PREFIX}ENGINES_FILE, or COMFYUI_URL and COMFYUI_WS_URL.",
+            )
+        engines = []
+        for place, (name, entry) in enumerate(engines_in(path).items(), start=1):
+            own = _with_token(_checked(entry.headers), entry.token)
+            names = {each.lower() for each in own}
+            shared = {each: value for each, value in headers.items() if each.lower() not in names}
+            if entry.ws_url is not None and not _is_url(entry.ws_url, "ws", "wss"):
+                raise misconfigured(
+                    f"The WebSocket URL of the engine {name} can't be used.",
+                    "Set it to a URL like ws://127.0.0.1:8188/ws.",
+                )
+            engine = _engine(place, f"{name}={entry.url}", entry.ws_url, shared | own)
+            engines.append(
+                engine.model_copy(update={"labels": entry.labels, "outputs_dir": entry.outputs_dir})
+            )
+        return tuple(engines)
+
+
+def _with_token(headers: Mapping[str, SecretStr], token: SecretStr | None) -> dict[str, SecretStr]:
+    if token is None:
+        return dict(headers)
+    others = {name: text for name, text in headers.items() if name.lower() != "authorization"}
+    return others | {"Authorization": SecretStr(f"Bearer {token.get_secret_value().strip()}")}
+
+
+def _checked(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    values = ((name, text.get_secret_value()) for name, text in headers.items())
+    if not all(_HEADER_NAME.fullmatch(name) and text.isprintable() for name, text in values):
+        raise misconfigured(
+            "The file of engines has a header whose name or value HTTP does not allow.",
+            "Correct the headers in the file.",
+        )
+    return headers
+
 
 def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, SecretStr]) -> EngineSettings:
     name, equals, rest = (part.strip() for part in entry.partition("="))
@@ -155,7 +202,8 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
     url = (rest if named else entry).rstrip("/")
     if not _is_url(url, "http", "https"):
         raise misconfigured(
-            f"Engine {place} of {PREFIX}ENGINE_URLS or COMFYUI_URL is not the URL of a ComfyUI server.",
+            f"Engine {place} of {PREFIX}ENGINE_URLS, COMFYUI_URL or the file of engines is not the URL of a "
+            "ComfyUI server.",
             "Set it to a URL like http://127.0.0.1:8188, without a query; put secrets into headers.",
         )
     parts = urlsplit(url)

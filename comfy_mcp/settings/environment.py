@@ -88,7 +88,13 @@ class Settings(  # the last base has the first fields
         return value
 
     @field_validator(
-        "state_dir", "secrets_dir", "engine_ca_file", "outputs_dir", "models_dir", *MODEL_FOLDERS
+        "state_dir",
+        "secrets_dir",
+        "engine_ca_file",
+        "engines_file",
+        "outputs_dir",
+        "models_dir",
+        *MODEL_FOLDERS,
     )
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:

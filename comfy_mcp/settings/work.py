@@ -72,6 +72,11 @@ class JobGroup(BaseModel):
         description="Folders from which workflows and input files may be read by path, separated like PATH. "
         "Default: the working folder.",
     )
+    workflows: Path | None = Field(
+        default=None,
+        description="Folder of workflows that clients find and submit by name: JSON, or pictures, videos and "
+        "sounds of ComfyUI. Read when asked for.",
+    )
 
     @field_validator("workflow_roots", mode="before")
     @classmethod

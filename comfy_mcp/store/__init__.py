@@ -2,6 +2,7 @@
 
 from comfy_mcp.store.queries import (
     AttemptView,
+    Chooser,
     Claim,
     ClaimOffer,
     JobGraph,
@@ -18,6 +19,7 @@ from comfy_mcp.store.store import Store
 
 __all__ = [
     "AttemptView",
+    "Chooser",
     "Claim",
     "ClaimOffer",
     "JobGraph",

@@ -5,6 +5,7 @@ each write checks the lease and the attempt in the transaction that it belongs t
 """
 
 import contextlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,10 @@ from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
-from comfy_mcp.domain.vram import Admission
+from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.placing import WINDOW, Waiting
 from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
-from comfy_mcp.store.codec import UNREADABLE, job_of, submitted_of
+from comfy_mcp.store.codec import UNREADABLE, job_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_ACTIVE,
@@ -26,17 +28,22 @@ from comfy_mcp.store.core import (
     bindparam,
     engine_leases,
     false,
+    func,
     graphs,
     insert,
     literal,
+    literal_column,
     or_,
     select,
     tuple_,
     update,
 )
 from comfy_mcp.store.core import jobs as jobs_table
-from comfy_mcp.store.queries import Claim, Lease
+from comfy_mcp.store.queries import Claim, ClaimOffer, Lease
 from comfy_mcp.store.vram import WITH_NEED
+
+MAX_WINDOWS = 8
+"""How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
 
@@ -48,27 +55,45 @@ _WAITS = and_(
     or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
 )
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
+# An engine that has refused a job is not asked again.
+_NOT_MINE = func.replace(_j.refused_by, bindparam("b_me"), "") == _j.refused_by
+_NOT_REFUSED = or_(_j.refused_by.is_(None), _NOT_MINE)
+_WITH_GRAPH = (jobs_table, graphs.c.graph, graphs.c.needs, graphs.c.submitted)
+_ON_GRAPH = graphs.c.job_id == _j.id
 _NEXT = Statement(
-    select(jobs_table, graphs.c.graph, graphs.c.submitted)
-    .join(graphs, graphs.c.job_id == _j.id)
-    .where(_WAITS)
-    .order_by(*_ORDER)
-    .limit(ONE)
+    select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_WAITS, _NOT_REFUSED).order_by(*_ORDER).limit(ONE)
 )
 _NEXT_THAT_FITS = Statement(
-    select(jobs_table, graphs.c.graph, graphs.c.submitted)
-    .select_from(WITH_NEED.join(graphs, graphs.c.job_id == _j.id))
-    .where(_WAITS, holds.FITS)
+    select(*_WITH_GRAPH)
+    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
+    .where(_WAITS, _NOT_REFUSED, holds.FITS)
     .order_by(*_ORDER)
     .limit(ONE)
 )
+_SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, graphs.c.needs)
+_FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
+_WINDOW = Statement(
+    select(*_SEEN)
+    .join(graphs, _ON_GRAPH)
+    .where(_WAITS, _NOT_REFUSED, _FIT)
+    .order_by(*_ORDER)
+    .limit(literal_column(str(WINDOW)))
+)
+_WINDOW_THAT_FITS = Statement(
+    select(*_SEEN)
+    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
+    .where(_WAITS, _NOT_REFUSED, _FIT, holds.FITS)
+    .order_by(*_ORDER)
+    .limit(literal_column(str(WINDOW)))
+)
+_ONE = Statement(select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_j.id == bindparam("b_id")))
 _BEFORE_IT = tuple_(*_ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq"))
 _PASSED_OVER = holds.unseen(_WAITS)
 _PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, _BEFORE_IT))
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
-    select(jobs_table, graphs.c.graph, graphs.c.submitted, _a.stream_id, _a.reference)
+    select(*_WITH_GRAPH, _a.stream_id, _a.reference)
     .select_from(attempts)
     .join(jobs_table, and_(_j.id == _a.job_id, _j.attempt == _a.attempt))
     .join(graphs, graphs.c.job_id == _j.id)
@@ -109,24 +134,18 @@ def any_waits(connection: Connection, now: int, lane: str) -> bool:
     return connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
 
 
-def claim_next(
-    connection: Connection,
-    lease: Lease,
-    prompt_id: PromptId,
-    stream_id: str | None,
-    now: int,
-    lane: str,
-    admission: Admission | None,
-) -> Claim | None:
+def claim_next(connection: Connection, offer: ClaimOffer, now: int, lane: str) -> Claim | None:
     """One whose wait is over is left to `expiry.expire`. With `admission`, jobs that are passed over
     for lack of memory are marked as held. Raises Fenced."""
-    leases.verify(connection, lease)
-    where = {"b_lane": lane, "b_now": now}
+    if not leases.may_claim(connection, offer.lease):
+        return None
+    where = {"b_lane": lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
+    admission = offer.admission
+    where |= {} if admission is None else holds.limits(admission)
+    found = _next(connection, offer, where)
+    claim = None if found is None else _claim(connection, offer, now, lane, *found)
     if admission is None:
-        found = _first(connection, _NEXT, where)
-        return None if found is None else _claim(connection, lease, prompt_id, stream_id, now, lane, *found)
-    found = _first(connection, _NEXT_THAT_FITS, {**where, **holds.limits(admission)})
-    claim = None if found is None else _claim(connection, lease, prompt_id, stream_id, now, lane, *found)
+        return claim
     if found is None:
         holds.review(connection, admission, _PASSED_OVER, where, now)
     else:
@@ -136,32 +155,67 @@ def claim_next(
     return claim
 
 
+_Readable = tuple[AnyRow, Job, Submitted | None]
+
+
+def _next(connection: Connection, offer: ClaimOffer, where: Values) -> _Readable | None:
+    """The job to claim. An engine that is alone mostly gets the first one that waits."""
+    chooser, admitted = offer.chooser, offer.admission is not None
+    if chooser is None or (chooser.alone and not chooser.unfit):
+        found = _first(connection, _NEXT_THAT_FITS if admitted else _NEXT, where)
+        if found is None or chooser is None or chooser.fits(found[0].needs_key, _needs(found[0])):
+            return found
+    for _ in range(MAX_WINDOWS):
+        rows = connection.execute(
+            _WINDOW_THAT_FITS if admitted else _WINDOW, {**where, "b_unfit": chooser.unfit}
+        ).all()
+        fitting = [row for row in rows if chooser.fits(row.needs_key, _needs(row))]
+        more = len(rows) == WINDOW
+        if fitting or not more:
+            waiting = [(row.id, _waiting(row)) for row in fitting]
+            at = chooser.choose(waiting, more=more) if waiting else None
+            if at is None:
+                return None
+            found = _readable(connection, connection.execute(_ONE, {"b_id": fitting[at].id}).one())
+            if found is not None:
+                return found
+    return None
+
+
+def _needs(row: AnyRow) -> Needs | None:
+    """None where they are not kept, or can't be read: then any engine may have the job."""
+    try:
+        return None if row.needs is None else needs_of(row.needs)
+    except UNREADABLE:
+        return None
+
+
+def _waiting(row: AnyRow) -> Waiting:
+    return Waiting(priority=row.priority, shape=row.shape, needs=_needs(row))
+
+
 def _claim(
     connection: Connection,
-    lease: Lease,
-    prompt_id: PromptId,
-    stream_id: str | None,
+    offer: ClaimOffer,
     now: int,
     lane: str,
     row: AnyRow,
     before: Job,
     submitted: Submitted | None,
 ) -> Claim:
-    job = journal.apply(connection, before, (claimed(before, lease, prompt_id, now),))
+    job = journal.apply(connection, before, (claimed(before, offer.lease, offer.prompt_id, now),))
     more = any_waits(connection, now, lane)
-    begin_attempt(connection, lease, job, stream_id, now)
+    begin_attempt(connection, offer.lease, job, offer.stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
         turns.claimed(connection, job, row.share_tag, more=more)
     return Claim(
         job=job,
         text=row.graph,
+        needs=_needs(row),
         submitted=submitted,
-        stream_id=stream_id,
+        stream_id=offer.stream_id,
         more=more,
     )
-
-
-_Readable = tuple[AnyRow, Job, Submitted | None]
 
 
 def _first(connection: Connection, statement: Statement, where: Values) -> _Readable | None:
@@ -223,6 +277,7 @@ def adopt(connection: Connection, lease: Lease) -> list[Claim]:
         Claim(
             job=job,
             text=row.graph,
+            needs=_needs(row),
             submitted=submitted,
             stream_id=row.stream_id,
             reference=row.reference,

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self, get_args
 
@@ -18,6 +19,7 @@ from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor, WaitReason
 from comfy_mcp.store.connection import AnyRow
 
@@ -49,6 +51,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "retried_by": job.retried_by,
         "shape": job.shape,
+        "name": storable(job.name),
     }
     for name, columns_of in _MUTABLE.items():
         values |= columns_of(name, getattr(job, name))
@@ -80,8 +83,8 @@ def _failure_columns(_name: str, failure: JobFailure | None) -> dict[str, Any]:
     return {"failure": _dump(_failure_json(failure)), "failure_kind": failure.kind.value}
 
 
-def _warnings_column(name: str, warnings: tuple[str, ...]) -> dict[str, Any]:
-    return {name: _dump(warnings) if warnings else None}
+def _texts_column(name: str, texts: tuple[str, ...]) -> dict[str, Any]:
+    return {name: _dump(texts) if texts else None}
 
 
 def _waiting_columns(_name: str, waiting: WaitingFor | None) -> dict[str, Any]:
@@ -113,8 +116,9 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     **dict.fromkeys(("current_node", "current_node_title", "cancel_reason"), _as_text),
     "status": lambda name, status: {name: status.value},
     "failure": _failure_columns,
-    "warnings": _warnings_column,
+    "warnings": _texts_column,
     "waiting_for": _waiting_columns,
+    "refused_by": _texts_column,
 }
 """Fields of a job that an event may change, each with the way to its columns."""
 
@@ -168,7 +172,9 @@ def job_of(row: AnyRow) -> Job:
         gpu_seconds=row.gpu_seconds,
         peak_vram_bytes=row.peak_vram_bytes,
         shape=row.shape,
+        name=row.name,
         waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
+        refused_by=() if row.refused_by is None else tuple(json.loads(row.refused_by)),
     )
 
 
@@ -178,7 +184,7 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
-    for name in ("gpu_use", "shape"):
+    for name in ("gpu_use", "shape", "name"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
     if not payload.get("warnings", ...):
@@ -284,6 +290,34 @@ class Texts:
     def size(self) -> int:
         """Bytes: both are ASCII."""
         return len(self.graph) + len(self.submitted or "")
+
+
+def needs_text(needs: Needs | None) -> str | None:
+    """What is usual is left out."""
+    if needs is None:
+        return None
+    wish = needs.wish
+    values: dict[str, Any] = {"nodes": needs.node_classes, "models": needs.models}
+    more = {"files": needs.files, "engine": wish.engine, "labels": wish.labels, "not_on": wish.not_on}
+    return _dump(values | {name: value for name, value in more.items() if value})
+
+
+@lru_cache(1024)
+def needs_of(text: str) -> Needs:
+    """Its shape is with the job."""
+    values = json.loads(text)
+    wish = Wish(
+        engine=values.get("engine"),
+        labels=tuple(values.get("labels", ())),
+        not_on=tuple(values.get("not_on", ())),
+    )
+    return Needs(
+        node_classes=tuple(values["nodes"]),
+        models=tuple(values["models"]),
+        shape="",
+        files=tuple(values.get("files", ())),
+        wish=wish or NO_WISH,
+    )
 
 
 def submitted_of(text: str | None) -> Submitted | None:

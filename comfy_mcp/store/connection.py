@@ -9,7 +9,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.store.compiled import SQL
@@ -17,6 +17,8 @@ from comfy_mcp.store.core import Deferred, digest_of
 
 if TYPE_CHECKING:
     from comfy_mcp.store.core import Core
+
+T = TypeVar("T")
 
 Values = Mapping[str, Any]
 
@@ -214,16 +216,17 @@ class Connection:
         """False once the database has ended it by itself, as SQLite does when the disk is full."""
         return bool(self.driver_connection.in_transaction)
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def within(self, work: Callable[["Connection"], T]) -> T:
+        """The result of `work`, run in a transaction."""
         self.begin()
         try:
-            yield
+            result = work(self)
             self._cursor.execute("COMMIT")
         except BaseException:
             if self.in_transaction:
                 self._cursor.execute("ROLLBACK")
             raise
+        return result
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         func,
         insert,
         literal,
+        literal_column,
         or_,
         select,
         tuple_,
@@ -86,6 +87,7 @@ __all__ = [
     "insert",
     "jobs",
     "literal",
+    "literal_column",
     "made",
     "node_durations",
     "now_ms",
@@ -183,7 +185,10 @@ def digest_of(expression: Deferred) -> str:
     return sha256(described(expression).encode()).hexdigest()[:16]
 
 
-_SQLALCHEMY = "Integer and_ bindparam case delete exists false func insert literal or_ select tuple_ update"
+_SQLALCHEMY = (
+    "Integer and_ bindparam case delete exists false func insert literal literal_column or_ select tuple_ "
+    "update"
+)
 for _name in {*__all__} - {*globals(), "Core"}:
     _module = "sqlalchemy" if _name in _SQLALCHEMY.split() else "comfy_mcp.store.schema"
     globals()[_name] = Deferred("name", _module, _name)

@@ -13,7 +13,7 @@ from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import claims, holds, leases, queue, reads
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.driven import Driven
-from comfy_mcp.store.queries import Claim, ClaimOffer, JobView, Lease, LeaseState, Submission
+from comfy_mcp.store.queries import Chooser, Claim, ClaimOffer, JobView, Lease, LeaseState, Submission
 from comfy_mcp.store.side_tables import SideTables
 from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.sqlite.threads import Work
@@ -61,6 +61,13 @@ class DriverSide(SideTables):
     async def lease_of(self, engine: EngineId) -> LeaseState | None:
         return await self._readers.do(lambda connection: leases.state(connection, engine))
 
+    async def drain(self, engine: EngineId, *, at: int | None) -> None:
+        """The engine takes nothing new, whoever drives it; None: it does again."""
+        await self._write(lambda connection: leases.drain(connection, engine, at))
+
+    async def drained(self) -> set[EngineId]:
+        return await self._readers.do(leases.drained)
+
     # ------------------------------------------------------------------ claims
 
     async def add_and_claim(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed:
@@ -93,6 +100,7 @@ class DriverSide(SideTables):
         return Claim(
             job=added.job,
             text=submission.texts.graph,
+            needs=submission.needs,
             submitted=submission.submitted,
             stream_id=offer.stream_id,
             more=added.others_wait,
@@ -107,17 +115,18 @@ class DriverSide(SideTables):
         lane: str = "local",
         stream_id: str | None = None,
         admission: Admission | None = None,
+        chooser: Chooser | None = None,
     ) -> Claim | None:
         """The next job by priority, the clients' turns and age, with its attempt written down. Raises Fenced.
 
         With `admission`, jobs that the engine has no memory for are passed over, and what they wait for is
-        written down. After a cancelled await the job may be claimed all the same: `adopt` finds it.
+        written down. `chooser` chooses among the first that wait. After a cancelled await the job may be
+        claimed all the same: `adopt` finds it.
         """
-        claim = await self._write(
-            lambda connection: claims.claim_next(
-                connection, lease, prompt_id, stream_id, now, lane, admission
-            )
+        offer = ClaimOffer(
+            lease=lease, prompt_id=prompt_id, stream_id=stream_id, admission=admission, chooser=chooser
         )
+        claim = await self._write(lambda connection: claims.claim_next(connection, offer, now, lane))
         if claim is not None:
             self._driven.wrote(lease, claim.job)
         return claim
@@ -180,10 +189,7 @@ class DriverSide(SideTables):
             job = claims.record(connection, lease, job_id, happened, made, known)
             if offer is None:
                 return job, None
-            now, local = happened[-1].at, "local"
-            return job, claims.claim_next(
-                connection, lease, offer.prompt_id, offer.stream_id, now, local, offer.admission
-            )
+            return job, claims.claim_next(connection, offer, happened[-1].at, "local")
 
         try:
             small = len(made) <= FEW_OUTPUTS and sum(len(each.file.text or "") for each in made) <= FEW_CHARS

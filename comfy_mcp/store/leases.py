@@ -50,7 +50,12 @@ OWN = (
 )
 _RENEW = Statement(update(leases).where(*OWN).values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms")))
 _RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
-_VERIFY = Statement(select(leases.c.fence).where(*OWN))
+_VERIFY = Statement(select(leases.c.drained_at).where(*OWN))
+_DRAIN = Statement(
+    update(leases).where(leases.c.engine == bindparam("b_engine")).values(drained_at=bindparam("b_at"))
+)
+_INSERT_DRAINED = Statement(insert(leases))
+_DRAINED = Statement(select(leases.c.engine).where(leases.c.drained_at.is_not(None)))
 
 
 def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float) -> Lease | None:
@@ -81,6 +86,27 @@ def release(connection: Connection, lease: Lease) -> None:
 def holds(connection: Connection, lease: Lease) -> bool:
     """Whether `lease` is the engine's present one, live or not."""
     return connection.execute(_VERIFY, own(lease)).first() is not None
+
+
+def may_claim(connection: Connection, lease: Lease) -> bool:
+    """Whether the engine takes new jobs. Raises Fenced unless the lease is the present one."""
+    row = connection.execute(_VERIFY, own(lease)).first()
+    if row is None:
+        raise lost(lease)
+    return row.drained_at is None
+
+
+def drain(connection: Connection, engine: EngineId, at: int | None) -> None:
+    """From now on the engine takes nothing new; None: it does again. Nobody need have driven it before."""
+    if not connection.execute(_DRAIN, {"b_engine": engine, "b_at": at}).rowcount:
+        connection.execute(
+            _INSERT_DRAINED,
+            {"engine": engine, "holder": "", "fence": 0, "expires_at": 0, "ttl_ms": 0, "drained_at": at},
+        )
+
+
+def drained(connection: Connection) -> set[EngineId]:
+    return {row.engine for row in connection.execute(_DRAINED)}
 
 
 def verify(connection: Connection, lease: Lease) -> None:

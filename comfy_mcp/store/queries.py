@@ -1,9 +1,9 @@
 """What callers ask for and get back, beside the domain's own types; and cursors."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, OutputQuery, Page
@@ -13,6 +13,7 @@ from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store.codec import Texts
 from comfy_mcp.store.connection import AnyRow
@@ -20,6 +21,7 @@ from comfy_mcp.store.core import and_, bindparam
 
 __all__ = [
     "AttemptView",
+    "Chooser",
     "Claim",
     "ClaimOffer",
     "JobGraph",
@@ -92,6 +94,28 @@ class Submission:
         return Texts.of(self.graph, self.submitted)
 
 
+class Chooser(Protocol):
+    """Which of the waiting jobs an engine takes. Called in the transaction of the claim, in any thread."""
+
+    @property
+    def alone(self) -> bool:
+        """There is no other engine: it takes the first that it can run."""
+        ...
+
+    @property
+    def unfit(self) -> Collection[str]:
+        """`needs_key`s of jobs that it can't run; grows while it chooses."""
+        ...
+
+    def fits(self, key: str | None, needs: Needs | None) -> bool:
+        """Whether it can run such a job; if not, the key is `unfit` from now on."""
+        ...
+
+    def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> int | None:
+        """Which of them, all fit, by their ids; None: others shall have them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimOffer:
     """An engine that has room for one more job, and under what the job would be sent there."""
@@ -100,6 +124,7 @@ class ClaimOffer:
     prompt_id: PromptId
     stream_id: str | None = None
     admission: Admission | None = None
+    chooser: Chooser | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +132,13 @@ class Claim:
     """A job whose attempt is written down; `job.prompt_id` is what to submit its graph under, `text` in JSON.
 
     `stream_id`: where the engine sends the attempt's events. `reference`: what the place calls it, if that is
-    not the prompt_id. `more`: others waited in the lane when it was
-    claimed. True where that is not known.
+    not the prompt_id. `needs`: None for a job of before they were kept. `more`: others waited in the lane
+    when it was claimed. True where that is not known.
     """
 
     job: Job
     text: str
+    needs: Needs | None = None
     submitted: Submitted | None = None
     stream_id: str | None = None
     reference: str | None = None

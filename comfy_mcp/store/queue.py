@@ -1,16 +1,15 @@
 """Jobs come into the queue and leave it by a cancel. Synchronous; runs in a transaction of the caller."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from comfy_mcp.domain.errors import LimitExceeded
+from comfy_mcp.domain.errors import Fenced, LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, decide_cancel, queued
-from comfy_mcp.domain.needs import Needs
 from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
+from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
@@ -61,19 +60,30 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
     quotas.check(connection, submission, texts.size, queued=total)
-    job = queued(event)
+    job, needs = queued(event), submission.needs
     turn = turns.new_turn(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = journal.apply(
-        connection, None, happened, columns={"share_tag": turn.tag, "graph_bytes": texts.size}
+        connection,
+        None,
+        happened,
+        columns={
+            "share_tag": turn.tag,
+            "graph_bytes": texts.size,
+            "needs_key": None if needs is None else needs.key,
+        },
     )
-    needs = _needs_text(submission.needs)
     connection.execute(
         _INSERT_GRAPH,
-        {"job_id": job.id, "graph": texts.graph, "needs": needs, "submitted": texts.submitted},
+        {
+            "job_id": job.id,
+            "graph": texts.graph,
+            "needs": needs_text(needs),
+            "submitted": texts.submitted,
+        },
     )
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
@@ -88,15 +98,12 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
 
 
-def _needs_text(needs: Needs | None) -> str | None:
-    if needs is None:
-        return None
-    return json.dumps({"nodes": needs.node_classes, "models": needs.models})
-
-
 def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
-    """Whether the engine is still the offerer's, and has the memory."""
-    if not leases.holds(connection, offer.lease):
+    """Whether the engine is still the offerer's and takes new jobs, and has the memory."""
+    try:
+        if not leases.may_claim(connection, offer.lease):
+            return False
+    except Fenced:
         return False
     if offer.admission is None or job.shape is None:
         return True

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0012"
+HEAD = "0014"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -90,6 +90,9 @@ jobs = Table(
     Column("held_since", BigInteger),  # of waiting_for, where an index finds it
     Column("retried_by", Text),
     Column("graph_bytes", BigInteger),  # null for jobs of before
+    Column("name", Text),
+    Column("needs_key", Text),  # of graphs.needs: engines that can't run one job of a key can run none
+    Column("refused_by", Text),  # JSON: engines
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -194,6 +197,7 @@ outputs = Table(
 
 # `holder` is "" after a release. The row stays, so that `fence` only grows. `ttl_ms` is how long the lease
 # may last from any moment on: one that seems to last longer was written before the clock went back.
+# `drained_at`: since when the engine takes nothing new.
 engine_leases = Table(
     "engine_leases",
     metadata,
@@ -202,6 +206,7 @@ engine_leases = Table(
     Column("fence", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("ttl_ms", BigInteger, nullable=False, server_default="600000"),
+    Column("drained_at", BigInteger),
 )
 
 # The tag of each client's last claimed job: `store/turns.py`.

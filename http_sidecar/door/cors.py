@@ -48,8 +48,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     )
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal on_response_prepare, so that errors and streams have them too."""
+def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     origins = request.app[SETTINGS].cors_origins
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin" if "*" in origins else "same-origin"
     if not origins:

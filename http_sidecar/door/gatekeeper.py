@@ -3,7 +3,7 @@
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, ShuttingDown
@@ -33,15 +33,8 @@ class Gatekeeper:
         self._hosts = settings.allowed_hosts
         self._origins = settings.cors_origins
 
-    @property
-    def middleware(self) -> Middleware:
-        @web.middleware
-        async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._admit(request, handler)
-
-        return admit
-
-    async def _admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    @web.middleware
+    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if _is_encoded(request):
             return _encoded(request)
         if is_probe(request.path) and is_open(request.path, metrics=self._metrics_open):
@@ -110,8 +103,7 @@ class Gatekeeper:
         return bucket_of(client_address(request.remote, forwarded, self._proxies))
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal on_response_prepare, so that errors and streams have them too."""
+def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     if (verdict := request.get(RATE)) is not None:
         response.headers.update(verdict.headers())
 

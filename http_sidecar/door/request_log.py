@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from comfy_mcp.logs import Repeats
+from comfy_mcp.logs import Facts, Repeats, routine
 from http_sidecar.app_state import CALLER, DRAIN, REQUEST_ID
 from http_sidecar.door.errors import route_of
 from http_sidecar.door.probes import is_probe
@@ -40,26 +40,24 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         return response
     finally:
         # No status: the client went before the answer.
-        level, bound = logging.DEBUG if is_probe(request.path) else logging.INFO, log.bind()
-        if bound.is_enabled_for(level):
-            facts = _facts(request) | {"status": status, "duration_ms": _ms_since(began)}
-            if status is not None and status >= 400 and CALLER not in request:
-                _REFUSED.happened(request_id=request[REQUEST_ID], **facts)
-            else:
-                bound.log(level, "request", **facts)
+        level = logging.DEBUG if is_probe(request.path) else logging.INFO
+        facts = _facts(request) | {"status": status, "duration_ms": _ms_since(began)}
+        if status is not None and status >= 400 and CALLER not in request:
+            _REFUSED.happened(request_id=request[REQUEST_ID], **facts)
+        else:
+            routine(level, "request", facts)
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal on_response_prepare, so that errors and streams have them too."""
+def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     if (shown := request.get(REQUEST_ID)) is not None:
         response.headers["X-Request-ID"] = shown
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers["Server"] = SERVER
 
 
-def _facts(request: web.Request) -> dict[str, object]:
+def _facts(request: web.Request) -> Facts:
     """The route's template, never the path or query: those may hold a ticket."""
-    facts: dict[str, object] = {"method": request.method, "route": route_of(request)}
+    facts: Facts = {"method": request.method, "route": route_of(request)}
     if (caller := request.get(CALLER)) is not None:
         facts["client"] = caller.client
     if (job_id := request.match_info.get("workflowId")) is not None:

@@ -4,7 +4,7 @@ Pydantic writes JSON Schema 2020-12, which is OpenAPI 3.1's own dialect: nothing
 """
 
 from collections.abc import Iterable, Set
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.alias_generators import to_camel
@@ -21,15 +21,28 @@ def result_schemas(models: Iterable[type[BaseModel]]) -> dict[str, Json]:
     """By name, with everything they refer to. Answers carry every member, null where nothing is known; only a
     member that has `exclude_if` may be left out."""
     results = {model.__name__: model for model in models}
+    parts: dict[str, type[BaseModel]] = {}
+    for model in results.values():
+        _add_parts(model, parts)
     _, definitions = models_json_schema(
         [(model, "serialization") for model in results.values()],
         by_alias=True,
         ref_template=f"{SCHEMAS}{{model}}",
     )
     return {
-        name: _always_whole(_tidy(schema), but=_optional(results.get(name)))
+        name: _always_whole(_tidy(schema), but=_optional(parts.get(name)))
         for name, schema in definitions["$defs"].items()
     }
+
+
+def _add_parts(model: type[BaseModel], found: dict[str, type[BaseModel]]) -> None:
+    """The model and those that its members are made of, by name."""
+    if model.__name__ not in found:
+        found[model.__name__] = model
+        for field in model.model_fields.values():
+            for each in (field.annotation, *get_args(field.annotation)):
+                if isinstance(each, type) and issubclass(each, BaseModel):
+                    _add_parts(each, found)
 
 
 def _optional(model: type[BaseModel] | None) -> frozenset[str]:

@@ -173,7 +173,7 @@ async def test_an_idle_process_ends(checker: Checker, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("where", ["judge", "packed"])
 def test_the_worker_says_when_it_has_no_memory(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise MemoryError
 
     question = packed(Question(text=json.dumps(PICTURE).encode(), cpu_s=10, info=INFO, same_info=False))

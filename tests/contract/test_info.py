@@ -12,7 +12,7 @@ from tests.contract.graphs import Json
 from tests.contract.harness import RECORDED, Engine, bare
 from tests.support.real_comfyui_steps import version
 
-OWN_NODES = {"BridgeSlowImage", "BridgeFail"}
+OWN_NODES = {"BridgeSlowImage", "BridgeModelImage", "BridgeFail"}
 
 
 def _facts(described: Json) -> Json:

@@ -16,6 +16,7 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.driving import sizes
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
+from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuUsage
 from comfy_mcp.operations.feed.hub import Hub
@@ -51,6 +52,7 @@ class House:
             now_ms=lambda: real.now_ms() + round(self.ahead_s * 1000),
             monotonic=lambda: real.monotonic() + self.ahead_s,
         )
+        self.fleet = Fleet(self.clock.monotonic)
         self.drivers: list[tuple[Driver, asyncio.Task[None]]] = []
 
     def drive(
@@ -70,6 +72,7 @@ class House:
             clock=self.clock,
             new_id=lambda: str(uuid4()),
             gpu=gpu or GpuUsage(),
+            fleet=self.fleet,
         )
 
     async def submit(

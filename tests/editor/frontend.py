@@ -50,6 +50,22 @@ async ([file, changes]) => {
 """
 """Load `file`, set widgets of top nodes, and export."""
 
+EXPORT_AT = """
+async ([file, date, pick]) => {
+    const app = window.app ?? window.comfyAPI.app.app;
+    await app.loadGraphData(file, true, false, null);
+    const { random } = Math, Clock = Date;
+    let asked = 0;  // some ids are drawn until they are new
+    Math.random = () => pick + (asked++ % 9000) * 1e-6;
+    globalThis.Date = class extends Clock {
+        constructor(...given) { super(...(given.length ? given : date)); }
+    };
+    try { return JSON.stringify((await app.graphToPrompt()).output); }
+    finally { Math.random = random; globalThis.Date = Clock; }
+}
+"""
+"""Load `file`, and export at a fixed date, with the same draw each time (0: the first, 0.99: the last)."""
+
 CHANGE_ALL = """
 async (file) => {
     const app = window.app ?? window.comfyAPI.app.app;
@@ -222,6 +238,11 @@ async def exported(page: Page, file: Any, changes: Any = ()) -> dict[str, Any]:
 async def changed(page: Page, file: Any) -> dict[str, Any]:
     """What the editor saves and sends after every control was changed."""
     answer: dict[str, Any] = json.loads(await page.evaluate(CHANGE_ALL, file))
+    return answer
+
+
+async def exported_at(page: Page, file: Any, date: list[int], pick: float) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(await page.evaluate(EXPORT_AT, [file, date, pick]))
     return answer
 
 

@@ -1,6 +1,6 @@
 """`make editor`: asks ComfyUI's editor anew what it sends, compares, and writes docs/compatibility.md.
 
-    python -m tests.editor.record [EDITOR] [templates] [changed] [reopened] [edits] [classes] [cases] | table
+    python -m tests.editor.record [EDITOR] [KIND …] | table
 
 Without arguments everything is recorded, for all editors: ten to thirty minutes on two cores. Chromium and
 the editors' packages are fetched into the cache folder first.
@@ -19,8 +19,9 @@ from typing import Any
 
 from playwright.async_api import Error
 
+from tests.editor import texts
 from tests.editor.cases import CASES
-from tests.editor.frontend import changed, class_widgets, exported, open_editor
+from tests.editor.frontend import changed, class_widgets, exported, exported_at, open_editor
 from tests.editor.recorded import (
     DATA,
     ENGINE,
@@ -35,7 +36,7 @@ from tests.editor.recorded import (
     verdicts,
 )
 
-KINDS = ("cases", "classes", "templates", "changed", "edits", "reopened")
+KINDS = ("cases", "classes", "templates", "changed", "edits", "texts", "reopened")
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 PER_PAGE = 120
 """After so many workflows a new browser: the editor keeps what it has loaded."""
@@ -78,6 +79,8 @@ async def _record(editor: str, kind: str) -> None:
             await _edits()
         case "reopened":
             await _reopened()
+        case "texts" if editor == VERSION:
+            await _texts()
         case _:
             pass
 
@@ -172,6 +175,16 @@ async def _reopened() -> None:
     saved = load(f"changed_{OLDER}.json.gz")
     sent = await _all(ON_OLDER, list(saved), lambda page, name: exported(page, saved[name]["saved"]))
     store(f"reopened_{ON_OLDER}.json.gz", {name: found["output"] for name, found in sent.items()})
+
+
+async def _texts() -> None:
+    """Texts that are drawn or filled in, at a fixed date: with the first and the last of all variants."""
+    date = [texts.AT["year"], texts.AT["month"] - 1, *list(texts.AT.values())[2:]]
+    found: dict[str, Any] = {}
+    async with _editor(VERSION) as page:
+        for name, file in texts.asked(node_list()).items():
+            found[name] = [await exported_at(page, file, date, pick) for pick in (0, 0.99)]
+    store(f"texts_{VERSION}.json.gz", found)
 
 
 _ROWS = {

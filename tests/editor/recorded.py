@@ -9,6 +9,7 @@ tests/data/editor/ holds, all compressed, for each editor and the ComfyUI whose 
     changed_EDITOR.json.gz       {template: {saved, output}}: every control of a top node changed, and saved
     edited_1.58.1.json.gz        {template: {saved, output}}: some controls changed in the editor, and saved
     classes_1.58.1.json.gz       {class: {saved, sent}}: names in a new node's saved values, and sent
+    texts_1.58.1.json.gz         {name: [first, last]}: API graphs of the texts of tests/editor/texts.py
     made_EDITOR.json.gz          {case: {file, output}}: the small workflows of tests/editor/cases.py
     reopened_EDITOR.json.gz      {template: API graph}: what today's editor sends of the files that the older
                                  one saved after its changes (changed_1.32.9)

@@ -313,6 +313,9 @@ class FakeContext:
     def wait(self, seconds: float) -> None:
         raise AssertionError("this node takes no time")
 
+    def load(self, model: str, seconds: float) -> None:
+        raise AssertionError("this node has no model")
+
 
 def test_sizes_are_checked() -> None:
     with pytest.raises(NodeFailure):

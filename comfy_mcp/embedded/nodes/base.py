@@ -77,6 +77,9 @@ class RunContext(Protocol):
     def wait(self, seconds: float) -> None:
         """Let time pass; raises Interrupted at once when the prompt is to stop."""
 
+    def load(self, model: str, seconds: float) -> None:
+        """Let that time pass if another model was loaded last."""
+
 
 Run = Callable[[RunContext, Mapping[str, Any]], NodeResult]
 

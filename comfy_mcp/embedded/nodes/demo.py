@@ -29,6 +29,11 @@ def _slow_image(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
     return NodeResult(values=(Frames((image,)),))
 
 
+def _model_image(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
+    context.load(inputs["model"], inputs["load_ms"] / 1000)
+    return _slow_image(context, {**inputs, "steps": 1, "color": 0x3366CC})
+
+
 def _fail(context: RunContext, inputs: Mapping[str, Any]) -> NodeResult:
     if inputs.get("until_freed") and context.just_freed:
         return NodeResult(values=(inputs["image"],))
@@ -54,6 +59,25 @@ SLOW_IMAGE = NodeType(
     returns=("IMAGE",),
     run=_slow_image,
 )
+MODEL_IMAGE = NodeType(
+    name="BridgeModelImage",
+    display_name="Model Image",
+    category=CATEGORY,
+    description="Makes an image after a time, which is longer if another model file was loaded last.",
+    python_module=MODULE,
+    inputs=lambda directories: Inputs(
+        required={
+            "model": Input(directories.model_files("checkpoints")),
+            "width": Input("INT", {"default": 64, "min": 1, "max": 4096, "step": 1}),
+            "height": Input("INT", {"default": 64, "min": 1, "max": 4096, "step": 1}),
+            "load_ms": Input("INT", {"default": 2000, "min": 0, "max": 60_000}),
+            "step_ms": Input("INT", {"default": 100, "min": 0, "max": 60_000}),
+        },
+        optional={"seed": Input("INT", {"default": 0, "min": 0, "max": 0xFFFFFFFFFFFFFFFF})},
+    ),
+    returns=("IMAGE",),
+    run=_model_image,
+)
 FAIL = NodeType(
     name="BridgeFail",
     display_name="Fail",
@@ -76,4 +100,4 @@ FAIL = NodeType(
     run=lambda context, inputs: _fail(context, {"exception_type": "RuntimeError", **inputs}),
 )
 
-NODES = (SLOW_IMAGE, FAIL)
+NODES = (SLOW_IMAGE, MODEL_IMAGE, FAIL)

@@ -109,6 +109,7 @@ class WorkflowResult(Result):
     entry: ClassVar[frozenset[str]] = frozenset(
         {
             "workflow_id",
+            "name",
             "status",
             "client",
             "created_time",
@@ -120,6 +121,7 @@ class WorkflowResult(Result):
     )
 
     workflow_id: str
+    name: Text | None = None
     status: StatusName
     queue_position: int | None
     progress: float
@@ -151,7 +153,7 @@ class WorkflowResult(Result):
     next_step: NextStep | None = None
 
     def text(self) -> str:
-        head = f"Workflow {self.workflow_id}: {self.status}"
+        head = f"Workflow {self.workflow_id}{f' ({self.name})' if self.name else ''}: {self.status}"
         said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
         warned = f" Warning: {' '.join(said)}" if said else ""
         return f"{head}{self._facts()}.{saved_as(self.saved)} {self.next_step or ''}".strip() + warned
@@ -163,8 +165,9 @@ class WorkflowResult(Result):
 
     def brief(self) -> str:
         """One entry of a list of workflows."""
+        name = f" ({self.name})" if self.name else ""
         kind = f" ({self.failure.kind})" if self.failure else ""
-        return f"{self.workflow_id} {self.status}{kind}, {_moment(self.created_time)[:-3]}"
+        return f"{self.workflow_id}{name} {self.status}{kind}, {_moment(self.created_time)[:-3]}"
 
     def _facts(self) -> str:
         match self.status:
@@ -216,6 +219,7 @@ class GraphResult(Result):
 
 class SubmitResult(Result):
     workflow_id: str
+    name: Text | None = None
     status: StatusName
     queue_position: int
     warnings: list[Text] = Field(default_factory=list)

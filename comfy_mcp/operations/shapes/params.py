@@ -59,9 +59,15 @@ class SubmitParams(Params):
     unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
     local = frozenset({"path", "save_to"})
 
-    workflow: dict[str, Any] | str | None = Field(
-        default=None, description="ComfyUI graph: API format {nodeId: {class_type, inputs}}, or UI format"
+    workflow: str | dict[str, Any] | None = Field(
+        default=None,
+        description="Name from find_workflow, job:ID, or a graph: API format {nodeId: {class_type, inputs}} "
+        "or UI format",
     )
+    inputs: dict[str, Any] | None = Field(
+        default=None, description='Values by name: {"prompt": "a fox", "seed": 7, "6.text": "…"}'
+    )
+    name: str | None = Field(default=None, max_length=100, title="What people call the workflow.")
     path: str | None = Field(
         default=None, max_length=4096, description="Or its file (JSON or media), in an allowed folder"
     )

@@ -16,6 +16,7 @@ from comfy_mcp.domain.errors import EngineBadAnswer, ErrorCode, InvalidInput, No
 from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.prompt import PromptResult
+from comfy_mcp.domain.workflow_entries import WorkflowEntry
 from comfy_mcp.places.comfyui.answers import (
     PromptAccepted,
     PromptRejected,
@@ -30,6 +31,7 @@ from comfy_mcp.places.comfyui.answers import (
     uploaded,
 )
 from comfy_mcp.places.comfyui.diagnosis import refuses_the_request
+from comfy_mcp.places.comfyui.offered import saved_of, templates_of
 from comfy_mcp.places.comfyui.transport import Answer, Transport
 from comfy_mcp.places.protocol import QueueView, UploadedFile
 from comfy_mcp.settings import EngineGroup, EngineSettings
@@ -173,8 +175,8 @@ class ComfyUIClient:
 
     async def view_size(self, file: OutputFile) -> int | None:
         """HEAD /view: bytes of the file; None when the engine does not have it or does not say."""
-        async with self.transport.stream("HEAD", "/view", params=_view_params(file)) as answer:
-            return answer.content_length if answer.status == 200 else None
+        status, length = await self.transport.content_length("/view", params=_view_params(file))
+        return length if status == 200 else None
 
     async def upload_image(
         self,
@@ -261,6 +263,26 @@ class ComfyUIClient:
                 return models_of(answer, folder)
         return tuple(Model(name=name, type=folder) for name in await self.models(folder))
 
+    async def templates(self) -> tuple[WorkflowEntry, ...]:
+        """GET /templates/index.json, and index.mcp.json where it is served; none where no templates are."""
+        index = await self._optional("/templates/index.json", HISTORY_BYTES)
+        described = await self._optional("/templates/index.mcp.json", HISTORY_BYTES) if index else None
+        return templates_of(index, described)
+
+    async def template(self, name: str) -> Any:
+        """GET /templates/{name}.json; None: there is none."""
+        return await self._optional(f"/templates/{quote(name, safe='')}.json", HISTORY_BYTES)
+
+    async def saved_workflows(self) -> tuple[WorkflowEntry, ...]:
+        """GET /userdata?dir=workflows: of the user that the engine runs for by default."""
+        return saved_of(
+            await self._optional("/userdata?dir=workflows&recurse=true&full_info=true", HISTORY_BYTES)
+        )
+
+    async def saved_workflow(self, name: str) -> Any:
+        """GET /userdata/workflows%2F{name}.json; None: there is none."""
+        return await self._optional(f"/userdata/{quote(f'workflows/{name}.json', safe='')}", HISTORY_BYTES)
+
     async def system_stats(self) -> Mapping[str, Any]:
         """`{system: {comfyui_version, …}, devices: [{name, type, vram_total, vram_free, …}]}`, bytes."""
         answer = await self._get("/system_stats", SMALL_BYTES)
@@ -277,6 +299,11 @@ class ComfyUIClient:
         if status != 200:
             raise self._unexpected(f"GET {path}", status)
         return answer
+
+    async def _optional(self, path: str, limit: int) -> Any:
+        """None where the engine has no such path, or will not say."""
+        status, answer = await self.transport.get_json(path, limit=limit)
+        return answer if status == 200 else None
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> None:
         """A POST whose answer has nothing to say (an empty 200)."""

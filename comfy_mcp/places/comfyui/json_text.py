@@ -9,6 +9,8 @@ import json
 import re
 from typing import Any
 
+_decode = json.JSONDecoder().decode
+
 _BAD_ESCAPE = re.compile(
     r"\\u(?:([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
 )
@@ -19,8 +21,10 @@ _REPLACEMENT = "\\ufffd"
 
 def parse(raw: bytes | str) -> Any:
     """The JSON value of `raw`. Raises ValueError, and RecursionError for nesting without an end."""
-    text = raw if isinstance(raw, str) else raw.decode("utf-8", "replace")
-    return json.loads(_BAD_ESCAPE.sub(_whole, text.removeprefix("\ufeff")))
+    text = (raw if isinstance(raw, str) else raw.decode("utf-8", "replace")).removeprefix("\ufeff")
+    if "\\u" in text:
+        text = _BAD_ESCAPE.sub(_whole, text)
+    return _decode(text)
 
 
 def _whole(found: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.workflow_entries import WorkflowEntry
 from comfy_mcp.places.comfyui.answers import PromptAccepted, PromptRejected
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
@@ -69,6 +70,7 @@ class ComfyUIPlace:
         self._object_info_lock = asyncio.Lock()
         self._connections = 0
         self._url = engine.url
+        self._labels = frozenset(engine.labels)
         self._nodes: tuple[Mapping[str, Any], ObjectInfo] | None = None
         self._nodes_fault: EngineFault | None = None
         self._down_until = 0.0
@@ -96,6 +98,10 @@ class ComfyUIPlace:
     @property
     def url(self) -> str:
         return self._url
+
+    @property
+    def labels(self) -> frozenset[str]:
+        return self._labels
 
     @property
     def stream_id(self) -> str:
@@ -259,6 +265,18 @@ class ComfyUIPlace:
 
     async def experiment_models(self, folder: str) -> Sequence[Model]:
         return await self.client.experiment_models(folder)
+
+    async def templates(self) -> Sequence[WorkflowEntry]:
+        return await self.client.templates()
+
+    async def template(self, name: str) -> Any:
+        return await self.client.template(name)
+
+    async def saved_workflows(self) -> Sequence[WorkflowEntry]:
+        return await self.client.saved_workflows()
+
+    async def saved_workflow(self, name: str) -> Any:
+        return await self.client.saved_workflow(name)
 
     async def queue(self) -> QueueView:
         return await self.client.queue()

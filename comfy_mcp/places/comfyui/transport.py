@@ -7,29 +7,22 @@ endpoint and the status. What an error says about a POST: nothing is known of wh
 import asyncio
 import io
 import json
-import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
-from comfy_mcp.places.comfyui.answers import WireFault
-from comfy_mcp.places.comfyui.diagnosis import (
-    READ_THE_LOG,
-    Diagnosis,
-    of_handshake,
-    of_no_json,
-    of_status,
-)
+from comfy_mcp.places.comfyui.diagnosis import of_no_json
+from comfy_mcp.places.comfyui.faults import BROKEN, Faults, Redirected, TooSlow
+from comfy_mcp.places.comfyui.small_requests import SMALL_BYTES, SmallAnswer, SmallRequests
 from comfy_mcp.places.comfyui.splice import SocketBody
-from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
 MAX_CONNECTIONS = 32
@@ -46,7 +39,7 @@ SETTLED_S = 2
 _PARSE_ON_LOOP_BYTES = 256 * 1024
 
 
-class Transport:
+class Transport(Faults):
     """Opened lazily, inside the running loop. Close it with `close`."""
 
     def __init__(self, engine: EngineSettings, settings: EngineGroup) -> None:
@@ -54,37 +47,44 @@ class Transport:
         self.timeout_s = settings.request_timeout_s
         self._engine = engine
         self._settings = settings
+        self._timeout = aiohttp.ClientTimeout(
+            total=settings.request_timeout_s, sock_connect=settings.connect_timeout_s
+        )
         self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
         self._secrets = settings.comfy_org_key_values
         self._session: aiohttp.ClientSession | None = None
         self._transfers: aiohttp.ClientSession | None = None
+        self._small: SmallRequests | None = None
 
     async def close(self) -> None:
         sessions = (self._session, self._transfers)
-        self._session = self._transfers = None
+        self._session = self._transfers = self._small = None
         for session in sessions:
             if session is not None:
                 await session.close()
 
     async def get_json(self, path: str, *, limit: int) -> tuple[int, Any]:
-        """(status, JSON) of a GET; the JSON is None unless the status is 200. At most `limit` bytes.
-
-        Tried a second time when the connection broke: a kept-alive one may have been closed meanwhile.
-        """
-        try:
-            return await self._json("GET", path, limit=limit)
-        except _ConnectionLost:
-            return await self._json("GET", path, limit=limit)
+        """(status, JSON) of a GET; the JSON is None unless the status is 200. At most `limit` bytes."""
+        answer = await self._ask("GET", path, read=(200,), limit=limit)
+        return answer.status, await self._parsed(answer.body, f"GET {path}", answer)
 
     async def post_json(
         self, path: str, body: Mapping[str, Any], *, limit: int, parse: tuple[int, ...] = (200,)
     ) -> tuple[int, Any]:
         """(status, JSON) of a POST, sent once and never again. JSON is read for the statuses in `parse`."""
+        raw = json.dumps(body).encode()
+        if len(raw) <= SMALL_BYTES:
+            answer = await self._ask("POST", path, body=raw, read=parse, limit=limit)
+            return answer.status, await self._parsed(answer.body, f"POST {path}", answer)
         # A stream, because aiohttp warns of large bodies given as bytes.
-        data = io.BytesIO(json.dumps(body).encode())
-        headers = {"Content-Type": "application/json"}
+        data, headers = io.BytesIO(raw), {"Content-Type": "application/json"}
         return await self._json("POST", path, limit=limit, parse=parse, data=data, headers=headers)
+
+    async def content_length(self, path: str, *, params: Mapping[str, str]) -> tuple[int, int | None]:
+        """The status of a HEAD, and how long the body of a GET would be."""
+        answer = await self._ask("HEAD", f"{path}?{urlencode(params)}")
+        return answer.status, answer.content_length
 
     async def post_form(
         self, path: str, form: aiohttp.MultipartWriter, *, limit: int, timeout_s: float
@@ -146,62 +146,11 @@ class Transport:
             text = text.replace(secret, HIDDEN)
         return text
 
-    def bad_answer(self, endpoint: str, what: str, *, fix: str = READ_THE_LOG) -> EngineBadAnswer:
-        return self.diagnosed(endpoint, Diagnosis(what=what, fix=fix))
-
-    def unexpected(self, endpoint: str, status: int) -> EngineBadAnswer:
-        """A status that is not the one of ComfyUI."""
-        return self.diagnosed(endpoint, of_status(status))
-
-    def diagnosed(self, endpoint: str, found: Diagnosis) -> EngineBadAnswer:
-        return EngineBadAnswer(f"Engine {self.engine}, {endpoint}: {found.what}.", next_step=found.fix)
-
-    def unreachable(self, endpoint: str, what: str) -> EngineUnreachable:
-        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=CHECK_IT_RUNS)
-
-    @contextmanager
-    def translated(self, endpoint: str) -> Iterator[None]:
-        """aiohttp's errors, timeouts and WireFault as EngineUnreachable and EngineBadAnswer."""
-        try:
-            yield
-        except aiohttp.ClientConnectorError as error:
-            raise self._not_connected(endpoint, error) from None
-        except TimeoutError:
-            what = f"Engine {self.engine}, {endpoint}: no answer in time."
-            raise _TooSlow(what, next_step=CHECK_IT_RUNS) from None
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
-            what = f"Engine {self.engine}, {endpoint}: the connection broke."
-            raise _ConnectionLost(what, next_step=CHECK_IT_RUNS) from None
-        except (aiohttp.WSServerHandshakeError, _Redirected) as error:
-            raise self.diagnosed(endpoint, of_handshake(error.status)) from None
-        except aiohttp.ClientPayloadError:
-            raise self.bad_answer(endpoint, "the answer is incomplete") from None
-        except aiohttp.ClientError as error:
-            raise self.bad_answer(endpoint, f"not HTTP as expected ({type(error).__name__})") from None
-        except WireFault as error:
-            raise self.bad_answer(endpoint, str(error)) from None
-
     def _open_transfers(self) -> aiohttp.ClientSession:
         if self._transfers is None:
             connector = aiohttp.TCPConnector(limit=MAX_TRANSFERS)
             self._transfers = aiohttp.ClientSession(connector=connector)
         return self._transfers
-
-    def _not_connected(self, endpoint: str, error: aiohttp.ClientConnectorError) -> EngineUnreachable:
-        match error:
-            case aiohttp.ClientConnectorCertificateError():
-                what = "its TLS certificate is not trusted"
-                fix = "Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it."
-            case aiohttp.ClientConnectorSSLError():
-                what = "no TLS connection"
-                fix = "Check whether the address of ComfyUI must begin with http:// instead of https://."
-            case aiohttp.ClientConnectorDNSError():
-                what, fix = "its host name is not known", "Correct the host name in COMFYUI_URL."
-            case _:
-                number = error.os_error.errno
-                reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__
-                what, fix = f"no connection ({reason})", CHECK_IT_RUNS
-        return EngineUnreachable(f"Engine {self.engine}, {endpoint}: {what}.", next_step=fix)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -221,9 +170,6 @@ class Transport:
         timeout: aiohttp.ClientTimeout | None = None,
         is_transfer: bool = False,
     ) -> aiohttp.ClientResponse:
-        default = aiohttp.ClientTimeout(
-            total=self._settings.request_timeout_s, sock_connect=self._settings.connect_timeout_s
-        )
         with self.translated(f"{method} {path.partition('?')[0]}"):
             session = self._open_transfers() if is_transfer else self._open()
             return await session.request(
@@ -231,11 +177,27 @@ class Transport:
                 f"{self._engine.url}{path}",
                 data=data,
                 headers={**self._headers, **(headers or {})},
-                timeout=timeout or default,
+                timeout=timeout or self._timeout,
                 # A redirect is a login page or another host, which must not get the headers.
                 allow_redirects=False,
                 ssl=self._ssl,
             )
+
+    async def _ask(
+        self, method: str, path: str, *, body: bytes = b"", read: tuple[int, ...] = (), limit: int = 0
+    ) -> SmallAnswer:
+        """All but a POST is sent again when the connection broke: a kept one may have been closed before."""
+        if self._small is None:
+            self._small = SmallRequests(
+                self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
+            )
+        with self.translated(f"{method} {path.partition('?')[0]}"):
+            try:
+                return await self._small.ask(method, path, body=body, read=read, limit=limit)
+            except BROKEN as error:
+                if method == "POST" or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                return await self._small.ask(method, path, body=body, read=read, limit=limit)
 
     async def _json(
         self,
@@ -259,17 +221,19 @@ class Transport:
             raw = await Answer(response, self, endpoint).read(limit=limit)
         finally:
             response.release()
+        return response.status, await self._parsed(raw, endpoint, response)
+
+    async def _parsed(self, raw: bytes, endpoint: str, answer: aiohttp.ClientResponse | SmallAnswer) -> Any:
         if not raw:
-            return response.status, None
+            return None
         for secret in self._secrets:
             raw = raw.replace(secret.encode(), HIDDEN.encode())
         try:
             # The parser holds the interpreter, but a thread lets the loop breathe between its switches.
             large = len(raw) > _PARSE_ON_LOOP_BYTES
-            parsed = await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
+            return await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
         except (ValueError, RecursionError):
-            raise self.diagnosed(endpoint, of_no_json(response.status, response.content_type)) from None
-        return response.status, parsed
+            raise self.diagnosed(endpoint, of_no_json(answer.status, answer.content_type)) from None
 
 
 class Answer:
@@ -358,32 +322,16 @@ class Answer:
                 if total > limit:
                     raise too_large
                 parts.append(chunk)
-        except _TooSlow:
+        except TooSlow:
             raise self._transport.bad_answer(self._endpoint, "the answer does not end") from None
         return b"".join(parts)
-
-
-class _TooSlow(EngineUnreachable):
-    """A timeout passed."""
-
-
-class _ConnectionLost(EngineUnreachable):
-    """The connection broke after it was open."""
-
-
-class _Redirected(aiohttp.ClientError):
-    """Instead of following it."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__()
-        self.status = status
 
 
 async def _refuse(_session: object, _context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
     """A redirect is a login page or another host, which must not get the headers. `ws_connect` has no
     argument for that."""
     redirect.response.close()
-    raise _Redirected(redirect.response.status)
+    raise Redirected(redirect.response.status)
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:

@@ -299,12 +299,15 @@ def _create(driver: _Driver) -> None:
     """Head at once. A test holds it equal to running every migration."""
     connection = Connection(driver.connect(), begin=BEGIN_WRITING)
     try:
-        with connection.transaction():
-            for text in TABLES:
-                connection.exec_driver_sql(text)
-            connection.exec_driver_sql("INSERT INTO alembic_version VALUES (:head)", {"head": HEAD})
+        connection.within(_create_tables)
     finally:
         connection.close()
+
+
+def _create_tables(connection: Connection) -> None:
+    for text in TABLES:
+        connection.exec_driver_sql(text)
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (:head)", {"head": HEAD})
 
 
 def _check_known(path: Path, revision: str) -> None:

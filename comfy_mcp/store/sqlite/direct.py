@@ -71,8 +71,7 @@ class Direct:
         with translated(self._path):
             self._before()
             try:
-                with connection.transaction():
-                    return work(connection)
+                return connection.within(work)
             except Exception as error:
                 if is_busy(error):
                     raise _Busy from None

@@ -1,10 +1,10 @@
 """Database errors translated where they arise: nothing above the store sees the driver's."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
+from types import TracebackType
 
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
@@ -40,12 +40,26 @@ def _note(path: Path, fault: StoreFault) -> StoreFault:
     return fault
 
 
-@contextmanager
-def translated(path: Path) -> Iterator[None]:
+class translated:  # noqa: N801 - it reads as the function that it would be, and costs a third of that
     """Raises StoreFault for whatever the database or the operating system says about the file at `path`."""
-    try:
-        yield
-    except OSError as error:
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            _translate(self._path, error)
+
+
+def _translate(path: Path, error: BaseException) -> None:
+    if isinstance(error, OSError):
         raise _note(
             path,
             StoreFault(
@@ -53,9 +67,7 @@ def translated(path: Path) -> Iterator[None]:
                 next_step="Set COMFY_BRIDGE_STATE_DIR to a local folder that this user may write to.",
             ),
         ) from error
-    except Exception as error:
-        if not is_of_driver(error):
-            raise
+    if isinstance(error, Exception) and is_of_driver(error):
         fault = _note(path, fault_of(error, path))
         if fault.code is ErrorCode.STORE_CORRUPT:
             with suppress(OSError):

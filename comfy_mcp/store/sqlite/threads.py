@@ -166,20 +166,22 @@ class Worker:
         return pieces, False
 
     def _commit(self, connection: Connection, pieces: Sequence[_Piece]) -> None:
-        with connection.transaction():
-            if len(pieces) == 1:
-                pieces[0].result = pieces[0].work(connection)
-                return
-            for piece in pieces:
-                appended = connection.notes.appended
-                try:
-                    with translated(self._path), connection.savepoint():
-                        piece.result = piece.work(connection)
-                except Exception as error:  # belongs to that caller alone
-                    piece.error = error
-                    connection.notes.appended = appended
-                    if not connection.in_transaction:
-                        raise  # SQLite ended the whole transaction (disk full, I/O error): nobody's is kept
+        if len(pieces) == 1:
+            pieces[0].result = connection.within(pieces[0].work)
+        else:
+            connection.within(lambda _: self._run_each(connection, pieces))
+
+    def _run_each(self, connection: Connection, pieces: Sequence[_Piece]) -> None:
+        for piece in pieces:
+            appended = connection.notes.appended
+            try:
+                with translated(self._path), connection.savepoint():
+                    piece.result = piece.work(connection)
+            except Exception as error:  # belongs to that caller alone
+                piece.error = error
+                connection.notes.appended = appended
+                if not connection.in_transaction:
+                    raise  # SQLite ended the whole transaction (disk full, I/O error): nobody's is kept
 
     def _call_loop(self, callback: Callable[..., None], *args: Any) -> None:
         # A loop that is closed has nobody left who waits.

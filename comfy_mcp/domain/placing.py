@@ -1,0 +1,198 @@
+"""Which engine gets which job: each engine chooses for itself, among the jobs that wait, by this rule.
+
+An engine takes a job that it can run, in the order of the queue, with three exceptions. It takes no second
+one while another engine could: only once its own is about to end. It prefers a job whose models it has
+loaded, where the jobs that it passes over have their models loaded on another engine. It leaves the last jobs
+to faster engines, where these would have ended all of them before it would have ended one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.needs import Equipment, Needs
+
+WINDOW = 64
+"""Waiting jobs among which an engine chooses."""
+
+AHEAD_MS = 250
+"""An engine whose job ends within this gets the next one: it need not idle for a round trip."""
+
+MARGIN = 0.9
+"""What others are expected to end in less than this part of an engine's own time is left to them. Below 1,
+so that two equal engines never leave a job to each other."""
+
+PATIENCE_MS = 60_000
+"""A job is passed over for the sake of loaded models no longer than this."""
+
+NEW_WEIGHT = 0.3
+"""Of the newest run in a mean."""
+
+MAX_SHAPES = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A job that waits. `needs` None: nothing is known of them, any engine may have it."""
+
+    priority: int
+    shape: str | None = None
+    needs: Needs | None = None
+    passed_ms: float = 0
+
+    @property
+    def models(self) -> frozenset[str]:
+        return frozenset(() if self.needs is None else self.needs.models)
+
+    def fits(self, engine: "EngineNow") -> bool:
+        return self.needs is None or self.needs.met_by(engine.equipment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNow:
+    """An engine that could take jobs. `prompts`: those in flight, None where another process drives it.
+    `free_in_ms`: when they will have ended; None: nobody knows. `loaded`: the models of what ran last."""
+
+    equipment: Equipment
+    prompts: int | None = 0
+    free_in_ms: float | None = 0.0
+    loaded: frozenset[str] = frozenset()
+
+    @property
+    def engine(self) -> EngineId:
+        return self.equipment.engine
+
+    @property
+    def about_to_end(self) -> bool:
+        return self.free_in_ms is not None and self.free_in_ms <= AHEAD_MS
+
+    def has_loaded(self, job: Waiting) -> bool:
+        return job.models <= self.loaded
+
+
+@dataclass(slots=True)
+class _Pace:
+    """Means of the runs of one shape on one engine, in ms."""
+
+    warm: float | None = None
+    cold: float | None = None
+
+
+@dataclass(slots=True)
+class Speeds:
+    """How long workflows of a shape take on each engine, with and without their models loaded."""
+
+    _paces: dict[str, dict[EngineId, _Pace]] = field(default_factory=dict)
+
+    def observe(self, engine: EngineId, shape: str, ms: float, *, warm: bool) -> None:
+        paces = self._paces.pop(shape, {})
+        while len(self._paces) >= MAX_SHAPES:
+            del self._paces[next(iter(self._paces))]
+        self._paces[shape] = paces  # the newest is the last
+        pace = paces.setdefault(engine, _Pace())
+        if warm:
+            pace.warm = _mean(pace.warm, ms)
+        else:
+            pace.cold = _mean(pace.cold, ms)
+
+    def expect(self, engine: EngineId, shape: str | None, *, warm: bool) -> float | None:
+        """By its own runs, else by another engine's, as much longer as the engine's runs of other shapes are.
+        None: unknown."""
+        paces = self._paces.get(shape or "", {})
+        if engine in paces:
+            return _time(paces[engine], warm=warm)
+        for other, pace in paces.items():
+            known, ratio = _time(pace, warm=warm), self._ratio(engine, other)
+            if known is not None and ratio is not None:
+                return known * ratio
+        return None
+
+    def _ratio(self, engine: EngineId, other: EngineId) -> float | None:
+        """How many times as long the engine takes, over the shapes that both have run."""
+        ours = theirs = 0.0
+        for paces in self._paces.values():
+            if engine in paces and other in paces:
+                mine, other_one = _time(paces[engine], warm=True), _time(paces[other], warm=True)
+                if mine and other_one:
+                    ours += mine / (mine + other_one)
+                    theirs += other_one / (mine + other_one)
+        return ours / theirs if theirs else None
+
+
+def choose(
+    waiting: Sequence[Waiting], me: EngineNow, others: Sequence[EngineNow], speeds: Speeds, *, more: bool
+) -> int | None:
+    """Which of the waiting jobs, in the order of the queue, the engine takes; None: none of them now.
+
+    All of them fit it. `others` are the other engines that are there. `more` wait than these.
+    """
+    able = [[other for other in others if job.fits(other)] for job in waiting]
+    allowed = [at for at in range(len(waiting)) if _may_take(me, able[at])]
+    for at in _preferred(waiting, allowed, me, able):
+        if me.prompts or more or not _left_to(able[at], waiting[at], me, speeds, len(waiting)):
+            return at
+    return None
+
+
+def expected_end(job: Waiting, engine: EngineNow, speeds: Speeds) -> float | None:
+    """In how many ms the engine would have ended the job, if it got it now."""
+    own = speeds.expect(engine.engine, job.shape, warm=engine.has_loaded(job))
+    return None if own is None or engine.free_in_ms is None else engine.free_in_ms + own
+
+
+def _may_take(me: EngineNow, able: Sequence[EngineNow]) -> bool:
+    if not me.prompts or not able:
+        return True
+    return me.about_to_end and all(other.prompts != 0 for other in able)
+
+
+def _preferred(
+    waiting: Sequence[Waiting], allowed: list[int], me: EngineNow, able: Sequence[Sequence[EngineNow]]
+) -> list[int]:
+    """With the job first that saves loading models, if there is one."""
+    for at in allowed:
+        if waiting[at].priority != waiting[allowed[0]].priority:
+            break
+        if me.has_loaded(waiting[at]):
+            return [at, *(each for each in allowed if each != at)]
+        elsewhere = any(other.has_loaded(waiting[at]) for other in able[at])
+        if waiting[at].passed_ms >= PATIENCE_MS and not elsewhere:
+            break
+    return allowed
+
+
+def _left_to(able: Sequence[EngineNow], job: Waiting, me: EngineNow, speeds: Speeds, count: int) -> bool:
+    """Whether the others would have ended `count` such jobs before this engine has ended one."""
+    own = speeds.expect(me.engine, job.shape, warm=me.has_loaded(job))
+    if own is None:
+        return False
+    for other in able:
+        each = speeds.expect(other.engine, job.shape, warm=other.has_loaded(job))
+        if each is not None and other.free_in_ms is not None:
+            count -= max(0, int((own * MARGIN - other.free_in_ms) / max(each, 1.0)))
+    return count <= 0
+
+
+def _mean(before: float | None, new: float) -> float:
+    return new if before is None else before + NEW_WEIGHT * (new - before)
+
+
+def _time(pace: _Pace, *, warm: bool) -> float | None:
+    first, second = (pace.warm, pace.cold) if warm else (pace.cold, pace.warm)
+    return second if first is None else first
+
+
+def able_engines(needs: Needs, engines: Sequence[Equipment]) -> tuple[EngineId, ...]:
+    """The engines where a workflow may run."""
+    return tuple(each.engine for each in engines if needs.met_by(each))
+
+
+def why_nowhere(needs: Needs, engines: Sequence[Equipment], refused: Mapping[EngineId, str]) -> str | None:
+    """Why no engine may run it, engine by engine; None: one may. `refused`: what engines have said of it."""
+    said = []
+    for each in engines:
+        lack = needs.lack(each)
+        if lack is None and each.engine not in refused:
+            return None
+        said.append(lack.sentence if lack is not None else f"Engine {each.engine}: {refused[each.engine]}")
+    return " ".join(said) if said else "There is no engine."

@@ -1,0 +1,225 @@
+"""What the engines of this process know of each other, so that each takes the jobs that it should.
+
+Nothing here is durable and nothing is a promise: a claim is decided in the store, and an engine that knows
+nothing of the others takes what comes, as it does where it is alone.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from comfy_mcp.domain.bounded import Bounded
+from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.domain.needs import Equipment, Needs
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.placing import EngineNow, Speeds, Waiting, choose, expected_end
+
+MAX_KEYS = 4096
+"""Kinds of needs that are remembered for an engine, and jobs that were passed over."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """A prompt at an engine. Times are monotonic seconds."""
+
+    shape: str | None
+    models: frozenset[str]
+    began_at: float | None = None
+    warm: bool = True
+
+
+@dataclass(slots=True)
+class _Member:
+    equipment: Callable[[], Equipment]
+    is_there: Callable[[], bool]
+    driven_here: Callable[[], bool]
+    fit: Bounded[str, bool] = field(default_factory=lambda: Bounded(MAX_KEYS))
+    runs: dict[PromptId, _Run] = field(default_factory=dict)
+    loaded: frozenset[str] = frozenset()
+
+
+class Fleet:
+    """The engines of the settings. One that nobody has entered is alone."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        """`now` in monotonic seconds."""
+        self._now = now
+        self._members: dict[EngineId, _Member] = {}
+        self._nodes: list[ObjectInfo | None] = []
+        self.lock = threading.Lock()
+        self.speeds = Speeds()
+        self._passed: Bounded[str, float] = Bounded(MAX_KEYS)
+
+    def enter(
+        self,
+        engine: EngineId,
+        *,
+        equipment: Callable[[], Equipment],
+        is_there: Callable[[], bool],
+        driven_here: Callable[[], bool],
+    ) -> None:
+        """`is_there`: jobs can be sent to it. `driven_here`: by this process, which knows what it runs."""
+        self._members[engine] = _Member(equipment, is_there, driven_here)
+
+    @property
+    def several(self) -> bool:
+        return len(self._members) > 1
+
+    def equipment(self) -> Sequence[Equipment]:
+        return [member.equipment() for member in self._members.values()]
+
+    # --------------------------------------------------------------------------------------------- choosing
+
+    def chooser(self, engine: EngineId) -> "Choice":
+        """For one claim of the engine."""
+        member = self._members.get(engine)
+        if member is None:
+            return Choice(self, EngineNow(equipment=Equipment(engine=engine)), (), {})
+        self._renew()
+        me = self._engine_now(member)
+        others = [
+            self._engine_now(other)
+            for each, other in self._members.items()
+            if each != engine and other.is_there()
+        ]
+        return Choice(self, me, others, member.fit)
+
+    def suits(self, needs: Needs, engine: Equipment) -> bool:
+        """Whether the engine is to have it. Where no engine has the classes and files, each may: its refusal
+        is the job's end. What was asked for is kept to in any case."""
+        lack = needs.lack(engine)
+        if lack is None or lack.other or lack.labels:
+            return lack is None
+        return not any(needs.met_by(each) for each in self.equipment())
+
+    def may_go_elsewhere(self, needs: Needs, engine: EngineId, refused_by: Sequence[EngineId] = ()) -> bool:
+        """Whether another engine may run it, as far as is known."""
+        return any(
+            needs.met_by(each)
+            for each in self.equipment()
+            if each.engine != engine and each.engine not in refused_by
+        )
+
+    def free_in_s(self, engine: EngineId) -> float | None:
+        """When its prompts are expected to have ended. None: nobody knows."""
+        member = self._members.get(engine)
+        free = None if member is None else self._engine_now(member).free_in_ms
+        return None if free is None else free / 1000
+
+    def _renew(self) -> None:
+        """What was decided with other node lists is decided anew."""
+        nodes = [each.nodes for each in self.equipment()]
+        if len(nodes) != len(self._nodes) or any(
+            new is not old for new, old in zip(nodes, self._nodes, strict=True)
+        ):
+            self._nodes = nodes
+            for member in self._members.values():
+                member.fit = Bounded(MAX_KEYS)
+
+    def _engine_now(self, member: _Member) -> EngineNow:
+        equipment = member.equipment()
+        if not member.driven_here():
+            return EngineNow(equipment=equipment, prompts=None, free_in_ms=None)
+        free: float | None = 0.0
+        for run in member.runs.values():
+            left = self._left_ms(equipment.engine, run)
+            free = None if free is None or left is None else free + left
+        return EngineNow(equipment=equipment, prompts=len(member.runs), free_in_ms=free, loaded=member.loaded)
+
+    def _left_ms(self, engine: EngineId, run: _Run) -> float | None:
+        """None: unknown, or it takes far longer than expected."""
+        whole = self.speeds.expect(engine, run.shape, warm=run.warm)
+        if whole is None or run.began_at is None:
+            return whole
+        left = whole - (self._now() - run.began_at) * 1000
+        return None if left < -whole else max(left, 0.0)
+
+    # ---------------------------------------------------------------------------------------------- learning
+
+    def sent(self, engine: EngineId, prompt_id: PromptId, shape: str | None, needs: Needs | None) -> None:
+        """A prompt is, or will be, at the engine."""
+        if (member := self._members.get(engine)) is not None:
+            member.runs[prompt_id] = _Run(shape, frozenset(() if needs is None else needs.models))
+
+    def began(self, engine: EngineId, prompt_id: PromptId) -> None:
+        member = self._members.get(engine)
+        run = None if member is None else member.runs.get(prompt_id)
+        if member is not None and run is not None:
+            run.began_at, run.warm = self._now(), run.models <= member.loaded
+            member.loaded = run.models or member.loaded
+
+    def over(self, engine: EngineId, prompt_id: PromptId, *, completed: bool) -> None:
+        """The engine has done with it."""
+        member = self._members.get(engine)
+        run = None if member is None else member.runs.pop(prompt_id, None)
+        if run is not None and completed and run.began_at is not None and run.shape is not None:
+            took = (self._now() - run.began_at) * 1000
+            with self.lock:
+                self.speeds.observe(engine, run.shape, took, warm=run.warm)
+
+    def passed_ms(self, job_id: str) -> float:
+        """For how long a job has been passed over for the sake of another one."""
+        since = self._passed.get(job_id)
+        return 0.0 if since is None else (self._now() - since) * 1000
+
+    def note_passed(self, jobs: Sequence[str]) -> None:
+        for job_id in jobs:
+            if job_id not in self._passed:
+                self._passed[job_id] = self._now()
+
+    def forget(self, engine: EngineId) -> None:
+        """Nobody drives it here any more."""
+        if (member := self._members.get(engine)) is not None:
+            member.runs.clear()
+            member.loaded = frozenset()
+
+
+class Choice:
+    """What one engine takes, by what was known when the claim began.
+
+    The store may call it in its own thread. So all that it reads of the fleet it reads under the lock.
+    """
+
+    def __init__(
+        self, fleet: Fleet, me: EngineNow, others: Sequence[EngineNow], fit: dict[str, bool]
+    ) -> None:
+        """`fit`: by the key of their needs, whether the engine is to run such jobs; it learns here."""
+        self.alone = not fleet.several
+        self.left = False
+        """Jobs were left to others, for now."""
+        self.unfit = [key for key, fits in fit.items() if not fits]
+        self._fleet = fleet
+        self._me = me
+        self._others = others
+        self._fit = fit
+
+    def fits(self, key: str | None, needs: Needs | None) -> bool:
+        if key is None or needs is None:
+            return True
+        with self._fleet.lock:
+            known = self._fit.get(key)
+            if known is None:
+                known = self._fit[key] = self._fleet.suits(needs, self._me.equipment)
+        if not known:
+            self.unfit.append(key)
+        return known
+
+    def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> int | None:
+        if self.alone:
+            return 0
+        with self._fleet.lock:
+            jobs = [replace(job, passed_ms=self._fleet.passed_ms(job_id)) for job_id, job in waiting]
+            at = choose(jobs, self._me, self._others, self._fleet.speeds, more=more)
+            self.left = at is None
+            if at is not None:
+                self._fleet.note_passed([job_id for job_id, _ in waiting[:at]])
+        return at
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._me.prompts)
+
+    def end_of(self, job: Waiting) -> float | None:
+        """In how many ms the engine would have ended the job; None: nobody knows."""
+        return expected_end(job, self._me, self._fleet.speeds)

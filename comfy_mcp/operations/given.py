@@ -1,0 +1,194 @@
+"""The workflow of a submit: inline, by name, by path or as bytes, with the caller's inputs set."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.graph import Graph, unwrapped
+from comfy_mcp.domain.parameter_values import with_inputs
+from comfy_mcp.domain.parameters import Parameter, parameters_of
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_inputs import spellings
+from comfy_mcp.operations.named import Named, named_workflow
+from comfy_mcp.operations.repairs import as_json, graph_in
+from comfy_mcp.operations.shapes import SubmitParams
+
+MAX_NAME = 300
+"""Longest text that may be the name or the path of a workflow."""
+
+_RANDOM = frozenset({"random", "randomize", -1})
+_PATHS = ("/", "./", "../", "~", "file://")
+_SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg", ".opus", ".mov", ".gif")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """`text` is `raw` as JSON. `repairs` say how it was read. `name`: what people call it. Two submits are
+    the same where `same` is."""
+
+    raw: object
+    text: bytes
+    repairs: tuple[str, ...]
+    name: str | None
+    same: object
+
+
+async def given_workflow(context: OperationContext, params: SubmitParams) -> Given:
+    """Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
+    services = context.services
+    if (params.workflow, params.path, context.content).count(None) != 2:
+        raise InvalidInput(
+            "Give either workflow or path, not both.",
+            next_step="Pass the graph as an object, or the path of its file.",
+        )
+    asked = _named_in(params.workflow)
+    named, name, path = None, params.name, params.path
+    if asked is not None:
+        named, path = await _found(context, asked, params.inputs)
+    if named is not None:
+        raw, name = named.raw, name or (None if named.is_starter else named.title)
+    elif path is not None:
+        raw, name = await _read(context, path), name or PurePath(path).stem
+    elif context.content is not None:
+        raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
+    else:
+        raw = params.workflow
+    limit = services.settings.max_graph_bytes
+    raw, repairs = graph_in(raw, services.workflow_files.parse)
+    if params.extra_data is not None and isinstance(raw, Mapping):
+        _check_size(len(as_json(params.extra_data)[1]), limit)
+        raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
+    raw, text, more = as_json(raw)
+    if params.workflow is not None:
+        _check_size(len(text), limit if params.extra_data is None else 2 * limit)
+    given = Given(
+        raw=raw, text=text, repairs=repairs + more, name=name, same=asked if named is not None else raw
+    )
+    if named is None and not params.inputs:
+        return given
+    return await _with_inputs(context, given, named, params.inputs or {})
+
+
+def name_of(graph: Graph) -> str | None:
+    """The first words of its prompt: of the text behind the first input that is called positive, or of the
+    first long text."""
+    behind = (link for node in graph.nodes.values() if (link := node.links.get("positive")) is not None)
+    first = next(behind, None)
+    encoder = None if first is None else graph.nodes.get(first.node)
+    for node in (*(() if encoder is None else (encoder,)), *graph.nodes.values()):
+        for name in _TEXTS:
+            words = value.split() if isinstance(value := node.inputs.get(name), str) else ()
+            if words:
+                return " ".join(words[:_WORDS])[:_LONGEST]
+    return None
+
+
+async def _found(
+    context: OperationContext, asked: str, inputs: Mapping[str, object] | None
+) -> tuple[Named | None, str | None]:
+    """The workflow with this name, else the path that it is."""
+    if asked.startswith(_PATHS):
+        return None, asked
+    try:
+        return await named_workflow(context, asked, inputs), None
+    except NotFound:
+        if not asked.lower().endswith(_SUFFIXES) or not context.caller.may_read_files:
+            raise
+    return None, asked
+
+
+async def _read(context: OperationContext, path: str) -> Any:
+    if not context.caller.may_read_files:
+        raise InvalidInput(
+            "This surface can't read workflow files by path.",
+            next_step="Send the graph itself as workflow.",
+            code=ErrorCode.PATH_NOT_ALLOWED,
+        )
+    return await context.services.workflow_files.read(path)
+
+
+async def _with_inputs(
+    context: OperationContext, given: Given, named: Named | None, inputs: Mapping[str, object]
+) -> Given:
+    """The graph in API format with the inputs set: the file it was would show other values in the editor.
+
+    A starter gets a seed of its own each time, as "random" does for any workflow.
+    """
+    services = context.services
+    info = await services.engines.object_info()
+    judged = await services.checker.judge(given.raw, given.text, info)
+    graph, controls = judged.graph, judged.controls
+    parameters = parameters_of(graph, info, file=given.raw, controls=controls)
+    values = {
+        name: secrets.randbits(32)
+        if "seed" in name and isinstance(value, str | int) and value in _RANDOM
+        else value
+        for name, value in inputs.items()
+    }
+    if named is not None and named.is_starter and any(each.name == "seed" for each in parameters):
+        values = {"seed": secrets.randbits(32)} | values
+    same = [given.same, dict(inputs)] if inputs else given.same
+    if not values:
+        _require_files(context, graph, parameters, given.name)
+        return replace(given, same=same)
+    changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
+    extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
+    raw, text, more = as_json(_with_extra_data(changed, extra_data))
+    _check_size(len(text), 2 * services.settings.max_graph_bytes)
+    _require_files(context, changed, parameters, given.name)
+    return replace(
+        given, raw=raw, text=text, repairs=given.repairs + judged.warnings + notes + more, same=same
+    )
+
+
+def _with_extra_data(graph: dict[str, Any], extra_data: object) -> dict[str, Any]:
+    """Without the editor's file, which has the old values."""
+    if not isinstance(extra_data, Mapping):
+        return graph
+    pnginfo = extra_data.get("extra_pnginfo")
+    kept = {name: value for name, value in extra_data.items() if name != "extra_pnginfo"}
+    if isinstance(pnginfo, Mapping):
+        kept["extra_pnginfo"] = {name: value for name, value in pnginfo.items() if name != "workflow"}
+    return {"prompt": graph, "extra_data": kept}
+
+
+def _require_files(
+    context: OperationContext,
+    graph: Graph | Mapping[str, Any],
+    parameters: Sequence[Parameter],
+    name: str | None,
+) -> None:
+    """Raises InvalidInput for a file that the workflow takes and nobody gave: the engine would find none."""
+    raw = graph.raw if isinstance(graph, Graph) else graph
+    for each in parameters:
+        node, given = each.targets[0]
+        if each.needs_value and raw[node]["inputs"][given] == each.value:
+            raise InvalidInput(
+                f"{name or 'The workflow'} needs {each.name}, a file ({each.kind.value}).",
+                next_step=f'Give it: inputs={{"{each.name}": "…"}}, as {spellings(context)}.',
+            )
+
+
+def _named_in(workflow: object) -> str | None:
+    """The name or the path that a text is; None for a graph, or JSON text."""
+    if not isinstance(workflow, str):
+        return None
+    text = workflow.strip()
+    graph = not text or text[0] in '{["`' or "\n" in text or len(text) > MAX_NAME
+    return None if graph else text
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise LimitExceeded(
+            f"The workflow has {size} bytes; the limit is {limit}.",
+            next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
+            code=ErrorCode.TOO_LARGE,
+        )
+
+
+_TEXTS = ("text", "prompt", "text_g", "t5xxl", "clip_l", "tags", "value")
+_WORDS, _LONGEST = 8, 60

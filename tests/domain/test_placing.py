@@ -1,0 +1,292 @@
+"""Which engine takes which job, by the pure rule, and how close to the best plan that comes."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.needs import NO_WISH, Equipment, Lack, Needs, Wish
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.placing import (
+    AHEAD_MS,
+    MAX_SHAPES,
+    PATIENCE_MS,
+    WINDOW,
+    EngineNow,
+    Speeds,
+    Waiting,
+    able_engines,
+    choose,
+    expected_end,
+    why_nowhere,
+)
+
+A, B = EngineId("a"), EngineId("b")
+
+
+def needs(
+    *models: str, nodes: tuple[str, ...] = ("N",), files: tuple[str, ...] = (), wish: Wish = NO_WISH
+) -> Needs:
+    return Needs(node_classes=nodes, models=models, shape=f"shape of {models}", files=files, wish=wish)
+
+
+def job(*models: str, priority: int = 1, passed_ms: float = 0, of: Needs | None = None) -> Waiting:
+    of = of or needs(*models)
+    return Waiting(priority=priority, shape=of.shape, needs=of, passed_ms=passed_ms)
+
+
+def engine(
+    name: EngineId = A, *, prompts: int | None = 0, free_in_ms: float | None = 0.0, loaded: Sequence[str] = ()
+) -> EngineNow:
+    return EngineNow(
+        equipment=Equipment(engine=name), prompts=prompts, free_in_ms=free_in_ms, loaded=frozenset(loaded)
+    )
+
+
+def took(*runs: tuple[EngineId, str, float], warm: bool = True) -> Speeds:
+    speeds = Speeds()
+    for name, shape, ms in runs:
+        speeds.observe(name, shape, ms, warm=warm)
+    return speeds
+
+
+def chosen(
+    waiting: Sequence[Waiting],
+    me: EngineNow,
+    *others: EngineNow,
+    speeds: Speeds | None = None,
+    more: bool = False,
+) -> int | None:
+    return choose(waiting, me, others, speeds or Speeds(), more=more)
+
+
+def test_an_idle_engine_takes_the_first_job() -> None:
+    assert chosen([job(), job()], engine()) == 0
+    assert chosen([Waiting(priority=1)], engine(), engine(B)) == 0
+
+
+def test_a_busy_engine_takes_a_second_one_only_if_nobody_else_could() -> None:
+    busy = engine(prompts=1, free_in_ms=60_000)
+    assert chosen([job()], busy) == 0
+    assert chosen([job()], busy, engine(B)) is None
+    assert chosen([job()], busy, engine(B, prompts=1)) is None
+    only_here = job(of=needs(wish=Wish(engine=A)))
+    assert chosen([job(), only_here], busy, engine(B)) == 1
+
+
+@pytest.mark.parametrize(
+    ("free_in_ms", "other", "takes"),
+    [
+        (AHEAD_MS, 1, True),
+        (AHEAD_MS, None, True),
+        (AHEAD_MS, 0, False),
+        (AHEAD_MS + 1, 1, False),
+        (None, 1, False),
+    ],
+)
+def test_an_engine_that_is_about_to_end_takes_the_next_unless_another_idles(
+    free_in_ms: float | None, other: int | None, takes: bool
+) -> None:
+    me = engine(prompts=1, free_in_ms=free_in_ms)
+    assert (chosen([job()], me, engine(B, prompts=other, free_in_ms=None)) == 0) is takes
+
+
+def test_a_job_whose_model_is_loaded_goes_first_but_not_before_a_higher_priority() -> None:
+    me, other = engine(loaded=["x"]), engine(B, prompts=1, loaded=["y"])
+    assert chosen([job("y"), job("x")], me, other) == 1
+    assert chosen([job("y"), job("y")], me, other) == 0
+    assert chosen([job("y", priority=0), job("x")], me, other) == 0
+    assert chosen([job(), job("x")], me, other) == 0
+
+
+def test_a_job_that_was_passed_over_for_too_long_is_loaded_unless_another_has_its_model() -> None:
+    late, me = job("y", passed_ms=PATIENCE_MS), engine(loaded=["x"])
+    assert chosen([late, job("x")], me, engine(B, prompts=1)) == 0
+    assert chosen([late, job("x")], me, engine(B, prompts=1, loaded=["y"])) == 1
+
+
+def test_the_last_jobs_are_left_to_engines_that_end_them_sooner() -> None:
+    speeds = took((A, job().shape or "", 8000), (B, job().shape or "", 1000))
+    busy = engine(B, prompts=1, free_in_ms=1000)
+    assert chosen([job()] * 6, engine(), busy, speeds=speeds) is None
+    assert chosen([job()] * 7, engine(), busy, speeds=speeds) == 0
+    assert chosen([job()], engine(), busy, speeds=speeds, more=True) == 0
+    assert chosen([job()], engine(), engine(B, prompts=None, free_in_ms=None), speeds=speeds) == 0
+    assert chosen([job()], engine(B), engine(), speeds=speeds) == 0
+    assert chosen([job()], engine(), busy, speeds=took((A, job().shape or "", 8000))) == 0
+
+
+def test_of_two_equal_engines_one_always_takes_the_job() -> None:
+    speeds = took((A, job().shape or "", 1000), (B, job().shape or "", 999))
+    assert 0 in {
+        chosen([job()], engine(), engine(B), speeds=speeds),
+        chosen([job()], engine(B), engine(), speeds=speeds),
+    }
+
+
+def test_what_is_known_of_one_shape_is_carried_over_to_others() -> None:
+    speeds = took((A, "s", 1000), (B, "s", 4000), (A, "t", 500))
+    assert speeds.expect(B, "t", warm=True) == pytest.approx(2000)
+    assert speeds.expect(A, "t", warm=False) == 500
+    assert speeds.expect(EngineId("c"), "t", warm=True) is None
+    assert speeds.expect(A, None, warm=True) is None
+    speeds.observe(A, "t", 5000, warm=False)
+    assert (speeds.expect(A, "t", warm=False), speeds.expect(A, "t", warm=True)) == (5000, 500)
+    speeds.observe(A, "t", 1500, warm=True)
+    assert speeds.expect(A, "t", warm=True) == pytest.approx(800)
+    assert took((A, "z", 0.0), (B, "z", 0.0), (A, "t", 5.0)).expect(B, "t", warm=True) is None
+
+
+def test_shapes_that_nobody_runs_any_more_are_forgotten() -> None:
+    speeds = took(*((A, str(number), 10) for number in range(MAX_SHAPES + 1)))
+    assert speeds.expect(A, "0", warm=True) is None
+    assert speeds.expect(A, str(MAX_SHAPES), warm=True) == 10
+
+
+def test_the_expected_end_counts_what_is_at_the_engine() -> None:
+    speeds = took((A, job().shape or "", 300))
+    assert expected_end(job(), engine(free_in_ms=200), speeds) == 500
+    assert expected_end(job(), engine(free_in_ms=None), speeds) is None
+    assert expected_end(job(), engine(B), speeds) is None
+
+
+def test_where_a_job_may_run_and_why_nowhere() -> None:
+    nodes = ObjectInfo.parse({"N": {}})
+    fleet = [Equipment(engine=A, nodes=nodes, labels=frozenset({"fast"})), Equipment(engine=B, nodes=nodes)]
+    wanted = needs(wish=Wish(labels=("fast",)))
+    assert able_engines(wanted, fleet) == (A,)
+    assert why_nowhere(wanted, fleet, {}) is None
+    assert why_nowhere(wanted, fleet, {A: "No."}) == "Engine a: No. Engine b lacks label fast."
+    assert why_nowhere(wanted, [], {}) == "There is no engine."
+
+
+# ------------------------------------------------------------------------------------------ the simulation
+
+
+@dataclass
+class Simulated:
+    """An engine that runs one job after the other, `pace` times as fast as the slowest."""
+
+    name: EngineId
+    pace: float
+    at_it: list["Task"] = field(default_factory=list)
+    loaded: frozenset[str] = frozenset()
+    began: float = 0.0
+    warm: bool = True
+
+
+@dataclass
+class Task:
+    needs: Needs
+    ms: float
+    passed_at: float | None = None
+
+
+class Simulation:
+    """The rule over engines of unlike speed; nobody is told speeds but by runs that have ended."""
+
+    def __init__(self, tasks: Sequence[Task], paces: Sequence[float], load_ms: float) -> None:
+        self.now = 0.0
+        self.queue = list(tasks)
+        self.load_ms = load_ms
+        self.speeds = Speeds()
+        self.engines = [Simulated(EngineId(f"e{pace:g}"), pace) for pace in paces]
+        self.ends: list[tuple[float, int, Simulated]] = []
+        self.count = itertools.count()
+
+    def run(self) -> float:
+        self.claim()
+        while self.ends:
+            self.now, _, each = heapq.heappop(self.ends)
+            task = each.at_it.pop(0)
+            self.speeds.observe(each.name, task.needs.shape, self.now - each.began, warm=each.warm)
+            self.start(each)
+            self.claim()
+        assert not self.queue
+        return self.now
+
+    def claim(self) -> None:
+        while any([self.claim_one(each) for each in self.engines]):  # noqa: C419 - each gets its turn
+            pass
+
+    def claim_one(self, each: Simulated) -> bool:
+        window = self.queue[:WINDOW]
+        if len(each.at_it) == 2 or not window:
+            return False
+        waiting = [
+            Waiting(
+                priority=1,
+                shape=task.needs.shape,
+                needs=task.needs,
+                passed_ms=0 if task.passed_at is None else self.now - task.passed_at,
+            )
+            for task in window
+        ]
+        others = [self.now_of(other) for other in self.engines if other is not each]
+        at = choose(waiting, self.now_of(each), others, self.speeds, more=len(self.queue) > WINDOW)
+        if at is None:
+            return False
+        for task in window[:at]:
+            task.passed_at = self.now if task.passed_at is None else task.passed_at
+        each.at_it.append(self.queue.pop(at))
+        if len(each.at_it) == 1:
+            self.start(each)
+        return True
+
+    def start(self, each: Simulated) -> None:
+        if each.at_it:
+            task = each.at_it[0]
+            models = frozenset(task.needs.models)
+            each.began, each.warm = self.now, models <= each.loaded
+            each.loaded = models or each.loaded
+            ms = (task.ms + (0 if each.warm else self.load_ms)) / each.pace
+            heapq.heappush(self.ends, (self.now + ms, next(self.count), each))
+
+    def now_of(self, each: Simulated) -> EngineNow:
+        free: float | None = 0.0
+        for place, task in enumerate(each.at_it):
+            whole = self.speeds.expect(each.name, task.needs.shape, warm=each.warm if place == 0 else True)
+            left = None if whole is None else max(0.0, whole - (self.now - each.began if place == 0 else 0))
+            free = None if free is None or left is None else free + left
+        return EngineNow(
+            equipment=Equipment(engine=each.name),
+            prompts=len(each.at_it),
+            free_in_ms=free,
+            loaded=each.loaded,
+        )
+
+
+def plan(models: Sequence[str], *, jobs: int, seed: int) -> list[Task]:
+    luck = random.Random(seed)
+    return [
+        Task(needs(*([model] if model else [])), 1000 * luck.uniform(0.9, 1.1))
+        for model in luck.choices(models, k=jobs)
+    ]
+
+
+@pytest.mark.parametrize("models", [[""], ["x", "y"], ["x", "y", "z"]])
+@pytest.mark.parametrize("seed", range(4))
+def test_unequal_engines_end_500_jobs_close_to_the_best_plan(models: list[str], seed: int) -> None:
+    """The bound is below the best plan: no engine idles, and each model is loaded once, on the fastest."""
+    tasks, paces, load_ms = plan(models, jobs=500, seed=seed), [1, 2, 8], 2000.0
+    work = sum(task.ms for task in tasks) + load_ms * len([model for model in models if model])
+    assert Simulation(tasks, paces, load_ms).run() <= 1.1 * work / sum(paces)
+
+
+@pytest.mark.parametrize("jobs", [11, 22, 44])
+def test_the_slowest_engine_does_not_keep_the_last_job(jobs: int) -> None:
+    """Once the speeds are known, no engine ends later than the slowest one's own job takes."""
+    simulation = Simulation(plan([""], jobs=jobs, seed=1), [1, 2, 8], 0)
+    for each in simulation.engines:
+        simulation.speeds.observe(each.name, needs().shape, 1000 / each.pace, warm=True)
+    assert simulation.run() <= 1.15 * jobs * 1000 / 11 + 1000 / 8
+
+
+def test_a_lack_says_what_it_is() -> None:
+    lack = Lack(engine=A, classes=tuple("abcdefg"), files=("m.ckpt",), labels=("fast",))
+    assert lack.sentence == "Engine a lacks node class a, b, c, d, e and 2 more; file m.ckpt; label fast."
+    assert Lack(engine=A, other=True).sentence == "Engine a was not asked for."

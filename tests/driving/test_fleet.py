@@ -1,0 +1,197 @@
+"""What engines of one process know of each other, and what one of them does with a refusal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from comfy_mcp.domain.events import FailureKind, JobFailure
+from comfy_mcp.domain.ids import EngineId, PromptId
+from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.domain.needs import NO_WISH, Equipment, Needs, Wish
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.placing import Waiting
+from comfy_mcp.driving.fleet import Fleet
+from comfy_mcp.places.protocol import Rejected
+from tests.driving.conftest import GRAPH, House
+from tests.support.jobs import queued_event
+from tests.support.scripted_place import ScriptedPlace
+
+A, B = EngineId("a"), EngineId("b")
+
+
+def needs(*nodes: str, models: tuple[str, ...] = (), wish: Wish = NO_WISH) -> Needs:
+    return Needs(node_classes=nodes, models=models, shape="s", files=models, wish=wish)
+
+
+def job(of: Needs) -> Waiting:
+    return Waiting(priority=1, shape=of.shape, needs=of)
+
+
+@dataclass
+class Machine:
+    name: EngineId
+    nodes: ObjectInfo | None = None
+    there: bool = True
+    ours: bool = True
+
+    def enter(self, fleet: Fleet) -> None:
+        fleet.enter(
+            self.name,
+            equipment=lambda: Equipment(engine=self.name, nodes=self.nodes),
+            is_there=lambda: self.there,
+            driven_here=lambda: self.ours,
+        )
+
+
+@dataclass
+class World:
+    """A fleet of machines, with a clock that stands."""
+
+    machines: Sequence[Machine]
+    seconds: float = 100.0
+    fleet: Fleet = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fleet = Fleet(lambda: self.seconds)
+        for machine in self.machines:
+            machine.enter(self.fleet)
+
+    def ran(self, engine: EngineId, seconds: float, of: Needs, *, completed: bool = True) -> None:
+        prompt = PromptId("p")
+        self.fleet.sent(engine, prompt, of.shape, of)
+        self.fleet.began(engine, prompt)
+        self.seconds += seconds
+        self.fleet.over(engine, prompt, completed=completed)
+
+
+def nodes(*names: str) -> ObjectInfo:
+    return ObjectInfo.parse({name: {} for name in names})
+
+
+def test_an_engine_that_nobody_entered_takes_the_first_that_waits() -> None:
+    fleet = Fleet()
+    choice = fleet.chooser(A)
+    assert choice.alone
+    assert choice.fits("k", needs("N"))
+    assert choice.choose([("1", job(needs("N")))], more=False) == 0
+    fleet.sent(A, PromptId("p"), None, None)
+    fleet.began(A, PromptId("p"))
+    fleet.over(A, PromptId("p"), completed=True)
+    fleet.forget(A)
+    assert fleet.free_in_s(A) is None
+
+
+def test_what_an_engine_can_not_run_is_remembered_until_a_node_list_changes() -> None:
+    world = World([first := Machine(A, nodes("N")), Machine(B, nodes("N", "Rare"))])
+    choice = world.fleet.chooser(A)
+    assert not choice.fits("rare", needs("Rare"))
+    assert not choice.fits("rare", needs("N"))  # by its key
+    assert world.fleet.chooser(A).unfit == ["rare"]
+    first.nodes = nodes("N", "Rare")
+    choice = world.fleet.chooser(A)
+    assert choice.unfit == []
+    assert choice.fits("rare", needs("Rare"))
+    assert choice.fits(None, None)
+
+
+def test_what_no_engine_can_run_any_may_have_for_its_refusal_but_a_wish_is_kept() -> None:
+    world = World([Machine(A, nodes("N")), Machine(B, nodes("N"))])
+    choice = world.fleet.chooser(A)
+    assert choice.fits("gone", needs("Gone"))
+    assert not choice.fits("other", needs("N", wish=Wish(engine=EngineId("c"))))
+    assert not choice.fits("label", needs("N", wish=Wish(labels=("x",))))
+
+
+def test_where_else_a_job_may_go() -> None:
+    fleet = World([Machine(A, nodes("N")), Machine(B, nodes("N"))]).fleet
+    assert fleet.may_go_elsewhere(needs("N"), A)
+    assert not fleet.may_go_elsewhere(needs("N"), A, (B,))
+    assert not fleet.may_go_elsewhere(needs("N", wish=Wish(engine=A)), A)
+
+
+def test_the_time_until_an_engine_is_free_comes_from_runs_of_the_same_shape() -> None:
+    world, of = World([Machine(A), Machine(B)]), needs("N", models=("m",))
+    fleet = world.fleet
+    assert fleet.free_in_s(A) == 0
+    world.ran(A, 8, of)  # loads the model
+    world.ran(A, 2, of)
+    fleet.sent(A, PromptId("p"), of.shape, of)
+    assert fleet.free_in_s(A) == 2
+    fleet.began(A, PromptId("p"))
+    world.seconds += 0.5
+    assert fleet.free_in_s(A) == 1.5
+    fleet.sent(A, PromptId("q"), "unknown", None)
+    assert fleet.free_in_s(A) is None
+    fleet.over(A, PromptId("q"), completed=False)
+    world.seconds += 2
+    assert fleet.free_in_s(A) == 0
+    world.seconds += 2
+    assert fleet.free_in_s(A) is None  # far longer than it should take
+    fleet.forget(A)
+    assert fleet.free_in_s(A) == 0
+
+
+def test_a_run_that_failed_teaches_nothing() -> None:
+    world, of = World([Machine(A)]), needs("N")
+    world.ran(A, 8, of, completed=False)
+    assert world.fleet.speeds.expect(A, "s", warm=True) is None
+
+
+def test_an_engine_of_another_process_may_be_busy() -> None:
+    world = World([Machine(A), Machine(B, ours=False)])
+    waiting = [("1", job(needs("N")))]
+    assert world.fleet.chooser(A).choose(waiting, more=False) == 0
+    world.fleet.sent(A, PromptId("p"), "s", needs("N"))
+    choice = world.fleet.chooser(A)
+    assert choice.busy
+    assert (choice.choose(waiting, more=False), choice.left) == (None, True)
+    assert choice.end_of(waiting[0][1]) is None
+    world.machines[1].there = False
+    assert world.fleet.chooser(A).choose(waiting, more=False) == 0
+
+
+def test_a_job_that_is_passed_over_ages() -> None:
+    world = World([Machine(A), Machine(B)])
+    x, y = needs("N", models=("x",)), needs("N", models=("y",))
+    world.ran(A, 1, x)
+    world.ran(B, 1, y)
+    waiting = [("1", job(y)), ("2", job(x))]
+    assert world.fleet.passed_ms("1") == 0
+    assert world.fleet.chooser(A).choose(waiting, more=False) == 1
+    world.seconds += 3
+    assert world.fleet.passed_ms("1") == 3000
+    assert world.fleet.chooser(A).choose(waiting, more=False) == 1
+    assert world.fleet.passed_ms("1") == 3000
+
+
+# ---------------------------------------------------------------------------------- under a driver
+
+
+REFUSED = Rejected(failure=JobFailure(kind=FailureKind.VALIDATION, message="There is no node N."))
+
+
+def enter(house: House, *places: ScriptedPlace) -> None:
+    for place in places:
+        Machine(place.engine).enter(house.fleet)
+
+
+@pytest.mark.parametrize("among", [2, 1])
+async def test_a_refused_job_goes_to_another_engine_or_ends(house: House, among: int) -> None:
+    wrong, right = ScriptedPlace("wrong"), ScriptedPlace("right")
+    enter(house, *[wrong, right][:among])
+    wrong.answer = lambda _: REFUSED
+    house.drive(wrong)
+    of = Needs(node_classes=("EmptyImage", "SaveImage"), models=(), shape="s")
+    job, _ = await house.store.add_job(queued_event(at=house.clock.now_ms()), GRAPH, max_queued=9, needs=of)
+    if among == 1:
+        ended = await house.final(job.id)
+        assert (ended.status, ended.failure) == (JobStatus.FAILED, REFUSED.failure)
+        return
+    await house.until(job.id, lambda job: job.refused_by == (wrong.engine,))
+    house.drive(right, holder="other")
+    await right.until(lambda: len(right.posted) == 1)
+    await right.finish(right.posted[0])
+    ended = await house.final(job.id)
+    assert (ended.status, ended.engine, ended.attempt) == (JobStatus.COMPLETED, right.engine, 2)
+    assert len(wrong.posted) == 1

@@ -1,0 +1,73 @@
+"""Several unlike embedded engines behind one bridge, in one process."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.operations.context import Caller, OperationContext
+from comfy_mcp.operations.registry import BY_NAME
+from comfy_mcp.operations.services import Services
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import load_settings
+from tests.support.invariants import check_store
+
+CALLER = Caller(client=ClientId("tester"), surface="test")
+
+
+class Fleet:
+    """The bridge over its engines, by their names."""
+
+    def __init__(self, services: Services, engines: dict[str, EmbeddedEngine]) -> None:
+        self.services = services
+        self.engines = engines
+
+    async def __call__(self, name: str, /, **arguments: Any) -> Any:
+        context = OperationContext(services=self.services, caller=CALLER)
+        return await BY_NAME[name].call(context, arguments)
+
+    async def run(self, graph: dict[str, Any], **arguments: Any) -> Any:
+        job = await self("submit_workflow", workflow=graph, **arguments)
+        return await self.end(job.workflow_id)
+
+    async def end(self, workflow_id: str) -> Any:
+        return await self("wait_for_workflow", workflow_id=workflow_id, timeout_s=60)
+
+
+Open = Callable[..., AbstractAsyncContextManager[Fleet]]
+
+
+@pytest.fixture
+def open_fleet(tmp_path: Path) -> Open:
+    """`open_fleet(a={"without": …}, b={"models": […]}, …)`: engines by name, each with its own options."""
+
+    @asynccontextmanager
+    async def open_it(
+        settings: dict[str, Any] | None = None, **options: dict[str, Any]
+    ) -> AsyncIterator[Fleet]:
+        async with contextlib.AsyncExitStack() as stack:
+            engines = {}
+            for name, each in options.items():
+                folder = tmp_path / name
+                checkpoints = folder / "models" / "checkpoints"
+                checkpoints.mkdir(parents=True, exist_ok=True)
+                for model in each.pop("models", ()):
+                    (checkpoints / model).write_bytes(b"model")
+                engines[name] = await stack.enter_async_context(
+                    EmbeddedEngine(EngineConfig(base_directory=folder, **each))
+                )
+            given = load_settings(
+                engine_urls=",".join(f"{name}={engine.url}" for name, engine in engines.items()),
+                state_dir=tmp_path / "state",
+                **(settings or {}),
+            )
+            services = await stack.enter_async_context(open_runtime(given))
+            yield Fleet(services, engines)
+            await check_store(services.store)
+
+    return open_it

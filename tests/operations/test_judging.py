@@ -1,0 +1,137 @@
+"""A workflow is good if one engine finds it good; else the error says what each lacks."""
+
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.judging import Judged, judge
+from comfy_mcp.domain.needs import NO_WISH, Equipment, Wish
+from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.operations.judging import judged_by_engines
+
+A, B = EngineId("a"), EngineId("b")
+GRAPH = {
+    "1": {"class_type": "Load", "inputs": {"name": "m.ckpt"}},
+    "2": {"class_type": "Save", "inputs": {"images": ["1", 0]}},
+}
+
+
+def nodes(*files: str, **more: Any) -> ObjectInfo:
+    return ObjectInfo.parse(
+        {
+            "Load": {"input": {"required": {"name": [list(files)]}}, "output": ["IMAGE"]},
+            "Save": {"input": {"required": {"images": ["IMAGE"]}}, "output": [], "output_node": True},
+            **more,
+        }
+    )
+
+
+class Engines:
+    """Engines by their node lists, None for one that does not answer; `fresh` are those of a later look."""
+
+    def __init__(
+        self,
+        known: dict[EngineId, ObjectInfo | None],
+        fresh: dict[EngineId, ObjectInfo] | None = None,
+        labels: dict[EngineId, frozenset[str]] | None = None,
+    ) -> None:
+        self.known = known
+        self.fresh = fresh
+        self.labels = labels or {}
+
+    def equipment(self) -> dict[EngineId, Equipment]:
+        return {
+            name: Equipment(engine=name, nodes=info, labels=self.labels.get(name, frozenset()))
+            for name, info in self.known.items()
+        }
+
+    async def node_lists(self, *, max_age_s: float | None = None) -> dict[EngineId, ObjectInfo]:
+        if max_age_s is not None and self.fresh is not None:
+            return self.fresh
+        return {name: info for name, info in self.known.items() if info is not None}
+
+
+class Services:
+    """What judging uses of the services."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.engines = engines
+        self.checker = self
+        self.asked: list[ObjectInfo | None] = []
+
+    async def judge(self, raw: object, text: bytes, info: ObjectInfo | None) -> Judged:
+        self.asked.append(info)
+        return judge(raw, info)
+
+
+async def judged(engines: Engines, *, graph: object = GRAPH, wish: Wish = NO_WISH) -> tuple[Any, Judged, int]:
+    services = Services(engines)
+    info, result = await judged_by_engines(services, graph, b"", wish)  # type: ignore[arg-type]
+    return info, result, len(services.asked)
+
+
+async def test_the_first_engine_that_misses_nothing_judges() -> None:
+    has, lacks = nodes("m.ckpt"), nodes("other.ckpt")
+    info, result, asked = await judged(Engines({A: has, B: lacks}))
+    assert (info, asked, result.needs.files) == (has, 1, ("m.ckpt",))
+    info, result, asked = await judged(Engines({A: lacks, B: has}))
+    assert (info, asked, result.needs.files) == (has, 2, ("m.ckpt",))
+
+
+async def test_without_an_engine_that_answers_the_graph_is_taken_as_it_is() -> None:
+    info, result, asked = await judged(Engines({A: None, B: None}))
+    assert (info, asked, result.needs.files, result.report.runnable) == (None, 1, (), True)
+
+
+async def test_of_engines_that_all_miss_something_the_one_that_runs_most_judges() -> None:
+    two = {
+        **GRAPH,
+        "3": {"class_type": "Load", "inputs": {"name": "n.ckpt"}},
+        "4": {"class_type": "Save", "inputs": {"images": ["3", 0]}},
+    }
+    engines = Engines({A: ObjectInfo.parse({"Save": {}}), B: nodes("m.ckpt")})
+    _, result, _ = await judged(engines, graph=two)
+    assert result.report.runnable
+    assert result.needs.files == ("m.ckpt",)
+
+
+async def test_a_list_that_may_be_old_is_asked_for_again() -> None:
+    fresh = {A: nodes("m.ckpt")}
+    info, result, _ = await judged(Engines({A: nodes()}, fresh))
+    assert (info, result.report.runnable) == (fresh[A], True)
+
+
+async def test_the_error_of_the_closest_engine_comes_with_what_the_others_lack() -> None:
+    engines = Engines({A: ObjectInfo.parse({}), B: nodes(), EngineId("c"): None, EngineId("d"): nodes()})
+    with pytest.raises(InvalidGraph) as error:
+        await judged(engines)
+    message = str(error.value)
+    assert message.startswith(
+        "No engine can run the workflow. Engine a lacks node class Load, Save. Engine b:"
+    )
+    assert "Engine c does not answer. Engine d would refuse it too." in message
+    assert error.value.details["engines"] == {"a": ["Load", "Save"], "b": [], "c": [], "d": []}
+    with pytest.raises(InvalidGraph, match=r"^(?!No engine)"):
+        await judged(Engines({A: nodes()}))
+
+
+async def test_what_can_not_be_converted_with_any_node_list_is_refused() -> None:
+    with pytest.raises(InvalidGraph):
+        await judged(Engines({A: nodes(), B: nodes()}), graph=[])
+
+
+async def test_a_wish_names_engines_that_there_are() -> None:
+    engines = Engines({A: nodes(), B: nodes("m.ckpt")}, labels={B: frozenset({"fast"})})
+    for wish in (Wish(engine=B), Wish(labels=("fast",)), Wish(not_on=(A,))):
+        _, result, asked = await judged(engines, wish=wish)
+        assert (asked, result.needs.wish) == (1, wish)
+    with pytest.raises(InvalidInput, match="There is no engine 'c'"):
+        await judged(engines, wish=Wish(engine=EngineId("c")))
+    with pytest.raises(InvalidInput) as error:
+        await judged(engines, wish=Wish(labels=("slow",)))
+    assert error.value.next_step == "Engines: a, b. Labels: fast."
+    with pytest.raises(InvalidInput) as error:
+        await judged(Engines({A: nodes()}), wish=Wish(not_on=(A,)))
+    assert error.value.next_step == "Engines: a. Labels: none."
