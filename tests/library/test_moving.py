@@ -30,14 +30,17 @@ def animated(kind: str, count: int = 12) -> bytes:
     return stream.getvalue()
 
 
+to_frame: Any = av.VideoFrame.from_image
+
+
 def video(count: int = 24, *, sound: bool = False, codec: str = "mpeg4", name: str = "x.mp4") -> bytes:
     stream = io.BytesIO()
     with av.open(stream, "w", format=name.rpartition(".")[2]) as container:
-        pictures = container.add_stream(codec, rate=Fraction(12))
+        pictures: Any = container.add_stream(codec, rate=Fraction(12))
         pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
-        tones = container.add_stream("aac", rate=44_100) if sound else None
+        tones: Any = container.add_stream("aac", rate=44_100) if sound else None
         for image in frames(count, (64, 48)):
-            container.mux(pictures.encode(av.VideoFrame.from_image(image)))
+            container.mux(pictures.encode(to_frame(image)))
         container.mux(pictures.encode())
         if tones is not None:
             container.mux(tones.encode(tone_frame(44_100)))
@@ -59,7 +62,7 @@ def tone(count: int, rate: int = 8_000) -> "array[int]":
 def sound(codec: str, name: str, seconds: int = 2) -> bytes:
     stream = io.BytesIO()
     with av.open(stream, "w", format=name) as container:
-        out = container.add_stream(codec, rate=48_000)
+        out: Any = container.add_stream(codec, rate=48_000)
         out.layout = "mono"
         size = out.frame_size or 1024
         resampler = av.AudioResampler(format=out.format.name, layout="mono", rate=48_000, frame_size=size)

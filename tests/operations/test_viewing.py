@@ -53,7 +53,7 @@ def with_files(call: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
     find = call.services.store.get_output
 
     async def get_output(output_id: OutputId) -> Output | None:
-        return call.extra.get(output_id) or await find(output_id)  # type: ignore[attr-defined,no-any-return]
+        return call.extra.get(output_id) or await find(output_id)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(call.services.store, "get_output", get_output)
     return call
