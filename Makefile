@@ -16,7 +16,10 @@ PYTEST_ARGS ?=
 # A checkout of ComfyUI for the live tests; without it 0.3.75.
 COMFYUI_SRC ?=
 export COMFYUI_SRC
-PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
+# Processes of tests: they wait about half of their time, so there are more than cores.
+PROCESSES ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+# Tests start hundreds of Pythons: none of them compiles the product again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The first Python that is new enough; PYTHON=... names another. Asked once, by the recipe that makes the venv.
 find-python = for candidate in $(or $(PYTHON),python3.13 python3.14 python3.12 python3.11 python3 python); do \

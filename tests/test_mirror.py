@@ -22,7 +22,7 @@ OF_SEVERAL = {
     "http_sidecar/streams": {"fuzz"},
     "library": {"model_watch", "with_an_engine"},
     "metrics": {"alerts", "dashboard", "documented", "prometheus"},
-    "operations": {"leaving", "retries", "rights"},
+    "operations": {"leaving", "retries", "rights", "silence"},
     "places/comfyui": {"bad_answers", "told_is_history"},
     "screen": {"screen"},
     "server": {"bad_input", "gpu_notifications", "imports", "mcp_json", "tool_metrics"},

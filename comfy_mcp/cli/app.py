@@ -395,6 +395,43 @@ def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
 
 
 @cli.group()
+def engines() -> None:
+    """List the engines, and take one out of use for maintenance."""
+
+
+@engines.command("list", cls=Command, example="comfy-bridge engines list --json")
+@options.as_json
+@click.pass_obj
+def list_engines(given: dict[str, Any], /, as_json: bool) -> None:
+    """List the engines with their state, URL and labels."""
+    from comfy_mcp.cli import engines as commands
+
+    _execute(given, as_json, commands.list_)
+
+
+@engines.command(cls=Command, example="comfy-bridge engines drain gpu-1")
+@click.argument("engine")
+@options.as_json
+@click.pass_obj
+def drain(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
+    """Give ENGINE no new workflows; it ends those that it has. This outlasts restarts."""
+    from comfy_mcp.cli import engines as commands
+
+    _execute(given, as_json, lambda s, out: commands.drain(s, out, engine=engine, drained=True))
+
+
+@engines.command(cls=Command, example="comfy-bridge engines resume gpu-1")
+@click.argument("engine")
+@options.as_json
+@click.pass_obj
+def resume(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
+    """Give a drained ENGINE workflows again."""
+    from comfy_mcp.cli import engines as commands
+
+    _execute(given, as_json, lambda s, out: commands.drain(s, out, engine=engine, drained=False))
+
+
+@cli.group()
 def keys() -> None:
     """Add, list and revoke the API keys of `serve`."""
 

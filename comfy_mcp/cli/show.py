@@ -128,10 +128,13 @@ def time_text(epoch_ms: int | None) -> str | None:
 
 def _jobs_table(jobs: Sequence[WorkflowResult]) -> list[str]:
     rows = [
-        (job.workflow_id, _state(job), job.priority, job.client, time_text(job.created_time) or "-")
+        (
+            *(job.workflow_id, _state(job), job.priority, job.client),
+            *(time_text(job.created_time) or "-", job.name or "-"),
+        )
         for job in jobs
     ]
-    return table(("WORKFLOW", "STATUS", "PRIORITY", "CLIENT", "CREATED"), rows)
+    return table(("WORKFLOW", "STATUS", "PRIORITY", "CLIENT", "CREATED", "NAME"), rows)
 
 
 def _state(job: WorkflowResult) -> str:

@@ -5,6 +5,10 @@ from enum import StrEnum
 from comfy_mcp.domain.events import FailureKind, JobFailed, JobFailure
 from comfy_mcp.domain.job import Job
 
+STOP_LIMIT_S = 30.0
+"""A cancel or a deadline ends the job after this, whatever the engine says or does not say: it may be deaf,
+or stop at its next step, minutes later. It is asked further times to stop the prompt."""
+
 
 class Deadline(StrEnum):
     """Which of a job's two deadlines."""

@@ -137,10 +137,13 @@ class JobRequeued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested:
+    """`by`: the client that asked, and from where."""
+
     type: ClassVar[str] = "cancel_requested"
     job_id: JobId
     at: int
     reason: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,12 +124,16 @@ def invalid_graph(
     more = f"; and {count - shown} more" if count > shown else ""
     return InvalidGraph(
         f"The workflow can't run: {'; '.join(lines)}{more}.",
-        next_step="Correct the workflow and submit it again.",
+        next_step=_INSTALL if lacks else "Correct the workflow and submit it again.",
         problems=problems[:MAX_PROBLEMS],
         details=details,
     )
 
 
+_INSTALL = (
+    "Install the packs that have these classes, or replace the nodes. For a class that exists in the editor "
+    "only, submit the file of Workflow > Export (API)."
+)
 _READABLE = 1500
 """Characters of problems in the text of an error; all of the first MAX_PROBLEMS are in its structure."""
 

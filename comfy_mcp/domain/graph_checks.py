@@ -9,7 +9,7 @@ Where the engine may know better (classes with their own validation, V3 inputs, 
 warning and the engine decides.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -63,6 +63,11 @@ class GraphReport:
         """A finding that a newer /object_info may lift: a class or a file that has come since."""
         found = (*self.problems, *self.doubts)
         return any(item.kind in {"missing_node_type", "value_not_in_list"} for item in found)
+
+    def without_doubts(self, about: Collection[tuple[str, str]]) -> "GraphReport":
+        """`about`: (node, input) of values that were asked about since."""
+        left = (each for each in self.doubts if (each.node_id or "", each.input_name or "") not in about)
+        return replace(self, doubts=tuple(left))
 
     def error(self) -> InvalidGraph | None:
         """The error to raise, or None for a runnable graph."""

@@ -16,6 +16,7 @@ from comfy_mcp.domain.object_info import ClassInfo, InputSpec, ObjectInfo
 _SHOWN_OPTIONS = 10
 _SHOWN_CHARS = 80
 _COMPARED_NAMES = 100
+_SHOWN_DEFAULT = 40
 _EDITORS_OWN = frozenset(
     {
         *("control_after_generate", "upload", "refresh", "audioUI", "preview", "compare_view", "image"),
@@ -121,7 +122,9 @@ def _names(node: Node, owner: ClassInfo) -> Mapping[str, InputSpec]:
 def _missing(node: Node, spec: InputSpec, strays: Sequence[str]) -> Finding:
     def text() -> str:
         kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
-        return f"required and missing ({kind})"
+        default = spec.extra.get("default")
+        usual = "" if default is None or len(str(default)) > _SHOWN_DEFAULT else f", by default {default!r}"
+        return f"required and missing ({kind}{usual})"
 
     return Finding(
         node=node,

@@ -65,9 +65,10 @@ class Job:
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
     the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
-    in what they need; `name` is for people; `waiting_for` why a queued one was passed over; `refused_by`
-    which engines have refused it: none of them gets it again. `retried_by` is the newest job
-    that retries this one: no event of this job reports it, and its state stays what it is.
+    in what they need; `name` is for people; `progress_at` is when `progress` and `eta_ms` were so;
+    `waiting_for` why a queued one was passed over; `refused_by` which engines have refused it: none of them
+    gets it again. `retried_by` is the newest job that retries this one: no event of this job reports it, and
+    its state stays what it is. `cancelled_by`: who asked for it first.
     """
 
     id: JobId
@@ -86,8 +87,10 @@ class Job:
     current_node: str | None = None
     current_node_title: str | None = None
     eta_ms: int | None = None
+    progress_at: int | None = None
     cancel_requested: bool = False
     cancel_reason: str | None = None
+    cancelled_by: str | None = None
     failure: JobFailure | None = None
     warnings: tuple[str, ...] = ()
     output_count: int = 0
@@ -130,7 +133,7 @@ class Job:
 _FIELDS = tuple(each.name for each in fields(Job) if each.name != "status")
 _values_of = attrgetter(*_FIELDS)
 _NO_NODE: Mapping[str, None] = MappingProxyType(
-    dict.fromkeys(("current_node", "current_node_title", "eta_ms"))
+    dict.fromkeys(("current_node", "current_node_title", "eta_ms", "progress_at"))
 )
 
 
@@ -242,6 +245,7 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
                 "current_node": event.node_id,
                 "current_node_title": event.node_title,
                 "eta_ms": event.eta_ms,
+                "progress_at": event.at,
             }
         case JobRequeued():
             return {
@@ -258,7 +262,11 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
         case JobCompleted() | JobFailed() | JobCancelled():
             return _end(job, event)
         case CancelRequested():
-            return {"cancel_requested": True, "cancel_reason": _first(event.reason, job.cancel_reason)}
+            return {
+                "cancel_requested": True,
+                "cancel_reason": _first(event.reason, job.cancel_reason),
+                "cancelled_by": _first(event.by, job.cancelled_by),
+            }
         case JobWaiting():
             return {"waiting_for": event.waiting_for}
         case JobQueued():  # pragma: no cover - refused above: a job is queued once, by `queued`

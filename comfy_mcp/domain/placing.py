@@ -182,17 +182,12 @@ def _time(pace: _Pace, *, warm: bool) -> float | None:
     return second if first is None else first
 
 
-def able_engines(needs: Needs, engines: Sequence[Equipment]) -> tuple[EngineId, ...]:
-    """The engines where a workflow may run."""
-    return tuple(each.engine for each in engines if needs.met_by(each))
-
-
-def why_nowhere(needs: Needs, engines: Sequence[Equipment], refused: Mapping[EngineId, str]) -> str | None:
-    """Why no engine may run it, engine by engine; None: one may. `refused`: what engines have said of it."""
+def why_nowhere(needs: Needs, engines: Sequence[Equipment], because: Mapping[EngineId, str]) -> str | None:
+    """Why no engine takes it now, engine by engine; None: one may. `because`: what else keeps an engine."""
     said = []
     for each in engines:
         lack = needs.lack(each)
-        if lack is None and each.engine not in refused:
+        if lack is None and each.engine not in because:
             return None
-        said.append(lack.sentence if lack is not None else f"Engine {each.engine}: {refused[each.engine]}")
-    return " ".join(said) if said else "There is no engine."
+        said.append(because[each.engine] if lack is None else lack.sentence)
+    return " ".join(said)

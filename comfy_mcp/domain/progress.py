@@ -6,15 +6,16 @@ reports steps moves inside its share; a node is done when the next one starts (C
 nodes without outputs). A node that expands at run time sends events of children such as "5.0.0.1": they
 move inside the share of their ancestor in the graph. Only the end of a job is 1.0; before, CEILING.
 
-ETA. Two estimates, each only on evidence:
-- by history: the known durations of what is left, when every class left has one;
-- by pace: elapsed * (1 - f) / f, when the part f of the work outside the cache is at least PACE_FROM.
-With both, the mean weighted 1 - f and f: history counts at the start, this run's own pace at the end.
+Time left. The node that runs: by the pace of its own steps, once two were seen, else by past runs
+(domain/node_times.py), less what has passed. What waits: by past runs. Nodes never observed count by
+their weight against the node whose pace is known, if they weigh less than half of it. Anything else that is
+not known makes the whole unknown, and so does a node that takes longer than it ever did.
 
 Every event costs O(1), but for a resync, which walks what the running node needs once.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
@@ -31,16 +32,21 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.graph import Graph, Node
 from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.node_times import LEAST_MS, times_of
 
 CEILING: Final = 0.999
 """The highest fraction while the prompt runs."""
 
-PACE_FROM: Final = 0.1
-"""How much of the uncached work must be done before this run's pace counts as evidence."""
-
 _DEFAULT_WEIGHT: Final = 1.0
 _SAMPLER_WEIGHT: Final = 10.0  # without history: in nearly every graph the sampler takes most of the time
-_LEAST_MS: Final = 1.0
+
+_NOTHING: Final = 1e-6
+
+OVERDUE: Final = 1.5
+"""A node that runs this many times longer than in the past: nobody knows when it ends."""
+
+UNSEEN: Final = 0.5
+"""Most weight of nodes that were never observed, as a part of the node whose pace is known."""
 
 
 class Progress:
@@ -54,21 +60,29 @@ class Progress:
         *,
         started_at: int,
     ) -> None:
-        """`needed`: the nodes that count. `durations`: class_type → mean milliseconds of past runs."""
+        """`needed`: the nodes that count. `durations`: what past runs took, by the keys of node_times."""
         self._graph = graph
+        self._durations = durations
+        self._times = times_of(graph)
         nodes = [graph.nodes[node] for node in needed if node in graph.nodes]
-        self._expected = {
-            node.id: max(durations[node.class_type], _LEAST_MS)
+        means = {
+            node.id: max(durations[node.class_type], LEAST_MS)
             for node in nodes
             if node.class_type in durations
         }
-        unit = median(self._expected.values()) if self._expected else 1.0
-        self._weights = {node.id: self._expected.get(node.id, _prior(node) * unit) for node in nodes}
+        unit = median(means.values()) if means else 1.0
+        self._weights = {node.id: means.get(node.id, _prior(node) * unit) for node in nodes}
         self._total = sum(self._weights.values())
         self._earned = 0.0
         self._cached_weight = 0.0
+        self._loaders = {node.id for node in nodes if "loader" in node.class_type.lower()}
+        self._cold = bool(self._loaders)
+        self._expected = self._expectations()
         self._left_ms = sum(self._expected.values())
-        self._left_unknown = len(self._weights) - len(self._expected)
+        self._left_unseen = sum(
+            weight for node, weight in self._weights.items() if node not in self._expected
+        )
+        self._steps: dict[NodeId, _Steps] = {}
         self._done: set[NodeId] = set()
         self._cached: set[NodeId] = set()
         self._parts: dict[NodeId, float] = {}
@@ -101,10 +115,11 @@ class Progress:
             case NodesCached(nodes=nodes):
                 for node in nodes:
                     self._cache(node)
+                self._warm()
             case NodeStarted(node=node):
                 self._start(node, now)
             case NodeProgressed(node=node, value=value, maximum=maximum):
-                self._step(node, value, maximum)
+                self._step(node, value, maximum, now)
             case NodeExecuted(node=node):
                 self._executed(node, now)
             case PromptSucceeded() | PromptEnded():
@@ -119,27 +134,36 @@ class Progress:
         return before != (self._fraction, self._current)
 
     def eta_ms(self, now: int) -> int | None:
-        """Milliseconds left, by the rule in the module's docstring. None without evidence, and when nodes run
-        again: nobody knows how often a loop goes round."""
-        if self._runs_again:
+        """Milliseconds left, by the rule in the module's docstring. None: not known; if nodes run again,
+        for nobody knows how often a loop goes round."""
+        if self._runs_again or not self._weights:
             return None
-        work = self._total - self._cached_weight
-        done = (self._earned - self._cached_weight) / work if work > 0 else 0.0
-        by_history = self._history_ms(now) if self._left_unknown <= 0 and self._expected else None
-        elapsed = now - self._started_at
-        by_pace = elapsed * (1 - done) / done if done >= PACE_FROM and elapsed > 0 else None
-        if by_history is None or by_pace is None:
-            left = by_pace if by_history is None else by_history
-        else:
-            left = (1 - done) * by_history + done * by_pace
-        return None if left is None else max(0, round(left))
+        left, unseen, node = self._left_ms, self._left_unseen, self._current
+        known = None if node is None else self._rest_of(node, now)
+        if node in self._weights and node not in self._done:
+            left -= self._expected.get(node, 0.0)
+            unseen -= 0.0 if node in self._expected else self._weights[node]
+            if known is None:
+                return None
+            left += known
+        if unseen > _NOTHING:
+            measured = self._measured_weight()
+            if measured is None or unseen > UNSEEN * measured[0]:
+                return None
+            left += unseen * measured[1] / measured[0]
+        return max(0, round(left))
 
     def observed(self) -> Mapping[str, list[float]]:
-        """class_type → milliseconds of each node that ran to its end here; never of cached nodes."""
+        """Key of node_times → milliseconds of each node that ran to its end here; never of cached nodes."""
         seen: dict[str, list[float]] = {}
         for node, spent in self._spent.items():
             if node in self._done and node not in self._cached:
-                seen.setdefault(self._graph.nodes[node].class_type, []).append(spent)
+                steps = self._steps.get(node)
+                learnt = self._times[node].observed(
+                    spent, None if steps is None else steps.step_ms(), cold=self._cold
+                )
+                for key, value in learnt.items():
+                    seen.setdefault(key, []).append(value)
         return seen
 
     # ------------------------------------------------------------------ events
@@ -159,7 +183,7 @@ class Progress:
         self._current, self._current_since = node, now
         self._resync(node)
 
-    def _step(self, reported: NodeId, value: float, maximum: float) -> None:
+    def _step(self, reported: NodeId, value: float, maximum: float, now: int) -> None:
         node = self._known(reported)
         if node is None:
             return
@@ -168,6 +192,8 @@ class Progress:
             self._current, self._current_since = node, None
             self._resync(node)
         part = value / maximum if maximum > 0 else 0.0
+        if reported == node and 0 < part <= 1:
+            self._steps.setdefault(node, _Steps()).seen(value, maximum, now)
         if 0 < part <= 1 and node in self._weights and node not in self._done:
             self._move(node, part if reported == node else self._inside(node, reported, part))
 
@@ -200,13 +226,15 @@ class Progress:
         if gain > 0:
             self._parts[node] = part
             self._earned += gain * self._weights[node]
-            self._left_ms -= gain * self._expected.get(node, 0.0)
 
     def _complete(self, node: NodeId) -> None:
         if node in self._weights and node not in self._done:
             self._move(node, 1.0)
             self._done.add(node)
-            self._left_unknown -= node not in self._expected
+            if node in self._expected:
+                self._left_ms -= self._expected[node]
+            else:
+                self._left_unseen -= self._weights[node]
 
     def _leave_current(self, now: int) -> None:
         node = self._current
@@ -229,13 +257,71 @@ class Progress:
         if self._total > 0:
             self._fraction = max(self._fraction, min(self._earned / self._total, CEILING))
 
-    def _history_ms(self, now: int) -> float:
-        """The remaining time by past durations, less the time spent in a node that reports no steps."""
-        left = self._left_ms
-        node = self._current
-        if node is not None and self._current_since is not None and node not in self._parts:
-            left -= min(max(0, now - self._current_since), self._expected.get(node, 0.0))
-        return float(left)
+    def _expectations(self) -> dict[NodeId, float]:
+        found = {node: self._times[node].expected(self._durations, cold=self._cold) for node in self._weights}
+        return {node: max(value, LEAST_MS) for node, value in found.items() if value is not None}
+
+    def _warm(self) -> None:
+        """No loader runs: the model is there, and nothing has to be learnt of loading it."""
+        if self._cold and self._loaders <= self._cached:
+            self._cold = False
+            self._expected = self._expectations()
+            waiting = [node for node in self._weights if node not in self._done]
+            self._left_ms = sum(self._expected.get(node, 0.0) for node in waiting)
+            self._left_unseen = sum(self._weights[node] for node in waiting if node not in self._expected)
+
+    def _rest_of(self, node: NodeId, now: int) -> float | None:
+        """Milliseconds until the running node ends."""
+        steps = self._steps.get(node)
+        if steps is not None and (rest := steps.rest_ms(now)) is not None:
+            return rest
+        expected = self._expected.get(node)
+        if expected is None or self._current_since is None:
+            return None
+        spent = max(0, now - self._current_since)
+        return None if spent > OVERDUE * expected else max(expected - spent, 0.0)
+
+    def _measured_weight(self) -> tuple[float, float] | None:
+        """The weight and the milliseconds of the node that shows its pace."""
+        for node, steps in self._steps.items():
+            total = steps.total_ms()
+            if total is not None and node in self._weights:
+                return self._weights[node], total
+        return None
+
+
+@dataclass(slots=True)
+class _Steps:
+    """The steps of one node. Steps that begin again (a second pass) are counted from there."""
+
+    first: tuple[float, int] | None = None
+    last: tuple[float, int] | None = None
+    maximum: float = 1.0
+
+    def seen(self, value: float, maximum: float, now: int) -> None:
+        if self.last is None or value < self.last[0] or maximum != self.maximum:
+            self.first = value, now
+        if self.last is None or value != self.last[0] or maximum != self.maximum:
+            self.last = value, now
+        self.maximum = maximum
+
+    def step_ms(self) -> float | None:
+        """The mean of those whose beginning and end were seen."""
+        if self.first is None or self.last is None or self.last[0] <= self.first[0]:
+            return None
+        return (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
+
+    def total_ms(self) -> float | None:
+        step = self.step_ms()
+        return None if step is None else step * self.maximum
+
+    def rest_ms(self, now: int) -> float | None:
+        """Never less than has passed since the last step."""
+        step = self.step_ms()
+        if step is None or self.last is None:
+            return None
+        passed = max(0, now - self.last[1])
+        return max((self.maximum - self.last[0]) * step - passed, passed)
 
 
 def _prior(node: Node) -> float:

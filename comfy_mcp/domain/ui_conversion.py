@@ -19,7 +19,7 @@ from comfy_mcp.domain.ui_everywhere import with_links_everywhere
 from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format, read_workflow
 from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
-from comfy_mcp.domain.ui_links import EDITOR_ONLY, Output, Promoted, Unheard, Value, source_of
+from comfy_mcp.domain.ui_links import Output, Promoted, Unheard, Value, is_editor_only, source_of
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
 from comfy_mcp.domain.widgets import CAPTURED
@@ -126,7 +126,7 @@ class _Conversion:
         """A class that no engine knows is left out where nothing is linked to it: many custom nodes live in
         the editor only.
         """
-        if node.type in EDITOR_ONLY:
+        if is_editor_only(node.type):
             return False
         known = node.type in self._info.classes
         if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:

@@ -4,6 +4,7 @@ The UI format is for people: it has positions, colours, notes. No engine takes i
 API format of it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -13,8 +14,19 @@ from typing import Any
 MUTED, BYPASSED = 2, 4
 """Values of a node's `mode`: never run, and handed through. Every other mode runs."""
 
-SETTERS, GETTERS = frozenset({"SetNode", "easy setNode"}), frozenset({"GetNode", "easy getNode"})
-"""Nodes of custom packs that hand a value on by a name, without a link."""
+_SETTER = re.compile("(?:easy |[A-Z]{0,4})[sS]etNode")
+_GETTER = re.compile("(?:easy |[A-Z]{0,4})[gG]etNode")
+
+
+def is_setter(kind: str) -> bool:
+    """SetNode, easy setNode, GGSetNode: nodes of custom packs that give a value a name, without a link."""
+    return _SETTER.fullmatch(kind) is not None
+
+
+def is_getter(kind: str) -> bool:
+    """They hand on what the setter of the same name is given."""
+    return _GETTER.fullmatch(kind) is not None
+
 
 EVERYWHERE = frozenset(
     {"Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?", "Prompts Everywhere"}
@@ -225,7 +237,7 @@ def make_graph(
         given=given,
         results={link.target_slot: link for link in links.values() if link.target == OUTPUTS_ID},
         linked=frozenset(end for link in links.values() for end in (link.origin, link.target)),
-        setters={name: node.id for node in nodes if node.type in SETTERS and (name := node.first_text)},
+        setters={name: node.id for node in nodes if is_setter(node.type) and (name := node.first_text)},
         everywhere=everywhere,
     )
 

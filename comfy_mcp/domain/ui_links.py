@@ -10,13 +10,13 @@ from comfy_mcp.domain.ui_format import (
     BYPASSED,
     EDITOR_TOOLS,
     EVERYWHERE,
-    GETTERS,
     GROUP_NODE,
     INPUTS_ID,
     MUTED,
-    SETTERS,
     UiInput,
     UiNode,
+    is_getter,
+    is_setter,
 )
 from comfy_mcp.domain.ui_scopes import Scope
 
@@ -25,8 +25,12 @@ MAX_LENGTH = 100
 
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 PRIMITIVE = "PrimitiveNode"
-EDITOR_ONLY = REROUTES | SETTERS | GETTERS | EVERYWHERE | EDITOR_TOOLS | {PRIMITIVE}
-"""Nodes that never reach an engine (unless it has a class of that name): they hand something on."""
+_EDITOR_ONLY = REROUTES | EVERYWHERE | EDITOR_TOOLS | {PRIMITIVE}
+
+
+def is_editor_only(kind: str) -> bool:
+    """Nodes of that type never reach an engine: they hand something on."""
+    return kind in _EDITOR_ONLY or is_setter(kind) or is_getter(kind)
 
 
 FILLS_IN = "Run widget replace on values"
@@ -94,7 +98,7 @@ def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> So
         return (
             None if result is None else _origin(inside, result.origin, result.origin_slot, wanted, steps - 1)
         )
-    if node.type in EDITOR_ONLY:
+    if is_editor_only(node.type):
         return _handed_on(scope, node, steps)
     return Output(f"{scope.prefix}{node.id}", slot)
 
@@ -103,7 +107,7 @@ def _handed_on(scope: Scope, node: UiNode, steps: int) -> Source:
     if node.type == PRIMITIVE:
         filled = node.properties.get(FILLS_IN) is True
         return Value(node.values[0], filled) if isinstance(node.values, list) and node.values else None
-    if node.type in GETTERS:
+    if is_getter(node.type):
         found = _setter(scope, node.first_text)
         if found is None:
             return None

@@ -3,28 +3,30 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
 from comfy_mcp.domain.access import Idempotency
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
+from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import JobQueued, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import Waiting
+from comfy_mcp.domain.placing import Waiting, why_nowhere
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
+from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.pool import Pool, equipment_of
-from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Trouble, UploadedFile
+from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Silence, Trouble, UploadedFile
 from comfy_mcp.store import ClaimOffer, Submission
 
 KNOWN_S = 1.0
@@ -34,6 +36,12 @@ OTHERS_S = 1.0
 """A submit waits no longer for the node lists of further engines, once one has given its own."""
 
 log = structlog.get_logger(__name__)
+
+ASK_S = 1.5
+"""A person or an agent who asks how the engines are waits no longer for one that hangs."""
+
+RECENT_S = 5.0
+"""What is known of an engine for no longer than this is not asked for again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,8 @@ class EngineReport:
     driven_by: str | None = None
     error: str | None = None
     problem: str | None = None
+    labels: tuple[str, ...] = ()
+    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,7 @@ class Engines:
             Driver(place, means, holder=holder, sampling=sampling) for place in pool.all() if drive
         ]
         self._drained: set[EngineId] = set()
+        self._needs: Bounded[JobId, Needs] = Bounded(MAX_KEYS)
         drivers = {driver.engine: driver for driver in self._drivers}
         for place in pool.all():
             self._enter(place, drivers.get(place.engine))
@@ -108,6 +119,7 @@ class Engines:
                     for driver in self._drivers:
                         drivers.create_task(driver.run(), name="driver")
                     if self._means.fleet.several:
+                        drivers.create_task(self._keep_drained(), name="drained engines")
                         for place in self.pool.all():
                             drivers.create_task(self._keep_known(place), name="node list")
             finally:
@@ -129,6 +141,7 @@ class Engines:
             "needs": needs,
             "submitted": checked.submitted,
         }
+        self._needs[event.job_id] = needs
         graph = checked.graph.raw
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
@@ -170,6 +183,20 @@ class Engines:
             driven_here=lambda: driver is not None and driver.driving,
         )
 
+    async def _keep_drained(self) -> None:
+        """Another process may have drained an engine: then the others do not wait for it."""
+        while True:
+            with contextlib.suppress(StoreFault):
+                await self._read_drained()
+            await asyncio.sleep(KNOWN_S)
+
+    async def _read_drained(self) -> None:
+        drained = await self._store.drained()
+        if drained != self._drained:
+            self._drained = drained
+            for driver in self._drivers:
+                driver.work_arrived()
+
     async def _keep_known(self, place: Place) -> None:
         """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
         while True:
@@ -195,7 +222,7 @@ class Engines:
 
         async def ask(place: Place) -> None:
             try:
-                async with asyncio.timeout(self._settings.connect_timeout_s):
+                async with asyncio.timeout(ASK_S):
                     views[place.engine] = await place.queue()
             except (EngineFault, TimeoutError) as fault:
                 log.debug("queue_not_read", engine=place.engine, error=str(fault))
@@ -227,6 +254,11 @@ class Engines:
             except EngineFault as fault:
                 log.debug("node_list_not_read", engine=place.engine, error=str(fault))
         return None
+
+    async def drain(self, engine: EngineId, *, at: int | None) -> None:
+        """The engine takes nothing new, whoever drives it; None: it does again."""
+        await self._store.drain(engine, at=at)
+        await self._read_drained()
 
     def equipment(self) -> Mapping[EngineId, Equipment]:
         """What each engine has, as far as is known."""
@@ -308,6 +340,20 @@ class Engines:
         ]
         return " ".join(found) if len(found) == len(asked) else None
 
+    def keeps_waiting(self, job: Job) -> str | None:
+        """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""
+        needs, blocked = self._needs.get(job.id), self.blocked(job.engine)
+        if blocked is not None or needs is None or job.engine is not None:
+            return blocked
+        because = {
+            engine: self._said(self.pool[engine], trouble)
+            for engine, trouble in self._troubles().items()
+            if trouble is not None and trouble.blocks
+        }
+        because |= {each: f"Engine {each} is drained." for each in self._drained}
+        because |= {each: f"Engine {each} has refused it." for each in job.refused_by}
+        return why_nowhere(needs, tuple(self.equipment().values()), because)
+
     def unusable(self) -> str | None:
         """Why no engine can be used though one answers: wrong credentials, a proxy in the way. None: one can
         be, or all are down, and jobs wait for them."""
@@ -325,12 +371,29 @@ class Engines:
         driven = {driver.engine: driver.trouble for driver in self._drivers}
         return {place.engine: driven.get(place.engine, place.trouble) for place in self.pool.all()}
 
+    async def silence(self, engine: EngineId) -> Silence | None:
+        """Set if the engine does not answer. It is asked if nothing is known that is recent enough."""
+        place = self.pool.get(engine)
+        if place is None:
+            return None
+        age = place.known_age_s
+        if place.silence is None and (age is None or age > RECENT_S):
+            with contextlib.suppress(EngineFault, TimeoutError):
+                async with asyncio.timeout(ASK_S):
+                    await place.health()
+        return place.silence
+
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""
         reports: dict[EngineId, EngineReport] = {}
+        drained = await self._store.drained()
 
         async def ask(place: Place) -> None:
-            reports[place.engine] = await self._report_one(place)
+            reports[place.engine] = replace(
+                await self._report_one(place),
+                labels=tuple(sorted(place.labels)),
+                drained=place.engine in drained,
+            )
 
         async with asyncio.TaskGroup() as group:
             for place in self.pool.all():
@@ -340,11 +403,13 @@ class Engines:
     async def _report_one(self, place: Place) -> EngineReport:
         driven_by = await self._driven_by(place.engine)
         try:
-            async with asyncio.timeout(self._settings.connect_timeout_s):
+            async with asyncio.timeout(ASK_S):
                 health = await place.health()
         except TimeoutError:
-            error = f"No answer within {self._settings.connect_timeout_s:g} s."
-            return self._down(place, driven_by, error, _start_it(place))
+            silence = place.silence
+            waited = ASK_S if silence is None else max(ASK_S, silence.seconds)
+            error = f"No answer for {waited:.0f} s; something accepts connections at {place.url}."
+            return self._down(place, driven_by, error, f"If ComfyUI hangs at {place.url}, restart it.")
         except EngineFault as fault:
             if fault.next_step == CHECK_IT_RUNS:
                 return self._down(place, driven_by, fault.sentence, _start_it(place))
@@ -373,7 +438,8 @@ class Engines:
     async def _driven_by(self, engine: EngineId) -> str | None:
         lease = await self._store.lease_of(engine)
         if lease is None or not lease.live or not lease.holder:
-            return None
+            # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
+            return "this process" if any(each.engine == engine for each in self._drivers) else None
         return "this process" if lease.holder == self._holder else "another process"
 
 

@@ -28,6 +28,7 @@ from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
+from comfy_mcp.domain.node_times import times_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
@@ -172,7 +173,7 @@ class Ledger:
 
     def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:
         """The same in one step; None where it can't be: its nodes' times must be read, or a defect came."""
-        durations = self._durations.known_now(_classes_of(checked.graph))
+        durations = self._durations.known_now(_keys_of(checked.graph))
         try:
             return None if durations is None else self._followed(claim, checked, durations)
         except Exception:  # noqa: BLE001 - `admit` meets it again, and has time to write the job's end
@@ -207,7 +208,7 @@ class Ledger:
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
-            return await self._durations.known(_classes_of(graph))
+            return await self._durations.known(_keys_of(graph))
         except StoreFault:
             return {}  # they only weigh the progress; the job is claimed and must be followed
 
@@ -434,5 +435,5 @@ def _checked(text: str, nodes: ObjectInfo | None) -> Checked:
     return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 
 
-def _classes_of(graph: Graph) -> set[str]:
-    return {node.class_type for node in graph.nodes.values()}
+def _keys_of(graph: Graph) -> set[str]:
+    return {key for times in times_of(graph).values() for key in times.keys}

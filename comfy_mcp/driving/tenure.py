@@ -10,6 +10,7 @@ unless the events have said the whole story; after every (re)connect everything 
 import asyncio
 from typing import assert_never
 
+from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.placing import AHEAD_MS
@@ -28,10 +29,6 @@ from comfy_mcp.store import Claim, ClaimOffer, Lease
 
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Pauses before an engine is asked again to cancel; the last one repeats."""
-
-STOP_LIMIT_S = 30.0
-"""A cancel or a deadline ends the job after this, whatever the engine says or does not say: it may be deaf,
-or stop at its next step, minutes later. It is asked further times to stop the prompt."""
 
 POLL_S = 0.5
 """Pause between two lookups of each prompt of an engine without events."""

@@ -23,6 +23,7 @@ from comfy_mcp.embedded.prompts import PromptQueue
 from comfy_mcp.embedded.routes_files import FileRoutes
 from comfy_mcp.embedded.routes_info import ENGINE_NAME, InfoRoutes
 from comfy_mcp.embedded.routes_prompt import PromptRoutes
+from comfy_mcp.embedded.routes_user import UserRoutes
 from comfy_mcp.embedded.sockets import SocketHub
 from comfy_mcp.embedded.state import State
 
@@ -139,6 +140,7 @@ def _application(state: State) -> web.Application:
         *PromptRoutes(state).routes(),
         *FileRoutes(state).routes(),
         *InfoRoutes(state).routes(),
+        *UserRoutes(state).routes(),
         web.get("/ws", state.hub.handle),
     ]
     app.add_routes(routes)

@@ -18,7 +18,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.gpu.driver import Driver, DriverThread
 from comfy_mcp.gpu.engines import vram_of_engine
 from comfy_mcp.gpu.merging import Answers, merge
-from comfy_mcp.gpu.nvml import Nvml
+from comfy_mcp.gpu.nvml import Nvml, NvmlReading
 from comfy_mcp.gpu.usage import GpuUsage, local_engines
 from comfy_mcp.settings import Settings
 
@@ -60,6 +60,10 @@ class GpuChanges:
             self._news.set()
 
 
+ENGINE_S = 1.5
+"""For an engine's reading: one that hangs must not keep back what the driver says."""
+
+
 class GpuMonitor:
     """One reading serves everybody for `gpu_sample_s`; calls during a reading wait for it."""
 
@@ -75,7 +79,7 @@ class GpuMonitor:
     ) -> None:
         self._max_age_ms = settings.gpu_sample_s * 1000
         self._job_age_ms = self._max_age_ms * job_share
-        self._engine_timeout_s = min(settings.connect_timeout_s, settings.request_timeout_s)
+        self._engine_timeout_s = min(settings.connect_timeout_s, settings.request_timeout_s, ENGINE_S)
         self._engines = engines
         self._local = local_engines(settings)
         self._now_ms = now_ms
@@ -90,6 +94,15 @@ class GpuMonitor:
     async def sample(self) -> GpuSample:
         """What the GPUs do, at most `gpu_sample_s` old. Raises nothing: a fault is the sample's reason."""
         return await self._within(self._max_age_ms)
+
+    async def latest(self, wait_s: float) -> GpuSample:
+        """The same, within a time: then the last reading, or one that says that there is none yet."""
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self.sample()
+        except TimeoutError:
+            nothing = NvmlReading(devices=(), reason=f"No reading within {wait_s:g} s.")
+            return self._sample or merge(nothing, {}, local=self._local, at_ms=self._now_ms(), fresh=False)
 
     async def run(self) -> None:
         """Sample while it is worth it, until cancelled."""

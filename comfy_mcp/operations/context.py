@@ -26,6 +26,11 @@ class Caller:
     rights: frozenset[Right] = ALL_RIGHTS
 
     @property
+    def said(self) -> str:
+        """Who it is, for other people."""
+        return f"{self.client} ({self.surface})"
+
+    @property
     def sees_all(self) -> bool:
         """Other clients' jobs too."""
         return Right.ADMIN in self.rights

@@ -56,7 +56,7 @@ _WORKFLOW = {
 _FOUND = {
     "name": "text-to-image",
     "origin": "starter",
-    "title": "Text to image",
+    "label": "Text to image",
     "about": "A picture from a text. With sd15.safetensors (SD 1.5).",
     "inputs": ["prompt (text)", "steps (integer)"],
     "outputs": ["image"],

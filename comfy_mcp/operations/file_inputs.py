@@ -4,6 +4,8 @@ A caller writes a path, a URL, an earlier output, a `data:` URI or a name that t
 that is kept names what the bridge keeps (domain/file_inputs.py).
 """
 
+from dataclasses import dataclass, field
+
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
@@ -30,17 +32,26 @@ MAX_FILES = 64
 _SHOWN = 120
 
 
+@dataclass(slots=True)
+class _Said:
+    """What came out on the way: `warnings`, and the values of which an engine has the file."""
+
+    warnings: list[str] = field(default_factory=list)
+    present: set[str] = field(default_factory=set)
+
+
 async def with_files(
     context: OperationContext, judged: Judged, info: ObjectInfo | None
-) -> tuple[dict[str, object] | None, tuple[str, ...]]:
-    """The graph with each file that a caller named in its own words named as it is kept; None: as it is. And
-    warnings.
+) -> tuple[dict[str, object] | None, frozenset[tuple[NodeId, str]], tuple[str, ...]]:
+    """The graph with each file that a caller named in its own words named as it is kept; None: as it is. The
+    inputs (node, name) whose file an engine has, though its list may lack it. And warnings.
 
     Raises InvalidInput, NotFound, LimitExceeded, which say the node, the input and the right spellings.
     """
     values: dict[tuple[NodeId, str], str] = {}
     known: dict[tuple[str, frozenset[str]], str] = {}
-    warnings: list[str] = []
+    said = _Said()
+    present: set[tuple[NodeId, str]] = set()
     for found in file_inputs(judged.graph, info):
         wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
         if found.listed or not wanted:
@@ -53,18 +64,19 @@ async def with_files(
                     next_step="Put them into the engine's input folder, and use the names there.",
                     code=ErrorCode.TOO_LARGE,
                 )
-            known[key] = await _named(context, found, warnings, engine_answers=info is not None)
+            known[key] = await _named(context, found, said, engine_answers=info is not None)
         if known[key] != found.value:
             values[found.node, found.name] = known[key]
-    return with_inputs(judged.graph.raw, values) if values else None, tuple(warnings)
+        elif found.value in said.present:
+            present.add((found.node, found.name))
+    graph = with_inputs(judged.graph.raw, values) if values else None
+    return graph, frozenset(present), tuple(said.warnings)
 
 
-async def _named(
-    context: OperationContext, found: FileInput, warnings: list[str], *, engine_answers: bool
-) -> str:
+async def _named(context: OperationContext, found: FileInput, said: _Said, *, engine_answers: bool) -> str:
     """What the graph says from now on."""
     try:
-        return await _resolved(context, found, warnings, engine_answers=engine_answers)
+        return await _resolved(context, found, said, engine_answers=engine_answers)
     except (InvalidInput, NotFound, LimitExceeded) as error:
         raise type(error)(
             f"{found.where}: {error.message}",
@@ -74,9 +86,7 @@ async def _named(
         ) from None
 
 
-async def _resolved(
-    context: OperationContext, found: FileInput, warnings: list[str], *, engine_answers: bool
-) -> str:
+async def _resolved(context: OperationContext, found: FileInput, said: _Said, *, engine_answers: bool) -> str:
     files, wanted = context.services.input_files, reference(found.value)
     match wanted.source:
         case Source.KEPT:
@@ -96,7 +106,7 @@ async def _resolved(
         case Source.PATH:
             return await _path(context, wanted.text, found)
         case Source.NAME if wanted.text:
-            return await _name(context, wanted, found, warnings, engine_answers=engine_answers)
+            return await _name(context, wanted, found, said, engine_answers=engine_answers)
         case Source.UNKNOWN:
             raise _unknown(context, found)
         case _:
@@ -117,7 +127,7 @@ async def _name(
     context: OperationContext,
     wanted: Reference,
     found: FileInput,
-    warnings: list[str],
+    said: _Said,
     *,
     engine_answers: bool,
 ) -> str:
@@ -126,6 +136,7 @@ async def _name(
     file = OutputFile(kind=OutputKind.FILE, filename=name, subfolder=folder, folder_type=wanted.folder)
     there = await context.services.engines.has_file(file) if engine_answers else None
     if there:
+        said.present.add(found.value)
         return found.value
     services, caller = context.services, context.caller
     paths = caller.may_read_files and wanted.folder == "input"
@@ -137,7 +148,7 @@ async def _name(
     exact = [each for each in outputs.items if each.file.subfolder.replace("\\", "/") == folder]
     some = exact or (outputs.items if not folder and len(outputs.items) == 1 else ())
     if some:
-        warnings.append(f"{found.where}: {found.value!r} was read as output:{some[0].id}.")
+        said.warnings.append(f"{found.where}: {found.value!r} was read as output:{some[0].id}.")
         return _output(some[0], found)
     if there is None:
         return found.value

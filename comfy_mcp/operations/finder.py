@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_mcp.checking.checker import Checker
-from comfy_mcp.domain.errors import BridgeError, GraphProblem, InvalidGraph
+from comfy_mcp.domain.errors import BridgeError, GraphProblem
 from comfy_mcp.domain.missing import Missing
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import Parameter, parameters_of
@@ -74,8 +74,6 @@ class Finder:
     async def judge(self, raw: Any, info: ObjectInfo | None) -> Verdict:
         try:
             judged = await self._checker.judge(raw, as_json(raw)[1], info)
-        except InvalidGraph as error:
-            return Verdict(runnable=False, why=error.message)
         except BridgeError as error:
             return Verdict(runnable=False, why=error.message)
         report, graph = judged.report, judged.graph

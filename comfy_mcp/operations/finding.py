@@ -76,7 +76,7 @@ async def describe_workflow(
     finder = context.services.finder
     if named.entry is None:
         verdict = await finder.judge(named.raw, info)
-        item = FoundWorkflowItem(name=params.name, origin="job", title=named.title or None)
+        item = FoundWorkflowItem(name=params.name, origin="job", label=named.title or None)
         item = item.model_copy(update=_verdict_members(verdict, 0))
     else:
         verdict = await finder.verdict(named.entry, named.raw, info)
@@ -154,7 +154,7 @@ def _item(entry: WorkflowEntry, verdict: Verdict | None, *, twin: bool = False) 
     item = FoundWorkflowItem(
         name=entry.whole_name if twin else entry.name,
         origin=entry.origin.value,
-        title=entry.title if entry.title.lower() != entry.name.lower() else None,
+        label=entry.title if entry.title.lower() != entry.name.lower() else None,
         about=about or None,
         inputs=list(entry.inputs),
         outputs=list(entry.outputs),
@@ -203,7 +203,7 @@ async def _jobs(context: OperationContext, params: FindWorkflowParams) -> list[F
             item = FoundWorkflowItem(
                 name=f"{JOB}{job.id}",
                 origin="job",
-                title=job.name,
+                label=job.name,
                 runnable=True,
                 peak_vram_bytes=job.peak_vram_bytes,
             )

@@ -26,14 +26,15 @@ _SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """`text` is `raw` as JSON. `repairs` say how it was read. `name`: what people call it. Two submits are
-    the same where `same` is."""
+    """`text` is `raw` as JSON. `repairs` say how it was read. `name`: what people call it, and `title` if
+    its prompt has no words. Two submits are the same where `same` is."""
 
     raw: object
     text: bytes
     repairs: tuple[str, ...]
     name: str | None
     same: object
+    title: str | None = None
 
 
 async def given_workflow(context: OperationContext, params: SubmitParams) -> Given:
@@ -65,7 +66,12 @@ async def given_workflow(context: OperationContext, params: SubmitParams) -> Giv
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     given = Given(
-        raw=raw, text=text, repairs=repairs + more, name=name, same=asked if named is not None else raw
+        raw=raw,
+        text=text,
+        repairs=repairs + more,
+        name=name,
+        same=asked if named is not None else raw,
+        title=None if named is None else named.title,
     )
     if named is None and not params.inputs:
         return given
@@ -132,13 +138,13 @@ async def _with_inputs(
         values = {"seed": secrets.randbits(32)} | values
     same = [given.same, dict(inputs)] if inputs else given.same
     if not values:
-        _require_files(context, graph, parameters, given.name)
+        _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
     changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, more = as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
-    _require_files(context, changed, parameters, given.name)
+    _require_files(context, changed, parameters, given.name or given.title)
     return replace(
         given, raw=raw, text=text, repairs=given.repairs + judged.warnings + notes + more, same=same
     )

@@ -85,11 +85,9 @@ def _short(known: ClassInfo, info: ObjectInfo) -> NodeItem:
     about = " ".join(known.description.split())
     return NodeItem(
         name=known.name,
-        title=known.title if known.title != known.name else None,
         category=known.category or None,
         about=about if len(about) <= _ABOUT else f"{about[: _ABOUT - 1]}…",
         outputs=[each or "?" for each in known.output_types or ()],
-        output_node=known.output_node,
         paid=known.name in info.partner_classes,
     )
 

@@ -236,8 +236,16 @@ def _unknown(operation: str, params: type[Params], unknown: Mapping[str, object]
         f"{name[:_SHOWN]!r}" + (f" (nearest: {near[0]})" if near else "") for name, near in meant.items()
     )
     more = f" and {len(names) - MAX_UNKNOWN} more" if len(names) > MAX_UNKNOWN else ""
-    hint = " Change inputs of nodes in the workflow itself." if "workflow" in params.model_fields else ""
+    hint = (
+        f' Set inputs of the workflow in inputs: {{"{names[0][:_SHOWN]}": …}}.'
+        if _takes_inputs(params)
+        else ""
+    )
     return [f"{operation} has no argument {listed}{more}: not used.{hint}"]
+
+
+def _takes_inputs(params: type[Params]) -> bool:
+    return "inputs" in params.model_fields
 
 
 def _shown(value: object) -> str:

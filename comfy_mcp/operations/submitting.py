@@ -11,7 +11,7 @@ from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -52,7 +52,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     save_to = await checked_place(context, params.save_to)
     given = await given_workflow(context, params)
     file, beside = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(context, given.raw, given.text, file, beside, save_to)
+    checked, needs, warnings = await _checked(
+        context, given.raw, given.text, file, beside, save_to, _wish(params)
+    )
     warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -63,7 +65,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or name_of(checked.graph),
+        name=given.name or name_of(checked.graph) or given.title,
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
@@ -101,7 +103,9 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     submitted = kept.submitted or Submitted()
     job, position = await _submit(
         services,
-        await _checked(context, kept.graph, as_json(kept.graph)[1], submitted.file, (), submitted.save_to),
+        await _checked(
+            context, kept.graph, as_json(kept.graph)[1], submitted.file, (), submitted.save_to, kept.wish
+        ),
         _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
         client=old.client,
         lane=old.lane,
@@ -173,13 +177,13 @@ async def _checked(
     info, judged = await judged_by_engines(services, raw, text, wish)
     needs = judged.needs
     _require_own_files(context, judged.graph)
-    files, more = await with_files(context, judged, info)
+    files, present, more = await with_files(context, judged, info)
     if files is not None:
         before = judged.warnings
         judged = await services.checker.judge(files, as_json(files)[1], info)
         beside = before + beside
     beside += more
-    graph, report = judged.graph, judged.report
+    graph, report = judged.graph, judged.report.without_doubts(present)
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
@@ -223,6 +227,12 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
         )
 
 
+def _wish(params: SubmitParams) -> Wish:
+    engine = None if params.engine is None else EngineId(params.engine)
+    not_on = tuple(sorted(map(EngineId, params.not_on)))
+    return Wish(engine=engine, labels=tuple(sorted(params.labels)), not_on=not_on)
+
+
 def _submitted(params: SubmitParams, graph: object) -> list[object]:
     """What makes two submits the same."""
     # What came, not what was made of it: the conversion of a UI format may change with the engine's classes.
@@ -232,6 +242,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted += timeouts
     if params.extra_data is not None:
         submitted.append(params.extra_data)
+    if wish := _wish(params):
+        submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted
 
 

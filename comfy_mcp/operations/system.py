@@ -1,10 +1,15 @@
 """What the machines are doing, and what to fix."""
 
+import asyncio
+
 from comfy_mcp import __version__
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.gpu_views import gpu_result, in_short
 from comfy_mcp.operations.memory import memory_problems
 from comfy_mcp.operations.shapes import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
+
+WAIT_S = 1.8
+"""For a reading of the GPUs; then the last one is shown."""
 
 
 async def gpu_status(context: OperationContext, params: NoParams) -> GpuResult:
@@ -14,10 +19,13 @@ async def gpu_status(context: OperationContext, params: NoParams) -> GpuResult:
 async def system_status(context: OperationContext, params: NoParams) -> SystemResult:
     """Everything at a glance. Never fails because an engine is down: that is what it reports."""
     services = context.services
-    reports = await services.engines.report()
+    async with asyncio.TaskGroup() as group:
+        reporting = group.create_task(services.engines.report())
+        counting = group.create_task(services.engines.queues())
+        sampling = group.create_task(services.gpu.latest(WAIT_S))
+    reports, queues, sample = reporting.result(), counting.result(), sampling.result()
     info = services.store.info
     counts = await services.store.counts()
-    sample = await services.gpu.sample()
     gpu = gpu_result(sample)
     memory = await memory_problems(services, sample)
     set_aside = (
@@ -38,10 +46,13 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
                 queue_remaining=report.queue_remaining,
                 driven_by=report.driven_by,
                 error=report.error,
+                labels=list(report.labels),
+                drained=report.drained,
             )
             for report in reports
         ],
         jobs={status.value: count for status, count in counts.items()},
+        foreign_prompts=sum(not each.ours for prompts in queues.values() for each in prompts),
         gpu=in_short(gpu),
         store=StoreItem(
             path=str(info.path),

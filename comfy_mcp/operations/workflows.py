@@ -6,10 +6,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
+from comfy_mcp.domain.time_left import in_range, time_left
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.saving import checked_place, with_places, with_saved
 from comfy_mcp.operations.services import Services
@@ -21,6 +23,7 @@ from comfy_mcp.operations.shapes import (
     ListWorkflowsParams,
     NoParams,
     QueueResult,
+    SilenceItem,
     StatusFilterName,
     StatusParams,
     WaitingForItem,
@@ -34,6 +37,9 @@ from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
     from comfy_mcp.store import JobView
+
+LOOK_S = 5.0
+"""A wait in which nothing happens looks at the job's state again after this."""
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
@@ -90,7 +96,10 @@ async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResu
             # Only this write is shielded: the caller has gone, its wish has not.
             await asyncio.shield(
                 services.store.request_cancel(
-                    job_id, at=services.now_ms(), reason="the waiting caller disconnected"
+                    job_id,
+                    at=services.now_ms(),
+                    reason="the waiting caller disconnected",
+                    by=context.caller.said,
                 )
             )
         raise
@@ -110,7 +119,9 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     """
     services, job_id = context.services, JobId(params.workflow_id)
     await require_visible(context, job_id)
-    job, answer = await services.store.request_cancel(job_id, at=services.now_ms(), reason=params.reason)
+    job, answer = await services.store.request_cancel(
+        job_id, at=services.now_ms(), reason=params.reason, by=context.caller.said
+    )
     if answer is CancelAnswer.ASK_ENGINE:
         await _follow(context, job_id, services.settings.cancel_wait_s)
         job = await services.store.get_job(job_id) or job
@@ -121,15 +132,23 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
             f'workflow_status(workflow_id="{job_id}") shows it.',
             details={"currentStatus": job.status.value},
         )
-    pending = job.status is not JobStatus.CANCELLED
     return CancelResult(
         workflow_id=job_id,
         status=job.status.value,
         cancel_requested=job.cancel_requested,
-        next_step="The engine stops at its next node or step: "
-        f'workflow_status(workflow_id="{job_id}") shows when.'
-        if pending
-        else None,
+        next_step=None if job.status is JobStatus.CANCELLED else await _until_cancelled(services, job),
+    )
+
+
+async def _until_cancelled(services: Services, job: Job) -> str:
+    """What will become of a cancel that had no effect yet."""
+    shows = f'workflow_status(workflow_id="{job.id}") shows when.'
+    silence = None if job.engine is None else await services.engines.silence(job.engine)
+    if silence is None:
+        return f"The engine stops at its next node or step: {shows}"
+    return (
+        f"The engine has not answered for {silence.seconds:.0f} s. {STOP_LIMIT_S:.0f} s after the request "
+        f"the workflow ends as cancelled, also without its answer: {shows} ComfyUI may still finish it."
     )
 
 
@@ -138,9 +157,8 @@ async def abandon_workflow(context: OperationContext, params: WorkflowParams) ->
 
     Raises NotFound, and Conflict (`not_cancellable`) once the job has ended.
     """
-    services, job_id = context.services, JobId(params.workflow_id)
-    reason = f"abandoned by {context.caller.client}"
-    if await services.store.abandon(job_id, at=services.now_ms(), reason=reason) is None:
+    services, job_id, by = context.services, JobId(params.workflow_id), context.caller.said
+    if await services.store.abandon(job_id, at=services.now_ms(), reason="abandoned", by=by) is None:
         raise Conflict(
             "The workflow has ended already.",
             next_step=f'workflow_status(workflow_id="{job_id}") shows its state.',
@@ -153,7 +171,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
     page = await services.store.list_views(
         JobQuery(
             statuses=_statuses(params.status),
-            client=_whose(context, params.client),
+            client=context.caller.client if params.mine else _whose(context, params.client),
             failure_kind=FailureKind(params.failure_kind) if params.failure_kind else None,
             retried=params.retried,
             created_after=params.since,
@@ -206,38 +224,66 @@ def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]
 
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
+    return await _shown(context.services, await _view_of(context, job_id))
+
+
+async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
     view = await context.services.store.view_job(job_id)
     if view is None or not context.caller.may_see(view.job.client):
         raise not_found(job_id)
-    return _result(context.services, view)
+    return view
+
+
+async def _shown(services: Services, view: "JobView") -> WorkflowResult:
+    """A job that an engine has, and of which nothing can be known now, says so instead of guessing."""
+    job, result = view.job, _result(services, view)
+    if job.engine is None or not job.is_claimed:
+        return result
+    silence = await services.engines.silence(job.engine)
+    if silence is None:
+        return result
+    cause = f" ({silence.cause.rstrip('.')})" if silence.cause else ""
+    item = SilenceItem(
+        message=f"The engine has not answered for {silence.seconds:.0f} s{cause}; "
+        "the job may still run there.",
+        since=services.now_ms() - round(silence.seconds * 1000),
+        cause=silence.cause,
+    )
+    step = f"Start or restart ComfyUI: then the bridge finds out what became of the job. {result.next_step}"
+    unknown = {"eta_ms": None, "eta_range_ms": None}
+    return result.model_copy(update={"silence": item, "next_step": step} | unknown)
 
 
 async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
     """Snapshot first, then the events, until the job is final or the time is up."""
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with context.services.feed.follow(context.caller, job_id=job_id) as reader:
-        result = await state_of(context, job_id)
-        await _report(context, result)
+        view = await _view_of(context, job_id)
+        await _report(context, view)
         try:
             async with asyncio.timeout(limit_s):
-                while result.status in {"queued", "running"}:
-                    happened, lost = await reader.newest()
+                while not view.job.is_final:
+                    try:
+                        async with asyncio.timeout(LOOK_S):
+                            happened, lost = await reader.newest()
+                    except TimeoutError:  # nothing happens: perhaps because the engine does not answer
+                        happened, lost = [], True
                     if context.on_progress is None and not lost and not _ends(happened):
                         continue
-                    result = await state_of(context, job_id)
-                    await _report(context, result)
+                    view = await _view_of(context, job_id)
+                    await _report(context, view)
         except TimeoutError:
-            result = await state_of(context, job_id)
-    return result
+            view = await _view_of(context, job_id)
+    return await _shown(context.services, view)
 
 
 def _ends(happened: Sequence[StoredEvent]) -> bool:
     return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
 
-async def _report(context: OperationContext, result: WorkflowResult) -> None:
+async def _report(context: OperationContext, view: "JobView") -> None:
     if context.on_progress is not None:
-        await context.on_progress(result)
+        await context.on_progress(await _shown(context.services, view))
 
 
 async def require_visible(context: OperationContext, job_id: JobId) -> Job:
@@ -274,14 +320,23 @@ def _result(services: Services, view: "JobView") -> WorkflowResult:
     place = view.position
     if place is not None:  # with the foreign prompts that this process knows of: no engine is asked for it
         place += services.engines.foreign_ahead(view.job.engine)
-    return _with_cause(services, view.job, result_of(view, place))
+    return _aged(services, view.job, _with_cause(services, view.job, result_of(view, place)))
+
+
+def _aged(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
+    """The time left as of now, with its range; the view is as old as the last step."""
+    if job.status is not JobStatus.RUNNING or job.eta_ms is None:
+        return result
+    left = time_left(job, services.now_ms())
+    shown = None if left is None else list(in_range(left))
+    return result.model_copy(update={"eta_ms": left, "eta_range_ms": shown})
 
 
 def _with_cause(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
     """A job that waits for an engine that can't run it says so, as far as this process knows."""
     if job.status is not JobStatus.QUEUED or result.waiting_for is not None:
         return result
-    why = services.engines.blocked(job.engine)
+    why = services.engines.keeps_waiting(job)
     if why is None:
         return result
     return result.model_copy(update={"waiting_for": WaitingForItem(reason="engine", message=why)})

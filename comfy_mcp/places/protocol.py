@@ -100,6 +100,14 @@ class Health:
     prompts: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """An engine that does not answer: for how long, and the sentence of the last failure, if one is known."""
+
+    seconds: float
+    cause: str | None
+
+
 class Target(Protocol):
     """A socket that does not block."""
 
@@ -310,6 +318,16 @@ class Place(Runner, Protocol):
 
     async def queue(self) -> QueueView: ...
     async def health(self) -> Health: ...
+
+    @property
+    def silence(self) -> Silence | None:
+        """Set if the engine does not answer, by what this process last asked and received."""
+        ...
+
+    @property
+    def known_age_s(self) -> float | None:
+        """Seconds since this process last knew whether it answers. None: it has not asked yet."""
+        ...
 
     async def system_stats(self) -> Mapping[str, Any]:
         """`{system: {…}, devices: [{name, type, vram_total, vram_free, …}]}`, bytes."""

@@ -23,11 +23,14 @@ LIST_LIMIT = 16_000
 """Characters of the line; of one that names a page's entries."""
 
 
-def tool_result(result: Result) -> CallToolResult:
-    """Clients show a model the structured part or the line: each has all that matters."""
+def tool_result(result: Result, picture: ViewResult | None = None) -> CallToolResult:
+    """Clients show a model the structured part or the line: each has all that matters. `picture` is shown
+    beside both."""
     shown = bounded(result)
     content: list[ContentBlock] = [TextContent(text=_cut(shown.text_with_repairs(), _limit(shown)))]
     content.extend(_attachments(shown))
+    if picture is not None:
+        content.extend(each for each in _attachments(picture) if isinstance(each, ImageContent))
     return CallToolResult(content=content, structured_content=brief(result))
 
 

@@ -8,7 +8,16 @@ from typing import Any
 
 from pydantic.alias_generators import to_camel
 
-from comfy_mcp.operations.shapes import OutputItem, Params, Result, WorkflowResult, WorkflowsResult
+from comfy_mcp.operations.shapes import (
+    MAX_INTEGER,
+    AttemptItem,
+    OutputItem,
+    OutputsResult,
+    Params,
+    Result,
+    WorkflowResult,
+    WorkflowsResult,
+)
 
 JsonSchema = dict[str, Any]
 
@@ -47,7 +56,7 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
     found = _alternatives(node, root)[0]
     items = _alternatives(found["items"], root)[0] if "items" in found else {}
     named = items.get("properties")
-    if named is None:
+    if named is None or items["title"] == AttemptItem.__name__:  # asked for seldom: left open
         return _typed(found)
     hidden = _hidden(items["title"], result)
     entry = {name: _typed(_alternatives(each, root)[0]) for name, each in named.items() if name not in hidden}
@@ -55,7 +64,11 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
 
 
 def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
-    """Wire names of the members that an entry never has there, or whose like is beside it."""
+    """Wire names of the members that an entry never has there, or that no model acts by."""
+    if entry == AttemptItem.__name__:
+        return frozenset({"workflowId", "promptId", "claimedTime", "endTime"})
+    if entry == OutputItem.__name__ and result is OutputsResult:
+        return frozenset({"url", "subfolder", "folder", "mediaType"})
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:
@@ -71,6 +84,10 @@ def _argument(node: Mapping[str, Any], root: Mapping[str, Any]) -> JsonSchema:
     first.pop("default", None)
     if (default := node.get("default")) is not None and default is not False:  # a flag is off by itself
         first["default"] = default
+    if first.get("minimum") in (0, 1):  # nobody asks for less than nothing
+        del first["minimum"]
+    if first.get("maximum") == MAX_INTEGER:
+        del first["maximum"]
     return {key: first[key] for key in _INPUT_KEYS if key in first}
 
 

@@ -13,15 +13,19 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
 from comfy_mcp.domain.errors import BridgeError
+from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
-from comfy_mcp.operations.shapes import Result, WaitParams
+from comfy_mcp.operations.shapes import Result, ViewResult, WaitParams, WorkflowResult
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send
 from comfy_mcp.server.results import tool_result
 from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tool_errors import error_result, foreseen
+
+SHOWN_PX = 512
+"""Longest side of the picture in the result of a wait."""
 
 
 async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -64,10 +68,24 @@ async def call_tool(
             call = partial(bridge.call, name, arguments, caller=caller, leaving=leaving)
             with bridge.metrics.tool_call(name):
                 if operation.params is WaitParams:
-                    return tool_result(await _reported(call, send_progress))
+                    state = await _reported(call, send_progress)
+                    return tool_result(state, await _picture(bridge, caller, state))
                 return tool_result(await call())
     except BridgeError as error:
         return error_result(error)
+
+
+async def _picture(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | None:
+    """The first picture of a workflow that is completed, small: most callers ask for it next."""
+    if not isinstance(state, WorkflowResult) or state.status != "completed":
+        return None
+    first = next((item for item in state.outputs if item.type == "image"), None)
+    if first is None:
+        return None
+    arguments = {"output_id": first.output_id, "max_px": SHOWN_PX}
+    with suppress(BridgeError):  # it is linked to all the same
+        return await bridge.call("view_output", arguments, caller=caller)  # type: ignore[no-any-return]
+    return None
 
 
 async def _reported(call: Callable[..., Awaitable[Result]], send: Send) -> Result:

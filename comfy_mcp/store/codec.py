@@ -104,6 +104,7 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
             "finished_at",
             "progress",
             "eta_ms",
+            "progress_at",
             "cancel_requested",
             "output_count",
             "queue_deadline",
@@ -113,7 +114,7 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
         ),
         _as_it_is,
     ),
-    **dict.fromkeys(("current_node", "current_node_title", "cancel_reason"), _as_text),
+    **dict.fromkeys(("current_node", "current_node_title", "cancel_reason", "cancelled_by"), _as_text),
     "status": lambda name, status: {name: status.value},
     "failure": _failure_columns,
     "warnings": _texts_column,
@@ -125,11 +126,11 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
 
 _integers_of = attrgetter(
     *("created_at", "node_count", "attempt", "started_at", "finished_at", "eta_ms", "output_count"),
-    *("queue_timeout_ms", "run_timeout_ms", "queue_deadline", "peak_vram_bytes"),
+    *("queue_timeout_ms", "run_timeout_ms", "queue_deadline", "peak_vram_bytes", "progress_at"),
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape"),
+    *("retry_of", "retried_by", "shape", "cancelled_by"),
 )
 
 
@@ -160,6 +161,8 @@ def job_of(row: AnyRow) -> Job:
         eta_ms=row.eta_ms,
         cancel_requested=bool(row.cancel_requested),
         cancel_reason=row.cancel_reason,
+        cancelled_by=row.cancelled_by,
+        progress_at=row.progress_at,
         failure=None if row.failure is None else _failure_of(json.loads(row.failure)),
         warnings=() if row.warnings is None else _warnings_of(row.warnings),
         output_count=row.output_count,

@@ -91,4 +91,5 @@ class Driven:
             current_node=known.job.current_node,
             current_node_title=known.job.current_node_title,
             eta_ms=known.job.eta_ms,
+            progress_at=known.job.progress_at,
         )

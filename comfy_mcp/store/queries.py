@@ -12,7 +12,7 @@ from comfy_mcp.domain.events import JobQueued
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store.codec import Texts
@@ -147,10 +147,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobGraph:
-    """The graph in API format, and what was submitted where that was something else."""
+    """The graph in API format, what was submitted where that was something else, and what it asks of the
+    engine."""
 
     graph: dict[str, Any]
     submitted: Submitted | None = None
+    wish: Wish = NO_WISH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,11 +110,13 @@ def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
     return offer.admission.admits(vram.need(connection, job.shape), None)
 
 
-def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
+def cancel(
+    connection: Connection, job_id: JobId, at: int, reason: str | None, by: str | None = None
+) -> tuple[Job, CancelAnswer]:
     """Raises NotFound. Asking again adds nothing."""
     job = journal.readable(connection, _row(connection, job_id))
     answer = decide_cancel(job)
-    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    request = CancelRequested(job_id=job_id, at=at, reason=reason, by=by)
     happened: tuple[JobEvent, ...]
     match answer:
         case CancelAnswer.CANCEL_NOW:
@@ -130,13 +132,13 @@ def cancel(connection: Connection, job_id: JobId, at: int, reason: str | None) -
     return after, answer
 
 
-def abandon(connection: Connection, job_id: JobId, at: int, reason: str) -> Job | None:
+def abandon(connection: Connection, job_id: JobId, at: int, reason: str, by: str | None = None) -> Job | None:
     """Cancel it without asking whoever has it. None: it has ended. Raises NotFound."""
     row = _row(connection, job_id)
     job = journal.readable(connection, row)
     if job.is_final:
         return None if row.status in TERMINAL else job
-    request = CancelRequested(job_id=job_id, at=at, reason=reason)
+    request = CancelRequested(job_id=job_id, at=at, reason=reason, by=by)
     end = JobCancelled(job_id=job_id, at=at, attempt=job.attempt, output_count=job.output_count)
     return journal.apply(connection, job, (request, end))
 

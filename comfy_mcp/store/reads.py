@@ -5,8 +5,9 @@ from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.events import JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.needs import NO_WISH
 from comfy_mcp.store import event_log, outputs
-from comfy_mcp.store.codec import graph_of, submitted_of
+from comfy_mcp.store.codec import graph_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
     IS_QUEUED,
@@ -37,7 +38,9 @@ GRAPHS_AT_ONCE = 20
 """Graphs in memory while all are looked through; one may have megabytes."""
 
 _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
-_GRAPH = Statement(select(graphs.c.graph, graphs.c.submitted).where(graphs.c.job_id == bindparam("b_id")))
+_GRAPH = Statement(
+    select(graphs.c.graph, graphs.c.submitted, graphs.c.needs).where(graphs.c.job_id == bindparam("b_id"))
+)
 _WITH = Statement(
     select(graphs.c.job_id, graphs.c.graph)
     .where(graphs.c.job_id > bindparam("b_after"), graphs.c.graph.contains(bindparam("b_part")))
@@ -117,7 +120,8 @@ def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
     row = connection.execute(_GRAPH, {"b_id": job_id}).first()
     if row is None:
         return None
-    return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted))
+    wish = NO_WISH if row.needs is None else needs_of(row.needs).wish
+    return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted), wish=wish)
 
 
 def graphs_with(connection: Connection, part: str, after: str) -> list[tuple[str, str]]:

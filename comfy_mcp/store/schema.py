@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0014"
+HEAD = "0015"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -93,6 +93,8 @@ jobs = Table(
     Column("name", Text),
     Column("needs_key", Text),  # of graphs.needs: engines that can't run one job of a key can run none
     Column("refused_by", Text),  # JSON: engines
+    Column("cancelled_by", Text),
+    Column("progress_at", BigInteger),
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.

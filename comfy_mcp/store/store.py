@@ -216,13 +216,15 @@ class Store(DriverSide):
             return []  # the usual case takes no writer
         return await self._writer.do(lambda connection: expiry.expire(connection, now))
 
-    async def request_cancel(self, job_id: JobId, *, at: int, reason: str | None) -> tuple[Job, CancelAnswer]:
+    async def request_cancel(
+        self, job_id: JobId, *, at: int, reason: str | None, by: str | None = None
+    ) -> tuple[Job, CancelAnswer]:
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
-        return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason))
+        return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason, by))
 
-    async def abandon(self, job_id: JobId, *, at: int, reason: str) -> Job | None:
+    async def abandon(self, job_id: JobId, *, at: int, reason: str, by: str | None = None) -> Job | None:
         """Cancels it now, also what an engine has. None: it has ended. Raises NotFound."""
-        return await self._write(lambda connection: queue.abandon(connection, job_id, at, reason))
+        return await self._write(lambda connection: queue.abandon(connection, job_id, at, reason, by))
 
     # ------------------------------------------------------------------ events
 

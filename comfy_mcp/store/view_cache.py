@@ -47,7 +47,7 @@ class ViewCache:
 
         Left out where the database changes a text, so that a view is the same wherever it comes from.
         """
-        texts = [view.job.client, view.job.cancel_reason]
+        texts = [view.job.client, view.job.cancel_reason, view.job.cancelled_by]
         for output in view.outputs:
             file = output.file
             texts += [file.filename, file.subfolder, file.folder_type, file.node, file.text]

@@ -57,7 +57,7 @@ class Runner(web.AppRunner):
             auto_decompress=False,  # one megabyte may inflate to a gigabyte, before anybody looks at the key
         )
         self._send_timeout_s = send_timeout_s
-        self._connections = connections or Connections.within(raise_file_limit())
+        self._connections = Connections.within(raise_file_limit()) if connections is None else connections
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()

@@ -23,6 +23,16 @@ def test_a_good_graph_has_its_output_and_everything_it_needs() -> None:
     assert not found.may_be_stale
 
 
+def test_a_doubt_about_a_value_that_was_asked_about_since_goes() -> None:
+    loader = {"required": {"image": [["a.png"], {"image_upload": True}]}}
+    info = ObjectInfo.parse({"LoadImage": {"input": loader, "output": ["IMAGE"], "output_node": True}})
+    graph = {str(at): {"class_type": "LoadImage", "inputs": {"image": "new.png"}} for at in (1, 2)}
+    found = check_graph(parse_graph(graph), info)
+    assert len(found.doubts) == 2
+    left = found.without_doubts({("1", "image"), ("2", "other")})
+    assert [doubt.node_id for doubt in left.doubts] == ["2"]
+
+
 @pytest.mark.parametrize(
     ("node", "name", "value"),
     [

@@ -168,6 +168,11 @@ def test_a_loop_of_links_ends() -> None:
     assert "seed" in {each.name for each in parameters_of(parse_graph(graph), node_list())}
 
 
+def test_a_text_from_a_node_that_is_not_there_is_no_prompt() -> None:
+    graph = {name: node for name, node in TINY.items() if name != "20"}
+    assert "prompt" not in {each.name for each in parameters_of(parse_graph(graph), node_list())}
+
+
 def test_a_file_that_is_no_workflow_has_no_app() -> None:
     graph = parse_graph(TINY)
     shown = [1, ["9"], ["9", 2], ["404", "x"]]

@@ -19,7 +19,6 @@ from comfy_mcp.domain.placing import (
     EngineNow,
     Speeds,
     Waiting,
-    able_engines,
     choose,
     expected_end,
     why_nowhere,
@@ -154,14 +153,14 @@ def test_the_expected_end_counts_what_is_at_the_engine() -> None:
     assert expected_end(job(), engine(B), speeds) is None
 
 
-def test_where_a_job_may_run_and_why_nowhere() -> None:
+def test_why_no_engine_takes_a_job() -> None:
     nodes = ObjectInfo.parse({"N": {}})
     fleet = [Equipment(engine=A, nodes=nodes, labels=frozenset({"fast"})), Equipment(engine=B, nodes=nodes)]
     wanted = needs(wish=Wish(labels=("fast",)))
-    assert able_engines(wanted, fleet) == (A,)
     assert why_nowhere(wanted, fleet, {}) is None
-    assert why_nowhere(wanted, fleet, {A: "No."}) == "Engine a: No. Engine b lacks label fast."
-    assert why_nowhere(wanted, [], {}) == "There is no engine."
+    assert why_nowhere(wanted, fleet, {A: "Engine a is drained."}) == (
+        "Engine a is drained. Engine b lacks label fast."
+    )
 
 
 # ------------------------------------------------------------------------------------------ the simulation

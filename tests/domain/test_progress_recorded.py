@@ -14,7 +14,7 @@ from comfy_mcp.domain.events import (
     QueueRemaining,
 )
 from comfy_mcp.domain.ids import NodeId
-from comfy_mcp.domain.progress import CEILING, PACE_FROM, Progress
+from comfy_mcp.domain.progress import CEILING, Progress
 from tests.domain.progress_events import P, cached, chain, executed, of, recorded, start, step
 
 # ---------------------------------------------------------------------- recordings
@@ -42,7 +42,7 @@ def test_a_recorded_run_teaches_what_ran_and_not_what_was_cached() -> None:
     for at, event in events:
         progress.apply(event, at)
     observed = progress.observed()
-    assert set(observed) == {"KSampler", "VAEDecode", "SaveImage"}
+    assert {key for key in observed if "|" not in key} == {"KSampler", "VAEDecode", "SaveImage"}
     assert observed["KSampler"] == [pytest.approx(389, abs=2)]
     assert observed["VAEDecode"] == [pytest.approx(28, abs=2)]
 
@@ -113,20 +113,13 @@ def test_whatever_comes_the_fraction_only_grows_and_is_one_at_the_end_only(
 
 
 @given(st.lists(st.tuples(st.builds(start, NODE), st.integers(0, 10_000)), max_size=20))
-def test_without_history_and_before_the_pace_counts_there_is_no_eta(
+def test_without_history_and_steps_there_is_no_time_left_unless_nothing_is_left(
     events: list[tuple[EngineEvent, int]],
 ) -> None:
-    progress, ran, again = of(chain(*"ABCDE")), set[NodeId](), False
+    progress = of(chain(*"ABCDE"))
     for event, at in events:
-        before = progress.current
         progress.apply(event, at)
-        if (now := progress.current) is not None:  # a node that nobody knows starts nothing
-            again |= now.id in ran and now != before
-            ran.add(now.id)
-        if progress.fraction < PACE_FROM or again:
-            assert progress.eta_ms(at) is None
-        else:
-            assert (progress.eta_ms(at) is None) == (at <= 0)
+        assert progress.eta_ms(at) is None
 
 
 @given(st.permutations(["1", "2", "3", "4", "5"]), DURATIONS)

@@ -148,6 +148,25 @@ def test_values_of_nodes_that_name_each_other_are_followed() -> None:
     assert [graph[node]["inputs"].get("images") for node in "4689"] == [["1", 0], None, None, ["1", 0]]
 
 
+@pytest.mark.parametrize("pack", ["{}Node", "easy {}Node", "GG{}Node"])
+def test_the_packs_call_such_nodes_alike(pack: str) -> None:
+    given, named = (pack.format(word) for word in (("set", "get") if "easy" in pack else ("Set", "Get")))
+    file = {
+        "nodes": [image(1, 8, 8), handing(2, given, 1, "a"), handing(3, named, None, "a"), save(4, 2)],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 3, 0, 4, 0, "IMAGE"]],
+    }
+    assert converted(file)[0]["4"]["inputs"]["images"] == ["1", 0]
+
+
+def test_another_name_is_a_class_of_an_engine() -> None:
+    file = {"nodes": [image(1, 8, 8), handing(2, "ResetNode", 1)], "links": [[1, 1, 0, 2, 0, "IMAGE"]]}
+    graph = parse_graph(converted(file)[0])
+    error = check_graph(graph, ObjectInfo.parse(CLASSES)).error()
+    assert isinstance(error, InvalidGraph)
+    assert "ResetNode" in error.message
+    assert "Workflow > Export (API)" in error.next_step
+
+
 def test_a_name_is_looked_for_around_the_subgraph_too() -> None:
     inside = {
         "id": "sub",

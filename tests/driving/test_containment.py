@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.errors import EngineBadAnswer, ErrorCode, StoreFault
 from comfy_mcp.domain.events import (
     FailureKind,
@@ -23,7 +24,6 @@ from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.ledger import Ledger
-from comfy_mcp.driving.tenure import STOP_LIMIT_S
 from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected
 from comfy_mcp.store import Lease, Store
 from tests.driving.conftest import House

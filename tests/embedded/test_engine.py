@@ -16,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig, serve
 from tests.contract.graphs import Graph, empty_image, node, quick
@@ -281,3 +282,27 @@ async def test_a_recorded_node_list_is_served_and_its_classes_run_that_the_engin
         assert "serves a recorded node list and can't run SaveVideo" in listed.json["error"]["message"]
         absent = await tested.submit({"1": {"class_type": "ImageInvert", "inputs": {}}})
         assert absent.json["error"]["message"] == "Cannot execute because node ImageInvert does not exist."
+
+
+async def test_a_user_s_files_are_kept_listed_and_never_outside_their_folder(tmp_path: Path) -> None:
+    async with (
+        EmbeddedEngine(EngineConfig(base_directory=tmp_path)) as engine,
+        aiohttp.ClientSession(engine.url) as session,
+    ):
+
+        async def get(path: str) -> tuple[int, str]:
+            async with session.get(URL(engine.url + path, encoded=True)) as answer:
+                return answer.status, await answer.text()
+
+        assert await get("/userdata") == (400, "Directory not provided")
+        assert await get("/userdata?dir=workflows") == (404, "Directory not found")
+        assert (await get("/userdata?dir=..%2F.."))[0] == 403
+        for path, status in (("workflows%2Fsub%2Ffox.json", 200), ("..%2F..%2F..%2Fx", 403)):
+            async with session.post(URL(f"{engine.url}/userdata/{path}", encoded=True), data=b"{}") as answer:
+                assert answer.status == status
+        assert await get("/userdata?dir=workflows&recurse=true") == (200, '["sub/fox.json"]')
+        assert await get("/userdata?dir=workflows") == (200, "[]")
+        assert '"size": 2' in (await get("/userdata?dir=workflows&recurse=true&full_info=true"))[1]
+        assert await get("/userdata/workflows%2Fsub%2Ffox.json") == (200, "{}")
+        assert (await get("/userdata/workflows%2Fnone.json"))[0] == 404
+        assert (await get("/userdata/..%2F..%2F..%2Fx"))[0] == 403

@@ -1,5 +1,6 @@
 """Several unlike embedded engines behind one bridge, in one process."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
@@ -35,6 +36,13 @@ class Fleet:
         job = await self("submit_workflow", workflow=graph, **arguments)
         return await self.end(job.workflow_id)
 
+    async def running(self, workflow_id: str) -> Any:
+        with self.services.hub.subscribe(job_id=JobId(workflow_id)) as events:
+            async with asyncio.timeout(60):
+                while (job := await self("workflow_status", workflow_id=workflow_id)).status != "running":
+                    await events.changed()
+        return job
+
     async def end(self, workflow_id: str) -> Any:
         return await self("wait_for_workflow", workflow_id=workflow_id, timeout_s=60)
 
@@ -51,18 +59,21 @@ def open_fleet(tmp_path: Path) -> Open:
         settings: dict[str, Any] | None = None, **options: dict[str, Any]
     ) -> AsyncIterator[Fleet]:
         async with contextlib.AsyncExitStack() as stack:
-            engines = {}
+            engines, file = {}, ""
             for name, each in options.items():
                 folder = tmp_path / name
                 checkpoints = folder / "models" / "checkpoints"
                 checkpoints.mkdir(parents=True, exist_ok=True)
                 for model in each.pop("models", ()):
                     (checkpoints / model).write_bytes(b"model")
+                labels = each.pop("labels", [])
                 engines[name] = await stack.enter_async_context(
                     EmbeddedEngine(EngineConfig(base_directory=folder, **each))
                 )
+                file += f'[{name}]\nurl = "{engines[name].url}"\nlabels = {labels!r}\n'
+            (tmp_path / "engines.toml").write_text(file, encoding="utf-8")
             given = load_settings(
-                engine_urls=",".join(f"{name}={engine.url}" for name, engine in engines.items()),
+                engines_file=tmp_path / "engines.toml",
                 state_dir=tmp_path / "state",
                 **(settings or {}),
             )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.errors import InvalidGraph, InvalidInput, NotFound
 from tests.fleet.conftest import Open
 from tests.support.graphs import picture, slow
 
@@ -61,6 +61,48 @@ async def test_a_graph_that_no_engine_can_run_is_refused_with_what_each_lacks(op
 
 async def test_two_jobs_run_on_two_engines_at_once(open_fleet: Open) -> None:
     async with open_fleet(a={}, b={}) as fleet:
-        jobs = [await fleet("submit_workflow", workflow=slow(steps=20, step_ms=20)) for _ in range(2)]
-        ended = [await fleet.end(job.workflow_id) for job in jobs]
-        assert {each.engine for each in ended} == {"a", "b"}
+        jobs = [(await fleet("submit_workflow", workflow=slow())).workflow_id for _ in range(2)]
+        running = [await fleet.running(job) for job in jobs]
+        assert {each.engine for each in running} == {"a", "b"}
+        waiting = [(await fleet("submit_workflow", workflow=slow())).workflow_id for _ in range(2)]
+        for job in waiting:  # bound as late as possible: no engine holds a second one
+            assert (await fleet("workflow_status", workflow_id=job)).engine is None
+        for job in [*waiting, *jobs]:
+            await fleet("cancel_workflow", workflow_id=job)
+
+
+@pytest.mark.parametrize("wish", [{"engine": "b"}, {"labels": ["fast"]}, {"not_on": ["a", "c"]}])
+async def test_a_submit_may_ask_for_an_engine(open_fleet: Open, wish: dict[str, Any]) -> None:
+    async with open_fleet(a={}, b={"labels": ["fast", "eu"]}, c={}) as fleet:
+        for _ in range(2):
+            async with asyncio.TaskGroup() as group:
+                runs = [group.create_task(fleet.run(slow(steps=1, step_ms=1), **wish)) for _ in range(3)]
+            assert {(run.result().status, run.result().engine) for run in runs} == {("completed", "b")}
+        late = await fleet("submit_workflow", workflow=slow(), **wish)
+        await fleet("cancel_workflow", workflow_id=late.workflow_id)
+        again = await fleet("retry_workflow", workflow_id=late.workflow_id)
+        await fleet("cancel_workflow", workflow_id=again.workflow_id)
+        kept = [await fleet.services.store.get_graph(job.workflow_id) for job in (late, again)]
+        assert len({each.wish for each in kept if each is not None}) == 1
+        with pytest.raises(InvalidInput, match="There is no engine 'd'"):
+            await fleet("submit_workflow", workflow=picture(), engine="d")
+
+
+async def test_a_drained_engine_gets_nothing_new_until_it_is_resumed(open_fleet: Open) -> None:
+    async with open_fleet(a={}, b={}) as fleet:
+        first = await fleet("submit_workflow", workflow=slow(steps=20, step_ms=20), engine="a")
+        await fleet.running(first.workflow_id)
+        assert (await fleet("drain_engine", engine="a")).drained
+        listed = {each.id: each.drained for each in (await fleet("system_status")).engines}
+        assert listed == {"a": True, "b": False}
+        for _ in range(3):
+            assert (await fleet.run(picture())).engine == "b"
+        assert (await fleet.end(first.workflow_id)).engine == "a"
+        waiting = await fleet("submit_workflow", workflow=picture(), engine="a")
+        state = await fleet("workflow_status", workflow_id=waiting.workflow_id)
+        assert state.status == "queued"
+        assert state.waiting_for.message == "Engine a is drained. Engine b was not asked for."
+        assert not (await fleet("resume_engine", engine="a")).drained
+        assert (await fleet.end(waiting.workflow_id)).engine == "a"
+        with pytest.raises(NotFound, match="There is no engine 'c'"):
+            await fleet("drain_engine", engine="c")

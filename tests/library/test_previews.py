@@ -12,6 +12,12 @@ from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitE
 from comfy_mcp.library import Preview, make_preview
 
 
+@pytest.fixture(autouse=True)
+def _pillow_keeps_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preview sets Pillow's own, which is the whole process's."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
 def encoded(image: Image.Image, name: str, **options: object) -> bytes:
     stream = BytesIO()
     image.save(stream, name, **options)

@@ -154,6 +154,16 @@ async def test_a_name_that_several_outputs_have_is_no_choice(call: Bench, root: 
     assert "output:ID" in error.next_step
 
 
+async def test_a_file_that_was_just_uploaded_is_no_doubt(call: Bench, tmp_path: Path) -> None:
+    (tmp_path / "engine/input/first.png").write_bytes(png())
+    submitted, _ = await ran(call, "first.png")  # the list is read, and is fresh
+    assert submitted.warnings == []
+    (tmp_path / "engine/input/later.png").write_bytes(png(BLUE))
+    submitted, end = await ran(call, "later.png")
+    assert submitted.warnings == []
+    assert await color(call, end) == BLUE
+
+
 async def test_an_output_of_another_kind_is_refused(call: Bench, root: Path) -> None:
     submitted = await call("submit_workflow", workflow=text())
     end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)

@@ -102,7 +102,9 @@ def test_unknown_arguments_are_named_with_the_nearest() -> None:
     _, warning = taken("wait_for_workflow", workflow_id=ID, timeout=5, seed=7, nothing=None, empty="")
     assert warning == "wait_for_workflow has no argument 'timeout' (nearest: timeout_s), 'seed': not used."
     _, warning = taken("submit_workflow", workflow=GRAPH, **{f"x{at}" * 100: 1 for at in range(9)})
-    assert warning.endswith(" and 4 more: not used. Change inputs of nodes in the workflow itself.")
+    assert " and 4 more: not used. Set inputs of the workflow in inputs: {" in warning
+    _, warning = taken("submit_workflow", workflow=GRAPH, seed=7)
+    assert warning.endswith('not used. Set inputs of the workflow in inputs: {"seed": …}.')
     assert len(warning) < 600
 
 

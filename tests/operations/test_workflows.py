@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput, NotFound
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.operations import workflows
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.operations.workflows import QUEUE_SHOWN
 from comfy_mcp.store import Store
@@ -337,3 +338,50 @@ async def test_a_graph_that_is_deleted_while_it_is_asked_for_is_not_found(call: 
     forgetful = Bench(replace(call.services, store=store), call.caller)  # type: ignore[arg-type]
     with pytest.raises(NotFound):
         await forgetful("workflow_graph", workflow_id=submitted.workflow_id)
+
+
+async def test_who_cancelled_and_why_is_shown(call: Bench) -> None:
+    job = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
+    await call("cancel_workflow", workflow_id=job, reason="another prompt")
+    await call("cancel_workflow", workflow_id=job, reason="a later one")
+    state = await call("wait_for_workflow", workflow_id=job)
+    assert (state.cancelled_by, state.cancel_reason) == ("tester (test)", "another prompt")
+    assert "cancelled by tester (test): another prompt." in state.text()
+    other = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
+    await call("cancel_workflow", workflow_id=other)
+    ended = await call("wait_for_workflow", workflow_id=other)
+    assert "cancelled by tester (test)." in ended.text()
+    assert ended.cancel_reason is None
+
+
+async def test_mine_lists_what_the_caller_submitted(call: Bench) -> None:
+    job = (await call("submit_workflow", workflow=graphs.picture())).workflow_id
+    other = Bench(call.services, replace(call.caller, client=ClientId("somebody")))
+    theirs = (await other("submit_workflow", workflow=graphs.picture())).workflow_id
+    listed = await call("list_workflows", mine=True)
+    assert [item.workflow_id for item in listed.workflows] == [job]
+    assert {item.workflow_id for item in (await call("list_workflows")).workflows} == {job, theirs}
+
+
+async def test_a_wait_longer_than_the_longest_says_that_it_was_cut(call: Bench) -> None:
+    job = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
+    object.__setattr__(call.services.settings, "wait_max_s", 0.05)
+    cut = await call("wait_for_workflow", workflow_id=job, timeout_s=3_600)
+    assert cut.next_step.startswith("timeout_s was cut to 0.05 s")
+    assert "wait_for_workflow" in cut.next_step
+    await call("cancel_workflow", workflow_id=job)
+    ended = await call("wait_for_workflow", workflow_id=job, timeout_s=3_600)
+    assert "was cut" not in ended.text()
+
+
+async def test_a_silent_wait_looks_again(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflows, "LOOK_S", 0.01)
+    heard: list[str] = []
+
+    async def report(state: WorkflowResult) -> None:
+        heard.append(state.status)
+
+    job = (await call("submit_workflow", workflow=graphs.slow(steps=2))).workflow_id
+    done = await call("wait_for_workflow", report, workflow_id=job)
+    assert done.status == "completed"
+    assert len(heard) > 2

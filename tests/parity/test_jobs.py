@@ -2,12 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.parity.people import Agent, Person, RestUser, ShellUser
 from tests.parity.surfaces import House, Mcp, open_house
-from tests.support.graphs import slow
+from tests.support.graphs import picture, slow
 
 
 @pytest.mark.timeout(300)
@@ -21,7 +22,7 @@ async def test_whoever_submits_everybody_else_lists_follows_and_cancels(tmp_path
 
 async def _one_job(owner: str, canceller: str, people: dict[str, Person]) -> None:
     """`owner` submits; everybody else lists it; all follow it; `canceller` cancels; all hear of that."""
-    job = await people[owner].submit(slow(steps=1000))
+    job = await people[owner].submit(half_done_at_once())
     for name in people.keys() - {owner}:
         assert job in await people[name].listed(), f"{owner} → {name}"
     hears = {name: asyncio.Event() for name in people}
@@ -34,6 +35,12 @@ async def _one_job(owner: str, canceller: str, people: dict[str, Person]) -> Non
         assert await people[canceller].cancel(job) == "cancelled", f"{canceller} cancels for {owner}"
     ends = {name: task.result() for name, task in following.items()}
     assert ends == dict.fromkeys(people, "cancelled"), owner
+
+
+def half_done_at_once() -> dict[str, Any]:
+    """A picture, and a slow one after it: the command line shows progress by quarters."""
+    node, save = slow(steps=1000).values()
+    return picture() | {"slow": node, "save": {**save, "inputs": {**save["inputs"], "images": ["slow", 0]}}}
 
 
 def _people(house: House, folder: Path) -> dict[str, Person]:

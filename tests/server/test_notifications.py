@@ -67,7 +67,7 @@ async def follow_modern(client: Client, stream: Stream, uri: str) -> list[str]:
 async def test_a_legacy_subscriber_hears_of_the_job_up_to_its_end(tmp_path: Path) -> None:
     heard = Heard()
     async with open_surface(tmp_path) as surface, surface.client("legacy", message_handler=heard) as client:
-        workflow_id = await submit(client, slow_graph(steps=10, step_ms=50))
+        workflow_id = await submit(client, slow_graph(steps=40, step_ms=50))
         uri = f"comfy://workflows/{workflow_id}"
         await subscribe(client, uri)
         seen = await follow_legacy(client, heard, uri)
@@ -77,7 +77,7 @@ async def test_a_legacy_subscriber_hears_of_the_job_up_to_its_end(tmp_path: Path
 
 async def test_a_listener_hears_of_the_job_up_to_its_end(tmp_path: Path) -> None:
     async with open_surface(tmp_path) as surface, surface.client("2026-07-28") as client:
-        workflow_id = await submit(client, slow_graph(steps=10, step_ms=50))
+        workflow_id = await submit(client, slow_graph(steps=40, step_ms=50))
         uri = f"comfy://workflows/{workflow_id}"
         async with client.listen(resource_subscriptions=[uri]) as stream:
             seen = await follow_modern(client, stream, uri)

@@ -56,6 +56,7 @@ async def test_an_agent_gets_its_picture(tmp_path: Path, mode: str) -> None:
         link = done.content[1]
         assert isinstance(link, ResourceLink)
         assert link.uri == f"comfy://outputs/{output['outputId']}"
+        assert [block.type for block in done.content] == ["text", "resource_link", "image"]
 
         view = await client.call_tool("view_output", {"output_id": output["outputId"]})
         image = next(block for block in view.content if isinstance(block, ImageContent))

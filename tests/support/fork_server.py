@@ -49,7 +49,8 @@ def main(descriptor: int) -> None:
 
 
 def import_everything() -> None:
-    """All modules of the product that can be imported."""
+    """All modules of the product that can be imported, and what its clients in tests need."""
+    importlib.import_module("tests.support.ready_client")
     for package in map(importlib.import_module, PACKAGES):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if module.name.rpartition(".")[2] not in RUN_BY_OTHERS:

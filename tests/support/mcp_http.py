@@ -13,6 +13,7 @@ from httpx2 import AsyncClient
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
+import tests.support.ready_client  # noqa: F401 - no event loop stands still for its import
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.services import Services

@@ -11,6 +11,7 @@ from typing import Any
 
 from mcp.client.stdio import StdioServerParameters
 
+import tests.support.ready_client  # noqa: F401 - no event loop stands still for its import
 from tests.support.mcp_surface import LIMIT_S
 from tests.support.warm_python import WARM_PYTHON
 

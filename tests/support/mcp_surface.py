@@ -12,6 +12,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp_types import CallToolResult, TextContent
 
+import tests.support.ready_client  # noqa: F401 - no event loop stands still for its import
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.bridge import Bridge

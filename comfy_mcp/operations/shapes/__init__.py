@@ -61,6 +61,7 @@ from comfy_mcp.operations.shapes.jobs import (
     OutputItem,
     QueueResult,
     RetryResult,
+    SilenceItem,
     SubmitResult,
     WaitingForItem,
     WorkflowResult,
@@ -76,6 +77,7 @@ from comfy_mcp.operations.shapes.keys import (
 )
 from comfy_mcp.operations.shapes.params import (
     CancelParams,
+    EngineParams,
     ListModelsParams,
     ListOutputsParams,
     ListWorkflowsParams,
@@ -90,6 +92,7 @@ from comfy_mcp.operations.shapes.params import (
     WorkflowParams,
 )
 from comfy_mcp.operations.shapes.system import (
+    DrainResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -112,8 +115,10 @@ __all__ = [
     "CursorField",
     "DescribeWorkflowParams",
     "DescribedWorkflowResult",
+    "DrainResult",
     "DryRunResult",
     "EngineItem",
+    "EngineParams",
     "EngineRoomItem",
     "EngineVramItem",
     "FailureItem",
@@ -165,6 +170,7 @@ __all__ = [
     "RetryResult",
     "RevokeKeyParams",
     "RevokedKeyResult",
+    "SilenceItem",
     "SinceField",
     "StatusFilterName",
     "StatusName",

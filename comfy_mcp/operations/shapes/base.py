@@ -99,7 +99,7 @@ class Params(BaseModel):
 
     unlisted: ClassVar[frozenset[str]] = frozenset()
     local: ClassVar[frozenset[str]] = frozenset()
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
 
 class Part(BaseModel):
@@ -108,7 +108,11 @@ class Part(BaseModel):
     entry: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True
+        frozen=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        defer_build=True,
     )
 
 

@@ -80,7 +80,7 @@ class FoundWorkflowItem(Part):
 
     name: Text
     origin: Literal["saved", "folder", "starter", "template", "job"]
-    title: Text | None = _sparse()
+    label: Text | None = _sparse()
     about: Text | None = _sparse()
     inputs: list[Text] = _sparse([])
     outputs: list[Text] = _sparse([])
@@ -176,12 +176,10 @@ class NodeItem(Part):
     """A node class, with its inputs where it was asked for by name. `outputs` are types."""
 
     name: Text
-    title: Text | None = _sparse()
     category: Text | None = _sparse()
     about: Text | None = _sparse()
     outputs: list[Text] = _sparse([])
     inputs: list[NodeInputItem] = _sparse([])
-    output_node: bool = _sparse(False)
     paid: bool = _sparse(False)
 
 

@@ -99,6 +99,14 @@ class WaitingForItem(Part):
     engines: list[EngineRoomItem] = Field(default_factory=list)
 
 
+class SilenceItem(Part):
+    """An engine that has a workflow and does not answer. `since` is when it last did, in epoch ms."""
+
+    message: Text
+    since: int
+    cause: Text | None = None
+
+
 class WorkflowResult(Result):
     """A job's state. `eta_ms` is the remaining time, None if unknown.
 
@@ -139,7 +147,10 @@ class WorkflowResult(Result):
     created_time: int
     output_count: int = 0
     eta_ms: int | None = None
+    eta_range_ms: list[int] | None = None
     cancel_requested: bool = False
+    cancelled_by: Text | None = None
+    cancel_reason: Text | None = None
     warnings: list[Text] = Field(default_factory=list)
     queue_deadline: int | None = None
     run_deadline: int | None = None
@@ -149,6 +160,7 @@ class WorkflowResult(Result):
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
+    silence: SilenceItem | None = None
     saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
 
@@ -157,6 +169,16 @@ class WorkflowResult(Result):
         said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
         warned = f" Warning: {' '.join(said)}" if said else ""
         return f"{head}{self._facts()}.{saved_as(self.saved)} {self.next_step or ''}".strip() + warned
+
+    def _left(self) -> str:
+        """`about 40 s (30 to 56)`."""
+        low, high = (round(each / 1000) for each in self.eta_range_ms or (0, 0))
+        span = f" ({low} to {high})" if high > low else ""
+        return f"about {max(1, round((self.eta_ms or 0) / 1000))} s{span}"
+
+    def _cancel(self) -> str:
+        who = f" by {self.cancelled_by}" if self.cancelled_by else ""
+        return f"{who}: {self.cancel_reason.rstrip('.')}" if self.cancel_reason else who
 
     def waiting(self) -> str:
         """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
@@ -172,11 +194,13 @@ class WorkflowResult(Result):
     def _facts(self) -> str:
         match self.status:
             case "queued":
-                return f"{self.waiting()}{_until('must start', self.queue_deadline)}"
+                silent = f". {self.silence.message.rstrip('.')}" if self.silence else ""
+                return f"{self.waiting()}{_until('must start', self.queue_deadline)}{silent}"
             case "running":
                 node = f" at {self.current_node}" if self.current_node else ""
-                eta = f", about {max(1, round(self.eta_ms / 1000))} s left" if self.eta_ms is not None else ""
-                return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}"
+                eta = f", {self._left()} left" if self.eta_ms is not None else ""
+                silent = f". {self.silence.message.rstrip('.')}" if self.silence else ""
+                return f", {self.progress:.0f} %{node}{eta}{_until('must end', self.run_deadline)}{silent}"
             case "completed":
                 named = ", ".join(item.text() for item in self.outputs[:NAMED])
                 count = max(self.output_count, len(self.outputs))
@@ -185,7 +209,7 @@ class WorkflowResult(Result):
             case "failed":
                 return f" — {self.failure.text() if self.failure else self.error}"
             case "cancelled":
-                return ""
+                return self._cancel()
             case _:
                 assert_never(self.status)
 

@@ -56,7 +56,7 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data", "gpu"})  # no lane but the local one works in this version
+    unlisted = frozenset({"extra_data", "gpu", "not_on"})  # no lane but the local one works in this version
     local = frozenset({"path", "save_to"})
 
     workflow: str | dict[str, Any] | None = Field(
@@ -73,6 +73,16 @@ class SubmitParams(Params):
     )
     priority: PriorityName = "normal"
     gpu: LaneName = "local"
+    engine: str | None = Field(default=None, max_length=128, title="Run it on this engine only.")
+    labels: list[str] = Field(
+        default_factory=list, max_length=16, title="Run it on an engine that has all of these labels."
+    )
+    not_on: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        validation_alias=AliasChoices("not_on", "notOn"),
+        title="Run it on none of these engines.",
+    )
     save_to: str | None = _save_to(description="Folder or file for the outputs; a wait writes them")
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
@@ -126,6 +136,10 @@ class CancelParams(Params):
     reason: str | None = Field(default=None, max_length=200, title="The reason; stored with the workflow.")
 
 
+class EngineParams(Params):
+    engine: str = Field(min_length=1, max_length=128, title="The engine's id, as system_status lists it.")
+
+
 class UploadParams(Params):
     filename: str = Field(min_length=1, max_length=255, description="Name of the file")
     subfolder: str = Field(default="", max_length=255, description="Below the engine's input folder")
@@ -176,6 +190,7 @@ class ListWorkflowsParams(Params):
         max_length=128,
         title="Only of this client; without the right `admin` always your own.",
     )
+    mine: bool = Field(default=False, title="Only those that you submitted.")
     since: SinceField = None
     limit: LimitField = 50
     cursor: CursorField = None

@@ -120,9 +120,22 @@ class EngineItem(Part):
     queue_remaining: int | None = None
     driven_by: str | None = None
     error: Text | None = None
+    labels: list[str] = Field(default_factory=list)
+    drained: bool = False
 
     def text(self) -> str:
-        return f"{self.id} {'up' if self.up else 'down'}" + (f" ({self.error})" if self.error else "")
+        state = f"{'up' if self.up else 'down'}{', drained' if self.drained else ''}"
+        return f"{self.id} {state}" + (f" ({self.error})" if self.error else "")
+
+
+class DrainResult(Result):
+    engine: str
+    drained: bool
+
+    def text(self) -> str:
+        if self.drained:
+            return f"Engine {self.engine} ends what it has and takes nothing new."
+        return f"Engine {self.engine} takes workflows again."
 
 
 class StoreItem(Part):
@@ -135,10 +148,13 @@ class StoreItem(Part):
 
 
 class SystemResult(Result):
+    """`foreign_prompts` counts what the engines have from others than this bridge."""
+
     version: str
     client: str
     engines: list[EngineItem]
     jobs: dict[str, int]
+    foreign_prompts: int = 0
     gpu: GpuResult
     store: StoreItem
     problems: list[NextStep] = Field(default_factory=list)
@@ -146,5 +162,7 @@ class SystemResult(Result):
     def text(self) -> str:
         engines = ", ".join(item.text() for item in self.engines)
         jobs = f"{self.jobs.get('running', 0)} running, {self.jobs.get('queued', 0)} queued"
+        if self.foreign_prompts:
+            jobs += f", and {self.foreign_prompts} submitted in ComfyUI itself"
         fix = f" Fix: {' '.join(self.problems)}" if self.problems else ""
         return f"Engines: {engines}. Jobs: {jobs}. GPU: {self.gpu.text()}.{fix}"

@@ -198,6 +198,7 @@ class Listener:
 
     def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> None:
         """Give on what a frame says."""
+        self._transport.contact.received()
         is_text = message.type is aiohttp.WSMsgType.TEXT
         try:
             events = (

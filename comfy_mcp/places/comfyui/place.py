@@ -29,6 +29,7 @@ from comfy_mcp.places.protocol import (
     PromptWhere,
     QueueView,
     Rejected,
+    Silence,
     Trouble,
     UploadedFile,
 )
@@ -212,6 +213,14 @@ class ComfyUIPlace:
         )
         known = self.listener.trouble
         return known if known is not None and (known.blocks or of_nodes is None) else of_nodes
+
+    @property
+    def silence(self) -> Silence | None:
+        return self.client.transport.contact.silence()
+
+    @property
+    def known_age_s(self) -> float | None:
+        return self.client.transport.contact.age()
 
     @property
     def known_nodes(self) -> ObjectInfo | None:

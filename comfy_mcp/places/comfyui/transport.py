@@ -9,7 +9,7 @@ import io
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -19,6 +19,7 @@ import aiohttp
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
+from comfy_mcp.places.comfyui.contact import Contact
 from comfy_mcp.places.comfyui.diagnosis import of_no_json
 from comfy_mcp.places.comfyui.faults import BROKEN, Faults, Redirected, TooSlow
 from comfy_mcp.places.comfyui.small_requests import SMALL_BYTES, SmallAnswer, SmallRequests
@@ -53,6 +54,7 @@ class Transport(Faults):
         self._headers = _checked(engine.header_values())
         self._ssl = _tls(engine, settings)
         self._secrets = settings.comfy_org_key_values
+        self.contact = Contact()
         self._session: aiohttp.ClientSession | None = None
         self._transfers: aiohttp.ClientSession | None = None
         self._small: SmallRequests | None = None
@@ -129,7 +131,7 @@ class Transport(Faults):
         self, client_id: str, *, message_bytes: int = MESSAGE_BYTES
     ) -> aiohttp.ClientWebSocketResponse:
         """The engine's /ws, open. The caller closes it; `close()` waits for the engine's word (bounded)."""
-        with self.translated("GET /ws"):
+        with self.contact.asking(), self.translated("GET /ws"):
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 return await self._open().ws_connect(
                     f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}",
@@ -170,7 +172,9 @@ class Transport(Faults):
         timeout: aiohttp.ClientTimeout | None = None,
         is_transfer: bool = False,
     ) -> aiohttp.ClientResponse:
-        with self.translated(f"{method} {path.partition('?')[0]}"):
+        # Sending a file takes its time: it says nothing of whether the engine answers.
+        asking = nullcontext() if is_transfer else self.contact.asking()
+        with asking, self.translated(f"{method} {path.partition('?')[0]}"):
             session = self._open_transfers() if is_transfer else self._open()
             return await session.request(
                 method,
@@ -191,7 +195,7 @@ class Transport(Faults):
             self._small = SmallRequests(
                 self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
             )
-        with self.translated(f"{method} {path.partition('?')[0]}"):
+        with self.contact.asking(), self.translated(f"{method} {path.partition('?')[0]}"):
             try:
                 return await self._small.ask(method, path, body=body, read=read, limit=limit)
             except BROKEN as error:

@@ -118,6 +118,7 @@ export function jobCard(job, { actions = {}, level = 3 } = {}) {
   const made = {
     actions,
     job,
+    name: el(`h${level}`, { class: "job-name", title: job.workflowId }),
     badge: el("span", { class: "badge" }),
     facts: el("p", { class: "job-facts" }),
     bar: el("progress", { class: "bar", max: 100, value: 0, "aria-label": `Progress of workflow ${id}` }),
@@ -143,7 +144,7 @@ export function jobCard(job, { actions = {}, level = 3 } = {}) {
     el(
       "div",
       { class: "job-head" },
-      el(`h${level}`, { class: "job-name", title: job.workflowId, text: id }),
+      made.name,
       made.badge,
       el(
         "div",
@@ -169,6 +170,7 @@ export function updateJobCard(card, job) {
   made.job = job;
   card.dataset.status = job.status;
   const stopping = job.cancelRequested && job.status === "running";
+  setText(made.name, job.name || shortId(job.workflowId));
   setText(made.badge, stopping ? "Stopping" : (STATUS_WORDS[job.status] ?? job.status));
   made.facts.replaceChildren(...separated(jobFacts(job)));
   made.bar.hidden = job.status !== "running";

@@ -3,12 +3,14 @@
 import resource
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
 from http_sidecar.door.addresses import networks_of
 from http_sidecar.process import connections as module
 from http_sidecar.process.connections import MOST, Connections, raise_file_limit
+from http_sidecar.process.runner import Runner
 
 
 class Line:
@@ -128,3 +130,10 @@ def test_a_limit_that_cannot_be_raised_is_lived_with(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (1_024, 4_096))
     monkeypatch.setattr(resource, "setrlimit", refuse)
     assert raise_file_limit() == 1_024
+
+
+async def test_a_runner_keeps_to_the_bounds_that_it_is_given() -> None:
+    """Also while no connection is open: then they are empty, and false."""
+    given_bounds = Connections(most=4, most_per_address=1, proxies=networks_of(["10.0.0.1"]))
+    runner = Runner(web.Application(), send_timeout_s=1.0, connections=given_bounds)
+    assert runner._connections is given_bounds

@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.metrics import Metrics
-from http_sidecar.process import metrics_port
+from http_sidecar.process import metrics_port, runner
 from tests.support.mcp_surface import LIMIT_S
 
 
@@ -69,7 +69,10 @@ async def test_an_error_inside_comes_out_as_itself(metrics: Metrics) -> None:
             raise NotFound("gone", next_step="")
 
 
-async def test_silent_connections_make_room_for_a_scrape(metrics: Metrics) -> None:
+async def test_silent_connections_make_room_for_a_scrape(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_HEADERS_S", 10 * LIMIT_S)  # they are not closed for their silence
     async with on_a_port(metrics) as address, asyncio.timeout(LIMIT_S):
         host, port = await address
         silent = [await asyncio.open_connection(host, port) for _ in range(2 * metrics_port.MOST_SCRAPERS)]

@@ -1,0 +1,42 @@
+"""What `run` and `submit` make of their argument and of -i."""
+
+from pathlib import Path
+
+import pytest
+
+from comfy_mcp.cli.given import given
+from comfy_mcp.domain.errors import InvalidInput
+
+
+def test_a_file_is_sent_and_names_the_job(tmp_path: Path) -> None:
+    file = tmp_path / "fox"
+    file.write_text("{}")
+    with given(str(file), ["seed=7"], {"name": None}) as (asked, content):
+        assert asked == {"name": "fox", "inputs": {"seed": 7}}
+        assert content is not None
+    with given(str(file), [], {"name": "Mine"}) as (asked, _):
+        assert asked == {"name": "Mine", "inputs": None}
+
+
+def test_stdin_has_no_name() -> None:
+    with given("-", [], {}) as (asked, content):
+        assert asked["name"] is None
+        assert content is not None
+
+
+@pytest.mark.parametrize("name", ["text-to-image", "job:5b0c6a52", "folder/poster"])
+def test_what_is_no_file_is_a_name(name: str) -> None:
+    with given(name, ["prompt=a fox", 'tags=["a"]', "6.text=x=y"], {}) as (asked, content):
+        assert asked == {"workflow": name, "inputs": {"prompt": "a fox", "tags": ["a"], "6.text": "x=y"}}
+        assert content is None
+
+
+def test_a_missing_file_is_an_error_about_the_file() -> None:
+    with pytest.raises(InvalidInput, match=r"none\.json"), given("none.json", [], {}):
+        pass
+
+
+@pytest.mark.parametrize("text", ["prompt", "=x", " =x"])
+def test_an_input_needs_a_name_and_a_value(text: str) -> None:
+    with pytest.raises(InvalidInput, match="is not NAME=VALUE"), given("x", [text], {}):
+        pass

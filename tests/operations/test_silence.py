@@ -1,0 +1,112 @@
+"""What is said of a job whose engine does not answer any more, and of an engine that hangs."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.places.comfyui import contact
+from comfy_mcp.runtime import open_runtime
+from comfy_mcp.settings import load_settings
+from tests.operations.conftest import CALLER, Bench
+from tests.support import graphs
+from tests.support.processes import embedded_engine
+
+LIMIT_S = 20.0
+SHORT_S = 5.0
+"""Far less than the time limits of requests, far more than an answer needs."""
+
+
+@pytest.fixture
+async def hung() -> AsyncIterator[str]:
+    """The address of something that accepts connections and never answers."""
+    over = asyncio.Event()
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        over.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
+    async with embedded_engine(tmp_path / "engine") as (process, url):
+        settings = load_settings(
+            engine_urls=url,
+            state_dir=tmp_path / "state",
+            reconnect_max_s=0.05,
+            quiet_poll_s=0.05,
+            cancel_wait_s=0.01,
+        )
+        async with open_runtime(settings) as services:
+            call = Bench(services, CALLER)
+            job = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
+            async with asyncio.timeout(LIMIT_S):
+                while (state := await call("workflow_status", workflow_id=job)).status != "running":
+                    await asyncio.sleep(0)
+                assert state.silence is None
+                os.kill(process.pid, number)
+                while (state := await call("workflow_status", workflow_id=job)).silence is None:
+                    await asyncio.sleep(0)
+            assert (state.status, state.eta_ms) == ("running", None)
+            assert "has not answered for" in state.text()
+            assert "may still run there" in state.text()
+            assert " left" not in state.text()
+            assert state.silence.since <= services.now_ms()
+            assert "restart ComfyUI" in state.next_step
+            waited = await call("wait_for_workflow", workflow_id=job, timeout_s=0)
+            assert waited.silence is not None
+            asked = await call("cancel_workflow", workflow_id=job)
+            assert (asked.status, asked.cancel_requested) == ("running", True)
+            assert "has not answered for" in asked.next_step
+            assert "ends as cancelled" in asked.next_step
+
+
+async def test_a_hung_engine_keeps_nobody_waiting(tmp_path: Path, hung: str) -> None:
+    settings = load_settings(engine_urls=hung, state_dir=tmp_path / "state", quiet_poll_s=0.05)
+    async with open_runtime(settings) as services, asyncio.timeout(LIMIT_S):
+        call = Bench(services, CALLER)
+        async with asyncio.timeout(SHORT_S):
+            status = await call("system_status")
+        (engine,) = status.engines
+        assert not engine.up
+        assert "No answer for" in engine.error
+        assert "restart it" in status.text()
+
+
+async def test_the_first_status_of_a_session_knows_who_drives(tmp_path: Path) -> None:
+    async with EmbeddedEngine(EngineConfig(base_directory=tmp_path / "engine")) as engine:
+        settings = load_settings(engine_urls=engine.url, state_dir=tmp_path / "state")
+        async with open_runtime(settings) as services:
+            status = await Bench(services, CALLER)("system_status")
+        (item,) = status.engines
+        assert (item.up, item.driven_by, status.problems) == (True, "this process", [])
+        async with open_runtime(settings, drive=False) as services:
+            status = await Bench(services, CALLER)("system_status")
+        assert status.engines[0].driven_by is None
+        assert "No process drives" in status.text()
+
+
+async def test_a_process_that_drives_nothing_asks_the_engine_itself(tmp_path: Path) -> None:
+    async with EmbeddedEngine(EngineConfig(base_directory=tmp_path / "engine")) as engine:
+        settings = load_settings(engine_urls=engine.url, state_dir=tmp_path / "state")
+        async with open_runtime(settings) as driving, open_runtime(settings, drive=False) as looking:
+            job = (await Bench(driving, CALLER)("submit_workflow", workflow=graphs.slow())).workflow_id
+            look = Bench(looking, CALLER)
+            async with asyncio.timeout(LIMIT_S):
+                while (state := await look("workflow_status", workflow_id=job)).status != "running":
+                    await asyncio.sleep(0)
+            assert state.silence is None
+            (place,) = looking.engines.pool.all()
+            assert place.known_age_s is not None
+            assert await looking.engines.silence(type(place.engine)("another")) is None
