@@ -69,7 +69,7 @@ def readable(max_pixels: int) -> Iterator[None]:
     """What Pillow raises for a file that it can't read, as our errors."""
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -80,6 +80,8 @@ def readable(max_pixels: int) -> Iterator[None]:
             next_step="Fetch the file itself, or run the workflow again.",
             code=ErrorCode.OUTPUT_UNREADABLE,
         ) from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _upright_rgb(opened: "Image", max_px: int) -> "Image":

@@ -314,7 +314,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="view_output",
         title="View output",
-        description="A picture of outputs (a video's frames, a sound's shape), or the text, and a link.",
+        description="Show outputs: picture, frames, waveform or text; several as one sheet.",
         params=shapes.ViewOutputParams,
         result=shapes.ViewResult,
         handler=viewing.view_output,

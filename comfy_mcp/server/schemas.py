@@ -15,6 +15,7 @@ from comfy_mcp.operations.shapes import (
     OutputsResult,
     Params,
     Result,
+    ViewResult,
     WorkflowResult,
     WorkflowsResult,
 )
@@ -68,7 +69,9 @@ def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
     if entry == AttemptItem.__name__:
         return frozenset({"workflowId", "promptId", "claimedTime", "endTime"})
     if entry == OutputItem.__name__ and result is OutputsResult:
-        return frozenset({"url", "subfolder", "folder", "mediaType"})
+        return frozenset({"url", "subfolder", "folder", "mediaType", "path", "link"})
+    if entry == OutputItem.__name__ and result is ViewResult:
+        return frozenset(map(to_camel, set(OutputItem.model_fields) - OutputItem.entry))
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +195,16 @@ async def test_an_engine_that_is_gone_is_an_error_of_the_sheet(
     monkeypatch.setattr(call.services.outputs, "read", down)
     with pytest.raises(BridgeError, match="It is down"):
         await call("view_output", output_id=f"{end.workflow_id},{again.workflow_id}")
+
+
+async def test_no_look_is_offered_at_what_cannot_be_shown(call: Bench) -> None:
+    end = await ended(call, picture())
+    job = await call.services.store.get_job(end.workflow_id)
+    output = await call.services.store.get_output(end.outputs[0].output_id)
+    assert job is not None
+    assert output is not None
+    latent = replace(output, file=OutputFile(kind=OutputKind.LATENT, filename="a.latent"))
+    assert views.next_step(job, [latent]) is None
+    assert str(views.next_step(job, [latent, output])).startswith(
+        f'Call view_output(output_id="{output.id}")'
+    )

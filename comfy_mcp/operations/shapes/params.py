@@ -213,7 +213,7 @@ class ViewOutputParams(Params):
         validation_alias=AliasChoices("output_id", "outputId", "output_ids", "outputIds"),
         min_length=1,
         max_length=4096,
-        description="Id of an output, or several, or of workflows, with commas: one numbered sheet",
+        description="Id of an output, several ids, or a workflow's",
     )
     max_px: int | None = Field(
         default=None,
