@@ -244,7 +244,7 @@ async def make(client: Client, name: str, output: Path, report: Report) -> Path:
     with report.step("view_output") as row:
         row.what = previewed(await client.call_tool("view_output", {"output_id": image["outputId"]}))
     with report.step("resources/read") as row:
-        content = (await client.read_resource(image["uri"])).contents[0]
+        content = (await client.read_resource(f"comfy://outputs/{image['outputId']}")).contents[0]
         assert isinstance(content, BlobResourceContents)
         data = base64.b64decode(content.blob)
         path = save(output, image["filename"], data)

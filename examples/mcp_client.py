@@ -48,7 +48,7 @@ async def main(workflow: dict[str, Any], folder: Path) -> int:
             print(f"{state['status']}: {state['error']}", file=sys.stderr)
             return 1
         for output in state["outputs"]:
-            content = (await client.read_resource(output["uri"])).contents[0]
+            content = (await client.read_resource(f"comfy://outputs/{output['outputId']}")).contents[0]
             print(save(folder, output["filename"] or f"{output['outputId']}.txt", content))
     return 0
 

@@ -8,13 +8,15 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 
 import structlog
 
 from comfy_mcp.checking.messages import HEADER, OUT_OF_MEMORY, Answer, Question, Refusal, packed, unpacked
 from comfy_mcp.domain.errors import ErrorCode, InvalidGraph, LimitExceeded
-from comfy_mcp.domain.graph import Graph, parse_graph
+from comfy_mcp.domain.graph import parse_graph
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_scopes import Budget, OverBudget
@@ -31,14 +33,14 @@ WALL_S = 60.0
 WAITING = 16
 """Large workflows that wait for their turn; further ones are refused."""
 
+WAITING_OF_ONE = 12
+"""Of these, one client's: the others can still submit."""
+
 IDLE_S = 300.0
 """The process ends when no large workflow has come for this long."""
 
 HERE_SHARE = 0.05
 """Of the budget of conversion, what is spent on the event loop: 1,000 nodes out of subgraphs."""
-
-THREAD_NODES = 2_000
-"""A graph with more nodes is read in a thread: then others have their turn meanwhile."""
 
 
 class Checker:
@@ -54,14 +56,14 @@ class Checker:
         self._moment = moment
         self._cpu_s = cpu_s
         self._turn = asyncio.Lock()
-        self._waiting = 0
+        self._waiting: Counter[ClientId] = Counter()
         self._process: Process | None = None
         self._known: ObjectInfo | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._over = False
 
-    async def judge(self, raw: object, text: bytes, info: ObjectInfo | None) -> Judged:
-        """`text` is `raw` as JSON.
+    async def judge(self, raw: object, text: bytes, info: ObjectInfo | None, *, client: ClientId) -> Judged:
+        """`text` is `raw` as JSON. `client` is who waits for it.
 
         Raises InvalidGraph, and LimitExceeded (`too_large`) where the check takes too much CPU or memory,
         (`queue_full`) where too many wait.
@@ -69,19 +71,20 @@ class Checker:
         if len(text) <= self._inline_bytes:
             with contextlib.suppress(OverBudget):
                 return judge(raw, info, Budget(share=HERE_SHARE), self._moment())
-        if self._waiting >= WAITING:
+        if self._waiting.total() >= WAITING or self._waiting[client] >= WAITING_OF_ONE:
             raise LimitExceeded(
                 "Too many large workflows are being checked.",
                 next_step="Try again in a few seconds.",
                 code=ErrorCode.QUEUE_FULL,
             )
-        self._waiting += 1
+        self._waiting[client] += 1
         try:
             async with self._turn:
                 answer = await self._asked(text, info)
         finally:
-            self._waiting -= 1
-        graph = await _read(raw if answer.raw is None else answer.raw)
+            self._waiting[client] -= 1
+            self._waiting += Counter()  # without those that wait for nothing
+        graph = await asyncio.to_thread(parse_graph, raw if answer.raw is None else answer.raw)
         return Judged(
             graph=graph,
             report=answer.report,
@@ -188,8 +191,3 @@ def _too_much(size: int, cpu_s: int) -> LimitExceeded:
         next_step="Make it smaller: split it, or upload what is embedded in it as input files.",
         code=ErrorCode.TOO_LARGE,
     )
-
-
-async def _read(raw: object) -> Graph:
-    large = isinstance(raw, Mapping) and len(raw) > THREAD_NODES
-    return await asyncio.to_thread(parse_graph, raw) if large else parse_graph(raw)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.gpu_use import GpuUse
-from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, PromptId
+from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, NodeId, PromptId
 from comfy_mcp.domain.vram import WaitingFor
 
 
@@ -71,6 +71,7 @@ class JobQueued:
     run_timeout_ms: int | None = None
     retry_of: JobId | None = None
     shape: str | None = None
+    batch: BatchId | None = None
     name: str | None = None
 
 

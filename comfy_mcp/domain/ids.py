@@ -5,6 +5,9 @@ from typing import NewType
 JobId = NewType("JobId", str)
 """One submitted workflow; `workflowId` on the v1 wire. A lowercase hyphenated UUID."""
 
+BatchId = NewType("BatchId", str)
+"""Several workflows of one submit. Where a workflow's id is asked for, it stands for all of them."""
+
 PromptId = NewType("PromptId", str)
 """One submission to an engine (one attempt). ComfyUI 0.25+ demands a lowercase hyphenated UUID."""
 

@@ -28,7 +28,7 @@ from comfy_mcp.domain.events import (
     Priority,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
-from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
+from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.vram import WaitingFor
 
 T = TypeVar("T")
@@ -103,6 +103,7 @@ class Job:
     gpu_seconds: float | None = None
     peak_vram_bytes: int | None = None
     shape: str | None = None
+    batch: BatchId | None = None
     name: str | None = None
     waiting_for: WaitingFor | None = None
     refused_by: tuple[EngineId, ...] = ()
@@ -162,6 +163,7 @@ def queued(event: JobQueued) -> Job:
         queue_deadline=_deadline(event.at, event.queue_timeout_ms),
         retry_of=event.retry_of,
         shape=event.shape,
+        batch=event.batch,
         name=event.name,
     )
 
@@ -344,6 +346,7 @@ class JobQuery:
 
     statuses: Collection[JobStatus] = ()
     client: ClientId | None = None
+    batch: BatchId | None = None
     engine: EngineId | None = None
     failure_kind: FailureKind | None = None
     retried: bool | None = None

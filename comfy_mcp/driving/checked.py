@@ -13,11 +13,12 @@ MAX_NODES = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """`submitted` is set on the way to the store only."""
+    """`submitted` is set on the way to the store only. `large`: its JSON is written in a thread."""
 
     graph: Graph
     report: GraphReport
     submitted: Submitted | None = None
+    large: bool = False
 
 
 class CheckedGraphs:

@@ -140,6 +140,7 @@ class Engines:
             "fair": self._settings.fair_share,
             "needs": needs,
             "submitted": checked.submitted,
+            "large": checked.large,
         }
         self._needs[event.job_id] = needs
         graph = checked.graph.raw
@@ -154,6 +155,26 @@ class Engines:
         for driver in self._drivers:
             driver.work_arrived()
         return await self._store.add_job(event, graph, **how)
+
+    async def submit_all(
+        self, made: Sequence[tuple[JobQueued, Checked, Needs]], idempotency: Idempotency | None
+    ) -> list[tuple[Job, int]]:
+        """Several jobs, all or none, with their places. Raises as `Store.add_jobs`."""
+        submissions = [
+            Submission(
+                event=event,
+                graph=checked.graph.raw,
+                max_queued=self._settings.max_queued,
+                idempotency=None if number else idempotency,
+                ahead=self.foreign_ahead(),
+                fair=self._settings.fair_share,
+                needs=needs,
+                submitted=checked.submitted,
+                large=checked.large,
+            )
+            for number, (event, checked, needs) in enumerate(made)
+        ]
+        return await self._store.add_jobs(submissions)
 
     def _reserve(self, job_id: JobId, needs: Needs) -> tuple[Tenure, ClaimOffer] | None:
         """The engine that is to have it: an idle one, and of these the one that would have ended it first."""

@@ -5,7 +5,6 @@ nothing: what has to be written stays pending and is tried again.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from types import MappingProxyType
 
 import structlog
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.errors import ErrorCode, Fenced, InvalidGraph, NotFound, StoreFault
 from comfy_mcp.domain.events import (
@@ -430,7 +430,7 @@ class Ledger:
 
 
 def _checked(text: str, nodes: ObjectInfo | None) -> Checked:
-    graph = parse_graph(json.loads(text))
+    graph = parse_graph(large_json.loads(text))
     report = check_graph(graph, nodes)
     return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
 

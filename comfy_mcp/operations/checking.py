@@ -50,7 +50,10 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
             "No engine answers that knows the classes of the workflow.",
             next_step="Start ComfyUI, or give a recorded answer of its GET /object_info: --object-info FILE.",
         )
-    return _converted(raw, await services.checker.judge(raw, as_json(raw)[1], info), repairs)
+    _, text, _ = await as_json(raw)
+    return _converted(
+        raw, await services.checker.judge(raw, text, info, client=context.caller.client), repairs
+    )
 
 
 def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> ConvertResult:

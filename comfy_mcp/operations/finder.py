@@ -7,6 +7,7 @@ from typing import Any
 
 from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import BridgeError, GraphProblem
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.missing import Missing
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import Parameter, parameters_of
@@ -14,6 +15,9 @@ from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.ranking import Index
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.repairs import as_json
+
+NOBODY = ClientId("")
+"""Whose searches share a place at the checker: all of them."""
 
 KEPT = 500
 """Verdicts on templates and starters that are kept; a saved workflow may change any time."""
@@ -73,7 +77,8 @@ class Finder:
 
     async def judge(self, raw: Any, info: ObjectInfo | None) -> Verdict:
         try:
-            judged = await self._checker.judge(raw, as_json(raw)[1], info)
+            _, text, _ = await as_json(raw)
+            judged = await self._checker.judge(raw, text, info, client=NOBODY)
         except BridgeError as error:
             return Verdict(runnable=False, why=error.message)
         report, graph = judged.report, judged.graph

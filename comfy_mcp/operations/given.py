@@ -60,9 +60,9 @@ async def given_workflow(context: OperationContext, params: SubmitParams) -> Giv
     limit = services.settings.max_graph_bytes
     raw, repairs = graph_in(raw, services.workflow_files.parse)
     if params.extra_data is not None and isinstance(raw, Mapping):
-        _check_size(len(as_json(params.extra_data)[1]), limit)
+        _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = as_json(raw)
+    raw, text, more = await as_json(raw)
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     given = Given(
@@ -125,7 +125,7 @@ async def _with_inputs(
     """
     services = context.services
     info = await services.engines.object_info()
-    judged = await services.checker.judge(given.raw, given.text, info)
+    judged = await services.checker.judge(given.raw, given.text, info, client=context.caller.client)
     graph, controls = judged.graph, judged.controls
     parameters = parameters_of(graph, info, file=given.raw, controls=controls)
     values = {
@@ -142,7 +142,7 @@ async def _with_inputs(
         return replace(given, same=same)
     changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
-    raw, text, more = as_json(_with_extra_data(changed, extra_data))
+    raw, text, more = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
     _require_files(context, changed, parameters, given.name or given.title)
     return replace(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Equipment, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -15,7 +15,7 @@ FRESH_S = 5.0
 
 
 async def judged_by_engines(
-    services: Services, raw: object, text: bytes, wish: Wish
+    services: Services, raw: object, text: bytes, wish: Wish, *, client: ClientId
 ) -> tuple[ObjectInfo | None, Judged]:
     """By the first engine that finds nothing missing, else by the one that finds least. `text` is `raw` as
     JSON. The node list is that engine's, None if no engine answers.
@@ -25,12 +25,12 @@ async def judged_by_engines(
     """
     able = _wished(services, wish)
     known = await services.engines.node_lists()
-    engine, judged = await _best(services, raw, text, able, known)
+    engine, judged = await _best(services, raw, text, able, known, client)
     if judged.report.may_be_stale:  # a node or a model may have come since
         fresh = await services.engines.node_lists(max_age_s=FRESH_S)
         if any(fresh.get(each) is not info for each, info in known.items()):
             known = fresh
-            engine, judged = await _best(services, raw, text, able, known)
+            engine, judged = await _best(services, raw, text, able, known, client)
     if (error := judged.report.error()) is not None:
         if len(able) == 1:
             raise error
@@ -64,6 +64,7 @@ async def _best(
     text: bytes,
     able: Collection[EngineId],
     known: Mapping[EngineId, ObjectInfo],
+    client: ClientId,
 ) -> tuple[EngineId | None, Judged]:
     """What the engine that finds least says of it, and which that is; None without any node list."""
     best: tuple[EngineId | None, Judged] | None = None
@@ -71,7 +72,8 @@ async def _best(
     asked: Sequence[EngineId | None] = [each for each in able if each in known]
     for engine in asked or [None]:
         try:
-            judged = await services.checker.judge(raw, text, None if engine is None else known[engine])
+            info = None if engine is None else known[engine]
+            judged = await services.checker.judge(raw, text, info, client=client)
         except InvalidGraph as fault:  # it can't even be converted with these nodes
             error = error or fault
             continue

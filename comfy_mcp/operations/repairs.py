@@ -5,6 +5,7 @@ seconds for milliseconds, ids in quotes, shortened, or as the URIs that we gave.
 once for each call. Where a value was changed, a warning says how.
 """
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 
 from pydantic import AliasChoices
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
@@ -101,11 +103,17 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
     return value, tuple(warnings)
 
 
-def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
+async def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
     """`graph` and its JSON text; and a warning where a text of it ended in the middle of a character, which
     nothing can store or send. Raises InvalidInput."""
+    if large_json.is_large(graph):
+        return await asyncio.to_thread(_as_json, graph, large=True)
+    return _as_json(graph, large=False)
+
+
+def _as_json(graph: object, *, large: bool) -> tuple[object, bytes, tuple[str, ...]]:
     try:
-        text = json.dumps(graph, ensure_ascii=False, separators=(",", ":"))
+        text = large_json.dumps(graph, large=large, ensure_ascii=False)
     except RecursionError:
         raise InvalidInput(
             "The workflow is nested too deeply.",
@@ -116,7 +124,7 @@ def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
         return graph, text.encode(), ()
     except UnicodeEncodeError:
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return json.loads(text), text.encode(), (HALF_CHARACTER,)
+        return large_json.loads(text), text.encode(), (HALF_CHARACTER,)
 
 
 HALF_CHARACTER = "Half a character (an unpaired surrogate) in the workflow was replaced with U+FFFD."

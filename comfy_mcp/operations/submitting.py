@@ -2,20 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
+from comfy_mcp.domain.batches import combinations, with_seeds
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import ClientId, EngineId, JobId
+from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
+from comfy_mcp.domain.parameter_values import with_inputs
+from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.operations.batches import jobs_of, views_of
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
@@ -58,10 +64,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     warnings = context.repairs + given.repairs + warnings
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    job, position = await _submit(
-        services,
-        (checked, needs, warnings),
-        _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same)),
+    use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same))
+    how = _How(
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
@@ -69,6 +73,11 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
+    if params.variations is not None or params.matrix is not None:
+        first = checked, needs, warnings
+        made = [(each, how) for each in await _variants(context, params, first, save_to)]
+        return await _submit_batch(services, made, use)
+    job, position = await _submit(services, (checked, needs, warnings), use, how)
     return SubmitResult(
         workflow_id=job.id,
         name=job.name,
@@ -86,7 +95,10 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     raises: the graph is checked again.
     """
     services, old_id = context.services, JobId(params.workflow_id)
-    old = await require_visible(context, old_id)
+    try:
+        old = await require_visible(context, old_id)
+    except NotFound:
+        return await _retry_batch(context, BatchId(old_id), params)
     if not old.can_be_retried:
         raise Conflict(
             f"The workflow is {old.status.value}: only failed or cancelled workflows can be retried.",
@@ -96,25 +108,9 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
-    _require_priority(context, old.priority)
-    kept = await services.store.get_graph(old_id)
-    if kept is None:
-        raise not_found(old_id)  # forgotten between the two reads
-    submitted = kept.submitted or Submitted()
-    job, position = await _submit(
-        services,
-        await _checked(
-            context, kept.graph, as_json(kept.graph)[1], submitted.file, (), submitted.save_to, kept.wish
-        ),
-        _idempotency(context, params.idempotency_key, lambda: ["retry", old_id]),
-        client=old.client,
-        lane=old.lane,
-        priority=old.priority,
-        name=old.name,
-        queue_timeout_ms=old.queue_timeout_ms,
-        run_timeout_ms=old.run_timeout_ms,
-        retry_of=old_id,
-    )
+    use = _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
+    made, how = await _again(context, old)
+    job, position = await _submit(services, made, use, how)
     return RetryResult(
         workflow_id=job.id,
         name=job.name,
@@ -126,36 +122,121 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     )
 
 
+async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryParams) -> RetryResult:
+    """What failed or was cancelled in it and has not been retried, as a new batch. Raises NotFound."""
+    views = await views_of(context, batch)
+    if not views:
+        raise not_found(JobId(batch))
+    olds = [view.job for view in views if view.job.can_be_retried and view.job.retried_by is None]
+    use = _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
+    if not olds:
+        raise Conflict(
+            "No workflow of the batch has failed or was cancelled, or each has been retried.",
+            next_step=f'Call workflow_status(workflow_id="{batch}").',
+            code=ErrorCode.NOT_RETRYABLE,
+        )
+    submitted = await _submit_batch(context.services, [await _again(context, old) for old in olds], use)
+    return RetryResult(**dict(submitted), retry_of=batch)
+
+
+async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
+    _require_priority(context, old.priority)
+    kept = await context.services.store.get_graph(old.id)
+    if kept is None:
+        raise not_found(old.id)  # forgotten between the two reads
+    submitted = kept.submitted or Submitted()
+    _, text, _ = await as_json(kept.graph)
+    made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish)
+    how = _How(
+        client=old.client,
+        lane=old.lane,
+        priority=old.priority,
+        queue_timeout_ms=old.queue_timeout_ms,
+        run_timeout_ms=old.run_timeout_ms,
+        name=old.name,
+        retry_of=old.id,
+    )
+    return made, how
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """What a submit says beside the graph."""
+
+    client: ClientId
+    lane: str
+    priority: Priority
+    queue_timeout_ms: int | None
+    run_timeout_ms: int | None
+    name: str | None
+    retry_of: JobId | None = None
+
+    def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
+        checked, needs, warnings = made
+        return JobQueued(
+            job_id=JobId(services.new_id()),
+            at=services.now_ms(),
+            client=self.client,
+            lane=self.lane,
+            priority=self.priority,
+            node_count=len(checked.graph.nodes),
+            warnings=warnings,
+            queue_timeout_ms=self.queue_timeout_ms,
+            run_timeout_ms=self.run_timeout_ms,
+            retry_of=self.retry_of,
+            shape=needs.shape,
+            batch=batch,
+            name=self.name,
+        )
+
+
 async def _submit(
-    services: Services,
-    made: Made,
-    idempotency: Idempotency | None,
-    *,
-    client: ClientId,
-    lane: str,
-    priority: Priority,
-    name: str | None,
-    queue_timeout_ms: int | None,
-    run_timeout_ms: int | None,
-    retry_of: JobId | None = None,
+    services: Services, made: Made, idempotency: Idempotency | None, how: _How
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
-    checked, needs, warnings = made
-    event = JobQueued(
-        job_id=JobId(services.new_id()),
-        at=services.now_ms(),
-        client=client,
-        lane=lane,
-        priority=priority,
-        node_count=len(checked.graph.nodes),
-        warnings=warnings,
-        queue_timeout_ms=queue_timeout_ms,
-        run_timeout_ms=run_timeout_ms,
-        retry_of=retry_of,
-        shape=needs.shape,
-        name=name,
+    checked, needs, _ = made
+    return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
+
+
+async def _variants(
+    context: OperationContext, params: SubmitParams, first: Made, save_to: str | None
+) -> list[Made]:
+    """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
+    pictures of the others it would restore other values."""
+    graph, info = first[0].graph, await context.services.engines.object_info()
+    parameters = parameters_of(graph, info) if params.matrix else ()
+    made = []
+    for values, step in combinations(params.variations or 1, params.matrix or {}):
+        raw, notes = with_inputs(graph, parameters, values, info=info) if values else (graph.raw, ())
+        each = with_seeds(raw, step)
+        if each == graph.raw:
+            made.append(first)
+            continue
+        _, text, _ = await as_json(each)
+        checked, needs, warnings = await _checked(context, each, text, None, (), save_to, _wish(params))
+        made.append((checked, needs, context.repairs + notes + warnings))
+    return made
+
+
+async def _submit_batch(
+    services: Services, made: Sequence[tuple[Made, _How]], idempotency: Idempotency | None
+) -> SubmitResult:
+    batch = BatchId(services.new_id())
+    jobs = [(how.event(services, each, batch), each[0], each[1]) for each, how in made]
+    written = await services.engines.submit_all(jobs, idempotency)
+    first, position = written[0]
+    batch, ids = first.batch or batch, [job.id for job, _ in written]
+    if len(ids) < len(made):  # a repeat, of which the store says the first
+        ids = [job.id for job in await jobs_of(services, batch)]
+    return SubmitResult(
+        workflow_id=batch,
+        name=first.name,
+        status="queued",
+        queue_position=position,
+        warnings=list(dict.fromkeys(text for job, _ in written for text in job.warnings)),
+        workflow_ids=ids,
+        next_step=f'Call wait_for_workflow(workflow_id="{batch}"): it stands for all {len(ids)}.',
     )
-    return await services.engines.submit(event, checked, needs, idempotency)
 
 
 async def _checked(
@@ -173,14 +254,15 @@ async def _checked(
     Raises InvalidGraph, LimitExceeded where the check takes too much, and Denied for partner nodes without
     the right to spend.
     """
-    services = context.services
-    info, judged = await judged_by_engines(services, raw, text, wish)
+    services, client = context.services, context.caller.client
+    info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
     _require_own_files(context, judged.graph)
     files, present, more = await with_files(context, judged, info)
     if files is not None:
         before = judged.warnings
-        judged = await services.checker.judge(files, as_json(files)[1], info)
+        _, text, _ = await as_json(files)
+        judged = await services.checker.judge(files, text, info, client=client)
         beside = before + beside
     beside += more
     graph, report = judged.graph, judged.report.without_doubts(present)
@@ -190,7 +272,9 @@ async def _checked(
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
     submitted = None if kept == Submitted() else kept
-    checked = Checked(graph=graph, report=report, submitted=submitted)
+    checked = Checked(
+        graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
+    )
     return checked, needs, warnings + await memory_warnings(services, needs.shape)
 
 
@@ -242,6 +326,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted += timeouts
     if params.extra_data is not None:
         submitted.append(params.extra_data)
+    if params.variations is not None or params.matrix is not None:
+        submitted.append([params.variations, params.matrix])
     if wish := _wish(params):
         submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
-from comfy_mcp.domain.ids import ClientId, EngineId, JobId
+from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.domain.time_left import in_range, time_left
+from comfy_mcp.operations.batches import OPEN, cancel_all, combined, views_of
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.saving import checked_place, with_places, with_saved
 from comfy_mcp.operations.services import Services
@@ -87,7 +88,7 @@ async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResu
         await require_visible(context, job_id)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
-            result = await _follow(context, job_id, min(limit, settings.wait_max_s))
+            result = await _follow(context, job_id, min(limit, settings.wait_max_s), until=params.until)
         return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
     except TimeoutError:
         return await state_of(context, job_id)
@@ -118,7 +119,10 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     Raises NotFound, and Conflict (`not_cancellable`) once the job is completed or failed.
     """
     services, job_id = context.services, JobId(params.workflow_id)
-    await require_visible(context, job_id)
+    try:
+        await require_visible(context, job_id)
+    except NotFound:
+        return await _cancel_batch(context, job_id, params.reason)
     job, answer = await services.store.request_cancel(
         job_id, at=services.now_ms(), reason=params.reason, by=context.caller.said
     )
@@ -149,6 +153,23 @@ async def _until_cancelled(services: Services, job: Job) -> str:
     return (
         f"The engine has not answered for {silence.seconds:.0f} s. {STOP_LIMIT_S:.0f} s after the request "
         f"the workflow ends as cancelled, also without its answer: {shows} ComfyUI may still finish it."
+    )
+
+
+async def _cancel_batch(context: OperationContext, job_id: JobId, reason: str | None) -> CancelResult:
+    """Raises NotFound where there is no such batch."""
+    views = await views_of(context, BatchId(job_id))
+    if not views:
+        raise not_found(job_id)
+    cancelled = await cancel_all(context, [view.job for view in views], reason)
+    state = await _follow(context, job_id, context.services.settings.cancel_wait_s)
+    pending = state.status in OPEN
+    return CancelResult(
+        workflow_id=job_id,
+        status=state.status,
+        cancel_requested=state.cancel_requested,
+        cancelled=cancelled,
+        next_step=f'Call wait_for_workflow(workflow_id="{job_id}").' if pending else None,
     )
 
 
@@ -224,7 +245,10 @@ def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]
 
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
-    return await _shown(context.services, await _view_of(context, job_id))
+    try:
+        return await _shown(context.services, await _view_of(context, job_id))
+    except NotFound:
+        return await _state_of_batch(context, BatchId(job_id))
 
 
 async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
@@ -232,6 +256,13 @@ async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
     if view is None or not context.caller.may_see(view.job.client):
         raise not_found(job_id)
     return view
+
+
+async def _state_of_batch(context: OperationContext, batch: BatchId) -> WorkflowResult:
+    views = await views_of(context, batch)
+    if not views:
+        raise not_found(JobId(batch))
+    return combined(batch, [await _shown(context.services, view) for view in views])
 
 
 async def _shown(services: Services, view: "JobView") -> WorkflowResult:
@@ -254,11 +285,16 @@ async def _shown(services: Services, view: "JobView") -> WorkflowResult:
     return result.model_copy(update={"silence": item, "next_step": step} | unknown)
 
 
-async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> WorkflowResult:
+async def _follow(
+    context: OperationContext, job_id: JobId, limit_s: float, *, until: Literal["all", "any"] = "all"
+) -> WorkflowResult:
     """Snapshot first, then the events, until the job is final or the time is up."""
     # Subscribed before the snapshot is read: what happens in between is in the stream.
     with context.services.feed.follow(context.caller, job_id=job_id) as reader:
-        view = await _view_of(context, job_id)
+        try:
+            view = await _view_of(context, job_id)
+        except NotFound:
+            return await _follow_batch(context, job_id, limit_s, until)
         await _report(context, view)
         try:
             async with asyncio.timeout(limit_s):
@@ -277,6 +313,32 @@ async def _follow(context: OperationContext, job_id: JobId, limit_s: float) -> W
     return await _shown(context.services, view)
 
 
+async def _follow_batch(
+    context: OperationContext, job_id: JobId, limit_s: float, until: Literal["all", "any"]
+) -> WorkflowResult:
+    """The same for several, by the events of all that the caller may see."""
+    with context.services.feed.follow(context.caller) as reader:
+        result = await state_of(context, job_id)
+        await _report_state(context, result)
+        try:
+            async with asyncio.timeout(limit_s):
+                while not _is_over(result, until):
+                    happened, lost = await reader.newest()
+                    happened = [each for each in happened if each.event.job_id in result.workflows]
+                    if not lost and not (_ends(happened) or (happened and context.on_progress)):
+                        continue
+                    result = await state_of(context, job_id)
+                    await _report_state(context, result)
+        except TimeoutError:
+            result = await state_of(context, job_id)
+    return result
+
+
+def _is_over(batch: WorkflowResult, until: Literal["all", "any"]) -> bool:
+    some = any(status not in OPEN for status in batch.workflows.values())
+    return batch.status not in OPEN or (until == "any" and some)
+
+
 def _ends(happened: Sequence[StoredEvent]) -> bool:
     return any(isinstance(stored.event, FINAL_EVENTS) for stored in happened)
 
@@ -284,6 +346,11 @@ def _ends(happened: Sequence[StoredEvent]) -> bool:
 async def _report(context: OperationContext, view: "JobView") -> None:
     if context.on_progress is not None:
         await context.on_progress(await _shown(context.services, view))
+
+
+async def _report_state(context: OperationContext, batch: WorkflowResult) -> None:
+    if context.on_progress is not None:
+        await context.on_progress(batch)
 
 
 async def require_visible(context: OperationContext, job_id: JobId) -> Job:

@@ -49,8 +49,16 @@ def output_schema(result: type[Result]) -> JsonSchema:
     raw = result.model_json_schema(mode="serialization", by_alias=True)
     return {
         "type": "object",
-        "properties": {name: _member(node, raw, result) for name, node in raw["properties"].items()},
+        "properties": {
+            name: _member(node, raw, result)
+            for name, node in raw["properties"].items()
+            if name not in _UNNAMED
+        },
     }
+
+
+_UNNAMED = frozenset({"gpuSeconds", "peakVramBytes", "queueDeadline", "runDeadline"})
+"""Members of a state that a model seldom acts by: they come, and the schema spares their names."""
 
 
 def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Result]) -> JsonSchema:
@@ -66,8 +74,6 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
 
 def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
     """Wire names of the members that an entry never has there, or that no model acts by."""
-    if entry == AttemptItem.__name__:
-        return frozenset({"workflowId", "promptId", "claimedTime", "endTime"})
     if entry == OutputItem.__name__ and result is OutputsResult:
         return frozenset({"url", "subfolder", "folder", "mediaType", "path", "link"})
     if entry == OutputItem.__name__ and result is ViewResult:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Self, get_args
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import (
     FailureKind,
@@ -51,6 +52,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "retried_by": job.retried_by,
         "shape": job.shape,
+        "batch": job.batch,
         "name": storable(job.name),
     }
     for name, columns_of in _MUTABLE.items():
@@ -130,7 +132,7 @@ _integers_of = attrgetter(
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape", "cancelled_by"),
+    *("retry_of", "retried_by", "shape", "batch", "name", "cancelled_by"),
 )
 
 
@@ -175,6 +177,7 @@ def job_of(row: AnyRow) -> Job:
         gpu_seconds=row.gpu_seconds,
         peak_vram_bytes=row.peak_vram_bytes,
         shape=row.shape,
+        batch=row.batch,
         name=row.name,
         waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
         refused_by=() if row.refused_by is None else tuple(json.loads(row.refused_by)),
@@ -187,7 +190,7 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
-    for name in ("gpu_use", "shape", "name"):
+    for name in ("gpu_use", "shape", "batch", "name"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
     if not payload.get("warnings", ...):
@@ -269,7 +272,7 @@ def graph_text(graph: Mapping[str, Any]) -> str:
 
 
 def graph_of(text: str) -> dict[str, Any]:
-    graph: dict[str, Any] = json.loads(text)
+    graph: dict[str, Any] = large_json.loads(text)
     return graph
 
 
@@ -281,13 +284,14 @@ class Texts:
     submitted: str | None = None
 
     @classmethod
-    def of(cls, graph: Mapping[str, Any], submitted: Submitted | None) -> Self:
+    def of(cls, graph: Mapping[str, Any], submitted: Submitted | None, *, large: bool = False) -> Self:
+        text = large_json.dumps(graph, large=large)
         if submitted is None:
-            return cls(graph_text(graph))
+            return cls(text)
         kept: dict[str, object] = {"file": submitted.file, "may_spend": submitted.may_spend}
         if submitted.save_to is not None:
             kept["save_to"] = submitted.save_to
-        return cls(graph_text(graph), _dump(kept))
+        return cls(text, large_json.dumps(kept, large=large))
 
     @property
     def size(self) -> int:

@@ -84,6 +84,8 @@ class DriverSide(SideTables):
 
     def add_and_claim_now(self, submission: Submission, offer: ClaimOffer | None) -> AddedAndClaimed | None:
         """The same in one step of the loop; None, with nothing done, where it has to be waited for."""
+        if submission.large:
+            return None
         size = submission.texts.size
         here = self._now(lambda connection: queue.add(connection, submission, offer), size=size)
         if here is None:

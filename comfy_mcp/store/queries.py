@@ -87,11 +87,13 @@ class Submission:
     fair: bool = True
     needs: Needs | None = None
     submitted: Submitted | None = None
+    large: bool = False
+    """Its JSON is not written on the event loop."""
 
     @cached_property
     def texts(self) -> Texts:
         """Made once, also where the write is tried here first and then in the thread."""
-        return Texts.of(self.graph, self.submitted)
+        return Texts.of(self.graph, self.submitted, large=self.large)
 
 
 class Chooser(Protocol):

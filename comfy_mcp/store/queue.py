@@ -1,6 +1,6 @@
 """Jobs come into the queue and leave it by a cancel. Synchronous; runs in a transaction of the caller."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -96,6 +96,18 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
+
+
+def add_all(connection: Connection, submissions: Sequence[Submission]) -> list[Added]:
+    """All or none. Of a first submission that was made before, only that one comes back."""
+    try:
+        first = add(connection, submissions[0])
+        if first.job.id != submissions[0].event.job_id:
+            return [first]
+        return [first, *(add(connection, each) for each in submissions[1:])]
+    except LimitExceeded:
+        connection.notes.queue_sizes = None  # it counts those that are not kept
+        raise
 
 
 def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:

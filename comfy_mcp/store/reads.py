@@ -133,6 +133,7 @@ def graphs_with(connection: Connection, part: str, after: str) -> list[tuple[str
 _CONDITIONS = {
     "statuses": jobs.c.status.in_(bindparam("statuses", expanding=True)),
     "b_client": jobs.c.client == bindparam("b_client"),
+    "b_batch": and_(jobs.c.batch.is_not(None), jobs.c.batch == bindparam("b_batch")),
     "b_engine": jobs.c.engine == bindparam("b_engine"),
     "b_failure": jobs.c.failure_kind == bindparam("b_failure"),
     "b_retried": jobs.c.retried_by.is_not(None) == bindparam("b_retried"),
@@ -151,6 +152,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
     wanted = {
         "statuses": [JobStatus(status).value for status in query.statuses] or None,
         "b_client": query.client,
+        "b_batch": query.batch,
         "b_engine": query.engine,
         "b_failure": None if query.failure_kind is None else query.failure_kind.value,
         "b_retried": query.retried,

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0015"
+HEAD = "0016"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -42,6 +42,7 @@ metadata = MetaData(
 IS_QUEUED: TextClause = text("status = 'queued'")
 MAY_EXPIRE: TextClause = text("status = 'queued' AND queue_deadline IS NOT NULL")
 IS_HELD: TextClause = text("status = 'queued' AND held_since IS NOT NULL")
+IS_IN_BATCH: TextClause = text("batch IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
 ONE: ColumnElement[int] = literal_column("1", Integer)
 """For LIMIT: SQLite compiles a statement whose LIMIT is a parameter anew at each use."""
@@ -95,6 +96,7 @@ jobs = Table(
     Column("refused_by", Text),  # JSON: engines
     Column("cancelled_by", Text),
     Column("progress_at", BigInteger),
+    Column("batch", Text),  # of jobs that came with one submit
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -128,6 +130,7 @@ jobs = Table(
         sqlite_where=MAY_EXPIRE,
         postgresql_where=MAY_EXPIRE,
     ),
+    Index("ix_jobs_batch", "batch", "seq", sqlite_where=IS_IN_BATCH, postgresql_where=IS_IN_BATCH),
     Index("ix_jobs_held", "status", "held_since", sqlite_where=IS_HELD, postgresql_where=IS_HELD),
     sqlite_autoincrement=True,
 )

@@ -130,6 +130,7 @@ class Store(DriverSide):
         fair: bool = True,
         needs: Needs | None = None,
         submitted: Submitted | None = None,
+        large: bool = False,
     ) -> tuple[Job, int]:
         """The job and its place in its lane's run order (1 = next), durable once returned.
 
@@ -148,6 +149,7 @@ class Store(DriverSide):
             fair=fair,
             needs=needs,
             submitted=submitted,
+            large=large,
         )
         job, position, _ = await self.add_and_claim(submission, None)
         return job, position
@@ -155,6 +157,14 @@ class Store(DriverSide):
     async def get_job(self, job_id: JobId) -> Job | None:
         job = await self._by_key.do(lambda connection: reads.get(connection, job_id))
         return None if job is None else self._driven.shown(job)
+
+    async def add_jobs(self, submissions: Sequence[Submission]) -> list[tuple[Job, int]]:
+        """Several at once, in one transaction; raises as `add_job`, and then writes none.
+
+        Where the first was submitted before under its idempotency key, that one alone.
+        """
+        added = await self._writer.do(lambda connection: queue.add_all(connection, submissions))
+        return [(each.job, each.position) for each in added]
 
     async def view_job(self, job_id: JobId) -> JobView | None:
         """The job with its outputs and its place in the run order, as of one moment.

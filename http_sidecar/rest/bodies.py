@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, UNKNOWN, media_type_of
 from http_sidecar.app_state import SETTINGS
@@ -21,8 +22,10 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
     """
     raw = await read_body(request)
     try:
-        # RFC 8259 has no NaN, and Python's would come out again as something no other parser reads.
-        parsed = json.loads(raw, parse_constant=_refuse_constant)
+        if len(raw) > large_json.LARGE_BYTES:
+            parsed = await asyncio.to_thread(_parsed, raw)
+        else:
+            parsed = _parsed(raw)
     except (ValueError, RecursionError):
         advice = 'Send a JSON object, e.g. {"workflow": {…}}.'
         if media_type_of("", raw[:HEAD_BYTES]) != UNKNOWN:
@@ -67,6 +70,12 @@ async def read_body(request: web.Request) -> bytes:
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+
+
+def _parsed(raw: bytes) -> Any:
+    # RFC 8259 has no NaN, and Python's would come out again as something no other parser reads.
+    text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+    return large_json.loads(text, parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> Any:

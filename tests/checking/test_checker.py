@@ -16,6 +16,7 @@ from comfy_mcp.checking import worker
 from comfy_mcp.checking.checker import Checker
 from comfy_mcp.checking.messages import OUT_OF_MEMORY, Question, packed
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, LimitExceeded
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from tests.support.graphs import picture
@@ -41,8 +42,10 @@ async def checker() -> AsyncIterator[Checker]:
     await checker.aclose()
 
 
-async def judged(checker: Checker, raw: object, info: ObjectInfo | None = INFO) -> Judged:
-    return await checker.judge(raw, json.dumps(raw).encode(), info)
+async def judged(
+    checker: Checker, raw: object, info: ObjectInfo | None = INFO, client: str = "ann"
+) -> Judged:
+    return await checker.judge(raw, json.dumps(raw).encode(), info, client=ClientId(client))
 
 
 def pid(checker: Checker) -> int:
@@ -160,6 +163,18 @@ async def test_too_many_that_wait_are_refused(checker: Checker, monkeypatch: pyt
     with pytest.raises(LimitExceeded) as caught:
         await judged(checker, PICTURE)
     assert caught.value.code is ErrorCode.QUEUE_FULL
+
+
+async def test_one_client_leaves_room_for_others(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_OF_ONE", 1)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(judged(checker, PICTURE, client="ann"))
+        await asyncio.sleep(0)
+        with pytest.raises(LimitExceeded):
+            await judged(checker, PICTURE, client="ann")
+        assert (await judged(checker, PICTURE, client="bob")).report.runnable
+    assert first.result().report.runnable
+    assert (await judged(checker, PICTURE, client="ann")).report.runnable
 
 
 async def test_an_idle_process_ends(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:

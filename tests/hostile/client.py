@@ -6,6 +6,8 @@ Each mode does its worst against a sidecar while the context is open; `url` is t
 import asyncio
 import contextlib
 import gzip
+import io
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +16,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
+from PIL import Image
 
-from tests.support.serve_process import serve_process
+from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
+from comfy_mcp.settings import load_settings
+from comfy_mcp.store import Store
+from tests.support.graphs import slow
+from tests.support.serve_process import Served, serve_process
 from tests.support.sidecar import WORKFLOW
 
 SILENT = 1_100
 SLOW = 40
+MEAN, KIND = {"X-API-Key": "mean"}, {"X-API-Key": "kind"}
+"""Who means harm, and everybody else."""
 
 
 async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -72,8 +81,8 @@ async def compressed_bombs(url: str) -> AsyncIterator[None]:
 async def slow_uploads(url: str) -> AsyncIterator[None]:
     """Uploads of which one byte has come, and no more."""
     head = (
-        b"POST /v1/comfyui/inputs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
-        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        b"POST /v1/comfyui/inputs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n"
+        b"Content-Length: 1000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.bin"\r\n\r\nx'
     )
     async with AsyncExitStack() as stack:
@@ -105,12 +114,52 @@ async def broken_requests(url: str) -> AsyncIterator[None]:
 async def replays(url: str) -> AsyncIterator[None]:
     """Ten sockets that ask for everything, a hundred times each."""
     async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(aiohttp.ClientSession(headers=MEAN))
         for _ in range(10):
             socket = await stack.enter_async_context(session.ws_connect(f"{url}/v1/comfyui/stream"))
             for _ in range(100):
                 with contextlib.suppress(ConnectionError):
                     await socket.send_str('{"type":"subscribe","workflowId":"*","since":0}')
+        yield
+
+
+def _noise(side: int) -> bytes:
+    """A picture that is as large as a file as in memory."""
+    made = io.BytesIO()
+    Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(made, "PNG")
+    return made.getvalue()
+
+
+@asynccontextmanager
+async def slow_readers(url: str) -> AsyncIterator[None]:
+    """Forty readers of an output of 12 MB, of which each reads a kilobyte and then no more."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession(url, headers=MEAN))
+        form = aiohttp.FormData({"image": io.BytesIO(_noise(2_000))})
+        async with http.post("/v1/comfyui/inputs", data=form) as answer:
+            name = (await answer.json())["name"]
+        graph = {
+            "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+            "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "large"}},
+        }
+        async with http.post(WORKFLOW, json={"workflow": graph}, headers={"Prefer": "wait=50"}) as answer:
+            path = (await answer.json())["outputs"][0]["url"]
+        head = f"GET {urlsplit(path).path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n\r\n"
+        for reader, writer in await _all_open(stack, url, SLOW):
+            writer.write(head.encode())
+            await reader.read(1024)
+        yield
+
+
+@asynccontextmanager
+async def queue_filled(url: str) -> AsyncIterator[None]:
+    """Workflows until no more are accepted."""
+    async with aiohttp.ClientSession(url, headers=MEAN) as http:
+        for _ in range(10 * QUEUE):
+            async with http.post(WORKFLOW, json={"workflow": slow(steps=20)}) as answer:
+                if answer.status != 202:
+                    break
+        assert answer.status == 503
         yield
 
 
@@ -123,7 +172,25 @@ MODES: dict[str, Mode] = {
     "endless headers": endless_headers,
     "broken requests": broken_requests,
     "replays": replays,
+    "slow readers": slow_readers,
+    "queue filled": queue_filled,
 }
+
+
+QUEUE = 24
+"""Workflows that may wait."""
+
+
+@asynccontextmanager
+async def serve_guarded(folder: Path, engine_url: str) -> AsyncIterator[Served]:
+    """A sidecar that knows both clients."""
+    store = await Store.open(load_settings(state_dir=folder / "state"))
+    for name in ("mean", "kind"):
+        rights = DEFAULT_KEY_RIGHTS
+        await store.add_key(ApiKey(name=name, digest=digest_of(name), rights=rights, created_at=1))
+    await store.close()
+    async with serve_process(folder, engine_url, MAX_QUEUED=QUEUE) as served:
+        yield served
 
 
 async def longest_stall(url: str, mode: Mode, *, seconds: float) -> float:
@@ -156,7 +223,7 @@ async def main() -> None:
         place = Path(folder)
         async with (
             EmbeddedEngine(EngineConfig(base_directory=place / "engine")) as engine,
-            serve_process(place, engine.url) as served,
+            serve_guarded(place, engine.url) as served,
         ):
             for name, mode in MODES.items():
                 print(f"{name:<20} {await longest_stall(served.url, mode, seconds=3):6.0f} ms", flush=True)

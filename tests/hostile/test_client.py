@@ -9,9 +9,9 @@ import aiohttp
 import pytest
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from tests.hostile.client import MODES
+from tests.hostile.client import KIND, MODES, serve_guarded
 from tests.support.graphs import picture
-from tests.support.serve_process import Served, serve_process
+from tests.support.serve_process import Served
 
 LIMIT_S = 60.0
 
@@ -27,7 +27,7 @@ WORKFLOW = "/v1/comfyui/workflow"
 async def served(tmp_path: Path) -> AsyncIterator[Served]:
     async with (
         EmbeddedEngine(EngineConfig(base_directory=tmp_path / "engine")) as engine,
-        serve_process(tmp_path, engine.url) as served,
+        serve_guarded(tmp_path, engine.url) as served,
     ):
         yield served
     gc.collect()
@@ -37,7 +37,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
 async def test_others_are_answered_and_their_jobs_run(served: Served, mode: str) -> None:
     async with (
         asyncio.timeout(LIMIT_S),
-        aiohttp.ClientSession() as http,
+        aiohttp.ClientSession(headers=KIND) as http,
         MODES[mode](served.url),
     ):
         for path in ("/health", "/ready", "/v1/status"):

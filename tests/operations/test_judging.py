@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.needs import NO_WISH, Equipment, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -61,14 +61,20 @@ class Services:
         self.checker = self
         self.asked: list[ObjectInfo | None] = []
 
-    async def judge(self, raw: object, text: bytes, info: ObjectInfo | None) -> Judged:
+    async def judge(self, raw: object, text: bytes, info: ObjectInfo | None, *, client: ClientId) -> Judged:
         self.asked.append(info)
         return judge(raw, info)
 
 
 async def judged(engines: Engines, *, graph: object = GRAPH, wish: Wish = NO_WISH) -> tuple[Any, Judged, int]:
     services = Services(engines)
-    info, result = await judged_by_engines(services, graph, b"", wish)  # type: ignore[arg-type]
+    info, result = await judged_by_engines(
+        services,  # type: ignore[arg-type]
+        graph,
+        b"",
+        wish,
+        client=ClientId("me"),
+    )
     return info, result, len(services.asked)
 
 

@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "revoke_key": ("keys", "revoke", "agent"),
     "abandon_workflow": ("jobs", "abandon"),
     "convert_workflow": ("convert",),
+    "drain_engine": ("engines", "drain"),
+    "resume_engine": ("engines", "resume"),
 }
 
 
@@ -51,6 +53,15 @@ async def test_the_command_line_gives_what_the_operation_gives(tmp_path: Path) -
         assert await _shell(tmp_path, sidecar, *COMMANDS["revoke_key"]) == {"name": "agent", "revoked": True}
         again = await _direct(sidecar, "add_key", name="other", rights=["read"])
         assert {**again, "name": "agent"}.keys() == {**added, "key": key}.keys()
+
+
+async def test_an_engine_is_drained_and_resumed_either_way(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as sidecar:
+        (engine,) = (await sidecar("GET", "/v1/status")).body["engines"]
+        for name, drained in (("drain_engine", True), ("resume_engine", False)):
+            by_shell = await _shell(tmp_path, sidecar, *COMMANDS[name], engine["id"])
+            assert by_shell == {"engine": engine["id"], "drained": drained}
+            assert await _direct(sidecar, name, engine=engine["id"]) == by_shell
 
 
 async def test_a_workflow_that_is_abandoned_is_cancelled_either_way(tmp_path: Path) -> None:

@@ -32,6 +32,9 @@ GARBAGE: dict[str, Any] = {
     "peak_vram_bytes": "all",
     "shape": b"\x00",
     "cancel_reason": b"\x01",
+    "name": b"\xff",
+    "batch": b"\xff",
+    "refused_by": "{",
 }
 """What this version can't read, by column."""
 

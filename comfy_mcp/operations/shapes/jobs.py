@@ -161,6 +161,7 @@ class WorkflowResult(Result):
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
     silence: SilenceItem | None = None
+    workflows: dict[str, StatusName] = Field(default_factory=dict)
     saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
 
@@ -247,6 +248,7 @@ class SubmitResult(Result):
     status: StatusName
     queue_position: int
     warnings: list[Text] = Field(default_factory=list)
+    workflow_ids: list[str] = Field(default_factory=list)
     next_step: NextStep | None = None
 
     def text(self) -> str:
@@ -290,6 +292,7 @@ class CancelResult(Result):
     workflow_id: str
     status: StatusName
     cancel_requested: bool
+    cancelled: int | None = None
     next_step: NextStep | None = None
 
     def text(self) -> str:

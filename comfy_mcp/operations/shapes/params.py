@@ -1,6 +1,6 @@
 """What goes into an operation: flat, in snake_case or the wire's camelCase."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic.alias_generators import to_camel
@@ -93,6 +93,8 @@ class SubmitParams(Params):
         title="What the engine gets beside the graph: ComfyUI's `extra_pnginfo` (nodes write it into files; "
         "the editor restores its `workflow`) and `preview_method`. A file in UI format is sent by itself.",
     )
+    variations: int | None = Field(default=None, description="Copies with other seeds")
+    matrix: dict[str, list[Any]] | None = Field(default=None, description='All of: {"cfg": [4, 7]}')
     dry_run: bool = Field(
         default=False,
         strict=True,  # "no" must never be a yes
@@ -117,6 +119,7 @@ class WaitParams(Params):
     local = frozenset({"save_to"})
 
     workflow_id: WorkflowIdField
+    until: Literal["all", "any"] = Field(default="all", title="Of several: until all have ended, or one.")
     timeout_s: float | None = Field(
         default=None,
         ge=0,

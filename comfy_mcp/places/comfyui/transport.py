@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.redaction import HIDDEN
 from comfy_mcp.places.comfyui import json_text
@@ -75,7 +76,8 @@ class Transport(Faults):
         self, path: str, body: Mapping[str, Any], *, limit: int, parse: tuple[int, ...] = (200,)
     ) -> tuple[int, Any]:
         """(status, JSON) of a POST, sent once and never again. JSON is read for the statuses in `parse`."""
-        raw = json.dumps(body).encode()
+        large = large_json.is_large(body)
+        raw = (await asyncio.to_thread(_dumped, body) if large else json.dumps(body)).encode()
         if len(raw) <= SMALL_BYTES:
             answer = await self._ask("POST", path, body=raw, read=parse, limit=limit)
             return answer.status, await self._parsed(answer.body, f"POST {path}", answer)
@@ -336,6 +338,10 @@ async def _refuse(_session: object, _context: object, redirect: aiohttp.TraceReq
     argument for that."""
     redirect.response.close()
     raise Redirected(redirect.response.status)
+
+
+def _dumped(body: Mapping[str, Any]) -> str:
+    return large_json.dumps(body, large=True)
 
 
 def _checked(headers: dict[str, str]) -> dict[str, str]:

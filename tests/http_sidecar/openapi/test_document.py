@@ -158,7 +158,7 @@ def test_arguments_go_by_their_names_on_the_wire_and_a_path_of_the_server_is_non
         operation["operationId"]: operation for operation in operations_in(build(described())).values()
     }
     wait = {item["name"]: item for item in documented["wait_for_workflow"]["parameters"]}
-    assert set(wait) == {"workflowId", "timeoutS", "cancelOnDisconnect"}
+    assert set(wait) == {"workflowId", "timeoutS", "until", "cancelOnDisconnect"}
     assert wait["workflowId"]["in"] == "path"
     assert wait["timeoutS"]["schema"] == {"type": "number", "minimum": 0}
     body = documented["submit_workflow"]["requestBody"]["content"]["application/json"]["schema"]

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
@@ -211,3 +214,32 @@ async def test_a_body_of_more_than_a_workflow_may_have_is_refused_before_it_is_p
         taken = await v1("POST", WORKFLOW, data=spaced, headers=headers)
     assert assert_problem(refused, 413, "Content Too Large")["code"] == "too_large"
     assert taken.status == 202
+
+
+async def test_large_json_is_parsed_and_written_away_from_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the body over the store to the engine: everywhere, or one place alone still stops everybody."""
+    loop_thread, where = threading.get_ident(), []
+    loads, dumps = large_json.loads, large_json.dumps
+
+    def parsed(text: str, **hooks: Any) -> Any:
+        if len(text) > large_json.LARGE_BYTES:
+            where.append(threading.get_ident())
+        return loads(text, **hooks)
+
+    def written(value: object, *, large: bool, **how: Any) -> str:
+        if large or large_json.is_large(value):
+            where.append(threading.get_ident())
+        return dumps(value, large=large, **how)
+
+    monkeypatch.setattr(large_json, "LARGE_BYTES", 100)
+    monkeypatch.setattr(large_json, "LARGE_VALUES", 10)
+    async with open_sidecar(tmp_path) as v1:
+        monkeypatch.setattr(large_json, "loads", parsed)
+        monkeypatch.setattr(large_json, "dumps", written)
+        answer = await submit(v1, picture())
+        assert answer.status == 202
+        assert (await v1.ended(answer.body["workflowId"]))["status"] == "completed"
+    assert len(where) >= 4, "body, check, store, engine"
+    assert loop_thread not in where

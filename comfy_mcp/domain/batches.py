@@ -1,0 +1,55 @@
+"""Several workflows out of one: other seeds, and every combination of some values."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+from comfy_mcp.domain.errors import InvalidInput
+
+MAX_BATCH = 64
+"""Workflows of one submit."""
+
+SEED_INPUTS = frozenset({"seed", "noise_seed"})
+SEEDS = 2**64
+
+Combination = tuple[dict[str, Any], int]
+"""Values by name, and how far the seeds are counted up."""
+
+
+def combinations(variations: int, matrix: Mapping[str, Sequence[Any]]) -> list[Combination]:
+    """Each combination of the values of `matrix`, with `variations` seeds each. Raises InvalidInput."""
+    count = variations * math.prod(len(values) for values in matrix.values())
+    if not 1 <= count <= MAX_BATCH:
+        raise InvalidInput(
+            f"variations and matrix make {count} workflows; 1 to {MAX_BATCH} are allowed.",
+            next_step="Give each name of matrix at least one value, and fewer of them in all.",
+        )
+    return [
+        (dict(zip(matrix, values, strict=True)), step)
+        for values in product(*matrix.values())
+        for step in range(variations)
+    ]
+
+
+def with_seeds(graph: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """The graph in API format with every seed counted up by `step`. Raises InvalidInput without any."""
+    changed = dict(graph)
+    if not step:
+        return changed
+    for node_id, node in graph.items():
+        seeds = {name: value for name, value in node.get("inputs", {}).items() if _is_seed(name, value)}
+        if seeds:
+            counted = {name: (value + step) % SEEDS for name, value in seeds.items()}
+            changed[node_id] = {**node, "inputs": {**node["inputs"], **counted}}
+    if changed == graph:
+        raise InvalidInput(
+            "The workflow has no seed to vary.",
+            next_step='Give the values instead, for example matrix={"cfg": [4, 7]}.',
+        )
+    return changed
+
+
+def _is_seed(name: str, value: object) -> bool:
+    """A value of its own: that of a linked input is another node's."""
+    return name in SEED_INPUTS and isinstance(value, int)
