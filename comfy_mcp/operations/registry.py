@@ -314,7 +314,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="view_output",
         title="View output",
-        description="Show outputs: picture, frames, waveform or text; several as one sheet.",
+        description="Show outputs: picture, frames, waveform, text; several on a sheet.",
         params=shapes.ViewOutputParams,
         result=shapes.ViewResult,
         handler=viewing.view_output,

@@ -77,7 +77,7 @@ def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
     if entry == OutputItem.__name__ and result is OutputsResult:
         return frozenset({"url", "subfolder", "folder", "mediaType", "path", "link"})
     if entry == OutputItem.__name__ and result is ViewResult:
-        return frozenset(map(to_camel, set(OutputItem.model_fields) - OutputItem.entry))
+        return frozenset(map(to_camel, set(OutputItem.model_fields) - {"output_id", "filename"}))
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:
