@@ -6,7 +6,7 @@ from comfy_mcp.domain.job import Job, JobStatus
 
 LOW: Final = 0.75
 HIGH: Final = 1.4
-"""The range beside the estimate. In `python -m bench --only time-left` four of five true values lie in it."""
+"""The range beside the estimate: chosen, not measured."""
 
 GRACE_MS: Final = 5_000
 """Short estimates may be exceeded by this; then nothing is known any more."""

@@ -65,11 +65,9 @@ def _fault(item: Any) -> str:
 
 def _field(params: type[Params], given: str) -> str:
     """The snake_case name of an argument."""
-    for name, field in params.model_fields.items():
-        choices = getattr(field.validation_alias, "choices", ())
-        if given == name or given in choices:
-            return name
-    return given
+    fields = params.model_fields.items()
+    aliases = {name: getattr(field.validation_alias, "choices", ()) for name, field in fields}
+    return next((name for name, choices in aliases.items() if given in choices), given)
 
 
 def _example(operation: str, params: type[Params], names: set[str]) -> str:

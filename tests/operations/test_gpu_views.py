@@ -106,6 +106,9 @@ class OneSample:
     async def sample(self) -> GpuSample:
         return self.sample_now
 
+    async def latest(self, _wait_s: float) -> GpuSample:
+        return await self.sample()
+
 
 async def test_the_overview_has_no_process_list_and_says_what_is_wrong_once(
     call_without_engine: Bench,

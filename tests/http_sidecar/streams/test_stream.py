@@ -149,7 +149,7 @@ class Bare(Stream):
     """A stream of nobody."""
 
     def __init__(self) -> None:
-        self.ended, self._held, self._place = None, None, 0
+        self.ended, self._held, self._position = None, None, 0
         self._floors = {}
         unbounded: Any = SimpleNamespace(attached=nullcontext, watched=lambda *_: nullcontext())
         self._live = self._revocations = unbounded
