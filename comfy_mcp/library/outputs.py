@@ -137,7 +137,7 @@ class OutputFiles:
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
         self._verified = Verified(timeout_s=self._timeout_s)
-        self._one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
+        self.one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
 
     @asynccontextmanager
     async def open(self, output: Output, *, part: Span | None = None) -> AsyncIterator[OutputContent]:
@@ -246,7 +246,7 @@ class OutputFiles:
                 next_step="Fetch the file itself.",
                 code=ErrorCode.OUTPUT_UNREADABLE,
             )
-        async with self._one_preview:
+        async with self.one_preview:
             content = await self.read(output)
             return await asyncio.to_thread(
                 make_preview,

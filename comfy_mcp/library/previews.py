@@ -1,5 +1,7 @@
 """Small pictures of outputs, within what MCP clients take. Decoding belongs on a thread."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ if TYPE_CHECKING:  # Pillow costs 10 MB and 50 ms: it comes with the first previ
     from PIL.Image import Image
 
 # Named, because Pillow would otherwise also try EPS (which starts Ghostscript) and forty others.
-_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _SMALLEST_PX = 16
 _QUALITIES = (85, 70, 50)
 
@@ -38,13 +40,38 @@ def make_preview(
     """
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = max_pixels
+    with readable(max_pixels), Image.open(BytesIO(data), formats=FORMATS) as opened:
+        if opened.width * opened.height > max_pixels:
+            raise _too_many_pixels(max_pixels)
+        source = opened.size
+        image = _upright_rgb(opened, max_px)
+    if box is not None:
+        image.thumbnail(box)
+    return encoded(image, max_px=max_px, max_bytes=max_bytes, source=source)
+
+
+def encoded(image: "Image", *, max_px: int, max_bytes: int, source: tuple[int, int] | None = None) -> Preview:
+    """The preview of a decoded picture. Raises LimitExceeded when nothing fits into `max_bytes`."""
+    fitted, data, media_type = _fit(image, max_px, max_bytes)
+    width, height = source or image.size
+    return Preview(
+        data=data,
+        media_type=media_type,
+        width=fitted.width,
+        height=fitted.height,
+        source_width=width,
+        source_height=height,
+    )
+
+
+@contextmanager
+def readable(max_pixels: int) -> Iterator[None]:
+    """What Pillow raises for a file that it can't read, as our errors."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
-        with Image.open(BytesIO(data), formats=_FORMATS) as opened:
-            if opened.width * opened.height > max_pixels:
-                raise _too_many_pixels(max_pixels)
-            source = opened.size
-            image = _upright_rgb(opened, max_px)
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_many_pixels(max_pixels) from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
@@ -53,17 +80,8 @@ def make_preview(
             next_step="Fetch the file itself, or run the workflow again.",
             code=ErrorCode.OUTPUT_UNREADABLE,
         ) from None
-    if box is not None:
-        image.thumbnail(box)
-    fitted, encoded, media_type = _fit(image, max_px, max_bytes)
-    return Preview(
-        data=encoded,
-        media_type=media_type,
-        width=fitted.width,
-        height=fitted.height,
-        source_width=source[0],
-        source_height=source[1],
-    )
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _upright_rgb(opened: "Image", max_px: int) -> "Image":

@@ -84,11 +84,7 @@ class Spool:
 
     async def touch(self, name: str) -> bool:
         """Whether there is a copy with this name. It counts as used now."""
-        try:
-            await asyncio.to_thread(os.utime, self._folder / name)
-        except OSError:
-            return False
-        return True
+        return await asyncio.to_thread(self._touch, name)
 
     async def open(self, name: str) -> tuple[BinaryIO, int] | None:
         """The copy and its size; None when it is gone. The caller closes it."""
@@ -109,6 +105,13 @@ class Spool:
     def _begin(self) -> "tempfile._TemporaryFileWrapper[bytes]":
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return tempfile.NamedTemporaryFile(dir=self._folder, prefix=_PART, delete=False)
+
+    def _touch(self, name: str) -> bool:
+        try:
+            os.utime(self._folder / name)
+        except OSError:
+            return False
+        return True
 
     def _used(self) -> int:
         with os.scandir(self._folder) as found:

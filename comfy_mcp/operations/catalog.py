@@ -4,7 +4,6 @@ from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.saving import checked_place, places, saved
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
     ListOutputsParams,
@@ -13,8 +12,6 @@ from comfy_mcp.operations.shapes import (
     OutputContentResult,
     OutputParams,
     OutputsResult,
-    ViewOutputParams,
-    ViewResult,
 )
 from comfy_mcp.operations.views import output_item, output_items
 
@@ -44,34 +41,6 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
         )
     )
     return OutputsResult(outputs=output_items(page.items), next_cursor=page.next_cursor)
-
-
-async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:
-    """A preview within the clients' limits. Raises NotFound (`not_found`, `output_gone`)."""
-    save_to = await checked_place(context, params.save_to)
-    output = await find_output(context, params.output_id)
-    view = await _view(context, output, params)
-    (item,) = await places(context, [view.output])
-    paths = [] if save_to is None else await saved(context, [output], save_to)
-    return view.model_copy(update={"output": item, "saved": paths})
-
-
-async def _view(context: OperationContext, output: Output, params: ViewOutputParams) -> ViewResult:
-    services, item = context.services, output_item(output)
-    if output.file.text is not None:
-        return ViewResult(output=item, note=output.file.text)
-    if output.file.is_written:
-        return ViewResult(output=item, note=await services.outputs.text(output))
-    if output.file.kind is not OutputKind.IMAGE:
-        return ViewResult(output=item, note="There is no preview for this type; read the link.")
-    preview = await services.outputs.preview(output, max_px=params.max_px)
-    return ViewResult(
-        output=item,
-        width=preview.width,
-        height=preview.height,
-        preview=preview.data,
-        preview_media_type=preview.media_type,
-    )
 
 
 async def read_output(context: OperationContext, params: OutputParams) -> OutputContentResult:

@@ -24,7 +24,7 @@ from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.ids import whole_output_id
+from comfy_mcp.operations.ids import whole_id
 
 MAX_FILES = 64
 """Different files of one workflow."""
@@ -90,13 +90,7 @@ async def _resolved(context: OperationContext, found: FileInput, said: _Said, *,
     files, wanted = context.services.input_files, reference(found.value)
     match wanted.source:
         case Source.KEPT:
-            if not await files.is_kept(wanted.text):
-                raise NotFound(
-                    "the copy of the input file is no longer kept.",
-                    next_step=f"Give the file itself: {spellings(context)}.",
-                    code=ErrorCode.OUTPUT_GONE,
-                )
-            return kept_name(wanted.text)
+            return await _kept(context, wanted.text)
         case Source.OUTPUT:
             return _output(await _find_output(context, wanted.text), found)
         case Source.URL:
@@ -111,6 +105,16 @@ async def _resolved(context: OperationContext, found: FileInput, said: _Said, *,
             raise _unknown(context, found)
         case _:
             return found.value
+
+
+async def _kept(context: OperationContext, name: str) -> str:
+    if await context.services.input_files.is_kept(name):
+        return kept_name(name)
+    raise NotFound(
+        "the copy of the input file is no longer kept.",
+        next_step=f"Give the file itself: {spellings(context)}.",
+        code=ErrorCode.OUTPUT_GONE,
+    )
 
 
 async def _path(context: OperationContext, path: str, found: FileInput) -> str:
@@ -166,7 +170,7 @@ def _output(output: Output, found: FileInput) -> str:
 
 
 async def _find_output(context: OperationContext, given: str) -> Output:
-    return await find_output(context, await whole_output_id(context, given))
+    return await find_output(context, await whole_id(context, "output_id", given))
 
 
 def _unknown(context: OperationContext, found: FileInput) -> InvalidInput:

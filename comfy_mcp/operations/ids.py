@@ -43,15 +43,13 @@ def _names_of(params: type[Params]) -> Sequence[str]:
     return [name for name in ("workflow_id", "output_id") if name in params.model_fields]
 
 
-async def whole_output_id(context: OperationContext, given: str) -> str:
-    """The output's whole id, of a part of it. Raises InvalidInput where several start so."""
+async def whole_id(context: OperationContext, name: str, given: str) -> str:
+    """The whole id of what `name` says, of a part of it. Raises InvalidInput where several start so."""
     if not _SHORT.fullmatch(given):
         return given
-    found = await _starting(context, "output_id", given)
+    found = await _starting(context, name, given.lower())
     if len(found) > 1:
-        raise InvalidInput(
-            f"several outputs have ids that start with {given!r}.", next_step="Give more of the id."
-        )
+        raise InvalidInput(f"several ids start with {given!r}.", next_step="Give more of the id.")
     return found[0] if found else given
 
 

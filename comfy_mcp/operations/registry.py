@@ -22,6 +22,7 @@ from comfy_mcp.operations import (
     shapes,
     submitting,
     system,
+    viewing,
     workflows,
 )
 from comfy_mcp.operations.argument_errors import explained
@@ -313,10 +314,10 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="view_output",
         title="View output",
-        description="A small preview of an output (or its text) and a link to the full file.",
+        description="Show outputs: picture, frames, waveform, text; several on a sheet.",
         params=shapes.ViewOutputParams,
         result=shapes.ViewResult,
-        handler=catalog.view_output,
+        handler=viewing.view_output,
         right=Right.READ,
         raises=_RAISED_BY_AN_OUTPUT,
         read_only=True,

@@ -176,8 +176,11 @@ def _id(argument: _Argument, value: object) -> object:
     """The id alone, of a URI, a path, or an object that has it."""
     if isinstance(value, Mapping):
         value = next((value[name] for name in argument.names if name in value), value)
-    if not isinstance(value, str):
-        return value
+    return plain_id(value) if isinstance(value, str) and "," not in value else value
+
+
+def plain_id(value: str) -> str:
+    """The id alone, of a URI or a path that has it."""
     plain = value.strip(_QUOTES)
     found = _IN_URI.search(plain)
     plain = unquote(found[1]) if found is not None else plain

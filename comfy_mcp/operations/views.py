@@ -1,9 +1,11 @@
 """From the domain's values to the wire's shapes."""
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, assert_never
 
-from comfy_mcp.domain.catalog import Output
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
@@ -103,13 +105,35 @@ def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
         case JobStatus.QUEUED | JobStatus.RUNNING:
             return f'Call wait_for_workflow(workflow_id="{job.id}").'
         case JobStatus.COMPLETED if outputs:
-            look = f'Call view_output(output_id="{outputs[0].id}") to look at it.'
+            look = _look(job, [each for each in outputs if can_be_shown(each.file)])
             rest = f' Call list_outputs(workflow_id="{job.id}") for all {len(outputs)}.'
-            return f"{look}{rest}" if len(outputs) > OUTPUTS_SHOWN else look
+            return f"{look}{rest}".strip() if len(outputs) > OUTPUTS_SHOWN else look or None
         case JobStatus.FAILED if job.failure is not None:
             return _after_failure(job, job.failure.kind)
         case _:
             return None
+
+
+def _look(job: Job, shown: Sequence[Output]) -> str:
+    """How to see those that a picture can be made of."""
+    if not shown:
+        return ""
+    if len(shown) == 1:
+        return f'Call view_output(output_id="{shown[0].id}") to look at it.'
+    return f'Call view_output(output_id="{job.id}") to look at all of them on one sheet.'
+
+
+def can_be_shown(file: OutputFile) -> bool:
+    """Whether view_output makes something to look at of it."""
+    if file.kind in {OutputKind.IMAGE, OutputKind.TEXT} or file.filename.lower().endswith(".wav"):
+        return True
+    return file.kind in {OutputKind.VIDEO, OutputKind.AUDIO} and _decodes()
+
+
+@cache
+def _decodes() -> bool:
+    """Whether the optional package for videos and sounds is installed (library/moving.py)."""
+    return find_spec("av") is not None
 
 
 def _after_failure(job: Job, kind: FailureKind) -> str:

@@ -15,6 +15,7 @@ from comfy_mcp.operations.shapes import (
     OutputsResult,
     Params,
     Result,
+    ViewResult,
     WorkflowResult,
     WorkflowsResult,
 )
@@ -74,7 +75,9 @@ def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Resul
 def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
     """Wire names of the members that an entry never has there, or that no model acts by."""
     if entry == OutputItem.__name__ and result is OutputsResult:
-        return frozenset({"url", "subfolder", "folder", "mediaType"})
+        return frozenset({"url", "subfolder", "folder", "mediaType", "path", "link"})
+    if entry == OutputItem.__name__ and result is ViewResult:
+        return frozenset(map(to_camel, set(OutputItem.model_fields) - {"output_id", "filename"}))
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:

@@ -97,18 +97,6 @@ async def test_a_text_file_and_a_drawing_are_shown_as_text(call: Bench, tmp_path
         assert view.output.media_type == ("text/plain" if kind is OutputKind.TEXT else "image/svg+xml")
 
 
-async def test_a_video_has_no_preview(call: Bench) -> None:
-    """No class of the embedded engine writes one: an output is given another file."""
-    (picture,) = await made(call, graphs.picture())
-    found = await call.services.store.get_output(OutputId(picture.output_id))
-    assert found is not None
-    file = OutputFile(kind=OutputKind.VIDEO, filename="a.mp4", subfolder="")
-    store = Renamed(call.services.store, replace(found, file=file, size=None, sha256=None))
-    with_file = Bench(replace(call.services, store=store), call.caller)  # type: ignore[arg-type]
-    view = await with_file("view_output", output_id=picture.output_id)
-    assert (view.preview, view.note) == (None, "There is no preview for this type; read the link.")
-
-
 async def test_an_output_whose_file_is_gone_says_so(call: Bench, tmp_path: Path) -> None:
     (output,) = await made(call, graphs.picture())
     (tmp_path / "engine" / "output" / output.subfolder / output.filename).unlink()

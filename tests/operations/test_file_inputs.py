@@ -14,6 +14,7 @@ from PIL import Image
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.errors import BridgeError, ErrorCode
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations import ids
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
@@ -310,3 +311,30 @@ async def test_without_an_engine_a_path_is_copied_all_the_same(
     submitted = await call("submit_workflow", workflow=load(uri))
     kept = (await call("workflow_graph", workflow_id=submitted.workflow_id)).graph
     assert kept["1"]["inputs"]["image"].startswith("bridge-files/")
+
+
+async def test_one_file_for_two_nodes_is_copied_once(call: Bench, root: Path, tmp_path: Path) -> None:
+    graph = load("cat.png")
+    graph["3"] = {"class_type": "LoadImage", "inputs": {"image": "cat.png"}}
+    graph["4"] = {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "t/y"}}
+    submitted = await call("submit_workflow", workflow=graph)
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    assert (end.status, len(end.outputs)) == ("completed", 2)
+    assert len(list((tmp_path / "state/inputs").iterdir())) == 1
+
+
+async def test_an_empty_name_is_the_engines_to_refuse(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=load(""))
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    assert (end.status, end.failure.kind) == ("failed", "validation")
+
+
+async def test_part_of_an_id_that_several_outputs_have_is_no_choice(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def two(*_: Any) -> list[str]:
+        return ["3902308d-1", "3902308d-2"]
+
+    monkeypatch.setattr(ids, "_starting", two)
+    error = await refusal(call, "output:3902308d")
+    assert "several ids start with" in error.message

@@ -125,3 +125,22 @@ async def test_the_engines_own_file_is_named_where_it_can_be_read(settings: Sett
         assert [each.path for each in gone.outputs] == [None, None]
         over_http = Bench(services, Caller(client=ClientId("tester"), surface="http", may_read_files=False))
         assert all(each.path is None for each in (await over_http("list_outputs")).outputs)
+
+
+async def test_many_outputs_are_all_saved(call: Bench, root: Path) -> None:
+    graph = picture(size=16)
+    graph["1"]["inputs"]["batch_size"] = 201  # more than a page of them
+    submitted = await call("submit_workflow", workflow=graph, save_to="many")
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=60)
+    assert len(end.saved) == len(list((root / "many").iterdir())) == 201
+    assert "and 196 more" in end.text()
+
+
+async def test_over_http_an_output_has_a_link(settings: Settings) -> None:
+    here = settings.model_copy(update={"public_url": "https://host.example"})
+    async with open_runtime(here) as services:
+        call = Bench(services, Caller(client=CALLER.client, surface="http", may_read_files=False))
+        submitted = await call("submit_workflow", workflow=picture())
+        end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+        assert end.outputs[0].link.startswith(f"https://host.example{end.outputs[0].url}?expires=")
+        assert f"at {end.outputs[0].link}" in end.text()

@@ -58,9 +58,11 @@ class OutputsResult(Result):
 
 
 class ViewResult(Result):
-    """`preview` is the image for the model; it is not part of the JSON."""
+    """`preview` is the image for the model; it is not part of the JSON. Of several outputs it shows each with
+    its number in `outputs`, and `output` is the first."""
 
     output: OutputItem
+    outputs: list[OutputItem] = Field(default_factory=list, exclude_if=lambda outputs: not outputs)
     width: int | None = None
     height: int | None = None
     preview: bytes | None = Field(default=None, exclude=True, repr=False)
@@ -70,7 +72,9 @@ class ViewResult(Result):
 
     def text(self) -> str:
         shown = f"preview {self.width}x{self.height} of " if self.preview is not None else ""
-        return f"{shown}{self.output.text()}.{saved_as(self.saved)} {self.note or ''}".strip()
+        named = "; ".join(f"{number}. {item.text()}" for number, item in enumerate(self.outputs, start=1))
+        named = named or self.output.text()
+        return f"{shown}{named}.{saved_as(self.saved)} {self.note or ''}".strip()
 
 
 class OutputContentResult(Result):

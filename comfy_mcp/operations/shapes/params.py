@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from comfy_mcp.operations.shapes.base import (
@@ -209,9 +209,15 @@ class OutputParams(Params):
     )
 
 
-class ViewOutputParams(OutputParams):
+class ViewOutputParams(Params):
     local = frozenset({"save_to"})
 
+    output_id: str = Field(
+        validation_alias=AliasChoices("output_id", "outputId", "output_ids", "outputIds"),
+        min_length=1,
+        max_length=4096,
+        description="Id of an output, several ids, or a workflow's",
+    )
     max_px: int | None = Field(
         default=None,
         ge=16,
@@ -220,3 +226,8 @@ class ViewOutputParams(OutputParams):
         description="Longest side",
     )
     save_to: str | None = _save_to(title="The folder or file for the full output.")
+
+    @field_validator("output_id", mode="before")
+    @classmethod
+    def _joined(cls, value: object) -> object:
+        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value

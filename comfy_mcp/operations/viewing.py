@@ -1,0 +1,72 @@
+"""Look at outputs: one, or several on one sheet."""
+
+from comfy_mcp.domain.catalog import Output, OutputQuery
+from comfy_mcp.domain.errors import InvalidInput, NotFound
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.library.showing import SHEET, show, show_several
+from comfy_mcp.operations.catalog import find_output
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.ids import whole_id
+from comfy_mcp.operations.repairs import plain_id
+from comfy_mcp.operations.saving import checked_place, places, saved
+from comfy_mcp.operations.shapes import ViewOutputParams, ViewResult
+from comfy_mcp.operations.views import output_item
+
+MAX_IDS = 64
+"""Ids in one call."""
+
+
+async def view_output(context: OperationContext, params: ViewOutputParams) -> ViewResult:
+    """A picture within the clients' limits. Raises NotFound (`not_found`, `output_gone`)."""
+    save_to = await checked_place(context, params.save_to)
+    outputs = await _wanted(context, params.output_id)
+    files = context.services.outputs
+    if len(outputs) > 1:
+        preview, note = await show_several(files, outputs, max_px=params.max_px)
+    elif outputs[0].file.text is not None:
+        preview, note = None, outputs[0].file.text
+    elif outputs[0].file.is_written:
+        preview, note = None, await files.text(outputs[0])
+    else:
+        preview, note = await show(files, outputs[0], max_px=params.max_px)
+    items = await places(context, [output_item(each) for each in outputs])
+    paths = [] if save_to is None else await saved(context, outputs, save_to)
+    return ViewResult(
+        output=items[0],
+        outputs=items[:SHEET] if len(items) > 1 else [],
+        width=None if preview is None else preview.width,
+        height=None if preview is None else preview.height,
+        preview=None if preview is None else preview.data,
+        preview_media_type=None if preview is None else preview.media_type,
+        note=note or None,
+        saved=paths,
+    )
+
+
+async def _wanted(context: OperationContext, given: str) -> list[Output]:
+    """The outputs of all ids, each once, in their order."""
+    ids = [each for each in (plain_id(part.strip(" []")) for part in given.split(",")) if each]
+    if not 0 < len(ids) <= MAX_IDS:
+        raise InvalidInput(
+            f"view_output takes 1 to {MAX_IDS} ids.",
+            next_step="Pass ids of outputs, with commas between them.",
+        )
+    found: dict[str, Output] = {}
+    for each in ids:
+        found |= {output.id: output for output in await _of_id(context, each)}
+    return list(found.values())
+
+
+async def _of_id(context: OperationContext, given: str) -> list[Output]:
+    """One output, or those of a workflow. Raises NotFound."""
+    try:
+        return [await find_output(context, await whole_id(context, "output_id", given))]
+    except NotFound:
+        job_id = await whole_id(context, "workflow_id", given)
+        whose = None if context.caller.sees_all else context.caller.client
+        page = await context.services.store.list_outputs(
+            OutputQuery(job_id=JobId(job_id), client=whose, limit=200)
+        )
+        if not page.items:
+            raise
+        return list(reversed(page.items))
