@@ -75,7 +75,8 @@ class Page(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputQuery:
-    """Which outputs, newest first. Times are epoch milliseconds; both ends included; no `kinds` means all."""
+    """Which outputs, newest first. Times are epoch milliseconds; both ends included; no `kinds` means all.
+    `job_id` may be a batch: then of all its jobs."""
 
     job_id: JobId | None = None
     client: ClientId | None = None

@@ -26,7 +26,7 @@ Controls = Mapping[Target, Sequence[Target]]
 MAX_PARAMETERS = 100
 """Most that are named; any other input is still set as "6.text"."""
 MAX_STEPS = 20_000
-"""Most nodes that are passed while the links of one workflow are followed."""
+"""Most nodes and inputs that are read while the links of one workflow are followed."""
 
 
 class ParameterKind(StrEnum):
@@ -264,6 +264,7 @@ class _Finder:
             if node is None or (at, slot) in seen:
                 continue
             seen.add((at, slot))
+            self._steps -= len(node.inputs)  # all are read, for each of its outputs anew
             texts = self._texts(node)
             if texts:
                 yield from self._named(node, texts, role)
@@ -310,6 +311,7 @@ class _Finder:
             node = self._graph.nodes.get(todo.pop())
             if node is None:
                 continue
+            self._steps -= len(node.inputs)
             for name, value in node.inputs.items():
                 if name in node.links:
                     behind = node.links[name].node

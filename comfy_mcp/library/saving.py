@@ -47,7 +47,10 @@ class Saver:
         InvalidInput (path_not_allowed, path_unreadable), and what opening an output raises.
         """
         path = Path(await self.check(where))
-        is_folder = where.endswith(("/", os.sep)) or await asyncio.to_thread(path.is_dir)
+        try:
+            is_folder = where.endswith(("/", os.sep)) or await asyncio.to_thread(path.is_dir)
+        except OSError as error:  # such as a name that is too long
+            raise unwritable(path.parent, error) from None
         if is_folder or media_type_of(path.name) == UNKNOWN:
             return await save_in(self._files, outputs, path)
         return await save_in(self._files, outputs, path.parent, name=path.name)

@@ -91,5 +91,5 @@ def _status(statuses: Sequence[StatusName]) -> StatusName:
 def _next_step(batch: BatchId, status: StatusName, states: Sequence[WorkflowResult]) -> str | None:
     if status in OPEN:
         return f'Call wait_for_workflow(workflow_id="{batch}").'
-    output = next((each.outputs[0].output_id for each in states if each.outputs), None)
-    return None if output is None else f'Call view_output(output_id="{output}") to look at the first.'
+    made = any(each.outputs for each in states)
+    return f'Call view_output(output_id="{batch}") to look at them on one sheet.' if made else None

@@ -34,6 +34,10 @@ JUDGE_S = 4.0
 JOBS = 10
 """Most recent jobs among the hits."""
 
+_NO_ENGINE = (
+    "No engine answers: what runs here is not known, and its templates, its saved workflows and the starters "
+    "for it are not listed."
+)
 _ABOUT, _INPUTS, _CHOICES = 160, 12, 12
 
 
@@ -50,7 +54,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     if not found:
         found = sorted(entries, key=lambda each: (_RANK[each.origin], -each.usage))
     best = _best(found)
-    verdicts = await _verdicts(context, best, info)
+    verdicts = {} if info is None else await _verdicts(context, best, info)
     best.sort(key=lambda each: _runs(verdicts.get(each.whole_name)))
     shown = [
         _item(each, verdicts.get(each.whole_name), twin=_is_shadowed(each, entries))
@@ -59,10 +63,11 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     jobs = await _jobs(context, params) if not params.kind else []
     items = [*shown[: max(1, params.limit - len(jobs))], *jobs]
     first = next((each for each in shown if each.runnable), None)
+    warnings = [f"Nothing fits {params.query!r:.100}; these exist."] if nothing else []
     return FoundWorkflowsResult(
         workflows=items,
         total=len(found) + len(jobs),
-        warnings=[f"Nothing fits {params.query!r:.100}; these exist."] if nothing else [],
+        warnings=warnings if info is not None else [*warnings, _NO_ENGINE],
         next_step=None if first is None else _how(first),
     )
 
@@ -81,13 +86,16 @@ async def describe_workflow(
     else:
         verdict = await finder.verdict(named.entry, named.raw, info)
         item = _item(named.entry, verdict)
+    if info is None:
+        item = item.model_copy(update={"runnable": None})
     if verdict.shape is not None:
         need = await context.services.store.vram_need(verdict.shape)
         item = item.model_copy(update={"peak_vram_bytes": need})
     return DescribedWorkflowResult(
         workflow=item,
         parameters=[parameter_item(each) for each in verdict.parameters],
-        next_step=_how(item) if verdict.runnable else None,
+        next_step=_how(item) if item.runnable else None,
+        warnings=[] if info is not None else [_NO_ENGINE],
     )
 
 

@@ -35,7 +35,8 @@ async def with_saved(context: OperationContext, result: WorkflowResult, asked: s
         return result
     store, job_id = context.services.store, JobId(result.workflow_id)
     if asked is None:
-        kept = await store.get_graph(job_id)
+        first = next(iter(result.workflows or {}), job_id)  # of a batch: what was asked for one was for all
+        kept = await store.get_graph(JobId(first))
         asked = kept.submitted.save_to if kept is not None and kept.submitted is not None else None
     if asked is None:
         return result

@@ -10,7 +10,7 @@ from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.batches import combinations, with_seeds
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.graph import Graph, unwrapped
@@ -41,6 +41,9 @@ MAX_TIMEOUT_S = 7 * 86_400
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
 
+BATCH_BYTES = 16 * 2**20
+"""All graphs of one submit together: they are written in one transaction, in which nobody else writes."""
+
 Made = tuple[Checked, Needs, tuple[str, ...]]
 """Of a workflow: the graph in API format, what it needs, and the warnings."""
 
@@ -62,6 +65,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         context, given.raw, given.text, file, beside, save_to, _wish(params)
     )
     warnings = context.repairs + given.repairs + warnings
+    first = checked, needs, warnings
+    varied = params.variations is not None or params.matrix is not None
+    variants = await _variants(context, params, first, save_to) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
     use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same))
@@ -73,11 +79,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
-    if params.variations is not None or params.matrix is not None:
-        first = checked, needs, warnings
-        made = [(each, how) for each in await _variants(context, params, first, save_to)]
-        return await _submit_batch(services, made, use)
-    job, position = await _submit(services, (checked, needs, warnings), use, how)
+    if varied:
+        return await _submit_batch(services, [(each, how) for each in variants], use)
+    job, position = await _submit(services, first, use, how)
     return SubmitResult(
         workflow_id=job.id,
         name=job.name,
@@ -206,7 +210,15 @@ async def _variants(
     graph, info = first[0].graph, await context.services.engines.object_info()
     parameters = parameters_of(graph, info) if params.matrix else ()
     made = []
-    for values, step in combinations(params.variations or 1, params.matrix or {}):
+    wanted = combinations(params.variations or 1, params.matrix or {})
+    size = len((await as_json(graph.raw))[1])
+    if size * len(wanted) > BATCH_BYTES:
+        raise LimitExceeded(
+            f"{len(wanted)} workflows of {size} bytes are more than the {BATCH_BYTES} bytes of one submit.",
+            next_step="Submit fewer at once.",
+            code=ErrorCode.TOO_LARGE,
+        )
+    for values, step in wanted:
         raw, notes = with_inputs(graph, parameters, values, info=info) if values else (graph.raw, ())
         each = with_seeds(raw, step)
         if each == graph.raw:

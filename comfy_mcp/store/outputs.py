@@ -6,7 +6,7 @@ from comfy_mcp.domain.catalog import Output, OutputFound, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.store.codec import output_of, output_values
 from comfy_mcp.store.connection import Connection, Pages, Statement
-from comfy_mcp.store.core import Integer, bindparam, func, insert, jobs, outputs, select, update
+from comfy_mcp.store.core import Integer, and_, bindparam, func, insert, jobs, or_, outputs, select, update
 from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of, starts_with
 
 _INSERT = Statement(insert(outputs))
@@ -51,7 +51,14 @@ def of_jobs(connection: Connection, job_ids: Sequence[JobId]) -> dict[JobId, lis
 
 
 _CONDITIONS = {
-    "b_job_id": outputs.c.job_id == bindparam("b_job_id"),
+    "b_job_id": outputs.c.job_id.in_(
+        select(jobs.c.id).where(
+            or_(
+                jobs.c.id == bindparam("b_job_id"),
+                and_(jobs.c.batch.is_not(None), jobs.c.batch == bindparam("b_job_id")),
+            )
+        )
+    ),
     "b_client": outputs.c.job_id.in_(select(jobs.c.id).where(jobs.c.client == bindparam("b_client"))),
     "b_filename": outputs.c.filename == bindparam("b_filename"),
     "b_id_start": starts_with(outputs.c.id, "b_id_start"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain import parameters
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.judging import Judged, judge
@@ -191,3 +192,24 @@ def test_an_input_has_one_name(name: str) -> None:
     targets = [target for each in found.values() for target in each.targets]
     assert len({*targets}) == len(targets)
     assert all(node in judged.graph.nodes for node, _ in targets)
+
+
+def test_a_wide_node_is_not_read_anew_for_each_of_its_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,000 inputs times 2,000 outputs were four million steps on the event loop."""
+    many = range(2_000)
+    raw = {
+        "wide": {"class_type": "X", "inputs": {f"input_{number}": number for number in many}},
+        "all": {"class_type": "Y", "inputs": {f"conditioning_{number}": ["wide", number] for number in many}},
+        "1": {"class_type": "KSampler", "inputs": {"positive": ["all", 0], "seed": 1}},
+    }
+    asked = 0
+    real = parameters._type
+
+    def counted(spec: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return real(spec)
+
+    monkeypatch.setattr(parameters, "_type", counted)
+    parameters_of(parse_graph(raw), node_list())
+    assert 0 < asked < 5 * parameters.MAX_STEPS

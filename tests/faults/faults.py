@@ -232,8 +232,8 @@ async def holder_paused(stage: Stage) -> None:
 
 
 async def paused_somewhere(stage: Stage) -> None:
-    """The first bridge stops itself at some call, and wakes up when its lease is another's. The call may be the
-    POST of a prompt."""
+    """The first bridge stops itself at some call, and wakes up when its lease is another's. The call may be
+    the POST of a prompt."""
     stage.late_posts = True
     first = stage.world.bridges[0].process
     await stage.pause(LEASE_TTL_S * 2.5, LEASE_TTL_S * 4)

@@ -7,6 +7,7 @@ import pytest
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.operations import submitting
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
@@ -42,6 +43,22 @@ async def test_variations_are_one_batch_with_one_id_and_one_state(call: Bench) -
     assert list(state.workflows) == submitted.workflow_ids
     assert "view_output" in state.next_step
     assert await call("workflow_status", workflow_id=submitted.workflow_id) == state
+
+
+async def test_a_batch_is_shown_on_one_sheet_and_its_outputs_are_listed(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=seeded(), variations=3)
+    await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    view = await call("view_output", output_id=submitted.workflow_id)
+    assert view.preview is not None
+    assert len(view.outputs) == 3
+    listed = await call("list_outputs", workflow_id=submitted.workflow_id)
+    assert {each.output_id for each in listed.outputs} == {each.output_id for each in view.outputs}
+    assert {each.workflow_id for each in listed.outputs} == set(submitted.workflow_ids)
+
+
+async def test_a_dry_run_checks_every_variant(call: Bench) -> None:
+    with pytest.raises(InvalidInput):
+        await call("submit_workflow", workflow=seeded(), matrix={"1.sed": [1, 2]}, dry_run=True)
 
 
 async def test_a_matrix_runs_every_combination(call: Bench) -> None:
@@ -99,6 +116,15 @@ async def test_a_name_of_the_matrix_that_no_node_has_is_refused_with_the_nearest
     with pytest.raises(InvalidInput) as refused:
         await call("submit_workflow", workflow=seeded(), matrix={"sed": [1, 2]})
     assert "seed" in f"{refused.value.message} {refused.value.next_step}"
+
+
+async def test_a_batch_of_large_graphs_is_refused_before_each_is_checked(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitting, "BATCH_BYTES", 1_000)
+    with pytest.raises(LimitExceeded) as caught:
+        await call("submit_workflow", workflow=seeded(), variations=60)
+    assert caught.value.code is ErrorCode.TOO_LARGE
 
 
 async def test_all_or_none_come_into_the_queue(settings: Settings) -> None:

@@ -77,6 +77,26 @@ async def test_without_an_engine_and_without_workflows_there_is_nothing(call_wit
     found = await call_without_engine("find_workflow", query="fox")
     assert found.workflows == []
     assert found.text() == "No workflow."
+    assert "No engine answers" in found.warnings[-1]
+
+
+async def test_without_an_engine_nothing_is_said_to_run_here(tmp_path: Path) -> None:
+    (tmp_path / "poster.json").write_text(json.dumps(picture()))
+    settings = load_settings(
+        engine_urls="http://127.0.0.1:9",
+        state_dir=tmp_path / "state",
+        workflows=tmp_path,
+        connect_timeout_s=2.0,
+    )
+    async with open_runtime(settings) as services:
+        call = Bench(services, CALLER)
+        found = await call("find_workflow")
+        assert [(each.name, each.runnable) for each in found.workflows] == [("poster", None)]
+        assert found.text().startswith("No engine answers")
+        assert found.next_step is None
+        described = await call("describe_workflow", name="poster")
+        assert (described.workflow.runnable, described.next_step) == (None, None)
+        assert "No engine answers" in described.warnings[0]
 
 
 async def test_of_two_with_one_name_the_user_s_is_meant(tmp_path: Path, call: Bench) -> None:

@@ -1,6 +1,7 @@
 """save_to: the files are there when the call returns."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,25 @@ async def test_a_wait_may_say_where(call: Bench, root: Path) -> None:
     end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20, saveTo="art")
     assert end.saved == [str(root / "art" / "one_00001_.png")]  # a preview is not what was wanted
     assert len(end.outputs) == 2
+
+
+@pytest.mark.parametrize("when", ["submit", "wait"])
+async def test_a_batch_saves_the_outputs_of_all_its_workflows(call: Bench, root: Path, when: str) -> None:
+    place: dict[str, Any] = {"save_to": "art"}
+    asked = place if when == "submit" else {}
+    submitted = await call("submit_workflow", workflow=slow(steps=1, step_ms=1), variations=2, **asked)
+    asked = place if when == "wait" else {}
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id, **asked)
+    assert done.status == "completed", done.text()
+    assert len(done.saved) == 2
+    assert sorted(map(Path, done.saved)) == sorted((root / "art").iterdir())
+
+
+async def test_a_name_that_is_too_long_is_refused(call: Bench, root: Path) -> None:
+    submitted = await call("submit_workflow", workflow=picture())
+    done = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    with pytest.raises(InvalidInput, match="can't be written"):
+        await call("view_output", output_id=done.outputs[0].output_id, save_to=f"{'x' * 300}.png")
 
 
 async def test_previews_are_saved_where_there_is_nothing_else(call: Bench, root: Path) -> None:

@@ -108,7 +108,7 @@ class FoundWorkflowsResult(Result):
             return f"No workflow. {self.next_step or ''}".strip()
         shown = "\n".join(f"- {each.text()}" for each in self.workflows)
         head = f"{len(self.workflows)} of {self.total} workflow(s), those that run here first:"
-        return f"{head}\n{shown}\n{self.next_step or ''}".strip()
+        return "\n".join(filter(None, [*self.warnings, head, shown, self.next_step]))
 
 
 class ParameterItem(Part):
