@@ -151,6 +151,23 @@ async def test_what_this_process_commits_is_told_without_a_look_at_the_log() -> 
         task.cancel()
 
 
+async def test_what_waited_for_the_log_is_handed_out_once_it_follows() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=60.0)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        with hub.subscribe() as events:
+            log.commit(stored(1), local=False)
+            log.commit(stored(2))  # it waits for the first
+            hub._hand_out(stored(1))
+            task = group.create_task(hub.run())
+            assert await take(events, 2) == [1, 2]
+            assert log.reads == 0
+            log.commit(stored(3))
+            assert await take(events, 1) == [3]
+        task.cancel()
+
+
 @pytest.mark.parametrize("local", [True, False])
 async def test_every_subscriber_gets_every_event_in_order(local: bool) -> None:
     log = FakeLog()
