@@ -42,7 +42,6 @@ class ClassInfo:
     category: str = ""
     description: str = ""
     aliases: tuple[str, ...] = ()
-    output_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,6 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         category=_text(raw.get("category")),
         description=_text(raw.get("description")),
         aliases=_texts(raw.get("search_aliases")),
-        output_names=_texts(raw.get("output_name")),
     )
 
 

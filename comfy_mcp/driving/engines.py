@@ -30,7 +30,7 @@ from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Silence, 
 from comfy_mcp.store import ClaimOffer, Submission
 
 KNOWN_S = 1.0
-"""Between two looks whether an engine's node list is old; it is asked for after `object_info_ttl_s`."""
+"""Pause between checks of a node list's age; one older than `object_info_ttl_s` is read again."""
 
 OTHERS_S = 1.0
 """A submit waits no longer for the node lists of further engines, once one has given its own."""

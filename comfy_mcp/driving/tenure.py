@@ -34,7 +34,7 @@ POLL_S = 0.5
 """Pause between two lookups of each prompt of an engine without events."""
 
 LEFT_S = 0.25
-"""Between two looks for work of an engine that leaves jobs to others."""
+"""Pause before an engine that left all jobs to others checks the queue again."""
 
 IDLE_S = 5.0
 """The queue is checked at least this often, in case a wake-up was missed."""

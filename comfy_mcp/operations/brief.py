@@ -85,7 +85,7 @@ def bounded(result: Result) -> Result:
                 update={"outputs": _short(items if full else [_found(each) for each in items])}
             )
         case ViewResult(note=note, output=item):
-            note = _cut(note, NOTE_LIMIT) if note is not None else None
+            note = cut(note, NOTE_LIMIT) if note is not None else None
             return result.model_copy(update={"note": note, "output": _short([item])[0]})
         case GraphResult(graph=graph, file=dict() as file) if len(str(graph)) + len(str(file)) > GRAPH_CHARS:
             left_out = "The file that was submitted is too large to be shown here."
@@ -119,13 +119,13 @@ def _entry(part: Part, *, but: Collection[str] = ()) -> Json:
 
 def _job(item: WorkflowResult) -> Json:
     entry = _entry(item, but=() if item.status == "running" else ("progress",))
-    return {name: _cut(value, SNIPPET) if name == "error" else value for name, value in entry.items()}
+    return {name: cut(value, SNIPPET) if name == "error" else value for name, value in entry.items()}
 
 
 def _output(item: OutputItem) -> Json:
     entry = _entry(item)
     if item.content is not None:
-        entry["content"] = _cut(item.content, SNIPPET)
+        entry["content"] = cut(item.content, SNIPPET)
     return {name: value for name, value in entry.items() if value != ""}
 
 
@@ -136,12 +136,12 @@ def _out_of_state() -> Any:
 def _bounded_job(job: WorkflowResult) -> WorkflowResult:
     failure = job.failure
     if failure is not None:
-        failure = failure.model_copy(update={"message": _cut(failure.message, TEXT_LIMIT)})
+        failure = failure.model_copy(update={"message": cut(failure.message, TEXT_LIMIT)})
     return job.model_copy(
         update={
             "outputs": _short(job.outputs[:OUTPUTS_SHOWN]),
-            "warnings": [_cut(text, TEXT_LIMIT) for text in job.warnings[:WARNINGS]],
-            "error": _cut(job.error, TEXT_LIMIT) if job.error is not None else None,
+            "warnings": [cut(text, TEXT_LIMIT) for text in job.warnings[:WARNINGS]],
+            "error": cut(job.error, TEXT_LIMIT) if job.error is not None else None,
             "failure": failure,
         }
     )
@@ -153,10 +153,10 @@ def _short(items: list[OutputItem]) -> list[OutputItem]:
     return [
         item
         if item.content is None or len(item.content) <= limit
-        else item.model_copy(update={"content": _cut(item.content, limit)})
+        else item.model_copy(update={"content": cut(item.content, limit)})
         for item in items
     ]
 
 
-def _cut(text: str, limit: int) -> str:
+def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.domain.needs import Equipment, Needs
+from comfy_mcp.domain.needs import Equipment
 from comfy_mcp.places.protocol import Place
 
 P = TypeVar("P", bound=Place)
@@ -28,10 +28,6 @@ class Pool(Mapping[EngineId, P]):
 
     def all(self) -> Sequence[P]:
         return tuple(self._places.values())
-
-    def fitting(self, needs: Needs) -> Sequence[P]:
-        """Those that have what a workflow needs, or have not said what they have."""
-        return [place for place in self._places.values() if needs.met_by(equipment_of(place))]
 
     async def first(self) -> P:
         """The first that answers now; the last one is not asked, for there is no other."""

@@ -4,7 +4,7 @@ import base64
 
 from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
-from comfy_mcp.operations.brief import NOTE_LIMIT, bounded, brief
+from comfy_mcp.operations.brief import NOTE_LIMIT, bounded, brief, cut
 from comfy_mcp.operations.shapes import (
     ModelsResult,
     OutputItem,
@@ -27,7 +27,7 @@ def tool_result(result: Result, picture: ViewResult | None = None) -> CallToolRe
     """Clients show a model the structured part or the line: each has all that matters. `picture` is shown
     beside both."""
     shown = bounded(result)
-    content: list[ContentBlock] = [TextContent(text=_cut(shown.text_with_repairs(), _limit(shown)))]
+    content: list[ContentBlock] = [TextContent(text=cut(shown.text_with_repairs(), _limit(shown)))]
     content.extend(_attachments(shown))
     if picture is not None:
         content.extend(each for each in _attachments(picture) if isinstance(each, ImageContent))
@@ -65,7 +65,3 @@ def _attachments(result: Result) -> list[ContentBlock]:
             return [resource_link(item) for item in items[:LINKS]]
         case _:
             return []
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -8,7 +8,6 @@ outputs_dir = "/mnt/gpu-1/output"
 labels = ["h100"]
 """
 
-import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from comfy_mcp.settings.names import misconfigured
+from comfy_mcp.settings.paths import expanded
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Name = Annotated[str, Field(pattern=r"^[^\s,=/]{1,128}$")]
@@ -37,7 +37,7 @@ class EngineEntry(BaseModel):
     @field_validator("outputs_dir")
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.expanduser(value))  # noqa: PTH111 - never raises
+        return None if value is None else expanded(value)
 
 
 class _File(BaseModel):

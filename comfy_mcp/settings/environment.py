@@ -18,6 +18,7 @@ from pydantic_settings import (
 from comfy_mcp.settings.engines import EngineGroup
 from comfy_mcp.settings.files import MODEL_FOLDERS, FileGroup
 from comfy_mcp.settings.names import PREFIX, SECRETS_DIR, misconfigured
+from comfy_mcp.settings.paths import expanded
 from comfy_mcp.settings.surfaces import HttpGroup, McpGroup, MetricsGroup, StreamGroup
 from comfy_mcp.settings.work import GpuGroup, JobGroup, StoreGroup
 
@@ -98,8 +99,7 @@ class Settings(  # the last base has the first fields
     )
     @classmethod
     def _expand_home(cls, value: Path | None) -> Path | None:
-        """No shell expands ~ in an MCP client's or a compose file's env."""
-        return None if value is None else Path(os.path.expanduser(value))  # noqa: PTH111 - never raises
+        return None if value is None else expanded(value)
 
 
 class _SecretFiles(SecretsSettingsSource):
@@ -115,7 +115,7 @@ class _SecretFiles(SecretsSettingsSource):
 
 def _secrets_dir() -> Path | None:
     given = next((text for name, text in os.environ.items() if name.upper() == SECRETS_DIR and text), None)
-    return None if given is None else Path(os.path.expanduser(given))  # noqa: PTH111 - never raises
+    return None if given is None else expanded(given)
 
 
 def sources() -> dict[str, str]:

@@ -8,6 +8,8 @@ import platformdirs
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
 
+from comfy_mcp.settings.paths import expanded
+
 
 class JobGroup(BaseModel):
     client_name: str = Field(
@@ -82,7 +84,7 @@ class JobGroup(BaseModel):
     @classmethod
     def _split_paths(cls, value: object) -> object:
         if isinstance(value, str):
-            return tuple(Path(os.path.expanduser(part)) for part in value.split(os.pathsep) if part)  # noqa: PTH111
+            return tuple(expanded(part) for part in value.split(os.pathsep) if part)
         return value
 
 

@@ -186,7 +186,7 @@ class Task:
 
 
 class Simulation:
-    """The rule over engines of unlike speed; nobody is told speeds but by runs that have ended."""
+    """Engines of unlike speed. The rule knows their speeds only from runs that have ended."""
 
     def __init__(self, tasks: Sequence[Task], paces: Sequence[float], load_ms: float) -> None:
         self.now = 0.0

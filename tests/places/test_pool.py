@@ -6,7 +6,7 @@ from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import needs_of
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
-from comfy_mcp.places.pool import Pool
+from comfy_mcp.places.pool import Pool, equipment_of
 from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import load_settings
 from tests.support.fake_engine import FakeEngine, reply
@@ -48,6 +48,6 @@ async def test_a_place_fits_that_has_the_nodes_or_has_not_said(nodes: dict[str, 
         engine.answers["GET /object_info"] = reply(nodes)
         pool = pool_of(f"asked={engine.url}", "silent=http://127.0.0.1:9")
         await pool[EngineId("asked")].nodes()
-        fitting = [place.engine for place in pool.fitting(NEEDS)]
+        fitting = [place.engine for place in pool.all() if NEEDS.met_by(equipment_of(place))]
         assert fitting == (["asked", "silent"] if fits else ["silent"])
         await close(pool)

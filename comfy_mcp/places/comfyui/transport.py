@@ -174,7 +174,7 @@ class Transport(Faults):
         timeout: aiohttp.ClientTimeout | None = None,
         is_transfer: bool = False,
     ) -> aiohttp.ClientResponse:
-        # Sending a file takes its time: it says nothing of whether the engine answers.
+        # Not counted as silence: sending a file may last long while the engine is well.
         asking = nullcontext() if is_transfer else self.contact.asking()
         with asking, self.translated(f"{method} {path.partition('?')[0]}"):
             session = self._open_transfers() if is_transfer else self._open()
