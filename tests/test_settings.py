@@ -105,13 +105,19 @@ def test_a_value_given_in_code_goes_before_the_environment(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "home_name", ["COMFY_BRIDGE_STATE_DIR", "COMFYUI_MODELS_VAE", "COMFY_BRIDGE_WORKFLOW_ROOTS"]
+    "home_name",
+    ["COMFY_BRIDGE_STATE_DIR", "COMFYUI_MODELS_VAE", "COMFY_BRIDGE_WORKFLOW_ROOTS", "COMFY_BRIDGE_WORKFLOWS"],
 )
 def test_a_tilde_is_the_home_folder(home_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(home_name, "~/data")
     settings = load_settings()
-    assert tmp_path / "data" in (settings.state_dir, settings.models_vae, *settings.workflow_roots)
+    assert tmp_path / "data" in (
+        settings.state_dir,
+        settings.models_vae,
+        settings.workflows,
+        *settings.workflow_roots,
+    )
 
 
 def test_workflow_roots_are_separated_like_a_path(monkeypatch: pytest.MonkeyPatch) -> None:

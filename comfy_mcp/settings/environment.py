@@ -95,6 +95,7 @@ class Settings(  # the last base has the first fields
         "engines_file",
         "outputs_dir",
         "models_dir",
+        "workflows",
         *MODEL_FOLDERS,
     )
     @classmethod
