@@ -58,9 +58,7 @@ async def run(
             return await _follow(session, output, submitted.workflow_id, how)
 
 
-async def submit(
-    settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]
-) -> ExitCode:
+async def submit(settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]) -> ExitCode:
     """Store the job and return. Warn if no process drives an engine."""
     with given(file, asked) as (asked, content):
         return await _queue(settings, output, "submit_workflow", asked, content)

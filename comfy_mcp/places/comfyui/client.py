@@ -272,7 +272,7 @@ class ComfyUIClient:
         return (*templates_of(index, described), *pack_templates_of(packs))
 
     async def template(self, name: str) -> Any:
-        """GET /templates/{name}.json, or of a pack ("pack/name") GET /api/workflow_templates/{pack}/{name}.json;
+        """GET /templates/{name}.json; of a pack ("pack/name") GET /api/workflow_templates/{pack}/{name}.json.
         None: there is none."""
         folder = "/api/workflow_templates" if "/" in name else "/templates"
         return await self._optional(f"{folder}/{quote(name)}.json", HISTORY_BYTES)

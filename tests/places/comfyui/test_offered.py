@@ -47,7 +47,11 @@ def test_a_template_with_odd_members_is_listed_all_the_same() -> None:
 
 
 def test_custom_nodes_have_templates_too() -> None:
-    answer = {"ComfyUI-Fox_Nodes": ["red_fox poster", "two"], "Other": ["two", 3, "", "../x", ".x"], "..": ["x"]}
+    answer = {
+        "ComfyUI-Fox_Nodes": ["red_fox poster", "two"],
+        "Other": ["two", 3, "", "../x", ".x"],
+        "..": ["x"],
+    }
     found = pack_templates_of(answer | {"Odd": "x", "": ["x"], "a/b": ["x"], "c\\d": ["x"]})
     assert [each.name for each in found] == [
         "ComfyUI-Fox_Nodes/red_fox poster",
