@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -18,11 +18,11 @@ from comfy_mcp.store.postgresql import connection as module
 from comfy_mcp.store.postgresql.connection import BEGIN_WRITING, STORE_LOCK, ServerConnection
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
-from tests.support.leases import lease_on
+from tests.support.leases import A, lease_on
 
 
 async def test_what_is_read_at_a_seq_never_gets_a_predecessor(store: Store, settings: Settings) -> None:
-    """Two processes write, a third reads as fast as it can: it never sees a seq below one that it has seen."""
+    """Three processes write, a fourth reads as fast as it can: none comes below one that it has seen."""
     others = [await Store.open(settings) for _ in range(2)]
     reader = await Store.open(settings)
     seen: list[StoredEvent] = []
@@ -40,12 +40,11 @@ async def test_what_is_read_at_a_seq_never_gets_a_predecessor(store: Store, sett
             await each.add_job(queued_event(), GRAPH, max_queued=1_000)
 
     async with asyncio.TaskGroup() as group:
-        reading = group.create_task(read())
+        group.create_task(read())
         async with asyncio.TaskGroup() as writing:
             for each in (store, *others) * 3:
                 writing.create_task(write(each))
         done.set()
-    await reading
     assert [event.seq for event in seen] == [event.seq for event in await all_events(store)]
     assert len(seen) == 360
     for each in (*others, reader):
@@ -59,26 +58,23 @@ async def all_events(store: Store) -> list[StoredEvent]:
 async def test_a_writer_that_has_a_seq_and_has_not_committed_holds_up_every_other_writer(
     store: Store, by_hand: "psycopg.Connection[Any]"
 ) -> None:
-    """The trap: the later number is committed first. Here the later writer gets its number after the commit."""
+    """The trap: the later number is committed first. Here the later writer gets its number afterwards."""
     early = ServerConnection(by_hand, begin=BEGIN_WRITING)
     early.begin()
     number = by_hand.execute("SELECT nextval(pg_get_serial_sequence('events', 'seq'))").fetchone()
     assert number is not None
-    late = asyncio.create_task(store.add_job(queued_event(), GRAPH, max_queued=10))
-    while not waits_for_the_lock(by_hand):
-        await asyncio.sleep(0)
-    assert await all_events(store) == []
-    by_hand.execute("ROLLBACK")
-    await late
+    async with asyncio.TaskGroup() as late:
+        late.create_task(store.add_job(queued_event(), GRAPH, max_queued=10))
+        while not waits_for_the_lock(by_hand):
+            await asyncio.sleep(0)
+        assert await all_events(store) == []
+        by_hand.execute("ROLLBACK")
     assert [event.seq > number[0] for event in await all_events(store)] == [True]
 
 
 def waits_for_the_lock(connection: "psycopg.Connection[Any]") -> bool:
-    row = connection.execute(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    ).fetchone()
-    assert row is not None
-    return bool(row[0])
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return connection.execute(waiting).fetchone() is not None
 
 
 async def test_every_write_takes_the_lock_and_no_read_does(
@@ -87,12 +83,13 @@ async def test_every_write_takes_the_lock_and_no_read_does(
     by_hand.execute(f"BEGIN; SELECT {STORE_LOCK}")
     assert await store.events_after(0) == []
     await store.counts()
-    lease = asyncio.create_task(store.acquire_lease("a", "me", 60))  # type: ignore[arg-type]
-    while not waits_for_the_lock(by_hand):
-        await asyncio.sleep(0)
-    assert not lease.done()
-    by_hand.execute("COMMIT")
-    assert await lease is not None
+    async with asyncio.TaskGroup() as group:
+        lease = group.create_task(store.acquire_lease(A, "me", 60))
+        while not waits_for_the_lock(by_hand):
+            await asyncio.sleep(0)
+        assert not lease.done()
+        by_hand.execute("COMMIT")
+    assert lease.result() is not None
 
 
 async def test_a_lock_that_is_held_for_too_long_is_a_fault_and_the_next_write_goes_on(
@@ -120,12 +117,15 @@ async def test_whoever_stops_within_a_transaction_is_cut_off_before_the_others_g
         go.wait()
         connection.exec_driver_sql("SELECT 1")
 
-    writing = asyncio.create_task(one._writer.do(stop))
-    await asyncio.to_thread(paused.wait)
-    await other.add_job(queued_event(), GRAPH, max_queued=10)
-    go.set()
-    with pytest.raises(StoreFault):
-        await writing
+    async def write() -> None:
+        with pytest.raises(StoreFault):
+            await one._writer.do(stop)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write())
+        await asyncio.to_thread(paused.wait)
+        await other.add_job(queued_event(), GRAPH, max_queued=10)
+        go.set()
     await one.add_job(queued_event(), GRAPH, max_queued=10)
     assert sum((await one.counts()).values()) == 2
     await one.close()
@@ -154,6 +154,10 @@ class Cut:
             raise psycopg.OperationalError("the answer was lost")
         return result
 
+    def over(self) -> None:
+        """It has had fewer statements, and keeps its connection."""
+        self._left = 0
+
     def _lose(self) -> None:
         self.happened = True
         self._cursor.connection.close()
@@ -177,6 +181,8 @@ def losing(monkeypatch: pytest.MonkeyPatch, at: int, *, behind: bool) -> Iterato
     with monkeypatch.context() as patch:
         patch.setattr(module.ServerConnection, "begin", begin_and_cut)
         yield cuts
+    for cut in cuts:
+        cut.over()
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["before it", "after it"])
@@ -188,12 +194,10 @@ async def test_a_connection_lost_at_any_statement_leaves_all_of_a_submit_or_noth
         at += 1
         event = queued_event()
         with losing(monkeypatch, at, behind=behind) as cuts:
-            try:
+            answered = False
+            with suppress(StoreFault):
                 await store.add_job(event, GRAPH, max_queued=1_000)
                 answered = True
-            except StoreFault as fault:
-                answered = False
-                assert fault.retryable
         there = await store.get_job(event.job_id) is not None
         if not cuts[0].happened:
             assert answered

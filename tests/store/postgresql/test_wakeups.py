@@ -66,10 +66,11 @@ async def test_a_lost_notice_costs_latency_only(
     hub = Hub(other)
     await hub.open()
     with hub.subscribe() as subscription:
-        running = asyncio.create_task(hub.run())
-        await store.add_job(queued_event(), GRAPH, max_queued=10)
-        assert [event.seq for event in await subscription.changed()] == [1]
-        running.cancel()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(hub.run())
+            await store.add_job(queued_event(), GRAPH, max_queued=10)
+            assert [event.seq for event in await subscription.changed()] == [1]
+            running.cancel()
     await other.close()
 
 
