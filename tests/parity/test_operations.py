@@ -100,6 +100,8 @@ CASES = (
     fails("not_cancellable", "cancel_workflow", workflow_id="{completed}"),
     fails("not_cancellable", "cancel_workflow", workflow_id="{failed}"),
     fails("workflow_not_found", "cancel_workflow", workflow_id="nope"),
+    ok("workflow_status", workflow_id="{completed},{failed}"),
+    ok("wait_for_workflow", workflow_id="{completed},{failed}", until="any"),
     fails("invalid_argument", "cancel_workflow", workflow_id="{completed}", reason="x" * 201),
     ok("retry_workflow", workflow_id="{failed}"),
     fails("not_retryable", "retry_workflow", workflow_id="{completed}"),
