@@ -234,8 +234,8 @@ async def _outcome(house: House, name: str, case: Case, made: Mapping[str, str])
                 arguments[key] = await _running(house)
             case "<a graph of its own>":
                 arguments[key] = picture("t/parity")
-            case str() if value.startswith("{") and value.endswith("}"):
-                arguments[key] = made[value[1:-1]]
+            case str():
+                arguments[key] = re.sub(r"\{(\w+)\}", lambda found: made[found[1]], value)
             case _:
                 arguments[key] = value
     outcome = await house.surfaces[name](case.operation, arguments)
