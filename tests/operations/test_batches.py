@@ -194,12 +194,12 @@ async def running(call: Bench, workflow_id: str) -> None:
 
 async def test_a_wait_that_is_given_up_cancels_the_batch_if_asked(call: Bench) -> None:
     submitted = await call("submit_workflow", workflow=seeded(steps=5_000), variations=2)
-    waiting = asyncio.create_task(
-        call("wait_for_workflow", workflow_id=submitted.workflow_id, cancel_on_disconnect=True)
-    )
-    await running(call, submitted.workflow_ids[0])
-    waiting.cancel()
-    await asyncio.wait([waiting])
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(
+            call("wait_for_workflow", workflow_id=submitted.workflow_id, cancel_on_disconnect=True)
+        )
+        await running(call, submitted.workflow_ids[0])
+        waiting.cancel()
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
     assert list(state.workflows.values()) == ["cancelled", "cancelled"]
     assert state.cancel_reason == "the waiting caller disconnected"
