@@ -148,7 +148,7 @@ class _Conversion:
                     if origin in self._nodes:
                         self._budget.write(each.name, origin)
                         links[each.name] = [origin, slot]
-                case Value(value, fill):
+                case Value(value, fill) if known is None or saved.has(each.name):
                     values[each.name] = value
                     filled |= {each.name} if fill else set()
                 case Promoted() as control:
@@ -158,8 +158,9 @@ class _Conversion:
                     own.discard(each.name)
                     if each.name in values:
                         self._show(control.scope, control.node, control.name, key, each.name)
-                case Unheard(value) if value != values.get(each.name):
-                    text = f"{value!r:.60} of the primitive outside is not sent: the subgraph's own value is"
+                case (Unheard(value) | Value(value)) as given if value != values.get(each.name):
+                    why = "the subgraph's own value is" if isinstance(given, Unheard) else "it is no control"
+                    text = f"{value!r:.60} of the primitive is not sent: {why}"
                     self._note(key, node, [(each.name, text)])
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
@@ -293,7 +294,7 @@ def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]
     """Values that the editor makes in the browser when it sends, or that a control of a custom node makes."""
     for name, widget in saved.widgets.items():
         value = inputs.get(name)
-        if isinstance(value, list):
+        if name not in inputs or isinstance(value, list):
             continue
         if widget.kind in CAPTURED:
             yield name, "what the editor captures in the browser is not known here; the saved value is sent"

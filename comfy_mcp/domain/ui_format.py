@@ -31,7 +31,7 @@ def is_getter(kind: str) -> bool:
 EVERYWHERE = frozenset(
     {"Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?", "Prompts Everywhere"}
 )
-"""Nodes of a custom pack that link others without a wire (ui_everywhere.py)."""
+"""Nodes of a custom pack that link others without a wire (ui_everywhere.py). They never run."""
 
 EDITOR_TOOLS = frozenset(
     f"{name} (rgthree)"
@@ -121,7 +121,7 @@ class UiGraph:
 
     `input_names` are a subgraph's own inputs, `given` the links from them by slot, `results` those to its own
     outputs. `linked` are the nodes at either end of a link, `setters` the nodes that give a value a name, by
-    that name. `everywhere` are links without a wire, as the file says them.
+    that name. `everywhere` are links without a wire, as the file says them; None: it says nothing of them.
     """
 
     nodes: Mapping[str, UiNode]
@@ -131,7 +131,7 @@ class UiGraph:
     results: Mapping[int, UiLink]
     linked: frozenset[str]
     setters: Mapping[str, str]
-    everywhere: tuple[UiLink, ...] = ()
+    everywhere: tuple[UiLink, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +176,7 @@ def _renamed(graph: UiGraph, ids: Mapping[str, str], inside: Mapping[str, Mappin
         key: replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
         for key, link in graph.links.items()
     }
-    wireless = tuple(
+    wireless = graph.everywhere and tuple(
         replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
         for link in graph.everywhere
     )
@@ -215,16 +215,17 @@ def _graph(raw: Mapping[str, Any]) -> UiGraph:
     names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
     extra = raw.get("extra")
     extra = extra if isinstance(extra, Mapping) else {}
-    wireless = [known for each in _list(extra.get("ue_links")) if (known := _wireless(each))]
+    said = extra.get("ue_links")
+    wireless = tuple(known for each in said if (known := _wireless(each))) if isinstance(said, list) else None
     named = tuple(_text(name) for name in names)
-    return make_graph([node for node in nodes if node.type], links, named, tuple(wireless))
+    return make_graph([node for node in nodes if node.type], links, named, wireless)
 
 
 def make_graph(
     nodes: Sequence[UiNode],
     links: Mapping[str, UiLink],
     input_names: tuple[str, ...],
-    everywhere: tuple[UiLink, ...] = (),
+    everywhere: tuple[UiLink, ...] | None = None,
 ) -> UiGraph:
     given: dict[int, list[UiLink]] = {}
     for link in links.values():
