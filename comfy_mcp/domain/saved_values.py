@@ -80,7 +80,7 @@ def _by_name(known: ClassInfo, given: Mapping[str, object], is_widget: IsWidget)
         found.add(widget)
         if widget.name in given:
             found.take(widget, given[widget.name])
-        elif widget.default is not None:
+        elif widget.default is not None and not widget.chosen:
             found.take(widget, widget.default)
     return found
 
@@ -169,7 +169,7 @@ def _walk(
         if at < len(listed):
             found.take(widget, listed[at])
             odd = odd or (widget.control and not _is_control(listed[at]))
-        elif widget.default is not None:
+        elif widget.default is not None and not widget.chosen:
             found.take(widget, widget.default)
     return found, odd
 

@@ -149,11 +149,14 @@ def test_an_input_is_free_whose_link_leads_to_nothing() -> None:
     """Older versions of the pack save links that they remove again, or that are behind bypassed nodes."""
     off = use(3, ("in", "VAE"), mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
     loop = use(5, ("in", "VAE"), mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
-    loop["inputs"][0]["link"] = 3
     users = [use(number) for number in (6, 7, 8, 9)]
     for user, link in zip(users, (77, 2, 3, 4), strict=True):
         user["inputs"][0]["link"] = link
-    links = [[1, 1, 0, 2, 0, "VAE"], [2, 3, 0, 7, 0, "VAE"], [3, 5, 0, 5, 0, "VAE"], [4, 4, 0, 9, 0, "VAE"]]
+    loop["inputs"][0]["link"] = 5
+    links = [
+        [number, origin, 0, target, 0, "VAE"]
+        for number, origin, target in ((1, 1, 2), (2, 3, 7), (3, 5, 8), (4, 4, 9), (5, 5, 5))
+    ]
     nodes = [give(1), everywhere(2, 1), off, give(4), loop, *users]
     for extra in ({}, {"ue_links": [wire(1, number) for number in (6, 7, 8, 9)]}):
         graph, warnings = linked(*nodes, links=links, extra=extra)

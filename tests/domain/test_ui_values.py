@@ -57,6 +57,13 @@ def test_an_upload_button_stands_behind_the_required_inputs() -> None:
     assert warnings == ()
 
 
+@pytest.mark.parametrize("values", [None, [], {}])
+def test_a_file_that_nobody_chose_is_not_chosen(values: Any) -> None:
+    """A new node shows the first file of the list; one that is saved without a file has none."""
+    inputs, _ = one({"image": [["a.png"], {"image_upload": True}]}, widgets_values=values)
+    assert inputs == {}
+
+
 def test_a_control_of_a_custom_node_keeps_its_place_and_its_value_is_sent_with_a_warning() -> None:
     required = {"own": ["THEIR_CONTROL"], "image": ["IMAGE"], "steps": ["INT"]}
     socket = {"name": "image", "type": "IMAGE", "link": None}
@@ -133,6 +140,15 @@ def test_another_name_is_a_class_of_an_engine() -> None:
     assert "Workflow > Export (API)" in error.next_step
 
 
+def test_an_unknown_class_that_nothing_is_linked_to_is_left_out_and_told() -> None:
+    nodes = [image(1, 8, 8), handing(2, "NoSuch"), handing(3, "Label (rgthree)"), {"id": 4, "type": "Note"}]
+    graph, warnings = converted({"nodes": nodes})
+    assert list(graph) == ["1"]
+    assert warnings == (
+        "Node 2 (NoSuch): the engine has no such class; it is left out, as nothing is linked to it.",
+    )
+
+
 def test_a_name_is_looked_for_around_the_subgraph_too() -> None:
     inside = {
         "id": "sub",
@@ -160,10 +176,10 @@ def test_links_through_very_many_sockets_are_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ui_scopes, "MAX_STEPS", 1000)
     sockets = [{"name": str(number), "type": "A", "link": number} for number in range(200)]
     wide = {"id": 1, "type": "EmptyImage", "mode": 4, "inputs": sockets, "outputs": [{"type": "IMAGE"}]}
-    links = [[1, 1, 0, 2, 0, "IMAGE"]]
-    assert converted({"nodes": [wide, save(2, 1)], "links": links})
+    links = [[number, 1, 0, number, 0, "IMAGE"] for number in range(2, 20)]
+    assert converted({"nodes": [wide, save(2, 2)], "links": links})
     with pytest.raises(InvalidGraph, match="too many bypassed nodes"):
-        converted({"nodes": [wide, *(save(number, 1) for number in range(2, 20))], "links": links})
+        converted({"nodes": [wide, *(save(number, number) for number in range(2, 20))], "links": links})
 
 
 def test_subgraphs_nested_deeper_than_anybody_nests_them_are_refused() -> None:
