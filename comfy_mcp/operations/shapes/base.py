@@ -26,6 +26,7 @@ FailureKindName = Literal[
     "node_error",
     "oom",
     "missing_model",
+    "missing_input",
     "engine_lost",
     "engine_bad_answer",
     "cancelled_externally",
@@ -41,7 +42,7 @@ WorkflowIdField = Annotated[
         validation_alias=AliasChoices("workflow_id", "workflowId"),
         min_length=1,
         max_length=64,
-        description="Id from submit_workflow",
+        description="From submit_workflow",
     ),
 ]
 MAX_INTEGER = 2**53 - 1
