@@ -329,8 +329,9 @@ class Tenure:
 
     def _send(self, attempt: Attempt) -> None:
         """At once, or as soon as its files are at the engine."""
-        if not self._bringing.takes(attempt, self._hearing.connection):
-            self._hearing.send(attempt)
+        with self._containment.step(attempt, "send"):
+            if not self._bringing.takes(attempt, self._hearing.connection):
+                self._hearing.send(attempt)
 
     def _send_ready(self) -> None:
         if self._can_post() and (attempt := self._bringing.next_ready()) is not None:
