@@ -17,6 +17,7 @@ FAILURE_KINDS = (
     "node_error",
     "oom",
     "missing_model",
+    "missing_input",
     "engine_lost",
     "engine_bad_answer",
     "cancelled_externally",
