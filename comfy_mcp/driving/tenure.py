@@ -57,6 +57,8 @@ class Tenure:
         self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means, self._containment)
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
+        self.leaving = False
+        """The engine was removed: it takes nothing new."""
         self._written: tuple[Claim, Checked] | None = None
         self._open = False
         self._left_until: float | None = None
@@ -76,6 +78,19 @@ class Tenure:
     def foreign(self) -> int:
         """Prompts at the engine that are not ours, by what it last said of its queue."""
         return self._hearing.foreign
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that are at the engine, or about to be sent there."""
+        return len(self._ledger.attempts) + (self._reserved is not None)
+
+    def hand_back(self, reason: str) -> None:
+        """The engine is lost, and will not be driven any more: its jobs are queued again."""
+        for attempt in list(self._ledger.attempts.values()):
+            if not attempt.settled:
+                self._ledger.settle(attempt, self._ledger.lost(attempt, reason))
+                self._errands.put_out(attempt.prompt_id)
+        self._alarm.ring()
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
@@ -325,7 +340,8 @@ class Tenure:
     def _can_send(self) -> bool:
         depth, attempts = self._settings.pipeline_depth, self._ledger.attempts.values()
         return (
-            (self.connected or self._hearing.polling)
+            not self.leaving
+            and (self.connected or self._hearing.polling)
             and self._reserved is None
             and self._clock.monotonic() >= self._ledger.retry_at
             and len(attempts) < 2 * depth

@@ -207,7 +207,7 @@ async def _variants(
 ) -> list[Made]:
     """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
     pictures of the others it would restore other values."""
-    graph, info = first[0].graph, await context.services.engines.object_info()
+    graph, info = first[0].graph, (await context.services.engines.node_lists()).all
     parameters = parameters_of(graph, info) if params.matrix else ()
     made = []
     wanted = combinations(params.variations or 1, params.matrix or {})
@@ -270,7 +270,7 @@ async def _checked(
     info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
     _require_own_files(context, judged.graph)
-    files, present, more = await with_files(context, judged, info)
+    files, present, more = await with_files(context, judged, info, needs)
     if files is not None:
         before = judged.warnings
         _, text, _ = await as_json(files)

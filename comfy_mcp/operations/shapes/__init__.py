@@ -76,6 +76,7 @@ from comfy_mcp.operations.shapes.keys import (
     RevokeKeyParams,
 )
 from comfy_mcp.operations.shapes.params import (
+    AddEngineParams,
     CancelParams,
     EngineParams,
     ListModelsParams,
@@ -93,6 +94,7 @@ from comfy_mcp.operations.shapes.params import (
 )
 from comfy_mcp.operations.shapes.system import (
     DrainResult,
+    EngineChangeResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -107,6 +109,7 @@ from comfy_mcp.operations.shapes.system import (
 
 __all__ = [
     "MAX_INTEGER",
+    "AddEngineParams",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -117,6 +120,7 @@ __all__ = [
     "DescribedWorkflowResult",
     "DrainResult",
     "DryRunResult",
+    "EngineChangeResult",
     "EngineItem",
     "EngineParams",
     "EngineRoomItem",
