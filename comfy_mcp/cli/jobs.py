@@ -42,14 +42,13 @@ async def run(
     output: Output,
     *,
     file: str,
-    inputs: Sequence[str],
     asked: Mapping[str, Any],
     how: Following,
 ) -> ExitCode:
     """Submit and follow to the end, driving the engine if nobody else does."""
     if how.save_to is not None:
         prepare_folder(how.save_to)
-    with given(file, inputs, asked) as (asked, content):
+    with given(file, asked) as (asked, content):
         async with open_session(settings, drive=True) as session:
             await _need_an_engine(session)
             submitted: SubmitResult = await session.call("submit_workflow", asked, content=content)
@@ -59,11 +58,9 @@ async def run(
             return await _follow(session, output, submitted.workflow_id, how)
 
 
-async def submit(
-    settings: Settings, output: Output, *, file: str, inputs: Sequence[str], asked: Mapping[str, Any]
-) -> ExitCode:
+async def submit(settings: Settings, output: Output, *, file: str, asked: Mapping[str, Any]) -> ExitCode:
     """Store the job and return. Warn if no process drives an engine."""
-    with given(file, inputs, asked) as (asked, content):
+    with given(file, asked) as (asked, content):
         return await _queue(settings, output, "submit_workflow", asked, content)
 
 

@@ -31,7 +31,7 @@ RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 save_to = click.option(
     "-o",
-    "--output-dir",
+    "--save-to",
     "save_to",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
@@ -70,6 +70,27 @@ priority = click.option(
     default="normal",
     show_default=True,
     help="Priority in the queue.",
+)
+variations = click.option(
+    "--variations",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Submit N workflows with other seeds, as one batch.",
+)
+matrix = click.option(
+    "--matrix",
+    "matrix",
+    metavar="NAME=V1,V2",
+    multiple=True,
+    help="Submit one workflow for each value of the input, as one batch; repeatable, for all combinations.",
+)
+engine = click.option("--on", "engine", metavar="ENGINE", help="Run it on this engine only.")
+labels = click.option(
+    "--label",
+    "labels",
+    metavar="LABEL",
+    multiple=True,
+    help="Run it on an engine that has this label; repeatable.",
 )
 queue_timeout = click.option(
     "--queue-timeout",
@@ -130,3 +151,12 @@ class Command(click.Command):
         if self.example:
             with formatter.section("Example"):
                 formatter.write("".join(f"  {line}\n" for line in self.example.splitlines()))
+
+
+def asked(command: F) -> F:
+    """What `run` and `submit` ask beside the workflow, in the order of --help."""
+    for option in reversed(
+        (inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout)
+    ):
+        command = option(command)
+    return command
