@@ -1,15 +1,17 @@
 """Add and remove engines, and take them out of use and back, whoever drives them."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from comfy_mcp.domain.errors import ErrorCode, NotFound
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import AddEngineParams, DrainResult, EngineChangeResult, EngineParams
 from comfy_mcp.places.protocol import ADD_ONE
 from comfy_mcp.settings import Settings, engines_file
-from comfy_mcp.settings.names import PREFIX, misconfigured
+from comfy_mcp.settings.names import PREFIX
 
 
 async def drain_engine(context: OperationContext, params: EngineParams) -> DrainResult:
@@ -22,10 +24,7 @@ async def resume_engine(context: OperationContext, params: EngineParams) -> Drai
 
 
 async def add_engine(context: OperationContext, params: AddEngineParams) -> EngineChangeResult:
-    """Into the file of engines.
-
-    Raises InvalidInput (`configuration`) without one, or for an entry that is not valid.
-    """
+    """Into the file of engines. Raises InvalidInput without one, or for an entry that is not valid."""
     settings = context.services.settings
     entry = {
         "url": params.url,
@@ -35,8 +34,9 @@ async def add_engine(context: OperationContext, params: AddEngineParams) -> Engi
     }
     path = _file(settings)
     given = {name: value for name, value in entry.items() if value}
-    await asyncio.to_thread(settings.check_engine, params.engine, given)
-    await asyncio.to_thread(engines_file.add_engine, path, params.engine, given)
+    with _as_argument():
+        settings.check_engine(params.engine, given)
+        await asyncio.to_thread(engines_file.add_engine, path, params.engine, given)
     return EngineChangeResult(
         engine=params.engine, file=str(path), next_step="system_status shows it within seconds."
     )
@@ -45,10 +45,12 @@ async def add_engine(context: OperationContext, params: AddEngineParams) -> Engi
 async def remove_engine(context: OperationContext, params: EngineParams) -> EngineChangeResult:
     """From the file of engines: it ends what it has, and gets nothing new.
 
-    Raises NotFound for an engine that is not in the file, InvalidInput (`configuration`) without one.
+    Raises NotFound for an engine that is not in the file, InvalidInput without one or if it can't be edited.
     """
     path = _file(context.services.settings)
-    if not await asyncio.to_thread(engines_file.remove_engine, path, params.engine):
+    with _as_argument():
+        removed = await asyncio.to_thread(engines_file.remove_engine, path, params.engine)
+    if not removed:
         raise _unknown(context, params.engine)
     return EngineChangeResult(
         engine=params.engine,
@@ -59,11 +61,20 @@ async def remove_engine(context: OperationContext, params: EngineParams) -> Engi
 
 def _file(settings: Settings) -> Path:
     if settings.engines_file is None:
-        raise misconfigured(
+        raise InvalidInput(
             "The engines are named by COMFYUI_URL, which no command changes.",
-            f"Set {PREFIX}ENGINES_FILE to the path of a file instead; an empty file will do.",
+            next_step=f"Set {PREFIX}ENGINES_FILE to the path of a file instead; it need not exist yet.",
         )
     return settings.engines_file
+
+
+@contextmanager
+def _as_argument() -> Iterator[None]:
+    """What the settings refuse is a fault of the call here, and not of the start."""
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidInput(error.message, next_step=error.next_step) from None
 
 
 def _unknown(context: OperationContext, engine: str) -> NotFound:

@@ -109,7 +109,11 @@ _STORE = {
     "schemaRevision": "0002",
 }
 
-_CHANGE: Mapping[str, Any] = {"engine": "gpu-1", "file": "/srv/bridge/engines.toml"}
+_CHANGE: Mapping[str, Any] = {
+    "engine": "gpu-1",
+    "file": "/srv/bridge/engines.toml",
+    "nextStep": "system_status shows it within seconds.",
+}
 
 ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

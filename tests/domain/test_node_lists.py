@@ -48,7 +48,7 @@ def test_all_have_the_classes_and_choices_of_each() -> None:
     assert together.classes["Load"].inputs["way"].options == ("x",)
     assert together.classes["Both"] is first.classes["Both"]
     assert together.model_files == {*many, "b.ckpt"}
-    assert (together.given_kinds, together.replaced) == ({"MODEL", "X"}, {"Old"})
+    assert ({*together.given_kinds}, {*together.replaced}) == ({"MODEL", "X"}, {"Old"})
     assert {*together.partner_classes} == {"Paid"}
 
 

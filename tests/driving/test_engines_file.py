@@ -9,6 +9,12 @@ from comfy_mcp.driving.engines_file import EnginesFile
 from comfy_mcp.settings import EngineSettings, load_settings
 
 
+async def problem_of(file: EnginesFile) -> str:
+    while (problem := file.problem) is None:
+        await asyncio.sleep(0.01)
+    return problem
+
+
 async def test_each_change_is_given_and_a_broken_file_is_not(tmp_path: Path) -> None:
     path = tmp_path / "engines.toml"
     path.write_text('[a]\nurl = "http://a"\n', encoding="utf-8")
@@ -22,9 +28,7 @@ async def test_each_change_is_given_and_a_broken_file_is_not(tmp_path: Path) -> 
         following = group.create_task(file.follow(take))
         assert await given.get() == ["a"]
         path.write_text("[a", encoding="utf-8")
-        while file.problem is None:
-            await asyncio.sleep(0.01)
-        assert "The engines of before are used." in file.problem
+        assert "The engines of before are used." in await problem_of(file)
         aside = tmp_path / "aside"
         aside.write_text('[b]\nurl = "http://b"\n', encoding="utf-8")
         os.utime(aside, ns=(1, 1))  # older than what was there: any difference counts
@@ -32,7 +36,6 @@ async def test_each_change_is_given_and_a_broken_file_is_not(tmp_path: Path) -> 
         assert await given.get() == ["b"]
         assert file.problem is None
         path.unlink()
-        while file.problem is None:
-            await asyncio.sleep(0.01)
+        assert "can't be read" in await problem_of(file)
         following.cancel()
     assert given.empty()
