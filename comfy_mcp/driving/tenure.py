@@ -59,6 +59,8 @@ class Tenure:
         self._bringing = Bringing(self._ledger, self._errands, means.clock, self._containment)
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
+        self.leaving = False
+        """The engine was removed: it takes nothing new."""
         self._written: tuple[Claim, Checked] | None = None
         self._open = False
         self._left_until: float | None = None
@@ -78,6 +80,19 @@ class Tenure:
     def foreign(self) -> int:
         """Prompts at the engine that are not ours, by what it last said of its queue."""
         return self._hearing.foreign
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that are at the engine, or about to be sent there."""
+        return len(self._ledger.attempts) + (self._reserved is not None)
+
+    def hand_back(self, reason: str) -> None:
+        """The engine is lost, and will not be driven any more: its jobs are queued again."""
+        for attempt in list(self._ledger.attempts.values()):
+            if not attempt.settled:
+                self._ledger.settle(attempt, self._ledger.lost(attempt, reason))
+                self._errands.put_out(attempt.prompt_id)
+        self._alarm.ring()
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
@@ -347,7 +362,7 @@ class Tenure:
         return self._ledger.may_have_work and self._can_send()
 
     def _can_send(self) -> bool:
-        return self._can_post() and not self._bringing.holds_up
+        return self._can_post() and not self._bringing.holds_up and not self.leaving
 
     @property
     def _there(self) -> bool:

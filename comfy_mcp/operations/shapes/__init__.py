@@ -78,6 +78,7 @@ from comfy_mcp.operations.shapes.keys import (
     RevokeKeyParams,
 )
 from comfy_mcp.operations.shapes.params import (
+    AddEngineParams,
     CancelParams,
     EngineParams,
     ListModelsParams,
@@ -95,6 +96,7 @@ from comfy_mcp.operations.shapes.params import (
 )
 from comfy_mcp.operations.shapes.system import (
     DrainResult,
+    EngineChangeResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -110,6 +112,7 @@ from comfy_mcp.operations.shapes.system import (
 __all__ = [
     "MAX_INTEGER",
     "MINE",
+    "AddEngineParams",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -120,6 +123,7 @@ __all__ = [
     "DescribedWorkflowResult",
     "DrainResult",
     "DryRunResult",
+    "EngineChangeResult",
     "EngineItem",
     "EngineParams",
     "EngineRoomItem",
