@@ -12,7 +12,7 @@ from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound, StoreFault
-from comfy_mcp.domain.events import JobQueued, StoredEvent
+from comfy_mcp.domain.events import JobQueued, PreviewFrame, StoredEvent
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
@@ -236,6 +236,10 @@ class Engines:
             if driver.foreign is not None and engine in {None, driver.engine}
         ]
         return min(known, default=0)
+
+    def preview(self, job_id: JobId) -> PreviewFrame | None:
+        """The last picture that an engine sent of a job; None where this process does not drive it."""
+        return next((found for driver in self._drivers if (found := driver.preview(job_id))), None)
 
     async def queues(self) -> Mapping[EngineId, Sequence[EnginePrompt]]:
         """What each engine runs and holds, in its order, asked now. One that does not answer is left out."""

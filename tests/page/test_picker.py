@@ -153,7 +153,9 @@ async def test_an_output_is_the_input_of_another_workflow(sidecar: Sidecar, visi
     await expect(picker(page)).to_contain_text(made["outputs"][0]["filename"])
     await expect(picker(page).locator(".pick")).to_have_count(1)
     await picker(page).locator('[data-name="upscale"]').click()
-    await expect(picker(page).locator("#input-image")).to_have_value(f"output:{made['outputs'][0]['outputId']}")
+    await expect(picker(page).locator("#input-image")).to_have_value(
+        f"output:{made['outputs'][0]['outputId']}"
+    )
     await button(picker(page), "Run").click()
     await expect(notice(page, "good")).to_be_visible()
     assert (await newest(sidecar))["status"] == "completed"

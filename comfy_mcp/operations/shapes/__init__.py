@@ -31,6 +31,7 @@ from comfy_mcp.operations.shapes.catalog import (
     ModelsResult,
     OutputContentResult,
     OutputsResult,
+    PreviewResult,
     UploadResult,
     ViewResult,
 )
@@ -163,6 +164,7 @@ __all__ = [
     "ParameterItem",
     "Params",
     "Part",
+    "PreviewResult",
     "PriorityName",
     "QueueResult",
     "Result",

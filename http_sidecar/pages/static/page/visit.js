@@ -12,6 +12,7 @@ import { Outputs } from "./outputs.js";
 import { Pace } from "./pace.js";
 import { Picker } from "./picker.js";
 import { acceptFiles } from "./submit.js";
+import { Thumbs } from "./thumbs.js";
 import { Viewer } from "./viewer.js";
 
 const MAX_WAITING_SHOWN = 10;
@@ -114,7 +115,8 @@ export class Visit {
       gone: (id) => (this.#board.forget(id), this.#draw()),
     });
     this.outputs = new Outputs(this.api, (output, outputs) => this.viewer.open(output, outputs));
-    this.cards = new Cards({ ...actions, details: (job) => this.details.open(job.workflowId) });
+    const details = (job) => this.details.open(job.workflowId);
+    this.cards = new Cards({ ...actions, details }, new Thumbs(this.api));
     acceptFiles(this.api, () => this.lists.soon());
     $("pick").addEventListener("click", () => this.picker.open(), { signal });
     $("recent-filter").value = "";
