@@ -67,6 +67,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         attempt=job.attempt,
         created_time=job.created_at,
         output_count=job.output_count,
+        node_count=job.node_count,
         eta_ms=job.eta_ms,
         cancel_requested=job.cancel_requested,
         cancelled_by=job.cancelled_by,

@@ -111,7 +111,8 @@ class WorkflowResult(Result):
     """A job's state. `eta_ms` is the remaining time, None if unknown.
 
     The deadlines are those of the current wait or run. `attempts` are present if requested. The GPU use is
-    known at the end, if the GPU is on the machine of the driving process.
+    known at the end, if the GPU is on the machine of the driving process. `node_count` is for surfaces whose
+    contract has it.
     """
 
     entry: ClassVar[frozenset[str]] = frozenset(
@@ -146,6 +147,7 @@ class WorkflowResult(Result):
     attempt: int
     created_time: int
     output_count: int = 0
+    node_count: int = Field(default=0, exclude=True)
     eta_ms: int | None = None
     eta_range_ms: list[int] | None = None
     cancel_requested: bool = False
