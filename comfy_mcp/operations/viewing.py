@@ -51,8 +51,8 @@ async def workflow_preview(context: OperationContext, params: WorkflowParams) ->
     if frame is None:
         raise NotFound(
             f"There is no preview of workflow {job.id} now.",
-            next_step="ComfyUI sends previews while it samples, if it was started with --preview-method auto; "
-            "the process that drives the engine has the last one.",
+            next_step="ComfyUI sends previews while it samples if it was started with --preview-method auto. "
+            "The process that drives the engine has the last one.",
             code=ErrorCode.NOT_FOUND,
         )
     return PreviewResult(workflow_id=job.id, media_type=frame.media_type, data=frame.data)

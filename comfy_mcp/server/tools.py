@@ -89,9 +89,9 @@ async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | 
     first = next((item for item in state.outputs if item.type == "image"), None)
     if first is None:
         return None
-    arguments = {"output_id": first.output_id, "max_px": SHOWN_PX}
+    look = {"output_id": first.output_id, "max_px": SHOWN_PX}
     with suppress(BridgeError):  # it is linked to all the same
-        return await bridge.call("view_output", arguments, caller=caller)  # type: ignore[no-any-return]
+        return await bridge.call("view_output", look, caller=caller)  # type: ignore[no-any-return]
     return None
 
 

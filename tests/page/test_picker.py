@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from PIL import Image
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import FilePayload, Locator, Page, expect
 
 from tests.page.seen import Open, button, card, notice
 from tests.support import graphs
@@ -133,8 +133,8 @@ async def test_my_own_picture_is_uploaded_into_a_form(sidecar: Sidecar, visit: O
     await expect(picker(page).locator("#input-image")).to_be_focused()
     async with page.expect_file_chooser() as chooser:
         await button(picker(page), "Choose file").click()
-    file = {"name": "cat.png", "mimeType": "image/png", "buffer": stream.getvalue()}
-    await (await chooser.value).set_files([file])  # type: ignore[list-item]
+    file = FilePayload(name="cat.png", mimeType="image/png", buffer=stream.getvalue())
+    await (await chooser.value).set_files(file)
     await expect(picker(page).locator("#input-image")).to_have_value("cat.png")
     await picker(page).locator("#input-scale").fill("3")
     await button(picker(page), "Run").click()

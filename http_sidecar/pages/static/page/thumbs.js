@@ -9,7 +9,7 @@ const MAX_LIVE = 4; // jobs whose previews are asked for
 
 /** One for each visit. `show` after each drawing, `forget` for a card that has gone. */
 export class Thumbs {
-  #shown = new Map(); // by card: {id, what, address, dueAt}
+  #shown = new Map(); // by card: what it shows, and how that is given up
   #watcher;
 
   constructor(api) {
@@ -29,7 +29,7 @@ export class Thumbs {
   show(card, job) {
     let made = this.#shown.get(card);
     if (!made) {
-      this.#shown.set(card, (made = { job, source: null, address: null, dueAt: 0, seen: false }));
+      this.#shown.set(card, (made = { job, source: null, drop: null, dueAt: 0, seen: false }));
       this.#watcher.observe(card);
     }
     made.job = job;
@@ -41,7 +41,7 @@ export class Thumbs {
     if (!made) return;
     this.#watcher.unobserve(card);
     this.#shown.delete(card);
-    if (made.address) URL.revokeObjectURL(made.address);
+    made.drop?.();
   }
 
   #refresh() {
@@ -59,9 +59,13 @@ export class Thumbs {
     if (made.asking || performance.now() < made.dueAt) return;
     made.asking = true;
     let address = null;
+    let drop = () => URL.revokeObjectURL(address);
     try {
-      if (output) address = await this.pictures.preview(output);
-      else if (running) address = await this.#live(made.job);
+      if (running) address = await this.#live(made.job);
+      else if (output) {
+        address = await this.pictures.preview(output);
+        drop = () => this.pictures.drop(address);
+      }
     } catch {
       address = null; // gone, or not to be had: the card has its words
     }
@@ -69,13 +73,13 @@ export class Thumbs {
     made.dueAt = running && !address ? performance.now() + NONE_MS : 0;
     made.source = source;
     if (!this.#shown.has(card)) {
-      if (address) URL.revokeObjectURL(address);
+      if (address) drop();
       return;
     }
     if (running && !address) return; // the last one stays
     setThumb(card, address, running ? "Preview of the running workflow" : "");
-    if (made.address) URL.revokeObjectURL(made.address);
-    made.address = address;
+    made.drop?.();
+    made.drop = address && drop;
     if (made.job.status !== "running" && running) this.#fill(card, made); // it has ended meanwhile
   }
 
