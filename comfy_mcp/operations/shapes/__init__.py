@@ -7,6 +7,7 @@ the one line that an agent reads, and says what to do next. Times are epoch mill
 
 from comfy_mcp.operations.shapes.base import (
     MAX_INTEGER,
+    MINE,
     CursorField,
     FailureKindName,
     FieldsField,
@@ -67,6 +68,7 @@ from comfy_mcp.operations.shapes.jobs import (
     WaitingForItem,
     WorkflowResult,
     WorkflowsResult,
+    counted,
 )
 from comfy_mcp.operations.shapes.keys import (
     AddKeyParams,
@@ -108,6 +110,7 @@ from comfy_mcp.operations.shapes.system import (
 
 __all__ = [
     "MAX_INTEGER",
+    "MINE",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -192,5 +195,6 @@ __all__ = [
     "WorkflowParams",
     "WorkflowResult",
     "WorkflowsResult",
+    "counted",
     "in_words",
 ]
