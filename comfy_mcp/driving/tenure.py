@@ -11,6 +11,7 @@ import asyncio
 from typing import assert_never
 
 from comfy_mcp.domain.deadlines import STOP_LIMIT_S
+from comfy_mcp.domain.events import PreviewFrame
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.placing import AHEAD_MS
@@ -75,6 +76,11 @@ class Tenure:
     def trouble(self) -> Trouble | None:
         """What is wrong with the engine."""
         return self._hearing.trouble
+
+    def preview(self, job_id: JobId) -> PreviewFrame | None:
+        """The last picture that the engine sent of a job that runs."""
+        attempts = self._ledger.attempts.values()
+        return next((each.preview for each in attempts if each.job.id == job_id), None)
 
     @property
     def foreign(self) -> int:

@@ -379,6 +379,20 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         resource="comfy://outputs/{outputId}",
     ),
     Operation(
+        name="workflow_preview",
+        title="Workflow preview",
+        description="The last picture that the engine sent of a running workflow.",
+        params=shapes.WorkflowParams,
+        result=shapes.PreviewResult,
+        handler=viewing.workflow_preview,
+        right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_FOUND),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        only="http",  # over MCP a wait shows it
+    ),
+    Operation(
         name="upload_input",
         title="Upload input",
         description="Put a file into the engine's input folder, for nodes like LoadImage.",
