@@ -171,8 +171,7 @@ OF_FILES = frozenset(
         *("store damaged before a start", "store not to be opened"),
     }
 )
-SERVER_KINDS: tuple[Kind, ...] = (
-    *(kind for kind in KINDS if kind.name not in OF_FILES),
+OF_A_SERVER: tuple[Kind, ...] = (
     Kind(name="store locked", run=server_faults.store_locked, settings=IMPATIENT, refusals=STORE),
     Kind(name="connections dropped", run=server_faults.connections_dropped, refusals=STORE),
     Kind(name="server restarts", run=server_faults.server_restarts, refusals=STORE),
@@ -191,4 +190,7 @@ SERVER_KINDS: tuple[Kind, ...] = (
         refusals=STORE,
     ),
 )
+"""What only PostgreSQL can do."""
+
+SERVER_KINDS: tuple[Kind, ...] = (*(kind for kind in KINDS if kind.name not in OF_FILES), *OF_A_SERVER)
 """With the jobs in PostgreSQL. What is wrong with a file is the server's business there."""
