@@ -5,7 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from comfy_mcp.store import Store, claims, expiry, queue, reads, turns
+from comfy_mcp.store import Store, claims, queue, reads, turns
 from comfy_mcp.store.connection import Statement
 from comfy_mcp.store.postgresql.connection import POSTGRESQL
 from tests.support.jobs import GRAPH, queued_event
@@ -45,6 +45,7 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
             names.append(match[1])
         return f"${names.index(match[1]) + 1}"
 
+    text = text.replace("__[POSTCOMPILE_b_unfit]", "'x', 'y'")
     text = POSTGRESQL.parameter.sub(place, text).replace("%%", "%")
     connection.execute("SET plan_cache_mode = force_generic_plan")
     connection.execute(f"PREPARE asked AS {text}")
@@ -62,12 +63,10 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
     [
         (claims._NEXT, "ix_jobs_queue"),
         (claims._WINDOW, "ix_jobs_queue"),
-        (claims._ANY_WAITS, "ix_jobs"),
         (turns._STANDING, "ix_jobs_client_queue"),
         (turns._MOVE_UP, "ix_jobs_client_queue"),
-        (expiry._NEXT, "ix_jobs_queue_deadline"),
     ],
-    ids=["next", "window", "any", "standing", "move up", "overdue"],
+    ids=["next", "window", "standing", "move up"],
 )
 async def test_a_claim_walks_an_index_and_sorts_nothing(
     crowded: "psycopg.Connection[Any]", statement: Statement, index: str, analysed: bool
@@ -84,4 +83,4 @@ async def test_counts_over_the_queue_use_its_partial_index(crowded: "psycopg.Con
     crowded.execute("VACUUM ANALYZE jobs")
     for statement in (queue._QUEUE_SIZES, reads._AHEAD_UNCLAIMED):
         plan = plan_of(crowded, statement)
-        assert "ix_jobs_queue" in plan, plan
+        assert "Index Only Scan" in plan, plan
