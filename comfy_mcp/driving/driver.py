@@ -78,6 +78,11 @@ class Driver:
         """See `Tenure.has_room`."""
         return self._tenure is not None and self._tenure.has_room
 
+    @property
+    def takes_files(self) -> bool:
+        """See `Ledger.takes_files`."""
+        return self._tenure is not None and self._tenure.takes_files
+
     def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
         """See `Tenure.reserve`."""
         offer = None if self._tenure is None else self._tenure.reserve(job_id)

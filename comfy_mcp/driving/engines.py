@@ -181,7 +181,7 @@ class Engines:
         job = Waiting(priority=0, shape=needs.shape, needs=needs)
         able: list[tuple[bool, float, Driver]] = []
         for driver in self._drivers:
-            if driver.has_room:
+            if driver.has_room and (driver.takes_files or not needs.brings):
                 choice = self._means.fleet.chooser(driver.engine)
                 if choice.fits(needs.key, needs) and choice.choose([(job_id, job)], more=False) is not None:
                     able.append((choice.busy, choice.end_of(job) or 0.0, driver))

@@ -184,7 +184,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="submit_workflow",
         title="Submit workflow",
-        description="Queue a workflow and return its workflowId at once. Follow it with wait_for_workflow.",
+        description="Queue a workflow; returns its workflowId at once. Then call wait_for_workflow.",
         params=shapes.SubmitParams,
         result=shapes.SubmitResult,
         handler=submitting.submit_workflow,
