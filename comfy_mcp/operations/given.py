@@ -10,6 +10,7 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotF
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Parameter, parameters_of
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
 from comfy_mcp.operations.named import Named, named_workflow
@@ -58,7 +59,7 @@ async def given_workflow(context: OperationContext, params: SubmitParams) -> Giv
     else:
         raw = params.workflow
     limit = services.settings.max_graph_bytes
-    raw, repairs = graph_in(raw, services.workflow_files.parse)
+    raw, repairs = await graph_in(raw, services.workflow_files.parse)
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
@@ -86,7 +87,8 @@ def name_of(graph: Graph) -> str | None:
     encoder = None if first is None else graph.nodes.get(first.node)
     for node in (*(() if encoder is None else (encoder,)), *graph.nodes.values()):
         for name in _TEXTS:
-            words = value.split() if isinstance(value := node.inputs.get(name), str) else ()
+            value = node.inputs.get(name)
+            words = value.split(maxsplit=_WORDS) if isinstance(value, str) else ()
             if words:
                 return " ".join(words[:_WORDS])[:_LONGEST]
     return None
@@ -127,7 +129,8 @@ async def _with_inputs(
     info = await services.engines.object_info()
     judged = await services.checker.judge(given.raw, given.text, info, client=context.caller.client)
     graph, controls = judged.graph, judged.controls
-    parameters = parameters_of(graph, info, file=given.raw, controls=controls)
+    large = services.checker.is_large(given.text)
+    parameters = await beside(large, parameters_of, graph, info, file=given.raw, controls=controls)
     values = {
         name: secrets.randbits(32)
         if "seed" in name and isinstance(value, str | int) and value in _RANDOM
@@ -140,7 +143,7 @@ async def _with_inputs(
     if not values:
         _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
-    changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
+    changed, notes = await beside(large, with_inputs, graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, more = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)

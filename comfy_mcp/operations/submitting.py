@@ -1,7 +1,7 @@
 """Submit a workflow, and submit a failed or cancelled one again."""
 
+import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of, views_of
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
@@ -70,12 +71,14 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     variants = await _variants(context, params, first, save_to) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same))
+    use = await _idempotency(
+        context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
+    )
     how = _How(
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or name_of(checked.graph) or given.title,
+        name=given.name or await beside(checked.large, name_of, checked.graph) or given.title,
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
@@ -112,7 +115,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
-    use = _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
+    use = await _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
     made, how = await _again(context, old)
     job, position = await _submit(services, made, use, how)
     return RetryResult(
@@ -132,7 +135,7 @@ async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryP
     if not views:
         raise not_found(JobId(batch))
     olds = [view.job for view in views if view.job.can_be_retried and view.job.retried_by is None]
-    use = _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
+    use = await _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
     if not olds:
         raise Conflict(
             "No workflow of the batch has failed or was cancelled, or each has been retried.",
@@ -208,10 +211,11 @@ async def _variants(
     """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
     pictures of the others it would restore other values."""
     graph, info = first[0].graph, await context.services.engines.object_info()
-    parameters = parameters_of(graph, info) if params.matrix else ()
+    text = (await as_json(graph.raw))[1]
+    size, large = len(text), context.services.checker.is_large(text)
+    parameters = await beside(large, parameters_of, graph, info) if params.matrix else ()
     made = []
     wanted = combinations(params.variations or 1, params.matrix or {})
-    size = len((await as_json(graph.raw))[1])
     if size * len(wanted) > BATCH_BYTES:
         raise LimitExceeded(
             f"{len(wanted)} workflows of {size} bytes are more than the {BATCH_BYTES} bytes of one submit.",
@@ -219,8 +223,12 @@ async def _variants(
             code=ErrorCode.TOO_LARGE,
         )
     for values, step in wanted:
-        raw, notes = with_inputs(graph, parameters, values, info=info) if values else (graph.raw, ())
-        each = with_seeds(raw, step)
+        await asyncio.sleep(0)  # each is checked at once where it is small: others have their turn between
+        raw: Mapping[str, Any] = graph.raw
+        notes: tuple[str, ...] = ()
+        if values:
+            raw, notes = await beside(large, with_inputs, graph, parameters, values, info=info)
+        each = await beside(large, with_seeds, raw, step)
         if each == graph.raw:
             made.append(first)
             continue
@@ -256,12 +264,12 @@ async def _checked(
     raw: object,
     text: bytes,
     file: Mapping[str, Any] | None,
-    beside: tuple[str, ...] = (),
+    before: tuple[str, ...] = (),
     save_to: str | None = None,
     wish: Wish = NO_WISH,
 ) -> Made:
-    """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
-    as JSON. `file` is kept with the job.
+    """The graph in API format, what it needs, and the warnings, those from `before` among them. `text` is
+    `raw` as JSON. `file` is kept with the job.
 
     Raises InvalidGraph, LimitExceeded where the check takes too much, and Denied for partner nodes without
     the right to spend.
@@ -269,17 +277,17 @@ async def _checked(
     services, client = context.services, context.caller.client
     info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
-    _require_own_files(context, judged.graph)
-    files, present, more = await with_files(context, judged, info)
+    large = services.checker.is_large(text)
+    await beside(large, _require_own_files, context, judged.graph)
+    files, present, more = await with_files(context, judged, info, large=large)
     if files is not None:
-        before = judged.warnings
+        before = judged.warnings + before
         _, text, _ = await as_json(files)
         judged = await services.checker.judge(files, text, info, client=client)
-        beside = before + beside
-    beside += more
+    before += more
     graph, report = judged.graph, judged.report.without_doubts(present)
     partners = partner_nodes(graph, report.needed, info)
-    warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
+    warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
@@ -345,16 +353,19 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     return submitted
 
 
-def _idempotency(
-    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+async def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]], *, large: bool = False
 ) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted(), sort_keys=True)
-    services = context.services
     return Idempotency(
         client=context.caller.client,
         key=key,
-        digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        since=services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
+        digest=await beside(large, lambda: _digest(submitted(), large=large)),
+        since=context.services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
     )
+
+
+def _digest(value: object, *, large: bool) -> str:
+    text = large_json.sorted_text(value, large=large)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
