@@ -19,6 +19,7 @@ from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
 from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
 from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
+from comfy_mcp.library.assets import Assets
 from comfy_mcp.library.links import Links
 from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
@@ -108,12 +109,15 @@ async def open_runtime(
         stack.push_async_callback(gpu.aclose)
         outputs = OutputFiles(settings, engines=pool)
         workflow_files = WorkflowFiles(settings, timeout_s=settings.request_timeout_s)
+        spool = Spool(settings.inputs_path)
+        assets = Assets(settings.assets_path, spool, limit=settings.max_upload_bytes)
         input_files = InputFiles(
-            Spool(settings.inputs_path),
+            spool,
             workflow_files.folders,
             outputs,
             find_output=store.get_output,
             download=Downloads(private=settings.private_urls),
+            kept=assets.kept,
             limit=settings.max_upload_bytes,
             timeout_s=settings.request_timeout_s,
         )
@@ -128,6 +132,7 @@ async def open_runtime(
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
             outputs=outputs,
             input_files=input_files,
+            assets=assets,
             saver=Saver(workflow_files.folders, outputs),
             links=Links(settings.link_key_path, settings.public_url, now_ms=clock.now_ms),
             workflow_files=workflow_files,

@@ -23,7 +23,7 @@ result=0
 for id in "${ids[@]}"; do
   # wait runs the jobs itself if no other process (an agent's `comfy-bridge mcp`) does.
   code=0
-  comfy-bridge wait "$id" --timeout "${TIMEOUT:-600}" --output-dir "$folder" || code=$?
+  comfy-bridge wait "$id" --timeout "${TIMEOUT:-600}" --save-to "$folder" || code=$?
   ((result != 0)) || result=$code
 done
 exit "$result"

@@ -127,6 +127,13 @@ def caller_of(identity: Identity) -> Caller:
     return Caller(client=identity.client, surface=SURFACE, rights=identity.rights, may_read_files=False)
 
 
+def link_caller(file_id: str) -> Caller:
+    """Who opens a signed link, for that request only: the file may be any client's."""
+    rights = frozenset({Right.READ, Right.ADMIN})
+    client = ClientId(f"link {file_id[:8]}")
+    return Caller(client=client, surface=SURFACE, rights=rights, may_read_files=False)
+
+
 def unauthenticated() -> Denied:
     return Denied(
         "The API key is missing or wrong.",

@@ -11,6 +11,8 @@ from http_sidecar import openapi
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
+from http_sidecar.comfy_api import endpoints as comfy_api
+from http_sidecar.comfy_api.envelope import envelopes
 from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, revocation
 from http_sidecar.door.errors import errors
 from http_sidecar.door.gatekeeper import Gatekeeper
@@ -30,6 +32,7 @@ FEATURES: tuple[Setup, ...] = (
     revocation.setup,
     v1.setup,
     endpoints.setup,
+    comfy_api.setup,
     mount.setup,
     openapi.setup,
     docs_page.setup,
@@ -53,6 +56,7 @@ def build_app(
         middlewares=[
             request_log.log_requests,
             cors.preflight,
+            envelopes,
             errors,
             Gatekeeper(settings, keys, limits).admit,
         ],

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from mcp_types import Tool
+from mcp_types import Prompt, Tool
 
 from comfy_mcp.operations.registry import OPERATIONS
+from comfy_mcp.server.prompts import PROMPTS
 from comfy_mcp.server.tools import tools
 from comfy_mcp.settings import Settings
 
@@ -22,6 +23,12 @@ def test_every_resource_is_documented() -> None:
     uris = [operation.resource for operation in OPERATIONS if operation.resource is not None]
     assert uris
     assert [uri for uri in uris if f"`{uri}`" not in DOCS] == []
+
+
+@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt.name)
+def test_a_prompt_is_documented_with_its_arguments(prompt: Prompt) -> None:
+    (row,) = [line for line in DOCS.splitlines() if line.startswith(f"| `{prompt.name}` |")]
+    assert [each.name for each in prompt.arguments or () if f"`{each.name}`" not in row] == []
 
 
 def test_every_setting_of_mcp_over_http_is_documented() -> None:

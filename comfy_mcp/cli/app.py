@@ -72,13 +72,9 @@ def mcp(given: dict[str, Any], /, **how: Any) -> None:
     _execute(given, False, lambda settings, _: servers.mcp(settings, **how), own_logs=True)
 
 
-@cli.command(cls=Command, example="comfy-bridge run workflow.json -o pictures")
+@cli.command(cls=Command, example='comfy-bridge run text-to-image -i prompt="a fox" --save-to art')
 @click.argument("file", metavar="FILE|NAME")
-@options.inputs
-@options.name
-@options.priority
-@options.queue_timeout
-@options.run_timeout
+@options.asked
 @options.save_to
 @options.timeout
 @options.cancel_on_interrupt
@@ -89,13 +85,12 @@ def run(
     given: dict[str, Any],
     /,
     file: str,
-    inputs: tuple[str, ...],
-    name: str | None,
-    priority: str,
-    queue_timeout_s: float | None,
-    run_timeout_s: float | None,
     as_json: bool,
-    **how: Any,
+    save_to: Path | None,
+    timeout_s: float | None,
+    cancel_on_interrupt: bool,
+    quiet: bool,
+    **asked: Any,
 ) -> None:
     """Submit the workflow in FILE, or with this NAME, and wait for its end.
 
@@ -106,32 +101,22 @@ def run(
     """
     from comfy_mcp.cli import jobs
 
-    following = jobs.Following(**how)
-    asked = {
-        "name": name,
-        "priority": priority,
-        "queue_timeout_s": queue_timeout_s,
-        "run_timeout_s": run_timeout_s,
-    }
-    _execute(
-        given, as_json, lambda s, out: jobs.run(s, out, file=file, inputs=inputs, asked=asked, how=following)
+    how = jobs.Following(
+        save_to=save_to, timeout_s=timeout_s, cancel_on_interrupt=cancel_on_interrupt, quiet=quiet
     )
+    _execute(given, as_json, lambda s, out: jobs.run(s, out, file=file, asked=asked, how=how))
 
 
 @cli.command(cls=Command, example="id=$(comfy-bridge submit workflow.json)")
 @click.argument("file", metavar="FILE|NAME")
-@options.inputs
-@options.name
-@options.priority
-@options.queue_timeout
-@options.run_timeout
+@options.asked
 @options.as_json
 @click.pass_obj
-def submit(given: dict[str, Any], /, file: str, inputs: tuple[str, ...], as_json: bool, **asked: Any) -> None:
+def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> None:
     """Queue a workflow (as for `run`), print its id and return at once."""
     from comfy_mcp.cli import jobs
 
-    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, inputs=inputs, asked=asked))
+    _execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, asked=asked))
 
 
 @cli.command(cls=Command, example="comfy-bridge find upscale a photo")
@@ -197,7 +182,7 @@ def check(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
 @options.object_info
 @click.option(
     "-o",
-    "--output-dir",
+    "--save-to",
     "save_to",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
@@ -217,12 +202,12 @@ def convert(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
 
 
 @cli.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_ids
 @click.option("--attempts", is_flag=True, help="Also show each attempt: its engine and its result.")
 @options.as_json
 @click.pass_obj
 def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
-    """Show the state, progress, outputs or error of a workflow."""
+    """Show the state, progress, outputs or error of a workflow, or of several together."""
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.status(s, out, arguments=arguments))
@@ -241,7 +226,7 @@ def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) 
 
 
 @cli.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_ids
 @options.save_to
 @options.timeout
 @options.cancel_on_interrupt
@@ -249,7 +234,7 @@ def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) 
 @options.as_json
 @click.pass_obj
 def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) -> None:
-    """Wait for the end of a workflow, and run the queue unless another process does."""
+    """Wait for the end of a workflow, or of several, and run the queue unless another process does."""
     from comfy_mcp.cli import jobs
 
     following = jobs.Following(**how)
@@ -257,14 +242,18 @@ def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) 
 
 
 @cli.command(cls=Command, example='comfy-bridge cancel "$id" --reason "wrong seed"')
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="[ID…]", nargs=-1, callback=options.joined)
+@click.option("--mine", is_flag=True, help="Instead of IDs: all of yours that have not ended.")
 @click.option("--reason", metavar="TEXT", help="Reason, stored with the workflow.")
 @options.as_json
 @click.pass_obj
-def cancel(given: dict[str, Any], /, workflow_id: str, reason: str | None, as_json: bool) -> None:
-    """Cancel a queued or running workflow and show its state."""
+def cancel(given: dict[str, Any], /, workflow_id: str, mine: bool, reason: str | None, as_json: bool) -> None:
+    """Cancel queued or running workflows and show their state."""
     from comfy_mcp.cli import jobs
 
+    if mine == bool(workflow_id):
+        raise click.UsageError("Give the IDs of workflows, or --mine.")
+    workflow_id = workflow_id or "mine"
     _execute(given, as_json, lambda s, out: jobs.cancel(s, out, workflow_id=workflow_id, reason=reason))
 
 

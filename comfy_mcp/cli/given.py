@@ -1,7 +1,7 @@
 """The workflow of `run` and `submit`: a file, or a name, with inputs as NAME=VALUE."""
 
 import json
-from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ Asked = tuple[Mapping[str, Any], AsyncIterable[bytes] | None]
 
 
 @contextmanager
-def given(file: str, inputs: Sequence[str], asked: Mapping[str, Any]) -> Iterator[Asked]:
-    """What is no file is a name, unless it ends like one: then the error is about the file."""
-    values = dict(map(_input, inputs))
-    asked = {**asked, "inputs": values or None}
+def given(file: str, asked: Mapping[str, Any]) -> Iterator[Asked]:
+    """`asked`: the options of the command. What is no file is a name, unless it ends like one: then the error
+    is about the file."""
+    asked = {
+        **asked,
+        "inputs": dict(map(_input, asked["inputs"])) or None,
+        "matrix": dict(map(_values, asked["matrix"])) or None,
+    }
     path = Path(file)
     if file == STDIN or path.exists() or (path.suffix and not file.startswith("job:")):
         name = asked.get("name") or (None if file == STDIN else path.stem)
@@ -28,13 +32,28 @@ def given(file: str, inputs: Sequence[str], asked: Mapping[str, Any]) -> Iterato
 
 
 def _input(text: str) -> tuple[str, object]:
-    """`seed=7` is a number, `prompt=a fox` a text. Raises InvalidInput."""
+    """Raises InvalidInput."""
+    name, value = _split(text, f"-i {text!r:.100} is not NAME=VALUE.", '-i prompt="a fox" -i seed=7')
+    return name, _value(value)
+
+
+def _values(text: str) -> tuple[str, list[object]]:
+    """`cfg=4,7` has two values, `prompt=["a fox, red", "a cat"]` too. Raises InvalidInput."""
+    name, value = _split(text, f"--matrix {text!r:.100} is not NAME=VALUE,VALUE.", "--matrix cfg=4,7")
+    whole = _value(value)
+    return name, whole if isinstance(whole, list) else [_value(each.strip()) for each in value.split(",")]
+
+
+def _split(text: str, wrong: str, right: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise InvalidInput(
-            f"-i {text!r:.100} is not NAME=VALUE.", next_step='Write it as in -i prompt="a fox" -i seed=7.'
-        )
+        raise InvalidInput(wrong, next_step=f"Write it as in {right}.")
+    return name.strip(), value
+
+
+def _value(text: str) -> object:
+    """`7` is a number, `a fox` a text."""
     try:
-        return name.strip(), json.loads(value)
+        return json.loads(text)
     except ValueError:
-        return name.strip(), value
+        return text

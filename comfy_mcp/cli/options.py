@@ -31,12 +31,20 @@ RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 save_to = click.option(
     "-o",
-    "--output-dir",
+    "--save-to",
     "save_to",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
     help="Save the output files in this folder and print their paths.",
 )
+
+
+def joined(_context: click.Context, _option: click.Parameter, ids: tuple[str, ...]) -> str:
+    """Several ids as the operations take them."""
+    return ",".join(ids)
+
+
+workflow_ids = click.argument("workflow_id", metavar="ID…", nargs=-1, required=True, callback=joined)
 files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
 object_info = click.option(
     "--object-info",
@@ -70,6 +78,27 @@ priority = click.option(
     default="normal",
     show_default=True,
     help="Priority in the queue.",
+)
+variations = click.option(
+    "--variations",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Submit N workflows with other seeds, as one batch.",
+)
+matrix = click.option(
+    "--matrix",
+    "matrix",
+    metavar="NAME=V1,V2",
+    multiple=True,
+    help="Submit one workflow for each value of the input, as one batch; repeatable, for all combinations.",
+)
+engine = click.option("--on", "engine", metavar="ENGINE", help="Run it on this engine only.")
+labels = click.option(
+    "--label",
+    "labels",
+    metavar="LABEL",
+    multiple=True,
+    help="Run it on an engine that has this label; repeatable.",
 )
 queue_timeout = click.option(
     "--queue-timeout",
@@ -130,3 +159,12 @@ class Command(click.Command):
         if self.example:
             with formatter.section("Example"):
                 formatter.write("".join(f"  {line}\n" for line in self.example.splitlines()))
+
+
+def asked(command: F) -> F:
+    """What `run` and `submit` ask beside the workflow, in the order of --help."""
+    for option in reversed(
+        (inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout)
+    ):
+        command = option(command)
+    return command

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from comfy_mcp.domain.graph import Graph, Node
 from comfy_mcp.domain.ids import NodeId, OutputId
 from comfy_mcp.domain.inputs import InputSpec, active
+from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.object_info import ObjectInfo
 
 FOLDER = "bridge-files"
@@ -39,6 +40,25 @@ _CORE = {
     ("LoadVideo", "file"): frozenset({"video", "image"}),
 }
 """File inputs of core classes with the media that they read: for when no engine says what it has."""
+
+SUFFIXES = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/bmp": ".bmp",
+    "image/tiff": ".tiff",
+    "image/avif": ".avif",
+    "video/mp4": ".mp4",
+    "video/webm": ".webm",
+    "video/x-matroska": ".mkv",
+    "video/quicktime": ".mov",
+    "audio/wav": ".wav",
+    "audio/flac": ".flac",
+    "audio/ogg": ".ogg",
+    "audio/mpeg": ".mp3",
+    "audio/mp4": ".m4a",
+}
 
 _ANY: frozenset[str] = frozenset()
 _UPLOADS = {
@@ -206,6 +226,15 @@ def suffix_of(name: str) -> str:
     dot = name.rfind(".")
     found = name[dot:].lower() if dot >= 0 else ""
     return found if re.fullmatch(r"\.[a-z0-9]{1,8}", found) else ""
+
+
+def suffix_for(name: str, head: bytes) -> str:
+    """How the name of a file with these first bytes ends: as it is called, unless they say otherwise."""
+    by_name = suffix_of(name)
+    kind = media_type_of(f"x{by_name}", head)
+    if by_name and media_type_of(f"x{by_name}") == kind:
+        return by_name
+    return SUFFIXES.get(kind, by_name)
 
 
 def _specs(node: Node, info: ObjectInfo | None) -> Mapping[str, InputSpec]:

@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
-from comfy_mcp.domain.file_inputs import FOLDER, Source, kept_in, reference, suffix_of
+from comfy_mcp.domain.file_inputs import FOLDER, SUFFIXES, Source, kept_in, reference, suffix_for, suffix_of
 from comfy_mcp.domain.ids import EngineId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders
@@ -24,24 +24,6 @@ from comfy_mcp.library.spool import Received, Spool, too_large
 
 WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
 
-_SUFFIXES = {
-    "image/png": ".png",
-    "image/jpeg": ".jpg",
-    "image/webp": ".webp",
-    "image/gif": ".gif",
-    "image/bmp": ".bmp",
-    "image/tiff": ".tiff",
-    "image/avif": ".avif",
-    "video/mp4": ".mp4",
-    "video/webm": ".webm",
-    "video/x-matroska": ".mkv",
-    "video/quicktime": ".mov",
-    "audio/wav": ".wav",
-    "audio/flac": ".flac",
-    "audio/ogg": ".ogg",
-    "audio/mpeg": ".mp3",
-    "audio/mp4": ".m4a",
-}
 _PAGES = (b"<!doctype html", b"<html")
 
 
@@ -82,14 +64,17 @@ class InputFiles:
         *,
         find_output: Callable[[OutputId], Awaitable[Output | None]],
         download: Download,
+        kept: Callable[[], Awaitable[set[str]]],
         limit: int,
         timeout_s: float,
     ) -> None:
+        """`kept`: the copies that are needed beside those that jobs name."""
         self._spool = spool
         self._folders = folders
         self._outputs = outputs
         self._find_output = find_output
         self._download = download
+        self._kept = kept
         self._limit = limit
         self._timeout_s = timeout_s
 
@@ -132,7 +117,7 @@ class InputFiles:
                 "The data: URI can't be read.",
                 next_step="Write data:image/png;base64,… with whole base64, or give a path or URL.",
             )
-        name = _SUFFIXES.get(kind.strip().lower(), "")
+        name = SUFFIXES.get(kind.strip().lower(), "")
         return await self._keep(_once(data), name, media)
 
     async def is_kept(self, name: str) -> bool:
@@ -156,7 +141,7 @@ class InputFiles:
         )
 
     async def sweep(self, graphs_with: Callable[[str], AsyncIterator[str]]) -> int:
-        """Delete the copies that no job names any more; how many went.
+        """Delete the copies that no job and no asset names any more; how many went.
 
         `graphs_with` gives the graphs of all jobs in which a text stands, as JSON. It is asked only when
         there are copies that nobody has used for an hour.
@@ -164,7 +149,7 @@ class InputFiles:
         old = await self._spool.unused()
         if not old:
             return 0
-        named: set[str] = set()
+        named = await self._kept()
         async for text in graphs_with(f"{FOLDER}/"):
             named |= kept_in(text)
         return await self._spool.sweep(old, named)
@@ -205,8 +190,7 @@ class InputFiles:
 
 def _judged(received: Received, name: str, media: frozenset[str]) -> str:
     """The suffix that the file gets. Raises InvalidInput where it is not what the input reads."""
-    by_name = suffix_of(name)
-    kind = media_type_of(f"x{by_name}", received.head)
+    kind = media_type_of(f"x{suffix_of(name)}", received.head)
     if not received.size or received.head.lstrip().lower().startswith(_PAGES):
         what = "is a web page" if received.size else "is empty"
         raise InvalidInput(f"The file {what}.", next_step="Give the path or the address of the file itself.")
@@ -215,9 +199,7 @@ def _judged(received: Received, name: str, media: frozenset[str]) -> str:
             f"The file is {kind}; the input reads {' or '.join(sorted(media))}.",
             next_step="Give another file, or use a node that reads this type.",
         )
-    if by_name and media_type_of(f"x{by_name}") == kind:
-        return by_name
-    return _SUFFIXES.get(kind, by_name)
+    return suffix_for(name, received.head)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ KEY_BYTES = 32
 
 
 class Links:
-    """`public_url` is where clients reach the HTTP server; without it there are no links."""
+    """`public_url` is where clients reach the HTTP server; without it nobody is given whole links."""
 
     def __init__(self, key_file: Path, public_url: str | None, *, now_ms: Callable[[], int]) -> None:
         self._key_file = key_file
@@ -27,14 +27,17 @@ class Links:
 
     def of(self, path: str, output_id: OutputId) -> str:
         """The absolute URL of an output at `path`, good for LINK_S."""
+        return f"{self._public_url}{path}?{self.signed(output_id)[0]}"
+
+    def signed(self, output_id: str) -> tuple[str, int]:
+        """The query of a link, and when it ends: in seconds of the epoch, LINK_S from now at most."""
         # To the hour: an answer that is asked for again is the same for a while, and can be cached.
         expires = (self._now_ms() // 1000 + LINK_S) // 3600 * 3600
-        signed = signature(self._key, output_id, expires)
-        return f"{self._public_url}{path}?expires={expires}&signature={signed}"
+        return f"expires={expires}&signature={signature(self._key, output_id, expires)}", expires
 
     def allows(self, output_id: str, expires: str, given: str) -> bool:
         """Whether the link is one of ours, for this output, and still good."""
-        return self.given and holds(self._key, output_id, expires, given, now=self._now_ms() // 1000)
+        return holds(self._key, output_id, expires, given, now=self._now_ms() // 1000)
 
     @cached_property
     def _key(self) -> bytes:

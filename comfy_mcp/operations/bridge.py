@@ -31,10 +31,12 @@ class Bridge:
 
     def __init__(self, services: Services) -> None:
         # Here: the module is imported before anything is opened, when each import delays the handshake.
+        from comfy_mcp.operations.assets import Assets
         from comfy_mcp.operations.outputs import Outputs
 
         self._services = services
         self.outputs: Outputs = Outputs(services)
+        self.assets: Assets = Assets(services)
 
     async def call(
         self,

@@ -58,6 +58,10 @@ class Outputs:
         """Whether a signed link to the output is good now."""
         return self._services.links.allows(output_id, expires, signature)
 
+    def link(self, output_id: str) -> tuple[str, int]:
+        """The query of a signed link to the output, and when it ends in seconds of the epoch."""
+        return self._services.links.signed(output_id)
+
     def open(self, output: Output, *, part: Span | None = None) -> AbstractAsyncContextManager[OutputContent]:
         """See library/outputs.py for this and the next three."""
         return self._services.outputs.open(output, part=part)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
     from comfy_mcp.driving.engines import Engines
     from comfy_mcp.gpu import GpuMonitor
     from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
+    from comfy_mcp.library.assets import Assets
     from comfy_mcp.library.links import Links
     from comfy_mcp.library.saving import Saver
     from comfy_mcp.metrics import Metrics
@@ -33,6 +34,7 @@ class Services:
     models: ModelLibrary
     outputs: OutputFiles
     input_files: InputFiles
+    assets: Assets
     saver: Saver
     links: Links
     workflow_files: WorkflowFiles

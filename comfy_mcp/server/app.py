@@ -15,7 +15,7 @@ from comfy_mcp import __version__
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, Leaving
-from comfy_mcp.server import app_view, resources
+from comfy_mcp.server import app_view, completions, prompts, resources
 from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.runtime_provider import BridgeProvider
 from comfy_mcp.server.sdk import connection_of
@@ -56,12 +56,15 @@ def build_server(
         version=__version__,
         title="ComfyUI",
         instructions=INSTRUCTIONS,
-        cache_hints={"tools/list": STATIC, "resources/templates/list": STATIC},
+        cache_hints=dict.fromkeys(("tools/list", "resources/templates/list", "prompts/list"), STATIC),
         on_list_tools=surface.list_tools,
         on_call_tool=surface.call_tool,
         on_list_resources=surface.list_resources,
         on_list_resource_templates=surface.list_templates,
         on_read_resource=surface.read_resource,
+        on_list_prompts=surface.list_prompts,
+        on_get_prompt=surface.get_prompt,
+        on_completion=surface.complete,
         on_subscribe_resource=surface.subscribe,
         on_unsubscribe_resource=surface.unsubscribe,
         on_subscriptions_listen=surface.listen,
@@ -149,6 +152,20 @@ class _Surface:
             return app_view.read_view()
         with _answered(ctx, uri):
             return await resources.read_resource(self._provider, self._caller_of(ctx), uri)
+
+    async def list_prompts(
+        self, ctx: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        return types.ListPromptsResult(prompts=list(prompts.PROMPTS))
+
+    async def get_prompt(self, ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+        return prompts.get_prompt(params.name, params.arguments or {})
+
+    async def complete(self, ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+        with _answered(ctx):
+            bridge = await self._provider.get()
+            found = await completions.complete(bridge, self._caller_of(ctx), params.ref, params.argument)
+        return types.CompleteResult(completion=found)
 
     async def initialized(self, ctx: Context, params: types.NotificationParams) -> None:
         self._bus.attach(connection_of(ctx.session))

@@ -124,6 +124,11 @@ class StoreGroup(BaseModel):
         return self.state_dir / "inputs"
 
     @property
+    def assets_path(self) -> Path:
+        """What clients call the files that they uploaded ahead of their jobs."""
+        return self.state_dir / "assets"
+
+    @property
     def link_key_path(self) -> Path:
         """The key that signs links to outputs."""
         return self.state_dir / "links.key"

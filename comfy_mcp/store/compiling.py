@@ -32,6 +32,8 @@ OFTEN = [
     *((*names, *more) for names in _FIRST for more in ((), ("b_cursor",))),
     _SHORT_ID,
     ("b_client", *_SHORT_ID),
+    ("b_batch_start",),
+    ("b_client", "b_batch_start"),
 ]
 OFTEN_OF_OUTPUTS = [
     *((*names, *more) for names in _FIRST_OF_OUTPUTS for more in ((), ("b_cursor",))),

@@ -11,8 +11,8 @@ from comfy_mcp.operations.brief import brief
 from comfy_mcp.operations.shapes import CancelResult, Result
 from http_sidecar.api_keys import SURFACE
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
+from http_sidecar.door.bodies import read_json_object
 from http_sidecar.door.next_steps import IN_URLS
-from http_sidecar.rest.bodies import read_json_object
 from http_sidecar.routes import Route
 
 

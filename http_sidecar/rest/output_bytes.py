@@ -9,9 +9,6 @@ import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from http import HTTPStatus
-from typing import assert_never
-from urllib.parse import quote
 
 import structlog
 from aiohttp import web
@@ -19,26 +16,22 @@ from aiohttp import web
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import BridgeError, InvalidInput
-from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.operations.outputs import OutputContent, Span, replaced
 from comfy_mcp.operations.shapes import ViewOutputParams
-from http_sidecar.api_keys import SURFACE
+from http_sidecar.api_keys import link_caller
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.door.problems import problem
-from http_sidecar.door.slow_clients import ClientTooSlow, write_within
-from http_sidecar.door.transfers import TRANSFERS
-from http_sidecar.rest.calls import query_of
-from http_sidecar.rest.conditions import (
+from http_sidecar.door.conditions import (
     CONDITIONAL,
-    NotModified,
-    NotSatisfiable,
     Part,
-    PreconditionFailed,
     Whole,
     decide,
 )
+from http_sidecar.door.file_answers import SAFE, disposition, without_body
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
+from http_sidecar.door.transfers import TRANSFERS
+from http_sidecar.rest.calls import query_of
 from http_sidecar.rest.direct import send_directly
 from http_sidecar.routes import Route
 
@@ -46,9 +39,6 @@ log = structlog.get_logger(__name__)
 
 IN_MEMORY_BYTES = 2 * 2**20
 """Up to here an output is read before it is sent: most pictures are smaller."""
-
-LINK_RIGHTS = frozenset({Right.READ, Right.ADMIN})
-"""Of who opens a signed link, for that request only: the output may be any client's."""
 
 _BOX = re.compile(r"([0-9]{1,5})(?:x([0-9]{1,5}))?")
 
@@ -72,8 +62,7 @@ async def identify(request: web.Request) -> Caller | None:
         return None
     if not request.app[BRIDGE].outputs.link_allows(output_id, str(signed[0]), str(signed[1])):
         return None
-    client = ClientId(f"link {output_id[:8]}")
-    return Caller(client=client, surface=SURFACE, may_read_files=False, rights=LINK_RIGHTS)
+    return link_caller(output_id)
 
 
 async def preview_bytes(request: web.Request, route: Route) -> web.StreamResponse:
@@ -96,7 +85,7 @@ async def _send(request: web.Request, output: Output) -> web.StreamResponse:
     if output.sha256 is not None:  # what needs no bytes is answered without any
         early = decide(request.method, request.headers, etag=_etag(output.sha256), size=output.size)
         if not isinstance(early, Whole | Part):
-            return _without_body(request, early, _headers(output, output.sha256), output.size)
+            return without_body(request, early, _headers(output, output.sha256), output.size)
     content = await files.read_small(output, limit=IN_MEMORY_BYTES)
     if content is not None:
         sha256 = output.sha256 or files.hash_of_data(output, content.data)
@@ -115,7 +104,7 @@ async def _send_large(request: web.Request, output: Output) -> web.StreamRespons
     decision = decide(request.method, request.headers, etag=etag, size=size)
     if isinstance(decision, Whole | Part):
         return await _stream(request, output, decision, sha256_known)
-    return _without_body(request, decision, _headers(output, sha256_known), size)
+    return without_body(request, decision, _headers(output, sha256_known), size)
 
 
 def _from_memory(
@@ -133,38 +122,7 @@ def _from_memory(
                 headers={**headers, "Content-Range": f"bytes {span.start}-{span.stop - 1}/{len(data)}"},
             )
         case _:
-            return _without_body(request, decision, headers, len(data))
-
-
-def _without_body(
-    request: web.Request,
-    decision: NotModified | PreconditionFailed | NotSatisfiable,
-    headers: Mapping[str, str],
-    size: int | None,
-) -> web.Response:
-    match decision:
-        case NotModified():
-            kept = ("ETag", "Cache-Control")
-            return web.Response(status=304, headers={name: headers[name] for name in kept if name in headers})
-        case PreconditionFailed():
-            return problem(
-                HTTPStatus.PRECONDITION_FAILED,
-                "The output does not match If-Match.",
-                code="precondition_failed",
-                next_step="Omit If-Match.",
-                instance=request.path,
-            )
-        case NotSatisfiable():
-            return problem(
-                HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
-                f"The range is outside the output's {size} bytes.",
-                code="range_not_satisfiable",
-                next_step="Ask for a range inside it.",
-                instance=request.path,
-                headers={"Content-Range": f"bytes */{size}"},
-            )
-        case _:
-            assert_never(decision)
+            return without_body(request, decision, headers, len(data))
 
 
 async def _stream(
@@ -236,7 +194,7 @@ async def _send_preview(
         output, box=box, max_px=None if box is None else max(16, *box)
     )
     etag = _etag(hashlib.sha256(preview.data).hexdigest())
-    headers = _SAFE | {"ETag": etag, "Cache-Control": "private, no-cache"}
+    headers = SAFE | {"ETag": etag, "Cache-Control": "private, no-cache"}
     return _from_memory(request, preview.data, preview.media_type, headers, etag)
 
 
@@ -251,18 +209,11 @@ def _box_of(asked: str) -> tuple[int, int]:
     return width, height
 
 
-_SAFE = {
-    # What an engine wrote is a stranger's: it must not run as a page of this service.
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
-}
-
-
 def _headers(output: Output, sha256: str | None, *, sized: bool = True) -> dict[str, str]:
-    headers = _SAFE | {
+    headers = SAFE | {
         # An id's content never changes; a name may mean another output tomorrow.
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": _disposition(output.file.filename or f"{output.id}.txt"),
+        "Content-Disposition": disposition(output.file.filename or f"{output.id}.txt"),
     }
     if sized:
         headers["Accept-Ranges"] = "bytes"
@@ -273,11 +224,3 @@ def _headers(output: Output, sha256: str | None, *, sized: bool = True) -> dict[
 
 def _etag(sha256: str) -> str:
     return f'"{sha256}"'
-
-
-def _disposition(filename: str) -> str:
-    """RFC 6266: a plain name that no parser trips over, and the real one percent-encoded."""
-    plain = re.sub(r"[^A-Za-z0-9._ ()+=@,-]", "_", filename)
-    if plain == filename:
-        return f'inline; filename="{filename}"'
-    return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='', errors='replace')}"

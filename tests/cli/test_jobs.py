@@ -218,6 +218,21 @@ def test_what_nothing_else_ends_is_abandoned(shell: Shell, tmp_path: Path) -> No
     assert shell("jobs", "abandon", "nope").code == 3
 
 
+def test_several_are_cancelled_together_and_all_of_ones_own(shell: Shell, tmp_path: Path) -> None:
+    file = written(tmp_path, graph())
+    first, second, third = (submitted(shell, file) for _ in range(3))
+    done = shell("cancel", first, second)
+    assert (done.code, done.lines) == (0, [f"{first},{second}: 2 cancelled"])
+    assert shell("status", first, second, "--json").json["workflows"] == {
+        first: "cancelled",
+        second: "cancelled",
+    }
+    assert shell("cancel", "--mine").lines == ["all of yours: 1 cancelled"]
+    assert shell("wait", third, first, "--json").json["status"] == "cancelled"
+    assert shell("cancel", "--mine", first).code == 2
+    assert shell("cancel").code == 2
+
+
 def test_cancel_of_a_finished_workflow_exits_4(shell: Shell, tmp_path: Path) -> None:
     workflow_id = submitted(shell, written(tmp_path, graph()))
     shell("wait", workflow_id)
@@ -313,3 +328,35 @@ def test_graph_prints_the_file_that_was_submitted(shell: Shell, tmp_path: Path) 
     alone = submitted(shell, written(tmp_path, api))
     assert shell("graph", alone).out == json.dumps(api, indent=2) + "\n"
     assert shell("graph", "nope").code != 0
+
+
+def test_a_batch_of_a_named_workflow_with_a_file_of_mine(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`run` sets inputs, takes a picture of the working folder, and saves what each combination made."""
+    Image.new("RGB", (10, 8), "orange").save(tmp_path / "cat.png")
+    monkeypatch.chdir(tmp_path)
+    asked = ("-i", "image=cat.png", "--matrix", "scale=1,3", "--priority", "low", "--name", "Cats")
+    ran = shell("run", "upscale", *asked, "--save-to", "art", "-q", "--json")
+    assert ran.code == 0, ran.err
+    made = [Path(path) for path in ran.json["saved"]]
+    assert {path.parent.resolve() for path in made} == {tmp_path / "art"}
+    sizes = []
+    for path in made:
+        with Image.open(path) as image:
+            sizes.append(image.size)
+    assert sorted(sizes) == [(10, 8), (30, 24)]
+    assert set(ran.json["workflows"].values()) == {"completed"}
+    assert (ran.json["name"], ran.json["priority"]) == ("Cats", "low")
+
+
+def test_run_and_submit_say_where_a_workflow_may_run(shell: Shell, tmp_path: Path) -> None:
+    file = written(tmp_path, graph())
+    refused = shell("submit", file, "--on", "nowhere", "--json")
+    assert refused.code == 2
+    assert "nowhere" in refused.json["message"]
+    refused = shell("submit", file, "--label", "big", "--label", "quiet", "--json")
+    assert refused.code == 2
+    assert "Labels: none" in refused.json["nextStep"]
+    varied = shell("submit", file, "--variations", "2", "--json")
+    assert "no seed to vary" in varied.json["message"]

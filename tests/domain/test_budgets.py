@@ -43,7 +43,7 @@ from comfy_mcp.domain.ui_scopes import Budget, OverBudget
 PER_BYTE = 40
 """Steps per byte of the workflow."""
 
-AT_ONCE = 500_000
+AT_ONCE = 1_500_000
 """Steps that any workflow may take beyond, for subgraphs that are opened and names that are compared."""
 
 DOMAIN = str(Path(domain.__path__[0]))
@@ -303,19 +303,18 @@ def test_no_line_takes_long_by_itself(family: Callable[[int], Workflow]) -> None
     assert time.process_time() - before <= CPU_S_PER_BYTE * len(json.dumps(raw)) + CPU_S
 
 
+WALKED = {"graph", "raw", "workflow"}
+
+
 def test_every_walk_over_a_workflow_is_measured() -> None:
     """Whoever adds a public function of the domain that gets a workflow adds it to `computed`."""
     walks: dict[CodeType, str] = {}
     for module in pkgutil.iter_modules(domain.__path__):
         members = vars(importlib.import_module(f"{domain.__name__}.{module.name}")).items()
         for name, member in members:
-            if (
-                inspect.isfunction(member)
-                and not name.startswith("_")
-                and member.__module__.endswith(module.name)
-            ):
-                if {"graph", "raw", "workflow"} & inspect.signature(member).parameters.keys():
-                    walks[member.__code__] = f"{module.name}.{name}"
+            is_own = inspect.isfunction(member) and member.__module__.endswith(f".{module.name}")
+            if is_own and not name.startswith("_") and WALKED & inspect.signature(member).parameters.keys():
+                walks[member.__code__] = f"{module.name}.{name}"
     entered: set[CodeType] = set()
     sys.setprofile(lambda frame, event, _arg: entered.add(frame.f_code) if event == "call" else None)
     try:
@@ -336,7 +335,7 @@ def test_a_share_of_the_budget_bounds_what_comes_out_of_subgraphs(family: Callab
         with suppress(InvalidGraph, OverBudget):
             api_format(raw, INFO, Budget(share=0.05))
 
-    assert steps_of(work) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE // 10
+    assert steps_of(work) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE // 30
 
 
 JSON = st.recursive(

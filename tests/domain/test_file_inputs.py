@@ -15,6 +15,7 @@ from comfy_mcp.domain.file_inputs import (
     output_name,
     placed,
     reference,
+    suffix_for,
     suffix_of,
     with_texts,
 )
@@ -187,3 +188,20 @@ def test_what_stands_in_the_folder_is_replaced_and_nothing_else() -> None:
     changed = with_texts(graph, {f"{FOLDER}/a": "new"})
     assert changed == graph | {"1": {"class_type": "A", "inputs": {"x": "new", "y": "a", "z": ["2", 0]}}}
     assert graph["1"]["inputs"]["x"] == f"{FOLDER}/a"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "ends"),
+    [
+        ("a.png", b"\x89PNG\r\n\x1a\n", ".png"),
+        ("a.png", b"GIF89a", ".gif"),
+        ("", b"GIF89a", ".gif"),
+        ("notes.txt", b"hello", ".txt"),
+        ("model.ckpt7", b"\x00\x01", ".ckpt7"),
+        ("", b"\x00\x01", ""),
+    ],
+)
+def test_a_kept_file_ends_as_it_is_called_unless_its_bytes_say_otherwise(
+    name: str, head: bytes, ends: str
+) -> None:
+    assert suffix_for(name, head) == ends

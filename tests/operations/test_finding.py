@@ -211,4 +211,21 @@ async def test_templates_of_the_engine_are_judged_within_a_time(
             assert [each.runnable for each in late.workflows] == [None] * 3
 
 
+async def test_templates_of_custom_nodes_are_found_and_run_by_name(tmp_path: Path) -> None:
+    async with FakeEngine() as engine:
+        engine.answers["GET /workflow_templates"] = reply({"Fox-Pack": ["red fox"], "Gone": ["old fox"]})
+        engine.answers["GET /api/workflow_templates/Fox-Pack/red fox.json"] = reply(LACKING)
+        engine.answers["GET /object_info"] = reply({"SaveImage": {"input": {}, "output_node": True}})
+        settings = load_settings(engine_urls=engine.url, state_dir=tmp_path / "state", connect_timeout_s=2.0)
+        async with open_runtime(settings) as services:
+            call = Bench(services, CALLER)
+            found = await call("find_workflow", query="red fox of the fox pack")
+            assert [each.name for each in found.workflows][:1] == ["Fox-Pack/red fox"]
+            assert found.workflows[0].about == "Example of the custom nodes Fox-Pack"
+            described = await call("describe_workflow", name="fox-pack/red fox")
+            assert described.workflow.missing.classes[0].name == "NoSuchNode"
+            with pytest.raises(NotFound, match="has gone"):
+                await call("describe_workflow", name="Gone/old fox")
+
+
 _ADMIN = next(right for right in CALLER.rights if right.value == "admin")

@@ -31,7 +31,7 @@ from comfy_mcp.places.comfyui.answers import (
     uploaded,
 )
 from comfy_mcp.places.comfyui.diagnosis import refuses_the_request
-from comfy_mcp.places.comfyui.offered import saved_of, templates_of
+from comfy_mcp.places.comfyui.offered import pack_templates_of, saved_of, templates_of
 from comfy_mcp.places.comfyui.transport import Answer, Transport
 from comfy_mcp.places.protocol import QueueView, UploadedFile
 from comfy_mcp.settings import EngineGroup, EngineSettings
@@ -264,14 +264,18 @@ class ComfyUIClient:
         return tuple(Model(name=name, type=folder) for name in await self.models(folder))
 
     async def templates(self) -> tuple[WorkflowEntry, ...]:
-        """GET /templates/index.json, and index.mcp.json where it is served; none where no templates are."""
+        """GET /templates/index.json, and index.mcp.json where it is served, and /workflow_templates: those of
+        custom nodes. None where no templates are."""
         index = await self._optional("/templates/index.json", HISTORY_BYTES)
         described = await self._optional("/templates/index.mcp.json", HISTORY_BYTES) if index else None
-        return templates_of(index, described)
+        packs = await self._optional("/workflow_templates", HISTORY_BYTES)
+        return (*templates_of(index, described), *pack_templates_of(packs))
 
     async def template(self, name: str) -> Any:
-        """GET /templates/{name}.json; None: there is none."""
-        return await self._optional(f"/templates/{quote(name, safe='')}.json", HISTORY_BYTES)
+        """GET /templates/{name}.json; of a pack ("pack/name") GET /api/workflow_templates/{pack}/{name}.json.
+        None: there is none."""
+        folder = "/api/workflow_templates" if "/" in name else "/templates"
+        return await self._optional(f"{folder}/{quote(name)}.json", HISTORY_BYTES)
 
     async def saved_workflows(self) -> tuple[WorkflowEntry, ...]:
         """GET /userdata?dir=workflows: of the user that the engine runs for by default."""

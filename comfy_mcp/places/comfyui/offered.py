@@ -1,4 +1,5 @@
-"""The workflows that a ComfyUI offers: its templates (/templates/index*.json) and the user's own (/userdata).
+"""The workflows that a ComfyUI offers: its templates (/templates/index*.json), those of custom nodes
+(/workflow_templates), and the user's own (/userdata).
 
 Facts of comfyui-workflow-templates 0.1.123: `index.json` is a list of categories with `templates`;
 `index.mcp.json`, which not every engine serves, says tasks, inputs and outputs in words. Read tolerantly.
@@ -23,6 +24,27 @@ def templates_of(index: object, described: object = None) -> tuple[WorkflowEntry
         if isinstance(name := each.get("name"), str) and name and len(found) < MAX_ENTRIES:
             found.setdefault(name, _template(name, each, more.get(name, {})))
     return tuple(found.values())
+
+
+def pack_templates_of(answer: object) -> tuple[WorkflowEntry, ...]:
+    """Of GET /workflow_templates: {pack: [name, …]}. The name of an entry is "pack/name"."""
+    found: dict[str, WorkflowEntry] = {}
+    for pack, names in answer.items() if isinstance(answer, Mapping) else ():
+        for name in names if isinstance(names, list) and _is_plain(pack) else ():
+            if isinstance(name, str) and _is_plain(name) and len(found) < MAX_ENTRIES:
+                found[f"{pack}/{name}"] = WorkflowEntry(
+                    name=f"{pack}/{name}",
+                    origin=WorkflowOrigin.TEMPLATE,
+                    title=name.replace("_", " ").replace("-", " "),
+                    about=f"Example of the custom nodes {pack}",
+                    words=tuple(pack.replace("_", " ").replace("-", " ").split()),
+                )
+    return tuple(found.values())
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is the name of one folder or file, and no way to another."""
+    return bool(name) and not name.startswith(".") and not {"/", "\\"} & {*name}
 
 
 def saved_of(answer: object) -> tuple[WorkflowEntry, ...]:

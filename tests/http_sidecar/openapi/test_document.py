@@ -18,9 +18,9 @@ from http_sidecar.openapi.operations import example_of
 from http_sidecar.routes import ROUTES
 from tests.http_sidecar.conftest import Http
 
-UNLISTED = ("/docs/", "/page/", "/.well-known/")
-"""Paths under these are no part of the API: the pages' own files, and where MCP clients look for an
-authorization server that does not exist."""
+UNLISTED = ("/docs/", "/page/", "/.well-known/", "/api/v2/")
+"""Paths under these are no part of the API: the pages' own files, where MCP clients look for an
+authorization server that does not exist, and Comfy API v2, whose document is Comfy's."""
 
 
 async def document_of(http: Http) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.workflow_entries import WorkflowOrigin
-from comfy_mcp.places.comfyui.offered import saved_of, templates_of
+from comfy_mcp.places.comfyui.offered import MAX_ENTRIES, pack_templates_of, saved_of, templates_of
 from tests.editor.recorded import templates
 
 
@@ -44,6 +44,34 @@ def test_a_template_with_odd_members_is_listed_all_the_same() -> None:
     odd = {"name": "x", "title": 3, "tags": [3, "a"], "io": [], "usage": "many", "size": None, "mediaType": 3}
     (entry,) = templates_of([{"templates": [odd, {"name": "x"}]}])
     assert (entry.title, entry.words[0], entry.usage, entry.makes) == ("x", "a", 0, frozenset())
+
+
+def test_custom_nodes_have_templates_too() -> None:
+    answer = {
+        "ComfyUI-Fox_Nodes": ["red_fox poster", "two"],
+        "Other": ["two", 3, "", "../x", ".x"],
+        "..": ["x"],
+    }
+    found = pack_templates_of(answer | {"Odd": "x", "": ["x"], "a/b": ["x"], "c\\d": ["x"]})
+    assert [each.name for each in found] == [
+        "ComfyUI-Fox_Nodes/red_fox poster",
+        "ComfyUI-Fox_Nodes/two",
+        "Other/two",
+    ]
+    first = found[0]
+    assert (first.title, first.words) == ("red fox poster", ("ComfyUI", "Fox", "Nodes"))
+    assert first.origin is WorkflowOrigin.TEMPLATE
+    assert not first.paid
+
+
+@pytest.mark.parametrize("answer", [None, 3, [], ["a"]])
+def test_without_templates_of_custom_nodes_none_are_listed(answer: Any) -> None:
+    assert pack_templates_of(answer) == ()
+
+
+def test_no_more_are_listed_than_anybody_reads() -> None:
+    many = {"pack": [f"n{at}" for at in range(MAX_ENTRIES + 1)]}
+    assert len(pack_templates_of(many)) == MAX_ENTRIES
 
 
 def test_saved_workflows_are_listed_by_their_path() -> None:

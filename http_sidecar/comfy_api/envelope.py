@@ -1,0 +1,62 @@
+"""Errors in the shape of Comfy API v2: whatever goes wrong below /api/v2, at the door or behind it."""
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from comfy_mcp.domain.errors import ErrorCode
+from http_sidecar.comfy_api.shapes import API, Json
+from http_sidecar.door.problems import ERROR_CODE
+
+RETRY_S = "5"
+
+_CODES: Mapping[str, tuple[str, HTTPStatus | None]] = {
+    ErrorCode.GRAPH_INVALID: ("invalid_workflow", HTTPStatus.UNPROCESSABLE_ENTITY),
+    ErrorCode.GRAPH_UI_FORMAT: ("workflow_format_ui", HTTPStatus.UNPROCESSABLE_ENTITY),
+    ErrorCode.IDEMPOTENCY_MISMATCH: ("idempotency_key_reuse", HTTPStatus.UNPROCESSABLE_ENTITY),
+    ErrorCode.WORKFLOW_NOT_FOUND: ("not_found", None),
+    ErrorCode.OUTPUT_GONE: ("blob_not_found", HTTPStatus.NOT_FOUND),
+    ErrorCode.UNAUTHENTICATED: ("unauthorized", None),
+    # Their clients wait and try again after a 429, and after nothing else.
+    ErrorCode.QUEUE_FULL: ("queue_full", HTTPStatus.TOO_MANY_REQUESTS),
+    ErrorCode.SHUTTING_DOWN: ("deployment_not_ready", HTTPStatus.TOO_MANY_REQUESTS),
+    ErrorCode.STORE_UNAVAILABLE: ("deployment_not_ready", HTTPStatus.TOO_MANY_REQUESTS),
+    ErrorCode.TOO_MANY_STREAMS: ("queue_full", HTTPStatus.TOO_MANY_REQUESTS),
+}
+"""The contract's code and status where they differ from the bridge's; None: its own status."""
+
+
+@web.middleware
+async def envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Outside of the middleware that makes errors into answers, and of the door."""
+    response = await handler(request)
+    code = response.get(ERROR_CODE)
+    if code is None or not request.path.startswith(f"{API}/") or not isinstance(response, web.Response):
+        return response
+    body = json.loads(response.text or "{}")
+    name, status = _CODES.get(code, (code, HTTPStatus(response.status)))
+    response.text = json.dumps(
+        {"error": {"code": name, "message": body["detail"], "details": _details(body)}}
+    )
+    response.content_type = "application/json"
+    response.set_status(status or response.status)
+    if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+        response.headers.setdefault("Retry-After", RETRY_S)
+    return response
+
+
+def _details(body: Mapping[str, Any]) -> Json | None:
+    """`node_errors` by node, as the contract has them, and how it is said elsewhere."""
+    problems = body.get("problems")
+    if not problems:
+        return None
+    nodes: dict[str, list[Json]] = {}
+    for fault in problems:
+        nodes.setdefault(str(fault.get("node_id") or ""), []).append(
+            {"field": fault.get("input_name"), "reason": fault["kind"], "message": fault["message"]}
+        )
+    return {"node_errors": nodes}

@@ -1,0 +1,148 @@
+"""GET /api/v2/jobs/{id}/events: one job as Server-Sent Events, from its state now to its end.
+
+Nothing is replayed: a client that connects again gets the state as it then is, and the rest.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import structlog
+from aiohttp import web
+
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded
+from comfy_mcp.domain.events import JobProgressed, StoredEvent
+from comfy_mcp.domain.ids import JobId
+from comfy_mcp.operations.feed import Reader
+from comfy_mcp.operations.shapes import WorkflowResult
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
+from http_sidecar.bounds import BOUNDS
+from http_sidecar.comfy_api.calls import call, output_json
+from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
+from http_sidecar.door.revocation import REVOCATIONS
+from http_sidecar.door.slow_clients import ClientTooSlow, write_within
+
+log = structlog.get_logger(__name__)
+
+BUFFER = 256
+"""Events of one job that wait for a slow client. What is lost beyond that is in the next state."""
+
+OPEN = web.AppKey("comfy_api_streams", Counter[str])
+
+
+def setup(app: web.Application) -> None:
+    app[OPEN] = Counter()
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """Raises NotFound, Denied, LimitExceeded, StoreFault."""
+    result = await _state(request)
+    with _entered(request):
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # nginx would hold the events back
+            }
+        )
+        await response.prepare(request)
+        client = _Client(request, response)
+        feed = request.app[BRIDGE].feed
+        with (
+            contextlib.suppress(ClientTooSlow, ConnectionError),
+            feed.follow(request[CALLER], job_id=JobId(result.workflow_id), buffer=BUFFER) as reader,
+            request.app[REVOCATIONS].watched(request[CALLER], reader.end),
+        ):
+            await _follow(client, reader)
+    return response
+
+
+async def _follow(client: "_Client", reader: Reader) -> None:
+    """Until the job has ended, the key is revoked, or this process drains. Raises ClientTooSlow."""
+    try:
+        over = await client.send_state()
+        while not over and not reader.ended:
+            try:
+                async with client.drain.ends(), asyncio.timeout(client.heartbeat_s):
+                    news, lost = await reader.newest()
+            except TimeoutError:
+                if client.drain.begun:
+                    return
+                await client.send_sign_of_life()
+                continue
+            over = await client.send_news(news, lost=lost)
+    except BridgeError as error:  # the client connects again, and then gets this as an answer
+        log.warning("stream_failed", code=error.code.value)
+
+
+class _Client:
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self.drain = request.app[DRAIN]
+        self.heartbeat_s = request.app[SETTINGS].stream_heartbeat_s
+        self._request = request
+        self._response = response
+        self._limit_s = request.app[BOUNDS].stream_send_timeout_s
+        self._nodes = 0
+        self._sent = ""
+        self._outputs: set[str] = set()
+
+    async def send_state(self) -> bool:
+        """The state as it now is, and whether it is final. Raises BridgeError, ClientTooSlow."""
+        result = await _state(self._request)
+        self._nodes = result.node_count
+        status = status_of(result)
+        for item in result.outputs:
+            if item.output_id not in self._outputs:
+                self._outputs.add(item.output_id)
+                await self._send("output", await output_json(self._request, item))
+        if result.status == "running":
+            await self._send("progress", progress_of(result))
+        said = {"status": status, "queue_position": result.queue_position}
+        if (text := json.dumps(said)) != self._sent:
+            self._sent = text
+            await self._send("status", said)
+        return status in TERMINAL
+
+    async def send_news(self, news: list[StoredEvent], *, lost: bool) -> bool:
+        """Whether the job has ended. A step of progress says all that has changed; else the state does."""
+        steps = [stored.event for stored in news if isinstance(stored.event, JobProgressed)]
+        if lost or len(steps) < len(news):
+            return await self.send_state()
+        for step in steps[-1:]:
+            said = progress(step.progress, self._nodes, step.node_id, step.node_title)
+            await self._send("progress", said)
+        return False
+
+    async def send_sign_of_life(self) -> None:
+        await self._write(b": alive\n\n")
+
+    async def _send(self, event: str, data: Json) -> None:
+        await self._write(f"event: {event}\ndata: {json.dumps(data)}\n\n".encode())
+
+    async def _write(self, data: bytes) -> None:
+        await write_within(self._limit_s, self._response.write(data), cut=self._request.transport)
+
+
+@contextlib.contextmanager
+def _entered(request: web.Request) -> Iterator[None]:
+    opened, most = request.app[OPEN], request.app[BOUNDS].job_streams
+    if opened["sse"] >= most:
+        raise LimitExceeded(
+            f"{most} streams of single jobs are open, the maximum of this server.",
+            next_step="Ask for the job's state instead.",
+            code=ErrorCode.TOO_MANY_STREAMS,
+        )
+    opened["sse"] += 1
+    try:
+        yield
+    finally:
+        opened["sse"] -= 1
+
+
+async def _state(request: web.Request) -> WorkflowResult:
+    found: WorkflowResult = await call(
+        request, "workflow_status", {"workflow_id": request.match_info["jobId"]}
+    )
+    return found

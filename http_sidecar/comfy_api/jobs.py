@@ -1,0 +1,124 @@
+"""Jobs of Comfy API v2: create, get, list, cancel, and the workflow behind one."""
+
+import contextlib
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.errors import Conflict, InvalidInput
+from comfy_mcp.operations.shapes import GraphResult, SubmitResult, WorkflowResult, WorkflowsResult
+from http_sidecar.app_state import BRIDGE, CALLER
+from http_sidecar.comfy_api.calls import Refused, call, job_json
+from http_sidecar.comfy_api.references import resolved
+from http_sidecar.comfy_api.shapes import entry
+from http_sidecar.door.bodies import read_json_object
+
+PAGE = 50
+MOST = 100
+"""Jobs on a page of the list: without a `limit`, and at most."""
+
+
+async def create(request: web.Request) -> web.Response:
+    """201 with the job. A repeat under the same Idempotency-Key gives the job of the first one.
+
+    Raises InvalidInput, InvalidGraph, LimitExceeded, Refused.
+    """
+    body = await read_json_object(request)
+    if not isinstance(body.get("workflow"), dict):
+        raise InvalidInput(
+            "The body has no workflow.", next_step='Send {"workflow": {…}}, a graph in API format.'
+        )
+    if body.get("metadata"):
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "metadata_not_supported",
+            "Jobs have no labels here.",
+            "Submit without metadata.",
+        )
+    arguments: dict[str, Any] = {"workflow": await resolved(request, body["workflow"])}
+    if body.get("extra_data"):
+        arguments["extra_data"] = body["extra_data"]
+    if (key := request.headers.get("Idempotency-Key")) is not None:
+        arguments["idempotency_key"] = key
+    submitted: SubmitResult = await call(request, "submit_workflow", arguments)
+    result = (
+        await _state(request, submitted.workflow_id)
+        if Right.READ in request[CALLER].rights
+        else _just_submitted(request, submitted)
+    )
+    made = await job_json(request, result)
+    return web.json_response(made, status=HTTPStatus.CREATED, headers={"Location": made["urls"]["self"]})
+
+
+async def get(request: web.Request) -> web.Response:
+    return web.json_response(await job_json(request, await _state(request, _id_of(request))))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """The job as it then is: one that has ended stays as it ended."""
+    with contextlib.suppress(Conflict):
+        await call(request, "cancel_workflow", {"workflow_id": _id_of(request)})
+    return await get(request)
+
+
+async def workflow(request: web.Request) -> web.Response:
+    """The graph that ran."""
+    found: GraphResult = await call(request, "workflow_graph", {"workflow_id": _id_of(request)})
+    return web.json_response({"workflow": found.graph, "format": "api"})
+
+
+async def listed(request: web.Request) -> web.Response:
+    """Newest first. No job has labels, so a filter for one finds none."""
+    if any(name.startswith("metadata[") for name in request.query):
+        return web.json_response({"jobs": []})
+    arguments: dict[str, Any] = {"limit": _limit_of(request)}
+    if cursor := request.query.get("cursor"):
+        arguments["cursor"] = cursor
+    found: WorkflowsResult = await call(request, "list_workflows", arguments)
+    page: dict[str, Any] = {"jobs": [entry(each) for each in found.workflows]}
+    if found.next_cursor is not None:
+        page["next_cursor"] = found.next_cursor
+    return web.json_response(page)
+
+
+def _id_of(request: web.Request) -> str:
+    return request.match_info["jobId"]
+
+
+def _limit_of(request: web.Request) -> int:
+    """Raises InvalidInput."""
+    asked = request.query.get("limit") or str(PAGE)
+    if not (asked.isascii() and asked.isdigit() and len(asked) <= 9 and int(asked)):
+        raise InvalidInput("limit is no positive number.", next_step=f"Ask for 1 to {MOST}.")
+    return min(int(asked), MOST)
+
+
+async def _state(request: web.Request, job_id: str) -> WorkflowResult:
+    """Raises NotFound."""
+    state: WorkflowResult = await call(request, "workflow_status", {"workflow_id": job_id})
+    return state
+
+
+def _just_submitted(request: web.Request, submitted: SubmitResult) -> WorkflowResult:
+    """For a key that may submit and not read: what the submit itself has said."""
+    return WorkflowResult(
+        workflow_id=submitted.workflow_id,
+        name=submitted.name,
+        status=submitted.status,
+        queue_position=submitted.queue_position,
+        progress=0.0,
+        current_node=None,
+        start_time=None,
+        completion_time=None,
+        outputs=[],
+        error=None,
+        failure=None,
+        priority="normal",
+        client=request[CALLER].client,
+        engine=None,
+        attempt=0,
+        created_time=request.app[BRIDGE].now_ms(),
+        warnings=submitted.warnings,
+    )

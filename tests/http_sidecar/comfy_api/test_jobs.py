@@ -1,0 +1,104 @@
+"""Jobs over HTTP, as no SDK would send them, and what the SDKs do not look at."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.http_sidecar.comfy_api.conftest import API, HEADERS, of
+from tests.support.graphs import picture, slow
+from tests.support.sidecar import Sidecar
+
+JOBS = f"{API}/jobs"
+
+
+async def test_a_job_has_links_times_and_numbers(v2: Sidecar) -> None:
+    created = await v2("POST", JOBS, json={"workflow": picture()}, headers=HEADERS)
+    job = created.body
+    assert (created.status, created.headers["Location"]) == (201, job["urls"]["self"])
+    assert job["urls"]["events"] == f"{JOBS}/{job['id']}/events"
+    await v2.ended(job["id"], headers=HEADERS)
+    done = (await v2("GET", job["urls"]["self"], headers=HEADERS)).body
+    assert done["created_at"] <= done["started_at"] <= done["completed_at"] < done["expires_at"]
+    assert done["progress"] == {
+        "value": 1.0,
+        "nodes_done": 2,
+        "nodes_total": 2,
+        "current_node": None,
+        "message": None,
+    }
+    assert done["metrics"]["queue_ms"] >= 0
+    assert done["metrics"]["execution_ms"] >= 0
+
+
+async def test_a_repeat_is_the_same_job_and_another_body_under_its_key_is_refused(v2: Sidecar) -> None:
+    headers, graph = HEADERS | {"Idempotency-Key": "k"}, picture()
+    first, again = [await v2("POST", JOBS, json={"workflow": graph}, headers=headers) for _ in range(2)]
+    assert (first.body["id"], again.status) == (again.body["id"], 201)
+    other = await v2("POST", JOBS, json={"workflow": picture()}, headers=headers)
+    assert (other.status, other.body["error"]["code"]) == (422, "idempotency_key_reuse")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 400, "invalid_argument"),
+        ({"workflow": "text"}, 400, "invalid_argument"),
+        ([], 400, "invalid_argument"),
+        ({"workflow": {}}, 422, "invalid_workflow"),
+        ({"workflow": {"1": 7}}, 422, "invalid_workflow"),
+        (
+            {"workflow": {"1": {"class_type": "LoadImage", "inputs": {"image": {"__type": "core/ASSET"}}}}},
+            422,
+            "missing_asset",
+        ),
+        (
+            {"workflow": {"1": {"inputs": {"image": {"__type": "core/ASSET", "info": {"id": 7}}}}}},
+            422,
+            "missing_asset",
+        ),
+        ({"workflow": {}, "metadata": {"a": "b"}}, 422, "metadata_not_supported"),
+    ],
+)
+async def test_a_wrong_body_is_an_error_in_the_contracts_shape(
+    v2: Sidecar, body: Any, status: int, code: str
+) -> None:
+    answer = await v2("POST", JOBS, json=body, headers=HEADERS)
+    assert (answer.status, answer.body["error"]["code"]) == (status, code)
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert answer.body["error"]["message"]
+
+
+async def test_a_list_goes_page_by_page_and_knows_no_labels(v2: Sidecar) -> None:
+    made = [
+        (await v2("POST", JOBS, json={"workflow": picture()}, headers=HEADERS)).body["id"] for _ in range(3)
+    ]
+    first = (await v2("GET", f"{JOBS}?limit=2", headers=HEADERS)).body
+    rest = (await v2("GET", f"{JOBS}?limit=2&cursor={first['next_cursor']}", headers=HEADERS)).body
+    assert [each["id"] for each in first["jobs"] + rest["jobs"]] == made[::-1]
+    assert "next_cursor" not in rest
+    assert (await v2("GET", f"{JOBS}?metadata[a]=b", headers=HEADERS)).body == {"jobs": []}
+    assert len((await v2("GET", f"{JOBS}?limit=99999", headers=HEADERS)).body["jobs"]) == 3
+    for wrong in ("limit=0", "limit=x", "cursor=made-up"):
+        answer = await v2("GET", f"{JOBS}?{wrong}", headers=HEADERS)
+        assert (answer.status, answer.body["error"]["code"]) == (400, "invalid_argument")
+
+
+async def test_a_key_that_may_only_submit_gets_the_job_it_made(v2: Sidecar) -> None:
+    answer = await v2("POST", JOBS, json={"workflow": picture()}, headers=of("sam"))
+    assert (answer.status, answer.body["status"], answer.body["outputs"]) == (201, "queued", [])
+    seen = await v2("GET", answer.body["urls"]["self"], headers=of("sam"))
+    assert (seen.status, seen.body["error"]["code"]) == (403, "forbidden")
+
+
+async def test_a_cancel_is_said_until_it_has_happened(v2: Sidecar) -> None:
+    job = (await v2("POST", JOBS, json={"workflow": slow()}, headers=HEADERS)).body
+    await v2.until_running(job["id"], headers=HEADERS)
+    assert (await v2("GET", job["urls"]["self"], headers=HEADERS)).body["status"] == "running"
+    cancelled = await v2("POST", job["urls"]["cancel"], headers=HEADERS)
+    assert cancelled.body["status"] in {"canceling", "canceled"}
+    async with asyncio.timeout(30):
+        await v2.ended(job["id"], headers=HEADERS)
+    assert (await v2("GET", job["urls"]["self"], headers=HEADERS)).body["status"] == "canceled"
+    missing = await v2("POST", f"{JOBS}/nothing/cancel", headers=HEADERS)
+    assert (missing.status, missing.body["error"]["code"]) == (404, "not_found")
