@@ -61,9 +61,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     varied = params.variations is not None or params.matrix is not None
     wanted = combinations(1 if params.variations is None else params.variations, params.matrix or {})
     given = await given_workflow(context, params, wanted[0][0])
-    file, beside = submitted_file(given.raw)
+    file, left_out = submitted_file(given.raw)
     checked, needs, warnings = await _checked(
-        context, given.raw, given.text, file, beside, save_to, _wish(params)
+        context, given.raw, given.text, file, left_out, save_to, _wish(params)
     )
     warnings = context.repairs + given.repairs + warnings
     first = checked, needs, warnings
