@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_mcp.domain import large_json
@@ -13,6 +13,7 @@ from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
+from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
@@ -277,13 +278,14 @@ async def _checked(
     needs = judged.needs
     large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
-    files, present, more = await with_files(context, judged, info, large=large)
+    files, present, more = await with_files(context, judged, info, needs, large=large)
     if files is not None:
         before = judged.warnings + before
         _, text, _ = await as_json(files)
         judged = await services.checker.judge(files, text, info, client=client)
     before += more
     graph, report = judged.graph, judged.report.without_doubts(present)
+    needs = replace(needs, brings=bool(placed(graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)

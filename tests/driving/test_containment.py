@@ -16,10 +16,10 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.driving.attempt import Attempt
-from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES
+from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.ledger import Ledger
-from tests.driving.conftest import House, posted
+from tests.driving.conftest import WITH_FILE, House, posted
 from tests.driving.spoiled import INTERNAL, Defect, Spoiled, another_completes, ended, only
 from tests.support.scripted_place import PICTURE
 
@@ -37,8 +37,9 @@ async def test_a_job_whose_preparation_raises_fails_with_an_error_id(
 ) -> None:
     place.fails["prepare"] = lambda _asked: len(place.prepared) <= MAX_CONCLUDE_TRIES
     house.drive(place)
-    job_id = await house.submit()
+    job_id = await house.submit(WITH_FILE)
     assert await ended(house, job_id) == INTERNAL
+    assert len(place.prepared) == MAX_CONCLUDE_TRIES
     assert place.posted == []
     failure = (await house.job(job_id)).failure
     assert failure is not None
@@ -47,10 +48,20 @@ async def test_a_job_whose_preparation_raises_fails_with_an_error_id(
     await another_completes(house, place, posts=1)
 
 
-async def test_a_preparation_that_raises_once_is_tried_again(house: House, place: Spoiled) -> None:
+async def test_a_preparation_that_raises_once_is_tried_again_after_a_pause(
+    house: House, place: Spoiled
+) -> None:
+    """The pause of decision 0023."""
     place.fails["prepare"] = lambda _asked: len(place.prepared) == 1
     house.drive(place)
+    await house.submit(WITH_FILE)
+    await place.until(lambda: len(place.prepared) == 1)
     await another_completes(house, place, posts=1)
+    assert len(place.prepared) == 1
+    house.ahead_s += RETRY_S
+    house.drivers[0][0].work_arrived()
+    await place.finish(await posted(place, 2))
+    assert len(place.prepared) == 2
 
 
 @pytest.mark.parametrize("step", ["before the POST", "after the POST"])
