@@ -13,7 +13,7 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
 from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.roster import Roster
-from comfy_mcp.places.protocol import ADD_ONE, CHECK_IT_RUNS, Place, Silence, Trouble
+from comfy_mcp.places.protocol import ADD_ONE, CHECK_IT_RUNS, ITS_URL, Place, Silence, Trouble
 from comfy_mcp.store import Store
 
 ASK_S = 1.5
@@ -196,4 +196,4 @@ class EngineReports:
 
 
 def _start_it(place: Place) -> str:
-    return f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs."
+    return f"Start ComfyUI at {place.url}, or set {ITS_URL} to where it runs."
