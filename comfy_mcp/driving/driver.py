@@ -11,7 +11,14 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp.domain.errors import Fenced, StoreFault
-from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.domain.events import (
+    FINAL_EVENTS,
+    CancelRequested,
+    JobQueued,
+    JobRequeued,
+    JobWaiting,
+    StoredEvent,
+)
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
@@ -88,7 +95,7 @@ class Driver:
         match stored.event:
             case JobQueued(job_id=job_id):
                 self.work_arrived(job_id)
-            case JobRequeued():
+            case JobRequeued() | JobWaiting(waiting_for=None):
                 self.work_arrived()
             case CancelRequested(job_id=job_id) if self._tenure is not None:
                 self._tenure.cancel_requested(job_id)
