@@ -8,7 +8,8 @@ from comfy_mcp.domain.graph import Graph
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.parameters import Controls, Parameter, ParameterKind, Target
+from comfy_mcp.domain.parameter_kinds import ParameterKind
+from comfy_mcp.domain.parameters import Controls, Parameter, Target
 
 MAX_SET = 200
 """Most inputs that one submit sets."""
