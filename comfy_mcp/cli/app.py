@@ -202,12 +202,12 @@ def convert(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
 
 
 @cli.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_ids
 @click.option("--attempts", is_flag=True, help="Also show each attempt: its engine and its result.")
 @options.as_json
 @click.pass_obj
 def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
-    """Show the state, progress, outputs or error of a workflow."""
+    """Show the state, progress, outputs or error of a workflow, or of several together."""
     from comfy_mcp.cli import jobs
 
     _execute(given, as_json, lambda s, out: jobs.status(s, out, arguments=arguments))
@@ -226,7 +226,7 @@ def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) 
 
 
 @cli.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_ids
 @options.save_to
 @options.timeout
 @options.cancel_on_interrupt
@@ -234,7 +234,7 @@ def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) 
 @options.as_json
 @click.pass_obj
 def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) -> None:
-    """Wait for the end of a workflow, and run the queue unless another process does."""
+    """Wait for the end of a workflow, or of several, and run the queue unless another process does."""
     from comfy_mcp.cli import jobs
 
     following = jobs.Following(**how)
@@ -242,14 +242,18 @@ def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) 
 
 
 @cli.command(cls=Command, example='comfy-bridge cancel "$id" --reason "wrong seed"')
-@click.argument("workflow_id", metavar="ID")
+@click.argument("workflow_id", metavar="[ID…]", nargs=-1, callback=options.joined)
+@click.option("--mine", is_flag=True, help="Instead of IDs: all of yours that have not ended.")
 @click.option("--reason", metavar="TEXT", help="Reason, stored with the workflow.")
 @options.as_json
 @click.pass_obj
-def cancel(given: dict[str, Any], /, workflow_id: str, reason: str | None, as_json: bool) -> None:
-    """Cancel a queued or running workflow and show its state."""
+def cancel(given: dict[str, Any], /, workflow_id: str, mine: bool, reason: str | None, as_json: bool) -> None:
+    """Cancel queued or running workflows and show their state."""
     from comfy_mcp.cli import jobs
 
+    if mine == bool(workflow_id):
+        raise click.UsageError("Give the IDs of workflows, or --mine.")
+    workflow_id = workflow_id or "mine"
     _execute(given, as_json, lambda s, out: jobs.cancel(s, out, workflow_id=workflow_id, reason=reason))
 
 

@@ -38,6 +38,14 @@ save_to = click.option(
     metavar="DIR",
     help="Save the output files in this folder and print their paths.",
 )
+
+
+def joined(_context: click.Context, _option: click.Parameter, ids: tuple[str, ...]) -> str:
+    """Several ids as the operations take them."""
+    return ",".join(ids)
+
+
+workflow_ids = click.argument("workflow_id", metavar="ID…", nargs=-1, required=True, callback=joined)
 files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
 object_info = click.option(
     "--object-info",

@@ -2,7 +2,8 @@
 
 One declaration is `[type, options]` under its name. Newer ones grow inputs of their own, which a graph names
 with dots: the choice "h264" of a dynamic combo `codec` brings `codec.encoding`; an autogrow input `images`
-brings `images.image0`, `images.image1`, …. `active` says which inputs a node has, given its values.
+brings `images.image0`, `images.image1`, …. A custom pack's list may bring inputs without dots (`formats` of
+VideoHelperSuite). `active` says which inputs a node has, given its values.
 
 A declaration of a shape that this code doesn't know is kept as known to be unknown (`type` is None): links
 are followed, values are not judged.
@@ -40,7 +41,8 @@ class InputSpec:
     `strict_options`: the engine is known to refuse other values.
     `multiple`: a list of options is a value too. `minimum` and `maximum` hold for numbers.
     `dynamic`: grows inputs of its own: `choices` by the key of a dynamic combo, `slots` of an autogrow input,
-    `behind` a slot once it is given; none of the three where the declaration is not understood.
+    `behind` a slot once it is given; none of the three where the declaration is not understood. A custom
+    pack's list has `choices` without being dynamic: the engine knows nothing of them.
     """
 
     name: str
@@ -174,7 +176,23 @@ def _combo(
         multiple=extra.get("multiselect") is True,
         kind="COMBO",
         extra=extra,
+        choices=_formats(owner, extra.get("formats")),
     )
+
+
+def _formats(owner: Owner, declared: object) -> Mapping[str, tuple[InputSpec, ...]] | None:
+    """VideoHelperSuite: by option of the list, the inputs that it brings, each `[name, type, options]`."""
+    if not isinstance(declared, Mapping):
+        return None
+    return {
+        option: tuple(
+            _input(owner, each[0], each[1:], required=False, depth=MAX_DEPTH)
+            for each in brought
+            if isinstance(each, list) and each and isinstance(each[0], str)
+        )
+        for option, brought in declared.items()
+        if isinstance(option, str) and isinstance(brought, list)
+    } or None
 
 
 def _dynamic(

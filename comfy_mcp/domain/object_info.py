@@ -110,7 +110,7 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         output_types=_output_types(raw.get("output")),
         output_node=raw.get("output_node") is True,
         certain=certain,
-        grows=any(spec.dynamic for spec in inputs.values()),
+        grows=any(spec.dynamic or spec.choices is not None for spec in inputs.values()),
         title=title if isinstance(title := raw.get("display_name"), str) else None,
         category=_text(raw.get("category")),
         description=_text(raw.get("description")),

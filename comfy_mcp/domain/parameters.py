@@ -8,14 +8,13 @@ names of inputs, prompts by following the links from the samplers.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
 from comfy_mcp.domain.graph import Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import InputSpec, active
-from comfy_mcp.domain.nearest import MODEL_SUFFIXES
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
+from comfy_mcp.domain.parameter_kinds import FILES, ParameterKind, choices_of, declared_type, kind_of
 
 Target = tuple[NodeId, str]
 """An input of a node."""
@@ -27,26 +26,6 @@ MAX_PARAMETERS = 100
 """Most that are named; any other input is still set as "6.text"."""
 MAX_STEPS = 20_000
 """Most nodes and inputs that are read while the links of one workflow are followed."""
-
-
-class ParameterKind(StrEnum):
-    TEXT = "text"
-    INTEGER = "integer"
-    NUMBER = "number"
-    BOOLEAN = "boolean"
-    CHOICE = "choice"
-    MODEL = "model"
-    IMAGE = "image"
-    MASK = "mask"
-    AUDIO = "audio"
-    VIDEO = "video"
-    FILE = "file"
-
-
-FILES = frozenset(
-    {ParameterKind.IMAGE, ParameterKind.MASK, ParameterKind.AUDIO, ParameterKind.VIDEO, ParameterKind.FILE}
-)
-"""Kinds whose value names a file in the engine's input folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +155,13 @@ class _Finder:
         spec, value = self._spec(node, given), node.inputs[given]
         return Parameter(
             name=name,
-            kind=_kind(node, spec, value),
+            kind=kind_of(node, spec, value),
             targets=targets,
             value=value,
             label=label,
             minimum=None if spec is None else spec.minimum,
             maximum=None if spec is None else spec.maximum,
-            choices=_choices(spec),
+            choices=choices_of(spec),
         )
 
     def has(self, target: Target) -> bool:
@@ -219,7 +198,7 @@ class _Finder:
 
     def _usual(self, node: Node, name: str) -> str | None:
         value, spec = node.inputs[name], self._spec(node, name)
-        kind = _kind(node, spec, value)
+        kind = kind_of(node, spec, value)
         if kind in FILES and spec is not None:
             return kind.value if kind is not ParameterKind.FILE else _slug(name)
         if kind is ParameterKind.MODEL:
@@ -279,7 +258,7 @@ class _Finder:
         return [
             link
             for name, link in node.links.items()
-            if name.startswith(_CONDITION_STARTS) or _type(self._spec(node, name)) == "CONDITIONING"
+            if name.startswith(_CONDITION_STARTS) or declared_type(self._spec(node, name)) == "CONDITIONING"
         ]
 
     def _texts(self, node: Node) -> list[str]:
@@ -287,7 +266,7 @@ class _Finder:
         return [
             name
             for name in node.inputs
-            if (_type(self._spec(node, name)) == "STRING" and self._is_long(node, name))
+            if (declared_type(self._spec(node, name)) == "STRING" and self._is_long(node, name))
             or (self._spec(node, name) is None and name in _ENCODED)
         ]
 
@@ -315,7 +294,7 @@ class _Finder:
             for name, value in node.inputs.items():
                 if name in node.links:
                     behind = node.links[name].node
-                    if behind not in seen and _type(self._spec(node, name)) in {"STRING", None}:
+                    if behind not in seen and declared_type(self._spec(node, name)) in {"STRING", None}:
                         seen.add(behind)
                         todo.append(behind)
                 elif isinstance(value, str) and (
@@ -324,34 +303,7 @@ class _Finder:
                     yield (node.id, name), role
 
     def _is_long_text(self, node: Node, name: str) -> bool:
-        return _type(self._spec(node, name)) == "STRING" and self._is_long(node, name)
-
-
-def _type(spec: InputSpec | None) -> str | None:
-    return None if spec is None else spec.type
-
-
-def _kind(node: Node, spec: InputSpec | None, value: object) -> ParameterKind:
-    extra: Mapping[str, Any] = {} if spec is None else spec.extra
-    for option, kind in _UPLOADS.items():
-        if extra.get(option):
-            masked = kind is ParameterKind.IMAGE and "mask" in node.class_type.lower()
-            return ParameterKind.MASK if masked else kind
-    options = () if spec is None else (spec.options or extra.get("options") or ())
-    if spec is not None and spec.type == "COMBO":
-        named = next((each for each in (value, *options) if isinstance(each, str) and each), "")
-        return ParameterKind.MODEL if named.lower().endswith(MODEL_SUFFIXES) else ParameterKind.CHOICE
-    declared = _KINDS.get(_type(spec) or "")
-    if declared is not None:
-        return declared
-    if isinstance(value, str) and value.lower().endswith(MODEL_SUFFIXES):
-        return ParameterKind.MODEL
-    return next((kind for of, kind in _OF_VALUES if isinstance(value, of)), ParameterKind.TEXT)
-
-
-def _choices(spec: InputSpec | None) -> tuple[object, ...] | None:
-    options = None if spec is None else spec.options or spec.extra.get("options")
-    return tuple(options) if isinstance(options, list | tuple) and options else None
+        return declared_type(self._spec(node, name)) == "STRING" and self._is_long(node, name)
 
 
 def _slug(text: str) -> str:
@@ -365,23 +317,6 @@ def _rank(name: str) -> int:
 
 
 _SCALARS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN"})
-_KINDS = {
-    "STRING": ParameterKind.TEXT,
-    "INT": ParameterKind.INTEGER,
-    "FLOAT": ParameterKind.NUMBER,
-    "BOOLEAN": ParameterKind.BOOLEAN,
-}
-_OF_VALUES = (
-    (bool, ParameterKind.BOOLEAN),
-    (int, ParameterKind.INTEGER),
-    (float, ParameterKind.NUMBER),
-)
-_UPLOADS = {
-    "image_upload": ParameterKind.IMAGE,
-    "video_upload": ParameterKind.VIDEO,
-    "audio_upload": ParameterKind.AUDIO,
-    "file_upload": ParameterKind.FILE,
-}
 _CONDITIONS = {"prompt": ("positive", "conditioning", "cond1"), "negative_prompt": ("negative",)}
 _CONDITION_STARTS = ("conditioning", "positive", "cond1", "cond2")
 _ENCODED = frozenset({"text", "prompt", "text_g", "text_l", "clip_g", "clip_l", "t5xxl", "llama"})

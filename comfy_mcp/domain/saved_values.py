@@ -5,17 +5,17 @@ custom nodes), or both (`widgets_values_named`, which newer editors write and do
 than a place: classes grow inputs, and a list that is older than its class means something else then.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ClassInfo
 from comfy_mcp.domain.ui_format import UiNode
+from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button
 from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, widgets_of
 
 IsWidget = Callable[[InputSpec], bool]
 
-_POWER_LORAS, _POWER_HEADER = "Power Lora Loader (rgthree)", "PowerLoraLoaderHeaderWidget"
 _SHOWN_VALUES, _SHOWN_CHARS = 5, 60
 
 
@@ -23,7 +23,7 @@ _SHOWN_VALUES, _SHOWN_CHARS = 5, 60
 class Saved:
     """`values`: what the editor sends, by name and in its order. `notes`: (input or None, what is odd).
 
-    `widgets`: the control of each value that has one. `places`: the names of what has a place in the list.
+    `widgets`: the controls that are sent. `places`: the names of what has a place in the list.
     """
 
     values: dict[str, object] = field(default_factory=dict)
@@ -31,10 +31,18 @@ class Saved:
     widgets: dict[str, Widget] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
 
+    def has(self, name: str) -> bool:
+        """Whether the node has a control of that name."""
+        return name in self.values or name in self.widgets
+
+    def add(self, widget: Widget) -> None:
+        self.places.append(widget.name)
+        if widget.sent:
+            self.widgets[widget.name] = widget
+
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
             self.values[widget.name] = value
-            self.widgets[widget.name] = widget
 
 
 def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = frozenset()) -> Saved:
@@ -47,32 +55,17 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
     def is_widget(spec: InputSpec) -> bool:
         return spec.kind not in socket_kinds and slots.get(spec.name, bool(slots))
 
-    if known.name == _POWER_LORAS and isinstance(node.values, list):
-        return _power_loras(known, node, is_widget)
-    if isinstance(node.values, Mapping):
-        found = _by_name(known, node.values, is_widget)
-        found.values.update(_strays(node.values, found))
+    saved = as_the_pack_reads(known, node)
+    if isinstance(saved.values, Mapping):
+        found = _by_name(known, saved.values, is_widget)
+        _take_strays(found, saved.values, sent=not saved.whole)
+        found.values |= saved.added
     else:
-        listed = node.values if isinstance(node.values, list) else []
+        listed = saved.values if isinstance(saved.values, list) else []
         found = _in_order(known, listed, is_widget)
         if node.named is not None:
             found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
     count_option(known, found.values)
-    return found
-
-
-def _power_loras(known: ClassInfo, node: UiNode, is_widget: IsWidget) -> Saved:
-    """rgthree's loader: each object with a `lora` in the list is an input of its own."""
-    found = _by_name(known, {}, is_widget)
-    listed = node.values if isinstance(node.values, list) else ()
-    loras = [each for each in listed if isinstance(each, Mapping) and "lora" in each]
-    separate = node.properties.get("Show Strengths") == "Separate Model & Clip"
-    found.values[_POWER_HEADER] = {"type": _POWER_HEADER}
-    for number, each in enumerate(loras, start=1):
-        second = {"strengthTwo": 1 if each.get("strengthTwo") is None else each["strengthTwo"]}
-        one = {name: value for name, value in each.items() if name != "strengthTwo"}
-        found.values[f"lora_{number}"] = one | (second if separate else {})
-    found.values["\N{HEAVY PLUS SIGN} Add Lora"] = ""
     return found
 
 
@@ -84,21 +77,25 @@ def _fills(found: Saved, listed: Sequence[object]) -> bool:
 def _by_name(known: ClassInfo, given: Mapping[str, object], is_widget: IsWidget) -> Saved:
     found = Saved()
     for widget in widgets_of(known, found.values, is_widget=is_widget):
-        found.places.append(widget.name)
+        found.add(widget)
         if widget.name in given:
             found.take(widget, given[widget.name])
-        elif widget.default is not None:
+        elif widget.default is not None and not widget.chosen:
             found.take(widget, widget.default)
     return found
 
 
-def _strays(given: Mapping[str, object], found: Saved) -> Iterator[tuple[str, object]]:
-    """Names that the class does not declare: a control of one choice (VHS_VideoCombine's `crf`), or a
-    display, whose value is an object.
+def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> None:
+    """Names that the class does not declare: a control of one choice (VHS_VideoCombine's `crf`), or a display
+    (its value is an object) or button, which is not `sent`.
     """
     for name, value in given.items():
-        if name not in found.values and not isinstance(value, Mapping):
-            yield name, value
+        if name in found.values or isinstance(value, Mapping):
+            continue
+        if sent:
+            found.values[name] = value
+        elif not is_button(name) and value is not None:
+            found.notes.append((name, f"the node has no such control; {_shown(value)} is not sent"))
 
 
 def _named(
@@ -163,15 +160,16 @@ def _walk(
     """The values, and whether the word is missing behind a seed."""
     found, odd = Saved(), False
     for widget in widgets_of(known, found.values, is_widget=is_widget, forced=forced):
+        at = len(found.places)
+        found.add(widget)
         if not widget.saved or (bare and widget.control):
+            found.places.pop()
             found.take(widget, widget.default)
             continue
-        at = len(found.places)
-        found.places.append(widget.name)
         if at < len(listed):
             found.take(widget, listed[at])
             odd = odd or (widget.control and not _is_control(listed[at]))
-        elif widget.default is not None:
+        elif widget.default is not None and not widget.chosen:
             found.take(widget, widget.default)
     return found, odd
 

@@ -28,6 +28,7 @@ SEARCH_NAME = "Node name for S&R"
 """The property that has a node's name for replacements in texts; older editors ask for it alone."""
 
 _OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
+_NO_SUCH_CLASS = "the engine has no such class; it is left out, as nothing is linked to it"
 MAX_WARNINGS = 50
 """Most warnings of one conversion; one more says how many there are."""
 
@@ -123,7 +124,7 @@ class _Conversion:
             self._note(key, node, self._values.of_host(scope, node).notes)
 
     def _runs(self, scope: Scope, node: UiNode) -> bool:
-        """A class that no engine knows is left out where nothing is linked to it: many custom nodes live in
+        """A class that the engine lacks is left out where nothing is linked to it: many custom nodes live in
         the editor only.
         """
         if is_editor_only(node.type):
@@ -131,13 +132,16 @@ class _Conversion:
         known = node.type in self._info.classes
         if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:
             refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}) that can't be opened.")
-        return known or node.id in scope.graph.linked
+        runs = known or node.id in scope.graph.linked
+        if not runs:
+            self._note(f"{scope.prefix}{node.id}", node, [(None, _NO_SUCH_CLASS)])
+        return runs
 
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
         known = self._info.classes.get(node.type)
         saved = self._values.of_node(scope, node)
         self._budget.write(key, node.type, node.title)
-        self._note(key, node, saved.notes)
+        self._note(key, node, (*node.odd, *saved.notes))
         values, links = dict(saved.values), {}
         shown = set(self._values.shown_inside(scope, node))
         own = shown & values.keys()
@@ -148,7 +152,7 @@ class _Conversion:
                     if origin in self._nodes:
                         self._budget.write(each.name, origin)
                         links[each.name] = [origin, slot]
-                case Value(value, fill):
+                case Value(value, fill) if known is None or saved.has(each.name):
                     values[each.name] = value
                     filled |= {each.name} if fill else set()
                 case Promoted() as control:
@@ -158,8 +162,9 @@ class _Conversion:
                     own.discard(each.name)
                     if each.name in values:
                         self._show(control.scope, control.node, control.name, key, each.name)
-                case Unheard(value) if value != values.get(each.name):
-                    text = f"{value!r:.60} of the primitive outside is not sent: the subgraph's own value is"
+                case (Unheard(value) | Value(value)) as given if value != values.get(each.name):
+                    why = "the subgraph's own value is" if isinstance(given, Unheard) else "it is no control"
+                    text = f"{value!r:.60} of the primitive is not sent: {why}"
                     self._note(key, node, [(each.name, text)])
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
@@ -293,7 +298,7 @@ def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]
     """Values that the editor makes in the browser when it sends, or that a control of a custom node makes."""
     for name, widget in saved.widgets.items():
         value = inputs.get(name)
-        if isinstance(value, list):
+        if name not in inputs or isinstance(value, list):
             continue
         if widget.kind in CAPTURED:
             yield name, "what the editor captures in the browser is not known here; the saved value is sent"

@@ -1,17 +1,20 @@
-"""Nodes that link others without a wire (cg-use-everywhere: Anything Everywhere, Prompts Everywhere).
+"""Nodes that link others without a wire (cg-use-everywhere: Anything Everywhere, Prompts Everywhere, Seed
+Everywhere, and any node that was made to broadcast what it gives out).
 
-What such a node is given goes to every free input of the same type in its graph. Where the file says which
-links that made (`extra.ue_links`), those count. A pattern is matched only where it is plain text.
+What such a node hands on goes to every free input of the same type in its graph. Where the file says which
+links that made (`extra.ue_links`), those count. Without them, only patterns of plain text are matched.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from comfy_mcp.domain.ui_format import (
     BYPASSED,
     EVERYWHERE,
+    INPUTS_ID,
     MUTED,
+    OUTPUTS_ID,
     UiGraph,
     UiInput,
     UiLink,
@@ -19,14 +22,17 @@ from comfy_mcp.domain.ui_format import (
     UiWorkflow,
     make_graph,
 )
+from comfy_mcp.domain.ui_links import MAX_LENGTH, bypass
 
 Note = tuple[UiNode, str]
 
-_BY_PATTERN, _PROMPTS = "Anything Everywhere?", "Prompts Everywhere"
+_BY_PATTERN, _PROMPTS, _SEED = "Anything Everywhere?", "Prompts Everywhere", "Seed Everywhere"
+_MADE_TO = "ue_convert"
 _SIGNS = {"+": re.compile(r"(?:_|\b)pos(?:itive|_|\b)|^prompt", re.IGNORECASE),
           "-": re.compile(r"(?:_|\b)neg(?:ative|_|\b)", re.IGNORECASE)}  # fmt: skip
 _ANYTHING = frozenset({"", ".*", ".+", "^.*$"})
 _PLAIN = re.compile(r"\^?[\w \-/]*\$?")
+_UNSAID = "the file does not say which inputs it reaches without a wire; none is linked"
 _RESTRICTIONS = ("group_restricted", "color_restricted")
 
 
@@ -57,32 +63,70 @@ def with_links_everywhere(workflow: UiWorkflow) -> tuple[UiWorkflow, list[Note]]
     """With the links that such nodes stand for, and what could not be resolved."""
     notes: list[Note] = []
     graphs = [workflow.top, *workflow.subgraphs.values()]
-    if not any(node.type in EVERYWHERE for graph in graphs for node in graph.nodes.values()):
+    if not any(_broadcasts(node) for graph in graphs for node in graph.nodes.values()):
         return workflow, notes
     top = _linked(workflow.top, notes)
     inside = {name: _linked(graph, notes) for name, graph in workflow.subgraphs.items()}
     return UiWorkflow(top=top, subgraphs=inside), notes
 
 
+def _broadcasts(node: UiNode) -> bool:
+    return node.type in EVERYWHERE or node.type == _SEED or node.properties.get(_MADE_TO) is True
+
+
 def _linked(graph: UiGraph, notes: list[Note]) -> UiGraph:
-    added = _saved(graph) or _found(graph, notes)
+    added = _found(graph, notes) if graph.everywhere is None else _saved(graph, graph.everywhere, notes)
     if not added:
         return graph
     nodes, links = [], dict(graph.links)
+
+    def link(target: str, slot: int) -> str | None:
+        origin = added.get((target, slot))
+        if origin is None:
+            return None
+        key = f"everywhere {target} {slot}"
+        links[key] = UiLink(origin=origin[0], origin_slot=origin[1], target=target, target_slot=slot)
+        return key
+
     for node in graph.nodes.values():
         inputs = list(node.inputs)
         for at, each in enumerate(inputs):
-            origin = added.get((node.id, at))
-            if origin is not None and each.link is None:
-                key = f"everywhere {node.id} {at}"
-                links[key] = UiLink(origin=origin[0], origin_slot=origin[1], target=node.id, target_slot=at)
+            key = link(node.id, at) if _is_free(graph, each) else None
+            if key is not None:
                 inputs[at] = replace(each, link=key)
         nodes.append(replace(node, inputs=tuple(inputs)))
+    for slot in {slot for target, slot in added if target == OUTPUTS_ID} - graph.results.keys():
+        link(OUTPUTS_ID, slot)
     return make_graph(nodes, links, graph.input_names, graph.everywhere)
 
 
-def _saved(graph: UiGraph) -> Mapping[tuple[str, int], tuple[str, int]]:
-    return {(link.target, link.target_slot): (link.origin, link.origin_slot) for link in graph.everywhere}
+def _saved(
+    graph: UiGraph, wireless: Iterable[UiLink], notes: list[Note]
+) -> Mapping[tuple[str, int], tuple[str, int]]:
+    found = {}
+    for link in wireless:
+        target = graph.nodes.get(link.target)
+        if link.origin in graph.nodes or link.origin == INPUTS_ID:
+            found[link.target, link.target_slot] = link.origin, link.origin_slot
+        elif target is not None:
+            text = f"a link without a wire comes from node {link.origin}, which does not exist"
+            notes.append((target, text))
+    return found
+
+
+def _is_free(graph: UiGraph, given: UiInput) -> bool:
+    """It has no link, or one that leads to nothing: to no node, or through bypassed nodes to none."""
+    key: str | None = given.link
+    for _ in range(MAX_LENGTH):
+        link = None if key is None else graph.links.get(key)
+        if link is None:
+            return True
+        node = graph.nodes.get(link.origin)
+        if node is None or node.mode != BYPASSED:
+            return node is None and link.origin != INPUTS_ID
+        through = bypass(node, link.origin_slot, given.type)
+        key = None if through is None else through.link
+    return True
 
 
 def _found(graph: UiGraph, notes: list[Note]) -> Mapping[tuple[str, int], tuple[str, int]]:
@@ -95,7 +139,7 @@ def _found(graph: UiGraph, notes: list[Note]) -> Mapping[tuple[str, int], tuple[
         if node.type in EVERYWHERE or node.mode in {MUTED, BYPASSED}:
             continue
         for at, given in enumerate(node.inputs):
-            if given.link is not None or given.widget:
+            if given.widget or not _is_free(graph, given):
                 continue
             reaching = [each for each in by_type.get(given.type, ()) if each.reaches(node, given)]
             best = [each for each in reaching if each.rank == max(one.rank for one in reaching)]
@@ -108,7 +152,10 @@ def _found(graph: UiGraph, notes: list[Note]) -> Mapping[tuple[str, int], tuple[
 
 def _senders(graph: UiGraph, notes: list[Note]) -> Iterator[_Sender]:
     for node in graph.nodes.values():
-        if node.type not in EVERYWHERE or node.mode in {MUTED, BYPASSED}:
+        if not _broadcasts(node) or node.mode in {MUTED, BYPASSED}:
+            continue
+        if node.type not in EVERYWHERE:
+            notes.append((node, _UNSAID))
             continue
         if any(node.properties.get(name) is True for name in _RESTRICTIONS):
             notes.append((node, "it links only nodes of its group or colour; that is not resolved here"))

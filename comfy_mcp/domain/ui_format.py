@@ -5,7 +5,7 @@ API format of it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from types import MappingProxyType
@@ -31,16 +31,18 @@ def is_getter(kind: str) -> bool:
 EVERYWHERE = frozenset(
     {"Anything Everywhere", "Anything Everywhere3", "Anything Everywhere?", "Prompts Everywhere"}
 )
-"""Nodes of a custom pack that link others without a wire (ui_everywhere.py)."""
+"""Nodes of a custom pack that link others without a wire (ui_everywhere.py). They never run."""
 
 EDITOR_TOOLS = frozenset(
     f"{name} (rgthree)"
     for name in (
         *("Fast Muter", "Fast Bypasser", "Fast Groups Muter", "Fast Groups Bypasser", "Fast Actions Button"),
         *("Mute / Bypass Repeater", "Mute / Bypass Relay", "Node Collector", "Random Unmuter"),
+        *("Bookmark", "Label"),
     )
 )
-"""Nodes of a custom pack that switch others on and off in the editor. They may be linked, and never run."""
+"""Nodes of a custom pack that switch others on and off in the editor, or only show something. They may be
+linked, and never run."""
 
 _DIGITS = 16
 RENAMED = MappingProxyType(
@@ -93,7 +95,7 @@ class UiNode:
     `values` is `widgets_values` as saved: a list, or an object by name. `named` is `widgets_values_named`.
     `properties` are those that are a text or a flag.
     `promoted` names, in the order of `values`, the controls that a subgraph shows: (node inside or "-1" for
-    an input of its own, name).
+    an input of its own, name). `odd`: (input or None, where the file contradicts itself).
     """
 
     id: str
@@ -106,6 +108,7 @@ class UiNode:
     named: Mapping[str, object] | None = None
     promoted: tuple[tuple[str, str], ...] = ()
     pack: str | None = None
+    odd: tuple[tuple[str | None, str], ...] = ()
     properties: Mapping[str, str | bool] = field(default_factory=dict)
 
     @property
@@ -121,7 +124,7 @@ class UiGraph:
 
     `input_names` are a subgraph's own inputs, `given` the links from them by slot, `results` those to its own
     outputs. `linked` are the nodes at either end of a link, `setters` the nodes that give a value a name, by
-    that name. `everywhere` are links without a wire, as the file says them.
+    that name. `everywhere` are links without a wire, as the file says them; None: it says nothing of them.
     """
 
     nodes: Mapping[str, UiNode]
@@ -131,7 +134,7 @@ class UiGraph:
     results: Mapping[int, UiLink]
     linked: frozenset[str]
     setters: Mapping[str, str]
-    everywhere: tuple[UiLink, ...] = ()
+    everywhere: tuple[UiLink, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,7 @@ def distinct(workflow: UiWorkflow, last: int) -> UiWorkflow:
     present = used.union(
         *(graph.nodes for name, graph in workflow.subgraphs.items() if not name.startswith(GROUP_NODE))
     )
-    last = max(last, *(int(node) for node in used if node.isdecimal() and len(node) < _DIGITS), 0)
+    last = _highest(used, last)
     free = (number for number in map(str, count(last + 1)) if number not in present)
     renamed: dict[str, Mapping[str, str]] = {}
     for name, graph in workflow.subgraphs.items():
@@ -176,7 +179,7 @@ def _renamed(graph: UiGraph, ids: Mapping[str, str], inside: Mapping[str, Mappin
         key: replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
         for key, link in graph.links.items()
     }
-    wireless = tuple(
+    wireless = graph.everywhere and tuple(
         replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
         for link in graph.everywhere
     )
@@ -192,8 +195,8 @@ def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
     definitions = raw.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     held = {str(each["id"]): each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")}
-    last = raw.get("last_node_id")
-    return distinct(_used(_graph(raw), held), last if isinstance(last, int) else 0)
+    last = given if isinstance(given := raw.get("last_node_id"), int) else 0
+    return distinct(_used(_graph(raw, last), held), last)
 
 
 def _used(top: UiGraph, held: Mapping[str, Mapping[str, Any]]) -> UiWorkflow:
@@ -209,22 +212,82 @@ def _used(top: UiGraph, held: Mapping[str, Mapping[str, Any]]) -> UiWorkflow:
     return UiWorkflow(top=top, subgraphs={name: read[name] for name in held if name in read})
 
 
-def _graph(raw: Mapping[str, Any]) -> UiGraph:
-    nodes = [_node(each) for each in _list(raw.get("nodes")) if isinstance(each, Mapping)]
+def _graph(raw: Mapping[str, Any], last: int | None = None) -> UiGraph:
+    """`last`: it is the top, and the highest id that was ever given to a node."""
+    found = [each for each in _list(raw.get("nodes")) if isinstance(each, Mapping)]
     links = dict(link for each in _list(raw.get("links")) if (link := _link(each)))
+    nodes = _with_ids([_node(each) for each in found], last or 0)
+    nodes = _reconciled(nodes, links, None if last is None else _listed(found))
     names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
     extra = raw.get("extra")
     extra = extra if isinstance(extra, Mapping) else {}
-    wireless = [known for each in _list(extra.get("ue_links")) if (known := _wireless(each))]
+    said = extra.get("ue_links")
+    wireless = tuple(known for each in said if (known := _wireless(each))) if isinstance(said, list) else None
     named = tuple(_text(name) for name in names)
-    return make_graph([node for node in nodes if node.type], links, named, tuple(wireless))
+    return make_graph([node for node in nodes if node.type], links, named, wireless)
+
+
+def _highest(ids: Iterable[str], last: int) -> int:
+    return max(last, *(int(each) for each in ids if each.isdecimal() and len(each) < _DIGITS), 0)
+
+
+def _with_ids(nodes: Sequence[UiNode], last: int) -> list[UiNode]:
+    """With a new id for a node whose id an earlier one has: counted on, as the editor does it."""
+    used: set[str] = set()
+    numbers = count(_highest((node.id for node in nodes), last) + 1)
+    found = []
+    for node in nodes:
+        new = node if node.id not in used else replace(node, id=str(next(numbers)))
+        used.add(new.id)
+        found.append(new)
+    return found
+
+
+def _listed(nodes: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """The links that the outputs of the nodes name."""
+    outputs = (each for node in nodes for each in _list(node.get("outputs")) if isinstance(each, Mapping))
+    return frozenset(_text(link) for each in outputs for link in _list(each.get("links")))
+
+
+def _reconciled(
+    nodes: Iterable[UiNode], links: Mapping[str, UiLink], listed: frozenset[str] | None
+) -> list[UiNode]:
+    """With the links as the list of links has them; in a file that was edited by hand, an input may name
+    none or another one.
+
+    `listed`: an input at the top gets a link that it does not name only if the output names it.
+    """
+    ends: dict[tuple[str, int], list[str]] = {}
+    for key, link in links.items():
+        ends.setdefault((link.target, link.target_slot), []).append(key)
+    found = []
+    for node in nodes:
+        inputs, odd = [], []
+        for slot, each in enumerate(node.inputs):
+            leading = ends.pop((node.id, slot), [])
+            if each.link not in leading:
+                named = [key for key in leading if listed is None or key in listed]
+                if each.link in links:
+                    odd.append((each.name, "its link leads to another input in the file's list of links"))
+                each = replace(
+                    each, link=named[-1] if named else each.link if each.link not in links else None
+                )
+            inputs.append(each)
+        found.append(replace(node, inputs=tuple(inputs), odd=tuple(odd)))
+    beyond = {}
+    for target, slot in ends:
+        beyond[target] = (
+            None,
+            f"a link leads to its input {slot}, which the file does not list; it is left out",
+        )
+    return [replace(node, odd=(*node.odd, beyond[node.id])) if node.id in beyond else node for node in found]
 
 
 def make_graph(
     nodes: Sequence[UiNode],
     links: Mapping[str, UiLink],
     input_names: tuple[str, ...],
-    everywhere: tuple[UiLink, ...] = (),
+    everywhere: tuple[UiLink, ...] | None = None,
 ) -> UiGraph:
     given: dict[int, list[UiLink]] = {}
     for link in links.values():

@@ -70,6 +70,7 @@ class Widget:
     `sent`: part of the API format. `saved`: has a place in the list of values.
     `control`: says what happens to the value before it after a run.
     `custom`: drawn by a custom node, not by the editor itself.
+    `chosen`: a file that somebody chose; the editor has none for a node that was saved without.
     `drawn`: of a text with "{red|blue}" the editor sends one, drawn anew for each run.
     """
 
@@ -80,6 +81,7 @@ class Widget:
     saved: bool = True
     control: bool = False
     drawn: bool = False
+    chosen: bool = False
     custom: bool = False
 
 
@@ -131,6 +133,7 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> 
         default=_default(spec, kind),
         saved=kind not in _SAVED_NOWHERE,
         drawn=spec.extra.get("dynamicPrompts") is True,
+        chosen=_uploads(spec),
     )
     yield from _behind(spec, kind)
 

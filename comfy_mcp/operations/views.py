@@ -75,6 +75,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         warnings=list(job.warnings),
         queue_deadline=job.queue_deadline if job.status is JobStatus.QUEUED else None,
         run_deadline=job.run_deadline,
+        batch=job.batch,
         retry_of=job.retry_of,
         retried_by=job.retried_by,
         gpu_seconds=job.gpu_seconds,

@@ -57,7 +57,12 @@ def output_schema(result: type[Result]) -> JsonSchema:
     }
 
 
-_UNNAMED = frozenset({"gpuSeconds", "peakVramBytes", "queueDeadline", "runDeadline"})
+_UNNAMED = frozenset(
+    {
+        *("gpuSeconds", "peakVramBytes", "queueDeadline", "runDeadline"),
+        *("currentNodeId", "priority", "client", "attempt", "attempts", "etaRangeMs", "retryOf"),
+    }
+)
 """Members of a state that a model seldom acts by: they come, and the schema spares their names."""
 
 

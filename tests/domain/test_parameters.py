@@ -11,8 +11,9 @@ from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.parameter_kinds import ParameterKind, declared_type
 from comfy_mcp.domain.parameter_values import with_inputs
-from comfy_mcp.domain.parameters import Parameter, ParameterKind, parameters_of
+from comfy_mcp.domain.parameters import Parameter, parameters_of
 from tests.editor.recorded import load, node_list, template
 
 EXPORTED = sorted(load("exports_1.58.1.json.gz"))
@@ -203,13 +204,13 @@ def test_a_wide_node_is_not_read_anew_for_each_of_its_outputs(monkeypatch: pytes
         "1": {"class_type": "KSampler", "inputs": {"positive": ["all", 0], "seed": 1}},
     }
     asked = 0
-    real = parameters._type
+    real = declared_type
 
     def counted(spec: Any) -> Any:
         nonlocal asked
         asked += 1
         return real(spec)
 
-    monkeypatch.setattr(parameters, "_type", counted)
+    monkeypatch.setattr(parameters, "declared_type", counted)
     parameters_of(parse_graph(raw), node_list())
     assert 0 < asked < 5 * parameters.MAX_STEPS

@@ -141,6 +141,66 @@ def test_links_that_the_file_knows_count() -> None:
     assert graph["5"] == {}
 
 
+def wire(origin: int, target: int, slot: int = 0) -> dict[str, Any]:
+    return {"upstream": str(origin), "upstream_slot": 0, "downstream": target, "downstream_slot": slot}
+
+
+def test_an_input_is_free_whose_link_leads_to_nothing() -> None:
+    """Older versions of the pack save links that they remove again, or that are behind bypassed nodes."""
+    off = use(3, ("in", "VAE"), mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
+    loop = use(5, ("in", "VAE"), mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
+    users = [use(number) for number in (6, 7, 8, 9)]
+    for user, link in zip(users, (77, 2, 3, 4), strict=True):
+        user["inputs"][0]["link"] = link
+    loop["inputs"][0]["link"] = 5
+    links = [
+        [number, origin, 0, target, 0, "VAE"]
+        for number, origin, target in ((1, 1, 2), (2, 3, 7), (3, 5, 8), (4, 4, 9), (5, 5, 5))
+    ]
+    nodes = [give(1), everywhere(2, 1), off, give(4), loop, *users]
+    for extra in ({}, {"ue_links": [wire(1, number) for number in (6, 7, 8, 9)]}):
+        graph, warnings = linked(*nodes, links=links, extra=extra)
+        assert [graph[key]["vae"] for key in "6789"] == [["1", 0]] * 3 + [["4", 0]]
+        assert warnings == ()
+
+
+def test_what_a_file_says_is_all_there_is() -> None:
+    nodes = [give(1), everywhere(2, 1), use(3), use(4)]
+    graph, warnings = linked(
+        *nodes, links=[[1, 1, 0, 2, 0, "VAE"]], extra={"ue_links": [wire(9, 3), wire(9, 99)]}
+    )
+    assert graph["3"] == graph["4"] == {}
+    assert warnings == ("Node 3 (Use): a link without a wire comes from node 9, which does not exist.",)
+    assert linked(*nodes, links=[[1, 1, 0, 2, 0, "VAE"]], extra={"ue_links": []})[1] == ()
+
+
+@pytest.mark.parametrize("more", [{"kind": "Seed Everywhere"}, {"properties": {"ue_convert": True}}])
+def test_any_node_may_broadcast_and_is_told_where_the_file_does_not_say_to_whom(more: Any) -> None:
+    nodes = [give(1, **more), use(3)]
+    assert linked(*nodes, extra={"ue_links": [wire(1, 3)]})[0]["3"] == {"vae": ["1", 0]}
+    graph, warnings = linked(*nodes)
+    assert graph["3"] == {}
+    assert "does not say which inputs it reaches" in warnings[0]
+
+
+def test_a_subgraphs_own_inputs_and_outputs_may_be_the_ends() -> None:
+    inside = {
+        "id": "s",
+        "inputs": [{"name": "v", "type": "VAE"}],
+        "nodes": [give(11, properties={"ue_convert": True}), use(12)],
+        "extra": {"ue_links": [wire(-10, 12), wire(11, -20), wire(11, -20, 1)]},
+        "links": [{"id": 9, "origin_id": 11, "origin_slot": 0, "target_id": -20, "target_slot": 1}],
+    }
+    host = {**use(8, ("v", "VAE")), "type": "s", "outputs": [{"type": "VAE"}, {"type": "VAE"}]}
+    host["inputs"][0]["link"] = 1
+    user = use(4)
+    user["inputs"][0]["link"] = 2
+    links = [[1, 1, 0, 8, 0, "VAE"], [2, 8, 0, 4, 0, "VAE"]]
+    graph, _ = linked(give(1), host, user, links=links, definitions={"subgraphs": [inside]})
+    assert graph["8:12"] == {"vae": ["1", 0]}
+    assert graph["4"] == {"vae": ["8:11", 0]}
+
+
 def test_inside_a_subgraph_they_link_what_is_inside() -> None:
     links = [{"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": 2, "target_slot": 0}]
     known = {"upstream": 1, "upstream_slot": 0, "downstream": 3, "downstream_slot": 0}

@@ -12,7 +12,7 @@ from comfy_mcp.domain import ui_groups
 from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import api_format
-from tests.domain.test_ui_values import CLASSES, image, save
+from tests.domain.ui_files import CLASSES, image, save
 
 BATCH = {
     "input": {"required": {"image1": ["IMAGE"], "image2": ["IMAGE"]}},

@@ -11,46 +11,7 @@ from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import MAX_WARNINGS, api_format
-
-IMAGE = {
-    "input": {"required": {"width": ["INT", {"default": 512}], "height": ["INT", {"default": 512}]}},
-    "output": ["IMAGE"],
-}
-SAVE = {
-    "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {"default": "x"}]}},
-    "output": [],
-}
-CLASSES = {"EmptyImage": IMAGE, "SaveImage": SAVE}
-
-
-def converted(file: dict[str, Any], **classes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    graph, warnings = api_format(file, ObjectInfo.parse({**CLASSES, **classes}))
-    assert isinstance(graph, dict)
-    return graph, warnings
-
-
-def one(required: dict[str, Any], *values: Any, **saved: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The inputs of one node of a class with inputs `required`."""
-    node = {"id": 1, "type": "X", "widgets_values": list(values), **saved}
-    graph, warnings = converted({"nodes": [node]}, X={"input": {"required": required}, "output": []})
-    inputs: dict[str, Any] = graph["1"]["inputs"]
-    return inputs, warnings
-
-
-def image(number: int, *values: int, **more: Any) -> dict[str, Any]:
-    return {"id": number, "type": "EmptyImage", "widgets_values": list(values), **more}
-
-
-def save(number: int, link: int) -> dict[str, Any]:
-    inputs = [{"name": "images", "type": "IMAGE", "link": link}]
-    return {"id": number, "type": "SaveImage", "widgets_values": ["x"], "inputs": inputs}
-
-
-def handing(number: int, kind: str, link: int | None = None, *values: Any) -> dict[str, Any]:
-    """A node of the editor's own with one socket and one output."""
-    inputs = [{"name": "IMAGE", "type": "IMAGE", "link": link}] if link is not None else []
-    outputs = [{"name": "*", "type": "*"}]
-    return {"id": number, "type": kind, "widgets_values": list(values), "inputs": inputs, "outputs": outputs}
+from tests.domain.ui_files import CLASSES, converted, handing, image, one, save
 
 
 def test_values_of_inputs_that_lost_their_control_have_their_places() -> None:
@@ -96,6 +57,13 @@ def test_an_upload_button_stands_behind_the_required_inputs() -> None:
     assert warnings == ()
 
 
+@pytest.mark.parametrize("values", [None, [], {}])
+def test_a_file_that_nobody_chose_is_not_chosen(values: Any) -> None:
+    """A new node shows the first file of the list; one that is saved without a file has none."""
+    inputs, _ = one({"image": [["a.png"], {"image_upload": True}]}, widgets_values=values)
+    assert inputs == {}
+
+
 def test_a_control_of_a_custom_node_keeps_its_place_and_its_value_is_sent_with_a_warning() -> None:
     required = {"own": ["THEIR_CONTROL"], "image": ["IMAGE"], "steps": ["INT"]}
     socket = {"name": "image", "type": "IMAGE", "link": None}
@@ -114,6 +82,21 @@ def test_a_kind_without_control_and_without_value_shifts_nothing() -> None:
     inputs, warnings = one({"own": ["THEIR_SOCKET", {}], "steps": ["INT"], "grown": ["COMFY_ODD_V3", {}]}, 20)
     assert inputs == {"steps": 20}
     assert warnings == ()
+
+
+def test_a_primitive_sets_only_what_is_a_control() -> None:
+    """The editor looks for the control by its name, and a class whose input takes links only has none."""
+    inputs = [
+        {"name": name, "type": "INT", "link": link, "widget": {"name": name}}
+        for link, name in enumerate(("shown", "forced"), start=1)
+    ]
+    given, warnings = one(
+        {"shown": ["INT"], "forced": ["INT", {"forceInput": True}]}, inputs=inputs, beside=[
+            handing(2, "PrimitiveNode", None, 7, "fixed")
+        ], links=[[1, 2, 0, 1, 0, "INT"], [2, 2, 0, 1, 1, "INT"]],
+    )  # fmt: skip
+    assert given == {"shown": 7}
+    assert warnings == ("Node 1 (X), input 'forced': 7 of the primitive is not sent: it is no control.",)
 
 
 def test_own_options_of_any_shape() -> None:
@@ -148,16 +131,6 @@ def test_values_of_nodes_that_name_each_other_are_followed() -> None:
     assert [graph[node]["inputs"].get("images") for node in "4689"] == [["1", 0], None, None, ["1", 0]]
 
 
-@pytest.mark.parametrize("pack", ["{}Node", "easy {}Node", "GG{}Node"])
-def test_the_packs_call_such_nodes_alike(pack: str) -> None:
-    given, named = (pack.format(word) for word in (("set", "get") if "easy" in pack else ("Set", "Get")))
-    file = {
-        "nodes": [image(1, 8, 8), handing(2, given, 1, "a"), handing(3, named, None, "a"), save(4, 2)],
-        "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 3, 0, 4, 0, "IMAGE"]],
-    }
-    assert converted(file)[0]["4"]["inputs"]["images"] == ["1", 0]
-
-
 def test_another_name_is_a_class_of_an_engine() -> None:
     file = {"nodes": [image(1, 8, 8), handing(2, "ResetNode", 1)], "links": [[1, 1, 0, 2, 0, "IMAGE"]]}
     graph = parse_graph(converted(file)[0])
@@ -165,6 +138,15 @@ def test_another_name_is_a_class_of_an_engine() -> None:
     assert isinstance(error, InvalidGraph)
     assert "ResetNode" in error.message
     assert "Workflow > Export (API)" in error.next_step
+
+
+def test_an_unknown_class_that_nothing_is_linked_to_is_left_out_and_told() -> None:
+    nodes = [image(1, 8, 8), handing(2, "NoSuch"), handing(3, "Label (rgthree)"), {"id": 4, "type": "Note"}]
+    graph, warnings = converted({"nodes": nodes})
+    assert list(graph) == ["1"]
+    assert warnings == (
+        "Node 2 (NoSuch): the engine has no such class; it is left out, as nothing is linked to it.",
+    )
 
 
 def test_a_name_is_looked_for_around_the_subgraph_too() -> None:
@@ -181,77 +163,6 @@ def test_a_name_is_looked_for_around_the_subgraph_too() -> None:
     assert converted(file)[0]["3:12"]["inputs"]["images"] == ["1", 0]
 
 
-def hosting(
-    inside: list[dict[str, Any]], *values: Any, links: Any = (), inputs: Any = ("w",), **host: Any
-) -> Any:
-    """Node 3 is a subgraph with inputs `inputs` around nodes `inside`."""
-    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
-    definition = {
-        "id": "sub",
-        "inputs": [{"name": name} for name in inputs],
-        "nodes": inside,
-        "links": [dict(zip(ends, link, strict=True)) for link in links],
-    }
-    user = {"id": 3, "type": "sub", "widgets_values": list(values), **host}
-    return {"nodes": [user], "definitions": {"subgraphs": [definition]}}
-
-
-WIDTH = [{"name": "width", "type": "INT", "link": 1, "widget": {"name": "width"}}]
-
-
-def test_values_of_a_subgraph_by_name_where_it_has_changed() -> None:
-    file = hosting(
-        [image(7, 8, 9, inputs=WIDTH)],
-        *("old", 100),
-        links=[(1, -10, 0, 7, 0)],
-        widgets_values_named={"gone": "old", "w": 100},
-    )
-    graph, warnings = converted(file)
-    assert graph["3:7"]["inputs"]["width"] == 100
-    assert "100 by its name, 'old' by its place in the list" in warnings[0]
-    assert "input 'gone': no control inside" in warnings[1]
-    file["nodes"][0]["widgets_values_named"] = {"other": None}
-    assert converted(file)[0]["3:7"]["inputs"]["width"] == "old"
-    file["nodes"][0].pop("widgets_values_named")
-    graph, warnings = converted(file)
-    assert graph["3:7"]["inputs"]["width"] == "old"
-    assert "shows no control for 1 of its saved values" in warnings[0]
-
-
-def test_links_of_a_subgraph_that_lead_nowhere_are_no_controls() -> None:
-    file = hosting(
-        [image(7, 8, 9, inputs=WIDTH), {"id": 8, "type": "Unheard", "inputs": WIDTH}],
-        *(1, 2),
-        links=[(1, -10, 3, 7, 0), (2, -10, 0, 99, 0), (3, -10, 1, 7, 5), (4, -10, 2, 8, 0)],
-        inputs=("nowhere", "beyond", "unheard", "w"),
-    )
-    graph, _ = converted(file)
-    assert graph["3:7"]["inputs"]["width"] == 2, "the control of an unknown class is taken at its word"
-
-
-def test_a_control_for_two_without_any_value_leaves_each_its_own() -> None:
-    sockets = [{"name": "kind", "type": "COMBO", "link": 1, "widget": {"name": "kind"}}]
-    nodes = [{"id": 7, "type": "Unheard", "inputs": sockets}, image(8, 8, 9, inputs=WIDTH)]
-    graph, _ = converted(hosting(nodes, links=[(1, -10, 0, 7, 0), (2, -10, 0, 8, 0)]))
-    assert graph["3:7"]["inputs"] == {}
-    assert graph["3:8"]["inputs"]["width"] == 8
-    lost = hosting([image(8, 8, 9, inputs=WIDTH)], links=[(1, -10, 0, 98, 0), (2, -10, 0, 99, 0)])
-    assert converted(lost)[0]["3:8"]["inputs"]["width"] == 8
-
-
-def test_a_control_for_two_takes_the_value_of_a_subgraph_inside() -> None:
-    ends = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
-    deep = {"id": "deep", "inputs": [{"name": "w"}], "nodes": [image(20, 8, 9, inputs=WIDTH)]}
-    deep["links"] = [dict(zip(ends, (1, -10, 0, 20, 0), strict=True))]
-    user = {"id": 7, "type": "deep", "widgets_values": [50], "inputs": [{**WIDTH[0], "name": "w"}]}
-    file = hosting(
-        [user, image(8, 8, 9, inputs=[{**WIDTH[0], "link": 2}])], links=[(1, -10, 0, 7, 0), (2, -10, 0, 8, 0)]
-    )
-    file["definitions"]["subgraphs"].append(deep)
-    graph, _ = converted(file)
-    assert graph["3:7:20"]["inputs"]["width"] == graph["3:8"]["inputs"]["width"] == 50
-
-
 def test_a_file_of_many_odd_values_is_told_in_part() -> None:
     file = {
         "nodes": [{"id": number, "type": "EmptyImage", "widgets_values": [1, 2, 3]} for number in range(80)]
@@ -265,10 +176,10 @@ def test_links_through_very_many_sockets_are_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(ui_scopes, "MAX_STEPS", 1000)
     sockets = [{"name": str(number), "type": "A", "link": number} for number in range(200)]
     wide = {"id": 1, "type": "EmptyImage", "mode": 4, "inputs": sockets, "outputs": [{"type": "IMAGE"}]}
-    links = [[1, 1, 0, 2, 0, "IMAGE"]]
-    assert converted({"nodes": [wide, save(2, 1)], "links": links})
+    links = [[number, 1, 0, number, 0, "IMAGE"] for number in range(2, 20)]
+    assert converted({"nodes": [wide, save(2, 2)], "links": links})
     with pytest.raises(InvalidGraph, match="too many bypassed nodes"):
-        converted({"nodes": [wide, *(save(number, 1) for number in range(2, 20))], "links": links})
+        converted({"nodes": [wide, *(save(number, number) for number in range(2, 20))], "links": links})
 
 
 def test_subgraphs_nested_deeper_than_anybody_nests_them_are_refused() -> None:
@@ -357,86 +268,6 @@ def test_a_file_in_a_folder_is_sent_with_the_slash_that_the_engine_lists() -> No
             else {**raw, "1": {"class_type": "Loader", "inputs": {"name": sent, "other": "a/b"}}}
         )
         assert [repr(sent) in warning for warning in warnings] == [True] * (given != sent)
-
-
-# -------------------------------------------------------------------------------- packs' own, by name
-
-LORAS = "Power Lora Loader (rgthree)"
-LORA = {"on": True, "lora": "a.safetensors", "strength": 0.5, "strengthTwo": None}
-
-
-@pytest.mark.parametrize(
-    ("shown", "lora", "expected"),
-    [
-        ("Single Strength", LORA, {"on": True, "lora": "a.safetensors", "strength": 0.5}),
-        ("Separate Model & Clip", LORA, {**LORA, "strengthTwo": 1}),
-        ("Separate Model & Clip", {**LORA, "strengthTwo": 0.25}, {**LORA, "strengthTwo": 0.25}),
-    ],
-)
-def test_each_lora_of_the_power_loader_is_an_input(shown: str, lora: Any, expected: Any) -> None:
-    node = {"id": 1, "type": LORAS, "properties": {"Show Strengths": shown}}
-    node["widgets_values"] = [{}, {"type": "PowerLoraLoaderHeaderWidget"}, lora, None, "x", lora, {}, ""]
-    declared = {"input": {"required": {}, "optional": {"model": ["MODEL"]}}, "output": ["MODEL"]}
-    graph, warnings = converted({"nodes": [node]}, **{LORAS: declared})
-    assert graph["1"]["inputs"] == {
-        "PowerLoraLoaderHeaderWidget": {"type": "PowerLoraLoaderHeaderWidget"},
-        "lora_1": expected,
-        "lora_2": expected,
-        "\N{HEAVY PLUS SIGN} Add Lora": "",
-    }
-    assert warnings == ()
-
-
-def test_what_switches_other_nodes_in_the_editor_is_no_node_of_the_engine() -> None:
-    muter = handing(3, "Fast Muter (rgthree)", 2)
-    graph, warnings = converted(
-        {
-            "nodes": [image(1, 8, 9), save(2, 1), muter],
-            "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 1, 0, 3, 0, "*"]],
-        }
-    )
-    assert set(graph) == {"1", "2"}
-    assert warnings == ()
-
-
-# ------------------------------------------------------------------------------------ names of files
-
-
-@pytest.mark.parametrize(
-    ("prefix", "sent"),
-    [
-        ("%EmptyImage.width%x%EmptyImage.height%", "8x9"),
-        ("%My image.width%", "8"),
-        ("%Other.name%", "a_b_ c"),
-        ("%Other.size%/%Other.on%/%Other.share%", "3/true/1.5"),
-        ("50 % of %width%", "50 % of %width%"),
-    ],
-)
-def test_values_of_other_nodes_in_the_name_of_a_file(prefix: str, sent: str) -> None:
-    required = {"name": ["STRING"], "size": ["FLOAT"], "on": ["BOOLEAN"], "share": ["FLOAT"]}
-    target = save(3, 1)
-    target["widgets_values"] = [prefix]
-    first = image(1, 8, 9, title="My image", properties={"Node name for S&R": "EmptyImage"})
-    other = {"id": 2, "type": "X", "title": "Other", "widgets_values": ["a/b? c", 3.0, True, 1.5]}
-    again = image(4, 70, 70, properties={"Node name for S&R": "EmptyImage"})
-    graph, warnings = converted(
-        {"nodes": [target, first, other, again], "links": [[1, 1, 0, 3, 0, "IMAGE"]]},
-        X={"input": {"required": required}, "output": []},
-    )
-    assert graph["3"]["inputs"]["filename_prefix"] == sent
-    assert warnings == ()
-
-
-@pytest.mark.parametrize("prefix", ["%date:yyyy%", "%Nobody.width%", "%EmptyImage.nothing%"])
-def test_what_is_not_replaced_is_told(prefix: str) -> None:
-    target = save(2, 1)
-    target["widgets_values"] = [prefix]
-    graph, warnings = converted({"nodes": [image(1, 8, 9), target], "links": [[1, 1, 0, 2, 0, "IMAGE"]]})
-    assert graph["2"]["inputs"]["filename_prefix"] == prefix
-    assert prefix in warnings[0]
-
-
-# -------------------------------------------------------------------- classes that the engine replaces
 
 
 @pytest.mark.parametrize("meta", [{}, {"_meta": None}, {"_meta": {"title": "Mine"}}])

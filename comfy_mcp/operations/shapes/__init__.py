@@ -7,6 +7,7 @@ the one line that an agent reads, and says what to do next. Times are epoch mill
 
 from comfy_mcp.operations.shapes.base import (
     MAX_INTEGER,
+    MINE,
     CursorField,
     FailureKindName,
     FieldsField,
@@ -66,6 +67,7 @@ from comfy_mcp.operations.shapes.jobs import (
     WaitingForItem,
     WorkflowResult,
     WorkflowsResult,
+    counted,
 )
 from comfy_mcp.operations.shapes.keys import (
     AddKeyParams,
@@ -107,6 +109,7 @@ from comfy_mcp.operations.shapes.system import (
 
 __all__ = [
     "MAX_INTEGER",
+    "MINE",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -190,5 +193,6 @@ __all__ = [
     "WorkflowParams",
     "WorkflowResult",
     "WorkflowsResult",
+    "counted",
     "in_words",
 ]

@@ -17,6 +17,8 @@ from comfy_mcp.operations.shapes.base import (
     SinceField,
     StatusFilterName,
     WorkflowIdField,
+    WorkflowIdsField,
+    joined,
 )
 
 
@@ -111,14 +113,15 @@ class RetryParams(WorkflowParams):
     idempotency_key: str | None = _idempotency_key()
 
 
-class StatusParams(WorkflowParams):
+class StatusParams(Params):
+    workflow_id: WorkflowIdsField
     attempts: bool = Field(default=False, description="Include all attempts")
 
 
 class WaitParams(Params):
     local = frozenset({"save_to"})
 
-    workflow_id: WorkflowIdField
+    workflow_id: WorkflowIdsField
     until: Literal["all", "any"] = Field(default="all", title="Of several: until all have ended, or one.")
     timeout_s: float | None = Field(
         default=None,
@@ -135,7 +138,10 @@ class WaitParams(Params):
 
 
 class CancelParams(Params):
-    workflow_id: WorkflowIdField
+    workflow_id: WorkflowIdsField = Field(
+        validation_alias=AliasChoices("workflow_id", "workflowId", "workflow_ids", "workflowIds", "all"),
+        description='Id, several, or "mine": all yours',
+    )
     reason: str | None = Field(default=None, max_length=200, title="The reason; stored with the workflow.")
 
 
@@ -227,7 +233,4 @@ class ViewOutputParams(Params):
     )
     save_to: str | None = _save_to(title="The folder or file for the full output.")
 
-    @field_validator("output_id", mode="before")
-    @classmethod
-    def _joined(cls, value: object) -> object:
-        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    _several = field_validator("output_id", mode="before")(joined)

@@ -141,7 +141,7 @@ class DrainResult(Result):
 class StoreItem(Part):
     path: str
     driver: str
-    sqlite_version: str
+    version: str
     journal_mode: str
     schema_revision: str
     set_aside: str | None = None
