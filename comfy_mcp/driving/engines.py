@@ -26,7 +26,16 @@ from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.driving.tenure import Tenure
 from comfy_mcp.places.pool import Pool, equipment_of
-from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Silence, Trouble, UploadedFile
+from comfy_mcp.places.protocol import (
+    ASK_S,
+    CHECK_IT_RUNS,
+    NotAnswered,
+    Place,
+    QueueView,
+    Silence,
+    Trouble,
+    UploadedFile,
+)
 from comfy_mcp.store import ClaimOffer, Submission
 
 KNOWN_S = 1.0
@@ -37,8 +46,8 @@ OTHERS_S = 1.0
 
 log = structlog.get_logger(__name__)
 
-ASK_S = 1.5
-"""A person or an agent who asks how the engines are waits no longer for one that hangs."""
+HANGS_S = 30.0
+"""An engine that says nothing for this long may have to be restarted. Sooner it may load a model."""
 
 RECENT_S = 5.0
 """What is known of an engine for no longer than this is not asked for again."""
@@ -60,6 +69,15 @@ class EngineReport:
     problem: str | None = None
     labels: tuple[str, ...] = ()
     drained: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownNodes:
+    """A node list; `age_s` where the engine that gave it does not answer now."""
+
+    nodes: ObjectInfo | None
+    engine: EngineId | None = None
+    age_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,16 +283,22 @@ class Engines:
         }
 
     async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
-        """The node list of the first engine that answers, None when none does.
+        """The node list of the first engine that has one, as `node_lists` says; None when none has.
 
         `max_age_s` asks for a fresher one than the setting `object_info_ttl_s`.
         """
-        for place in self.pool.all():
-            try:
-                return await place.nodes(max_age_s=max_age_s)
-            except EngineFault as fault:
-                log.debug("node_list_not_read", engine=place.engine, error=str(fault))
-        return None
+        return next(iter((await self.node_lists(max_age_s=max_age_s)).values()), None)
+
+    async def last_nodes(self) -> KnownNodes:
+        """The same; also of an engine that is down the last one, for those who only look."""
+        info = await self.object_info()
+        known = [each for each in self.pool.all() if each.known_nodes is not None]
+        shown = next((each for each in known if info is None or info is each.known_nodes), None)
+        if shown is None:
+            return KnownNodes(nodes=info)
+        quiet = shown.silence is not None or shown.trouble is not None or info is None
+        age_s = shown.known_nodes_age_s if quiet else None
+        return KnownNodes(nodes=shown.known_nodes, engine=shown.engine, age_s=age_s)
 
     async def drain(self, engine: EngineId, *, at: int | None) -> None:
         """The engine takes nothing new, whoever drives it; None: it does again."""
@@ -286,17 +310,21 @@ class Engines:
         return {place.engine: equipment_of(place) for place in self.pool.all()}
 
     async def node_lists(self, *, max_age_s: float | None = None) -> Mapping[EngineId, ObjectInfo]:
-        """Those of the engines that answer, in the order of the settings. Of one that is slow to answer, or
-        down, the last that it gave."""
+        """Those of the engines that answer, in the order of the settings. Of one that hangs, the last that it
+        gave: it is the same process. Of several, also of one that is down; where that is the only one, a
+        workflow is better not judged than by what a restart may change."""
         places = self.pool.all()
-        if len(places) == 1:
-            info = await self.object_info(max_age_s=max_age_s)
-            return {} if info is None else {places[0].engine: info}
         given: dict[EngineId, ObjectInfo] = {}
+        gone: set[EngineId] = set()
 
         async def ask(place: Place) -> None:
-            with contextlib.suppress(EngineFault):
+            try:
                 given[place.engine] = await place.nodes(max_age_s=max_age_s)
+            except NotAnswered as fault:
+                log.debug("node_list_not_read", engine=place.engine, error=str(fault))
+            except EngineFault as fault:
+                log.debug("node_list_not_read", engine=place.engine, error=str(fault))
+                gone.add(place.engine)
 
         async with asyncio.TaskGroup() as group:
             waiting = {group.create_task(ask(place)) for place in places}
@@ -308,7 +336,11 @@ class Engines:
                     break
             for late in waiting:
                 late.cancel()
-        known = {place.engine: given.get(place.engine, place.known_nodes) for place in places}
+        known = {
+            place.engine: given.get(place.engine, place.known_nodes)
+            for place in places
+            if len(places) > 1 or place.engine not in gone
+        }
         return {engine: info for engine, info in known.items() if info is not None}
 
     async def upload(
@@ -320,18 +352,20 @@ class Engines:
 
     async def has_file(self, file: OutputFile) -> bool | None:
         """Whether an engine has the file in its folder; None where one that might have it does not say."""
-        answer: bool | None = False
-        for place in self.pool.all():
+
+        async def ask(place: Place) -> bool | None:
             try:
-                async with place.view(file, byte_range="bytes=0-0"):
+                async with asyncio.timeout(ASK_S), place.view(file, byte_range="bytes=0-0"):
                     return True
             except InvalidInput:  # it has no first byte
                 return True
             except NotFound:
-                continue
-            except EngineFault:
-                answer = None
-        return answer
+                return False
+            except (EngineFault, TimeoutError):
+                return None
+
+        answers = await asyncio.gather(*map(ask, self.pool.all()))
+        return True if True in answers else None if None in answers else False
 
     async def upload_limit(self) -> int | None:
         """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""
@@ -430,7 +464,10 @@ class Engines:
             silence = place.silence
             waited = ASK_S if silence is None else max(ASK_S, silence.seconds)
             error = f"No answer for {waited:.0f} s; something accepts connections at {place.url}."
-            return self._down(place, driven_by, error, f"If ComfyUI hangs at {place.url}, restart it.")
+            advice = "It may load a model: ask again in half a minute."
+            if waited >= HANGS_S:
+                advice = f"If ComfyUI hangs at {place.url}, restart it."
+            return self._down(place, driven_by, error, advice)
         except EngineFault as fault:
             if fault.next_step == CHECK_IT_RUNS:
                 return self._down(place, driven_by, fault.sentence, _start_it(place))

@@ -14,6 +14,7 @@ from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.finder import Verdict
 from comfy_mcp.operations.named import JOB, entries_of, named_workflow, read_entry
+from comfy_mcp.operations.nodes import last_nodes
 from comfy_mcp.operations.shapes import (
     DescribedWorkflowResult,
     DescribeWorkflowParams,
@@ -45,7 +46,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     """Those that run here first, then by how well the words fit. Without a query: the caller's own, starters,
     then templates by how much they are used."""
     services = context.services
-    info = await services.engines.object_info()
+    info, notes = await last_nodes(services)
     entries = await entries_of(context, info)
     if params.kind:
         entries = tuple(each for each in entries if not each.makes or params.kind in each.makes)
@@ -67,7 +68,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     return FoundWorkflowsResult(
         workflows=items,
         total=len(found) + len(jobs),
-        warnings=warnings if info is not None else [*warnings, _NO_ENGINE],
+        warnings=[*warnings, *notes] if info is not None else [*warnings, _NO_ENGINE],
         next_step=None if first is None else _how(first),
     )
 
@@ -76,8 +77,8 @@ async def describe_workflow(
     context: OperationContext, params: DescribeWorkflowParams
 ) -> DescribedWorkflowResult:
     """Raises NotFound with the nearest names."""
-    info = await context.services.engines.object_info()
-    named = await named_workflow(context, params.name)
+    info, notes = await last_nodes(context.services)
+    named = await named_workflow(context, params.name, info)
     finder = context.services.finder
     if named.entry is None:
         verdict = await finder.judge(named.raw, info)
@@ -95,7 +96,7 @@ async def describe_workflow(
         workflow=item,
         parameters=[parameter_item(each) for each in verdict.parameters],
         next_step=_how(item) if item.runnable else None,
-        warnings=[] if info is not None else [_NO_ENGINE],
+        warnings=notes if info is not None else [_NO_ENGINE],
     )
 
 

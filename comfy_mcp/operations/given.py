@@ -14,7 +14,7 @@ from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
-from comfy_mcp.operations.named import Named, named_workflow
+from comfy_mcp.operations.named import JOB, Named, named_workflow
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import SubmitParams
 
@@ -111,7 +111,8 @@ async def _found(
     if asked.startswith(_PATHS):
         return None, asked
     try:
-        return await named_workflow(context, asked, inputs), None
+        info = None if asked.startswith(JOB) else await context.services.engines.object_info()
+        return await named_workflow(context, asked, info, inputs), None
     except NotFound:
         if not asked.lower().endswith(_SUFFIXES) or not context.caller.may_read_files:
             raise

@@ -190,6 +190,9 @@ class FoundNodesResult(Result):
     next_step: NextStep | None = _sparse()
 
     def text(self) -> str:
+        return "\n".join([*self.warnings, self._listed()])
+
+    def _listed(self) -> str:
         if not self.nodes:
             return f"No such node. {self.next_step or ''}".strip()
         if len(self.nodes) == 1 and self.nodes[0].inputs:
