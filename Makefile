@@ -122,6 +122,14 @@ lock: $(DEV)  ## write the lock files anew: each dependency's newest allowed ver
 	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
+.PHONY: dist
+dist: $(DEV)  ## build what is released, in dist/: wheel, sdist, server.json for the MCP registry, .mcpb bundle
+	@$(PY) -m connect.dist
+
+.PHONY: docs
+docs: $(DEV)  ## build the site of docs/ into site/, offline; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 .PHONY: sbom
 sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hashes
 	$(VENV)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
@@ -157,5 +165,5 @@ bench: $(DEV)  ## measure and write docs/performance.md; ONLY=jobs prints one pa
 
 .PHONY: clean
 clean:  ## remove what make made here (the installed ComfyUI stays in its cache)
-	rm -rf $(VENV) demo-output dist build .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage*
+	rm -rf $(VENV) demo-output dist site build .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -50,6 +50,12 @@ transaction, not three. Other processes look for news no sooner (operations/feed
 MAX_OUTPUTS = 10_000
 """Of one attempt; the rest stays in the engine's folder and is not recorded."""
 
+PREVIEW_BYTES = 2**19
+"""Of one preview; a larger one is not kept. ComfyUI's have 512 pixels."""
+
+PREVIEWS = frozenset({"image/jpeg", "image/png", "image/webp"})
+"""What a client can show."""
+
 PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
 
@@ -108,6 +114,7 @@ class Attempt:
         self._progress_due: float | None = None
         self.lost_pictures = 0
         self.pictures: list[Picture] = []  # that an output node sent and did not save
+        self.preview: PreviewFrame | None = None  # the last one; it goes with the attempt
         self.graph = checked.graph
         self.extra_data: ExtraData | None = None  # goes with the graph
         self.needs: Needs | None = None
@@ -313,6 +320,8 @@ class Attempt:
     def _note_picture(self, event: PreviewFrame) -> None:
         """Previews are JPEG. A PNG of an output node (SaveImageWebsocket) is its output."""
         if event.media_type != "image/png" or event.node not in self._report.outputs:
+            if event.media_type in PREVIEWS and len(event.data) <= PREVIEW_BYTES:
+                self.preview = event
             return
         if sum(len(each.data) for each in self.pictures) + len(event.data) > PICTURE_BYTES:
             self.lost_pictures += 1

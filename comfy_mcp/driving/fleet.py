@@ -62,6 +62,10 @@ class Fleet:
         """`is_there`: jobs can be sent to it. `driven_here`: by this process, which knows what it runs."""
         self._members[engine] = _Member(equipment, is_there, driven_here)
 
+    def leave(self, engine: EngineId) -> None:
+        """The engine is none of the settings' any more."""
+        self._members.pop(engine, None)
+
     @property
     def several(self) -> bool:
         return len(self._members) > 1

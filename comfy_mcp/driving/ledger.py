@@ -38,7 +38,7 @@ from comfy_mcp.driving.fleet import Choice
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
-from comfy_mcp.driving.recovery import conclude
+from comfy_mcp.driving.recovery import conclude, lost
 from comfy_mcp.driving.sizes import OutputSizes
 from comfy_mcp.logs import Facts, routine
 from comfy_mcp.places.protocol import Runner
@@ -284,6 +284,16 @@ class Ledger:
             attempt=job.attempt,
             reason=f"Engine {self._lease.engine} refused it: {failure.message}",
             cause=FailureKind.VALIDATION,
+        )
+
+    def lost(self, attempt: Attempt, reason: str) -> JobEvent:
+        """The engine has it no more, or does not say."""
+        return lost(
+            attempt.job,
+            reason,
+            expired=attempt.expired,
+            max_attempts=self.max_attempts(attempt.job),
+            now=self._clock.now_ms(),
         )
 
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:

@@ -123,6 +123,13 @@ def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) ->
         if seen.accepted
         else f"ComfyUI did not receive the prompt. {seen.answer or 'The connection broke.'}"
     )
+    return lost(job, reason, expired=seen.expired, max_attempts=max_attempts, now=now)
+
+
+def lost(job: Job, reason: str, *, expired: Deadline | None, max_attempts: int, now: int) -> JobEvent:
+    """The engine has it no more: another attempt, as long as there may be one."""
+    if (stopped := end_of_stopped(job, expired, now=now)) is not None:
+        return stopped
     if job.attempt < max_attempts:
         return JobRequeued(job_id=job.id, at=now, attempt=job.attempt, reason=reason)
     failure = JobFailure(

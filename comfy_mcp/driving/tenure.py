@@ -11,6 +11,7 @@ import asyncio
 from typing import assert_never
 
 from comfy_mcp.domain.deadlines import STOP_LIMIT_S
+from comfy_mcp.domain.events import PreviewFrame
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.placing import AHEAD_MS
@@ -59,6 +60,8 @@ class Tenure:
         self._bringing = Bringing(self._ledger, self._errands, means.clock, self._containment)
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
+        self.leaving = False
+        """The engine was removed: it takes nothing new."""
         self._written: tuple[Claim, Checked] | None = None
         self._open = False
         self._left_until: float | None = None
@@ -74,10 +77,28 @@ class Tenure:
         """What is wrong with the engine."""
         return self._hearing.trouble
 
+    def preview(self, job_id: JobId) -> PreviewFrame | None:
+        """The last picture that the engine sent of a job that runs."""
+        attempts = self._ledger.attempts.values()
+        return next((each.preview for each in attempts if each.job.id == job_id), None)
+
     @property
     def foreign(self) -> int:
         """Prompts at the engine that are not ours, by what it last said of its queue."""
         return self._hearing.foreign
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that are at the engine, or about to be sent there."""
+        return len(self._ledger.attempts) + (self._reserved is not None)
+
+    def hand_back(self, reason: str) -> None:
+        """The engine is lost, and will not be driven any more: its jobs are queued again."""
+        for attempt in list(self._ledger.attempts.values()):
+            if not attempt.settled:
+                self._ledger.settle(attempt, self._ledger.lost(attempt, reason))
+                self._errands.put_out(attempt.prompt_id)
+        self._alarm.ring()
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
@@ -347,7 +368,7 @@ class Tenure:
         return self._ledger.may_have_work and self._can_send()
 
     def _can_send(self) -> bool:
-        return self._can_post() and not self._bringing.holds_up
+        return self._can_post() and not self._bringing.holds_up and not self.leaving
 
     @property
     def _there(self) -> bool:

@@ -7,7 +7,7 @@ is read from where it lies.
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
@@ -46,6 +46,12 @@ class Downloaded(Protocol):
 
     @property
     def name(self) -> str: ...
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Served(Protocol):
+    """A file that an engine sends."""
+
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
@@ -124,6 +130,17 @@ class InputFiles:
         name = SUFFIXES.get(kind.strip().lower(), "")
         return await self._keep(_once(data), name, media)
 
+    async def keep_upload(self, content: AsyncIterable[bytes], name: str) -> str:
+        """The same for bytes that come with a call. `name`: what the caller calls the file."""
+        return await self._keep(content, name, frozenset())
+
+    async def keep_served(
+        self, served: AbstractAsyncContextManager[Served], name: str, media: frozenset[str]
+    ) -> str:
+        """The same for a file that an engine has. Raises EngineFault and NotFound too."""
+        async with served as file:
+            return await self._keep(file.chunks(), name, media)
+
     async def is_kept(self, name: str) -> bool:
         """Whether there is a copy with this name, as a graph has it."""
         return await self._spool.touch(name)
@@ -179,7 +196,7 @@ class InputFiles:
         async with self._outputs.open(output) as content:
             yield content.chunks
 
-    async def _keep(self, chunks: AsyncIterator[bytes], name: str, media: frozenset[str]) -> str:
+    async def _keep(self, chunks: AsyncIterable[bytes], name: str, media: frozenset[str]) -> str:
         async with self._spool.receive(chunks, limit=self._limit) as received:
             return await self._spool.keep(received, _judged(received, name, media))
 

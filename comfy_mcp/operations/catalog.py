@@ -3,6 +3,7 @@
 from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.node_lists import as_it_was
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
@@ -13,7 +14,7 @@ from comfy_mcp.operations.shapes import (
     OutputParams,
     OutputsResult,
 )
-from comfy_mcp.operations.views import as_it_was, output_item, output_items
+from comfy_mcp.operations.views import output_item, output_items
 
 
 async def list_models(context: OperationContext, params: ListModelsParams) -> ModelsResult:

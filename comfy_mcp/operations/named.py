@@ -49,7 +49,7 @@ async def named_workflow(
     info: ObjectInfo | None,
     inputs: Mapping[str, object] | None = None,
 ) -> Named:
-    """The workflow of a job ("job:ID"), or the one with this name. `info`: what the starters are made for;
+    """The workflow of a job ("job:ID"), or the one with this name. `info`: what starters are made for;
     `inputs`: for a starter, which checkpoint.
 
     Raises NotFound with the nearest names.

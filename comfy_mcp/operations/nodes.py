@@ -8,9 +8,7 @@ from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import FindNodesParams, FoundNodesResult, NodeInputItem, NodeItem
-from comfy_mcp.operations.views import as_it_was
 from comfy_mcp.places.protocol import CHECK_IT_RUNS
 
 _ABOUT, _CHOICES, _SHOWN = 200, 20, 100
@@ -21,21 +19,12 @@ async def find_nodes(context: OperationContext, params: FindNodesParams) -> Foun
 
     Raises NotFound for a name that no class has, EngineUnreachable without an engine.
     """
-    info, notes = await last_nodes(context.services)
-    if info is None:
-        said = context.services.engines.submit_warnings()
-        step = " ".join(said) or CHECK_IT_RUNS
-        raise EngineUnreachable("No engine has said which node classes it has.", next_step=step)
+    known, notes = await context.services.engines.last_lists()
+    if (info := known.all) is None:
+        step = " ".join(context.services.engines.submit_warnings()) or CHECK_IT_RUNS
+        raise EngineUnreachable("No engine answers that knows its node classes.", next_step=step)
     result = await _found(context, params, info)
-    return result.model_copy(update={"warnings": [*result.warnings, *notes]}) if notes else result
-
-
-async def last_nodes(services: Services) -> tuple[ObjectInfo | None, list[str]]:
-    """For those who only look: the node list that is known, and what is to be said of it."""
-    known = await services.engines.last_nodes()
-    if known.age_s is None:
-        return known.nodes, []
-    return known.nodes, [f"Engine {known.engine} does not answer: {as_it_was(known.age_s)}"]
+    return result.model_copy(update={"warnings": list(notes)}) if notes else result
 
 
 async def _found(context: OperationContext, params: FindNodesParams, info: ObjectInfo) -> FoundNodesResult:

@@ -269,7 +269,7 @@ async def _checked(
     info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
     _require_own_files(context, judged.graph)
-    files, present, more = await with_files(context, judged, info)
+    files, present, more = await with_files(context, judged, info, needs)
     if files is not None:
         before = judged.warnings
         _, text, _ = await as_json(files)

@@ -30,12 +30,6 @@ OUTPUT_URI = "comfy://outputs/"
 WORKFLOW_URI = "comfy://workflows/"
 
 
-def as_it_was(age_s: float) -> str:
-    """Of what is shown although nobody confirms it now."""
-    ago = f"{age_s:.0f} s" if age_s < 120 else f"{age_s / 60:.0f} min"
-    return f"this is what was there {ago} ago."
-
-
 def result_of(view: "JobView", position: int | None) -> WorkflowResult:
     """A job as the wire shows it: the same object as long as the store gives the same view."""
     result: WorkflowResult | None = view.made.get(position)

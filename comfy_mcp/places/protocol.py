@@ -26,10 +26,23 @@ Hear = Callable[[EngineEvent], None]
 START_IT = "Start ComfyUI"
 CHECK_IT_RUNS = f"{START_IT}, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
 """The next step where nothing answers at all."""
+ADD_ONE = "Add an engine: `comfy-bridge engines add NAME URL`."
+"""The next step where there is no engine."""
 
 
 ASK_S = 1.5
 """A person or an agent who asks waits no longer for an engine that says nothing."""
+
+
+HANGS_S = 30.0
+"""An engine that says nothing for this long may have to be restarted. Sooner it may load a model."""
+
+
+def advice_for(silent_s: float, url: str | None = None) -> str:
+    """What to do about an engine that accepts connections and says nothing."""
+    if silent_s < HANGS_S:
+        return "It may load a model: ask again in half a minute."
+    return f"If ComfyUI hangs{f' at {url}' if url else ''}, restart it."
 
 
 class NotAnswered(EngineUnreachable):

@@ -32,6 +32,7 @@ from comfy_mcp.operations.shapes.catalog import (
     ModelsResult,
     OutputContentResult,
     OutputsResult,
+    PreviewResult,
     UploadResult,
     ViewResult,
 )
@@ -78,6 +79,7 @@ from comfy_mcp.operations.shapes.keys import (
     RevokeKeyParams,
 )
 from comfy_mcp.operations.shapes.params import (
+    AddEngineParams,
     CancelParams,
     EngineParams,
     ListModelsParams,
@@ -95,6 +97,7 @@ from comfy_mcp.operations.shapes.params import (
 )
 from comfy_mcp.operations.shapes.system import (
     DrainResult,
+    EngineChangeResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -110,6 +113,7 @@ from comfy_mcp.operations.shapes.system import (
 __all__ = [
     "MAX_INTEGER",
     "MINE",
+    "AddEngineParams",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -120,6 +124,7 @@ __all__ = [
     "DescribedWorkflowResult",
     "DrainResult",
     "DryRunResult",
+    "EngineChangeResult",
     "EngineItem",
     "EngineParams",
     "EngineRoomItem",
@@ -166,6 +171,7 @@ __all__ = [
     "ParameterItem",
     "Params",
     "Part",
+    "PreviewResult",
     "PriorityName",
     "QueueResult",
     "Result",

@@ -13,7 +13,7 @@ from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import EngineUnreachable
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.places.comfyui.contact import Contact
-from comfy_mcp.places.protocol import ASK_S, NotAnswered
+from comfy_mcp.places.protocol import ASK_S, NotAnswered, advice_for
 
 LONGEST_S = 10.0
 """Of one wait, while the engine says other things."""
@@ -90,5 +90,5 @@ class Patience:
         waited = max(ASK_S, self._contact.unanswered_s())
         return NotAnswered(
             f"Engine {self._engine} has not answered for {waited:.0f} s.",
-            next_step="Ask again later: it may load a model. If it says nothing for minutes, restart ComfyUI.",
+            next_step=advice_for(waited),
         )
