@@ -185,8 +185,8 @@ class Engines(EngineReports):
 
     async def node_lists(self, *, max_age_s: float | None = None) -> NodeLists:
         """Those of the engines that answer, in the order of the settings. Of one that hangs, the last that it
-        gave: it is the same process still. Of several, also of one that is down; where that is the only one, a
-        workflow is better not judged than by what a restart may change. The same object while they are the
+        gave: it is the same process still. Of several, also of one that is down; where that is the only one,
+        a workflow is better not judged than by what a restart may change. The same object while they are the
         same.
 
         `max_age_s` asks for fresher ones than the setting `object_info_ttl_s`.
@@ -219,8 +219,8 @@ class Engines(EngineReports):
         return self._listed({engine: info for engine, info in known.items() if info is not None})
 
     async def last_lists(self) -> tuple[NodeLists, tuple[str, ...]]:
-        """For those who only look: the same, also of an only engine that is down; and a sentence for each that
-        does not answer now."""
+        """For those who only look: the same, also of an only engine that is down; and a sentence for each
+        that does not answer now."""
         lists: Mapping[EngineId, ObjectInfo] = await self.node_lists()
         said = []
         for place in self.pool.all():

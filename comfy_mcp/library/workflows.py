@@ -79,13 +79,13 @@ class WorkflowLibrary:
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._lists is None or now - self._lists[0] >= LISTS_TTL_S:
-                answers = await asyncio.gather(
-                    *(
-                        self._list(engine, source.saved_workflows())
+                async with asyncio.TaskGroup() as group:
+                    asking = [
+                        group.create_task(self._list(engine, source, saved=saved))
+                        for saved in (True, False)
                         for engine, source in self._engines.items()
-                    ),
-                    *(self._list(engine, source.templates()) for engine, source in self._engines.items()),
-                )
+                    ]
+                answers = [task.result() for task in asking]
                 listed = [each for answer in answers if answer is not None for each in answer]
                 found = {(each.origin, each.name): each for each in reversed(listed)}
                 if None in answers and self._lists is not None:
@@ -97,10 +97,11 @@ class WorkflowLibrary:
             return self._lists[1]
 
     async def _list(
-        self, engine: EngineId, asked: Awaitable[Sequence[WorkflowEntry]]
+        self, engine: EngineId, source: WorkflowSource, *, saved: bool
     ) -> Sequence[WorkflowEntry] | None:
+        """None: it does not answer."""
         try:
-            return await self._with_time(asked)
+            return await self._with_time(source.saved_workflows() if saved else source.templates())
         except (EngineFault, TimeoutError) as fault:
             log.debug("workflows_not_listed", engine=engine, error=str(fault))
             return None

@@ -112,7 +112,7 @@ class FoundWorkflowsResult(Result):
 
     def text(self) -> str:
         if not self.workflows:
-            return f"No workflow. {self.next_step or ''}".strip()
+            return "\n".join([*self.warnings, f"No workflow. {self.next_step or ''}".strip()])
         shown = "\n".join(f"- {each.text()}" for each in self.workflows)
         head = f"{len(self.workflows)} of {self.total} workflow(s), those that run here first:"
         return "\n".join(filter(None, [*self.warnings, head, shown, self.next_step]))

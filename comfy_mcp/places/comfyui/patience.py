@@ -1,7 +1,7 @@
-"""What people and agents ask of an engine, with a bound on their waiting that the engine's own slowness has not.
+"""What people and agents ask of an engine: they wait a bounded time, however slow the engine is.
 
-A caller waits ASK_S for an engine that says nothing at all. The question goes on, and its answer is there for the
-next caller: a slow engine is understood in the end, and one that hangs costs one caller some time.
+A caller waits ASK_S for an engine that says nothing at all. The question goes on, and its answer is there for
+the next caller: so a slow engine is understood in the end, and one that hangs costs few callers some time.
 """
 
 import asyncio
@@ -59,14 +59,15 @@ class Patience:
                 self._left.add(key)
                 raise self._not_answered()
             await asyncio.wait({task}, timeout=left)
-        answer = task.result()
-        return answer
+        done: T = task.result()
+        return done
 
     async def close(self) -> None:
         tasks = list(self._asked.values())
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _begin(self, key: Hashable, question: Callable[[], Awaitable[T]], keep: bool) -> "asyncio.Task[Any]":
         if len(self._asked) >= QUESTIONS:
