@@ -17,7 +17,7 @@ from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
-from comfy_mcp.operations.named import Named, named_workflow
+from comfy_mcp.operations.named import JOB, Named, named_workflow
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import SubmitParams
 
@@ -131,7 +131,8 @@ async def _found(
     if asked.startswith(_PATHS):
         return None, asked
     try:
-        return await named_workflow(context, asked, inputs), None
+        info = None if asked.startswith(JOB) else (await context.services.engines.node_lists()).all
+        return await named_workflow(context, asked, info, inputs), None
     except NotFound:
         if not asked.lower().endswith(_SUFFIXES) or not context.caller.may_read_files:
             raise
