@@ -13,7 +13,7 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
 from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.roster import Roster
-from comfy_mcp.places.protocol import ADD_ONE, CHECK_IT_RUNS, Place, Silence, Trouble
+from comfy_mcp.places.protocol import ADD_ONE, ASLEEP, CHECK_IT_RUNS, Place, Silence, Trouble
 from comfy_mcp.store import Store
 
 ASK_S = 1.5
@@ -154,6 +154,10 @@ class EngineReports:
 
     async def _report_one(self, place: Place) -> EngineReport:
         driven_by = await self._driven_by(place.engine)
+        if place.asleep:
+            return EngineReport(
+                engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=f"It {ASLEEP}."
+            )
         try:
             async with asyncio.timeout(ASK_S):
                 health = await place.health()
