@@ -41,6 +41,9 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="cancel_workflow", method="DELETE", path=f"{V1}/workflow/{{workflowId}}"),
     Route(operation="retry_workflow", method="POST", path=f"{V1}/workflow/{{workflowId}}/retry", success=202),
     Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),
+    Route(
+        operation="workflow_preview", method="GET", path=f"{V1}/workflow/{{workflowId}}/preview", binary=True
+    ),
     Route(operation="list_workflows", method="GET", path=f"{V1}/workflows"),
     Route(operation="queue", method="GET", path=f"{V1}/queue"),
     Route(operation="find_workflow", method="GET", path=f"{V1}/library"),

@@ -547,13 +547,23 @@ def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
 
 
 @cli.command(cls=Command, example="COMFYUI_URL=http://gpu-box:8188 comfy-bridge doctor")
+@click.option(
+    "--write",
+    type=click.Choice(options.CLIENTS),
+    help="Add the bridge to the configuration of this MCP client: the change is shown, and written on a yes.",
+)
 @options.as_json
 @click.pass_obj
-def doctor(given: dict[str, Any], /, as_json: bool) -> None:
+def doctor(given: dict[str, Any], /, as_json: bool, write: str | None) -> None:
     """Check the configuration, engines, versions, GPUs and store, and show what to fix.
 
     The exit code is 5 if an engine does not answer, 6 if the store does not work.
     """
+    if write is not None:
+        from comfy_mcp.cli.connecting import connect
+
+        _execute(given, as_json, lambda settings, out: connect(settings, out, client=write))
+        return
     from comfy_mcp.cli.doctor import doctor as look
     from comfy_mcp.cli.session import Options
 

@@ -11,7 +11,14 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp.domain.errors import Fenced, StoreFault
-from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.domain.events import (
+    FINAL_EVENTS,
+    CancelRequested,
+    JobQueued,
+    JobRequeued,
+    PreviewFrame,
+    StoredEvent,
+)
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
@@ -91,6 +98,10 @@ class Driver:
         """Prompts at the engine that others sent, by its last word. None: this process does not know."""
         return self._tenure.foreign if self._tenure is not None and self._tenure.connected else None
 
+    def preview(self, job_id: JobId) -> PreviewFrame | None:
+        """See `Tenure.preview`."""
+        return self._tenure.preview(job_id) if self._tenure is not None else None
+
     def work_arrived(self, job_id: JobId | None = None) -> None:
         if self._tenure is not None:
             self._tenure.work_arrived(job_id)
@@ -99,6 +110,11 @@ class Driver:
     def has_room(self) -> bool:
         """See `Tenure.has_room`."""
         return self._tenure is not None and self._tenure.has_room
+
+    @property
+    def takes_files(self) -> bool:
+        """See `Ledger.takes_files`."""
+        return self._tenure is not None and self._tenure.takes_files
 
     def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
         """See `Tenure.reserve`."""

@@ -10,7 +10,7 @@ import structlog
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
-from comfy_mcp.domain.events import JobQueued
+from comfy_mcp.domain.events import JobQueued, PreviewFrame
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
@@ -123,7 +123,7 @@ class Engines(EngineReports):
         job = Waiting(priority=0, shape=needs.shape, needs=needs)
         able: list[tuple[bool, float, Driver]] = []
         for driver in self._roster.drivers:
-            if driver.has_room:
+            if driver.has_room and (driver.takes_files or not needs.brings):
                 choice = self._means.fleet.chooser(driver.engine)
                 if choice.fits(needs.key, needs) and choice.choose([(job_id, job)], more=False) is not None:
                     able.append((choice.busy, choice.end_of(job) or 0.0, driver))
@@ -142,6 +142,10 @@ class Engines(EngineReports):
             if driver.foreign is not None and engine in {None, driver.engine}
         ]
         return min(known, default=0)
+
+    def preview(self, job_id: JobId) -> PreviewFrame | None:
+        """The last picture that an engine sent of a job; None where this process does not drive it."""
+        return next((found for driver in self._roster.drivers if (found := driver.preview(job_id))), None)
 
     async def queues(self) -> Mapping[EngineId, Sequence[EnginePrompt]]:
         """What each engine runs and holds, in its order, asked now. One that does not answer is left out."""

@@ -71,6 +71,16 @@ def must_free_memory(event: JobEvent) -> bool:
     return isinstance(event, JobRequeued) and event.cause is FailureKind.OOM
 
 
+def explain_unbrought(job: Job, reason: str, *, max_attempts: int, now: int) -> JobRequeued | JobFailed:
+    """The event for a job whose input files did not get to the engine."""
+    if job.attempt < max_attempts:
+        return JobRequeued(job_id=job.id, at=now, attempt=job.attempt, reason=reason)
+    failure = JobFailure(
+        kind=FailureKind.MISSING_INPUT, message=f"{reason} All {max_attempts} attempts were used."
+    )
+    return JobFailed(job_id=job.id, at=now, attempt=job.attempt, failure=failure)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
     """What was known of a prompt that the engine no longer has.

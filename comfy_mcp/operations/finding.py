@@ -31,6 +31,8 @@ JUDGED = 24
 AT_ONCE = 6
 JUDGE_S = 4.0
 """Time for that; those that are not done are shown without an answer."""
+MAX_CHOICES = 2_000
+"""Of one input, where all are asked for."""
 JOBS = 10
 """Most recent jobs among the hits."""
 
@@ -92,15 +94,16 @@ async def describe_workflow(
     if verdict.shape is not None:
         need = await context.services.store.vram_need(verdict.shape)
         item = item.model_copy(update={"peak_vram_bytes": need})
+    most = MAX_CHOICES if params.all_choices else _CHOICES
     return DescribedWorkflowResult(
         workflow=item,
-        parameters=[parameter_item(each) for each in verdict.parameters],
+        parameters=[parameter_item(each, most) for each in verdict.parameters],
         next_step=_how(item) if item.runnable else None,
         warnings=[] if known else [_NO_ENGINE],
     )
 
 
-def parameter_item(each: Parameter) -> ParameterItem:
+def parameter_item(each: Parameter, most: int) -> ParameterItem:
     choices = each.choices or ()
     is_seed = each.name.startswith("seed")
     return ParameterItem(
@@ -111,7 +114,7 @@ def parameter_item(each: Parameter) -> ParameterItem:
         needed=each.needs_value,
         minimum=None if is_seed else each.minimum,
         maximum=None if is_seed else each.maximum,
-        choices=list(choices[:_CHOICES]),
+        choices=list(choices[:most]),
         choice_count=len(choices) or None,
         nodes=[f"{node}.{name}" for node, name in each.targets],
     )

@@ -185,7 +185,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="submit_workflow",
         title="Submit workflow",
-        description="Queue a workflow and return its workflowId at once. Follow it with wait_for_workflow.",
+        description="Queue a workflow; returns its workflowId at once. Then call wait_for_workflow.",
         params=shapes.SubmitParams,
         result=shapes.SubmitResult,
         handler=submitting.submit_workflow,
@@ -377,6 +377,20 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         idempotent=True,
         tool=False,
         resource="comfy://outputs/{outputId}",
+    ),
+    Operation(
+        name="workflow_preview",
+        title="Workflow preview",
+        description="The last picture that the engine sent of a running workflow.",
+        params=shapes.WorkflowParams,
+        result=shapes.PreviewResult,
+        handler=viewing.workflow_preview,
+        right=Right.READ,
+        raises=(ErrorCode.WORKFLOW_NOT_FOUND, ErrorCode.NOT_FOUND),
+        read_only=True,
+        idempotent=True,
+        tool=False,
+        only="http",  # over MCP a wait shows it
     ),
     Operation(
         name="upload_input",

@@ -57,9 +57,9 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
         foreign_prompts=sum(not each.ours for prompts in queues.values() for each in prompts),
         gpu=in_short(gpu),
         store=StoreItem(
-            path=str(info.path),
+            path=info.where,
             driver=info.driver,
-            sqlite_version=info.sqlite_version,
+            version=info.version,
             journal_mode=info.journal_mode,
             schema_revision=info.schema_revision,
             set_aside=str(info.set_aside) if info.set_aside else None,

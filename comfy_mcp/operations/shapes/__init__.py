@@ -32,6 +32,7 @@ from comfy_mcp.operations.shapes.catalog import (
     ModelsResult,
     OutputContentResult,
     OutputsResult,
+    PreviewResult,
     UploadResult,
     ViewResult,
 )
@@ -170,6 +171,7 @@ __all__ = [
     "ParameterItem",
     "Params",
     "Part",
+    "PreviewResult",
     "PriorityName",
     "QueueResult",
     "Result",

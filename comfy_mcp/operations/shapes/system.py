@@ -155,7 +155,7 @@ class EngineChangeResult(Result):
 class StoreItem(Part):
     path: str
     driver: str
-    sqlite_version: str
+    version: str
     journal_mode: str
     schema_revision: str
     set_aside: str | None = None
