@@ -214,7 +214,7 @@ class Tenure:
         ):
             self._rest_at = now + REST_S
             self._place.want(True)
-        elif now >= self._rest_at:
+        elif now >= self._rest_at and not self._ledger.may_have_work:
             self._place.want(False)
 
     def _is_idle(self) -> bool:

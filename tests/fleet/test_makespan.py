@@ -9,7 +9,7 @@ SPEEDS = {"slow": 1.0, "middle": 2.0, "fast": 8.0}
 
 
 async def test_unequal_engines_get_their_shares(open_fleet: Open) -> None:
-    """Counted, because the machine of a test may be busy. Of 44 equal jobs the best plan gives 4, 8 and 32."""
+    """Counted, for the machine may be busy. Of 44 equal jobs the best plan gives 4, 8 and 32."""
     options = {name: {"speed": speed} for name, speed in SPEEDS.items()}
     async with open_fleet(**options) as fleet:
         batch = await fleet("submit_workflow", workflow=slow(steps=8, step_ms=100), variations=44)

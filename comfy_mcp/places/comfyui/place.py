@@ -309,18 +309,22 @@ class ComfyUIPlace:
         return await self.client.upload_limit()
 
     async def model_folders(self) -> Sequence[str]:
+        self._require_awake()
         return await self.client.model_folders()
 
     async def experiment_models(self, folder: str) -> Sequence[Model]:
+        self._require_awake()
         return await self.client.experiment_models(folder)
 
     async def templates(self) -> Sequence[WorkflowEntry]:
+        self._require_awake()
         return await self.client.templates()
 
     async def template(self, name: str) -> Any:
         return await self.client.template(name)
 
     async def saved_workflows(self) -> Sequence[WorkflowEntry]:
+        self._require_awake()
         return await self.client.saved_workflows()
 
     async def saved_workflow(self, name: str) -> Any:
