@@ -251,6 +251,9 @@ class Engines(EngineReports):
         found: dict[EngineId, bool | None] = {}
 
         async def ask(place: Place) -> None:
+            if place.asleep:
+                found[place.engine] = None
+                return
             try:
                 async with asyncio.timeout(ASK_S), place.view(file, byte_range="bytes=0-0"):
                     found[place.engine] = True

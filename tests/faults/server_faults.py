@@ -2,6 +2,7 @@
 
 import asyncio
 from signal import SIGINT, SIGQUIT
+from typing import Any
 
 import psycopg
 
@@ -68,9 +69,13 @@ async def holder_cut_off(stage: Stage) -> None:
 async def store_locked(stage: Stage) -> None:
     await stage.pause(0, 0.8)
     stage.note("the store is locked")
-    with await asyncio.to_thread(psycopg.connect, stage.world.store, autocommit=True) as connection:
+    with await asyncio.to_thread(_connect, str(stage.world.store)) as connection:
         await asyncio.to_thread(connection.execute, f"BEGIN; SELECT {STORE_LOCK}")
         await stage.pause(0.3, 3.0)
+
+
+def _connect(url: str) -> "psycopg.Connection[Any]":
+    return psycopg.connect(url, autocommit=True)
 
 
 def _run(stage: Stage, statement: str) -> None:
