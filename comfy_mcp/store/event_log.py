@@ -2,7 +2,7 @@
 
 The order is a promise (docs/decisions/0001): once a reader has seen `seq` n, no event with a smaller `seq`
 ever appears. It holds because one transaction writes at a time, and commits before the next one is given a
-`seq`: SQLite sees to it by itself, and on PostgreSQL a writer takes a lock first (0036).
+`seq`: SQLite sees to it by itself, and on PostgreSQL a writer takes a lock first (0037).
 """
 
 from collections.abc import Iterable, Iterator
