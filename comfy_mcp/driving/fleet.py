@@ -248,7 +248,7 @@ class Peek(Choice):
     def __init__(
         self, fleet: Fleet, me: EngineNow, others: Sequence[EngineNow], fit: dict[str, bool]
     ) -> None:
-        super().__init__(fleet, me, others, fit)
+        super().__init__(fleet, me, others, fit, takes_files=True)
         self._only = self.alone
         self.alone = False
         self.wanted = False
