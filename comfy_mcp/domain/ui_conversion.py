@@ -183,7 +183,8 @@ class _Conversion:
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
-        return {"inputs": inputs, "class_type": node.type, "_meta": meta}
+        kind = node.type if known is None else known.sent_as or node.type
+        return {"inputs": inputs, "class_type": kind, "_meta": meta}
 
     def _show_inside(self, scope: Scope, node: UiNode, key: str, names: Iterable[str]) -> None:
         if scope.outer is not None:
