@@ -26,6 +26,7 @@ class ClassInfo:
 
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
+    `custom`: it is of a pack that somebody installed.
     `inputs` are the declared ones by name, required ones first; what they grow is under them.
     `sent_as`: the class that the editor sends in its place, where a pack lists one under two names.
     `grows`: some of them are dynamic. `title` is what people see; `category`, `description` and `aliases` are
@@ -37,6 +38,7 @@ class ClassInfo:
     output_types: tuple[str | None, ...] | None = None
     output_node: bool = False
     certain: bool = False
+    custom: bool = False
     checked: bool = True
     title: str | None = None
     sent_as: str | None = None
@@ -112,6 +114,7 @@ def _class_info(name: str, raw: object, others: Mapping[str, Any]) -> ClassInfo:
         output_types=_output_types(raw.get("output")),
         output_node=raw.get("output_node") is True,
         certain=certain,
+        custom=isinstance(module, str) and module.startswith("custom_nodes."),
         grows=any(spec.dynamic or spec.choices is not None for spec in inputs.values()),
         sent_as=own if isinstance(own := raw.get("name"), str) and own != name and own in others else None,
         title=title if isinstance(title := raw.get("display_name"), str) else None,

@@ -42,7 +42,7 @@ class Saved:
 
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
-            self.values[widget.name] = value
+            self.values[widget.name] = widget.null if value is None else value
 
 
 def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = frozenset()) -> Saved:
@@ -127,10 +127,10 @@ def _named(
             found.notes.append((name, text))
     places = frozenset(found.places)
     for name, value in given.items():
-        if name in places or value is None or (not known.certain and says_nothing(name, value)):
+        if name in places or value is None or (known.custom and says_nothing(name, value)):
             continue
         what = "is not sent"
-        if not known.certain:
+        if known.custom:
             found.values[name], what = value, "is sent all the same: a custom node may read it"
         found.notes.append((name, f"the class has no such input; {_shown(value)} {what}"))
     return found

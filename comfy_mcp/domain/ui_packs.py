@@ -84,7 +84,7 @@ def is_button(name: str) -> bool:
 
 def unsure(known: ClassInfo, name: str, value: object) -> str | None:
     """Why the editor may send another value than the saved one."""
-    if known.certain:
+    if not known.custom:
         return None
     if name in _SEEDS and value in (-1, -2, -3):
         return f"{value} is sent; for it, the pack's script in the editor draws a number for each run"

@@ -71,6 +71,7 @@ class Widget:
     `control`: says what happens to the value before it after a run.
     `custom`: drawn by a custom node, not by the editor itself.
     `chosen`: a file that somebody chose; the editor has none for a node that was saved without.
+    `null`: what the editor sends where the file has null.
     `drawn`: of a text with "{red|blue}" the editor sends one, drawn anew for each run.
     """
 
@@ -82,6 +83,7 @@ class Widget:
     control: bool = False
     drawn: bool = False
     chosen: bool = False
+    null: object = None
     custom: bool = False
 
 
@@ -134,6 +136,7 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> 
         saved=kind not in _SAVED_NOWHERE,
         drawn=spec.extra.get("dynamicPrompts") is True,
         chosen=_uploads(spec),
+        null=_for_null(spec, kind),
     )
     yield from _behind(spec, kind)
 
@@ -168,6 +171,12 @@ def _default(spec: InputSpec, kind: str | None) -> object:
     if "default" in spec.extra or spec.options:
         return spec.default
     return None if kind is None else _EMPTY[kind]
+
+
+def _for_null(spec: InputSpec, kind: str) -> object:
+    if kind == "COMBO" and not _uploads(spec):
+        return _default(spec, kind)
+    return "" if kind == "STRING" and spec.extra.get("multiline") is True else None
 
 
 def _behind(spec: InputSpec, kind: str | None) -> Iterator[Widget]:

@@ -57,6 +57,18 @@ def test_an_upload_button_stands_behind_the_required_inputs() -> None:
     assert warnings == ()
 
 
+def test_null_is_what_the_editor_makes_of_it() -> None:
+    required = {
+        "choice": [["a", "b"], {"default": "b"}],
+        "file": [["a.png"], {"image_upload": True}],
+        "long": ["STRING", {"multiline": True, "default": "x"}],
+        "short": ["STRING", {"default": "x"}],
+        "number": ["INT", {"default": 3}],
+    }
+    inputs, _ = one(required, None, None, None, None, None)
+    assert inputs == {"choice": "b", "file": None, "long": "", "short": None, "number": None}
+
+
 @pytest.mark.parametrize("values", [None, [], {}])
 def test_a_file_that_nobody_chose_is_not_chosen(values: Any) -> None:
     """A new node shows the first file of the list; one that is saved without a file has none."""

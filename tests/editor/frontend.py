@@ -66,10 +66,8 @@ async ([file, date, pick]) => {
 """
 """Load `file`, and export at a fixed date, with the same draw each time (0: the first, 0.99: the last)."""
 
-CHANGE_ALL = """
-async (file) => {
-    const app = window.app ?? window.comfyAPI.app.app;
-    await app.loadGraphData(file, true, false, null);
+CHANGES = """
+function change(app, node) {
     const other = ({ type, value, options }) => {
         if (type === "button" || options?.serialize === false) return undefined;
         const listed = typeof options?.values === "function" ? options.values() : options?.values;
@@ -81,21 +79,33 @@ async (file) => {
         return value + step <= (options?.max ?? Infinity) ? value + step : value - step;
     };
     let changed = 0;
-    for (const node of app.graph._nodes) {
-        for (const widget of [...(node.widgets ?? [])]) {
-            if (!node.widgets.includes(widget) || widget.name === "control_after_generate") continue;
-            const value = other(widget);
-            if (value === undefined) continue;
-            widget.value = value;
-            widget.callback?.(value, app.canvas, node, [0, 0], null);
-            changed += 1;
-        }
+    for (const widget of [...(node.widgets ?? [])]) {
+        if (!node.widgets.includes(widget) || widget.name === "control_after_generate") continue;
+        const value = other(widget);
+        if (value === undefined) continue;
+        widget.value = value;
+        widget.callback?.(value, app.canvas, node, [0, 0], null);
+        changed += 1;
     }
+    return changed;
+}
+"""
+"""A function that gives every control of a node another value."""
+
+CHANGE_ALL = (
+    "async (file) => {"
+    + CHANGES
+    + """
+    const app = window.app ?? window.comfyAPI.app.app;
+    await app.loadGraphData(file, true, false, null);
+    let changed = 0;
+    for (const node of app.graph._nodes) changed += change(app, node);
     await new Promise((resolve) => setTimeout(resolve, 0));
     const { workflow, output } = await app.graphToPrompt();
     return JSON.stringify({ saved: workflow, output, changed });
 }
 """
+)
 """Load `file`, give every control of a top node another value, and export."""
 
 CLASSES = """
