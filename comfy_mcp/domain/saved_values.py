@@ -40,6 +40,11 @@ class Saved:
         if widget.sent:
             self.widgets[widget.name] = widget
 
+    def shown_outside(self, name: str, value: object) -> object:
+        """`value` for the control `name` that the node of a subgraph shows: null is the first of a list."""
+        widget = self.widgets.get(name)
+        return widget.null if value is None and widget is not None and widget.kind == "COMBO" else value
+
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
             self.values[widget.name] = widget.null if value is None else value

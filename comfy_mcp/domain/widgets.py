@@ -175,7 +175,7 @@ def _default(spec: InputSpec, kind: str | None) -> object:
 
 def _for_null(spec: InputSpec, kind: str) -> object:
     if kind == "COMBO" and not _uploads(spec):
-        return _default(spec, kind)
+        return spec.options[0] if spec.options else None
     return "" if kind == "STRING" and spec.extra.get("multiline") is True else None
 
 

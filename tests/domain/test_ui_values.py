@@ -66,7 +66,8 @@ def test_null_is_what_the_editor_makes_of_it() -> None:
         "number": ["INT", {"default": 3}],
     }
     inputs, _ = one(required, None, None, None, None, None)
-    assert inputs == {"choice": "b", "file": None, "long": "", "short": None, "number": None}
+    assert inputs == {"choice": "a", "file": None, "long": "", "short": None, "number": None}
+    assert one({"choice": ["COMBO", {"options": []}]}, None)[0] == {"choice": None}
 
 
 @pytest.mark.parametrize("values", [None, [], {}])
@@ -109,6 +110,21 @@ def test_a_primitive_sets_only_what_is_a_control() -> None:
     )  # fmt: skip
     assert given == {"shown": 7}
     assert warnings == ("Node 1 (X), input 'forced': 7 of the primitive is not sent: it is no control.",)
+
+
+def test_a_link_to_a_control_that_the_class_has_no_more_is_told() -> None:
+    inputs = [
+        {"name": name, "type": "INT", "link": link, "widget": {"name": name}}
+        for link, name in enumerate(("shown", "gone", "gone.child", "free"), start=1)
+    ]
+    inputs[3]["link"] = None
+    given, warnings = one(
+        {"shown": ["INT"]}, inputs=inputs, beside=[image(2, 8, 8)],
+        links=[[number, 2, 0, 1, number - 1, "INT"] for number in (1, 2, 3)],
+    )  # fmt: skip
+    assert set(given) == {"shown", "gone", "gone.child"}
+    (warning,) = warnings
+    assert "input 'gone': the class has no such input; ComfyUI's editor leaves its link out" in warning
 
 
 def test_own_options_of_any_shape() -> None:
