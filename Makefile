@@ -1,5 +1,5 @@
 # Needs: make, a Python >= 3.11, and a package index that pip finds. No root, no docker, no compiler.
-# The tests also need Chromium and Prometheus on PATH, or apt-get to fetch them with, without root.
+# The tests also need Chromium, Prometheus and PostgreSQL on PATH, or apt-get to fetch them with, without root.
 #
 # Everything goes into .venv/ (or VENV=...) of this folder; pip takes its configuration from the environment.
 
@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ENGINE ?= embedded
+STORE ?= sqlite
 PYTEST_ARGS ?=
 # A checkout of ComfyUI for the live tests; without it 0.3.75.
 COMFYUI_SRC ?=
@@ -37,6 +38,7 @@ help:  ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo ENGINE=comfyui                  the same on a real ComfyUI on CPU (1.6 GB, once)"
+	@echo "  make demo STORE=postgresql                the same with the jobs in PostgreSQL (60 MB, once)"
 	@echo "  COMFYUI_URL=http://host:8188 make demo    the same on a ComfyUI that is already there"
 
 $(PY):
@@ -65,8 +67,8 @@ $(DEV): $(RUNTIME)
 venv: $(DEV)  ## make .venv with everything that development needs
 
 .PHONY: demo
-demo: $(RUNTIME)  ## the whole path: an MCP client, the bridge, an engine, a picture
-	@$(PY) examples/demo.py --engine $(ENGINE)
+demo: $(if $(filter sqlite,$(STORE)),$(RUNTIME),$(DEV))  ## the whole path: an MCP client, the bridge, an engine, a picture
+	@$(PY) examples/demo.py --engine $(ENGINE) --store $(STORE)
 
 .PHONY: format
 format: $(DEV)  ## put the code into shape
@@ -106,8 +108,8 @@ comfyui: $(RUNTIME)  ## install a real ComfyUI for tests into its cache: 0.3.75,
 	$(PY) tests/support/real_comfyui.py install
 
 .PHONY: tools
-tools: $(RUNTIME)  ## Chromium and Prometheus for tests: the machine's, or Debian's in the cache (no root, once)
-	@$(PY) tests/support/debian.py chromium prometheus promtool
+tools: $(RUNTIME)  ## Chromium, Prometheus, PostgreSQL for tests: the machine's, or Debian's in the cache (no root)
+	@$(PY) tests/support/debian.py chromium prometheus promtool initdb postgres
 
 .PHONY: test
 test: lint tools comfyui  ## everything: check, and the tests on the real ComfyUI (COMFYUI_SRC=DIR: on that one)
@@ -119,6 +121,10 @@ LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --g
 lock: $(DEV)  ## write the lock files anew: each dependency's newest allowed version, with hashes
 	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+.PHONY: dist
+dist: $(DEV)  ## build what is released, in dist/: wheel, sdist, server.json for the MCP registry, .mcpb bundle
+	@$(PY) -m connect.dist
 
 .PHONY: sbom
 sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hashes

@@ -48,7 +48,7 @@ async def _measure(folder: Path, jobs: int) -> Section:
     several = await _throughput(folder / "store-4", processes=PROCESSES, jobs=jobs)
     return Section(
         title="The store alone",
-        note=f"SQLite {info.sqlite_version}, journal {info.journal_mode}, synchronous {info.synchronous}. "
+        note=f"{info.version}, journal {info.journal_mode}, synchronous {info.synchronous}. "
         "A job is add_job, claim_next and record (started, completed): three transactions, four events.",
         columns=("what", "n", "p50 ms", "p99 ms", "per second"),
         rows=(

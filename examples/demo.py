@@ -2,6 +2,7 @@
 
     python examples/demo.py                      the embedded engine (no models, no GPU)
     python examples/demo.py --engine comfyui     a real ComfyUI on CPU, installed on first use (1.6 GB)
+    python examples/demo.py --store postgresql   the jobs in PostgreSQL, which is fetched on first use (60 MB)
     COMFYUI_URL=http://host:8188 python examples/demo.py     a ComfyUI that is already there
 
 It prints a table of what happened and, as its last line, the path of the picture. Everything it writes is in
@@ -32,6 +33,7 @@ from mcp_types import BlobResourceContents, CallToolResult, ImageContent, TextRe
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 START_S = 30.0
+FETCH_S = 600.0
 WHOLE_S = 300.0
 FINAL = {"completed", "failed", "cancelled"}
 
@@ -84,6 +86,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--engine", choices=["embedded", "comfyui"], default="embedded")
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--output", type=Path, default=ROOT / "demo-output", metavar="DIR")
     options = parser.parse_args()
     output: Path = options.output.resolve()
@@ -91,7 +94,7 @@ def main() -> int:
     report = Report()
     try:
         output.mkdir(parents=True, exist_ok=True)
-        with open_engine(options.engine, output, report) as engine:
+        with open_store(options.store, output, report), open_engine(options.engine, output, report) as engine:
             picture = asyncio.run(drive(engine, output, report))
     except (KeyboardInterrupt, asyncio.CancelledError):
         say("demo: interrupted; everything it started has been stopped")
@@ -110,6 +113,34 @@ def reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error) or type(error).__name__
+
+
+# ----------------------------------------------------------------------------------------------- store
+
+
+@contextlib.contextmanager
+def open_store(kind: str, output: Path, report: Report) -> Iterator[None]:
+    """SQLite needs nothing. A database server runs for the time of the context, and the bridge finds it by
+    the environment."""
+    if kind == "sqlite":
+        yield
+        return
+    with (output / "postgresql.log").open("w") as log:
+        with report.step("start store") as row:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.support.postgres"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=ROOT,
+                text=True,
+            )
+            os.environ["COMFY_BRIDGE_STORE"] = first_line(process, "PostgreSQL", FETCH_S)
+            row.what = f"PostgreSQL, with a folder of its own (pid {process.pid})"
+        try:
+            yield
+        finally:
+            stop(process)
 
 
 # --------------------------------------------------------------------------------------------- engines
@@ -138,7 +169,7 @@ def embedded_engine(output: Path, report: Report) -> Iterator[str]:
             process = subprocess.Popen(  # noqa: S603 - this interpreter, with arguments from here
                 command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, text=True
             )
-            url = first_line(process)
+            url = first_line(process, "the embedded engine")
             row.what = f"the embedded engine at {url} (pid {process.pid})"
         try:
             yield url
@@ -167,14 +198,14 @@ def real_comfyui(output: Path, report: Report) -> Iterator[str]:
         comfyui.stop()
 
 
-def first_line(process: "subprocess.Popen[str]") -> str:
-    """The URL that the engine prints when it answers."""
+def first_line(process: "subprocess.Popen[str]", what: str, limit_s: float = START_S) -> str:
+    """The URL that a server prints when it answers."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], START_S)
+    ready, _, _ = select.select([process.stdout], [], [], limit_s)
     line = process.stdout.readline().strip() if ready else ""
     if not line:
         stop(process)
-        raise DemoError(f"the embedded engine did not start (exit code {process.returncode}): see engine.log")
+        raise DemoError(f"{what} did not start (exit code {process.returncode}): see its log")
     return line
 
 

@@ -72,7 +72,7 @@ async def _look(settings: Settings, by_option: Collection[str]) -> Findings:
         return Findings(settings=lines, system=await _system(settings), store_fault=None)
     except StoreFault as fault:
         with tempfile.TemporaryDirectory(prefix="comfy-bridge-doctor-") as empty:
-            system = await _system(settings.model_copy(update={"state_dir": Path(empty)}))
+            system = await _system(settings.model_copy(update={"state_dir": Path(empty), "store": None}))
         return Findings(settings=lines, system=system, store_fault=fault)
 
 
@@ -169,6 +169,6 @@ def _store_text(findings: Findings) -> str:
         return f"BROKEN — {findings.store_fault.message}"
     store = findings.system.store
     return (
-        f"{store.path} ({store.driver}, SQLite {store.sqlite_version}, journal {store.journal_mode}, "
+        f"{store.path} ({store.driver}, {store.version}, journal {store.journal_mode}, "
         f"schema {store.schema_revision})"
     )

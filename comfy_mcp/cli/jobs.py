@@ -18,11 +18,13 @@ from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
 from comfy_mcp.domain.errors import EngineUnreachable
 from comfy_mcp.operations.shapes import (
+    MINE,
     CancelResult,
     GraphResult,
     SubmitResult,
     SystemResult,
     WorkflowResult,
+    WorkflowsResult,
 )
 from comfy_mcp.settings import Settings
 
@@ -94,7 +96,7 @@ async def wait(settings: Settings, output: Output, *, workflow_id: str, how: Fol
 
 
 async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason: str | None) -> ExitCode:
-    """Cancel, and report the state."""
+    """Cancel, and report the state. "mine" is all of the caller's."""
     arguments = {"workflow_id": workflow_id, "reason": reason}
     async with open_session(settings, drive=False) as session:
         needs_driver = await _nobody_would_cancel(session, workflow_id)
@@ -150,20 +152,31 @@ async def _need_an_engine(session: Session) -> None:
 
 
 async def _nobody_would_cancel(session: Session, workflow_id: str) -> bool:
-    """An engine has the job, and no process that could stop it there: this one must."""
-    state: WorkflowResult = await session.call("workflow_status", {"workflow_id": workflow_id})
-    if state.engine is None or state.status not in {"queued", "running"}:
+    """An engine has a job, and no process that could stop it there: this one must."""
+    if workflow_id == MINE:
+        mine: WorkflowsResult = await session.call("list_workflows", {"mine": True, "status": "running"})
+        states: Sequence[WorkflowResult] = mine.workflows
+    else:
+        states = [await session.call("workflow_status", {"workflow_id": workflow_id})]
+    engines = {state.engine for state in states if state.status in {"queued", "running"}} - {None}
+    if not engines:
         return False
     system: SystemResult = await session.call("system_status", {})
-    return not any(engine.driven_by for engine in system.engines if engine.id == state.engine)
+    return not any(engine.driven_by for engine in system.engines if engine.id in engines)
 
 
 def _cancelled(output: Output, result: CancelResult) -> ExitCode:
-    pending = result.status != "cancelled"
-    said = "cancel requested; the workflow stops at its next node or step" if pending else "cancelled"
     document = result.model_dump(mode="json", context=IN_COMMANDS)
-    output.result(document, [f"{result.workflow_id}: {said}"])
+    output.result(document, [f"{result.workflow_id or 'all of yours'}: {_said_of(result)}"])
     return ExitCode.OK
+
+
+def _said_of(result: CancelResult) -> str:
+    if result.cancelled is not None:
+        slow = f", {result.stopping} still stop at their next node or step" if result.stopping else ""
+        return f"{result.cancelled} cancelled{slow}"
+    pending = result.status != "cancelled"
+    return "cancel requested; the workflow stops at its next node or step" if pending else "cancelled"
 
 
 async def _follow(session: Session, output: Output, workflow_id: str, how: Following) -> ExitCode:

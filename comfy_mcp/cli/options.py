@@ -17,6 +17,7 @@ FAILURE_KINDS = (
     "node_error",
     "oom",
     "missing_model",
+    "missing_input",
     "engine_lost",
     "engine_bad_answer",
     "cancelled_externally",
@@ -28,6 +29,9 @@ MAKES = ("image", "video", "audio", "3d", "text")
 RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
+CLIENTS = ("claude-code", "claude-desktop", "cursor", "vscode")
+"""MCP clients whose configuration `doctor --write` knows (cli/connecting.py)."""
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 save_to = click.option(
     "-o",
@@ -37,6 +41,14 @@ save_to = click.option(
     metavar="DIR",
     help="Save the output files in this folder and print their paths.",
 )
+
+
+def joined(_context: click.Context, _option: click.Parameter, ids: tuple[str, ...]) -> str:
+    """Several ids as the operations take them."""
+    return ",".join(ids)
+
+
+workflow_ids = click.argument("workflow_id", metavar="ID…", nargs=-1, required=True, callback=joined)
 files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
 object_info = click.option(
     "--object-info",

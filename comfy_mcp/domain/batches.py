@@ -19,11 +19,21 @@ Combination = tuple[dict[str, Any], int]
 
 def combinations(variations: int, matrix: Mapping[str, Sequence[Any]]) -> list[Combination]:
     """Each combination of the values of `matrix`, with `variations` seeds each. Raises InvalidInput."""
-    count = variations * math.prod(len(values) for values in matrix.values())
-    if not 1 <= count <= MAX_BATCH:
+    empty = next((name for name, values in matrix.items() if not values), None)
+    if empty is not None:
         raise InvalidInput(
-            f"variations and matrix make {count} workflows; 1 to {MAX_BATCH} are allowed.",
-            next_step="Give each name of matrix at least one value, and fewer of them in all.",
+            f"matrix: {empty!r:.60} has no values.", next_step="Give it at least one value, or leave it out."
+        )
+    of_matrix = math.prod(len(values) for values in matrix.values())
+    if not 1 <= variations <= MAX_BATCH:
+        raise InvalidInput(
+            f"variations is {variations}; 1 to {MAX_BATCH} are allowed.",
+            next_step="Leave it out for one workflow.",
+        )
+    if variations * of_matrix > MAX_BATCH:
+        raise InvalidInput(
+            f"variations and matrix make {variations * of_matrix} workflows; 1 to {MAX_BATCH} are allowed.",
+            next_step="Ask for fewer variations, or give the names of matrix fewer values.",
         )
     return [
         (dict(zip(matrix, values, strict=True)), step)

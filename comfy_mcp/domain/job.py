@@ -351,6 +351,7 @@ class JobQuery:
     failure_kind: FailureKind | None = None
     retried: bool | None = None
     id_start: str | None = None
+    batch_start: str | None = None
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 50

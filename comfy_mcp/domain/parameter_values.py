@@ -29,7 +29,7 @@ def with_inputs(
     """The graph in API format with `values`, and a sentence for each choice that was read as another.
 
     A name is that of a parameter, in any spelling; of an input alone, where one parameter has it; or
-    "6.text": node and input. Raises InvalidInput with the nearest names.
+    "6.text": node and input. Raises InvalidInput with the nearest names, and where two names are one input.
     """
     if len(values) > MAX_SET:
         raise InvalidInput(
@@ -37,6 +37,7 @@ def with_inputs(
         )
     names = _Names(graph, parameters, info, controls or {})
     changed: dict[NodeId, dict[str, Any]] = {}
+    set_by: dict[Target, str] = {}
     notes: list[str] = []
     for name, value in _sizes_apart(values, parameters):
         targets, parameter = names.find(name)
@@ -44,6 +45,11 @@ def with_inputs(
         if taken != value and not isinstance(taken, int | float):
             notes.append(f"{name} {value!r:.60} was read as {taken!r:.60}.")
         for node, given in targets:
+            other = set_by.setdefault((node, given), name)
+            if other != name:
+                raise InvalidInput(
+                    f"{other!r:.60} and {name!r:.60} are the same input.", next_step="Give one of them."
+                )
             inputs = changed.setdefault(node, dict(graph.nodes[node].inputs))
             inputs[given] = _sent(graph, taken)
     raw = dict(graph.raw)

@@ -6,7 +6,7 @@ no clock; the tenure owns it and writes what is `pending`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.deadlines import Deadline
@@ -50,6 +50,12 @@ transaction, not three. Other processes look for news no sooner (operations/feed
 MAX_OUTPUTS = 10_000
 """Of one attempt; the rest stays in the engine's folder and is not recorded."""
 
+PREVIEW_BYTES = 2**19
+"""Of one preview; a larger one is not kept. ComfyUI's have 512 pixels."""
+
+PREVIEWS = frozenset({"image/jpeg", "image/png", "image/webp"})
+"""What a client can show."""
+
 PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
 
@@ -80,6 +86,10 @@ class Attempt:
         self.files: dict[OutputFile, None] = {}
         self.reference: str | None = None  # what the place calls it, as long as that is not written
         self.heard_at = heard_at
+        self.unsent_since: float | None = None  # its files are being brought: the engine does not have it
+        self.bring_due: float | None = None  # when they are to be brought; None: they are being, or are there
+        self.bring_tries = 0
+        self.ready: Mapping[str, Any] | None = None  # what is to be sent, now that they are there
         self.submitting = False
         self.accepted = job.status is JobStatus.RUNNING
         self.connection: int | None = None
@@ -104,6 +114,7 @@ class Attempt:
         self._progress_due: float | None = None
         self.lost_pictures = 0
         self.pictures: list[Picture] = []  # that an output node sent and did not save
+        self.preview: PreviewFrame | None = None  # the last one; it goes with the attempt
         self.graph = checked.graph
         self.extra_data: ExtraData | None = None  # goes with the graph
         self.needs: Needs | None = None
@@ -165,6 +176,11 @@ class Attempt:
                 pass
             case _:
                 assert_never(event)
+
+    @property
+    def unsent(self) -> bool:
+        """The engine certainly does not have it: its files are being brought."""
+        return self.unsent_since is not None
 
     def begin_look(self) -> None:
         self.looking, self.heard_meanwhile, self.look_due = True, False, None
@@ -230,7 +246,7 @@ class Attempt:
     @property
     def in_engines_queue(self) -> bool:
         """The engine may count it among its prompts: there was no event of its end."""
-        return self._ending is None
+        return self._ending is None and not self.unsent
 
     @property
     def whole_story(self) -> PromptResult | None:
@@ -304,6 +320,8 @@ class Attempt:
     def _note_picture(self, event: PreviewFrame) -> None:
         """Previews are JPEG. A PNG of an output node (SaveImageWebsocket) is its output."""
         if event.media_type != "image/png" or event.node not in self._report.outputs:
+            if event.media_type in PREVIEWS and len(event.data) <= PREVIEW_BYTES:
+                self.preview = event
             return
         if sum(len(each.data) for each in self.pictures) + len(event.data) > PICTURE_BYTES:
             self.lost_pictures += 1

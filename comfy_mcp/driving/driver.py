@@ -11,7 +11,14 @@ from uuid import uuid4
 import structlog
 
 from comfy_mcp.domain.errors import Fenced, StoreFault
-from comfy_mcp.domain.events import FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, StoredEvent
+from comfy_mcp.domain.events import (
+    FINAL_EVENTS,
+    CancelRequested,
+    JobQueued,
+    JobRequeued,
+    PreviewFrame,
+    StoredEvent,
+)
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
@@ -44,6 +51,7 @@ class Driver:
         self._holder = holder
         self._sampling = sampling
         self._tenure: Tenure | None = None
+        self._leaving = False
         self._log = log.bind(engine=place.engine)
 
     @property
@@ -60,6 +68,27 @@ class Driver:
         return self._tenure is not None and self._tenure.connected
 
     @property
+    def leaving(self) -> bool:
+        """The engine was removed: it takes nothing new."""
+        return self._leaving
+
+    @leaving.setter
+    def leaving(self, leaving: bool) -> None:
+        self._leaving = leaving
+        if self._tenure is not None:
+            self._tenure.leaving = leaving
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that this process has at the engine."""
+        return 0 if self._tenure is None else self._tenure.in_flight
+
+    def hand_back(self, reason: str) -> None:
+        """Its jobs are queued again: the engine is lost."""
+        if self._tenure is not None:
+            self._tenure.hand_back(reason)
+
+    @property
     def trouble(self) -> Trouble | None:
         """What is wrong with the engine, as far as this process knows."""
         return self._place.trouble if self._tenure is None else self._tenure.trouble
@@ -69,6 +98,10 @@ class Driver:
         """Prompts at the engine that others sent, by its last word. None: this process does not know."""
         return self._tenure.foreign if self._tenure is not None and self._tenure.connected else None
 
+    def preview(self, job_id: JobId) -> PreviewFrame | None:
+        """See `Tenure.preview`."""
+        return self._tenure.preview(job_id) if self._tenure is not None else None
+
     def work_arrived(self, job_id: JobId | None = None) -> None:
         if self._tenure is not None:
             self._tenure.work_arrived(job_id)
@@ -77,6 +110,11 @@ class Driver:
     def has_room(self) -> bool:
         """See `Tenure.has_room`."""
         return self._tenure is not None and self._tenure.has_room
+
+    @property
+    def takes_files(self) -> bool:
+        """See `Ledger.takes_files`."""
+        return self._tenure is not None and self._tenure.takes_files
 
     def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
         """See `Tenure.reserve`."""
@@ -123,6 +161,7 @@ class Driver:
             means=self._means,
             gate=MemoryGate(self.engine, self._settings, self._means.clock, self._sampling),
         )
+        self._tenure.leaving = self._leaving
         try:
             await self._tenure.run()
         except* Fenced:

@@ -91,7 +91,7 @@ class Bridge:
         try:
             await store.check_writable()
         except StoreFault as fault:
-            return fault.message.replace(f" at {store.info.path}", "")
+            return fault.message.replace(f" at {store.info.where}", "")
         return self._services.engines.unusable()
 
     async def active_jobs(self) -> int:

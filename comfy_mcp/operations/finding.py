@@ -8,7 +8,7 @@ from typing import Any
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.job import JobQuery, JobStatus
 from comfy_mcp.domain.missing import Missing
-from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.parameters import Parameter
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.context import OperationContext
@@ -31,6 +31,8 @@ JUDGED = 24
 AT_ONCE = 6
 JUDGE_S = 4.0
 """Time for that; those that are not done are shown without an answer."""
+MAX_CHOICES = 2_000
+"""Of one input, where all are asked for."""
 JOBS = 10
 """Most recent jobs among the hits."""
 
@@ -45,7 +47,8 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     """Those that run here first, then by how well the words fit. Without a query: the caller's own, starters,
     then templates by how much they are used."""
     services = context.services
-    info = await services.engines.object_info()
+    known = await services.engines.node_lists()
+    info = known.all
     entries = await entries_of(context, info)
     if params.kind:
         entries = tuple(each for each in entries if not each.makes or params.kind in each.makes)
@@ -54,7 +57,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     if not found:
         found = sorted(entries, key=lambda each: (_RANK[each.origin], -each.usage))
     best = _best(found)
-    verdicts = {} if info is None else await _verdicts(context, best, info)
+    verdicts = {} if info is None else await _verdicts(context, best, known)
     best.sort(key=lambda each: _runs(verdicts.get(each.whole_name)))
     shown = [
         _item(each, verdicts.get(each.whole_name), twin=_is_shadowed(each, entries))
@@ -76,30 +79,31 @@ async def describe_workflow(
     context: OperationContext, params: DescribeWorkflowParams
 ) -> DescribedWorkflowResult:
     """Raises NotFound with the nearest names."""
-    info = await context.services.engines.object_info()
+    known = await context.services.engines.node_lists()
     named = await named_workflow(context, params.name)
     finder = context.services.finder
     if named.entry is None:
-        verdict = await finder.judge(named.raw, info)
+        verdict = await finder.judge(named.raw, known)
         item = FoundWorkflowItem(name=params.name, origin="job", label=named.title or None)
         item = item.model_copy(update=_verdict_members(verdict, 0))
     else:
-        verdict = await finder.verdict(named.entry, named.raw, info)
+        verdict = await finder.verdict(named.entry, named.raw, known)
         item = _item(named.entry, verdict)
-    if info is None:
+    if not known:
         item = item.model_copy(update={"runnable": None})
     if verdict.shape is not None:
         need = await context.services.store.vram_need(verdict.shape)
         item = item.model_copy(update={"peak_vram_bytes": need})
+    most = MAX_CHOICES if params.all_choices else _CHOICES
     return DescribedWorkflowResult(
         workflow=item,
-        parameters=[parameter_item(each) for each in verdict.parameters],
+        parameters=[parameter_item(each, most) for each in verdict.parameters],
         next_step=_how(item) if item.runnable else None,
-        warnings=[] if info is not None else [_NO_ENGINE],
+        warnings=[] if known else [_NO_ENGINE],
     )
 
 
-def parameter_item(each: Parameter) -> ParameterItem:
+def parameter_item(each: Parameter, most: int) -> ParameterItem:
     choices = each.choices or ()
     is_seed = each.name.startswith("seed")
     return ParameterItem(
@@ -110,7 +114,7 @@ def parameter_item(each: Parameter) -> ParameterItem:
         needed=each.needs_value,
         minimum=None if is_seed else each.minimum,
         maximum=None if is_seed else each.maximum,
-        choices=list(choices[:_CHOICES]),
+        choices=list(choices[:most]),
         choice_count=len(choices) or None,
         nodes=[f"{node}.{name}" for node, name in each.targets],
     )
@@ -125,7 +129,7 @@ def _best(found: Sequence[WorkflowEntry]) -> list[WorkflowEntry]:
 
 
 async def _verdicts(
-    context: OperationContext, entries: Sequence[WorkflowEntry], info: ObjectInfo | None
+    context: OperationContext, entries: Sequence[WorkflowEntry], known: NodeLists
 ) -> dict[str, Verdict]:
     finder = context.services.finder
     found: dict[str, Verdict] = {}
@@ -133,13 +137,13 @@ async def _verdicts(
 
     async def work() -> None:
         for entry in waiting:
-            known = finder.known_verdict(entry, info)
-            if known is None:
+            verdict = finder.known_verdict(entry, known)
+            if verdict is None:
                 try:
-                    known = await finder.verdict(entry, await read_entry(context, entry, info), info)
+                    verdict = await finder.verdict(entry, await read_entry(context, entry, known.all), known)
                 except BridgeError as error:
-                    known = Verdict(runnable=False, why=error.message)
-            found[entry.whole_name] = known
+                    verdict = Verdict(runnable=False, why=error.message)
+            found[entry.whole_name] = verdict
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(JUDGE_S), asyncio.TaskGroup() as group:

@@ -1,15 +1,18 @@
 """The workflow of a submit: inline, by name, by path or as bytes, with the caller's inputs set."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.graph import Graph, unwrapped
+from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
-from comfy_mcp.domain.parameters import Parameter, parameters_of
+from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
+from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
 from comfy_mcp.operations.named import Named, named_workflow
@@ -27,7 +30,8 @@ _SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg",
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
     """`text` is `raw` as JSON. `repairs` say how it was read. `name`: what people call it, and `title` if
-    its prompt has no words. Two submits are the same where `same` is."""
+    its prompt has no words. Two submits are the same where `same` is. `vary` sets more inputs, of the same
+    workflow in API format, where some are set already."""
 
     raw: object
     text: bytes
@@ -35,10 +39,19 @@ class Given:
     name: str | None
     same: object
     title: str | None = None
+    vary: "Vary | None" = None
 
 
-async def given_workflow(context: OperationContext, params: SubmitParams) -> Given:
-    """Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
+Vary = Callable[[Graph, Mapping[str, Any]], tuple[dict[str, Any], tuple[str, ...]]]
+"""See domain/parameter_values.py:with_inputs."""
+
+
+async def given_workflow(
+    context: OperationContext, params: SubmitParams, values: Mapping[str, Any] | None = None
+) -> Given:
+    """With the inputs of the submit, and with `values`, which win.
+
+    Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
     services = context.services
     if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
@@ -48,7 +61,7 @@ async def given_workflow(context: OperationContext, params: SubmitParams) -> Giv
     asked = _named_in(params.workflow)
     named, name, path = None, params.name, params.path
     if asked is not None:
-        named, path = await _found(context, asked, params.inputs)
+        named, path = await _found(context, asked, {**(params.inputs or {}), **(values or {})})
     if named is not None:
         raw, name = named.raw, name or (None if named.is_starter else named.title)
     elif path is not None:
@@ -73,9 +86,9 @@ async def given_workflow(context: OperationContext, params: SubmitParams) -> Giv
         same=asked if named is not None else raw,
         title=None if named is None else named.title,
     )
-    if named is None and not params.inputs:
+    if named is None and not params.inputs and not values:
         return given
-    return await _with_inputs(context, given, named, params.inputs or {})
+    return await _with_inputs(context, given, named, params.inputs or {}, values or {})
 
 
 def name_of(graph: Graph) -> str | None:
@@ -117,37 +130,60 @@ async def _read(context: OperationContext, path: str) -> Any:
 
 
 async def _with_inputs(
-    context: OperationContext, given: Given, named: Named | None, inputs: Mapping[str, object]
+    context: OperationContext,
+    given: Given,
+    named: Named | None,
+    inputs: Mapping[str, object],
+    more: Mapping[str, object],
 ) -> Given:
     """The graph in API format with the inputs set: the file it was would show other values in the editor.
 
     A starter gets a seed of its own each time, as "random" does for any workflow.
     """
     services = context.services
-    info = await services.engines.object_info()
-    judged = await services.checker.judge(given.raw, given.text, info, client=context.caller.client)
+    known = await services.engines.node_lists()
+    _, judged = await best_engine(
+        services.checker, given.raw, given.text, known, client=context.caller.client
+    )
+    info = known.all
     graph, controls = judged.graph, judged.controls
     parameters = parameters_of(graph, info, file=given.raw, controls=controls)
     values = {
         name: secrets.randbits(32)
         if "seed" in name and isinstance(value, str | int) and value in _RANDOM
         else value
-        for name, value in inputs.items()
+        for name, value in {**inputs, **more}.items()
     }
-    if named is not None and named.is_starter and any(each.name == "seed" for each in parameters):
-        values = {"seed": secrets.randbits(32)} | values
+    seeded = named is not None and named.is_starter and any(each.name == "seed" for each in parameters)
+    if seeded:  # apart from the rest: an input of the caller's may be the same under another name
+        graph = parse_graph(with_inputs(graph, parameters, {"seed": secrets.randbits(32)})[0])
     same = [given.same, dict(inputs)] if inputs else given.same
-    if not values:
+    if not values and not seeded:
         _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
     changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
-    raw, text, more = await as_json(_with_extra_data(changed, extra_data))
+    raw, text, halves = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
     _require_files(context, changed, parameters, given.name or given.title)
     return replace(
-        given, raw=raw, text=text, repairs=given.repairs + judged.warnings + notes + more, same=same
+        given,
+        raw=raw,
+        text=text,
+        repairs=given.repairs + judged.warnings + notes + halves,
+        same=same,
+        vary=partial(_varied, parameters, info, controls),
     )
+
+
+def _varied(
+    parameters: Sequence[Parameter],
+    info: ObjectInfo | None,
+    controls: Controls | None,
+    graph: Graph,
+    values: Mapping[str, Any],
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    return with_inputs(graph, parameters, values, info=info, controls=controls)
 
 
 def _with_extra_data(graph: dict[str, Any], extra_data: object) -> dict[str, Any]:

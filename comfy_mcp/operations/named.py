@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
-from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import JobQuery
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.starters import starter, starters_of
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
+from comfy_mcp.operations.batches import first_of, not_found
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.workflows import not_found, require_visible
+from comfy_mcp.operations.ids import whole_id
 
 JOB = "job:"
 """Before the id of a job whose workflow is meant."""
@@ -51,7 +50,7 @@ async def named_workflow(
     """
     if name.startswith(JOB):
         return await _of_job(context, name.removeprefix(JOB).strip())
-    info = await context.services.engines.object_info()
+    info = (await context.services.engines.node_lists()).all
     entries = await entries_of(context, info)
     entry = _meant(name, entries)
     if entry is None:
@@ -86,15 +85,11 @@ async def read_entry(
 
 
 async def _of_job(context: OperationContext, given: str) -> Named:
-    """`given` may be the beginning of the id."""
-    caller, store = context.caller, context.services.store
-    client = None if caller.sees_all else caller.client
-    found = await store.list_jobs(JobQuery(id_start=given.lower(), client=client, limit=2)) if given else None
-    job_id = JobId(found.items[0].id if found is not None and len(found.items) == 1 else given)
-    job = await require_visible(context, job_id)
-    kept = await store.get_graph(job_id)
+    """`given` may be the beginning of the id; of a batch it is the first one's."""
+    job = await first_of(context, await whole_id(context, "workflow_id", given))
+    kept = await context.services.store.get_graph(job.id)
     if kept is None:
-        raise not_found(job_id)
+        raise not_found(job.id)
     file = None if kept.submitted is None else kept.submitted.file
     return Named(raw=kept.graph if file is None else file, title=job.name or "")
 

@@ -3,29 +3,28 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
-from comfy_mcp.domain.batches import combinations, with_seeds
+from comfy_mcp.domain.batches import Combination, combinations, with_seeds
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
+from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
-from comfy_mcp.domain.parameter_values import with_inputs
-from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
-from comfy_mcp.operations.batches import jobs_of, views_of
+from comfy_mcp.operations.batches import jobs_of, not_found, views_of
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
-from comfy_mcp.operations.given import given_workflow, name_of
+from comfy_mcp.operations.given import Given, given_workflow, name_of
 from comfy_mcp.operations.judging import judged_by_engines
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
@@ -33,7 +32,7 @@ from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
-from comfy_mcp.operations.workflows import not_found, require_visible
+from comfy_mcp.operations.workflows import require_visible
 
 MAX_TIMEOUT_S = 7 * 86_400
 """Longest queue or run timeout that a submit may ask for: beyond it the number is a mistake."""
@@ -59,15 +58,16 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     _require_priority(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
-    given = await given_workflow(context, params)
+    varied = params.variations is not None or params.matrix is not None
+    wanted = combinations(1 if params.variations is None else params.variations, params.matrix or {})
+    given = await given_workflow(context, params, wanted[0][0])
     file, beside = submitted_file(given.raw)
     checked, needs, warnings = await _checked(
         context, given.raw, given.text, file, beside, save_to, _wish(params)
     )
     warnings = context.repairs + given.repairs + warnings
     first = checked, needs, warnings
-    varied = params.variations is not None or params.matrix is not None
-    variants = await _variants(context, params, first, save_to) if varied else []
+    variants = await _variants(context, given, wanted, first, save_to, _wish(params)) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
     use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same))
@@ -128,11 +128,11 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
 
 async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryParams) -> RetryResult:
     """What failed or was cancelled in it and has not been retried, as a new batch. Raises NotFound."""
-    views = await views_of(context, batch)
-    if not views:
-        raise not_found(JobId(batch))
-    olds = [view.job for view in views if view.job.can_be_retried and view.job.retried_by is None]
+    jobs = [view.job for view in await views_of(context, batch)]
+    olds = [job for job in jobs if job.can_be_retried and job.retried_by is None]
     use = _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
+    if use is not None and await context.services.store.is_used(use):
+        olds = [job for job in jobs if job.can_be_retried]  # the store has the first answer
     if not olds:
         raise Conflict(
             "No workflow of the batch has failed or was cancelled, or each has been retried.",
@@ -203,14 +203,16 @@ async def _submit(
 
 
 async def _variants(
-    context: OperationContext, params: SubmitParams, first: Made, save_to: str | None
+    context: OperationContext,
+    given: Given,
+    wanted: Sequence[Combination],
+    first: Made,
+    save_to: str | None,
+    wish: Wish,
 ) -> list[Made]:
-    """Each is checked by itself. A file in UI format goes with the graph that it was made into only: in the
-    pictures of the others it would restore other values."""
-    graph, info = first[0].graph, await context.services.engines.object_info()
-    parameters = parameters_of(graph, info) if params.matrix else ()
-    made = []
-    wanted = combinations(params.variations or 1, params.matrix or {})
+    """Each is checked by itself; `first` is that of the first combination. A file in UI format goes with the
+    graph that it was made into only: in the pictures of the others it would restore other values."""
+    graph, made = first[0].graph, [first]
     size = len((await as_json(graph.raw))[1])
     if size * len(wanted) > BATCH_BYTES:
         raise LimitExceeded(
@@ -218,14 +220,11 @@ async def _variants(
             next_step="Submit fewer at once.",
             code=ErrorCode.TOO_LARGE,
         )
-    for values, step in wanted:
-        raw, notes = with_inputs(graph, parameters, values, info=info) if values else (graph.raw, ())
+    for values, step in wanted[1:]:
+        raw, notes = given.vary(graph, values) if given.vary and values else (graph.raw, ())
         each = with_seeds(raw, step)
-        if each == graph.raw:
-            made.append(first)
-            continue
         _, text, _ = await as_json(each)
-        checked, needs, warnings = await _checked(context, each, text, None, (), save_to, _wish(params))
+        checked, needs, warnings = await _checked(context, each, text, None, (), save_to, wish)
         made.append((checked, needs, context.repairs + notes + warnings))
     return made
 
@@ -270,7 +269,7 @@ async def _checked(
     info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
     _require_own_files(context, judged.graph)
-    files, present, more = await with_files(context, judged, info)
+    files, present, more = await with_files(context, judged, info, needs)
     if files is not None:
         before = judged.warnings
         _, text, _ = await as_json(files)
@@ -278,6 +277,7 @@ async def _checked(
         beside = before + beside
     beside += more
     graph, report = judged.graph, judged.report.without_doubts(present)
+    needs = replace(needs, brings=bool(placed(graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)

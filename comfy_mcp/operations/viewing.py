@@ -1,7 +1,7 @@
 """Look at outputs: one, or several on one sheet."""
 
 from comfy_mcp.domain.catalog import Output, OutputQuery
-from comfy_mcp.domain.errors import InvalidInput, NotFound
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.library.showing import SHEET, show, show_several
 from comfy_mcp.operations.catalog import find_output
@@ -9,8 +9,9 @@ from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.ids import whole_id
 from comfy_mcp.operations.repairs import plain_id
 from comfy_mcp.operations.saving import checked_place, places, saved
-from comfy_mcp.operations.shapes import ViewOutputParams, ViewResult
+from comfy_mcp.operations.shapes import PreviewResult, ViewOutputParams, ViewResult, WorkflowParams
 from comfy_mcp.operations.views import output_item
+from comfy_mcp.operations.workflows import require_visible
 
 MAX_IDS = 64
 """Ids in one call."""
@@ -41,6 +42,20 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
         note=note or None,
         saved=paths,
     )
+
+
+async def workflow_preview(context: OperationContext, params: WorkflowParams) -> PreviewResult:
+    """Raises NotFound where there is none: it does not run here, or the engine sends none."""
+    job = await require_visible(context, JobId(params.workflow_id))
+    frame = context.services.engines.preview(job.id)
+    if frame is None:
+        raise NotFound(
+            f"There is no preview of workflow {job.id} now.",
+            next_step="ComfyUI sends previews while it samples if it was started with --preview-method auto. "
+            "The process that drives the engine has the last one.",
+            code=ErrorCode.NOT_FOUND,
+        )
+    return PreviewResult(workflow_id=job.id, media_type=frame.media_type, data=frame.data)
 
 
 async def _wanted(context: OperationContext, given: str) -> list[Output]:

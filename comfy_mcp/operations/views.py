@@ -75,6 +75,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         warnings=list(job.warnings),
         queue_deadline=job.queue_deadline if job.status is JobStatus.QUEUED else None,
         run_deadline=job.run_deadline,
+        batch=job.batch,
         retry_of=job.retry_of,
         retried_by=job.retried_by,
         gpu_seconds=job.gpu_seconds,
@@ -144,6 +145,8 @@ def _after_failure(job: Job, kind: FailureKind) -> str:
             return "Correct the workflow and submit it again."
         case FailureKind.MISSING_MODEL:
             return f"Install the model and {retry}, or submit with a name from list_models."
+        case FailureKind.MISSING_INPUT:
+            return f"Submit it again with the file itself, or {retry} once the engine can get it."
         case FailureKind.OOM:
             return f"Submit a smaller one (size, batch, model), or free GPU memory and {retry}."
         case FailureKind.TIMEOUT:

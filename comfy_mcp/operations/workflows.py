@@ -9,14 +9,24 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.errors import Conflict, NotFound
 from comfy_mcp.domain.events import FINAL_EVENTS, FailureKind, StoredEvent
-from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobQuery, JobStatus
 from comfy_mcp.domain.time_left import in_range, time_left
-from comfy_mcp.operations.batches import OPEN, cancel_all, combined, views_of
+from comfy_mcp.operations.batches import (
+    MOST,
+    OPEN,
+    cancel_all,
+    combined,
+    first_of,
+    not_found,
+    rest_of,
+    views_of,
+)
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.saving import checked_place, with_places, with_saved
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import (
+    MINE,
     CancelParams,
     CancelResult,
     ForeignItem,
@@ -32,6 +42,7 @@ from comfy_mcp.operations.shapes import (
     WorkflowParams,
     WorkflowResult,
     WorkflowsResult,
+    counted,
 )
 from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
 
@@ -44,6 +55,11 @@ LOOK_S = 5.0
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
+
+MINE_AT_ONCE = 500
+"""Workflows of the caller that are read at once to be cancelled."""
+
+UNENDED = frozenset(JobStatus) - TERMINAL
 
 FOREIGN_SHOWN = 50
 """Foreign prompts in the queue view, of all engines together."""
@@ -59,9 +75,8 @@ async def workflow_status(context: OperationContext, params: StatusParams) -> Wo
 
 
 async def workflow_graph(context: OperationContext, params: WorkflowParams) -> GraphResult:
-    """What was submitted, and what became of it in API format. Raises NotFound."""
-    job_id = JobId(params.workflow_id)
-    await require_visible(context, job_id)
+    """What was submitted, and what became of it in API format; of a batch, its first. Raises NotFound."""
+    job_id = (await first_of(context, params.workflow_id)).id
     kept = await context.services.store.get_graph(job_id)
     if kept is None:
         raise not_found(job_id)  # forgotten between the two reads
@@ -80,30 +95,30 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
 
 
 async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResult:
-    services, job_id = context.services, JobId(params.workflow_id)
+    services, given = context.services, JobId(params.workflow_id)
     settings = services.settings
     limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
     if params.cancel_on_disconnect:
         require_right(context.caller, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
-        await require_visible(context, job_id)
+        await views_of(context, given)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
-            result = await _follow(context, job_id, min(limit, settings.wait_max_s), until=params.until)
-        return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
+            result = await _follow(context, given, min(limit, settings.wait_max_s), until=params.until)
     except TimeoutError:
-        return await state_of(context, job_id)
+        return await state_of(context, given)
     except asyncio.CancelledError:
         if params.cancel_on_disconnect and not (context.leaving and context.leaving.begun):
             # Only this write is shielded: the caller has gone, its wish has not.
-            await asyncio.shield(
-                services.store.request_cancel(
-                    job_id,
-                    at=services.now_ms(),
-                    reason="the waiting caller disconnected",
-                    by=context.caller.said,
-                )
-            )
+            await asyncio.shield(_cancel_left(context, given))
         raise
+    if params.until == "any" and result.status in OPEN and _is_over(result, "any"):
+        return result.model_copy(update={"next_step": rest_of(result)})
+    return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
+
+
+async def _cancel_left(context: OperationContext, given: str) -> None:
+    ids = [view.job.id for view in await views_of(context, given)]
+    await cancel_all(context, ids, "the waiting caller disconnected")
 
 
 def _with_cut_named(result: WorkflowResult, longest_s: float) -> WorkflowResult:
@@ -116,13 +131,15 @@ def _with_cut_named(result: WorkflowResult, longest_s: float) -> WorkflowResult:
 async def cancel_workflow(context: OperationContext, params: CancelParams) -> CancelResult:
     """Ask, wait a bounded time for the effect, and report what is true.
 
-    Raises NotFound, and Conflict (`not_cancellable`) once the job is completed or failed.
+    Raises NotFound, and Conflict (`not_cancellable`) once all are completed or failed.
     """
     services, job_id = context.services, JobId(params.workflow_id)
+    if job_id == MINE:
+        return await _cancel_mine(context, params.reason)
     try:
         await require_visible(context, job_id)
     except NotFound:
-        return await _cancel_batch(context, job_id, params.reason)
+        return await _cancel_several(context, job_id, params.reason)
     job, answer = await services.store.request_cancel(
         job_id, at=services.now_ms(), reason=params.reason, by=context.caller.said
     )
@@ -130,17 +147,20 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         await _follow(context, job_id, services.settings.cancel_wait_s)
         job = await services.store.get_job(job_id) or job
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
-        raise Conflict(
-            "Workflow cannot be cancelled",
-            next_step=f"It is {job.status.value}: there is nothing to cancel. "
-            f'workflow_status(workflow_id="{job_id}") shows it.',
-            details={"currentStatus": job.status.value},
-        )
+        raise _not_cancellable(job.status.value, f"It is {job.status.value}", job_id)
     return CancelResult(
         workflow_id=job_id,
         status=job.status.value,
         cancel_requested=job.cancel_requested,
         next_step=None if job.status is JobStatus.CANCELLED else await _until_cancelled(services, job),
+    )
+
+
+def _not_cancellable(status: str, because: str, given: str) -> Conflict:
+    return Conflict(
+        "Workflow cannot be cancelled",
+        next_step=f'{because}: there is nothing to cancel. workflow_status(workflow_id="{given}") shows it.',
+        details={"currentStatus": status},
     )
 
 
@@ -156,21 +176,58 @@ async def _until_cancelled(services: Services, job: Job) -> str:
     )
 
 
-async def _cancel_batch(context: OperationContext, job_id: JobId, reason: str | None) -> CancelResult:
-    """Raises NotFound where there is no such batch."""
-    views = await views_of(context, BatchId(job_id))
-    if not views:
-        raise not_found(job_id)
-    cancelled = await cancel_all(context, [view.job for view in views], reason)
-    state = await _follow(context, job_id, context.services.settings.cancel_wait_s)
-    pending = state.status in OPEN
+async def _cancel_several(context: OperationContext, given: str, reason: str | None) -> CancelResult:
+    """Of a batch or of several ids, those that have not ended. Raises NotFound, Conflict."""
+    going = [view.job.id for view in await views_of(context, given) if not view.job.is_final]
+    cancelled, stopping = await _stopped(context, going, reason)
+    state = await state_of(context, JobId(given))
+    if not going and state.status != "cancelled":
+        raise _not_cancellable(state.status, f"All have ended ({counted(state.workflows)})", given)
     return CancelResult(
-        workflow_id=job_id,
+        workflow_id=given,
         status=state.status,
         cancel_requested=state.cancel_requested,
         cancelled=cancelled,
-        next_step=f'Call wait_for_workflow(workflow_id="{job_id}").' if pending else None,
+        stopping=stopping,
+        next_step=f'Call wait_for_workflow(workflow_id="{given}").' if stopping else None,
     )
+
+
+async def _cancel_mine(context: OperationContext, reason: str | None) -> CancelResult:
+    """All of the caller's that have not ended, newest first."""
+    cancelled, asked, cursor = 0, list[JobId](), None
+    while True:
+        query = JobQuery(statuses=UNENDED, client=context.caller.client, limit=MINE_AT_ONCE, cursor=cursor)
+        page = await context.services.store.list_jobs(query)
+        at_once, more = await cancel_all(context, [job.id for job in page.items], reason)
+        cancelled, asked, cursor = cancelled + at_once, asked + more, page.next_cursor
+        if cursor is None:
+            break
+    stopped, stopping = await _end_of(context, asked)
+    return CancelResult(
+        status="running" if stopping else "cancelled",
+        cancel_requested=bool(asked),
+        cancelled=cancelled + stopped,
+        stopping=stopping,
+        next_step='Call list_workflows(status="running") to see which.' if stopping else None,
+    )
+
+
+async def _stopped(context: OperationContext, ids: Sequence[JobId], reason: str | None) -> tuple[int, int]:
+    """How many are cancelled now, and how many still stop."""
+    at_once, asked = await cancel_all(context, ids, reason)
+    stopped, stopping = await _end_of(context, asked)
+    return at_once + stopped, stopping
+
+
+async def _end_of(context: OperationContext, asked: Sequence[JobId]) -> tuple[int, int]:
+    """The same of those that engines were asked to stop, after a bounded wait."""
+    if not asked:
+        return 0, 0
+    limit_s = context.services.settings.cancel_wait_s
+    state = await _follow(context, JobId(",".join(asked[:MOST])), limit_s)
+    statuses = list(state.workflows.values()) or [state.status]
+    return statuses.count("cancelled"), sum(each in OPEN for each in statuses)
 
 
 async def abandon_workflow(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
@@ -248,7 +305,7 @@ async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     try:
         return await _shown(context.services, await _view_of(context, job_id))
     except NotFound:
-        return await _state_of_batch(context, BatchId(job_id))
+        return await _state_of_several(context, job_id)
 
 
 async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
@@ -258,11 +315,10 @@ async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
     return view
 
 
-async def _state_of_batch(context: OperationContext, batch: BatchId) -> WorkflowResult:
-    views = await views_of(context, batch)
-    if not views:
-        raise not_found(JobId(batch))
-    return combined(batch, [await _shown(context.services, view) for view in views])
+async def _state_of_several(context: OperationContext, given: str) -> WorkflowResult:
+    """Of a batch, or of several ids. Raises NotFound."""
+    views = await views_of(context, given)
+    return combined(given, [await _shown(context.services, view) for view in views])
 
 
 async def _shown(services: Services, view: "JobView") -> WorkflowResult:
@@ -294,7 +350,7 @@ async def _follow(
         try:
             view = await _view_of(context, job_id)
         except NotFound:
-            return await _follow_batch(context, job_id, limit_s, until)
+            return await _follow_several(context, job_id, limit_s, until)
         await _report(context, view)
         try:
             async with asyncio.timeout(limit_s):
@@ -313,10 +369,11 @@ async def _follow(
     return await _shown(context.services, view)
 
 
-async def _follow_batch(
+async def _follow_several(
     context: OperationContext, job_id: JobId, limit_s: float, until: Literal["all", "any"]
 ) -> WorkflowResult:
-    """The same for several, by the events of all that the caller may see."""
+    """The same for several, by the events of all that the caller may see. A single id that is none of a job
+    is a batch's."""
     with context.services.feed.follow(context.caller) as reader:
         result = await state_of(context, job_id)
         await _report_state(context, result)
@@ -374,13 +431,6 @@ def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
     if not caller.sees_all:
         return caller.client
     return ClientId(asked) if asked else None
-
-
-def not_found(job_id: JobId) -> NotFound:
-    return NotFound(
-        f"Workflow {job_id} not found",
-        next_step="Call list_workflows for existing ids; old workflows are deleted in time.",
-    )
 
 
 def _result(services: Services, view: "JobView") -> WorkflowResult:

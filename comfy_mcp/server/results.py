@@ -9,6 +9,7 @@ from comfy_mcp.operations.shapes import (
     ModelsResult,
     OutputItem,
     OutputsResult,
+    PreviewResult,
     Result,
     ViewResult,
     WorkflowResult,
@@ -23,7 +24,7 @@ LIST_LIMIT = 16_000
 """Characters of the line; of one that names a page's entries."""
 
 
-def tool_result(result: Result, picture: ViewResult | None = None) -> CallToolResult:
+def tool_result(result: Result, picture: ViewResult | PreviewResult | None = None) -> CallToolResult:
     """Clients show a model the structured part or the line: each has all that matters. `picture` is shown
     beside both."""
     shown = bounded(result)
@@ -61,6 +62,8 @@ def _attachments(result: Result) -> list[ContentBlock]:
             return [image, resource_link(item)]
         case ViewResult(output=item):
             return [resource_link(item)]
+        case PreviewResult(data=data, media_type=media_type):
+            return [ImageContent(data=base64.b64encode(data).decode("ascii"), mime_type=media_type)]
         case WorkflowResult(outputs=items):
             return [resource_link(item) for item in items[:LINKS]]
         case _:

@@ -16,7 +16,7 @@ from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
-from comfy_mcp.operations.shapes import Result, ViewResult, WaitParams, WorkflowResult
+from comfy_mcp.operations.shapes import PreviewResult, Result, ViewResult, WaitParams, WorkflowResult
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send
 from comfy_mcp.server.results import tool_result
@@ -69,22 +69,29 @@ async def call_tool(
             with bridge.metrics.tool_call(name):
                 if operation.params is WaitParams:
                     state = await _reported(call, send_progress)
-                    return tool_result(state, await _picture(bridge, caller, state))
+                    return tool_result(state, await _shown(bridge, caller, state))
                 return tool_result(await call())
     except BridgeError as error:
         return error_result(error)
 
 
-async def _picture(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | None:
-    """The first picture of a workflow that is completed, small: most callers ask for it next."""
-    if not isinstance(state, WorkflowResult) or state.status != "completed":
+async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | PreviewResult | None:
+    """The first picture of a workflow that is completed, small: most callers ask for it next. Of one that
+    runs, the last preview."""
+    if not isinstance(state, WorkflowResult):
+        return None
+    if state.status == "running":
+        arguments = {"workflow_id": state.workflow_id}
+        with suppress(BridgeError):  # most engines send none
+            return await bridge.call("workflow_preview", arguments, caller=caller)  # type: ignore[no-any-return]
+    if state.status != "completed":
         return None
     first = next((item for item in state.outputs if item.type == "image"), None)
     if first is None:
         return None
-    arguments = {"output_id": first.output_id, "max_px": SHOWN_PX}
+    look = {"output_id": first.output_id, "max_px": SHOWN_PX}
     with suppress(BridgeError):  # it is linked to all the same
-        return await bridge.call("view_output", arguments, caller=caller)  # type: ignore[no-any-return]
+        return await bridge.call("view_output", look, caller=caller)  # type: ignore[no-any-return]
     return None
 
 

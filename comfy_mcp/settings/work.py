@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from comfy_mcp.settings.paths import expanded
@@ -93,6 +93,11 @@ class StoreGroup(BaseModel):
         default_factory=lambda: Path(platformdirs.user_state_dir("comfy-mcp-bridge", appauthor=False)),
         description="Folder of the store. It is created with access for its owner only.",
     )
+    store: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL database for the jobs, `postgresql://USER:PASSWORD@HOST/NAME`; several "
+        "machines can share it. Not set: a SQLite file in `state_dir`.",
+    )
     store_synchronous: Literal["normal", "full"] = Field(
         default="normal",
         description="`normal` survives kill -9 of any process; `full` also a power failure, with one disk "
@@ -117,6 +122,13 @@ class StoreGroup(BaseModel):
         gt=0,
         description="Interval between two deletions of old jobs.",
     )
+
+    @field_validator("store")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it must begin with postgresql://")
+        return value
 
     @property
     def inputs_path(self) -> Path:

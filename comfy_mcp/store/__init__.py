@@ -1,5 +1,6 @@
 """The durable truth: jobs, attempts, events, outputs, engine leases."""
 
+from comfy_mcp.store.database import StoreInfo
 from comfy_mcp.store.queries import (
     AttemptView,
     Chooser,
@@ -14,7 +15,6 @@ from comfy_mcp.store.queries import (
     QueueView,
     Submission,
 )
-from comfy_mcp.store.sqlite.database import StoreInfo
 from comfy_mcp.store.store import Store
 
 __all__ = [

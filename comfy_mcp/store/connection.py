@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.store.compiled import SQL
+from comfy_mcp.store import compiled
 from comfy_mcp.store.core import Deferred, digest_of
 
 if TYPE_CHECKING:
@@ -27,13 +27,29 @@ AnyRow = Any
 
 _NONE: Values = {}
 _LIST = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
-_NO_VALUES = "SELECT 1 FROM (SELECT 1) WHERE 1!=1"
+_NO_VALUES = "SELECT NULL WHERE 1!=1"
+COLUMNS, PARAMETERS = "{columns}", "{parameters}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a database is spoken to: `parameter` has a parameter's name as its first group, `known` the SQL by
+    digest that need not be compiled."""
+
+    name: str
+    place: str
+    parameter: re.Pattern[str]
+    known: Mapping[str, tuple[str, Values]]
+
+
+SQLITE = Dialect(name="sqlite", place=":%s", parameter=re.compile(r":(\w+)"), known=compiled.SQL)
 
 
 @dataclass(slots=True)
 class _Plan:
     """What the driver gets. `row` makes a row of a tuple; the first result gives the columns."""
 
+    dialect: Dialect
     text: str
     fixed: Values
     lists: tuple[str, ...] = ()
@@ -42,68 +58,73 @@ class _Plan:
     def bound(self, values: Values) -> tuple[str, Values]:
         """The text and what is bound to it."""
         if self.lists:
-            return _with_lists(self.text, {**self.fixed, **values}, self.lists)
+            return _with_lists(self.dialect, self.text, {**self.fixed, **values}, self.lists)
         return self.text, {**self.fixed, **values} if self.fixed else values
 
 
-def _with_lists(text: str, values: Values, lists: Iterable[str]) -> tuple[str, Values]:
+def _with_lists(dialect: Dialect, text: str, values: Values, lists: Iterable[str]) -> tuple[str, Values]:
     """Each value of a list has a parameter of its own."""
     bound = {name: value for name, value in values.items() if name not in lists}
     for name in lists:
         each = {f"{name}_{number}": value for number, value in enumerate(values[name], start=1)}
         bound |= each
-        text = text.replace(f"__[POSTCOMPILE_{name}]", ", ".join(f":{one}" for one in each) or _NO_VALUES)
+        places = ", ".join(dialect.place % one for one in each)
+        text = text.replace(f"__[POSTCOMPILE_{name}]", places or _NO_VALUES)
     return text, bound
 
 
 @dataclass(slots=True)
+class _Plans:
+    """Of one statement in one dialect."""
+
+    text: str
+    fixed: Values
+    is_open: bool
+    of: dict[tuple[str, ...], _Plan] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Statement:
-    """A Core object. Its SQL is found in `compiled.py`, or compiled at its first use; that of an INSERT or
+    """A Core object. Its SQL is found by its digest, or compiled at its first use; that of an INSERT or
     UPDATE without values of its own has the columns filled in which a use gives."""
 
     core: "Core"
-    _plans: dict[tuple[str, ...], _Plan] = field(default_factory=dict)
-    _sql: tuple[str, Values] | None = None
-    _is_open: bool = False
+    _plans: dict[str, _Plans] = field(default_factory=dict)
 
-    def plan(self, values: Values) -> _Plan:
-        if self._sql is None:
-            self._sql = sql_of(self.core)
-            self._is_open = COLUMNS in self._sql[0]
-        key = tuple(values) if self._is_open else ()
-        plan = self._plans.get(key)
+    def plan(self, values: Values, dialect: Dialect = SQLITE) -> _Plan:
+        plans = self._plans.get(dialect.name)
+        if plans is None:
+            text, fixed = sql_of(self.core, dialect)
+            plans = self._plans[dialect.name] = _Plans(text, fixed, COLUMNS in text)
+        key = tuple(values) if plans.is_open else ()
+        plan = plans.of.get(key)
         if plan is None:
-            text, fixed = self._sql
-            lists = set(_LIST.findall(text))
-            text, bound = _with_lists(text, fixed, lists & fixed.keys())
-            text = _with_columns(text, values) if self._is_open else text
-            plan = self._plans[key] = _Plan(text, bound, tuple(lists - fixed.keys()))
+            lists = set(_LIST.findall(plans.text))
+            text, bound = _with_lists(dialect, plans.text, plans.fixed, lists & plans.fixed.keys())
+            text = _with_columns(dialect, text, values) if plans.is_open else text
+            plan = plans.of[key] = _Plan(dialect, text, bound, tuple(lists - plans.fixed.keys()))
         return plan
 
 
-COLUMNS, PARAMETERS = "{columns}", "{parameters}"
-
-
-def sql_of(core: "Core | Deferred") -> tuple[str, Values]:
+def sql_of(core: "Core | Deferred", dialect: Dialect = SQLITE) -> tuple[str, Values]:
     """A statement's text, and the values of it that are always the same."""
-    if isinstance(core, Deferred) and (known := SQL.get(digest_of(core))) is not None:
+    if isinstance(core, Deferred) and (known := dialect.known.get(digest_of(core))) is not None:
         return known
     from comfy_mcp.store.compiling import compiled  # it imports SQLAlchemy
 
-    return compiled(core)
+    return compiled(core, dialect.name)
 
 
-def _with_columns(text: str, values: Values) -> str:
+def _with_columns(dialect: Dialect, text: str, values: Values) -> str:
     """The columns are those of the values that are no parameter of the text."""
-    parameters = set(_PARAMETER.findall(text))
+    parameters = set(dialect.parameter.findall(text))
     columns = [name for name in values if name not in parameters]
+    places = [dialect.place % name for name in columns]
     if text.startswith("UPDATE"):
-        return text.replace(COLUMNS, ", ".join(f'"{name}"=:{name}' for name in columns))
-    names, places = (", ".join(form % name for name in columns) for form in ('"%s"', ":%s"))
-    return text.replace(COLUMNS, names).replace(PARAMETERS, places)
-
-
-_PARAMETER = re.compile(r":(\w+)")
+        pairs = zip(columns, places, strict=True)
+        return text.replace(COLUMNS, ", ".join(f'"{name}"={place}' for name, place in pairs))
+    names = ", ".join(f'"{name}"' for name in columns)
+    return text.replace(COLUMNS, names).replace(PARAMETERS, ", ".join(places))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +199,8 @@ class Pages:
 class Connection:
     """`begin` is what starts a transaction. One thread at a time may use it."""
 
+    dialect = SQLITE
+
     def __init__(self, driver_connection: Any, *, begin: str = "BEGIN") -> None:
         self.driver_connection = driver_connection
         self.notes = Notes()
@@ -186,30 +209,37 @@ class Connection:
 
     def execute(self, statement: "Statement | Core", values: Values = _NONE) -> Result:
         """A Core object that is made for one use is compiled for it, if nobody has done so before."""
-        plan = (statement if isinstance(statement, Statement) else Statement(statement)).plan(values)
+        plan = (statement if isinstance(statement, Statement) else Statement(statement)).plan(
+            values, self.dialect
+        )
         cursor = self._cursor
         cursor.execute(*plan.bound(values))
         if cursor.description is None:
             return Result([], cursor.rowcount, cursor.lastrowid)
         if plan.row is None:
-            plan.row = _row_type(cursor.description)
+            plan.row = row_type(cursor.description)
         return Result(list(map(plan.row, cursor.fetchall())), cursor.rowcount, 0)
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
-        self._cursor.executemany(statement.plan(rows[0]).text, rows)
+        self._cursor.executemany(statement.plan(rows[0], self.dialect).text, rows)
 
     def exec_driver_sql(self, text: str, values: Sequence[Any] | Values = ()) -> Result:
         """SQL in the database's own words."""
         cursor = self._cursor.execute(text, values)
         if cursor.description is None:
-            return Result([], cursor.rowcount, cursor.lastrowid)
-        return Result(list(map(_row_type(cursor.description), cursor.fetchall())), cursor.rowcount, 0)
+            return Result([], cursor.rowcount, 0)
+        return Result(list(map(row_type(cursor.description), cursor.fetchall())), cursor.rowcount, 0)
 
     # ------------------------------------------------------------------------------------------ transactions
 
     def begin(self) -> None:
         self.notes = Notes()
         self._cursor.execute(self._begin)
+
+    @property
+    def is_lost(self) -> bool:
+        """It can't be used any more: the next transaction needs another one."""
+        return False
 
     @property
     def in_transaction(self) -> bool:
@@ -219,14 +249,21 @@ class Connection:
     def within(self, work: Callable[["Connection"], T]) -> T:
         """The result of `work`, run in a transaction."""
         self.begin()
+        return self.finish(work)
+
+    def finish(self, work: Callable[["Connection"], T]) -> T:
+        """The same in a transaction that has begun."""
         try:
             result = work(self)
-            self._cursor.execute("COMMIT")
+            self._commit()
         except BaseException:
             if self.in_transaction:
                 self._cursor.execute("ROLLBACK")
             raise
         return result
+
+    def _commit(self) -> None:
+        self._cursor.execute("COMMIT")
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
@@ -245,7 +282,7 @@ class Connection:
         self.driver_connection.close()
 
 
-def _row_type(description: Sequence[Sequence[Any]]) -> Callable[[Sequence[Any]], AnyRow]:
+def row_type(description: Sequence[Sequence[Any]]) -> Callable[[Sequence[Any]], AnyRow]:
     named: Any = namedtuple  # the columns are known at run time only
     columns = [column[0] for column in description]
     make: Callable[[Sequence[Any]], AnyRow] = named("Row", columns, rename=True)._make

@@ -1,7 +1,6 @@
 """The part of the store's face for whoever drives an engine: leases, claims, and what becomes of a job."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from comfy_mcp.domain.catalog import Output
@@ -12,11 +11,12 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import claims, holds, leases, queue, reads
 from comfy_mcp.store.connection import Connection
+from comfy_mcp.store.database import Database
 from comfy_mcp.store.driven import Driven
 from comfy_mcp.store.queries import Chooser, Claim, ClaimOffer, JobView, Lease, LeaseState, Submission
 from comfy_mcp.store.side_tables import SideTables
 from comfy_mcp.store.sqlite.direct import Direct
-from comfy_mcp.store.sqlite.threads import Work
+from comfy_mcp.store.threads import Work
 from comfy_mcp.store.view_cache import ViewCache
 
 SMALL_BYTES = 65_536
@@ -35,12 +35,12 @@ FEW_CHARS = 65_536
 class DriverSide(SideTables):
     """Every write of a lease's holder is fenced: it raises Fenced once another holder took over."""
 
-    _small: Direct
-    _may_write_here: bool
+    _small: Direct | None
+    """None: no write is done on the loop."""
     _tell: Callable[[Sequence[StoredEvent]], None]
 
-    def __init__(self, *, kept_shapes: int, path: Path) -> None:
-        super().__init__(kept_shapes=kept_shapes, path=path)
+    def __init__(self, database: Database, *, kept_shapes: int) -> None:
+        super().__init__(database, kept_shapes=kept_shapes)
         self._views = ViewCache()
         self._driven = Driven()
 
@@ -220,4 +220,4 @@ class DriverSide(SideTables):
 
     def _now(self, work: Work[T], *, size: int = 0) -> tuple[T] | None:
         """What is small, if this is where small work is done at once; None: it is for the thread."""
-        return self._small.now(work) if self._may_write_here and size <= SMALL_BYTES else None
+        return self._small.now(work) if self._small is not None and size <= SMALL_BYTES else None

@@ -1,6 +1,6 @@
 """Jobs come into the queue and leave it by a cancel. Synchronous; runs in a transaction of the caller."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -126,7 +126,23 @@ def cancel(
     connection: Connection, job_id: JobId, at: int, reason: str | None, by: str | None = None
 ) -> tuple[Job, CancelAnswer]:
     """Raises NotFound. Asking again adds nothing."""
-    job = journal.readable(connection, _row(connection, job_id))
+    return _cancel(connection, _row(connection, job_id), at, reason, by)
+
+
+def cancel_all(
+    connection: Connection, ids: Collection[JobId], at: int, reason: str | None, by: str | None
+) -> list[tuple[Job, CancelAnswer]]:
+    """The newest first. Those that are no more there are left out."""
+    rows = [row for each in ids if (row := reads.row_of(connection, each)) is not None]
+    rows.sort(key=lambda row: row.seq, reverse=True)
+    return [_cancel(connection, row, at, reason, by) for row in rows]
+
+
+def _cancel(
+    connection: Connection, row: AnyRow, at: int, reason: str | None, by: str | None
+) -> tuple[Job, CancelAnswer]:
+    job = journal.readable(connection, row)
+    job_id = job.id
     answer = decide_cancel(job)
     request = CancelRequested(job_id=job_id, at=at, reason=reason, by=by)
     happened: tuple[JobEvent, ...]

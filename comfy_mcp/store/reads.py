@@ -140,6 +140,7 @@ _CONDITIONS = {
     "b_after": jobs.c.created_at >= bindparam("b_after"),
     "b_before": jobs.c.created_at <= bindparam("b_before"),
     "b_id_start": starts_with(jobs.c.id, "b_id_start"),
+    "b_batch_start": and_(jobs.c.batch.is_not(None), starts_with(jobs.c.batch, "b_batch_start")),
     "b_cursor": jobs.c.seq < bindparam("b_cursor"),
 }
 PAGES = Pages(
@@ -159,6 +160,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         "b_after": query.created_after,
         "b_before": query.created_before,
         "b_id_start": query.id_start,
+        "b_batch_start": query.batch_start,
         "b_cursor": None if query.cursor is None else seq_of(query.cursor),
     }
     return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_shown)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from comfy_mcp.domain.access import ApiKey
 from comfy_mcp.domain.bounded import Bounded
@@ -14,10 +13,10 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, reads, retention, vram
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import alembic_version, update
+from comfy_mcp.store.database import Database
 from comfy_mcp.store.queries import OutputQuery
 from comfy_mcp.store.sqlite.direct import Direct
-from comfy_mcp.store.sqlite.faults import met_within
-from comfy_mcp.store.sqlite.threads import Worker
+from comfy_mcp.store.threads import Worker
 
 NEED_KEPT_S = 2.0
 MAX_NEEDS = 256
@@ -41,11 +40,12 @@ class SideTables:
 
     _readers: Worker
     _writer: Worker
-    _by_key: Direct
+    _by_key: Direct | Worker
 
-    def __init__(self, *, kept_shapes: int, path: Path) -> None:
+    def __init__(self, database: Database, *, kept_shapes: int) -> None:
+        self._database = database
         self._kept_shapes = kept_shapes
-        self._path = path
+        self._path = database.info.path
         self._written_at = float("-inf")
         self._needs: Bounded[str, tuple[float, int | None]] = Bounded(MAX_NEEDS)
 
@@ -87,7 +87,7 @@ class SideTables:
 
     async def check_writable(self) -> None:
         """Raises StoreFault while writes fail: the last ones did, or this one does, asked now and then."""
-        if (fault := met_within(self._path, FAILING_S)) is not None:
+        if (fault := self._database.met_within(FAILING_S)) is not None:
             raise fault
         now = time.monotonic()
         if now - self._written_at >= WRITE_CHECK_S:

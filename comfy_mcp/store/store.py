@@ -5,8 +5,9 @@ commits or rolls back as a whole. Every method raises StoreFault when the databa
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from comfy_mcp.domain.access import Idempotency
@@ -17,17 +18,20 @@ from comfy_mcp.domain.ids import ClientId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.settings import StoreGroup
-from comfy_mcp.store import event_log, expiry, history, outputs, queue, reads
+from comfy_mcp.store import event_log, expiry, history, idempotency, outputs, queue, reads
 from comfy_mcp.store.backlog import Backlog, backlog
+from comfy_mcp.store.database import Database, StoreInfo, open_database
 from comfy_mcp.store.driver_side import DriverSide
 from comfy_mcp.store.queries import AttemptView, JobGraph, JobQuery, JobView, QueueView, Submission
-from comfy_mcp.store.sqlite.database import Database, StoreInfo, open_database
 from comfy_mcp.store.sqlite.direct import Direct
-from comfy_mcp.store.sqlite.threads import MAX_BATCH, Worker
+from comfy_mcp.store.threads import MAX_BATCH, Worker
 
 READERS = 2
 CHECKPOINT_COMMITS = 300
 """A commit writes some 5 to 15 pages of 4 KiB, unless a graph is large; many of them again and again."""
+
+CANCELS = 100
+"""Jobs cancelled in one transaction: some 20 ms, in which nobody else writes."""
 
 KEPT_SHAPES = 1_000
 """Shapes whose VRAM is remembered, those seen last: more than anybody runs in turn."""
@@ -44,14 +48,13 @@ class Store(DriverSide):
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        super().__init__(kept_shapes=kept_shapes, path=database.info.path)
-        self._database = database
+        super().__init__(database, kept_shapes=kept_shapes)
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
-        path = database.info.path
+        info = database.info
         self._writer = Worker(
             database.writer,
-            path,
+            database.translated,
             name="store-writer",
             batch=MAX_BATCH,
             before=database.check_identity,
@@ -60,27 +63,33 @@ class Store(DriverSide):
         )
         self._readers = Worker(
             database.reader,
-            path,
+            database.translated,
             name="store-reader",
             threads=READERS,
             before=database.check_identity,
             on_done=on_read,
         )
-        self._by_key = Direct(
-            database.loop_reader, self._readers, path, before=database.check_identity_lately, on_done=on_read
-        )
-        self._small = Direct(
-            database.loop_writer,
-            self._writer,
-            path,
-            in_order=True,
-            before=database.check_identity,
-            on_commit=self._committed,
-            on_done=on_write,
-        )
+        self._by_key = self._readers
+        self._small = None
+        if database.loop_reader is not None:
+            self._by_key = Direct(
+                database.loop_reader,
+                self._readers,
+                info.path,
+                before=database.check_identity_lately,
+                on_done=on_read,
+            )
         # Elsewhere each commit waits for the disk.
-        info = database.info
-        self._may_write_here = info.journal_mode == "wal" and info.synchronous == "normal"
+        if database.loop_writer is not None and (info.journal_mode, info.synchronous) == ("wal", "normal"):
+            self._small = Direct(
+                database.loop_writer,
+                self._writer,
+                info.path,
+                in_order=True,
+                before=database.check_identity,
+                on_commit=self._committed,
+                on_done=on_write,
+            )
 
     @classmethod
     async def open(
@@ -91,7 +100,7 @@ class Store(DriverSide):
         on_read: Callable[[float], None] = lambda _seconds: None,
         on_write: Callable[[float], None] = lambda _seconds: None,
     ) -> "Store":
-        """Creates or migrates the file if need be. Raises StoreFault, see `open_database`.
+        """Creates or migrates it if need be. Raises StoreFault, see `open_database`.
 
         `on_read` and `on_write` are called with the seconds that each caller waited.
         """
@@ -102,8 +111,7 @@ class Store(DriverSide):
         """Finishes the writes that were handed over. Idempotent; later calls raise StoreFault."""
         await self._writer.close()
         await self._readers.close()
-        self._by_key.close()
-        self._small.close()
+        await asyncio.to_thread(self._database.close)
 
     @property
     def info(self) -> StoreInfo:
@@ -166,12 +174,16 @@ class Store(DriverSide):
         added = await self._writer.do(lambda connection: queue.add_all(connection, submissions))
         return [(each.job, each.position) for each in added]
 
+    async def is_used(self, use: Idempotency) -> bool:
+        """Whether the key stands for an earlier submit. Raises Conflict (`idempotency_mismatch`)."""
+        return await self._writer.do(lambda connection: idempotency.first_use(connection, use) is not None)
+
     async def view_job(self, job_id: JobId) -> JobView | None:
         """The job with its outputs and its place in the run order, as of one moment.
 
         Asked again while nobody has committed, it is answered from memory: half of what a poll costs.
         """
-        version, commits = await self.data_version(), self._commits
+        version, commits = await self._exact_version(), self._commits
         view = self._views.get(job_id, version)
         if view is None:
             view = await self._by_key.do(lambda connection: reads.view(connection, job_id))
@@ -182,7 +194,7 @@ class Store(DriverSide):
         return self._shown(view)
 
     async def get_output(self, output_id: OutputId) -> Output | None:
-        known = self._views.output(output_id, await self.data_version())
+        known = self._views.output(output_id, await self._exact_version())
         return known or await self._by_key.do(lambda connection: outputs.get(connection, output_id))
 
     async def get_graph(self, job_id: JobId) -> JobGraph | None:
@@ -232,6 +244,17 @@ class Store(DriverSide):
         """Cancels at once what no engine has, else notes the request once. Raises NotFound."""
         return await self._write(lambda connection: queue.cancel(connection, job_id, at, reason, by))
 
+    async def request_cancels(
+        self, ids: Collection[JobId], *, at: int, reason: str | None, by: str | None = None
+    ) -> list[tuple[Job, CancelAnswer]]:
+        """The same for several, some in each transaction. Those that were deleted are left out."""
+        left = list(ids)
+        done: list[tuple[Job, CancelAnswer]] = []
+        while left:
+            some, left = left[:CANCELS], left[CANCELS:]
+            done += await self._writer.do(partial(queue.cancel_all, ids=some, at=at, reason=reason, by=by))
+        return done
+
     async def abandon(self, job_id: JobId, *, at: int, reason: str, by: str | None = None) -> Job | None:
         """Cancels it now, also what an engine has. None: it has ended. Raises NotFound."""
         return await self._write(lambda connection: queue.abandon(connection, job_id, at, reason, by))
@@ -259,6 +282,11 @@ class Store(DriverSide):
         self._readers.check_open()
         self._database.check_identity_lately()
         return self._database.data_version()
+
+    async def _exact_version(self) -> int:
+        """What is remembered under it is what would be read now; -1: nothing is remembered."""
+        version = await self.data_version()
+        return version if self._database.version_is_exact else -1
 
     async def file_sizes(self) -> dict[str, int]:
         """Bytes of the `database` and of its `wal`."""

@@ -227,6 +227,7 @@ def _bytes(route: Route) -> Json:
 _BINARY: Mapping[str, tuple[str, Json]] = {
     "view_output": ("A small picture of an image.", {"image/*": {}}),
     "read_output": ("The whole, streamed.", {"*/*": {}}),
+    "workflow_preview": ("The picture.", {"image/*": {}}),
 }
 
 

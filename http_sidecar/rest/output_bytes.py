@@ -18,7 +18,7 @@ from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import BridgeError, InvalidInput
 from comfy_mcp.operations.context import Caller, require_right
 from comfy_mcp.operations.outputs import OutputContent, Span, replaced
-from comfy_mcp.operations.shapes import ViewOutputParams
+from comfy_mcp.operations.shapes import PreviewResult, ViewOutputParams
 from http_sidecar.api_keys import link_caller
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.bounds import BOUNDS
@@ -31,7 +31,7 @@ from http_sidecar.door.conditions import (
 from http_sidecar.door.file_answers import SAFE, disposition, without_body
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.door.transfers import TRANSFERS
-from http_sidecar.rest.calls import query_of
+from http_sidecar.rest.calls import call, query_of
 from http_sidecar.rest.direct import send_directly
 from http_sidecar.routes import Route
 
@@ -71,6 +71,12 @@ async def preview_bytes(request: web.Request, route: Route) -> web.StreamRespons
     params: ViewOutputParams = route.of.parse({**query_of(request), "output_id": output.id})
     side = params.max_px
     return await _send_preview(request, output, None if side is None else (side, side))
+
+
+async def live_preview(request: web.Request, route: Route) -> web.StreamResponse:
+    """GET and HEAD: the last picture that the engine sent of a running workflow."""
+    frame: PreviewResult = await call(request, route.operation, request.match_info)
+    return _picture(request, frame.data, frame.media_type)
 
 
 async def _visible(request: web.Request, route: Route) -> Output:
@@ -193,9 +199,13 @@ async def _send_preview(
     preview = await request.app[BRIDGE].outputs.preview(
         output, box=box, max_px=None if box is None else max(16, *box)
     )
-    etag = _etag(hashlib.sha256(preview.data).hexdigest())
+    return _picture(request, preview.data, preview.media_type)
+
+
+def _picture(request: web.Request, data: bytes, media_type: str) -> web.Response:
+    etag = _etag(hashlib.sha256(data).hexdigest())
     headers = SAFE | {"ETag": etag, "Cache-Control": "private, no-cache"}
-    return _from_memory(request, preview.data, preview.media_type, headers, etag)
+    return _from_memory(request, data, media_type, headers, etag)
 
 
 def _box_of(asked: str) -> tuple[int, int]:

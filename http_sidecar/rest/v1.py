@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from http_sidecar.app_state import BRIDGE, IDENTIFIERS
 from http_sidecar.rest.calls import answer, arguments_of, call
 from http_sidecar.rest.lists import whole_list
-from http_sidecar.rest.output_bytes import identify, output_bytes, preview_bytes
+from http_sidecar.rest.output_bytes import identify, live_preview, output_bytes, preview_bytes
 from http_sidecar.rest.submit import submit
 from http_sidecar.rest.uploads import upload
 from http_sidecar.routes import ROUTES, UPLOAD, Route
@@ -63,4 +63,5 @@ _OWN: Mapping[str, RouteHandler] = {
     "list_outputs": whole_list,
     "read_output": output_bytes,
     "view_output": preview_bytes,
+    "workflow_preview": live_preview,
 }

@@ -218,6 +218,21 @@ def test_what_nothing_else_ends_is_abandoned(shell: Shell, tmp_path: Path) -> No
     assert shell("jobs", "abandon", "nope").code == 3
 
 
+def test_several_are_cancelled_together_and_all_of_ones_own(shell: Shell, tmp_path: Path) -> None:
+    file = written(tmp_path, graph())
+    first, second, third = (submitted(shell, file) for _ in range(3))
+    done = shell("cancel", first, second)
+    assert (done.code, done.lines) == (0, [f"{first},{second}: 2 cancelled"])
+    assert shell("status", first, second, "--json").json["workflows"] == {
+        first: "cancelled",
+        second: "cancelled",
+    }
+    assert shell("cancel", "--mine").lines == ["all of yours: 1 cancelled"]
+    assert shell("wait", third, first, "--json").json["status"] == "cancelled"
+    assert shell("cancel", "--mine", first).code == 2
+    assert shell("cancel").code == 2
+
+
 def test_cancel_of_a_finished_workflow_exits_4(shell: Shell, tmp_path: Path) -> None:
     workflow_id = submitted(shell, written(tmp_path, graph()))
     shell("wait", workflow_id)

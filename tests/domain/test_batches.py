@@ -39,7 +39,16 @@ def test_a_matrix_makes_every_combination_with_each_seed() -> None:
     assert combinations(3, {}) == [({}, 0), ({}, 1), ({}, 2)]
 
 
-@pytest.mark.parametrize(("variations", "matrix", "count"), [(MAX_BATCH + 1, {}, 65), (2, {"cfg": []}, 0)])
-def test_too_many_and_none_are_refused(variations: int, matrix: Any, count: int) -> None:
-    with pytest.raises(InvalidInput, match=f"make {count} workflows"):
+@pytest.mark.parametrize(
+    ("variations", "matrix", "said"),
+    [
+        (MAX_BATCH + 1, {}, "variations is 65"),
+        (0, {}, "variations is 0; 1 to 64"),
+        (-1, {"cfg": [1]}, "variations is -1"),
+        (2, {"cfg": []}, "'cfg' has no values"),
+        (8, {"cfg": [*range(9)]}, "make 72 workflows"),
+    ],
+)
+def test_too_many_and_none_are_refused_with_what_is_wrong(variations: int, matrix: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
         combinations(variations, matrix)

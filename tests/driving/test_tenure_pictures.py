@@ -6,9 +6,10 @@ from comfy_mcp.domain.events import (
     PreviewFrame,
 )
 from comfy_mcp.domain.extra_data import ExtraData, Submitted
-from comfy_mcp.domain.ids import ClientId, NodeId, PromptId
+from comfy_mcp.domain.ids import ClientId, JobId, NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.driving import attempt as attempt_module
+from comfy_mcp.driving.driver import Driver
 from tests.driving.conftest import House, posted
 from tests.support.scripted_place import ScriptedPlace
 
@@ -88,3 +89,28 @@ async def test_the_pictures_that_are_held_have_a_bound(
     await place.finish(prompt)
     job = await house.final(job_id)
     assert (job.output_count, len(job.warnings)) == (3, 1)
+
+
+async def test_the_last_preview_of_a_running_job_is_kept_until_its_end(
+    house: House, place: ScriptedPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt_module, "PREVIEW_BYTES", len(PNG))
+    job_id, prompt = await house.sent_to(place)
+    driver, _ = house.drivers[0]
+    await place.start(prompt)
+    assert driver.preview(job_id) is None
+    await place.say(frame(prompt, "1", media_type="image/jpeg", data=b"one"))
+    await place.say(frame(prompt, "1", media_type="image/jpeg", data=b"two"))
+    await place.say(frame(prompt, "1", media_type="image/jpeg", data=b"x" * 100))  # too large
+    await place.say(frame(prompt, "1", media_type="text/html", data=b"odd"))
+    kept = driver.preview(job_id)
+    assert kept is not None
+    assert (kept.data, kept.node) == (b"two", "1")
+    assert driver.preview(JobId("another")) is None
+    await place.finish(prompt)
+    await house.final(job_id)
+    await place.until(lambda: driver.preview(job_id) is None)
+
+
+async def test_a_process_that_drives_nothing_has_no_preview(house: House, place: ScriptedPlace) -> None:
+    assert Driver(place, house.means(), holder="me").preview(JobId("any")) is None

@@ -1,5 +1,6 @@
 """Several workflows of one submit: one id, one state, one cancel."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations import submitting
+from comfy_mcp.operations import batches, submitting, workflows
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
@@ -42,7 +43,56 @@ async def test_variations_are_one_batch_with_one_id_and_one_state(call: Bench) -
     )
     assert list(state.workflows) == submitted.workflow_ids
     assert "view_output" in state.next_step
+    assert "Of 3 workflows: 3 completed." in state.text()
     assert await call("workflow_status", workflow_id=submitted.workflow_id) == state
+
+
+async def test_the_id_of_a_batch_may_be_shortened_and_is_in_the_list(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=seeded(), variations=2)
+    batch, ids = submitted.workflow_id, submitted.workflow_ids
+    state = await call("wait_for_workflow", workflow_id=batch[:8])
+    assert (state.workflow_id, list(state.workflows), state.warnings) == (batch, ids, [])
+    guessed = await call("workflow_status", workflow_id=batch[:4])
+    assert guessed.workflow_id == batch
+    assert "the only one that starts with it" in guessed.warnings[0]
+    listed = (await call("list_workflows")).workflows
+    assert {each.batch for each in listed} == {batch}
+    assert f"batch {batch}" in (await call("list_workflows")).text()
+    assert (await call("workflow_status", workflow_id=ids[0])).batch == batch
+
+
+async def test_the_workflow_of_a_batch_is_that_of_its_first(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=seeded(), variations=2)
+    first = await call("workflow_graph", workflow_id=submitted.workflow_ids[0])
+    assert await call("workflow_graph", workflow_id=submitted.workflow_id) == first
+    for name in (submitted.workflow_id, submitted.workflow_id[:8]):
+        again = await call("submit_workflow", workflow=f"job:{name}")
+        assert (await call("workflow_graph", workflow_id=again.workflow_id)).graph == first.graph
+
+
+async def test_several_ids_are_waited_for_and_shown_together(call: Bench) -> None:
+    batch = await call("submit_workflow", workflow=seeded(), variations=2)
+    other = await call("submit_workflow", workflow=graphs.failing("boom"))
+    both = [batch.workflow_id, other.workflow_id]
+    state = await call("wait_for_workflow", workflow_ids=both)
+    assert list(state.workflows) == [*batch.workflow_ids, other.workflow_id]
+    assert (state.status, state.workflow_id) == ("failed", ",".join(both))
+    assert "Of 3 workflows: 2 completed, 1 failed." in state.text()
+    assert f'view_output(output_id="{",".join(batch.workflow_ids)}")' in state.next_step
+    assert "retry_workflow" in state.next_step
+    text = f" {both[0][:8]}, comfy://workflows/{both[1]}"
+    assert (await call("workflow_status", workflow_id=text)).workflows == state.workflows
+    with pytest.raises(NotFound):
+        await call("wait_for_workflow", workflow_id=[*both, "nope"])
+    with pytest.raises(InvalidInput):
+        await call("wait_for_workflow", workflow_id=[both[0], "x" * 65])
+
+
+async def test_ids_of_very_many_workflows_are_refused(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = await call("submit_workflow", workflow=seeded(), variations=3)
+    monkeypatch.setattr(batches, "MOST", 2)
+    with pytest.raises(LimitExceeded):
+        await call("workflow_status", workflow_id=batch.workflow_ids)
 
 
 async def test_a_batch_is_shown_on_one_sheet_and_its_outputs_are_listed(call: Bench) -> None:
@@ -77,6 +127,9 @@ async def test_a_wait_may_end_with_the_first(call: Bench) -> None:
 
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id, until="any", on_progress=note)
     first, second = state.workflows.values()
+    slow = submitted.workflow_ids[1]
+    assert f'1 of 2 ended. Call view_output(output_id="{submitted.workflow_ids[0]}")' in state.next_step
+    assert f'wait_for_workflow(workflow_id="{slow}") for the rest' in state.next_step
     assert first == "completed"
     assert second in {"queued", "running"}
     assert (state.status, state.completion_time) == ("running", None)
@@ -89,10 +142,67 @@ async def test_a_wait_may_end_with_the_first(call: Bench) -> None:
 async def test_a_cancel_of_the_batch_ends_what_has_not_ended_and_says_how_many(call: Bench) -> None:
     submitted = await call("submit_workflow", workflow=seeded(steps=5_000), variations=4)
     cancelled = await call("cancel_workflow", workflow_id=submitted.workflow_id, reason="enough")
-    assert cancelled.cancelled == 4
+    assert (cancelled.cancelled, cancelled.stopping) == (4, 0)
+    assert cancelled.text() == "4 workflow(s) cancelled."
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
     assert (state.status, list(state.workflows.values())) == ("cancelled", ["cancelled"] * 4)
     assert (await call("cancel_workflow", workflow_id=submitted.workflow_id)).cancelled == 0
+
+
+async def test_a_batch_that_is_completed_can_not_be_cancelled(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=seeded(), variations=2)
+    await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    with pytest.raises(Conflict, match="cannot be cancelled") as refused:
+        await call("cancel_workflow", workflow_id=submitted.workflow_id)
+    assert "All have ended (2 completed)" in refused.value.next_step
+    assert refused.value.details == {"currentStatus": "completed"}
+
+
+async def test_all_of_ones_own_are_cancelled_and_nobody_elses(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "MINE_AT_ONCE", 2)
+    stranger = Bench(call.services, STRANGER)
+    await call("submit_workflow", workflow=seeded(steps=5_000), variations=3)
+    other = await stranger("submit_workflow", workflow=seeded(steps=5_000))
+    await call("submit_workflow", workflow=seeded(steps=5_000))
+    cancelled = await call("cancel_workflow", all="mine", reason="tidy up")
+    assert (cancelled.cancelled, cancelled.stopping, cancelled.status) == (4, 0, "cancelled")
+    assert {each.status for each in (await call("list_workflows", mine=True)).workflows} == {"cancelled"}
+    assert (await stranger("workflow_status", workflow_id=other.workflow_id)).status in {"queued", "running"}
+    assert (await call("cancel_workflow", workflow_id="mine")).text() == "0 workflow(s) cancelled."
+    await stranger("cancel_workflow", workflow_id=other.workflow_id)
+
+
+async def test_what_an_engine_still_runs_is_counted_apart(settings: Settings) -> None:
+    async with open_runtime(settings.model_copy(update={"cancel_wait_s": 0.0})) as services:
+        call = Bench(services, CALLER)
+        submitted = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=700), variations=3)
+        await running(call, submitted.workflow_ids[0])
+        cancelled = await call("cancel_workflow", workflow_id=submitted.workflow_id)
+        assert cancelled.stopping > 0
+        assert cancelled.cancelled + cancelled.stopping == 3
+        assert "still stop" in cancelled.text()
+        assert "wait_for_workflow" in cancelled.next_step
+
+
+async def running(call: Bench, workflow_id: str) -> None:
+    async with asyncio.timeout(20):
+        while (await call("workflow_status", workflow_id=workflow_id)).status != "running":
+            await asyncio.sleep(0)
+
+
+async def test_a_wait_that_is_given_up_cancels_the_batch_if_asked(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=seeded(steps=5_000), variations=2)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(
+            call("wait_for_workflow", workflow_id=submitted.workflow_id, cancel_on_disconnect=True)
+        )
+        await running(call, submitted.workflow_ids[0])
+        waiting.cancel()
+    state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert list(state.workflows.values()) == ["cancelled", "cancelled"]
+    assert state.cancel_reason == "the waiting caller disconnected"
 
 
 async def test_a_batch_with_a_failure_has_failed_and_what_failed_is_retried(call: Bench) -> None:
@@ -100,7 +210,10 @@ async def test_a_batch_with_a_failure_has_failed_and_what_failed_is_retried(call
     submitted = await call("submit_workflow", workflow=graph, matrix={"3.message": ["a", "b"]})
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
     assert (state.status, state.failure.kind) == ("failed", "node_error")
-    retried = await call("retry_workflow", workflow_id=submitted.workflow_id)
+    assert f'retry_workflow(workflow_id="{submitted.workflow_id}")' in state.next_step
+    retried = await call("retry_workflow", workflow_id=submitted.workflow_id, idempotency_key="r")
+    repeated = await call("retry_workflow", workflow_id=submitted.workflow_id, idempotency_key="r")
+    assert (repeated.workflow_id, repeated.workflow_ids) == (retried.workflow_id, retried.workflow_ids)
     assert len(retried.workflow_ids) == 2
     assert retried.retry_of == submitted.workflow_id
     again = await call("wait_for_workflow", workflow_id=retried.workflow_id)
@@ -116,6 +229,31 @@ async def test_a_name_of_the_matrix_that_no_node_has_is_refused_with_the_nearest
     with pytest.raises(InvalidInput) as refused:
         await call("submit_workflow", workflow=seeded(), matrix={"sed": [1, 2]})
     assert "seed" in f"{refused.value.message} {refused.value.next_step}"
+
+
+async def test_two_names_of_one_input_are_refused(call: Bench) -> None:
+    with pytest.raises(InvalidInput, match="'seed' and 'Seed' are the same input"):
+        await call("submit_workflow", workflow=seeded(), matrix={"seed": [1, 2], "Seed": [3, 4]})
+    with pytest.raises(InvalidInput, match="the same input"):
+        await call("submit_workflow", workflow=seeded(), inputs={"1.seed": 1}, matrix={"seed": [3]})
+
+
+async def test_an_input_that_is_needed_may_come_from_the_matrix(call: Bench) -> None:
+    made = await call("submit_workflow", workflow=graphs.picture())
+    made = await call("wait_for_workflow", workflow_id=made.workflow_id)
+    output = f"output:{made.outputs[0].output_id}"
+    with pytest.raises(InvalidInput, match="needs image"):
+        await call("submit_workflow", workflow="upscale", variations=1)
+    matrix = {"image": [output], "scale": [1, 2]}
+    submitted = await call("submit_workflow", workflow="upscale", matrix=matrix)
+    state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    assert (state.status, state.output_count) == ("completed", 2)
+
+
+@pytest.mark.parametrize("variations", [0, -1, 65])
+async def test_a_number_of_variations_that_makes_no_sense_is_explained(call: Bench, variations: int) -> None:
+    with pytest.raises(InvalidInput, match=f"variations is {variations}; 1 to 64"):
+        await call("submit_workflow", workflow=seeded(), variations=variations)
 
 
 async def test_a_batch_of_large_graphs_is_refused_before_each_is_checked(

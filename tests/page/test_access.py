@@ -136,6 +136,8 @@ async def test_the_keyboard_is_enough_and_focus_stays_where_it_was(busy: Sidecar
     outline = "() => getComputedStyle(document.activeElement).outlineStyle"
     assert await page.evaluate(outline) == "solid"
     await page.keyboard.press("Tab")
+    await expect(page.locator("#pick")).to_be_focused()
+    await page.keyboard.press("Tab")
     running = page.locator('#active [data-status="running"]')
     await expect(button(running, "Cancel")).to_be_focused()
     await page.keyboard.press("Tab")

@@ -100,6 +100,8 @@ CASES = (
     fails("not_cancellable", "cancel_workflow", workflow_id="{completed}"),
     fails("not_cancellable", "cancel_workflow", workflow_id="{failed}"),
     fails("workflow_not_found", "cancel_workflow", workflow_id="nope"),
+    ok("workflow_status", workflow_id="{completed},{failed}"),
+    ok("wait_for_workflow", workflow_id="{completed},{failed}", until="any"),
     fails("invalid_argument", "cancel_workflow", workflow_id="{completed}", reason="x" * 201),
     ok("retry_workflow", workflow_id="{failed}"),
     fails("not_retryable", "retry_workflow", workflow_id="{completed}"),
@@ -232,8 +234,8 @@ async def _outcome(house: House, name: str, case: Case, made: Mapping[str, str])
                 arguments[key] = await _running(house)
             case "<a graph of its own>":
                 arguments[key] = picture("t/parity")
-            case str() if value.startswith("{") and value.endswith("}"):
-                arguments[key] = made[value[1:-1]]
+            case str():
+                arguments[key] = re.sub(r"\{(\w+)\}", lambda found: made[found[1]], value)
             case _:
                 arguments[key] = value
     outcome = await house.surfaces[name](case.operation, arguments)

@@ -1,6 +1,7 @@
 """Tools through a client, in both protocol eras, down to an engine that runs."""
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,18 @@ async def test_an_unexpected_exception_shows_an_error_id_and_never_its_text(
             with pytest.raises(MCPError, match=r"internal: .*error id") as caught:
                 await client.read_resource("comfy://queue")
             assert "1234" not in str(caught.value)
+
+
+async def test_a_wait_for_what_still_runs_shows_its_preview(tmp_path: Path, mode: str) -> None:
+    async with open_surface(tmp_path) as surface, surface.client(mode) as client:
+        workflow_id = await submit(client, slow_graph(steps=500, step_ms=20))
+        pictures: list[ImageContent] = []
+        while not pictures:
+            state = await wait(client, workflow_id, timeout_s=0.1)
+            assert state.structured_content["status"] in {"queued", "running"}
+            pictures = [each for each in state.content if isinstance(each, ImageContent)]
+        assert pictures[0].mime_type == "image/jpeg"
+        assert base64.b64decode(pictures[0].data).startswith(b"\xff\xd8")
+        await client.call_tool("cancel_workflow", {"workflow_id": workflow_id})
+        ended = await wait(client, workflow_id)
+        assert [each for each in ended.content if isinstance(each, ImageContent)] == []

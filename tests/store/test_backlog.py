@@ -1,5 +1,7 @@
 """How much waits and what engines have, as the gauges count it."""
 
+import pytest
+
 from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store import Store
@@ -41,6 +43,7 @@ async def test_what_waits_is_told_from_what_an_engine_has(store: Store) -> None:
     assert (await store.backlog()).in_flight == {EngineId("one"): 1, EngineId("two"): 1}
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_counting_reads_no_table(store: Store) -> None:
     def plans(connection: Connection) -> list[str]:
         return [line for each in (_WAITING, _IN_FLIGHT, _HELD) for line in plan_of(connection, each)]

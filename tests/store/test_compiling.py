@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from comfy_mcp.store import compiling
 
 AGAIN = "Run `make statements`: a statement or a table has changed."
@@ -36,8 +38,9 @@ asyncio.run(main())
 """
 
 
-def test_the_package_has_the_sql_of_todays_statements() -> None:
-    assert compiling.FILE.read_text(encoding="utf-8") == compiling.written(), AGAIN
+@pytest.mark.parametrize("dialect", sorted(compiling.FILES))
+def test_the_package_has_the_sql_of_todays_statements(dialect: str) -> None:
+    assert compiling.FILES[dialect].read_text(encoding="utf-8") == compiling.written(dialect), AGAIN
 
 
 def test_every_statement_of_the_store_is_in_it() -> None:

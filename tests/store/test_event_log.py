@@ -7,6 +7,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 from comfy_mcp.store.sqlite import database
+from tests.support.invariants import file_of
 from tests.support.jobs import GRAPH, completed, new_job_id, new_prompt_id, queued_event, started
 
 
@@ -59,6 +60,7 @@ async def test_a_commit_with_events_wakes_and_others_do_not(store: Store) -> Non
     assert [stored for events in woken for stored in events] == await store.events_after(0)
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_the_data_version_changes_with_each_commit_that_is_not_told(
     store: Store, settings: Settings
 ) -> None:
@@ -82,7 +84,7 @@ async def test_asking_for_the_data_version_never_waits(
     monkeypatch.setattr(database, "WAL_SAFE_FROM", (999,))
     store = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 600.0}))
     before = await store.data_version()
-    other = store._database._driver.connect()
+    other = file_of(store)._driver.connect()
     other.execute("BEGIN EXCLUSIVE")
     assert await store.data_version() == -1
     other.execute("COMMIT")

@@ -1,8 +1,6 @@
 """Submits that are repeated under an idempotency key."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,9 +9,8 @@ from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.settings import load_settings
+from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
-from tests.support.invariants import check_store
 
 GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {}}}
 
@@ -38,14 +35,6 @@ async def submit(store: Store, event: JobQueued, idempotency: Idempotency | None
     return job.id, position
 
 
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(load_settings(state_dir=tmp_path))
-    yield store
-    await check_store(store)
-    await store.close()
-
-
 async def test_a_repeated_submit_gets_the_first_answer_and_makes_no_second_job(store: Store) -> None:
     await submit(store, queued(), None)
     first = await submit(store, queued(), use())
@@ -62,8 +51,8 @@ async def test_many_at_once_under_one_key_are_one_job(store: Store) -> None:
     assert sum((await store.counts()).values()) == 1
 
 
-async def test_two_processes_at_once_under_one_key_are_one_job(store: Store) -> None:
-    other = await Store.open(load_settings(state_dir=store.info.path.parent))
+async def test_two_processes_at_once_under_one_key_are_one_job(store: Store, settings: Settings) -> None:
+    other = await Store.open(settings)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(submit(each, queued(), use())) for each in (store, other) * 20]
     await other.close()

@@ -1,23 +1,10 @@
 """API keys."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.domain.errors import Conflict
-from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
-from tests.support.invariants import check_store
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(load_settings(state_dir=tmp_path))
-    yield store
-    await check_store(store)
-    await store.close()
 
 
 def key(name: str, digest: str = "0" * 64) -> ApiKey:

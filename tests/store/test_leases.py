@@ -9,14 +9,17 @@ from tests.support.jobs import (
     new_prompt_id,
 )
 from tests.support.leases import A, B, add, expire, lease_on
+from tests.support.raw_sql import run
 
 
 async def turn_back(store: Store, seconds: int, engine: EngineId = A) -> None:
     """As if the clock had been `seconds` ahead when the lease was written."""
 
     def later(connection: Any) -> None:
-        connection.exec_driver_sql(
-            "UPDATE engine_leases SET expires_at = expires_at + ? WHERE engine = ?", (seconds * 1_000, engine)
+        run(
+            connection,
+            "UPDATE engine_leases SET expires_at = expires_at + ? WHERE engine = ?",
+            (seconds * 1_000, engine),
         )
 
     await store._writer.do(later)

@@ -13,6 +13,7 @@ from comfy_mcp.domain.vram import Admission, Rooms
 from comfy_mcp.store import ClaimOffer, JobGraph, Lease, Store
 from tests.support.jobs import GRAPH as JOB_GRAPH
 from tests.support.jobs import new_prompt_id, queued_event, submission
+from tests.support.raw_sql import run
 
 GRAPH = {"1": {"class_type": "A", "inputs": {}}}
 
@@ -24,7 +25,7 @@ async def lease_of(store: Store, engine: str = "e") -> Lease:
 
 
 async def scalar(store: Store, sql: str, *values: object) -> Any:
-    return await store._readers.do(lambda connection: connection.exec_driver_sql(sql, values).scalar())
+    return await store._readers.do(lambda connection: run(connection, sql, values).scalar())
 
 
 async def test_what_a_job_needs_is_kept_with_it(store: Store) -> None:

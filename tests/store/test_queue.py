@@ -20,6 +20,7 @@ from tests.support.jobs import (
     started,
 )
 from tests.support.plans import plan_of
+from tests.support.raw_sql import run
 
 ENGINE = EngineId("engine")
 
@@ -166,6 +167,7 @@ async def test_cancelling_what_does_not_exist_says_so(store: Store) -> None:
     assert caught.value.code is ErrorCode.WORKFLOW_NOT_FOUND
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_every_query_over_the_queue_uses_its_partial_index(store: Store) -> None:
     from comfy_mcp.store import claims, expiry, queue, reads
 
@@ -185,10 +187,10 @@ async def test_invariants_are_checked_for_real(store: Store) -> None:
     job = await add(store)
 
     def break_it(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE jobs SET status = 'running' WHERE id = ?", (job.id,))
+        run(connection, "UPDATE jobs SET status = 'running' WHERE id = ?", (job.id,))
 
     def repair(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE jobs SET status = 'queued' WHERE id = ?", (job.id,))
+        run(connection, "UPDATE jobs SET status = 'queued' WHERE id = ?", (job.id,))
 
     await store._writer.do(break_it)
     with pytest.raises(AssertionError, match="disagree"):

@@ -98,6 +98,7 @@ async def test_processes_that_look_at_once_forget_each_job_once(store: Store, se
     assert len(await remaining(store)) == 3
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_the_room_of_forgotten_jobs_is_used_again(store: Store) -> None:
     """The file is as large as the jobs that were in it at once, however many there have been."""
 

@@ -14,6 +14,7 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.store import JobQuery, Store
 from tests.support.jobs import completed, new_prompt_id, output_of_job, started
 from tests.support.leases import add, claim, expire, lease_on
+from tests.support.raw_sql import run
 
 GARBAGE: dict[str, Any] = {
     "priority": 77,
@@ -50,7 +51,8 @@ async def spoil(store: Store, job_id: JobId, column: str, value: object, *, tabl
     key = "id" if table == "jobs" else "job_id"
 
     def write(connection: Any) -> None:
-        connection.exec_driver_sql(
+        run(
+            connection,
             f"UPDATE {table} SET {column} = ? WHERE {key} = ?",
             (value, job_id),
         )
@@ -190,7 +192,7 @@ async def test_a_right_of_a_newer_version_is_none_here(store: Store) -> None:
     await store.add_key(key)
 
     def newer(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE api_keys SET rights = 'read teleport'")
+        run(connection, "UPDATE api_keys SET rights = 'read teleport'")
 
     await store._writer.do(newer)
     assert [each.rights for each in await store.keys()] == [frozenset({Right.READ})]

@@ -40,6 +40,7 @@ from comfy_mcp.domain.job import (
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Claim, ClaimOffer, JobQuery, Lease, Store, driven
 from tests.store.store_model import Model
+from tests.support import postgres
 from tests.support.invariants import check_store
 from tests.support.jobs import (
     GRAPH,
@@ -53,6 +54,7 @@ from tests.support.jobs import (
     started,
     submission,
 )
+from tests.support.raw_sql import run
 
 ENGINES = (EngineId("a"), EngineId("b"))
 STORES = st.integers(0, 1)
@@ -68,13 +70,17 @@ KINDS: dict[str, Callable[[Job, int], list[JobEvent]]] = {
 
 
 class StoreMachine(RuleBasedStateMachine):
+    """On SQLite."""
+
+    database: Callable[[], str | None] = staticmethod(lambda: None)
+
     @initialize()
     def open_both(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(driven, "WRITE_S", 0.0)  # each store shows what the other has recorded
-        self.settings = load_settings(state_dir=Path(self.folder.name) / "state")
+        self.settings = load_settings(state_dir=Path(self.folder.name) / "state", store=self.database())
         self.told: list[StoredEvent] = []
         self.stores = [self.open() for _ in range(2)]
         self.model = Model()
@@ -233,7 +239,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def time_passes(self, engine: EngineId) -> None:
         def age(connection: Any) -> None:
-            connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
+            run(connection, "UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
 
         self.run(self.stores[0]._writer.do(age))
         self.model.live[engine] = False
@@ -397,6 +403,10 @@ class StoreMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
+class OnPostgreSQL(StoreMachine):
+    database = staticmethod(lambda: postgres.shared().database())
+
+
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.settings = profile(
     max_examples=50,
@@ -405,3 +415,5 @@ TestStoreMachine.settings = profile(
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+TestOnPostgreSQL = OnPostgreSQL.TestCase
+TestOnPostgreSQL.settings = profile(TestStoreMachine.settings, max_examples=20)

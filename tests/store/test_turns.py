@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
@@ -268,6 +269,7 @@ async def test_shares_that_change_nothing_any_more_are_forgotten(store: Store) -
     assert [(await queue.submit(client))[1] for client in "bac"] == [1, 1, 2]
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_every_query_for_a_turn_uses_an_index(store: Store) -> None:
     queries = {
         "ix_jobs_client_queue": (turns._STANDING, turns._MOVE_UP),

@@ -1,13 +1,11 @@
 """A look at a job that nothing has changed since is answered from memory, and never one that is old."""
 
-from pathlib import Path
-
 import pytest
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import JobStatus
-from comfy_mcp.settings import Settings, load_settings
+from comfy_mcp.settings import Settings
 from comfy_mcp.store import JobView, Store
 from comfy_mcp.store.view_cache import KEPT, ViewCache
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
@@ -40,8 +38,8 @@ async def test_every_write_is_seen_at_the_next_look(store: Store) -> None:
     assert await _status(store, job.id) is JobStatus.COMPLETED
 
 
-async def test_what_another_process_wrote_is_seen_at_the_next_look(store: Store, tmp_path: Path) -> None:
-    other = await Store.open(load_settings(state_dir=tmp_path / "state", store_busy_timeout_s=5.0))
+async def test_what_another_process_wrote_is_seen_at_the_next_look(store: Store, settings: Settings) -> None:
+    other = await Store.open(settings)
     job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
     assert await _status(store, job.id) is JobStatus.QUEUED
     await other.request_cancel(job.id, at=9, reason=None)

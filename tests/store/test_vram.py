@@ -266,6 +266,7 @@ async def test_the_overview_counts_what_waits_beyond_what_is_free(store: Store, 
     assert await store.waiting_beyond(1 * GIB) == (3, 20 * GIB)
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
 async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
     def plans(connection: Connection) -> list[str]:
         return [line for each in (holds._HELD, holds._ANY_HELD) for line in plan_of(connection, each)]

@@ -48,7 +48,8 @@ class ToolError(RuntimeError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """`programs` maps a name to its file in the package; `also` are packages that it does not depend on."""
+    """`programs` maps a name to its file in the package, which may be a pattern; `also` are packages that it
+    does not depend on."""
 
     name: str
     programs: Mapping[str, str]
@@ -64,6 +65,10 @@ PACKAGES = (
     Package(
         name="prometheus",
         programs={"prometheus": "usr/bin/prometheus", "promtool": "usr/bin/promtool"},
+    ),
+    Package(
+        name="postgresql",
+        programs={name: f"usr/lib/postgresql/*/bin/{name}" for name in ("initdb", "postgres")},
     ),
 )
 
@@ -209,15 +214,16 @@ def _status() -> str:
 
 
 def _write_starter(new: Path, name: str, file: str, package: Package) -> None:
-    if not (new / "root" / file).exists():
+    if not (found := sorted((new / "root").glob(file))):
         raise ToolError(
             f"This system's package {package.name} has no {file}. "
             f"Next: install {name} in another way, so that it is on PATH."
         )
-    folders = [found.relative_to(new) for pattern in LIBRARIES for found in (new / "root").glob(pattern)]
+    folders = [each.relative_to(new) for pattern in LIBRARIES for each in (new / "root").glob(pattern)]
     libraries = ":".join(f'"$here"/{folder}' for folder in folders)
     starter = new / "bin" / name
     starter.parent.mkdir(exist_ok=True)
+    file = str(found[-1].relative_to(new / "root"))
     starter.write_text(STARTER.format(libraries=libraries, file=shlex.quote(file)))
     starter.chmod(0o755)
     _run([str(starter), "--version"], START_LIMIT_S, package)

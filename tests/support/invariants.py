@@ -1,4 +1,4 @@
-"""What must hold of any store at any moment, read straight from its file."""
+"""What must hold of any store at any moment, read straight from its database."""
 
 import asyncio
 import importlib
@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, select
 
 from comfy_mcp.domain.events import JobProgressed, JobQueued
@@ -13,11 +14,35 @@ from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
 from comfy_mcp.store import Store
 from comfy_mcp.store import schema as tables
 from comfy_mcp.store.codec import job_of, output_of, storable, stored_event_of
+from comfy_mcp.store.postgresql.database import ServerDatabase
+from comfy_mcp.store.sqlite.database import FileDatabase
 
 
 async def check_store(store: Store) -> None:
     """Raises AssertionError that names the job at fault."""
-    await asyncio.to_thread(check_file, store.info.path)
+    database = store._database
+    if isinstance(database, ServerDatabase):
+        await asyncio.to_thread(check_server, database._server._conninfo)
+    else:
+        await asyncio.to_thread(check_file, store.info.path)
+
+
+def file_of(store: Store) -> FileDatabase:
+    """The store's database, which is SQLite's."""
+    assert isinstance(store._database, FileDatabase)
+    return store._database
+
+
+def check_server(conninfo: str) -> None:
+    """The same of PostgreSQL's store."""
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=lambda: psycopg.connect(conninfo),
+        poolclass=NullPool,
+        isolation_level="REPEATABLE READ",
+    )
+    with engine.connect() as connection:
+        _check(connection)
 
 
 def check_file(path: Path) -> None:
@@ -31,12 +56,12 @@ def check_file(path: Path) -> None:
     )
     with engine.connect() as connection:
         connection.exec_driver_sql("BEGIN")  # one snapshot: others may be writing meanwhile
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
         _check(connection)
 
 
 def _check(connection: Connection) -> None:
-    assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
-    assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
     jobs = {row.id: job_of(row) for row in connection.execute(select(tables.jobs))}
     graphs = set(connection.execute(select(tables.graphs.c.job_id)).scalars())
     assert graphs == set(jobs), "each job has its graph, and no graph is left over"

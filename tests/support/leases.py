@@ -6,6 +6,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import Claim, Lease, Store
 from tests.support.jobs import GRAPH, new_prompt_id, queued_event
+from tests.support.raw_sql import run
 
 A, B = EngineId("a"), EngineId("b")
 
@@ -29,6 +30,6 @@ async def claim(store: Store, lease: Lease) -> Claim:
 
 async def expire(store: Store, engine: EngineId = A) -> None:
     def age(connection: Any) -> None:
-        connection.exec_driver_sql("UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
+        run(connection, "UPDATE engine_leases SET expires_at = 1 WHERE engine = ?", (engine,))
 
     await store._writer.do(age)

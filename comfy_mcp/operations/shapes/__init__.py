@@ -7,6 +7,7 @@ the one line that an agent reads, and says what to do next. Times are epoch mill
 
 from comfy_mcp.operations.shapes.base import (
     MAX_INTEGER,
+    MINE,
     CursorField,
     FailureKindName,
     FieldsField,
@@ -31,6 +32,7 @@ from comfy_mcp.operations.shapes.catalog import (
     ModelsResult,
     OutputContentResult,
     OutputsResult,
+    PreviewResult,
     UploadResult,
     ViewResult,
 )
@@ -66,6 +68,7 @@ from comfy_mcp.operations.shapes.jobs import (
     WaitingForItem,
     WorkflowResult,
     WorkflowsResult,
+    counted,
 )
 from comfy_mcp.operations.shapes.keys import (
     AddKeyParams,
@@ -76,6 +79,7 @@ from comfy_mcp.operations.shapes.keys import (
     RevokeKeyParams,
 )
 from comfy_mcp.operations.shapes.params import (
+    AddEngineParams,
     CancelParams,
     EngineParams,
     ListModelsParams,
@@ -93,6 +97,7 @@ from comfy_mcp.operations.shapes.params import (
 )
 from comfy_mcp.operations.shapes.system import (
     DrainResult,
+    EngineChangeResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -107,6 +112,8 @@ from comfy_mcp.operations.shapes.system import (
 
 __all__ = [
     "MAX_INTEGER",
+    "MINE",
+    "AddEngineParams",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -117,6 +124,7 @@ __all__ = [
     "DescribedWorkflowResult",
     "DrainResult",
     "DryRunResult",
+    "EngineChangeResult",
     "EngineItem",
     "EngineParams",
     "EngineRoomItem",
@@ -163,6 +171,7 @@ __all__ = [
     "ParameterItem",
     "Params",
     "Part",
+    "PreviewResult",
     "PriorityName",
     "QueueResult",
     "Result",
@@ -190,5 +199,6 @@ __all__ = [
     "WorkflowParams",
     "WorkflowResult",
     "WorkflowsResult",
+    "counted",
     "in_words",
 ]

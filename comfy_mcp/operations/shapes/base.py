@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -26,6 +27,7 @@ FailureKindName = Literal[
     "node_error",
     "oom",
     "missing_model",
+    "missing_input",
     "engine_lost",
     "engine_bad_answer",
     "cancelled_externally",
@@ -41,7 +43,35 @@ WorkflowIdField = Annotated[
         validation_alias=AliasChoices("workflow_id", "workflowId"),
         min_length=1,
         max_length=64,
-        description="Id from submit_workflow",
+        description="From submit_workflow",
+    ),
+]
+
+
+def joined(value: object) -> object:
+    """A list of ids as one text."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _each_short(value: str) -> str:
+    if any(len(part) > MAX_ID for part in value.split(",")):
+        raise ValueError(f"must be ids of at most {MAX_ID} characters")
+    return value
+
+
+MAX_ID = 64
+MINE = "mine"
+"""In place of an id, where workflows are cancelled: all of the caller's that have not ended."""
+
+WorkflowIdsField = Annotated[
+    str,
+    BeforeValidator(joined),
+    AfterValidator(_each_short),
+    Field(
+        validation_alias=AliasChoices("workflow_id", "workflowId", "workflow_ids", "workflowIds"),
+        min_length=1,
+        max_length=4096,
+        description="Id from submit_workflow, or several",
     ),
 ]
 MAX_INTEGER = 2**53 - 1

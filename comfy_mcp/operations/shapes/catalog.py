@@ -77,6 +77,17 @@ class ViewResult(Result):
         return f"{shown}{named}.{saved_as(self.saved)} {self.note or ''}".strip()
 
 
+class PreviewResult(Result):
+    """The last picture that the engine sent of a running workflow. It is kept nowhere."""
+
+    workflow_id: str
+    media_type: str
+    data: bytes = Field(exclude=True, repr=False)
+
+    def text(self) -> str:
+        return f"A preview of workflow {self.workflow_id}."
+
+
 class OutputContentResult(Result):
     """The bytes of an output, at most `library.outputs.MEMORY_BYTES`."""
 

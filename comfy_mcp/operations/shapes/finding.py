@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from comfy_mcp.operations.shapes.base import CursorField, LimitField, NextStep, Params, Part, Result, Text
 
@@ -28,7 +28,14 @@ class FindWorkflowParams(Params):
 
 
 class DescribeWorkflowParams(Params):
+    unlisted = frozenset({"all_choices"})  # a form shows them; a model asks find_nodes for those of one input
+
     name: str = Field(min_length=1, max_length=300, description="From find_workflow, or job:ID")
+    all_choices: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("all_choices", "allChoices"),
+        title="All choices of each input, not only the first ones.",
+    )
 
 
 class FindNodesParams(Params):

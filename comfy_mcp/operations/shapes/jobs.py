@@ -1,6 +1,7 @@
 """Results of the operations on workflows."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, assert_never
 
@@ -108,7 +109,8 @@ class SilenceItem(Part):
 
 
 class WorkflowResult(Result):
-    """A job's state. `eta_ms` is the remaining time, None if unknown.
+    """A job's state, or the combined one of several: then `workflows` has each id with its status. `batch` is
+    the id of all that came with one submit. `eta_ms` is the remaining time, None if unknown.
 
     The deadlines are those of the current wait or run. `attempts` are present if requested. The GPU use is
     known at the end, if the GPU is on the machine of the driving process. `node_count` is for surfaces whose
@@ -126,6 +128,7 @@ class WorkflowResult(Result):
             "progress",
             "output_count",
             "error",
+            "batch",
         }
     )
 
@@ -163,6 +166,7 @@ class WorkflowResult(Result):
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
     silence: SilenceItem | None = None
+    batch: str | None = None
     workflows: dict[str, StatusName] = Field(default_factory=dict)
     saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
@@ -171,7 +175,9 @@ class WorkflowResult(Result):
         head = f"Workflow {self.workflow_id}{f' ({self.name})' if self.name else ''}: {self.status}"
         said = self.warnings if self.status not in {"queued", "running"} else ()  # the submit has said them
         warned = f" Warning: {' '.join(said)}" if said else ""
-        return f"{head}{self._facts()}.{saved_as(self.saved)} {self.next_step or ''}".strip() + warned
+        each = f" Of {len(self.workflows)} workflows: {counted(self.workflows)}." if self.workflows else ""
+        said_of_all = f"{head}{self._facts()}.{each}{saved_as(self.saved)} {self.next_step or ''}"
+        return said_of_all.strip() + warned
 
     def _left(self) -> str:
         """`about 40 s (30 to 56)`."""
@@ -192,7 +198,8 @@ class WorkflowResult(Result):
         """One entry of a list of workflows."""
         name = f" ({self.name})" if self.name else ""
         kind = f" ({self.failure.kind})" if self.failure else ""
-        return f"{self.workflow_id}{name} {self.status}{kind}, {_moment(self.created_time)[:-3]}"
+        batch = f", batch {self.batch}" if self.batch else ""
+        return f"{self.workflow_id}{name} {self.status}{kind}, {_moment(self.created_time)[:-3]}{batch}"
 
     def _facts(self) -> str:
         match self.status:
@@ -215,6 +222,15 @@ class WorkflowResult(Result):
                 return self._cancel()
             case _:
                 assert_never(self.status)
+
+
+def counted(workflows: Mapping[str, StatusName]) -> str:
+    """`2 completed, 1 running`."""
+    counts = Counter(workflows.values())
+    return ", ".join(f"{counts[status]} {status}" for status in _ORDER if counts[status])
+
+
+_ORDER: Sequence[StatusName] = ("completed", "failed", "cancelled", "running", "queued")
 
 
 def saved_as(paths: Sequence[str]) -> str:
@@ -255,7 +271,9 @@ class SubmitResult(Result):
 
     def text(self) -> str:
         warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
-        return f"Queued as {self.workflow_id}, position {self.queue_position}. {self.next_step or ''}{warned}"
+        several = f", {len(self.workflow_ids)} workflows" if self.workflow_ids else ""
+        head = f"Queued as {self.workflow_id}{several}, position {self.queue_position}."
+        return f"{head} {self.next_step or ''}{warned}"
 
 
 class DryRunResult(Result):
@@ -289,16 +307,22 @@ class RetryResult(SubmitResult):
 
 
 class CancelResult(Result):
-    """`status` is the current state; `cancel_requested`: the engine has not stopped yet."""
+    """`status` is the current state; `cancel_requested`: the engine has not stopped yet. Of several,
+    `cancelled` counts those that this call ended and `stopping` those that an engine has not stopped yet."""
 
-    workflow_id: str
+    workflow_id: str | None = None
     status: StatusName
     cancel_requested: bool
     cancelled: int | None = None
+    stopping: int | None = None
     next_step: NextStep | None = None
 
     def text(self) -> str:
-        return f"Workflow {self.workflow_id} is {self.status}. {self.next_step or ''}".strip()
+        said = f"Workflow {self.workflow_id} is {self.status}."
+        if self.cancelled is not None:
+            slow = f", {self.stopping} still stop at their next node or step" if self.stopping else ""
+            said = f"{self.cancelled} workflow(s) cancelled{slow}."
+        return f"{said} {self.next_step or ''}".strip()
 
 
 class WorkflowsResult(Result):

@@ -17,6 +17,8 @@ from comfy_mcp.operations.shapes.base import (
     SinceField,
     StatusFilterName,
     WorkflowIdField,
+    WorkflowIdsField,
+    joined,
 )
 
 
@@ -111,14 +113,15 @@ class RetryParams(WorkflowParams):
     idempotency_key: str | None = _idempotency_key()
 
 
-class StatusParams(WorkflowParams):
+class StatusParams(Params):
+    workflow_id: WorkflowIdsField
     attempts: bool = Field(default=False, description="Include all attempts")
 
 
 class WaitParams(Params):
     local = frozenset({"save_to"})
 
-    workflow_id: WorkflowIdField
+    workflow_id: WorkflowIdsField
     until: Literal["all", "any"] = Field(default="all", title="Of several: until all have ended, or one.")
     timeout_s: float | None = Field(
         default=None,
@@ -135,12 +138,25 @@ class WaitParams(Params):
 
 
 class CancelParams(Params):
-    workflow_id: WorkflowIdField
+    workflow_id: WorkflowIdsField = Field(
+        validation_alias=AliasChoices("workflow_id", "workflowId", "workflow_ids", "workflowIds", "all"),
+        description='Id, several, or "mine": all yours',
+    )
     reason: str | None = Field(default=None, max_length=200, title="The reason; stored with the workflow.")
 
 
 class EngineParams(Params):
     engine: str = Field(min_length=1, max_length=128, title="The engine's id, as system_status lists it.")
+
+
+class AddEngineParams(Params):
+    engine: str = Field(
+        min_length=1, max_length=128, pattern=r"^[^\s,=/]+$", description="A name for it", title="Its name."
+    )
+    url: str = Field(min_length=1, max_length=2000, description="Like http://gpu-1:8188")
+    labels: tuple[str, ...] = Field(default=(), max_length=32, description="What submits may ask for")
+    token: str | None = Field(default=None, max_length=4096, description="Bearer token for every request")
+    headers: dict[str, str] = Field(default_factory=dict, max_length=32, description="For every request")
 
 
 class UploadParams(Params):
@@ -227,7 +243,4 @@ class ViewOutputParams(Params):
     )
     save_to: str | None = _save_to(title="The folder or file for the full output.")
 
-    @field_validator("output_id", mode="before")
-    @classmethod
-    def _joined(cls, value: object) -> object:
-        return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+    _several = field_validator("output_id", mode="before")(joined)

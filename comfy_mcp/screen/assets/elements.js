@@ -34,6 +34,7 @@ export const FAILURE_WORDS = {
   node_error: "A node failed",
   oom: "Out of memory",
   missing_model: "A model is missing",
+  missing_input: "An input file is missing",
   engine_lost: "The engine lost it",
   engine_bad_answer: "The engine's answer is unreadable",
   cancelled_externally: "Stopped in ComfyUI",
@@ -47,6 +48,7 @@ export const FAILURE_ADVICE = {
   node_error: "Correct the workflow and submit it again.",
   oom: "Make it smaller (size, batch, model), or free GPU memory and retry.",
   missing_model: "Install the model on the engine and retry.",
+  missing_input: "Submit it again with the file.",
   engine_lost: "Retry to run it again.",
   engine_bad_answer: "Retry, with smaller outputs if they are the reason.",
   cancelled_externally: "Retry to run it again.",
@@ -124,6 +126,8 @@ export function jobCard(job, { actions = {}, level = 3 } = {}) {
     bar: el("progress", { class: "bar", max: 100, value: 0, "aria-label": `Progress of workflow ${id}` }),
     cause: el("p", { class: "job-cause" }),
     advice: el("p", { class: "job-advice" }),
+    thumb: el("div", { class: "job-thumb", hidden: true }),
+    silence: el("p", { class: "job-silence" }),
     buttons: {},
   };
   const button = (name, text, look) => {
@@ -154,9 +158,11 @@ export function jobCard(job, { actions = {}, level = 3 } = {}) {
         button("details", "Details", "quiet"),
       ),
     ),
+    made.thumb,
     made.facts,
     made.bar,
     made.cause,
+    made.silence,
     made.advice,
   );
   parts.set(card, made);
@@ -178,10 +184,21 @@ export function updateJobCard(card, job) {
   const failed = job.status === "failed";
   setText(made.cause, failed ? causeText(job) : waitingText(job));
   made.cause.hidden = !made.cause.textContent;
+  setText(made.silence, ["queued", "running"].includes(job.status) ? (job.silence?.message ?? "") : "");
+  made.silence.hidden = !made.silence.textContent;
   setText(made.advice, failed ? (FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep ?? "") : "");
   made.advice.hidden = !made.advice.textContent;
   show(card, made.buttons.cancel, ["queued", "running"].includes(job.status) && !job.cancelRequested);
   show(card, made.buttons.retry, ["failed", "cancelled"].includes(job.status));
+}
+
+/** Shows a picture on a job's card; null: none. */
+export function setThumb(card, address, alt) {
+  const { thumb } = parts.get(card);
+  const before = thumb.querySelector("img");
+  if (before && address) Object.assign(before, { src: address, alt });
+  else thumb.replaceChildren(...(address ? [el("img", { src: address, alt, decoding: "async" })] : []));
+  thumb.hidden = !address;
 }
 
 function show(card, button, wanted) {

@@ -24,6 +24,18 @@ def upgrade_file(connect: Callable[[], Any], module: ModuleType, begin: str) -> 
         raise (error.orig or error) from error
 
 
+def upgrade_server(connect: Callable[[], Any], lock: str) -> None:
+    """Migrate the store of PostgreSQL to which `connect` connects, once `lock` has been had. Raises the
+    driver's own errors."""
+    engine = create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(lock)
+            upgrade(connection)  # nothing, where another process was first
+    except DBAPIError as error:
+        raise (error.orig or error) from error
+
+
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Migrate inside the connection's running transaction: all of it or nothing."""
     config = _config()

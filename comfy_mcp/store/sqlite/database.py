@@ -21,7 +21,16 @@ from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store.compiled import HEAD, TABLES
 from comfy_mcp.store.connection import Connection
-from comfy_mcp.store.sqlite.faults import ResultCode, fault_of, is_busy, primary_code, suspicion, translated
+from comfy_mcp.store.database import StoreInfo
+from comfy_mcp.store.sqlite.faults import (
+    ResultCode,
+    fault_of,
+    is_busy,
+    met_within,
+    primary_code,
+    suspicion,
+    translated,
+)
 from comfy_mcp.store.sqlite.filesystem import (
     opening_lock,
     prepare_file,
@@ -48,39 +57,32 @@ BEGIN_WRITING = "BEGIN IMMEDIATE"
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreInfo:
-    """How the store runs, for `doctor`. `set_aside`: where this open put a damaged store."""
-
-    path: Path
-    driver: str
-    sqlite_version: str
-    journal_mode: str
-    synchronous: str
-    schema_revision: str
-    set_aside: Path | None = None
-
-
 @dataclass(slots=True, kw_only=True)
-class Database:
+class FileDatabase:
     """An open store file. The two connections are for the loop's own thread: they never wait for a lock, nor
     move the WAL into the file."""
 
     info: StoreInfo
     loop_reader: Connection
     loop_writer: Connection
+    version_is_exact: bool = True
     _driver: "_Driver"
     _identity: tuple[int, int]
     _sure_until: float = 0.0
 
     def reader(self) -> Connection:
-        """A new connection for reading."""
         return Connection(self._driver.connect())
 
     def writer(self) -> Connection:
-        """A new one for writing. Its transactions are writers from the beginning: one that turned into a
-        writer halfway could not wait for another one."""
+        """Its transactions are writers from the beginning: one that turned into a writer halfway could not
+        wait for another one."""
         return Connection(self._driver.connect(), begin=BEGIN_WRITING)
+
+    def translated(self) -> translated:
+        return translated(self.info.path)
+
+    def met_within(self, seconds: float) -> StoreFault | None:
+        return met_within(self.info.path, seconds)
 
     def check_identity(self) -> None:
         """Raises StoreFault if another file is in the store's place, as after damage was set aside:
@@ -137,14 +139,14 @@ class Database:
             finally:
                 connection.close()
 
+    def close(self) -> None:
+        self.loop_reader.close()
+        self.loop_writer.close()
 
-def open_database(settings: StoreGroup) -> Database:
-    """Create, migrate or just open the store; blocking.
 
-    Raises StoreFault: `store_schema_newer` (the file is left as it is), `store_corrupt` (damaged and could
-    not be set aside), `store_unavailable`. A damaged store that could be set aside is no error: the store
-    starts afresh and `info.set_aside` names the old one.
-    """
+def open_file(settings: StoreGroup) -> FileDatabase:
+    """See `open_database`. A damaged store that could be set aside is no error: the store starts afresh and
+    `info.set_aside` names the old one."""
     path = settings.store_path
     with translated(path):
         refuse_network(path)
@@ -158,15 +160,16 @@ def open_database(settings: StoreGroup) -> Database:
         suspicion(path).unlink(missing_ok=True)
         driver = _set_journal(driver)
         info = StoreInfo(
+            where=str(path),
             path=path,
             driver=driver.module.__name__.partition(".")[0],
-            sqlite_version=driver.module.sqlite_version,
+            version=f"SQLite {driver.module.sqlite_version}",
             journal_mode=driver.journal_mode,
             synchronous=driver.synchronous,
             schema_revision=HEAD,
             set_aside=aside,
         )
-        return Database(
+        return FileDatabase(
             info=info,
             loop_reader=driver.impatient("BEGIN"),
             loop_writer=driver.impatient(BEGIN_WRITING),

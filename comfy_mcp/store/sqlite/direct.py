@@ -11,7 +11,7 @@ from typing import TypeVar
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.sqlite.faults import is_busy, translated
-from comfy_mcp.store.sqlite.threads import Work, Worker
+from comfy_mcp.store.threads import Work, Worker
 
 T = TypeVar("T")
 
@@ -76,6 +76,3 @@ class Direct:
                 if is_busy(error):
                     raise _Busy from None
                 raise
-
-    def close(self) -> None:
-        self._connection.close()

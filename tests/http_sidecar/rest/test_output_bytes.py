@@ -20,8 +20,8 @@ from http_sidecar.bounds import Bounds
 from http_sidecar.rest.output_bytes import IN_MEMORY_BYTES
 from tests.contract_v1.shapes import assert_problem
 from tests.support.files_engine import PATH, OutputHouse, Zeros, open_output_house
-from tests.support.graphs import picture
-from tests.support.sidecar import Answer, Sidecar, open_sidecar
+from tests.support.graphs import picture, slow
+from tests.support.sidecar import WORKFLOW, Answer, Sidecar, open_sidecar
 
 SMALL = b"0123456789" * 10
 LARGE = os.urandom(IN_MEMORY_BYTES + 300_000)
@@ -401,3 +401,21 @@ async def test_a_file_on_disk_that_changes_while_it_is_sent(
         else:
             (folder / "x.bin").unlink()
             assert await answer.read() == content
+
+
+async def test_the_preview_of_a_workflow_is_there_while_it_runs(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as sidecar:
+        job = await sidecar.submit(slow(steps=10_000, step_ms=20))
+        path = f"{WORKFLOW}/{job}/preview"
+        async with asyncio.timeout(30):
+            while (answer := await sidecar("GET", path)).status == 404:
+                assert answer.body["code"] == "not_found"
+        assert (answer.status, answer.headers["Content-Type"]) == (200, "image/jpeg")
+        assert answer.headers["ETag"] == etag(answer.data)
+        with Image.open(io.BytesIO(answer.data)) as image:
+            assert max(image.size) == 512
+        await sidecar("DELETE", f"{WORKFLOW}/{job}")
+        await sidecar.ended(job)
+        assert (await sidecar("GET", path)).status == 404
+        unknown = await sidecar("GET", f"{WORKFLOW}/nope/preview")
+        assert (unknown.status, unknown.body["code"]) == (404, "workflow_not_found")

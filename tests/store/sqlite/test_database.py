@@ -17,7 +17,7 @@ from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.schema import HEAD
 from comfy_mcp.store.sqlite import database
 from comfy_mcp.store.sqlite.faults import translated
-from tests.support.invariants import check_store
+from tests.support.invariants import check_store, file_of
 from tests.support.jobs import GRAPH, queued_event
 from tests.support.unprivileged import unprivileged
 
@@ -68,7 +68,7 @@ async def test_info_says_how_the_store_runs(settings: Settings) -> None:
     module = importlib.import_module("pysqlite3.dbapi2" if info.driver == "pysqlite3" else "sqlite3")
     wal = module.sqlite_version_info >= (3, 51, 3)
     assert info.path == settings.store_path
-    assert info.sqlite_version == module.sqlite_version
+    assert info.version == f"SQLite {module.sqlite_version}"
     assert (info.journal_mode, info.synchronous) == (("wal", "normal") if wal else ("truncate", "full"))
     assert info.schema_revision == HEAD
     assert info.set_aside is None
@@ -81,7 +81,7 @@ async def test_without_the_bundled_driver_the_linked_sqlite_decides(
     monkeypatch.setitem(sys.modules, "pysqlite3.dbapi2", None)
     store = await Store.open(settings)
     assert store.info.driver == "sqlite3"
-    assert store.info.sqlite_version == sqlite3.sqlite_version
+    assert store.info.version == f"SQLite {sqlite3.sqlite_version}"
     safe = sqlite3.sqlite_version_info >= database.WAL_SAFE_FROM
     assert store.info.journal_mode == ("wal" if safe else "truncate")
     await store.add_job(queued_event(), GRAPH, max_queued=10)
@@ -317,7 +317,7 @@ async def test_a_file_where_the_folder_should_be_is_a_clear_error(settings: Sett
 async def test_a_write_to_a_read_only_database_changes_nothing(settings: Settings) -> None:
     store = await Store.open(settings)
     await store._writer.do(lambda connection: connection.exec_driver_sql("PRAGMA query_only=ON"))
-    store._database.loop_writer.exec_driver_sql("PRAGMA query_only=ON")
+    file_of(store).loop_writer.exec_driver_sql("PRAGMA query_only=ON")
     with pytest.raises(StoreFault, match="read-only") as caught:
         await store.add_job(queued_event(), GRAPH, max_queued=10)
     assert caught.value.code is ErrorCode.STORE_UNAVAILABLE

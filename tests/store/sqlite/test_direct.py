@@ -13,7 +13,7 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.store import Store
 from comfy_mcp.store.driver_side import SMALL_BYTES
 from comfy_mcp.store.sqlite import database
-from tests.support.invariants import check_store
+from tests.support.invariants import check_store, file_of
 from tests.support.jobs import GRAPH, queued_event
 
 
@@ -83,7 +83,7 @@ async def test_while_somebody_else_holds_the_lock_writes_wait_in_the_thread_and_
     told: list[Sequence[StoredEvent]] = []
     async with opened(settings, monkeypatch) as house:
         house.store.on_commit(told.append)
-        other = house.store._database._driver.connect()
+        other = file_of(house.store)._driver.connect()
         other.execute("BEGIN IMMEDIATE")
         events = [queued_event(at=at) for at in range(4)]
         async with asyncio.TaskGroup() as tasks:
@@ -126,7 +126,7 @@ async def test_a_read_that_meets_a_lock_waits_in_a_thread(
 ) -> None:
     async with opened(settings, monkeypatch, wal=False) as house:
         job, _ = await house.add()
-        other = house.store._database._driver.connect()
+        other = file_of(house.store)._driver.connect()
         other.execute("BEGIN EXCLUSIVE")
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(house.store.get_job(job.id))

@@ -56,10 +56,12 @@ export class Api {
     return (await this.#fetch(path, {}, patient)).json();
   }
 
-  /** `body`: a file, or what becomes JSON. */
+  /** `body`: a file, a form, or what becomes JSON. */
   async send(method, path, body = null, headers = {}) {
     const options = { method, headers };
-    if (body instanceof Blob) {
+    if (body instanceof FormData) {
+      options.body = body;
+    } else if (body instanceof Blob) {
       options.headers = { ...headers, "Content-Type": "application/octet-stream" };
       options.body = body;
     } else if (body !== null) {

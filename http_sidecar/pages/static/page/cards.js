@@ -5,8 +5,8 @@ import { jobCard, updateJobCard } from "./elements.js";
 export class Cards {
   #cards = new Map();
 
-  constructor(actions) {
-    this.actions = actions;
+  constructor(actions, thumbs) {
+    Object.assign(this, { actions, thumbs });
   }
 
   /** Shows exactly these lists: `[container, jobs, words where there are none]`. Focus stays where it was. */
@@ -22,6 +22,7 @@ export class Cards {
     for (const [id, card] of this.#cards) {
       if (!wanted.has(id)) {
         card.remove();
+        this.thumbs.forget(card);
         this.#cards.delete(id);
       }
     }
@@ -32,6 +33,7 @@ export class Cards {
     let card = this.#cards.get(job.workflowId);
     if (card) updateJobCard(card, job);
     else this.#cards.set(job.workflowId, (card = jobCard(job, { actions: this.actions })));
+    this.thumbs.show(card, job);
     return card;
   }
 }

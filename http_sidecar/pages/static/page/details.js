@@ -14,7 +14,7 @@ import {
 import { problemLines } from "./notices.js";
 import { previews } from "./outputs.js";
 
-/** `actions.cancel` and `actions.retry` take a job; `view(output, outputs)` shows an output. */
+/** `actions` (`cancel`, `retry`, `edit`) take a job; `view(output, outputs)` shows an output. */
 export class Details {
   #id = null;
   #status = null;
@@ -111,9 +111,10 @@ export class Details {
   #buttons(job) {
     const act = (name, text) =>
       el("button", { type: "button", text, onclick: () => this.actions[name](job) });
+    const edit = act("edit", "Change and run");
     if (["queued", "running"].includes(job.status))
-      return job.cancelRequested ? [] : [act("cancel", "Cancel")];
-    return job.status === "completed" ? [] : [act("retry", "Retry")];
+      return job.cancelRequested ? [edit] : [act("cancel", "Cancel"), edit];
+    return job.status === "completed" ? [edit] : [act("retry", "Retry"), edit];
   }
 
   #table(job) {

@@ -6,14 +6,36 @@ const PAGE = 24;
 const MAX_SHOWN = 240;
 const PREVIEW_PX = 320;
 
+/** By visit, and by output: its preview for all that show it, until the last one drops it. */
+const shared = new WeakMap();
+
 /** How previews come: with the key in a header, so as blobs. `patient`: they leave the rate limit to people. */
 export function previews(api) {
+  if (!shared.has(api)) shared.set(api, new Map());
+  const known = shared.get(api);
+  const fetched = async (id) => {
+    const path = `v1/comfyui/output/${encodeURIComponent(id)}/preview?maxPx=${PREVIEW_PX}`;
+    return URL.createObjectURL(await api.blob(path, { patient: true }));
+  };
   return {
-    preview: async (output) => {
-      const path = `v1/comfyui/output/${encodeURIComponent(output.outputId)}/preview?maxPx=${PREVIEW_PX}`;
-      return URL.createObjectURL(await api.blob(path, { patient: true }));
+    preview: async ({ outputId: id }) => {
+      if (!known.has(id)) known.set(id, { users: 0, coming: fetched(id), address: null });
+      const made = known.get(id);
+      made.users += 1;
+      try {
+        made.address = await made.coming;
+      } catch (error) {
+        known.delete(id);
+        throw error;
+      }
+      return made.address;
     },
-    drop: (address) => URL.revokeObjectURL(address),
+    drop: (address) => {
+      const [id, made] = [...known].find(([, each]) => each.address === address) ?? [];
+      if (!made || --made.users > 0) return;
+      known.delete(id);
+      URL.revokeObjectURL(address);
+    },
   };
 }
 

@@ -4,16 +4,16 @@ import { bytesText, el, kindWord, timeElement } from "./elements.js";
 import { problemLines } from "./notices.js";
 
 const MAX_BYTES = 256 * 2 ** 20; // the whole file has to be in the browser's memory
+const USABLE = ["image", "video", "audio"]; // as the input of another workflow
 
-/** `openJob(id)`: shows the workflow that made it. */
+/** `openJob(id)` shows the workflow that made it, `use(output)` the workflows that take it. */
 export class Viewer {
   #address = null;
   #outputs = [];
   #shown = 0;
 
-  constructor(api, openJob) {
-    this.api = api;
-    this.openJob = openJob;
+  constructor(api, { openJob, use }) {
+    Object.assign(this, { api, openJob, use });
     this.dialog = document.getElementById("viewer");
     this.dialog.addEventListener("close", () => this.#clear(), { signal: api.signal });
     this.dialog.addEventListener("keydown", (event) => this.#key(event), { signal: api.signal });
@@ -89,6 +89,13 @@ export class Viewer {
           text: "Workflow",
           onclick: () => (this.dialog.close(), this.openJob(output.workflowId)),
         }),
+        USABLE.includes(output.type)
+          ? el("button", {
+              type: "button",
+              text: "Use as input",
+              onclick: () => (this.dialog.close(), this.use(output)),
+            })
+          : null,
       ),
     );
     try {

@@ -10,7 +10,9 @@ import { showMachines } from "./machines.js";
 import { notice, say } from "./notices.js";
 import { Outputs } from "./outputs.js";
 import { Pace } from "./pace.js";
+import { Picker } from "./picker.js";
 import { acceptFiles } from "./submit.js";
+import { Thumbs } from "./thumbs.js";
 import { Viewer } from "./viewer.js";
 
 const MAX_WAITING_SHOWN = 10;
@@ -102,15 +104,21 @@ export class Visit {
     $("board").hidden = $("totals").hidden = false;
     $("forget").hidden = this.api.key === null;
     const actions = { cancel: (job) => this.#cancel(job), retry: (job) => this.#retry(job) };
-    this.viewer = new Viewer(this.api, (id) => this.details.open(id));
+    this.picker = new Picker(this.api, () => this.lists.soon());
+    this.viewer = new Viewer(this.api, {
+      openJob: (id) => this.details.open(id),
+      use: (output) => this.picker.open(output),
+    });
     this.details = new Details(this.api, {
-      actions,
+      actions: { ...actions, edit: (job) => this.#edit(job) },
       view: (output, outputs) => this.viewer.open(output, outputs),
       gone: (id) => (this.#board.forget(id), this.#draw()),
     });
     this.outputs = new Outputs(this.api, (output, outputs) => this.viewer.open(output, outputs));
-    this.cards = new Cards({ ...actions, details: (job) => this.details.open(job.workflowId) });
+    const details = (job) => this.details.open(job.workflowId);
+    this.cards = new Cards({ ...actions, details }, new Thumbs(this.api));
     acceptFiles(this.api, () => this.lists.soon());
+    $("pick").addEventListener("click", () => this.picker.open(), { signal });
     $("recent-filter").value = "";
     $("recent-filter").addEventListener("change", () => this.#filter(), { signal });
     $("recent-more").addEventListener("click", () => this.#act(() => this.#older()), { signal });
@@ -204,6 +212,11 @@ export class Visit {
       job,
     );
     this.lists.soon();
+  }
+
+  #edit(job) {
+    this.details.dialog.close();
+    this.picker.openNamed(`job:${job.workflowId}`);
   }
 
   #pathOf(job) {

@@ -13,8 +13,8 @@ handed over (cancelled there, nothing was begun).
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, TypeVar, cast
@@ -22,7 +22,6 @@ from typing import Any, TypeVar, cast
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.store.connection import Connection, Notes
-from comfy_mcp.store.sqlite.faults import translated
 
 MAX_BATCH = 64
 MAX_WAITING = 1024
@@ -39,13 +38,41 @@ class _Piece:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class _Held:
+    """A thread's connection, opened when it is needed."""
+
+    connect: Callable[[], Connection]
+    connection: Connection | None = None
+
+    def begin(self) -> Connection:
+        """A connection with a transaction. A server may have ended the last one while nobody used it."""
+        if self.connection is not None:
+            try:
+                self.connection.begin()
+            except Exception:
+                if not self.connection.is_lost:
+                    raise
+                self.close()
+            else:
+                return self.connection
+        self.connection = self.connect()
+        self.connection.begin()
+        return self.connection
+
+    def close(self) -> None:
+        if self.connection is not None:
+            connection, self.connection = self.connection, None
+            connection.close()
+
+
 class Worker:
     """Threads with a connection each over one inbox. One thread and `batch` > 1 makes it a writer."""
 
     def __init__(
         self,
         connect: Callable[[], Connection],
-        path: Path,
+        translated: Callable[[], AbstractContextManager[None]],
         *,
         name: str,
         threads: int = 1,
@@ -54,11 +81,11 @@ class Worker:
         on_commit: Callable[[Sequence[StoredEvent]], None] = lambda _appended: None,
         on_done: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
-        """`before` runs ahead of each transaction and may raise StoreFault; `on_commit` is called on the
-        loop after each transaction, with the events that it appended; `on_done` is called with the seconds
-        that each caller waited."""
+        """`translated` raises StoreFault for the database's errors. `before` runs ahead of each transaction
+        and may raise StoreFault; `on_commit` is called on the loop after each transaction, with the events
+        that it appended; `on_done` is called with the seconds that each caller waited."""
         self._connect = connect
-        self._path = path
+        self._translated = translated
         self._batch = batch
         self._before = before
         self._on_commit = on_commit
@@ -128,16 +155,16 @@ class Worker:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
-        connection: Connection | None = None
+        held = _Held(self._connect)
         last = False
         try:
             while not last and (first := self._inbox.get()) is not None:
                 pieces, last = self._more(first)
                 left: Notes | None = None
                 try:
-                    with translated(self._path):
+                    with self._translated():
                         self._before()
-                        connection = connection or self._connect()
+                        connection = held.begin()
                         self._commit(connection, pieces)
                         left = connection.notes
                 except BaseException as error:  # noqa: BLE001 - each caller gets it; the thread lives on
@@ -147,8 +174,7 @@ class Worker:
                 del pieces, first
         finally:
             try:
-                if connection is not None:
-                    connection.close()
+                held.close()
             finally:
                 self._call_loop(self._thread_ended)
 
@@ -167,15 +193,15 @@ class Worker:
 
     def _commit(self, connection: Connection, pieces: Sequence[_Piece]) -> None:
         if len(pieces) == 1:
-            pieces[0].result = connection.within(pieces[0].work)
+            pieces[0].result = connection.finish(pieces[0].work)
         else:
-            connection.within(lambda _: self._run_each(connection, pieces))
+            connection.finish(lambda _: self._run_each(connection, pieces))
 
     def _run_each(self, connection: Connection, pieces: Sequence[_Piece]) -> None:
         for piece in pieces:
             appended = connection.notes.appended
             try:
-                with translated(self._path), connection.savepoint():
+                with self._translated(), connection.savepoint():
                     piece.result = piece.work(connection)
             except Exception as error:  # belongs to that caller alone
                 piece.error = error

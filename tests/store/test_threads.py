@@ -11,10 +11,10 @@ from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import JobGraph, JobQuery, Store, queue
+from comfy_mcp.store import JobGraph, JobQuery, Store, queue, threads
 from comfy_mcp.store import store as store_module
 from comfy_mcp.store.connection import Connection
-from comfy_mcp.store.sqlite import database, threads
+from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, progressed, queued_event, started
 

@@ -1,0 +1,85 @@
+"""The thread that listens for what other processes commit, and cuts connections that get no answer.
+
+NOTIFY only says "look again". Whoever misses one looks all the same, LOOK_AGAIN_S later.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Any
+
+import psycopg
+import structlog
+
+from comfy_mcp.store.postgresql.connection import ServerConnection
+
+log = structlog.get_logger(__name__)
+
+LOOK_AGAIN_S = 1.0
+"""How late a process learns of a commit whose NOTIFY it did not get."""
+
+CONNECT_AGAIN_S = 1.0
+WAIT_S = 0.25
+"""How late it learns that it is closed."""
+
+
+class Wakeups:
+    def __init__(
+        self,
+        connect: Callable[[], "psycopg.Connection[Any]"],
+        channel: str,
+        *,
+        connections: Callable[[], Iterable[ServerConnection]],
+        limit_s: float,
+    ) -> None:
+        """A transaction of `connections` that takes longer than `limit_s` is cut off."""
+        self._connect = connect
+        self._channel = channel
+        self._connections = connections
+        self._limit_s = limit_s
+        self._closed = threading.Event()
+        self.version = 0
+        """Changes some time after each commit of another process that appended events."""
+        self.listens = False
+        self._thread = threading.Thread(target=self._run, name="store-wakeups", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.is_set():
+            try:
+                self._listen()
+            except psycopg.Error as error:
+                log.warning("store_wakeups_lost", error=type(error).__name__)
+                self.listens = False
+                self._look_again()
+                self._closed.wait(CONNECT_AGAIN_S)
+
+    def _listen(self) -> None:
+        with self._connect() as connection:
+            connection.execute(f'LISTEN "{self._channel}"')
+            self.version += 1  # of before it listened
+            self.listens = True
+            looked = monotonic()
+            while not self._closed.is_set():
+                for notice in connection.notifies(timeout=min(LOOK_AGAIN_S, WAIT_S), stop_after=1):
+                    self._heard(notice)
+                if monotonic() - looked >= LOOK_AGAIN_S:
+                    looked = monotonic()
+                    self._look_again()
+
+    def _heard(self, notice: psycopg.Notify) -> None:
+        if notice.pid not in {each.pid for each in self._connections()}:
+            self.version += 1
+
+    def _look_again(self) -> None:
+        self.version += 1
+        now = monotonic()
+        for connection in self._connections():
+            since = connection.since
+            if since is not None and now - since > self._limit_s:
+                log.warning("store_connection_cut", after_s=round(now - since, 1))
+                connection.cut()

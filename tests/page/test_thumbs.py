@@ -1,0 +1,44 @@
+"""Pictures on the cards: the preview of a workflow that runs, the first picture of one that has ended."""
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.page.seen import Open, card, endless
+from tests.support import graphs
+from tests.support.sidecar import WORKFLOW, Sidecar
+
+pytestmark = pytest.mark.asyncio(loop_scope="package")
+
+
+async def shown(page: Page, job: str) -> None:
+    """The picture on the card has come, whole."""
+    await page.wait_for_function(
+        "(s) => document.querySelector(s)?.naturalWidth > 0", arg=f'.job[data-id="{job}"] .job-thumb img'
+    )
+
+
+async def test_a_running_workflow_shows_its_preview_and_then_what_it_made(
+    sidecar: Sidecar, visit: Open
+) -> None:
+    running = await sidecar.submit(endless())
+    await sidecar.until_running(running)
+    page = await visit(sidecar.url)
+    await shown(page, running)
+    picture = card(page, running).locator(".job-thumb img")
+    first = await picture.get_attribute("src")
+    await expect(picture).not_to_have_attribute("src", first or "")  # the next one has come
+    answer = await sidecar("GET", f"{WORKFLOW}/{running}/preview")
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    await sidecar("DELETE", f"{WORKFLOW}/{running}")
+    await expect(page.locator("#recent").locator(f'[data-id="{running}"]')).to_be_visible()
+    await expect(picture).to_have_count(0)
+    made = (await sidecar.ended(await sidecar.submit(graphs.picture())))["workflowId"]
+    await shown(page, made)
+    assert await page.evaluate("document.querySelectorAll('.job-thumb img').length") == 1
+
+
+async def test_a_text_has_no_picture(sidecar: Sidecar, visit: Open) -> None:
+    job = (await sidecar.ended(await sidecar.submit(graphs.text())))["workflowId"]
+    page = await visit(sidecar.url)
+    await expect(card(page, job)).to_be_visible()
+    await expect(card(page, job).locator(".job-thumb")).to_be_hidden()
