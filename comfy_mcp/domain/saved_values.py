@@ -12,6 +12,7 @@ from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ClassInfo
 from comfy_mcp.domain.ui_format import UiNode
 from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button, says_nothing, unsure
+from comfy_mcp.domain.ui_texts import as_text
 from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, widgets_of
 
 IsWidget = Callable[[InputSpec], bool]
@@ -47,7 +48,8 @@ class Saved:
 
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
-            self.values[widget.name] = widget.null if value is None else value
+            text = widget.long and isinstance(value, int | float)
+            self.values[widget.name] = widget.null if value is None else as_text(value) if text else value
 
 
 def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = frozenset()) -> Saved:

@@ -195,7 +195,9 @@ def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
     definitions = raw.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     held = {str(each["id"]): each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")}
-    last = given if isinstance(given := raw.get("last_node_id"), int) else 0
+    state = raw.get("state")
+    given = (raw.get("last_node_id"), state.get("lastNodeId") if isinstance(state, Mapping) else None)
+    last = max((each for each in given if isinstance(each, int)), default=0)
     return distinct(_used(_graph(raw, last), held), last)
 
 

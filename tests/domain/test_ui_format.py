@@ -61,9 +61,10 @@ def test_inside_a_subgraph_an_input_is_given_the_link_that_leads_to_it() -> None
     assert graph["9:2"]["inputs"]["images"] == ["9:1", 0]
 
 
-def test_of_two_nodes_with_one_id_the_second_gets_a_new_one() -> None:
+@pytest.mark.parametrize("last", [{"last_node_id": 20}, {"state": {"lastNodeId": 20}, "last_node_id": "x"}])
+def test_of_two_nodes_with_one_id_the_second_gets_a_new_one(last: dict[str, Any]) -> None:
     nodes = [image(1, 8, 8), image(1, 9, 9), save(2, 1), image(2, 7, 7)]
-    file = {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]], "last_node_id": 20}
+    file = {"nodes": nodes, "links": [[1, 1, 0, 2, 0, "IMAGE"]], **last}
     graph, _ = converted(file)
     assert {key: node["inputs"].get("width") for key, node in graph.items()} == {
         "1": 8,

@@ -28,6 +28,7 @@ READY = """
         && window.LiteGraph?.registered_node_types?.PrimitiveNode;
 }
 """
+NO_TUTORIAL = "localStorage.setItem('Comfy.Settings.Comfy.TutorialCompleted', 'true')"
 AT_ONCE = 60
 
 EXPORT = """
@@ -152,7 +153,7 @@ async def open_editor(version: str, object_info: bytes, home: Path) -> AsyncIter
     """A page of the editor, ready for `exported`. `home` takes the browser's files."""
     async with _stand_in(fetched(version), object_info) as url, open_browser(home) as browser:
         page = await browser.new_page()
-        await page.add_init_script("localStorage.setItem('Comfy.Settings.Comfy.TutorialCompleted', 'true')")
+        await page.add_init_script(NO_TUTORIAL)
         await page.goto(url)
         await page.wait_for_function(READY, timeout=READY_MS)
         await page.wait_for_timeout(3000)

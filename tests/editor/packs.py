@@ -18,7 +18,7 @@ from typing import Any
 
 from playwright.async_api import Error
 
-from tests.editor.frontend import CHANGES, READY, READY_MS
+from tests.editor.frontend import CHANGES, NO_TUTORIAL, READY, READY_MS
 from tests.editor.recorded import VERSION, store
 from tests.support.browser import open_browser
 
@@ -78,6 +78,7 @@ async def main(url: str) -> None:
     for at in range(0, len(types), PER_PAGE):
         async with open_browser(Path(tempfile.mkdtemp())) as browser:
             page = await browser.new_page()
+            await page.add_init_script(NO_TUTORIAL)
             await page.goto(url)
             await page.wait_for_function(READY, timeout=READY_MS)
             await page.wait_for_timeout(6000)
