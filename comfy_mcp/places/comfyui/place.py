@@ -18,6 +18,7 @@ from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
 from comfy_mcp.places.comfyui.inputs import InputBringer
 from comfy_mcp.places.comfyui.listener import Listener
+from comfy_mcp.places.comfyui.patience import Patience
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
     Accepted,
@@ -66,9 +67,10 @@ class ComfyUIPlace:
         self._settings = settings
         self._on_event = on_event
         self._clock = clock
+        self._patience = Patience(engine.id, self.client.transport.contact, clock)
         self._object_info: Mapping[str, Any] | None = None
         self._object_info_at = 0.0
-        self._object_info_lock = asyncio.Lock()
+        self._given_at = 0.0
         self._connections = 0
         self._url = engine.url
         self._labels = frozenset(engine.labels)
@@ -81,6 +83,7 @@ class ComfyUIPlace:
         return self.client.engine
 
     async def close(self) -> None:
+        await self._patience.close()
         await self.client.close()
 
     async def run(self, hear: Hear) -> None:
@@ -226,6 +229,10 @@ class ComfyUIPlace:
     def known_nodes(self) -> ObjectInfo | None:
         return None if self._nodes is None else self._nodes[1]
 
+    @property
+    def known_nodes_age_s(self) -> float | None:
+        return None if self._nodes is None else self._clock() - self._given_at
+
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
         if self._nodes_fault is not None and self._clock() < self._down_until:
             raise self._nodes_fault
@@ -236,9 +243,14 @@ class ComfyUIPlace:
             raise
         self._nodes_fault = None
         if self._nodes is None or self._nodes[0] is not raw:
-            replaceable = await self._node_replacements()
-            self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw, replaceable=replaceable)
+            await self._parse(raw)
+        assert self._nodes is not None
         return self._nodes[1]
+
+    async def _parse(self, raw: Mapping[str, Any]) -> None:
+        replaceable = await self._node_replacements()
+        self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw, replaceable=replaceable)
+        self._given_at = self._clock()
 
     async def _node_replacements(self) -> frozenset[str]:
         try:
@@ -249,14 +261,19 @@ class ComfyUIPlace:
     async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
         """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
         max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
-        async with self._object_info_lock:
-            if self._object_info is None or self._clock() - self._object_info_at >= max_age_s:
-                connections = self._connections
-                self._object_info = await self.client.object_info()
-                # It may be the word of the server that was there before a connect meanwhile.
-                kept = self._connections == connections
-                self._object_info_at = self._clock() if kept else float("-inf")
+        if self._object_info is not None and self._clock() - self._object_info_at < max_age_s:
             return self._object_info
+        key = "object_info", self._connections
+        return await self._patience.ask(key, self._read_object_info, keep=False)
+
+    async def _read_object_info(self) -> Mapping[str, Any]:
+        connections = self._connections
+        raw = self._object_info = await self.client.object_info()
+        # It may be the word of the server that was there before a connect meanwhile.
+        kept = self._connections == connections
+        self._object_info_at = self._clock() if kept else float("-inf")
+        await self._parse(raw)
+        return raw
 
     def view(self, file: OutputFile, *, byte_range: str | None = None) -> AbstractAsyncContextManager[Answer]:
         return self.client.view(file, byte_range=byte_range)
@@ -270,22 +287,22 @@ class ComfyUIPlace:
         return await self.client.upload_limit()
 
     async def model_folders(self) -> Sequence[str]:
-        return await self.client.model_folders()
+        return await self._patience.ask("models", self.client.model_folders)
 
     async def experiment_models(self, folder: str) -> Sequence[Model]:
-        return await self.client.experiment_models(folder)
+        return await self._patience.ask(("models", folder), lambda: self.client.experiment_models(folder))
 
     async def templates(self) -> Sequence[WorkflowEntry]:
-        return await self.client.templates()
+        return await self._patience.ask("templates", self.client.templates)
 
     async def template(self, name: str) -> Any:
-        return await self.client.template(name)
+        return await self._patience.ask(("template", name), lambda: self.client.template(name))
 
     async def saved_workflows(self) -> Sequence[WorkflowEntry]:
-        return await self.client.saved_workflows()
+        return await self._patience.ask("saved", self.client.saved_workflows)
 
     async def saved_workflow(self, name: str) -> Any:
-        return await self.client.saved_workflow(name)
+        return await self._patience.ask(("saved", name), lambda: self.client.saved_workflow(name))
 
     async def queue(self) -> QueueView:
         return await self.client.queue()
