@@ -6,6 +6,7 @@ that is kept names what the bridge keeps (domain/file_inputs.py).
 
 from dataclasses import dataclass, field
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
@@ -188,7 +189,12 @@ def spellings(context: OperationContext) -> str:
     others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
     if context.caller.may_read_files:
         return f"a path in {context.services.input_files.folders}, {others}"
-    return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    if context.caller.upload_url is None or Right.SUBMIT not in context.caller.rights:
+        return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    return (
+        "the name that an upload returned (no key needed, good once, for 15 minutes: "
+        f'curl -F image=@FILE "{context.caller.upload_url()}"), {others}'
+    )
 
 
 def _shown(text: str) -> str:
