@@ -122,6 +122,10 @@ lock: $(DEV)  ## write the lock files anew: each dependency's newest allowed ver
 	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
 	$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
+.PHONY: dist
+dist: $(DEV)  ## build what is released, in dist/: wheel, sdist, server.json for the MCP registry, .mcpb bundle
+	@$(PY) -m connect.dist
+
 .PHONY: sbom
 sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hashes
 	$(VENV)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \

@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.redaction import HIDDEN, names_a_secret
-from comfy_mcp.settings import EngineGroup, LogGroup, Settings, unknown_variables
+from comfy_mcp.settings import EngineGroup, EngineSettings, LogGroup, Settings, unknown_variables
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
 _LEVELS = {
@@ -37,7 +37,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
 
     May be called again: the last call counts.
     """
-    global _routine
+    global _routine, _hide
     least = _LEVELS[level or settings.log_level]
     shared: list[Processor] = [
         merge_contextvars,
@@ -46,7 +46,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
         structlog.processors.format_exc_info,
         hide_named_secrets,
     ]
-    hide = _HideValues(secret_values(settings))
+    hide = _hide = _HideValues(secret_values(settings))
     finish: list[Processor] = [_renderer(settings), hide]
     _routine = _RoutineLines(least, hide.in_line) if _style(settings) == "json" else None
     structlog.configure(
@@ -152,11 +152,20 @@ _FOREIGN_LEAST = {
 
 def secret_values(settings: EngineGroup) -> tuple[str, ...]:
     """Every secret in the settings, in the forms that may appear in a text."""
-    held = [value for engine in settings.engines for value in engine.header_values().values()]
+    keys = [key for key in settings.comfy_org_key_values if len(key) >= _SHORTEST_SECRET]
+    return tuple(sorted({*keys, *_of_engines(settings.engines)}, key=len, reverse=True))
+
+
+def hide_secrets_of(engines: Iterable[EngineSettings]) -> None:
+    """From now on, those of these engines too: they may have come after `configure`."""
+    _hide.add(_of_engines(engines))
+
+
+def _of_engines(engines: Iterable[EngineSettings]) -> set[str]:
+    held = [value for engine in engines for value in engine.header_values().values()]
     # "Bearer abc" is quoted whole or in part.
-    parts = [part for value in held for part in (value, value.rpartition(" ")[2])]
-    parts += settings.comfy_org_key_values
-    return tuple(sorted({part for part in parts if len(part) >= _SHORTEST_SECRET}, key=len, reverse=True))
+    parts = (part for value in held for part in (value, value.rpartition(" ")[2]))
+    return {part for part in parts if len(part) >= _SHORTEST_SECRET}
 
 
 _SHORTEST_SECRET = 4
@@ -183,7 +192,12 @@ class _HideValues:
     """The last processor: removes known secrets from the finished line."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = [form for secret in secrets for form in dict.fromkeys((secret, _in_json(secret)))]
+        self._secrets: list[str] = []
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets for form in (secret, _in_json(secret))}
+        self._secrets = sorted(forms.union(self._secrets), key=len, reverse=True)
 
     def __call__(self, logger: WrappedLogger, method: str, line: Any) -> str:
         return self.in_line(str(line))
@@ -220,6 +234,7 @@ class _RoutineLines:
 
 
 _routine: _RoutineLines | None = None
+_hide = _HideValues(())
 
 
 def _renderer(settings: LogGroup) -> Processor:

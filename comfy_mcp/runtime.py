@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from uuid import uuid4
 
@@ -17,12 +17,14 @@ from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
 from comfy_mcp.driving.means import Means
-from comfy_mcp.gpu import GpuMonitor, GpuUsage, local_engines
+from comfy_mcp.driving.roster import Roster
+from comfy_mcp.gpu import GpuMonitor, GpuUsage
 from comfy_mcp.library import InputFiles, ModelLibrary, OutputFiles, WorkflowFiles, WorkflowLibrary
 from comfy_mcp.library.assets import Assets
 from comfy_mcp.library.links import Links
 from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
+from comfy_mcp.logs import hide_secrets_of
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.checking import moment_of
@@ -35,7 +37,7 @@ from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.store import Store
 from comfy_mcp.watchdog import watching
 
@@ -65,9 +67,7 @@ async def open_runtime(
     that run go on in ComfyUI, to be re-attached by whoever drives it next.
     """
     clock = clock or system_clock()
-    metrics = Metrics(
-        engines=[engine.id for engine in settings.engines], version=__version__, now_ms=clock.now_ms
-    )
+    metrics = Metrics(engines=(), version=__version__, now_ms=clock.now_ms)
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
         stack.push_async_callback(store.close)
@@ -77,37 +77,45 @@ async def open_runtime(
         loop = asyncio.get_running_loop()
         metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
         await hub.open()
-        usage = GpuUsage(local=local_engines(settings))
-        pool: Pool[Place] = Pool(
-            [
-                ComfyUIPlace(
-                    engine,
-                    settings,
-                    on_event=partial(metrics.hear_engine, engine.id),
-                    locate=lambda name: input_files.locate(name),
-                )
-                for engine in settings.engines
-            ]
+        usage = GpuUsage()
+        pool: Pool[Place] = Pool()
+        outputs = OutputFiles(settings, engines=pool)
+        means = Means(
+            store=store,
+            settings=settings,
+            clock=clock,
+            new_id=new_id,
+            gpu=usage,
+            fleet=Fleet(clock.monotonic),
         )
-        for place in pool.all():
-            stack.push_async_callback(place.close)
-        engines = Engines(
+
+        def make(engine: EngineSettings) -> Place:
+            return ComfyUIPlace(
+                engine,
+                settings,
+                on_event=partial(metrics.hear_engine, engine.id),
+                locate=lambda name: input_files.locate(name),
+            )
+
+        def changed(engines: Sequence[EngineSettings]) -> None:
+            hide_secrets_of(engines)
+            metrics.know_engines([engine.id for engine in engines])
+            usage.know(engines)
+            outputs.know(engines)
+
+        roster = Roster(
             pool,
-            Means(
-                store=store,
-                settings=settings,
-                clock=clock,
-                new_id=new_id,
-                gpu=usage,
-                fleet=Fleet(clock.monotonic),
-            ),
+            means,
+            make,
             holder=f"{os.getpid()}-{uuid4().hex}",
             drive=drive,
             sampling=lambda: gpu.sample(),
+            changed=changed,
         )
+        stack.push_async_callback(roster.close)
+        engines = Engines(roster, means)
         gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
-        outputs = OutputFiles(settings, engines=pool)
         workflow_files = WorkflowFiles(settings, timeout_s=settings.request_timeout_s)
         spool = Spool(settings.inputs_path)
         assets = Assets(settings.assets_path, spool, limit=settings.max_upload_bytes)

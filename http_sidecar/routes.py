@@ -61,6 +61,10 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="read_output", method="GET", path=f"{V1}/output/{{outputId}}", binary=True),
     Route(operation="system_status", method="GET", path="/v1/status"),
     Route(operation="gpu_status", method="GET", path="/v1/gpu"),
+    Route(operation="add_engine", method="POST", path="/v1/engines", success=201, body=True),
+    Route(operation="remove_engine", method="DELETE", path="/v1/engines/{engine}"),
+    Route(operation="drain_engine", method="POST", path="/v1/engines/{engine}/drain"),
+    Route(operation="resume_engine", method="POST", path="/v1/engines/{engine}/resume"),
 )
 
 UPLOAD = Route(operation="upload_input", method="POST", path=f"{V1}/inputs", success=201)

@@ -53,7 +53,10 @@ def _read(stdin: BinaryIO) -> Question | None:
     header = stdin.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
-    question: Any = unpacked(stdin.read(*HEADER.unpack(header)))
+    (size,) = HEADER.unpack(header)
+    if len(data := stdin.read(size)) < size:  # whoever asked has died
+        return None
+    question: Any = unpacked(data)
     assert isinstance(question, Question)
     return question
 

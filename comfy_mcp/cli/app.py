@@ -1,7 +1,7 @@
 """The commands of `comfy-bridge` and their options. Their code is imported on use, so --help is fast."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -385,7 +385,7 @@ def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
 
 @cli.group()
 def engines() -> None:
-    """List the engines, and take one out of use for maintenance."""
+    """List the engines, add and remove them, and take one out of use for maintenance."""
 
 
 @engines.command("list", cls=Command, example="comfy-bridge engines list --json")
@@ -396,6 +396,50 @@ def list_engines(given: dict[str, Any], /, as_json: bool) -> None:
     from comfy_mcp.cli import engines as commands
 
     _execute(given, as_json, commands.list_)
+
+
+@engines.command("add", cls=Command, example="comfy-bridge engines add gpu-1 http://gpu-1:8188 --label h100")
+@click.argument("engine", metavar="NAME")
+@click.argument("url")
+@click.option("--label", "labels", multiple=True, help="What submits may ask for; may be repeated.")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Header for every request.")
+@click.option(
+    "--token-file", type=click.File(), help="File with the bearer token for every request (- = stdin)."
+)
+@options.as_json
+@click.pass_obj
+def add_engine(
+    given: dict[str, Any],
+    /,
+    as_json: bool,
+    engine: str,
+    url: str,
+    labels: tuple[str, ...],
+    headers: tuple[str, ...],
+    token_file: TextIO | None,
+) -> None:
+    """Add an engine to the file that COMFY_BRIDGE_ENGINES_FILE names. It gets workflows within seconds."""
+    from comfy_mcp.cli import engines as commands
+
+    arguments = {
+        "engine": engine,
+        "url": url,
+        "labels": labels,
+        "headers": commands.headers_of(headers),
+        "token": None if token_file is None else token_file.read().strip(),
+    }
+    _execute(given, as_json, lambda s, out: commands.change(s, out, "add_engine", arguments))
+
+
+@engines.command("remove", cls=Command, example="comfy-bridge engines remove gpu-1")
+@click.argument("engine")
+@options.as_json
+@click.pass_obj
+def remove_engine(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
+    """Take ENGINE out of the file of engines. It ends the workflows that it has."""
+    from comfy_mcp.cli import engines as commands
+
+    _execute(given, as_json, lambda s, out: commands.change(s, out, "remove_engine", {"engine": engine}))
 
 
 @engines.command(cls=Command, example="comfy-bridge engines drain gpu-1")
@@ -503,13 +547,23 @@ def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
 
 
 @cli.command(cls=Command, example="COMFYUI_URL=http://gpu-box:8188 comfy-bridge doctor")
+@click.option(
+    "--write",
+    type=click.Choice(options.CLIENTS),
+    help="Add the bridge to the configuration of this MCP client: the change is shown, and written on a yes.",
+)
 @options.as_json
 @click.pass_obj
-def doctor(given: dict[str, Any], /, as_json: bool) -> None:
+def doctor(given: dict[str, Any], /, as_json: bool, write: str | None) -> None:
     """Check the configuration, engines, versions, GPUs and store, and show what to fix.
 
     The exit code is 5 if an engine does not answer, 6 if the store does not work.
     """
+    if write is not None:
+        from comfy_mcp.cli.connecting import connect
+
+        _execute(given, as_json, lambda settings, out: connect(settings, out, client=write))
+        return
     from comfy_mcp.cli.doctor import doctor as look
     from comfy_mcp.cli.session import Options
 

@@ -1,9 +1,12 @@
-"""`comfy-bridge engines`: list them, take one out of use and back."""
+"""`comfy-bridge engines`: list them, add and remove one, take one out of use and back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.cli.session import open_session
-from comfy_mcp.operations.shapes import DrainResult, EngineItem, SystemResult
+from comfy_mcp.operations.shapes import DrainResult, EngineChangeResult, EngineItem, SystemResult
 from comfy_mcp.settings import Settings
 
 
@@ -15,6 +18,14 @@ async def list_(settings: Settings, output: Output) -> ExitCode:
     return ExitCode.OK
 
 
+async def change(settings: Settings, output: Output, name: str, arguments: Mapping[str, Any]) -> ExitCode:
+    """`add_engine` or `remove_engine`. Raises as the operation."""
+    async with open_session(settings, drive=False) as session:
+        result: EngineChangeResult = await session.call(name, arguments)
+    output.result(result.model_dump(mode="json"), [result.text()])
+    return ExitCode.OK
+
+
 async def drain(settings: Settings, output: Output, *, engine: str, drained: bool) -> ExitCode:
     """Raises NotFound for an engine that is not in the settings."""
     async with open_session(settings, drive=False) as session:
@@ -22,6 +33,12 @@ async def drain(settings: Settings, output: Output, *, engine: str, drained: boo
         result: DrainResult = await session.call(name, {"engine": engine})
     output.result(result.model_dump(mode="json"), [result.text()])
     return ExitCode.OK
+
+
+def headers_of(lines: Sequence[str]) -> dict[str, str]:
+    """Of `Name: value`."""
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _line(engine: EngineItem) -> str:

@@ -17,6 +17,7 @@ FAILURE_KINDS = (
     "node_error",
     "oom",
     "missing_model",
+    "missing_input",
     "engine_lost",
     "engine_bad_answer",
     "cancelled_externally",
@@ -27,6 +28,9 @@ OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
 MAKES = ("image", "video", "audio", "3d", "text")
 RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
+
+CLIENTS = ("claude-code", "claude-desktop", "cursor", "vscode")
+"""MCP clients whose configuration `doctor --write` knows (cli/connecting.py)."""
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 save_to = click.option(

@@ -33,6 +33,7 @@ class FailureKind(StrEnum):
     NODE_ERROR = "node_error"
     OOM = "oom"
     MISSING_MODEL = "missing_model"
+    MISSING_INPUT = "missing_input"
     ENGINE_LOST = "engine_lost"
     CANCELLED_EXTERNALLY = "cancelled_externally"
     TIMEOUT = "timeout"

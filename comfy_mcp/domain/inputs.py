@@ -10,7 +10,7 @@ are followed, values are not judged.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -72,6 +72,9 @@ class InputSpec:
         if self.known is None:
             return value in (self.options or ())
         return not isinstance(value, list | dict) and value in self.known
+
+    def with_options(self, options: tuple[object, ...]) -> "InputSpec":
+        return replace(self, options=options, known=_looked_up(options))
 
     @property
     def may_grow(self) -> bool:

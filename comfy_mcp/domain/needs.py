@@ -77,6 +77,7 @@ class Needs:
     """Sorted, without repeats. `models` are the texts in inputs that end like a model file, with `/` between
     folders: the result does not depend on whether an engine answered. `files` are those of them that an
     engine lists, so that another engine must have them too; `wish` is what the submit says of the engine.
+    `brings`: it names files that a place puts on the engine first.
 
     `shape` is a stable name for the first two, 32 hex digits: workflows of one shape need about the same
     memory. Sizes, seeds and texts don't count.
@@ -87,13 +88,14 @@ class Needs:
     shape: str
     files: tuple[str, ...] = ()
     wish: Wish = NO_WISH
+    brings: bool = False
 
     @property
     def key(self) -> str:
         """A stable name for all that `lack` asks: what one engine can't run it can't run of that name."""
         wish = self.wish
         asked = [self.node_classes, self.files, wish.engine, wish.labels, wish.not_on]
-        return _digest(asked)
+        return _digest([*asked, "brings"] if self.brings else asked)
 
     def judged_by(self, nodes: ObjectInfo | None) -> "Needs":
         """The same, once an engine with this node list has found the workflow good."""

@@ -6,7 +6,7 @@ no clock; the tenure owns it and writes what is `pending`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Any, assert_never
 
 from comfy_mcp.domain.catalog import Output, OutputFile
 from comfy_mcp.domain.deadlines import Deadline
@@ -86,6 +86,10 @@ class Attempt:
         self.files: dict[OutputFile, None] = {}
         self.reference: str | None = None  # what the place calls it, as long as that is not written
         self.heard_at = heard_at
+        self.unsent_since: float | None = None  # its files are being brought: the engine does not have it
+        self.bring_due: float | None = None  # when they are to be brought; None: they are being, or are there
+        self.bring_tries = 0
+        self.ready: Mapping[str, Any] | None = None  # what is to be sent, now that they are there
         self.submitting = False
         self.accepted = job.status is JobStatus.RUNNING
         self.connection: int | None = None
@@ -173,6 +177,11 @@ class Attempt:
             case _:
                 assert_never(event)
 
+    @property
+    def unsent(self) -> bool:
+        """The engine certainly does not have it: its files are being brought."""
+        return self.unsent_since is not None
+
     def begin_look(self) -> None:
         self.looking, self.heard_meanwhile, self.look_due = True, False, None
 
@@ -237,7 +246,7 @@ class Attempt:
     @property
     def in_engines_queue(self) -> bool:
         """The engine may count it among its prompts: there was no event of its end."""
-        return self._ending is None
+        return self._ending is None and not self.unsent
 
     @property
     def whole_story(self) -> PromptResult | None:

@@ -51,6 +51,7 @@ class Driver:
         self._holder = holder
         self._sampling = sampling
         self._tenure: Tenure | None = None
+        self._leaving = False
         self._log = log.bind(engine=place.engine)
 
     @property
@@ -65,6 +66,27 @@ class Driver:
     def connected(self) -> bool:
         """This process drives the engine and receives its events."""
         return self._tenure is not None and self._tenure.connected
+
+    @property
+    def leaving(self) -> bool:
+        """The engine was removed: it takes nothing new."""
+        return self._leaving
+
+    @leaving.setter
+    def leaving(self, leaving: bool) -> None:
+        self._leaving = leaving
+        if self._tenure is not None:
+            self._tenure.leaving = leaving
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that this process has at the engine."""
+        return 0 if self._tenure is None else self._tenure.in_flight
+
+    def hand_back(self, reason: str) -> None:
+        """Its jobs are queued again: the engine is lost."""
+        if self._tenure is not None:
+            self._tenure.hand_back(reason)
 
     @property
     def trouble(self) -> Trouble | None:
@@ -88,6 +110,11 @@ class Driver:
     def has_room(self) -> bool:
         """See `Tenure.has_room`."""
         return self._tenure is not None and self._tenure.has_room
+
+    @property
+    def takes_files(self) -> bool:
+        """See `Ledger.takes_files`."""
+        return self._tenure is not None and self._tenure.takes_files
 
     def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
         """See `Tenure.reserve`."""
@@ -134,6 +161,7 @@ class Driver:
             means=self._means,
             gate=MemoryGate(self.engine, self._settings, self._means.clock, self._sampling),
         )
+        self._tenure.leaving = self._leaving
         try:
             await self._tenure.run()
         except* Fenced:

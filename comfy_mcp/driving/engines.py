@@ -1,65 +1,36 @@
-"""The engines of this process: what they can do, how they are, and who drives them."""
+"""The engines of this process, asked as one."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from comfy_mcp.domain.access import Idempotency
-from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound, StoreFault
-from comfy_mcp.domain.events import JobQueued, PreviewFrame, StoredEvent
+from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
+from comfy_mcp.domain.events import JobQueued, PreviewFrame
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import Waiting, why_nowhere
+from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.driving.fleet import MAX_KEYS
+from comfy_mcp.driving.engine_reports import ASK_S, EngineReports
 from comfy_mcp.driving.means import Means
-from comfy_mcp.driving.memory_gate import Sampling
+from comfy_mcp.driving.roster import EventSource, Roster
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.places.pool import Pool, equipment_of
-from comfy_mcp.places.protocol import CHECK_IT_RUNS, Place, QueueView, Silence, Trouble, UploadedFile
+from comfy_mcp.places.protocol import Place, QueueView, UploadedFile
 from comfy_mcp.store import ClaimOffer, Submission
-
-KNOWN_S = 1.0
-"""Pause between checks of a node list's age; one older than `object_info_ttl_s` is read again."""
 
 OTHERS_S = 1.0
 """A submit waits no longer for the node lists of further engines, once one has given its own."""
 
 log = structlog.get_logger(__name__)
-
-ASK_S = 1.5
-"""A person or an agent who asks how the engines are waits no longer for one that hangs."""
-
-RECENT_S = 5.0
-"""What is known of an engine for no longer than this is not asked for again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineReport:
-    """One engine now. `driven_by` is "this process", "another process" or None. `error` is what is wrong, and
-    `problem` says it with what to do."""
-
-    engine: EngineId
-    url: str
-    up: bool
-    version: str | None = None
-    is_comfyui: bool | None = None
-    queue_remaining: int | None = None
-    driven_by: str | None = None
-    error: str | None = None
-    problem: str | None = None
-    labels: tuple[str, ...] = ()
-    drained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,58 +43,29 @@ class EnginePrompt:
     ours: bool
 
 
-class EventSource(Protocol):
-    """The event log, as it is followed in this process (operations/feed/hub.py)."""
+class Engines(EngineReports):
+    """What can be asked of all engines: to run a job, what they have, and how they are."""
 
-    def listen(self, listener: Callable[[StoredEvent], None]) -> None:
-        """Call `listener` for every event, in order."""
-        ...
-
-
-class Engines:
-    """The places and their drivers. With `drive` False this process only reads: it never asks for a lease."""
-
-    def __init__(
-        self,
-        pool: Pool[Place],
-        means: Means,
-        *,
-        holder: str,
-        drive: bool,
-        sampling: Sampling | None = None,
-    ) -> None:
-        """`sampling` says what the GPUs do; nobody asks before `run`."""
-        self.pool = pool
+    def __init__(self, roster: Roster, means: Means) -> None:
+        super().__init__(roster, means.store)
+        self.pool = roster.pool
         self._means = means
         self._direct: DirectSubmits | None = None
-        self._store = means.store
         self._settings = means.settings
-        self._holder = holder
-        self._drivers = [
-            Driver(place, means, holder=holder, sampling=sampling) for place in pool.all() if drive
-        ]
-        self._drained: set[EngineId] = set()
-        self._needs: Bounded[JobId, Needs] = Bounded(MAX_KEYS)
-        drivers = {driver.engine: driver for driver in self._drivers}
-        for place in pool.all():
-            self._enter(place, drivers.get(place.engine))
+        self._lists = NodeLists({})
 
     async def run(self, log: EventSource) -> None:
         """Drive what can be driven until cancelled."""
-        for driver in self._drivers:
-            log.listen(driver.hear)
         async with asyncio.TaskGroup() as group:
             self._direct = DirectSubmits(group, self._store)
             try:
-                async with asyncio.TaskGroup() as drivers:
-                    for driver in self._drivers:
-                        drivers.create_task(driver.run(), name="driver")
-                    if self._means.fleet.several:
-                        drivers.create_task(self._keep_drained(), name="drained engines")
-                        for place in self.pool.all():
-                            drivers.create_task(self._keep_known(place), name="node list")
+                await self._roster.run(log)
             finally:
                 self._direct = None
+
+    @property
+    def several(self) -> bool:
+        return self._means.fleet.several
 
     async def submit(
         self, event: JobQueued, checked: Checked, needs: Needs, idempotency: Idempotency | None
@@ -148,11 +90,11 @@ class Engines:
         if reserved is not None and self._direct is not None:
             submission = Submission(event=event, graph=graph, **how)
             return await self._direct.submit(*reserved, submission, checked)
-        if self._drivers:
+        if self._roster.drivers:
             self._means.checked.put(event.job_id, checked)
         # Before the write: the claim then waits right behind it at the store. Drivers that ask too
         # early are woken again by the log.
-        for driver in self._drivers:
+        for driver in self._roster.drivers:
             driver.work_arrived()
         return await self._store.add_job(event, graph, **how)
 
@@ -180,50 +122,14 @@ class Engines:
         """The engine that is to have it: an idle one, and of these the one that would have ended it first."""
         job = Waiting(priority=0, shape=needs.shape, needs=needs)
         able: list[tuple[bool, float, Driver]] = []
-        for driver in self._drivers:
-            if driver.has_room:
+        for driver in self._roster.drivers:
+            if driver.has_room and (driver.takes_files or not needs.brings):
                 choice = self._means.fleet.chooser(driver.engine)
                 if choice.fits(needs.key, needs) and choice.choose([(job_id, job)], more=False) is not None:
                     able.append((choice.busy, choice.end_of(job) or 0.0, driver))
         if not able:
             return None
         return min(able, key=lambda each: each[:2])[2].reserve(job_id)
-
-    def _enter(self, place: Place, driver: Driver | None) -> None:
-        def is_there() -> bool:
-            if place.engine in self._drained:
-                return False
-            if driver is not None and driver.driving:
-                return driver.connected
-            return place.trouble is None
-
-        self._means.fleet.enter(
-            place.engine,
-            equipment=lambda: equipment_of(place),
-            is_there=is_there,
-            driven_here=lambda: driver is not None and driver.driving,
-        )
-
-    async def _keep_drained(self) -> None:
-        """Another process may have drained an engine: then the others do not wait for it."""
-        while True:
-            with contextlib.suppress(StoreFault):
-                await self._read_drained()
-            await asyncio.sleep(KNOWN_S)
-
-    async def _read_drained(self) -> None:
-        drained = await self._store.drained()
-        if drained != self._drained:
-            self._drained = drained
-            for driver in self._drivers:
-                driver.work_arrived()
-
-    async def _keep_known(self, place: Place) -> None:
-        """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
-        while True:
-            with contextlib.suppress(EngineFault):
-                await place.nodes()
-            await asyncio.sleep(KNOWN_S)
 
     def foreign_ahead(self, engine: EngineId | None = None) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.
@@ -232,14 +138,14 @@ class Engines:
         """
         known = [
             driver.foreign
-            for driver in self._drivers
+            for driver in self._roster.drivers
             if driver.foreign is not None and engine in {None, driver.engine}
         ]
         return min(known, default=0)
 
     def preview(self, job_id: JobId) -> PreviewFrame | None:
         """The last picture that an engine sent of a job; None where this process does not drive it."""
-        return next((found for driver in self._drivers if (found := driver.preview(job_id))), None)
+        return next((found for driver in self._roster.drivers if (found := driver.preview(job_id))), None)
 
     async def queues(self) -> Mapping[EngineId, Sequence[EnginePrompt]]:
         """What each engine runs and holds, in its order, asked now. One that does not answer is left out."""
@@ -268,40 +174,33 @@ class Engines:
             if engine in views
         }
 
-    async def object_info(self, *, max_age_s: float | None = None) -> ObjectInfo | None:
-        """The node list of the first engine that answers, None when none does.
-
-        `max_age_s` asks for a fresher one than the setting `object_info_ttl_s`.
-        """
-        for place in self.pool.all():
-            try:
-                return await place.nodes(max_age_s=max_age_s)
-            except EngineFault as fault:
-                log.debug("node_list_not_read", engine=place.engine, error=str(fault))
-        return None
-
     async def drain(self, engine: EngineId, *, at: int | None) -> None:
         """The engine takes nothing new, whoever drives it; None: it does again."""
         await self._store.drain(engine, at=at)
-        await self._read_drained()
+        await self._roster.read_drained()
 
     def equipment(self) -> Mapping[EngineId, Equipment]:
         """What each engine has, as far as is known."""
-        return {place.engine: equipment_of(place) for place in self.pool.all()}
+        return self._roster.equipment()
 
-    async def node_lists(self, *, max_age_s: float | None = None) -> Mapping[EngineId, ObjectInfo]:
+    async def node_lists(self, *, max_age_s: float | None = None) -> NodeLists:
         """Those of the engines that answer, in the order of the settings. Of one that is slow to answer, or
-        down, the last that it gave."""
+        down, the last that it gave. The same object while they are the same.
+
+        `max_age_s` asks for fresher ones than the setting `object_info_ttl_s`.
+        """
         places = self.pool.all()
-        if len(places) == 1:
-            info = await self.object_info(max_age_s=max_age_s)
-            return {} if info is None else {places[0].engine: info}
         given: dict[EngineId, ObjectInfo] = {}
 
         async def ask(place: Place) -> None:
-            with contextlib.suppress(EngineFault):
+            try:
                 given[place.engine] = await place.nodes(max_age_s=max_age_s)
+            except EngineFault as fault:
+                log.debug("node_list_not_read", engine=place.engine, error=str(fault))
 
+        if len(places) == 1:
+            await ask(places[0])
+            return self._listed(given)
         async with asyncio.TaskGroup() as group:
             waiting = {group.create_task(ask(place)) for place in places}
             while waiting:
@@ -313,7 +212,12 @@ class Engines:
             for late in waiting:
                 late.cancel()
         known = {place.engine: given.get(place.engine, place.known_nodes) for place in places}
-        return {engine: info for engine, info in known.items() if info is not None}
+        return self._listed({engine: info for engine, info in known.items() if info is not None})
+
+    def _listed(self, lists: Mapping[EngineId, ObjectInfo]) -> NodeLists:
+        if not self._lists.same_as(lists):
+            self._lists = NodeLists(lists)
+        return self._lists
 
     async def upload(
         self, filename: str, content: AsyncIterable[bytes], *, subfolder: str, overwrite: bool
@@ -322,151 +226,26 @@ class Engines:
         place = await self.pool.first()  # asked first: a stream can't be sent a second time
         return await place.upload(filename, content, subfolder=subfolder, overwrite=overwrite)
 
-    async def has_file(self, file: OutputFile) -> bool | None:
-        """Whether an engine has the file in its folder; None where one that might have it does not say."""
-        answer: bool | None = False
-        for place in self.pool.all():
-            try:
-                async with place.view(file, byte_range="bytes=0-0"):
-                    return True
-            except InvalidInput:  # it has no first byte
-                return True
-            except NotFound:
-                continue
-            except EngineFault:
-                answer = None
-        return answer
-
-    async def upload_limit(self) -> int | None:
-        """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""
-        return await (await self.pool.first()).upload_limit()
-
-    def submit_warnings(self) -> tuple[str, ...]:
-        """What the submitter should know of the engines, unless one of them is well: after `object_info`."""
-        troubles = self._troubles()
-        if not all(troubles.values()):
-            return ()
-        return tuple(self._warning(self.pool[engine], each) for engine, each in troubles.items() if each)
-
-    def _warning(self, place: Place, trouble: Trouble) -> str:
-        if trouble.fix == CHECK_IT_RUNS:
-            where = f"No ComfyUI answers at {place.url}."
-            return f"{where} The workflow was not checked and waits until one answers."
-        return f"{trouble.sentence} The workflow waits until then." if trouble.blocks else trouble.sentence
-
-    def blocked(self, engine: EngineId | None) -> str | None:
-        """Why no job runs on the engine, or on any; None: one could."""
-        troubles = self._troubles()
-        asked = troubles if engine is None else {engine: troubles.get(engine)}
-        found = [
-            self._said(self.pool[each], trouble)
-            for each, trouble in asked.items()
-            if trouble and trouble.blocks
-        ]
-        return " ".join(found) if len(found) == len(asked) else None
-
-    def keeps_waiting(self, job: Job) -> str | None:
-        """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""
-        needs, blocked = self._needs.get(job.id), self.blocked(job.engine)
-        if blocked is not None or needs is None or job.engine is not None:
-            return blocked
-        because = {
-            engine: self._said(self.pool[engine], trouble)
-            for engine, trouble in self._troubles().items()
-            if trouble is not None and trouble.blocks
-        }
-        because |= {each: f"Engine {each} is drained." for each in self._drained}
-        because |= {each: f"Engine {each} has refused it." for each in job.refused_by}
-        return why_nowhere(needs, tuple(self.equipment().values()), because)
-
-    def unusable(self) -> str | None:
-        """Why no engine can be used though one answers: wrong credentials, a proxy in the way. None: one can
-        be, or all are down, and jobs wait for them."""
-        troubles = self._troubles().values()
-        refusing = [each.sentence for each in troubles if each and each.blocks and not each.down]
-        return " ".join(refusing) if refusing and self.blocked(None) else None
-
-    def _said(self, place: Place, trouble: Trouble) -> str:
-        """Only where nothing answers at all, ComfyUI may have to be started."""
-        if trouble.fix == CHECK_IT_RUNS:
-            return f"No ComfyUI answers at {place.url}. {_start_it(place)}"
-        return trouble.sentence
-
-    def _troubles(self) -> Mapping[EngineId, Trouble | None]:
-        driven = {driver.engine: driver.trouble for driver in self._drivers}
-        return {place.engine: driven.get(place.engine, place.trouble) for place in self.pool.all()}
-
-    async def silence(self, engine: EngineId) -> Silence | None:
-        """Set if the engine does not answer. It is asked if nothing is known that is recent enough."""
-        place = self.pool.get(engine)
-        if place is None:
-            return None
-        age = place.known_age_s
-        if place.silence is None and (age is None or age > RECENT_S):
-            with contextlib.suppress(EngineFault, TimeoutError):
-                async with asyncio.timeout(ASK_S):
-                    await place.health()
-        return place.silence
-
-    async def report(self) -> Sequence[EngineReport]:
-        """How each engine is, asked now. Never raises for an engine that is down."""
-        reports: dict[EngineId, EngineReport] = {}
-        drained = await self._store.drained()
+    async def holders(self, file: OutputFile) -> Mapping[EngineId, bool | None]:
+        """Which engines have the file in their folders; None where one does not say."""
+        found: dict[EngineId, bool | None] = {}
 
         async def ask(place: Place) -> None:
-            reports[place.engine] = replace(
-                await self._report_one(place),
-                labels=tuple(sorted(place.labels)),
-                drained=place.engine in drained,
-            )
+            try:
+                async with place.view(file, byte_range="bytes=0-0"):
+                    found[place.engine] = True
+            except InvalidInput:  # it has no first byte
+                found[place.engine] = True
+            except NotFound:
+                found[place.engine] = False
+            except EngineFault:
+                found[place.engine] = None
 
         async with asyncio.TaskGroup() as group:
             for place in self.pool.all():
                 group.create_task(ask(place))
-        return [reports[engine] for engine in self.pool]
+        return found
 
-    async def _report_one(self, place: Place) -> EngineReport:
-        driven_by = await self._driven_by(place.engine)
-        try:
-            async with asyncio.timeout(ASK_S):
-                health = await place.health()
-        except TimeoutError:
-            silence = place.silence
-            waited = ASK_S if silence is None else max(ASK_S, silence.seconds)
-            error = f"No answer for {waited:.0f} s; something accepts connections at {place.url}."
-            return self._down(place, driven_by, error, f"If ComfyUI hangs at {place.url}, restart it.")
-        except EngineFault as fault:
-            if fault.next_step == CHECK_IT_RUNS:
-                return self._down(place, driven_by, fault.sentence, _start_it(place))
-            return self._down(place, driven_by, fault.sentence, str(fault))
-        trouble = self._troubles()[place.engine]
-        problem = None if trouble is None else trouble.sentence
-        if driven_by is None:
-            problem = "No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
-        return EngineReport(
-            engine=place.engine,
-            url=place.url,
-            up=True,
-            version=health.version,
-            is_comfyui=health.is_comfyui,
-            queue_remaining=health.prompts,
-            driven_by=driven_by,
-            error=None if trouble is None else trouble.cause,
-            problem=problem,
-        )
-
-    def _down(self, place: Place, driven_by: str | None, error: str, problem: str) -> EngineReport:
-        return EngineReport(
-            engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=error, problem=problem
-        )
-
-    async def _driven_by(self, engine: EngineId) -> str | None:
-        lease = await self._store.lease_of(engine)
-        if lease is None or not lease.live or not lease.holder:
-            # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
-            return "this process" if any(each.engine == engine for each in self._drivers) else None
-        return "this process" if lease.holder == self._holder else "another process"
-
-
-def _start_it(place: Place) -> str:
-    return f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs."
+    async def upload_limit(self) -> int | None:
+        """Most bytes that `upload` can send; None where the engine does not say. Raises EngineFault."""
+        return await (await self.pool.first()).upload_limit()

@@ -7,19 +7,24 @@ errand, bounded by the request timeout, and nothing else.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.events import FailureKind, JobFailure
+from comfy_mcp.domain.errors import (
+    EngineBadAnswer,
+    EngineFault,
+    EngineUnreachable,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    StoreFault,
+)
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import PromptId
 from comfy_mcp.places.protocol import Accepted, Picture, PromptView, Rejected, Runner
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -30,12 +35,31 @@ PUT_OUT_AFTER_S = (0.0, 5.0, 30.0, 120.0)
 """Pauses before an engine is asked again to stop a prompt whose job has ended without its answer."""
 
 
+BRING_LIMIT_S = 1_800.0
+"""All input files of one prompt are at the engine within this, or it is tried again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broke:
-    """The bridge's own code failed on this prompt. Not `sent`: the engine certainly does not have it."""
+    """The bridge's own code failed on this prompt."""
 
     error: Exception
-    sent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """An input file that this engine can't get, however often it is tried. `elsewhere`: another one may."""
+
+    message: str
+    elsewhere: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brought:
+    """The graph to send, now that the engine has the files that it names; or why it has not."""
+
+    prompt_id: PromptId
+    answer: Mapping[str, Any] | Unusable | EngineFault | StoreFault | Broke
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +107,7 @@ class Sampled:
     sample: GpuSample | None
 
 
-Report = Submitted | Looked | Freed | Kept | Sampled
+Report = Brought | Submitted | Looked | Freed | Kept | Sampled
 
 
 class Errands:
@@ -100,6 +124,12 @@ class Errands:
         self._place = place
         self._report = report
         self._confirm = confirm
+
+    def bring(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> Callable[[], object]:
+        """Put the files that the graph names on the engine. Call what it returns to stop it: then no report
+        follows."""
+        task = self._start(self._bring(prompt_id, graph), name=f"bring {prompt_id}")
+        return _nothing if task is None else task.cancel
 
     def submit(self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None) -> None:
         self._start(self._submit(prompt_id, graph, extra_data), name=f"submit {prompt_id}")
@@ -131,36 +161,40 @@ class Errands:
     def reconnect(self) -> None:
         self._start(self._ask(self._place.reconnect(), "reconnect_failed"), name="reconnect")
 
-    def _start(self, errand: Coroutine[Any, Any, None], name: str) -> None:
+    def _start(self, errand: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
         try:
-            self.group.create_task(errand, name=name)
+            return self.group.create_task(errand, name=name)
         except RuntimeError:  # the tenure is ending; the next one looks everything up
             errand.close()
+            return None
+
+    async def _bring(self, prompt_id: PromptId, graph: Mapping[str, Any]) -> None:
+        answer: Mapping[str, Any] | Unusable | EngineFault | StoreFault | Broke
+        try:
+            async with asyncio.timeout(BRING_LIMIT_S):
+                answer = await self._place.prepare(graph)
+        except (EngineFault, StoreFault) as fault:
+            answer = fault
+        except TimeoutError:
+            answer = _too_slow()
+        except (NotFound, InvalidInput, LimitExceeded) as error:
+            answer = Unusable(message=str(error), elsewhere=isinstance(error, LimitExceeded))
+        except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
+            answer = Broke(error=error)
+        self._report(Brought(prompt_id=prompt_id, answer=answer))
 
     async def _submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None
     ) -> None:
         await self._confirm()  # an engine knows no fence: what reaches it, it runs
-        ready = await self._answer(self._place.prepare(graph), sent=False)
-        if not isinstance(ready, Mapping):
-            self._report(Submitted(prompt_id=prompt_id, answer=ready))
-            return
-        if ready is not graph:
-            await self._confirm()  # bringing files may have lasted
-        answer = await self._answer(self._place.submit(prompt_id, ready, extra_data), sent=True)
-        self._report(Submitted(prompt_id=prompt_id, answer=answer))
-
-    async def _answer(self, asking: Awaitable[T], *, sent: bool) -> T | Rejected | EngineFault | Broke:
+        answer: Accepted | Rejected | EngineFault | Broke
         try:
-            return await asking
+            answer = await self._place.submit(prompt_id, graph, extra_data)
         except EngineFault as fault:
-            return fault
-        except (NotFound, InvalidInput, LimitExceeded) as error:
-            if sent:
-                return Broke(error=error, sent=sent)
-            return Rejected(failure=JobFailure(kind=FailureKind.VALIDATION, message=error.sentence))
+            answer = fault
         except Exception as error:  # noqa: BLE001 - reported: it is this prompt's alone
-            return Broke(error=error, sent=sent)
+            answer = Broke(error=error)
+        self._report(Submitted(prompt_id=prompt_id, answer=answer))
 
     async def _cancel(self, prompt_id: PromptId) -> None:
         await self._ask(self._place.cancel(prompt_id), "cancel_unanswered", prompt_id=prompt_id)
@@ -246,3 +280,13 @@ class Errands:
         except Exception:
             log.exception("sizes_unknown", engine=self._place.engine)
             return {}
+
+
+def _too_slow() -> EngineFault:
+    return EngineUnreachable(
+        f"The input files were not there within {BRING_LIMIT_S / 60:.0f} minutes.", next_step=""
+    )
+
+
+def _nothing() -> None:
+    pass

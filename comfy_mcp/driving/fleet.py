@@ -62,6 +62,10 @@ class Fleet:
         """`is_there`: jobs can be sent to it. `driven_here`: by this process, which knows what it runs."""
         self._members[engine] = _Member(equipment, is_there, driven_here)
 
+    def leave(self, engine: EngineId) -> None:
+        """The engine is none of the settings' any more."""
+        self._members.pop(engine, None)
+
     @property
     def several(self) -> bool:
         return len(self._members) > 1
@@ -71,11 +75,11 @@ class Fleet:
 
     # --------------------------------------------------------------------------------------------- choosing
 
-    def chooser(self, engine: EngineId) -> "Choice":
-        """For one claim of the engine."""
+    def chooser(self, engine: EngineId, *, takes_files: bool = True) -> "Choice":
+        """For one claim of the engine. Not `takes_files`: jobs whose files it would have to get are left."""
         member = self._members.get(engine)
         if member is None:
-            return Choice(self, EngineNow(equipment=Equipment(engine=engine)), (), {})
+            return Choice(self, EngineNow(equipment=Equipment(engine=engine)), (), {}, takes_files)
         self._renew()
         me = self._engine_now(member)
         others = [
@@ -83,7 +87,7 @@ class Fleet:
             for each, other in self._members.items()
             if each != engine and other.is_there()
         ]
-        return Choice(self, me, others, member.fit)
+        return Choice(self, me, others, member.fit, takes_files)
 
     def suits(self, needs: Needs, engine: Equipment) -> bool:
         """Whether the engine is to have it. Where no engine has the classes and files, each may: its refusal
@@ -182,7 +186,12 @@ class Choice:
     """
 
     def __init__(
-        self, fleet: Fleet, me: EngineNow, others: Sequence[EngineNow], fit: dict[str, bool]
+        self,
+        fleet: Fleet,
+        me: EngineNow,
+        others: Sequence[EngineNow],
+        fit: dict[str, bool],
+        takes_files: bool,
     ) -> None:
         """`fit`: by the key of their needs, whether the engine is to run such jobs; it learns here."""
         self.alone = not fleet.several
@@ -193,10 +202,14 @@ class Choice:
         self._me = me
         self._others = others
         self._fit = fit
+        self._takes_files = takes_files
 
     def fits(self, key: str | None, needs: Needs | None) -> bool:
         if key is None or needs is None:
             return True
+        if needs.brings and not self._takes_files:
+            self.unfit.append(key)
+            return False
         with self._fleet.lock:
             known = self._fit.get(key)
             if known is None:

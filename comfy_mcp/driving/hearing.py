@@ -45,7 +45,8 @@ WORKER_LIMIT_S = 30.0
 
 class Hearing:
     """`connected`: the event stream is open. `polling`: the engine has none and answers requests.
-    `foreign`: prompts at the engine that are not ours, by what it last said of its queue."""
+    `foreign`: prompts at the engine that are not ours, by what it last said of its queue. `connection`: how
+    often the stream has been opened."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class Hearing:
         self.connected = False
         self.polling = False
         self.foreign = 0
+        self.connection = 0
         self._place = place
         self._ledger = ledger
         self._errands = errands
@@ -66,7 +68,6 @@ class Hearing:
         self._containment = containment
         self._clock = means.clock
         self._settings = means.settings
-        self._connection = 0
         self._requeues: dict[PromptId, JobEvent] = {}
         self._results: dict[PromptId, tuple[PromptResult, Mapping[OutputFile, int]]] = {}
         self._log = log.bind(engine=place.engine)
@@ -95,7 +96,7 @@ class Hearing:
                 self.foreign = max(0, event.count - ours)
             case EngineConnected():
                 self.connected, self.polling = True, False
-                self._connection += 1
+                self.connection += 1
                 self._ledger.may_have_work = True
                 self._log.info("engine_connected", in_flight=len(self._ledger.attempts))
                 self._missed(event)
@@ -170,7 +171,7 @@ class Hearing:
                 attempt.accepted = True
                 attempt.extra_data = None  # may be as large as the graph; sent once
                 attempt.reference = reference
-                attempt.connection = self._connection if self.connected else None
+                attempt.connection = self.connection if self.connected else None
                 if dropped:
                     self._log.warning("branches_dropped", job_id=attempt.job.id, nodes=sorted(dropped))
                 if attempt.look_again:  # it ended, or the stream broke, before the POST was answered
@@ -182,18 +183,18 @@ class Hearing:
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
                 attempt.not_sent_because = fault.message
                 self.look([attempt])
-            case Broke(error=error, sent=sent):
-                self._containment.failed(attempt, "submit" if sent else "prepare", error)
-                if not sent and not attempt.settled:
-                    self.send(attempt)
-                else:
-                    self.look([attempt])
+            case Broke(error=error):
+                self._containment.failed(attempt, "submit", error)
+                self.look([attempt])
             case _:
                 assert_never(answer)
 
     def send(self, attempt: Attempt) -> None:
+        """Post it, with its files where they had to be brought."""
+        graph = attempt.graph.raw if attempt.ready is None else attempt.ready
+        attempt.unsent_since = attempt.ready = None
         attempt.submitting = True
-        self._errands.submit(attempt.prompt_id, attempt.graph.raw, attempt.extra_data)
+        self._errands.submit(attempt.prompt_id, graph, attempt.extra_data)
 
     def freed(self, prompt_id: PromptId) -> None:
         attempt, requeue = self._ledger.attempts.get(prompt_id), self._requeues.pop(prompt_id)
@@ -246,7 +247,7 @@ class Hearing:
         asked: list[PromptId] = []
         files: dict[OutputFile, None] = {}
         for attempt in attempts:
-            if attempt.settled:
+            if attempt.settled or attempt.unsent:
                 continue
             attempt.look_again = attempt.looking or attempt.submitting
             if not attempt.look_again:
@@ -264,7 +265,7 @@ class Hearing:
         return attempt.quiet and self._same_stream(attempt) and view.where is PromptWhere.FINISHED
 
     def _same_stream(self, attempt: Attempt) -> bool:
-        return self.connected and attempt.connection == self._connection
+        return self.connected and attempt.connection == self.connection
 
     def _seen(self, attempt: Attempt, view: PromptView, sizes: Mapping[OutputFile, int]) -> None:
         if view.where is PromptWhere.ABSENT:

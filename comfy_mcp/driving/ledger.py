@@ -38,7 +38,7 @@ from comfy_mcp.driving.fleet import Choice
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
-from comfy_mcp.driving.recovery import conclude
+from comfy_mcp.driving.recovery import conclude, lost
 from comfy_mcp.driving.sizes import OutputSizes
 from comfy_mcp.logs import Facts, routine
 from comfy_mcp.places.protocol import Runner
@@ -50,6 +50,9 @@ NO_SIZES: Mapping[OutputFile, int] = MappingProxyType({})
 
 THREAD_BYTES = 262_144
 """A graph with a longer text is read and checked in a thread."""
+
+MAX_UNSENT = 4
+"""Attempts of one engine that wait for their files, at once."""
 
 STORE_RETRY_S = 1.0
 """Pause after a write that the store refused; the events stay pending."""
@@ -127,6 +130,14 @@ class Ledger:
             chooser=chooser,
         )
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether a job whose files have to be brought may be claimed."""
+        return sum(attempt.unsent for attempt in self.attempts.values()) < MAX_UNSENT
+
+    def _chooser(self) -> Choice:
+        return self._fleet.chooser(self._lease.engine, takes_files=self.takes_files)
+
     async def any_waits(self) -> bool:
         """Whether it is worth asking what there is room for. A store that refuses is asked again later."""
         self.may_have_work = False  # before the look, as in `claim`
@@ -140,7 +151,7 @@ class Ledger:
 
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
-        chooser = self._fleet.chooser(self._lease.engine)
+        chooser = self._chooser()
         claim = await self._store.claim_next(
             self._lease,
             prompt_id=PromptId(self._new_id()),
@@ -192,13 +203,21 @@ class Ledger:
             stream_id=claim.stream_id,
         )
         attempt.needs = claim.needs
-        self._fleet.sent(self._lease.engine, attempt.prompt_id, job.shape, claim.needs)
+        self.counts(attempt)
         if claim.submitted is not None:
             attempt.extra_data = claim.submitted.extra_data(job.client)
         if job.cancel_requested:
             attempt.ask_cancel(self._clock.monotonic())
         self.attempts[attempt.prompt_id] = attempt
         return attempt
+
+    def counts(self, attempt: Attempt) -> None:
+        """The engine is busy with it, or will be."""
+        self._fleet.sent(self._lease.engine, attempt.prompt_id, attempt.job.shape, attempt.needs)
+
+    def counts_not(self, attempt: Attempt) -> None:
+        """It waits for its files, and the engine may have other work."""
+        self._fleet.over(self._lease.engine, attempt.prompt_id, completed=False)
 
     async def _check(self, text: str) -> Checked:
         """A large graph in a thread, so that others have their turn meanwhile. Raises InvalidGraph."""
@@ -267,6 +286,16 @@ class Ledger:
             cause=FailureKind.VALIDATION,
         )
 
+    def lost(self, attempt: Attempt, reason: str) -> JobEvent:
+        """The engine has it no more, or does not say."""
+        return lost(
+            attempt.job,
+            reason,
+            expired=attempt.expired,
+            max_attempts=self.max_attempts(attempt.job),
+            now=self._clock.now_ms(),
+        )
+
     def failed(self, job: Job, failure: JobFailure) -> JobFailed:
         return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
 
@@ -284,7 +313,7 @@ class Ledger:
             along = room and attempt is due[-1] and attempt.settled and self._may_claim_along
             with self._containment.step(attempt, "write"):
                 attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
-                chooser = self._fleet.chooser(self._lease.engine) if along else None
+                chooser = self._chooser() if along else None
                 claim = await self._write(attempt, None if chooser is None else self.offer(chooser))
                 self.left = self.left if chooser is None else chooser.left
             if attempt.tries > MAX_CONCLUDE_TRIES:

@@ -71,6 +71,16 @@ def must_free_memory(event: JobEvent) -> bool:
     return isinstance(event, JobRequeued) and event.cause is FailureKind.OOM
 
 
+def explain_unbrought(job: Job, reason: str, *, max_attempts: int, now: int) -> JobRequeued | JobFailed:
+    """The event for a job whose input files did not get to the engine."""
+    if job.attempt < max_attempts:
+        return JobRequeued(job_id=job.id, at=now, attempt=job.attempt, reason=reason)
+    failure = JobFailure(
+        kind=FailureKind.MISSING_INPUT, message=f"{reason} All {max_attempts} attempts were used."
+    )
+    return JobFailed(job_id=job.id, at=now, attempt=job.attempt, failure=failure)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
     """What was known of a prompt that the engine no longer has.
@@ -113,6 +123,13 @@ def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) ->
         if seen.accepted
         else f"ComfyUI did not receive the prompt. {seen.answer or 'The connection broke.'}"
     )
+    return lost(job, reason, expired=seen.expired, max_attempts=max_attempts, now=now)
+
+
+def lost(job: Job, reason: str, *, expired: Deadline | None, max_attempts: int, now: int) -> JobEvent:
+    """The engine has it no more: another attempt, as long as there may be one."""
+    if (stopped := end_of_stopped(job, expired, now=now)) is not None:
+        return stopped
     if job.attempt < max_attempts:
         return JobRequeued(job_id=job.id, at=now, attempt=job.attempt, reason=reason)
     failure = JobFailure(

@@ -17,9 +17,10 @@ from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.placing import AHEAD_MS
 from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
+from comfy_mcp.driving.bringing import Bringing
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.containment import Containment
-from comfy_mcp.driving.errands import Errands, Freed, Kept, Looked, Report, Sampled, Submitted
+from comfy_mcp.driving.errands import Brought, Errands, Freed, Kept, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.leasing import LeaseKeeper
 from comfy_mcp.driving.ledger import Ledger
@@ -56,8 +57,11 @@ class Tenure:
         self._ledger = Ledger(lease=lease, place=place, means=means, gate=gate, containment=self._containment)
         self._errands = Errands(place, self._reported, self._keeper.confirm)
         self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means, self._containment)
+        self._bringing = Bringing(self._ledger, self._errands, means.clock, self._containment)
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
+        self.leaving = False
+        """The engine was removed: it takes nothing new."""
         self._written: tuple[Claim, Checked] | None = None
         self._open = False
         self._left_until: float | None = None
@@ -82,6 +86,19 @@ class Tenure:
     def foreign(self) -> int:
         """Prompts at the engine that are not ours, by what it last said of its queue."""
         return self._hearing.foreign
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that are at the engine, or about to be sent there."""
+        return len(self._ledger.attempts) + (self._reserved is not None)
+
+    def hand_back(self, reason: str) -> None:
+        """The engine is lost, and will not be driven any more: its jobs are queued again."""
+        for attempt in list(self._ledger.attempts.values()):
+            if not attempt.settled:
+                self._ledger.settle(attempt, self._ledger.lost(attempt, reason))
+                self._errands.put_out(attempt.prompt_id)
+        self._alarm.ring()
 
     def work_arrived(self, job_id: JobId | None = None) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time."""
@@ -139,9 +156,11 @@ class Tenure:
         self._hearing.check_deadlines()
         self._start_cancels()
         self._chase()
+        self._bringing.turn(self._hearing.connection, there=self._there)
+        self._send_ready()
         room = self._written is None and self._has_room()
         if (next_one := await self._ledger.write_due(room=room)) is not None:
-            self._hearing.send(next_one)
+            self._send(next_one)
         await self._claim()
         self._follow()
         if (due := self._gate.due) is not None and due <= self._clock.monotonic():
@@ -159,6 +178,8 @@ class Tenure:
     def _reported(self, report: Report) -> None:
         """An errand has come back."""
         match report:
+            case Brought():
+                self._bringing.brought(report)
             case Submitted():
                 self._hearing.submitted(report)
                 if not self._has_room():  # then there is nothing to do but to wait
@@ -206,7 +227,9 @@ class Tenure:
                 due.append(max(attempt.due, self._ledger.retry_at))
             if attempt.stop_asked_at is not None and not attempt.settled:
                 due.append(attempt.stop_asked_at + STOP_LIMIT_S)
-            if not (attempt.looking or attempt.submitting or attempt.settled):
+            if attempt.unsent:
+                due.extend(self._bringing.due(attempt, there=self._there))
+            elif not (attempt.looking or attempt.submitting or attempt.settled):
                 due.append(attempt.heard_at + self._quiet_s)
                 also = (attempt.cancel_due, attempt.deadline, attempt.look_due)
                 due.extend(each for each in also if each is not None)
@@ -227,7 +250,7 @@ class Tenure:
         for attempt in self._ledger.attempts.values():
             if attempt.stop_asked_at is not None and now - attempt.stop_asked_at >= STOP_LIMIT_S:
                 self._end_here(attempt)
-            if attempt.looking or attempt.submitting or attempt.settled:
+            if attempt.looking or attempt.submitting or attempt.settled or attempt.unsent:
                 continue
             if attempt.cancel_due is not None and attempt.cancel_due <= now:
                 pause = CANCEL_RETRY_S[min(attempt.cancel_tries, len(CANCEL_RETRY_S) - 1)]
@@ -270,7 +293,7 @@ class Tenure:
                 return
             attempt = await self._ledger.claim()
             if attempt is not None:
-                self._hearing.send(attempt)
+                self._send(attempt)
         if not self._ledger.left:
             self._left_until = None
         elif self._left_until is None:
@@ -285,6 +308,11 @@ class Tenure:
     def has_room(self) -> bool:
         """A job that is about to be written could be reserved for the engine."""
         return not self._gate.on and self._open and self._can_send()
+
+    @property
+    def takes_files(self) -> bool:
+        """See `Ledger.takes_files`."""
+        return self._ledger.takes_files
 
     def reserve(self, job_id: JobId) -> ClaimOffer | None:
         """Reserve room for a job that is about to be written: nothing else is claimed until that ends.
@@ -318,7 +346,18 @@ class Tenure:
         self._ledger.may_have_work |= claim.more
         self._reserved = self._written = None
         if new is not None:
-            self._hearing.send(new)
+            self._send(new)
+
+    def _send(self, attempt: Attempt) -> None:
+        """At once, or as soon as its files are at the engine."""
+        with self._containment.step(attempt, "send"):
+            if not self._bringing.takes(attempt, self._hearing.connection):
+                self._hearing.send(attempt)
+
+    def _send_ready(self) -> None:
+        if self._can_post() and (attempt := self._bringing.next_ready()) is not None:
+            self._ledger.counts(attempt)
+            self._hearing.send(attempt)
 
     def _ask_for_sample(self) -> None:
         if not self._gate.asking:
@@ -329,9 +368,18 @@ class Tenure:
         return self._ledger.may_have_work and self._can_send()
 
     def _can_send(self) -> bool:
-        depth, attempts = self._settings.pipeline_depth, self._ledger.attempts.values()
+        return self._can_post() and not self._bringing.holds_up and not self.leaving
+
+    @property
+    def _there(self) -> bool:
+        """The engine answers."""
+        return self.connected or self._hearing.polling
+
+    def _can_post(self) -> bool:
+        depth = self._settings.pipeline_depth
+        attempts = [each for each in self._ledger.attempts.values() if not each.unsent]
         return (
-            (self.connected or self._hearing.polling)
+            self._there
             and self._reserved is None
             and self._clock.monotonic() >= self._ledger.retry_at
             and len(attempts) < 2 * depth

@@ -81,7 +81,6 @@ class GpuMonitor:
         self._job_age_ms = self._max_age_ms * job_share
         self._engine_timeout_s = min(settings.connect_timeout_s, settings.request_timeout_s, ENGINE_S)
         self._engines = engines
-        self._local = local_engines(settings)
         self._now_ms = now_ms
         self._driver = DriverThread(driver or Nvml(), timeout_s=settings.request_timeout_s)
         self._lock = asyncio.Lock()
@@ -89,7 +88,7 @@ class GpuMonitor:
         self._answers: Answers = {}
         self._answered_at: int | None = None
         self._followers: list[GpuChanges] = []
-        self.usage = usage if usage is not None else GpuUsage(local=self._local)
+        self.usage = usage if usage is not None else GpuUsage(local=local_engines(settings.engines))
 
     async def sample(self) -> GpuSample:
         """What the GPUs do, at most `gpu_sample_s` old. Raises nothing: a fault is the sample's reason."""
@@ -102,7 +101,9 @@ class GpuMonitor:
                 return await self.sample()
         except TimeoutError:
             nothing = NvmlReading(devices=(), reason=f"No reading within {wait_s:g} s.")
-            return self._sample or merge(nothing, {}, local=self._local, at_ms=self._now_ms(), fresh=False)
+            return self._sample or merge(
+                nothing, {}, local=self.usage.local, at_ms=self._now_ms(), fresh=False
+            )
 
     async def run(self) -> None:
         """Sample while it is worth it, until cancelled."""
@@ -173,7 +174,9 @@ class GpuMonitor:
             fresh = self._answers_are_old()
             if fresh:
                 group.create_task(self._ask_engines())
-        sample = merge(local.result(), self._answers, local=self._local, at_ms=self._now_ms(), fresh=fresh)
+        sample = merge(
+            local.result(), self._answers, local=self.usage.local, at_ms=self._now_ms(), fresh=fresh
+        )
         if fresh:
             self._keep_matches(sample)
         return sample, fresh

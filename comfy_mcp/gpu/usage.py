@@ -1,7 +1,7 @@
 """The running jobs, and their GPU use from the samples."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -10,16 +10,16 @@ from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.vram import held_by
-from comfy_mcp.settings import EngineGroup
+from comfy_mcp.settings import EngineSettings
 
 MAX_RUNS = 256
 """Most runs kept at once; the oldest is dropped. An engine runs one prompt at a time."""
 
 
-def local_engines(settings: EngineGroup) -> frozenset[EngineId]:
+def local_engines(engines: Iterable[EngineSettings]) -> frozenset[EngineId]:
     """Those that are reached over loopback. That one works on this machine's GPUs is believed only where the
     driver shows the device that its /system_stats names: the port may be a tunnel's."""
-    return frozenset(engine.id for engine in settings.engines if _is_loopback(engine.url))
+    return frozenset(engine.id for engine in engines if _is_loopback(engine.url))
 
 
 def _is_loopback(url: str) -> bool:
@@ -43,6 +43,14 @@ class GpuUsage:
         self._local = frozenset(local)
         self._monotonic = monotonic
         self._runs: Bounded[PromptId, _Run] = Bounded(MAX_RUNS)
+
+    def know(self, engines: Iterable[EngineSettings]) -> None:
+        """These are the engines from now on."""
+        self._local = local_engines(engines)
+
+    @property
+    def local(self) -> frozenset[EngineId]:
+        return self._local
 
     @property
     def running(self) -> bool:

@@ -7,20 +7,20 @@ is read from where it lies.
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 from comfy_mcp.domain.catalog import Output, OutputFile
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.file_inputs import FOLDER, SUFFIXES, Source, kept_in, reference, suffix_for, suffix_of
 from comfy_mcp.domain.ids import EngineId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
-from comfy_mcp.library.allowed_folders import AllowedFolders
+from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
-from comfy_mcp.library.spool import Received, Spool, too_large
+from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
 
 WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
 
@@ -46,6 +46,12 @@ class Downloaded(Protocol):
 
     @property
     def name(self) -> str: ...
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+
+class Served(Protocol):
+    """A file that an engine sends."""
+
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
@@ -89,13 +95,17 @@ class InputFiles:
     async def keep_path(self, path: str, media: frozenset[str]) -> str:
         """Copy the file; the name of the copy. `media`: the main media types that may be (none: any).
 
-        Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded.
+        Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded, StoreFault.
         """
         stream, opened = await asyncio.to_thread(self._folders.open, path, WHAT, ADVICE)
         with stream:
             if opened.st_size > self._limit:
                 raise too_large(self._limit)
-            return await self._keep(self._chunks(stream), path, media)
+
+            def fault(error: OSError) -> BridgeError:
+                return unreadable(path, WHAT, ADVICE, why(error))
+
+            return await self._keep(self._chunks(stream, fault), path, media)
 
     async def keep_url(self, url: str, media: frozenset[str]) -> str:
         """The same for what is behind a URL."""
@@ -120,12 +130,23 @@ class InputFiles:
         name = SUFFIXES.get(kind.strip().lower(), "")
         return await self._keep(_once(data), name, media)
 
+    async def keep_upload(self, content: AsyncIterable[bytes], name: str) -> str:
+        """The same for bytes that come with a call. `name`: what the caller calls the file."""
+        return await self._keep(content, name, frozenset())
+
+    async def keep_served(
+        self, served: AbstractAsyncContextManager[Served], name: str, media: frozenset[str]
+    ) -> str:
+        """The same for a file that an engine has. Raises EngineFault and NotFound too."""
+        async with served as file:
+            return await self._keep(file.chunks(), name, media)
+
     async def is_kept(self, name: str) -> bool:
         """Whether there is a copy with this name, as a graph has it."""
         return await self._spool.touch(name)
 
     async def locate(self, value: str) -> InputSource:
-        """The file that a graph names by `value`. Raises NotFound (output_gone)."""
+        """The file that a graph names by `value`. Raises NotFound (output_gone), StoreFault."""
         wanted = reference(value)
         if wanted.source is Source.KEPT:
             return await self._copy(wanted.text)
@@ -168,21 +189,26 @@ class InputFiles:
         if opened is None:
             raise _gone(name)
         with opened[0] as stream:
-            yield self._chunks(stream)
+            yield self._chunks(stream, copy_unreadable)
 
     @asynccontextmanager
     async def _open_output(self, output: Output) -> AsyncIterator[AsyncIterator[bytes]]:
         async with self._outputs.open(output) as content:
             yield content.chunks
 
-    async def _keep(self, chunks: AsyncIterator[bytes], name: str, media: frozenset[str]) -> str:
+    async def _keep(self, chunks: AsyncIterable[bytes], name: str, media: frozenset[str]) -> str:
         async with self._spool.receive(chunks, limit=self._limit) as received:
             return await self._spool.keep(received, _judged(received, name, media))
 
-    async def _chunks(self, stream: BinaryIO) -> AsyncIterator[bytes]:
+    async def _chunks(
+        self, stream: BinaryIO, fault: Callable[[OSError], BridgeError]
+    ) -> AsyncIterator[bytes]:
         while True:
-            async with asyncio.timeout(self._timeout_s):
-                chunk = await asyncio.to_thread(stream.read, CHUNK_BYTES)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    chunk = await asyncio.to_thread(stream.read, CHUNK_BYTES)
+            except OSError as error:  # TimeoutError is one
+                raise fault(error) from None
             if not chunk:
                 return
             yield chunk

@@ -20,7 +20,7 @@ from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, 
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
 from comfy_mcp.library.verified import FileOnEngine, KnownFile, Verified
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import EngineSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -130,14 +130,19 @@ class OutputFiles:
         engines: Mapping[EngineId, FileServer],
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self._shared = settings.outputs_dir if len(settings.engines) == 1 else None
-        self._folders = {engine.id: engine.outputs_dir or self._shared for engine in settings.engines}
-        self._only = next(iter(self._folders.values())) if len(self._folders) == 1 else None
+        self._of_all = settings.outputs_dir
+        self.know(settings.engines)
         self._engines = engines
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
         self._verified = Verified(timeout_s=self._timeout_s)
         self.one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
+
+    def know(self, engines: Sequence[EngineSettings]) -> None:
+        """These are the engines from now on."""
+        self._shared = self._of_all if len(engines) == 1 else None
+        self._folders = {engine.id: engine.outputs_dir or self._shared for engine in engines}
+        self._only = next(iter(self._folders.values())) if len(self._folders) == 1 else None
 
     @asynccontextmanager
     async def open(self, output: Output, *, part: Span | None = None) -> AsyncIterator[OutputContent]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.domain.media_types import HEAD_BYTES
 
 SPOOL_BYTES = 8 * 2**30
@@ -52,8 +52,8 @@ class Spool:
     async def receive(self, chunks: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[Received]:
         """The bytes on disk, without a name, for the time of the context; `keep` gives them one.
 
-        Raises LimitExceeded (too_large) beyond `limit` or when the folder is full, InvalidInput
-        (path_unreadable) where the disk takes nothing, and what reading the chunks raises.
+        Raises LimitExceeded (too_large) beyond `limit` or when the folder is full, StoreFault where the disk
+        takes nothing, and what reading the chunks raises.
         """
         stream = await _on_disk(self._begin)
         digest, size, head = hashlib.sha256(), 0, b""
@@ -83,15 +83,17 @@ class Spool:
         return name
 
     async def touch(self, name: str) -> bool:
-        """Whether there is a copy with this name. It counts as used now."""
-        return await asyncio.to_thread(self._touch, name)
+        """Whether there is a copy with this name. It counts as used now. Raises StoreFault."""
+        return await _on_disk(self._touch, name)
 
     async def open(self, name: str) -> tuple[BinaryIO, int] | None:
-        """The copy and its size; None when it is gone. The caller closes it."""
+        """The copy and its size; None when it is gone. The caller closes it. Raises StoreFault."""
         try:
             stream = await asyncio.to_thread((self._folder / name).open, "rb")
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise copy_unreadable(error) from None
         return stream, os.fstat(stream.fileno()).st_size
 
     async def unused(self, *, older_than_s: float = UNUSED_S) -> list[str]:
@@ -109,7 +111,7 @@ class Spool:
     def _touch(self, name: str) -> bool:
         try:
             os.utime(self._folder / name)
-        except OSError:
+        except FileNotFoundError:
             return False
         return True
 
@@ -149,10 +151,9 @@ async def _on_disk(do: Callable[P, R], *arguments: P.args, **named: P.kwargs) ->
     try:
         return await asyncio.to_thread(do, *arguments, **named)
     except OSError as error:
-        raise InvalidInput(
-            f"The input file can't be kept: {error.strerror or type(error).__name__}.",
-            next_step="Free disk space in the folder of COMFY_BRIDGE_STATE_DIR.",
-            code=ErrorCode.PATH_UNREADABLE,
+        raise StoreFault(
+            f"The input file can't be kept: {why(error)}.",
+            next_step="Check the disk space and the rights of the folder of COMFY_BRIDGE_STATE_DIR.",
         ) from None
 
 
@@ -166,6 +167,20 @@ def _size(entry: os.DirEntry[str]) -> int:
 def _flushed(stream: "tempfile._TemporaryFileWrapper[bytes]") -> None:
     stream.flush()
     os.fsync(stream.fileno())
+
+
+def why(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return error.strerror or type(error).__name__
+
+
+def copy_unreadable(error: OSError) -> StoreFault:
+    """It may pass: too many open files, a network folder that is away."""
+    return StoreFault(
+        f"The bridge can't read its copy of an input file: {why(error)}.",
+        next_step="Try again; if it stays so, check the folder of COMFY_BRIDGE_STATE_DIR.",
+    )
 
 
 def too_large(limit: int) -> LimitExceeded:

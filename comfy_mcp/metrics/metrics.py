@@ -68,23 +68,17 @@ class Metrics:
         # Series with the time at which a counter was made double the text and have no use here.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._engines: frozenset[str] = frozenset(engines)
+        self._engines: frozenset[str] = frozenset()
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._rendered: dict[Format, tuple[float, bytes]] = {}
         self._made = made = Instruments(self.registry)
         ProcessCollector(registry=self.registry)
         made.build.labels(version).set(1)
-        for engine in engines:  # a rate needs a series that was 0 before
-            made.attempts.labels(engine)
-            made.requeues.labels(engine)
-            made.gpu_seconds.labels(engine)
-            made.oom_retries.labels(engine)
-            for status in TERMINAL:
-                made.run_seconds.labels(engine, status.value)
         self._watched = asyncio.Event()
         self.jobs = JobMeter(made, engine_label=self._label, now_ms=now_ms)
-        self._meters = {engine: EngineMeter(made, engine) for engine in engines}
+        self._meters: dict[EngineId, EngineMeter] = {}
+        self.know_engines(engines)
         self._reads = made.store_seconds.labels("read")
         self._writes = made.store_seconds.labels("write")
         self._streams: dict[str, list[Callable[[], int]]] = {kind: [] for kind in STREAMS}
@@ -94,6 +88,23 @@ class Metrics:
         self._gpus: frozenset[str] = frozenset()
         self._requests: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         """As many as there are series: looking them up by their labels is half of counting."""
+
+    def know_engines(self, engines: Collection[EngineId]) -> None:
+        """These are the engines from now on. The others share one label."""
+        made = self._made
+        for gone in self._engines.difference(engines):
+            for gauge in (made.engine_up, made.engine_driven, made.engine_queue, made.in_flight):
+                gauge.remove(gone)
+        for engine in engines:  # a rate needs a series that was 0 before
+            made.attempts.labels(engine)
+            made.requeues.labels(engine)
+            made.gpu_seconds.labels(engine)
+            made.oom_retries.labels(engine)
+            for status in TERMINAL:
+                made.run_seconds.labels(engine, status.value)
+            if engine not in self._meters:
+                self._meters[engine] = EngineMeter(made, engine)
+        self._engines = frozenset(engines)
 
     def render(self, form: Format) -> tuple[bytes, str]:
         """The text and its content type, at most RENDER_EVERY_S old. Reads memory (and /proc/self), nothing

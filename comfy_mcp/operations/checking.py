@@ -17,6 +17,7 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.domain.ui_texts import Moment
+from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
@@ -44,16 +45,15 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
     services = context.services
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
     raw, repairs = graph_in(raw, services.workflow_files.parse)
-    info = await services.engines.object_info()
-    if info is None:
+    known = await services.engines.node_lists()
+    if not known:
         raise EngineUnreachable(
             "No engine answers that knows the classes of the workflow.",
             next_step="Start ComfyUI, or give a recorded answer of its GET /object_info: --object-info FILE.",
         )
     _, text, _ = await as_json(raw)
-    return _converted(
-        raw, await services.checker.judge(raw, text, info, client=context.caller.client), repairs
-    )
+    _, judged = await best_engine(services.checker, raw, text, known, client=context.caller.client)
+    return _converted(raw, judged, repairs)
 
 
 def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> ConvertResult:

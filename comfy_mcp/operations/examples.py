@@ -109,6 +109,12 @@ _STORE = {
     "schemaRevision": "0002",
 }
 
+_CHANGE: Mapping[str, Any] = {
+    "engine": "gpu-1",
+    "file": "/srv/bridge/engines.toml",
+    "nextStep": "system_status shows it within seconds.",
+}
+
 ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "submit_workflow": _QUEUED
@@ -145,6 +151,10 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "list_outputs": {"outputs": [_OUTPUT]},
         "upload_input": {"name": "photo.png", "subfolder": "", "type": "input"},
         "gpu_status": _GPU,
+        "add_engine": _CHANGE,
+        "remove_engine": _CHANGE,
+        "drain_engine": {"engine": "gpu-1", "drained": True},
+        "resume_engine": {"engine": "gpu-1", "drained": False},
         "system_status": {
             "version": "0.1.0",
             "client": "local",

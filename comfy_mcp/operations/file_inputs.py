@@ -4,11 +4,14 @@ A caller writes a path, a URL, an earlier output, a `data:` URI or a name that t
 that is kept names what the bridge keeps (domain/file_inputs.py).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import structlog
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     FileInput,
@@ -20,12 +23,15 @@ from comfy_mcp.domain.file_inputs import (
     reference,
     with_inputs,
 )
-from comfy_mcp.domain.ids import NodeId
+from comfy_mcp.domain.ids import EngineId, NodeId
 from comfy_mcp.domain.judging import Judged
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.ids import whole_id
+
+log = structlog.get_logger(__name__)
 
 MAX_FILES = 64
 """Different files of one workflow."""
@@ -35,27 +41,33 @@ _SHOWN = 120
 
 @dataclass(slots=True)
 class _Said:
-    """What came out on the way: `warnings`, and the values of which an engine has the file."""
+    """What came out on the way: `warnings`, and the values of which an engine has the file. `able`: the
+    engines that may run the workflow."""
 
+    able: frozenset[EngineId]
     warnings: list[str] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
 
 
 async def with_files(
-    context: OperationContext, judged: Judged, info: ObjectInfo | None
+    context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs
 ) -> tuple[dict[str, object] | None, frozenset[tuple[NodeId, str]], tuple[str, ...]]:
     """The graph with each file that a caller named in its own words named as it is kept; None: as it is. The
     inputs (node, name) whose file an engine has, though its list may lack it. And warnings.
+
+    A file that only some of the engines have is copied from one of those, so that each of them can run the
+    workflow: these are the engines that meet `needs`.
 
     Raises InvalidInput, NotFound, LimitExceeded, which say the node, the input and the right spellings.
     """
     values: dict[tuple[NodeId, str], str] = {}
     known: dict[tuple[str, frozenset[str]], str] = {}
-    said = _Said()
+    said = _Said(able=_able(context, needs))
+    elsewhere = await _lists_of_others(context, said.able, info)
     present: set[tuple[NodeId, str]] = set()
     for found in file_inputs(judged.graph, info):
         wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
-        if found.listed or not wanted:
+        if not wanted or (found.listed and all(_lists(each, found) for each in elsewhere)):
             continue
         key = found.value, found.media
         if key not in known:
@@ -139,10 +151,13 @@ async def _name(
     """A name without a place: of the engine's, else of a file in the allowed folders, else of an output."""
     folder, _, name = wanted.text.replace("\\", "/").rpartition("/")
     file = OutputFile(kind=OutputKind.FILE, filename=name, subfolder=folder, folder_type=wanted.folder)
-    there = await context.services.engines.has_file(file) if engine_answers else None
-    if there:
-        said.present.add(found.value)
-        return found.value
+    holders = await context.services.engines.holders(file) if engine_answers else {}
+    if any(holders.values()):
+        copied = await _copied(context, file, holders, found, said.able)
+        if copied is None:
+            said.present.add(found.value)
+        return copied or found.value
+    there = False if holders and None not in holders.values() else None
     services, caller = context.services, context.caller
     paths = caller.may_read_files and wanted.folder == "input"
     if paths and await services.input_files.has_path(wanted.text):
@@ -158,6 +173,49 @@ async def _name(
     if there is None:
         return found.value
     raise _unknown(context, found)
+
+
+async def _copied(
+    context: OperationContext,
+    file: OutputFile,
+    holders: Mapping[EngineId, bool | None],
+    found: FileInput,
+    able: frozenset[EngineId],
+) -> str | None:
+    """The file, kept, if an engine that may run the workflow does not have it. None: each has it, or it can't
+    be copied; then the engines that lack it refuse the workflow, and one that has it runs it."""
+    if all(holders.get(engine) for engine in able):
+        return None
+    services, holder = context.services, next(engine for engine, has in holders.items() if has)
+    try:
+        served = services.engines.pool[holder].view(file)
+        return kept_name(await services.input_files.keep_served(served, file.filename or "", found.media))
+    except BridgeError as error:
+        log.warning("input_not_copied", engine=holder, error=error.message)
+        return None
+
+
+def _able(context: OperationContext, needs: Needs) -> frozenset[EngineId]:
+    """The engines that may run it, as far as is known."""
+    return frozenset(
+        engine for engine, each in context.services.engines.equipment().items() if needs.met_by(each)
+    )
+
+
+async def _lists_of_others(
+    context: OperationContext, able: frozenset[EngineId], info: ObjectInfo | None
+) -> list[ObjectInfo]:
+    if len(able) < 2:
+        return []
+    lists = await context.services.engines.node_lists()
+    return [known for engine, known in lists.items() if engine in able and known is not info]
+
+
+def _lists(info: ObjectInfo, found: FileInput) -> bool:
+    """Whether an engine with this node list has the file, too."""
+    known = info.classes.get(found.class_type)
+    spec = None if known is None else known.inputs.get(found.name)
+    return spec is None or spec.lists(found.value)
 
 
 def _output(output: Output, found: FileInput) -> str:
@@ -189,12 +247,18 @@ def spellings(context: OperationContext) -> str:
     others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
     if context.caller.may_read_files:
         return f"a path in {context.services.input_files.folders}, {others}"
-    if context.caller.upload_url is None or Right.SUBMIT not in context.caller.rights:
+    how = upload_command(context)
+    if how is None:
         return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
-    return (
-        "the name that an upload returned (no key needed, good once, for 15 minutes: "
-        f'curl -F image=@FILE "{context.caller.upload_url()}"), {others}'
-    )
+    return f"the name that an upload returned ({how}), {others}"
+
+
+def upload_command(context: OperationContext) -> str | None:
+    """How a caller that has no key at hand sends a file. None: it can't."""
+    caller = context.caller
+    if caller.upload_url is None or Right.SUBMIT not in caller.rights:
+        return None
+    return f'curl -F image=@FILE "{caller.upload_url()}", good once, for 15 minutes'
 
 
 def _shown(text: str) -> str:

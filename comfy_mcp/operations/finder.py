@@ -9,11 +9,13 @@ from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import BridgeError, GraphProblem
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.missing import Missing
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import Parameter, parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.ranking import Index
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
+from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.repairs import as_json
 
 NOBODY = ClientId("")
@@ -25,7 +27,7 @@ KEPT = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Whether the engine would run a workflow, and what can be set of it. `missing` and `why` say what stops
+    """Whether an engine would run a workflow, and what can be set of it. `missing` and `why` say what stops
     it; files that the caller brings do not. `shape`: see domain/needs.py."""
 
     runnable: bool
@@ -43,7 +45,7 @@ class Finder:
         self._checker = checker
         self._entries: tuple[tuple[WorkflowEntry, ...], Index[int]] | None = None
         self._nodes: tuple[ObjectInfo, Index[str]] | None = None
-        self._judged_by: ObjectInfo | None = None
+        self._judged_by: NodeLists | None = None
         self._verdicts: dict[str, Verdict] = {}
 
     async def ranked(self, entries: tuple[WorkflowEntry, ...], query: str) -> list[WorkflowEntry]:
@@ -59,29 +61,30 @@ class Finder:
             self._nodes = info, await asyncio.to_thread(_index_of_nodes, info)
         return [name for _, name in self._nodes[1].search(query)]
 
-    async def verdict(self, entry: WorkflowEntry, raw: Any, info: ObjectInfo | None) -> Verdict:
+    async def verdict(self, entry: WorkflowEntry, raw: Any, nodes: NodeLists) -> Verdict:
         """Never raises for a workflow that can't be read."""
-        if self._judged_by is not info:
-            self._judged_by, self._verdicts = info, {}
+        if self._judged_by is not nodes:
+            self._judged_by, self._verdicts = nodes, {}
         known = self._verdicts.get(entry.whole_name)
         if known is None:
-            known = await self.judge(raw, info)
+            known = await self.judge(raw, nodes)
             if entry.origin in {WorkflowOrigin.TEMPLATE, WorkflowOrigin.STARTER}:
                 while len(self._verdicts) >= KEPT:
                     del self._verdicts[next(iter(self._verdicts))]
                 self._verdicts[entry.whole_name] = known
         return known
 
-    def known_verdict(self, entry: WorkflowEntry, info: ObjectInfo | None) -> Verdict | None:
-        return self._verdicts.get(entry.whole_name) if self._judged_by is info else None
+    def known_verdict(self, entry: WorkflowEntry, nodes: NodeLists) -> Verdict | None:
+        return self._verdicts.get(entry.whole_name) if self._judged_by is nodes else None
 
-    async def judge(self, raw: Any, info: ObjectInfo | None) -> Verdict:
+    async def judge(self, raw: Any, nodes: NodeLists) -> Verdict:
+        """By the engine that comes closest to running it. The choices are those of all."""
         try:
             _, text, _ = await as_json(raw)
-            judged = await self._checker.judge(raw, text, info, client=NOBODY)
+            _, judged = await best_engine(self._checker, raw, text, nodes, client=NOBODY)
         except BridgeError as error:
             return Verdict(runnable=False, why=error.message)
-        report, graph = judged.report, judged.graph
+        report, graph, info = judged.report, judged.graph, nodes.all
         parameters = parameters_of(graph, info, file=raw, controls=judged.controls)
         brought = {target for each in parameters if each.needs_value for target in each.targets}
         left = [each for each in report.problems if not _is_of(each, brought)]

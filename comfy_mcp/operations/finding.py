@@ -8,10 +8,11 @@ from typing import Any
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.job import JobQuery, JobStatus
 from comfy_mcp.domain.missing import Missing
-from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.parameters import Parameter
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_inputs import upload_command
 from comfy_mcp.operations.finder import Verdict
 from comfy_mcp.operations.named import JOB, entries_of, named_workflow, read_entry
 from comfy_mcp.operations.shapes import (
@@ -47,7 +48,8 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     """Those that run here first, then by how well the words fit. Without a query: the caller's own, starters,
     then templates by how much they are used."""
     services = context.services
-    info = await services.engines.object_info()
+    known = await services.engines.node_lists()
+    info = known.all
     entries = await entries_of(context, info)
     if params.kind:
         entries = tuple(each for each in entries if not each.makes or params.kind in each.makes)
@@ -56,7 +58,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     if not found:
         found = sorted(entries, key=lambda each: (_RANK[each.origin], -each.usage))
     best = _best(found)
-    verdicts = {} if info is None else await _verdicts(context, best, info)
+    verdicts = {} if info is None else await _verdicts(context, best, known)
     best.sort(key=lambda each: _runs(verdicts.get(each.whole_name)))
     shown = [
         _item(each, verdicts.get(each.whole_name), twin=_is_shadowed(each, entries))
@@ -70,7 +72,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
         workflows=items,
         total=len(found) + len(jobs),
         warnings=warnings if info is not None else [*warnings, _NO_ENGINE],
-        next_step=None if first is None else _how(first),
+        next_step=None if first is None else _how(context, first),
     )
 
 
@@ -78,17 +80,17 @@ async def describe_workflow(
     context: OperationContext, params: DescribeWorkflowParams
 ) -> DescribedWorkflowResult:
     """Raises NotFound with the nearest names."""
-    info = await context.services.engines.object_info()
+    known = await context.services.engines.node_lists()
     named = await named_workflow(context, params.name)
     finder = context.services.finder
     if named.entry is None:
-        verdict = await finder.judge(named.raw, info)
+        verdict = await finder.judge(named.raw, known)
         item = FoundWorkflowItem(name=params.name, origin="job", label=named.title or None)
         item = item.model_copy(update=_verdict_members(verdict, 0))
     else:
-        verdict = await finder.verdict(named.entry, named.raw, info)
+        verdict = await finder.verdict(named.entry, named.raw, known)
         item = _item(named.entry, verdict)
-    if info is None:
+    if not known:
         item = item.model_copy(update={"runnable": None})
     if verdict.shape is not None:
         need = await context.services.store.vram_need(verdict.shape)
@@ -97,8 +99,8 @@ async def describe_workflow(
     return DescribedWorkflowResult(
         workflow=item,
         parameters=[parameter_item(each, most) for each in verdict.parameters],
-        next_step=_how(item) if item.runnable else None,
-        warnings=[] if info is not None else [_NO_ENGINE],
+        next_step=_how(context, item) if item.runnable else None,
+        warnings=[] if known else [_NO_ENGINE],
     )
 
 
@@ -128,7 +130,7 @@ def _best(found: Sequence[WorkflowEntry]) -> list[WorkflowEntry]:
 
 
 async def _verdicts(
-    context: OperationContext, entries: Sequence[WorkflowEntry], info: ObjectInfo | None
+    context: OperationContext, entries: Sequence[WorkflowEntry], known: NodeLists
 ) -> dict[str, Verdict]:
     finder = context.services.finder
     found: dict[str, Verdict] = {}
@@ -136,13 +138,13 @@ async def _verdicts(
 
     async def work() -> None:
         for entry in waiting:
-            known = finder.known_verdict(entry, info)
-            if known is None:
+            verdict = finder.known_verdict(entry, known)
+            if verdict is None:
                 try:
-                    known = await finder.verdict(entry, await read_entry(context, entry, info), info)
+                    verdict = await finder.verdict(entry, await read_entry(context, entry, known.all), known)
                 except BridgeError as error:
-                    known = Verdict(runnable=False, why=error.message)
-            found[entry.whole_name] = known
+                    verdict = Verdict(runnable=False, why=error.message)
+            found[entry.whole_name] = verdict
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(JUDGE_S), asyncio.TaskGroup() as group:
@@ -222,10 +224,12 @@ async def _jobs(context: OperationContext, params: FindWorkflowParams) -> list[F
     return list(found.values())[: 3 if params.limit < JOBS else JOBS]
 
 
-def _how(item: FoundWorkflowItem) -> str:
+def _how(context: OperationContext, item: FoundWorkflowItem) -> str:
     first = next((name for each in item.inputs if (name := each.partition(" ")[0])), None)
     given = f', inputs={{"{first}": …}}' if first else ""
-    return f'Call submit_workflow(workflow="{item.name}"{given}).'
+    upload = upload_command(context) if any(each.endswith("needed)") for each in item.inputs) else None
+    file = f" Your own file is uploaded first (its answer has the name): {upload}." if upload else ""
+    return f'Call submit_workflow(workflow="{item.name}"{given}).{file}'
 
 
 _RANK = {

@@ -12,6 +12,7 @@ from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
+from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
 from comfy_mcp.operations.named import Named, named_workflow
@@ -140,8 +141,11 @@ async def _with_inputs(
     A starter gets a seed of its own each time, as "random" does for any workflow.
     """
     services = context.services
-    info = await services.engines.object_info()
-    judged = await services.checker.judge(given.raw, given.text, info, client=context.caller.client)
+    known = await services.engines.node_lists()
+    _, judged = await best_engine(
+        services.checker, given.raw, given.text, known, client=context.caller.client
+    )
+    info = known.all
     graph, controls = judged.graph, judged.controls
     parameters = parameters_of(graph, info, file=given.raw, controls=controls)
     values = {

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from comfy_mcp.domain.client_files import folder_of
 from comfy_mcp.domain.errors import BridgeError, EngineFault, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.file_inputs import FOLDER
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import UploadParams, UploadResult
 
@@ -13,13 +14,19 @@ from comfy_mcp.operations.shapes import UploadParams, UploadResult
 async def upload_input(context: OperationContext, params: UploadParams) -> UploadResult:
     """Stream `context.content` to the engine, and tell the name that it has there.
 
-    With several engines it goes to the first that answers. Raises InvalidInput for a name that leads
-    elsewhere, LimitExceeded (`too_large`), EngineFault, and what reading the content raises.
+    With several engines the bridge keeps the file, and the engine that runs a workflow gets it.
+
+    Raises InvalidInput for a name that leads elsewhere, LimitExceeded (`too_large`), EngineFault, and what
+    reading the content raises.
     """
     if context.content is None:
         raise InvalidInput("The call has no file.", next_step="Send it as a multipart form.")
     _check_name(params.filename)
     _check_subfolder(params.subfolder)
+    services = context.services
+    if services.engines.several:
+        name = await services.input_files.keep_upload(context.content, params.filename)
+        return UploadResult(name=name, subfolder=FOLDER, type="input")
     content = await _limited(context, context.content)
     try:
         kept = await context.services.engines.upload(

@@ -50,7 +50,7 @@ async def named_workflow(
     """
     if name.startswith(JOB):
         return await _of_job(context, name.removeprefix(JOB).strip())
-    info = await context.services.engines.object_info()
+    info = (await context.services.engines.node_lists()).all
     entries = await entries_of(context, info)
     entry = _meant(name, entries)
     if entry is None:

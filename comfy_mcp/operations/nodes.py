@@ -19,7 +19,7 @@ async def find_nodes(context: OperationContext, params: FindNodesParams) -> Foun
 
     Raises NotFound for a name that no class has, EngineUnreachable without an engine.
     """
-    info = await context.services.engines.object_info()
+    info = (await context.services.engines.node_lists()).all
     if info is None:
         raise EngineUnreachable("No engine answers that knows its node classes.", next_step=CHECK_IT_RUNS)
     after = 0 if params.cursor is None else _place(params.cursor)

@@ -41,8 +41,9 @@ class Operation(Generic[P, R]):
 
     The hints are MCP's tool annotations and decide the HTTP method too: a read-only operation is a GET.
     `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template), or
-    not at all. `only` names the one surface that has it: over HTTP what sends bytes, which a model can't; on
-    the command line what a person at the machine decides. `raises` are the codes that a caller can meet
+    not at all. `only` names the surfaces that have it: over HTTP what sends bytes, which a model can't; on
+    the command line what a person at the machine decides; both for what people and their programs decide,
+    and no model. `raises` are the codes that a caller can meet
     beside those of any call (a wrong argument, a missing right, a store that does not answer).
     """
 
@@ -60,7 +61,7 @@ class Operation(Generic[P, R]):
     open_world: bool = False
     tool: bool = True
     resource: str | None = None
-    only: Literal["http", "cli"] | None = None
+    only: Literal["http", "cli", "http and cli"] | None = None
     example_call: Mapping[str, Any] | None = None
 
     @property
@@ -184,7 +185,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
     Operation(
         name="submit_workflow",
         title="Submit workflow",
-        description="Queue a workflow and return its workflowId at once. Follow it with wait_for_workflow.",
+        description="Queue a workflow; returns its workflowId at once. Then call wait_for_workflow.",
         params=shapes.SubmitParams,
         result=shapes.SubmitResult,
         handler=submitting.submit_workflow,
@@ -436,7 +437,7 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         read_only=False,
         idempotent=True,
         tool=False,
-        only="cli",
+        only="http and cli",
     ),
     Operation(
         name="resume_engine",
@@ -450,7 +451,35 @@ OPERATIONS: tuple[Operation[Any, Any], ...] = (
         read_only=False,
         idempotent=True,
         tool=False,
-        only="cli",
+        only="http and cli",
+    ),
+    Operation(
+        name="add_engine",
+        title="Add engine",
+        description="Add an engine to the file of engines. It gets workflows within seconds.",
+        params=shapes.AddEngineParams,
+        result=shapes.EngineChangeResult,
+        handler=engines.add_engine,
+        right=Right.ADMIN,
+        raises=(),
+        read_only=False,
+        tool=False,
+        only="http and cli",
+        example_call={"engine": "gpu-1", "url": "http://gpu-1:8188", "labels": ["h100"]},
+    ),
+    Operation(
+        name="remove_engine",
+        title="Remove engine",
+        description="Take an engine out of the file of engines. It ends the workflows that it has.",
+        params=shapes.EngineParams,
+        result=shapes.EngineChangeResult,
+        handler=engines.remove_engine,
+        right=Right.ADMIN,
+        raises=(ErrorCode.NOT_FOUND,),
+        read_only=False,
+        destructive=True,
+        tool=False,
+        only="http and cli",
     ),
     Operation(
         name="add_key",

@@ -48,6 +48,8 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
                 error=report.error,
                 labels=list(report.labels),
                 drained=report.drained,
+                events=report.events,
+                age_ms=None if report.age_s is None else round(report.age_s * 1000),
             )
             for report in reports
         ],
@@ -62,5 +64,5 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
             schema_revision=info.schema_revision,
             set_aside=str(info.set_aside) if info.set_aside else None,
         ),
-        problems=[report.problem for report in reports if report.problem] + gpu.problems + memory + set_aside,
+        problems=[*services.engines.problems(reports), *gpu.problems, *memory, *set_aside],
     )

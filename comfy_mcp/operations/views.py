@@ -145,6 +145,8 @@ def _after_failure(job: Job, kind: FailureKind) -> str:
             return "Correct the workflow and submit it again."
         case FailureKind.MISSING_MODEL:
             return f"Install the model and {retry}, or submit with a name from list_models."
+        case FailureKind.MISSING_INPUT:
+            return f"Submit it again with the file itself, or {retry} once the engine can get it."
         case FailureKind.OOM:
             return f"Submit a smaller one (size, batch, model), or free GPU memory and {retry}."
         case FailureKind.TIMEOUT:

@@ -3,18 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.errors import EngineFault, EngineUnreachable
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Equipment
-from comfy_mcp.places.protocol import Place
+from comfy_mcp.places.protocol import ADD_ONE, Place
 
 P = TypeVar("P", bound=Place)
 
 
 class Pool(Mapping[EngineId, P]):
-    """Places by their engine, in the order of the settings. There is at least one."""
+    """Places by their engine, in the order of the settings. It may be empty."""
 
-    def __init__(self, places: Sequence[P]) -> None:
+    def __init__(self, places: Sequence[P] = ()) -> None:
+        self._places = {place.engine: place for place in places}
+
+    def become(self, places: Sequence[P]) -> None:
+        """These are the places from now on."""
         self._places = {place.engine: place for place in places}
 
     def __getitem__(self, engine: EngineId) -> P:
@@ -30,8 +34,13 @@ class Pool(Mapping[EngineId, P]):
         return tuple(self._places.values())
 
     async def first(self) -> P:
-        """The first that answers now; the last one is not asked, for there is no other."""
-        *others, last = self._places.values()
+        """The first that answers now; the last one is not asked, for there is no other.
+
+        Raises EngineUnreachable where the pool is empty.
+        """
+        if not self._places:
+            raise EngineUnreachable("There is no engine.", next_step=ADD_ONE)
+        *others, last = self.all()
         for place in others:
             try:
                 await place.health()

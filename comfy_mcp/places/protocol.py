@@ -25,6 +25,8 @@ Hear = Callable[[EngineEvent], None]
 START_IT = "Start ComfyUI"
 CHECK_IT_RUNS = f"{START_IT}, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
 """The next step where nothing answers at all."""
+ADD_ONE = "Add an engine: `comfy-bridge engines add NAME URL`."
+"""The next step where there is no engine."""
 
 
 class PromptWhere(StrEnum):
@@ -189,7 +191,7 @@ Locate = Callable[[str], Awaitable[InputSource]]
 
 
 class Runner(Protocol):
-    """Runs prompts. Every method is bounded by the settings' timeouts."""
+    """Runs prompts. Every method but `prepare` is bounded by the settings' timeouts."""
 
     @property
     def engine(self) -> EngineId: ...
@@ -225,10 +227,12 @@ class Runner(Protocol):
         that answer was kept. Only a place that gives references needs it."""
 
     async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Put the files that the graph names where it will run, each once; called before each `submit`.
+        """Put the files that the graph names in `domain.file_inputs.FOLDER` where it will run, each once, and
+        return the graph to submit. Called before its `submit`, and beside those of others; it lasts as
+        long as the files move, and may be cancelled at any time.
 
-        Returns the graph to submit: the same object if it names none. Raises NotFound (output_gone) where a
-        file is gone, LimitExceeded for one that the engine does not take, EngineFault.
+        Raises NotFound (output_gone) where a file is gone, LimitExceeded for one that this engine does not
+        take, EngineFault and StoreFault for what may pass.
         """
         ...
 

@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from comfy_mcp.operations.shapes import (
     MAX_INTEGER,
     AttemptItem,
+    EngineItem,
     OutputItem,
     OutputsResult,
     Params,
@@ -85,6 +86,8 @@ def _hidden(entry: str, result: type[Result]) -> frozenset[str]:
         return frozenset(map(to_camel, set(OutputItem.model_fields) - {"output_id", "filename"}))
     if entry == OutputItem.__name__ and result is WorkflowResult:
         return frozenset(map(to_camel, OutputItem.unstated))
+    if entry == EngineItem.__name__:
+        return frozenset({"events", "ageMs"})
     if entry == WorkflowResult.__name__ and result is WorkflowsResult:
         return frozenset(map(to_camel, set(WorkflowResult.model_fields) - WorkflowResult.entry))
     return frozenset()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -14,7 +14,7 @@ from pydantic_settings import NoDecode
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.settings.engines_file import engines_in
+from comfy_mcp.settings.engines_file import EngineEntry, engines_in, entry_of
 from comfy_mcp.settings.names import PREFIX, alias, misconfigured
 
 DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
@@ -135,7 +135,12 @@ class EngineGroup(BaseModel):
 
     @cached_property
     def engines(self) -> tuple[EngineSettings, ...]:
-        """The engines with their ids, WebSocket URLs and headers.
+        """Those of the start: see `read_engines`. A file that is not there yet names none."""
+        missing = self.engines_file is not None and not self.engines_file.exists()
+        return () if missing else self.read_engines()
+
+    def read_engines(self) -> tuple[EngineSettings, ...]:
+        """The engines with their ids, WebSocket URLs and headers, as the file now names them.
 
         Raises InvalidInput (code `configuration`), which never shows a URL: it may hold a password.
         """
@@ -162,21 +167,27 @@ class EngineGroup(BaseModel):
                 "Both a file of engines and an engine URL are set.",
                 f"Unset {PREFIX}ENGINES_FILE, or COMFYUI_URL and COMFYUI_WS_URL.",
             )
-        engines = []
-        for place, (name, entry) in enumerate(engines_in(path).items(), start=1):
-            own = _with_token(_checked(entry.headers), entry.token)
-            names = {each.lower() for each in own}
-            shared = {each: value for each, value in headers.items() if each.lower() not in names}
-            if entry.ws_url is not None and not _is_url(entry.ws_url, "ws", "wss"):
-                raise misconfigured(
-                    f"The WebSocket URL of the engine {name} can't be used.",
-                    "Set it to a URL like ws://127.0.0.1:8188/ws.",
-                )
-            engine = _engine(place, f"{name}={entry.url}", entry.ws_url, shared | own)
-            engines.append(
-                engine.model_copy(update={"labels": entry.labels, "outputs_dir": entry.outputs_dir})
+        entries = engines_in(path).items()
+        return tuple(self._entered(place, *each, headers) for place, each in enumerate(entries, start=1))
+
+    def check_engine(self, name: str, given: Mapping[str, Any]) -> None:
+        """Raises InvalidInput (`configuration`) for an entry of the file that is not valid."""
+        headers = _with_token(self.engine_headers, self.engine_token)
+        self._entered(1, name, entry_of(given), headers)
+
+    def _entered(
+        self, place: int, name: str, entry: EngineEntry, headers: Mapping[str, SecretStr]
+    ) -> EngineSettings:
+        own = _with_token(_checked(entry.headers), entry.token)
+        names = {each.lower() for each in own}
+        shared = {each: value for each, value in headers.items() if each.lower() not in names}
+        if entry.ws_url is not None and not _is_url(entry.ws_url, "ws", "wss"):
+            raise misconfigured(
+                f"The WebSocket URL of the engine {name} can't be used.",
+                "Set it to a URL like ws://127.0.0.1:8188/ws.",
             )
-        return tuple(engines)
+        engine = _engine(place, f"{name}={entry.url}", entry.ws_url, shared | own)
+        return engine.model_copy(update={"labels": entry.labels, "outputs_dir": entry.outputs_dir})
 
 
 def _with_token(headers: Mapping[str, SecretStr], token: SecretStr | None) -> dict[str, SecretStr]:

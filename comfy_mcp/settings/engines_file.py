@@ -8,13 +8,18 @@ outputs_dir = "/mnt/gpu-1/output"
 labels = ["h100"]
 """
 
+import json
+import os
+import stat
+import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.settings.names import misconfigured
 from comfy_mcp.settings.paths import expanded
 
@@ -43,17 +48,101 @@ class EngineEntry(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    engines: dict[Name, EngineEntry] = Field(min_length=1)
+    engines: dict[Name, EngineEntry]
 
 
 def engines_in(path: Path) -> Mapping[str, EngineEntry]:
-    """By name, in the order of the file.
+    """By name, in the order of the file. There may be none.
 
     Raises InvalidInput (`configuration`), which names what is wrong and shows no value: it may be a secret.
     """
+    return _parsed(path, lambda: path.read_text(encoding="utf-8"))
+
+
+def entry_of(given: Mapping[str, Any]) -> EngineEntry:
+    """One entry. Raises InvalidInput (`configuration`), which shows no value."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _File(engines=given).engines
+        return EngineEntry.model_validate(given)
+    except ValidationError as error:
+        raise misconfigured(f"The engine is not valid: {_faults(error)}.", "Correct it.") from None
+
+
+def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
+    """Append an engine to the file, which is made where there is none. What stands in it stays as it is.
+
+    Raises InvalidInput (`configuration`) for an entry or a file that is not valid, and where the engine is
+    there already.
+    """
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    if name in _parsed(path, lambda: before):
+        raise misconfigured(
+            f"The engine {name!r} is in {path} already.",
+            f"Remove it first (comfy-bridge engines remove {name}), or edit the file.",
+        )
+    table = "\n".join([f"[{_toml(name)}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())])
+    text = "\n".join(part for part in (before.rstrip(), "", table, "") if part or before)
+    _parsed(path, lambda: text)
+    _replace(path, text)
+
+
+def remove_engine(path: Path, name: str) -> bool:
+    """Take an engine out of the file; False: it has none of that name. The rest stays as it is.
+
+    Raises InvalidInput (`configuration`) where only a person can edit the file.
+    """
+    before = _parsed(path, lambda: path.read_text(encoding="utf-8"))
+    if name not in before:
+        return False
+    kept, inside = [], False
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.startswith("["):
+            inside = _table_of(line) == name
+        if not inside:
+            kept.append(line)
+    text = "".join(kept)
+    try:
+        after = _parsed(path, lambda: text)
+    except InvalidInput:
+        after = before
+    if after != {each: entry for each, entry in before.items() if each != name}:
+        raise _misconfigured(path, "has tables that only a person can edit")
+    _replace(path, text)
+    return True
+
+
+def _table_of(header: str) -> str | None:
+    """The engine whose table, or part of one, begins with this line."""
+    try:
+        return next(iter(tomllib.loads(header)), None)
+    except tomllib.TOMLDecodeError:
+        return None
+
+
+def _toml(value: object) -> str:
+    """JSON's strings, numbers and lists are TOML's as well."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml(key)} = {_toml(each)}' for key, each in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _replace(path: Path, text: str) -> None:
+    """At once, and for its owner only: it may hold secrets. A file that is there keeps its mode."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(aside).chmod(mode)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink()
+        raise
+
+
+def _parsed(path: Path, read: Callable[[], str]) -> Mapping[str, EngineEntry]:
+    try:
+        return _File(engines=tomllib.loads(read())).engines
     except OSError as error:
         raise _misconfigured(path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -61,10 +150,13 @@ def engines_in(path: Path) -> Mapping[str, EngineEntry]:
     except tomllib.TOMLDecodeError as error:
         raise _misconfigured(path, f"is not TOML: {error}") from None
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, item['loc'][1:])) or 'the file'}: {item['msg']}" for item in error.errors()
-        )
-        raise _misconfigured(path, f"is not valid: {faults}") from None
+        raise _misconfigured(path, f"is not valid: {_faults(error, skip=1)}") from None
+
+
+def _faults(error: ValidationError, *, skip: int = 0) -> str:
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'][skip:])) or 'the file'}: {item['msg']}" for item in error.errors()
+    )
 
 
 def _misconfigured(path: Path, fault: str) -> Exception:

@@ -305,7 +305,8 @@ def needs_text(needs: Needs | None) -> str | None:
         return None
     wish = needs.wish
     values: dict[str, Any] = {"nodes": needs.node_classes, "models": needs.models}
-    more = {"files": needs.files, "engine": wish.engine, "labels": wish.labels, "not_on": wish.not_on}
+    more: dict[str, Any] = {"files": needs.files, "brings": needs.brings}
+    more |= {"engine": wish.engine, "labels": wish.labels, "not_on": wish.not_on}
     return _dump(values | {name: value for name, value in more.items() if value})
 
 
@@ -324,6 +325,7 @@ def needs_of(text: str) -> Needs:
         shape="",
         files=tuple(values.get("files", ())),
         wish=wish or NO_WISH,
+        brings=values.get("brings", False),
     )
 
 

@@ -216,3 +216,12 @@ async def test_a_process_that_cannot_be_started_refuses_the_workflow(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", no_process)
     with pytest.raises(LimitExceeded, match="could not be started"):
         await judged(checker, PICTURE)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5, 100])
+def test_a_question_that_breaks_off_ends_the_process_quietly(cut: int) -> None:
+    """Whoever asked was killed while it wrote."""
+    whole = packed(Question(text=json.dumps(PICTURE).encode(), cpu_s=1, info=None, same_info=False))
+    answers = io.BytesIO()
+    worker.main(io.BytesIO(whole[:cut]), answers)
+    assert answers.getvalue() == b""

@@ -11,8 +11,10 @@ import pytest
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted
+from comfy_mcp.domain.file_inputs import FOLDER
 from comfy_mcp.domain.ids import ClientId, JobId, PromptId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.needs import Needs
 from comfy_mcp.driving import sizes
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
@@ -30,6 +32,12 @@ GRAPH = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64}, "_meta": {"title": "Blank"}},
     "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
 }
+
+WITH_FILE = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": f"{FOLDER}/{'ab' * 32}.png"}},
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "a"}},
+}
+"""Names a file that the place has to bring to its engine."""
 
 
 async def posted(place: ScriptedPlace, count: int = 1) -> PromptId:
@@ -80,6 +88,9 @@ class House:
         graph: dict[str, Any] | None = None,
         priority: Priority = Priority.NORMAL,
         submitted: Submitted | None = None,
+        *,
+        needs: Needs | None = None,
+        **more: Any,
     ) -> JobId:
         event = JobQueued(
             job_id=JobId(str(uuid4())),
@@ -88,8 +99,11 @@ class House:
             lane="local",
             priority=priority,
             node_count=2,
+            **more,
         )
-        job, _ = await self.store.add_job(event, graph or GRAPH, max_queued=100, submitted=submitted)
+        job, _ = await self.store.add_job(
+            event, graph or GRAPH, max_queued=100, submitted=submitted, needs=needs
+        )
         return job.id
 
     async def sent_to(self, place: ScriptedPlace) -> tuple[JobId, PromptId]:

@@ -16,6 +16,7 @@ from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.driving.containment import RETRY_S
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.places.protocol import (
     Accepted,
@@ -27,7 +28,7 @@ from comfy_mcp.places.protocol import (
     Runner,
     Trouble,
 )
-from tests.driving.conftest import House
+from tests.driving.conftest import WITH_FILE, House
 from tests.support.scripted_place import PICTURE, unreachable
 
 
@@ -152,7 +153,7 @@ async def reference_of(house: House, prompt_id: PromptId) -> str | None:
 async def test_a_job_runs_there_and_its_files_are_put_there_before(house: House) -> None:
     place = CloudPlace(Cloud())
     drive(house, place)
-    job_id = await house.submit()
+    job_id = await house.submit(WITH_FILE)
     await place.until_submitted()
     (prompt_id,) = place.names
     place.cloud.jobs["cloud-1"] = DONE
@@ -230,12 +231,16 @@ async def test_files_that_can_not_be_put_there_send_nothing(house: House) -> Non
     place = CloudPlace(Cloud())
     place.refuses_files = 1
     drive(house, place)
-    job_id = await house.submit()
+    job_id = await house.submit(WITH_FILE)
+    async with asyncio.timeout(20):
+        while not place.steps:
+            await asyncio.sleep(0)
+    house.ahead_s += RETRY_S
     await place.until_submitted()
     assert place.steps == ["prepare", "prepare", "submit"]
     place.cloud.jobs["cloud-1"] = DONE
     place.end(next(iter(place.names)))
-    assert (await house.final(job_id)).attempt == 2
+    assert (await house.final(job_id)).attempt == 1
 
 
 async def test_a_cancel_reaches_the_cloud_under_its_id(house: House) -> None:

@@ -26,7 +26,7 @@ from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.ledger import Ledger
 from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected
 from comfy_mcp.store import Lease, Store
-from tests.driving.conftest import House
+from tests.driving.conftest import WITH_FILE, House
 from tests.support.scripted_place import PICTURE, ScriptedPlace
 
 
@@ -130,8 +130,9 @@ async def test_a_job_whose_preparation_raises_fails_with_an_error_id(
 ) -> None:
     place.fails["prepare"] = lambda _asked: len(place.prepared) <= MAX_CONCLUDE_TRIES
     house.drive(place)
-    job_id = await house.submit()
+    job_id = await house.submit(WITH_FILE)
     assert await ended(house, job_id) == INTERNAL
+    assert len(place.prepared) == MAX_CONCLUDE_TRIES
     assert place.posted == []
     failure = (await house.job(job_id)).failure
     assert failure is not None
@@ -140,10 +141,20 @@ async def test_a_job_whose_preparation_raises_fails_with_an_error_id(
     await another_completes(house, place, posts=1)
 
 
-async def test_a_preparation_that_raises_once_is_tried_again(house: House, place: Spoiled) -> None:
+async def test_a_preparation_that_raises_once_is_tried_again_after_a_pause(
+    house: House, place: Spoiled
+) -> None:
+    """The pause of decision 0023."""
     place.fails["prepare"] = lambda _asked: len(place.prepared) == 1
     house.drive(place)
+    await house.submit(WITH_FILE)
+    await place.until(lambda: len(place.prepared) == 1)
     await another_completes(house, place, posts=1)
+    assert len(place.prepared) == 1
+    house.ahead_s += RETRY_S
+    house.drivers[0][0].work_arrived()
+    await place.finish(await posted(place, 2))
+    assert len(place.prepared) == 2
 
 
 @pytest.mark.parametrize("step", ["before the POST", "after the POST"])

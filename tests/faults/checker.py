@@ -21,7 +21,7 @@ CLOCKS_MS = 5
 LOOK_MS = 1_000
 """From a look that did not find a prompt to the requeue that follows, on a busy machine."""
 
-OUTPUTS = {"picture": 1, "slow": 1, "text": 1, "failing": 0}
+OUTPUTS = {"picture": 1, "slow": 1, "text": 1, "failing": 0, "file": 1}
 """Outputs of each kind of graph that ran to its end."""
 
 
@@ -226,6 +226,8 @@ def _check_failure(
             say(f"failed as {failure['kind']}, and clients were told {entry.causes}")
     match failure["kind"]:
         case "node_error":
+            if _kind_of(job, clients) == "file":
+                say(f"the engine could not read its file: {failure['message']}")
             if last.ending != "error":
                 say(f"failed as node_error, and the engine's record says {last.ending}")
         case "engine_lost":
@@ -237,6 +239,11 @@ def _check_failure(
                 outcome.unknowable += buried
                 if not buried:
                     say("engine_lost although the engine completed it and still knows")
+        case "missing_input":
+            if job["attempt"] < expected.max_attempts or last.accepted:
+                say(f"missing_input after {job['attempt']} attempts: {failure['message']}")
+            if not expected.lossy_engine or _kind_of(job, clients) not in {"file", "picture"}:
+                say("missing_input although no fault touched its file")
         case "cancelled_externally":
             if last.ending == "success" and not buried:
                 say("cancelled_externally although the engine completed it and still knows")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_mcp.settings import Settings
-from tests.faults import aftermath, faults, points, store_faults
+from tests.faults import aftermath, faults, file_faults, points, store_faults
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge
 
@@ -29,7 +29,8 @@ class Kind:
     """`chaos` goes into the first bridge; `cancels`: the part of the jobs that somebody cancels;
     `lossy_engine`: whether a prompt may get lost at all; `spread_s`: submits come within this time;
     `deadlines`: the part of the jobs that have one; `refusals`: error codes that a caller may meet;
-    `defects`: jobs that may fail as `internal`, because a defect was put into the bridge for them."""
+    `defects`: jobs that may fail as `internal`, because a defect was put into the bridge for them;
+    `files`: most jobs have an input file of their own."""
 
     name: str
     run: Callable[[Stage], Coroutine[Any, Any, None]]
@@ -47,6 +48,7 @@ class Kind:
     settings: Mapping[str, str] = field(default_factory=dict)
     refusals: frozenset[str] = frozenset()
     defects: int = 0
+    files: bool = False
 
 
 TWO_AT_ONCE = Kind(
@@ -96,6 +98,15 @@ KINDS: tuple[Kind, ...] = (
         defects=1,
         settings=IMPATIENT,
         refusals=STORE,
+    ),
+    Kind(name="files on their way", run=file_faults.any_in_an_upload, files=True, cancels=0.3),
+    Kind(
+        name="files, killed at a call",
+        run=faults.killed_somewhere,
+        chaos=points.a_file_call,
+        files=True,
+        cancels=0.3,
+        deadlines=0.3,
     ),
     TWO_AT_ONCE,
     # One that is stopped inside a transaction keeps the store to itself meanwhile.

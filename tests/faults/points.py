@@ -27,6 +27,15 @@ CALLS = (
     "comfy_mcp.driving.ledger:Ledger._write",
     "comfy_mcp.driving.hearing:Hearing._seen",
 )
+FILE_CALLS = (
+    "comfy_mcp.library.spool:Spool.keep",
+    "comfy_mcp.library.spool:Spool.open",
+    "comfy_mcp.places.comfyui.place:ComfyUIPlace.prepare",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.view_size",
+    "comfy_mcp.places.comfyui.client:ComfyUIClient.upload_image",
+    "comfy_mcp.driving.bringing:Bringing.takes",
+    "comfy_mcp.driving.bringing:Bringing.brought",
+)
 STEPS = (
     "comfy_mcp.driving.attempt:Attempt.hear",
     "comfy_mcp.driving.attempt:Attempt.start",
@@ -43,6 +52,7 @@ STEPS = (
     "comfy_mcp.driving.hearing:Hearing._absent",
     "comfy_mcp.driving.hearing:Hearing._looked",
     "comfy_mcp.driving.hearing:Hearing._submitted",
+    "comfy_mcp.driving.bringing:Bringing.takes",
     "comfy_mcp.places.comfyui.place:ComfyUIPlace.submit",
     "comfy_mcp.places.comfyui.place:ComfyUIPlace.lookup",
     "comfy_mcp.places.comfyui.place:ComfyUIPlace.cancel",
@@ -62,6 +72,11 @@ LINES = (
 def a_call(rng: random.Random, *, signal: str = "KILL") -> dict[str, Any]:
     where = {"target": rng.choice(CALLS), "when": rng.choice(["before", "after"])}
     return {"at": where | {"nth": rng.choice([1, 1, 1, 2, 3]), "signal": signal}}
+
+
+def a_file_call(rng: random.Random) -> dict[str, Any]:
+    where = {"target": rng.choice(FILE_CALLS), "when": rng.choice(["before", "after"])}
+    return {"at": where | {"nth": rng.choice([1, 1, 2, 3]), "signal": "KILL"}}
 
 
 def a_pause(rng: random.Random) -> dict[str, Any]:

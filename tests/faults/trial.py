@@ -16,6 +16,7 @@ from tests.faults.engines import TakeEngine
 from tests.faults.kinds import Kind
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge, World, open_world
+from tests.support import graphs
 
 FINAL_LIMIT_S = 60.0
 """After the faults have ended every job ends within this, on a machine as busy as can be. A healthy trial
@@ -149,6 +150,8 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
     if bridge is None:
         return
     what, graph = stage.world.engine.graph(rng)
+    if kind.files and rng.random() < 0.7:
+        what, graph = "file", graphs.own_file(rng)
     timeouts: dict[str, float] = {}
     if rng.random() < kind.deadlines:
         if rng.random() < 0.4:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.access import ALL_RIGHTS
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.context import Caller, OperationContext
@@ -18,19 +19,31 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.support.invariants import check_store
 
-CALLER = Caller(client=ClientId("tester"), surface="test")
+CALLER = Caller(client=ClientId("tester"), surface="test", rights=ALL_RIGHTS)
 
 
 class Fleet:
     """The bridge over its engines, by their names."""
 
-    def __init__(self, services: Services, engines: dict[str, EmbeddedEngine]) -> None:
+    def __init__(self, services: Services, engines: dict[str, EmbeddedEngine], file: Path) -> None:
         self.services = services
         self.engines = engines
+        self.file = file
 
-    async def __call__(self, name: str, /, **arguments: Any) -> Any:
-        context = OperationContext(services=self.services, caller=CALLER)
+    async def __call__(self, name: str, /, *, content: bytes | None = None, **arguments: Any) -> Any:
+        async def chunks() -> AsyncIterator[bytes]:
+            yield content or b""
+
+        context = OperationContext(
+            services=self.services, caller=CALLER, content=None if content is None else chunks()
+        )
         return await BY_NAME[name].call(context, arguments)
+
+    async def are(self, *names: str) -> None:
+        """Wait until the engines are these."""
+        async with asyncio.timeout(60):
+            while list(self.services.engines.pool) != list(names):
+                await asyncio.sleep(0.02)
 
     async def run(self, graph: dict[str, Any], **arguments: Any) -> Any:
         job = await self("submit_workflow", workflow=graph, **arguments)
@@ -78,7 +91,7 @@ def open_fleet(tmp_path: Path) -> Open:
                 **(settings or {}),
             )
             services = await stack.enter_async_context(open_runtime(given))
-            yield Fleet(services, engines)
+            yield Fleet(services, engines, tmp_path / "engines.toml")
             await check_store(services.store)
 
     return open_it

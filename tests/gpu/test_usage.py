@@ -97,4 +97,4 @@ def test_what_an_engine_had_is_given_up_with_it_and_the_oldest_goes_first() -> N
 def test_an_engine_is_local_by_its_address(tmp_path: Path) -> None:
     urls = "a=http://127.0.0.1:8188,b=http://localhost:8189,c=http://[::1]:8190,d=http://gpu-box:8188,e=http://10.0.0.1:1"
     settings = load_settings(engine_urls=urls, state_dir=tmp_path)
-    assert local_engines(settings) == {"a", "b", "c"}
+    assert local_engines(settings.engines) == {"a", "b", "c"}

@@ -1,6 +1,7 @@
 """Copies of input files: whole or not there, bounded, and gone when nobody names them."""
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import AsyncIterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.library.spool import UNUSED_S, Spool
 
 
@@ -95,9 +96,34 @@ async def test_all_copies_together_are_bounded(folder: Path) -> None:
 
 async def test_a_disk_that_takes_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidInput, match="can't be kept") as caught:
+    with pytest.raises(StoreFault, match="can't be kept") as caught:
         await keep(Spool(tmp_path / "file" / "inputs"), b"a")
     assert "COMFY_BRIDGE_STATE_DIR" in caught.value.next_step
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ESTALE, errno.ENFILE])
+async def test_a_copy_that_can_not_be_read_now_is_not_gone(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Only a file that does not exist is gone."""
+    name = await keep(spool, b"abc")
+
+    def fails(*_args: object, **_named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", fails)
+        patched.setattr(os, "utime", fails)
+        with pytest.raises(StoreFault, match=os.strerror(number)) as caught:
+            await spool.open(name)
+        assert caught.value.retryable
+        with pytest.raises(StoreFault, match=os.strerror(number)):
+            await spool.touch(name)
+    assert await spool.touch(name)
+    opened = await spool.open(name)
+    assert opened is not None
+    opened[0].close()
 
 
 async def test_what_nobody_names_goes_after_its_time(spool: Spool, folder: Path) -> None:

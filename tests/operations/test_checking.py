@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.operations.checking import convert_workflow
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
@@ -30,8 +31,8 @@ async def test_without_an_engine_a_recorded_node_list_is_advised(call_without_en
 
 
 class NoNodeLists:
-    async def object_info(self) -> None:
-        return None
+    async def node_lists(self) -> NodeLists:
+        return NodeLists({})
 
 
 async def test_so_it_is_when_no_engine_has_answered_yet(call_without_engine: Bench) -> None:

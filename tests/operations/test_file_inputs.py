@@ -1,5 +1,6 @@
 """Files that a submit names, in every spelling that agents try, and what the engine then reads."""
 
+import asyncio
 import base64
 import io
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
-from comfy_mcp.domain.errors import BridgeError, ErrorCode
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations import ids
 from comfy_mcp.operations.context import Caller
@@ -180,7 +181,7 @@ async def test_an_output_that_is_gone_fails_the_job_with_the_reason(
     output = made.outputs[0]
     (tmp_path / "engine/output" / output.subfolder / output.filename).unlink()
     _, end = await ran(call, f"output:{output.output_id}")
-    assert (end.status, end.failure.kind) == ("failed", "validation")
+    assert (end.status, end.failure.kind) == ("failed", "missing_input")
     assert output.filename in end.failure.message
 
 
@@ -338,3 +339,21 @@ async def test_part_of_an_id_that_several_outputs_have_is_no_choice(
     monkeypatch.setattr(ids, "_starting", two)
     error = await refusal(call, "output:3902308d")
     assert "several ids start with" in error.message
+
+
+@pytest.mark.parametrize("breaks", [OSError(5, "Input/output error"), TimeoutError()])
+async def test_a_path_that_breaks_off_while_it_is_read_is_the_callers_to_know(
+    call: Bench, root: Path, monkeypatch: pytest.MonkeyPatch, breaks: OSError
+) -> None:
+    in_a_thread = asyncio.to_thread
+
+    async def to_thread(do: Any, *args: Any, **named: Any) -> Any:
+        if getattr(do, "__name__", "") == "read":
+            raise breaks
+        return await in_a_thread(do, *args, **named)
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    with pytest.raises(InvalidInput) as caught:
+        await call("submit_workflow", workflow=load("./cat.png"))
+    assert caught.value.code is ErrorCode.PATH_UNREADABLE
+    assert "can't be read: " in caught.value.message

@@ -144,7 +144,7 @@ async def test_a_bounded_number_of_verdicts_is_kept(
     tmp_path: Path, call: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finder, "KEPT", 1)
-    info = await call.services.engines.object_info()
+    info = await call.services.engines.node_lists()
     for name in ("a", "b", "b"):
         entry = WorkflowEntry(name=name, origin=WorkflowOrigin.TEMPLATE, title=name)
         assert (await call.services.finder.verdict(entry, picture(), info)).runnable

@@ -8,7 +8,8 @@ import pytest
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput, NotFound
 from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.ids import ClientId, EngineId
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.given import name_of
 from tests.domain.test_parameters import TINY
@@ -156,9 +157,9 @@ async def test_a_starter_that_needs_a_checkpoint_says_so(
     from tests.domain.test_starters import engine as node_list_with
 
     async def known(**_: Any) -> Any:
-        return node_list_with()
+        return NodeLists({EngineId("e"): node_list_with()})
 
-    monkeypatch.setattr(call.services.engines, "object_info", known)
+    monkeypatch.setattr(call.services.engines, "node_lists", known)
     with pytest.raises(InvalidInput, match="needs a checkpoint"):
         await call("submit_workflow", workflow="text-to-image", inputs={"prompt": "a fox"})
     found = await call("find_workflow", query="a picture from a text")
@@ -171,9 +172,9 @@ async def test_a_starter_gets_a_seed_each_time(call: Bench, monkeypatch: pytest.
     from tests.domain.test_starters import engine as node_list_with
 
     async def known(**_: Any) -> Any:
-        return node_list_with("a.ckpt", "b_xl.ckpt")
+        return NodeLists({EngineId("e"): node_list_with("a.ckpt", "b_xl.ckpt")})
 
-    monkeypatch.setattr(call.services.engines, "object_info", known)
+    monkeypatch.setattr(call.services.engines, "node_lists", known)
     first, second = [await graph_of(call, workflow="text-to-image", inputs={"prompt": "x"}) for _ in range(2)]
     assert first["sampler"]["inputs"]["seed"] != second["sampler"]["inputs"]["seed"]
     chosen = await graph_of(call, workflow="text-to-image", inputs={"checkpoint": "b_xl.ckpt", "seed": 3})

@@ -56,6 +56,8 @@ def load(name: str) -> dict[str, object]:
 class Unreachable:
     """Engines of which none takes a file."""
 
+    several = False
+
     async def upload_limit(self) -> None:
         return None
 

@@ -3,6 +3,7 @@
 import pytest
 
 from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput, NotFound
+from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.operations.nodes import _one
 from tests.editor.recorded import node_list
@@ -60,10 +61,10 @@ async def test_a_cursor_of_somebody_else_is_refused(call: Bench) -> None:
 
 
 async def test_without_an_engine_nobody_knows(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nothing() -> None:
-        return None
+    async def nothing() -> NodeLists:
+        return NodeLists({})
 
-    monkeypatch.setattr(call.services.engines, "object_info", nothing)
+    monkeypatch.setattr(call.services.engines, "node_lists", nothing)
     with pytest.raises(EngineUnreachable, match="knows its node classes"):
         await call("find_nodes", query="scale")
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from aiohttp import FormData
+from click.testing import CliRunner
 
+from comfy_mcp.cli.app import cli
 from comfy_mcp.domain.access import ALL_RIGHTS
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.settings import load_settings
 from http_sidecar.routes import ROUTES, UPLOAD
 from tests.support.graphs import picture, slow
 from tests.support.mcp_process import environment
@@ -26,9 +29,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "revoke_key": ("keys", "revoke", "agent"),
     "abandon_workflow": ("jobs", "abandon"),
     "convert_workflow": ("convert",),
+}
+ENGINES: dict[str, tuple[str, ...]] = {
+    "add_engine": ("engines", "add"),
     "drain_engine": ("engines", "drain"),
+    "remove_engine": ("engines", "remove"),
     "resume_engine": ("engines", "resume"),
 }
+"""Of people and their programs, and no model's."""
 
 
 def names(only: str) -> set[str]:
@@ -38,6 +46,7 @@ def names(only: str) -> set[str]:
 def test_each_has_its_surface_and_no_other() -> None:
     assert names("cli") == set(COMMANDS)
     assert names("http") == {UPLOAD.operation}
+    assert names("http and cli") == set(ENGINES) <= {route.operation for route in ROUTES}
     assert not names("cli") & {route.operation for route in (*ROUTES, UPLOAD)}
     assert not any(operation.tool or operation.resource for operation in OPERATIONS if operation.only)
 
@@ -59,9 +68,36 @@ async def test_an_engine_is_drained_and_resumed_either_way(tmp_path: Path) -> No
     async with open_sidecar(tmp_path) as sidecar:
         (engine,) = (await sidecar("GET", "/v1/status")).body["engines"]
         for name, drained in (("drain_engine", True), ("resume_engine", False)):
-            by_shell = await _shell(tmp_path, sidecar, *COMMANDS[name], engine["id"])
+            by_shell = await _shell(tmp_path, sidecar, *ENGINES[name], engine["id"])
             assert by_shell == {"engine": engine["id"], "drained": drained}
             assert await _direct(sidecar, name, engine=engine["id"]) == by_shell
+            (route,) = (route for route in ROUTES if route.operation == name)
+            answer = await sidecar(route.method, route.path.replace("{engine}", engine["id"]))
+            assert (answer.status, answer.body) == (route.success, by_shell)
+
+
+async def test_an_engine_is_added_and_removed_either_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "engines.toml"
+    monkeypatch.setenv("COMFY_BRIDGE_ENGINES_FILE", str(file))
+    runner = CliRunner()
+    state = ["--state-dir", str(tmp_path / "state")]
+    added = await asyncio.to_thread(
+        runner.invoke,
+        cli,
+        [*state, *ENGINES["add_engine"], "gpu-1", "http://127.0.0.1:9", "--label", "x", "--header", "A: b",
+         "--token-file", "-", "--json"],
+        input="s3cret\n",
+    )  # fmt: skip
+    assert json.loads(added.stdout)["file"] == str(file)
+    (engine,) = load_settings().engines
+    assert (engine.labels, engine.header_values()) == (("x",), {"A": "b", "Authorization": "Bearer s3cret"})
+    removed = await asyncio.to_thread(
+        runner.invoke, cli, [*state, *ENGINES["remove_engine"], "gpu-1", "--json"]
+    )
+    assert json.loads(removed.stdout).keys() == json.loads(added.stdout).keys()
+    assert load_settings().engines == ()
 
 
 async def test_a_workflow_that_is_abandoned_is_cancelled_either_way(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.logs import secret_values
 from comfy_mcp.settings import load_settings
+from comfy_mcp.settings.engines_file import add_engine, engines_in, remove_engine
 
 FILE = """
 [big]
@@ -63,7 +64,6 @@ def test_a_token_of_all_engines_gives_way_to_one_of_its_own(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "Dictionary should have at least 1 item"),
         ("[a", "is not TOML"),
         ('a = "s3cret"', "a: Input should be a valid dictionary"),
         ('[a]\nurl = "http://a:1"\npassword = "s3cret"', "a.password: Extra inputs are not permitted"),
@@ -80,7 +80,10 @@ def test_a_mistake_is_named_and_no_value_is_shown(tmp_path: Path, text: str, sai
 
 
 def test_a_file_that_is_not_there_or_no_text_stops_the_start(tmp_path: Path) -> None:
-    assert "can't be read: No such file" in refused(engines_file=tmp_path / "none.toml")
+    settings = load_settings(engines_file=tmp_path / "none.toml")
+    assert settings.engines == ()  # `comfy-bridge engines add` makes the file
+    with pytest.raises(InvalidInput, match="can't be read: No such file"):
+        settings.read_engines()
     file = tmp_path / "binary.toml"
     file.write_bytes(b"\xff\xfe s3cret")
     assert "is not UTF-8 text" in refused(engines_file=file)
@@ -90,3 +93,70 @@ def test_the_file_and_a_url_are_one_too_many(tmp_path: Path, monkeypatch: pytest
     file = given(tmp_path, FILE)
     monkeypatch.setenv("COMFYUI_URL", "http://c:1")
     assert "Unset COMFY_BRIDGE_ENGINES_FILE, or COMFYUI_URL" in refused(engines_file=file)
+
+
+HAND_MADE = """# our engines
+[a]
+url = "http://a"
+labels = [
+  "x",
+]  # by hand
+
+[a.headers]
+X-Team = "1"
+
+# the second
+["b.1"]
+url = "http://b"
+"""
+
+
+def test_an_engine_comes_and_goes_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
+    file = given(tmp_path, HAND_MADE)
+    file.chmod(0o640)
+    add_engine(file, "c-d", {"url": "http://c", "headers": {"X": 'a "quoted" é'}})
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(HAND_MADE)
+    assert [*engines_in(file)] == ["a", "b.1", "c-d"]
+    assert engines_in(file)["c-d"].headers["X"].get_secret_value() == 'a "quoted" é'
+    assert remove_engine(file, "a")
+    assert not remove_engine(file, "a")
+    assert [*engines_in(file)] == ["b.1", "c-d"]
+    assert remove_engine(file, "b.1")
+    assert remove_engine(file, "c-d")
+    assert file.read_text(encoding="utf-8").startswith("# our engines\n")
+    assert (engines_in(file), file.stat().st_mode & 0o777) == ({}, 0o640)
+    assert [each.name for each in tmp_path.iterdir()] == ["engines.toml"]
+
+
+def test_a_new_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "engines.toml"
+    add_engine(file, "a", {"url": "http://a", "token": "s3cret"})
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ('a.url = "http://a"\n', "only a person"),
+        ('b = """\n[a]\n"""\n[a]\nurl = "http://a"\n', "is not valid"),
+        ('[b]\nurl = """http://b\n[a]\n"""\n[a]\nurl = "http://a"\n', "only a person"),
+    ],
+)
+def test_what_only_a_person_can_edit_stays_as_it_is(tmp_path: Path, text: str, remedy: str) -> None:
+    file = given(tmp_path, text)
+    with pytest.raises(InvalidInput, match=remedy):
+        remove_engine(file, "a")
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = given(tmp_path, '[a]\nurl = "http://a"\n')
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        add_engine(file, "b", {"url": "http://b"})
+    assert [each.name for each in tmp_path.iterdir()] == ["engines.toml"]

@@ -33,7 +33,7 @@ LIES = {
 }
 
 PostHook = Callable[[], Awaitable[bool]]
-"""Awaited at a POST /prompt. False: what was about to be passed on is dropped, with the connection."""
+"""Awaited at a POST. False: what was about to be passed on is dropped, with the connection."""
 
 
 class ChaosProxy:
@@ -50,6 +50,10 @@ class ChaosProxy:
         """How often each `METHOD /path` was asked for."""
         self.before_post: PostHook | None = None
         self.before_post_answer: PostHook | None = None
+        self.during_upload: PostHook | None = None
+        """Awaited at each piece of a `POST /upload/…`, its first one included."""
+        self.upload_lie: bytes | None = None
+        """What such a POST is answered instead."""
         self._mode = Mode.PASS
         self._may_pass = asyncio.Event()
         self._may_pass.set()
@@ -80,7 +84,7 @@ class ChaosProxy:
         self.delay_s = 0.0
         self.deaf = False
         self.silence_sockets(False)
-        self.before_post = self.before_post_answer = None
+        self.before_post = self.before_post_answer = self.during_upload = self.upload_lie = None
         self._cut_after = None
 
     def cut(self, *, sockets_only: bool = False) -> None:
@@ -141,6 +145,7 @@ class _Connection:
         self._client = (reader, writer)
         self._engine: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._posting = False
+        self._uploading = False
         self._frames = _Frames()
 
     def abort(self) -> None:
@@ -175,8 +180,15 @@ class _Connection:
                 method, path = data.split(b" ", 2)[:2]
                 self._proxy.requests[f"{method.decode()} {path.partition(b'?')[0].decode()}"] += 1
                 self._posting = data.startswith((b"POST /prompt ", b"POST /api/prompt "))
+                self._uploading = data.startswith((b"POST /upload/", b"POST /api/upload/"))
             if is_request and self._posting:
                 await _ask(self._proxy.before_post)
+            if self._uploading:
+                if self._proxy.upload_lie is not None:
+                    writer.write(self._proxy.upload_lie)
+                    await writer.drain()
+                    raise _Broken
+                await _ask(self._proxy.during_upload)
             engine.write(data)
             await engine.drain()
         # Closed, not reset: what was passed on arrives, as after any proxy, though nobody waits for it.

@@ -1,7 +1,7 @@
 """A place that a test plays: an engine in memory whose every answer the test decides."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
@@ -34,6 +34,7 @@ class ScriptedPlace:
         self.size = size
         self.recalled: dict[PromptId, str | None] = {}
         self.prepared: list[Mapping[str, Any]] = []
+        self.bring: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]] | None = None
         self.posted: list[PromptId] = []
         self.kept: list[Picture] = []
         self.takes_no_pictures = False
@@ -84,7 +85,8 @@ class ScriptedPlace:
 
     async def prepare(self, graph: Mapping[str, Any]) -> Mapping[str, Any]:
         self.prepared.append(graph)
-        return graph
+        self._tell()
+        return graph if self.bring is None else await self.bring(graph)
 
     async def submit(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra_data: ExtraData | None = None

@@ -79,6 +79,7 @@ from comfy_mcp.operations.shapes.keys import (
     RevokeKeyParams,
 )
 from comfy_mcp.operations.shapes.params import (
+    AddEngineParams,
     CancelParams,
     EngineParams,
     ListModelsParams,
@@ -96,6 +97,7 @@ from comfy_mcp.operations.shapes.params import (
 )
 from comfy_mcp.operations.shapes.system import (
     DrainResult,
+    EngineChangeResult,
     EngineItem,
     EngineVramItem,
     GoneGpuItem,
@@ -111,6 +113,7 @@ from comfy_mcp.operations.shapes.system import (
 __all__ = [
     "MAX_INTEGER",
     "MINE",
+    "AddEngineParams",
     "AddKeyParams",
     "AttemptItem",
     "CancelParams",
@@ -121,6 +124,7 @@ __all__ = [
     "DescribedWorkflowResult",
     "DrainResult",
     "DryRunResult",
+    "EngineChangeResult",
     "EngineItem",
     "EngineParams",
     "EngineRoomItem",

@@ -27,6 +27,7 @@ FailureKindName = Literal[
     "node_error",
     "oom",
     "missing_model",
+    "missing_input",
     "engine_lost",
     "engine_bad_answer",
     "cancelled_externally",
@@ -42,7 +43,7 @@ WorkflowIdField = Annotated[
         validation_alias=AliasChoices("workflow_id", "workflowId"),
         min_length=1,
         max_length=64,
-        description="Id from submit_workflow",
+        description="From submit_workflow",
     ),
 ]
 

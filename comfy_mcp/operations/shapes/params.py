@@ -149,6 +149,16 @@ class EngineParams(Params):
     engine: str = Field(min_length=1, max_length=128, title="The engine's id, as system_status lists it.")
 
 
+class AddEngineParams(Params):
+    engine: str = Field(
+        min_length=1, max_length=128, pattern=r"^[^\s,=/]+$", description="A name for it", title="Its name."
+    )
+    url: str = Field(min_length=1, max_length=2000, description="Like http://gpu-1:8188")
+    labels: tuple[str, ...] = Field(default=(), max_length=32, description="What submits may ask for")
+    token: str | None = Field(default=None, max_length=4096, description="Bearer token for every request")
+    headers: dict[str, str] = Field(default_factory=dict, max_length=32, description="For every request")
+
+
 class UploadParams(Params):
     filename: str = Field(min_length=1, max_length=255, description="Name of the file")
     subfolder: str = Field(default="", max_length=255, description="Below the engine's input folder")

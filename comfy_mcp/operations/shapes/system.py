@@ -110,7 +110,8 @@ class GpuResult(Result):
 
 
 class EngineItem(Part):
-    """`driven_by`: "this process", "another process", or None (nobody: its jobs wait)."""
+    """`driven_by`: "this process", "another process", or None (nobody: its jobs wait). `events`: this process
+    receives its events; None where another drives it. `age_ms`: time since its last word."""
 
     id: str
     url: str
@@ -122,6 +123,8 @@ class EngineItem(Part):
     error: Text | None = None
     labels: list[str] = Field(default_factory=list)
     drained: bool = False
+    events: bool | None = None
+    age_ms: int | None = None
 
     def text(self) -> str:
         state = f"{'up' if self.up else 'down'}{', drained' if self.drained else ''}"
@@ -136,6 +139,17 @@ class DrainResult(Result):
         if self.drained:
             return f"Engine {self.engine} ends what it has and takes nothing new."
         return f"Engine {self.engine} takes workflows again."
+
+
+class EngineChangeResult(Result):
+    """`file` is what was changed. Each process reads it within seconds."""
+
+    engine: str
+    file: str
+    next_step: NextStep
+
+    def text(self) -> str:
+        return f"{self.file} is changed. {self.next_step}"
 
 
 class StoreItem(Part):

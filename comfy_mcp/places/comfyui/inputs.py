@@ -1,10 +1,11 @@
 """Brings the files that a graph names into the engine's input folder, each once, just before it is sent."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
-from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import EngineFault, ErrorCode, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import FOLDER, placed, with_texts
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.protocol import InputSource, Locate
@@ -60,7 +61,38 @@ class InputBringer:
                 code=ErrorCode.TOO_LARGE,
             )
         async with source.open() as chunks:
-            kept = await self._client.upload_image(
-                source.name, chunks, size=source.size, subfolder=FOLDER, overwrite=True
-            )
+            moving = _Moving(chunks, self._client.transport.timeout_s)
+            try:
+                async with moving.limit:
+                    kept = await self._client.upload_image(
+                        source.name, moving.chunks(), size=source.size, subfolder=FOLDER, overwrite=True
+                    )
+            except TimeoutError:
+                what = f"it took nothing of an input file for {self._client.transport.timeout_s:.0f} s"
+                raise self._client.transport.unreachable("POST /upload/image", what) from None
+            except EngineFault:
+                if moving.fault is not None:  # not this engine's: where the file comes from
+                    raise moving.fault from None
+                raise
         return f"{kept.subfolder}/{kept.name}"
+
+
+class _Moving:
+    """A file on its way: the engine reads each chunk within `limit_s`. `fault`: what reading it raised."""
+
+    def __init__(self, source: AsyncIterator[bytes], limit_s: float) -> None:
+        self.fault: Exception | None = None
+        self.limit = asyncio.timeout(None)
+        self._source = source
+        self._limit_s = limit_s
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        clock = asyncio.get_running_loop().time
+        try:
+            async for chunk in self._source:
+                self.limit.reschedule(clock() + self._limit_s)
+                yield chunk
+                self.limit.reschedule(None)
+        except Exception as error:
+            self.fault = error
+            raise

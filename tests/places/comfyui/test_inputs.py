@@ -1,22 +1,27 @@
 """What a place does with the files that a graph names, before it is sent."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
-from comfy_mcp.domain.errors import EngineUnreachable, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.file_inputs import FOLDER
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.library.input_files import InputSource
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.settings import load_settings
+from tests.support.files_engine import FilesEngine
 
 NAME = f"{'ab' * 32}.png"
+CHUNK_BYTES = 256 * 1024
 VALUE = f"{FOLDER}/{NAME}"
 
 
@@ -30,6 +35,7 @@ class Files:
     def __init__(self) -> None:
         self.known: dict[str, InputSource] = {}
         self.opened = 0
+        self.breaks: Exception | None = None
 
     def add(self, value: str, name: str, data: bytes, **more: Any) -> None:
         self.known[value] = InputSource(name=name, size=len(data), open=lambda: self._open(data), **more)
@@ -44,7 +50,10 @@ class Files:
         self.opened += 1
 
         async def chunks() -> AsyncIterator[bytes]:
-            yield data
+            for at in range(0, len(data), CHUNK_BYTES):
+                yield data[at : at + CHUNK_BYTES]
+            if self.breaks is not None:
+                raise self.breaks
 
         yield chunks()
 
@@ -135,6 +144,73 @@ async def test_a_file_that_the_engine_would_refuse_is_not_sent(
     with pytest.raises(LimitExceeded, match="the engine takes 4096"):
         await place.prepare(graph(VALUE))
     assert files.opened == 0
+
+
+class Stalls:
+    """An engine that has no file and reads nothing of an upload, or only some of it."""
+
+    def __init__(self) -> None:
+        self.reading = asyncio.Event()
+
+    async def missing(self, _request: web.Request) -> web.Response:
+        raise web.HTTPNotFound
+
+    async def upload(self, request: web.Request) -> web.Response:
+        self.reading.set()
+        await request.content.read(1)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    @asynccontextmanager
+    async def place(self, folder: Path, files: Files) -> AsyncIterator[ComfyUIPlace]:
+        app = web.Application()
+        app.router.add_get("/view", self.missing)
+        app.router.add_post("/upload/image", self.upload)
+        async with TestServer(app) as server:
+            settings = load_settings(
+                engine_urls=str(server.make_url("")), state_dir=folder, request_timeout_s=0.3
+            )
+            place = ComfyUIPlace(settings.engines[0], settings, locate=files.locate)
+            yield place
+            await place.close()
+
+
+async def test_an_engine_that_takes_nothing_of_a_file_is_a_fault(files: Files, tmp_path: Path) -> None:
+    files.add(VALUE, NAME, bytes(64 * 2**20))  # more than the buffers on the way hold
+    async with Stalls().place(tmp_path, files) as place:
+        with pytest.raises(EngineUnreachable, match="took nothing of an input file for 0 s"):
+            await place.prepare(graph(VALUE))
+
+
+async def test_a_preparation_can_be_cancelled_in_the_middle(files: Files, tmp_path: Path) -> None:
+    files.add(VALUE, NAME, bytes(64 * 2**20))
+    engine = Stalls()
+    async with engine.place(tmp_path, files) as place, asyncio.TaskGroup() as group:
+        task = group.create_task(place.prepare(graph(VALUE)))
+        await engine.reading.wait()
+        task.cancel()
+    assert task.cancelled()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        StoreFault("The copy can't be read.", next_step="Wait."),
+        EngineUnreachable("Engine two: no answer.", next_step="Wait."),
+    ],
+)
+async def test_what_fails_where_the_file_comes_from_is_not_this_engines_fault(
+    files: Files, tmp_path: Path, fault: BridgeError
+) -> None:
+    files.add(VALUE, NAME, b"abc")
+    files.breaks = fault
+    async with FilesEngine().listening() as url:
+        settings = load_settings(engine_urls=url, state_dir=tmp_path)
+        place = ComfyUIPlace(settings.engines[0], settings, locate=files.locate)
+        with pytest.raises(type(fault)) as caught:
+            await place.prepare(graph(VALUE))
+        await place.close()
+    assert caught.value is fault
 
 
 async def test_an_engine_that_is_down_is_a_fault(files: Files, tmp_path: Path) -> None:

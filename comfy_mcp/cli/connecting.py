@@ -1,0 +1,143 @@
+"""`comfy-bridge doctor --write CLIENT`: the bridge in the configuration of an MCP client.
+
+The change is shown first and written on a yes. What the file has besides stays as it is, and a file that is
+not understood is never written.
+"""
+
+import difflib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import click
+
+from comfy_mcp.cli.exits import ExitCode
+from comfy_mcp.cli.output import Output
+from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput
+from comfy_mcp.settings import Settings
+
+NAME = "comfyui"
+COMMAND = "comfy-bridge"
+
+
+async def connect(settings: Settings, output: Output, *, client: str) -> ExitCode:
+    """Raises InvalidInput for a file that can't be read, Conflict for one that changed meanwhile."""
+    path, members = _place(client)
+    before = _read(path)
+    after = _with_server(before, path, members, _entry(settings, client))
+    if after == before:
+        output.result({"path": str(path), "written": False}, [f"{path}: {NAME} is there already."])
+        return ExitCode.OK
+    output.note(_difference(path, before, after))
+    if not click.confirm(f"Write {path}?", err=True):
+        output.result({"path": str(path), "written": False}, ["Nothing was written."])
+        return ExitCode.OK
+    if _read(path) != before:
+        raise Conflict(
+            f"{path} has changed meanwhile.",
+            next_step="Run the command again.",
+            code=ErrorCode.INVALID_ARGUMENT,
+        )
+    _write(path, after)
+    output.result({"path": str(path), "written": True}, [f"Written: {path}. Restart the client."])
+    return ExitCode.OK
+
+
+def _place(client: str) -> tuple[Path, str]:
+    """The file, and its member that has the servers. Of a project where the client has files of projects."""
+    here = Path.cwd()
+    match client:
+        case "claude-code":
+            return here / ".mcp.json", "mcpServers"
+        case "cursor":
+            return here / ".cursor" / "mcp.json", "mcpServers"
+        case "vscode":
+            return here / ".vscode" / "mcp.json", "servers"
+        case _:
+            return _desktop_folder() / "Claude" / "claude_desktop_config.json", "mcpServers"
+
+
+def _desktop_folder() -> Path:
+    """Where the programs of this system keep their settings."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    if sys.platform == "win32":
+        return Path(os.environ["APPDATA"])
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+
+
+def _entry(settings: Settings, client: str) -> dict[str, Any]:
+    """How the client starts the bridge. A URL with a password in it stays out."""
+    kind = {"type": "stdio"} if client == "vscode" else {}
+    entry: dict[str, Any] = {**kind, "command": _command(client), "args": ["mcp"]}
+    if not any("@" in urlsplit(url.rpartition("=")[2]).netloc for url in settings.engine_urls):
+        entry["env"] = {"COMFYUI_URL": ",".join(settings.engine_urls)}
+    return entry
+
+
+def _command(client: str) -> str:
+    """A desktop program does not have the shell's PATH; a project's file is for other machines too."""
+    found = shutil.which(COMMAND)
+    if found is not None and client != "claude-desktop":
+        return COMMAND
+    return found or str(Path(sys.argv[0]).resolve())
+
+
+def _read(path: Path) -> str | None:
+    """None: there is no such file. Raises InvalidInput."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _not_understood(path, type(error).__name__) from None
+
+
+def _with_server(before: str | None, path: Path, members: str, entry: Mapping[str, Any]) -> str:
+    """The file's text with the server in it. Raises InvalidInput."""
+    try:
+        config = json.loads(before) if before and before.strip() else {}
+    except ValueError as error:
+        raise _not_understood(path, str(error)) from None
+    servers = config.setdefault(members, {}) if isinstance(config, dict) else None
+    if not isinstance(servers, dict):
+        raise _not_understood(path, f"{members} is no object")
+    if servers.get(NAME) == entry and before is not None:
+        return before
+    servers[NAME] = entry
+    return json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+
+
+def _not_understood(path: Path, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"{path} is not plain JSON ({why[:200]}), so it was left as it is.",
+        next_step="Add the server by hand: docs/clients.md has the text for each client.",
+    )
+
+
+def _difference(path: Path, before: str | None, after: str) -> str:
+    lines = difflib.unified_diff(
+        (before or "").splitlines(),
+        after.splitlines(),
+        fromfile=str(path) if before is not None else "(no file)",
+        tofile=str(path),
+        lineterm="",
+    )
+    return "\n".join(lines)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all. A link stays one, and the file keeps its mode."""
+    path = path.resolve()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f".{path.name}.{uuid4().hex}")
+    made.write_text(text, encoding="utf-8")
+    if path.exists():
+        shutil.copymode(path, made)
+    made.replace(path)

@@ -1,0 +1,199 @@
+"""How the engines are, and what keeps a job from them, as far as this process knows."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from comfy_mcp.domain.bounded import Bounded
+from comfy_mcp.domain.errors import EngineFault
+from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.placing import why_nowhere
+from comfy_mcp.driving.fleet import MAX_KEYS
+from comfy_mcp.driving.roster import Roster
+from comfy_mcp.places.protocol import ADD_ONE, CHECK_IT_RUNS, Place, Silence, Trouble
+from comfy_mcp.store import Store
+
+ASK_S = 1.5
+"""A person or an agent who asks how the engines are waits no longer for one that hangs."""
+
+NO_ENGINE = f"There is no engine. {ADD_ONE}"
+
+RECENT_S = 5.0
+"""What is known of an engine for no longer than this is not asked for again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """One engine now. `driven_by` is "this process", "another process" or None. `error` is what is wrong, and
+    `problem` says it with what to do. `events`: its event stream is open; None where another process has it.
+    `age_s`: seconds since its last word; None: it has given none."""
+
+    engine: EngineId
+    url: str
+    up: bool
+    version: str | None = None
+    is_comfyui: bool | None = None
+    queue_remaining: int | None = None
+    driven_by: str | None = None
+    error: str | None = None
+    problem: str | None = None
+    labels: tuple[str, ...] = ()
+    drained: bool = False
+    events: bool | None = None
+    age_s: float | None = None
+
+
+class EngineReports:
+    def __init__(self, roster: Roster, store: Store) -> None:
+        self._roster = roster
+        self._store = store
+        self._needs: Bounded[JobId, Needs] = Bounded(MAX_KEYS)
+
+    def submit_warnings(self) -> tuple[str, ...]:
+        """What the submitter should know of the engines, unless one of them is well: after `object_info`."""
+        troubles = self._troubles()
+        if not troubles:
+            return (f"{NO_ENGINE} The workflow was not checked and waits for one.",)
+        if not all(troubles.values()):
+            return ()
+        return tuple(
+            self._warning(self._roster.pool[engine], each) for engine, each in troubles.items() if each
+        )
+
+    def _warning(self, place: Place, trouble: Trouble) -> str:
+        if trouble.fix == CHECK_IT_RUNS:
+            where = f"No ComfyUI answers at {place.url}."
+            return f"{where} The workflow was not checked and waits until one answers."
+        return f"{trouble.sentence} The workflow waits until then." if trouble.blocks else trouble.sentence
+
+    def blocked(self, engine: EngineId | None) -> str | None:
+        """Why no job runs on the engine, or on any; None: one could."""
+        troubles = self._troubles()
+        if not troubles:
+            return NO_ENGINE
+        asked = troubles if engine is None else {engine: troubles.get(engine)}
+        found = [
+            self._said(self._roster.pool[each], trouble)
+            for each, trouble in asked.items()
+            if trouble and trouble.blocks
+        ]
+        return " ".join(found) if len(found) == len(asked) else None
+
+    def keeps_waiting(self, job: Job) -> str | None:
+        """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""
+        needs, blocked = self._needs.get(job.id), self.blocked(job.engine)
+        if blocked is not None or needs is None or job.engine is not None:
+            return blocked
+        because = {
+            engine: self._said(self._roster.pool[engine], trouble)
+            for engine, trouble in self._troubles().items()
+            if trouble is not None and trouble.blocks
+        }
+        because |= {each: f"Engine {each} is drained." for each in self._roster.drained}
+        because |= {each: f"Engine {each} has refused it." for each in job.refused_by}
+        return why_nowhere(needs, tuple(self._roster.equipment().values()), because)
+
+    def unusable(self) -> str | None:
+        """Why no engine can be used though one answers: wrong credentials, a proxy in the way. None: one can
+        be, or all are down, and jobs wait for them."""
+        troubles = self._troubles().values()
+        refusing = [each.sentence for each in troubles if each and each.blocks and not each.down]
+        return " ".join(refusing) if refusing and self.blocked(None) else None
+
+    def _said(self, place: Place, trouble: Trouble) -> str:
+        """Only where nothing answers at all, ComfyUI may have to be started."""
+        if trouble.fix == CHECK_IT_RUNS:
+            return f"No ComfyUI answers at {place.url}. {_start_it(place)}"
+        return trouble.sentence
+
+    def _troubles(self) -> Mapping[EngineId, Trouble | None]:
+        driven = {driver.engine: driver.trouble for driver in self._roster.drivers}
+        return {place.engine: driven.get(place.engine, place.trouble) for place in self._roster.pool.all()}
+
+    async def silence(self, engine: EngineId) -> Silence | None:
+        """Set if the engine does not answer. It is asked if nothing is known that is recent enough."""
+        place = self._roster.pool.get(engine)
+        if place is None:
+            return None
+        age = place.known_age_s
+        if place.silence is None and (age is None or age > RECENT_S):
+            with contextlib.suppress(EngineFault, TimeoutError):
+                async with asyncio.timeout(ASK_S):
+                    await place.health()
+        return place.silence
+
+    async def report(self) -> Sequence[EngineReport]:
+        """How each engine is, asked now. Never raises for an engine that is down."""
+        reports: dict[EngineId, EngineReport] = {}
+        connected = {driver.engine: driver.connected for driver in self._roster.drivers if driver.driving}
+        drained = await self._roster.read_drained()
+
+        async def ask(place: Place) -> None:
+            reports[place.engine] = replace(
+                await self._report_one(place),
+                labels=tuple(sorted(place.labels)),
+                drained=place.engine in drained,
+                events=connected.get(place.engine),
+                age_s=place.known_age_s if place.silence is None else place.silence.seconds,
+            )
+
+        async with asyncio.TaskGroup() as group:
+            for place in self._roster.pool.all():
+                group.create_task(ask(place))
+        return [reports[engine] for engine in self._roster.pool if engine in reports]
+
+    def problems(self, reports: Sequence[EngineReport]) -> Sequence[str]:
+        """What there is to fix, each with what to do."""
+        found = [report.problem for report in reports if report.problem]
+        if (problem := self._roster.file.problem) is not None:
+            found.append(problem)
+        return found if reports else [*found, NO_ENGINE]
+
+    async def _report_one(self, place: Place) -> EngineReport:
+        driven_by = await self._driven_by(place.engine)
+        try:
+            async with asyncio.timeout(ASK_S):
+                health = await place.health()
+        except TimeoutError:
+            silence = place.silence
+            waited = ASK_S if silence is None else max(ASK_S, silence.seconds)
+            error = f"No answer for {waited:.0f} s; something accepts connections at {place.url}."
+            return self._down(place, driven_by, error, f"If ComfyUI hangs at {place.url}, restart it.")
+        except EngineFault as fault:
+            if fault.next_step == CHECK_IT_RUNS:
+                return self._down(place, driven_by, fault.sentence, _start_it(place))
+            return self._down(place, driven_by, fault.sentence, str(fault))
+        trouble = self._troubles().get(place.engine)
+        problem = None if trouble is None else trouble.sentence
+        if driven_by is None:
+            problem = "No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
+        return EngineReport(
+            engine=place.engine,
+            url=place.url,
+            up=True,
+            version=health.version,
+            is_comfyui=health.is_comfyui,
+            queue_remaining=health.prompts,
+            driven_by=driven_by,
+            error=None if trouble is None else trouble.cause,
+            problem=problem,
+        )
+
+    def _down(self, place: Place, driven_by: str | None, error: str, problem: str) -> EngineReport:
+        return EngineReport(
+            engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=error, problem=problem
+        )
+
+    async def _driven_by(self, engine: EngineId) -> str | None:
+        lease = await self._store.lease_of(engine)
+        if lease is None or not lease.live or not lease.holder:
+            # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
+            return "this process" if any(each.engine == engine for each in self._roster.drivers) else None
+        return "this process" if lease.holder == self._roster.holder else "another process"
+
+
+def _start_it(place: Place) -> str:
+    return f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs."

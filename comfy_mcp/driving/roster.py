@@ -1,0 +1,239 @@
+"""Which engines there are, and who drives each. They may come and go while jobs run."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from comfy_mcp.domain.errors import EngineFault, StoreFault
+from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.needs import Equipment
+from comfy_mcp.driving.driver import Driver
+from comfy_mcp.driving.engines_file import EnginesFile
+from comfy_mcp.driving.means import Means
+from comfy_mcp.driving.memory_gate import Sampling
+from comfy_mcp.places.pool import Pool, equipment_of
+from comfy_mcp.places.protocol import Place
+from comfy_mcp.settings import EngineSettings
+
+KNOWN_S = 1.0
+"""Pause between checks of a node list's age; one older than `object_info_ttl_s` is read again."""
+
+LEAVE_S = 0.2
+"""Pause between checks whether an engine that was removed has ended what it has."""
+
+SILENT_S = 30.0
+"""The jobs of an engine that was removed, and has not answered for this long, are queued again."""
+
+log = structlog.get_logger(__name__)
+
+
+class EventSource(Protocol):
+    """The event log, as it is followed in this process (operations/feed/hub.py)."""
+
+    def listen(self, listener: Callable[[StoredEvent], None]) -> None:
+        """Call `listener` for every event, in order."""
+        ...
+
+
+@dataclass(slots=True)
+class _Member:
+    settings: EngineSettings
+    place: Place
+    driver: Driver | None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    leaving: asyncio.Task[None] | None = None
+
+
+class Roster:
+    """The places and their drivers. The `pool` and `drivers` change when the engines do."""
+
+    def __init__(
+        self,
+        pool: Pool[Place],
+        means: Means,
+        make: Callable[[EngineSettings], Place],
+        *,
+        holder: str,
+        drive: bool,
+        sampling: Sampling | None = None,
+        changed: Callable[[Sequence[EngineSettings]], None] = lambda _engines: None,
+    ) -> None:
+        """`make` builds the place of an engine. With `drive` False this process never asks for a lease.
+        `changed` gets the engines, now and whenever they are others."""
+        self.pool = pool
+        self.holder = holder
+        self.file = EnginesFile(means.settings)
+        self._means = means
+        self._make = make
+        self._drive = drive
+        self._sampling = sampling
+        self._changed = changed
+        self._members: dict[EngineId, _Member] = {}
+        self._drained: set[EngineId] = set()
+        self._group: asyncio.TaskGroup | None = None
+        for engine in means.settings.engines:
+            self._add(engine)
+        self._tell()
+
+    @property
+    def drivers(self) -> Sequence[Driver]:
+        return [member.driver for member in self._members.values() if member.driver is not None]
+
+    @property
+    def drained(self) -> frozenset[EngineId]:
+        """The engines that take nothing new: those that somebody drained, and those that were removed."""
+        leaving = (engine for engine, member in self._members.items() if member.leaving is not None)
+        return frozenset((*self._drained, *leaving))
+
+    def equipment(self) -> Mapping[EngineId, Equipment]:
+        """What each engine has, as far as is known."""
+        return {place.engine: equipment_of(place) for place in self.pool.all()}
+
+    async def run(self, source: EventSource) -> None:
+        """Drive what can be driven until cancelled."""
+        source.listen(self._hear)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for member in self._members.values():
+                self._start(member)
+            group.create_task(self._keep_drained(), name="drained engines")
+            if self._means.settings.engines_file is not None:
+                group.create_task(self.file.follow(self.take), name="engines file")
+
+    async def take(self, wanted: Sequence[EngineSettings]) -> None:
+        """These are the engines from now on. One with other settings is driven anew, by which its jobs go on;
+        one that is no more ends what it has, and takes nothing new."""
+        ids = [each.id for each in wanted]
+        for each in wanted:
+            member = self._members.get(each.id)
+            if member is not None and member.settings != each:
+                await self._drop(member)
+                member = None
+            if member is None:
+                self._start(self._add(each))
+                log.info("engine_added", engine=each.id)
+            elif member.leaving is not None:
+                await _cancelled([member.leaving])
+                self._stay(member)
+        for member in list(self._members.values()):
+            if member.settings.id not in ids and member.leaving is None:
+                self._leave(member)
+        order = [*ids, *(engine for engine in self._members if engine not in ids)]
+        self._members = {engine: self._members[engine] for engine in order}
+        self._tell()
+
+    async def read_drained(self) -> frozenset[EngineId]:
+        drained = await self._means.store.drained()
+        if drained != self._drained:
+            self._drained = drained
+            for driver in self.drivers:
+                driver.work_arrived()
+        return self.drained
+
+    async def close(self) -> None:
+        """When `run` has ended."""
+        for place in self.pool.all():
+            await place.close()
+
+    # --------------------------------------------------------------------------------------------- members
+
+    def _add(self, engine: EngineSettings) -> _Member:
+        place = self._make(engine)
+        driver = None
+        if self._drive:
+            driver = Driver(place, self._means, holder=self.holder, sampling=self._sampling)
+        member = self._members[engine.id] = _Member(engine, place, driver)
+
+        def is_there() -> bool:
+            if engine.id in self._drained or member.leaving is not None:
+                return False
+            if driver is not None and driver.driving:
+                return driver.connected
+            return place.trouble is None
+
+        self._means.fleet.enter(
+            engine.id,
+            equipment=lambda: equipment_of(place),
+            is_there=is_there,
+            driven_here=lambda: driver is not None and driver.driving,
+        )
+        return member
+
+    def _start(self, member: _Member) -> None:
+        if self._group is None:
+            return
+        if member.driver is not None:
+            member.tasks.append(self._group.create_task(member.driver.run(), name="driver"))
+        member.tasks.append(self._group.create_task(self._keep_known(member.place), name="node list"))
+
+    def _tell(self) -> None:
+        self.pool.become([member.place for member in self._members.values()])
+        self._changed([member.settings for member in self._members.values()])
+
+    def _leave(self, member: _Member) -> None:
+        if member.driver is not None:
+            member.driver.leaving = True
+        if self._group is not None:
+            member.leaving = self._group.create_task(self._left(member), name="engine leaves")
+            log.info("engine_removed", engine=member.settings.id)
+
+    def _stay(self, member: _Member) -> None:
+        """It was removed, and has come back before it had ended what it has."""
+        member.leaving = None
+        if member.driver is not None:
+            member.driver.leaving = False
+            member.driver.work_arrived()
+
+    async def _left(self, member: _Member) -> None:
+        """Wait until it has ended what it has, or does not answer; then it is no more."""
+        driver = member.driver
+        while driver is not None and driver.in_flight:
+            silence = member.place.silence
+            if silence is not None and silence.seconds >= SILENT_S:
+                driver.hand_back(f"Engine {member.settings.id} was removed and does not answer.")
+            await asyncio.sleep(LEAVE_S)
+        await self._drop(member)
+        self._tell()
+        log.info("engine_gone", engine=member.settings.id)
+
+    async def _drop(self, member: _Member) -> None:
+        """Nobody drives it here any more. What it runs is adopted by who drives it next."""
+        leaving = () if member.leaving in {None, asyncio.current_task()} else (member.leaving,)
+        await _cancelled([*member.tasks, *leaving])
+        del self._members[member.settings.id]
+        self._means.fleet.leave(member.settings.id)
+        await member.place.close()
+
+    # ---------------------------------------------------------------------------------------------- upkeep
+
+    def _hear(self, stored: StoredEvent) -> None:
+        for driver in self.drivers:
+            driver.hear(stored)
+
+    async def _keep_drained(self) -> None:
+        """Another process may have drained an engine: then the others do not wait for it."""
+        while True:
+            if self._means.fleet.several:
+                with contextlib.suppress(StoreFault):
+                    await self.read_drained()
+            await asyncio.sleep(KNOWN_S)
+
+    async def _keep_known(self, place: Place) -> None:
+        """Its node list, so that each engine knows what the others have. It is asked for when it is old."""
+        while True:
+            if self._means.fleet.several:
+                with contextlib.suppress(EngineFault):
+                    await place.nodes()
+            await asyncio.sleep(KNOWN_S)
+
+
+async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

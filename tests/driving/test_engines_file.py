@@ -1,0 +1,41 @@
+"""The file of engines is read again when it changes."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from comfy_mcp.driving.engines_file import EnginesFile
+from comfy_mcp.settings import EngineSettings, load_settings
+
+
+async def problem_of(file: EnginesFile) -> str:
+    while (problem := file.problem) is None:
+        await asyncio.sleep(0.01)
+    return problem
+
+
+async def test_each_change_is_given_and_a_broken_file_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "engines.toml"
+    path.write_text('[a]\nurl = "http://a"\n', encoding="utf-8")
+    given: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def take(engines: Sequence[EngineSettings]) -> None:
+        given.put_nowait([engine.id for engine in engines])
+
+    file = EnginesFile(load_settings(engines_file=path), every_s=0.01)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        following = group.create_task(file.follow(take))
+        assert await given.get() == ["a"]
+        path.write_text("[a", encoding="utf-8")
+        assert "The engines of before are used." in await problem_of(file)
+        aside = tmp_path / "aside"
+        aside.write_text('[b]\nurl = "http://b"\n', encoding="utf-8")
+        os.utime(aside, ns=(1, 1))  # older than what was there: any difference counts
+        aside.replace(path)
+        assert await given.get() == ["b"]
+        assert file.problem is None
+        path.unlink()
+        assert "can't be read" in await problem_of(file)
+        following.cancel()
+    assert given.empty()

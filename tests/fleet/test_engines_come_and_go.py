@@ -1,0 +1,121 @@
+"""The file of engines changes while jobs run: no restart, no job lost."""
+
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import InvalidInput, NotFound
+from tests.fleet.conftest import Fleet, Open
+from tests.support.graphs import slow
+
+
+def entry(fleet: Fleet, name: str, more: str = "") -> str:
+    return f'["{name}"]\nurl = "{fleet.engines[name].url}"\n{more}\n'
+
+
+async def until_problem(fleet: Fleet, *, there: bool) -> list[str]:
+    while True:
+        problems = [each for each in (await fleet("system_status")).problems if "file of engines" in each]
+        if bool(problems) is there:
+            return problems
+
+
+async def test_an_engine_is_added_and_removed_while_jobs_run(open_fleet: Open) -> None:
+    async with open_fleet(a={}, b={}) as fleet:
+        await fleet("remove_engine", engine="b")
+        await fleet.are("a")
+        running = await fleet("submit_workflow", workflow=slow(steps=200, step_ms=50))
+        await fleet.running(running.workflow_id)
+        behind, waiting = [
+            await fleet("submit_workflow", workflow=slow(steps=1, step_ms=1)) for _ in range(2)
+        ]  # an engine that is alone has one more
+        added = await fleet("add_engine", engine="b", url=fleet.engines["b"].url, labels=["fast"])
+        assert added.file == str(fleet.file)
+        assert (await fleet.end(waiting.workflow_id)).engine == "b"
+        assert (await fleet.run(slow(steps=1, step_ms=1), labels=["fast"])).engine == "b"
+        await fleet("cancel_workflow", workflow_id=running.workflow_id)
+        assert (await fleet.end(behind.workflow_id)).status == "completed"
+
+
+async def test_a_removed_engine_ends_what_it_has_and_gets_nothing_new(open_fleet: Open) -> None:
+    async with open_fleet(a={}, b={}) as fleet:
+        running = await fleet("submit_workflow", workflow=slow(steps=20, step_ms=50), engine="a")
+        await fleet.running(running.workflow_id)
+        fleet.file.write_text(entry(fleet, "b"), encoding="utf-8")
+        ended = await fleet.end(running.workflow_id)
+        assert (ended.status, ended.engine, ended.attempt) == ("completed", "a", 1)
+        await fleet.are("b")
+        assert (await fleet.run(slow(steps=1, step_ms=1))).engine == "b"
+        gone = await fleet("list_outputs", workflow_id=running.workflow_id)
+        assert gone.outputs
+
+
+async def test_the_job_of_a_changed_engine_goes_on(open_fleet: Open) -> None:
+    async with open_fleet(a={}) as fleet:
+        running = await fleet("submit_workflow", workflow=slow(steps=30, step_ms=50))
+        await fleet.running(running.workflow_id)
+        before = fleet.services.engines.pool["a"]  # type: ignore[index]
+        fleet.file.write_text(entry(fleet, "a", 'labels = ["new"]'), encoding="utf-8")
+        ended = await fleet.end(running.workflow_id)
+        assert (ended.status, ended.attempt) == ("completed", 1)
+        assert fleet.services.engines.pool["a"] is not before  # type: ignore[index]
+        assert (await fleet.run(slow(steps=1, step_ms=1), labels=["new"])).engine == "a"
+
+
+@pytest.mark.parametrize("broken", ["[a", '[a]\nurl = "nonsense"\n', None])
+async def test_a_broken_file_changes_nothing_and_is_a_problem(open_fleet: Open, broken: str | None) -> None:
+    async with open_fleet(a={}, b={}) as fleet:
+        good = fleet.file.read_text(encoding="utf-8")
+        if broken is None:
+            fleet.file.unlink()
+        else:
+            fleet.file.write_text(broken, encoding="utf-8")
+        (problem,) = await until_problem(fleet, there=True)
+        assert "The engines of before are used." in problem
+        assert (await fleet.run(slow(steps=1, step_ms=1), engine="b")).status == "completed"
+        fleet.file.write_text(good, encoding="utf-8")
+        await until_problem(fleet, there=False)
+
+
+async def test_a_pool_may_be_empty_until_an_engine_comes(open_fleet: Open) -> None:
+    async with open_fleet(a={}) as fleet:
+        await fleet("remove_engine", engine="a")
+        await fleet.are()
+        status = await fleet("system_status")
+        assert (status.engines, any("engines add" in each for each in status.problems)) == ([], True)
+        job = await fleet("submit_workflow", workflow=slow(steps=1, step_ms=1))
+        assert any("There is no engine." in each for each in job.warnings)
+        shown = await fleet("workflow_status", workflow_id=job.workflow_id)
+        assert "There is no engine." in shown.waiting_for.message
+        await fleet("add_engine", engine="a", url=fleet.engines["a"].url)
+        assert (await fleet.end(job.workflow_id)).status == "completed"
+
+
+async def test_the_health_of_each_engine_is_shown(open_fleet: Open) -> None:
+    async with open_fleet(a={}, b={}) as fleet:
+        await fleet.run(slow(steps=1, step_ms=1))
+        for engine in (await fleet("system_status")).engines:
+            assert engine.up
+            assert engine.events
+            assert engine.age_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"engine": "a", "url": "http://127.0.0.1:9"}, "already"),
+        ({"engine": "c", "url": "ftp://nowhere"}, "not the URL"),
+        ({"engine": "c", "url": "http://127.0.0.1:9", "headers": {"a b": "c"}}, "header"),
+        ({"engine": "c", "url": "http://127.0.0.1:9", "labels": ["a b"]}, "labels"),
+    ],
+)
+async def test_a_wrong_entry_is_refused_and_changes_nothing(
+    open_fleet: Open, arguments: dict[str, Any], error: str
+) -> None:
+    async with open_fleet(a={}) as fleet:
+        before = fleet.file.read_text(encoding="utf-8")
+        with pytest.raises(InvalidInput, match=error):
+            await fleet("add_engine", **arguments)
+        with pytest.raises(NotFound, match="no engine 'z'"):
+            await fleet("remove_engine", engine="z")
+        assert fleet.file.read_text(encoding="utf-8") == before
