@@ -23,7 +23,7 @@ def now(status: str, outputs: int = 0, name: str | None = None) -> ParentNow:
     [
         (Parent(id=A), now("completed"), Verdict.RUNS, ""),
         (Parent(id=A), now("running"), Verdict.WAITS, ""),
-        (Parent(id=A), now("failed", name="fox"), Verdict.FAILS, "a (fox), which this one waits for, failed."),
+        (Parent(id=A), now("failed", name="fox"), Verdict.FAILS, "a (fox), which this one waits for, fail"),
         (Parent(id=A), now("cancelled"), Verdict.FAILS, "was cancelled"),
         (Parent(id=A, any_end=True), now("failed"), Verdict.RUNS, ""),
         (Parent(id=A, any_end=True), now("queued"), Verdict.WAITS, ""),

@@ -161,9 +161,9 @@ async def test_a_parent_is_kept_as_long_as_it_has_a_child_that_has_not_ended(lin
     first = await line.submit()
     child = await line.submit(first)
     await line.run()
-    assert await line.store.forget(now=10**12, retention_days=1, retention_jobs=0) == 0
+    assert await line.store.prune(now=10**12, retention_days=1, retention_jobs=0) == 0
     await line.run()
-    assert await line.store.forget(now=10**12, retention_days=1, retention_jobs=0) == 2
+    assert await line.store.prune(now=10**12, retention_days=1, retention_jobs=0) == 2
     assert await line.store.get_job(child.id) is None
 
 
