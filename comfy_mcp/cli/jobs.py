@@ -147,8 +147,7 @@ async def _need_an_engine(session: Session) -> None:
         raise EngineUnreachable(
             f"No engine answers at {named}.",
             next_step="Start ComfyUI (or `comfy-bridge engine`) there, set its URL (COMFYUI_URL, or `url` in "
-            "the file of engines) to where it runs, or queue the workflow for later with "
-            "`comfy-bridge submit`.",
+            "the file of engines) to where it runs, or queue it for later with `comfy-bridge submit`.",
         )
 
 

@@ -1,6 +1,6 @@
 """Models and outputs: kinds, filters, pages."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -149,3 +149,8 @@ def kind_of_file(filename: str) -> OutputKind:
     """The kind by the suffix: ComfyUI's key is not enough, `images` also contains videos."""
     dot = filename.rfind(".")
     return _KIND_BY_SUFFIX.get(filename[dot:].lower(), OutputKind.FILE) if dot >= 0 else OutputKind.FILE
+
+
+def lasting(outputs: Sequence[Output]) -> Sequence[Output]:
+    """Without previews, where there is more than those."""
+    return [each for each in outputs if each.file.folder_type != "temp"] or outputs

@@ -11,8 +11,7 @@ UPGRADES = (
     "address that does."
 )
 _SECRETS = (
-    "COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS, or `token` or `headers` in the file of "
-    "engines,"
+    "COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS (`token` or `headers` in the file of engines)"
 )
 _LOG_IN = f"Set {ITS_URL} to ComfyUI's own address, or {_SECRETS} to what the proxy in front of it asks for."
 _CREDENTIALS = f"Set {_SECRETS} to credentials that the proxy in front of ComfyUI accepts."
