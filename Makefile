@@ -136,7 +136,7 @@ sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hash
 	  --output-format JSON --output-file sbom.json
 
 .PHONY: outdated
-outdated: $(DEV)  ## say which locked dependencies have a newer version, and which pyproject.toml does not allow
+outdated: $(DEV)  ## say which locked dependencies have a newer version
 	@$(PY) tests/support/outdated.py
 
 SWAGGER_UI ?= 5.35.0

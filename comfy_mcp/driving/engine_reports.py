@@ -13,7 +13,16 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
 from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.roster import Roster
-from comfy_mcp.places.protocol import ADD_ONE, ASK_S, CHECK_IT_RUNS, Place, Silence, Trouble, advice_for
+from comfy_mcp.places.protocol import (
+    ADD_ONE,
+    ASK_S,
+    CHECK_IT_RUNS,
+    ITS_URL,
+    Place,
+    Silence,
+    Trouble,
+    advice_for,
+)
 from comfy_mcp.store import Store
 
 NO_ENGINE = f"There is no engine. {ADD_ONE}"
@@ -193,4 +202,4 @@ class EngineReports:
 
 
 def _start_it(place: Place) -> str:
-    return f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs."
+    return f"Start ComfyUI at {place.url}, or set {ITS_URL} to where it runs."

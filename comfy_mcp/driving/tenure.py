@@ -115,7 +115,8 @@ class Tenure:
         """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned."""
         for attempt in list(self._ledger.attempts.values()):
             if attempt.job.id == job_id and not attempt.settled:
-                self._ledger.let_go(attempt)
+                with self._containment.step(attempt, "let go"):
+                    self._ledger.let_go(attempt, attempt.job)
                 self._alarm.ring()
 
     def memory_may_be_free(self) -> None:

@@ -26,6 +26,7 @@ from comfy_mcp.domain.ids import EngineId, NodeId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.ids import whole_id
@@ -49,7 +50,7 @@ class _Said:
 
 
 async def with_files(
-    context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs
+    context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs, *, large: bool
 ) -> tuple[dict[str, object] | None, frozenset[tuple[NodeId, str]], tuple[str, ...]]:
     """The graph with each file that a caller named in its own words named as it is kept; None: as it is. The
     inputs (node, name) whose file an engine has, though its list may lack it. And warnings.
@@ -64,7 +65,7 @@ async def with_files(
     said = _Said(able=_able(context, needs))
     elsewhere = await _lists_of_others(context, said.able, info)
     present: set[tuple[NodeId, str]] = set()
-    for found in file_inputs(judged.graph, info):
+    for found in await beside(large, lambda: tuple(file_inputs(judged.graph, info))):
         wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
         if not wanted or (found.listed and all(_lists(each, found) for each in elsewhere)):
             continue

@@ -24,7 +24,8 @@ Hear = Callable[[EngineEvent], None]
 
 
 START_IT = "Start ComfyUI"
-CHECK_IT_RUNS = f"{START_IT}, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
+ITS_URL = "its URL (COMFYUI_URL, or `url` in the file of engines)"
+CHECK_IT_RUNS = f"{START_IT}, or correct {ITS_URL}; `comfy-bridge doctor` shows which engines answer."
 """The next step where nothing answers at all."""
 ADD_ONE = "Add an engine: `comfy-bridge engines add NAME URL`."
 """The next step where there is no engine."""

@@ -162,9 +162,7 @@ async def test_no_wait_lasts_for_ever_though_the_engine_says_other_things(
 
 
 @pytest.mark.usefixtures("hurried")
-async def test_questions_are_bounded(
-    ask: Patience, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_questions_are_bounded(ask: Patience, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "QUESTIONS", 3)
     for number in range(5):
         with pytest.raises(NotAnswered):
