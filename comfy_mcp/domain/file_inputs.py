@@ -258,11 +258,12 @@ def with_texts(graph: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, 
 
 def with_inputs(graph: Mapping[str, Any], values: Mapping[tuple[NodeId, str], object]) -> dict[str, Any]:
     """The graph with the values of some inputs, by node and name."""
-    changed = dict(graph)
+    changed: dict[str, Any] = {}
     for (node_id, name), value in values.items():
-        node = changed[node_id]
-        changed[node_id] = {**node, "inputs": {**node["inputs"], name: value}}
-    return changed
+        if node_id not in changed:
+            changed[node_id] = {**graph[node_id], "inputs": dict(graph[node_id]["inputs"])}
+        changed[node_id]["inputs"][name] = value
+    return {**graph, **changed}
 
 
 def _inputs(node: Mapping[str, Any]) -> Mapping[str, Any]:

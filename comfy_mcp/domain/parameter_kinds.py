@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from comfy_mcp.domain.graph import Node
@@ -59,7 +60,7 @@ def kind_of(node: Node, spec: InputSpec | None, value: object) -> ParameterKind:
             return ParameterKind.MASK if masked else kind
     options = () if spec is None else (spec.options or extra.get("options") or ())
     if spec is not None and spec.type == "COMBO":
-        named = next((each for each in (value, *options) if isinstance(each, str) and each), "")
+        named = next((each for each in chain((value,), options) if isinstance(each, str) and each), "")
         return ParameterKind.MODEL if named.lower().endswith(MODEL_SUFFIXES) else ParameterKind.CHOICE
     declared = _KINDS.get(declared_type(spec) or "")
     if declared is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery, lasting
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
@@ -28,6 +29,7 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.ids import whole_id
@@ -66,7 +68,7 @@ class Files:
 
 
 async def with_files(
-    context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs
+    context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs, *, large: bool
 ) -> Files:
     """Each file that a caller named in its own words, found.
 
@@ -80,7 +82,7 @@ async def with_files(
     said = _Said(able=_able(context, needs))
     elsewhere = await _lists_of_others(context, said.able, info)
     present: set[tuple[NodeId, str]] = set()
-    for found in file_inputs(judged.graph, info):
+    for found in await beside(large, lambda: tuple(file_inputs(judged.graph, info))):
         wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
         if not wanted or (found.listed and all(_lists(each, found) for each in elsewhere)):
             continue
@@ -311,7 +313,18 @@ def spellings(context: OperationContext) -> str:
     others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
     if context.caller.may_read_files:
         return f"a path in {context.services.input_files.folders}, {others}"
-    return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    how = upload_command(context)
+    if how is None:
+        return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    return f"the name that an upload returned ({how}), {others}"
+
+
+def upload_command(context: OperationContext) -> str | None:
+    """How a caller that has no key at hand sends a file. None: it can't."""
+    caller = context.caller
+    if caller.upload_url is None or Right.SUBMIT not in caller.rights:
+        return None
+    return f'curl -F image=@FILE "{caller.upload_url()}", good once, for 15 minutes'
 
 
 def _shown(text: str) -> str:

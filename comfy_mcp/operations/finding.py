@@ -12,6 +12,7 @@ from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.parameters import Parameter
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_inputs import upload_command
 from comfy_mcp.operations.finder import Verdict
 from comfy_mcp.operations.named import JOB, entries_of, named_workflow, read_entry
 from comfy_mcp.operations.shapes import (
@@ -47,7 +48,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     """Those that run here first, then by how well the words fit. Without a query: the caller's own, starters,
     then templates by how much they are used."""
     services = context.services
-    known = await services.engines.node_lists()
+    known, notes = await services.engines.last_lists()
     info = known.all
     entries = await entries_of(context, info)
     if params.kind:
@@ -70,8 +71,8 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     return FoundWorkflowsResult(
         workflows=items,
         total=len(found) + len(jobs),
-        warnings=warnings if info is not None else [*warnings, _NO_ENGINE],
-        next_step=None if first is None else _how(first),
+        warnings=[*warnings, *notes] if info is not None else [*warnings, _NO_ENGINE],
+        next_step=None if first is None else _how(context, first),
     )
 
 
@@ -79,8 +80,8 @@ async def describe_workflow(
     context: OperationContext, params: DescribeWorkflowParams
 ) -> DescribedWorkflowResult:
     """Raises NotFound with the nearest names."""
-    known = await context.services.engines.node_lists()
-    named = await named_workflow(context, params.name)
+    known, notes = await context.services.engines.last_lists()
+    named = await named_workflow(context, params.name, known.all)
     finder = context.services.finder
     if named.entry is None:
         verdict = await finder.judge(named.raw, known)
@@ -98,8 +99,8 @@ async def describe_workflow(
     return DescribedWorkflowResult(
         workflow=item,
         parameters=[parameter_item(each, most) for each in verdict.parameters],
-        next_step=_how(item) if item.runnable else None,
-        warnings=[] if known else [_NO_ENGINE],
+        next_step=_how(context, item) if item.runnable else None,
+        warnings=list(notes) if known else [_NO_ENGINE],
     )
 
 
@@ -223,10 +224,12 @@ async def _jobs(context: OperationContext, params: FindWorkflowParams) -> list[F
     return list(found.values())[: 3 if params.limit < JOBS else JOBS]
 
 
-def _how(item: FoundWorkflowItem) -> str:
+def _how(context: OperationContext, item: FoundWorkflowItem) -> str:
     first = next((name for each in item.inputs if (name := each.partition(" ")[0])), None)
     given = f', inputs={{"{first}": …}}' if first else ""
-    return f'Call submit_workflow(workflow="{item.name}"{given}).'
+    upload = upload_command(context) if any(each.endswith("needed)") for each in item.inputs) else None
+    file = f" Your own file is uploaded first (its answer has the name): {upload}." if upload else ""
+    return f'Call submit_workflow(workflow="{item.name}"{given}).{file}'
 
 
 _RANK = {

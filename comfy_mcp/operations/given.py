@@ -13,10 +13,11 @@ from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
-from comfy_mcp.operations.named import Named, named_workflow
+from comfy_mcp.operations.named import JOB, Named, named_workflow
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import SubmitParams
 
@@ -74,7 +75,7 @@ async def given_workflow(
     else:
         raw = params.workflow
     limit = services.settings.max_graph_bytes
-    raw, repairs = graph_in(raw, services.workflow_files.parse)
+    raw, repairs = await graph_in(raw, services.workflow_files.parse)
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
@@ -116,7 +117,8 @@ def name_of(graph: Graph) -> str | None:
     encoder = None if first is None else graph.nodes.get(first.node)
     for node in (*(() if encoder is None else (encoder,)), *graph.nodes.values()):
         for name in _TEXTS:
-            words = value.split() if isinstance(value := node.inputs.get(name), str) else ()
+            value = node.inputs.get(name)
+            words = value.split(maxsplit=_WORDS) if isinstance(value, str) else ()
             if words:
                 return " ".join(words[:_WORDS])[:_LONGEST]
     return None
@@ -129,7 +131,8 @@ async def _found(
     if asked.startswith(_PATHS):
         return None, asked
     try:
-        return await named_workflow(context, asked, inputs), None
+        info = None if asked.startswith(JOB) else (await context.services.engines.node_lists()).all
+        return await named_workflow(context, asked, info, inputs), None
     except NotFound:
         if not asked.lower().endswith(_SUFFIXES) or not context.caller.may_read_files:
             raise
@@ -164,7 +167,8 @@ async def _with_inputs(
     )
     info = known.all
     graph, controls = judged.graph, judged.controls
-    parameters = parameters_of(graph, info, file=given.raw, controls=controls)
+    large = services.checker.is_large(given.text)
+    parameters = await beside(large, parameters_of, graph, info, file=given.raw, controls=controls)
     values = {
         name: secrets.randbits(32)
         if "seed" in name and isinstance(value, str | int) and value in _RANDOM
@@ -178,7 +182,7 @@ async def _with_inputs(
     if not values and not seeded:
         _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
-    changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
+    changed, notes = await beside(large, with_inputs, graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, halves = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
