@@ -117,8 +117,16 @@ MODEL_SUFFIXES = frozenset(
 
 def is_model_file(text: str) -> bool:
     """Whether a text in a graph, or an option of an input, ends like a model file."""
-    dot = text.rfind(".")
-    return dot >= 0 and text[dot:].lower() in MODEL_SUFFIXES
+    return without_model_suffix(text) is not text
+
+
+def without_model_suffix(name: str) -> str:
+    """The name as it is, where it does not end like a model file."""
+    dot = name.rfind(".", -_LONGEST)
+    return name[:dot] if dot >= 0 and name[dot:].lower() in MODEL_SUFFIXES else name
+
+
+_LONGEST = max(map(len, MODEL_SUFFIXES))
 
 
 _KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
