@@ -27,7 +27,6 @@ OF_SEVERAL = {
     "places/comfyui": {"bad_answers", "told_is_history"},
     "screen": {"screen"},
     "server": {"bad_input", "gpu_notifications", "imports", "mcp_json", "tool_metrics"},
-    "store/postgresql": {"plans"},
     "store": {"cursors", "measured", "needs_and_references", "processes", "state_machine"},
 }
 """By folder, what test files are about that belong to no module alone. Their first lines say more."""
