@@ -126,13 +126,17 @@ lock: $(DEV)  ## write the lock files anew: each dependency's newest allowed ver
 dist: $(DEV)  ## build what is released, in dist/: wheel, sdist, server.json for the MCP registry, .mcpb bundle
 	@$(PY) -m connect.dist
 
+.PHONY: docs
+docs: $(DEV)  ## build the site of docs/ into site/, offline; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 .PHONY: sbom
 sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hashes
 	$(VENV)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
 	  --output-format JSON --output-file sbom.json
 
 .PHONY: outdated
-outdated: $(DEV)  ## say which locked dependencies have a newer version, and which pyproject.toml does not allow
+outdated: $(DEV)  ## say which locked dependencies have a newer version
 	@$(PY) tests/support/outdated.py
 
 SWAGGER_UI ?= 5.35.0
@@ -148,8 +152,8 @@ swagger-ui: $(DEV)  ## fetch the vendored renderer of /docs again, and check it
 
 SEED ?= 0
 .PHONY: faults
-faults: $(DEV)  ## trials of what happens when things die: N=1000, SEED=0 (repeats), ENGINE=comfyui
-	$(PY) -m tests.faults --trials $(or $(N),200) --seed $(SEED) --engine $(ENGINE)
+faults: $(DEV)  ## trials of what happens when things die: N=1000, SEED=0 (repeats), ENGINE=comfyui, STORE=postgresql
+	$(PY) -m tests.faults --trials $(or $(N),200) --seed $(SEED) --engine $(ENGINE) --store $(STORE)
 
 .PHONY: soak
 soak: $(DEV)  ## many jobs, subscribers and reconnects, and what grows: N=10000
@@ -161,5 +165,5 @@ bench: $(DEV)  ## measure and write docs/performance.md; ONLY=jobs prints one pa
 
 .PHONY: clean
 clean:  ## remove what make made here (the installed ComfyUI stays in its cache)
-	rm -rf $(VENV) demo-output dist build .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage*
+	rm -rf $(VENV) demo-output dist site build .mypy_cache .ruff_cache .import_linter_cache .hypothesis htmlcov .coverage*
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

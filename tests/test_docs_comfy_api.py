@@ -10,7 +10,7 @@ from aiohttp import web
 
 from http_sidecar.app_state import IDENTIFIERS
 from http_sidecar.comfy_api import endpoints
-from tests.http_sidecar.comfy_api.conftest import png, showing
+from tests.support.comfy_sdks import png, showing
 from tests.support.sidecar import open_sidecar
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "comfy-api.md").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ OF_SEVERAL = {
     "embedded": {"parts"},
     "gpu": {"held_live"},
     "http_sidecar": {"bad_input"},
+    "http_sidecar/comfy_api": {"bad_input"},
     "http_sidecar/mcp": {"clients"},
     "http_sidecar/openapi": {"schemathesis"},
     "http_sidecar/rest": {"retry"},

@@ -62,13 +62,17 @@ class Checker:
         self._idle: asyncio.TimerHandle | None = None
         self._over = False
 
+    def is_large(self, text: bytes) -> bool:
+        """Whether a workflow of this JSON is too much for the event loop."""
+        return len(text) > self._inline_bytes
+
     async def judge(self, raw: object, text: bytes, info: ObjectInfo | None, *, client: ClientId) -> Judged:
         """`text` is `raw` as JSON. `client` is who waits for it.
 
         Raises InvalidGraph, and LimitExceeded (`too_large`) where the check takes too much CPU or memory,
         (`queue_full`) where too many wait.
         """
-        if len(text) <= self._inline_bytes:
+        if not self.is_large(text):
             with contextlib.suppress(OverBudget):
                 return judge(raw, info, Budget(share=HERE_SHARE), self._moment())
         if self._waiting.total() >= WAITING or self._waiting[client] >= WAITING_OF_ONE:

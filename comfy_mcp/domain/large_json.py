@@ -10,7 +10,7 @@ from json import decoder, scanner
 from typing import Any
 
 LARGE_BYTES = 1_000_000
-"""JSON text beyond it is parsed in a thread."""
+"""JSON text beyond it is parsed in a thread, and so is all other work on what it holds."""
 
 LARGE_VALUES = 30_000
 """A value that holds more is written in a thread. C code writes some 2,000 values in a millisecond."""
@@ -45,8 +45,17 @@ def loads(text: str, **hooks: Any) -> Any:
 
 def dumps(value: object, *, large: bool, ensure_ascii: bool = True) -> str:
     """As `json.dumps` without spaces: by C code, unless the value is `large`."""
-    encoder = _ENCODERS[ensure_ascii]
+    return _written(_ENCODERS[ensure_ascii], value, large=large)
+
+
+def sorted_text(value: object, *, large: bool) -> str:
+    """JSON with its keys in order: equal values have the same text. As `dumps` for the rest."""
+    return _written(_SORTED, value, large=large)
+
+
+def _written(encoder: json.JSONEncoder, value: object, *, large: bool) -> str:
     return "".join(encoder.iterencode(value)) if large else encoder.encode(value)
 
 
 _ENCODERS = {each: json.JSONEncoder(ensure_ascii=each, separators=(",", ":")) for each in (True, False)}
+_SORTED = json.JSONEncoder(sort_keys=True)

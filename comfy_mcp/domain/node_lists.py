@@ -62,3 +62,9 @@ def _joined(first: ClassInfo, second: ClassInfo) -> ClassInfo:
         if more and spec.options is not None and not spec.dynamic:
             longer[name] = spec.with_options((*spec.options, *more))
     return replace(first, inputs=MappingProxyType({**first.inputs, **longer})) if longer else first
+
+
+def as_it_was(age_s: float) -> str:
+    """Of what is shown although nobody confirms it now."""
+    ago = f"{age_s:.0f} s" if age_s < 120 else f"{age_s / 60:.0f} min"
+    return f"this is what was there {ago} ago."

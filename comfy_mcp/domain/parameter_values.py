@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from comfy_mcp.domain.catalog import without_model_suffix
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.graph import Graph
 from comfy_mcp.domain.ids import NodeId
@@ -63,14 +64,11 @@ def _sizes_apart(
 ) -> Iterator[tuple[str, object]]:
     """`size` "768x512" is a width and a height, where the workflow has those."""
     names = {each.name for each in parameters}
+    has_sides = "size" not in names and {"width", "height"} <= names
     for name, value in values.items():
-        sides = value.lower().replace("\u00d7", "x").split("x") if isinstance(value, str) else ()
-        if (
-            name.lower() == "size"
-            and len(sides) == 2
-            and "size" not in names
-            and {"width", "height"} <= names
-        ):
+        is_size = has_sides and name.lower() == "size" and isinstance(value, str)
+        sides = str(value)[:_SHOWN].lower().replace("\u00d7", "x").split("x") if is_size else ()
+        if len(sides) == 2:
             yield from zip(("width", "height"), (side.strip() for side in sides), strict=True)
         else:
             yield name, value
@@ -87,6 +85,7 @@ class _Names:
         self._info = info
         self._controls = controls
         self._exact = {each.name: each for each in parameters}
+        self._by_target = {target: each for each in parameters for target in each.targets}
         self._others: dict[str, list[Parameter]] = {}
         for each in parameters:
             spellings = {_plain(name) for name in (each.name, each.label or "", each.targets[0][1])}
@@ -109,7 +108,7 @@ class _Names:
         raise self._unknown(name)
 
     def _of(self, target: Target) -> Parameter | None:
-        return next((each for each in self._parameters if target in each.targets), None)
+        return self._by_target.get(target)
 
     def _by_another_name(self, name: str) -> Parameter | None:
         found = self._others.get(_plain(name), ())
@@ -167,7 +166,8 @@ def _choice(parameter: Parameter, value: object) -> object:
     choices = parameter.choices or ()
     if not isinstance(value, str) or value in choices:
         return value
-    same = [each for each in choices if isinstance(each, str) and _plain_value(each) == _plain_value(value)]
+    plain = _plain_value(value)
+    same = [each for each in choices if isinstance(each, str) and _plain_value(each) == plain]
     return same[0] if len(same) == 1 else value
 
 
@@ -184,12 +184,9 @@ def _plain(name: str) -> str:
 
 
 def _plain_value(name: str) -> str:
-    name = name.lower().replace("\\", "/")
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and suffix in _SUFFIXES else name
+    return without_model_suffix(name).lower().replace("\\", "/")
 
 
-_SUFFIXES = frozenset({"safetensors", "sft", "ckpt", "pth", "pt", "bin", "gguf"})
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("positive", "positive_prompt", "text"),

@@ -13,11 +13,18 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
 from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.roster import Roster
-from comfy_mcp.places.protocol import ADD_ONE, CHECK_IT_RUNS, Place, Silence, Trouble
+from comfy_mcp.places.protocol import (
+    ADD_ONE,
+    ASK_S,
+    ASLEEP,
+    CHECK_IT_RUNS,
+    ITS_URL,
+    Place,
+    Silence,
+    Trouble,
+    advice_for,
+)
 from comfy_mcp.store import Store
-
-ASK_S = 1.5
-"""A person or an agent who asks how the engines are waits no longer for one that hangs."""
 
 NO_ENGINE = f"There is no engine. {ADD_ONE}"
 
@@ -154,6 +161,10 @@ class EngineReports:
 
     async def _report_one(self, place: Place) -> EngineReport:
         driven_by = await self._driven_by(place.engine)
+        if place.asleep:
+            return EngineReport(
+                engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=f"It {ASLEEP}."
+            )
         try:
             async with asyncio.timeout(ASK_S):
                 health = await place.health()
@@ -161,7 +172,7 @@ class EngineReports:
             silence = place.silence
             waited = ASK_S if silence is None else max(ASK_S, silence.seconds)
             error = f"No answer for {waited:.0f} s; something accepts connections at {place.url}."
-            return self._down(place, driven_by, error, f"If ComfyUI hangs at {place.url}, restart it.")
+            return self._down(place, driven_by, error, advice_for(waited, place.url))
         except EngineFault as fault:
             if fault.next_step == CHECK_IT_RUNS:
                 return self._down(place, driven_by, fault.sentence, _start_it(place))
@@ -196,4 +207,4 @@ class EngineReports:
 
 
 def _start_it(place: Place) -> str:
-    return f"Start ComfyUI at {place.url}, or set COMFYUI_URL to where it runs."
+    return f"Start ComfyUI at {place.url}, or set {ITS_URL} to where it runs."

@@ -14,17 +14,17 @@ from comfy_mcp.domain.events import JobQueued, PreviewFrame
 from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
-from comfy_mcp.domain.node_lists import NodeLists
+from comfy_mcp.domain.node_lists import NodeLists, as_it_was
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.driving.engine_reports import ASK_S, EngineReports
+from comfy_mcp.driving.engine_reports import EngineReports
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.roster import EventSource, Roster
 from comfy_mcp.driving.tenure import Tenure
-from comfy_mcp.places.protocol import Place, QueueView, UploadedFile
+from comfy_mcp.places.protocol import ASK_S, NotAnswered, Place, QueueView, UploadedFile
 from comfy_mcp.store import ClaimOffer, Submission
 
 OTHERS_S = 1.0
@@ -70,7 +70,8 @@ class Engines(EngineReports):
     async def submit(
         self, event: JobQueued, checked: Checked, needs: Needs, idempotency: Idempotency | None
     ) -> tuple[Job, int]:
-        """The job, durable, and its place. An engine that has room for it gets it at once, if nobody waits.
+        """The job, durable, and its place; 0: it waits for other jobs. An engine that has room for it gets it
+        at once, if nobody waits.
 
         Foreign prompts of the engines count in the place, as far as is known. Raises as `Store.add_job`.
         """
@@ -86,6 +87,8 @@ class Engines(EngineReports):
         }
         self._needs[event.job_id] = needs
         graph = checked.graph.raw
+        if event.after:
+            return await self._store.add_job(event, graph, **how)
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
             submission = Submission(event=event, graph=graph, **how)
@@ -184,8 +187,10 @@ class Engines(EngineReports):
         return self._roster.equipment()
 
     async def node_lists(self, *, max_age_s: float | None = None) -> NodeLists:
-        """Those of the engines that answer, in the order of the settings. Of one that is slow to answer, or
-        down, the last that it gave. The same object while they are the same.
+        """Those of the engines that answer, in the order of the settings. Of one that hangs, the last that it
+        gave: it is the same process still. Of several, also of one that is down; where that is the only one,
+        a workflow is better not judged than by what a restart may change. The same object while they are the
+        same.
 
         `max_age_s` asks for fresher ones than the setting `object_info_ttl_s`.
         """
@@ -197,6 +202,8 @@ class Engines(EngineReports):
                 given[place.engine] = await place.nodes(max_age_s=max_age_s)
             except EngineFault as fault:
                 log.debug("node_list_not_read", engine=place.engine, error=str(fault))
+                if isinstance(fault, NotAnswered) and place.known_nodes is not None:
+                    given[place.engine] = place.known_nodes
 
         if len(places) == 1:
             await ask(places[0])
@@ -213,6 +220,19 @@ class Engines(EngineReports):
                 late.cancel()
         known = {place.engine: given.get(place.engine, place.known_nodes) for place in places}
         return self._listed({engine: info for engine, info in known.items() if info is not None})
+
+    async def last_lists(self) -> tuple[NodeLists, tuple[str, ...]]:
+        """For those who only look: the same, also of an only engine that is down; and a sentence for each
+        that does not answer now."""
+        lists: Mapping[EngineId, ObjectInfo] = await self.node_lists()
+        said = []
+        for place in self.pool.all():
+            if (info := place.known_nodes) is None or (age_s := place.known_nodes_age_s) is None:
+                continue
+            if place.engine not in lists or place.silence is not None:
+                said.append(f"Engine {place.engine} does not answer: {as_it_was(age_s)}")
+            lists = {**lists, place.engine: info}
+        return self._listed(lists), tuple(said)
 
     def _listed(self, lists: Mapping[EngineId, ObjectInfo]) -> NodeLists:
         if not self._lists.same_as(lists):
@@ -231,14 +251,17 @@ class Engines(EngineReports):
         found: dict[EngineId, bool | None] = {}
 
         async def ask(place: Place) -> None:
+            if place.asleep:
+                found[place.engine] = None
+                return
             try:
-                async with place.view(file, byte_range="bytes=0-0"):
+                async with asyncio.timeout(ASK_S), place.view(file, byte_range="bytes=0-0"):
                     found[place.engine] = True
             except InvalidInput:  # it has no first byte
                 found[place.engine] = True
             except NotFound:
                 found[place.engine] = False
-            except EngineFault:
+            except (EngineFault, TimeoutError):
                 found[place.engine] = None
 
         async with asyncio.TaskGroup() as group:

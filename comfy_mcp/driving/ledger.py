@@ -91,6 +91,7 @@ class Ledger:
         self._may_have_held = True  # a process before this one, with another setting
         self.sizes = OutputSizes(place.sizes, means.store)
         self._durations = Durations(means.store)
+        self._along: Claim | None = None  # the job that was claimed with the last end
         self._log = log.bind(engine=lease.engine)
 
     # ------------------------------------------------------------------------------------------ taking in
@@ -148,6 +149,26 @@ class Ledger:
             self.may_have_work = True
             return False
         return self.may_have_work
+
+    async def is_wanted(self) -> bool:
+        """Whether a job waits for which it is worth starting an engine that sleeps."""
+        self.may_have_work = False  # before the look, as in `claim`
+        peek = self._fleet.chooser(self._lease.engine).peek()
+        try:
+            await self._store.claim_next(
+                self._lease,
+                prompt_id=PromptId(self._new_id()),
+                now=self._clock.now_ms(),
+                stream_id=self._place.stream_id,
+                chooser=peek,
+            )
+        except StoreFault as fault:
+            if isinstance(fault, Fenced):
+                raise
+            self._refused(fault)
+            self.may_have_work = True
+        self.may_have_work |= peek.wanted
+        return peek.wanted
 
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
@@ -305,7 +326,7 @@ class Ledger:
         With `room`, the next job is claimed in the transaction of the last end, and returned: what follows an
         end costs no second one.
         """
-        now, claim = self._clock.monotonic(), None
+        now = self._clock.monotonic()
         if now < self.retry_at:
             return None
         due = [each for each in self.attempts.values() if each.due is not None and each.due <= now]
@@ -314,10 +335,11 @@ class Ledger:
             with self._containment.step(attempt, "write"):
                 attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
                 chooser = self._chooser() if along else None
-                claim = await self._write(attempt, None if chooser is None else self.offer(chooser))
+                await self._write(attempt, None if chooser is None else self.offer(chooser))
                 self.left = self.left if chooser is None else chooser.left
-            if attempt.tries > MAX_CONCLUDE_TRIES:
+            if attempt.tries > MAX_CONCLUDE_TRIES and attempt.pending:
                 await self._drop(attempt)
+        claim, self._along = self._along, None
         if claim is None:
             return None
         self.may_have_work |= claim.more
@@ -354,14 +376,19 @@ class Ledger:
         except Exception:  # noqa: BLE001 - the other jobs must go on
             self._log.error("end_refused", job_id=job_id, exc_info=True)
 
-    async def _write(self, attempt: Attempt, offer: ClaimOffer | None = None) -> Claim | None:
-        """What is pending of an attempt; the next job's claim with it, if one is offered and found."""
+    async def _write(self, attempt: Attempt, offer: ClaimOffer | None = None) -> None:
+        """What is pending of an attempt; the next job's claim with it, if one is offered and found.
+
+        What follows the commit keeps the claim, and lets go of an attempt that is over, whatever raises then:
+        nobody would say so again.
+        """
         events, outputs = attempt.take_pending()
         try:
             job, claim = await self._record(attempt, events, outputs, offer)
+            self._along = claim or self._along
         except NotFound:
-            self.let_go(attempt)  # the job was deleted
-            return None
+            self.let_go(attempt, attempt.job)  # the job was deleted
+            return
         except Exception as error:
             attempt.put_back(events, outputs)
             if isinstance(error, Fenced) or not isinstance(error, StoreFault):
@@ -369,19 +396,19 @@ class Ledger:
             if error.code is ErrorCode.INTERNAL:  # it refused these events, and would again
                 raise
             self._refused(error, attempt.job.id)
-            return None
+            return
         if job.cancel_requested and not attempt.job.cancel_requested:
             self.found_cancels.add(job.id)  # found out by the write, before the wake-up came
-        attempt.written(job)
-        job = attempt.job
-        if not job.is_final and job.prompt_id is None and job.cancel_requested:
+        cancelled = job.cancel_requested or attempt.job.cancel_requested
+        if not job.is_final and job.prompt_id is None and cancelled:
             # The cancel came between the decision to try again and its write: nobody will claim the job.
-            self.settle(attempt, JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt))
+            attempt.give_up(JobCancelled(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt))
             await self._write(attempt)
         elif job.is_final or job.prompt_id != attempt.prompt_id:
-            self.let_go(attempt)
+            self.let_go(attempt, job)
             self.sizes.want(outputs)
-        return claim
+        else:
+            attempt.written(job)
 
     async def _record(
         self, attempt: Attempt, events: list[JobEvent], outputs: list[Output], offer: ClaimOffer | None
@@ -411,19 +438,19 @@ class Ledger:
             outputs.clear()
             return job, None
 
-    def let_go(self, attempt: Attempt) -> None:
-        """It has ended, or is another attempt's now."""
+    def let_go(self, attempt: Attempt, job: Job) -> None:
+        """`job`, as the store has it, has ended, or is another attempt's now."""
         self.attempts.pop(attempt.prompt_id, None)
+        self.may_have_work |= not job.is_final  # it waits again
         self._fleet.over(self._lease.engine, attempt.prompt_id, completed=False)
         self._gpu.forget(attempt.prompt_id)
-        self.may_have_work |= not attempt.job.is_final  # it waits again
         self._durations.observe(attempt.observed)
         facts: Facts = {
             "engine": self._lease.engine,
-            "job_id": attempt.job.id,
+            "job_id": job.id,
             "prompt_id": attempt.prompt_id,
             "attempt": attempt.job.attempt,
-            "status": attempt.job.status.value,
+            "status": job.status.value,
         }
         routine(logging.INFO, "attempt_over", facts)
 

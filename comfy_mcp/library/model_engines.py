@@ -31,20 +31,34 @@ class ModelSource(Protocol):
 
 
 class ModelEngines:
-    """An engine that is down is left out while another answers; with none, its fault is raised."""
+    """An engine that is down is left out while another answers. With none, what they said before is true
+    still: `age_s` says since when. Only where they never said it, the fault is raised."""
 
     def __init__(self, engines: Mapping[EngineId, ModelSource], *, timeout_s: float) -> None:
         self._engines = engines
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
+        self._silent = False
         self._folders: tuple[float, tuple[str, ...]] | None = None
         self._models: dict[str, tuple[float, tuple[Model, ...]]] = {}
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the engines gave what was answered last; None: just now, or never."""
+        known = [self._folders[0]] if self._folders else []
+        known += [at for at, _ in self._models.values()]
+        return _now() - min(known) if self._silent and known else None
 
     async def folders(self) -> tuple[str, ...]:
         """The folders that hold models, over all engines."""
         async with self._lock:
             if self._folders is None or not _is_fresh(self._folders[0]):
-                answers = await self._ask_all(lambda engine: engine.model_folders())
+                answers = await self._ask_all(
+                    lambda engine: engine.model_folders(), known=self._folders is not None
+                )
+                if answers is None:
+                    assert self._folders is not None
+                    return self._folders[1]
                 names = {name for answer in answers for name in answer if type_of_folder(name) is not None}
                 self._folders = (_now(), tuple(sorted(names)))
             return self._folders[1]
@@ -57,7 +71,10 @@ class ModelEngines:
         async with self._lock:
             known = self._models.get(folder)
             if known is None or not _is_fresh(known[0]):
-                answers = await self._ask_all(lambda engine: _list(engine, folder))
+                answers = await self._ask_all(lambda engine: _list(engine, folder), known=known is not None)
+                if answers is None:
+                    assert known is not None
+                    return known[1]
                 kind = type_of_folder(folder) or folder
                 union = {each.name: each for answer in reversed(answers) for each in answer}
                 found = tuple(
@@ -67,8 +84,11 @@ class ModelEngines:
                 known = self._models[folder] = (_now(), found)
             return known[1]
 
-    async def _ask_all(self, ask: Callable[[ModelSource], Awaitable[Sequence[T]]]) -> list[Sequence[T]]:
-        """The answers in the order of the engines; raises the first fault when there is no answer at all."""
+    async def _ask_all(
+        self, ask: Callable[[ModelSource], Awaitable[Sequence[T]]], *, known: bool
+    ) -> list[Sequence[T]] | None:
+        """The answers in the order of the engines. Without any: None if an earlier one is `known`, else the
+        first fault is raised."""
         answers: dict[EngineId, Sequence[T]] = {}
         faults: dict[EngineId, EngineFault] = {}
 
@@ -87,6 +107,9 @@ class ModelEngines:
         async with asyncio.TaskGroup() as group:
             for engine, source in self._engines.items():
                 group.create_task(ask_one(engine, source))
+        self._silent = not answers
+        if not answers and known:
+            return None
         for engine, fault in faults.items():
             if not answers:
                 raise fault

@@ -44,6 +44,11 @@ class ModelLibrary:
         self._on_change = on_change
 
     @property
+    def age_s(self) -> float | None:
+        """Seconds since the engines gave what was listed last, if none answers now."""
+        return self._engines.age_s
+
+    @property
     def watched(self) -> asyncio.Event:
         """Set while the folders are watched: a change shows in the next list at once."""
         return self._disk.watched

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
@@ -134,7 +135,7 @@ def parse_workflow_text(
     try:
         decoded = data.decode("utf-8" if isinstance(text, str) else json.detect_encoding(data))
         decoded = decoded.removeprefix("\ufeff")
-        value = json.loads(decoded, parse_constant=constant or _refuse_constant, parse_float=_finite)
+        value = large_json.loads(decoded, parse_constant=constant or _refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise _not_json(
             f"{error.msg} at line {error.lineno}, column {error.colno}",

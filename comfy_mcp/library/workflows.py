@@ -37,7 +37,7 @@ class WorkflowSource(Protocol):
 
 
 class WorkflowLibrary:
-    """An engine that does not answer is left out."""
+    """Of an engine that does not answer the last lists are shown; one that never gave any is left out."""
 
     def __init__(
         self, settings: JobGroup, *, timeout_s: float, engines: Mapping[EngineId, WorkflowSource]
@@ -79,23 +79,32 @@ class WorkflowLibrary:
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._lists is None or now - self._lists[0] >= LISTS_TTL_S:
-                saved = await self._all(lambda engine: engine.saved_workflows())
-                templates = await self._all(lambda engine: engine.templates())
-                found = {(each.origin, each.name): each for each in reversed((*saved, *templates))}
+                async with asyncio.TaskGroup() as group:
+                    asking = [
+                        group.create_task(self._list(engine, source, saved=saved))
+                        for saved in (True, False)
+                        for engine, source in self._engines.items()
+                    ]
+                answers = [task.result() for task in asking]
+                listed = [each for answer in answers if answer is not None for each in answer]
+                found = {(each.origin, each.name): each for each in reversed(listed)}
+                if None in answers and self._lists is not None:
+                    return self._lists[1]  # what an engine that does not answer had is better than nothing
                 if not found:
                     return ()  # perhaps no engine answered: asked again next time
                 self._lists = now, tuple(reversed(found.values()))
                 self._templates.clear()
             return self._lists[1]
 
-    async def _all(self, ask: Callable[[WorkflowSource], Awaitable[Sequence[T]]]) -> list[T]:
-        found: list[T] = []
-        for engine, source in self._engines.items():
-            try:
-                found.extend(await self._with_time(ask(source)))
-            except (EngineFault, TimeoutError) as fault:
-                log.debug("workflows_not_listed", engine=engine, error=str(fault))
-        return found
+    async def _list(
+        self, engine: EngineId, source: WorkflowSource, *, saved: bool
+    ) -> Sequence[WorkflowEntry] | None:
+        """None: it does not answer."""
+        try:
+            return await self._with_time(source.saved_workflows() if saved else source.templates())
+        except (EngineFault, TimeoutError) as fault:
+            log.debug("workflows_not_listed", engine=engine, error=str(fault))
+            return None
 
     async def _first(self, ask: Callable[[WorkflowSource], Awaitable[Any]]) -> Any:
         """The first answer that is not None. Raises the last fault where no engine answered."""

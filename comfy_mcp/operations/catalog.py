@@ -3,6 +3,7 @@
 from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.node_lists import as_it_was
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
@@ -19,11 +20,14 @@ from comfy_mcp.operations.views import output_item, output_items
 async def list_models(context: OperationContext, params: ListModelsParams) -> ModelsResult:
     models = context.services.models
     page = await models.list(type=params.type, search=params.search, limit=params.limit, cursor=params.cursor)
+    types = list(await models.types())
+    old = [] if models.age_s is None else [f"No engine answers: {as_it_was(models.age_s)}"]
     return ModelsResult(
+        warnings=old,
         models=[
             ModelItem(name=item.name, type=item.type, size=item.size, hash=item.sha256) for item in page.items
         ],
-        types=list(await models.types()),
+        types=types,
         next_cursor=page.next_cursor,
         total=page.total,
     )

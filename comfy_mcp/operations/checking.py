@@ -44,7 +44,7 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
         raise InvalidInput("The call has no file.", next_step="Send the workflow's file with it.")
     services = context.services
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
-    raw, repairs = graph_in(raw, services.workflow_files.parse)
+    raw, repairs = await graph_in(raw, services.workflow_files.parse)
     known = await services.engines.node_lists()
     if not known:
         raise EngineUnreachable(
@@ -119,4 +119,4 @@ class Recorded:
         from comfy_mcp.library import WorkflowFiles  # not when the module is imported: a surface's first step
 
         files = WorkflowFiles(self._settings, timeout_s=self._settings.request_timeout_s)
-        return graph_in(await files.receive(content, self._settings.max_upload_bytes), files.parse)
+        return await graph_in(await files.receive(content, self._settings.max_upload_bytes), files.parse)

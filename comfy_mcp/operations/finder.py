@@ -15,6 +15,7 @@ from comfy_mcp.domain.parameters import Parameter, parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.ranking import Index
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.repairs import as_json
 
@@ -85,7 +86,8 @@ class Finder:
         except BridgeError as error:
             return Verdict(runnable=False, why=error.message)
         report, graph, info = judged.report, judged.graph, nodes.all
-        parameters = parameters_of(graph, info, file=raw, controls=judged.controls)
+        large = self._checker.is_large(text)
+        parameters = await beside(large, parameters_of, graph, info, file=raw, controls=judged.controls)
         brought = {target for each in parameters if each.needs_value for target in each.targets}
         left = [each for each in report.problems if not _is_of(each, brought)]
         runnable = report.runnable or (not left and not report.missing)

@@ -48,7 +48,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     """Those that run here first, then by how well the words fit. Without a query: the caller's own, starters,
     then templates by how much they are used."""
     services = context.services
-    known = await services.engines.node_lists()
+    known, notes = await services.engines.last_lists()
     info = known.all
     entries = await entries_of(context, info)
     if params.kind:
@@ -71,7 +71,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     return FoundWorkflowsResult(
         workflows=items,
         total=len(found) + len(jobs),
-        warnings=warnings if info is not None else [*warnings, _NO_ENGINE],
+        warnings=[*warnings, *notes] if info is not None else [*warnings, _NO_ENGINE],
         next_step=None if first is None else _how(context, first),
     )
 
@@ -80,8 +80,8 @@ async def describe_workflow(
     context: OperationContext, params: DescribeWorkflowParams
 ) -> DescribedWorkflowResult:
     """Raises NotFound with the nearest names."""
-    known = await context.services.engines.node_lists()
-    named = await named_workflow(context, params.name)
+    known, notes = await context.services.engines.last_lists()
+    named = await named_workflow(context, params.name, known.all)
     finder = context.services.finder
     if named.entry is None:
         verdict = await finder.judge(named.raw, known)
@@ -100,7 +100,7 @@ async def describe_workflow(
         workflow=item,
         parameters=[parameter_item(each, most) for each in verdict.parameters],
         next_step=_how(context, item) if item.runnable else None,
-        warnings=[] if known else [_NO_ENGINE],
+        warnings=list(notes) if known else [_NO_ENGINE],
     )
 
 

@@ -8,14 +8,16 @@ from pathlib import PurePath
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.file_inputs import graph_with_outputs_named, with_outputs_named
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
-from comfy_mcp.operations.named import Named, named_workflow
+from comfy_mcp.operations.named import JOB, Named, named_workflow
 from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import SubmitParams
 
@@ -53,6 +55,8 @@ async def given_workflow(
 
     Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
     services = context.services
+    inputs = _named(params.inputs)
+    values = _named(values)
     if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
             "Give either workflow or path, not both.",
@@ -61,7 +65,7 @@ async def given_workflow(
     asked = _named_in(params.workflow)
     named, name, path = None, params.name, params.path
     if asked is not None:
-        named, path = await _found(context, asked, {**(params.inputs or {}), **(values or {})})
+        named, path = await _found(context, asked, inputs | values)
     if named is not None:
         raw, name = named.raw, name or (None if named.is_starter else named.title)
     elif path is not None:
@@ -71,11 +75,11 @@ async def given_workflow(
     else:
         raw = params.workflow
     limit = services.settings.max_graph_bytes
-    raw, repairs = graph_in(raw, services.workflow_files.parse)
+    raw, repairs = await graph_in(raw, services.workflow_files.parse)
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = await as_json(raw)
+    raw, text, more = await as_json(_with_outputs_named(raw))
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     given = Given(
@@ -86,9 +90,23 @@ async def given_workflow(
         same=asked if named is not None else raw,
         title=None if named is None else named.title,
     )
-    if named is None and not params.inputs and not values:
+    if named is None and not inputs and not values:
         return given
-    return await _with_inputs(context, given, named, params.inputs or {}, values or {})
+    return await _with_inputs(context, given, named, inputs, values)
+
+
+def _named(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Outputs of other workflows as texts."""
+    return {name: with_outputs_named(value, f"Input {name!r:.60}") for name, value in (inputs or {}).items()}
+
+
+def _with_outputs_named(raw: object) -> object:
+    """The same in a graph in API format, which may be the body of ComfyUI's POST /prompt."""
+    if not isinstance(raw, Mapping):
+        return raw
+    graph = unwrapped(raw)
+    named = graph_with_outputs_named(graph)
+    return raw if named is graph else {**raw, "prompt": named} if graph is not raw else named
 
 
 def name_of(graph: Graph) -> str | None:
@@ -99,7 +117,8 @@ def name_of(graph: Graph) -> str | None:
     encoder = None if first is None else graph.nodes.get(first.node)
     for node in (*(() if encoder is None else (encoder,)), *graph.nodes.values()):
         for name in _TEXTS:
-            words = value.split() if isinstance(value := node.inputs.get(name), str) else ()
+            value = node.inputs.get(name)
+            words = value.split(maxsplit=_WORDS) if isinstance(value, str) else ()
             if words:
                 return " ".join(words[:_WORDS])[:_LONGEST]
     return None
@@ -112,7 +131,8 @@ async def _found(
     if asked.startswith(_PATHS):
         return None, asked
     try:
-        return await named_workflow(context, asked, inputs), None
+        info = None if asked.startswith(JOB) else (await context.services.engines.node_lists()).all
+        return await named_workflow(context, asked, info, inputs), None
     except NotFound:
         if not asked.lower().endswith(_SUFFIXES) or not context.caller.may_read_files:
             raise
@@ -147,7 +167,8 @@ async def _with_inputs(
     )
     info = known.all
     graph, controls = judged.graph, judged.controls
-    parameters = parameters_of(graph, info, file=given.raw, controls=controls)
+    large = services.checker.is_large(given.text)
+    parameters = await beside(large, parameters_of, graph, info, file=given.raw, controls=controls)
     values = {
         name: secrets.randbits(32)
         if "seed" in name and isinstance(value, str | int) and value in _RANDOM
@@ -161,7 +182,7 @@ async def _with_inputs(
     if not values and not seeded:
         _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
-    changed, notes = with_inputs(graph, parameters, values, info=info, controls=controls)
+    changed, notes = await beside(large, with_inputs, graph, parameters, values, info=info, controls=controls)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, halves = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
@@ -183,7 +204,7 @@ def _varied(
     graph: Graph,
     values: Mapping[str, Any],
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    return with_inputs(graph, parameters, values, info=info, controls=controls)
+    return with_inputs(graph, parameters, _named(values), info=info, controls=controls)
 
 
 def _with_extra_data(graph: dict[str, Any], extra_data: object) -> dict[str, Any]:

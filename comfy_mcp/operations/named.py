@@ -18,6 +18,8 @@ JOB = "job:"
 
 _SHOWN = 100
 
+_NOT_ASKED = " No engine answers now: it may be one of its own; system_status says what is wrong."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
@@ -42,19 +44,22 @@ async def entries_of(context: OperationContext, info: ObjectInfo | None) -> tupl
 
 
 async def named_workflow(
-    context: OperationContext, name: str, inputs: Mapping[str, object] | None = None
+    context: OperationContext,
+    name: str,
+    info: ObjectInfo | None,
+    inputs: Mapping[str, object] | None = None,
 ) -> Named:
-    """The workflow of a job ("job:ID"), or the one with this name. `inputs`: for a starter, which checkpoint.
+    """The workflow of a job ("job:ID"), or the one with this name. `info`: what starters are made for;
+    `inputs`: for a starter, which checkpoint.
 
     Raises NotFound with the nearest names.
     """
     if name.startswith(JOB):
         return await _of_job(context, name.removeprefix(JOB).strip())
-    info = (await context.services.engines.node_lists()).all
     entries = await entries_of(context, info)
     entry = _meant(name, entries)
     if entry is None:
-        raise _unknown(name, entries)
+        raise _unknown(name, entries, asked=info is not None)
     return Named(raw=await read_entry(context, entry, info, inputs), title=entry.title, entry=entry)
 
 
@@ -109,11 +114,11 @@ def _meant(name: str, entries: tuple[WorkflowEntry, ...]) -> WorkflowEntry | Non
     return None
 
 
-def _unknown(name: str, entries: tuple[WorkflowEntry, ...]) -> NotFound:
+def _unknown(name: str, entries: tuple[WorkflowEntry, ...], *, asked: bool) -> NotFound:
     near = nearest(name[:_SHOWN], {each.name for each in entries})
     hint = f" Nearest: {', '.join(near)}." if near else ""
     return NotFound(
-        f"There is no workflow {name!r:.100}.{hint}",
+        f"There is no workflow {name!r:.100}.{hint}{'' if asked else _NOT_ASKED}",
         next_step='Call find_workflow(query="…") for those that exist. A workflow itself is passed as an '
         "object, or as the path of its file.",
         code=ErrorCode.NOT_FOUND,

@@ -19,9 +19,15 @@ async def find_nodes(context: OperationContext, params: FindNodesParams) -> Foun
 
     Raises NotFound for a name that no class has, EngineUnreachable without an engine.
     """
-    info = (await context.services.engines.node_lists()).all
-    if info is None:
-        raise EngineUnreachable("No engine answers that knows its node classes.", next_step=CHECK_IT_RUNS)
+    known, notes = await context.services.engines.last_lists()
+    if (info := known.all) is None:
+        step = " ".join(context.services.engines.submit_warnings()) or CHECK_IT_RUNS
+        raise EngineUnreachable("No engine answers that knows its node classes.", next_step=step)
+    result = await _found(context, params, info)
+    return result.model_copy(update={"warnings": list(notes)}) if notes else result
+
+
+async def _found(context: OperationContext, params: FindNodesParams, info: ObjectInfo) -> FoundNodesResult:
     after = 0 if params.cursor is None else _place(params.cursor)
     if params.name is not None:
         return _one(info, params.name.strip(), params.limit, after)

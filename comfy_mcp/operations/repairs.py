@@ -5,7 +5,6 @@ seconds for milliseconds, ids in quotes, shortened, or as the URIs that we gave.
 once for each call. Where a value was changed, a warning says how.
 """
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.shapes import Params
 
 MAX_UNKNOWN = 5
@@ -77,9 +77,14 @@ def repaired(
     return taken, tuple(warnings)
 
 
-def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
+async def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
     """The graph that a caller means by `value`: JSON text, twice encoded or in a Markdown fence, and the
     wrappers that other tools put around a graph; and warnings. Raises what `parse` raises for other text."""
+    large = isinstance(value, str) and len(value) > large_json.LARGE_BYTES
+    return await beside(large, _graph_in, value, parse)
+
+
+def _graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
     warnings = []
     if isinstance(value, str):
         for layer in range(_MOST_LAYERS):
@@ -106,9 +111,8 @@ def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tup
 async def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
     """`graph` and its JSON text; and a warning where a text of it ended in the middle of a character, which
     nothing can store or send. Raises InvalidInput."""
-    if large_json.is_large(graph):
-        return await asyncio.to_thread(_as_json, graph, large=True)
-    return _as_json(graph, large=False)
+    large = large_json.is_large(graph)
+    return await beside(large, _as_json, graph, large=large)
 
 
 def _as_json(graph: object, *, large: bool) -> tuple[object, bytes, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Submit a workflow, and submit a failed or cancelled one again."""
 
+import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.batches import Combination, combinations, with_seeds
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
@@ -21,6 +22,8 @@ from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of, not_found, views_of
+from comfy_mcp.operations.beside import beside
+from comfy_mcp.operations.chains import parents_again, parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
@@ -43,8 +46,9 @@ IDEMPOTENCY_TTL_S = 86_400
 BATCH_BYTES = 16 * 2**20
 """All graphs of one submit together: they are written in one transaction, in which nobody else writes."""
 
-Made = tuple[Checked, Needs, tuple[str, ...]]
-"""Of a workflow: the graph in API format, what it needs, and the warnings."""
+Made = tuple[Checked, Needs, tuple[str, ...], Mapping[JobId, int]]
+"""Of a workflow: the graph in API format, what it needs, the warnings, and how many outputs it takes of which
+jobs that have not ended."""
 
 
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
@@ -61,21 +65,25 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     varied = params.variations is not None or params.matrix is not None
     wanted = combinations(1 if params.variations is None else params.variations, params.matrix or {})
     given = await given_workflow(context, params, wanted[0][0])
-    file, beside = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(
-        context, given.raw, given.text, file, beside, save_to, _wish(params)
+    file, left_out = submitted_file(given.raw)
+    checked, needs, warnings, takes = await _checked(
+        context, given.raw, given.text, file, left_out, save_to, _wish(params)
     )
     warnings = context.repairs + given.repairs + warnings
-    first = checked, needs, warnings
+    first = checked, needs, warnings, takes
+    after = await parents_of(context, params)
     variants = await _variants(context, given, wanted, first, save_to, _wish(params)) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    use = _idempotency(context, params.idempotency_key, lambda: _submitted(params, given.same))
+    use = await _idempotency(
+        context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
+    )
     how = _How(
+        after=after,
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or name_of(checked.graph) or given.title,
+        name=given.name or await beside(checked.large, name_of, checked.graph) or given.title,
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
     )
@@ -86,7 +94,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         workflow_id=job.id,
         name=job.name,
         status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
-        queue_position=position,
+        queue_position=position or None,
         warnings=list(job.warnings),
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
     )
@@ -112,14 +120,14 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
             code=ErrorCode.NOT_RETRYABLE,
             details={"currentStatus": old.status.value},
         )
-    use = _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
+    use = await _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
     made, how = await _again(context, old)
     job, position = await _submit(services, made, use, how)
     return RetryResult(
         workflow_id=job.id,
         name=job.name,
         status="queued",
-        queue_position=position,
+        queue_position=position or None,
         warnings=list(job.warnings),
         retry_of=old_id,
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
@@ -130,7 +138,7 @@ async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryP
     """What failed or was cancelled in it and has not been retried, as a new batch. Raises NotFound."""
     jobs = [view.job for view in await views_of(context, batch)]
     olds = [job for job in jobs if job.can_be_retried and job.retried_by is None]
-    use = _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
+    use = await _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
     if use is not None and await context.services.store.is_used(use):
         olds = [job for job in jobs if job.can_be_retried]  # the store has the first answer
     if not olds:
@@ -148,10 +156,11 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
     kept = await context.services.store.get_graph(old.id)
     if kept is None:
         raise not_found(old.id)  # forgotten between the two reads
-    submitted = kept.submitted or Submitted()
+    submitted, after = kept.submitted or Submitted(), await parents_again(context, old)
     _, text, _ = await as_json(kept.graph)
     made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish)
     how = _How(
+        after=after,
         client=old.client,
         lane=old.lane,
         priority=old.priority,
@@ -173,11 +182,13 @@ class _How:
     queue_timeout_ms: int | None
     run_timeout_ms: int | None
     name: str | None
+    after: tuple[Parent, ...]
     retry_of: JobId | None = None
 
     def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
-        checked, needs, warnings = made
+        checked, needs, warnings, takes = made
         return JobQueued(
+            after=with_takes(self.after, takes),
             job_id=JobId(services.new_id()),
             at=services.now_ms(),
             client=self.client,
@@ -198,7 +209,7 @@ async def _submit(
     services: Services, made: Made, idempotency: Idempotency | None, how: _How
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
-    checked, needs, _ = made
+    checked, needs, _, _ = made
     return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
 
 
@@ -213,7 +224,8 @@ async def _variants(
     """Each is checked by itself; `first` is that of the first combination. A file in UI format goes with the
     graph that it was made into only: in the pictures of the others it would restore other values."""
     graph, made = first[0].graph, [first]
-    size = len((await as_json(graph.raw))[1])
+    text = (await as_json(graph.raw))[1]
+    size, large = len(text), context.services.checker.is_large(text)
     if size * len(wanted) > BATCH_BYTES:
         raise LimitExceeded(
             f"{len(wanted)} workflows of {size} bytes are more than the {BATCH_BYTES} bytes of one submit.",
@@ -221,11 +233,15 @@ async def _variants(
             code=ErrorCode.TOO_LARGE,
         )
     for values, step in wanted[1:]:
-        raw, notes = given.vary(graph, values) if given.vary and values else (graph.raw, ())
-        each = with_seeds(raw, step)
+        await asyncio.sleep(0)  # each is checked at once where it is small: others have their turn between
+        raw: Mapping[str, Any] = graph.raw
+        notes: tuple[str, ...] = ()
+        if given.vary and values:
+            raw, notes = await beside(large, given.vary, graph, values)
+        each = await beside(large, with_seeds, raw, step)
         _, text, _ = await as_json(each)
-        checked, needs, warnings = await _checked(context, each, text, None, (), save_to, wish)
-        made.append((checked, needs, context.repairs + notes + warnings))
+        checked, needs, warnings, takes = await _checked(context, each, text, None, (), save_to, wish)
+        made.append((checked, needs, context.repairs + notes + warnings, takes))
     return made
 
 
@@ -243,7 +259,7 @@ async def _submit_batch(
         workflow_id=batch,
         name=first.name,
         status="queued",
-        queue_position=position,
+        queue_position=position or None,
         warnings=list(dict.fromkeys(text for job, _ in written for text in job.warnings)),
         workflow_ids=ids,
         next_step=f'Call wait_for_workflow(workflow_id="{batch}"): it stands for all {len(ids)}.',
@@ -255,12 +271,12 @@ async def _checked(
     raw: object,
     text: bytes,
     file: Mapping[str, Any] | None,
-    beside: tuple[str, ...] = (),
+    before: tuple[str, ...] = (),
     save_to: str | None = None,
     wish: Wish = NO_WISH,
 ) -> Made:
-    """The graph in API format, what it needs, and the warnings, those `beside` it among them. `text` is `raw`
-    as JSON. `file` is kept with the job.
+    """The graph in API format, what it needs, and the warnings, those from `before` among them. `text` is
+    `raw` as JSON. `file` is kept with the job.
 
     Raises InvalidGraph, LimitExceeded where the check takes too much, and Denied for partner nodes without
     the right to spend.
@@ -268,18 +284,18 @@ async def _checked(
     services, client = context.services, context.caller.client
     info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     needs = judged.needs
-    _require_own_files(context, judged.graph)
-    files, present, more = await with_files(context, judged, info, needs)
-    if files is not None:
-        before = judged.warnings
-        _, text, _ = await as_json(files)
-        judged = await services.checker.judge(files, text, info, client=client)
-        beside = before + beside
-    beside += more
-    graph, report = judged.graph, judged.report.without_doubts(present)
+    large = services.checker.is_large(text)
+    await beside(large, _require_own_files, context, judged.graph)
+    files = await with_files(context, judged, info, needs, large=large)
+    if files.graph is not None:
+        before = judged.warnings + before
+        _, text, _ = await as_json(files.graph)
+        judged = await services.checker.judge(files.graph, text, info, client=client)
+    before += files.warnings
+    graph, report = judged.graph, judged.report.without_doubts(files.present)
     needs = replace(needs, brings=bool(placed(graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
-    warnings = judged.warnings + beside + report.warnings + services.engines.submit_warnings()
+    warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings()
     warnings += spending(context, partners)
     may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
@@ -287,7 +303,7 @@ async def _checked(
     checked = Checked(
         graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
     )
-    return checked, needs, warnings + await memory_warnings(services, needs.shape)
+    return checked, needs, warnings + await memory_warnings(services, needs.shape), files.takes
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -340,21 +356,26 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted.append(params.extra_data)
     if params.variations is not None or params.matrix is not None:
         submitted.append([params.variations, params.matrix])
+    if params.after or params.after_any:
+        submitted.append(["after", sorted(params.after), sorted(params.after_any)])
     if wish := _wish(params):
         submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted
 
 
-def _idempotency(
-    context: OperationContext, key: str | None, submitted: Callable[[], list[object]]
+async def _idempotency(
+    context: OperationContext, key: str | None, submitted: Callable[[], list[object]], *, large: bool = False
 ) -> Idempotency | None:
     if key is None:
         return None
-    text = json.dumps(submitted(), sort_keys=True)
-    services = context.services
     return Idempotency(
         client=context.caller.client,
         key=key,
-        digest=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
-        since=services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
+        digest=await beside(large, lambda: _digest(submitted(), large=large)),
+        since=context.services.now_ms() - IDEMPOTENCY_TTL_S * 1000,
     )
+
+
+def _digest(value: object, *, large: bool) -> str:
+    text = large_json.sorted_text(value, large=large)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -45,6 +45,7 @@ from comfy_mcp.operations.shapes import (
     counted,
 )
 from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
+from comfy_mcp.places.protocol import HANGS_S
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
@@ -147,10 +148,10 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         await _follow(context, job_id, services.settings.cancel_wait_s)
         job = await services.store.get_job(job_id) or job
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
-        raise _not_cancellable(job.status.value, f"It is {job.status.value}", job_id)
+        raise _not_cancellable(job.shown_status, f"It is {job.shown_status}", job_id)
     return CancelResult(
         workflow_id=job_id,
-        status=job.status.value,
+        status=job.shown_status,
         cancel_requested=job.cancel_requested,
         next_step=None if job.status is JobStatus.CANCELLED else await _until_cancelled(services, job),
     )
@@ -170,16 +171,19 @@ async def _until_cancelled(services: Services, job: Job) -> str:
     silence = None if job.engine is None else await services.engines.silence(job.engine)
     if silence is None:
         return f"The engine stops at its next node or step: {shows}"
-    return (
-        f"The engine has not answered for {silence.seconds:.0f} s. {STOP_LIMIT_S:.0f} s after the request "
-        f"the workflow ends as cancelled, also without its answer: {shows} ComfyUI may still finish it."
-    )
+    return f"The engine has not answered for {silence.seconds:.0f} s. {_ENDS_HERE} {shows}"
+
+
+_ENDS_HERE = (
+    f"{STOP_LIMIT_S:.0f} s after the request the workflow ends as cancelled, also without its answer; "
+    "ComfyUI may still finish it."
+)
 
 
 async def _cancel_several(context: OperationContext, given: str, reason: str | None) -> CancelResult:
     """Of a batch or of several ids, those that have not ended. Raises NotFound, Conflict."""
     going = [view.job.id for view in await views_of(context, given) if not view.job.is_final]
-    cancelled, stopping = await _stopped(context, going, reason)
+    cancelled, stopping, silent = await _stopped(context, going, reason)
     state = await state_of(context, JobId(given))
     if not going and state.status != "cancelled":
         raise _not_cancellable(state.status, f"All have ended ({counted(state.workflows)})", given)
@@ -189,7 +193,7 @@ async def _cancel_several(context: OperationContext, given: str, reason: str | N
         cancel_requested=state.cancel_requested,
         cancelled=cancelled,
         stopping=stopping,
-        next_step=f'Call wait_for_workflow(workflow_id="{given}").' if stopping else None,
+        next_step=f'{silent}Call wait_for_workflow(workflow_id="{given}").' if stopping else None,
     )
 
 
@@ -203,31 +207,34 @@ async def _cancel_mine(context: OperationContext, reason: str | None) -> CancelR
         cancelled, asked, cursor = cancelled + at_once, asked + more, page.next_cursor
         if cursor is None:
             break
-    stopped, stopping = await _end_of(context, asked)
+    stopped, stopping, silent = await _end_of(context, asked)
     return CancelResult(
         status="running" if stopping else "cancelled",
         cancel_requested=bool(asked),
         cancelled=cancelled + stopped,
         stopping=stopping,
-        next_step='Call list_workflows(status="running") to see which.' if stopping else None,
+        next_step=f'{silent}Call list_workflows(status="running") to see which.' if stopping else None,
     )
 
 
-async def _stopped(context: OperationContext, ids: Sequence[JobId], reason: str | None) -> tuple[int, int]:
-    """How many are cancelled now, and how many still stop."""
+async def _stopped(
+    context: OperationContext, ids: Sequence[JobId], reason: str | None
+) -> tuple[int, int, str]:
+    """How many are cancelled now, how many still stop, and that an engine does not answer."""
     at_once, asked = await cancel_all(context, ids, reason)
-    stopped, stopping = await _end_of(context, asked)
-    return at_once + stopped, stopping
+    stopped, stopping, silent = await _end_of(context, asked)
+    return at_once + stopped, stopping, silent
 
 
-async def _end_of(context: OperationContext, asked: Sequence[JobId]) -> tuple[int, int]:
+async def _end_of(context: OperationContext, asked: Sequence[JobId]) -> tuple[int, int, str]:
     """The same of those that engines were asked to stop, after a bounded wait."""
     if not asked:
-        return 0, 0
+        return 0, 0, ""
     limit_s = context.services.settings.cancel_wait_s
     state = await _follow(context, JobId(",".join(asked[:MOST])), limit_s)
     statuses = list(state.workflows.values()) or [state.status]
-    return statuses.count("cancelled"), sum(each in OPEN for each in statuses)
+    silent = "" if state.silence is None else f"{state.silence.message} {_ENDS_HERE} "
+    return statuses.count("cancelled"), sum(each in OPEN for each in statuses), silent
 
 
 async def abandon_workflow(context: OperationContext, params: WorkflowParams) -> WorkflowResult:
@@ -283,6 +290,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
             for place, job in enumerate(view.queued, start=1)
             if caller.may_see(job.client)
         ],
+        blocked=[workflow_result(job, ()) for job in view.blocked if caller.may_see(job.client)],
         counts={status.value: count for status, count in view.counts.items()},
         foreign=foreign[:FOREIGN_SHOWN] if caller.sees_all else [],
         foreign_count=len(foreign),
@@ -336,9 +344,16 @@ async def _shown(services: Services, view: "JobView") -> WorkflowResult:
         since=services.now_ms() - round(silence.seconds * 1000),
         cause=silence.cause,
     )
-    step = f"Start or restart ComfyUI: then the bridge finds out what became of the job. {result.next_step}"
+    step = f"{_after(silence.seconds)} {result.next_step}"
     unknown = {"eta_ms": None, "eta_range_ms": None}
     return result.model_copy(update={"silence": item, "next_step": step} | unknown)
+
+
+def _after(silent_s: float) -> str:
+    """Nobody restarts an engine because it loads a model."""
+    if silent_s < HANGS_S:
+        return "It may load a model."
+    return "Start or restart ComfyUI: then the bridge finds out what became of the job."
 
 
 async def _follow(
@@ -422,6 +437,8 @@ def _statuses(asked: StatusFilterName | None) -> Collection[JobStatus]:
     """None at all means every status."""
     if asked is None:
         return ()
+    if asked == "queued":
+        return (JobStatus.QUEUED, JobStatus.BLOCKED)
     return TERMINAL if asked == "ended" else (JobStatus(asked),)
 
 

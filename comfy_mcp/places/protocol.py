@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from comfy_mcp.domain.catalog import Model, OutputFile
+from comfy_mcp.domain.errors import EngineUnreachable
 from comfy_mcp.domain.events import EngineEvent, JobFailure
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
@@ -23,10 +24,34 @@ Hear = Callable[[EngineEvent], None]
 
 
 START_IT = "Start ComfyUI"
-CHECK_IT_RUNS = f"{START_IT}, or correct COMFYUI_URL; `comfy-bridge doctor` shows which engines answer."
+ITS_URL = "its URL (COMFYUI_URL, or `url` in the file of engines)"
+CHECK_IT_RUNS = f"{START_IT}, or correct {ITS_URL}; `comfy-bridge doctor` shows which engines answer."
 """The next step where nothing answers at all."""
 ADD_ONE = "Add an engine: `comfy-bridge engines add NAME URL`."
 """The next step where there is no engine."""
+
+
+ASK_S = 1.5
+"""A person or an agent who asks waits no longer for an engine that says nothing."""
+
+
+HANGS_S = 30.0
+"""An engine that says nothing for this long may have to be restarted. Sooner it may load a model."""
+
+
+def advice_for(silent_s: float, url: str | None = None) -> str:
+    """What to do about an engine that accepts connections and says nothing."""
+    if silent_s < HANGS_S:
+        return "It may load a model: ask again in half a minute."
+    return f"If ComfyUI hangs{f' at {url}' if url else ''}, restart it."
+
+
+class NotAnswered(EngineUnreachable):
+    """It has accepted the connection, and said nothing for ASK_S. What it had said before may be true."""
+
+
+ASLEEP, ON_DEMAND = "sleeps until there is work", "Submit a workflow: that starts it."
+"""Of an engine that is connected on demand."""
 
 
 class PromptWhere(StrEnum):
@@ -209,6 +234,14 @@ class Runner(Protocol):
         ...
 
     @property
+    def on_demand(self) -> bool:
+        """`run` opens the stream only while the engine is wanted."""
+        ...
+
+    def want(self, wanted: bool) -> None:
+        """There is work for it, or there has been none for a while. Only an engine on demand minds."""
+
+    @property
     def stream_id(self) -> str:
         """Where the events of what is submitted now go; to be kept with the attempt, for `follow`."""
         ...
@@ -277,12 +310,23 @@ class Place(Runner, Protocol):
         ...
 
     @property
+    def asleep(self) -> bool:
+        """It is on demand, and has no work: nobody asks it anything."""
+        ...
+
+    @property
     def labels(self) -> frozenset[str]:
         """What its settings say of it, for submits that ask for a label."""
         ...
 
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
-        """The node list, at most `max_age_s` old (None: the setting `object_info_ttl_s`)."""
+        """The node list, at most `max_age_s` old (None: the setting `object_info_ttl_s`). Like all that an
+        engine has (models, workflows), it is waited for as long as `NotAnswered` says."""
+        ...
+
+    @property
+    def known_nodes_age_s(self) -> float | None:
+        """Seconds since the engine gave `known_nodes`. None: it has not."""
         ...
 
     async def model_folders(self) -> Sequence[str]: ...

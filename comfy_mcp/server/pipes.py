@@ -24,6 +24,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
+from comfy_mcp.domain import large_json
+from comfy_mcp.operations.beside import beside
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -96,7 +99,8 @@ async def _read(
     async with to_server, to_client:
         with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
             async for line in _lines(fd, max_line):
-                message = _message(line)
+                large = line is not None and len(line) > large_json.LARGE_BYTES
+                message = await beside(large, _message, line)
                 if isinstance(message, NoMessage):
                     log.warning("line_is_no_message", length=len(line) if line is not None else None)
                     await to_client.send(SessionMessage(message.answer))
@@ -120,7 +124,11 @@ def _message(line: bytes | None) -> types.JSONRPCMessage | NoMessage:
     if line is None:
         return NoMessage(_error(None, types.PARSE_ERROR, "The line is too long"))
     line = line.removeprefix(codecs.BOM_UTF8)
-    with suppress(ValidationError):
+    with suppress(ValidationError, ValueError, RecursionError):
+        if len(line) > large_json.LARGE_BYTES:
+            return types.jsonrpc_message_adapter.validate_python(
+                large_json.loads(line.decode()), by_name=False
+            )
         return types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     try:
         value = json.loads(line)

@@ -1,7 +1,6 @@
 """Tools: every operation of the registry that is one."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -12,7 +11,9 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult, Tool, ToolAnnotations
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import BridgeError
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
@@ -33,12 +34,18 @@ SHEET = 16
 
 
 async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-    """Middleware: the arguments of a tool may be JSON text, as some clients send them."""
+    """Middleware: the arguments of a tool may be JSON text, as some clients send them, or those of a large
+    request, which its transport has parsed."""
+    if ctx.method != "tools/call":
+        return await call_next(ctx)
     params = ctx.params or {}
-    text = params.get("arguments")
-    if ctx.method == "tools/call" and isinstance(text, str):
+    arguments = getattr(getattr(ctx.request, "state", None), "arguments", params.get("arguments"))
+    if isinstance(arguments, str):
         with suppress(ValueError, RecursionError):
-            ctx = replace(ctx, params={**params, "arguments": json.loads(text or "{}")})
+            large = len(arguments) > large_json.LARGE_BYTES
+            arguments = await beside(large, large_json.loads, arguments or "{}")
+    if arguments is not params.get("arguments"):
+        ctx = replace(ctx, params={**params, "arguments": arguments})
     return await call_next(ctx)
 
 
@@ -80,8 +87,8 @@ async def call_tool(
 
 
 async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | PreviewResult | None:
-    """The picture of a completed workflow, small, or all of them on one sheet: most callers ask for it next.
-    Of one that runs, the last preview."""
+    """The picture of a workflow that is completed, small, or its pictures on one sheet: most callers ask for
+    it next. Of one that runs, the last preview."""
     if not isinstance(state, WorkflowResult):
         return None
     if state.status == "running":

@@ -19,9 +19,10 @@ from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 log = structlog.get_logger(__name__)
 
 Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding"})
 """Headers of the connection, which is aiohttp's (RFC 9110, 7.6.1)."""
@@ -92,9 +93,7 @@ class AsgiBridge:
             for exchange in list(self._open):
                 exchange.disconnect()
 
-    async def _run(
-        self, exchange: "_Exchange", scope: MutableMapping[str, Any], revoked: asyncio.Event
-    ) -> None:
+    async def _run(self, exchange: "_Exchange", scope: Scope, revoked: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(exchange.run(self._app, scope))
             cutting = tasks.create_task(revoked.wait())
@@ -131,7 +130,7 @@ class _Exchange:
     def listens(self) -> bool:
         return self._request.method == "GET"
 
-    async def run(self, app: AsgiApp, scope: MutableMapping[str, Any]) -> None:
+    async def run(self, app: AsgiApp, scope: Scope) -> None:
         try:
             await app(scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001 - raised again by result(), outside the task group
@@ -240,11 +239,11 @@ class _Exchange:
             self._request.transport.abort()
 
 
-def _scope(request: web.Request, state: Mapping[str, Any], user: object) -> MutableMapping[str, Any]:
+def _scope(request: web.Request, state: Mapping[str, Any], user: object) -> Scope:
     transport = request.transport
     peer = transport.get_extra_info("peername") if transport is not None else None
     own = transport.get_extra_info("sockname") if transport is not None else None
-    scope: MutableMapping[str, Any] = {
+    scope: Scope = {
         "type": "http",
         # From 2.4 on Starlette waits for no http.disconnect and expects send() to raise instead.
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -24,6 +24,7 @@ from http_sidecar.door.hosts import host_allowed, origin_allowed
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.tickets import UPLOADS
 from http_sidecar.mcp.asgi import AsgiBridge
+from http_sidecar.mcp.large_bodies import with_large_bodies
 from http_sidecar.routes import MCP_PATH, UPLOAD
 
 SURFACE = "mcp-http"
@@ -76,7 +77,7 @@ async def _serve(
             max_sessions=bounds.mcp_sessions,
         )
         app[ASGI] = AsgiBridge(
-            manager.handle_request,
+            with_large_bodies(manager.handle_request, settings.http_max_body_bytes),
             body_timeout_s=bounds.body_timeout_s,
             send_timeout_s=bounds.send_timeout_s,
         )

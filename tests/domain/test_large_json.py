@@ -28,6 +28,12 @@ def test_it_is_written_and_parsed_as_the_library_does(value: Any, ascii_only: bo
     assert large_json.loads(text) == json.loads(text) == value
 
 
+@given(VALUES)
+def test_equal_values_have_the_same_sorted_text(value: Any) -> None:
+    for large in (False, True):
+        assert large_json.sorted_text(value, large=large) == json.dumps(value, sort_keys=True)
+
+
 @given(st.text(st.sampled_from('[]{}",:0123456789.eE-+ \\utfnrlasNI\n')))
 def test_what_is_no_json_is_refused_by_both(text: str) -> None:
     """In nearly the same words: the library's Python code counts some columns from another character."""

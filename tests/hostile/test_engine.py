@@ -11,6 +11,7 @@ import pytest
 from comfy_mcp.driving import hearing, tenure
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES
 from comfy_mcp.places.comfyui.outputs import MAX_OUTPUTS
+from comfy_mcp.places.protocol import ITS_URL
 from tests.hostile.engine import GRAPH, TEXT_CHARS, TEXTS, HostileEngine, Mode, hostile_engine
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
 
@@ -46,8 +47,8 @@ async def said(sidecar: Sidecar, words: str) -> list[str]:
 # ------------------------------------------------------------------------------------------ the way to it
 
 UPGRADES = "must pass WebSocket upgrades"
-CREDENTIALS = "Set COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS to credentials"
-OWN_ADDRESS = "Set COMFYUI_URL to ComfyUI's own address"
+CREDENTIALS = "(`token` or `headers` in the file of engines) to credentials"
+OWN_ADDRESS = f"Set {ITS_URL} to ComfyUI's own address"
 
 WITHOUT_EVENTS = {
     Mode.SOCKET_502: ("the WebSocket is refused (status 502)", UPGRADES),
@@ -125,7 +126,7 @@ async def test_where_nothing_answers_comfyui_has_to_be_started(tmp_path: Path) -
         submitted = (await sidecar("POST", WORKFLOW, json={"workflow": GRAPH})).body
         assert submitted["warnings"][0].startswith(f"No ComfyUI answers at {nobody}.")
         assert await said(sidecar, "Start ComfyUI") == [
-            f"Start ComfyUI at {nobody}, or set COMFYUI_URL to where it runs."
+            f"Start ComfyUI at {nobody}, or set {ITS_URL} to where it runs."
         ]
         assert (await sidecar("GET", "/ready")).status == 200, "jobs wait for it"
         state = (await sidecar("GET", f"{WORKFLOW}/{submitted['workflowId']}")).body

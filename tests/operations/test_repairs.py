@@ -140,8 +140,8 @@ def test_nothing_that_could_be_a_graph_is_no_workflow() -> None:
         (json.dumps(f"```json\n{json.dumps(GRAPH)}\n```"), "within JSON text"),
     ],
 )
-def test_a_graph_is_found_in_what_is_put_around_it(value: object, told: str) -> None:
-    graph, warnings = graph_in(value, json.loads)
+async def test_a_graph_is_found_in_what_is_put_around_it(value: object, told: str) -> None:
+    graph, warnings = await graph_in(value, json.loads)
     assert graph in (GRAPH, {"prompt": GRAPH, "client_id": "x"})
     assert (told in " ".join(warnings)) if told else not warnings
 
@@ -161,14 +161,14 @@ MANY = 300_000
     ],
     ids=["lines", "blanks", "blanks before", "backticks", "fences", "ends"],
 )
-def test_what_looks_like_a_fence_costs_no_more_than_its_length(text: str) -> None:
+async def test_what_looks_like_a_fence_costs_no_more_than_its_length(text: str) -> None:
     """An expression that tries each end would take hours: the test's time limit is the proof."""
     with pytest.raises(json.JSONDecodeError):
-        graph_in(text, json.loads)
+        await graph_in(text, json.loads)
 
 
-def test_the_editors_file_beside_its_export_travels_along() -> None:
-    graph, (told,) = graph_in({"output": GRAPH, "workflow": {"nodes": []}}, json.loads)
+async def test_the_editors_file_beside_its_export_travels_along() -> None:
+    graph, (told,) = await graph_in({"output": GRAPH, "workflow": {"nodes": []}}, json.loads)
     assert graph == {"prompt": GRAPH, "extra_data": {"extra_pnginfo": {"workflow": {"nodes": []}}}}
     assert "from 'output'" in told
 
@@ -192,15 +192,15 @@ async def test_what_is_nested_deeper_than_python_goes_is_refused(call: Bench) ->
 @pytest.mark.parametrize(
     "value", [7, None, ["a"], {"workflow": 7}, {"output": {"class_type": "A"}}, {"a": GRAPH}]
 )
-def test_what_is_no_graph_stays_for_the_checks(value: object) -> None:
-    assert graph_in(value, json.loads) == (value, ())
+async def test_what_is_no_graph_stays_for_the_checks(value: object) -> None:
+    assert await graph_in(value, json.loads) == (value, ())
 
 
-def test_text_that_is_encoded_too_often_stays_text() -> None:
+async def test_text_that_is_encoded_too_often_stays_text() -> None:
     text: object = GRAPH
     for _ in range(5):
         text = json.dumps(text)
-    assert isinstance(graph_in(text, json.loads)[0], str)
+    assert isinstance((await graph_in(text, json.loads))[0], str)
 
 
 async def test_what_was_repaired_is_told_with_the_job_and_with_every_result(call: Bench) -> None:

@@ -5,10 +5,15 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.errors import BridgeError, EngineUnreachable
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.library import model_engines
+from comfy_mcp.library import workflows as workflow_lists
+from comfy_mcp.operations import workflows
 from comfy_mcp.places.comfyui import contact
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
@@ -63,6 +68,10 @@ async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
             assert "may still run there" in state.text()
             assert " left" not in state.text()
             assert state.silence.since <= services.now_ms()
+            assert "It may load a model." in state.next_step
+            with monkeypatch.context() as long_silent:
+                long_silent.setattr(workflows, "HANGS_S", 0.0)
+                state = await call("workflow_status", workflow_id=job)
             assert "restart ComfyUI" in state.next_step
             waited = await call("wait_for_workflow", workflow_id=job, timeout_s=0)
             assert waited.silence is not None
@@ -81,7 +90,101 @@ async def test_a_hung_engine_keeps_nobody_waiting(tmp_path: Path, hung: str) -> 
         (engine,) = status.engines
         assert not engine.up
         assert "No answer for" in engine.error
-        assert "restart it" in status.text()
+        assert "ask again in half a minute" in status.text()
+        assert "restart" not in status.text()
+
+
+ASKED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("list_models", {}),
+    ("find_workflow", {}),
+    ("find_workflow", {"query": "fox"}),
+    ("find_nodes", {"query": "image"}),
+    ("describe_workflow", {"name": "upscale"}),
+    ("submit_workflow", {"workflow": "upscale", "inputs": {"image": "cat.png"}}),
+    ("submit_workflow", {"workflow": graphs.picture()}),
+    ("submit_workflow", {"workflow": graphs.slow(steps=1, step_ms=1), "variations": 2}),
+    ("system_status", {}),
+)
+
+
+async def asked_all(call: Bench) -> dict[str, Any]:
+    """What each answers, or its error; none takes longer than SHORT_S."""
+    answers: dict[str, Any] = {}
+    for number, (name, arguments) in enumerate(ASKED):
+        async with asyncio.timeout(SHORT_S):
+            try:
+                answers[f"{number} {name}"] = await call(name, **arguments)
+            except BridgeError as error:
+                answers[f"{number} {name}"] = error
+    return answers
+
+
+async def test_an_engine_that_has_never_answered_is_said_to_be_silent(tmp_path: Path, hung: str) -> None:
+    settings = load_settings(engine_urls=hung, state_dir=tmp_path / "state", quiet_poll_s=0.05)
+    async with open_runtime(settings) as services:
+        answers = await asked_all(Bench(services, CALLER))
+    models, nodes = answers["0 list_models"], answers["3 find_nodes"]
+    assert isinstance(models, EngineUnreachable)
+    assert "has not answered for" in models.message
+    assert isinstance(nodes, EngineUnreachable)
+    assert nodes.next_step
+    assert "No engine answers" in answers["1 find_workflow"].text()
+    assert "No engine answers now" in str(answers["4 describe_workflow"])
+    assert "No engine answers now" in str(answers["5 submit_workflow"])
+    queued = answers["6 submit_workflow"]
+    assert queued.status == "queued"
+    assert "has not answered for" in " ".join(queued.warnings)
+
+
+async def test_what_an_engine_said_before_it_hung_is_still_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(model_engines, "TTL_S", 0.0)
+    monkeypatch.setattr(workflow_lists, "LISTS_TTL_S", 0.0)
+    async with embedded_engine(tmp_path / "engine") as (process, url):
+        settings = load_settings(engine_urls=url, state_dir=tmp_path / "state", object_info_ttl_s=0.001)
+        async with open_runtime(settings) as services:
+            call = Bench(services, CALLER)
+            before = await asked_all(call)
+            assert "upscale" in before["1 find_workflow"].text()
+            os.kill(process.pid, signal.SIGSTOP)
+            for _ in range(2):
+                answers = await asked_all(call)
+            os.kill(process.pid, signal.SIGCONT)
+    for name in ("0 list_models", "1 find_workflow", "3 find_nodes", "4 describe_workflow"):
+        assert answers[name].warnings, name
+        assert "this is what was there" in answers[name].warnings[0], name
+    assert "upscale" in answers["1 find_workflow"].text()
+    assert answers["3 find_nodes"].total == before["3 find_nodes"].total
+    for name in ("5 submit_workflow", "6 submit_workflow", "7 submit_workflow"):
+        assert not isinstance(answers[name], BridgeError), name
+        assert answers[name].status == "queued", name
+
+
+async def test_a_batch_on_a_hung_engine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
+    async with embedded_engine(tmp_path / "engine") as (process, url):
+        settings = load_settings(
+            engine_urls=url, state_dir=tmp_path / "state", quiet_poll_s=0.05, cancel_wait_s=0.01
+        )
+        async with open_runtime(settings) as services:
+            call = Bench(services, CALLER)
+            batch = (await call("submit_workflow", workflow=graphs.slow(), variations=2)).workflow_id
+            async with asyncio.timeout(LIMIT_S):
+                while (await call("workflow_status", workflow_id=batch)).status != "running":
+                    await asyncio.sleep(0)
+                os.kill(process.pid, signal.SIGSTOP)
+                while (state := await call("workflow_status", workflow_id=batch)).silence is None:
+                    await asyncio.sleep(0)
+            assert "has not answered for" in state.text()
+            waited = await call("wait_for_workflow", workflow_id=batch, timeout_s=0)
+            assert "has not answered for" in waited.text()
+            asked = await call("cancel_workflow", workflow_id=batch)
+            assert asked.stopping
+            assert "has not answered for" in asked.text()
+            assert "ends as cancelled" in asked.text()
+            os.kill(process.pid, signal.SIGCONT)
 
 
 async def test_the_first_status_of_a_session_knows_who_drives(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ class ModelsResult(Result):
         shown = ", ".join(item.name for item in self.models)
         count = self.total if self.total is not None else len(self.models)
         listed = f"{count} model(s): {shown}.{more_pages(self.next_cursor)}"
-        return listed if shown else f"No models. Types: {', '.join(self.types)}."
+        listed = listed if shown else f"No models. Types: {', '.join(self.types)}."
+        return " ".join([*self.warnings, listed])
 
 
 class OutputsResult(Result):

@@ -112,7 +112,7 @@ class FoundWorkflowsResult(Result):
 
     def text(self) -> str:
         if not self.workflows:
-            return f"No workflow. {self.next_step or ''}".strip()
+            return "\n".join([*self.warnings, f"No workflow. {self.next_step or ''}".strip()])
         shown = "\n".join(f"- {each.text()}" for each in self.workflows)
         head = f"{len(self.workflows)} of {self.total} workflow(s), those that run here first:"
         return "\n".join(filter(None, [*self.warnings, head, shown, self.next_step]))
@@ -197,6 +197,9 @@ class FoundNodesResult(Result):
     next_step: NextStep | None = _sparse()
 
     def text(self) -> str:
+        return "\n".join([*self.warnings, self._listed()])
+
+    def _listed(self) -> str:
         if not self.nodes:
             return f"No such node. {self.next_step or ''}".strip()
         if len(self.nodes) == 1 and self.nodes[0].inputs:

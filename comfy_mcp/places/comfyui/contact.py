@@ -55,6 +55,11 @@ class Contact:
         known = [at for at in (self._received_at, self._failed_at) if at is not None]
         return self._clock() - max(known) if known else None
 
+    def unanswered_s(self) -> float:
+        """For how long a request waits while nothing at all is received; 0: none does."""
+        received = float("-inf") if self._received_at is None else self._received_at
+        return max((self._clock() - max(began, received) for began in self._waiting.values()), default=0.0)
+
     def silence(self) -> Silence | None:
         """None: it answers, as far as is known."""
         now = self._clock()

@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 
-from comfy_mcp.places.protocol import START_IT
+from comfy_mcp.places.protocol import ITS_URL, START_IT
 
 READ_THE_LOG = "Check ComfyUI's log, and that the URL is ComfyUI's own, not a login page."
 UPGRADES = (
     "The proxy in front of ComfyUI must pass WebSocket upgrades (nginx: `proxy_http_version 1.1` and the "
-    "headers `Upgrade` and `Connection`); or set COMFYUI_WS_URL to an address that does."
+    "headers `Upgrade` and `Connection`); or set COMFYUI_WS_URL, or `ws_url` in the file of engines, to an "
+    "address that does."
 )
-_SECRETS = "COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS"
-_LOG_IN = (
-    f"Set COMFYUI_URL to ComfyUI's own address, or {_SECRETS} to what the proxy in front of it asks for."
+_SECRETS = (
+    "COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS (`token` or `headers` in the file of engines)"
 )
+_LOG_IN = f"Set {ITS_URL} to ComfyUI's own address, or {_SECRETS} to what the proxy in front of it asks for."
 _CREDENTIALS = f"Set {_SECRETS} to credentials that the proxy in front of ComfyUI accepts."
 _BEHIND_IT = f"{START_IT} behind the proxy, or correct where the proxy sends its requests."
 _TOO_LARGE = (
@@ -37,7 +38,7 @@ def of_status(status: int) -> Diagnosis:
         case 401 | 403 | 407:
             return Diagnosis(what=f"the credentials are refused (status {status})", fix=_CREDENTIALS)
         case 404 | 405:
-            fix = "Set COMFYUI_URL to ComfyUI's own address, with the path under which a proxy serves it."
+            fix = f"Set {ITS_URL} to ComfyUI's own address, with the path under which a proxy serves it."
             return Diagnosis(what=f"no ComfyUI at this address (status {status})", fix=fix)
         case 413:
             return Diagnosis(what="the request is too large for it (status 413)", fix=_TOO_LARGE)

@@ -9,7 +9,7 @@ from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.diagnosis import READ_THE_LOG, Diagnosis, of_handshake, of_status
-from comfy_mcp.places.protocol import CHECK_IT_RUNS
+from comfy_mcp.places.protocol import CHECK_IT_RUNS, ITS_URL
 
 BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 """The connection broke. `ClientConnectorError` is one too: there was none."""
@@ -79,7 +79,7 @@ class Faults:
                 what = "no TLS connection"
                 fix = "Check whether the address of ComfyUI must begin with http:// instead of https://."
             case aiohttp.ClientConnectorDNSError():
-                what, fix = "its host name is not known", "Correct the host name in COMFYUI_URL."
+                what, fix = "its host name is not known", f"Correct the host name in {ITS_URL}."
             case _:
                 number = error.os_error.errno
                 reason = os.strerror(number) if number and number > 0 else type(error.os_error).__name__

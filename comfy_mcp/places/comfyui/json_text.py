@@ -9,7 +9,12 @@ import json
 import re
 from typing import Any
 
+from comfy_mcp.domain import large_json
+
 _decode = json.JSONDecoder().decode
+
+SLOW_BYTES = 4_000_000
+"""Beyond it C code would keep the interpreter for too long. Node lists, which are read often, are smaller."""
 
 _BAD_ESCAPE = re.compile(
     r"\\u(?:([dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[dD][89a-fA-F][0-9a-fA-F]{2}|0000)"
@@ -24,7 +29,7 @@ def parse(raw: bytes | str) -> Any:
     text = (raw if isinstance(raw, str) else raw.decode("utf-8", "replace")).removeprefix("\ufeff")
     if "\\u" in text:
         text = _BAD_ESCAPE.sub(_whole, text)
-    return _decode(text)
+    return large_json.loads(text) if len(text) > SLOW_BYTES else _decode(text)
 
 
 def _whole(found: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.domain.catalog import Model, OutputFile, OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, EngineUnreachable
-from comfy_mcp.domain.events import EngineConnected, EngineEvent
+from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineEvent
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -18,8 +18,11 @@ from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
 from comfy_mcp.places.comfyui.inputs import InputBringer
 from comfy_mcp.places.comfyui.listener import Listener
+from comfy_mcp.places.comfyui.patience import Patience
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
+    ASLEEP,
+    ON_DEMAND,
     Accepted,
     Health,
     Hear,
@@ -59,6 +62,10 @@ class ComfyUIPlace:
         locate: Locate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        settings = engine.over(settings)
+        self._on_demand = engine.on_demand
+        self._wanted, self._unwanted = asyncio.Event(), asyncio.Event()
+        self.want(not engine.on_demand)
         self.client = ComfyUIClient(engine, settings)
         self._inputs = InputBringer(self.client, locate)
         self.listener = Listener(self.client.transport, settings, probe=self.client.prompt_count)
@@ -66,9 +73,10 @@ class ComfyUIPlace:
         self._settings = settings
         self._on_event = on_event
         self._clock = clock
+        self._patience = Patience(engine.id, self.client.transport.contact, clock)
         self._object_info: Mapping[str, Any] | None = None
         self._object_info_at = 0.0
-        self._object_info_lock = asyncio.Lock()
+        self._given_at = 0.0
         self._connections = 0
         self._url = engine.url
         self._labels = frozenset(engine.labels)
@@ -81,6 +89,7 @@ class ComfyUIPlace:
         return self.client.engine
 
     async def close(self) -> None:
+        await self._patience.close()
         await self.client.close()
 
     async def run(self, hear: Hear) -> None:
@@ -93,8 +102,38 @@ class ComfyUIPlace:
             hear(event)
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.listener.run(pass_on), name="listener")
+            listening = self._run_on_demand(pass_on) if self._on_demand else self.listener.run(pass_on)
+            tasks.create_task(listening, name="listener")
             tasks.create_task(self._followers.run(pass_on), name="followers")
+
+    async def _run_on_demand(self, hear: Hear) -> None:
+        """Connected only while it is wanted."""
+        while True:
+            await self._wanted.wait()
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(self.listener.run(hear), name="listener")
+                await self._unwanted.wait()
+                listening.cancel()
+            self.listener.trouble = None
+            hear(EngineDisconnected(reason="it has no work, and is to be connected on demand only"))
+
+    @property
+    def on_demand(self) -> bool:
+        return self._on_demand
+
+    @property
+    def asleep(self) -> bool:
+        return not self._wanted.is_set()
+
+    def want(self, wanted: bool) -> None:
+        now, other = (self._wanted, self._unwanted) if wanted else (self._unwanted, self._wanted)
+        now.set()
+        other.clear()
+
+    def _require_awake(self) -> None:
+        """Raises EngineUnreachable: a question would start it."""
+        if self.asleep:
+            raise EngineUnreachable(f"Engine {self.engine} {ASLEEP}.", next_step=ON_DEMAND)
 
     @property
     def url(self) -> str:
@@ -226,7 +265,14 @@ class ComfyUIPlace:
     def known_nodes(self) -> ObjectInfo | None:
         return None if self._nodes is None else self._nodes[1]
 
+    @property
+    def known_nodes_age_s(self) -> float | None:
+        return None if self._nodes is None else self._clock() - self._given_at
+
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
+        if self.asleep and self._nodes is not None:
+            return self._nodes[1]
+        self._require_awake()
         if self._nodes_fault is not None and self._clock() < self._down_until:
             raise self._nodes_fault
         try:
@@ -236,9 +282,14 @@ class ComfyUIPlace:
             raise
         self._nodes_fault = None
         if self._nodes is None or self._nodes[0] is not raw:
-            replaceable = await self._node_replacements()
-            self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw, replaceable=replaceable)
+            await self._parse(raw)
+        assert self._nodes is not None
         return self._nodes[1]
+
+    async def _parse(self, raw: Mapping[str, Any]) -> None:
+        replaceable = await self._node_replacements()
+        self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw, replaceable=replaceable)
+        self._given_at = self._clock()
 
     async def _node_replacements(self) -> frozenset[str]:
         try:
@@ -249,14 +300,19 @@ class ComfyUIPlace:
     async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
         """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
         max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
-        async with self._object_info_lock:
-            if self._object_info is None or self._clock() - self._object_info_at >= max_age_s:
-                connections = self._connections
-                self._object_info = await self.client.object_info()
-                # It may be the word of the server that was there before a connect meanwhile.
-                kept = self._connections == connections
-                self._object_info_at = self._clock() if kept else float("-inf")
+        if self._object_info is not None and self._clock() - self._object_info_at < max_age_s:
             return self._object_info
+        key = "object_info", self._connections
+        return await self._patience.ask(key, self._read_object_info, keep=False)
+
+    async def _read_object_info(self) -> Mapping[str, Any]:
+        connections = self._connections
+        raw = self._object_info = await self.client.object_info()
+        # It may be the word of the server that was there before a connect meanwhile.
+        kept = self._connections == connections
+        self._object_info_at = self._clock() if kept else float("-inf")
+        await self._parse(raw)
+        return raw
 
     def view(self, file: OutputFile, *, byte_range: str | None = None) -> AbstractAsyncContextManager[Answer]:
         return self.client.view(file, byte_range=byte_range)
@@ -270,27 +326,33 @@ class ComfyUIPlace:
         return await self.client.upload_limit()
 
     async def model_folders(self) -> Sequence[str]:
-        return await self.client.model_folders()
+        self._require_awake()
+        return await self._patience.ask("models", self.client.model_folders)
 
     async def experiment_models(self, folder: str) -> Sequence[Model]:
-        return await self.client.experiment_models(folder)
+        self._require_awake()
+        return await self._patience.ask(("models", folder), lambda: self.client.experiment_models(folder))
 
     async def templates(self) -> Sequence[WorkflowEntry]:
-        return await self.client.templates()
+        self._require_awake()
+        return await self._patience.ask("templates", self.client.templates)
 
     async def template(self, name: str) -> Any:
-        return await self.client.template(name)
+        return await self._patience.ask(("template", name), lambda: self.client.template(name))
 
     async def saved_workflows(self) -> Sequence[WorkflowEntry]:
-        return await self.client.saved_workflows()
+        self._require_awake()
+        return await self._patience.ask("saved", self.client.saved_workflows)
 
     async def saved_workflow(self, name: str) -> Any:
-        return await self.client.saved_workflow(name)
+        return await self._patience.ask(("saved", name), lambda: self.client.saved_workflow(name))
 
     async def queue(self) -> QueueView:
+        self._require_awake()
         return await self.client.queue()
 
     async def health(self) -> Health:
+        self._require_awake()
         stats = await self.client.system_stats()
         system = stats.get("system")
         system = system if isinstance(system, dict) else {}
@@ -305,6 +367,7 @@ class ComfyUIPlace:
         )
 
     async def system_stats(self) -> Mapping[str, Any]:
+        self._require_awake()
         return await self.client.system_stats()
 
     def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:

@@ -1,12 +1,10 @@
 """Comfy's own Python SDK, unchanged, against the whole sidecar with a key."""
 
-import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from comfy_sdk import AsyncComfy, Comfy
-from PIL import Image
 
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from tests.support.sidecar import Sidecar, open_sidecar
@@ -25,20 +23,6 @@ OTHERS = {
 
 def of(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {name}"}
-
-
-def png(color: str = "red") -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (32, 32), color).save(stream, "PNG")
-    return stream.getvalue()
-
-
-def showing(image: object, prefix: str = "t/shown") -> dict[str, object]:
-    """A graph that saves the image that it loads."""
-    return {
-        "1": {"class_type": "LoadImage", "inputs": {"image": image}},
-        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
-    }
 
 
 @pytest.fixture

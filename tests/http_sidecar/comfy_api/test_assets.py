@@ -6,7 +6,8 @@ import aiohttp
 from blake3 import blake3
 
 from http_sidecar.comfy_api.assets import UNKNOWN_TYPE
-from tests.http_sidecar.comfy_api.conftest import API, HEADERS, of, png, showing
+from tests.http_sidecar.comfy_api.conftest import API, HEADERS, of
+from tests.support.comfy_sdks import png, showing
 from tests.support.graphs import picture
 from tests.support.sidecar import Answer, Sidecar
 

@@ -1,8 +1,6 @@
 """Comfy's own SDKs run a workflow here as they do on Comfy Cloud: Python, sync and async, and TypeScript."""
 
 import asyncio
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,11 @@ from comfy_sdk.events import OutputReady, Progress, StatusChange
 from comfy_sdk.exceptions import InvalidWorkflow, JobFailed, MissingAsset, NotFound, Unauthorized
 from comfy_sdk.outputs import AsyncOutput
 
-from tests.http_sidecar.comfy_api.conftest import KEY, png, showing
+from tests.http_sidecar.comfy_api.conftest import KEY
 from tests.support.chaos_proxy import ChaosProxy
+from tests.support.comfy_sdks import png, run_typescript, showing
 from tests.support.graphs import failing, picture, slow
-from tests.support.npm_packages import NODE, node_modules
 from tests.support.sidecar import Sidecar
-
-HERE = Path(__file__).parent
 
 
 async def test_the_sync_sdk_uploads_runs_and_downloads(v2: Sidecar, comfy: Comfy) -> None:
@@ -126,18 +122,4 @@ async def test_errors_are_those_that_the_sdk_knows(
 
 
 async def test_the_typescript_sdk_does_the_same(v2: Sidecar, tmp_path: Path) -> None:
-    folder = tmp_path / "script"
-    folder.mkdir()
-    (folder / "node_modules").symlink_to(await asyncio.to_thread(node_modules))
-    shutil.copy(HERE / "sdk_script.mjs", folder)
-    (folder / "red.png").write_bytes(png())
-    process = await asyncio.create_subprocess_exec(
-        str(NODE),
-        "sdk_script.mjs",
-        cwd=folder,
-        env={**os.environ, "COMFY_BASE_URL": v2.url, "COMFY_API_KEY": KEY},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await process.communicate()
-    assert said.decode().splitlines()[-1:] == ["all is well"], said.decode()
+    await run_typescript(tmp_path / "script", v2.url, KEY, slow=slow())

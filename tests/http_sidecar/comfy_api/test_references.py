@@ -1,6 +1,7 @@
 """Which assets a graph may name, and how many."""
 
-from tests.http_sidecar.comfy_api.conftest import API, HEADERS, showing
+from tests.http_sidecar.comfy_api.conftest import API, HEADERS
+from tests.support.comfy_sdks import showing
 from tests.support.sidecar import Sidecar
 
 

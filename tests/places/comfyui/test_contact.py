@@ -98,3 +98,16 @@ def test_a_caller_that_gives_up_after_a_while_has_met_a_silence(
     with pytest.raises(asyncio.CancelledError):
         give_up()
     assert (contact.silence() is not None) is silent
+
+
+async def test_how_long_a_request_waits_without_any_word(contact: Contact, clock: Clock) -> None:
+    assert contact.unanswered_s() == 0
+    with contact.asking():
+        clock.now += 2
+        with contact.asking():
+            clock.now += 1
+            assert contact.unanswered_s() == 3
+            contact.received()  # a frame of something else
+            clock.now += 0.5
+            assert contact.unanswered_s() == 0.5
+    assert contact.unanswered_s() == 0

@@ -28,7 +28,7 @@ async def test_object_info_is_kept_for_its_time(
     assert [task.result() for task in asked] == [{"A": 1}] * 5
     clock.now = 59.9
     assert await place.object_info() == {"A": 1}
-    assert len(engine.requests) == 1
+    assert len(engine.requests_to("GET /object_info")) == 1
     clock.now = 60.0
     assert await place.object_info() == {"B": 2}
 

@@ -1,4 +1,4 @@
-// What tests/http_sidecar/comfy_api/test_endpoints.py has @comfyorg/sdk do, unchanged, with the sidecar.
+// What the tests have @comfyorg/sdk do, unchanged, with the sidecar (comfy_sdks.py).
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 
@@ -33,13 +33,7 @@ assert.equal(await again.commit(), asset.id);
 assert.equal((await client.jobs.get(job.id)).status, "succeeded");
 assert.equal((await job.getWorkflow()).format, "api");
 
-const slow = client.workflows.fromJson({
-  1: {
-    class_type: "BridgeSlowImage",
-    inputs: { width: 64, height: 64, color: 1, steps: 1000, step_ms: 20, seed: 1 },
-  },
-  2: { class_type: "SaveImage", inputs: { images: ["1", 0], filename_prefix: "ts" } },
-});
+const slow = client.workflows.fromJson(JSON.parse(readFileSync("slow.json", "utf8")));
 const cancelled = await client.submit(slow);
 await cancelled.cancel();
 await cancelled.wait();
