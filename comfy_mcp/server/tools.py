@@ -92,15 +92,16 @@ async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | 
     if not isinstance(state, WorkflowResult):
         return None
     if state.status == "running":
-        arguments = {"workflow_id": state.workflow_id}
+        job = {"workflow_id": state.workflow_id}
         with suppress(BridgeError):  # most engines send none
-            return await bridge.call("workflow_preview", arguments, caller=caller)  # type: ignore[no-any-return]
+            return await bridge.call("workflow_preview", job, caller=caller)  # type: ignore[no-any-return]
     if state.status != "completed":
         return None
     pictures = [item.output_id for item in state.outputs if item.type == "image"]
     if not pictures:
         return None
-    look = {"output_id": ",".join(pictures[:SHEET]), "max_px": SHOWN_PX if len(pictures) == 1 else SHEET_PX}
+    longest = SHOWN_PX if len(pictures) == 1 else SHEET_PX
+    look = {"output_id": ",".join(pictures[:SHEET]), "max_px": longest}
     with suppress(BridgeError):  # it is linked to all the same
         return await bridge.call("view_output", look, caller=caller)  # type: ignore[no-any-return]
     return None
