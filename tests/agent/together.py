@@ -21,7 +21,7 @@ async def hang(house: House, transport: str) -> str:
         gone = await agent("cancel_workflow", workflow_id="mine", reason="the engine hangs")
         assert not gone.is_error, text_of(gone)
         assert agent.calls == 2
-        return agent.transcript
+        return str(agent.transcript)
 
 
 async def _status(agent: Agent, workflow_id: str) -> str:
@@ -44,7 +44,7 @@ async def two_agents(house: House, transport: str) -> str:
         assert "ben" in text_of(state)
         assert "I need the GPU" in text_of(state)
         ann.lines[3:3] = ["(ben)", *ben.lines, "(ann)"]
-        return ann.transcript
+        return str(ann.transcript)
 
 
 TOGETHER: dict[str, Callable[[House, str], Awaitable[str]]] = {"hang": hang, "two-agents": two_agents}
