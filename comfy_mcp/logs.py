@@ -162,7 +162,7 @@ def hide_secrets_of(engines: Iterable[EngineSettings]) -> None:
 
 
 def _of_engines(engines: Iterable[EngineSettings]) -> set[str]:
-    held = [value for engine in engines for value in engine.header_values().values()]
+    held = [value for engine in engines for value in engine.secrets()]
     # "Bearer abc" is quoted whole or in part.
     parts = (part for value in held for part in (value, value.rpartition(" ")[2]))
     return {part for part in parts if len(part) >= _SHORTEST_SECRET}

@@ -124,6 +124,7 @@ async def open_runtime(
             workflow_files.folders,
             outputs,
             find_output=store.get_output,
+            outputs_of=store.outputs_of,
             download=Downloads(private=settings.private_urls),
             kept=assets.kept,
             limit=settings.max_upload_bytes,

@@ -146,8 +146,8 @@ async def _need_an_engine(session: Session) -> None:
         named = ", ".join(engine.url for engine in system.engines)
         raise EngineUnreachable(
             f"No engine answers at {named}.",
-            next_step="Start ComfyUI (or `comfy-bridge engine`) there, set its URL (COMFYUI_URL, or `url` in the "
-            "file of engines) to where it runs, or queue the workflow for later with `comfy-bridge submit`.",
+            next_step="Start ComfyUI (or `comfy-bridge engine`) there, set its URL (COMFYUI_URL, or `url` in "
+            "the file of engines) to where it runs, or queue it for later with `comfy-bridge submit`.",
         )
 
 

@@ -23,6 +23,7 @@ FAILURE_KINDS = (
     "cancelled_externally",
     "timeout",
     "internal",
+    "parent_failed",
 )
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
 MAKES = ("image", "video", "audio", "3d", "text")

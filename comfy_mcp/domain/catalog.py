@@ -1,6 +1,6 @@
 """Models and outputs: kinds, filters, pages."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -117,8 +117,16 @@ MODEL_SUFFIXES = frozenset(
 
 def is_model_file(text: str) -> bool:
     """Whether a text in a graph, or an option of an input, ends like a model file."""
-    dot = text.rfind(".")
-    return dot >= 0 and text[dot:].lower() in MODEL_SUFFIXES
+    return without_model_suffix(text) is not text
+
+
+def without_model_suffix(name: str) -> str:
+    """The name as it is, where it does not end like a model file."""
+    dot = name.rfind(".", -_LONGEST)
+    return name[:dot] if dot >= 0 and name[dot:].lower() in MODEL_SUFFIXES else name
+
+
+_LONGEST = max(map(len, MODEL_SUFFIXES))
 
 
 _KIND_BY_SUFFIX: Mapping[str, OutputKind] = {
@@ -141,3 +149,8 @@ def kind_of_file(filename: str) -> OutputKind:
     """The kind by the suffix: ComfyUI's key is not enough, `images` also contains videos."""
     dot = filename.rfind(".")
     return _KIND_BY_SUFFIX.get(filename[dot:].lower(), OutputKind.FILE) if dot >= 0 else OutputKind.FILE
+
+
+def lasting(outputs: Sequence[Output]) -> Sequence[Output]:
+    """Without previews, where there is more than those."""
+    return [each for each in outputs if each.file.folder_type != "temp"] or outputs

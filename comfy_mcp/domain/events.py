@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from comfy_mcp.domain.catalog import OutputFile
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, NodeId, PromptId
 from comfy_mcp.domain.vram import WaitingFor
@@ -39,6 +40,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     ENGINE_BAD_ANSWER = "engine_bad_answer"
     INTERNAL = "internal"
+    PARENT_FAILED = "parent_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +60,8 @@ class JobFailure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
-    cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people."""
+    cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people. `after`: it
+    waits for these first (domain/chains.py)."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -74,11 +77,12 @@ class JobQueued:
     shape: str | None = None
     batch: BatchId | None = None
     name: str | None = None
+    after: tuple[Parent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWaiting:
-    """Why a queued job is held. None: it waits for its turn only."""
+    """Why a queued job is held. None: it waits for its turn only, as one does from when its parents ended."""
 
     type: ClassVar[str] = "waiting"
     job_id: JobId

@@ -1,8 +1,9 @@
 """Inputs of nodes that are files, and what a caller may write there.
 
 A workflow that is kept names a file by its place in FOLDER: `bridge-files/<sha-256>.png` is a copy that the
-bridge keeps, named by its content; `bridge-files/output-<id>` is an output of an earlier job. A place puts
-what stands in FOLDER where the engine reads it, just before the workflow is sent.
+bridge keeps, named by its content; `bridge-files/output-<id>` is an output of an earlier job, and
+`bridge-files/job-<id>-<n>` one that a job is going to make which this one waits for. A place puts what
+stands in FOLDER where the engine reads it, just before the workflow is sent.
 """
 
 import re
@@ -12,8 +13,9 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.graph import Graph, Node
-from comfy_mcp.domain.ids import NodeId, OutputId
+from comfy_mcp.domain.ids import JobId, NodeId, OutputId
 from comfy_mcp.domain.inputs import InputSpec, active
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -22,6 +24,8 @@ FOLDER = "bridge-files"
 """Below the engine's input folder; a name that nothing else has."""
 
 _OUTPUT_PREFIX = f"{FOLDER}/output-"
+_MADE = re.compile(rf"{FOLDER}/job-([0-9a-zA-Z-]{{1,64}})-([0-9]{{1,4}})")
+_INDEX = re.compile(r"#([0-9]{1,4})$")
 _KEPT = re.compile(rf"{FOLDER}/([0-9a-f]{{64}}(?:\.[a-z0-9]{{1,8}})?)")
 _UUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _OUTPUT = re.compile(
@@ -69,11 +73,18 @@ _UPLOADS = {
 }
 
 
+_MARK = "$output"
+_ID = re.compile(r"[0-9a-fA-F-]{4,36}")
+MAX_INDEX = 10_000
+"""Outputs of one job that can be named, as many as are recorded of one attempt."""
+
+
 class Source(StrEnum):
     """Where a file comes from. NAME: only the engine can tell, it may be a relative path as well."""
 
     KEPT = "kept"
     OUTPUT = "output"
+    MADE = "made"
     URL = "url"
     DATA = "data"
     PATH = "path"
@@ -84,11 +95,12 @@ class Source(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """What a caller wrote, understood. `text` is the path, URL, id or name; for NAME without ` [output]`,
-    which is in `folder`."""
+    which is in `folder`. `index`: which output of a job, from 0."""
 
     source: Source
     text: str
     folder: str = "input"
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +143,13 @@ def reference(value: str) -> Reference:
     text = text[1:-1].strip() if len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES else text
     if kept := _KEPT.fullmatch(text):
         return Reference(source=Source.KEPT, text=kept[1])
+    if made := _MADE.fullmatch(text):
+        return Reference(source=Source.MADE, text=made[1], index=int(made[2]))
     if output := _OUTPUT.fullmatch(text):
-        return Reference(source=Source.OUTPUT, text=output[1].lower())
+        index = _INDEX.search(text)
+        return Reference(
+            source=Source.OUTPUT, text=output[1].lower(), index=int(index[1]) if index is not None else 0
+        )
     if _BARE_ID.fullmatch(text):
         return Reference(source=Source.OUTPUT, text=text.lower())
     scheme = _SCHEME.match(text)
@@ -179,6 +196,40 @@ def output_name(output_id: OutputId) -> str:
     return f"{_OUTPUT_PREFIX}{output_id}"
 
 
+def made_name(job_id: JobId, index: int) -> str:
+    """What a graph says for an output that a job is going to make."""
+    return f"{FOLDER}/job-{job_id}-{index}"
+
+
+def with_outputs_named(value: object, where: str) -> object:
+    """The text in the place of `{"$output": ID, "index": 0}`; any other value as it is. Raises InvalidInput.
+
+    `where` is said in the error.
+    """
+    if not isinstance(value, Mapping) or _MARK not in value:
+        return value
+    given, index = value[_MARK], value.get("index", 0)
+    whole = isinstance(index, int) and not isinstance(index, bool) and 0 <= index < MAX_INDEX
+    if not isinstance(given, str) or not _ID.fullmatch(given.strip()) or not whole:
+        raise InvalidInput(
+            f"{where}: {_MARK} names an output or a workflow by its id, and index is 0 to {MAX_INDEX - 1}.",
+            next_step='Write {"$output": "ID", "index": 0}, with an id from submit_workflow or list_outputs.',
+        )
+    return f"{_OUTPUT_PREFIX}{given.strip()}#{index}"
+
+
+def graph_with_outputs_named(graph: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same for the inputs of an API-format graph; the same object if it has none. Linear in the graph."""
+    values = {
+        (NodeId(node_id), name): text
+        for node_id, node in graph.items()
+        if isinstance(node, Mapping)
+        for name, value in _inputs(node).items()
+        if (text := with_outputs_named(value, f"Node {node_id}, input {name!r}")) is not value
+    }
+    return with_inputs(graph, values) if values else graph
+
+
 def kept_in(text: str) -> frozenset[str]:
     """The names of the copies that stand in a text, such as the JSON of a graph. Linear in the text."""
     return frozenset(_KEPT.findall(text))
@@ -205,7 +256,7 @@ def with_texts(graph: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, 
     return with_inputs(graph, values)
 
 
-def with_inputs(graph: Mapping[str, Any], values: Mapping[tuple[NodeId, str], str]) -> dict[str, Any]:
+def with_inputs(graph: Mapping[str, Any], values: Mapping[tuple[NodeId, str], object]) -> dict[str, Any]:
     """The graph with the values of some inputs, by node and name."""
     changed: dict[str, Any] = {}
     for (node_id, name), value in values.items():

@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, TypeVar, assert_never
+from typing import Any, Literal, TypeVar, assert_never
 
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.events import (
     CancelRequested,
     FailureKind,
@@ -33,8 +34,11 @@ from comfy_mcp.domain.vram import WaitingFor
 
 T = TypeVar("T")
 
+ShownStatus = Literal["queued", "running", "completed", "failed", "cancelled"]
+
 
 class JobStatus(StrEnum):
+    BLOCKED = "blocked"  # it waits for other jobs, and has no turn; callers see "queued"
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -44,8 +48,22 @@ class JobStatus(StrEnum):
 
 TERMINAL = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED})
 
+_SHOWN: Mapping[JobStatus, ShownStatus] = MappingProxyType(
+    {
+        JobStatus.BLOCKED: "queued",
+        JobStatus.QUEUED: "queued",
+        JobStatus.RUNNING: "running",
+        JobStatus.COMPLETED: "completed",
+        JobStatus.FAILED: "failed",
+        JobStatus.CANCELLED: "cancelled",
+    }
+)
+
 TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
     {
+        JobStatus.BLOCKED: frozenset(
+            {JobStatus.BLOCKED, JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}
+        ),
         # queued → completed: the engine finished it before any event of its start was seen (resync).
         JobStatus.QUEUED: frozenset({JobStatus.QUEUED, JobStatus.RUNNING, *TERMINAL}),
         # running → queued: the engine was lost and an attempt is left; visible as a `requeued` event.
@@ -63,7 +81,8 @@ class Job:
 
     `attempt` counts submissions to an engine; 0 = never claimed. `prompt_id` and `engine` belong to the
     latest attempt and are None while no attempt is in flight and none has finished. `queue_deadline` is when
-    the present wait for a start is too long; it begins anew with each requeue. `gpu_seconds` is the sum and
+    the present wait for a start is too long; it begins anew with each requeue, and with the end of the jobs
+    that it waits for (`after`). `gpu_seconds` is the sum and
     `peak_vram_bytes` the greatest of all attempts that were measured. `shape` says which workflows are alike
     in what they need; `name` is for people; `progress_at` is when `progress` and `eta_ms` were so;
     `waiting_for` why a queued one was passed over; `refused_by` which engines have refused it: none of them
@@ -105,12 +124,18 @@ class Job:
     shape: str | None = None
     batch: BatchId | None = None
     name: str | None = None
+    after: tuple[Parent, ...] = ()
     waiting_for: WaitingFor | None = None
     refused_by: tuple[EngineId, ...] = ()
 
     @property
     def is_final(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def shown_status(self) -> ShownStatus:
+        """For callers, who know five of them: a job that waits for others is queued, and says so."""
+        return _SHOWN[self.status]
 
     @property
     def is_claimed(self) -> bool:
@@ -154,13 +179,14 @@ def queued(event: JobQueued) -> Job:
         client=event.client,
         lane=event.lane,
         priority=event.priority,
-        status=JobStatus.QUEUED,
+        status=JobStatus.BLOCKED if event.after else JobStatus.QUEUED,
         created_at=event.at,
         node_count=event.node_count,
         warnings=event.warnings,
         queue_timeout_ms=event.queue_timeout_ms,
         run_timeout_ms=event.run_timeout_ms,
-        queue_deadline=_deadline(event.at, event.queue_timeout_ms),
+        queue_deadline=None if event.after else _deadline(event.at, event.queue_timeout_ms),
+        after=event.after,
         retry_of=event.retry_of,
         shape=event.shape,
         batch=event.batch,
@@ -215,9 +241,11 @@ def _concerns_this_attempt(job: Job, event: JobEvent) -> bool:
         case JobQueued():
             return False
         case JobWaiting():
-            return job.status is JobStatus.QUEUED and job.prompt_id is None
+            free = job.status is JobStatus.BLOCKED and event.waiting_for is None
+            return free or (job.status is JobStatus.QUEUED and job.prompt_id is None)
         case JobClaimed():
-            return job.prompt_id is None and event.attempt == job.attempt + 1
+            waits = job.status is JobStatus.QUEUED and job.prompt_id is None
+            return waits and event.attempt == job.attempt + 1
         case JobStarted() | JobProgressed() | JobCompleted() | JobRequeued():
             return job.prompt_id is not None and event.attempt == job.attempt
         case JobFailed() | JobCancelled():
@@ -269,6 +297,8 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
                 "cancel_reason": _first(event.reason, job.cancel_reason),
                 "cancelled_by": _first(event.by, job.cancelled_by),
             }
+        case JobWaiting() if job.status is JobStatus.BLOCKED:
+            return {"queue_deadline": _deadline(event.at, job.queue_timeout_ms)}
         case JobWaiting():
             return {"waiting_for": event.waiting_for}
         case JobQueued():  # pragma: no cover - refused above: a job is queued once, by `queued`
@@ -331,7 +361,7 @@ def decide_cancel(job: Job) -> CancelAnswer:
             return CancelAnswer.ALREADY_CANCELLED
         case JobStatus.COMPLETED | JobStatus.FAILED:
             return CancelAnswer.TOO_LATE
-        case JobStatus.QUEUED | JobStatus.RUNNING:
+        case JobStatus.BLOCKED | JobStatus.QUEUED | JobStatus.RUNNING:
             return CancelAnswer.ASK_ENGINE if job.is_claimed else CancelAnswer.CANCEL_NOW
         case _:
             assert_never(job.status)

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.errors import GraphProblem
 from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
-from comfy_mcp.domain.nearest import MODEL_SUFFIXES, Hints
+from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ObjectInfo
 
 MAX_NAMED = 100
@@ -141,7 +142,7 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         value = finding.value
-        if finding.kind == "value_not_in_list" and isinstance(value, str) and value.endswith(MODEL_SUFFIXES):
+        if finding.kind == "value_not_in_list" and isinstance(value, str) and is_model_file(value):
             found.setdefault(value, []).append(finding)
     nowhere = ModelLink(folder=None, url=None)
     models = []

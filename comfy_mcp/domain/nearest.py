@@ -3,7 +3,8 @@
 from collections.abc import Collection, Iterable
 from itertools import islice
 
-MODEL_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pth", ".pt", ".bin", ".gguf")
+from comfy_mcp.domain.catalog import without_model_suffix
+
 _THRESHOLD = 0.5
 _CONTAINED = 0.8
 
@@ -53,10 +54,7 @@ def nearest(
 
 
 def _plain(name: str) -> str:
-    name = name.lower()
-    for suffix in MODEL_SUFFIXES:
-        name = name.removesuffix(suffix)
-    return "".join(filter(str.isalnum, name))
+    return "".join(filter(str.isalnum, without_model_suffix(name).lower()))
 
 
 def _pairs(text: str) -> set[str]:

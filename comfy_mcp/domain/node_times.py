@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.graph import Graph, Node
 
 LOOKED_AT = 64
@@ -21,7 +22,6 @@ WORKERS = 50
 
 KEY_CHARS = 200
 LEAST_MS = 1.0
-_MODEL_SUFFIXES = (".safetensors", ".ckpt", ".gguf", ".sft", ".pt", ".pth", ".bin")
 _COUNTS = ("batch_size", "length", "frames", "num_frames")
 
 
@@ -120,4 +120,4 @@ def _values(nodes: list[Node]) -> list[Any]:
 
 
 def _is_model(value: object) -> bool:
-    return isinstance(value, str) and value.lower().endswith(_MODEL_SUFFIXES)
+    return isinstance(value, str) and is_model_file(value)

@@ -5,9 +5,9 @@ from enum import StrEnum
 from itertools import chain
 from typing import Any
 
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.graph import Node
 from comfy_mcp.domain.inputs import InputSpec
-from comfy_mcp.domain.nearest import MODEL_SUFFIXES
 
 
 class ParameterKind(StrEnum):
@@ -61,11 +61,11 @@ def kind_of(node: Node, spec: InputSpec | None, value: object) -> ParameterKind:
     options = () if spec is None else (spec.options or extra.get("options") or ())
     if spec is not None and spec.type == "COMBO":
         named = next((each for each in chain((value,), options) if isinstance(each, str) and each), "")
-        return ParameterKind.MODEL if named.lower().endswith(MODEL_SUFFIXES) else ParameterKind.CHOICE
+        return ParameterKind.MODEL if is_model_file(named) else ParameterKind.CHOICE
     declared = _KINDS.get(declared_type(spec) or "")
     if declared is not None:
         return declared
-    if isinstance(value, str) and value.lower().endswith(MODEL_SUFFIXES):
+    if isinstance(value, str) and is_model_file(value):
         return ParameterKind.MODEL
     return next((kind for of, kind in _OF_VALUES if isinstance(value, of)), ParameterKind.TEXT)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from comfy_mcp.domain.catalog import without_model_suffix
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.graph import Graph
 from comfy_mcp.domain.ids import NodeId
@@ -183,12 +184,9 @@ def _plain(name: str) -> str:
 
 
 def _plain_value(name: str) -> str:
-    name = name.lower().replace("\\", "/")
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and suffix in _SUFFIXES else name
+    return without_model_suffix(name).lower().replace("\\", "/")
 
 
-_SUFFIXES = frozenset({"safetensors", "sft", "ckpt", "pth", "pt", "bin", "gguf"})
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("positive", "positive_prompt", "text"),

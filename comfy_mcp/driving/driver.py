@@ -16,6 +16,7 @@ from comfy_mcp.domain.events import (
     CancelRequested,
     JobQueued,
     JobRequeued,
+    JobWaiting,
     PreviewFrame,
     StoredEvent,
 )
@@ -126,7 +127,7 @@ class Driver:
         match stored.event:
             case JobQueued(job_id=job_id):
                 self.work_arrived(job_id)
-            case JobRequeued():
+            case JobRequeued() | JobWaiting(waiting_for=None):
                 self.work_arrived()
             case CancelRequested(job_id=job_id) if self._tenure is not None:
                 self._tenure.cancel_requested(job_id)

@@ -16,6 +16,7 @@ from comfy_mcp.driving.roster import Roster
 from comfy_mcp.places.protocol import (
     ADD_ONE,
     ASK_S,
+    ASLEEP,
     CHECK_IT_RUNS,
     ITS_URL,
     Place,
@@ -160,6 +161,10 @@ class EngineReports:
 
     async def _report_one(self, place: Place) -> EngineReport:
         driven_by = await self._driven_by(place.engine)
+        if place.asleep:
+            return EngineReport(
+                engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=f"It {ASLEEP}."
+            )
         try:
             async with asyncio.timeout(ASK_S):
                 health = await place.health()

@@ -70,7 +70,8 @@ class Engines(EngineReports):
     async def submit(
         self, event: JobQueued, checked: Checked, needs: Needs, idempotency: Idempotency | None
     ) -> tuple[Job, int]:
-        """The job, durable, and its place. An engine that has room for it gets it at once, if nobody waits.
+        """The job, durable, and its place; 0: it waits for other jobs. An engine that has room for it gets it
+        at once, if nobody waits.
 
         Foreign prompts of the engines count in the place, as far as is known. Raises as `Store.add_job`.
         """
@@ -86,6 +87,8 @@ class Engines(EngineReports):
         }
         self._needs[event.job_id] = needs
         graph = checked.graph.raw
+        if event.after:
+            return await self._store.add_job(event, graph, **how)
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
             submission = Submission(event=event, graph=graph, **how)
@@ -248,6 +251,9 @@ class Engines(EngineReports):
         found: dict[EngineId, bool | None] = {}
 
         async def ask(place: Place) -> None:
+            if place.asleep:
+                found[place.engine] = None
+                return
             try:
                 async with asyncio.timeout(ASK_S), place.view(file, byte_range="bytes=0-0"):
                     found[place.engine] = True

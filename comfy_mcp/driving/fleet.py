@@ -204,6 +204,10 @@ class Choice:
         self._fit = fit
         self._takes_files = takes_files
 
+    def peek(self) -> "Peek":
+        """The same, which takes nothing."""
+        return Peek(self._fleet, self._me, self._others, self._fit)
+
     def fits(self, key: str | None, needs: Needs | None) -> bool:
         if key is None or needs is None:
             return True
@@ -236,3 +240,20 @@ class Choice:
     def end_of(self, job: Waiting) -> float | None:
         """In how many ms the engine would have ended the job; None: nobody knows."""
         return expected_end(job, self._me, self._fleet.speeds)
+
+
+class Peek(Choice):
+    """Finds out whether the engine, which sleeps, would take a job that no idle engine takes."""
+
+    def __init__(
+        self, fleet: Fleet, me: EngineNow, others: Sequence[EngineNow], fit: dict[str, bool]
+    ) -> None:
+        super().__init__(fleet, me, others, fit, takes_files=True)
+        self._only = self.alone
+        self.alone = False
+        self.wanted = False
+
+    def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> None:
+        idle = [other for other in self._others if other.prompts == 0]
+        left = [each for each in waiting if not any(each[1].fits(other) for other in idle)]
+        self.wanted = bool(left) and (self._only or super().choose(left, more=more) is not None)

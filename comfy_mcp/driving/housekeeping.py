@@ -16,11 +16,14 @@ EVERY_S = 1.0
 
 
 async def end_overdue_jobs(store: Store, clock: Clock, *, every_s: float = EVERY_S) -> None:
-    """Run until cancelled: what has waited for too long fails as `timeout`, also while no engine is up."""
+    """Run until cancelled: what has waited for too long fails as `timeout`, also while no engine is up. What
+    waits for jobs that have ended goes on."""
     while True:
         try:
             while ended := await store.expire_overdue(now=clock.now_ms()):
                 log.info("jobs_overdue", job_ids=[job.id for job in ended])
+            while settled := await store.settle_chains(now=clock.now_ms()):
+                log.info("chains_settled", jobs=settled)
         except StoreFault as fault:
             log.warning("deadlines_not_checked", code=fault.code.value, error=str(fault))
         await asyncio.sleep(every_s)

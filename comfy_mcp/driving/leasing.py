@@ -26,7 +26,7 @@ class LeaseKeeper:
         """Until cancelled. Raises Fenced once another process has it, StoreFault when the store has refused
         for a whole lease."""
         while True:
-            await asyncio.sleep(self._ttl_s / 3)
+            await asyncio.sleep(self._pause())
             try:
                 await self._renew()
             except Fenced:
@@ -41,6 +41,12 @@ class LeaseKeeper:
         machine) may long have been replaced: the store is asked, but only then. Raises Fenced, StoreFault."""
         if self._is_over():
             await self._renew()
+
+    def _pause(self) -> float:
+        """To the next third of a lease, the same moment for all engines of the process: so they are renewed
+        together."""
+        third = self._ttl_s / 3
+        return third - self._clock.monotonic() % third
 
     def _is_over(self) -> bool:
         return self._clock.monotonic() - self._renewed_at >= self._ttl_s

@@ -150,6 +150,26 @@ class Ledger:
             return False
         return self.may_have_work
 
+    async def is_wanted(self) -> bool:
+        """Whether a job waits for which it is worth starting an engine that sleeps."""
+        self.may_have_work = False  # before the look, as in `claim`
+        peek = self._fleet.chooser(self._lease.engine).peek()
+        try:
+            await self._store.claim_next(
+                self._lease,
+                prompt_id=PromptId(self._new_id()),
+                now=self._clock.now_ms(),
+                stream_id=self._place.stream_id,
+                chooser=peek,
+            )
+        except StoreFault as fault:
+            if isinstance(fault, Fenced):
+                raise
+            self._refused(fault)
+            self.may_have_work = True
+        self.may_have_work |= peek.wanted
+        return peek.wanted
+
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
         chooser = self._chooser()

@@ -111,15 +111,12 @@ class Roster:
         ids = [each.id for each in wanted]
         for each in wanted:
             member = self._members.get(each.id)
-            if member is not None and member.settings != each:
+            if member is not None and (member.settings != each or member.leaving is not None):
                 await self._drop(member)
                 member = None
             if member is None:
                 self._start(self._add(each))
                 log.info("engine_added", engine=each.id)
-            elif member.leaving is not None:
-                await _cancelled([member.leaving])
-                self._stay(member)
         for member in list(self._members.values()):
             if member.settings.id not in ids and member.leaving is None:
                 self._leave(member)
@@ -182,13 +179,6 @@ class Roster:
             member.leaving = self._group.create_task(self._left(member), name="engine leaves")
             log.info("engine_removed", engine=member.settings.id)
 
-    def _stay(self, member: _Member) -> None:
-        """It was removed, and has come back before it had ended what it has."""
-        member.leaving = None
-        if member.driver is not None:
-            member.driver.leaving = False
-            member.driver.work_arrived()
-
     async def _left(self, member: _Member) -> None:
         """Wait until it has ended what it has, or does not answer; then it is no more."""
         driver = member.driver
@@ -205,7 +195,7 @@ class Roster:
         """Nobody drives it here any more. What it runs is adopted by who drives it next."""
         leaving = () if member.leaving in {None, asyncio.current_task()} else (member.leaving,)
         await _cancelled([*member.tasks, *leaving])
-        del self._members[member.settings.id]
+        self._members.pop(member.settings.id, None)  # it may have left meanwhile
         self._means.fleet.leave(member.settings.id)
         await member.place.close()
 

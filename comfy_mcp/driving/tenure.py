@@ -38,6 +38,9 @@ POLL_S = 0.5
 LEFT_S = 0.25
 """Pause before an engine that left all jobs to others checks the queue again."""
 
+REST_S = 60.0
+"""An engine on demand stays connected this long after its last job."""
+
 IDLE_S = 5.0
 """The queue is checked at least this often, in case a wake-up was missed."""
 
@@ -65,6 +68,7 @@ class Tenure:
         self._written: tuple[Claim, Checked] | None = None
         self._open = False
         self._left_until: float | None = None
+        self._rest_at = 0.0
         self._look_due = means.clock.monotonic() + IDLE_S
 
     @property
@@ -162,6 +166,8 @@ class Tenure:
         room = self._written is None and self._has_room()
         if (next_one := await self._ledger.write_due(room=room)) is not None:
             self._send(next_one)
+        if self._place.on_demand:
+            await self._wake_or_rest()
         await self._claim()
         self._follow()
         if (due := self._gate.due) is not None and due <= self._clock.monotonic():
@@ -199,6 +205,18 @@ class Tenure:
         self._alarm.ring()
 
     # -------------------------------------------------------------------------------------------- waiting
+
+    async def _wake_or_rest(self) -> None:
+        """An engine on demand is connected while it has work, and for a while after."""
+        now, asleep = self._clock.monotonic(), not (self.connected or self._hearing.polling)
+        busy = self.in_flight > 0 or self._written is not None
+        if busy or (
+            asleep and self._ledger.may_have_work and not self.leaving and await self._ledger.is_wanted()
+        ):
+            self._rest_at = now + REST_S
+            self._place.want(True)
+        elif now >= self._rest_at and not self._ledger.may_have_work:
+            self._place.want(False)
 
     def _is_idle(self) -> bool:
         """Check the queue even without a wake-up. True if it is time, and nothing is in flight."""

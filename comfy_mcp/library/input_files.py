@@ -7,16 +7,25 @@ is read from where it lies.
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
-from comfy_mcp.domain.catalog import Output, OutputFile
+from comfy_mcp.domain.catalog import Output, OutputFile, lasting
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
-from comfy_mcp.domain.file_inputs import FOLDER, SUFFIXES, Source, kept_in, reference, suffix_for, suffix_of
-from comfy_mcp.domain.ids import EngineId, OutputId
+from comfy_mcp.domain.file_inputs import (
+    FOLDER,
+    SUFFIXES,
+    Reference,
+    Source,
+    kept_in,
+    reference,
+    suffix_for,
+    suffix_of,
+)
+from comfy_mcp.domain.ids import EngineId, JobId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
@@ -60,7 +69,7 @@ Download = Callable[[str, int], AbstractAsyncContextManager[Downloaded]]
 
 
 class InputFiles:
-    """`find_output` gives an output by its id, `download` the file behind a URL."""
+    """`find_output` gives an output by its id, `outputs_of` those of a job, `download` the file of a URL."""
 
     def __init__(
         self,
@@ -69,6 +78,7 @@ class InputFiles:
         outputs: OutputFiles,
         *,
         find_output: Callable[[OutputId], Awaitable[Output | None]],
+        outputs_of: Callable[[JobId], Awaitable[Sequence[Output]]],
         download: Download,
         kept: Callable[[], Awaitable[set[str]]],
         limit: int,
@@ -79,6 +89,7 @@ class InputFiles:
         self._folders = folders
         self._outputs = outputs
         self._find_output = find_output
+        self._outputs_of = outputs_of
         self._download = download
         self._kept = kept
         self._limit = limit
@@ -150,7 +161,7 @@ class InputFiles:
         wanted = reference(value)
         if wanted.source is Source.KEPT:
             return await self._copy(wanted.text)
-        output = await self._find_output(OutputId(wanted.text)) if wanted.source is Source.OUTPUT else None
+        output = await self._output(wanted)
         if output is None:
             raise _gone(value)
         return InputSource(
@@ -160,6 +171,23 @@ class InputFiles:
             engine=output.engine if output.file.text is None else None,
             file=output.file,
         )
+
+    async def _output(self, wanted: Reference) -> Output | None:
+        match wanted.source:
+            case Source.OUTPUT:
+                return await self._find_output(OutputId(wanted.text))
+            case Source.MADE:
+                made = lasting(await self._outputs_of(JobId(wanted.text)))
+                if wanted.index < len(made):
+                    return made[wanted.index]
+                raise NotFound(
+                    f"Workflow {wanted.text} made {len(made)} output(s), and this one takes number "
+                    f"{wanted.index + 1}.",
+                    next_step="Take an earlier one, or run a workflow that makes more.",
+                    code=ErrorCode.OUTPUT_GONE,
+                )
+            case _:
+                return None
 
     async def sweep(self, graphs_with: Callable[[str], AsyncIterator[str]]) -> int:
         """Delete the copies that no job and no asset names any more; how many went.

@@ -30,6 +30,9 @@ OPEN_JOBS = 100_000
 """Jobs whose times are kept in mind (some 20 MB then). Beyond it the oldest are forgotten: they are counted
 still, but their waiting and running are not measured."""
 
+SHOWN = frozenset(JobStatus) - {JobStatus.BLOCKED}
+"""Callers know no other status."""
+
 OTHER = "other"
 LANES = frozenset({"local", "salad", OTHER})
 
@@ -44,6 +47,7 @@ class _Open:
     engine: EngineId | None = None
     started_at: int | None = None
     ever_started: bool = False
+    blocked: bool = False
 
 
 class JobMeter:
@@ -63,7 +67,7 @@ class JobMeter:
         self._seq = 0
         self._open: Bounded[JobId, _Open] = Bounded(open_jobs)
         self._ended: set[JobId] | None = None
-        self._entered = {status: instruments.workflows.labels(status.value) for status in JobStatus}
+        self._entered = {status: instruments.workflows.labels(status.value) for status in SHOWN}
         self._failures = {kind: instruments.errors.labels(kind.value) for kind in FailureKind}
         self._waits = {each: instruments.wait_seconds.labels(each.value) for each in Priority}
         self._durations = {lane: instruments.duration.labels(lane) for lane in sorted(LANES)}
@@ -90,6 +94,7 @@ class JobMeter:
                         lane=job.lane,
                         engine=job.engine,
                         started_at=job.started_at,
+                        blocked=job.status is JobStatus.BLOCKED,
                         ever_started=job.started_at is not None or job.attempt > 1,
                     ),
                 )
@@ -100,8 +105,7 @@ class JobMeter:
     def _count(self, event: JobEvent) -> None:
         match event:
             case JobQueued():
-                self._entered[JobStatus.QUEUED].inc()
-                self._note(event.job_id, _Open(queued_at=event.at, priority=event.priority, lane=event.lane))
+                self._queued(event)
             case JobClaimed():
                 self._instruments.attempts.labels(self._engine_label(event.engine)).inc()
                 self._known(event.job_id).engine = event.engine
@@ -118,7 +122,7 @@ class JobMeter:
                 self._took(job.engine, event.gpu_use)
                 job.engine, job.started_at = None, None
             case CancelRequested() | JobWaiting():
-                pass
+                self._may_start(event)
             case JobCompleted():
                 self._lag(event.at)
                 self._end(event, JobStatus.COMPLETED)
@@ -130,6 +134,17 @@ class JobMeter:
                 self._end(event, JobStatus.CANCELLED)
             case _:
                 assert_never(event)
+
+    def _queued(self, event: JobQueued) -> None:
+        self._entered[JobStatus.QUEUED].inc()
+        job = _Open(queued_at=event.at, priority=event.priority, lane=event.lane, blocked=bool(event.after))
+        self._note(event.job_id, job)
+
+    def _may_start(self, event: CancelRequested | JobWaiting) -> None:
+        """The wait for a start of a job that waited for others begins now."""
+        job = self._open.get(event.job_id)
+        if job is not None and job.blocked and isinstance(event, JobWaiting):
+            job.blocked, job.queued_at = False, event.at
 
     def _started(self, event: JobStarted) -> None:
         job = self._known(event.job_id)

@@ -54,10 +54,11 @@ def brief(result: Result, context: Context = None) -> Json:
         case WorkflowsResult(workflows=items):
             jobs = [_dump(_bounded_job(item), context, out=_out_of_state()) for item in items]
             return _list(result, "workflows", jobs, context)
-        case QueueResult(running=running, queued=queued):
+        case QueueResult(running=running, queued=queued, blocked=blocked):
             shown = {
                 "running": [_job(item) for item in running[:QUEUE_SHOWN]],
                 "queued": [_job(item) for item in queued[:QUEUE_SHOWN]],
+                "blocked": [_job(item) for item in blocked[:QUEUE_SHOWN]],
             }
             return _dump(result, context, out=set(shown)) | shown
         case OutputsResult(outputs=items):

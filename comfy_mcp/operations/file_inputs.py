@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
+from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery, lasting
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
@@ -18,11 +19,13 @@ from comfy_mcp.domain.file_inputs import (
     Source,
     file_inputs,
     kept_name,
+    made_name,
     output_name,
     reference,
     with_inputs,
 )
-from comfy_mcp.domain.ids import EngineId, NodeId
+from comfy_mcp.domain.ids import EngineId, JobId, NodeId
+from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -33,6 +36,9 @@ from comfy_mcp.operations.ids import whole_id
 
 log = structlog.get_logger(__name__)
 
+MAX_RETRIES = 100
+"""Retries of one job that are looked through for the newest."""
+
 MAX_FILES = 64
 """Different files of one workflow."""
 
@@ -41,19 +47,30 @@ _SHOWN = 120
 
 @dataclass(slots=True)
 class _Said:
-    """What came out on the way: `warnings`, and the values of which an engine has the file. `able`: the
-    engines that may run the workflow."""
+    """What came out on the way; `present` are values of which an engine has the file. See Files.
+    `able`: the engines that may run the workflow."""
 
     able: frozenset[EngineId]
     warnings: list[str] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
+    takes: dict[JobId, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Files:
+    """`graph` names each file as it is kept; None: as it was. `present`: inputs whose file an engine has,
+    though its list may lack it. `takes`: by job that has not ended, how many outputs it has to make."""
+
+    graph: dict[str, object] | None
+    present: frozenset[tuple[NodeId, str]]
+    warnings: tuple[str, ...]
+    takes: Mapping[JobId, int]
 
 
 async def with_files(
     context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs, *, large: bool
-) -> tuple[dict[str, object] | None, frozenset[tuple[NodeId, str]], tuple[str, ...]]:
-    """The graph with each file that a caller named in its own words named as it is kept; None: as it is. The
-    inputs (node, name) whose file an engine has, though its list may lack it. And warnings.
+) -> Files:
+    """Each file that a caller named in its own words, found.
 
     A file that only some of the engines have is copied from one of those, so that each of them can run the
     workflow: these are the engines that meet `needs`.
@@ -83,7 +100,9 @@ async def with_files(
         elif found.value in said.present:
             present.add((found.node, found.name))
     graph = with_inputs(judged.graph.raw, values) if values else None
-    return graph, frozenset(present), tuple(said.warnings)
+    return Files(
+        graph=graph, present=frozenset(present), warnings=tuple(said.warnings), takes=dict(said.takes)
+    )
 
 
 async def _named(context: OperationContext, found: FileInput, said: _Said, *, engine_answers: bool) -> str:
@@ -105,7 +124,9 @@ async def _resolved(context: OperationContext, found: FileInput, said: _Said, *,
         case Source.KEPT:
             return await _kept(context, wanted.text)
         case Source.OUTPUT:
-            return _output(await _find_output(context, wanted.text), found)
+            return await _output_or_job(context, wanted, found, said)
+        case Source.MADE:
+            return await _made(context, JobId(wanted.text), wanted.index, found, said)
         case Source.URL:
             return kept_name(await files.keep_url(wanted.text, found.media))
         case Source.DATA:
@@ -228,8 +249,53 @@ def _output(output: Output, found: FileInput) -> str:
     return output_name(output.id)
 
 
-async def _find_output(context: OperationContext, given: str) -> Output:
-    return await find_output(context, await whole_id(context, "output_id", given))
+async def _output_or_job(context: OperationContext, wanted: Reference, found: FileInput, said: _Said) -> str:
+    """The id may be that of a job, whose output is meant."""
+    try:
+        output = await find_output(context, await whole_id(context, "output_id", wanted.text))
+    except NotFound:
+        job_id = JobId(await whole_id(context, "workflow_id", wanted.text))
+        job = await context.services.store.get_job(job_id)
+        if job is None or not context.caller.may_see(job.client):
+            raise
+        return await _made(context, job.id, wanted.index, found, said)
+    return _output(output, found)
+
+
+async def _made(context: OperationContext, job_id: JobId, index: int, found: FileInput, said: _Said) -> str:
+    """What a job has made, or is going to make."""
+    job = await newest_try(context, job_id)
+    if job is None:
+        raise NotFound(
+            f"Workflow {job_id} not found.",
+            next_step="Call list_workflows for existing ids.",
+            code=ErrorCode.NOT_FOUND,
+        )
+    if not job.is_final:
+        said.takes[job.id] = max(said.takes.get(job.id, 0), index + 1)
+        return made_name(job.id, index)
+    made = lasting(await context.services.store.outputs_of(job.id))
+    if index >= len(made):
+        raise InvalidInput(
+            f"workflow {job.id} is {job.shown_status} and made {len(made)} output(s); there is no number "
+            f"{index + 1}.",
+            next_step="Call list_outputs for outputs that exist; index counts from 0.",
+        )
+    return _output(made[index], found)
+
+
+async def newest_try(context: OperationContext, job_id: JobId) -> Job | None:
+    """The job, or the newest of its retries if it did not complete. None: the caller sees no such job."""
+    job = None
+    for _ in range(MAX_RETRIES):
+        known = await context.services.store.get_job(job_id)
+        if known is None or not context.caller.may_see(known.client):
+            return job
+        job = known
+        if job.retried_by is None or job.status is JobStatus.COMPLETED:
+            return job
+        job_id = job.retried_by
+    return job
 
 
 def _unknown(context: OperationContext, found: FileInput) -> InvalidInput:
@@ -247,7 +313,18 @@ def spellings(context: OperationContext) -> str:
     others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
     if context.caller.may_read_files:
         return f"a path in {context.services.input_files.folders}, {others}"
-    return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    how = upload_command(context)
+    if how is None:
+        return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    return f"the name that an upload returned ({how}), {others}"
+
+
+def upload_command(context: OperationContext) -> str | None:
+    """How a caller that has no key at hand sends a file. None: it can't."""
+    caller = context.caller
+    if caller.upload_url is None or Right.SUBMIT not in caller.rights:
+        return None
+    return f'curl -F image=@FILE "{caller.upload_url()}", good once, for 15 minutes'
 
 
 def _shown(text: str) -> str:

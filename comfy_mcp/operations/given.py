@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.file_inputs import graph_with_outputs_named, with_outputs_named
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
@@ -54,6 +55,8 @@ async def given_workflow(
 
     Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
     services = context.services
+    inputs = _named(params.inputs)
+    values = _named(values)
     if (params.workflow, params.path, context.content).count(None) != 2:
         raise InvalidInput(
             "Give either workflow or path, not both.",
@@ -62,7 +65,7 @@ async def given_workflow(
     asked = _named_in(params.workflow)
     named, name, path = None, params.name, params.path
     if asked is not None:
-        named, path = await _found(context, asked, {**(params.inputs or {}), **(values or {})})
+        named, path = await _found(context, asked, inputs | values)
     if named is not None:
         raw, name = named.raw, name or (None if named.is_starter else named.title)
     elif path is not None:
@@ -76,7 +79,7 @@ async def given_workflow(
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = await as_json(raw)
+    raw, text, more = await as_json(_with_outputs_named(raw))
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     given = Given(
@@ -87,9 +90,23 @@ async def given_workflow(
         same=asked if named is not None else raw,
         title=None if named is None else named.title,
     )
-    if named is None and not params.inputs and not values:
+    if named is None and not inputs and not values:
         return given
-    return await _with_inputs(context, given, named, params.inputs or {}, values or {})
+    return await _with_inputs(context, given, named, inputs, values)
+
+
+def _named(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Outputs of other workflows as texts."""
+    return {name: with_outputs_named(value, f"Input {name!r:.60}") for name, value in (inputs or {}).items()}
+
+
+def _with_outputs_named(raw: object) -> object:
+    """The same in a graph in API format, which may be the body of ComfyUI's POST /prompt."""
+    if not isinstance(raw, Mapping):
+        return raw
+    graph = unwrapped(raw)
+    named = graph_with_outputs_named(graph)
+    return raw if named is graph else {**raw, "prompt": named} if graph is not raw else named
 
 
 def name_of(graph: Graph) -> str | None:
@@ -187,7 +204,7 @@ def _varied(
     graph: Graph,
     values: Mapping[str, Any],
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    return with_inputs(graph, parameters, values, info=info, controls=controls)
+    return with_inputs(graph, parameters, _named(values), info=info, controls=controls)
 
 
 def _with_extra_data(graph: dict[str, Any], extra_data: object) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from comfy_mcp.domain.errors import BridgeError
-from comfy_mcp.domain.job import JobQuery, JobStatus
+from comfy_mcp.domain.job import TERMINAL, JobQuery, JobStatus
 from comfy_mcp.metrics import EngineGauge
 from comfy_mcp.operations.services import Services
 
@@ -36,7 +36,7 @@ async def recall_open_jobs(services: Services) -> None:
         cursor: str | None = None
         while True:
             page = await services.store.list_jobs(
-                JobQuery(statuses=(JobStatus.QUEUED, JobStatus.RUNNING), limit=RECALL_PAGE, cursor=cursor)
+                JobQuery(statuses=frozenset(JobStatus) - TERMINAL, limit=RECALL_PAGE, cursor=cursor)
             )
             meter.recall(page.items)
             cursor = page.next_cursor

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from comfy_mcp.domain.catalog import Output, OutputQuery
+from comfy_mcp.domain.catalog import Output, OutputQuery, lasting
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.operations.context import OperationContext
@@ -85,4 +85,4 @@ async def _outputs_of(context: OperationContext, job_id: JobId) -> list[Output]:
         if (cursor := page.next_cursor) is None:
             break
     found.reverse()
-    return [each for each in found if each.file.folder_type != "temp"] or found
+    return list(lasting(found))

@@ -9,6 +9,7 @@ from typing import Any
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.batches import Combination, combinations, with_seeds
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobQueued, Priority
@@ -22,6 +23,7 @@ from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of, not_found, views_of
 from comfy_mcp.operations.beside import beside
+from comfy_mcp.operations.chains import parents_again, parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
@@ -44,8 +46,9 @@ IDEMPOTENCY_TTL_S = 86_400
 BATCH_BYTES = 16 * 2**20
 """All graphs of one submit together: they are written in one transaction, in which nobody else writes."""
 
-Made = tuple[Checked, Needs, tuple[str, ...]]
-"""Of a workflow: the graph in API format, what it needs, and the warnings."""
+Made = tuple[Checked, Needs, tuple[str, ...], Mapping[JobId, int]]
+"""Of a workflow: the graph in API format, what it needs, the warnings, and how many outputs it takes of which
+jobs that have not ended."""
 
 
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
@@ -63,11 +66,12 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     wanted = combinations(1 if params.variations is None else params.variations, params.matrix or {})
     given = await given_workflow(context, params, wanted[0][0])
     file, left_out = submitted_file(given.raw)
-    checked, needs, warnings = await _checked(
+    checked, needs, warnings, takes = await _checked(
         context, given.raw, given.text, file, left_out, save_to, _wish(params)
     )
     warnings = context.repairs + given.repairs + warnings
-    first = checked, needs, warnings
+    first = checked, needs, warnings, takes
+    after = await parents_of(context, params)
     variants = await _variants(context, given, wanted, first, save_to, _wish(params)) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
@@ -75,6 +79,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
     )
     how = _How(
+        after=after,
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
@@ -89,7 +94,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         workflow_id=job.id,
         name=job.name,
         status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
-        queue_position=position,
+        queue_position=position or None,
         warnings=list(job.warnings),
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
     )
@@ -122,7 +127,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
         workflow_id=job.id,
         name=job.name,
         status="queued",
-        queue_position=position,
+        queue_position=position or None,
         warnings=list(job.warnings),
         retry_of=old_id,
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
@@ -151,10 +156,11 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
     kept = await context.services.store.get_graph(old.id)
     if kept is None:
         raise not_found(old.id)  # forgotten between the two reads
-    submitted = kept.submitted or Submitted()
+    submitted, after = kept.submitted or Submitted(), await parents_again(context, old)
     _, text, _ = await as_json(kept.graph)
     made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish)
     how = _How(
+        after=after,
         client=old.client,
         lane=old.lane,
         priority=old.priority,
@@ -176,11 +182,13 @@ class _How:
     queue_timeout_ms: int | None
     run_timeout_ms: int | None
     name: str | None
+    after: tuple[Parent, ...]
     retry_of: JobId | None = None
 
     def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
-        checked, needs, warnings = made
+        checked, needs, warnings, takes = made
         return JobQueued(
+            after=with_takes(self.after, takes),
             job_id=JobId(services.new_id()),
             at=services.now_ms(),
             client=self.client,
@@ -201,7 +209,7 @@ async def _submit(
     services: Services, made: Made, idempotency: Idempotency | None, how: _How
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
-    checked, needs, _ = made
+    checked, needs, _, _ = made
     return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
 
 
@@ -232,8 +240,8 @@ async def _variants(
             raw, notes = await beside(large, given.vary, graph, values)
         each = await beside(large, with_seeds, raw, step)
         _, text, _ = await as_json(each)
-        checked, needs, warnings = await _checked(context, each, text, None, (), save_to, wish)
-        made.append((checked, needs, context.repairs + notes + warnings))
+        checked, needs, warnings, takes = await _checked(context, each, text, None, (), save_to, wish)
+        made.append((checked, needs, context.repairs + notes + warnings, takes))
     return made
 
 
@@ -251,7 +259,7 @@ async def _submit_batch(
         workflow_id=batch,
         name=first.name,
         status="queued",
-        queue_position=position,
+        queue_position=position or None,
         warnings=list(dict.fromkeys(text for job, _ in written for text in job.warnings)),
         workflow_ids=ids,
         next_step=f'Call wait_for_workflow(workflow_id="{batch}"): it stands for all {len(ids)}.',
@@ -278,13 +286,13 @@ async def _checked(
     needs = judged.needs
     large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
-    files, present, more = await with_files(context, judged, info, needs, large=large)
-    if files is not None:
+    files = await with_files(context, judged, info, needs, large=large)
+    if files.graph is not None:
         before = judged.warnings + before
-        _, text, _ = await as_json(files)
-        judged = await services.checker.judge(files, text, info, client=client)
-    before += more
-    graph, report = judged.graph, judged.report.without_doubts(present)
+        _, text, _ = await as_json(files.graph)
+        judged = await services.checker.judge(files.graph, text, info, client=client)
+    before += files.warnings
+    graph, report = judged.graph, judged.report.without_doubts(files.present)
     needs = replace(needs, brings=bool(placed(graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings()
@@ -295,7 +303,7 @@ async def _checked(
     checked = Checked(
         graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
     )
-    return checked, needs, warnings + await memory_warnings(services, needs.shape)
+    return checked, needs, warnings + await memory_warnings(services, needs.shape), files.takes
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:
@@ -348,6 +356,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted.append(params.extra_data)
     if params.variations is not None or params.matrix is not None:
         submitted.append([params.variations, params.matrix])
+    if params.after or params.after_any:
+        submitted.append(["after", sorted(params.after), sorted(params.after_any)])
     if wish := _wish(params):
         submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, assert_never
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
@@ -44,7 +45,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
     return WorkflowResult(
         workflow_id=job.id,
         name=job.name,
-        status=job.status.value,
+        status=job.shown_status,
         queue_position=position if job.status is JobStatus.QUEUED else None,
         progress=round(job.progress * 100, 1),
         current_node=job.current_node_title or job.current_node,
@@ -76,13 +77,32 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         queue_deadline=job.queue_deadline if job.status is JobStatus.QUEUED else None,
         run_deadline=job.run_deadline,
         batch=job.batch,
+        after=[parent.id for parent in job.after],
         retry_of=job.retry_of,
         retried_by=job.retried_by,
         gpu_seconds=job.gpu_seconds,
         peak_vram_bytes=job.peak_vram_bytes,
-        waiting_for=None if job.waiting_for is None else waiting_item(job.waiting_for),
+        waiting_for=_waiting_for(job),
         next_step=next_step(job, outputs),
     )
+
+
+def _waiting_for(job: Job) -> WaitingForItem | None:
+    if job.status is JobStatus.BLOCKED:
+        return parents_item(job.after)
+    return None if job.waiting_for is None else waiting_item(job.waiting_for)
+
+
+def parents_item(after: Sequence[Parent]) -> WaitingForItem:
+    named = ", ".join(parent.id[:SHOWN_OF_ID] for parent in after[:PARENTS_NAMED])
+    more = f" and {len(after) - PARENTS_NAMED} more" if len(after) > PARENTS_NAMED else ""
+    return WaitingForItem(reason="parent", message=f"Waits for the end of {named}{more}.")
+
+
+PARENTS_NAMED = 5
+"""Ids that the sentence about a job that waits for others names, each with as much as operations take."""
+
+SHOWN_OF_ID = 8
 
 
 def waiting_item(waiting: WaitingFor) -> WaitingForItem:
@@ -104,7 +124,7 @@ def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
     if job.retried_by is not None:
         return f'Retried: call workflow_status(workflow_id="{job.retried_by}").'
     match job.status:
-        case JobStatus.QUEUED | JobStatus.RUNNING:
+        case JobStatus.BLOCKED | JobStatus.QUEUED | JobStatus.RUNNING:
             return f'Call wait_for_workflow(workflow_id="{job.id}").'
         case JobStatus.COMPLETED if outputs:
             look = _look(job, [each for each in outputs if can_be_shown(each.file)])
@@ -149,6 +169,8 @@ def _after_failure(job: Job, kind: FailureKind) -> str:
             return f"Submit it again with the file itself, or {retry} once the engine can get it."
         case FailureKind.OOM:
             return f"Submit a smaller one (size, batch, model), or free GPU memory and {retry}."
+        case FailureKind.PARENT_FAILED:
+            return f"Retry the workflow that it waited for, then {retry}."
         case FailureKind.TIMEOUT:
             return f"Submit it with a longer timeout, or {retry}."
         case FailureKind.ENGINE_LOST | FailureKind.ENGINE_BAD_ANSWER | FailureKind.CANCELLED_EXTERNALLY:

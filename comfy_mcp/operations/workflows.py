@@ -148,10 +148,10 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         await _follow(context, job_id, services.settings.cancel_wait_s)
         job = await services.store.get_job(job_id) or job
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
-        raise _not_cancellable(job.status.value, f"It is {job.status.value}", job_id)
+        raise _not_cancellable(job.shown_status, f"It is {job.shown_status}", job_id)
     return CancelResult(
         workflow_id=job_id,
-        status=job.status.value,
+        status=job.shown_status,
         cancel_requested=job.cancel_requested,
         next_step=None if job.status is JobStatus.CANCELLED else await _until_cancelled(services, job),
     )
@@ -290,6 +290,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
             for place, job in enumerate(view.queued, start=1)
             if caller.may_see(job.client)
         ],
+        blocked=[workflow_result(job, ()) for job in view.blocked if caller.may_see(job.client)],
         counts={status.value: count for status, count in view.counts.items()},
         foreign=foreign[:FOREIGN_SHOWN] if caller.sees_all else [],
         foreign_count=len(foreign),
@@ -436,6 +437,8 @@ def _statuses(asked: StatusFilterName | None) -> Collection[JobStatus]:
     """None at all means every status."""
     if asked is None:
         return ()
+    if asked == "queued":
+        return (JobStatus.QUEUED, JobStatus.BLOCKED)
     return TERMINAL if asked == "ended" else (JobStatus(asked),)
 
 

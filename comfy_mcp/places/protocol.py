@@ -50,6 +50,10 @@ class NotAnswered(EngineUnreachable):
     """It has accepted the connection, and said nothing for ASK_S. What it had said before may be true."""
 
 
+ASLEEP, ON_DEMAND = "sleeps until there is work", "Submit a workflow: that starts it."
+"""Of an engine that is connected on demand."""
+
+
 class PromptWhere(StrEnum):
     PENDING = "pending"
     RUNNING = "running"
@@ -230,6 +234,14 @@ class Runner(Protocol):
         ...
 
     @property
+    def on_demand(self) -> bool:
+        """`run` opens the stream only while the engine is wanted."""
+        ...
+
+    def want(self, wanted: bool) -> None:
+        """There is work for it, or there has been none for a while. Only an engine on demand minds."""
+
+    @property
     def stream_id(self) -> str:
         """Where the events of what is submitted now go; to be kept with the attempt, for `follow`."""
         ...
@@ -295,6 +307,11 @@ class Place(Runner, Protocol):
     @property
     def url(self) -> str:
         """For people. Holds no secret."""
+        ...
+
+    @property
+    def asleep(self) -> bool:
+        """It is on demand, and has no work: nobody asks it anything."""
         ...
 
     @property

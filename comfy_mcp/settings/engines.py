@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -24,7 +24,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 class EngineSettings(BaseModel):
     """One ComfyUI server. `headers` are sent on HTTP and WebSocket alike and may hold secrets. `labels` are
-    what submits can ask for. `outputs_dir` is its output folder, if this machine can read it."""
+    what submits can ask for. `outputs_dir` is its output folder, if this machine can read it. `query` goes
+    with every request and is a secret. An engine `on_demand` is connected only while it has work."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,6 +35,20 @@ class EngineSettings(BaseModel):
     headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
     labels: tuple[str, ...] = ()
     outputs_dir: Path | None = None
+    query: SecretStr | None = None
+    on_demand: bool = False
+    connect_timeout_s: float | None = None
+
+    def secrets(self) -> tuple[str, ...]:
+        """All values of it that are secret."""
+        query = "" if self.query is None else self.query.get_secret_value()
+        return (*self.header_values().values(), query, *(value for _, value in parse_qsl(query)))
+
+    def over(self, settings: "EngineGroup") -> "EngineGroup":
+        """The settings of all engines with its own in their place."""
+        if self.connect_timeout_s is None:
+            return settings
+        return settings.model_copy(update={"connect_timeout_s": self.connect_timeout_s})
 
     def header_values(self) -> dict[str, str]:
         return {name: value.get_secret_value() for name, value in self.headers.items()}
@@ -187,7 +202,8 @@ class EngineGroup(BaseModel):
                 "Set it to a URL like ws://127.0.0.1:8188/ws.",
             )
         engine = _engine(place, f"{name}={entry.url}", entry.ws_url, shared | own)
-        return engine.model_copy(update={"labels": entry.labels, "outputs_dir": entry.outputs_dir})
+        own_values = entry.model_dump(include={"labels", "outputs_dir", "on_demand", "connect_timeout_s"})
+        return engine.model_copy(update=own_values)
 
 
 def _with_token(headers: Mapping[str, SecretStr], token: SecretStr | None) -> dict[str, SecretStr]:
@@ -215,9 +231,11 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
         raise misconfigured(
             f"Engine {place} of {PREFIX}ENGINE_URLS, COMFYUI_URL or the file of engines is not the URL of a "
             "ComfyUI server.",
-            "Set it to a URL like http://127.0.0.1:8188, without a query; put secrets into headers.",
+            "Set it to a URL like http://127.0.0.1:8188.",
         )
     parts = urlsplit(url)
+    query, parts = parts.query, parts._replace(query="", path=parts.path.rstrip("/"))
+    url = urlunsplit(parts)
     if parts.username is not None:
         headers, parts = _credentials(parts, headers)
         url = urlunsplit(parts)
@@ -228,6 +246,7 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
         url=url,
         ws_url=ws_url or derived,
         headers=headers,
+        query=SecretStr(query) if query else None,
     )
 
 
@@ -253,7 +272,7 @@ def _is_url(text: str, *schemes: str) -> bool:
         _ = parts.port  # raises for one that is no number or out of range
     except ValueError:
         return False
-    return parts.scheme in schemes and bool(parts.hostname) and not parts.query and not parts.fragment
+    return parts.scheme in schemes and bool(parts.hostname) and not parts.fragment
 
 
 def _texts_of_json(value: str) -> dict[str, str]:

@@ -28,7 +28,8 @@ Name = Annotated[str, Field(pattern=r"^[^\s,=/]{1,128}$")]
 
 
 class EngineEntry(BaseModel):
-    """What the file says of one engine. A token or header of its own goes before that of all engines."""
+    """What the file says of one engine. A token, header or timeout of its own goes before that of all
+    engines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -38,6 +39,8 @@ class EngineEntry(BaseModel):
     headers: dict[str, SecretStr] = Field(default_factory=dict, repr=False)
     outputs_dir: Path | None = None
     labels: tuple[Label, ...] = ()
+    on_demand: bool = False
+    connect_timeout_s: float | None = Field(default=None, gt=0)
 
     @field_validator("outputs_dir")
     @classmethod

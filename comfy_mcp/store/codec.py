@@ -1,7 +1,7 @@
 """Domain values <-> rows. The one place that knows both."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from operator import attrgetter
@@ -9,16 +9,18 @@ from typing import Any, Self, get_args
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.events import (
     FailureKind,
     JobEvent,
     JobFailure,
+    JobQueued,
     Priority,
     StoredEvent,
 )
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.gpu_use import GpuUse
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor, WaitReason
@@ -54,6 +56,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "shape": job.shape,
         "batch": job.batch,
         "name": storable(job.name),
+        "after": _dump(_parents_json(job.after)) if job.after else None,
     }
     for name, columns_of in _MUTABLE.items():
         values |= columns_of(name, getattr(job, name))
@@ -132,7 +135,7 @@ _integers_of = attrgetter(
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape", "batch", "name", "cancelled_by"),
+    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by"),
 )
 
 
@@ -179,6 +182,7 @@ def job_of(row: AnyRow) -> Job:
         shape=row.shape,
         batch=row.batch,
         name=row.name,
+        after=() if row.after is None else _parents_of(json.loads(row.after)),
         waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
         refused_by=() if row.refused_by is None else tuple(json.loads(row.refused_by)),
     )
@@ -190,11 +194,14 @@ def job_of(row: AnyRow) -> Job:
 def event_values(event: JobEvent) -> dict[str, Any]:
     """Every column of `events` but seq. The payload leaves out what has a column of its own."""
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
+    if isinstance(event, JobQueued):
+        payload["after"] = _parents_json(event.after)
     for name in ("gpu_use", "shape", "batch", "name"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
-    if not payload.get("warnings", ...):
-        del payload["warnings"]
+    for name in ("warnings", "after"):
+        if not payload.get(name, ...):
+            del payload[name]
     return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
 
 
@@ -211,6 +218,8 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
         values["gpu_use"] = GpuUse(**values["gpu_use"])
     if values.get("waiting_for") is not None:
         values["waiting_for"] = _waiting_of(values["waiting_for"])
+    if "after" in values:
+        values["after"] = _parents_of(values["after"])
     if "warnings" in values:
         values["warnings"] = tuple(values["warnings"])
     event = _EVENT_TYPES[row.type](job_id=row.job_id, at=row.at, **values)
@@ -368,6 +377,16 @@ def _waiting_of(values: Mapping[str, Any]) -> WaitingFor:
         engines=tuple(
             EngineRoom(**{**each, "engine": EngineId(each["engine"])}) for each in values["engines"]
         ),
+    )
+
+
+def _parents_json(after: Sequence[Parent]) -> list[list[object]]:
+    return [[parent.id, parent.any_end, parent.outputs] for parent in after]
+
+
+def _parents_of(values: Sequence[Sequence[Any]]) -> tuple[Parent, ...]:
+    return tuple(
+        Parent(id=JobId(job_id), any_end=any_end, outputs=outputs) for job_id, any_end, outputs in values
     )
 
 

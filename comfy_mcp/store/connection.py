@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store import compiled
 from comfy_mcp.store.core import Deferred, digest_of
 
@@ -174,6 +175,10 @@ class Notes:
     """Events of this transaction, in order: for whoever follows the log."""
     queue_sizes: dict[tuple[str, int], QueueSize] | None = None
     """By lane and priority, as long as nothing but submits has changed them."""
+    blocked: int | None = None
+    """Jobs that wait for others, likewise."""
+    ended: list[JobId] | None = None
+    """Jobs that ended while what follows from an end is written: they are next (`chains`)."""
 
 
 class Pages:

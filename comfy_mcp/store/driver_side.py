@@ -1,8 +1,10 @@
 """The part of the store's face for whoever drives an engine: leases, claims, and what becomes of a job."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
@@ -43,6 +45,12 @@ class DriverSide(SideTables):
         super().__init__(database, kept_shapes=kept_shapes)
         self._views = ViewCache()
         self._driven = Driven()
+        self._renewing = asyncio.Lock()
+        self._renewals = 0
+        self._held: Bounded[str, dict[EngineId, int]] = Bounded(8)
+        """By holder, as of the last renewal."""
+        self._given_up: set[Lease] = set()
+        """Leases whose release failed: a renewal of the others must not keep them."""
 
     # ------------------------------------------------------------------ leases
 
@@ -51,12 +59,32 @@ class DriverSide(SideTables):
         return await self._write(lambda connection: leases.acquire(connection, engine, holder, ttl_s))
 
     async def renew_lease(self, lease: Lease, ttl_s: float) -> None:
-        """Raises Fenced once another holder took over."""
-        await self._write(lambda connection: leases.renew(connection, lease, ttl_s))
+        """With it all leases of its holder. Whoever asks while one renewal waits gets the next one's answer,
+        together: an engine more is no transaction more. Raises Fenced once another holder took over."""
+        begun = self._renewals
+        async with self._renewing:
+            if self._renewals == begun or lease.holder not in self._held:
+                await asyncio.sleep(0)  # whoever asks in this step of the loop is in it
+                self._renewals += 1
+                self._held.pop(lease.holder, None)
+                given_up = tuple(self._given_up)
+
+                def renew(connection: Connection) -> dict[EngineId, int]:
+                    for each in given_up:
+                        leases.release(connection, each)
+                    return leases.renew(connection, lease.holder, ttl_s)
+
+                self._held[lease.holder] = await self._write(renew)
+                self._given_up.difference_update(given_up)
+            fence = self._held[lease.holder].get(lease.engine)
+        if fence != lease.fence:
+            raise leases.lost(lease)
 
     async def release_lease(self, lease: Lease) -> None:
         self._driven.forget(lease)
+        self._given_up.add(lease)
         await self._write(lambda connection: leases.release(connection, lease))
+        self._given_up.discard(lease)
 
     async def lease_of(self, engine: EngineId) -> LeaseState | None:
         return await self._readers.do(lambda connection: leases.state(connection, engine))

@@ -1,8 +1,8 @@
 """The one reader of the event log. Synchronous; runs in a transaction of the caller.
 
 The order is a promise (docs/decisions/0001): once a reader has seen `seq` n, no event with a smaller `seq`
-ever appears. With SQLite it holds by itself: one transaction writes at a time, and it commits before the
-next one is given a `seq`. Another database has to keep it in its own way, and here is where it is read.
+ever appears. It holds because one transaction writes at a time, and commits before the next one is given a
+`seq`: SQLite sees to it by itself, and on PostgreSQL a writer takes a lock first (0037).
 """
 
 from collections.abc import Iterable, Iterator

@@ -14,7 +14,7 @@ import structlog
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
-from comfy_mcp.store import turns, vram
+from comfy_mcp.store import chains, turns, vram
 from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
@@ -126,7 +126,7 @@ def set_aside(connection: Connection, row: AnyRow) -> Job:
     """End a job whose record can't be used, whoever has it."""
     at = connection.execute(_NOW).scalar_one()
     job = salvaged(row, at=at)
-    connection.notes.queue_sizes = None
+    connection.notes.queue_sizes = connection.notes.blocked = None
     connection.execute(_REWRITE, {**job_values(job), "b_seq": row.seq})
     connection.execute(_END_ATTEMPTS, {"b_job_id": job.id, "b_at": at})
     if job.failure is not None:
@@ -168,7 +168,7 @@ def _update(connection: Connection, before: Job, after: Job, by: Lease | None) -
     if by is not None:
         row |= {"b_cancel": before.cancel_requested, **own(by)}
     if values:
-        connection.notes.queue_sizes = None
+        connection.notes.queue_sizes = connection.notes.blocked = None
         written = connection.execute(_UPDATE if by is None else _UPDATE_OWN, {**values, **row}).rowcount
         if written == 1:
             return
@@ -222,7 +222,8 @@ def _end_attempt(connection: Connection, before: Job | None, after: Job, event: 
 
 
 def _release_turn(connection: Connection, before: Job | None, after: Job, _event: JobEvent) -> None:
-    if before is not None and after.is_final and before.attempt == 0:
+    had_turn = before is not None and before.status is not JobStatus.BLOCKED and before.attempt == 0
+    if before is not None and after.is_final and had_turn:
         turns.ended_unclaimed(connection, before)
 
 
@@ -235,5 +236,21 @@ def _mark_retried(connection: Connection, _before: Job | None, after: Job, event
         connection.execute(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
 
 
-REACTIONS: tuple[Reaction, ...] = (_end_attempt, _release_turn, _learn, _mark_retried)
+def _go_on(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
+    if after.is_final:
+        chains.ended(connection, after, event.at, WRITER)
+
+
+def _apply_if_same(connection: Connection, before: Job, happened: Sequence[JobEvent]) -> Job | None:
+    """None: somebody has changed it meanwhile, and what follows for it is found later."""
+    try:
+        return apply(connection, before, happened)
+    except Changed:
+        return None
+
+
+WRITER = chains.Writer(_apply_if_same, readable)
+
+
+REACTIONS: tuple[Reaction, ...] = (_end_attempt, _release_turn, _learn, _mark_retried, _go_on)
 """What follows from an event, in this order, in the same transaction."""

@@ -48,7 +48,12 @@ OWN = (
     leases.c.holder == bindparam("b_holder"),
     leases.c.fence == bindparam("b_fence"),
 )
-_RENEW = Statement(update(leases).where(*OWN).values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms")))
+_RENEW = Statement(
+    update(leases)
+    .where(leases.c.holder == bindparam("b_holder"))
+    .values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms"))
+)
+_HELD = Statement(select(leases.c.engine, leases.c.fence).where(leases.c.holder == bindparam("b_holder")))
 _RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
 _VERIFY = Statement(select(leases.c.drained_at).where(*OWN))
 _DRAIN = Statement(
@@ -72,10 +77,11 @@ def acquire(connection: Connection, engine: EngineId, holder: str, ttl_s: float)
     return Lease(engine=engine, holder=holder, fence=row.fence + 1) if taken.rowcount == 1 else None
 
 
-def renew(connection: Connection, lease: Lease, ttl_s: float) -> None:
-    """Also revives a lease that has expired but that nobody took."""
-    if connection.execute(_RENEW, {**own(lease), "ttl_ms": _ms(ttl_s)}).rowcount != 1:
-        raise lost(lease)
+def renew(connection: Connection, holder: str, ttl_s: float) -> dict[EngineId, int]:
+    """All leases of a process, however many engines it drives; also those that have expired but that nobody
+    took. The fences of the engines that it holds."""
+    connection.execute(_RENEW, {"b_holder": holder, "ttl_ms": _ms(ttl_s)})
+    return {row.engine: row.fence for row in connection.execute(_HELD, {"b_holder": holder})}
 
 
 def release(connection: Connection, lease: Lease) -> None:

@@ -41,10 +41,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueView:
-    """`queued` in run order, cut at the limit that was asked for; `counts` covers every job."""
+    """`queued` in run order and `blocked` by age, cut at the limit that was asked for; `counts` covers every
+    job."""
 
     running: tuple[Job, ...]
     queued: tuple[Job, ...]
+    blocked: tuple[Job, ...]
     counts: Mapping[JobStatus, int]
 
 

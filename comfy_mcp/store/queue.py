@@ -7,14 +7,15 @@ from typing import assert_never
 from comfy_mcp.domain.errors import Fenced, LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, decide_cancel, queued
-from comfy_mcp.store import claims, idempotency, journal, leases, quotas, reads, turns, vram
+from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel, queued
+from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, turns, vram
 from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
 
 _INSERT_GRAPH = Statement(insert(graphs))
+_BLOCKED = Statement(select(func.count()).where(jobs.c.status == JobStatus.BLOCKED.value))
 _QUEUE_SIZES = Statement(
     select(
         jobs.c.lane,
@@ -29,8 +30,8 @@ _QUEUE_SIZES = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """`position` is the position in the lane's run order, 1 = next. `claimed`: it was, in the same step; then
-    `others_wait` says whether there is more to claim."""
+    """`position` is the position in the lane's run order, 1 = next; 0: it waits for other jobs. `claimed`: it
+    was, in the same step; then `others_wait` says whether there is more to claim."""
 
     job: Job
     position: int
@@ -53,38 +54,23 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         return Added(first, position)
     sizes = _queue_sizes(connection)
     texts = submission.texts
-    total = sum(size.jobs for size in sizes.values())
+    queued_now = sum(size.jobs for size in sizes.values())
+    total = queued_now + _blocked(connection)
     if total >= submission.max_queued:
         raise LimitExceeded(
             f"The queue is full: {total} jobs; the limit is {submission.max_queued}.",
             next_step="Wait until some have ended, or cancel some; then submit again.",
         )
-    quotas.check(connection, submission, texts.size, queued=total)
-    job, needs = queued(event), submission.needs
+    quotas.check(connection, submission, texts.size, queued=queued_now, blocked=total - queued_now)
+    if event.after:
+        return _add_blocked(connection, submission)
+    job = queued(event)
     turn = turns.new_turn(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
     if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
-    job = journal.apply(
-        connection,
-        None,
-        happened,
-        columns={
-            "share_tag": turn.tag,
-            "graph_bytes": texts.size,
-            "needs_key": None if needs is None else needs.key,
-        },
-    )
-    connection.execute(
-        _INSERT_GRAPH,
-        {
-            "job_id": job.id,
-            "graph": texts.graph,
-            "needs": needs_text(needs),
-            "submitted": texts.submitted,
-        },
-    )
+    job = _write(connection, submission, happened, turn.tag)
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
     size = sizes.setdefault((job.lane, job.priority.rank), QueueSize(jobs=0, claimed=0))
     size.jobs += 1
@@ -98,6 +84,38 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
 
 
+def _write(
+    connection: Connection, submission: Submission, happened: Sequence[JobEvent], share_tag: int
+) -> Job:
+    needs, texts = submission.needs, submission.texts
+    job = journal.apply(
+        connection,
+        None,
+        happened,
+        columns={
+            "share_tag": share_tag,
+            "graph_bytes": texts.size,
+            "needs_key": None if needs is None else needs.key,
+        },
+    )
+    values = {"graph": texts.graph, "needs": needs_text(needs), "submitted": texts.submitted}
+    connection.execute(_INSERT_GRAPH, {"job_id": job.id, **values})
+    return job
+
+
+def _add_blocked(connection: Connection, submission: Submission) -> Added:
+    """A job that waits for others; queued at once, or failed, where these have ended."""
+    event, use, left = submission.event, submission.idempotency, connection.notes
+    job = _write(connection, submission, (event,), turns.none_yet(fair=submission.fair))
+    left.blocked = None if left.blocked is None else left.blocked + 1
+    job = chains.begin(connection, job, event.at, journal.WRITER)
+    place = reads.position(connection, job.id)
+    position = 0 if place is None else submission.ahead + place
+    if use is not None:
+        idempotency.remember_use(connection, use, job.id, position, event.at)
+    return Added(job, position)
+
+
 def add_all(connection: Connection, submissions: Sequence[Submission]) -> list[Added]:
     """All or none. Of a first submission that was made before, only that one comes back."""
     try:
@@ -106,7 +124,7 @@ def add_all(connection: Connection, submissions: Sequence[Submission]) -> list[A
             return [first]
         return [first, *(add(connection, each) for each in submissions[1:])]
     except LimitExceeded:
-        connection.notes.queue_sizes = None  # it counts those that are not kept
+        connection.notes.queue_sizes = connection.notes.blocked = None  # it counts those that are not kept
         raise
 
 
@@ -175,6 +193,14 @@ def _row(connection: Connection, job_id: JobId) -> AnyRow:
     if (row := reads.row_of(connection, job_id)) is None:
         raise reads.not_found(job_id)
     return row
+
+
+def _blocked(connection: Connection) -> int:
+    """How many wait for others; counted once in a transaction."""
+    left = connection.notes
+    if left.blocked is None:
+        left.blocked = int(connection.execute(_BLOCKED).scalar_one())
+    return left.blocked
 
 
 def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:

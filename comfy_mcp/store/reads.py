@@ -62,6 +62,12 @@ _IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lan
 _AHEAD_CLAIMED = Statement(_IN_LANE.where(_CLAIMED, _BEFORE))
 _AHEAD_UNCLAIMED = Statement(_IN_LANE.where(or_(_CLAIMED, _BEFORE)))
 _RUNNING = Statement(select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq))
+_BLOCKED = Statement(
+    select(jobs)
+    .where(jobs.c.status == JobStatus.BLOCKED.value)
+    .order_by(jobs.c.seq)
+    .limit(bindparam("count", type_=Integer))
+)
 _RUNNING_NOW = Statement(
     select(
         jobs.c.id,
@@ -198,6 +204,7 @@ def queue(connection: Connection, limit: int) -> QueueView:
     return QueueView(
         running=tuple(job_shown(row) for row in connection.execute(_RUNNING)),
         queued=tuple(job_shown(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
+        blocked=tuple(job_shown(row) for row in connection.execute(_BLOCKED, {"count": clamp(limit)})),
         counts=counts(connection),
     )
 

@@ -1,10 +1,10 @@
-"""Forgetting final jobs. Files of outputs are never touched."""
+"""Forgetting final jobs that no other one waits for or takes outputs of. Files are never touched."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from comfy_mcp.domain.job import TERMINAL
-from comfy_mcp.store import turns
+from comfy_mcp.store import chains, turns
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import ONE, attempts, bindparam, delete, events, graphs, jobs, or_, outputs, select
 
@@ -20,7 +20,11 @@ _FORGET_CHILDREN = tuple(
 _FORGET = Statement(delete(jobs).where(jobs.c.id.in_(_IDS)))
 _BEYOND = Statement(
     select(jobs.c.id)
-    .where(_FINAL, or_(jobs.c.finished_at < bindparam("b_before"), jobs.c.seq <= bindparam("b_newest")))
+    .where(
+        _FINAL,
+        ~chains.HAS_CHILDREN,
+        or_(jobs.c.finished_at < bindparam("b_before"), jobs.c.seq <= bindparam("b_newest")),
+    )
     .order_by(jobs.c.seq)
     .limit(BATCH)
 )

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0016"
+HEAD = "0017"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -97,6 +97,7 @@ jobs = Table(
     Column("cancelled_by", Text),
     Column("progress_at", BigInteger),
     Column("batch", Text),  # of jobs that came with one submit
+    Column("after", Text),  # JSON: the jobs that it waits for, or waited for
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -144,6 +145,17 @@ graphs = Table(
     Column("needs", Text),  # JSON: node classes and model files; null for jobs of before
     Column("submitted", Text),  # JSON: domain/extra_data.py; null where the graph itself was submitted
     _child_of_job(),
+)
+
+# The edges of jobs that have not ended: who waits for a job. A parent is kept as long as it has one.
+job_parents = Table(
+    "job_parents",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("parent_id", Text, primary_key=True),
+    Column("any_end", Boolean, nullable=False),
+    _child_of_job(),
+    Index(None, "parent_id"),
 )
 
 attempts = Table(

@@ -18,7 +18,7 @@ from comfy_mcp.domain.ids import ClientId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.settings import StoreGroup
-from comfy_mcp.store import event_log, expiry, history, idempotency, outputs, queue, reads
+from comfy_mcp.store import chains, event_log, expiry, history, idempotency, journal, outputs, queue, reads
 from comfy_mcp.store.backlog import Backlog, backlog
 from comfy_mcp.store.database import Database, StoreInfo, open_database
 from comfy_mcp.store.driver_side import DriverSide
@@ -197,6 +197,10 @@ class Store(DriverSide):
         known = self._views.output(output_id, await self._exact_version())
         return known or await self._by_key.do(lambda connection: outputs.get(connection, output_id))
 
+    async def outputs_of(self, job_id: JobId) -> list[Output]:
+        """In the order in which they were made."""
+        return await self._by_key.do(lambda connection: outputs.of_job(connection, job_id))
+
     async def get_graph(self, job_id: JobId) -> JobGraph | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
@@ -237,6 +241,13 @@ class Store(DriverSide):
         if not await self._readers.do(lambda connection: expiry.any_overdue(connection, now)):
             return []  # the usual case takes no writer
         return await self._writer.do(lambda connection: expiry.expire(connection, now))
+
+    async def settle_chains(self, *, now: int) -> int:
+        """Set free or fail those that wait for jobs that have ended, some at a time: what the ends themselves
+        left. How many."""
+        if not await self._readers.do(chains.any_ready):
+            return 0  # the usual case takes no writer
+        return await self._writer.do(lambda connection: chains.settle_some(connection, now, journal.WRITER))
 
     async def request_cancel(
         self, job_id: JobId, *, at: int, reason: str | None, by: str | None = None

@@ -48,6 +48,7 @@ _CLAIMED = Statement(
     .values(tag=case((_s.tag < bindparam("b_tag"), bindparam("b_tag")), else_=_s.tag))
 )
 _INSERT = Statement(insert(client_shares))
+_BEGIN = Statement(update(jobs).where(_j.id == bindparam("b_id")).values(share_tag=bindparam("b_tag")))
 _TAG = Statement(select(_j.share_tag).where(_j.id == bindparam("b_id")))
 _NEXT_OF_CLIENT = (
     select(_j.seq).where(*_OF_CLIENT, _j.prompt_id.is_(None)).order_by(_j.share_tag, _j.seq).limit(ONE)
@@ -89,6 +90,20 @@ def new_turn(connection: Connection, job: Job, *, fair: bool) -> Turn:
     if standing.newest is None or tag >= standing.newest:
         return Turn(tag, None)
     return Turn(tag, connection.execute(_AHEAD, {**queue, "b_tag": tag}).scalar_one())
+
+
+def none_yet(*, fair: bool) -> int:
+    """In the place of a tag, of a job that has no turn yet because it waits for others."""
+    return _FAIR if fair else _BY_AGE
+
+
+def begin(connection: Connection, job: Job, none: int) -> None:
+    """From now on it has a turn, as if it had come now. `none` is what `none_yet` said."""
+    turn = new_turn(connection, job, fair=none != _BY_AGE)
+    connection.execute(_BEGIN, {"b_id": job.id, "b_tag": turn.tag})
+
+
+_FAIR, _BY_AGE = 0, -1
 
 
 def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:

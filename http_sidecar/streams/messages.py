@@ -27,7 +27,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.operations.feed import Described
 from comfy_mcp.operations.shapes import OutputKindName, Part, Text, WaitingForItem
-from comfy_mcp.operations.views import output_item, waiting_item
+from comfy_mcp.operations.views import output_item, parents_item, waiting_item
 
 EVERY = "*"
 """As a workflowId: every workflow that the caller may see."""
@@ -166,6 +166,14 @@ def message_of(stored: StoredEvent, beside: Described = Described()) -> Workflow
     """The message about an event; None where the contract has none."""
     event, seq = stored.event, stored.seq
     match event:
+        case JobQueued(after=(_, *_)):
+            return WorkflowQueued(
+                seq=seq,
+                workflow_id=event.job_id,
+                queue_position=None,
+                waiting_for=parents_item(event.after),
+                timestamp=event.at,
+            )
         case JobQueued() | JobRequeued():
             return WorkflowQueued(
                 seq=seq, workflow_id=event.job_id, queue_position=beside.position, timestamp=event.at

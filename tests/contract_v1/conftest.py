@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kept_in import kept_in
 from tests.support.sidecar import Sidecar, open_sidecar
+
+__all__ = ["kept_in"]
 
 
 @pytest.fixture

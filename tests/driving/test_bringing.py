@@ -291,3 +291,34 @@ async def test_another_engine_behind_the_address_gets_the_files_again(
         await place.finish(prompt)
     await place.finish(await posted(place, len(running) + 2))
     assert (await house.final(job_id)).attempt == 1
+
+
+async def test_an_engine_that_leaves_still_gets_what_is_on_its_way_and_nothing_else(
+    house: House, place: ScriptedPlace, slow: Slow
+) -> None:
+    first = await one_under_way(house, place, slow)
+    ((driver, _),) = house.drivers
+    driver.leaving = True
+    behind = await house.submit()
+    pass_time(house, PATIENCE_S)
+    slow.go_on()
+    await place.finish(await posted(place, 1))
+    assert (await house.final(first)).status is JobStatus.COMPLETED
+    assert (driver.in_flight, (await house.job(behind)).prompt_id) == (0, None)
+    driver.leaving = False
+    driver.work_arrived()
+    await place.finish(await posted(place, 2))
+    assert (await house.final(behind)).status is JobStatus.COMPLETED
+
+
+async def test_the_jobs_of_an_engine_that_is_lost_are_queued_again(
+    house: House, place: ScriptedPlace
+) -> None:
+    house.drive(place)
+    job_id = await house.submit()
+    first = await posted(place, 1)
+    ((driver, _),) = house.drivers
+    driver.hand_back("Engine a was removed and does not answer.")
+    assert await posted(place, 2)
+    job = await house.job(job_id)
+    assert (job.status, job.attempt, job.prompt_id == first) == (JobStatus.QUEUED, 2, False)

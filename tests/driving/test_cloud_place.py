@@ -53,6 +53,7 @@ class CloudPlace:
     """One process's way to the cloud; `names` are the ids that it has heard of."""
 
     trouble: Trouble | None = None
+    on_demand = False
 
     def __init__(self, cloud: Cloud) -> None:
         self.engine = EngineId("cloud")
@@ -64,6 +65,9 @@ class CloudPlace:
         self.refuses_files = 0
         self.changed = asyncio.Event()
         self.hear: Hear | None = None
+
+    def want(self, wanted: bool) -> None:
+        """It is always there."""
 
     async def run(self, hear: Hear) -> None:
         self.hear = hear

@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=AT_ONCE, metavar="K")
     parser.add_argument("--folder", type=Path, help="keep the trials' files here (default: a temporary one)")
     parser.add_argument("--engine", choices=["embedded", "comfyui"], default="embedded")
+    parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="comfy-faults-"))
 
@@ -27,7 +28,9 @@ def main() -> int:
         print(mark, end="", file=sys.stderr, flush=True)
 
     numbers = range(options.trials)
-    with_seed = partial(run_trials, folder, numbers, seed=options.seed, on_result=progress)
+    with_seed = partial(
+        run_trials, folder, numbers, seed=options.seed, store=options.store, on_result=progress
+    )
     if options.engine == "comfyui":
         results = asyncio.run(with_seed(at_once=1, engines=comfyui_engines, kinds=REAL_KINDS))
     else:
@@ -36,7 +39,7 @@ def main() -> int:
     print("\n".join(table(results)))
     bad = [result for result in results if result.outcome.violations]
     for result in bad:
-        print(complaint(result, options.engine))
+        print(complaint(result, options.engine, options.store))
         print(f"    files: {folder / f'seed-{result.seed}'}")
     return bool(bad)
 

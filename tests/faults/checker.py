@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests.faults.clients import Clients, Submitted
-from tests.support.invariants import check_file
+from tests.support.invariants import check_file, check_server
 
 CLOCKS_MS = 5
 """A deadline is kept by the monotonic clock; what is written down is the other one's, in milliseconds."""
@@ -94,11 +96,16 @@ def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
     return records
 
 
-def check(store: Path, record: dict[str, PromptRecord], clients: Clients, expected: Expectations) -> Outcome:
+def check(
+    store: Path | str, record: dict[str, PromptRecord], clients: Clients, expected: Expectations
+) -> Outcome:
     outcome = Outcome()
     say = outcome.violations.append
     try:
-        check_file(store)
+        if isinstance(store, str):
+            check_server(store)
+        else:
+            check_file(store)
     except AssertionError as error:
         say(f"the store breaks an invariant: {error}")
     jobs = _rows(store, "SELECT * FROM jobs")
@@ -297,7 +304,7 @@ def _story(attempts: Sequence[dict[str, Any]], record: dict[str, PromptRecord]) 
     return "; ".join(parts) or "no attempt"
 
 
-def _rows(store: Path, statement: str) -> list[dict[str, Any]]:
+def _rows(store: Path | str, statement: str) -> list[dict[str, Any]]:
     connection = connect(store)
     try:
         cursor = connection.execute(statement)
@@ -307,8 +314,10 @@ def _rows(store: Path, statement: str) -> list[dict[str, Any]]:
         connection.close()
 
 
-def connect(store: Path) -> Any:
+def connect(store: Path | str) -> Any:
     """With the driver that the product uses: two SQLites on one file need not agree on WAL."""
+    if isinstance(store, str):
+        return psycopg.connect(store, autocommit=True)
     try:
         module = importlib.import_module("pysqlite3.dbapi2")
     except ImportError:

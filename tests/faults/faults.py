@@ -1,8 +1,11 @@
 """What goes wrong. Each runs beside the clients of its trial, at moments that the seed decides."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from typing import Any
 
+from tests.faults import server_faults
 from tests.faults.engines import OtherVersion
 from tests.faults.stage import Stage
 from tests.faults.store_faults import disk_full, store_locked, store_read_only
@@ -248,7 +251,7 @@ async def paused_somewhere(stage: Stage) -> None:
 
 async def two_at_once(stage: Stage) -> None:
     """Any two of the faults that need nothing prepared."""
-    chosen = stage.rng.sample(COMBINABLE, 2)
+    chosen = stage.rng.sample(_combinable(stage), 2)
     stage.note(f"two at once: {', '.join(fault.__name__ for fault in chosen)}")
     async with asyncio.TaskGroup() as both:
         for fault in chosen:
@@ -256,9 +259,13 @@ async def two_at_once(stage: Stage) -> None:
 
 
 async def any_one(stage: Stage) -> None:
-    chosen = stage.rng.choice((nothing, *COMBINABLE))
+    chosen = stage.rng.choice((nothing, *_combinable(stage)))
     stage.note(chosen.__name__)
     await chosen(stage)
+
+
+def _combinable(stage: Stage) -> Sequence[Callable[[Stage], Coroutine[Any, Any, None]]]:
+    return (*COMBINABLE, *(OF_A_FILE if stage.world.server is None else OF_A_SERVER))
 
 
 COMBINABLE = (
@@ -275,7 +282,11 @@ COMBINABLE = (
     foreign_jobs,
     bridge_killed,
     holder_paused,
-    store_locked,
-    store_read_only,
-    disk_full,
+)
+OF_A_FILE = (store_locked, store_read_only, disk_full)
+OF_A_SERVER = (
+    server_faults.store_locked,
+    server_faults.connections_dropped,
+    server_faults.server_restarts,
+    server_faults.server_stands_still,
 )

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults.engines import OpenEngines, TakeEngine, embedded_engines
-from tests.faults.kinds import KINDS, Kind
+from tests.faults.kinds import KINDS, SERVER_KINDS, Kind
 from tests.faults.trial import Result, run_trial
+from tests.support.postgres import Server, server
 
 AT_ONCE = 6
 """Trials mostly wait: for leases to expire, for polls, for engines to come back."""
@@ -21,27 +22,33 @@ async def run_trials(
     seed: int = 0,
     at_once: int = AT_ONCE,
     engines: OpenEngines = embedded_engines,
-    kinds: Sequence[Kind] = KINDS,
+    store: str = "sqlite",
+    kinds: Sequence[Kind] | None = None,
     on_result: Callable[[Result], None] = lambda _result: None,
 ) -> list[Result]:
     """Trial n has the seed `seed + n` and the kind `(seed + n) mod kinds`, so the seed alone repeats it.
     After the first violation no new trial begins. The folder of a good trial goes away."""
+    kinds = kinds or (KINDS if store == "sqlite" else SERVER_KINDS)
     folder.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     waiting = iter(numbers)
 
     async def work(worker: int) -> None:
         async with engines(folder / f"engine-{worker}") as take_engine:
-            await trials_with(take_engine)
+            if store == "sqlite":
+                await trials_with(take_engine, None)
+                return
+            with server() as started:
+                await trials_with(take_engine, started)
 
-    async def trials_with(take_engine: TakeEngine) -> None:
+    async def trials_with(take_engine: TakeEngine, started: Server | None) -> None:
         for number in waiting:
             if any(result.outcome.violations for result in results):
                 return
             own = seed + number
             place = folder / f"seed-{own}"
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-            result = await run_trial(take_engine, place, own, kinds[own % len(kinds)])
+            result = await run_trial(take_engine, place, own, kinds[own % len(kinds)], started)
             results.append(result)
             on_result(result)
             if not result.outcome.violations:
@@ -63,7 +70,7 @@ def table(results: Sequence[Result]) -> list[str]:
     head = f"{'fault':<30}{'trials':>7}{'jobs':>6}" + "".join(f"{name:>11}" for name in columns)
     lines = [head + f"{'requeued':>10}{'twice':>7}{'unknown':>9}{'violations':>12}{'s':>7}"]
     met = {result.kind for result in results}
-    names = [name for name in dict.fromkeys(kind.name for kind in KINDS) if name in met]
+    names = [name for name in dict.fromkeys(kind.name for kind in (*KINDS, *SERVER_KINDS)) if name in met]
     for name in [*names, "all"]:
         mine = [result for result in results if name in (result.kind, "all")]
         states: Counter[str] = Counter()
@@ -90,10 +97,11 @@ def table(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def complaint(result: Result, engine: str = "embedded") -> str:
+def complaint(result: Result, engine: str = "embedded", store: str = "sqlite") -> str:
+    again = f"make faults N=1 SEED={result.seed} ENGINE={engine} STORE={store}"
     return "\n".join(
         [
-            f"seed {result.seed} ({result.kind}); again: make faults N=1 SEED={result.seed} ENGINE={engine}",
+            f"seed {result.seed} ({result.kind}); again: {again}",
             *(f"  - {violation}" for violation in result.outcome.violations),
             *(f"    {note}" for note in result.notes),
         ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from comfy_mcp.settings import Settings
-from tests.faults import aftermath, faults, file_faults, points, store_faults
+from tests.faults import aftermath, faults, file_faults, points, server_faults, store_faults
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge
 
@@ -164,3 +164,33 @@ KINDS: tuple[Kind, ...] = (
         embedded_only=True,
     ),
 )
+
+OF_FILES = frozenset(
+    {
+        *("store locked", "disk full", "store read-only", "store damaged"),
+        *("store damaged before a start", "store not to be opened"),
+    }
+)
+OF_A_SERVER: tuple[Kind, ...] = (
+    Kind(name="store locked", run=server_faults.store_locked, settings=IMPATIENT, refusals=STORE),
+    Kind(name="connections dropped", run=server_faults.connections_dropped, refusals=STORE),
+    Kind(name="server restarts", run=server_faults.server_restarts, refusals=STORE),
+    Kind(name="server stands still", run=server_faults.server_stands_still, refusals=STORE),
+    Kind(
+        name="holder cut off",
+        run=server_faults.holder_cut_off,
+        more_bridges=(1, 2),
+        settings=IMPATIENT,
+        refusals=STORE,
+    ),
+    Kind(
+        name="connections dropped, bridge killed",
+        run=server_faults.connections_dropped,
+        chaos=points.a_call,
+        refusals=STORE,
+    ),
+)
+"""What only PostgreSQL can do."""
+
+SERVER_KINDS: tuple[Kind, ...] = (*(kind for kind in KINDS if kind.name not in OF_FILES), *OF_A_SERVER)
+"""With the jobs in PostgreSQL. What is wrong with a file is the server's business there."""

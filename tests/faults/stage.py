@@ -55,7 +55,7 @@ class Stage:
         """The bridge that drives the engine, as the store says."""
 
         def ask() -> str:
-            connection = connect(self.world.store_path)
+            connection = connect(self.world.store)
             try:
                 row = connection.execute("SELECT holder FROM engine_leases").fetchone()
                 return "" if row is None else str(row[0])

@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.engines import comfyui_engines
 from tests.faults.harness import REAL_KINDS, complaint, run_trials, table
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import KINDS, OF_A_SERVER
 from tests.faults.trial import Result
 
 TRIALS = 200
@@ -18,6 +18,19 @@ LIMIT_S = 900
 @pytest.mark.timeout(LIMIT_S)
 async def test_each_kind_of_fault_once(tmp_path: Path) -> None:
     judge(await run_trials(tmp_path, range(len(KINDS)), seed=100_000), len(KINDS))
+
+
+@pytest.mark.timeout(LIMIT_S)
+async def test_each_fault_of_a_database_server_once(tmp_path: Path) -> None:
+    wanted = len(OF_A_SERVER)
+    results = await run_trials(tmp_path, range(wanted), store="postgresql", kinds=OF_A_SERVER, at_once=3)
+    judge(results, wanted, store="postgresql")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(LIMIT_S)
+async def test_the_same_holds_with_the_jobs_in_postgresql(tmp_path: Path) -> None:
+    judge(await run_trials(tmp_path, range(TRIALS), store="postgresql"), TRIALS, store="postgresql")
 
 
 @pytest.mark.faults
@@ -34,9 +47,9 @@ async def test_the_same_holds_on_the_real_comfyui(tmp_path: Path) -> None:
     judge(results, len(ON_COMFYUI), "comfyui")
 
 
-def judge(results: list[Result], wanted: int, engine: str = "embedded") -> None:
+def judge(results: list[Result], wanted: int, engine: str = "embedded", store: str = "sqlite") -> None:
     print("\n".join(table(results)))
-    complaints = [complaint(result, engine) for result in results if result.outcome.violations]
+    complaints = [complaint(result, engine, store) for result in results if result.outcome.violations]
     assert not complaints, "\n".join(complaints)
     assert len(results) == wanted
     assert sum(sum(result.outcome.states.values()) for result in results) >= wanted, "jobs were run at all"

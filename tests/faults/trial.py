@@ -17,6 +17,7 @@ from tests.faults.kinds import Kind
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge, World, open_world
 from tests.support import graphs
+from tests.support.postgres import Server
 
 FINAL_LIMIT_S = 60.0
 """After the faults have ended every job ends within this, on a machine as busy as can be. A healthy trial
@@ -51,7 +52,9 @@ class Result:
     notes: list[str] = field(default_factory=list)
 
 
-async def run_trial(take_engine: TakeEngine, folder: Path, seed: int, kind: Kind) -> Result:
+async def run_trial(
+    take_engine: TakeEngine, folder: Path, seed: int, kind: Kind, server: Server | None = None
+) -> Result:
     """Never raises for what the product does: that is in the outcome's violations."""
     began = monotonic()
     rng = random.Random(f"{kind.name} {seed}")
@@ -61,7 +64,7 @@ async def run_trial(take_engine: TakeEngine, folder: Path, seed: int, kind: Kind
     settings |= kind.settings
     notes: list[str] = []
     try:
-        async with open_world(folder, engine, bent_clock=kind.bent_clock, **settings) as world:
+        async with open_world(folder, engine, bent_clock=kind.bent_clock, server=server, **settings) as world:
             notes = world.notes
             clients = Clients(world)
             stage = Stage(world=world, clients=clients, rng=rng)
@@ -79,7 +82,7 @@ async def run_trial(take_engine: TakeEngine, folder: Path, seed: int, kind: Kind
                 engine_pid=engine.pid,
             )
             record = read_record(engine.log_path, engine.log_from)
-            outcome = await asyncio.to_thread(check, world.store_path, record, clients, expected)
+            outcome = await asyncio.to_thread(check, world.store, record, clients, expected)
             outcome.violations[:0] = violations
     except Exception:  # noqa: BLE001 - whatever goes wrong belongs to this seed
         outcome = Outcome(violations=[f"the trial broke: {traceback.format_exc()[-1500:]}"])
@@ -217,7 +220,7 @@ async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
     world = stage.world
 
     def open_jobs() -> list[str]:
-        connection = connect(world.store_path)
+        connection = connect(world.store)
         try:
             rows = connection.execute("SELECT id, status FROM jobs WHERE status IN ('queued', 'running')")
             return [f"{job_id} is {status}" for job_id, status in rows]
@@ -225,7 +228,7 @@ async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
             connection.close()
 
     def all_jobs() -> set[str]:
-        connection = connect(world.store_path)
+        connection = connect(world.store)
         try:
             return {job_id for (job_id,) in connection.execute("SELECT id FROM jobs")}
         finally:

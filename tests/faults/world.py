@@ -17,6 +17,7 @@ import aiohttp
 from tests.faults.engines import Engine
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
 from tests.support.chaos_store import Mood, SharedNumber
+from tests.support.postgres import Server
 from tests.support.spawned import Spawned, spawn
 
 KEY = "the-key-of-every-trial"
@@ -78,6 +79,15 @@ class World:
     notes: list[str] = field(default_factory=list)
     """What the schedule did, for the report of a violation."""
 
+    server: Server | None = None
+    """PostgreSQL's, if the store is there."""
+    store_url: str | None = None
+
+    @property
+    def store(self) -> Path | str:
+        """Its file, or its URL."""
+        return self.store_path if self.store_url is None else self.store_url
+
     @property
     def store_path(self) -> Path:
         return self.folder / "state" / "bridge.sqlite3"
@@ -99,6 +109,8 @@ class World:
             "COMFYUI_URL": f"http://127.0.0.1:{self.proxy.port}",
             "COMFY_BRIDGE_STATE_DIR": str(self.folder / "state"),
         }
+        if self.store_url is not None:
+            env["COMFY_BRIDGE_STORE"] = self.store_url
         number = len(self.bridges)
         process = await spawn(
             "comfy_mcp", *arguments, *more,
@@ -145,7 +157,7 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    folder: Path, engine: Engine, *, bent_clock: bool = False, **settings: str
+    folder: Path, engine: Engine, *, bent_clock: bool = False, server: Server | None = None, **settings: str
 ) -> AsyncIterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
     async with (
@@ -161,6 +173,8 @@ async def open_world(
             settings=SETTINGS | settings,
             mood=SharedNumber(folder / "mood"),
             clock=clock,
+            server=server,
+            store_url=None if server is None else await asyncio.to_thread(server.database),
         )
         await world.start_engine()
         try:

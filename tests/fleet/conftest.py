@@ -73,17 +73,20 @@ def open_fleet(tmp_path: Path) -> Open:
     ) -> AsyncIterator[Fleet]:
         async with contextlib.AsyncExitStack() as stack:
             engines, file = {}, ""
-            for name, each in options.items():
+            for name, given_options in options.items():
+                each = dict(given_options)
                 folder = tmp_path / name
                 checkpoints = folder / "models" / "checkpoints"
                 checkpoints.mkdir(parents=True, exist_ok=True)
                 for model in each.pop("models", ()):
                     (checkpoints / model).write_bytes(b"model")
                 labels = each.pop("labels", [])
+                on_demand = each.pop("on_demand", False)
                 engines[name] = await stack.enter_async_context(
                     EmbeddedEngine(EngineConfig(base_directory=folder, **each))
                 )
                 file += f'[{name}]\nurl = "{engines[name].url}"\nlabels = {labels!r}\n'
+                file += "on_demand = true\n" if on_demand else ""
             (tmp_path / "engines.toml").write_text(file, encoding="utf-8")
             given = load_settings(
                 engines_file=tmp_path / "engines.toml",

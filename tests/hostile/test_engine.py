@@ -47,7 +47,7 @@ async def said(sidecar: Sidecar, words: str) -> list[str]:
 # ------------------------------------------------------------------------------------------ the way to it
 
 UPGRADES = "must pass WebSocket upgrades"
-CREDENTIALS = "`token` or `headers` in the file of engines, to credentials"
+CREDENTIALS = "(`token` or `headers` in the file of engines) to credentials"
 OWN_ADDRESS = f"Set {ITS_URL} to ComfyUI's own address"
 
 WITHOUT_EVENTS = {

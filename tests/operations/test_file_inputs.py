@@ -5,6 +5,7 @@ import base64
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from aiohttp.test_utils import TestServer
 from PIL import Image
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.catalog import OutputFile, OutputKind
+from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.domain.file_inputs import FileInput
+from comfy_mcp.domain.ids import ClientId, EngineId, NodeId
 from comfy_mcp.operations import ids
 from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.file_inputs import _copied
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import Bench
@@ -357,3 +361,23 @@ async def test_a_path_that_breaks_off_while_it_is_read_is_the_callers_to_know(
         await call("submit_workflow", workflow=load("./cat.png"))
     assert caught.value.code is ErrorCode.PATH_UNREADABLE
     assert "can't be read: " in caught.value.message
+
+
+async def test_a_file_that_can_t_be_copied_from_its_engine_is_left_to_the_engine_that_has_it() -> None:
+    """Also measured: coverage does not see what follows an await through which an exception was thrown."""
+
+    class Files:
+        async def keep_served(self, *_: object) -> str:
+            raise EngineUnreachable("down", next_step="")
+
+    class Served:
+        def view(self, _: object) -> None:
+            return None
+
+    a, b = EngineId("a"), EngineId("b")
+    services = SimpleNamespace(engines=SimpleNamespace(pool={a: Served()}), input_files=Files())
+    context: Any = SimpleNamespace(services=services)
+    file = OutputFile(kind=OutputKind.FILE, filename="x.png", subfolder="", folder_type="input")
+    found = FileInput(node=NodeId("1"), class_type="LoadImage", name="image", value="x.png")
+    assert await _copied(context, file, {a: True, b: False}, found, frozenset({a, b})) is None
+    assert await _copied(context, file, {a: True, b: False}, found, frozenset({a})) is None

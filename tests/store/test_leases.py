@@ -1,10 +1,11 @@
+import asyncio
 from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import ErrorCode, Fenced
+from comfy_mcp.domain.errors import ErrorCode, Fenced, StoreFault
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.store import Lease, Store
+from comfy_mcp.store import Lease, Store, leases
 from tests.support.jobs import (
     new_prompt_id,
 )
@@ -103,3 +104,52 @@ async def test_asking_again_voids_the_older_lease_of_the_same_holder(store: Stor
     with pytest.raises(Fenced):
         await store.renew_lease(older, 60)
     await store.renew_lease(newer, 60)
+
+
+async def test_one_renewal_is_for_all_engines_of_a_process_and_nobody_elses(store: Store) -> None:
+    mine, other = await lease_on(store, A), await lease_on(store, B)
+    theirs = await lease_on(store, EngineId("c"), "they")
+    for engine in (A, B, theirs.engine):
+        await expire(store, engine)
+    await store.renew_lease(mine, 60)
+    states = {engine: await store.lease_of(engine) for engine in (A, B, theirs.engine)}
+    assert {engine: state.live for engine, state in states.items() if state is not None} == {
+        A: True,
+        B: True,
+        theirs.engine: False,
+    }
+    await store.renew_lease(other, 60)
+
+
+async def test_a_hundred_engines_that_are_renewed_at_one_moment_are_one_transaction(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [await lease_on(store, EngineId(f"engine-{number}")) for number in range(100)]
+    renewed: list[str] = []
+    renew = leases.renew
+
+    def counted(connection: Any, holder: str, ttl_s: float) -> Any:
+        renewed.append(holder)
+        return renew(connection, holder, ttl_s)
+
+    monkeypatch.setattr(leases, "renew", counted)
+    async with asyncio.TaskGroup() as group:
+        for lease in held:
+            group.create_task(store.renew_lease(lease, 60))
+    assert renewed == ["me"]
+
+
+async def test_a_lease_whose_release_failed_is_not_kept_by_renewing_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up, kept = await lease_on(store, A), await lease_on(store, B)
+
+    def fail(*_: Any) -> None:
+        raise StoreFault("the disk is full", next_step="try again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(leases, "release", fail)
+        with pytest.raises(StoreFault):
+            await store.release_lease(given_up)
+    await store.renew_lease(kept, 60)
+    assert await store.acquire_lease(A, "other", 60) is not None

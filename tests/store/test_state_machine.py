@@ -251,13 +251,16 @@ class StoreMachine(RuleBasedStateMachine):
             self.model.current[lease.engine] = None
 
     def renew(self, number: int) -> None:
+        """One renewal is for all engines of its process."""
         store, lease = self.lease(number)
-        if not self.model.is_current(lease):
+        if self.model.is_current(lease):
+            self.run(store.renew_lease(lease, 3_600))
+        else:
             with pytest.raises(Fenced):
                 self.run(store.renew_lease(lease, 3_600))
-            return
-        self.run(store.renew_lease(lease, 3_600))
-        self.model.live[lease.engine] = True
+        for engine, current in self.model.current.items():
+            if current is not None and current.holder == lease.holder:
+                self.model.live[engine] = True
 
     @rule(
         action=st.sampled_from(["claim", "claim", "claim", "adopt", *KINDS]),

@@ -55,7 +55,7 @@ def follow_mood(path: Path) -> None:
 
     def begin_in_mood(connection: Connection) -> None:
         mood = Mood(mood_now())
-        if moods.get(connection, Mood.GOOD) != mood:
+        if connection.dialect.name == "sqlite" and moods.get(connection, Mood.GOOD) != mood:
             moods[connection] = mood
             # SQLite takes a limit below the present size as the present size.
             pages = 1 if mood is Mood.FULL else 2**30

@@ -31,6 +31,7 @@ class ScriptedPlace:
 
     def __init__(self, engine: str = "engine-1", *, size: int = 100) -> None:
         self.engine = EngineId(engine)
+        self.on_demand = False
         self.size = size
         self.recalled: dict[PromptId, str | None] = {}
         self.prepared: list[Mapping[str, Any]] = []
@@ -60,6 +61,9 @@ class ScriptedPlace:
         self.trouble: Trouble | None = None
 
     # ---- the Place protocol
+
+    def want(self, wanted: bool) -> None:
+        """It is always there."""
 
     async def run(self, hear: Hear) -> None:
         self._hear = hear

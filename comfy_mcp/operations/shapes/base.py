@@ -33,6 +33,7 @@ FailureKindName = Literal[
     "cancelled_externally",
     "timeout",
     "internal",
+    "parent_failed",
 ]
 OutputKindName = Literal["image", "video", "audio", "text", "latent", "3d", "file"]
 

@@ -90,9 +90,9 @@ class EngineRoomItem(Part):
 
 class WaitingForItem(Part):
     """Why a queued workflow waits. `vram`: `free_bytes` is the most that one of the engines has. `engine`: no
-    engine can run it now; `message` has the cause and the fix."""
+    engine can run it now; `message` has the cause and the fix. `parent`: others have to end first."""
 
-    reason: Literal["vram", "engine"]
+    reason: Literal["vram", "engine", "parent"]
     message: Text
     since: int | None = None
     need_bytes: int | None = None
@@ -110,7 +110,8 @@ class SilenceItem(Part):
 
 class WorkflowResult(Result):
     """A job's state, or the combined one of several: then `workflows` has each id with its status. `batch` is
-    the id of all that came with one submit. `eta_ms` is the remaining time, None if unknown.
+    the id of all that came with one submit, `after` the workflows that it waits for, or waited for. `eta_ms`
+    is the remaining time, None if unknown.
 
     The deadlines are those of the current wait or run. `attempts` are present if requested. The GPU use is
     known at the end, if the GPU is on the machine of the driving process. `node_count` is for surfaces whose
@@ -167,6 +168,7 @@ class WorkflowResult(Result):
     waiting_for: WaitingForItem | None = None
     silence: SilenceItem | None = None
     batch: str | None = None
+    after: list[str] = Field(default_factory=list)
     workflows: dict[str, StatusName] = Field(default_factory=dict)
     saved: list[Text] = Field(default_factory=list, exclude_if=lambda saved: not saved)
     next_step: NextStep | None = None
@@ -192,7 +194,10 @@ class WorkflowResult(Result):
     def waiting(self) -> str:
         """What a queued job waits behind and for: `, position 2, held: …`, or nothing."""
         place = f", position {self.queue_position}" if self.queue_position else ""
-        return f"{place}, held: {self.waiting_for.message.rstrip('.')}" if self.waiting_for else place
+        if self.waiting_for is None:
+            return place
+        why = self.waiting_for.message.rstrip(".")
+        return f". {why}" if self.waiting_for.reason == "parent" else f"{place}, held: {why}"
 
     def brief(self) -> str:
         """One entry of a list of workflows."""
@@ -264,7 +269,7 @@ class SubmitResult(Result):
     workflow_id: str
     name: Text | None = None
     status: StatusName
-    queue_position: int
+    queue_position: int | None
     warnings: list[Text] = Field(default_factory=list)
     workflow_ids: list[str] = Field(default_factory=list)
     next_step: NextStep | None = None
@@ -272,7 +277,8 @@ class SubmitResult(Result):
     def text(self) -> str:
         warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
         several = f", {len(self.workflow_ids)} workflows" if self.workflow_ids else ""
-        head = f"Queued as {self.workflow_id}{several}, position {self.queue_position}."
+        waits = "waits for others" if self.queue_position is None else f"position {self.queue_position}"
+        head = f"Queued as {self.workflow_id}{several}, {waits}."
         return f"{head} {self.next_step or ''}{warned}"
 
 
@@ -353,19 +359,23 @@ class ForeignItem(Part):
 
 
 class QueueResult(Result):
-    """`queued` is in run order. Counts cover everything, the lists are bounded.
+    """`queued` is in run order; `blocked` wait for other workflows and have no turn. Counts cover everything,
+    the lists are bounded.
 
     `foreign_count` counts the engines' prompts that were not submitted here; queue positions include them.
     """
 
     running: list[WorkflowResult]
     queued: list[WorkflowResult]
+    blocked: list[WorkflowResult] = Field(default_factory=list)
     counts: dict[str, int]
     foreign: list[ForeignItem] = Field(default_factory=list)
     foreign_count: int = 0
 
     def text(self) -> str:
         ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"
+        if self.counts.get("blocked"):
+            ours += f", {self.counts['blocked']} wait for others"
         return (
             f"{ours}, {self.foreign_count} submitted in ComfyUI itself." if self.foreign_count else f"{ours}."
         )

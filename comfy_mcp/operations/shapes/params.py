@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, field_validator
 from pydantic.alias_generators import to_camel
 
+from comfy_mcp.domain.chains import MAX_PARENTS
 from comfy_mcp.operations.shapes.base import (
     CursorField,
     FailureKindName,
@@ -58,7 +59,9 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data", "gpu", "not_on"})  # no lane but the local one works in this version
+    unlisted = frozenset(
+        {"extra_data", "gpu", "not_on", "after_any"}
+    )  # no lane but the local one works in this version
     local = frozenset({"path", "save_to"})
 
     workflow: str | dict[str, Any] | None = Field(
@@ -97,12 +100,26 @@ class SubmitParams(Params):
     )
     variations: int | None = Field(default=None, description="Copies with other seeds")
     matrix: dict[str, list[Any]] | None = Field(default=None, description='All of: {"cfg": [4, 7]}')
+    after: list[str] = Field(
+        default_factory=list, max_length=MAX_PARENTS, description="Ids that must complete first"
+    )
+    after_any: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_PARENTS,
+        validation_alias=AliasChoices("after_any", "afterAny"),
+        title="Ids that must end first, in whatever way.",
+    )
     dry_run: bool = Field(
         default=False,
         strict=True,  # "no" must never be a yes
         validation_alias=AliasChoices("dry_run", "dryRun"),
         title="Only check, and return the graph that would run; nothing is queued.",
     )
+
+    @field_validator("after", "after_any", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [each for each in value.replace(",", " ").split() if each] if isinstance(value, str) else value
 
 
 class WorkflowParams(Params):

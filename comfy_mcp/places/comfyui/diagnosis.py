@@ -10,7 +10,9 @@ UPGRADES = (
     "headers `Upgrade` and `Connection`); or set COMFYUI_WS_URL, or `ws_url` in the file of engines, to an "
     "address that does."
 )
-_SECRETS = "COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS, or `token` or `headers` in the file of engines,"
+_SECRETS = (
+    "COMFY_BRIDGE_ENGINE_TOKEN or COMFY_BRIDGE_ENGINE_HEADERS (`token` or `headers` in the file of engines)"
+)
 _LOG_IN = f"Set {ITS_URL} to ComfyUI's own address, or {_SECRETS} to what the proxy in front of it asks for."
 _CREDENTIALS = f"Set {_SECRETS} to credentials that the proxy in front of ComfyUI accepts."
 _BEHIND_IT = f"{START_IT} behind the proxy, or correct where the proxy sends its requests."

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, assert_never
 
 from comfy_mcp.domain.catalog import Model, OutputFile, OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineFault, EngineUnreachable
-from comfy_mcp.domain.events import EngineConnected, EngineEvent
+from comfy_mcp.domain.events import EngineConnected, EngineDisconnected, EngineEvent
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -21,6 +21,8 @@ from comfy_mcp.places.comfyui.listener import Listener
 from comfy_mcp.places.comfyui.patience import Patience
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
+    ASLEEP,
+    ON_DEMAND,
     Accepted,
     Health,
     Hear,
@@ -60,6 +62,10 @@ class ComfyUIPlace:
         locate: Locate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        settings = engine.over(settings)
+        self._on_demand = engine.on_demand
+        self._wanted, self._unwanted = asyncio.Event(), asyncio.Event()
+        self.want(not engine.on_demand)
         self.client = ComfyUIClient(engine, settings)
         self._inputs = InputBringer(self.client, locate)
         self.listener = Listener(self.client.transport, settings, probe=self.client.prompt_count)
@@ -96,8 +102,38 @@ class ComfyUIPlace:
             hear(event)
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.listener.run(pass_on), name="listener")
+            listening = self._run_on_demand(pass_on) if self._on_demand else self.listener.run(pass_on)
+            tasks.create_task(listening, name="listener")
             tasks.create_task(self._followers.run(pass_on), name="followers")
+
+    async def _run_on_demand(self, hear: Hear) -> None:
+        """Connected only while it is wanted."""
+        while True:
+            await self._wanted.wait()
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(self.listener.run(hear), name="listener")
+                await self._unwanted.wait()
+                listening.cancel()
+            self.listener.trouble = None
+            hear(EngineDisconnected(reason="it has no work, and is to be connected on demand only"))
+
+    @property
+    def on_demand(self) -> bool:
+        return self._on_demand
+
+    @property
+    def asleep(self) -> bool:
+        return not self._wanted.is_set()
+
+    def want(self, wanted: bool) -> None:
+        now, other = (self._wanted, self._unwanted) if wanted else (self._unwanted, self._wanted)
+        now.set()
+        other.clear()
+
+    def _require_awake(self) -> None:
+        """Raises EngineUnreachable: a question would start it."""
+        if self.asleep:
+            raise EngineUnreachable(f"Engine {self.engine} {ASLEEP}.", next_step=ON_DEMAND)
 
     @property
     def url(self) -> str:
@@ -234,6 +270,9 @@ class ComfyUIPlace:
         return None if self._nodes is None else self._clock() - self._given_at
 
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
+        if self.asleep and self._nodes is not None:
+            return self._nodes[1]
+        self._require_awake()
         if self._nodes_fault is not None and self._clock() < self._down_until:
             raise self._nodes_fault
         try:
@@ -287,27 +326,33 @@ class ComfyUIPlace:
         return await self.client.upload_limit()
 
     async def model_folders(self) -> Sequence[str]:
+        self._require_awake()
         return await self._patience.ask("models", self.client.model_folders)
 
     async def experiment_models(self, folder: str) -> Sequence[Model]:
+        self._require_awake()
         return await self._patience.ask(("models", folder), lambda: self.client.experiment_models(folder))
 
     async def templates(self) -> Sequence[WorkflowEntry]:
+        self._require_awake()
         return await self._patience.ask("templates", self.client.templates)
 
     async def template(self, name: str) -> Any:
         return await self._patience.ask(("template", name), lambda: self.client.template(name))
 
     async def saved_workflows(self) -> Sequence[WorkflowEntry]:
+        self._require_awake()
         return await self._patience.ask("saved", self.client.saved_workflows)
 
     async def saved_workflow(self, name: str) -> Any:
         return await self._patience.ask(("saved", name), lambda: self.client.saved_workflow(name))
 
     async def queue(self) -> QueueView:
+        self._require_awake()
         return await self.client.queue()
 
     async def health(self) -> Health:
+        self._require_awake()
         stats = await self.client.system_stats()
         system = stats.get("system")
         system = system if isinstance(system, dict) else {}
@@ -322,6 +367,7 @@ class ComfyUIPlace:
         )
 
     async def system_stats(self) -> Mapping[str, Any]:
+        self._require_awake()
         return await self.client.system_stats()
 
     def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:

@@ -136,13 +136,18 @@ class Transport(Faults):
         with self.contact.asking(), self.translated("GET /ws"):
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 return await self._open().ws_connect(
-                    f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}",
+                    self._with_query(f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}"),
                     headers=self._headers,
                     heartbeat=self._settings.heartbeat_s,
                     max_msg_size=message_bytes,
                     timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.connect_timeout_s),
                     ssl=self._ssl,
                 )
+
+    def _with_query(self, path: str) -> str:
+        """With what the engine's URL has behind its `?`, such as a token."""
+        query = self._engine.query
+        return path if query is None else f"{path}{'&' if '?' in path else '?'}{query.get_secret_value()}"
 
     def without_secrets(self, text: str) -> str:
         """A text of the engine without the Comfy keys that it was sent: a failed node may repeat its own."""
@@ -180,7 +185,7 @@ class Transport(Faults):
             session = self._open_transfers() if is_transfer else self._open()
             return await session.request(
                 method,
-                f"{self._engine.url}{path}",
+                f"{self._engine.url}{self._with_query(path)}",
                 data=data,
                 headers={**self._headers, **(headers or {})},
                 timeout=timeout or self._timeout,
@@ -198,6 +203,7 @@ class Transport(Faults):
                 self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
             )
         with self.contact.asking(), self.translated(f"{method} {path.partition('?')[0]}"):
+            path = self._with_query(path)
             try:
                 return await self._small.ask(method, path, body=body, read=read, limit=limit)
             except BROKEN as error:

@@ -38,6 +38,7 @@ export const FAILURE_WORDS = {
   engine_lost: "The engine lost it",
   engine_bad_answer: "The engine's answer is unreadable",
   cancelled_externally: "Stopped in ComfyUI",
+  parent_failed: "What it waited for failed",
   timeout: "Too late",
   internal: "An internal error",
 };
@@ -52,6 +53,7 @@ export const FAILURE_ADVICE = {
   engine_lost: "Retry to run it again.",
   engine_bad_answer: "Retry, with smaller outputs if they are the reason.",
   cancelled_externally: "Retry to run it again.",
+  parent_failed: "Retry what it waited for, then this.",
   timeout: "Retry, or submit it with a longer timeout.",
   internal: "Report it; the server's log has the details.",
 };

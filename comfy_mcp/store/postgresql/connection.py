@@ -22,7 +22,7 @@ POSTGRESQL = Dialect(name="postgresql", place="%%(%s)s", parameter=re.compile(r"
 
 BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 STORE_LOCK = "pg_advisory_xact_lock(1668246886, hashtext(current_schema()))"
-"""One transaction writes at a time, as in SQLite (docs/decisions)."""
+"""One transaction writes at a time, as in SQLite (docs/decisions/0037)."""
 
 BEGIN_WRITING = f"BEGIN; SELECT {STORE_LOCK}"
 _NONE: Values = {}

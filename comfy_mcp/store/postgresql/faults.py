@@ -63,6 +63,7 @@ def fault_of(error: psycopg.Error, where: str) -> StoreFault:
     elif isinstance(error, _DENIED):
         message = f"The server of the store at {where} refused this user."
         next_step = "Correct the user or the password in COMFY_BRIDGE_STORE, or grant the rights."
-    elif isinstance(error, errors.InvalidCatalogName):
-        message, next_step = f"There is no database for the store at {where}.", "Create it: `createdb NAME`."
+    elif isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        said = str(error).splitlines()[-1].strip()
+        next_step = f"See that the server runs, then try again. The last answer: {said}"
     return StoreFault(message, next_step=next_step)

@@ -1,0 +1,89 @@
+"""What a claim reads, however many jobs wait, and although nobody has analysed the table."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from comfy_mcp.store import Store, claims, queue, reads, turns
+from comfy_mcp.store.connection import Statement
+from comfy_mcp.store.postgresql.connection import POSTGRESQL
+from tests.support.jobs import GRAPH, queued_event
+
+QUEUED = 20_000
+
+
+@pytest.fixture
+async def crowded(
+    store: Store, by_hand: "psycopg.Connection[Any]"
+) -> AsyncIterator["psycopg.Connection[Any]"]:
+    """Jobs that wait, and as many that have ended."""
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    by_hand.execute("ALTER TABLE jobs SET (autovacuum_enabled = off)")
+    columns = [
+        row[0]
+        for row in by_hand.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs' "
+            "AND table_schema = current_schema() AND column_name NOT IN ('seq', 'id', 'status', 'share_tag')"
+        )
+    ]
+    names = ", ".join(f'"{name}"' for name in columns)
+    by_hand.execute(
+        f"INSERT INTO jobs (id, status, share_tag, {names}) SELECT 'x' || n, "
+        f"CASE WHEN n %% 2 = 0 THEN 'queued' ELSE 'completed' END, n, {names} "
+        f"FROM jobs, generate_series(1, {2 * QUEUED}) AS n WHERE jobs.id = %s",
+        [job.id],
+    )
+    yield by_hand
+    by_hand.execute("DELETE FROM jobs WHERE id LIKE 'x%'")
+
+
+def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
+    """The plan for any values."""
+    text, names = statement.plan({}, POSTGRESQL).text, list[str]()
+
+    def place(match: Any) -> str:
+        if match[1] not in names:
+            names.append(match[1])
+        return f"${names.index(match[1]) + 1}"
+
+    text = text.replace("__[POSTCOMPILE_b_unfit]", "'x', 'y'")
+    text = POSTGRESQL.parameter.sub(place, text).replace("%%", "%")
+    connection.execute("SET plan_cache_mode = force_generic_plan")
+    connection.execute(f"PREPARE asked AS {text}")
+    try:
+        values = f"({', '.join(['NULL'] * len(names))})" if names else ""
+        rows = connection.execute(f"EXPLAIN EXECUTE asked{values}").fetchall()
+    finally:
+        connection.execute("DEALLOCATE asked")
+    return "\n".join(row[0] for row in rows)
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (claims._NEXT, "ix_jobs_queue"),
+        (claims._WINDOW, "ix_jobs_queue"),
+        (turns._STANDING, "ix_jobs_client_queue"),
+        (turns._MOVE_UP, "ix_jobs_client_queue"),
+    ],
+    ids=["next", "window", "standing", "move up"],
+)
+async def test_a_claim_walks_an_index_and_sorts_nothing(
+    crowded: "psycopg.Connection[Any]", statement: Statement, index: str, analysed: bool
+) -> None:
+    if analysed:
+        crowded.execute("ANALYZE jobs")
+    plan = plan_of(crowded, statement)
+    assert index in plan, plan
+    assert "Sort" not in plan, plan
+    assert "Seq Scan on jobs" not in plan, plan
+
+
+async def test_counts_over_the_queue_use_its_partial_index(crowded: "psycopg.Connection[Any]") -> None:
+    crowded.execute("VACUUM ANALYZE jobs")
+    for statement in (queue._QUEUE_SIZES, reads._AHEAD_UNCLAIMED):
+        plan = plan_of(crowded, statement)
+        assert "Index Only Scan" in plan, plan
