@@ -67,7 +67,7 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     jobs = await _jobs(context, params) if not params.kind else []
     items = [*shown[: max(1, params.limit - len(jobs))], *jobs]
     first = next((each for each in shown if each.runnable), None)
-    warnings = [f"Nothing fits {params.query!r:.100}; these exist."] if nothing else []
+    warnings = [f"Nothing fits {params.query!r:.100}; these exist."] if nothing and found else []
     return FoundWorkflowsResult(
         workflows=items,
         total=len(found) + len(jobs),
