@@ -19,7 +19,7 @@ from tests.support.graphs import picture
 from tests.support.mcp_http import legacy_request, modern_request, open_session
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
 
-MARK = "stands in the workflow and nowhere else"
+MARK = "a-word-that-is-longer-than-a-name-may-be-and-so-stands-in-the-workflow-alone"
 JSON_TYPE = {"Content-Type": "application/json"}
 
 

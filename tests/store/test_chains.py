@@ -78,12 +78,12 @@ async def test_it_gets_its_turn_when_it_may_run(line: Line) -> None:
     assert order == [first.id, others[0].id, others[1].id, child.id]
 
 
-async def test_where_clients_take_no_turns_it_stands_behind_all(line: Line) -> None:
+async def test_where_clients_take_no_turns_the_age_decides(line: Line) -> None:
     first = await line.submit(fair=False)
     child = await line.submit(first, fair=False)
     others = [await line.submit(client=client, fair=False) for client in "abb"]
     order = [await line.run() for _ in range(5)]
-    assert order == [first.id, *(each.id for each in others), child.id]
+    assert order == [first.id, child.id, *(each.id for each in others)]
 
 
 async def test_its_deadline_begins_with_its_turn(line: Line) -> None:
