@@ -1,6 +1,6 @@
 """Writes the transcripts of the tasks into docs/agents.md.
 
-`python -m tests.agent live` also that of a picture, on the real ComfyUI.
+`python -m tests.agent NAME …` writes only those.
 """
 
 import asyncio
@@ -8,10 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.agent.scripted import DOCUMENT, agent_over
-from tests.agent.tasks import TASKS, open_house, picture
+from tests.agent.scripted import DOCUMENT
+from tests.agent.tasks import TASKS, open_house
 from tests.agent.together import TOGETHER
-from tests.support.real_comfyui import RealComfyUI
 
 
 def write(name: str, transcript: str) -> None:
@@ -23,7 +22,8 @@ def write(name: str, transcript: str) -> None:
 
 
 async def main() -> None:
-    for name in (*TASKS, *TOGETHER):
+    asked = sys.argv[1:]
+    for name in (each for each in (*TASKS, *TOGETHER) if not asked or each in asked):
         with tempfile.TemporaryDirectory() as folder:
             async with open_house(Path(folder)) as house:
                 if name in TOGETHER:
@@ -35,13 +35,4 @@ async def main() -> None:
             write(name, transcript)
 
 
-async def live() -> None:
-    with tempfile.TemporaryDirectory() as folder, RealComfyUI(Path(folder) / "comfyui") as server:
-        async with agent_over("stdio", Path(folder), server.url) as agent:
-            await picture(agent)
-            write("picture", agent.transcript)
-
-
 asyncio.run(main())
-if "live" in sys.argv:
-    asyncio.run(live())

@@ -12,6 +12,7 @@ import aiohttp
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
 from mcp_types import CallToolResult, ImageContent, TextContent
+from yarl import URL
 
 from tests.support.mcp_process import parameters
 from tests.support.serve_process import serve_process
@@ -42,6 +43,7 @@ class Agent:
     client: Client
     project: Path
     transport: str
+    url: str = ""
     calls: int = 0
     lines: list[str] = field(default_factory=list)
     _ids: dict[str, str] = field(default_factory=dict)
@@ -58,10 +60,12 @@ class Agent:
         return result
 
     async def upload(self, address: str, file: Path) -> str:
-        """As curl does in the agent's shell: the file's name for a workflow."""
+        """As curl does in the agent's shell: the file's name for a workflow. `address` may be the public one,
+        which leads to the server."""
+        here = f"{self.url}{URL(address).path_qs}"
         form = aiohttp.FormData()
         form.add_field("image", file.read_bytes(), filename=file.name)
-        async with aiohttp.ClientSession() as session, session.post(address, data=form) as answer:
+        async with aiohttp.ClientSession() as session, session.post(here, data=form) as answer:
             assert answer.status == 201, await answer.text()
             said = await answer.json()
         self.lines += [f'$ curl -F image=@{file.name} "{address}"', json.dumps(said), ""]
@@ -101,14 +105,15 @@ async def agent_over(
 ) -> AsyncIterator[Agent]:
     project = project or folder
     async with AsyncExitStack() as stack:
+        url = ""
         if transport == "stdio":
             roots = {"WORKFLOW_ROOTS": str(project), **settings}
             server: Any = stdio_client(parameters(folder, engine_url, **roots))
         else:
             served = await stack.enter_async_context(serve_process(folder, engine_url, **settings))
-            server = f"{served.url}/mcp"
+            url, server = served.url, f"{served.url}/mcp"
         client = await stack.enter_async_context(Client(server))
-        yield Agent(client, project, transport)
+        yield Agent(client, project, transport, url)
 
 
 def documented(name: str) -> str:

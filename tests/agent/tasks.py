@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class House:
     project: Path
     engine: EmbeddedEngine
 
-    def agent(self, transport: str, **settings: str) -> Any:
+    def agent(self, transport: str, **settings: str) -> AbstractAsyncContextManager[Agent]:
         return agent_over(transport, self.folder, self.engine.url, project=self.project, **settings)
 
 

@@ -13,7 +13,7 @@ async def hang(house: House, transport: str) -> str:
         workflow_id = first.structured_content["workflowId"]
         await agent.until_running(workflow_id)
         await house.engine.stop()
-        while "silence" not in (await _status(agent, workflow_id)):
+        while "refused" not in (await _status(agent, workflow_id)):
             pass
         agent.calls, agent.lines[:] = 0, []
         why = await agent("workflow_status", workflow_id=workflow_id)
