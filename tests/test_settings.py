@@ -162,7 +162,6 @@ def test_the_same_engine_twice_is_refused() -> None:
         "http://host:hunter2",
         "http://host:99999",
         "http://[::1",
-        "http://host/?token=hunter2",
         "http://host/#hunter2",
         "=http://host",
         "name=hunter2",

@@ -26,7 +26,9 @@ class ClassInfo:
 
     `certain`: the class is ComfyUI's own, so its declarations are all the engine checks. Others may bring
     a validation of their own that replaces the check of values and types, which /object_info doesn't show.
+    `custom`: it is of a pack that somebody installed.
     `inputs` are the declared ones by name, required ones first; what they grow is under them.
+    `sent_as`: the class that the editor sends in its place, where a pack lists one under two names.
     `grows`: some of them are dynamic. `title` is what people see; `category`, `description` and `aliases` are
     what a search goes by.
     """
@@ -36,8 +38,10 @@ class ClassInfo:
     output_types: tuple[str | None, ...] | None = None
     output_node: bool = False
     certain: bool = False
+    custom: bool = False
     checked: bool = True
     title: str | None = None
+    sent_as: str | None = None
     grows: bool = False
     category: str = ""
     description: str = ""
@@ -67,7 +71,7 @@ class ObjectInfo:
         /node_replacements): known, unchecked.
         """
         classes = {name: ClassInfo(name=name, checked=False, output_node=True) for name in replaceable}
-        classes.update({name: _class_info(name, value) for name, value in raw.items()})
+        classes.update({name: _class_info(name, value, raw) for name, value in raw.items()})
         given = {kind for known in classes.values() for kind in known.output_types or () if kind is not None}
         partners = {
             name: price_of(value.get("price_badge"))
@@ -95,7 +99,7 @@ def _model_files(classes: Iterable[ClassInfo]) -> Iterator[str]:
             todo += grown
 
 
-def _class_info(name: str, raw: object) -> ClassInfo:
+def _class_info(name: str, raw: object, others: Mapping[str, Any]) -> ClassInfo:
     declared = raw.get("input") if isinstance(raw, Mapping) else None
     if not isinstance(raw, Mapping) or not isinstance(declared, Mapping):
         # Perhaps an output node, so that a graph which needs it reaches the engine.
@@ -110,7 +114,9 @@ def _class_info(name: str, raw: object) -> ClassInfo:
         output_types=_output_types(raw.get("output")),
         output_node=raw.get("output_node") is True,
         certain=certain,
+        custom=isinstance(module, str) and module.startswith("custom_nodes."),
         grows=any(spec.dynamic or spec.choices is not None for spec in inputs.values()),
+        sent_as=own if isinstance(own := raw.get("name"), str) and own != name and own in others else None,
         title=title if isinstance(title := raw.get("display_name"), str) else None,
         category=_text(raw.get("category")),
         description=_text(raw.get("description")),

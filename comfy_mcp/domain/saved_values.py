@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ClassInfo
 from comfy_mcp.domain.ui_format import UiNode
-from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button
+from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button, says_nothing, unsure
+from comfy_mcp.domain.ui_texts import as_text
 from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, widgets_of
 
 IsWidget = Callable[[InputSpec], bool]
@@ -40,9 +41,15 @@ class Saved:
         if widget.sent:
             self.widgets[widget.name] = widget
 
+    def shown_outside(self, name: str, value: object) -> object:
+        """`value` for the control `name` that the node of a subgraph shows: null is the first of a list."""
+        widget = self.widgets.get(name)
+        return widget.null if value is None and widget is not None and widget.kind == "COMBO" else value
+
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
-            self.values[widget.name] = value
+            text = widget.long and isinstance(value, int | float)
+            self.values[widget.name] = widget.null if value is None else as_text(value) if text else value
 
 
 def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = frozenset()) -> Saved:
@@ -62,11 +69,22 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
         found.values |= saved.added
     else:
         listed = saved.values if isinstance(saved.values, list) else []
-        found = _in_order(known, listed, is_widget)
-        if node.named is not None:
+        found = _in_order(known, listed, is_widget, displays=saved.displays)
+        if saved.bare:
+            found.values = {
+                name: value for name, value in found.values.items() if _has_place(found, name, listed)
+            }
+        elif node.named is not None and not saved.displays:
             found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
+    found.notes.extend(
+        (name, text) for name, value in found.values.items() if (text := unsure(known, name, value))
+    )
     count_option(known, found.values)
     return found
+
+
+def _has_place(found: Saved, name: str, listed: Sequence[object]) -> bool:
+    return name in found.places[: len(listed)]
 
 
 def _fills(found: Saved, listed: Sequence[object]) -> bool:
@@ -92,9 +110,9 @@ def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> No
     for name, value in given.items():
         if name in found.values or isinstance(value, Mapping):
             continue
-        if sent:
+        if sent and not is_button(name):
             found.values[name] = value
-        elif not is_button(name) and value is not None:
+        elif not says_nothing(name, value):
             found.notes.append((name, f"the node has no such control; {_shown(value)} is not sent"))
 
 
@@ -115,19 +133,24 @@ def _named(
             text = f"{_shown(value)} {how[0]}, {_shown(other[name])} {how[1]}; the former is sent"
             found.notes.append((name, text))
     places = frozenset(found.places)
-    lost = [name for name, value in given.items() if name not in places and value is not None]
-    found.notes.extend(
-        (name, f"the class has no such input; {_shown(given[name])} is not sent") for name in lost
-    )
+    for name, value in given.items():
+        if name in places or value is None or (known.custom and says_nothing(name, value)):
+            continue
+        what = "is not sent"
+        if known.custom:
+            found.values[name], what = value, "is sent all the same: a custom node may read it"
+        found.notes.append((name, f"the class has no such input; {_shown(value)} {what}"))
     return found
 
 
-def _in_order(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -> Saved:
+def _in_order(
+    known: ClassInfo, listed: Sequence[object], is_widget: IsWidget, *, displays: bool = False
+) -> Saved:
     """By place, as the editor reads them.
 
     Two kinds of old lists are recognised by their length: with the values of inputs that have lost their
     control (`forceInput`), as the editor does it; and without the places behind seeds, where the editor would
-    read everything behind them wrongly.
+    read everything behind them wrongly. `displays`: what is beyond the class's own only shows something.
     """
     found, odd = _walk(known, listed, is_widget)
     if not listed or len(found.places) == len(listed):
@@ -143,8 +166,8 @@ def _in_order(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -
             )
             bare.notes.append((None, text))
             return bare
-    left = [value for value in listed[len(found.places) :] if value is not None]
-    if left:
+    left = [value for value in listed[len(found.places) :] if value not in (None, "")]
+    if left and not displays:
         found.notes.append((None, f"the class has no input for saved values: {_some(left)}"))
     return found
 

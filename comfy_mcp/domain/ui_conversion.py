@@ -157,7 +157,7 @@ class _Conversion:
                     filled |= {each.name} if fill else set()
                 case Promoted() as control:
                     found = self._values.promoted(control)
-                    values |= {} if found is None else {each.name: found[0]}
+                    values |= {} if found is None else {each.name: saved.shown_outside(each.name, found[0])}
                     shown.add(each.name)
                     own.discard(each.name)
                     if each.name in values:
@@ -180,10 +180,12 @@ class _Conversion:
         if known is not None:
             count_option(known, inputs)
             self._note(key, node, _lost_in_editor(known, saved, inputs) if known.grows else ())
+            self._note(key, node, _of_no_control(known, node, saved, links))
         self._note(key, node, _unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
-        return {"inputs": inputs, "class_type": node.type, "_meta": meta}
+        kind = node.type if known is None else known.sent_as or node.type
+        return {"inputs": inputs, "class_type": kind, "_meta": meta}
 
     def _show_inside(self, scope: Scope, node: UiNode, key: str, names: Iterable[str]) -> None:
         if scope.outer is not None:
@@ -292,6 +294,16 @@ def _lost_in_editor(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -
             for name in linked[max(before, new) :]:
                 yield name, "its link is sent; ComfyUI's editor loses it when it opens this file"
         before += spec.choices is None
+
+
+def _of_no_control(
+    known: ClassInfo, node: UiNode, saved: Saved, links: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """Links to controls that the class has no more."""
+    for each in node.inputs:
+        gone = each.widget and "." not in each.name and each.name not in known.inputs
+        if gone and each.name in links and not saved.has(each.name):
+            yield each.name, "the class has no such input; ComfyUI's editor leaves its link out"
 
 
 def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -195,7 +195,9 @@ def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
     definitions = raw.get("definitions")
     listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
     held = {str(each["id"]): each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")}
-    last = given if isinstance(given := raw.get("last_node_id"), int) else 0
+    state = raw.get("state")
+    given = (raw.get("last_node_id"), state.get("lastNodeId") if isinstance(state, Mapping) else None)
+    last = max((each for each in given if isinstance(each, int)), default=0)
     return distinct(_used(_graph(raw, last), held), last)
 
 
@@ -212,12 +214,11 @@ def _used(top: UiGraph, held: Mapping[str, Mapping[str, Any]]) -> UiWorkflow:
     return UiWorkflow(top=top, subgraphs={name: read[name] for name in held if name in read})
 
 
-def _graph(raw: Mapping[str, Any], last: int | None = None) -> UiGraph:
-    """`last`: it is the top, and the highest id that was ever given to a node."""
+def _graph(raw: Mapping[str, Any], last: int = 0) -> UiGraph:
+    """`last`: the highest id that was ever given to a node."""
     found = [each for each in _list(raw.get("nodes")) if isinstance(each, Mapping)]
     links = dict(link for each in _list(raw.get("links")) if (link := _link(each)))
-    nodes = _with_ids([_node(each) for each in found], last or 0)
-    nodes = _reconciled(nodes, links, None if last is None else _listed(found))
+    nodes = _reconciled(_with_ids([_node(each) for each in found], last), links)
     names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
     extra = raw.get("extra")
     extra = extra if isinstance(extra, Mapping) else {}
@@ -243,44 +244,45 @@ def _with_ids(nodes: Sequence[UiNode], last: int) -> list[UiNode]:
     return found
 
 
-def _listed(nodes: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The links that the outputs of the nodes name."""
-    outputs = (each for node in nodes for each in _list(node.get("outputs")) if isinstance(each, Mapping))
-    return frozenset(_text(link) for each in outputs for link in _list(each.get("links")))
+def _reconciled(nodes: Iterable[UiNode], links: Mapping[str, UiLink]) -> list[UiNode]:
+    """With the links of each input as the editor understands a file that contradicts itself.
 
-
-def _reconciled(
-    nodes: Iterable[UiNode], links: Mapping[str, UiLink], listed: frozenset[str] | None
-) -> list[UiNode]:
-    """With the links as the list of links has them; in a file that was edited by hand, an input may name
-    none or another one.
-
-    `listed`: an input at the top gets a link that it does not name only if the output names it.
+    An input has the link that it names, unless that leads to another node, or to an input that names its own.
+    A link that no input of its node names leads where it says.
     """
-    ends: dict[tuple[str, int], list[str]] = {}
+    ends: dict[str, dict[int, str]] = {}
     for key, link in links.items():
-        ends.setdefault((link.target, link.target_slot), []).append(key)
-    found = []
-    for node in nodes:
-        inputs, odd = [], []
-        for slot, each in enumerate(node.inputs):
-            leading = ends.pop((node.id, slot), [])
-            if each.link not in leading:
-                named = [key for key in leading if listed is None or key in listed]
-                if each.link in links:
-                    odd.append((each.name, "its link leads to another input in the file's list of links"))
-                each = replace(
-                    each, link=named[-1] if named else each.link if each.link not in links else None
-                )
-            inputs.append(each)
-        found.append(replace(node, inputs=tuple(inputs), odd=tuple(odd)))
-    beyond = {}
-    for target, slot in ends:
-        beyond[target] = (
-            None,
-            f"a link leads to its input {slot}, which the file does not list; it is left out",
+        ends.setdefault(link.target, {})[link.target_slot] = key
+    return [_with_links(node, links, ends.get(node.id, {})) for node in nodes]
+
+
+def _with_links(node: UiNode, links: Mapping[str, UiLink], leading: Mapping[int, str]) -> UiNode:
+    """`leading`: the links that say that they lead to the node, by slot."""
+    sure = {slot for slot, each in enumerate(node.inputs) if _names(each, links, node, slot)}
+    named = {each.link for each in node.inputs}
+    inputs: list[UiInput] = []
+    odd: list[tuple[str | None, str]] = []
+    for slot, each in enumerate(node.inputs):
+        link = None if each.link is None else links.get(each.link)
+        if link is None:
+            found = leading.get(slot)
+            each = replace(each, link=each.link if found in named else found or each.link)
+        elif slot not in sure and (link.target != node.id or link.target_slot in sure):
+            odd.append((each.name, "its link leads to another input in the file's list of links"))
+            each = replace(each, link=None)
+        inputs.append(each)
+    beyond = [slot for slot, key in leading.items() if not 0 <= slot < len(inputs) and key not in named]
+    if beyond:
+        odd.append(
+            (None, f"a link leads to its input {beyond[0]}, which the file does not list; it is left out")
         )
-    return [replace(node, odd=(*node.odd, beyond[node.id])) if node.id in beyond else node for node in found]
+    return replace(node, inputs=tuple(inputs), odd=tuple(odd))
+
+
+def _names(given: UiInput, links: Mapping[str, UiLink], node: UiNode, slot: int) -> bool:
+    """The input names a link that leads to it."""
+    link = None if given.link is None else links.get(given.link)
+    return link is not None and (link.target, link.target_slot) == (node.id, slot)
 
 
 def make_graph(

@@ -156,16 +156,18 @@ def _outside(scope: Scope, slot: int, steps: int) -> Source:
 def bypass(node: UiNode, slot: int, wanted: str) -> UiInput | None:
     """The input that a bypassed node hands through to output `slot`, by the editor's rules."""
     given = node.output_types[slot] if 0 <= slot < len(node.output_types) else "*"
-    if not node.inputs:
-        return None
-    if "*" in (wanted, given):
-        return node.inputs[slot] if 0 <= slot < len(node.inputs) else node.inputs[0]
-    if 0 <= slot < len(node.inputs) and node.inputs[slot].type == wanted:
-        return node.inputs[slot]
+    same = node.inputs[slot] if 0 <= slot < len(node.inputs) else None
+    if wanted in {"*", ""}:
+        return same or next(iter(node.inputs), None)
+    if same is not None and fits(same.type, given) and fits(same.type, wanted):
+        return same
     exact = (each for each in node.inputs if each.type == wanted)
-    fitting = (each for each in node.inputs if fits(each.type, given))
+    fitting = (each for each in node.inputs if fits(each.type, given) and fits(each.type, wanted))
     return next(exact, None) or next(fitting, None)
 
 
 def fits(one: str, other: str) -> bool:
-    return "*" in (one, other) or bool({*one.lower().split(",")} & {*other.lower().split(",")})
+    """Whether the editor links them: lists of types, of which one is in both; nothing and `*` fit all."""
+    if {one, other} & {"*", "", "0"}:
+        return True
+    return bool({*one.lower().split(",")} & {*other.lower().split(",")})

@@ -13,6 +13,17 @@ from comfy_mcp.domain.ui_format import UiNode
 
 _POWER_LORAS, _POWER_HEADER = "Power Lora Loader (rgthree)", "PowerLoraLoaderHeaderWidget"
 
+_DISPLAYS = frozenset(
+    {"ShowText|pysssss", "Seed (rgthree)", "Display Any (rgthree)", "Display Int (rgthree)"}
+)
+_UNDECLARED = MappingProxyType(
+    {"Power Puter (rgthree)": ("outputs", "code"), "Power Primitive (rgthree)": ("type", "value")}
+)
+"""Classes that read inputs which they do not declare, in the order of their controls."""
+
+_MADE_IN_THE_BROWSER = frozenset({("ImageTransformKJ", "bboxes"), ("ScreencapStream", "frame_data")})
+_SEEDS = frozenset({"seed", "noise_seed"})
+
 _VIDEO, _COMBINE = "VHS_", "VHS_VideoCombine"
 _DIGITS = re.compile(r"[0-9]{1,9}")
 _VIDEO_FILE = ("video", "force_rate", "force_size", "frame_load_cap", "skip_first_frames", "select_every_nth")
@@ -35,10 +46,14 @@ class Reading:
     """`values` as the editor reads them, a list or an object by name; `added` are sent as they are.
 
     `whole`: the controls of the node are known, so a name that none of them has is not sent.
+    `displays`: what else is saved only shows something, or is a button.
+    `bare`: an optional input without a saved value is not sent.
     """
 
     values: object
     whole: bool = False
+    displays: bool = False
+    bare: bool = False
     added: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -50,12 +65,32 @@ def as_the_pack_reads(known: ClassInfo, node: UiNode) -> Reading:
         formats = known.inputs.get("format")
         whole = known.name != _COMBINE or (formats is not None and formats.choices is not None)
         return Reading(_video(known.name, node.values), whole=whole and known.name in _VIDEO_LISTS)
-    return Reading(node.values)
+    names = _UNDECLARED.get(known.name)
+    if names is not None and isinstance(node.values, list):
+        return Reading({}, added=dict(zip(names, node.values, strict=False)))
+    bare = known.name.endswith("(rgthree)") and "Power Prompt" in known.name
+    return Reading(node.values, displays=known.name in _DISPLAYS, bare=bare)
+
+
+def says_nothing(name: str, value: object) -> bool:
+    """Of a name that the class does not declare."""
+    return value in (None, "", [], {}) or is_button(name)
 
 
 def is_button(name: str) -> bool:
-    """VideoHelperSuite saves the label of its upload buttons too."""
+    """VideoHelperSuite saves the labels of its upload buttons too."""
     return name.startswith("choose ") and name.endswith(" to upload")
+
+
+def unsure(known: ClassInfo, name: str, value: object) -> str | None:
+    """Why the editor may send another value than the saved one."""
+    if not known.custom:
+        return None
+    if name in _SEEDS and value in (-1, -2, -3):
+        return f"{value} is sent; for it, the pack's script in the editor draws a number for each run"
+    if (known.name, name) in _MADE_IN_THE_BROWSER:
+        return "what the pack's script makes of it in the browser is not known here; the saved value is sent"
+    return None
 
 
 def _video(kind: str, values: object) -> object:

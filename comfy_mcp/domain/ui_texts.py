@@ -153,7 +153,7 @@ def filled_in(text: str, value_of: ValueOf, moment: Moment | None) -> tuple[str,
         new = None
         if len(parts) == 2:
             known = value_of(*parts)
-            new = None if known is None else _ILLEGAL.sub("_", _as_text(known))
+            new = None if known is None else _ILLEGAL.sub("_", as_text(known))
         elif not parts[0].startswith(_DATE):
             return found.group()  # the engine fills in %year% and its like
         elif moment is not None:
@@ -167,7 +167,7 @@ def filled_in(text: str, value_of: ValueOf, moment: Moment | None) -> tuple[str,
     return text, left[0] if left else None
 
 
-def _as_text(value: object) -> str:
+def as_text(value: object) -> str:
     """As JavaScript writes it."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -71,6 +71,7 @@ class Widget:
     `control`: says what happens to the value before it after a run.
     `custom`: drawn by a custom node, not by the editor itself.
     `chosen`: a file that somebody chose; the editor has none for a node that was saved without.
+    `null`: what the editor sends where the file has null. `long`: a text of several lines, whatever it is.
     `drawn`: of a text with "{red|blue}" the editor sends one, drawn anew for each run.
     """
 
@@ -82,6 +83,8 @@ class Widget:
     control: bool = False
     drawn: bool = False
     chosen: bool = False
+    null: object = None
+    long: bool = False
     custom: bool = False
 
 
@@ -125,6 +128,7 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> 
         elif custom and spec.kind is not None and not spec.kind.startswith("COMFY_"):
             yield Widget(name=spec.name, default=spec.extra.get("default"), custom=True)
         return
+    long = kind == "STRING" and spec.extra.get("multiline") is True
     if known.name == "Load3D" and kind == "LOAD_3D":
         yield from (Widget(name=name, default=value) for name, value in _BUTTONS_3D.items())
     yield Widget(
@@ -134,6 +138,8 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> 
         saved=kind not in _SAVED_NOWHERE,
         drawn=spec.extra.get("dynamicPrompts") is True,
         chosen=_uploads(spec),
+        null=_first(spec) if kind == "COMBO" else "" if long else None,
+        long=long,
     )
     yield from _behind(spec, kind)
 
@@ -168,6 +174,10 @@ def _default(spec: InputSpec, kind: str | None) -> object:
     if "default" in spec.extra or spec.options:
         return spec.default
     return None if kind is None else _EMPTY[kind]
+
+
+def _first(spec: InputSpec) -> object:
+    return spec.options[0] if spec.options and not _uploads(spec) else None
 
 
 def _behind(spec: InputSpec, kind: str | None) -> Iterator[Widget]:

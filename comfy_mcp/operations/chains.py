@@ -51,7 +51,7 @@ async def parents_again(context: OperationContext, old: Job) -> tuple[Parent, ..
 
 
 def with_takes(after: Sequence[Parent], takes: Mapping[JobId, int]) -> tuple[Parent, ...]:
-    """And the workflows of which outputs are taken, which have to complete unless they are in `after_any`."""
+    """And the workflows whose outputs it takes, which have to complete unless they are in `after_any`."""
     known = {parent.id: parent for parent in after}
     for job_id, count in takes.items():
         any_end = known[job_id].any_end if job_id in known else False

@@ -18,12 +18,14 @@ ProgressReport = Callable[[WorkflowResult], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who calls, and from which surface. `may_read_files`: a path in a submit is read on this machine."""
+    """Who calls, and from which surface. `may_read_files`: a path in a submit is read on this machine.
+    `upload_url` makes an address to which one file can be sent without a key, once."""
 
     client: ClientId
     surface: str
     may_read_files: bool = True
     rights: frozenset[Right] = ALL_RIGHTS
+    upload_url: Callable[[], str] | None = None
 
     @property
     def said(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery, lasting
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
@@ -312,7 +313,18 @@ def spellings(context: OperationContext) -> str:
     others = "a URL (https://…), an earlier output (output:ID, see list_outputs), or a data: URI"
     if context.caller.may_read_files:
         return f"a path in {context.services.input_files.folders}, {others}"
-    return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    how = upload_command(context)
+    if how is None:
+        return f"the name that an upload to POST /v1/comfyui/inputs returned, {others}"
+    return f"the name that an upload returned ({how}), {others}"
+
+
+def upload_command(context: OperationContext) -> str | None:
+    """How a caller that has no key at hand sends a file. None: it can't."""
+    caller = context.caller
+    if caller.upload_url is None or Right.SUBMIT not in caller.rights:
+        return None
+    return f'curl -F image=@FILE "{caller.upload_url()}", good once, for 15 minutes'
 
 
 def _shown(text: str) -> str:

@@ -12,6 +12,7 @@ from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.domain.parameters import Parameter
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_inputs import upload_command
 from comfy_mcp.operations.finder import Verdict
 from comfy_mcp.operations.named import JOB, entries_of, named_workflow, read_entry
 from comfy_mcp.operations.shapes import (
@@ -66,12 +67,12 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     jobs = await _jobs(context, params) if not params.kind else []
     items = [*shown[: max(1, params.limit - len(jobs))], *jobs]
     first = next((each for each in shown if each.runnable), None)
-    warnings = [f"Nothing fits {params.query!r:.100}; these exist."] if nothing else []
+    warnings = [f"Nothing fits {params.query!r:.100}; these exist."] if nothing and found else []
     return FoundWorkflowsResult(
         workflows=items,
         total=len(found) + len(jobs),
         warnings=[*warnings, *notes] if info is not None else [*warnings, _NO_ENGINE],
-        next_step=None if first is None else _how(first),
+        next_step=None if first is None else _how(context, first),
     )
 
 
@@ -98,7 +99,7 @@ async def describe_workflow(
     return DescribedWorkflowResult(
         workflow=item,
         parameters=[parameter_item(each, most) for each in verdict.parameters],
-        next_step=_how(item) if item.runnable else None,
+        next_step=_how(context, item) if item.runnable else None,
         warnings=list(notes) if known else [_NO_ENGINE],
     )
 
@@ -223,10 +224,12 @@ async def _jobs(context: OperationContext, params: FindWorkflowParams) -> list[F
     return list(found.values())[: 3 if params.limit < JOBS else JOBS]
 
 
-def _how(item: FoundWorkflowItem) -> str:
+def _how(context: OperationContext, item: FoundWorkflowItem) -> str:
     first = next((name for each in item.inputs if (name := each.partition(" ")[0])), None)
     given = f', inputs={{"{first}": …}}' if first else ""
-    return f'Call submit_workflow(workflow="{item.name}"{given}).'
+    upload = upload_command(context) if any(each.endswith("needed)") for each in item.inputs) else None
+    file = f" Your own file is uploaded first (its answer has the name): {upload}." if upload else ""
+    return f'Call submit_workflow(workflow="{item.name}"{given}).{file}'
 
 
 _RANK = {

@@ -26,7 +26,11 @@ from comfy_mcp.server.schemas import input_schema, output_schema
 from comfy_mcp.server.tool_errors import error_result, foreseen
 
 SHOWN_PX = 512
-"""Longest side of the picture in the result of a wait."""
+SHEET_PX = 768
+"""Longest side of the picture in the result of a wait, and of a sheet of several."""
+
+SHEET = 16
+"""Pictures on the sheet: those that view_output shows."""
 
 
 async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -83,20 +87,21 @@ async def call_tool(
 
 
 async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | PreviewResult | None:
-    """The first picture of a workflow that is completed, small: most callers ask for it next. Of one that
-    runs, the last preview."""
+    """The picture of a workflow that is completed, small, or its pictures on one sheet: most callers ask for
+    it next. Of one that runs, the last preview."""
     if not isinstance(state, WorkflowResult):
         return None
     if state.status == "running":
-        arguments = {"workflow_id": state.workflow_id}
+        job = {"workflow_id": state.workflow_id}
         with suppress(BridgeError):  # most engines send none
-            return await bridge.call("workflow_preview", arguments, caller=caller)  # type: ignore[no-any-return]
+            return await bridge.call("workflow_preview", job, caller=caller)  # type: ignore[no-any-return]
     if state.status != "completed":
         return None
-    first = next((item for item in state.outputs if item.type == "image"), None)
-    if first is None:
+    pictures = [item.output_id for item in state.outputs if item.type == "image"]
+    if not pictures:
         return None
-    look = {"output_id": first.output_id, "max_px": SHOWN_PX}
+    longest = SHOWN_PX if len(pictures) == 1 else SHEET_PX
+    look = {"output_id": ",".join(pictures[:SHEET]), "max_px": longest}
     with suppress(BridgeError):  # it is linked to all the same
         return await bridge.call("view_output", look, caller=caller)  # type: ignore[no-any-return]
     return None

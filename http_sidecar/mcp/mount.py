@@ -22,9 +22,10 @@ from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.hosts import host_allowed, origin_allowed
 from http_sidecar.door.revocation import REVOCATIONS
+from http_sidecar.door.tickets import UPLOADS
 from http_sidecar.mcp.asgi import AsgiBridge
 from http_sidecar.mcp.large_bodies import with_large_bodies
-from http_sidecar.routes import MCP_PATH
+from http_sidecar.routes import MCP_PATH, UPLOAD
 
 SURFACE = "mcp-http"
 
@@ -111,17 +112,25 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     _refuse_unfit(request)
     caller = request[CALLER]
     # A session answers only to the client that opened it: the SDK compares what it finds here.
+    own = replace(caller, surface=SURFACE, upload_url=lambda: _upload_url(request, caller))
     token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
     with request.app[REVOCATIONS].watched(caller) as revoked:
         answer = await request.app[ASGI].handle(
             request,
-            state={"caller": replace(caller, surface=SURFACE)},
+            state={"caller": own},
             user=AuthenticatedUser(token),
             revoked=revoked,
         )
     if revoked.is_set() and not answer.prepared:
         raise unauthenticated()
     return answer
+
+
+def _upload_url(request: web.Request, caller: Caller) -> str:
+    """Where the client reaches this process, as far as is known, with a ticket."""
+    public = request.app[SETTINGS].public_url
+    ticket = request.app[UPLOADS].issue(caller)
+    return f"{public or f'{request.scheme}://{request.host}'}{UPLOAD.path}?ticket={ticket}"
 
 
 def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:

@@ -2,17 +2,19 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from http_sidecar.app_state import BRIDGE, IDENTIFIERS
+from http_sidecar.door.tickets import UPLOAD_TTL_S, UPLOADS, Tickets
+from http_sidecar.rest import uploads
 from http_sidecar.rest.calls import answer, arguments_of, call
 from http_sidecar.rest.lists import whole_list
 from http_sidecar.rest.output_bytes import identify, live_preview, output_bytes, preview_bytes
 from http_sidecar.rest.submit import submit
-from http_sidecar.rest.uploads import upload
 from http_sidecar.routes import ROUTES, UPLOAD, Route
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -30,8 +32,9 @@ def setup(app: web.Application) -> None:
         else:
             app.router.add_route(route.method, path, handler)
 
-    app.router.add_route(UPLOAD.method, UPLOAD.path, upload)
-    app[IDENTIFIERS].append(identify)
+    app.router.add_route(UPLOAD.method, UPLOAD.path, uploads.upload)
+    app[UPLOADS] = Tickets(ttl_s=UPLOAD_TTL_S, clock=time.monotonic)
+    app[IDENTIFIERS] += [identify, uploads.identify]
     app.cleanup_ctx.append(_hashes_kept)
 
 

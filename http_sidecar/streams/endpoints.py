@@ -10,11 +10,12 @@ from comfy_mcp.operations.context import Caller
 from http_sidecar.api_keys import SURFACE, caller_of, identity_of
 from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS
+from http_sidecar.door.tickets import Tickets
 from http_sidecar.streams import sse, tickets, websocket
 from http_sidecar.streams.event_texts import EventTexts
 from http_sidecar.streams.live import Live
 from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams
-from http_sidecar.streams.tickets import TICKETS, TTL_S, Tickets, offered_keys, offered_ticket
+from http_sidecar.streams.tickets import TICKETS, TTL_S, offered_keys, offered_ticket
 
 
 def setup(app: web.Application) -> None:

@@ -6,16 +6,15 @@ the process that gave it. A subprotocol carries the key itself; it never stands 
 
 import base64
 import binascii
-import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.operations.context import Caller, require_right
+from comfy_mcp.operations.context import require_right
 from comfy_mcp.operations.shapes import Part
 from http_sidecar.app_state import CALLER
+from http_sidecar.door.tickets import Tickets
 from http_sidecar.routes import V1
 
 PATH = f"{V1}/stream/ticket"
@@ -29,14 +28,7 @@ TICKET_PREFIX = "comfy-bridge.ticket."
 TTL_S = 30.0
 """How long a ticket may be used: a page asks for one right before it connects."""
 
-TICKETS_PER_CLIENT = 64
 MAX_OFFERS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Issued:
-    caller: Caller
-    until: float
 
 
 class TicketResult(Part):
@@ -44,35 +36,6 @@ class TicketResult(Part):
 
     ticket: str
     expires_in: float
-
-
-class Tickets:
-    """Tickets that were given and not used. In memory: at most TICKETS_PER_CLIENT for each client, the oldest
-    goes. `clock` is steady seconds."""
-
-    def __init__(self, *, ttl_s: float, clock: Callable[[], float]) -> None:
-        self._ttl_s = ttl_s
-        self._clock = clock
-        self._issued: dict[str, _Issued] = {}
-
-    def issue(self, caller: Caller) -> str:
-        self._forget_expired()
-        own = [ticket for ticket, issued in self._issued.items() if issued.caller.client == caller.client]
-        for ticket in own[: max(0, len(own) - TICKETS_PER_CLIENT + 1)]:
-            del self._issued[ticket]
-        ticket = secrets.token_urlsafe(32)
-        self._issued[ticket] = _Issued(caller=caller, until=self._clock() + self._ttl_s)
-        return ticket
-
-    def redeem(self, ticket: str) -> Caller | None:
-        """Whose it is, once. None for one that is unknown, used or too old."""
-        issued = self._issued.pop(ticket, None)
-        return issued.caller if issued is not None and self._clock() < issued.until else None
-
-    def _forget_expired(self) -> None:
-        now = self._clock()
-        for ticket in [ticket for ticket, issued in self._issued.items() if issued.until <= now]:
-            del self._issued[ticket]
 
 
 TICKETS = web.AppKey("tickets", Tickets)

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from mcp.client import Client
 from mcp.client.stdio import stdio_client
 from mcp_types import CallToolResult, ImageContent, TextContent
@@ -19,14 +20,28 @@ TRANSPORTS = ("stdio", "http")
 DOCUMENT = Path(__file__).parents[2] / "docs" / "agents.md"
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_MEASURED = re.compile(r", \d+ bytes")
+_SHORT = re.compile(r"(?<=[(:])[0-9a-f]{8}(?=[)\"])")
+_SAME = (
+    (re.compile(r", \d+ bytes"), ""),
+    (re.compile(r"(?<=ticket=)[\w-]+"), "TICKET"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "HOST"),
+    (re.compile(r", about [^.]* left"), ""),
+    (re.compile(r"\(Engine HOST, [^;]*\);"), "(CAUSE);"),
+    (re.compile(r"\b\d+(?:\.\d+)? s\b"), "N s"),
+    (re.compile(r"\b\d{1,3} %"), "N %"),
+    (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?"), "TIME"),
+)
+"""What differs from run to run, and what stands for it in a transcript."""
 
 
 @dataclass(slots=True)
 class Agent:
-    """Knows what the tools say, and nothing else. `calls` counts its requests."""
+    """Knows what the tools say, and nothing else. `calls` counts its requests of MCP. `project` is the folder
+    that it works in; a server over stdio may read and write there."""
 
     client: Client
+    project: Path
+    transport: str
     calls: int = 0
     lines: list[str] = field(default_factory=list)
     _ids: dict[str, str] = field(default_factory=dict)
@@ -42,13 +57,34 @@ class Agent:
         self.lines += [f"> {tool}({given})", *shown, ""]
         return result
 
+    async def upload(self, address: str, file: Path) -> str:
+        """As curl does in the agent's shell: the file's name for a workflow."""
+        form = aiohttp.FormData()
+        form.add_field("image", file.read_bytes(), filename=file.name)
+        async with aiohttp.ClientSession() as session, session.post(address, data=form) as answer:
+            assert answer.status == 201, await answer.text()
+            said = await answer.json()
+        self.lines += [f'$ curl -F image=@{file.name} "{address}"', json.dumps(said), ""]
+        return str(said["name"])
+
+    async def until_running(self, workflow_id: str) -> None:
+        """Not a part of the task: what follows is said of a job that runs."""
+        while True:
+            state = await self.client.call_tool("workflow_status", {"workflow_id": workflow_id})
+            if state.structured_content["status"] == "running":
+                return
+
     @property
     def transcript(self) -> str:
         """With ids that are the same each time."""
-        text = _ID.sub(
-            lambda found: self._ids.setdefault(found[0], f"ID{len(self._ids) + 1}"), "\n".join(self.lines)
-        )
-        return _MEASURED.sub("", text).replace(str(Path.cwd()), "FOLDER").strip()
+        text = _ID.sub(lambda found: self._named(found[0]), "\n".join(self.lines))
+        text = _SHORT.sub(lambda found: self._named(found[0]), text)
+        for pattern, same in _SAME:
+            text = pattern.sub(same, text)
+        return text.replace(str(self.project), "PROJECT").replace(str(Path.cwd()), "FOLDER").strip()
+
+    def _named(self, whole: str) -> str:
+        return self._ids.setdefault(whole[:8], f"ID{len(self._ids) + 1}")
 
 
 def text_of(result: CallToolResult) -> str:
@@ -60,13 +96,19 @@ def pictures_in(result: CallToolResult) -> int:
 
 
 @asynccontextmanager
-async def agent_over(transport: str, folder: Path, engine_url: str) -> AsyncIterator[Agent]:
-    if transport == "stdio":
-        async with Client(stdio_client(parameters(folder, engine_url))) as client:
-            yield Agent(client)
-    else:
-        async with serve_process(folder, engine_url) as served, Client(f"{served.url}/mcp") as client:
-            yield Agent(client)
+async def agent_over(
+    transport: str, folder: Path, engine_url: str, *, project: Path | None = None, **settings: str
+) -> AsyncIterator[Agent]:
+    project = project or folder
+    async with AsyncExitStack() as stack:
+        if transport == "stdio":
+            roots = {"WORKFLOW_ROOTS": str(project), **settings}
+            server: Any = stdio_client(parameters(folder, engine_url, **roots))
+        else:
+            served = await stack.enter_async_context(serve_process(folder, engine_url, **settings))
+            server = f"{served.url}/mcp"
+        client = await stack.enter_async_context(Client(server))
+        yield Agent(client, project, transport)
 
 
 def documented(name: str) -> str:

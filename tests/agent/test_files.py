@@ -102,7 +102,7 @@ async def test_b_over_http_the_error_says_how(tmp_path: Path) -> None:
     async with agent_over("http", tmp_path) as agent:
         result = await agent.client.call_tool("submit_workflow", {"workflow": scaled("./cat.png")})
         assert result.is_error
-        assert "POST /v1/comfyui/inputs" in str(result.content)
+        assert "/v1/comfyui/inputs?ticket=" in str(result.content)
         stream = io.BytesIO()
         Image.new("RGB", (16, 16), BLUE).save(stream, "PNG")
         uri = f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -74,3 +74,16 @@ def test_a_control_for_two_takes_the_value_of_a_subgraph_inside() -> None:
     file["definitions"]["subgraphs"].append(deep)
     graph, _ = converted(file)
     assert graph["3:7:20"]["inputs"]["width"] == graph["3:8"]["inputs"]["width"] == 50
+
+
+def test_null_on_a_subgraphs_node_is_the_first_of_a_list_and_of_no_text_another() -> None:
+    required = {"kind": [["a", "b"], {"default": "b"}], "text": ["STRING", {"multiline": True}]}
+    sockets = [
+        {"name": name, "type": "X", "link": link, "widget": {"name": name}}
+        for link, name in enumerate(required, start=1)
+    ]
+    inside = [{"id": 7, "type": "Kind", "inputs": sockets, "widgets_values": ["b", "t"]}]
+    links = [(1, -10, 0, 7, 0), (2, -10, 1, 7, 1)]
+    file = hosting(inside, None, None, links=links, inputs=("kind", "text"))
+    graph, _ = converted(file, Kind={"input": {"required": required}, "output": []})
+    assert graph["3:7"]["inputs"] == {"kind": "a", "text": None}

@@ -137,3 +137,90 @@ def test_what_a_format_brings_is_sent_where_the_class_does_not_say_it(declared: 
     assert inputs["crf"] == 30
     assert warnings == ()
     assert video("VHS_LoadAudio", {"seek": 3}, {"required": {}})[0] == {"seek": 3}
+
+
+# ------------------------------------------------------------------------- what classes do not declare
+
+TEXT = {"required": {"text": ["STRING", {"default": ""}]}}
+
+
+def pack(
+    kind: str, values: Any, declared: Any = TEXT, module: str = "custom_nodes.x", **saved: Any
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    node = {"id": 1, "type": kind, "widgets_values": values, **saved}
+    known = {"input": declared, "output": [], "python_module": module}
+    graph, warnings = converted({"nodes": [node]}, **{kind: known})
+    inputs: dict[str, Any] = graph["1"]["inputs"]
+    return inputs, warnings
+
+
+def test_a_name_that_a_custom_class_does_not_declare_is_sent_and_told() -> None:
+    """Some classes take whatever they are given (a table, code); the editor sends every control."""
+    named: dict[str, Any] = {
+        "text": "a",
+        "table": "x|y",
+        "button": None,
+        "info": "",
+        "rows": [],
+        "choose video to upload": "image",
+    }
+    inputs, warnings = pack("Tables", ["a", "x|y", None, ""], widgets_values_named=named)
+    assert inputs == {"text": "a", "table": "x|y"}
+    (warning,) = warnings
+    assert "input 'table': the class has no such input; 'x|y' is sent all the same" in warning
+    own, warnings = pack("Tables", ["a", "x|y"], module="nodes", widgets_values_named=named)
+    assert own == {"text": "a"}
+    assert len(warnings) == 4
+
+
+@pytest.mark.parametrize("kind", ["ShowText|pysssss", "Seed (rgthree)"])
+def test_what_only_shows_something_is_no_lost_value(kind: str) -> None:
+    assert pack(kind, ["a", ["shown"], "okay"]) == ({"text": "a"}, ())
+    assert pack(kind, ["a", "okay"], widgets_values_named={"text": "a", "USE": "okay"}) == ({"text": "a"}, ())
+
+
+def test_an_optional_input_of_a_power_prompt_is_sent_only_if_it_is_saved() -> None:
+    declared = {**TEXT, "optional": {"insert_lora": [["CHOOSE", "a"]]}}
+    assert pack("Power Prompt (rgthree)", ["cat"], declared)[0] == {"text": "cat"}
+    assert pack("Power Prompt (rgthree)", ["cat", "a"], declared)[0] == {"text": "cat", "insert_lora": "a"}
+    assert pack("Other (rgthree)", ["cat"], declared)[0] == {"text": "cat", "insert_lora": "CHOOSE"}
+
+
+def test_inputs_that_no_class_declares_have_the_packs_names() -> None:
+    empty: dict[str, Any] = {"required": {}}
+    assert pack("Power Puter (rgthree)", [{"outputs": ["INT"]}, "a + 1"], empty) == (
+        {"outputs": {"outputs": ["INT"]}, "code": "a + 1"},
+        (),
+    )
+    assert pack("Power Primitive (rgthree)", ["INT", 3], empty)[0] == {"type": "INT", "value": 3}
+    assert pack("Power Primitive (rgthree)", None, empty)[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "said"),
+    [
+        ("Sampler", "seed", -1, "draws a number for each run"),
+        ("Sampler", "noise_seed", -3, "draws a number for each run"),
+        ("Sampler", "seed", 5, None),
+        ("Sampler", "other", -1, None),
+        ("ImageTransformKJ", "bboxes", 1, "in the browser is not known here"),
+    ],
+)
+def test_what_a_script_makes_in_the_browser_is_told(
+    kind: str, name: str, value: Any, said: str | None
+) -> None:
+    declared = {"required": {name: ["INT", {"default": 0}]}}
+    inputs, warnings = pack(kind, [value], declared)
+    assert inputs == {name: value}
+    assert len(warnings) == (said is not None)
+    assert (said or "") in "".join(warnings)
+    assert pack(kind, [value], declared, module="nodes")[1] == ()
+
+
+def test_a_class_that_is_listed_twice_is_sent_under_its_own_name() -> None:
+    show = {"input": TEXT, "output": [], "name": "Show"}
+    file = {
+        "nodes": [{"id": number, "type": kind} for number, kind in enumerate(("Show", "ShowLazy", "Odd"), 1)]
+    }
+    graph, _ = converted(file, Show=show, ShowLazy=show, Odd={**show, "name": "Gone"})
+    assert [graph[key]["class_type"] for key in "123"] == ["Show", "Show", "Odd"]

@@ -57,6 +57,29 @@ def test_an_upload_button_stands_behind_the_required_inputs() -> None:
     assert warnings == ()
 
 
+def test_null_is_what_the_editor_makes_of_it() -> None:
+    required = {
+        "choice": [["a", "b"], {"default": "b"}],
+        "file": [["a.png"], {"image_upload": True}],
+        "long": ["STRING", {"multiline": True, "default": "x"}],
+        "short": ["STRING", {"default": "x"}],
+        "number": ["INT", {"default": 3}],
+    }
+    inputs, _ = one(required, None, None, None, None, None)
+    assert inputs == {"choice": "a", "file": None, "long": "", "short": None, "number": None}
+    assert one({"choice": ["COMBO", {"options": []}]}, None)[0] == {"choice": None}
+
+
+@pytest.mark.parametrize(
+    ("saved", "sent"), [(3, "3"), (2.5, "2.5"), (True, "true"), (["x"], {"__value__": ["x"]})]
+)
+def test_a_text_of_several_lines_is_a_text(saved: Any, sent: Any) -> None:
+    required = {"long": ["STRING", {"multiline": True}], "short": ["STRING", {}]}
+    inputs, _ = one(required, saved, saved)
+    assert inputs["long"] == sent
+    assert inputs["short"] == (saved if sent != {"__value__": ["x"]} else sent)
+
+
 @pytest.mark.parametrize("values", [None, [], {}])
 def test_a_file_that_nobody_chose_is_not_chosen(values: Any) -> None:
     """A new node shows the first file of the list; one that is saved without a file has none."""
@@ -97,6 +120,60 @@ def test_a_primitive_sets_only_what_is_a_control() -> None:
     )  # fmt: skip
     assert given == {"shown": 7}
     assert warnings == ("Node 1 (X), input 'forced': 7 of the primitive is not sent: it is no control.",)
+
+
+def test_a_link_to_a_control_that_the_class_has_no_more_is_told() -> None:
+    inputs = [
+        {"name": name, "type": "INT", "link": link, "widget": {"name": name}}
+        for link, name in enumerate(("shown", "gone", "gone.child", "free"), start=1)
+    ]
+    inputs[3]["link"] = None
+    given, warnings = one(
+        {"shown": ["INT"]}, inputs=inputs, beside=[image(2, 8, 8)],
+        links=[[number, 2, 0, 1, number - 1, "INT"] for number in (1, 2, 3)],
+    )  # fmt: skip
+    assert set(given) == {"shown", "gone", "gone.child"}
+    (warning,) = warnings
+    assert "input 'gone': the class has no such input; ComfyUI's editor leaves its link out" in warning
+
+
+def test_a_chain_of_reroutes_without_end_leads_nowhere() -> None:
+    chain = [handing(number, "Reroute", number - 1) for number in range(2, 150)]
+    links = [[number, number, 0, number + 1, 0, "IMAGE"] for number in range(1, 150)]
+    file = {"nodes": [image(1, 8, 8), *chain, save(150, 149)], "links": links}
+    assert "images" not in converted(file)[0]["150"]["inputs"]
+    short = {
+        "nodes": [image(1, 8, 8), *chain[:50], save(52, 51)],
+        "links": [*links[:50], [51, 51, 0, 52, 0, "X"]],
+    }
+    assert converted(short)[0]["52"]["inputs"]["images"] == ["1", 0]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "inputs", "taken"),
+    [
+        ("B", ["A,B", "b,C"], 1),
+        ("B", ["B", "A"], 0),
+        ("B", ["A", "A", "*"], 2),
+        ("*", ["A", "C"], 1),
+        ("*", ["A"], 0),
+        ("B", ["A", "C"], None),
+    ],
+)
+def test_a_bypassed_node_hands_on_what_fits_both_ends(
+    wanted: str, inputs: list[str], taken: int | None
+) -> None:
+    sockets = [{"name": str(at), "type": kind, "link": at} for at, kind in enumerate(inputs)]
+    off = {"id": 9, "type": "Off", "mode": 4, "inputs": sockets}
+    off["outputs"] = [{"type": "A"}, {"type": "B"}]
+    links = [[at, at + 2, 0, 9, at, kind] for at, kind in enumerate(inputs)]
+    given, _ = one(
+        {"a": [wanted]},
+        inputs=[{"name": "a", "type": wanted, "link": 20}],
+        beside=[off, *(image(at + 2, 8, 8) for at in range(len(inputs)))],
+        links=[*links, [20, 9, 1, 1, 0, wanted]],
+    )
+    assert given == ({} if taken is None else {"a": [str(taken + 2), 0]})
 
 
 def test_own_options_of_any_shape() -> None:

@@ -28,6 +28,7 @@ READY = """
         && window.LiteGraph?.registered_node_types?.PrimitiveNode;
 }
 """
+NO_TUTORIAL = "localStorage.setItem('Comfy.Settings.Comfy.TutorialCompleted', 'true')"
 AT_ONCE = 60
 
 EXPORT = """
@@ -66,10 +67,8 @@ async ([file, date, pick]) => {
 """
 """Load `file`, and export at a fixed date, with the same draw each time (0: the first, 0.99: the last)."""
 
-CHANGE_ALL = """
-async (file) => {
-    const app = window.app ?? window.comfyAPI.app.app;
-    await app.loadGraphData(file, true, false, null);
+CHANGES = """
+function change(app, node) {
     const other = ({ type, value, options }) => {
         if (type === "button" || options?.serialize === false) return undefined;
         const listed = typeof options?.values === "function" ? options.values() : options?.values;
@@ -81,21 +80,33 @@ async (file) => {
         return value + step <= (options?.max ?? Infinity) ? value + step : value - step;
     };
     let changed = 0;
-    for (const node of app.graph._nodes) {
-        for (const widget of [...(node.widgets ?? [])]) {
-            if (!node.widgets.includes(widget) || widget.name === "control_after_generate") continue;
-            const value = other(widget);
-            if (value === undefined) continue;
-            widget.value = value;
-            widget.callback?.(value, app.canvas, node, [0, 0], null);
-            changed += 1;
-        }
+    for (const widget of [...(node.widgets ?? [])]) {
+        if (!node.widgets.includes(widget) || widget.name === "control_after_generate") continue;
+        const value = other(widget);
+        if (value === undefined) continue;
+        widget.value = value;
+        widget.callback?.(value, app.canvas, node, [0, 0], null);
+        changed += 1;
     }
+    return changed;
+}
+"""
+"""A function that gives every control of a node another value."""
+
+CHANGE_ALL = (
+    "async (file) => {"
+    + CHANGES
+    + """
+    const app = window.app ?? window.comfyAPI.app.app;
+    await app.loadGraphData(file, true, false, null);
+    let changed = 0;
+    for (const node of app.graph._nodes) changed += change(app, node);
     await new Promise((resolve) => setTimeout(resolve, 0));
     const { workflow, output } = await app.graphToPrompt();
     return JSON.stringify({ saved: workflow, output, changed });
 }
 """
+)
 """Load `file`, give every control of a top node another value, and export."""
 
 CLASSES = """
@@ -142,7 +153,7 @@ async def open_editor(version: str, object_info: bytes, home: Path) -> AsyncIter
     """A page of the editor, ready for `exported`. `home` takes the browser's files."""
     async with _stand_in(fetched(version), object_info) as url, open_browser(home) as browser:
         page = await browser.new_page()
-        await page.add_init_script("localStorage.setItem('Comfy.Settings.Comfy.TutorialCompleted', 'true')")
+        await page.add_init_script(NO_TUTORIAL)
         await page.goto(url)
         await page.wait_for_function(READY, timeout=READY_MS)
         await page.wait_for_timeout(3000)

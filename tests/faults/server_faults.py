@@ -69,13 +69,15 @@ async def holder_cut_off(stage: Stage) -> None:
 async def store_locked(stage: Stage) -> None:
     await stage.pause(0, 0.8)
     stage.note("the store is locked")
-    with await asyncio.to_thread(_connect, str(stage.world.store)) as connection:
-        await asyncio.to_thread(connection.execute, f"BEGIN; SELECT {STORE_LOCK}")
-        await stage.pause(0.3, 3.0)
+    connection = await asyncio.to_thread(_locking, str(stage.world.store))
+    await stage.pause(0.3, 3.0)
+    connection.close()
 
 
-def _connect(url: str) -> "psycopg.Connection[Any]":
-    return psycopg.connect(url, autocommit=True)
+def _locking(url: str) -> "psycopg.Connection[Any]":
+    connection = psycopg.connect(url, autocommit=True)
+    connection.execute(f"BEGIN; SELECT {STORE_LOCK}")
+    return connection
 
 
 def _run(stage: Stage, statement: str) -> None:

@@ -7,27 +7,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.agent.scripted import TRANSPORTS, agent_over, pictures_in
+from tests.agent.scripted import TRANSPORTS, agent_over, documented, pictures_in
+from tests.agent.tasks import picture
 from tests.support.real_comfyui import CHECKPOINT, RealComfyUI
 
 pytestmark = [pytest.mark.live, pytest.mark.parametrize("transport", TRANSPORTS)]
 
 UI_FILE = Path(__file__).parents[1] / "data" / "ui_format" / "text_to_image.json"
-SMALL = {"size": "64x64", "steps": 2}
 
 
 async def test_a_picture_of_a_red_fox(real_comfyui: RealComfyUI, tmp_path: Path, transport: str) -> None:
     async with agent_over(transport, tmp_path, real_comfyui.url) as agent:
-        found = await agent("find_workflow", query="a picture of a red fox")
-        first = found.structured_content["workflows"][0]
-        assert (first["name"], first["runnable"]) == ("text-to-image", True)
-        inputs = {"prompt": "a red fox", **SMALL}
-        submitted = await agent("submit_workflow", workflow=first["name"], inputs=inputs)
-        done = await agent("wait_for_workflow", workflow_id=submitted.structured_content["workflowId"])
-        assert done.structured_content["status"] == "completed"
-        assert done.structured_content["name"] == "a red fox"
-        assert pictures_in(done) == 1
-        assert agent.calls == 3
+        await picture(agent)
+        if transport == "stdio":
+            assert agent.transcript == documented("picture")
 
 
 async def test_the_workflow_that_i_saved_with_another_prompt_and_seed(

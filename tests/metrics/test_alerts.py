@@ -121,4 +121,9 @@ def test_prometheus_scrapes_the_bridge_of_the_compose_file_with_its_key() -> Non
     assert secret not in services[host]["secrets"], "a key of the store: comfy-bridge keys add"
     assert f'up{{job="{scrape["job_name"]}"}}' in promql.rules()["ComfyBridgeDown"]["expr"]
     assert "./prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
-    assert config["rule_files"] == ["alerts.yml"]
+    assert config["rule_files"] == ["alerts.yml", "scaling.yml"]
+
+
+def test_the_engines_that_are_wanted_are_the_work_that_waits_over_the_time_it_may_wait() -> None:
+    promtool("check", "rules", promql.PROMETHEUS / "scaling.yml")
+    assert "SUCCESS" in promtool("test", "rules", Path(__file__).with_name("scaling_test.yml"))

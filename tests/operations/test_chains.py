@@ -175,11 +175,8 @@ async def test_a_failed_parent_of_before_is_refused_with_what_to_do(call: Bench)
 
 async def test_a_batch_waits_and_is_waited_for(call: Bench) -> None:
     first = await call("submit_workflow", workflow=graphs.slow(steps=20, step_ms=1), variations=3)
-    again: dict[str, Any] = {
-        "workflow": graphs.slow(steps=1, step_ms=1),
-        "variations": 2,
-        "idempotency_key": "b",
-    }
+    graph = graphs.slow(steps=1, step_ms=1)
+    again: dict[str, Any] = {"workflow": graph, "variations": 2, "idempotency_key": "b"}
     second = await call("submit_workflow", **again, after=first.workflow_id)
     assert second.queue_position is None
     state = await ended(call, second.workflow_id)

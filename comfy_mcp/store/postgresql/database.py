@@ -1,6 +1,7 @@
 """Opening the store in a PostgreSQL database: the connection, the schema, who may migrate it."""
 
 import contextlib
+import threading
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -61,13 +62,14 @@ class ServerDatabase:
         self._server = server
         self._channel = channel
         self._connections: WeakSet[ServerConnection] = WeakSet()
+        self._lock = threading.Lock()
         self.info = info
         self.translated = server.faults.translated
         self.met_within = server.faults.met_within
         self._wakeups = Wakeups(
             server.connect,
             channel,
-            connections=lambda: list(self._connections),
+            connections=self._open_ones,
             limit_s=READ_S + server.busy_s + CONNECT_S,
         )
 
@@ -78,8 +80,13 @@ class ServerDatabase:
         return self._keep(ServerConnection(self._server.connect(), begin=BEGIN_WRITING, notify=self._channel))
 
     def _keep(self, connection: ServerConnection) -> ServerConnection:
-        self._connections.add(connection)
+        with self._lock:
+            self._connections.add(connection)
         return connection
+
+    def _open_ones(self) -> list[ServerConnection]:
+        with self._lock:
+            return list(self._connections)
 
     def check_identity(self) -> None:
         """A server is asked under its name: whatever answers is the store."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from mcp.client import Client
+from mcp_types import TextContent
 from PIL import Image
+from yarl import URL
 
+from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
+from http_sidecar import api_keys
 from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
+from tests.support.mcp_http import client_with_key
 from tests.support.sidecar import Answer, Sidecar, open_sidecar
 
 INPUTS = "/v1/comfyui/inputs"
@@ -239,3 +246,47 @@ async def test_an_upload_that_never_pauses_but_crawls_is_408(tmp_path: Path) -> 
         assert_problem(await upload(v1, crawl()), 408, "Request Timeout")
         assert sink.whole == 0
         assert (await upload(v1, png("red"))).status == 201
+
+
+def with_cat(name: str) -> dict[str, Any]:
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "cat"}},
+    }
+
+
+async def upload_address(client: Client) -> URL:
+    """What the answer to a wrong path tells an agent over HTTP."""
+    refused = await client.call_tool("submit_workflow", {"workflow": with_cat("./cat.png")})
+    assert isinstance(refused.content[0], TextContent)
+    return URL(re.findall(r'curl -F image=@FILE "([^"]+)"', refused.content[0].text)[0])
+
+
+async def test_an_agent_without_a_key_of_its_own_uploads_with_a_ticket_once(tmp_path: Path) -> None:
+    async with (
+        open_sidecar(tmp_path, http_key="s3cret") as v1,
+        client_with_key(f"{v1.url}/mcp", "legacy", "s3cret") as client,
+    ):
+        address = await upload_address(client)
+        assert f"{address.scheme}://{address.authority}" == v1.url
+        query = f"?{address.query_string}"
+        assert (await v1("GET", f"/v1/comfyui/queue{query}")).status == 401
+        answer = await upload(v1, png("red"), name="cat.png", query=query)
+        assert (answer.status, answer.body["name"]) == (201, "cat.png")
+        assert (await upload(v1, png("blue"), query=query)).status == 401
+        assert (await upload(v1, png("blue"), query="?ticket=nothing")).status == 401
+        done = await client.call_tool("submit_workflow", {"workflow": with_cat("cat.png")})
+        assert not done.is_error
+
+
+async def test_a_ticket_ends_with_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "REFRESH_S", 0.0)
+    async with open_sidecar(tmp_path, http_key="s3cret", public_url="https://pictures.example") as v1:
+        alice = ApiKey(name="alice", digest=digest_of("a"), rights=DEFAULT_KEY_RIGHTS, created_at=1)
+        await v1.services.store.add_key(alice)
+        async with client_with_key(f"{v1.url}/mcp", "legacy", "a") as client:
+            first, second = await upload_address(client), await upload_address(client)
+        assert str(first).startswith("https://pictures.example/v1/comfyui/inputs?ticket=")
+        assert (await upload(v1, png("red"), query=f"?{first.query_string}")).status == 201
+        await v1.services.store.revoke_key("alice", at=2)
+        assert (await upload(v1, png("red"), query=f"?{second.query_string}")).status == 401

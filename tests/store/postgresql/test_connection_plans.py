@@ -17,7 +17,7 @@ QUEUED = 20_000
 @pytest.fixture
 async def crowded(
     store: Store, by_hand: "psycopg.Connection[Any]"
-) -> "AsyncIterator[psycopg.Connection[Any]]":
+) -> AsyncIterator["psycopg.Connection[Any]"]:
     """Jobs that wait, and as many that have ended."""
     job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
     by_hand.execute("ALTER TABLE jobs SET (autovacuum_enabled = off)")
