@@ -55,6 +55,10 @@ class Contact:
         known = [at for at in (self._received_at, self._failed_at) if at is not None]
         return self._clock() - max(known) if known else None
 
+    def heard_within(self, seconds: float) -> bool:
+        """Whether something was received in that time."""
+        return self._received_at is not None and self._clock() - self._received_at < seconds
+
     def unanswered_s(self) -> float:
         """For how long a request waits while nothing at all is received; 0: none does."""
         received = float("-inf") if self._received_at is None else self._received_at

@@ -40,12 +40,19 @@ class Patience:
         self._left: set[Hashable] = set()
         self._late: Bounded[Hashable, tuple[float, Any]] = Bounded(QUESTIONS)
 
-    async def ask(self, key: Hashable, question: Callable[[], Awaitable[T]], *, keep: bool = True) -> T:
+    async def ask(
+        self,
+        key: Hashable,
+        question: Callable[[], Awaitable[T]],
+        *,
+        keep: bool = True,
+        patience_s: float = ASK_S,
+    ) -> T:
         """The answer; the one to the same question, if that is asked already. Not `keep`: a late one is only
         wanted for what it leaves behind.
 
-        Raises NotAnswered where the engine says nothing for ASK_S, this question's time included, and what
-        the question raises.
+        Raises NotAnswered where the engine says nothing for `patience_s`, this question's time included, and
+        what the question raises.
         """
         at, late = self._late.pop(key, (0.0, None))
         if late is not None and self._clock() - at < LATE_S:
@@ -54,7 +61,7 @@ class Patience:
         task = self._asked.get(key) or self._begin(key, question, keep)
         began = self._clock()
         while not task.done():
-            left = min(ASK_S - self._contact.unanswered_s(), LONGEST_S - (self._clock() - began))
+            left = min(patience_s - self._contact.unanswered_s(), LONGEST_S - (self._clock() - began))
             if left <= 0:
                 self._left.add(key)
                 raise self._not_answered()

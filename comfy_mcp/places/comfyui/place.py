@@ -21,6 +21,7 @@ from comfy_mcp.places.comfyui.listener import Listener
 from comfy_mcp.places.comfyui.patience import Patience
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
+    ASK_S,
     ASLEEP,
     ON_DEMAND,
     Accepted,
@@ -39,6 +40,9 @@ from comfy_mcp.places.protocol import (
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
 REQUESTS_AT_ONCE = 8
+
+FIRST_LIST_S = 6.0
+"""An engine that was heard within this time may be silent for so much longer before its first node list."""
 
 DOWN_TTL_S = 2.0
 """How long a failed node list is remembered: not every submit waits for a dead engine."""
@@ -303,7 +307,10 @@ class ComfyUIPlace:
         if self._object_info is not None and self._clock() - self._object_info_at < max_age_s:
             return self._object_info
         key = "object_info", self._connections
-        return await self._patience.ask(key, self._read_object_info, keep=False)
+        # ComfyUI says nothing else while it writes its first list, for seconds with many custom nodes.
+        first = self._object_info is None and self.client.transport.contact.heard_within(FIRST_LIST_S)
+        patience_s = FIRST_LIST_S if first else ASK_S
+        return await self._patience.ask(key, self._read_object_info, keep=False, patience_s=patience_s)
 
     async def _read_object_info(self) -> Mapping[str, Any]:
         connections = self._connections

@@ -111,3 +111,11 @@ async def test_how_long_a_request_waits_without_any_word(contact: Contact, clock
             clock.now += 0.5
             assert contact.unanswered_s() == 0.5
     assert contact.unanswered_s() == 0
+
+
+def test_it_was_heard_within_a_time(contact: Contact, clock: Clock) -> None:
+    assert not contact.heard_within(5)
+    contact.received()
+    assert contact.heard_within(5)
+    clock.now += 5
+    assert not contact.heard_within(5)

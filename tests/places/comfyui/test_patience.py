@@ -169,3 +169,12 @@ async def test_questions_are_bounded(ask: Patience, engine: Engine, monkeypatch:
             await ask.ask(number, engine.question)
         await asyncio.sleep(0)
     assert engine.asked == 3
+
+
+async def test_who_knows_that_an_answer_takes_long_has_more_patience(
+    ask: Patience, engine: Engine, contact: Contact, clock: Clock
+) -> None:
+    with contact.asking():
+        clock.now += 30.0
+        engine.answers.put_nowait("late, and in time")
+        assert await ask.ask("a", engine.question, patience_s=60.0) == "late, and in time"
