@@ -8,7 +8,7 @@ from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.ids import JobId
 
 MAX_NODES = 20_000
-"""In all graphs that are kept, some 20 MB; beyond it the oldest go, and who claims them parses them again."""
+"""In all graphs that are kept, some 30 MB; beyond it the oldest go, and who claims them parses them again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ class Engines(EngineReports):
         if reserved is not None and self._direct is not None:
             submission = Submission(event=event, graph=graph, **how)
             return await self._direct.submit(*reserved, submission, checked)
-        if self._roster.drivers:
+        if any(driver.driving for driver in self._roster.drivers):  # else nobody here takes it out again
             self._means.checked.put(event.job_id, checked)
         # Before the write: the claim then waits right behind it at the store. Drivers that ask too
         # early are woken again by the log.

@@ -45,7 +45,7 @@ async def _read(scope: Scope, receive: Receive, most: int) -> Receive:
     return again
 
 
-def _apart(body: bytes) -> tuple[bytes, dict[str, Any] | None]:
+def _apart(body: bytes) -> tuple[bytes, dict[str, Any] | str | None]:
     """The request without the arguments of its tool call, and these. What is no such request stays wrong, in
     a few bytes."""
     try:
@@ -54,8 +54,10 @@ def _apart(body: bytes) -> tuple[bytes, dict[str, Any] | None]:
         return b"{", None
     params = message.get("params") if isinstance(message, dict) else None
     arguments = params.get("arguments") if isinstance(params, dict) else None
-    if isinstance(params, dict) and isinstance(arguments, dict):
+    if not isinstance(params, dict) or not isinstance(arguments, dict | str):
+        arguments = None
+    else:
         params["arguments"] = {}
     if large_json.is_large(message):
         return b"[]", None
-    return json.dumps(message).encode(), arguments if isinstance(arguments, dict) else None
+    return json.dumps(message).encode(), arguments

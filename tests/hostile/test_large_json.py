@@ -15,6 +15,7 @@ import pydantic_core
 import pytest
 
 from comfy_mcp.domain import large_json
+from comfy_mcp.driving import ledger
 from tests.support.graphs import picture
 from tests.support.mcp_http import legacy_request, modern_request, open_session
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
@@ -24,7 +25,8 @@ JSON_TYPE = {"Content-Type": "application/json"}
 
 
 def graph() -> dict[str, Any]:
-    return picture() | {"9": {"class_type": "PrimitiveString", "inputs": {"value": MARK}}}
+    more = {str(at): {"class_type": "PrimitiveString", "inputs": {"value": MARK}} for at in range(9, 30)}
+    return picture() | more
 
 
 def text() -> str:
@@ -73,13 +75,14 @@ def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             if threading.get_ident() == here and MARK in repr((args, result)):
                 stack = [each.filename for each in traceback.extract_stack()]
                 if not any("/embedded/" in each or "conftest" in each for each in stack):
-                    found.append(f"{name} by {stack[-2]}")
+                    found.append(f"{name} by {stack[-4:-1]}")
             return result
 
         monkeypatch.setattr(owner, name, called)
 
     monkeypatch.setattr(large_json, "LARGE_BYTES", 100)
-    monkeypatch.setattr(large_json, "LARGE_VALUES", 5)
+    monkeypatch.setattr(large_json, "LARGE_VALUES", 30)
+    monkeypatch.setattr(ledger, "THREAD_BYTES", 100)
     watched(json.JSONDecoder, "decode")
     watched(json.JSONEncoder, "encode")
     watched(json.JSONEncoder, "iterencode")
