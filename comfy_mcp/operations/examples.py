@@ -104,7 +104,7 @@ _ENGINE = {
 _STORE = {
     "path": "/state/bridge.sqlite3",
     "driver": "pysqlite3",
-    "sqliteVersion": "3.53.4",
+    "version": "SQLite 3.53.4",
     "journalMode": "wal",
     "schemaRevision": "0002",
 }

@@ -160,6 +160,9 @@ class FailsOnce:
         self.looked_again.set()
         return []
 
+    async def settle_chains(self, *, now: int) -> int:
+        return 0
+
 
 async def test_a_store_that_refuses_once_is_looked_at_again(house: House) -> None:
     store: Any = FailsOnce()

@@ -1,6 +1,7 @@
 """What PostgreSQL does to the bridges that keep their jobs in it. Like faults.py."""
 
 import asyncio
+from contextlib import suppress
 from signal import SIGINT, SIGQUIT
 from typing import Any
 
@@ -71,15 +72,22 @@ async def store_locked(stage: Stage) -> None:
     stage.note("the store is locked")
     connection = await asyncio.to_thread(_locking, str(stage.world.store))
     await stage.pause(0.3, 3.0)
-    connection.close()
+    if connection is not None:
+        connection.close()
 
 
-def _locking(url: str) -> "psycopg.Connection[Any]":
-    connection = psycopg.connect(url, autocommit=True)
+def _locking(url: str) -> "psycopg.Connection[Any] | None":
+    """None while another fault has the server down."""
+    try:
+        connection = psycopg.connect(url, autocommit=True)
+    except psycopg.OperationalError:
+        return None
     connection.execute(f"BEGIN; SELECT {STORE_LOCK}")
     return connection
 
 
 def _run(stage: Stage, statement: str) -> None:
-    with psycopg.connect(server_of(stage).url(), autocommit=True) as connection:
+    """Nothing, while another fault has the server down: then there are no connections either."""
+    url = server_of(stage).url()
+    with suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement)

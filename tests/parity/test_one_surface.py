@@ -45,7 +45,7 @@ def names(only: str) -> set[str]:
 
 def test_each_has_its_surface_and_no_other() -> None:
     assert names("cli") == set(COMMANDS)
-    assert names("http") == {UPLOAD.operation}
+    assert names("http") == {UPLOAD.operation, "workflow_preview"}  # the latter: tests/page/test_thumbs.py
     assert names("http and cli") == set(ENGINES) <= {route.operation for route in ROUTES}
     assert not names("cli") & {route.operation for route in (*ROUTES, UPLOAD)}
     assert not any(operation.tool or operation.resource for operation in OPERATIONS if operation.only)

@@ -419,4 +419,4 @@ TestStoreMachine.settings = profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestOnPostgreSQL = OnPostgreSQL.TestCase
-TestOnPostgreSQL.settings = profile(TestStoreMachine.settings, max_examples=20)
+TestOnPostgreSQL.settings = profile(TestStoreMachine.settings, max_examples=8)

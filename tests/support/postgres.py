@@ -113,6 +113,8 @@ class Server:
         if self._process is not None:
             os.kill(int((self._data / "postmaster.pid").read_text().split()[0]), how)
             self._process.wait(START_S)
+            assert self._process.stdin is not None
+            self._process.stdin.close()
             self._process = None
 
     def stand_still(self) -> None:

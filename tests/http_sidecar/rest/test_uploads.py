@@ -17,6 +17,7 @@ from PIL import Image
 from yarl import URL
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
+from comfy_mcp.domain.file_inputs import FOLDER
 from http_sidecar import api_keys
 from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
@@ -221,13 +222,19 @@ async def test_an_engine_that_is_down_is_503(tmp_path: Path) -> None:
     assert_problem(answer, 503, "Service Unavailable")
 
 
-async def test_with_several_engines_it_goes_to_the_first_that_answers(v1: Sidecar, tmp_path: Path) -> None:
+async def test_with_several_engines_the_bridge_keeps_it_until_one_runs_a_workflow(
+    v1: Sidecar, tmp_path: Path
+) -> None:
     (up,) = v1.settings.engine_urls
     async with open_sidecar(
         tmp_path / "two", engine_url=f"down=http://127.0.0.1:9,up={up}", connect_timeout_s=2.0
     ) as two:
-        assert (await upload(two, b"1", name="here.bin")).status == 201
-    assert (tmp_path / "engine" / "input" / "here.bin").exists()
+        answer = await upload(two, png("red"), name="here.png")
+        assert (answer.status, answer.body["subfolder"]) == (201, FOLDER)
+        assert not [*(tmp_path / "engine" / "input").rglob("*.png")]
+        done = await two.ended(await two.submit(with_cat(f"{FOLDER}/{answer.body['name']}")))
+        assert done["status"] == "completed"
+    assert len([*(tmp_path / "engine" / "input").rglob("*.png")]) == 1
 
 
 async def test_an_upload_that_never_pauses_but_crawls_is_408(tmp_path: Path) -> None:
