@@ -10,6 +10,7 @@ from tests.faults.kinds import KINDS, OF_A_SERVER
 from tests.faults.trial import Result
 
 TRIALS = 200
+ON_POSTGRESQL = 60
 ON_COMFYUI = range(1, len(REAL_KINDS), 2)
 LIMIT_S = 900
 """For a machine with two slow cores; 200 trials take two minutes on two fast ones."""
@@ -30,7 +31,11 @@ async def test_each_fault_of_a_database_server_once(tmp_path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(LIMIT_S)
 async def test_the_same_holds_with_the_jobs_in_postgresql(tmp_path: Path) -> None:
-    judge(await run_trials(tmp_path, range(TRIALS), store="postgresql"), TRIALS, store="postgresql")
+    judge(
+        await run_trials(tmp_path, range(ON_POSTGRESQL), store="postgresql"),
+        ON_POSTGRESQL,
+        store="postgresql",
+    )
 
 
 @pytest.mark.faults
