@@ -10,6 +10,7 @@ from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExce
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations import batches, submitting, workflows
 from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import CALLER, Bench
@@ -295,3 +296,10 @@ async def test_a_batch_of_another_client_does_not_exist(call: Bench) -> None:
     for operation in ("workflow_status", "wait_for_workflow", "cancel_workflow", "retry_workflow"):
         with pytest.raises(NotFound):
             await stranger(operation, workflow_id=submitted.workflow_id)
+
+
+@pytest.mark.parametrize(("left", "said"), [(2, '"1,2") for the rest'), (11, '"batch") for all')])
+def test_what_is_left_is_named_while_it_is_few(left: int, said: str) -> None:
+    statuses = {"0": "completed"} | {str(at): "running" for at in range(1, left + 1)}
+    state = WorkflowResult.model_construct(workflow_id="batch", workflows=statuses, outputs=[])
+    assert said in batches.rest_of(state)

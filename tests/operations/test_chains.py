@@ -1,14 +1,17 @@
 """Workflows that wait for others and take their outputs."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations.context import Caller
+from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.operations.chains import parents_again
+from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import CALLER, Bench
@@ -215,6 +218,14 @@ async def test_a_retry_waits_for_the_retries_of_its_parents(call: Bench) -> None
     await call("cancel_workflow", all="mine")
 
 
+async def test_a_retry_does_not_wait_for_a_parent_that_was_deleted(call: Bench) -> None:
+    job = await call.services.store.get_job(JobId(await queued(call, graphs.picture())))
+    assert job is not None
+    orphan = replace(job, after=(Parent(id=JobId("gone")),))
+    context = OperationContext(services=call.services, caller=CALLER)
+    assert await parents_again(context, orphan) == ()
+
+
 async def test_one_that_makes_too_few_outputs_fails_its_children(call: Bench) -> None:
     parent = await queued(call, graphs.slow(steps=20, step_ms=1))
     child = await queued(call, loading({"$output": parent, "index": 3}))
@@ -238,9 +249,11 @@ async def test_workflows_of_another_client_are_not_waited_for(call: Bench) -> No
 
 
 async def test_those_that_wait_for_others_count_in_the_queue(settings: Settings) -> None:
-    async with open_runtime(settings.model_copy(update={"max_queued": 3})) as services:
+    async with open_runtime(settings.model_copy(update={"max_queued": 2})) as services, asyncio.timeout(20):
         call = Bench(services, CALLER)
         parent = await queued(call, slow())
+        while (await call("workflow_status", workflow_id=parent)).status != "running":
+            await asyncio.sleep(0)
         for _ in range(2):
             await queued(call, graphs.picture(), after=[parent])
         with pytest.raises(LimitExceeded):
