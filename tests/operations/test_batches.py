@@ -301,5 +301,5 @@ async def test_a_batch_of_another_client_does_not_exist(call: Bench) -> None:
 @pytest.mark.parametrize(("left", "said"), [(2, '"1,2") for the rest'), (11, '"batch") for all')])
 def test_what_is_left_is_named_while_it_is_few(left: int, said: str) -> None:
     statuses = {"0": "completed"} | {str(at): "running" for at in range(1, left + 1)}
-    state = WorkflowResult.model_construct(workflow_id="batch", workflows=statuses, outputs=[])
-    assert said in batches.rest_of(state)
+    fields: Any = {"workflow_id": "batch", "workflows": statuses, "outputs": []}
+    assert said in batches.rest_of(WorkflowResult.model_construct(**fields))
