@@ -239,5 +239,5 @@ TASKS: dict[str, Callable[[Agent], Awaitable[None]]] = {
     "is-it-free": is_it_free,
     "mistakes": mistakes,
 }
-"""By the name of the transcript in docs/agents.md. Those of two agents, and of an engine that hangs, are in
+"""By the name of the transcript in docs/agents.md. Those of two agents are in
 test_tasks.py; that of a picture in tests/live."""

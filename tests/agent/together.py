@@ -1,32 +1,9 @@
-"""Tasks in which something else happens meanwhile: the engine hangs, another agent works on it too."""
+"""Tasks in which something else happens meanwhile: another agent works on the same engine."""
 
 from collections.abc import Awaitable, Callable
 
-from tests.agent.scripted import Agent, text_of
+from tests.agent.scripted import text_of
 from tests.agent.tasks import House
-
-
-async def hang(house: House, transport: str) -> str:
-    """h. My job hangs: why? Cancel everything of mine."""
-    async with house.agent(transport) as agent:
-        first = await agent("submit_workflow", workflow="Long animation", inputs={"steps": 100})
-        workflow_id = first.structured_content["workflowId"]
-        await agent.until_running(workflow_id)
-        await house.engine.stop()
-        while "refused" not in (await _status(agent, workflow_id)):
-            pass
-        agent.calls, agent.lines[:] = 0, []
-        why = await agent("workflow_status", workflow_id=workflow_id)
-        assert "not answered" in text_of(why) or "does not answer" in text_of(why)
-        gone = await agent("cancel_workflow", workflow_id="mine", reason="the engine hangs")
-        assert not gone.is_error, text_of(gone)
-        assert agent.calls == 2
-        return str(agent.transcript)
-
-
-async def _status(agent: Agent, workflow_id: str) -> str:
-    state = await agent.client.call_tool("workflow_status", {"workflow_id": workflow_id})
-    return str(state.structured_content)
 
 
 async def two_agents(house: House, transport: str) -> str:
@@ -47,4 +24,4 @@ async def two_agents(house: House, transport: str) -> str:
         return str(ann.transcript)
 
 
-TOGETHER: dict[str, Callable[[House, str], Awaitable[str]]] = {"hang": hang, "two-agents": two_agents}
+TOGETHER: dict[str, Callable[[House, str], Awaitable[str]]] = {"two-agents": two_agents}
