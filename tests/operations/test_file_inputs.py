@@ -17,10 +17,13 @@ from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
 from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import FileInput
-from comfy_mcp.domain.ids import ClientId, EngineId, NodeId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId
+from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.operations import ids
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.operations.file_inputs import _copied
+from comfy_mcp.operations.file_inputs import MAX_RETRIES, _copied, _lists, newest_try
+from comfy_mcp.operations.shapes import PreviewResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import Bench
@@ -381,3 +384,30 @@ async def test_a_file_that_can_t_be_copied_from_its_engine_is_left_to_the_engine
     found = FileInput(node=NodeId("1"), class_type="LoadImage", name="image", value="x.png")
     assert await _copied(context, file, {a: True, b: False}, found, frozenset({a, b})) is None
     assert await _copied(context, file, {a: True, b: False}, found, frozenset({a})) is None
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_whether_another_engine_lists_a_file(listed: bool) -> None:
+    options = ["cat.png"] if listed else ["dog.png"]
+    declared = {"LoadImage": {"input": {"required": {"image": [options]}}, "output": []}}
+    found: Any = SimpleNamespace(class_type="LoadImage", name="image", value="cat.png")
+    assert _lists(ObjectInfo.parse(declared), found) is listed
+    assert _lists(ObjectInfo.parse({}), found)
+
+
+async def test_a_chain_of_retries_is_followed_so_far() -> None:
+    asked: list[str] = []
+
+    async def get_job(job_id: str) -> Any:
+        asked.append(job_id)
+        return SimpleNamespace(client="me", retried_by=f"{job_id}x", status=JobStatus.FAILED)
+
+    services = SimpleNamespace(store=SimpleNamespace(get_job=get_job))
+    context: Any = SimpleNamespace(services=services, caller=SimpleNamespace(may_see=lambda _client: True))
+    assert await newest_try(context, JobId("a")) is not None
+    assert len(asked) == MAX_RETRIES
+
+
+def test_a_preview_says_whose_it_is() -> None:
+    shown = PreviewResult(workflow_id="a1", media_type="image/png", data=b"")
+    assert shown.text() == "A preview of workflow a1."

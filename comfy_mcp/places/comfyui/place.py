@@ -42,7 +42,7 @@ from comfy_mcp.settings import EngineGroup, EngineSettings
 REQUESTS_AT_ONCE = 8
 
 FIRST_LIST_S = 6.0
-"""An engine that was heard within this time may be silent for so much longer before its first node list."""
+"""An engine that said something within this time may say nothing for as long before its first node list."""
 
 DOWN_TTL_S = 2.0
 """How long a failed node list is remembered: not every submit waits for a dead engine."""
