@@ -47,6 +47,12 @@ async def call(request: web.Request, operation: str, arguments: Mapping[str, Any
     )
 
 
+async def state(request: web.Request, job_id: str) -> WorkflowResult:
+    """Raises NotFound."""
+    found: WorkflowResult = await call(request, "workflow_status", {"workflow_id": job_id})
+    return found
+
+
 async def job_json(request: web.Request, result: WorkflowResult) -> Json:
     return job(
         result,

@@ -16,10 +16,9 @@ from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded
 from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.feed import Reader
-from comfy_mcp.operations.shapes import WorkflowResult
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.comfy_api.calls import call, output_json
+from http_sidecar.comfy_api.calls import output_json, state
 from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
@@ -38,7 +37,7 @@ def setup(app: web.Application) -> None:
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """Raises NotFound, Denied, LimitExceeded, StoreFault."""
-    result = await _state(request)
+    result = await state(request, request.match_info["jobId"])
     with _entered(request):
         response = web.StreamResponse(
             headers={
@@ -90,7 +89,7 @@ class _Client:
 
     async def send_state(self) -> bool:
         """The state as it now is, and whether it is final. Raises BridgeError, ClientTooSlow."""
-        result = await _state(self._request)
+        result = await state(self._request, self._request.match_info["jobId"])
         self._nodes = result.node_count
         status = status_of(result)
         for item in result.outputs:
@@ -139,10 +138,3 @@ def _entered(request: web.Request) -> Iterator[None]:
         yield
     finally:
         opened["sse"] -= 1
-
-
-async def _state(request: web.Request) -> WorkflowResult:
-    found: WorkflowResult = await call(
-        request, "workflow_status", {"workflow_id": request.match_info["jobId"]}
-    )
-    return found

@@ -10,7 +10,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Conflict, InvalidInput
 from comfy_mcp.operations.shapes import GraphResult, SubmitResult, WorkflowResult, WorkflowsResult
 from http_sidecar.app_state import BRIDGE, CALLER
-from http_sidecar.comfy_api.calls import Refused, call, job_json
+from http_sidecar.comfy_api.calls import Refused, call, job_json, state
 from http_sidecar.comfy_api.references import resolved
 from http_sidecar.comfy_api.shapes import entry
 from http_sidecar.door.bodies import read_json_object
@@ -44,7 +44,7 @@ async def create(request: web.Request) -> web.Response:
         arguments["idempotency_key"] = key
     submitted: SubmitResult = await call(request, "submit_workflow", arguments)
     result = (
-        await _state(request, submitted.workflow_id)
+        await state(request, submitted.workflow_id)
         if Right.READ in request[CALLER].rights
         else _just_submitted(request, submitted)
     )
@@ -53,7 +53,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    return web.json_response(await job_json(request, await _state(request, _id_of(request))))
+    return web.json_response(await job_json(request, await state(request, _id_of(request))))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -93,12 +93,6 @@ def _limit_of(request: web.Request) -> int:
     if not (asked.isascii() and asked.isdigit() and len(asked) <= 9 and int(asked)):
         raise InvalidInput("limit is no positive number.", next_step=f"Ask for 1 to {MOST}.")
     return min(int(asked), MOST)
-
-
-async def _state(request: web.Request, job_id: str) -> WorkflowResult:
-    """Raises NotFound."""
-    state: WorkflowResult = await call(request, "workflow_status", {"workflow_id": job_id})
-    return state
 
 
 def _just_submitted(request: web.Request, submitted: SubmitResult) -> WorkflowResult:
