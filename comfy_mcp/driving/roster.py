@@ -101,7 +101,8 @@ class Roster:
             self._group = group
             for member in self._members.values():
                 self._start(member)
-            group.create_task(self._keep_drained(), name="drained engines")
+            if self._may_be_several:
+                group.create_task(self._keep_drained(), name="drained engines")
             if self._means.settings.engines_file is not None:
                 group.create_task(self.file.follow(self.take), name="engines file")
 
@@ -166,7 +167,13 @@ class Roster:
             return
         if member.driver is not None:
             member.tasks.append(self._group.create_task(member.driver.run(), name="driver"))
-        member.tasks.append(self._group.create_task(self._keep_known(member.place), name="node list"))
+        if self._may_be_several:
+            member.tasks.append(self._group.create_task(self._keep_known(member.place), name="node list"))
+
+    @property
+    def _may_be_several(self) -> bool:
+        """Now, or once the file has more. One engine of a variable needs no upkeep."""
+        return self._means.fleet.several or self._means.settings.engines_file is not None
 
     def _tell(self) -> None:
         self.pool.become([member.place for member in self._members.values()])
