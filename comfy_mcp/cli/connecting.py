@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import click
 
@@ -21,6 +20,7 @@ from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput
 from comfy_mcp.settings import Settings
+from comfy_mcp.settings.paths import write_whole
 
 NAME = "comfyui"
 COMMAND = "comfy-bridge"
@@ -44,7 +44,7 @@ async def connect(settings: Settings, output: Output, *, client: str) -> ExitCod
             next_step="Run the command again.",
             code=ErrorCode.INVALID_ARGUMENT,
         )
-    _write(path, after)
+    write_whole(path.resolve(), after)  # a link stays one
     output.result({"path": str(path), "written": True}, [f"Written: {path}. Restart the client."])
     return ExitCode.OK
 
@@ -130,14 +130,3 @@ def _difference(path: Path, before: str | None, after: str) -> str:
         lineterm="",
     )
     return "\n".join(lines)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all. A link stays one, and the file keeps its mode."""
-    path = path.resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f".{path.name}.{uuid4().hex}")
-    made.write_text(text, encoding="utf-8")
-    if path.exists():
-        shutil.copymode(path, made)
-    made.replace(path)

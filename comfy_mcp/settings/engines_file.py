@@ -9,9 +9,6 @@ labels = ["h100"]
 """
 
 import json
-import os
-import stat
-import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.settings.names import misconfigured
-from comfy_mcp.settings.paths import expanded
+from comfy_mcp.settings.paths import expanded, write_whole
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Name = Annotated[str, Field(pattern=r"^[^\s,=/]{1,128}$")]
@@ -85,7 +82,7 @@ def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
     table = "\n".join([f"[{_toml(name)}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())])
     text = "\n".join(part for part in (before.rstrip(), "", table, "") if part or before)
     _parsed(path, lambda: text)
-    _replace(path, text)
+    write_whole(path, text, new_mode=0o600)  # it may hold secrets
 
 
 def remove_engine(path: Path, name: str) -> bool:
@@ -109,7 +106,7 @@ def remove_engine(path: Path, name: str) -> bool:
         after = before
     if after != {each: entry for each, entry in before.items() if each != name}:
         raise _misconfigured(path, "has tables that only a person can edit")
-    _replace(path, text)
+    write_whole(path, text, new_mode=0o600)  # it may hold secrets
     return True
 
 
@@ -126,21 +123,6 @@ def _toml(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{{ {', '.join(f'{_toml(key)} = {_toml(each)}' for key, each in value.items())} }}"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _replace(path: Path, text: str) -> None:
-    """At once, and for its owner only: it may hold secrets. A file that is there keeps its mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(aside).chmod(mode)
-        Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink()
-        raise
 
 
 def _parsed(path: Path, read: Callable[[], str]) -> Mapping[str, EngineEntry]:
