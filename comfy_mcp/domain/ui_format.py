@@ -124,7 +124,7 @@ class UiGraph:
 
     `input_names` are a subgraph's own inputs, `given` the links from them by slot, `results` those to its own
     outputs. `linked` are the nodes at either end of a link, `setters` the nodes that give a value a name, by
-    that name. `everywhere` are links without a wire, as the file says them; None: it says nothing of them.
+    that name. `everywhere` are links without a wire, as the file says them; None: it has no list.
     """
 
     nodes: Mapping[str, UiNode]

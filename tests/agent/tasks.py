@@ -240,4 +240,4 @@ TASKS: dict[str, Callable[[Agent], Awaitable[None]]] = {
     "mistakes": mistakes,
 }
 """By the name of the transcript in docs/agents.md. Those of two agents are in
-test_tasks.py; that of a picture in tests/live."""
+together.py; that of a picture in tests/live."""

@@ -30,7 +30,7 @@ def place() -> Spoiled:
 
 
 class Picky:
-    """A store that refuses what it is told to."""
+    """A store that raises at the calls that a test names."""
 
     def __init__(
         self, store: Store, refuses: Callable[[JobId, Sequence[JobEvent]], Exception | None]
