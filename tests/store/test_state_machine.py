@@ -127,6 +127,8 @@ class StoreMachine(RuleBasedStateMachine):
             log = [event for event in log if not isinstance(event, JobProgressed)]
         self.model.logs[before.id] = log
         self.model.jobs[before.id] = after
+        if after.is_final and not before.is_final and before.attempt == 0:
+            self.model.moves_up(before, claimed=False)
         return after
 
     # ------------------------------------------------------------------ clients
@@ -181,8 +183,6 @@ class StoreMachine(RuleBasedStateMachine):
         assert {job.id for job in ended} == {job.id for job in late}
         for job in late:
             assert self.happened(job, [timed_out(job, Deadline.QUEUE, at=at)]) in ended
-            if job.attempt == 0:
-                self.model.moves_up(job, claimed=False)
 
     def cancel(self, which: int, number: int) -> None:
         job, at = self.pick(number), self.now()
@@ -194,8 +194,6 @@ class StoreMachine(RuleBasedStateMachine):
             events.append(JobCancelled(job_id=job.id, at=at, attempt=job.attempt))
         answered = self.run(self.stores[which].request_cancel(job.id, at=at, reason="no more"))
         assert answered == (self.happened(job, events), expected)
-        if expected is CancelAnswer.CANCEL_NOW and job.attempt == 0:
-            self.model.moves_up(job, claimed=False)
 
     # ------------------------------------------------------------------ drivers
 

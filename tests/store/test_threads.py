@@ -259,6 +259,7 @@ async def test_closing_finishes_what_was_handed_over_and_refuses_the_rest(
 
 
 async def test_closing_that_is_cancelled_can_be_done_again(settings: Settings) -> None:
+    before = set(threading.enumerate())
     store = await Store.open(settings)
     async with asyncio.TaskGroup() as tasks, held_writer(store, tasks) as held:
         closing = tasks.create_task(store.close())
@@ -267,7 +268,8 @@ async def test_closing_that_is_cancelled_can_be_done_again(settings: Settings) -
         await handed_over()
         held.release()
     await store.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("store-")]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith("store-")]
 
 
 async def test_the_log_of_the_file_is_moved_into_it_beside_the_writer(
