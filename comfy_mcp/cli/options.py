@@ -1,4 +1,4 @@
-"""Options that several commands share, and the command class whose help ends with an example."""
+"""Options that several commands share, the command class whose help ends with an example, and what runs a command."""
 
 import sys
 from collections.abc import Callable
@@ -173,3 +173,11 @@ def asked(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def execute(given: dict[str, Any], as_json: bool, command: Any, *, own_logs: bool = False) -> None:
+    """Runs what a command does. `given`: the global options."""
+    from comfy_mcp.cli.output import Output
+    from comfy_mcp.cli.session import Options, execute
+
+    execute(Options(**given), Output(as_json=as_json), command, own_logs=own_logs)
