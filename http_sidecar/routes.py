@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from comfy_mcp.operations.registry import BY_NAME, Operation
+from comfy_mcp.operations.operation import Operation
+from comfy_mcp.operations.registry import BY_NAME
 
 V1 = "/v1/comfyui"
 MCP_PATH = "/mcp"

@@ -1,4 +1,4 @@
-"""Options that several commands share, the command class whose help ends with an example, and what runs a command."""
+"""Options that several commands share, the class whose help ends with an example, and what runs a command."""
 
 import sys
 from collections.abc import Callable

@@ -16,7 +16,8 @@ from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, Leaving
-from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
+from comfy_mcp.operations.operation import Operation
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from comfy_mcp.operations.shapes import PreviewResult, Result, ViewResult, WaitParams, WorkflowResult
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send

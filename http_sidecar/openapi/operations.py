@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from comfy_mcp.operations.registry import BY_NAME, Operation
+from comfy_mcp.operations.operation import Operation
+from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.operations.shapes import DryRunResult, Result, WorkflowResult
 from http_sidecar.door.next_steps import IN_URLS
 from http_sidecar.openapi.parts import BODY_TOO_SLOW, TEXT, Failure, in_json, operation, parameter, response

@@ -6,7 +6,8 @@ import pytest
 
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.argument_errors import MOST
-from comfy_mcp.operations.registry import BY_NAME, OPERATIONS, Operation
+from comfy_mcp.operations.operation import Operation
+from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 
 
 def refusal(operation: str, **arguments: Any) -> InvalidInput:
