@@ -19,14 +19,12 @@ _QUALITIES = (85, 70, 50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """A picture that fits. `width` and `height` are its own, `source_*` those of the original, in pixels."""
+    """A picture that fits. `width` and `height` are in pixels."""
 
     data: bytes = field(repr=False)
     media_type: str
     width: int
     height: int
-    source_width: int
-    source_height: int
 
 
 def make_preview(
@@ -43,24 +41,20 @@ def make_preview(
     with readable(max_pixels), Image.open(BytesIO(data), formats=FORMATS) as opened:
         if opened.width * opened.height > max_pixels:
             raise _too_many_pixels(max_pixels)
-        source = opened.size
         image = _upright_rgb(opened, max_px)
     if box is not None:
         image.thumbnail(box)
-    return encoded(image, max_px=max_px, max_bytes=max_bytes, source=source)
+    return encoded(image, max_px=max_px, max_bytes=max_bytes)
 
 
-def encoded(image: "Image", *, max_px: int, max_bytes: int, source: tuple[int, int] | None = None) -> Preview:
+def encoded(image: "Image", *, max_px: int, max_bytes: int) -> Preview:
     """The preview of a decoded picture. Raises LimitExceeded when nothing fits into `max_bytes`."""
     fitted, data, media_type = _fit(image, max_px, max_bytes)
-    width, height = source or image.size
     return Preview(
         data=data,
         media_type=media_type,
         width=fitted.width,
         height=fitted.height,
-        source_width=width,
-        source_height=height,
     )
 
 

@@ -275,11 +275,6 @@ def output_of(row: AnyRow) -> Output:
     )
 
 
-def graph_text(graph: Mapping[str, Any]) -> str:
-    """Keys keep their order: ComfyUI's does not matter, a reader's does."""
-    return _dump(graph)
-
-
 def graph_of(text: str) -> dict[str, Any]:
     graph: dict[str, Any] = large_json.loads(text)
     return graph
@@ -287,7 +282,7 @@ def graph_of(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What is kept of a submit, as the store writes it."""
+    """What is kept of a submit, as the store writes it. Keys keep their order, for those who read it."""
 
     graph: str
     submitted: str | None = None

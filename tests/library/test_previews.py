@@ -80,7 +80,6 @@ def test_a_picture_without_alpha_becomes_a_jpeg(mode: str, name: str) -> None:
         picture.putpalette([255] * 768)
     preview = preview_of(encoded(picture, name))
     assert (preview.media_type, preview.width, preview.height) == ("image/jpeg", 64, 32)
-    assert (preview.source_width, preview.source_height) == (200, 100)
     pixel = opened(preview).getpixel((32, 16))
     assert isinstance(pixel, tuple)
     assert min(pixel) >= 250

@@ -12,7 +12,7 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import IllegalTransition, JobStatus
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
-from comfy_mcp.store.codec import graph_text
+from comfy_mcp.store.codec import Texts
 from tests.support.jobs import (
     GRAPH,
     cancelled,
@@ -288,7 +288,7 @@ async def test_a_job_that_is_the_next_is_claimed_as_it_is_added(store: Store) ->
     event, room = queued_event(), offer(lease, stream_id="stream")
     job, position, claim = await store.add_and_claim(submission(event, max_queued=1), room)
     assert (job.prompt_id, job.attempt, position) == (room.prompt_id, 1, 1)
-    assert claim == Claim(job=job, text=graph_text(GRAPH), stream_id="stream", more=False)
+    assert claim == Claim(job=job, text=Texts.of(GRAPH, None).graph, stream_id="stream", more=False)
     assert await store.get_job(job.id) == job
     log = await store.events_after(0)
     assert [stored.event.type for stored in log] == ["queued", "claimed"]

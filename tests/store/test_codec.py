@@ -12,9 +12,9 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store import schema
 from comfy_mcp.store.codec import (
+    Texts,
     event_values,
     graph_of,
-    graph_text,
     job_of,
     job_values,
     output_of,
@@ -104,7 +104,7 @@ def test_any_text_can_be_stored(text: str) -> None:
     )
 )
 def test_a_graph_comes_back_as_it_was(graph: dict[str, Any]) -> None:
-    text = graph_text(graph)
+    text = Texts.of(graph, None).graph
     assert text.isascii()
     assert graph_of(text) == graph
     assert list(graph_of(text)) == list(graph)

@@ -8,11 +8,11 @@ import pytest
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.store import Store
-from comfy_mcp.store.codec import graph_text
+from comfy_mcp.store.codec import Texts
 from tests.support.jobs import GRAPH, queued_event
 
 SUBMIT = frozenset({Right.READ, Right.SUBMIT})
-BYTES = len(graph_text(GRAPH))
+BYTES = Texts.of(GRAPH, None).size
 
 
 async def a_key(store: Store, name: str, rights: frozenset[Right] = SUBMIT, **quota: int) -> None:
