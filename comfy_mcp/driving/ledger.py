@@ -132,7 +132,7 @@ class Ledger:
         """Room for a job that is about to be written, or for the one that `chooser` chooses.
 
         Whoever gets the store's answer says so (`answered`). An offer without one, because something raised
-        behind the commit, or the database did not say whether it committed, is looked up before the next claim.
+        behind the commit, or the database did not say whether it committed, is looked up before the next.
         """
         offer = ClaimOffer(
             lease=self._lease,

@@ -25,7 +25,7 @@ from comfy_mcp.domain.file_inputs import (
     suffix_for,
     suffix_of,
 )
-from comfy_mcp.domain.ids import EngineId, JobId, OutputId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
@@ -103,8 +103,9 @@ class InputFiles:
     async def has_path(self, path: str) -> bool:
         return await asyncio.to_thread(self._folders.has, path)
 
-    async def keep_path(self, path: str, media: frozenset[str]) -> str:
+    async def keep_path(self, path: str, media: frozenset[str], share: ClientId | None) -> str:
         """Copy the file; the name of the copy. `media`: the main media types that may be (none: any).
+        `share`: whose share of the room the copy takes (None: nobody's).
 
         Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded, StoreFault.
         """
@@ -116,14 +117,14 @@ class InputFiles:
             def fault(error: OSError) -> BridgeError:
                 return unreadable(path, WHAT, ADVICE, why(error))
 
-            return await self._keep(self._chunks(stream, fault), path, media)
+            return await self._keep(self._chunks(stream, fault), path, media, share)
 
-    async def keep_url(self, url: str, media: frozenset[str]) -> str:
+    async def keep_url(self, url: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for what is behind a URL."""
         async with self._download(url, self._limit) as downloaded:
-            return await self._keep(downloaded.chunks(), downloaded.name, media)
+            return await self._keep(downloaded.chunks(), downloaded.name, media, share)
 
-    async def keep_data(self, uri: str, media: frozenset[str]) -> str:
+    async def keep_data(self, uri: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for a `data:` URI."""
         head, comma, text = uri.partition(",")
         kind, *options = head[len("data:") :].split(";")
@@ -139,18 +140,22 @@ class InputFiles:
                 next_step="Write data:image/png;base64,… with whole base64, or give a path or URL.",
             )
         name = SUFFIXES.get(kind.strip().lower(), "")
-        return await self._keep(_once(data), name, media)
+        return await self._keep(_once(data), name, media, share)
 
-    async def keep_upload(self, content: AsyncIterable[bytes], name: str) -> str:
+    async def keep_upload(self, content: AsyncIterable[bytes], name: str, share: ClientId | None) -> str:
         """The same for bytes that come with a call. `name`: what the caller calls the file."""
-        return await self._keep(content, name, frozenset())
+        return await self._keep(content, name, frozenset(), share)
 
     async def keep_served(
-        self, served: AbstractAsyncContextManager[Served], name: str, media: frozenset[str]
+        self,
+        served: AbstractAsyncContextManager[Served],
+        name: str,
+        media: frozenset[str],
+        share: ClientId | None,
     ) -> str:
         """The same for a file that an engine has. Raises EngineFault and NotFound too."""
         async with served as file:
-            return await self._keep(file.chunks(), name, media)
+            return await self._keep(file.chunks(), name, media, share)
 
     async def is_kept(self, name: str) -> bool:
         """Whether there is a copy with this name, as a graph has it."""
@@ -224,8 +229,10 @@ class InputFiles:
         async with self._outputs.open(output) as content:
             yield content.chunks
 
-    async def _keep(self, chunks: AsyncIterable[bytes], name: str, media: frozenset[str]) -> str:
-        async with self._spool.receive(chunks, limit=self._limit) as received:
+    async def _keep(
+        self, chunks: AsyncIterable[bytes], name: str, media: frozenset[str], share: ClientId | None
+    ) -> str:
+        async with self._spool.receive(chunks, limit=self._limit, client=share) as received:
             return await self._spool.keep(received, _judged(received, name, media))
 
     async def _chunks(

@@ -24,7 +24,7 @@ ANSWER_LOST = StoreFault("The connection was lost at the commit.", next_step="")
 
 
 class Mute:
-    """A store whose answers do not arrive: the method of that name writes, and raises as often as was said."""
+    """A store whose answers do not arrive: the method of that name writes, and raises these."""
 
     def __init__(self, store: Store, method: str, errors: Sequence[Exception]) -> None:
         self._store = store
