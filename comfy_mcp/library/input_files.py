@@ -7,14 +7,15 @@ is read from where it lies.
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 from comfy_mcp.domain.catalog import Output, OutputFile, lasting
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     SUFFIXES,
@@ -32,6 +33,10 @@ from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
 from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
 
 WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
+
+DOWNLOADS, DOWNLOADS_EACH = 64, 16
+"""Files that are fetched from URLs at once, and those of one client with a key: each holds a connection and a
+file open, for 45 s if its server is slow."""
 
 _PAGES = (b"<!doctype html", b"<html")
 
@@ -94,6 +99,7 @@ class InputFiles:
         self._kept = kept
         self._limit = limit
         self._timeout_s = timeout_s
+        self._downloads: Counter[ClientId] = Counter()
 
     @property
     def folders(self) -> str:
@@ -121,19 +127,31 @@ class InputFiles:
 
     async def keep_url(self, url: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for what is behind a URL."""
-        async with self._download(url, self._limit) as downloaded:
-            return await self._keep(downloaded.chunks(), downloaded.name, media, share)
+        with self._one_more(share):
+            async with self._download(url, self._limit) as downloaded:
+                return await self._keep(downloaded.chunks(), downloaded.name, media, share)
+
+    @contextmanager
+    def _one_more(self, share: ClientId | None) -> Iterator[None]:
+        """One download more while the context is open. Raises LimitExceeded."""
+        if self._downloads.total() >= DOWNLOADS or (share and self._downloads[share] >= DOWNLOADS_EACH):
+            raise LimitExceeded(
+                "Too many files are being fetched from URLs.",
+                next_step="Submit it again in a minute, or upload the file.",
+                code=ErrorCode.TOO_MANY_STREAMS,
+            )
+        whose = share or ClientId("")
+        self._downloads[whose] += 1
+        try:
+            yield
+        finally:
+            self._downloads[whose] -= 1
 
     async def keep_data(self, uri: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for a `data:` URI."""
         head, comma, text = uri.partition(",")
         kind, *options = head[len("data:") :].split(";")
-        try:
-            data = unquote_to_bytes(text)
-            if "base64" in options:
-                data = base64.b64decode(b"".join(data.split()), validate=True)
-        except binascii.Error:
-            comma = ""
+        data = await asyncio.to_thread(_unpacked, text, packed="base64" in options)
         if not comma or not data:
             raise InvalidInput(
                 "The data: URI can't be read.",
@@ -261,6 +279,15 @@ def _judged(received: Received, name: str, media: frozenset[str]) -> str:
             next_step="Give another file, or use a node that reads this type.",
         )
     return suffix_for(name, received.head)
+
+
+def _unpacked(text: str, *, packed: bool) -> bytes:
+    """What a data: URI holds; empty where it can't be read. Seconds for megabytes, so it is for a thread."""
+    try:
+        data = unquote_to_bytes(text)
+        return base64.b64decode(b"".join(data.split()), validate=True) if packed else data
+    except binascii.Error:
+        return b""
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -30,7 +30,7 @@ LEFT_FREE = 256 * 2**20
 """Bytes of the disk that no copy takes: the store writes there too."""
 
 FILE_BYTES = 4_096
-"""Each file counts as at least so many: a million of one byte each fill a disk too."""
+"""Each file counts as one block of a disk at least: a million of one byte each fill it too."""
 
 LOOK_BYTES = 16 * 2**20
 """How much of a file comes between two looks at what there is room for: others write meanwhile."""
