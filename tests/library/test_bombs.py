@@ -4,6 +4,8 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -66,7 +68,7 @@ def test_the_frames_that_are_shown_are_spread_over_all(count: int) -> None:
     assert len(times) == min(count, moving.FRAMES)
     assert times[0] == 0.0
     assert times[-1] >= 0.1 * (count - 1) * 0.9 - 0.1
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(times)]
     assert max(gaps) <= 2 * min(gaps) + 0.15
 
 
@@ -74,20 +76,25 @@ def test_a_jpeg_of_many_scans_is_not_decoded() -> None:
     stream = io.BytesIO()
     Image.new("L", (2_000, 2_000), 7).save(stream, "JPEG", progressive=True)
     data = stream.getvalue()
-    options = {"max_px": 64, "max_bytes": 100_000, "max_pixels": 10**8}
-    assert make_preview(data, **options).width == 64
+    preview = partial(make_preview, max_px=64, max_bytes=100_000, max_pixels=10**8)
+    assert preview(data).width == 64
     last = data[data.rindex(b"\xff\xda") : -2]
     many = data[:-2] + last * (previews.SCANNED_PIXELS // 2_000**2) + data[-2:]
     with pytest.raises(BridgeError, match="more scans") as caught:
-        make_preview(many, **options)
+        preview(many)
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
 
 
 def test_a_large_picture_is_made_small_before_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream, copied = io.BytesIO(), []
+    stream, copied = io.BytesIO(), list[tuple[int, int]]()
     Image.new("RGBA", (3_000, 2_000), (9, 9, 9, 99)).save(stream, "PNG")
     copy = Image.Image.copy
-    monkeypatch.setattr(Image.Image, "copy", lambda image: copied.append(image.size) or copy(image))
+
+    def noted(image: Image.Image) -> Image.Image:
+        copied.append(image.size)
+        return copy(image)
+
+    monkeypatch.setattr(Image.Image, "copy", noted)
     found = make_preview(stream.getvalue(), max_px=100, max_bytes=100_000, max_pixels=10**7)
     assert (found.source_width, found.source_height, found.width) == (3_000, 2_000, 100)
     assert copied
