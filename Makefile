@@ -135,6 +135,15 @@ sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hash
 	$(VENV)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \
 	  --output-format JSON --output-file sbom.json
 
+BASE := deploy/Dockerfile
+.PHONY: base-image
+base-image:  ## name the image's base by its digest too: Docker asks the registry (again after a change of the tag)
+	@tag="$$(sed -n 's/^ARG PYTHON=\([^@]*\).*/\1/p' $(BASE))"; \
+	digest="$$(docker buildx imagetools inspect "python:$$tag" --format '{{.Manifest.Digest}}')"; \
+	[[ "$$digest" =~ ^sha256:[0-9a-f]{64}$$ ]] || { echo "make: no digest of python:$$tag" >&2; exit 1; }; \
+	sed -i "s|^ARG PYTHON=.*|ARG PYTHON=$$tag@$$digest|" $(BASE); \
+	echo "$(BASE): python:$$tag@$$digest"
+
 .PHONY: outdated
 outdated: $(DEV)  ## say which locked dependencies have a newer version
 	@$(PY) tests/support/outdated.py

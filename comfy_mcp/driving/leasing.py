@@ -52,5 +52,15 @@ class LeaseKeeper:
         return self._clock.monotonic() - self._renewed_at >= self._ttl_s
 
     async def _renew(self) -> None:
-        await self._store.renew_lease(self._lease, self._ttl_s)
-        self._renewed_at = self._clock.monotonic()
+        """A store that does not answer while the lease lasts refuses it. Once it is over, what is left is a
+        third, to find out."""
+        asked = self._clock.monotonic()
+        left = max(self._ttl_s - (asked - self._renewed_at), self._ttl_s / 3)
+        try:
+            async with asyncio.timeout(left):
+                await self._store.renew_lease(self._lease, self._ttl_s)
+        except TimeoutError:
+            raise StoreFault(
+                "The store did not answer in time.", next_step="Check its disk, or its server."
+            ) from None
+        self._renewed_at = asked  # it lasts from some moment since then

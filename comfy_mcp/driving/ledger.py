@@ -92,6 +92,7 @@ class Ledger:
         self.sizes = OutputSizes(place.sizes, means.store)
         self._durations = Durations(means.store)
         self._along: Claim | None = None  # the job that was claimed with the last end
+        self._open_offers: set[PromptId] = set()  # their claims may be written, and nobody said so
         self._log = log.bind(engine=lease.engine)
 
     # ------------------------------------------------------------------------------------------ taking in
@@ -110,11 +111,16 @@ class Ledger:
         """
         self.may_have_work = False  # before the look: what arrives meanwhile says so again
         try:
-            claim = await self._look()
+            claim = await self._unheard() or await self._look()
         except Fenced:
             raise
         except StoreFault as fault:
             self._refused(fault)
+            self.may_have_work = True
+            return None
+        except Exception:  # noqa: BLE001 - what runs must go on
+            self._log.error("claim_failed", exc_info=True)
+            self.retry_at = self._clock.monotonic() + STORE_RETRY_S
             self.may_have_work = True
             return None
         if claim is None:
@@ -123,13 +129,34 @@ class Ledger:
         return await self.admit(claim)
 
     def offer(self, chooser: Choice | None = None) -> ClaimOffer:
-        """Room for a job that is about to be written, or for the one that `chooser` chooses."""
-        return ClaimOffer(
+        """Room for a job that is about to be written, or for the one that `chooser` chooses.
+
+        Whoever gets the store's answer says so (`answered`). An offer without one, because something raised
+        behind the commit, or the database did not say whether it committed, is looked up before the next.
+        """
+        offer = ClaimOffer(
             lease=self._lease,
             prompt_id=PromptId(self._new_id()),
             stream_id=self._place.stream_id,
             chooser=chooser,
         )
+        self._open_offers.add(offer.prompt_id)
+        return offer
+
+    def answered(self, offer: ClaimOffer) -> None:
+        """It is known what was claimed with the offer, if anything."""
+        self._open_offers.discard(offer.prompt_id)
+
+    async def _unheard(self) -> Claim | None:
+        """A claim that was written with an open offer: nobody has sent its prompt. Raises StoreFault."""
+        asked = frozenset(self._open_offers)
+        if not asked:
+            return None
+        found = [each for each in await self._store.adopt(self._lease) if each.job.prompt_id in asked]
+        self._open_offers -= asked
+        self._open_offers.update(each.job.prompt_id for each in found[1:] if each.job.prompt_id)
+        self.may_have_work |= bool(found)
+        return found[0] if found else None
 
     @property
     def takes_files(self) -> bool:
@@ -173,14 +200,16 @@ class Ledger:
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
         chooser = self._chooser()
+        offer = self.offer(chooser)
         claim = await self._store.claim_next(
             self._lease,
-            prompt_id=PromptId(self._new_id()),
+            prompt_id=offer.prompt_id,
             now=self._clock.now_ms(),
-            stream_id=self._place.stream_id,
+            stream_id=offer.stream_id,
             admission=admission,
             chooser=chooser,
         )
+        self.answered(offer)
         self.left = chooser.left
         self._may_have_held = False
         if admission is not None and self._gate.on:
@@ -419,7 +448,7 @@ class Ledger:
         if offer is not None:
             self.may_have_work = False  # before the look, as in `claim`
             try:
-                return await self._store.record_and_claim(
+                answer = await self._store.record_and_claim(
                     attempt.job.id, events, outputs=outputs, offer=offer
                 )
             except Exception as error:
@@ -427,6 +456,9 @@ class Ledger:
                 if isinstance(error, StoreFault) and error.code is not ErrorCode.INTERNAL:
                     raise
                 # A defect: whose it is shows when the end is written by itself.
+            else:
+                self.answered(offer)
+                return answer
         try:
             return await self._store.record(self._lease, attempt.job.id, events, outputs=outputs), None
         except IllegalTransition:

@@ -63,6 +63,7 @@ class Tenure:
         self._bringing = Bringing(self._ledger, self._errands, means.clock, self._containment)
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
+        self._offered: ClaimOffer | None = None  # for the reserved job
         self.leaving = False
         """The engine was removed: it takes nothing new."""
         self._written: tuple[Claim, Checked] | None = None
@@ -340,16 +341,19 @@ class Tenure:
         """
         if not self.has_room:
             return None
-        self._reserved = job_id
-        return self._ledger.offer()
+        self._reserved, self._offered = job_id, self._ledger.offer()
+        return self._offered
 
     def give_up_reserved(self) -> None:
-        self._reserved = None
+        """The job was refused, or something raised: whether it was claimed is looked up."""
+        self._reserved, self._ledger.may_have_work = None, True
         self._alarm.ring()
 
     def take_reserved(self, job: Job, claim: Claim | None, checked: Checked) -> None:
         """The job is written, and claimed if nobody waited: then it is sent. A tenure that has ended leaves
         it to the one that adopts it."""
+        if self._offered is not None:
+            self._ledger.answered(self._offered)
         if claim is None:  # another job is next, or the submit was a repeat: claim from the queue as usual
             self._means.checked.put(job.id, checked)
             self._reserved, self._ledger.may_have_work = None, True

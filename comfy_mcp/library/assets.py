@@ -68,13 +68,16 @@ class Assets:
         name: str,
         media_type: str,
         expected: str | None = None,
+        share: ClientId | None = None,
     ) -> tuple[Asset, bool] | None:
         """The asset, and whether its bytes are new to this client; None: they are not what was `expected`.
+        `share`: as of `Spool.receive`.
 
         Raises LimitExceeded, InvalidInput (path_unreadable), and what reading the chunks raises.
         """
         digest = blake3()
-        async with self._spool.receive(_hashed(chunks, digest), limit=self._limit) as received:
+        hashed = _hashed(chunks, digest)
+        async with self._spool.receive(hashed, limit=self._limit, client=share) as received:
             found = f"blake3:{digest.hexdigest()}"
             if expected not in {None, found}:
                 return None

@@ -7,14 +7,15 @@ is read from where it lies.
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 from comfy_mcp.domain.catalog import Output, OutputFile, lasting
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     SUFFIXES,
@@ -25,13 +26,17 @@ from comfy_mcp.domain.file_inputs import (
     suffix_for,
     suffix_of,
 )
-from comfy_mcp.domain.ids import EngineId, JobId, OutputId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
 from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
 
 WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
+
+DOWNLOADS, DOWNLOADS_EACH = 64, 16
+"""Files that are fetched from URLs at once, and those of one client with a key: each holds a connection and a
+file open, for 45 s if its server is slow."""
 
 _PAGES = (b"<!doctype html", b"<html")
 
@@ -94,6 +99,7 @@ class InputFiles:
         self._kept = kept
         self._limit = limit
         self._timeout_s = timeout_s
+        self._downloads: Counter[ClientId] = Counter()
 
     @property
     def folders(self) -> str:
@@ -103,8 +109,9 @@ class InputFiles:
     async def has_path(self, path: str) -> bool:
         return await asyncio.to_thread(self._folders.has, path)
 
-    async def keep_path(self, path: str, media: frozenset[str]) -> str:
+    async def keep_path(self, path: str, media: frozenset[str], share: ClientId | None) -> str:
         """Copy the file; the name of the copy. `media`: the main media types that may be (none: any).
+        `share`: whose share of the room the copy takes (None: nobody's).
 
         Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded, StoreFault.
         """
@@ -116,41 +123,57 @@ class InputFiles:
             def fault(error: OSError) -> BridgeError:
                 return unreadable(path, WHAT, ADVICE, why(error))
 
-            return await self._keep(self._chunks(stream, fault), path, media)
+            return await self._keep(self._chunks(stream, fault), path, media, share)
 
-    async def keep_url(self, url: str, media: frozenset[str]) -> str:
+    async def keep_url(self, url: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for what is behind a URL."""
-        async with self._download(url, self._limit) as downloaded:
-            return await self._keep(downloaded.chunks(), downloaded.name, media)
+        with self._one_more(share):
+            async with self._download(url, self._limit) as downloaded:
+                return await self._keep(downloaded.chunks(), downloaded.name, media, share)
 
-    async def keep_data(self, uri: str, media: frozenset[str]) -> str:
+    @contextmanager
+    def _one_more(self, share: ClientId | None) -> Iterator[None]:
+        """One download more while the context is open. Raises LimitExceeded."""
+        if self._downloads.total() >= DOWNLOADS or (share and self._downloads[share] >= DOWNLOADS_EACH):
+            raise LimitExceeded(
+                "Too many files are being fetched from URLs.",
+                next_step="Submit it again in a minute, or upload the file.",
+                code=ErrorCode.TOO_MANY_STREAMS,
+            )
+        whose = share or ClientId("")
+        self._downloads[whose] += 1
+        try:
+            yield
+        finally:
+            self._downloads[whose] -= 1
+
+    async def keep_data(self, uri: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for a `data:` URI."""
         head, comma, text = uri.partition(",")
         kind, *options = head[len("data:") :].split(";")
-        try:
-            data = unquote_to_bytes(text)
-            if "base64" in options:
-                data = base64.b64decode(b"".join(data.split()), validate=True)
-        except binascii.Error:
-            comma = ""
+        data = await asyncio.to_thread(_unpacked, text, packed="base64" in options)
         if not comma or not data:
             raise InvalidInput(
                 "The data: URI can't be read.",
                 next_step="Write data:image/png;base64,… with whole base64, or give a path or URL.",
             )
         name = SUFFIXES.get(kind.strip().lower(), "")
-        return await self._keep(_once(data), name, media)
+        return await self._keep(_once(data), name, media, share)
 
-    async def keep_upload(self, content: AsyncIterable[bytes], name: str) -> str:
+    async def keep_upload(self, content: AsyncIterable[bytes], name: str, share: ClientId | None) -> str:
         """The same for bytes that come with a call. `name`: what the caller calls the file."""
-        return await self._keep(content, name, frozenset())
+        return await self._keep(content, name, frozenset(), share)
 
     async def keep_served(
-        self, served: AbstractAsyncContextManager[Served], name: str, media: frozenset[str]
+        self,
+        served: AbstractAsyncContextManager[Served],
+        name: str,
+        media: frozenset[str],
+        share: ClientId | None,
     ) -> str:
         """The same for a file that an engine has. Raises EngineFault and NotFound too."""
         async with served as file:
-            return await self._keep(file.chunks(), name, media)
+            return await self._keep(file.chunks(), name, media, share)
 
     async def is_kept(self, name: str) -> bool:
         """Whether there is a copy with this name, as a graph has it."""
@@ -224,8 +247,10 @@ class InputFiles:
         async with self._outputs.open(output) as content:
             yield content.chunks
 
-    async def _keep(self, chunks: AsyncIterable[bytes], name: str, media: frozenset[str]) -> str:
-        async with self._spool.receive(chunks, limit=self._limit) as received:
+    async def _keep(
+        self, chunks: AsyncIterable[bytes], name: str, media: frozenset[str], share: ClientId | None
+    ) -> str:
+        async with self._spool.receive(chunks, limit=self._limit, client=share) as received:
             return await self._spool.keep(received, _judged(received, name, media))
 
     async def _chunks(
@@ -254,6 +279,15 @@ def _judged(received: Received, name: str, media: frozenset[str]) -> str:
             next_step="Give another file, or use a node that reads this type.",
         )
     return suffix_for(name, received.head)
+
+
+def _unpacked(text: str, *, packed: bool) -> bytes:
+    """What a data: URI holds; empty where it can't be read. Seconds for megabytes, so it is for a thread."""
+    try:
+        data = unquote_to_bytes(text)
+        return base64.b64decode(b"".join(data.split()), validate=True) if packed else data
+    except binascii.Error:
+        return b""
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

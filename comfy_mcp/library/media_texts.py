@@ -17,6 +17,8 @@ from comfy_mcp.domain.media_types import HEAD_BYTES, UNKNOWN, media_type_of
 
 MAX_PARTS = 20_000
 """Most parts (chunks, boxes, pages, tags) of a file that are looked at."""
+MAX_TEXTS = 4
+"""Texts of the greatest length that a file may have."""
 MAX_LEVELS = 8
 """Most levels of boxes in boxes."""
 
@@ -43,9 +45,16 @@ class Texts:
     most: int
     found: dict[str, bytes] = field(default_factory=dict)
     parts: int = 0
+    taken: int = 0
 
     def take(self, name: str, text: bytes) -> None:
-        """A text under a name. Some programs write `workflow:{…}` under names of their own."""
+        """A text under a name. Some programs write `workflow:{…}` under names of their own.
+
+        Raises TextTooLong where all together are: a kilobyte of a PNG unpacks to a megabyte.
+        """
+        self.taken += len(text)
+        if self.taken > MAX_TEXTS * self.most:
+            raise TextTooLong
         key = name.strip().lower()
         head, colon, rest = text.partition(b":")
         inner = head.strip().lower().decode("latin-1")

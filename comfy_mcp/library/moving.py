@@ -26,14 +26,27 @@ DECODED_PIXELS = 1_000_000_000
 """Of one animation or video; what comes later is not shown."""
 
 DECODE_S = 15.0
-"""For one video or sound, on a machine that has other work."""
+"""For one animation, video or sound, on a machine that has other work."""
+
+MAX_FRAMES = 10_000
+"""Of one animation: a frame of one pixel costs as much as one of a thousand."""
 
 FRAME_PIXELS = 40_000_000
 SOUND_HZ = 8_000
 SOUND_S = 1_800
+WAVE_BYTES = 32 * 2**20
+"""Of the samples of a WAV file; what comes later is not shown."""
 COLUMNS = 640
 TILE_PX = 256
 
+CONTAINERS = {
+    "format_whitelist": "mov,mp4,matroska,webm,avi,flv,asf,mpeg,mpegts,mp3,aac,flac,ogg,wav,aiff,gif,apng",
+    "protocol_whitelist": "none",
+}
+"""What FFmpeg opens: files that hold what they show. A playlist, or a list of files, would lead it to other
+files of this machine, to other machines, or to a port on which it waits."""
+
+_SIGNED = bytes(each ^ 0x80 for each in range(256))
 _WAVE_PCM, _WAVE_FLOAT, _WAVE_EXTENSIBLE = 1, 3, 0xFFFE
 
 
@@ -51,28 +64,58 @@ class Moving:
 
 
 def animation(data: bytes) -> Moving | None:
-    """Of a GIF, an animated PNG or WebP; None for a single picture. Raises what Pillow raises."""
+    """Of a GIF, an animated PNG or WebP; None for a single picture. Raises what Pillow raises.
+
+    Frames are not counted beforehand: a small file may have millions, and the count alone takes minutes.
+    """
     from PIL import Image
 
+    until = time.monotonic() + DECODE_S
     with Image.open(BytesIO(data), formats=FORMATS) as opened:
-        count = int(getattr(opened, "n_frames", 1))
-        if count < 2:
+        if not _goes_to(opened, 1):
             return None
         size = opened.size
-        most = max(1, min(count, DECODED_PIXELS // max(1, opened.width * opened.height)))
-        wanted = {round(step * (most - 1) / (FRAMES - 1)) for step in range(FRAMES)}
-        tiles: list[tuple[str, Image.Image]] = []
-        at_ms = 0.0
-        for number in range(most):
-            opened.seek(number)
+        most = max(2, min(MAX_FRAMES, DECODED_PIXELS // max(1, opened.width * opened.height)))
+        kept, at_ms, count = _Spread(), 0.0, 0
+        while count < most and _goes_to(opened, count):
             opened.load()
-            if number in wanted:
+            if kept.takes(count):
                 tile = opened.convert("RGBA")
                 tile.thumbnail((TILE_PX, TILE_PX))
-                tiles.append((f"{at_ms / 1000:.1f} s", tile))
+                kept.tiles.append((f"{at_ms / 1000:.1f} s", tile))
             at_ms += float(opened.info.get("duration") or 100)
-    length = f"{at_ms / 1000:.1f} s" if most == count else f"more than {at_ms / 1000:.1f} s"
-    return Moving(facts=f"{length}, {count} frames, {size[0]}x{size[1]}", tiles=tiles)
+            count += 1
+            if time.monotonic() > until:
+                break
+        more = "" if not _goes_to(opened, count) else "more than "
+    facts = f"{more}{at_ms / 1000:.1f} s, {more}{count} frames, {size[0]}x{size[1]}"
+    return Moving(facts=facts, tiles=kept.chosen())
+
+
+def _goes_to(opened: "Image", frame: int) -> bool:
+    """Whether there is such a frame; then it is the one that is read."""
+    try:
+        opened.seek(frame)
+    except EOFError:
+        return False
+    return True
+
+
+@dataclass(slots=True)
+class _Spread:
+    """Frames at equal distances, of an animation whose length shows at its end."""
+
+    tiles: "list[tuple[str, Image]]" = field(default_factory=list)
+    step: int = 1
+
+    def takes(self, number: int) -> bool:
+        if len(self.tiles) == 4 * FRAMES:
+            self.tiles, self.step = self.tiles[::2], 2 * self.step
+        return number % self.step == 0
+
+    def chosen(self) -> "list[tuple[str, Image]]":
+        last = len(self.tiles) - 1
+        return [self.tiles[each] for each in sorted({round(n * last / (FRAMES - 1)) for n in range(FRAMES)})]
 
 
 def wave(data: bytes) -> Moving | None:
@@ -82,14 +125,15 @@ def wave(data: bytes) -> Moving | None:
         coding, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", found[b"fmt "])
         if coding == _WAVE_EXTENSIBLE:
             (coding,) = struct.unpack_from("<H", found[b"fmt "], 24)
-        samples = _samples(found[b"data"], coding, bits)
+        samples = _samples(found[b"data"][:WAVE_BYTES], coding, bits)
     except (KeyError, struct.error):
         return None
     if not samples or not channels or not rate:
         return None
     scale = 1.0 if samples.typecode == "f" else 128.0 if samples.typecode == "b" else 32768.0
-    seconds = len(samples) / channels / rate
-    facts = f"{seconds:.1f} s, {rate} Hz, {_channels(channels)}"
+    seconds = len(found[b"data"]) * 8 / bits / channels / rate
+    cut = ", the beginning" if len(found[b"data"]) > WAVE_BYTES else ""
+    facts = f"{seconds:.1f} s, {rate} Hz, {_channels(channels)}{cut}"
     return Moving(facts=facts, peaks=peaks_of(samples, scale))
 
 
@@ -103,7 +147,7 @@ def decoded(data: bytes) -> Moving:
         ) from None
     until = time.monotonic() + DECODE_S
     try:
-        with av.open(BytesIO(data), mode="r") as container:
+        with av.open(BytesIO(data), mode="r", options=dict(CONTAINERS)) as container:
             length = (container.duration or 0) / 1_000_000
             if container.streams.video:
                 return _video(container, length, until)
@@ -118,7 +162,12 @@ def peaks_of(samples: "array[Any]", scale: float) -> list[tuple[float, float]]:
     """The lowest and the highest sample of each column."""
     step = max(1, math.ceil(len(samples) / COLUMNS))
     parts = (samples[at : at + step] for at in range(0, len(samples), step))
-    return [(max(-1.0, min(part) / scale), min(1.0, max(part) / scale)) for part in parts]
+    return [(max(-1.0, min(part) / scale), min(1.0, max(part) / scale)) for part in map(_finite, parts)]
+
+
+def _finite(part: "array[Any]") -> Sequence[float]:
+    """Without what is no number: only floats have such values."""
+    return part if part.typecode != "f" else list(filter(math.isfinite, part)) or [0.0]
 
 
 def wave_picture(peaks: Sequence[tuple[float, float]]) -> "Image":
@@ -233,11 +282,11 @@ def _samples(data: bytes, coding: int, bits: int) -> "array[Any]":
         floats = array("f", data)
         if sys.byteorder == "big":
             floats.byteswap()
-        return array("f", [each if math.isfinite(each) else 0.0 for each in floats])
+        return floats
     if coding != _WAVE_PCM or bits not in {8, 16, 24, 32}:
         raise KeyError(bits)
     if width == 1:
-        return array("b", bytes(each ^ 0x80 for each in data))
+        return array("b", data.translate(_SIGNED))
     short = bytearray(len(data) // width * 2)
     short[0::2], short[1::2] = data[width - 2 :: width], data[width - 1 :: width]
     samples = array("h", bytes(short))

@@ -13,7 +13,11 @@ if TYPE_CHECKING:  # Pillow costs 10 MB and 50 ms: it comes with the first previ
 
 # Named, because Pillow would otherwise also try EPS (which starts Ghostscript) and forty others.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+SCANNED_PIXELS = 2_000_000_000
+"""Pixels of a JPEG times its scans: one of 300 KB may have thousands, and each decodes the whole picture."""
 _SMALLEST_PX = 16
+_SCAN = b"\xff\xda"
+_PLAIN = frozenset({"L", "RGB", "RGBA"})
 _QUALITIES = (85, 70, 50)
 
 
@@ -41,6 +45,12 @@ def make_preview(
     with readable(max_pixels), Image.open(BytesIO(data), formats=FORMATS) as opened:
         if opened.width * opened.height > max_pixels:
             raise _too_many_pixels(max_pixels)
+        if opened.format == "JPEG" and opened.width * opened.height * data.count(_SCAN) > SCANNED_PIXELS:
+            raise InvalidInput(
+                "The picture has more scans than can be decoded for a preview.",
+                next_step="Fetch the file itself.",
+                code=ErrorCode.OUTPUT_UNREADABLE,
+            )
         image = _upright_rgb(opened, max_px)
     if box is not None:
         image.thumbnail(box)
@@ -84,6 +94,8 @@ def _upright_rgb(opened: "Image", max_px: int) -> "Image":
 
     if opened.format == "JPEG":
         opened.draft("RGB", (max_px, max_px))  # decodes at a fraction of the size
+    if opened.mode in _PLAIN:
+        opened.thumbnail((max_px, max_px))  # before any copy of it is made
     opened.load()
     image = ImageOps.exif_transpose(opened)
     if image.mode.startswith(("I", "F")):

@@ -1,24 +1,39 @@
 """Copies of input files that jobs wait with: named by their content, in one folder of the data folder.
 
 A file is complete under its name or not there at all, whoever dies when. Several processes share the folder.
+An empty file beside a copy says which client brought it: so no client fills the folder alone.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.media_types import HEAD_BYTES
 
 SPOOL_BYTES = 8 * 2**30
 """All copies together. Those that no job names any more go first, an hour after their last use."""
+
+SHARE = 0.75
+"""The part of it that one client with a key can fill, as of the queue: so the others can still submit."""
+
+LEFT_FREE = 256 * 2**20
+"""Bytes of the disk that no copy takes: the store writes there too."""
+
+FILE_BYTES = 4_096
+"""Each file counts as one block of a disk at least: a million of one byte each fill it too."""
+
+LOOK_BYTES = 16 * 2**20
+"""How much of a file comes between two looks at what there is room for: others write meanwhile."""
 
 UNUSED_S = 3_600.0
 """A copy that no job names is deleted after this: the job that it was made for may not be written yet."""
@@ -28,7 +43,7 @@ CHUNK_BYTES = 256 * 1024
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PART, _GONE = ".part-", ".gone-"
+_PART, _GONE, _OF = ".part-", ".gone-", ".of-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +54,7 @@ class Received:
     digest: str
     size: int
     head: bytes
+    client: ClientId | None
 
 
 class Spool:
@@ -49,28 +65,33 @@ class Spool:
         self._most = most
 
     @contextlib.asynccontextmanager
-    async def receive(self, chunks: AsyncIterable[bytes], *, limit: int) -> AsyncIterator[Received]:
+    async def receive(
+        self, chunks: AsyncIterable[bytes], *, limit: int, client: ClientId | None = None
+    ) -> AsyncIterator[Received]:
         """The bytes on disk, without a name, for the time of the context; `keep` gives them one.
 
-        Raises LimitExceeded (too_large) beyond `limit` or when the folder is full, StoreFault where the disk
-        takes nothing, and what reading the chunks raises.
+        `client`: whose share they take; None: nobody's, the folder alone bounds them. Raises LimitExceeded
+        (too_large) beyond `limit`, LimitExceeded (queue_full) where there is no room, StoreFault where the
+        disk takes nothing, and what reading the chunks raises.
         """
-        stream = await _on_disk(self._begin)
-        digest, size, head = hashlib.sha256(), 0, b""
+        stream = await self._part(client)
+        digest, size, looked, head = hashlib.sha256(), 0, 0, b""
         try:
             with stream:
-                room = self._most - await _on_disk(self._used)
                 async for chunk in chunks:
                     size += len(chunk)
                     if size > limit:
                         raise too_large(limit)
-                    if size > room:
-                        raise _full(self._most)
+                    if size > looked:
+                        await _on_disk(self._check_room, size, client, Path(stream.name).name)
+                        looked = size + LOOK_BYTES
                     head += chunk[: HEAD_BYTES - len(head)]
                     digest.update(chunk)
                     await _on_disk(stream.write, chunk)
                 await _on_disk(_flushed, stream)
-            yield Received(part=Path(stream.name), digest=digest.hexdigest(), size=size, head=head)
+            yield Received(
+                part=Path(stream.name), digest=digest.hexdigest(), size=size, head=head, client=client
+            )
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(stream.name)  # noqa: PTH108 - also when cancelled, so not on a thread
@@ -78,6 +99,8 @@ class Spool:
     async def keep(self, received: Received, suffix: str) -> str:
         """The name that the file has from now on."""
         name = f"{received.digest}{suffix}"
+        if received.client is not None:
+            await _on_disk((self._folder / f"{_mark(received.client)}{name}").touch)
         if not await self.touch(name):
             await _on_disk(os.replace, received.part, self._folder / name)
         return name
@@ -104,9 +127,35 @@ class Spool:
         """Delete those of `names` that are not `named`; how many went. The others count as used now."""
         return await asyncio.to_thread(self._sweep, names, named)
 
-    def _begin(self) -> "tempfile._TemporaryFileWrapper[bytes]":
+    async def _part(self, client: ClientId | None) -> "tempfile._TemporaryFileWrapper[bytes]":
+        """A new file. A caller that is cancelled while it is made leaves none behind."""
+        making = asyncio.get_running_loop().run_in_executor(None, self._begin, client)
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            making.add_done_callback(_discard)
+            raise
+        except OSError as error:
+            raise _not_kept(error) from None
+
+    def _begin(self, client: ClientId | None) -> "tempfile._TemporaryFileWrapper[bytes]":
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return tempfile.NamedTemporaryFile(dir=self._folder, prefix=_PART, delete=False)
+        prefix = _PART if client is None else f"{_PART}{_mark(client)}"
+        return tempfile.NamedTemporaryFile(dir=self._folder, prefix=prefix, delete=False)
+
+    def _check_room(self, size: int, client: ClientId | None, part: str) -> None:
+        """Raises LimitExceeded where a file of `size` bytes has no room beside the others; it is `part`."""
+        with os.scandir(self._folder) as found:
+            sizes = {each.name: _size(each) for each in found if each.name != part}
+        if sum(sizes.values()) + size > self._most:
+            raise _full(f"The input files that jobs wait with take {self._most} bytes already.")
+        share = int(self._most * SHARE)
+        if client is not None and _taken_by(client, sizes) + size > share:
+            raise _full(
+                f"Your input files that jobs wait with take {share} bytes already, one client's share."
+            )
+        if shutil.disk_usage(self._folder).free < LEFT_FREE:
+            raise _full("The disk is nearly full, and what is free is left to the queue.")
 
     def _touch(self, name: str) -> bool:
         try:
@@ -114,10 +163,6 @@ class Spool:
         except FileNotFoundError:
             return False
         return True
-
-    def _used(self) -> int:
-        with os.scandir(self._folder) as found:
-            return sum(_size(each) for each in found)
 
     def _old(self, older_than_s: float) -> Iterator[str]:
         limit = time.time() - older_than_s
@@ -133,7 +178,7 @@ class Spool:
         for name in names:
             path = self._folder / name
             with contextlib.suppress(OSError):
-                if name in named:
+                if name in named or self._marks_a_copy(name):
                     os.utime(path)
                     continue
                 # Out of the way first: who uses it from here on does not find it, and copies it anew.
@@ -146,20 +191,48 @@ class Spool:
                     aside.rename(path)
         return gone
 
+    def _marks_a_copy(self, name: str) -> bool:
+        return name.startswith(_OF) and (self._folder / name.rpartition("-")[2]).exists()
+
+
+def _mark(client: ClientId) -> str:
+    """What the names of a client's own files in the folder begin with."""
+    digest = hashlib.sha256(client.encode(errors="replace")).hexdigest()
+    return f"{_OF}{digest[:16]}-"
+
+
+def _taken_by(client: ClientId, sizes: Mapping[str, int]) -> int:
+    """Bytes of the copies that the client has brought, and of those that it is bringing."""
+    mark = _mark(client)
+    copies = sum(sizes.get(name.removeprefix(mark), 0) for name in sizes if name.startswith(mark))
+    return copies + sum(size for name, size in sizes.items() if name.startswith(f"{_PART}{mark}"))
+
+
+def _discard(made: "asyncio.Future[tempfile._TemporaryFileWrapper[bytes]]") -> None:
+    if not made.cancelled() and made.exception() is None:
+        made.result().close()
+        with contextlib.suppress(OSError):
+            os.unlink(made.result().name)  # noqa: PTH108 - nobody waits for a thread
+
 
 async def _on_disk(do: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
     try:
         return await asyncio.to_thread(do, *arguments, **named)
     except OSError as error:
-        raise StoreFault(
-            f"The input file can't be kept: {why(error)}.",
-            next_step="Check the disk space and the rights of the folder of COMFY_BRIDGE_STATE_DIR.",
-        ) from None
+        raise _not_kept(error) from None
+
+
+def _not_kept(error: OSError) -> StoreFault:
+    return StoreFault(
+        f"The input file can't be kept: {why(error)}.",
+        next_step="Check the disk space and the rights of the folder of COMFY_BRIDGE_STATE_DIR.",
+    )
 
 
 def _size(entry: os.DirEntry[str]) -> int:
+    """What it counts as; a mark of a client's counts nothing."""
     try:
-        return entry.stat().st_size
+        return 0 if entry.name.startswith(_OF) else max(entry.stat().st_size, FILE_BYTES)
     except OSError:
         return 0
 
@@ -191,9 +264,9 @@ def too_large(limit: int) -> LimitExceeded:
     )
 
 
-def _full(most: int) -> LimitExceeded:
+def _full(message: str) -> LimitExceeded:
     return LimitExceeded(
-        f"The input files that jobs wait with take {most} bytes already.",
+        message,
         next_step="Wait until jobs have ended and were deleted, or put the file into ComfyUI's input folder.",
         code=ErrorCode.QUEUE_FULL,
     )

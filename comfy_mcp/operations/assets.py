@@ -39,7 +39,12 @@ class Assets:
         """See library/assets.py. Raises Denied as well."""
         require_right(caller, Right.SUBMIT, "Uploading an asset")
         return await self._assets.add(
-            content, caller.client, name=name, media_type=media_type, expected=expected
+            content,
+            caller.client,
+            name=name,
+            media_type=media_type,
+            expected=expected,
+            share=caller.share,
         )
 
     async def of_hash(self, found: str, caller: Caller) -> Asset | None:

@@ -37,6 +37,11 @@ class Caller:
         """Other clients' jobs too."""
         return Right.ADMIN in self.rights
 
+    @property
+    def share(self) -> ClientId | None:
+        """Whose part it uses of what clients share; None: it may use all."""
+        return None if self.sees_all else self.client
+
     def may_see(self, client: ClientId) -> bool:
         return self.sees_all or client == self.client
 

@@ -128,9 +128,9 @@ async def _resolved(context: OperationContext, found: FileInput, said: _Said, *,
         case Source.MADE:
             return await _made(context, JobId(wanted.text), wanted.index, found, said)
         case Source.URL:
-            return kept_name(await files.keep_url(wanted.text, found.media))
+            return kept_name(await files.keep_url(wanted.text, found.media, context.caller.share))
         case Source.DATA:
-            return kept_name(await files.keep_data(wanted.text, found.media))
+            return kept_name(await files.keep_data(wanted.text, found.media, context.caller.share))
         case Source.PATH:
             return await _path(context, wanted.text, found)
         case Source.NAME if wanted.text:
@@ -158,7 +158,7 @@ async def _path(context: OperationContext, path: str, found: FileInput) -> str:
             next_step=f"Give the file in another way: {spellings(context)}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
         )
-    return kept_name(await context.services.input_files.keep_path(path, found.media))
+    return kept_name(await context.services.input_files.keep_path(path, found.media, context.caller.share))
 
 
 async def _name(
@@ -209,8 +209,10 @@ async def _copied(
         return None
     services, holder = context.services, next(engine for engine, has in holders.items() if has)
     try:
-        served = services.engines.pool[holder].view(file)
-        return kept_name(await services.input_files.keep_served(served, file.filename or "", found.media))
+        served, share = services.engines.pool[holder].view(file), context.caller.share
+        return kept_name(
+            await services.input_files.keep_served(served, file.filename or "", found.media, share)
+        )
     except BridgeError as error:
         log.warning("input_not_copied", engine=holder, error=error.message)
         return None

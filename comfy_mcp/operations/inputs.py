@@ -25,7 +25,7 @@ async def upload_input(context: OperationContext, params: UploadParams) -> Uploa
     _check_subfolder(params.subfolder)
     services = context.services
     if services.engines.several:
-        name = await services.input_files.keep_upload(context.content, params.filename)
+        name = await services.input_files.keep_upload(context.content, params.filename, context.caller.share)
         return UploadResult(name=name, subfolder=FOLDER, type="input")
     content = await _limited(context, context.content)
     try:

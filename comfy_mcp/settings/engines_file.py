@@ -20,6 +20,9 @@ from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.settings.names import misconfigured
 from comfy_mcp.settings.paths import expanded, write_whole
 
+MAX_BYTES, LINE_BYTES = 2**20, 8_192
+"""Of the file: thousands of engines, and any token."""
+
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Name = Annotated[str, Field(pattern=r"^[^\s,=/]{1,128}$")]
 
@@ -56,7 +59,7 @@ def engines_in(path: Path) -> Mapping[str, EngineEntry]:
 
     Raises InvalidInput (`configuration`), which names what is wrong and shows no value: it may be a secret.
     """
-    return _parsed(path, lambda: path.read_text(encoding="utf-8"))
+    return _parsed(path, lambda: _text(path))
 
 
 def entry_of(given: Mapping[str, Any]) -> EngineEntry:
@@ -73,7 +76,7 @@ def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
     Raises InvalidInput (`configuration`) for an entry or a file that is not valid, and where the engine is
     there already.
     """
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = _text(path) if path.exists() else ""
     if name in _parsed(path, lambda: before):
         raise misconfigured(
             f"The engine {name!r} is in {path} already.",
@@ -90,11 +93,11 @@ def remove_engine(path: Path, name: str) -> bool:
 
     Raises InvalidInput (`configuration`) where only a person can edit the file.
     """
-    before = _parsed(path, lambda: path.read_text(encoding="utf-8"))
+    before = _parsed(path, lambda: _text(path))
     if name not in before:
         return False
     kept, inside = [], False
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in _text(path).splitlines(keepends=True):
         if line.startswith("["):
             inside = _table_of(line) == name
         if not inside:
@@ -132,10 +135,21 @@ def _parsed(path: Path, read: Callable[[], str]) -> Mapping[str, EngineEntry]:
         raise _misconfigured(path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise _misconfigured(path, "is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise _misconfigured(path, f"is not TOML: {error}") from None
     except ValidationError as error:
         raise _misconfigured(path, f"is not valid: {_faults(error, skip=1)}") from None
+    except ValueError as error:  # a date that does not exist is none of TOML's own errors
+        raise _misconfigured(path, f"is not TOML: {error}") from None
+    except RecursionError:
+        raise _misconfigured(path, "is nested too deeply") from None
+
+
+def _text(path: Path) -> str:
+    """Raises InvalidInput for a file too large: the parser takes memory by the square of a key's length."""
+    with path.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES or any(len(line) > LINE_BYTES for line in data.splitlines()):
+        raise _misconfigured(path, f"has more than {MAX_BYTES} bytes, or a line of more than {LINE_BYTES}")
+    return data.decode("utf-8")
 
 
 def _faults(error: ValidationError, *, skip: int = 0) -> str:

@@ -10,6 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import structlog
+
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, Page
 from comfy_mcp.domain.events import JobQueued, StoredEvent
@@ -25,6 +27,8 @@ from comfy_mcp.store.driver_side import DriverSide
 from comfy_mcp.store.queries import AttemptView, JobGraph, JobQuery, JobView, QueueView, Submission
 from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.threads import MAX_BATCH, Worker
+
+log = structlog.get_logger(__name__)
 
 READERS = 2
 CHECKPOINT_COMMITS = 300
@@ -317,4 +321,7 @@ class Store(DriverSide):
 
     def _tell(self, events: Sequence[StoredEvent]) -> None:
         for callback in self._callbacks:
-            callback(events)
+            try:
+                callback(events)
+            except Exception:  # it is written, and whoever wrote it has to hear so
+                log.exception("commit_callback_failed")

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from comfy_mcp.driving.engines_file import EnginesFile
 from comfy_mcp.settings import EngineSettings, load_settings
 
@@ -37,5 +39,38 @@ async def test_each_change_is_given_and_a_broken_file_is_not(tmp_path: Path) -> 
         assert file.problem is None
         path.unlink()
         assert "can't be read" in await problem_of(file)
+        following.cancel()
+    assert given.empty()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a = " + b"[\n" * 100_000,
+        b"a = " + b"{a=" * 2_000,
+        b"a" + b".a" * 100_000 + b" = 1",
+        b"[a" + b".a" * 100_000 + b"]",
+        b"#\n" * 2**20,
+        b"\xff\xfe",
+        b"\0",
+        b"[a]\nurl = 2024-99-99",
+        b"[a]\nurl = " + b"9" * 5_000,
+    ],
+    ids=["lists", "tables", "keys", "headers", "lines", "UTF-16", "zero", "date", "number"],
+)
+async def test_whatever_the_file_holds_the_engines_of_before_are_used(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "engines.toml"
+    path.write_text('[a]\nurl = "http://a"\n', encoding="utf-8")
+    given: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    async def take(engines: Sequence[EngineSettings]) -> None:
+        given.put_nowait([engine.id for engine in engines])
+
+    file = EnginesFile(load_settings(engines_file=path), every_s=0.01)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        following = group.create_task(file.follow(take))
+        assert await given.get() == ["a"]
+        path.write_bytes(content)
+        assert "The engines of before are used." in await problem_of(file)
         following.cancel()
     assert given.empty()

@@ -1,17 +1,19 @@
 """A holder that was stopped for longer than its lease sends nothing more to the engine."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import Fenced
+from comfy_mcp.domain.errors import Fenced, StoreFault
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.driving.clock import Clock
+from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.leasing import LeaseKeeper
 from comfy_mcp.settings import load_settings
-from comfy_mcp.store import Store
+from comfy_mcp.store import Lease, Store
 
 ENGINE = EngineId("engine-1")
 TTL_S = 30.0
@@ -64,3 +66,27 @@ async def test_a_holder_that_slept_and_was_not_missed_goes_on_with_a_new_term(tm
         assert (state.holder, state.live) == ("sleeper", True)
     finally:
         await store.close()
+
+
+class _Silent:
+    """A store that answers nothing: its disk, or its server, stands still."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def renew_lease(self, _lease: Lease, _ttl_s: float) -> None:
+        self.asked += 1
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("ask", [LeaseKeeper.run, LeaseKeeper.confirm])
+async def test_a_store_that_does_not_answer_costs_the_lease(ask: Any) -> None:
+    """Nothing waits for it for ever: another process has the lease by then."""
+    store: Any = _Silent()
+    settings: Any = SimpleNamespace(lease_ttl_s=0.03)
+    keeper = LeaseKeeper(Lease(engine=ENGINE, holder="me", fence=1), store, settings, system_clock())
+    if ask is LeaseKeeper.confirm:
+        keeper._renewed_at -= settings.lease_ttl_s
+    with pytest.raises(StoreFault, match="did not answer in time"):
+        await ask(keeper)
+    assert store.asked

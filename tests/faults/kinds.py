@@ -91,6 +91,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(name="bridge killed at a line", run=faults.killed_somewhere, chaos=points.a_line, cancels=0.4),
     # The prompt may go on at the engine, or not be found there: only that job may end so.
     Kind(name="defect in one attempt", run=faults.nothing, chaos=points.a_defect, defects=1),
+    Kind(name="defect behind a commit", run=faults.nothing, chaos=points.a_defect_behind_a_commit, defects=1),
     Kind(
         name="defect, and more",
         run=faults.any_one,

@@ -61,6 +61,13 @@ STEPS = (
 )
 """Where one attempt is prepared, sent, heard of, looked up, concluded and written."""
 
+COMMITS = (
+    "comfy_mcp.store.store:Store.claim_next",
+    "comfy_mcp.store.store:Store.record_and_claim",
+    "comfy_mcp.store.store:Store.record",
+)
+"""Where a defect behind the commit leaves a claim, or an end, of which nobody hears."""
+
 LINES = (
     ["comfy_mcp/operations/", "comfy_mcp/store/queue.py", "comfy_mcp/store/journal.py"],
     ["comfy_mcp/driving/"],
@@ -87,6 +94,11 @@ def a_defect(rng: random.Random) -> dict[str, Any]:
     """Once, or for as long as the attempt lives."""
     where = {"target": rng.choice(STEPS), "nth": rng.choice([1, 1, 1, 2, 3])}
     return {"raise": where | {"times": rng.choice([1, 2, 1_000_000])}}
+
+
+def a_defect_behind_a_commit(rng: random.Random) -> dict[str, Any]:
+    where = {"target": rng.choice(COMMITS), "nth": rng.choice([1, 1, 2])}
+    return {"raise": where | {"times": 1, "when": "after"}}
 
 
 def a_line(rng: random.Random) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import io
 import os
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,6 +22,7 @@ from PIL import Image
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
+from tests.hostile.bodies import BODIES, Body
 from tests.support.graphs import slow
 from tests.support.serve_process import Served, serve_process
 from tests.support.sidecar import WORKFLOW
@@ -131,10 +133,9 @@ def _noise(side: int) -> bytes:
 
 
 @asynccontextmanager
-async def slow_readers(url: str) -> AsyncIterator[None]:
-    """Forty readers of an output of 12 MB, of which each reads a kilobyte and then no more."""
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(aiohttp.ClientSession(url, headers=MEAN))
+async def _large_output(url: str) -> AsyncIterator[tuple[str, str]]:
+    """The path of an output of 12 MB, and that of a link to it that needs no key."""
+    async with aiohttp.ClientSession(url, headers=MEAN) as http:
         form = aiohttp.FormData({"image": io.BytesIO(_noise(2_000))})
         async with http.post("/v1/comfyui/inputs", data=form) as answer:
             name = (await answer.json())["name"]
@@ -143,12 +144,124 @@ async def slow_readers(url: str) -> AsyncIterator[None]:
             "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "large"}},
         }
         async with http.post(WORKFLOW, json={"workflow": graph}, headers={"Prefer": "wait=50"}) as answer:
-            path = (await answer.json())["outputs"][0]["url"]
-        head = f"GET {urlsplit(path).path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n\r\n"
-        for reader, writer in await _all_open(stack, url, SLOW):
-            writer.write(head.encode())
-            await reader.read(1024)
+            path = urlsplit((await answer.json())["outputs"][0]["url"]).path
+        link = f"/api/v2/assets/{path.rpartition('/')[2]}"
+        async with http.get(link) as answer:
+            signed = urlsplit((await answer.json())["url"])
+        yield path, f"{signed.path}?{signed.query}"
+
+
+async def _read_slowly(stack: AsyncExitStack, url: str, path: str, headers: str = "") -> None:
+    """Forty readers, of which each reads a kilobyte and then no more."""
+    for reader, writer in await _all_open(stack, url, SLOW):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
+        await reader.read(1024)
+
+
+@asynccontextmanager
+async def slow_readers(url: str) -> AsyncIterator[None]:
+    """Of an output of 12 MB."""
+    async with AsyncExitStack() as stack:
+        path, _ = await stack.enter_async_context(_large_output(url))
+        await _read_slowly(stack, url, path, "X-API-Key: mean\r\n")
         yield
+
+
+@asynccontextmanager
+async def slow_readers_of_a_link(url: str) -> AsyncIterator[None]:
+    """Without a key."""
+    async with AsyncExitStack() as stack:
+        _, link = await stack.enter_async_context(_large_output(url))
+        await _read_slowly(stack, url, link)
+        yield
+
+
+@asynccontextmanager
+async def false_links(url: str) -> AsyncIterator[None]:
+    """Signatures that are guessed, as fast as answers come."""
+    path = "/api/v2/assets/12345678-1234-4234-8234-123456789abc/content?expires=9999999999&signature="
+    async with _again_and_again(url, path, {}, None) as seen:
+        yield
+    assert seen <= {401, 403, 404, 429}, seen
+
+
+@asynccontextmanager
+async def previews(url: str) -> AsyncIterator[None]:
+    """Of one large picture, again and again."""
+    async with (
+        _large_output(url) as (path, _),
+        _again_and_again(url, f"{path}?preview=1024", MEAN, None),
+    ):
+        yield
+
+
+@asynccontextmanager
+async def slow_assets(url: str) -> AsyncIterator[None]:
+    """Uploads by Comfy API v2 that stop."""
+    head = (
+        b"POST /api/v2/assets HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n"
+        b"Content-Length: 1000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\nx'
+    )
+    async with AsyncExitStack() as stack:
+        for _, writer in await _all_open(stack, url, SLOW):
+            writer.write(head)
+        yield
+
+
+@asynccontextmanager
+async def silent_events(url: str) -> AsyncIterator[None]:
+    """Streams of one job by Comfy API v2 that are never read."""
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession(url, headers=MEAN))
+        async with http.post(WORKFLOW, json={"workflow": slow(steps=20)}) as answer:
+            job = (await answer.json())["workflowId"]
+        for _, writer in await _all_open(stack, url, 200):
+            head = f"GET /api/v2/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n\r\n"
+            writer.write(head.encode())
+        yield
+
+
+@asynccontextmanager
+async def page(url: str) -> AsyncIterator[None]:
+    """The page and what it loads, without a key, as fast as answers come."""
+    async with _again_and_again(url, "/", {}, None):
+        yield
+
+
+@asynccontextmanager
+async def _again_and_again(
+    url: str, path: str, headers: dict[str, str], body: Body | None
+) -> AsyncIterator[set[int]]:
+    """Four at a time send the same request while the context is open. The states of the answers."""
+    seen = set[int]()
+    given = dict(headers) | ({"Content-Type": body[0]} if body else {})
+    method = "POST" if body else "GET"
+    patience = aiohttp.ClientTimeout(total=60)
+
+    async def send(http: aiohttp.ClientSession) -> None:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                content = io.BytesIO(body[1]) if body else None
+                async with http.request(method, f"{url}{path}", data=content, headers=given) as answer:
+                    await answer.read()
+                    seen.add(answer.status)
+                    assert answer.status != 500
+
+    async with aiohttp.ClientSession(timeout=patience) as http, asyncio.TaskGroup() as tasks:
+        senders = [tasks.create_task(send(http)) for _ in range(4)]
+        yield seen
+        for sender in senders:
+            sender.cancel()
+
+
+def submits(made: Callable[[], Body]) -> "Mode":
+    @asynccontextmanager
+    async def mode(url: str) -> AsyncIterator[None]:
+        async with _again_and_again(url, WORKFLOW, MEAN, made()):
+            yield
+
+    return mode
 
 
 @asynccontextmanager
@@ -173,8 +286,15 @@ MODES: dict[str, Mode] = {
     "broken requests": broken_requests,
     "replays": replays,
     "slow readers": slow_readers,
+    "slow readers of a link": slow_readers_of_a_link,
+    "false links": false_links,
+    "previews of a large picture": previews,
+    "slow assets": slow_assets,
+    "silent events": silent_events,
+    "page": page,
     "queue filled": queue_filled,
 }
+SUBMITS: dict[str, Mode] = {name: submits(made) for name, made in BODIES.items()}
 
 
 QUEUE = 24
@@ -193,19 +313,18 @@ async def serve_guarded(folder: Path, engine_url: str) -> AsyncIterator[Served]:
         yield served
 
 
-async def longest_stall(url: str, mode: Mode, *, seconds: float) -> float:
-    """Milliseconds of the longest `GET /health` of somebody else during the mode."""
-    worst = 0.0
+async def stalls(url: str, mode: Mode, *, seconds: float) -> list[float]:
+    """Milliseconds of each `GET /health` of somebody else during the mode, in order of length."""
+    found: list[float] = []
     stop = asyncio.Event()
 
     async def watch() -> None:
-        nonlocal worst
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while not stop.is_set():
                 began = time.perf_counter()
                 async with session.get(f"{url}/health") as answer:
                     assert answer.status == 200
-                worst = max(worst, time.perf_counter() - began)
+                found.append((time.perf_counter() - began) * 1000)
                 await asyncio.sleep(0.01)
 
     async with asyncio.TaskGroup() as tasks:
@@ -213,20 +332,33 @@ async def longest_stall(url: str, mode: Mode, *, seconds: float) -> float:
         async with mode(url):
             await asyncio.sleep(seconds)
         stop.set()
-    return worst * 1000
+    return sorted(found)
+
+
+@asynccontextmanager
+async def engine_beside(folder: Path) -> AsyncIterator[str]:
+    """An engine in a process of its own: what it takes is not the bridge's."""
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "comfy_mcp.embedded", "--base-directory", str(folder),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert engine.stdout is not None
+    try:
+        yield (await engine.stdout.readline()).decode().strip()
+    finally:
+        engine.terminate()
+        await engine.wait()
 
 
 async def main() -> None:
-    from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        async with (
-            EmbeddedEngine(EngineConfig(base_directory=place / "engine")) as engine,
-            serve_guarded(place, engine.url) as served,
-        ):
-            for name, mode in MODES.items():
-                print(f"{name:<20} {await longest_stall(served.url, mode, seconds=3):6.0f} ms", flush=True)
+    """Each against a sidecar of its own, with an engine of its own."""
+    for name, mode in {**MODES, **SUBMITS}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder)
+            async with engine_beside(place / "engine") as engine, serve_guarded(place, engine) as served:
+                found = await stalls(served.url, mode, seconds=5)
+                p99 = found[int(len(found) * 0.99)]
+                print(f"{name:<36} p99 {p99:5.0f} ms, longest {found[-1]:5.0f} ms", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from tests.hostile.client import KIND, MODES, serve_guarded
+from tests.hostile.client import KIND, MODES, SUBMITS, serve_guarded
 from tests.support.graphs import picture
 from tests.support.serve_process import Served
 
@@ -33,12 +33,15 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     gc.collect()
 
 
-@pytest.mark.parametrize("mode", MODES)
+ALL = {**MODES, **SUBMITS}
+
+
+@pytest.mark.parametrize("mode", ALL)
 async def test_others_are_answered_and_their_jobs_run(served: Served, mode: str) -> None:
     async with (
         asyncio.timeout(LIMIT_S),
         aiohttp.ClientSession(headers=KIND) as http,
-        MODES[mode](served.url),
+        ALL[mode](served.url),
     ):
         for path in ("/health", "/ready", "/v1/status"):
             async with http.get(f"{served.url}{path}") as answer:

@@ -107,7 +107,7 @@ def test_an_animation_too_large_to_decode_is_shown_as_far_as_it_goes(monkeypatch
     monkeypatch.setattr(moving, "DECODED_PIXELS", 40 * 30 * 3)
     found = animation(animated("GIF"))
     assert found is not None
-    assert found.facts.startswith("more than 0.6 s, 12 frames")
+    assert found.facts.startswith("more than 0.6 s, more than 3 frames")
     assert len(found.tiles) == 3
 
 

@@ -3,15 +3,22 @@
 import asyncio
 import errno
 import os
+import shutil
+import threading
 import time
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
-from comfy_mcp.library.spool import UNUSED_S, Spool
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.library import spool as spool_module
+from comfy_mcp.library.spool import FILE_BYTES, SHARE, UNUSED_S, Spool
 
 
 async def chunks(*data: bytes) -> AsyncIterator[bytes]:
@@ -19,8 +26,10 @@ async def chunks(*data: bytes) -> AsyncIterator[bytes]:
         yield each
 
 
-async def keep(spool: Spool, *data: bytes, limit: int = 100, suffix: str = ".bin") -> str:
-    async with spool.receive(chunks(*data), limit=limit) as received:
+async def keep(
+    spool: Spool, *data: bytes, limit: int = 100, suffix: str = ".bin", client: ClientId | None = None
+) -> str:
+    async with spool.receive(chunks(*data), limit=limit, client=client) as received:
         return await spool.keep(received, suffix)
 
 
@@ -87,11 +96,113 @@ async def keep_all(spool: Spool, content: AsyncIterator[bytes]) -> None:
         pass
 
 
+async def test_a_call_that_is_cancelled_while_its_file_is_made_leaves_nothing(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making, go_on = threading.Event(), threading.Event()
+    begin = spool._begin
+
+    def slowly(client: ClientId | None) -> object:
+        making.set()
+        go_on.wait()
+        return begin(client)
+
+    monkeypatch.setattr(spool, "_begin", slowly)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(keep_all(spool, chunks(b"a")))
+        await asyncio.to_thread(making.wait)
+        task.cancel()
+    go_on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await asyncio.sleep(0)
+    assert list(folder.iterdir()) == []
+
+
 async def test_all_copies_together_are_bounded(folder: Path) -> None:
-    spool = Spool(folder, most=10)
+    spool = Spool(folder, most=FILE_BYTES + 10)
     await keep(spool, b"12345678")
-    with pytest.raises(LimitExceeded, match="take 10 bytes already"):
-        await keep(spool, b"123")
+    with pytest.raises(LimitExceeded, match="take 4106 bytes already") as caught:
+        await keep(spool, b"12345678901")
+    assert caught.value.code is ErrorCode.QUEUE_FULL
+    await keep(spool, b"1234567890")
+
+
+@given(
+    brought=st.lists(
+        st.tuples(st.sampled_from(["a", "b", None]), st.integers(1, 3 * FILE_BYTES), st.integers(0, 3)),
+        max_size=12,
+    )
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_one_client_leaves_a_quarter_to_the_others(
+    tmp_path_factory: pytest.TempPathFactory, brought: list[tuple[str | None, int, int]]
+) -> None:
+    """Whoever brought the same bytes counts for it, and whoever has all rights counts for nothing."""
+    folder, most = tmp_path_factory.mktemp("spool"), 10 * FILE_BYTES
+    spool = Spool(folder, most=most)
+    own: dict[str | None, dict[str, int]] = {"a": {}, "b": {}, None: {}}
+    for name, size, content in brought:
+        data = (bytes([content]) * size)[:size]
+        kept = {**own["a"], **own["b"], **own[None]}
+        room = sum(kept.values()) + size <= most
+        room &= name is None or sum(own[name].values()) + size <= most * SHARE
+        client = None if name is None else ClientId(name)
+        if room:
+            own[name][await keep(spool, data, limit=most, client=client)] = max(size, FILE_BYTES)
+        else:
+            with pytest.raises(LimitExceeded, match="already"):
+                await keep(spool, data, limit=most, client=client)
+
+
+async def test_what_is_on_its_way_counts_too(folder: Path) -> None:
+    spool = Spool(folder, most=8 * FILE_BYTES)
+    whole = b"x" * (4 * FILE_BYTES)
+    mine, other = ClientId("a"), ClientId("b")
+    async with spool.receive(chunks(whole), limit=len(whole), client=mine):
+        with pytest.raises(LimitExceeded, match="one client's share"):
+            await keep(spool, b"y" * 3 * FILE_BYTES, limit=len(whole), client=mine)
+        await keep(spool, b"y" * 3 * FILE_BYTES, limit=len(whole), client=other)
+    await keep(spool, b"z" * 3 * FILE_BYTES, limit=len(whole), client=mine)
+
+
+async def test_a_long_file_is_judged_again_while_it_comes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "LOOK_BYTES", FILE_BYTES)
+    spool = Spool(folder, most=4 * FILE_BYTES)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"x" * FILE_BYTES
+        await keep(spool, b"y" * 2 * FILE_BYTES, limit=4 * FILE_BYTES)  # somebody else's
+        yield b"x" * FILE_BYTES
+        yield b"x" * FILE_BYTES
+
+    with pytest.raises(LimitExceeded, match="already"):
+        async with spool.receive(slowly(), limit=4 * FILE_BYTES):
+            pass
+
+
+async def test_the_last_of_the_disk_is_left_to_the_store(
+    spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = spool_module.LEFT_FREE
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free))
+    await keep(spool, b"a")
+    free -= 1
+    with pytest.raises(LimitExceeded, match="disk is nearly full"):
+        await keep(spool, b"b")
+
+
+async def test_the_mark_of_a_copy_goes_after_the_copy(spool: Spool, folder: Path) -> None:
+    name = await keep(spool, b"a", client=ClientId("me"))
+    mark = next(each.name for each in folder.iterdir() if each.name != name)
+    age(folder, mark)
+    assert await spool.sweep(await spool.unused(), ()) == 0
+    age(folder, name)
+    assert await spool.sweep([name], ()) == 1
+    age(folder, mark)
+    assert await spool.sweep(await spool.unused(), ()) == 1
+    assert list(folder.iterdir()) == []
 
 
 async def test_a_disk_that_takes_nothing_is_said(tmp_path: Path) -> None:

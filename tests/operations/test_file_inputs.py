@@ -379,7 +379,7 @@ async def test_a_file_that_can_t_be_copied_from_its_engine_is_left_to_the_engine
 
     a, b = EngineId("a"), EngineId("b")
     services = SimpleNamespace(engines=SimpleNamespace(pool={a: Served()}), input_files=Files())
-    context: Any = SimpleNamespace(services=services)
+    context: Any = SimpleNamespace(services=services, caller=SimpleNamespace(share=None))
     file = OutputFile(kind=OutputKind.FILE, filename="x.png", subfolder="", folder_type="input")
     found = FileInput(node=NodeId("1"), class_type="LoadImage", name="image", value="x.png")
     assert await _copied(context, file, {a: True, b: False}, found, frozenset({a, b})) is None

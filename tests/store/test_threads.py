@@ -16,7 +16,7 @@ from comfy_mcp.store import store as store_module
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.sqlite import database
 from tests.support.invariants import check_store
-from tests.support.jobs import GRAPH, completed, new_prompt_id, progressed, queued_event, started
+from tests.support.jobs import GRAPH, completed, new_prompt_id, progressed, queued_event, started, submission
 
 
 class Held:
@@ -98,6 +98,23 @@ async def test_what_waits_together_is_committed_together_and_fails_alone(
     assert isinstance(twice.result(), StoreFault)
     assert renewal.result() is None
     assert (await store.counts())[JobStatus.QUEUED] == 3
+
+
+async def test_a_listener_that_raises_takes_nothing_from_whoever_wrote_nor_from_the_next(
+    store: Store,
+) -> None:
+    """The job is written: its caller hears so."""
+    told: list[Sequence[StoredEvent]] = []
+
+    def broken(_events: Sequence[StoredEvent]) -> None:
+        raise RuntimeError("a defect")
+
+    store.on_commit(broken)
+    store.on_commit(told.append)
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    await store.add_jobs([submission(queued_event())])
+    assert await store.get_job(job.id) == job
+    assert [stored for each in told for stored in each] == await store.events_after(0)
 
 
 async def test_what_a_failed_piece_of_a_transaction_had_appended_is_not_told(store: Store) -> None:

@@ -6,7 +6,8 @@ with any of
   signals itself at the n-th call, `before` or `after` it;
 - `"line"`: `{"files": ["comfy_mcp/store/…"], "nth": 100}`: at the n-th line that it runs in these files;
 - `"raise"`: `{"target": "module:Class.method", "nth": 1, "times": 3}`: the n-th call that is about one
-  attempt, the first that has so many, raises a Defect, and so do the next calls about it;
+  attempt, the first that has so many, raises a Defect, and so do the next calls about it; with
+  `"when": "after"` it has done its work by then;
 - `"clock"`, `"mood"`: files that say how wrong the wall clock is and what the store refuses (chaos_store.py);
 - `"engine"`: the embedded engine comes as another version (chaos_engine.py);
 - `"modes"`: the permissions of files count, for root too.
@@ -106,7 +107,7 @@ class Defect(Exception):
     """Put in on purpose."""
 
 
-def _raise_at(*, target: str, nth: int, times: int) -> None:
+def _raise_at(*, target: str, nth: int, times: int, when: str = "before") -> None:
     module_name, _, path = target.partition(":")
     *owners, name = path.split(".")
     owner: Any = functools.reduce(getattr, owners, importlib.import_module(module_name))
@@ -124,13 +125,21 @@ def _raise_at(*, target: str, nth: int, times: int) -> None:
 
     @functools.wraps(original)
     async def in_turn(*args: Any, **kwargs: Any) -> Any:
-        count([*args, *kwargs.values()])
-        return await original(*args, **kwargs)
+        if when == "before":
+            count([*args, *kwargs.values()])
+        result = await original(*args, **kwargs)
+        if when == "after":
+            count([*args, *kwargs.values()])
+        return result
 
     @functools.wraps(original)
     def at_once(*args: Any, **kwargs: Any) -> Any:
-        count([*args, *kwargs.values()])
-        return original(*args, **kwargs)
+        if when == "before":
+            count([*args, *kwargs.values()])
+        result = original(*args, **kwargs)
+        if when == "after":
+            count([*args, *kwargs.values()])
+        return result
 
     setattr(owner, name, in_turn if inspect.iscoroutinefunction(original) else at_once)
 

@@ -1,0 +1,95 @@
+"""How much of fetching and unpacking one client may have at once."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.library import input_files
+from comfy_mcp.library.input_files import DOWNLOADS, DOWNLOADS_EACH, InputFiles
+from comfy_mcp.library.spool import Spool
+
+ANY = frozenset[str]()
+MEAN, KIND = ClientId("mean"), ClientId("kind")
+
+
+class Slow:
+    """A server that answers once it is let go."""
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.go_on = asyncio.Event()
+
+    @asynccontextmanager
+    async def __call__(self, _url: str, _limit: int) -> AsyncIterator[Any]:
+        self.open += 1
+        await self.go_on.wait()
+        yield SimpleNamespace(name="a.bin", chunks=self.chunks)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield b"abc"
+
+
+def files_of(folder: Path, download: Any = None) -> InputFiles:
+    none: Any = None
+    return InputFiles(
+        Spool(folder), none, none, find_output=none, outputs_of=none, download=download, kept=none,
+        limit=10**7, timeout_s=5.0,
+    )  # fmt: skip
+
+
+async def test_one_client_leaves_others_room_to_fetch(tmp_path: Path) -> None:
+    slow = Slow()
+    files = files_of(tmp_path, slow)
+    async with asyncio.TaskGroup() as group:
+        for share, count in ((MEAN, DOWNLOADS_EACH), (KIND, 1), (None, DOWNLOADS - DOWNLOADS_EACH - 1)):
+            for _ in range(count):
+                group.create_task(files.keep_url("http://x/", ANY, share))
+            await asyncio.sleep(0)
+            if share == MEAN:
+                with pytest.raises(LimitExceeded, match="being fetched") as caught:
+                    await files.keep_url("http://x/", ANY, MEAN)
+                assert caught.value.code is ErrorCode.TOO_MANY_STREAMS
+        assert slow.open == DOWNLOADS
+        with pytest.raises(LimitExceeded):
+            await files.keep_url("http://x/", ANY, None)
+        slow.go_on.set()
+    assert await files.keep_url("http://x/", ANY, MEAN)
+
+
+@pytest.mark.parametrize(
+    ("uri", "right"),
+    [
+        ("data:,%41%42", True),
+        ("data:image/png;base64,QUJD RA==", True),
+        ("data:;base64,QUJ", False),
+        ("data:;base64,", False),
+        ("data:", False),
+    ],
+)
+async def test_what_a_data_uri_holds_is_unpacked_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, right: bool
+) -> None:
+    """Megabytes of %41 take seconds."""
+    threads = []
+    unpacked = input_files._unpacked
+
+    def noted(text: str, *, packed: bool) -> bytes:
+        threads.append(threading.current_thread())
+        return unpacked(text, packed=packed)
+
+    monkeypatch.setattr(input_files, "_unpacked", noted)
+    if right:
+        assert await files_of(tmp_path).keep_data(uri, ANY, None)
+    else:
+        with pytest.raises(InvalidInput, match="can't be read"):
+            await files_of(tmp_path).keep_data(uri, ANY, None)
+    assert threading.main_thread() not in threads
+    assert len(threads) == 1
