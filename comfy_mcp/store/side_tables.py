@@ -139,10 +139,10 @@ class SideTables:
 
     # ------------------------------------------------------------------ webhooks
 
-    async def webhooks(self) -> Mapping[ClientId, ClientWebhook]:
-        """Those of all clients, at most WEBHOOKS_KEPT_S old."""
+    async def webhooks(self, *, fresh: bool = False) -> Mapping[ClientId, ClientWebhook]:
+        """Those of all clients, at most WEBHOOKS_KEPT_S old unless they are to be `fresh`."""
         now = time.monotonic()
-        if now - self._webhooks[0] >= WEBHOOKS_KEPT_S:
+        if fresh or now - self._webhooks[0] >= WEBHOOKS_KEPT_S:
             found = await self._readers.do(outbox.all_webhooks)
             self._webhooks = (now, {each.client: each for each in found})
         return self._webhooks[1]
