@@ -25,7 +25,7 @@ REMEMBERED = 10_000
 
 
 def is_signed(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> bool:
-    """Whether one of the signatures is ours and the message is new. Two are sent while a secret is rotated."""
+    """Whether a signature is ours and the message is new. While a secret is rotated there are two."""
     sent_at = headers.get("webhook-timestamp", "")
     if not sent_at.isdigit() or abs(now - int(sent_at)) > TOLERANCE_S:
         return False

@@ -114,7 +114,8 @@ class Sender:
             log.warning("webhook_not_recorded", delivery=delivery.id, code=fault.code.value)
         except Exception:
             log.exception("webhook_failed", delivery=delivery.id)
-        del self._begun[delivery.id]  # not reached when cancelled: then it is given back
+        # Not reached when cancelled: then it is given back. A try that was lost may have begun again here.
+        self._begun.pop(delivery.id, None)
         self._wake.set()
 
     async def _send(self, due: "Due") -> None:

@@ -51,8 +51,8 @@ async def run_jobs(store: Store, lease: Lease, chance: random.Random, url: str, 
         job, at = claim.job, now_ms()
         end = completed(job, at) if chance.random() < 0.7 else failed(job, at)
         if chance.random() < 0.2:
+            other = failed(job, at) if end.type == "completed" else completed(job, at)
             with pytest.raises(Fenced):
-                other = failed(job, at) if end.type == "completed" else completed(job, at)
                 await store.record(replace(lease, fence=lease.fence + 1), job.id, [started(job, at), other])
         await store.record(lease, job.id, [started(job, at)])
         await store.record(lease, job.id, [end])
