@@ -74,7 +74,7 @@ async def test_a_submit_may_name_its_own_url_and_events(private: Bench) -> None:
         webhook = {"url": own.url, "events": ["workflow.queued", "workflow.completed"]}
         await private("set_webhook", url=registered.url)
         first = await private("submit_workflow", workflow=picture(), webhook=webhook)
-        same = {"workflow": picture(), "webhook": own.url, "idempotency_key": "k"}
+        same: dict[str, Any] = {"workflow": picture(), "webhook": own.url, "idempotency_key": "k"}
         assert await private("submit_workflow", **same) == await private("submit_workflow", **same)
         with pytest.raises(Conflict):
             await private("submit_workflow", **same | {"webhook": registered.url})

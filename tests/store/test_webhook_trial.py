@@ -42,7 +42,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 async def run_jobs(store: Store, lease: Lease, chance: random.Random, url: str, count: int) -> dict[str, str]:
     """Jobs from submit to end, and the ends of their ids by job. Some writes fail, and are made again."""
-    ends = {}
+    ends: dict[str, str] = {}
     for _ in range(count):
         webhook = Webhook(url=url, events=EVENTS) if chance.random() < 0.5 else Webhook()
         await store.add_job(replace(queued_event(at=now_ms()), webhook=webhook), GRAPH, max_queued=10_000)
