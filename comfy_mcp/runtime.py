@@ -28,6 +28,7 @@ from comfy_mcp.logs import hide_secrets_of
 from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.checking import moment_of
+from comfy_mcp.operations.deliveries import Sender
 from comfy_mcp.operations.feed import Feed, Hub
 from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
@@ -36,6 +37,7 @@ from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.pool import Pool
+from comfy_mcp.places.posting import Poster
 from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.store import Store
@@ -153,12 +155,12 @@ async def open_runtime(
             now_ms=clock.now_ms,
             new_id=new_id,
         )
-        async with watching(metrics.loop_stood), _tasks(services, clock):
+        async with watching(metrics.loop_stood), _tasks(services, clock, drive=drive):
             yield services
 
 
 @contextlib.asynccontextmanager
-async def _tasks(services: Services, clock: Clock) -> AsyncIterator[None]:
+async def _tasks(services: Services, clock: Clock, *, drive: bool) -> AsyncIterator[None]:
     """One TaskGroup owns every task. What fails inside the context comes out as itself."""
     error: BaseException | None = None
     async with asyncio.TaskGroup() as group:
@@ -171,6 +173,9 @@ async def _tasks(services: Services, clock: Clock) -> AsyncIterator[None]:
             group.create_task(end_overdue_jobs(services.store, clock), name="deadlines"),
             group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
+        if drive:  # a command that only asks does not stay until a receiver has answered
+            sender = Sender(services, Poster(private=services.settings.private_urls))
+            tasks.append(group.create_task(sender.run(), name="webhooks"))
         try:
             yield
         except Exception as raised:  # noqa: BLE001 - re-raised below, outside the group, unwrapped

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from comfy_mcp import __version__
-from comfy_mcp.cli.commands import engines, jobs, keys, library, servers
+from comfy_mcp.cli.commands import engines, jobs, keys, library, servers, webhooks
 
 
 class _Group(click.Group):
@@ -44,7 +44,7 @@ def cli(context: click.Context, /, **given: Any) -> None:
     context.obj = given
 
 
-for _group in (engines, jobs, keys, library, servers):
+for _group in (engines, jobs, keys, webhooks, library, servers):
     for _command in _group.COMMANDS:
         cli.add_command(_command)
 

@@ -28,6 +28,15 @@ FAILURE_KINDS = (
 OUTPUT_KINDS = ("image", "video", "audio", "text", "latent", "3d", "file")
 MAKES = ("image", "video", "audio", "3d", "text")
 RIGHTS = ("read", "submit", "cancel", "high", "metrics", "admin", "spend")
+WEBHOOK_EVENTS = (
+    "workflow.queued",
+    "workflow.started",
+    "workflow.requeued",
+    "workflow.completed",
+    "workflow.failed",
+    "workflow.cancelled",
+)
+DELIVERY_STATES = ("pending", "delivered", "dead")
 """Written out here so that --help loads nothing; a test compares them with the operations' models."""
 
 CLIENTS = ("claude-code", "claude-desktop", "cursor", "vscode")
@@ -105,6 +114,19 @@ labels = click.option(
     multiple=True,
     help="Run it on an engine that has this label; repeatable.",
 )
+webhook = click.option(
+    "--webhook",
+    metavar="URL",
+    help="Send the end of the workflow there, signed, instead of to your webhook (`comfy-bridge webhooks`).",
+)
+webhook_events = click.option(
+    "--event",
+    "events",
+    type=click.Choice(WEBHOOK_EVENTS),
+    multiple=True,
+    help="Only these; repeatable. Default: completed, failed and cancelled.",
+)
+webhook_client = click.option("--client", metavar="NAME", help="The webhook of this client instead of yours.")
 queue_timeout = click.option(
     "--queue-timeout",
     "queue_timeout_s",
@@ -169,7 +191,7 @@ class Command(click.Command):
 def asked(command: F) -> F:
     """What `run` and `submit` ask beside the workflow, in the order of --help."""
     for option in reversed(
-        (inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout)
+        (inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout, webhook)
     ):
         command = option(command)
     return command

@@ -14,6 +14,7 @@ from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, NodeId, PromptId
 from comfy_mcp.domain.vram import WaitingFor
+from comfy_mcp.domain.webhooks import Webhook
 
 
 class Priority(StrEnum):
@@ -61,7 +62,7 @@ class JobFailure:
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
     cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people. `after`: it
-    waits for these first (domain/chains.py)."""
+    waits for these first (domain/chains.py). `webhook`: where its events are sent."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -78,6 +79,7 @@ class JobQueued:
     batch: BatchId | None = None
     name: str | None = None
     after: tuple[Parent, ...] = ()
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.vram import WaitingFor
+from comfy_mcp.domain.webhooks import Webhook
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ class Job:
     `waiting_for` why a queued one was passed over; `refused_by` which engines have refused it: none of them
     gets it again. `retried_by` is the newest job that retries this one: no event of this job reports it, and
     its state stays what it is. `cancelled_by`: who asked for it first.
+    `webhook`: where its events are sent.
     """
 
     id: JobId
@@ -127,6 +129,7 @@ class Job:
     after: tuple[Parent, ...] = ()
     waiting_for: WaitingFor | None = None
     refused_by: tuple[EngineId, ...] = ()
+    webhook: Webhook | None = None
 
     @property
     def is_final(self) -> bool:
@@ -191,6 +194,7 @@ def queued(event: JobQueued) -> Job:
         shape=event.shape,
         batch=event.batch,
         name=event.name,
+        webhook=event.webhook,
     )
 
 

@@ -103,6 +103,12 @@ class Instruments:
             ["engine"],
         )
 
+        self.webhook_tries = self._counter(
+            "comfy_bridge_webhook_tries_total",
+            "Tries to deliver an event to a webhook, by what came of them.",
+            ["outcome"],
+        )
+
     def _engines(self) -> None:
         self.engine_up = self._gauge("comfy_bridge_engine_up", "1 if the engine answers.", ["engine"])
         self.engine_driven = self._gauge(

@@ -41,6 +41,8 @@ not block the loop."""
 STREAMS = ("websocket", "sse", "mcp_listen", "mcp_session")
 """Kinds of streams: those of the sidecar, and MCP's by protocol era."""
 
+WEBHOOK_OUTCOMES = ("delivered", "failed", "dead")
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -85,6 +87,8 @@ class Metrics:
         for kind, counts in self._streams.items():
             made.open_streams.labels(kind).set_function(partial(_sum, counts))
             made.cut_streams.labels(kind)
+        for outcome in WEBHOOK_OUTCOMES:
+            made.webhook_tries.labels(outcome)
         self._gpus: frozenset[str] = frozenset()
         self._requests: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         """As many as there are series: looking them up by their labels is half of counting."""
@@ -153,6 +157,10 @@ class Metrics:
     def loop_stood(self) -> None:
         """The event loop stood still for too long."""
         self._made.loop_stalls.inc()
+
+    def webhook_tried(self, outcome: str) -> None:
+        """Of WEBHOOK_OUTCOMES: delivered, failed (it is tried again), dead."""
+        self._made.webhook_tries.labels(outcome).inc()
 
     def event_dropped(self) -> None:
         """A subscriber of the hub lost one."""

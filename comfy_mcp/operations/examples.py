@@ -115,6 +115,25 @@ _CHANGE: Mapping[str, Any] = {
     "nextStep": "system_status shows it within seconds.",
 }
 
+_WEBHOOK: dict[str, Any] = {
+    "client": "local",
+    "url": "https://receiver.example/comfy",
+    "events": ["workflow.completed"],
+    "createdAt": _CREATED_MS,
+}
+_DELIVERY: Mapping[str, Any] = {
+    "deliveryId": f"msg_{_WORKFLOW_ID}_completed_1",
+    "workflowId": _WORKFLOW_ID,
+    "type": "workflow.completed",
+    "state": "dead",
+    "url": "https://receiver.example/comfy",
+    "tries": 23,
+    "createdAt": _CREATED_MS + 910,
+    "dueAt": None,
+    "endedAt": _CREATED_MS + 90_000_000,
+    "error": "the answer is HTTP 500",
+}
+
 ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "submit_workflow": _QUEUED
@@ -155,6 +174,13 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "remove_engine": _CHANGE,
         "drain_engine": {"engine": "gpu-1", "drained": True},
         "resume_engine": {"engine": "gpu-1", "drained": False},
+        "set_webhook": _WEBHOOK | {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"},
+        "rotate_webhook_secret": _WEBHOOK
+        | {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "oldSecretUntil": _CREATED_MS + 86_400_000},
+        "list_webhooks": {"webhooks": [_WEBHOOK]},
+        "remove_webhook": {"client": "local", "removed": True},
+        "list_deliveries": {"deliveries": [_DELIVERY]},
+        "replay_deliveries": {"replayed": 1},
         "system_status": {
             "version": "0.1.0",
             "client": "local",

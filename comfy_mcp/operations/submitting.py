@@ -20,6 +20,7 @@ from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
+from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of, not_found, views_of
 from comfy_mcp.operations.beside import beside
@@ -35,6 +36,7 @@ from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
 from comfy_mcp.operations.spending import spending
+from comfy_mcp.operations.webhooks import webhook_of
 from comfy_mcp.operations.workflows import require_visible
 
 MAX_TIMEOUT_S = 7 * 86_400
@@ -62,6 +64,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         )
     _require_priority(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
+    webhook = await webhook_of(context, params.webhook)
     varied = params.variations is not None or params.matrix is not None
     wanted = combinations(1 if params.variations is None else params.variations, params.matrix or {})
     given = await given_workflow(context, params, wanted[0][0])
@@ -86,6 +89,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         name=given.name or await beside(checked.large, name_of, checked.graph) or given.title,
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
+        webhook=webhook,
     )
     if varied:
         return await _submit_batch(services, [(each, how) for each in variants], use)
@@ -168,6 +172,7 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
         run_timeout_ms=old.run_timeout_ms,
         name=old.name,
         retry_of=old.id,
+        webhook=old.webhook,
     )
     return made, how
 
@@ -183,6 +188,7 @@ class _How:
     run_timeout_ms: int | None
     name: str | None
     after: tuple[Parent, ...]
+    webhook: Webhook | None
     retry_of: JobId | None = None
 
     def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
@@ -202,6 +208,7 @@ class _How:
             shape=needs.shape,
             batch=batch,
             name=self.name,
+            webhook=self.webhook,
         )
 
 
@@ -358,6 +365,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted.append([params.variations, params.matrix])
     if params.after or params.after_any:
         submitted.append(["after", sorted(params.after), sorted(params.after_any)])
+    if params.webhook is not None:
+        submitted.append(["webhook", params.webhook.url, params.webhook.events])
     if wish := _wish(params):
         submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import aiohttp
 
+from comfy_mcp.domain.addresses import is_public
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 
 MAX_HOPS = 5
@@ -24,7 +25,6 @@ DOWNLOAD_S = 45.0
 READ_S = 15.0
 CHUNK_BYTES = 64 * 1024
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/gif": ".gif"}
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
@@ -44,7 +44,7 @@ class Downloads:
         Raises InvalidInput (path_not_allowed for an address that is not public, path_unreadable),
         LimitExceeded (too_large).
         """
-        sockets = _Sockets(self._private)
+        sockets = Sockets(self._private)
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=1, socket_factory=sockets),
             timeout=aiohttp.ClientTimeout(total=DOWNLOAD_S, sock_connect=READ_S, sock_read=READ_S),
@@ -60,7 +60,7 @@ class Downloads:
             except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
                 if sockets.refused is not None:
                     raise _refused(url, sockets.refused) from None
-                _fail(url, _why(error))
+                _fail(url, why(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +75,8 @@ class Downloaded:
             yield chunk
 
 
-class _Sockets:
-    """Makes the sockets of one download. `refused`: an address to which none was made."""
+class Sockets:
+    """Makes the sockets of one transfer. `refused`: an address to which none was made."""
 
     def __init__(self, private: bool) -> None:
         self._private = private
@@ -109,7 +109,8 @@ async def _followed(session: aiohttp.ClientSession, url: str) -> AsyncIterator[a
     _fail(url, f"it redirects more than {MAX_HOPS} times")
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """Why a transfer failed, without what may be secret."""
     match error:
         case TimeoutError():
             return "it does not answer in time"
@@ -123,19 +124,6 @@ def _why(error: Exception) -> str:
             return "nothing answers there"
         case _:
             return f"the transfer broke ({type(error).__name__})"
-
-
-def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether it is an address of the internet. One that carries another is what that one is."""
-    if isinstance(address, ipaddress.IPv6Address):
-        inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
-        if inner is None and address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(inner)
-        if address.is_site_local:
-            return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
 
 
 def _name(response: aiohttp.ClientResponse) -> str:

@@ -46,7 +46,8 @@ class FileGroup(BaseModel):
     )
     private_urls: bool = Field(
         default=False,
-        description="Read input files from URLs of this machine and of private networks too.",
+        description="Read input files from URLs of this machine and of private networks too, and send "
+        "webhooks there.",
     )
     hash_models: bool = Field(
         default=True,

@@ -24,6 +24,7 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor, WaitReason
+from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.store.connection import AnyRow
 
 _EVENT_TYPES: Mapping[str, type[JobEvent]] = {cls.type: cls for cls in get_args(JobEvent)}
@@ -57,6 +58,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "batch": job.batch,
         "name": storable(job.name),
         "after": _dump(_parents_json(job.after)) if job.after else None,
+        "webhook": None if job.webhook is None else _dump(asdict(job.webhook)),
     }
     for name, columns_of in _MUTABLE.items():
         values |= columns_of(name, getattr(job, name))
@@ -135,7 +137,7 @@ _integers_of = attrgetter(
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by"),
+    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by", "webhook"),
 )
 
 
@@ -185,6 +187,7 @@ def job_of(row: AnyRow) -> Job:
         after=() if row.after is None else _parents_of(json.loads(row.after)),
         waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
         refused_by=() if row.refused_by is None else tuple(json.loads(row.refused_by)),
+        webhook=None if row.webhook is None else _webhook_of(json.loads(row.webhook)),
     )
 
 
@@ -196,7 +199,7 @@ def event_values(event: JobEvent) -> dict[str, Any]:
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
     if isinstance(event, JobQueued):
         payload["after"] = _parents_json(event.after)
-    for name in ("gpu_use", "shape", "batch", "name"):
+    for name in ("gpu_use", "shape", "batch", "name", "webhook"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
     for name in ("warnings", "after"):
@@ -218,6 +221,8 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
         values["gpu_use"] = GpuUse(**values["gpu_use"])
     if values.get("waiting_for") is not None:
         values["waiting_for"] = _waiting_of(values["waiting_for"])
+    if "webhook" in values:
+        values["webhook"] = _webhook_of(values["webhook"])
     if "after" in values:
         values["after"] = _parents_of(values["after"])
     if "warnings" in values:
@@ -358,7 +363,7 @@ def _plain(value: object) -> object:
             return _failure_json(value)
         case GpuUse():
             return {name: each for name, each in asdict(value).items() if each is not None}
-        case WaitingFor():
+        case WaitingFor() | Webhook():
             return asdict(value)
         case _:
             return value
@@ -383,6 +388,10 @@ def _parents_of(values: Sequence[Sequence[Any]]) -> tuple[Parent, ...]:
     return tuple(
         Parent(id=JobId(job_id), any_end=any_end, outputs=outputs) for job_id, any_end, outputs in values
     )
+
+
+def _webhook_of(values: Mapping[str, Any]) -> Webhook:
+    return Webhook(url=values["url"], events=tuple(values["events"]))
 
 
 def _warnings_of(text: str) -> tuple[str, ...]:

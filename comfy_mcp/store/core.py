@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from comfy_mcp.store.schema import (
         IS_ACTIVE,
         IS_HELD,
+        IS_PENDING,
         IS_QUEUED,
         MAY_EXPIRE,
         ONE,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         api_keys,
         attempts,
         client_shares,
+        deliveries,
         engine_leases,
         events,
         file_hashes,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
         now_ms,
         outputs,
         vram_shapes,
+        webhooks,
     )
 
     Core = Select[*tuple[Any, ...]] | Insert | Update | Delete
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IS_ACTIVE",
     "IS_HELD",
+    "IS_PENDING",
     "IS_QUEUED",
     "MAY_EXPIRE",
     "ONE",
@@ -75,6 +79,7 @@ __all__ = [
     "case",
     "client_shares",
     "delete",
+    "deliveries",
     "described",
     "digest_of",
     "engine_leases",
@@ -99,6 +104,7 @@ __all__ = [
     "tuple_",
     "update",
     "vram_shapes",
+    "webhooks",
 ]
 
 

@@ -14,7 +14,7 @@ import structlog
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
-from comfy_mcp.store import chains, turns, vram
+from comfy_mcp.store import chains, outbox, turns, vram
 from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
@@ -236,6 +236,10 @@ def _mark_retried(connection: Connection, _before: Job | None, after: Job, event
         connection.execute(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
 
 
+def _post(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
+    outbox.post(connection, after, event)
+
+
 def _go_on(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
     if after.is_final:
         chains.ended(connection, after, event.at, WRITER)
@@ -252,5 +256,12 @@ def _apply_if_same(connection: Connection, before: Job, happened: Sequence[JobEv
 WRITER = chains.Writer(_apply_if_same, readable)
 
 
-REACTIONS: tuple[Reaction, ...] = (_end_attempt, _release_turn, _learn, _mark_retried, _go_on)
+REACTIONS: tuple[Reaction, ...] = (
+    _end_attempt,
+    _release_turn,
+    _learn,
+    _mark_retried,
+    _post,
+    _go_on,
+)
 """What follows from an event, in this order, in the same transaction."""

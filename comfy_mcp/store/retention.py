@@ -1,12 +1,25 @@
-"""Forgetting final jobs that no other one waits for or takes outputs of. Files are never touched."""
+"""Forgetting final jobs that no other one waits for or takes outputs of, once their events were sent. Files
+are never touched."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from comfy_mcp.domain.job import TERMINAL
-from comfy_mcp.store import chains, turns
+from comfy_mcp.store import chains, outbox, turns
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import ONE, attempts, bindparam, delete, events, graphs, jobs, or_, outputs, select
+from comfy_mcp.store.core import (
+    ONE,
+    attempts,
+    bindparam,
+    delete,
+    deliveries,
+    events,
+    graphs,
+    jobs,
+    or_,
+    outputs,
+    select,
+)
 
 BATCH = 200
 """Jobs forgotten in one transaction: some milliseconds, so that a submit never waits for long."""
@@ -15,7 +28,8 @@ _DAY_MS = 86_400_000
 _FINAL = jobs.c.status.in_(sorted(status.value for status in TERMINAL))
 _IDS: Any = bindparam("ids", expanding=True)
 _FORGET_CHILDREN = tuple(
-    Statement(delete(child).where(child.c.job_id.in_(_IDS))) for child in (graphs, attempts, events, outputs)
+    Statement(delete(child).where(child.c.job_id.in_(_IDS)))
+    for child in (graphs, attempts, events, outputs, deliveries)
 )
 _FORGET = Statement(delete(jobs).where(jobs.c.id.in_(_IDS)))
 _BEYOND = Statement(
@@ -23,6 +37,7 @@ _BEYOND = Statement(
     .where(
         _FINAL,
         ~chains.HAS_CHILDREN,
+        ~outbox.HAS_PENDING,
         or_(jobs.c.finished_at < bindparam("b_before"), jobs.c.seq <= bindparam("b_newest")),
     )
     .order_by(jobs.c.seq)

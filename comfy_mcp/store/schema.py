@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0017"
+HEAD = "0018"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -44,6 +44,7 @@ MAY_EXPIRE: TextClause = text("status = 'queued' AND queue_deadline IS NOT NULL"
 IS_HELD: TextClause = text("status = 'queued' AND held_since IS NOT NULL")
 IS_IN_BATCH: TextClause = text("batch IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
+IS_PENDING: TextClause = text("state = 'pending'")
 ONE: ColumnElement[int] = literal_column("1", Integer)
 """For LIMIT: SQLite compiles a statement whose LIMIT is a parameter anew at each use."""
 
@@ -98,6 +99,7 @@ jobs = Table(
     Column("progress_at", BigInteger),
     Column("batch", Text),  # of jobs that came with one submit
     Column("after", Text),  # JSON: the jobs that it waits for, or waited for
+    Column("webhook", Text),  # JSON: where its events are sent
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -289,6 +291,46 @@ api_keys = Table(
     Column("revoked_at", BigInteger),
     Column("max_queued", BigInteger),  # what may wait of its client; null = no limit of its own
     Column("max_queued_bytes", BigInteger),
+)
+
+# A client's webhook and the secrets that sign its deliveries. The events are words with spaces between.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("client", Text, primary_key=True),
+    Column("url", Text),
+    Column("events", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("old_secret", Text),
+    Column("old_until", BigInteger),
+)
+
+# The outbox: written with the event. `job` is the job's row as it was then, as JSON; it goes when the
+# delivery is done. `registered`: it follows the URL of the client's webhook. `due_at`: of the next try, or
+# when a process that tries it now counts as dead.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("seq", _SEQUENCE, primary_key=True),
+    Column("id", Text, nullable=False, unique=True),
+    Column("job_id", Text, nullable=False),
+    Column("client", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("registered", Boolean, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("job", Text),
+    Column("state", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("error", Text),
+    _child_of_job(),
+    Index("ix_deliveries_due", "due_at", sqlite_where=IS_PENDING, postgresql_where=IS_PENDING),
+    Index("ix_deliveries_job_id_seq", "job_id", "seq"),
+    sqlite_autoincrement=True,
 )
 
 alembic_version = Table(

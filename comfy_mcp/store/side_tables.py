@@ -8,12 +8,24 @@ from comfy_mcp.domain.access import ApiKey
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import OutputId
+from comfy_mcp.domain.ids import ClientId, OutputId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.store import door_marker, idempotency, keys, learned, outputs, reads, retention, vram
+from comfy_mcp.domain.webhooks import ClientWebhook, Delivery, DeliveryQuery
+from comfy_mcp.store import (
+    door_marker,
+    idempotency,
+    keys,
+    learned,
+    outbox,
+    outputs,
+    reads,
+    retention,
+    vram,
+)
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import alembic_version, update
 from comfy_mcp.store.database import Database
+from comfy_mcp.store.outbox import Due
 from comfy_mcp.store.queries import OutputQuery
 from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.threads import Worker
@@ -27,6 +39,9 @@ WRITE_CHECK_S = 5.0
 
 FAILING_S = 15.0
 """A write that failed counts this long: a full disk may take a small write between two that it refuses."""
+
+WEBHOOKS_KEPT_S = 2.0
+"""A webhook that another process changed counts after this time at the latest: every submit asks."""
 
 _TOUCH = Statement(update(alembic_version).values(version_num=alembic_version.c.version_num))
 
@@ -48,6 +63,7 @@ class SideTables:
         self._path = database.info.path
         self._written_at = float("-inf")
         self._needs: Bounded[str, tuple[float, int | None]] = Bounded(MAX_NEEDS)
+        self._webhooks: tuple[float, dict[ClientId, ClientWebhook]] = (float("-inf"), {})
 
     # ------------------------------------------------------------------ learned, retention
 
@@ -121,6 +137,61 @@ class SideTables:
         """Those used before that time (epoch ms). How many went."""
         return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
 
+    # ------------------------------------------------------------------ webhooks
+
+    async def webhooks(self, *, fresh: bool = False) -> Mapping[ClientId, ClientWebhook]:
+        """Those of all clients, at most WEBHOOKS_KEPT_S old unless they are to be `fresh`."""
+        now = time.monotonic()
+        if fresh or now - self._webhooks[0] >= WEBHOOKS_KEPT_S:
+            found = await self._readers.do(outbox.all_webhooks)
+            self._webhooks = (now, {each.client: each for each in found})
+        return self._webhooks[1]
+
+    async def put_webhook(self, webhook: ClientWebhook) -> None:
+        """New, or instead of the one that the client has."""
+        await self._writer.do(lambda connection: outbox.put_webhook(connection, webhook))
+        self._webhooks = (float("-inf"), {})
+
+    async def remove_webhook(self, client: ClientId, *, at: int) -> bool:
+        """With its secrets; its deliveries that wait are dead. False: there was none."""
+        removed = await self._writer.do(lambda connection: outbox.remove_webhook(connection, client, at))
+        self._webhooks = (float("-inf"), {})
+        return removed
+
+    async def begin_tries(
+        self, *, now: int, until: int, count: int, per_host: int, busy: Mapping[str, int]
+    ) -> list[Due]:
+        """The deliveries that this process tries now; from `until` on another one may."""
+        full = [host for host, number in busy.items() if number >= per_host]
+        if count <= 0 or not await self._readers.do(partial(outbox.any_due, now=now, hosts=full)):
+            return []  # the usual case takes no writer
+        begin = partial(outbox.begin_tries, now=now, until=until, count=count, per_host=per_host, busy=busy)
+        return await self._writer.do(begin)
+
+    async def end_try(
+        self, delivery: Delivery, *, at: int, error: str | None = None, due_at: int | None = None
+    ) -> None:
+        """Of a try that `begin_tries` began. Without an error it is delivered; with one it is due again at
+        `due_at`, or dead (None)."""
+        if error is None:
+            await self._writer.do(lambda connection: outbox.delivered(connection, delivery, at))
+        elif due_at is None:
+            await self._writer.do(lambda connection: outbox.dead(connection, delivery, at, error))
+        else:
+            await self._writer.do(lambda connection: outbox.again(connection, delivery, due_at, error))
+
+    async def release_tries(self, begun: Sequence[Delivery], *, at: int) -> None:
+        """They were not tried to the end: another process may do it at once."""
+        await self._writer.do(lambda connection: outbox.release(connection, begun, at))
+
+    async def list_deliveries(self, query: DeliveryQuery) -> Page[Delivery]:
+        """Newest first. Raises InvalidInput (`invalid_argument`)."""
+        return await self._readers.do(lambda connection: outbox.listing(connection, query))
+
+    async def replay_deliveries(self, query: DeliveryQuery, *, at: int) -> int:
+        """Try the dead ones again that match. How many."""
+        return await self._writer.do(lambda connection: outbox.replay(connection, query, at))
+
     # ------------------------------------------------------------------ outputs
 
     async def list_outputs(self, query: OutputQuery) -> Page[Output]:
@@ -150,6 +221,8 @@ class SideTables:
 
         Of the shapes whose need is known, those stay that were seen last.
         """
+        if await self._readers.do(lambda connection: outbox.any_old(connection, now)):
+            await self._writer.do(lambda connection: outbox.prune(connection, now))
         gone = 0
         while doomed := await self._readers.do(  # the usual case, none, takes no writer
             lambda connection: retention.beyond(connection, now, retention_days, retention_jobs)

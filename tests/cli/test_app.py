@@ -16,6 +16,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.operations import shapes
 from comfy_mcp.operations.registry import OPERATIONS
+from comfy_mcp.operations.shapes.webhooks import DeliveryStateName, WebhookEventName
 from tests.cli.conftest import ROOT, Shell
 
 COMMANDS = {
@@ -75,6 +76,8 @@ def test_a_wrong_option_exits_2(shell: Shell) -> None:
         (options.STATUSES, shapes.StatusFilterName),
         (options.FAILURE_KINDS, shapes.FailureKindName),
         (options.OUTPUT_KINDS, shapes.OutputKindName),
+        (options.WEBHOOK_EVENTS, WebhookEventName),
+        (options.DELIVERY_STATES, DeliveryStateName),
         (options.RIGHTS, Literal[tuple(Right)]),
     ],
 )

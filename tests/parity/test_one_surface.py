@@ -36,6 +36,14 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "remove_engine": ("engines", "remove"),
     "resume_engine": ("engines", "resume"),
 }
+WEBHOOKS: dict[str, tuple[str, ...]] = {
+    "set_webhook": ("webhooks", "set"),
+    "rotate_webhook_secret": ("webhooks", "rotate"),
+    "list_webhooks": ("webhooks", "list"),
+    "remove_webhook": ("webhooks", "remove"),
+    "list_deliveries": ("webhooks", "deliveries"),
+    "replay_deliveries": ("webhooks", "replay"),
+}
 """Of people and their programs, and no model's."""
 
 
@@ -46,7 +54,7 @@ def names(only: str) -> set[str]:
 def test_each_has_its_surface_and_no_other() -> None:
     assert names("cli") == set(COMMANDS)
     assert names("http") == {UPLOAD.operation, "workflow_preview"}  # the latter: tests/page/test_thumbs.py
-    assert names("http and cli") == set(ENGINES) <= {route.operation for route in ROUTES}
+    assert names("http and cli") == {*ENGINES, *WEBHOOKS} <= {route.operation for route in ROUTES}
     assert not names("cli") & {route.operation for route in (*ROUTES, UPLOAD)}
     assert not any(operation.tool or operation.resource for operation in OPERATIONS if operation.only)
 
@@ -98,6 +106,39 @@ async def test_an_engine_is_added_and_removed_either_way(
     )
     assert json.loads(removed.stdout).keys() == json.loads(added.stdout).keys()
     assert load_settings().engines == ()
+
+
+async def test_a_webhook_is_set_and_its_deliveries_are_replayed_either_way(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as sidecar:
+
+        async def http(name: str, **arguments: Any) -> Any:
+            (route,) = (route for route in ROUTES if route.operation == name)
+            answer = await sidecar(route.method, route.path, json=arguments or None)
+            assert answer.status == route.success
+            return answer.body
+
+        client = ("--client", (await http("set_webhook", url="https://a.invalid/"))["client"])
+        where = "https://b.invalid/"
+        by_shell = await _shell(tmp_path, sidecar, *WEBHOOKS["set_webhook"], where, *client)
+        assert by_shell == await _direct(sidecar, "set_webhook", url=where, client=client[1])
+        assert "secret" not in by_shell
+        listed = await http("list_webhooks")
+        assert listed == {"webhooks": [by_shell]} == await _shell(tmp_path, sidecar, "webhooks", "list")
+        for rotated in (
+            await http("rotate_webhook_secret"),
+            await _shell(tmp_path, sidecar, *WEBHOOKS["rotate_webhook_secret"], *client),
+        ):
+            assert rotated["secret"].startswith("whsec_")
+        job_id = await sidecar.submit(slow())
+        await _direct(sidecar, "cancel_workflow", workflow_id=job_id)
+        assert (await _shell(tmp_path, sidecar, *WEBHOOKS["remove_webhook"], *client))["removed"]
+        dead = await _shell(tmp_path, sidecar, *WEBHOOKS["list_deliveries"], "--state", "dead")
+        assert [each["workflowId"] for each in dead["deliveries"]] == [job_id]
+        assert dead == await http("list_deliveries")
+        await http("set_webhook", url=where)
+        replayed = await _shell(tmp_path, sidecar, *WEBHOOKS["replay_deliveries"])
+        assert replayed == {"replayed": 1}
+        assert (await http("replay_deliveries")) == {"replayed": 0}
 
 
 async def test_a_workflow_that_is_abandoned_is_cancelled_either_way(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from comfy_mcp.domain.addresses import is_public
 from comfy_mcp.domain.errors import BridgeError, ErrorCode
 from comfy_mcp.places import downloads
-from comfy_mcp.places.downloads import Downloads, is_public
+from comfy_mcp.places.downloads import Downloads
 
 PUBLIC = ("8.8.8.8", "1.1.1.1", "2001:4860:4860::8888")
 PRIVATE = (

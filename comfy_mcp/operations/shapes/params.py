@@ -21,6 +21,7 @@ from comfy_mcp.operations.shapes.base import (
     WorkflowIdsField,
     joined,
 )
+from comfy_mcp.operations.shapes.webhooks import SubmitWebhookField
 
 
 def _timeout(name: str, description: str) -> Any:
@@ -60,7 +61,7 @@ def _idempotency_key() -> Any:
 
 class SubmitParams(Params):
     unlisted = frozenset(
-        {"extra_data", "gpu", "not_on", "after_any"}
+        {"extra_data", "gpu", "not_on", "after_any", "webhook"}
     )  # no lane but the local one works in this version
     local = frozenset({"path", "save_to"})
 
@@ -108,6 +109,11 @@ class SubmitParams(Params):
         max_length=MAX_PARENTS,
         validation_alias=AliasChoices("after_any", "afterAny"),
         title="Ids that must end first, in whatever way.",
+    )
+    webhook: SubmitWebhookField = Field(
+        default=None,
+        title="Where its events are sent, instead of to the client's webhook: a URL, or "
+        '{"url": …, "events": […]}.',
     )
     dry_run: bool = Field(
         default=False,

@@ -1,0 +1,53 @@
+"""Sends one webhook: a POST to a public address, without redirects, cookies or proxies, within a time."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from comfy_mcp.places.downloads import Sockets, why
+
+POST_S = 15.0
+"""For all of one try: the specification advises 15 to 30 s."""
+
+_GONE = 410
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posted:
+    """`error` None: the receiver has it. `gone`: it wants no more of them."""
+
+    error: str | None = None
+    gone: bool = False
+
+
+class Poster:
+    """`private`: addresses of this machine and of private networks are allowed too."""
+
+    def __init__(self, *, private: bool, timeout_s: float = POST_S) -> None:
+        self._private = private
+        self._timeout_s = timeout_s
+
+    async def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+        """Raises nothing of the network's: why it failed is in the answer, without what may be secret."""
+        sockets = Sockets(self._private)
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(limit=1, socket_factory=sockets, force_close=True),
+                    timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                    trust_env=False,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                ) as session,
+                session.post(url, data=body, headers=headers, allow_redirects=False) as response,
+            ):
+                status = response.status
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            refused = f"{sockets.refused} is not on the public internet"
+            return Posted(error=why(error) if sockets.refused is None else refused)
+        if 200 <= status < 300:
+            return Posted()
+        redirected = "; redirects are not followed" if 300 <= status < 400 else ""
+        return Posted(error=f"the answer is HTTP {status}{redirected}", gone=status == _GONE)

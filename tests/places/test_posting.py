@@ -1,0 +1,51 @@
+"""One try to deliver a webhook: to public addresses only, without redirects, within its time."""
+
+import asyncio
+import socket
+
+import pytest
+
+from comfy_mcp.places.posting import Posted, Poster
+from tests.support.webhook_receiver import receiving
+
+HEADERS = {"webhook-id": "msg_1", "content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("status", "posted"),
+    [
+        (200, Posted()),
+        (204, Posted()),
+        (302, Posted(error="the answer is HTTP 302; redirects are not followed")),
+        (410, Posted(error="the answer is HTTP 410", gone=True)),
+        (500, Posted(error="the answer is HTTP 500")),
+        (0, Posted(error="the transfer broke (ServerDisconnectedError)")),
+        (-1, Posted(error="it does not answer in time")),
+    ],
+)
+async def test_an_answer_says_what_came_of_it(status: int, posted: Posted) -> None:
+    async with receiving(lambda: status) as receiver:
+        answer = await Poster(private=True, timeout_s=5 if status >= 0 else 0.2)(receiver.url, HEADERS, b"{}")
+        (got,) = receiver.got
+    assert answer == posted
+    assert (got.id, got.body) == ("msg_1", b"{}")
+
+
+async def test_nothing_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever name leads there."""
+    async with receiving() as receiver:
+        url = receiver.url
+        for each in (url, url.replace("127.0.0.1", "localhost")):
+            answer = await Poster(private=False)(each, HEADERS, b"{}")
+            assert answer.error is not None
+            assert "is not on the public internet" in answer.error
+        assert receiver.got == []
+
+
+async def test_what_is_not_there_is_an_answer_too() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/"
+        assert await Poster(private=True)(url, HEADERS, b"{}") == Posted(error="nothing answers there")
+    async with asyncio.timeout(30):
+        assert (await Poster(private=True)("ftp://a.example/", HEADERS, b"{}")).error is not None
