@@ -16,6 +16,7 @@ from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.housekeeping import end_overdue_jobs
+from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.gpu import GpuMonitor, GpuUsage
@@ -34,6 +35,10 @@ from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
+from comfy_mcp.places.cloud.comfy_api import ComfyApi
+from comfy_mcp.places.cloud.http import CloudHttp
+from comfy_mcp.places.cloud.kept import KeptOutputs
+from comfy_mcp.places.cloud.place import CloudPlace
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.pool import Pool
@@ -42,6 +47,9 @@ from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.store import Store
 from comfy_mcp.watchdog import watching
+
+FETCH_S = 3_600.0
+"""For one output of a service that lies on another host."""
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +123,17 @@ async def open_runtime(
             changed=changed,
         )
         stack.push_async_callback(roster.close)
-        engines = Engines(roster, means)
+        kept = KeptOutputs(settings.kept_outputs_path)
+
+        def lane(each: EngineSettings) -> CloudPlace:
+            elsewhere = Downloads(private=settings.private_urls, limit_s=FETCH_S)
+            service = ComfyApi(CloudHttp(each, settings), elsewhere)
+            return CloudPlace(service, kept, locate=lambda name: input_files.locate(name))
+
+        hide_secrets_of(settings.lanes)
+        lanes = Lanes([lane(each) for each in settings.lanes], means, holder=roster.holder, drive=drive)
+        stack.push_async_callback(lanes.close)
+        engines = Engines(roster, lanes, means)
         gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
         workflow_files = WorkflowFiles(settings, timeout_s=settings.request_timeout_s)
@@ -155,12 +173,12 @@ async def open_runtime(
             now_ms=clock.now_ms,
             new_id=new_id,
         )
-        async with watching(metrics.loop_stood), _tasks(services, clock, drive=drive):
+        async with watching(metrics.loop_stood), _tasks(services, clock, kept, drive=drive):
             yield services
 
 
 @contextlib.asynccontextmanager
-async def _tasks(services: Services, clock: Clock, *, drive: bool) -> AsyncIterator[None]:
+async def _tasks(services: Services, clock: Clock, kept: KeptOutputs, *, drive: bool) -> AsyncIterator[None]:
     """One TaskGroup owns every task. What fails inside the context comes out as itself."""
     error: BaseException | None = None
     async with asyncio.TaskGroup() as group:
@@ -169,7 +187,7 @@ async def _tasks(services: Services, clock: Clock, *, drive: bool) -> AsyncItera
             group.create_task(services.engines.run(services.hub), name="engines"),
             group.create_task(services.models.run(), name="models"),
             group.create_task(services.gpu.run(), name="gpu"),
-            group.create_task(_prune(services), name="retention"),
+            group.create_task(_prune(services, kept), name="retention"),
             group.create_task(end_overdue_jobs(services.store, clock), name="deadlines"),
             group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
@@ -187,7 +205,7 @@ async def _tasks(services: Services, clock: Clock, *, drive: bool) -> AsyncItera
         raise error
 
 
-async def _prune(services: Services) -> None:
+async def _prune(services: Services, kept: KeptOutputs) -> None:
     settings = services.settings
     while True:
         try:
@@ -197,6 +215,7 @@ async def _prune(services: Services) -> None:
                 retention_jobs=settings.retention_jobs,
             )
             await services.input_files.sweep(services.store.graphs_with)
+            await kept.sweep(services.store.own_prompts)
             await services.store.forget_idempotency_keys(before=services.now_ms() - IDEMPOTENCY_TTL_S * 1000)
         except StoreFault as fault:
             log.warning("retention_failed", code=fault.code.value, error=str(fault))

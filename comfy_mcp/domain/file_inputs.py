@@ -245,7 +245,7 @@ def placed(graph: Mapping[str, Any]) -> frozenset[str]:
     )
 
 
-def with_texts(graph: Mapping[str, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+def with_texts(graph: Mapping[str, Any], texts: Mapping[str, object]) -> dict[str, Any]:
     """The graph with each input whose text is one of `texts` replaced."""
     values = {
         (NodeId(node_id), name): texts[value]

@@ -22,3 +22,12 @@ OutputId = NewType("OutputId", str)
 
 NodeId = NewType("NodeId", str)
 """A node's key in an API-format graph."""
+
+LOCAL = "local"
+"""The lane of the ComfyUI servers of the settings."""
+
+COMFY_API = "comfy-api-v2"
+"""The lane of a service that speaks Comfy API v2."""
+
+CLOUDS = frozenset({COMFY_API})
+"""Lanes of services: what ran there is marked with the lane's name as its engine."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import EngineFault
-from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.ids import LOCAL, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
 from comfy_mcp.driving.fleet import MAX_KEYS
+from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.places.protocol import (
     ADD_ONE,
@@ -54,13 +55,17 @@ class EngineReport:
 
 
 class EngineReports:
-    def __init__(self, roster: Roster, store: Store) -> None:
+    def __init__(self, roster: Roster, lanes: Lanes, store: Store) -> None:
+        self.lanes = lanes
         self._roster = roster
         self._store = store
         self._needs: Bounded[JobId, Needs] = Bounded(MAX_KEYS)
 
-    def submit_warnings(self) -> tuple[str, ...]:
+    def submit_warnings(self, lane: str = LOCAL) -> tuple[str, ...]:
         """What the submitter should know of the engines, unless one of them is well: after `object_info`."""
+        if lane != LOCAL:
+            trouble = self.lanes.trouble(lane)
+            return () if trouble is None else (f"{trouble} The workflow waits until then.",)
         troubles = self._troubles()
         if not troubles:
             return (f"{NO_ENGINE} The workflow was not checked and waits for one.",)
@@ -91,6 +96,8 @@ class EngineReports:
 
     def keeps_waiting(self, job: Job) -> str | None:
         """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""
+        if job.lane != LOCAL:
+            return self.lanes.trouble(job.lane)
         needs, blocked = self._needs.get(job.id), self.blocked(job.engine)
         if blocked is not None or needs is None or job.engine is not None:
             return blocked
@@ -157,6 +164,7 @@ class EngineReports:
         found = [report.problem for report in reports if report.problem]
         if (problem := self._roster.file.problem) is not None:
             found.append(problem)
+        found += [said for lane in self.lanes.names if (said := self.lanes.trouble(lane)) is not None]
         return found if reports else [*found, NO_ENGINE]
 
     async def _report_one(self, place: Place) -> EngineReport:

@@ -11,7 +11,7 @@ from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import EngineFault, InvalidInput, NotFound
 from comfy_mcp.domain.events import JobQueued, PreviewFrame
-from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.ids import LOCAL, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.node_lists import NodeLists, as_it_was
@@ -21,6 +21,7 @@ from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.engine_reports import EngineReports
+from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.roster import EventSource, Roster
 from comfy_mcp.driving.tenure import Tenure
@@ -46,8 +47,8 @@ class EnginePrompt:
 class Engines(EngineReports):
     """What can be asked of all engines: to run a job, what they have, and how they are."""
 
-    def __init__(self, roster: Roster, means: Means) -> None:
-        super().__init__(roster, means.store)
+    def __init__(self, roster: Roster, lanes: Lanes, means: Means) -> None:
+        super().__init__(roster, lanes, means.store)
         self.pool = roster.pool
         self._means = means
         self._direct: DirectSubmits | None = None
@@ -59,6 +60,7 @@ class Engines(EngineReports):
         async with asyncio.TaskGroup() as group:
             self._direct = DirectSubmits(group, self._store)
             try:
+                group.create_task(self.lanes.run(log), name="lanes")
                 await self._roster.run(log)
             finally:
                 self._direct = None
@@ -79,7 +81,7 @@ class Engines(EngineReports):
         how: dict[str, Any] = {
             "max_queued": self._settings.max_queued,
             "idempotency": idempotency,
-            "ahead": self.foreign_ahead(),
+            "ahead": self.foreign_ahead(lane=event.lane),
             "fair": self._settings.fair_share,
             "needs": needs,
             "submitted": checked.submitted,
@@ -87,7 +89,7 @@ class Engines(EngineReports):
         }
         self._needs[event.job_id] = needs
         graph = checked.graph.raw
-        if event.after:
+        if event.after or event.lane != LOCAL:  # a service's driver reads the log
             return await self._store.add_job(event, graph, **how)
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
@@ -111,7 +113,7 @@ class Engines(EngineReports):
                 graph=checked.graph.raw,
                 max_queued=self._settings.max_queued,
                 idempotency=None if number else idempotency,
-                ahead=self.foreign_ahead(),
+                ahead=self.foreign_ahead(lane=event.lane),
                 fair=self._settings.fair_share,
                 needs=needs,
                 submitted=checked.submitted,
@@ -134,11 +136,13 @@ class Engines(EngineReports):
             return None
         return min(able, key=lambda each: each[:2])[2].reserve(job_id)
 
-    def foreign_ahead(self, engine: EngineId | None = None) -> int:
+    def foreign_ahead(self, engine: EngineId | None = None, *, lane: str = LOCAL) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.
 
         Only what this process's drivers know anyway; 0 where another process drives.
         """
+        if lane != LOCAL:
+            return 0
         known = [
             driver.foreign
             for driver in self._roster.drivers

@@ -276,6 +276,7 @@ class Hearing:
             return
         attempt.accepted = True
         attempt.absent_since = None
+        attempt.reference = view.reference or attempt.reference
         attempt.idle_since = (attempt.idle_since or self._clock.monotonic()) if view.engine_idle else None
         if view.where is PromptWhere.RUNNING:
             attempt.start(self._clock.now_ms(), self._clock.monotonic())

@@ -79,6 +79,7 @@ class Ledger:
         self.found_cancels: set[JobId] = set()
         self._lease = lease
         self._place = place
+        self._lane = means.lane
         self._store = means.store
         self._settings = means.settings
         self._clock = means.clock
@@ -137,6 +138,7 @@ class Ledger:
         offer = ClaimOffer(
             lease=self._lease,
             prompt_id=PromptId(self._new_id()),
+            lane=self._lane,
             stream_id=self._place.stream_id,
             chooser=chooser,
         )
@@ -170,7 +172,7 @@ class Ledger:
         """Whether it is worth asking what there is room for. A store that refuses is asked again later."""
         self.may_have_work = False  # before the look, as in `claim`
         try:
-            self.may_have_work |= await self._store.any_waits(now=self._clock.now_ms())
+            self.may_have_work |= await self._store.any_waits(now=self._clock.now_ms(), lane=self._lane)
         except StoreFault as fault:
             self._refused(fault)
             self.may_have_work = True
@@ -186,6 +188,7 @@ class Ledger:
                 self._lease,
                 prompt_id=PromptId(self._new_id()),
                 now=self._clock.now_ms(),
+                lane=self._lane,
                 stream_id=self._place.stream_id,
                 chooser=peek,
             )
@@ -205,6 +208,7 @@ class Ledger:
             self._lease,
             prompt_id=offer.prompt_id,
             now=self._clock.now_ms(),
+            lane=self._lane,
             stream_id=offer.stream_id,
             admission=admission,
             chooser=chooser,

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from comfy_mcp.domain.ids import LOCAL
 from comfy_mcp.driving.checked import CheckedGraphs
 from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.fleet import Fleet
@@ -14,7 +15,8 @@ from comfy_mcp.store import Store
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """`gpu` measures what jobs take; `new_id` gives ids that ComfyUI accepts as a prompt_id; `checked` are
-    graphs that this process has just checked; `fleet` is what its engines know of each other."""
+    graphs that this process has just checked; `fleet` is what its engines know of each other; `lane` is whose
+    jobs are driven."""
 
     store: Store
     settings: Settings
@@ -23,3 +25,4 @@ class Means:
     gpu: GpuUsage
     checked: CheckedGraphs = field(default_factory=CheckedGraphs)
     fleet: Fleet = field(default_factory=Fleet)
+    lane: str = LOCAL

@@ -14,7 +14,7 @@ import structlog
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import CLOUDS, EngineId
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.library.previews import Preview, make_preview
@@ -131,6 +131,7 @@ class OutputFiles:
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self._of_all = settings.outputs_dir
+        self._kept = {EngineId(lane): settings.kept_outputs_path for lane in CLOUDS}
         self.know(settings.engines)
         self._engines = engines
         self._limit = memory_bytes
@@ -143,6 +144,7 @@ class OutputFiles:
         self._shared = self._of_all if len(engines) == 1 else None
         self._folders = {engine.id: engine.outputs_dir or self._shared for engine in engines}
         self._only = next(iter(self._folders.values())) if len(self._folders) == 1 else None
+        self._folders |= self._kept
 
     @asynccontextmanager
     async def open(self, output: Output, *, part: Span | None = None) -> AsyncIterator[OutputContent]:

@@ -22,7 +22,7 @@ from comfy_mcp.domain.events import (
     StoredEvent,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
-from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.ids import CLOUDS, LOCAL, EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.metrics.instruments import Instruments
 
@@ -34,7 +34,7 @@ SHOWN = frozenset(JobStatus) - {JobStatus.BLOCKED}
 """Callers know no other status."""
 
 OTHER = "other"
-LANES = frozenset({"local", "salad", OTHER})
+LANES = frozenset({LOCAL, "salad", *CLOUDS, OTHER})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,7 +24,7 @@ from comfy_mcp.domain.file_inputs import (
     reference,
     with_inputs,
 )
-from comfy_mcp.domain.ids import EngineId, JobId, NodeId
+from comfy_mcp.domain.ids import CLOUDS, LOCAL, EngineId, JobId, NodeId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Needs
@@ -68,23 +68,30 @@ class Files:
 
 
 async def with_files(
-    context: OperationContext, judged: Judged, info: ObjectInfo | None, needs: Needs, *, large: bool
+    context: OperationContext,
+    judged: Judged,
+    info: ObjectInfo | None,
+    needs: Needs,
+    *,
+    lane: str = LOCAL,
+    large: bool,
 ) -> Files:
     """Each file that a caller named in its own words, found.
 
     A file that only some of the engines have is copied from one of those, so that each of them can run the
-    workflow: these are the engines that meet `needs`.
+    workflow: these are the engines that meet `needs`. A service (`lane`) has none of them.
 
     Raises InvalidInput, NotFound, LimitExceeded, which say the node, the input and the right spellings.
     """
     values: dict[tuple[NodeId, str], str] = {}
     known: dict[tuple[str, frozenset[str]], str] = {}
-    said = _Said(able=_able(context, needs))
+    away = lane != LOCAL
+    said = _Said(able=frozenset({EngineId(lane)}) if away else _able(context, needs))
     elsewhere = await _lists_of_others(context, said.able, info)
     present: set[tuple[NodeId, str]] = set()
     for found in await beside(large, lambda: tuple(file_inputs(judged.graph, info))):
         wanted = found.node in judged.report.needed or found.value.startswith(f"{FOLDER}/")
-        if not wanted or (found.listed and all(_lists(each, found) for each in elsewhere)):
+        if not wanted or (found.listed and not away and all(_lists(each, found) for each in elsewhere)):
             continue
         key = found.value, found.media
         if key not in known:
@@ -175,6 +182,8 @@ async def _name(
     holders = await context.services.engines.holders(file) if engine_answers else {}
     if any(holders.values()):
         copied = await _copied(context, file, holders, found, said.able)
+        if copied is None and not said.able.isdisjoint(CLOUDS):
+            raise _unknown(context, found)
         if copied is None:
             said.present.add(found.value)
         return copied or found.value

@@ -16,7 +16,7 @@ from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId
+from comfy_mcp.domain.ids import LOCAL, BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -30,12 +30,13 @@ from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
 from comfy_mcp.operations.judging import judged_by_engines
+from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
-from comfy_mcp.operations.spending import spending
+from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.webhooks import webhook_of
 from comfy_mcp.operations.workflows import require_visible
 
@@ -56,12 +57,7 @@ jobs that have not ended."""
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
     """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
-    if params.gpu == "salad":
-        raise InvalidInput(
-            "The salad lane is not available in this version.",
-            next_step='Submit with gpu="local".',
-            code=ErrorCode.LANE_UNAVAILABLE,
-        )
+    require_lane(context, params.gpu, _wish(params))
     _require_priority(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
     webhook = await webhook_of(context, params.webhook)
@@ -70,12 +66,12 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     given = await given_workflow(context, params, wanted[0][0])
     file, left_out = submitted_file(given.raw)
     checked, needs, warnings, takes = await _checked(
-        context, given.raw, given.text, file, left_out, save_to, _wish(params)
+        context, given.raw, given.text, file, left_out, save_to, _wish(params), params.gpu
     )
     warnings = context.repairs + given.repairs + warnings
     first = checked, needs, warnings, takes
     after = await parents_of(context, params)
-    variants = await _variants(context, given, wanted, first, save_to, _wish(params)) if varied else []
+    variants = await _variants(context, given, wanted, first, save_to, params) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
     use = await _idempotency(
@@ -162,7 +158,10 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
         raise not_found(old.id)  # forgotten between the two reads
     submitted, after = kept.submitted or Submitted(), await parents_again(context, old)
     _, text, _ = await as_json(kept.graph)
-    made = await _checked(context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish)
+    require_lane(context, old.lane, kept.wish)
+    made = await _checked(
+        context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish, old.lane
+    )
     how = _How(
         after=after,
         client=old.client,
@@ -226,11 +225,11 @@ async def _variants(
     wanted: Sequence[Combination],
     first: Made,
     save_to: str | None,
-    wish: Wish,
+    params: SubmitParams,
 ) -> list[Made]:
     """Each is checked by itself; `first` is that of the first combination. A file in UI format goes with the
     graph that it was made into only: in the pictures of the others it would restore other values."""
-    graph, made = first[0].graph, [first]
+    graph, made, wish, lane = first[0].graph, [first], _wish(params), params.gpu
     text = (await as_json(graph.raw))[1]
     size, large = len(text), context.services.checker.is_large(text)
     if size * len(wanted) > BATCH_BYTES:
@@ -247,7 +246,7 @@ async def _variants(
             raw, notes = await beside(large, given.vary, graph, values)
         each = await beside(large, with_seeds, raw, step)
         _, text, _ = await as_json(each)
-        checked, needs, warnings, takes = await _checked(context, each, text, None, (), save_to, wish)
+        checked, needs, warnings, takes = await _checked(context, each, text, None, (), save_to, wish, lane)
         made.append((checked, needs, context.repairs + notes + warnings, takes))
     return made
 
@@ -281,6 +280,7 @@ async def _checked(
     before: tuple[str, ...] = (),
     save_to: str | None = None,
     wish: Wish = NO_WISH,
+    lane: str = LOCAL,
 ) -> Made:
     """The graph in API format, what it needs, and the warnings, those from `before` among them. `text` is
     `raw` as JSON. `file` is kept with the job.
@@ -289,11 +289,15 @@ async def _checked(
     the right to spend.
     """
     services, client = context.services, context.caller.client
-    info, judged = await judged_by_engines(services, raw, text, wish, client=client)
+    if lane == LOCAL:
+        info, judged = await judged_by_engines(services, raw, text, wish, client=client)
+    else:
+        info, judged, unchecked = await judged_for_lane(services, raw, text, client=client)
+        before += unchecked
     needs = judged.needs
     large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
-    files = await with_files(context, judged, info, needs, large=large)
+    files = await with_files(context, judged, info, needs, lane=lane, large=large)
     if files.graph is not None:
         before = judged.warnings + before
         _, text, _ = await as_json(files.graph)
@@ -302,15 +306,17 @@ async def _checked(
     graph, report = judged.graph, judged.report.without_doubts(files.present)
     needs = replace(needs, brings=bool(placed(graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
-    warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings()
-    warnings += spending(context, partners)
-    may_spend = Right.SPEND in context.caller.rights and (bool(partners) or info is None)
+    warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings(lane)
+    warnings += spending(context, partners) if lane == LOCAL else priced(partners)
+    may_spend = lane == LOCAL and Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
     submitted = None if kept == Submitted() else kept
     checked = Checked(
         graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
     )
-    return checked, needs, warnings + await memory_warnings(services, needs.shape), files.takes
+    if lane == LOCAL:
+        warnings += await memory_warnings(services, needs.shape)
+    return checked, needs, warnings, files.takes
 
 
 def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | None:

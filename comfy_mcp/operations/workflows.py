@@ -453,7 +453,7 @@ def _whose(context: OperationContext, asked: str | None) -> ClientId | None:
 def _result(services: Services, view: "JobView") -> WorkflowResult:
     place = view.position
     if place is not None:  # with the foreign prompts that this process knows of: no engine is asked for it
-        place += services.engines.foreign_ahead(view.job.engine)
+        place += services.engines.foreign_ahead(view.job.engine, lane=view.job.lane)
     return _aged(services, view.job, _with_cause(services, view.job, result_of(view, place)))
 
 

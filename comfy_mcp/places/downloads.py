@@ -32,14 +32,15 @@ _SETTING = "COMFY_BRIDGE_PRIVATE_URLS"
 
 
 class Downloads:
-    """`private`: addresses of this machine and of private networks are allowed too."""
+    """`private`: addresses of this machine and of private networks are allowed too. `limit_s`: for one."""
 
-    def __init__(self, *, private: bool) -> None:
+    def __init__(self, *, private: bool, limit_s: float = DOWNLOAD_S) -> None:
         self._private = private
+        self._limit_s = limit_s
 
     @asynccontextmanager
     async def __call__(self, url: str, limit: int) -> "AsyncIterator[Downloaded]":
-        """The file behind `url`, open for the time of the context, and for DOWNLOAD_S at most.
+        """The file behind `url`, open for the time of the context, and for `limit_s` at most.
 
         Raises InvalidInput (path_not_allowed for an address that is not public, path_unreadable),
         LimitExceeded (too_large).
@@ -47,13 +48,13 @@ class Downloads:
         sockets = Sockets(self._private)
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=1, socket_factory=sockets),
-            timeout=aiohttp.ClientTimeout(total=DOWNLOAD_S, sock_connect=READ_S, sock_read=READ_S),
+            timeout=aiohttp.ClientTimeout(total=self._limit_s, sock_connect=READ_S, sock_read=READ_S),
             trust_env=False,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
             try:
-                async with asyncio.timeout(DOWNLOAD_S), _followed(session, url) as response:
+                async with asyncio.timeout(self._limit_s), _followed(session, url) as response:
                     if (response.content_length or 0) > limit:
                         raise _too_large(limit)
                     yield Downloaded(name=_name(response), response=response)

@@ -66,13 +66,15 @@ class PromptWhere(StrEnum):
 class PromptView:
     """Where a prompt is now. `result` is set for FINISHED only, and `fault` for UNREADABLE.
 
-    `engine_idle`: it is PENDING and the engine runs nothing.
+    `engine_idle`: it is PENDING and the engine runs nothing. `reference`: the place's own id of the prompt,
+    where only this look found it.
     """
 
     where: PromptWhere
     result: PromptResult | None = None
     fault: str | None = None
     engine_idle: bool = False
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,7 +162,7 @@ class EngineGroup(BaseModel):
         headers = _with_token(self.engine_headers, self.engine_token)
         if self.engines_file is not None:
             return self._in_file(self.engines_file, headers)
-        if self.ws_url is not None and (len(self.engine_urls) > 1 or not _is_url(self.ws_url, "ws", "wss")):
+        if self.ws_url is not None and (len(self.engine_urls) > 1 or not is_url(self.ws_url, "ws", "wss")):
             raise misconfigured(
                 "The WebSocket URL can't be used.",
                 "Set COMFYUI_WS_URL for a single engine only, to a URL like ws://127.0.0.1:8188/ws.",
@@ -196,7 +196,7 @@ class EngineGroup(BaseModel):
         own = _with_token(_checked(entry.headers), entry.token)
         names = {each.lower() for each in own}
         shared = {each: value for each, value in headers.items() if each.lower() not in names}
-        if entry.ws_url is not None and not _is_url(entry.ws_url, "ws", "wss"):
+        if entry.ws_url is not None and not is_url(entry.ws_url, "ws", "wss"):
             raise misconfigured(
                 f"The WebSocket URL of the engine {name} can't be used.",
                 "Set it to a URL like ws://127.0.0.1:8188/ws.",
@@ -227,7 +227,7 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
     name, equals, rest = (part.strip() for part in entry.partition("="))
     named = bool(name and equals) and "://" not in name
     url = (rest if named else entry).rstrip("/")
-    if not _is_url(url, "http", "https"):
+    if not is_url(url, "http", "https"):
         raise misconfigured(
             f"Engine {place} of {PREFIX}ENGINE_URLS, COMFYUI_URL or the file of engines is not the URL of a "
             "ComfyUI server.",
@@ -266,7 +266,7 @@ def _credentials(
     return headers | {"Authorization": SecretStr(f"Basic {basic}")}, bare
 
 
-def _is_url(text: str, *schemes: str) -> bool:
+def is_url(text: str, *schemes: str) -> bool:
     try:
         parts = urlsplit(text)
         _ = parts.port  # raises for one that is no number or out of range

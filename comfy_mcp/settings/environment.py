@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from comfy_mcp.settings.cloud import CloudGroup
 from comfy_mcp.settings.engines import EngineGroup
 from comfy_mcp.settings.files import MODEL_FOLDERS, FileGroup
 from comfy_mcp.settings.names import PREFIX, SECRETS_DIR, misconfigured
@@ -43,6 +44,7 @@ class Settings(  # the last base has the first fields
     GpuGroup,
     StoreGroup,
     JobGroup,
+    CloudGroup,
     EngineGroup,
     BaseSettings,
 ):

@@ -136,6 +136,11 @@ class StoreGroup(BaseModel):
         return self.state_dir / "inputs"
 
     @property
+    def kept_outputs_path(self) -> Path:
+        """Outputs that were fetched from services."""
+        return self.state_dir / "outputs"
+
+    @property
     def assets_path(self) -> Path:
         """What clients call the files that they uploaded ahead of their jobs."""
         return self.state_dir / "assets"

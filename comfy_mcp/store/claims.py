@@ -134,16 +134,16 @@ def any_waits(connection: Connection, now: int, lane: str) -> bool:
     return connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
 
 
-def claim_next(connection: Connection, offer: ClaimOffer, now: int, lane: str) -> Claim | None:
+def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | None:
     """One whose wait is over is left to `expiry.expire`. With `admission`, jobs that are passed over
     for lack of memory are marked as held. Raises Fenced."""
     if not leases.may_claim(connection, offer.lease):
         return None
-    where = {"b_lane": lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
+    where = {"b_lane": offer.lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
     admission = offer.admission
     where |= {} if admission is None else holds.limits(admission)
     found = _next(connection, offer, where)
-    claim = None if found is None else _claim(connection, offer, now, lane, *found)
+    claim = None if found is None else _claim(connection, offer, now, *found)
     if admission is None:
         return claim
     if found is None:
@@ -198,13 +198,12 @@ def _claim(
     connection: Connection,
     offer: ClaimOffer,
     now: int,
-    lane: str,
     row: AnyRow,
     before: Job,
     submitted: Submitted | None,
 ) -> Claim:
     job = journal.apply(connection, before, (claimed(before, offer.lease, offer.prompt_id, now),))
-    more = any_waits(connection, now, lane)
+    more = any_waits(connection, now, offer.lane)
     begin_attempt(connection, offer.lease, job, offer.stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
         turns.claimed(connection, job, row.share_tag, more=more)

@@ -8,7 +8,7 @@ from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobEvent, JobProgressed, StoredEvent
-from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.ids import LOCAL, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.vram import Admission
 from comfy_mcp.store import claims, holds, leases, queue, reads
@@ -142,7 +142,7 @@ class DriverSide(SideTables):
         *,
         prompt_id: PromptId,
         now: int,
-        lane: str = "local",
+        lane: str = LOCAL,
         stream_id: str | None = None,
         admission: Admission | None = None,
         chooser: Chooser | None = None,
@@ -154,14 +154,19 @@ class DriverSide(SideTables):
         claimed all the same: `adopt` finds it.
         """
         offer = ClaimOffer(
-            lease=lease, prompt_id=prompt_id, stream_id=stream_id, admission=admission, chooser=chooser
+            lease=lease,
+            prompt_id=prompt_id,
+            lane=lane,
+            stream_id=stream_id,
+            admission=admission,
+            chooser=chooser,
         )
-        claim = await self._write(lambda connection: claims.claim_next(connection, offer, now, lane))
+        claim = await self._write(lambda connection: claims.claim_next(connection, offer, now))
         if claim is not None:
             self._driven.wrote(lease, claim.job)
         return claim
 
-    async def any_waits(self, *, now: int, lane: str = "local") -> bool:
+    async def any_waits(self, *, now: int, lane: str = LOCAL) -> bool:
         """Whether a claim could find a job, if memory allows it."""
         return await self._by_key.do(lambda connection: claims.any_waits(connection, now, lane))
 
@@ -219,7 +224,7 @@ class DriverSide(SideTables):
             job = claims.record(connection, lease, job_id, happened, made, known)
             if offer is None:
                 return job, None
-            return job, claims.claim_next(connection, offer, happened[-1].at, "local")
+            return job, claims.claim_next(connection, offer, happened[-1].at)
 
         try:
             small = len(made) <= FEW_OUTPUTS and sum(len(each.file.text or "") for each in made) <= FEW_CHARS

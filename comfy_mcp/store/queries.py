@@ -10,7 +10,7 @@ from comfy_mcp.domain.catalog import Output, OutputQuery, Page
 from comfy_mcp.domain.cursors import cursor_of, invalid_cursor, position_in
 from comfy_mcp.domain.events import JobQueued
 from comfy_mcp.domain.extra_data import Submitted
-from comfy_mcp.domain.ids import EngineId, JobId, PromptId
+from comfy_mcp.domain.ids import LOCAL, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobQuery, JobStatus
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
 from comfy_mcp.domain.placing import Waiting
@@ -122,10 +122,11 @@ class Chooser(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimOffer:
-    """An engine that has room for one more job, and under what the job would be sent there."""
+    """An engine that has room for one more job of its lane, and under what the job would be sent there."""
 
     lease: Lease
     prompt_id: PromptId
+    lane: str = LOCAL
     stream_id: str | None = None
     admission: Admission | None = None
     chooser: Chooser | None = None

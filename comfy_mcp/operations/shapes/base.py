@@ -21,7 +21,7 @@ StatusFilterName = Literal["queued", "running", "completed", "failed", "cancelle
 """`ended` is any of the three that nothing leaves."""
 
 PriorityName = Literal["low", "normal", "high"]
-LaneName = Literal["local", "salad"]
+LaneName = Literal["local", "comfy-api-v2", "salad"]
 FailureKindName = Literal[
     "validation",
     "node_error",

@@ -60,9 +60,7 @@ def _idempotency_key() -> Any:
 
 
 class SubmitParams(Params):
-    unlisted = frozenset(
-        {"extra_data", "gpu", "not_on", "after_any", "webhook"}
-    )  # no lane but the local one works in this version
+    unlisted = frozenset({"extra_data", "gpu", "not_on", "after_any", "webhook"})
     local = frozenset({"path", "save_to"})
 
     workflow: str | dict[str, Any] | None = Field(
