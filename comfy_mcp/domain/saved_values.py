@@ -46,10 +46,20 @@ class Saved:
         widget = self.widgets.get(name)
         return widget.null if value is None and widget is not None and widget.kind == "COMBO" else value
 
+    def set_by_link(self, name: str, value: object) -> object:
+        """`value` as the control `name` has it when a primitive sets it."""
+        widget = self.widgets.get(name)
+        return value if widget is None else _taken(widget, value)
+
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
-            text = widget.long and isinstance(value, int | float)
-            self.values[widget.name] = widget.null if value is None else as_text(value) if text else value
+            self.values[widget.name] = _taken(widget, value)
+
+
+def _taken(widget: Widget, value: object) -> object:
+    if value is None:
+        return widget.null
+    return as_text(value) if widget.long else value
 
 
 def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = frozenset()) -> Saved:

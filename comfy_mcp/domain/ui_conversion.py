@@ -16,13 +16,14 @@ from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
 from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_everywhere import with_links_everywhere
-from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format, read_workflow
+from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format
 from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_links import Output, Promoted, Unheard, Value, is_editor_only, source_of
+from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
-from comfy_mcp.domain.widgets import CAPTURED
+from comfy_mcp.domain.widgets import CAPTURED, socket_type
 
 SEARCH_NAME = "Node name for S&R"
 """The property that has a node's name for replacements in texts; older editors ask for it alone."""
@@ -100,13 +101,15 @@ class _Conversion:
         self.warnings: list[str] = []
 
     def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        read = read_workflow(with_groups_opened(raw, self._info))
+        read = read_workflow(with_groups_opened(raw, self._info), self._info)
         workflow, notes = with_links_everywhere(read)
         for node, text in notes:
             self._note(node.id, node, [(None, text)])
         for node in workflow.top.nodes.values():
             if node.type.startswith(GROUP_NODE) and node.mode in {MUTED, BYPASSED}:
                 self._note(node.id, node, [(None, _OFF_GROUP)])
+            if node.mode == BYPASSED:
+                self._note(node.id, node, node.odd)
         for scope, node in opened(workflow, self._budget):
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
@@ -121,13 +124,14 @@ class _Conversion:
             if (outer := scope.outer)
         }
         for key, (scope, node) in hosts.items():
-            self._note(key, node, self._values.of_host(scope, node).notes)
+            self._note(key, node, (*node.odd, *self._values.of_host(scope, node).notes))
 
     def _runs(self, scope: Scope, node: UiNode) -> bool:
         """A class that the engine lacks is left out where nothing is linked to it: many custom nodes live in
         the editor only.
         """
         if is_editor_only(node.type):
+            self._note(f"{scope.prefix}{node.id}", node, node.odd)
             return False
         known = node.type in self._info.classes
         if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:
@@ -143,17 +147,18 @@ class _Conversion:
         self._budget.write(key, node.type, node.title)
         self._note(key, node, (*node.odd, *saved.notes))
         values, links = dict(saved.values), {}
+        declared = {} if known is None else known.inputs
         shown = set(self._values.shown_inside(scope, node))
         own = shown & values.keys()
         filled = set() if node.type in NOT_FILLED else {"filename_prefix"}
         for each in node.inputs:
-            match source_of(scope, each):
+            match source_of(scope, each, socket_type(declared.get(each.name), each.type)):
                 case Output(origin, slot):
                     if origin in self._nodes:
                         self._budget.write(each.name, origin)
                         links[each.name] = [origin, slot]
                 case Value(value, fill) if known is None or saved.has(each.name):
-                    values[each.name] = value
+                    values[each.name] = saved.set_by_link(each.name, value)
                     filled |= {each.name} if fill else set()
                 case Promoted() as control:
                     found = self._values.promoted(control)

@@ -5,9 +5,8 @@ API format of it.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import count
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -44,7 +43,6 @@ EDITOR_TOOLS = frozenset(
 """Nodes of a custom pack that switch others on and off in the editor, or only show something. They may be
 linked, and never run."""
 
-_DIGITS = 16
 RENAMED = MappingProxyType(
     {
         "ConditioningAverage ": "ConditioningAverage",
@@ -143,146 +141,8 @@ class UiWorkflow:
     subgraphs: Mapping[str, UiGraph]
 
 
-def distinct(workflow: UiWorkflow, last: int) -> UiWorkflow:
-    """With new ids for nodes inside subgraphs whose id another graph of the workflow has too, as the editor
-    gives them when it loads the file: counted on from `last`, the highest that was ever given."""
-    used = set(workflow.top.nodes)
-    present = used.union(
-        *(graph.nodes for name, graph in workflow.subgraphs.items() if not name.startswith(GROUP_NODE))
-    )
-    last = _highest(used, last)
-    free = (number for number in map(str, count(last + 1)) if number not in present)
-    renamed: dict[str, Mapping[str, str]] = {}
-    for name, graph in workflow.subgraphs.items():
-        if name.startswith(GROUP_NODE):  # a place in a list, which no other node has
-            continue
-        renamed[name] = {node: next(free) for node in graph.nodes if node in used}
-        used.update(graph.nodes)
-    if not any(renamed.values()):
-        return workflow
-    return UiWorkflow(
-        top=_renamed(workflow.top, {}, renamed),
-        subgraphs={
-            name: _renamed(graph, renamed.get(name, {}), renamed)
-            for name, graph in workflow.subgraphs.items()
-        },
-    )
-
-
-def _renamed(graph: UiGraph, ids: Mapping[str, str], inside: Mapping[str, Mapping[str, str]]) -> UiGraph:
-    nodes = []
-    for node in graph.nodes.values():
-        held = inside.get(node.type, {})
-        promoted = tuple((held.get(at, at), name) for at, name in node.promoted)
-        nodes.append(replace(node, id=ids.get(node.id, node.id), promoted=promoted))
-    links = {
-        key: replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
-        for key, link in graph.links.items()
-    }
-    wireless = graph.everywhere and tuple(
-        replace(link, origin=ids.get(link.origin, link.origin), target=ids.get(link.target, link.target))
-        for link in graph.everywhere
-    )
-    return make_graph(nodes, links, graph.input_names, wireless)
-
-
 def is_ui_format(raw: Mapping[str, Any]) -> bool:
     return isinstance(raw.get("nodes"), list)
-
-
-def read_workflow(raw: Mapping[str, Any]) -> UiWorkflow:
-    """Never raises: an item without the shape of a node or a link is left out."""
-    definitions = raw.get("definitions")
-    listed = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-    held = {str(each["id"]): each for each in _list(listed) if isinstance(each, Mapping) and each.get("id")}
-    state = raw.get("state")
-    given = (raw.get("last_node_id"), state.get("lastNodeId") if isinstance(state, Mapping) else None)
-    last = max((each for each in given if isinstance(each, int)), default=0)
-    return distinct(_used(_graph(raw, last), held), last)
-
-
-def _used(top: UiGraph, held: Mapping[str, Mapping[str, Any]]) -> UiWorkflow:
-    """With those of the subgraphs that are used, in the order of the file; of a nest that is too deep, the
-    upper levels."""
-    read: dict[str, UiGraph] = {}
-    level = [top]
-    for _ in range(MAX_LEVELS + 1):
-        wanted = {node.type for graph in level for node in graph.nodes.values() if node.type not in read}
-        below = {name: _graph(held[name]) for name in wanted if name in held}
-        read |= below
-        level = list(below.values())
-    return UiWorkflow(top=top, subgraphs={name: read[name] for name in held if name in read})
-
-
-def _graph(raw: Mapping[str, Any], last: int = 0) -> UiGraph:
-    """`last`: the highest id that was ever given to a node."""
-    found = [each for each in _list(raw.get("nodes")) if isinstance(each, Mapping)]
-    links = dict(link for each in _list(raw.get("links")) if (link := _link(each)))
-    nodes = _reconciled(_with_ids([_node(each) for each in found], last), links)
-    names = [each.get("name") for each in _list(raw.get("inputs")) if isinstance(each, Mapping)]
-    extra = raw.get("extra")
-    extra = extra if isinstance(extra, Mapping) else {}
-    said = extra.get("ue_links")
-    wireless = tuple(known for each in said if (known := _wireless(each))) if isinstance(said, list) else None
-    named = tuple(_text(name) for name in names)
-    return make_graph([node for node in nodes if node.type], links, named, wireless)
-
-
-def _highest(ids: Iterable[str], last: int) -> int:
-    return max(last, *(int(each) for each in ids if each.isdecimal() and len(each) < _DIGITS), 0)
-
-
-def _with_ids(nodes: Sequence[UiNode], last: int) -> list[UiNode]:
-    """With a new id for a node whose id an earlier one has: counted on, as the editor does it."""
-    used: set[str] = set()
-    numbers = count(_highest((node.id for node in nodes), last) + 1)
-    found = []
-    for node in nodes:
-        new = node if node.id not in used else replace(node, id=str(next(numbers)))
-        used.add(new.id)
-        found.append(new)
-    return found
-
-
-def _reconciled(nodes: Iterable[UiNode], links: Mapping[str, UiLink]) -> list[UiNode]:
-    """With the links of each input as the editor understands a file that contradicts itself.
-
-    An input has the link that it names, unless that leads to another node, or to an input that names its own.
-    A link that no input of its node names leads where it says.
-    """
-    ends: dict[str, dict[int, str]] = {}
-    for key, link in links.items():
-        ends.setdefault(link.target, {})[link.target_slot] = key
-    return [_with_links(node, links, ends.get(node.id, {})) for node in nodes]
-
-
-def _with_links(node: UiNode, links: Mapping[str, UiLink], leading: Mapping[int, str]) -> UiNode:
-    """`leading`: the links that say that they lead to the node, by slot."""
-    sure = {slot for slot, each in enumerate(node.inputs) if _names(each, links, node, slot)}
-    named = {each.link for each in node.inputs}
-    inputs: list[UiInput] = []
-    odd: list[tuple[str | None, str]] = []
-    for slot, each in enumerate(node.inputs):
-        link = None if each.link is None else links.get(each.link)
-        if link is None:
-            found = leading.get(slot)
-            each = replace(each, link=each.link if found in named else found or each.link)
-        elif slot not in sure and (link.target != node.id or link.target_slot in sure):
-            odd.append((each.name, "its link leads to another input in the file's list of links"))
-            each = replace(each, link=None)
-        inputs.append(each)
-    beyond = [slot for slot, key in leading.items() if not 0 <= slot < len(inputs) and key not in named]
-    if beyond:
-        odd.append(
-            (None, f"a link leads to its input {beyond[0]}, which the file does not list; it is left out")
-        )
-    return replace(node, inputs=tuple(inputs), odd=tuple(odd))
-
-
-def _names(given: UiInput, links: Mapping[str, UiLink], node: UiNode, slot: int) -> bool:
-    """The input names a link that leads to it."""
-    link = None if given.link is None else links.get(given.link)
-    return link is not None and (link.target, link.target_slot) == (node.id, slot)
 
 
 def make_graph(
@@ -305,83 +165,3 @@ def make_graph(
         setters={name: node.id for node in nodes if is_setter(node.type) and (name := node.first_text)},
         everywhere=everywhere,
     )
-
-
-def _node(raw: Mapping[str, Any]) -> UiNode:
-    properties = raw.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
-    proxies, pack = properties.get("proxyWidgets"), properties.get("cnr_id") or properties.get("aux_id")
-    title, mode = raw.get("title"), raw.get("mode")
-    return UiNode(
-        id=_text(raw.get("id")),
-        type=RENAMED.get(_text(raw.get("type")), _text(raw.get("type"))),
-        title=title if isinstance(title, str) and title.strip() else None,
-        mode=mode if isinstance(mode, int) else 0,
-        inputs=tuple(_input(each) for each in _list(raw.get("inputs")) if isinstance(each, Mapping)),
-        output_types=tuple(
-            _text(each.get("type")) for each in _list(raw.get("outputs")) if isinstance(each, Mapping)
-        ),
-        values=raw.get("widgets_values"),
-        named=named if isinstance(named := raw.get("widgets_values_named"), Mapping) else None,
-        pack=pack if isinstance(pack, str) else None,
-        properties={name: value for name, value in properties.items() if isinstance(value, str | bool)},
-        promoted=tuple(
-            (_text(each[0]), _text(each[1]))
-            for each in _list(proxies)
-            if isinstance(each, list) and len(each) > 1
-        ),
-    )
-
-
-def _input(raw: Mapping[str, Any]) -> UiInput:
-    link = raw.get("link")
-    return UiInput(
-        name=_text(raw.get("name")),
-        type=_text(raw.get("type")),
-        link=None if link is None else _text(link),
-        widget=isinstance(raw.get("widget"), Mapping),
-    )
-
-
-def _link(raw: object) -> tuple[str, UiLink] | None:
-    """A list at the top of a workflow, an object inside a subgraph."""
-    match raw:
-        case [number, origin, int(origin_slot), target, int(target_slot), *_]:
-            pass
-        case {
-            "id": number,
-            "origin_id": origin,
-            "origin_slot": int(origin_slot),
-            "target_id": target,
-            "target_slot": int(target_slot),
-        }:
-            pass
-        case _:
-            return None
-    return _text(number), UiLink(
-        origin=_text(origin), origin_slot=origin_slot, target=_text(target), target_slot=target_slot
-    )
-
-
-def _wireless(raw: object) -> UiLink | None:
-    """As cg-use-everywhere keeps it."""
-    match raw:
-        case {
-            "upstream": str() | int() as origin,
-            "upstream_slot": int(origin_slot),
-            "downstream": str() | int() as target,
-            "downstream_slot": int(target_slot),
-        }:
-            return UiLink(
-                origin=_text(origin), origin_slot=origin_slot, target=_text(target), target_slot=target_slot
-            )
-        case _:
-            return None
-
-
-def _list(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value)

@@ -73,10 +73,16 @@ class Unheard:
 Source = Value | Output | Promoted | Unheard | None
 
 
-def source_of(scope: Scope, given: UiInput, steps: int = MAX_LENGTH) -> Source:
-    """None: from nowhere."""
+def source_of(scope: Scope, given: UiInput, wanted: str) -> Source:
+    """None: from nowhere. `wanted` is the type that the input has here."""
+    return _source(scope, given, wanted, MAX_LENGTH)
+
+
+def _source(scope: Scope, given: UiInput, wanted: str, steps: int) -> Source:
+    """`wanted`: the type by which a bypassed node chooses what it hands through, that of the input at the
+    end or of an input of a bypassed node or a subgraph on the way."""
     link = None if given.link is None else scope.graph.links.get(given.link)
-    return None if link is None else _origin(scope, link.origin, link.origin_slot, given.type, steps - 1)
+    return None if link is None else _origin(scope, link.origin, link.origin_slot, wanted, steps - 1)
 
 
 def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> Source:
@@ -86,12 +92,14 @@ def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> So
     if origin == INPUTS_ID:
         return _outside(scope, slot, steps)
     node = scope.graph.nodes.get(origin)
+    if node is not None and node.type == PRIMITIVE:
+        return _set_by(node)
     if node is None or node.mode == MUTED:
         return None
     if node.mode == BYPASSED:
         scope.budget.spend(len(node.inputs))
         through = bypass(node, slot, wanted)
-        return None if through is None else _passed_on(scope, through, steps)
+        return None if through is None else _passed_on(scope, through, through.type, steps)
     inside = scope.inside(node)
     if inside is not None:
         result = inside.graph.results.get(slot)
@@ -99,25 +107,28 @@ def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> So
             None if result is None else _origin(inside, result.origin, result.origin_slot, wanted, steps - 1)
         )
     if is_editor_only(node.type):
-        return _handed_on(scope, node, steps)
+        return _handed_on(scope, node, wanted, steps)
     return Output(f"{scope.prefix}{node.id}", slot)
 
 
-def _handed_on(scope: Scope, node: UiNode, steps: int) -> Source:
-    if node.type == PRIMITIVE:
-        filled = node.properties.get(FILLS_IN) is True
-        return Value(node.values[0], filled) if isinstance(node.values, list) and node.values else None
+def _set_by(node: UiNode) -> Value | None:
+    """A primitive sets its controls even where it is muted or bypassed."""
+    filled = node.properties.get(FILLS_IN) is True
+    return Value(node.values[0], filled) if isinstance(node.values, list) and node.values else None
+
+
+def _handed_on(scope: Scope, node: UiNode, wanted: str, steps: int) -> Source:
     if is_getter(node.type):
         found = _setter(scope, node.first_text)
         if found is None:
             return None
         scope, node = found
-    return _passed_on(scope, node.inputs[0], steps) if node.inputs else None
+    return _passed_on(scope, node.inputs[0], wanted, steps) if node.inputs else None
 
 
-def _passed_on(scope: Scope, given: UiInput, steps: int) -> Source:
+def _passed_on(scope: Scope, given: UiInput, wanted: str, steps: int) -> Source:
     """A primitive sets the controls that it is linked to directly; the editor does not look further."""
-    found = source_of(scope, given, steps)
+    found = _source(scope, given, wanted, steps)
     return None if isinstance(found, Value | Unheard) else found
 
 
@@ -144,7 +155,7 @@ def _outside(scope: Scope, slot: int, steps: int) -> Source:
     linked = next((each for each in instance.inputs if each.name == name and each.link is not None), None)
     if linked is None:
         return own
-    match source_of(outer, linked, steps):
+    match _source(outer, linked, linked.type, steps):
         case Promoted() as found:
             return replace(found, inner=own if found.inner is None else replace(found.inner, inner=own))
         case Value(value) if not instance.type.startswith(GROUP_NODE):

@@ -6,7 +6,7 @@ values of other nodes' controls (`%Node.input%`). Compared with the editor at a 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 NOT_FILLED = frozenset(
@@ -168,10 +168,27 @@ def filled_in(text: str, value_of: ValueOf, moment: Moment | None) -> tuple[str,
 
 
 def as_text(value: object) -> str:
-    """As JavaScript writes it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    """As JavaScript writes it: a list as what is in it, with commas between."""
+    found, todo = [], [value]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, list) and each:
+            todo.extend(reversed(each))
+        else:
+            found.append(_as_text(each))
+    return ",".join(found)
+
+
+def _as_text(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return str(int(value)) if value.is_integer() else str(value)
+        case Mapping():
+            return "[object Object]"
+        case _:
+            return "" if value in (None, []) else str(value)
 
 
 def _without_comments(text: str) -> str:

@@ -47,6 +47,7 @@ _EMPTY: Mapping[str, object] = MappingProxyType(
 )
 """The kinds that the editor has a control for, and its value where the class states none."""
 
+_LISTED = frozenset({"COMBO", "COMFY_DYNAMICCOMBO_V3"})
 _SEEDS = frozenset({"seed", "noise_seed"})
 _AFTER, _FILTER, _REFRESH = "control_after_generate", "control_filter_list", "refresh"
 CAPTURED = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "LOAD_3D_ANIMATION", "AUDIO_RECORD", "WEBCAM"})
@@ -138,7 +139,7 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> 
         saved=kind not in _SAVED_NOWHERE,
         drawn=spec.extra.get("dynamicPrompts") is True,
         chosen=_uploads(spec),
-        null=_first(spec) if kind == "COMBO" else "" if long else None,
+        null=_first(spec) if kind in _LISTED else "" if long else None,
         long=long,
     )
     yield from _behind(spec, kind)
@@ -160,6 +161,12 @@ def control_kind(spec: InputSpec) -> str | None:
     wanted = spec.extra.get("widgetType")
     kind = wanted if isinstance(wanted, str) else spec.kind
     return kind if kind in _EMPTY else None
+
+
+def socket_type(spec: InputSpec | None, saved: str) -> str:
+    """The type of an input that a class declares as `spec`; the `saved` one where that leaves it open."""
+    kind = None if spec is None else spec.kind
+    return saved if kind is None or kind.startswith("COMFY_") else kind
 
 
 def _uploads(spec: InputSpec) -> bool:

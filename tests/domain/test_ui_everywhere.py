@@ -148,7 +148,7 @@ def wire(origin: int, target: int, slot: int = 0) -> dict[str, Any]:
 def test_an_input_is_free_whose_link_leads_to_nothing() -> None:
     """Older versions of the pack save links that they remove again, or that are behind bypassed nodes."""
     off = use(3, ("in", "VAE"), mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
-    loop = use(5, ("in", "VAE"), mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
+    loop = use(5, mode=4, outputs=[{"name": "VAE", "type": "VAE"}])
     users = [use(number) for number in (6, 7, 8, 9)]
     for user, link in zip(users, (77, 2, 3, 4), strict=True):
         user["inputs"][0]["link"] = link

@@ -20,8 +20,8 @@ from typing import Any
 from playwright.async_api import Error
 
 from tests.editor import texts
-from tests.editor.cases import CASES
 from tests.editor.frontend import changed, class_widgets, exported, exported_at, open_editor
+from tests.editor.odd_files import ALL_CASES
 from tests.editor.recorded import (
     DATA,
     ENGINE,
@@ -55,10 +55,10 @@ async def _record(editor: str, kind: str) -> None:
     print(f"{editor} {kind}", flush=True)
     match kind:
         case "cases":
-            made = await _all(editor, cases(editor), lambda page, name: exported(page, CASES[name]))
+            made = await _all(editor, cases(editor), lambda page, name: exported(page, ALL_CASES[name]))
             store(
                 f"made_{editor}.json.gz",
-                {name: {"file": CASES[name], "output": found["output"]} for name, found in made.items()},
+                {name: {"file": ALL_CASES[name], "output": found["output"]} for name, found in made.items()},
             )
         case "classes" if editor == VERSION:
             async with _editor(editor) as page:
@@ -107,7 +107,7 @@ def cases(editor: str) -> list[str]:
     """Those that need no class that only the newer ComfyUI has."""
     lacking = set(node_list(VERSION).classes) - set(node_list(editor).classes)
     return [
-        name for name, file in CASES.items() if not any(node["type"] in lacking for node in file["nodes"])
+        name for name, file in ALL_CASES.items() if not any(node["type"] in lacking for node in file["nodes"])
     ]
 
 

@@ -10,7 +10,7 @@ tests/data/editor/ holds, all compressed, for each editor and the ComfyUI whose 
     edited_1.58.1.json.gz        {template: {saved, output}}: some controls changed in the editor, and saved
     classes_1.58.1.json.gz       {class: {saved, sent}}: names in a new node's saved values, and sent
     texts_1.58.1.json.gz         {name: [first, last]}: API graphs of the texts of tests/editor/texts.py
-    made_EDITOR.json.gz          {case: {file, output}}: the small workflows of tests/editor/cases.py
+    made_EDITOR.json.gz          {case: {file, output}}: the small workflows of cases.py and odd_files.py
     packs_1.58.1.json.gz         {classes, files: {class: {file, output}}}: new and changed nodes of eleven
                                  packs, with the packs' scripts, by hand (tests/editor/packs.py)
     reopened_EDITOR.json.gz      {template: API graph}: what today's editor sends of the files that the older

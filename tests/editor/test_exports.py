@@ -118,7 +118,11 @@ def test_names_that_disagree_with_an_unchanged_class_are_told_and_the_list_count
     assert "8 by its place in the list, 16 by its name" in verdict.warnings[0]
 
 
-EDITOR_ODD = {"group node muted", "group node bypassed", "four growing links behind a choice"}
+EDITOR_ODD = {
+    *("group node muted", "group node bypassed", "four growing links behind a choice"),
+    *("links as objects in a file of lists", "links as lists in a file of objects"),
+    "a second link to a reroute",
+}
 """The editor runs what is switched off, or loses a link; a warning says so."""
 
 
@@ -126,7 +130,7 @@ EDITOR_ODD = {"group node muted", "group node bypassed", "four growing links beh
 def test_each_rule_of_the_editor(name: str) -> None:
     case = load(f"made_{VERSION}.json.gz")[name]
     verdict = judged(name, case["file"], case["output"], node_list())
-    assert verdict.kind == ("warned" if name in EDITOR_ODD else "equal"), verdict
+    assert verdict.kind in ({"warned", "damaged"} if name in EDITOR_ODD else {"equal"}), verdict
 
 
 def test_every_class_has_the_editors_controls_in_the_editors_order() -> None:
