@@ -21,7 +21,7 @@ OF_SEVERAL = {
     "http_sidecar/openapi": {"schemathesis"},
     "http_sidecar/rest": {"retry"},
     "http_sidecar/streams": {"fuzz"},
-    "library": {"model_watch", "with_an_engine"},
+    "library": {"bombs", "model_watch", "with_an_engine"},
     "metrics": {"alerts", "dashboard", "documented", "prometheus"},
     "operations": {"leaving", "retries", "rights", "silence"},
     "places/comfyui": {"bad_answers", "told_is_history"},
