@@ -97,6 +97,13 @@ async def test_clients_that_are_kept_apart_use_their_own_files_only(settings: Se
         assert (await chief("submit_workflow", workflow=load(theirs))).status == "queued"
 
 
+async def test_a_file_in_a_folder_that_the_list_does_not_show_gives_no_warning(call: Bench) -> None:
+    """LoadImage lists the top of the input folder only; the engine is asked for the rest."""
+    uploaded = await upload(call, filename="a.png", subfolder="mine")
+    job = await call("submit_workflow", workflow=load(f"{uploaded.subfolder}/{uploaded.name}"))
+    assert job.warnings == []
+
+
 async def test_without_the_setting_an_output_of_another_is_a_file_like_any_other(call: Bench) -> None:
     made = await call("submit_workflow", workflow=picture("x"))
     await call("wait_for_workflow", workflow_id=made.workflow_id, timeout_s=20)
