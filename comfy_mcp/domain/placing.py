@@ -129,7 +129,7 @@ def choose(
     able = [[other for other in others if job.fits(other)] for job in waiting]
     allowed = [at for at in range(len(waiting)) if _may_take(me, able[at])]
     for at in _preferred(waiting, allowed, me, able):
-        if me.prompts or more or not _left_to(able[at], waiting[at], me, speeds, len(waiting)):
+        if more or not _left_to(able[at], waiting[at], me, speeds, len(waiting)):
             return at
     return None
 
@@ -163,7 +163,7 @@ def _preferred(
 
 def _left_to(able: Sequence[EngineNow], job: Waiting, me: EngineNow, speeds: Speeds, count: int) -> bool:
     """Whether the others would have ended `count` such jobs before this engine has ended one."""
-    own = speeds.expect(me.engine, job.shape, warm=me.has_loaded(job))
+    own = expected_end(job, me, speeds)
     if own is None:
         return False
     for other in able:
