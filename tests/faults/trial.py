@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tests.faults.checker import Expectations, Outcome, check, connect, read_record
+from tests.faults.checker import Expectations, Outcome, PromptRecord, check, connect, read_record
 from tests.faults.clients import FINAL, Clients, Submitted, until_started
 from tests.faults.engines import TakeEngine
 from tests.faults.kinds import Kind
@@ -91,7 +91,7 @@ async def run_trial(
                 store_lost=stage.store_lost,
                 defects=kind.defects,
             )
-            record = {}
+            record: dict[str, PromptRecord] = {}
             for each in (engine, *others):
                 record |= read_record(each.log_path, each.log_from, pid=each.pid)
             outcome = await asyncio.to_thread(check, world.store, record, clients, expected)
