@@ -112,6 +112,8 @@ class World:
         named = {AIMED_AT: self.proxy} | {
             f"other-{number}": proxy for number, (_, proxy) in enumerate(self.others)
         }
+        if file.exists():  # the bridges read it at any time
+            return {"COMFY_BRIDGE_ENGINES_FILE": str(file)}
         file.write_text(
             "".join(f'[{name}]\nurl = "http://127.0.0.1:{proxy.port}"\n' for name, proxy in named.items()),
             encoding="utf-8",
