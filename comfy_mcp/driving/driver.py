@@ -148,8 +148,9 @@ class Driver:
                     self._tenure.others_ended()
 
     async def run(self) -> None:
-        pause = self._settings.lease_ttl_s / 3
-        while True:
+        """Until cancelled. A group of tasks that fails in that moment raises the failure only."""
+        pause, task = self._settings.lease_ttl_s / 3, asyncio.current_task()
+        while task is None or not task.cancelling():
             lease = await self._acquire()
             if lease is not None:
                 await self._serve(lease)
