@@ -111,6 +111,10 @@ class Fleet:
                     return me.engine
         return None
 
+    def has_others(self, engine: EngineId) -> bool:
+        """It is one of several engines. A service in a lane of its own is none of them."""
+        return engine in self._members and self.several
+
     def is_idle(self, engine: EngineId) -> bool:
         member = self._members.get(engine)
         return member is None or not member.runs

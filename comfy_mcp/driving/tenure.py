@@ -242,7 +242,8 @@ class Tenure:
         if now < self._look_due:
             return False
         self._look_due = now + IDLE_S
-        if not self._means.fleet.several or self._gate.on:  # else the roster does it for all of them
+        if self._gate.on or not self._means.fleet.has_others(self._place.engine):
+            # Else the roster does it for all of them.
             self._ledger.may_have_work = True
         return not self._ledger.attempts
 

@@ -181,6 +181,8 @@ def test_a_busy_engine_looks_for_work_only_when_it_is_about_to_end_or_alone() ->
     assert not fleet.is_free(A)
     world.machines[1].there = False
     assert fleet.is_free(A)
+    assert fleet.has_others(A)
+    assert not fleet.has_others(EngineId("nobody"))
     assert fleet.is_idle(EngineId("nobody"))
     assert fleet.is_free(EngineId("nobody"))
 
