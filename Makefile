@@ -161,8 +161,8 @@ swagger-ui: $(DEV)  ## fetch the vendored renderer of /docs again, and check it
 
 SEED ?= 0
 .PHONY: faults
-faults: $(DEV)  ## trials of what happens when things die: N=1000, SEED=0 (repeats), ENGINE=comfyui, STORE=postgresql
-	$(PY) -m tests.faults --trials $(or $(N),200) --seed $(SEED) --engine $(ENGINE) --store $(STORE)
+faults: $(DEV)  ## trials of what happens when things die: N=1000, SEED=0 (repeats), ENGINE=comfyui, STORE=postgresql, FLEET=1
+	$(PY) -m tests.faults --trials $(or $(N),200) --seed $(SEED) --engine $(ENGINE) --store $(STORE) $(if $(FLEET),--fleet)
 
 .PHONY: soak
 soak: $(DEV)  ## many jobs, subscribers and reconnects, and what grows: N=10000

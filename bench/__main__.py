@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
+from bench.depth import measure_depth
 from bench.files import measure_files
+from bench.fleet import measure_fleet
 from bench.jobs import measure_http_jobs, measure_jobs
 from bench.lag import measure_lag
 from bench.processes import REPOSITORY, Run
@@ -34,6 +36,8 @@ PARTS: Mapping[str, Callable[[Run], Awaitable[list[Section]]]] = MappingProxyTyp
         "startup": measure_startup,
         "tools": measure_tools,
         "store": measure_store,
+        "depth": measure_depth,
+        "fleet": measure_fleet,
     }
 )
 

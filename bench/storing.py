@@ -32,7 +32,7 @@ async def _measure(folder: Path, jobs: int) -> Section:
     adding, claiming, recording = (Sample(name=name) for name in ("add_job", "claim_next", "record"))
     store = await Store.open(load_settings(state_dir=folder / "store-alone"))
     try:
-        lease = await _lease(store, "bench")
+        lease = await lease_of(store, "bench")
         for _ in range(jobs):
             await one_job(store, lease, adding, claiming, recording)
         begin = time.perf_counter()
@@ -106,7 +106,7 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def _lease(store: Store, name: str) -> Lease:
+async def lease_of(store: Store, name: str) -> Lease:
     lease = await store.acquire_lease(EngineId(name), f"bench-{uuid.uuid4().hex}", 600.0)
     assert lease is not None
     return lease
@@ -145,7 +145,7 @@ async def _worker(folder: Path, jobs: int) -> None:
     """`ready` on stdout, then the jobs as soon as stdin is closed."""
     store = await Store.open(load_settings(state_dir=folder))
     try:
-        lease = await _lease(store, f"bench-{uuid.uuid4().hex}")
+        lease = await lease_of(store, f"bench-{uuid.uuid4().hex}")
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.read)

@@ -33,11 +33,13 @@ MAX_SHAPES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A job that waits. `needs` None: nothing is known of them, any engine may have it."""
+    """A job that waits. `needs` None: nothing is known of them, any engine may have it. What has the same
+    `key` runs on the same engines; None: nothing is known of that."""
 
     priority: int
     shape: str | None = None
     needs: Needs | None = None
+    key: str | None = None
     passed_ms: float = 0
 
     @property
@@ -126,12 +128,27 @@ def choose(
 
     All of them fit it. `others` are the other engines that are there. `more` wait than these.
     """
-    able = [[other for other in others if job.fits(other)] for job in waiting]
-    allowed = [at for at in range(len(waiting)) if _may_take(me, able[at])]
+    able = _Able(others)
+    allowed = [at for at, job in enumerate(waiting) if not me.prompts or _may_take(me, able.of(job))]
     for at in _preferred(waiting, allowed, me, able):
-        if me.prompts or more or not _left_to(able[at], waiting[at], me, speeds, len(waiting)):
+        if more or not _left_to(able.of(waiting[at]), waiting[at], me, speeds, len(waiting)):
             return at
     return None
+
+
+class _Able:
+    """Which of the others could run a job: found out once for each key, and only for jobs that it matters
+    for."""
+
+    def __init__(self, others: Sequence[EngineNow]) -> None:
+        self._others = others
+        self._known: dict[str | None, Sequence[EngineNow]] = {}
+
+    def of(self, job: Waiting) -> Sequence[EngineNow]:
+        known = None if job.key is None else self._known.get(job.key)
+        if known is None:
+            known = self._known[job.key] = [other for other in self._others if job.fits(other)]
+        return known
 
 
 def expected_end(job: Waiting, engine: EngineNow, speeds: Speeds) -> float | None:
@@ -141,29 +158,27 @@ def expected_end(job: Waiting, engine: EngineNow, speeds: Speeds) -> float | Non
 
 
 def _may_take(me: EngineNow, able: Sequence[EngineNow]) -> bool:
-    if not me.prompts or not able:
-        return True
-    return me.about_to_end and all(other.prompts != 0 for other in able)
+    """Whether it may, though it is busy."""
+    return not able or (me.about_to_end and all(other.prompts != 0 for other in able))
 
 
-def _preferred(
-    waiting: Sequence[Waiting], allowed: list[int], me: EngineNow, able: Sequence[Sequence[EngineNow]]
-) -> list[int]:
+def _preferred(waiting: Sequence[Waiting], allowed: list[int], me: EngineNow, able: _Able) -> list[int]:
     """With the job first that saves loading models, if there is one."""
     for at in allowed:
         if waiting[at].priority != waiting[allowed[0]].priority:
             break
         if me.has_loaded(waiting[at]):
             return [at, *(each for each in allowed if each != at)]
-        elsewhere = any(other.has_loaded(waiting[at]) for other in able[at])
-        if waiting[at].passed_ms >= PATIENCE_MS and not elsewhere:
+        if waiting[at].passed_ms < PATIENCE_MS:
+            continue
+        if not any(other.has_loaded(waiting[at]) for other in able.of(waiting[at])):
             break
     return allowed
 
 
 def _left_to(able: Sequence[EngineNow], job: Waiting, me: EngineNow, speeds: Speeds, count: int) -> bool:
     """Whether the others would have ended `count` such jobs before this engine has ended one."""
-    own = speeds.expect(me.engine, job.shape, warm=me.has_loaded(job))
+    own = expected_end(job, me, speeds)
     if own is None:
         return False
     for other in able:

@@ -103,9 +103,18 @@ class Driver:
         """See `Tenure.preview`."""
         return self._tenure.preview(job_id) if self._tenure is not None else None
 
-    def work_arrived(self, job_id: JobId | None = None) -> None:
+    def drives(self, job_id: JobId) -> bool:
+        """The job is at the engine, or about to be sent there."""
+        return self._tenure is not None and self._tenure.drives(job_id)
+
+    def work_arrived(self, *, ring: bool = True) -> None:
+        """See `Tenure.work_arrived`."""
         if self._tenure is not None:
-            self._tenure.work_arrived(job_id)
+            self._tenure.work_arrived(ring=ring)
+
+    def wake(self) -> bool:
+        """See `Tenure.wake`."""
+        return self._tenure is not None and self._tenure.wake()
 
     @property
     def has_room(self) -> bool:
@@ -126,7 +135,8 @@ class Driver:
         """An event of the log, whoever wrote it: the wake-up between processes."""
         match stored.event:
             case JobQueued(job_id=job_id):
-                self.work_arrived(job_id)
+                if not self.drives(job_id):  # else it was claimed before its event was read
+                    self.work_arrived()
             case JobRequeued() | JobWaiting(waiting_for=None):
                 self.work_arrived()
             case CancelRequested(job_id=job_id) if self._tenure is not None:
@@ -138,8 +148,9 @@ class Driver:
                     self._tenure.others_ended()
 
     async def run(self) -> None:
-        pause = self._settings.lease_ttl_s / 3
-        while True:
+        """Until cancelled. A group of tasks that fails in that moment raises the failure only."""
+        pause, task = self._settings.lease_ttl_s / 3, asyncio.current_task()
+        while task is None or not task.cancelling():
             lease = await self._acquire()
             if lease is not None:
                 await self._serve(lease)

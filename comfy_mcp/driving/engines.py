@@ -19,7 +19,6 @@ from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.placing import Waiting
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.direct import DirectSubmits
-from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.engine_reports import EngineReports
 from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.means import Means
@@ -99,8 +98,7 @@ class Engines(EngineReports):
             self._means.checked.put(event.job_id, checked)
         # Before the write: the claim then waits right behind it at the store. Drivers that ask too
         # early are woken again by the log.
-        for driver in self._roster.drivers:
-            driver.work_arrived()
+        self._roster.work_arrived()
         return await self._store.add_job(event, graph, **how)
 
     async def submit_all(
@@ -125,16 +123,14 @@ class Engines(EngineReports):
 
     def _reserve(self, job_id: JobId, needs: Needs) -> tuple[Tenure, ClaimOffer] | None:
         """The engine that is to have it: an idle one, and of these the one that would have ended it first."""
-        job = Waiting(priority=0, shape=needs.shape, needs=needs)
-        able: list[tuple[bool, float, Driver]] = []
-        for driver in self._roster.drivers:
-            if driver.has_room and (driver.takes_files or not needs.brings):
-                choice = self._means.fleet.chooser(driver.engine)
-                if choice.fits(needs.key, needs) and choice.choose([(job_id, job)], more=False) is not None:
-                    able.append((choice.busy, choice.end_of(job) or 0.0, driver))
-        if not able:
-            return None
-        return min(able, key=lambda each: each[:2])[2].reserve(job_id)
+        job = Waiting(priority=0, shape=needs.shape, needs=needs, key=needs.key)
+        able = {
+            driver.engine: driver
+            for driver in self._roster.drivers
+            if driver.has_room and (driver.takes_files or not needs.brings)
+        }
+        best = self._means.fleet.best(able, job)
+        return None if best is None else able[best].reserve(job_id)
 
     def foreign_ahead(self, engine: EngineId | None = None, *, lane: str = LOCAL) -> int:
         """Prompts of others that a job waits for too: on the engine that has it, or the least of any.
@@ -212,6 +208,9 @@ class Engines(EngineReports):
         if len(places) == 1:
             await ask(places[0])
             return self._listed(given)
+        now = {place.engine: place.nodes_now for place in places} if max_age_s is None else {}
+        if now and None not in now.values():
+            return self._listed({engine: info for engine, info in now.items() if info is not None})
         async with asyncio.TaskGroup() as group:
             waiting = {group.create_task(ask(place)) for place in places}
             while waiting:

@@ -6,14 +6,14 @@ nothing of the others takes what comes, as it does where it is alone.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import EngineNow, Speeds, Waiting, choose, expected_end
+from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Speeds, Waiting, choose, expected_end
 
 MAX_KEYS = 4096
 """Kinds of needs that are remembered for an engine, and jobs that were passed over."""
@@ -50,6 +50,8 @@ class Fleet:
         self.lock = threading.Lock()
         self.speeds = Speeds()
         self._passed: Bounded[str, float] = Bounded(MAX_KEYS)
+        self.wake_next: Callable[[], None] = lambda: None
+        """Jobs wait: another engine is to look for one."""
 
     def enter(
         self,
@@ -80,14 +82,60 @@ class Fleet:
         member = self._members.get(engine)
         if member is None:
             return Choice(self, EngineNow(equipment=Equipment(engine=engine)), (), {}, takes_files)
-        self._renew()
-        me = self._engine_now(member)
+        equipment = self._renew()
+        me = self._engine_now(member, equipment[engine])
         others = [
-            self._engine_now(other)
+            self._engine_now(other, equipment[each])
             for each, other in self._members.items()
             if each != engine and other.is_there()
         ]
         return Choice(self, me, others, member.fit, takes_files)
+
+    def best(self, engines: Iterable[EngineId], job: Waiting) -> EngineId | None:
+        """Which of the engines gets a job that is the only one to wait: an idle one, and of these the one
+        that would have ended it first. None: it waits."""
+        equipment = self._renew()
+        there = {
+            each: self._engine_now(member, equipment[each])
+            for each, member in self._members.items()
+            if member.is_there() and self._fits(member, job, equipment[each])
+        }
+
+        def end(each: EngineNow) -> tuple[bool, float]:
+            return bool(each.prompts), expected_end(job, each, self.speeds) or 0.0
+
+        for me in sorted((there[engine] for engine in engines if engine in there), key=end):
+            if not me.prompts or me.about_to_end or len(there) == 1:
+                others = [each for each in there.values() if each is not me]
+                if choose([job], me, others, self.speeds, more=False) is not None:
+                    return me.engine
+        return None
+
+    def has_others(self, engine: EngineId) -> bool:
+        """It is one of several engines. A service in a lane of its own is none of them."""
+        return engine in self._members and self.several
+
+    def is_idle(self, engine: EngineId) -> bool:
+        member = self._members.get(engine)
+        return member is None or not member.runs
+
+    def is_free(self, engine: EngineId) -> bool:
+        """Whether it is worth looking for a job: it is idle or about to be, or there is no other engine."""
+        if self.is_idle(engine):
+            return True
+        free_in_s = self.free_in_s(engine)
+        if free_in_s is not None and free_in_s * 1000 <= AHEAD_MS:
+            return True
+        return not any(other.is_there() for each, other in self._members.items() if each != engine)
+
+    def _fits(self, member: _Member, job: Waiting, equipment: Equipment) -> bool:
+        if job.key is None or job.needs is None:
+            return True
+        with self.lock:
+            known = member.fit.get(job.key)
+            if known is None:
+                known = member.fit[job.key] = self.suits(job.needs, equipment)
+        return known
 
     def suits(self, needs: Needs, engine: Equipment) -> bool:
         """Whether the engine is to have it. Where no engine has the classes and files, each may: its refusal
@@ -108,28 +156,35 @@ class Fleet:
     def free_in_s(self, engine: EngineId) -> float | None:
         """When its prompts are expected to have ended. None: nobody knows."""
         member = self._members.get(engine)
-        free = None if member is None else self._engine_now(member).free_in_ms
+        free = None if member is None else self._free_in_ms(engine, member)
         return None if free is None else free / 1000
 
-    def _renew(self) -> None:
-        """What was decided with other node lists is decided anew."""
-        nodes = [each.nodes for each in self.equipment()]
+    def _renew(self) -> Mapping[EngineId, Equipment]:
+        """What each has. What was decided with other node lists is decided anew."""
+        equipment = {engine: member.equipment() for engine, member in self._members.items()}
+        nodes = [each.nodes for each in equipment.values()]
         if len(nodes) != len(self._nodes) or any(
             new is not old for new, old in zip(nodes, self._nodes, strict=True)
         ):
             self._nodes = nodes
             for member in self._members.values():
                 member.fit = Bounded(MAX_KEYS)
+        return equipment
 
-    def _engine_now(self, member: _Member) -> EngineNow:
-        equipment = member.equipment()
+    def _engine_now(self, member: _Member, equipment: Equipment) -> EngineNow:
         if not member.driven_here():
             return EngineNow(equipment=equipment, prompts=None, free_in_ms=None)
-        free: float | None = 0.0
-        for run in member.runs.values():
-            left = self._left_ms(equipment.engine, run)
-            free = None if free is None or left is None else free + left
+        free = self._free_in_ms(equipment.engine, member)
         return EngineNow(equipment=equipment, prompts=len(member.runs), free_in_ms=free, loaded=member.loaded)
+
+    def _free_in_ms(self, engine: EngineId, member: _Member) -> float | None:
+        free = 0.0
+        for run in member.runs.values():
+            left = self._left_ms(engine, run)
+            if left is None:
+                return None
+            free += left
+        return free
 
     def _left_ms(self, engine: EngineId, run: _Run) -> float | None:
         """None: unknown, or it takes far longer than expected."""
@@ -197,6 +252,8 @@ class Choice:
         self.alone = not fleet.several
         self.left = False
         """Jobs were left to others, for now."""
+        self.seen = False
+        """Jobs wait, whether or not the engine takes one."""
         self.unfit = [key for key, fits in fit.items() if not fits]
         self._fleet = fleet
         self._me = me
@@ -209,6 +266,7 @@ class Choice:
         return Peek(self._fleet, self._me, self._others, self._fit)
 
     def fits(self, key: str | None, needs: Needs | None) -> bool:
+        self.seen = True
         if key is None or needs is None:
             return True
         if needs.brings and not self._takes_files:
@@ -232,14 +290,6 @@ class Choice:
             if at is not None:
                 self._fleet.note_passed([job_id for job_id, _ in waiting[:at]])
         return at
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._me.prompts)
-
-    def end_of(self, job: Waiting) -> float | None:
-        """In how many ms the engine would have ended the job; None: nobody knows."""
-        return expected_end(job, self._me, self._fleet.speeds)
 
 
 class Peek(Choice):

@@ -60,8 +60,8 @@ STORE_RETRY_S = 1.0
 
 class Ledger:
     """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `left`: the last claim
-    left jobs to other engines, for now. `sizes` asks for the
-    bytes of files that were recorded without."""
+    left jobs to other engines, for now. `seen`: it found that jobs wait. `sizes` asks for the bytes of files
+    that were recorded without."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Ledger:
     ) -> None:
         self.attempts: dict[PromptId, Attempt] = {}
         self.may_have_work = True
-        self.left = False
+        self.left = self.seen = False
         self.retry_at = float("-inf")
         self.found_cancels: set[JobId] = set()
         self._lease = lease
@@ -214,7 +214,7 @@ class Ledger:
             chooser=chooser,
         )
         self.answered(offer)
-        self.left = chooser.left
+        self.left, self.seen = chooser.left, chooser.seen
         self._may_have_held = False
         if admission is not None and self._gate.on:
             self._gate.looked(admission, holding=claim is None and await self._store.any_held())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,7 +10,14 @@ from typing import Any, Protocol
 import structlog
 
 from comfy_mcp.domain.errors import EngineFault, StoreFault
-from comfy_mcp.domain.events import StoredEvent
+from comfy_mcp.domain.events import (
+    FINAL_EVENTS,
+    CancelRequested,
+    JobQueued,
+    JobRequeued,
+    JobWaiting,
+    StoredEvent,
+)
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Equipment
 from comfy_mcp.driving.driver import Driver
@@ -22,6 +30,11 @@ from comfy_mcp.settings import EngineSettings
 
 KNOWN_S = 1.0
 """Pause between checks of a node list's age; one older than `object_info_ttl_s` is read again."""
+
+HEARD = (*FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, JobWaiting)
+
+LOOK_EACH = 5
+"""At every fifth of these checks the queue is looked at."""
 
 LEAVE_S = 0.2
 """Pause between checks whether an engine that was removed has ended what it has."""
@@ -79,6 +92,7 @@ class Roster:
         for engine in means.settings.engines:
             self._add(engine)
         self._tell()
+        means.fleet.wake_next = self._wake_next
 
     @property
     def drivers(self) -> Sequence[Driver]:
@@ -129,8 +143,7 @@ class Roster:
         drained = await self._means.store.drained()
         if drained != self._drained:
             self._drained = drained
-            for driver in self.drivers:
-                driver.work_arrived()
+            self.work_arrived()
         return self.drained
 
     async def close(self) -> None:
@@ -209,15 +222,41 @@ class Roster:
     # ---------------------------------------------------------------------------------------------- upkeep
 
     def _hear(self, stored: StoredEvent) -> None:
+        event = stored.event
+        if isinstance(event, JobQueued | JobRequeued | JobWaiting) and self._in_turn:
+            if not any(driver.drives(event.job_id) for driver in self.drivers):  # else it is claimed already
+                self.work_arrived()
+        elif isinstance(event, HEARD):
+            for driver in self.drivers:
+                driver.hear(stored)
+
+    def work_arrived(self) -> None:
+        """A job was queued somewhere. Of several engines one looks for it, and wakes the next if more wait or
+        it does not take it: a job is not looked for by all of them."""
         for driver in self.drivers:
-            driver.hear(stored)
+            driver.work_arrived(ring=not self._in_turn)
+        if self._in_turn:
+            self._wake_next()
+
+    def _wake_next(self) -> None:
+        for driver in self.drivers:
+            if driver.engine not in self._drained and driver.wake():
+                return
+
+    @property
+    def _in_turn(self) -> bool:
+        """Jobs may be held for one engine's lack of memory, which says nothing of the next one."""
+        return self._means.fleet.several and not self._means.settings.vram_hold
 
     async def _keep_drained(self) -> None:
-        """Another process may have drained an engine: then the others do not wait for it."""
-        while True:
+        """Another process may have drained an engine: then the others do not wait for it. And now and then
+        the queue is looked at, in case a wake-up was missed."""
+        for second in itertools.count():
             if self._means.fleet.several:
                 with contextlib.suppress(StoreFault):
                     await self.read_drained()
+                if second % LOOK_EACH == 0:
+                    self.work_arrived()
             await asyncio.sleep(KNOWN_S)
 
     async def _keep_known(self, place: Place) -> None:

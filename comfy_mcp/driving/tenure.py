@@ -64,6 +64,8 @@ class Tenure:
         self._cancels: set[JobId] = set()
         self._reserved: JobId | None = None
         self._offered: ClaimOffer | None = None  # for the reserved job
+        self._unseen = False  # a job was queued, and the engine waits until it is woken
+        self._woken = False  # to look for it
         self.leaving = False
         """The engine was removed: it takes nothing new."""
         self._written: tuple[Claim, Checked] | None = None
@@ -105,11 +107,25 @@ class Tenure:
                 self._errands.put_out(attempt.prompt_id)
         self._alarm.ring()
 
-    def work_arrived(self, job_id: JobId | None = None) -> None:
-        """A job was queued somewhere. Cheap; callable from the loop at any time."""
-        if job_id is None or not self._drives(job_id):  # else it was claimed before its event was read
+    def work_arrived(self, *, ring: bool = True) -> None:
+        """A job was queued somewhere. Cheap; callable from the loop at any time. Without `ring` an idle
+        engine looks for it once it is woken, a busy one once it is free. One that sleeps always finds out
+        whether it is wanted."""
+        if ring or self._place.on_demand:
             self._ledger.may_have_work = True
             self._alarm.ring()
+        elif self._means.fleet.is_idle(self._place.engine) and self._can_send():
+            self._unseen = True
+        else:
+            self._ledger.may_have_work = True
+
+    def wake(self) -> bool:
+        """Look for a job now. False: the engine is busy, has looked, or is about to."""
+        if not (self._unseen and self._means.fleet.is_idle(self._place.engine) and self._can_send()):
+            return False
+        self._woken, self._unseen, self._ledger.may_have_work = True, False, True
+        self._alarm.ring()
+        return True
 
     def cancel_requested(self, job_id: JobId) -> None:
         """Somebody asked to cancel a claimed job, perhaps one that is just being claimed here."""
@@ -132,7 +148,7 @@ class Tenure:
 
     def others_ended(self) -> None:
         """A job ended, here or elsewhere: it matters here if jobs were left to others."""
-        if self._ledger.left:
+        if self._ledger.left and self._means.fleet.is_free(self._place.engine):
             self.work_arrived()
 
     async def run(self) -> None:
@@ -178,7 +194,8 @@ class Tenure:
         if self._ledger.found_cancels or self._cancels:
             self._alarm.ring()
 
-    def _drives(self, job_id: JobId) -> bool:
+    def drives(self, job_id: JobId) -> bool:
+        """The job is at the engine, or about to be sent there."""
         return self._reserved == job_id or any(
             attempt.job.id == job_id for attempt in self._ledger.attempts.values()
         )
@@ -224,7 +241,10 @@ class Tenure:
         now = self._clock.monotonic()
         if now < self._look_due:
             return False
-        self._ledger.may_have_work, self._look_due = True, now + IDLE_S
+        self._look_due = now + IDLE_S
+        if self._gate.on or not self._means.fleet.has_others(self._place.engine):
+            # Else the roster does it for all of them.
+            self._ledger.may_have_work = True
         return not self._ledger.attempts
 
     @property
@@ -306,7 +326,8 @@ class Tenure:
             self._send_reserved(claim, await self._ledger.admit(claim, checked))
         if self._left_until is not None and self._left_until <= self._clock.monotonic():
             self._ledger.may_have_work, self._left_until = True, None
-        while self._has_room():
+        fleet, engine = self._means.fleet, self._place.engine
+        while self._has_room() and fleet.is_free(engine):
             if not self._gate.ready:
                 if await self._ledger.any_waits():
                     self._ask_for_sample()
@@ -314,7 +335,11 @@ class Tenure:
             attempt = await self._ledger.claim()
             if attempt is not None:
                 self._send(attempt)
-        if not self._ledger.left:
+            self._woken = self._ledger.seen if attempt is None else self._ledger.may_have_work
+        if self._woken:  # jobs wait, or nobody has looked
+            self._woken = False
+            fleet.wake_next()
+        if not (self._ledger.left or (self._has_room() and fleet.free_in_s(engine) is not None)):
             self._left_until = None
         elif self._left_until is None:
             self._left_until = self._clock.monotonic() + self._until_next_choice()
@@ -373,6 +398,8 @@ class Tenure:
 
     def _send(self, attempt: Attempt) -> None:
         """At once, or as soon as its files are at the engine."""
+        self._ledger.may_have_work |= self._unseen
+        self._unseen = False
         with self._containment.step(attempt, "send"):
             if not self._bringing.takes(attempt, self._hearing.connection):
                 self._hearing.send(attempt)

@@ -327,6 +327,11 @@ class Place(Runner, Protocol):
         ...
 
     @property
+    def nodes_now(self) -> ObjectInfo | None:
+        """What `nodes()` would return without asking the engine. None: it has to be asked."""
+        ...
+
+    @property
     def known_nodes_age_s(self) -> float | None:
         """Seconds since the engine gave `known_nodes`. None: it has not."""
         ...

@@ -169,10 +169,11 @@ def _next(connection: Connection, offer: ClaimOffer, where: Values) -> _Readable
         rows = connection.execute(
             _WINDOW_THAT_FITS if admitted else _WINDOW, {**where, "b_unfit": chooser.unfit}
         ).all()
-        fitting = [row for row in rows if chooser.fits(row.needs_key, _needs(row))]
+        needs = {row.needs: _needs(row) for row in {row.needs: row for row in rows}.values()}
+        fitting = [row for row in rows if chooser.fits(row.needs_key, needs[row.needs])]
         more = len(rows) == WINDOW
         if fitting or not more:
-            waiting = [(row.id, _waiting(row)) for row in fitting]
+            waiting = [(row.id, _waiting(row, needs[row.needs])) for row in fitting]
             at = chooser.choose(waiting, more=more) if waiting else None
             if at is None:
                 return None
@@ -190,8 +191,8 @@ def _needs(row: AnyRow) -> Needs | None:
         return None
 
 
-def _waiting(row: AnyRow) -> Waiting:
-    return Waiting(priority=row.priority, shape=row.shape, needs=_needs(row))
+def _waiting(row: AnyRow, needs: Needs | None) -> Waiting:
+    return Waiting(priority=row.priority, shape=row.shape, needs=needs, key=row.needs_key)
 
 
 def _claim(

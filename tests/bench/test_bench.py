@@ -40,6 +40,8 @@ ROWS = {
     ),
     "tools": ("no-op, SDK client", "status, SDK client", "submit, SDK client", "submit, bare pipe"),
     "store": ("add_job", "claim_next", "record", "jobs, 4 processes"),
+    "depth": ("add_job, empty", "claim_next, empty", "claim_next, 50 queued of 100 clients"),
+    "fleet": ("8 engines, 16 jobs, all queued at once",),
 }
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.events import CancelRequested, JobEvent, NodeProgressed, StoredEvent
+from comfy_mcp.domain.events import CancelRequested, EngineConnected, JobEvent, NodeProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId, NodeId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.places.protocol import Hear
 from comfy_mcp.store import Lease, Store
 from tests.driving.conftest import House
 from tests.support.scripted_place import ScriptedPlace
@@ -261,3 +262,22 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0)
+
+
+async def test_a_driver_that_is_cancelled_as_its_tenure_fails_ends(house: House) -> None:
+    """What a group of tasks raises then is the failure, and not that it was cancelled."""
+    driven: list[asyncio.Task[None]] = []
+
+    class Fails(ScriptedPlace):
+        async def run(self, hear: Hear) -> None:
+            hear(EngineConnected(sid="scripted"))
+            await self.until(lambda: bool(driven))
+            driven[0].cancel()
+            raise RuntimeError("a defect in that moment")
+
+    place = Fails()
+    _, task = house.drive(place)
+    driven.append(task)
+    place.changed.set()
+    done, _ = await asyncio.wait({task}, timeout=20)
+    assert done == {task}

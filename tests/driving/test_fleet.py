@@ -1,7 +1,7 @@
 """What engines of one process know of each other, and what one of them does with a refusal."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -17,7 +17,7 @@ from tests.driving.conftest import GRAPH, House
 from tests.support.jobs import queued_event
 from tests.support.scripted_place import ScriptedPlace
 
-A, B = EngineId("a"), EngineId("b")
+A, B, C = EngineId("a"), EngineId("b"), EngineId("c")
 
 
 def needs(*nodes: str, models: tuple[str, ...] = (), wish: Wish = NO_WISH) -> Needs:
@@ -144,11 +144,47 @@ def test_an_engine_of_another_process_may_be_busy() -> None:
     assert world.fleet.chooser(A).choose(waiting, more=False) == 0
     world.fleet.sent(A, PromptId("p"), "s", needs("N"))
     choice = world.fleet.chooser(A)
-    assert choice.busy
     assert (choice.choose(waiting, more=False), choice.left) == (None, True)
-    assert choice.end_of(waiting[0][1]) is None
     world.machines[1].there = False
     assert world.fleet.chooser(A).choose(waiting, more=False) == 0
+
+
+def test_the_only_job_that_waits_goes_to_an_idle_engine_that_ends_it_first() -> None:
+    world, of = World([Machine(A, nodes("N")), Machine(B, nodes("N")), Machine(C, nodes("M"))]), needs("N")
+    fleet, only = world.fleet, replace(job(of), key=of.key)
+    world.ran(A, 8, of)
+    world.ran(B, 2, of)
+    assert fleet.best([A, B, C], only) == B
+    assert fleet.best([A], only) is None  # it is left to B, which ends it sooner
+    assert fleet.best([C], only) is None
+    fleet.sent(B, PromptId("p"), of.shape, of)
+    assert fleet.best([B], only) is None  # A is idle
+    assert fleet.best([A, B], only) is None  # B ends both before A ends one
+    fleet.sent(B, PromptId("q"), "unknown", None)
+    assert fleet.best([A, B], only) == A
+    world.machines[0].there = False
+    assert fleet.best([B], only) == B  # nobody else is there
+    assert fleet.best([C], replace(job(of), needs=None)) == C
+
+
+def test_a_busy_engine_looks_for_work_only_when_it_is_about_to_end_or_alone() -> None:
+    world, of = World([Machine(A), Machine(B)]), needs("N")
+    fleet = world.fleet
+    world.ran(A, 8, of)
+    assert (fleet.is_idle(A), fleet.is_free(A)) == (True, True)
+    fleet.sent(A, PromptId("p"), of.shape, of)
+    fleet.began(A, PromptId("p"))
+    assert (fleet.is_idle(A), fleet.is_free(A)) == (False, False)
+    world.seconds += 7.8
+    assert fleet.is_free(A)
+    fleet.sent(A, PromptId("q"), "unknown", None)
+    assert not fleet.is_free(A)
+    world.machines[1].there = False
+    assert fleet.is_free(A)
+    assert fleet.has_others(A)
+    assert not fleet.has_others(EngineId("nobody"))
+    assert fleet.is_idle(EngineId("nobody"))
+    assert fleet.is_free(EngineId("nobody"))
 
 
 def test_a_job_that_is_passed_over_ages() -> None:

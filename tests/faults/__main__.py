@@ -20,7 +20,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="keep the trials' files here (default: a temporary one)")
     parser.add_argument("--engine", choices=["embedded", "comfyui"], default="embedded")
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--fleet", action="store_true", help="three bridges, five engines, PostgreSQL")
     options = parser.parse_args()
+    if options.fleet:
+        options.engine, options.store = "embedded", "postgresql"
     folder = options.folder or Path(tempfile.mkdtemp(prefix="comfy-faults-"))
 
     def progress(result: Result) -> None:
@@ -29,7 +32,13 @@ def main() -> int:
 
     numbers = range(options.trials)
     with_seed = partial(
-        run_trials, folder, numbers, seed=options.seed, store=options.store, on_result=progress
+        run_trials,
+        folder,
+        numbers,
+        seed=options.seed,
+        store=options.store,
+        fleet=options.fleet,
+        on_result=progress,
     )
     if options.engine == "comfyui":
         results = asyncio.run(with_seed(at_once=1, engines=comfyui_engines, kinds=REAL_KINDS))
@@ -39,7 +48,7 @@ def main() -> int:
     print("\n".join(table(results)))
     bad = [result for result in results if result.outcome.violations]
     for result in bad:
-        print(complaint(result, options.engine, options.store))
+        print(complaint(result, options.engine, options.store, fleet=options.fleet))
         print(f"    files: {folder / f'seed-{result.seed}'}")
     return bool(bad)
 

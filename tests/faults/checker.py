@@ -29,14 +29,15 @@ OUTPUTS = {"picture": 1, "slow": 1, "text": 1, "failing": 0, "file": 1}
 
 @dataclass(slots=True)
 class PromptRecord:
-    """`generation` counts engine processes; `accepted_at` is epoch milliseconds."""
+    """`generation` counts the engine's processes; `gone`: that one has ended. `accepted_at` is epoch
+    milliseconds."""
 
     accepted: int = 0
     accepted_at: int = 0
     started: int = 0
     ending: str | None = None
     generation: int = 0
-    pid: int = 0
+    gone: bool = False
 
 
 @dataclass(slots=True)
@@ -66,16 +67,14 @@ class Expectations:
     """A POST was held up on its way: it may arrive while the bridge looks for it for the last time."""
     refusals: frozenset[str] = frozenset()
     """Error codes that a client may have met."""
-    engine_pid: int | None = None
-    """Of the engine that is there at the end, where that is known."""
     store_lost: bool = False
     """The store began anew: what was promised before is out of reach, and its prompts are nobody's."""
     defects: int = 0
     """Jobs that may fail as `internal`: a defect was put in for each."""
 
 
-def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
-    """From the byte `start` on."""
+def read_record(path: Path, start: int = 0, *, pid: int | None = None) -> dict[str, PromptRecord]:
+    """From the byte `start` on. `pid`: of the engine that is there at the end, where that is known."""
     records: dict[str, PromptRecord] = {}
     generations: dict[int, int] = {}
     if not path.exists():
@@ -84,7 +83,7 @@ def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
         step = json.loads(line)
         generation = generations.setdefault(step["pid"], len(generations) + 1)
         record = records.setdefault(step["prompt_id"], PromptRecord())
-        record.generation, record.pid = generation, step["pid"]
+        record.generation = generation
         match step["what"]:
             case "accepted":
                 record.accepted += 1
@@ -93,6 +92,9 @@ def read_record(path: Path, start: int = 0) -> dict[str, PromptRecord]:
                 record.started += 1
             case ending:
                 record.ending = ending
+    last = max(generations.values(), default=0) if pid is None else generations.get(pid)
+    for record in records.values():
+        record.gone = record.generation != last
     return records
 
 
@@ -115,9 +117,6 @@ def check(
     events: dict[str, list[dict[str, Any]]] = {}
     for row in _rows(store, "SELECT * FROM events ORDER BY seq"):
         events.setdefault(row["job_id"], []).append(row)
-    last_generation = max((item.generation for item in record.values()), default=0)
-    if expected.engine_pid not in {None, *(item.pid for item in record.values())}:
-        last_generation += 1  # it has taken no prompt yet
 
     _check_promises(jobs, clients, expected, say)
     known = {row["prompt_id"] for rows in attempts.values() for row in rows} | expected.foreign
@@ -131,7 +130,7 @@ def check(
     for job in jobs:
         mine = attempts.get(job["id"], [])
         outcome.states[job["status"]] = outcome.states.get(job["status"], 0) + 1
-        _check_job(job, mine, events.get(job["id"], []), record, clients, expected, last_generation, outcome)
+        _check_job(job, mine, events.get(job["id"], []), record, clients, expected, outcome)
     if outcome.causes.get("internal", 0) > expected.defects:
         say(f"{outcome.causes['internal']} jobs failed as internal, with {expected.defects} defects")
     return outcome
@@ -172,7 +171,6 @@ def _check_job(
     record: dict[str, PromptRecord],
     clients: Clients,
     expected: Expectations,
-    last_generation: int,
     outcome: Outcome,
 ) -> None:
     def say(what: str) -> None:
@@ -190,12 +188,12 @@ def _check_job(
     for item, requeue in zip(seen, requeues, strict=False):
         # The engine that took it is still the same one, so its queue and history could have been asked.
         kept = item.ending != "deleted"
-        if item.accepted and item.generation == last_generation and kept and not expected.history_evicted:
+        if item.accepted and not item.gone and kept and not expected.history_evicted:
             if item.accepted_at <= requeue["at"] - (LOOK_MS if expected.late_posts else 0):
                 say("it was sent again although the engine had it")
             else:
                 outcome.ran_twice += successes <= 1
-    buried = last.ending == "success" and (last.generation < last_generation or expected.history_evicted)
+    buried = last.ending == "success" and (last.gone or expected.history_evicted)
     asked = any(entry.cancelled for entry in clients.submitted if entry.job_id == job["id"])
     match job["status"]:
         case "completed":

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults.engines import OpenEngines, TakeEngine, embedded_engines
-from tests.faults.kinds import KINDS, SERVER_KINDS, Kind
+from tests.faults.kinds import FLEET_KINDS, KINDS, SERVER_KINDS, Kind
 from tests.faults.trial import Result, run_trial
 from tests.support.postgres import Server, server
+
+FLEET_ENGINES = 5
 
 AT_ONCE = 6
 """Trials mostly wait: for leases to expire, for polls, for engines to come back."""
@@ -24,11 +26,13 @@ async def run_trials(
     engines: OpenEngines = embedded_engines,
     store: str = "sqlite",
     kinds: Sequence[Kind] | None = None,
+    fleet: bool = False,
     on_result: Callable[[Result], None] = lambda _result: None,
 ) -> list[Result]:
     """Trial n has the seed `seed + n` and the kind `(seed + n) mod kinds`, so the seed alone repeats it.
-    After the first violation no new trial begins. The folder of a good trial goes away."""
-    kinds = kinds or (KINDS if store == "sqlite" else SERVER_KINDS)
+    After the first violation no new trial begins. The folder of a good trial goes away. `fleet`: of three
+    bridges and five engines, on PostgreSQL."""
+    kinds = kinds or (FLEET_KINDS if fleet else KINDS if store == "sqlite" else SERVER_KINDS)
     folder.mkdir(parents=True, exist_ok=True)
     results: list[Result] = []
     waiting = iter(numbers)
@@ -48,7 +52,8 @@ async def run_trials(
             own = seed + number
             place = folder / f"seed-{own}"
             await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-            result = await run_trial(take_engine, place, own, kinds[own % len(kinds)], started)
+            kind, count = kinds[own % len(kinds)], FLEET_ENGINES if fleet else 1
+            result = await run_trial(take_engine, place, own, kind, started, engines=count)
             results.append(result)
             on_result(result)
             if not result.outcome.violations:
@@ -97,8 +102,9 @@ def table(results: Sequence[Result]) -> list[str]:
     ]
 
 
-def complaint(result: Result, engine: str = "embedded", store: str = "sqlite") -> str:
-    again = f"make faults N=1 SEED={result.seed} ENGINE={engine} STORE={store}"
+def complaint(result: Result, engine: str = "embedded", store: str = "sqlite", *, fleet: bool = False) -> str:
+    how = "FLEET=1" if fleet else f"ENGINE={engine} STORE={store}"
+    again = f"make faults N=1 SEED={result.seed} {how}"
     return "\n".join(
         [
             f"seed {result.seed} ({result.kind}); again: {again}",

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comfy_mcp.settings import Settings
@@ -195,3 +195,9 @@ OF_A_SERVER: tuple[Kind, ...] = (
 
 SERVER_KINDS: tuple[Kind, ...] = (*(kind for kind in KINDS if kind.name not in OF_FILES), *OF_A_SERVER)
 """With the jobs in PostgreSQL. What is wrong with a file is the server's business there."""
+
+FLEET_KINDS: tuple[Kind, ...] = tuple(
+    replace(kind, more_bridges=(2,)) for kind in SERVER_KINDS if kind.after is None and not kind.embedded_only
+)
+"""With three bridges and several engines on PostgreSQL, of which the faults hit one. Those about what one
+engine has, at the end, are not among them."""

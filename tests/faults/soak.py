@@ -61,7 +61,9 @@ async def run_soak(
         "STORE_BUSY_TIMEOUT_S": "30",
     }
     engine = EmbeddedProcess(folder / "engine", HISTORY)
-    async with open_world(folder / "world", engine, bent_clock=False, server=None, **settings) as world:
+    async with open_world(
+        folder / "world", engine, others=(), bent_clock=False, server=None, **settings
+    ) as world:
         course = await _start(world, engine, random.Random(seed))
         await course.round(per_round, 0, subscribers=RUSH * SUBSCRIBERS)
         await course.rest(measured=False)

@@ -12,7 +12,7 @@ import aiohttp
 
 from tests.faults.checker import connect
 from tests.faults.clients import FINAL, Clients, Submitted
-from tests.faults.world import Bridge, World
+from tests.faults.world import AIMED_AT, Bridge, World
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,13 +52,14 @@ class Stage:
         return (rng or self.rng).choice(usable) if usable else None
 
     async def holder(self) -> Bridge | None:
-        """The bridge that drives the engine, as the store says."""
+        """The bridge that drives the engine, as the store says: of several, the one that faults are aimed
+        at."""
 
         def ask() -> str:
             connection = connect(self.world.store)
             try:
-                row = connection.execute("SELECT holder FROM engine_leases").fetchone()
-                return "" if row is None else str(row[0])
+                holders = dict(connection.execute("SELECT engine, holder FROM engine_leases").fetchall())
+                return str(holders.get(AIMED_AT) or next(iter(holders.values()), ""))
             finally:
                 connection.close()
 

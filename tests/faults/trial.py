@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tests.faults.checker import Expectations, Outcome, check, connect, read_record
+from tests.faults.checker import Expectations, Outcome, PromptRecord, check, connect, read_record
 from tests.faults.clients import FINAL, Clients, Submitted, until_started
 from tests.faults.engines import TakeEngine
 from tests.faults.kinds import Kind
@@ -53,18 +53,29 @@ class Result:
 
 
 async def run_trial(
-    take_engine: TakeEngine, folder: Path, seed: int, kind: Kind, server: Server | None = None
+    take_engine: TakeEngine,
+    folder: Path,
+    seed: int,
+    kind: Kind,
+    server: Server | None = None,
+    *,
+    engines: int = 1,
 ) -> Result:
-    """Never raises for what the product does: that is in the outcome's violations."""
+    """Never raises for what the product does: that is in the outcome's violations. Of several engines the
+    faults hit one."""
     began = monotonic()
     rng = random.Random(f"{kind.name} {seed}")
-    engine = take_engine(folder / "engine", kind.history_limit)
+    engine, *others = [
+        take_engine(folder / f"engine-{number}", kind.history_limit) for number in range(engines)
+    ]
     max_attempts = rng.choice([2, 2, 3])
     settings = {"MAX_ATTEMPTS": str(max_attempts), "PIPELINE_DEPTH": str(rng.choice([1, 2, 2, 4]))}
     settings |= kind.settings
     notes: list[str] = []
     try:
-        async with open_world(folder, engine, bent_clock=kind.bent_clock, server=server, **settings) as world:
+        async with open_world(
+            folder, engine, others=others, bent_clock=kind.bent_clock, server=server, **settings
+        ) as world:
             notes = world.notes
             clients = Clients(world)
             stage = Stage(world=world, clients=clients, rng=rng)
@@ -79,9 +90,10 @@ async def run_trial(
                 late_posts=stage.late_posts,
                 store_lost=stage.store_lost,
                 defects=kind.defects,
-                engine_pid=engine.pid,
             )
-            record = read_record(engine.log_path, engine.log_from)
+            record: dict[str, PromptRecord] = {}
+            for each in (engine, *others):
+                record |= read_record(each.log_path, each.log_from, pid=each.pid)
             outcome = await asyncio.to_thread(check, world.store, record, clients, expected)
             outcome.violations[:0] = violations
     except Exception:  # noqa: BLE001 - whatever goes wrong belongs to this seed
@@ -99,7 +111,10 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
         await world.start_bridge(surface, chaos=chaos)
     async with asyncio.TaskGroup() as tasks:
         fault = tasks.create_task(kind.run(stage))
-        jobs = [tasks.create_task(_job(stage, kind, number)) for number in range(rng.randint(2, 5))]
+        jobs = [
+            tasks.create_task(_job(stage, kind, number))
+            for number in range(rng.randint(2, 5) * (1 + bool(world.others)))
+        ]
         watchers = [
             tasks.create_task(stage.clients.watch(bridge))
             for bridge in world.bridges
@@ -251,13 +266,15 @@ async def _until_final(stage: Stage, bridge: Bridge) -> list[str]:
 
 
 async def _until_drained(world: World) -> list[str]:
-    url = f"http://127.0.0.1:{world.proxy.upstream_port}/prompt"
+    async def prompts(port: int) -> int:
+        async with world.session.get(f"http://127.0.0.1:{port}/prompt") as answer:
+            return int((await answer.json())["exec_info"]["queue_remaining"])
+
     try:
         async with asyncio.timeout(DRAINED_LIMIT_S):
-            while True:
-                async with world.session.get(url) as answer:
-                    if (await answer.json())["exec_info"]["queue_remaining"] == 0:
-                        return []
-                await asyncio.sleep(0.05)
+            for port in world.ports:
+                while await prompts(port):
+                    await asyncio.sleep(0.05)
     except TimeoutError:
-        return ["every job is final and the engine still has prompts"]
+        return ["every job is final and an engine still has prompts"]
+    return []

@@ -5,8 +5,8 @@ Everything is a real process. `heal` ends every fault, whatever the trial did.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGTERM
@@ -44,6 +44,9 @@ SETTINGS = {
     # Everything but the fault has room: a busy machine must not look like a fault.
     "PROGRESS_INTERVAL_S": "0.1",
 }
+AIMED_AT = "one"
+"""The name of the engine that the faults are aimed at, where there are several."""
+
 END_LIMIT_S = 30.0
 """A bridge that was asked to go goes within this; its own limit is DRAIN_TIMEOUT_S."""
 
@@ -79,6 +82,9 @@ class World:
     notes: list[str] = field(default_factory=list)
     """What the schedule did, for the report of a violation."""
 
+    others: list[tuple[Engine, ChaosProxy]] = field(default_factory=list)
+    """Engines that no fault of the trial is aimed at, each with its proxy."""
+
     server: Server | None = None
     """PostgreSQL's, if the store is there."""
     store_url: str | None = None
@@ -91,6 +97,28 @@ class World:
     @property
     def store_path(self) -> Path:
         return self.folder / "state" / "bridge.sqlite3"
+
+    @property
+    def ports(self) -> list[int]:
+        """Of every engine, past its proxy."""
+        return [proxy.upstream_port for proxy in (self.proxy, *(proxy for _, proxy in self.others))]
+
+    @property
+    def _engines(self) -> dict[str, str]:
+        """How the bridges are told of the engines."""
+        if not self.others:
+            return {"COMFYUI_URL": f"http://127.0.0.1:{self.proxy.port}"}
+        file = self.folder / "engines.toml"
+        named = {AIMED_AT: self.proxy} | {
+            f"other-{number}": proxy for number, (_, proxy) in enumerate(self.others)
+        }
+        if file.exists():  # the bridges read it at any time
+            return {"COMFY_BRIDGE_ENGINES_FILE": str(file)}
+        file.write_text(
+            "".join(f'[{name}]\nurl = "http://127.0.0.1:{proxy.port}"\n' for name, proxy in named.items()),
+            encoding="utf-8",
+        )
+        return {"COMFY_BRIDGE_ENGINES_FILE": str(file)}
 
     async def start_engine(self) -> None:
         self.proxy.upstream_port = await self.engine.start()
@@ -105,10 +133,7 @@ class World:
             faults["clock"] = str(self.clock.path)
         arguments = ("serve", "--port", "0") if kind == "serve" else ("mcp",)
         env = {f"COMFY_BRIDGE_{name}": value for name, value in self.settings.items()}
-        env |= {
-            "COMFYUI_URL": f"http://127.0.0.1:{self.proxy.port}",
-            "COMFY_BRIDGE_STATE_DIR": str(self.folder / "state"),
-        }
+        env |= self._engines | {"COMFY_BRIDGE_STATE_DIR": str(self.folder / "state")}
         if self.store_url is not None:
             env["COMFY_BRIDGE_STORE"] = self.store_url
         number = len(self.bridges)
@@ -157,10 +182,17 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    folder: Path, engine: Engine, *, bent_clock: bool = False, server: Server | None = None, **settings: str
+    folder: Path,
+    engine: Engine,
+    *,
+    others: Sequence[Engine] = (),
+    bent_clock: bool = False,
+    server: Server | None = None,
+    **settings: str,
 ) -> AsyncIterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
     async with (
+        AsyncExitStack() as proxies,
         open_proxy(0) as proxy,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20), headers={"X-API-Key": KEY}) as session,
     ):
@@ -176,12 +208,17 @@ async def open_world(
             server=server,
             store_url=None if server is None else await asyncio.to_thread(server.database),
         )
-        await world.start_engine()
         try:
+            await world.start_engine()
+            for other in others:
+                world.others.append(
+                    (other, await proxies.enter_async_context(open_proxy(await other.start())))
+                )
             yield world
         finally:
             await world.destroy()
-            await engine.release()
+            for each in (engine, *others):
+                await each.release()
 
 
 async def _handshake(bridge: Bridge) -> str:

@@ -270,6 +270,14 @@ class ComfyUIPlace:
         return None if self._nodes is None else self._nodes[1]
 
     @property
+    def nodes_now(self) -> ObjectInfo | None:
+        raw, known = self._object_info, self._nodes
+        if raw is None or known is None or known[0] is not raw or self._nodes_fault is not None:
+            return None
+        fresh = self._clock() - self._object_info_at < self._settings.object_info_ttl_s
+        return known[1] if fresh and not self.asleep else None
+
+    @property
     def known_nodes_age_s(self) -> float | None:
         return None if self._nodes is None else self._clock() - self._given_at
 

@@ -202,14 +202,16 @@ class Transport(Faults):
             self._small = SmallRequests(
                 self._open(), self._engine.url, headers=self._headers, timeout=self._timeout, ssl=self._ssl
             )
+        small = self._small
         with self.contact.asking(), self.translated(f"{method} {path.partition('?')[0]}"):
             path = self._with_query(path)
             try:
-                return await self._small.ask(method, path, body=body, read=read, limit=limit)
+                return await small.ask(method, path, body=body, read=read, limit=limit)
             except BROKEN as error:
-                if method == "POST" or isinstance(error, aiohttp.ClientConnectorError):
+                closed = self._small is not small  # the engine is none of ours any more
+                if closed or method == "POST" or isinstance(error, aiohttp.ClientConnectorError):
                     raise
-                return await self._small.ask(method, path, body=body, read=read, limit=limit)
+                return await small.ask(method, path, body=body, read=read, limit=limit)
 
     async def _json(
         self,

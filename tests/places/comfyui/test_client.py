@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from comfy_mcp.domain.catalog import Model, OutputFile, OutputKind
 from comfy_mcp.domain.errors import (
@@ -24,7 +25,7 @@ from comfy_mcp.places.protocol import UploadedFile
 from comfy_mcp.settings import Settings
 from tests.support import recordings
 from tests.support.certificates import loopback_certificate
-from tests.support.fake_engine import FakeEngine, in_turn, reply
+from tests.support.fake_engine import FakeEngine, cut, in_turn, reply
 
 SettingsFor = Callable[..., Settings]
 Call = Callable[[ComfyUIClient], Awaitable[object]]
@@ -299,3 +300,17 @@ def test_a_ca_file_that_can_not_be_read_is_a_configuration_error(
         with pytest.raises(InvalidInput) as caught:
             ComfyUIClient(settings.engines[0], settings)
         assert caught.value.code is ErrorCode.CONFIGURATION
+
+
+async def test_a_client_that_is_closed_under_a_request_says_that_the_engine_is_unreachable(
+    engine: FakeEngine, client: ComfyUIClient
+) -> None:
+    """The engine was removed from the settings meanwhile."""
+
+    async def closes(request: web.Request) -> web.StreamResponse:
+        await client.close()
+        return await cut(request)
+
+    engine.answers["GET /system_stats"] = closes
+    with pytest.raises(EngineUnreachable):
+        await client.system_stats()
