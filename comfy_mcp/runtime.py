@@ -12,6 +12,7 @@ import structlog
 from comfy_mcp import __version__
 from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.ids import SALAD
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.fleet import Fleet
@@ -39,6 +40,7 @@ from comfy_mcp.places.cloud.comfy_api import ComfyApi
 from comfy_mcp.places.cloud.http import CloudHttp
 from comfy_mcp.places.cloud.kept import KeptOutputs
 from comfy_mcp.places.cloud.place import CloudPlace
+from comfy_mcp.places.cloud.salad import Salad
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.pool import Pool
@@ -127,7 +129,8 @@ async def open_runtime(
 
         def lane(each: EngineSettings) -> CloudPlace:
             elsewhere = Downloads(private=settings.private_urls, limit_s=FETCH_S)
-            service = ComfyApi(CloudHttp(each, settings), elsewhere)
+            http = CloudHttp(each, settings)
+            service = Salad(http) if each.id == SALAD else ComfyApi(http, elsewhere)
             return CloudPlace(service, kept, locate=lambda name: input_files.locate(name))
 
         hide_secrets_of(settings.lanes)

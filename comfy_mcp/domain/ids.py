@@ -29,5 +29,8 @@ LOCAL = "local"
 COMFY_API = "comfy-api-v2"
 """The lane of a service that speaks Comfy API v2."""
 
-CLOUDS = frozenset({COMFY_API})
+SALAD = "salad"
+"""The lane of SaladCloud's job queue."""
+
+CLOUDS = frozenset({COMFY_API, SALAD})
 """Lanes of services: what ran there is marked with the lane's name as its engine."""

@@ -34,7 +34,7 @@ SHOWN = frozenset(JobStatus) - {JobStatus.BLOCKED}
 """Callers know no other status."""
 
 OTHER = "other"
-LANES = frozenset({LOCAL, "salad", *CLOUDS, OTHER})
+LANES = frozenset({LOCAL, *CLOUDS, OTHER})
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,8 +4,12 @@ from functools import cached_property
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from comfy_mcp.domain.ids import COMFY_API, EngineId
+from comfy_mcp.domain.ids import COMFY_API, SALAD, EngineId
 from comfy_mcp.settings.engines import EngineSettings, is_url
+from comfy_mcp.settings.names import alias
+
+SALAD_URL = "https://api.salad.com/api/public"
+_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 
 
 class CloudGroup(BaseModel):
@@ -16,6 +20,24 @@ class CloudGroup(BaseModel):
     )
     comfy_api_key: SecretStr | None = Field(
         default=None, description="API key for that service, sent as a Bearer token."
+    )
+
+    salad_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=alias("SALAD_API_KEY", "SALAD_API_KEY"),
+        description="API key of SaladCloud.",
+    )
+    salad_org_name: str | None = Field(
+        default=None,
+        pattern=rf"^{_NAME}$",
+        validation_alias=alias("SALAD_ORG_NAME", "SALAD_ORG_NAME"),
+        description="Organization at SaladCloud.",
+    )
+    salad_queue: str | None = Field(
+        default=None,
+        pattern=rf"^{_NAME}/{_NAME}$",
+        description="Project and job queue at SaladCloud, `PROJECT/QUEUE`. With key and organization, "
+        'workflows go there with `gpu: "salad"`.',
     )
 
     @field_validator("comfy_api_url")
@@ -32,9 +54,20 @@ class CloudGroup(BaseModel):
     @cached_property
     def lanes(self) -> tuple[EngineSettings, ...]:
         """Those that are configured, each as an engine with its address and headers."""
+        return tuple(lane for lane in (self._comfy_api(), self._salad()) if lane is not None)
+
+    def _comfy_api(self) -> EngineSettings | None:
         if self.comfy_api_url is None:
-            return ()
+            return None
         headers = {}
         if (key := self.comfy_api_key) is not None:
             headers["Authorization"] = SecretStr(f"Bearer {key.get_secret_value().strip()}")
-        return (EngineSettings(id=EngineId(COMFY_API), url=self.comfy_api_url, ws_url="", headers=headers),)
+        return EngineSettings(id=EngineId(COMFY_API), url=self.comfy_api_url, ws_url="", headers=headers)
+
+    def _salad(self) -> EngineSettings | None:
+        key, organization, queue = self.salad_api_key, self.salad_org_name, self.salad_queue
+        if key is None or organization is None or queue is None:
+            return None
+        project, _, name = queue.partition("/")
+        url = f"{SALAD_URL}/organizations/{organization}/projects/{project}/queues/{name}"
+        return EngineSettings(id=EngineId(SALAD), url=url, ws_url="", headers={"Salad-Api-Key": key})

@@ -44,6 +44,8 @@ _MISSING = frozenset({"missing_asset", "blob_not_found"})
 class ComfyApi:
     """Implements `places.cloud.service.Service`. `download` fetches outputs that lie on other hosts."""
 
+    repeats = True
+
     def __init__(self, http: CloudHttp, download: Downloads) -> None:
         self._http = http
         self._download = download

@@ -22,6 +22,9 @@ from comfy_mcp.settings import EngineGroup, EngineSettings
 ANSWER_BYTES = 32 * 2**20
 """Largest JSON answer. Job queues give at most 10 MB."""
 
+PARSE_HERE_BYTES = 2**18
+"""Larger answers are parsed in a thread."""
+
 MESSAGE_CHARS = 500
 """Of what a service says is wrong."""
 
@@ -104,7 +107,9 @@ class CloudHttp:
                 raw = await response.content.read(ANSWER_BYTES + 1)
                 while not response.content.at_eof() and len(raw) <= ANSWER_BYTES:
                     raw += await response.content.read(ANSWER_BYTES)
-        return self._judged(what, response, raw)
+        large = len(raw) > PARSE_HERE_BYTES
+        body = await asyncio.to_thread(self._parsed, raw) if large else self._parsed(raw)
+        return self._judged(what, response, raw, body)
 
     @asynccontextmanager
     async def bytes_of(self, what: str, link: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -115,7 +120,7 @@ class CloudHttp:
         with _Translated(self.lane, what):
             async with request as response:
                 if response.status != 200:
-                    self._judged(what, response, b"")
+                    self._judged(what, response, b"", {})
                     raise NotFound(
                         f"{self.lane}, {what}: HTTP {response.status}.",
                         next_step="Run the workflow again.",
@@ -134,9 +139,11 @@ class CloudHttp:
             total=total, sock_connect=limits.connect_timeout_s, sock_read=limits.request_timeout_s
         )
 
-    def _judged(self, what: str, response: aiohttp.ClientResponse, raw: bytes) -> Reply:
+    def _judged(
+        self, what: str, response: aiohttp.ClientResponse, raw: bytes, body: Mapping[str, Any]
+    ) -> Reply:
         status = response.status
-        reply = Reply(status=status, body=self._parsed(raw))
+        reply = Reply(status=status, body=body)
         said = f"{self.lane}, {what}: {reply.error()[1].rstrip('.')}."
         if status == 429:
             raise NotNow(said, next_step=WAIT, after_s=_seconds(response.headers.get("Retry-After")))

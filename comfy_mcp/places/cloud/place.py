@@ -159,7 +159,8 @@ class CloudPlace:
             if not prompt.in_doubt:
                 prompt.body = None  # it is nowhere, and will not be sent
                 return
-            await self._post(prompt)  # to learn what it is called
+            if self._service.repeats:
+                await self._post(prompt)  # to learn what it is called
         if prompt.reference is not None:
             await self._service.cancel(prompt.reference)
             prompt.woken.set()
@@ -202,7 +203,7 @@ class CloudPlace:
         if prompt.reference is not None:
             return prompt.view
         try:
-            if prompt.body is None:
+            if prompt.body is None or (prompt.in_doubt and not self._service.repeats):
                 return await self._find(prompt)
             answer = await self._post(prompt)
         except EngineFault:

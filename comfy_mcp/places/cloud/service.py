@@ -52,14 +52,18 @@ class Service(Protocol):
         """What jobs and outputs of this service are marked with."""
         ...
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a repeated `create` with the same prompt_id makes no second job."""
+        ...
+
     async def check(self) -> None:
         """Whether it answers, and takes the key."""
 
     async def create(
         self, prompt_id: PromptId, graph: Mapping[str, Any], extra: Mapping[str, Any]
     ) -> Accepted | Rejected:
-        """Raises NotNow where nothing was created. After any other fault the job may be there: a repeat with
-        the same `prompt_id` creates no second one."""
+        """Raises NotNow where nothing was created. After any other fault the job may be there."""
         ...
 
     async def find(self, prompt_id: PromptId) -> str | None:

@@ -67,6 +67,7 @@ class Service:
     engine = EngineId("somewhere")
 
     def __init__(self) -> None:
+        self.repeats = True
         self.created: list[tuple[PromptId, Mapping[str, Any], Mapping[str, Any]]] = []
         self.creates: list[Exception | Rejected] = []
         self.jobs: list[CloudJob | Exception | None] = [QUEUED]
@@ -238,6 +239,16 @@ async def test_what_the_service_may_have_is_found_out_and_cancelled(run: Run) ->
     await run.place.cancel(A)
     assert run.service.cancelled == ["job of a"]
     assert (await run.result()).ending is PromptEnding.INTERRUPTED
+
+
+async def test_a_service_that_would_make_a_second_job_is_not_asked_again(run: Run) -> None:
+    run.service.repeats = False
+    run.service.creates = [fault()]
+    with pytest.raises(EngineUnreachable):
+        await run.place.submit(A, GRAPH)
+    await run.place.cancel(A)
+    assert (await run.view()).where is PromptWhere.ABSENT
+    assert len(run.service.created) == 1
 
 
 async def test_an_unknown_prompt_is_absent_and_its_cancel_asks_nothing(run: Run) -> None:
