@@ -153,7 +153,7 @@ def decoded(data: bytes) -> Moving:
                 return _video(container, length, until)
             if container.streams.audio:
                 return _sound(container, length, until)
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (av.FFmpegError, ValueError, OSError, AttributeError) as error:  # the last: an unknown coding
         raise NotShown(f"The file can't be decoded ({type(error).__name__}).") from None
     raise NotShown("The file has neither pictures nor sound.")
 

@@ -7,10 +7,10 @@ import asyncio
 import contextlib
 import gzip
 import io
+import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -231,9 +231,9 @@ async def page(url: str) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _again_and_again(
-    url: str, path: str, headers: dict[str, str], body: Body | None
+    url: str, path: str, headers: dict[str, str], body: Body | None, *, at_once: int = 4
 ) -> AsyncIterator[set[int]]:
-    """Four at a time send the same request while the context is open. The states of the answers."""
+    """`at_once` at a time send the same request while the context is open. The states of the answers."""
     seen = set[int]()
     given = dict(headers) | ({"Content-Type": body[0]} if body else {})
     method = "POST" if body else "GET"
@@ -249,7 +249,7 @@ async def _again_and_again(
                     assert answer.status != 500
 
     async with aiohttp.ClientSession(timeout=patience) as http, asyncio.TaskGroup() as tasks:
-        senders = [tasks.create_task(send(http)) for _ in range(4)]
+        senders = [tasks.create_task(send(http)) for _ in range(at_once)]
         yield seen
         for sender in senders:
             sender.cancel()
@@ -258,7 +258,7 @@ async def _again_and_again(
 def submits(made: Callable[[], Body]) -> "Mode":
     @asynccontextmanager
     async def mode(url: str) -> AsyncIterator[None]:
-        async with _again_and_again(url, WORKFLOW, MEAN, made()):
+        async with _again_and_again(url, WORKFLOW, MEAN, made(), at_once=1):
             yield
 
     return mode
@@ -315,24 +315,14 @@ async def serve_guarded(folder: Path, engine_url: str) -> AsyncIterator[Served]:
 
 async def stalls(url: str, mode: Mode, *, seconds: float) -> list[float]:
     """Milliseconds of each `GET /health` of somebody else during the mode, in order of length."""
-    found: list[float] = []
-    stop = asyncio.Event()
-
-    async def watch() -> None:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-            while not stop.is_set():
-                began = time.perf_counter()
-                async with session.get(f"{url}/health") as answer:
-                    assert answer.status == 200
-                found.append((time.perf_counter() - began) * 1000)
-                await asyncio.sleep(0.01)
-
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(watch())
-        async with mode(url):
-            await asyncio.sleep(seconds)
-        stop.set()
-    return sorted(found)
+    watch = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.hostile.watch", url,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with mode(url):
+        await asyncio.sleep(seconds)
+        said, _ = await watch.communicate(b"")
+    return [float(each) for each in json.loads(said)]
 
 
 @asynccontextmanager
@@ -340,7 +330,7 @@ async def engine_beside(folder: Path) -> AsyncIterator[str]:
     """An engine in a process of its own: what it takes is not the bridge's."""
     engine = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "comfy_mcp.embedded", "--base-directory", str(folder),
-        stdout=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     assert engine.stdout is not None
     try:
@@ -351,12 +341,13 @@ async def engine_beside(folder: Path) -> AsyncIterator[str]:
 
 
 async def main() -> None:
-    """Each against a sidecar of its own, with an engine of its own."""
-    for name, mode in {**MODES, **SUBMITS}.items():
+    """Those that are named, or all: each against a sidecar of its own, with an engine of its own."""
+    wanted = sys.argv[1:] or [*MODES, *SUBMITS]
+    for name, mode in ((each, (MODES | SUBMITS)[each]) for each in wanted):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             async with engine_beside(place / "engine") as engine, serve_guarded(place, engine) as served:
-                found = await stalls(served.url, mode, seconds=5)
+                found = await stalls(served.url, mode, seconds=3)
                 p99 = found[int(len(found) * 0.99)]
                 print(f"{name:<36} p99 {p99:5.0f} ms, longest {found[-1]:5.0f} ms", flush=True)
 

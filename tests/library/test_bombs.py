@@ -1,5 +1,6 @@
 """Small files that cost much, or lead elsewhere: each is refused, or shown as far as a bound goes."""
 
+import contextlib
 import io
 import struct
 import zlib
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import av
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode
@@ -18,7 +21,7 @@ from comfy_mcp.library.media_texts import MAX_TEXTS, TextTooLong, texts_in
 from comfy_mcp.library.moving import NotShown, animation, decoded, wave
 from comfy_mcp.library.previews import make_preview
 from tests.library.test_media_texts import png
-from tests.library.test_moving import riff, sound, video
+from tests.library.test_moving import animated, riff, sound, video
 
 
 def gif(frames: int) -> bytes:
@@ -155,6 +158,41 @@ def test_only_containers_of_pictures_and_sound_are_opened() -> None:
         "imf",
     }
     assert allowed <= {name for each in av.formats_available for name in each.split(",")}
+
+
+MOVING = (video(), video(sound=True), video(name="x.matroska"), video(name="x.avi"), sound("flac", "flac"))
+STILL = (animated("GIF"), animated("WEBP"), animated("PNG"))
+CHANGE = st.tuples(st.integers(0, 2**16), st.binary(max_size=8), st.integers(0, 40))
+
+
+Change = tuple[int, bytes, int]
+
+
+def damaged(data: bytes, changes: list[Change]) -> bytes:
+    for place, new, gone in changes:
+        at = place % len(data)
+        data = data[:at] + new + data[at + gone :] or b"\0"
+    return data
+
+
+@given(st.sampled_from(MOVING), st.lists(CHANGE, max_size=8))
+def test_a_damaged_video_or_sound_is_shown_or_a_sentence(data: bytes, changes: list[Change]) -> None:
+    with contextlib.suppress(NotShown):
+        decoded(damaged(data, changes))
+
+
+@given(st.sampled_from(STILL), st.lists(CHANGE, max_size=8))
+@pytest.mark.filterwarnings("ignore:Invalid APNG")
+def test_a_damaged_animation_is_shown_or_a_sentence(data: bytes, changes: list[Change]) -> None:
+    with contextlib.suppress(BridgeError), previews.readable(10**8):
+        animation(damaged(data, changes))
+
+
+def test_a_video_of_an_unknown_coding_is_a_sentence() -> None:
+    data = video()
+    assert data.count(b"mp4v") == 1
+    with pytest.raises(NotShown, match="can't be decoded"):
+        decoded(data.replace(b"mp4v", b"none").replace(b"esds", b"free"))
 
 
 @pytest.mark.parametrize("kind", ["x.mp4", "x.matroska", "x.avi", "x.mpegts", "x.mov", "x.flv"])

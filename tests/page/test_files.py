@@ -47,3 +47,31 @@ async def test_a_workflow_is_found_in_any_file(
     (job,) = (await sidecar("GET", "/v1/comfyui/workflows?limit=1")).body["workflows"]
     assert job["priority"] == "low"
     assert (await sidecar.ended(job["workflowId"]))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("PrimitiveInt", 2**53 + 1),
+        ("PrimitiveInt", 2**63 - 1),
+        ("PrimitiveFloat", 1.0),
+        ("PrimitiveFloat", 0.1),
+        ("PrimitiveString", "1.0"),
+        ("PrimitiveString", "half of 💥"),
+    ],
+)
+async def test_what_a_file_says_is_submitted_to_the_digit(
+    sidecar: Sidecar, visit: Open, kind: str, value: object
+) -> None:
+    """JavaScript has no whole numbers above 2^53, no 1.0, and an order of its own for such keys."""
+    graph = {
+        "10": {"class_type": "PreviewAny", "inputs": {"source": ["9", 0]}},
+        "9": {"class_type": kind, "inputs": {"value": value}},
+    }
+    page = await visit(sidecar.url)
+    await choose(page, "a.json", json.dumps(graph).encode())
+    await notice(page, "good").wait_for()
+    (job,) = (await sidecar("GET", "/v1/comfyui/workflows?limit=1")).body["workflows"]
+    kept = (await sidecar("GET", f"/v1/comfyui/workflow/{job['workflowId']}/graph")).body["graph"]
+    assert json.dumps(kept) == json.dumps(graph)
+    assert (await sidecar.ended(job["workflowId"]))["status"] == "completed"
