@@ -29,13 +29,20 @@ from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
-from comfy_mcp.operations.judging import judged_by_engines
+from comfy_mcp.operations.judging import engine_named, judged_by_engines
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.shapes import (
+    DryRunResult,
+    RetryParams,
+    RetryResult,
+    SubmitParams,
+    SubmitResult,
+    one_line,
+)
 from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.webhooks import webhook_of
 from comfy_mcp.operations.workflows import require_visible
@@ -57,6 +64,7 @@ jobs that have not ended."""
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
     """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
+    params = _with_engines_named(context, params)
     require_lane(context, params.gpu, _wish(params))
     _require_priority(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
@@ -82,7 +90,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or await beside(checked.large, name_of, checked.graph) or given.title,
+        name=one_line(given.name)
+        or one_line(await beside(checked.large, name_of, checked.graph))
+        or one_line(given.title),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
@@ -350,6 +360,14 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
             next_step="Name an output as output:ID (see list_outputs), or upload the file (POST "
             "/v1/comfyui/inputs) and use the name in the answer, with its subfolder.",
         )
+
+
+def _with_engines_named(context: OperationContext, params: SubmitParams) -> SubmitParams:
+    """Engines by their names, which callers write in any case."""
+    known = context.services.engines.equipment()
+    engine = None if params.engine is None else engine_named(known, params.engine)
+    not_on = [engine_named(known, each) for each in params.not_on]
+    return params.model_copy(update={"engine": engine, "not_on": not_on})
 
 
 def _wish(params: SubmitParams) -> Wish:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from tests.agent.scripted import Agent, agent_over, pictures_in, text_of
+from tests.support.sampling_nodes import SAMPLING_NODES
 
 SAVED = {
     "1": {
@@ -21,7 +22,7 @@ SAVED = {
     },
     "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}, "_meta": {"title": "Show"}},
 }
-"""Stands for any workflow that somebody saved in ComfyUI; the embedded engine has no models."""
+"""Stands for any workflow that somebody saved in ComfyUI."""
 
 
 def sketch(*, steps: int = 2, step_ms: int = 5) -> dict[str, Any]:
@@ -58,7 +59,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
     (base / "models" / "checkpoints" / "small.safetensors").write_bytes(b"12345")
     Image.new("RGB", (40, 30), "orange").save(project / "cat.png")
     Image.new("RGB", (64, 48), "navy").save(base / "input" / "night.png")
-    async with EmbeddedEngine(EngineConfig(base_directory=base)) as engine:
+    async with EmbeddedEngine(EngineConfig(base_directory=base), SAMPLING_NODES) as engine:
         yield House(folder=folder, project=project, engine=engine)
 
 
@@ -71,8 +72,8 @@ async def wait_for(agent: Agent, submitted: Any, **arguments: Any) -> Any:
 
 
 async def picture(agent: Agent) -> None:
-    """a. A picture of a red fox, with whatever model is there. Needs one: on the real ComfyUI only."""
-    found = await agent("find_workflow", query="a picture of a red fox", limit=1)
+    """a. A picture of a red fox, with whatever model is there."""
+    found = await agent("find_workflow", query="text to image", limit=1)
     first = found.structured_content["workflows"][0]
     assert (first["name"], first["runnable"]) == ("text-to-image", True)
     inputs = {"prompt": "a red fox", "size": "64x64", "steps": 2}
@@ -229,6 +230,7 @@ async def mistakes(agent: Agent) -> None:
 
 
 TASKS: dict[str, Callable[[Agent], Awaitable[None]]] = {
+    "picture": picture,
     "own-file": own_file,
     "blend": blend,
     "variations": variations,
@@ -239,5 +241,4 @@ TASKS: dict[str, Callable[[Agent], Awaitable[None]]] = {
     "is-it-free": is_it_free,
     "mistakes": mistakes,
 }
-"""By the name of the transcript in docs/agents.md. Those of two agents are in
-together.py; that of a picture in tests/live."""
+"""By the name of the transcript in docs/agents.md. Those in which others act too are in together.py."""

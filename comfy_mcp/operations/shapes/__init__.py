@@ -26,6 +26,7 @@ from comfy_mcp.operations.shapes.base import (
     Text,
     WorkflowIdField,
     in_words,
+    one_line,
 )
 from comfy_mcp.operations.shapes.catalog import (
     ModelItem,
@@ -227,4 +228,5 @@ __all__ = [
     "WorkflowsResult",
     "counted",
     "in_words",
+    "one_line",
 ]
