@@ -49,6 +49,7 @@ from comfy_mcp.places.protocol import HANGS_S
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
+    from comfy_mcp.places.protocol import Silence
     from comfy_mcp.store import JobView
 
 LOOK_S = 5.0
@@ -344,14 +345,14 @@ async def _shown(services: Services, view: "JobView") -> WorkflowResult:
         since=services.now_ms() - round(silence.seconds * 1000),
         cause=silence.cause,
     )
-    step = f"{_after(silence.seconds)} {result.next_step}"
+    step = f"{_after(silence)} {result.next_step}"
     unknown = {"eta_ms": None, "eta_range_ms": None}
     return result.model_copy(update={"silence": item, "next_step": step} | unknown)
 
 
-def _after(silent_s: float) -> str:
+def _after(silence: "Silence") -> str:
     """Nobody restarts an engine because it loads a model."""
-    if silent_s < HANGS_S:
+    if silence.accepts and silence.seconds < HANGS_S:
         return "It may load a model."
     return "Start or restart ComfyUI: then the bridge finds out what became of the job."
 
