@@ -69,6 +69,7 @@ from comfy_mcp.operations.shapes.jobs import (
     WaitingForItem,
     WorkflowResult,
     WorkflowsResult,
+    about,
     counted,
 )
 from comfy_mcp.operations.shapes.keys import (
@@ -226,6 +227,7 @@ __all__ = [
     "WorkflowParams",
     "WorkflowResult",
     "WorkflowsResult",
+    "about",
     "counted",
     "in_words",
     "one_line",
