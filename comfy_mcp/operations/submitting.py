@@ -26,12 +26,13 @@ from comfy_mcp.operations.batches import jobs_of, not_found, views_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.chains import parents_again, parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result
-from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
 from comfy_mcp.operations.judging import engine_named, judged_by_engines
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
+from comfy_mcp.operations.priorities import require_high
 from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
@@ -66,7 +67,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     services = context.services
     params = _with_engines_named(context, params)
     require_lane(context, params.gpu, _wish(params))
-    _require_priority(context, Priority(params.priority))
+    require_high(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
     webhook = await webhook_of(context, params.webhook)
     varied = params.variations is not None or params.matrix is not None
@@ -162,7 +163,7 @@ async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryP
 
 
 async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
-    _require_priority(context, old.priority)
+    require_high(context, old.priority)
     kept = await context.services.store.get_graph(old.id)
     if kept is None:
         raise not_found(old.id)  # forgotten between the two reads
@@ -339,12 +340,6 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
             next_step="Ask for less, or leave it out.",
         )
     return None if asked_s is None else max(1, round(asked_s * 1000))
-
-
-def _require_priority(context: OperationContext, priority: Priority) -> None:
-    """Raises Denied: a job that passes all others' needs a right of its own."""
-    if priority is Priority.HIGH:
-        require_right(context.caller, Right.HIGH, 'The priority "high"')
 
 
 def _require_own_files(context: OperationContext, graph: Graph) -> None:

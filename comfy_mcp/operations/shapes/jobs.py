@@ -355,6 +355,25 @@ class CancelResult(Result):
         return f"{said} {self.next_step or ''}".strip()
 
 
+class PriorityResult(Result):
+    """`changed`: how many wait with the new priority because of this call; those that an engine has, or that
+    have ended, stay as they are."""
+
+    workflow_id: str
+    status: StatusName
+    priority: PriorityName
+    changed: int
+    queue_position: int | None
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        place = f", position {self.queue_position}" if self.queue_position else ""
+        said = f"Workflow {self.workflow_id} is {self.status}{place}."
+        how = f"Priority {self.priority}, {self.changed} changed"
+        why = "" if self.changed or self.status == "queued" else ": only those that wait can be changed"
+        return f"{said} {how}{why}. {self.next_step or ''}".strip()
+
+
 class WorkflowsResult(Result):
     workflows: list[WorkflowResult]
     next_cursor: str | None = None

@@ -171,6 +171,11 @@ class CancelParams(Params):
     _one_line = field_validator("reason")(one_line)
 
 
+class PriorityParams(Params):
+    workflow_id: WorkflowIdsField
+    priority: PriorityName
+
+
 class EngineParams(Params):
     engine: str = Field(min_length=1, max_length=128, title="The engine's id, as system_status lists it.")
 
