@@ -24,13 +24,13 @@ function together(known) {
   const jobs = [...known].sort((a, b) => a.createdTime - b.createdTime);
   const first = jobs[0];
   const status = statusOf(jobs.map((job) => job.status));
-  const told = jobs.find((job) => job.status === status) ?? first;
+  const shown = jobs.find((job) => job.status === status) ?? first;
   const open = jobs.filter((job) => OPEN.includes(job.status));
   const failed = jobs.find((job) => job.failure || job.error);
   return {
-    ...told,
+    ...shown,
     workflowId: first.batch,
-    previewOf: told.workflowId,
+    previewOf: shown.workflowId,
     name: first.name,
     status,
     jobs,

@@ -261,8 +261,8 @@ export class Visit {
     const board = this.#board;
     const { running, queued, ended } = board;
     const known = [...running, ...queued];
-    const told = (board.counts.queued ?? 0) + (board.counts.blocked ?? 0);
-    const waiting = Math.max(told, countOf(known, "queued"));
+    const counted = (board.counts.queued ?? 0) + (board.counts.blocked ?? 0);
+    const waiting = Math.max(counted, countOf(known, "queued"));
     const shown = queued.slice(0, MAX_WAITING_SHOWN);
     const more = waiting - countOf([...running, ...shown], "queued");
     const runs = countOf(known, "running");
