@@ -41,6 +41,12 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="workflow_graph", method="GET", path=f"{V1}/workflow/{{workflowId}}/graph"),
     Route(operation="cancel_workflow", method="DELETE", path=f"{V1}/workflow/{{workflowId}}"),
     Route(operation="retry_workflow", method="POST", path=f"{V1}/workflow/{{workflowId}}/retry", success=202),
+    Route(
+        operation="prioritize_workflow",
+        method="POST",
+        path=f"{V1}/workflow/{{workflowId}}/priority",
+        body=True,
+    ),
     Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),
     Route(
         operation="workflow_preview", method="GET", path=f"{V1}/workflow/{{workflowId}}/preview", binary=True

@@ -11,7 +11,7 @@ from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
 from comfy_mcp.cli.given import given
-from comfy_mcp.cli.output import IN_COMMANDS, Output
+from comfy_mcp.cli.output import IN_COMMANDS, Output, in_commands
 from comfy_mcp.cli.progress import ProgressDisplay, progress_display
 from comfy_mcp.cli.saving import prepare_folder, save_items
 from comfy_mcp.cli.session import Session, open_session
@@ -21,6 +21,7 @@ from comfy_mcp.operations.shapes import (
     MINE,
     CancelResult,
     GraphResult,
+    PriorityResult,
     SubmitResult,
     SystemResult,
     WorkflowResult,
@@ -69,6 +70,14 @@ async def submit(settings: Settings, output: Output, *, file: str, asked: Mappin
 async def retry(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
     """The same again as a new job."""
     return await _queue(settings, output, "retry_workflow", {"workflow_id": workflow_id})
+
+
+async def prioritize(settings: Settings, output: Output, *, workflow_id: str, priority: str) -> ExitCode:
+    arguments = {"workflow_id": workflow_id, "priority": priority}
+    async with open_session(settings, drive=False) as session:
+        changed: PriorityResult = await session.call("prioritize_workflow", arguments)
+    output.result(changed.model_dump(mode="json", context=IN_COMMANDS), [in_commands(changed.text())])
+    return ExitCode.OK
 
 
 async def status(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:

@@ -23,6 +23,7 @@ COMMAND_OF: Mapping[str, str] = {
     "wait_for_workflow": "wait",
     "cancel_workflow": "cancel",
     "retry_workflow": "retry",
+    "prioritize_workflow": "priority",
     "list_workflows": "workflows",
     "find_workflow": "find",
     "describe_workflow": "describe",

@@ -155,6 +155,17 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityChanged:
+    """Of a job that no engine has. `by`: the client that asked, and from where."""
+
+    type: ClassVar[str] = "priority"
+    job_id: JobId
+    at: int
+    priority: Priority
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobCompleted:
     """`warnings`: what the run made and the bridge lost. They join those of the submit."""
 
@@ -198,6 +209,7 @@ JobEvent = (
     | JobProgressed
     | JobRequeued
     | CancelRequested
+    | PriorityChanged
     | JobCompleted
     | JobFailed
     | JobCancelled

@@ -154,20 +154,22 @@ def reference(value: str) -> Reference:
         return Reference(source=Source.OUTPUT, text=text.lower())
     scheme = _SCHEME.match(text)
     match scheme[1].lower() if scheme else "":
+        case "output" | "outputs" if scheme is not None:  # no id follows: not found, by its name
+            return Reference(source=Source.OUTPUT, text=text[scheme.end() :])
         case "http" | "https":
             return Reference(source=Source.URL, text=text)
         case "data":
             return Reference(source=Source.DATA, text=text)
         case "file":
-            return Reference(source=Source.PATH, text=_path_of(text))
+            return Reference(source=Source.PATH, text=path_of_url(text))
         case "":
             return _name_or_path(text)
         case _:
             return Reference(source=Source.UNKNOWN if scheme and scheme[2] else Source.NAME, text=text)
 
 
-def _path_of(url: str) -> str:
-    """`file:///a/b`, `file://a/b` as people write it for a relative path, `file:a/b`."""
+def path_of_url(url: str) -> str:
+    """The path in `file:///a/b`, `file://a/b` as people write it for a relative path, `file:a/b`."""
     rest = unquote(url[len("file:") :])
     rest = rest.removeprefix("//").removeprefix("localhost/") if rest.startswith("//") else rest
     return rest[1:] if _is_drive(rest[1:]) else rest
@@ -319,7 +321,7 @@ def _media(
     node: Node, name: str, value: str, spec: InputSpec | None, info: ObjectInfo | None
 ) -> frozenset[str] | None:
     """The main media types that the input reads; None: it is no file."""
-    if spec is not None and any(value for key, value in spec.extra.items() if _says_file(key)):
+    if spec is not None and any(value for key, value in spec.extra.items() if says_file(key)):
         return next((media for key, media in _UPLOADS.items() if spec.extra.get(key)), _ANY)
     if info is None and (node.class_type, name) in _CORE:
         return _CORE[node.class_type, name]
@@ -330,5 +332,6 @@ def _media(
     return None if reference(value).source in {Source.NAME, Source.UNKNOWN} else _ANY
 
 
-def _says_file(key: object) -> bool:
+def says_file(key: object) -> bool:
+    """Whether a class says with this option of an input that it names files."""
     return isinstance(key, str) and (key.endswith("upload") or key == "image_folder")

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from comfy_mcp.domain.errors import GraphProblem
-from comfy_mcp.domain.file_inputs import Source, reference
+from comfy_mcp.domain.file_inputs import Source, reference, says_file
 from comfy_mcp.domain.graph import Graph, Link, Node
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
@@ -260,6 +260,10 @@ def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> I
     if value is None and spec.type == "STRING":
         text = "null becomes the text 'None'; an empty text is \"\""
         yield Finding(node=node, kind="null_text", text=text, input_name=spec.name, certain=False, note=True)
+    elif _is_no_file(spec, value):
+        # The engine would accept it, and fail when the node opens it.
+        text = f"takes the name of a file, as text, not {_shown(value)}"
+        yield Finding(node=node, kind="invalid_input_type", text=text, input_name=spec.name)
     elif spec.options is not None:
         yield from _check_option(node, spec, value)
     elif isinstance(value, int | float):
@@ -326,6 +330,13 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
         value=value,
         options=options,
     )
+
+
+def _is_no_file(spec: InputSpec, value: object) -> bool:
+    """Where a file has to be named."""
+    if isinstance(value, str) or not spec.required or spec.multiple:
+        return False
+    return any(said for key, said in spec.extra.items() if says_file(key))
 
 
 def _names_a_place(spec: InputSpec, value: Any) -> bool:

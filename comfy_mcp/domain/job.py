@@ -27,6 +27,7 @@ from comfy_mcp.domain.events import (
     JobStarted,
     JobWaiting,
     Priority,
+    PriorityChanged,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, PromptId
@@ -146,6 +147,11 @@ class Job:
         return not self.is_final and self.prompt_id is not None
 
     @property
+    def waits_unclaimed(self) -> bool:
+        """No engine has it: its priority still matters."""
+        return self.status in {JobStatus.QUEUED, JobStatus.BLOCKED} and self.prompt_id is None
+
+    @property
     def run_deadline(self) -> int | None:
         """When the present run is too long. None: it does not run, or may run for ever."""
         if self.status is not JobStatus.RUNNING or self.started_at is None or self.run_timeout_ms is None:
@@ -226,7 +232,7 @@ def _target_status(job: Job, event: JobEvent) -> JobStatus:
     match event:
         case JobQueued() | JobRequeued() | JobWaiting():
             return JobStatus.QUEUED
-        case JobClaimed() | CancelRequested():
+        case JobClaimed() | CancelRequested() | PriorityChanged():
             return job.status
         case JobStarted() | JobProgressed():
             return JobStatus.RUNNING
@@ -256,6 +262,8 @@ def _concerns_this_attempt(job: Job, event: JobEvent) -> bool:
             return event.attempt == job.attempt
         case CancelRequested():
             return True
+        case PriorityChanged():
+            return job.waits_unclaimed
         case _:
             assert_never(event)
 
@@ -295,12 +303,8 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
             }
         case JobCompleted() | JobFailed() | JobCancelled():
             return _end(job, event)
-        case CancelRequested():
-            return {
-                "cancel_requested": True,
-                "cancel_reason": _first(event.reason, job.cancel_reason),
-                "cancelled_by": _first(event.by, job.cancelled_by),
-            }
+        case CancelRequested() | PriorityChanged():
+            return _asked(job, event)
         case JobWaiting() if job.status is JobStatus.BLOCKED:
             return {"queue_deadline": _deadline(event.at, job.queue_timeout_ms)}
         case JobWaiting():
@@ -309,6 +313,17 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
             return {}
         case _:
             assert_never(event)
+
+
+def _asked(job: Job, event: CancelRequested | PriorityChanged) -> dict[str, Any]:
+    """What a client wants of it."""
+    if isinstance(event, PriorityChanged):
+        return {"priority": event.priority}
+    return {
+        "cancel_requested": True,
+        "cancel_reason": _first(event.reason, job.cancel_reason),
+        "cancelled_by": _first(event.by, job.cancelled_by),
+    }
 
 
 def _refused_by(job: Job, event: JobRequeued) -> tuple[EngineId, ...]:

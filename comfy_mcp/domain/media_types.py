@@ -64,6 +64,14 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"glTF", "model/gltf-binary"),
     (0, b"BM", "image/bmp"),
 )
+_BEGIN_SO = frozenset(
+    {
+        *("image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp"),
+        *("audio/flac", "audio/ogg", "video/webm"),
+    }
+)
+"""Types of which every file has the first bytes that are known here."""
+
 _RIFF_TYPES = frozenset({"image/webp", "audio/wav", "video/x-msvideo"})
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 
@@ -73,11 +81,23 @@ def media_type_of(filename: str, head: bytes = b"") -> str:
 
     A browser would run the scripts of one type, SVG: the answer must forbid them.
     """
+    return _type_by_bytes(head) or _type_by_suffix(filename)
+
+
+def is_no_such_type(filename: str, head: bytes) -> bool:
+    """Whether the name of a file says a type that its first bytes, HEAD_BYTES or all of it, do not begin."""
+    return _type_by_suffix(filename) in _BEGIN_SO and _type_by_bytes(head) is None
+
+
+def _type_by_suffix(filename: str) -> str:
     dot = filename.rfind(".")
-    by_suffix = _BY_SUFFIX.get(filename[dot:].lower(), UNKNOWN) if dot >= 0 else UNKNOWN
+    return _BY_SUFFIX.get(filename[dot:].lower(), UNKNOWN) if dot >= 0 else UNKNOWN
+
+
+def _type_by_bytes(head: bytes) -> str | None:
     if head.startswith(_MATROSKA):
         return "video/webm" if b"webm" in head[:HEAD_BYTES] else "video/x-matroska"
     for offset, magic, media_type in _MAGIC:
         if head.startswith(magic, offset) and (media_type not in _RIFF_TYPES or head.startswith(b"RIFF")):
             return media_type
-    return by_suffix
+    return None

@@ -106,6 +106,11 @@ class Progress:
         """The node that runs now, as it stands in the submitted graph."""
         return None if self._current is None else self._graph.nodes[self._current]
 
+    @property
+    def all_cached(self) -> bool:
+        """The engine had the results of all nodes: it runs none."""
+        return bool(self._weights) and self._cached.issuperset(self._weights)
+
     def apply(self, event: EngineEvent, now: int) -> bool:
         """Take in an event of this prompt. True if the fraction or the current node changed."""
         before = (self._fraction, self._current)

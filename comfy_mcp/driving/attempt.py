@@ -60,6 +60,12 @@ PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
 
 
+FROM_CACHE = (
+    "ComfyUI had all of it in its cache and ran nothing: the outputs are those of an earlier run. "
+    "For new ones change an input, such as the seed."
+)
+
+
 class Attempt:
     """Mutable, and its tenure's own. `…_due` and `…_at` are monotonic seconds."""
 
@@ -311,7 +317,9 @@ class Attempt:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What an end must say: pictures that nobody can see any more."""
+        """What an end must say: pictures that nobody can see any more, and that nothing was run."""
+        if self._progress is not None and self._progress.all_cached:
+            return (FROM_CACHE,)
         if not self.lost_pictures:
             return ()
         lost = f"{self.lost_pictures} picture(s) that the workflow sent over the WebSocket could not be saved"

@@ -146,6 +146,12 @@ class Engines(EngineReports):
         ]
         return min(known, default=0)
 
+    def expected_ms(self, job: Job) -> float | None:
+        """How long a workflow of its shape takes on the only engine. None: nobody knows, or there are several
+        engines."""
+        engines = list(self.pool)
+        return self._means.fleet.expected_ms(engines[0], job.shape) if len(engines) == 1 else None
+
     def preview(self, job_id: JobId) -> PreviewFrame | None:
         """The last picture that an engine sent of a job; None where this process does not drive it."""
         return next((found for driver in self._roster.drivers if (found := driver.preview(job_id))), None)

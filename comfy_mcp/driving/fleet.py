@@ -217,6 +217,11 @@ class Fleet:
             with self.lock:
                 self.speeds.observe(engine, run.shape, took, warm=run.warm)
 
+    def expected_ms(self, engine: EngineId, shape: str | None) -> float | None:
+        """How long such workflows take, by the last runs of this process."""
+        with self.lock:
+            return self.speeds.expect(engine, shape, warm=True)
+
     def passed_ms(self, job_id: str) -> float:
         """For how long a job has been passed over for the sake of another one."""
         since = self._passed.get(job_id)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from comfy_mcp.embedded.config import EngineConfig
 from comfy_mcp.embedded.directories import Directories
 from comfy_mcp.embedded.execution import Worker
 from comfy_mcp.embedded.execution_log import open_execution_log
-from comfy_mcp.embedded.nodes import NODE_TYPES
+from comfy_mcp.embedded.nodes import NODE_TYPES, NodeType
 from comfy_mcp.embedded.prompts import PromptQueue
 from comfy_mcp.embedded.routes_files import FileRoutes
 from comfy_mcp.embedded.routes_info import ENGINE_NAME, InfoRoutes
@@ -38,8 +38,10 @@ class EmbeddedEngine:
     in one process. The loop never waits for a node.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, nodes: Mapping[str, NodeType] = NODE_TYPES) -> None:
+        """`nodes`: the classes that it has, by name."""
         self._config = config
+        self._nodes = nodes
         self._runner: web.AppRunner | None = None
         self._thread: threading.Thread | None = None
         self._state: State | None = None
@@ -68,14 +70,14 @@ class EmbeddedEngine:
             open_execution_log(self._config.execution_log),
         )
         hub = SocketHub(self._config, lambda: state.exec_info())
-        worker = Worker(self._config, directories, NODE_TYPES, queue, hub)
+        worker = Worker(self._config, directories, self._nodes, queue, hub)
         recorded, without = self._config.object_info, self._config.without
         state = State(
             config=self._config,
             directories=directories,
             nodes={
                 name: node
-                for name, node in NODE_TYPES.items()
+                for name, node in self._nodes.items()
                 if (recorded is None or name in recorded) and name not in without
             },
             queue=queue,

@@ -67,8 +67,9 @@ class AllowedFolders:
             return Path(path)
 
     def _not_allowed(self, path: str, what: str, advice: str) -> InvalidInput:
+        fault = "has a NUL character, so it is no path in" if "\0" in path else "is outside"
         return InvalidInput(
-            f"{shown(path)} is outside the allowed folders: {self.named()}.",
+            f"{shown(path)} {fault} the allowed folders: {self.named()}.",
             next_step=f"Move the {what} there, {advice}, or add its folder to {ROOTS_SETTING}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
             details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},

@@ -27,7 +27,7 @@ from comfy_mcp.domain.file_inputs import (
     suffix_of,
 )
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
-from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
+from comfy_mcp.domain.media_types import UNKNOWN, is_no_such_type, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
 from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
@@ -38,6 +38,7 @@ DOWNLOADS, DOWNLOADS_EACH = 64, 16
 """Files that are fetched from URLs at once, and those of one client with a key: each holds a connection and a
 file open, for 45 s if its server is slow."""
 
+_SHOWN_BYTES = 12
 _PAGES = (b"<!doctype html", b"<html")
 
 
@@ -273,6 +274,12 @@ def _judged(received: Received, name: str, media: frozenset[str]) -> str:
     if not received.size or received.head.lstrip().lower().startswith(_PAGES):
         what = "is a web page" if received.size else "is empty"
         raise InvalidInput(f"The file {what}.", next_step="Give the path or the address of the file itself.")
+    if media and (is_no_such_type(f"x{suffix_of(name)}", received.head) or _says_nothing(name, kind)):
+        what = f"no {kind}" if kind != UNKNOWN else f"no {' or '.join(sorted(media))} that is known here"
+        raise InvalidInput(
+            f"The file is {what}: its first bytes are {received.head[:_SHOWN_BYTES]!r}.",
+            next_step="Give the file itself, whole and not encoded, under a name that ends like its type.",
+        )
     if media and kind != UNKNOWN and kind.partition("/")[0] not in media:
         raise InvalidInput(
             f"The file is {kind}; the input reads {' or '.join(sorted(media))}.",
@@ -288,6 +295,11 @@ def _unpacked(text: str, *, packed: bool) -> bytes:
         return base64.b64decode(b"".join(data.split()), validate=True) if packed else data
     except binascii.Error:
         return b""
+
+
+def _says_nothing(name: str, kind: str) -> bool:
+    """Neither its name nor its bytes say what it is."""
+    return kind == UNKNOWN and not suffix_of(name)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

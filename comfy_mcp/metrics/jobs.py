@@ -19,6 +19,7 @@ from comfy_mcp.domain.events import (
     JobStarted,
     JobWaiting,
     Priority,
+    PriorityChanged,
     StoredEvent,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
@@ -121,8 +122,8 @@ class JobMeter:
                 counter.labels(self._engine_label(job.engine)).inc()
                 self._took(job.engine, event.gpu_use)
                 job.engine, job.started_at = None, None
-            case CancelRequested() | JobWaiting():
-                self._may_start(event)
+            case CancelRequested() | JobWaiting() | PriorityChanged():
+                self._note_wait(event)
             case JobCompleted():
                 self._lag(event.at)
                 self._end(event, JobStatus.COMPLETED)
@@ -140,10 +141,12 @@ class JobMeter:
         job = _Open(queued_at=event.at, priority=event.priority, lane=event.lane, blocked=bool(event.after))
         self._note(event.job_id, job)
 
-    def _may_start(self, event: CancelRequested | JobWaiting) -> None:
-        """The wait for a start of a job that waited for others begins now."""
+    def _note_wait(self, event: CancelRequested | JobWaiting | PriorityChanged) -> None:
+        """The wait for a start of a job that waited for others begins now; its priority may change."""
         job = self._open.get(event.job_id)
-        if job is not None and job.blocked and isinstance(event, JobWaiting):
+        if job is not None and isinstance(event, PriorityChanged):
+            job.priority = event.priority
+        elif job is not None and job.blocked and isinstance(event, JobWaiting):
             job.blocked, job.queued_at = False, event.at
 
     def _started(self, event: JobStarted) -> None:

@@ -49,7 +49,8 @@ def explained(operation: str, params: type[Params], error: ValidationError) -> t
     told = "; ".join(f"{name}: {_fault(item)}" for name, item in list(faults.items())[:MOST])
     names = {_field(params, name) for name in faults}
     example = _example(operation, params, names)
-    page = " `cursor` gives the next page: the nextCursor of the one before." if "limit" in names else ""
+    pages = "limit" in names and "cursor" in params.model_fields
+    page = " `cursor` gives the next page: the nextCursor of the one before." if pages else ""
     return f"{operation}: {told}.", f"Correct the arguments and call again, such as {example}.{page}"
 
 

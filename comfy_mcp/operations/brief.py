@@ -120,6 +120,10 @@ def _entry(part: Part, *, but: Collection[str] = ()) -> Json:
 
 def _job(item: WorkflowResult) -> Json:
     entry = _entry(item, but=() if item.status == "running" else ("progress",))
+    if "waitingFor" in entry:  # the counts say it shorter, or it is a sentence
+        why = entry["waitingFor"]
+        hidden = {"message"} if why["reason"] == "turn" else {"since", "engines"}
+        entry["waitingFor"] = {name: value for name, value in why.items() if name not in hidden}
     return {name: cut(value, SNIPPET) if name == "error" else value for name, value in entry.items()}
 
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
-from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.judging import engine_named
 from comfy_mcp.operations.shapes import AddEngineParams, DrainResult, EngineChangeResult, EngineParams
 from comfy_mcp.places.protocol import ADD_ONE
 from comfy_mcp.settings import Settings, engines_file
@@ -88,7 +88,8 @@ def _unknown(context: OperationContext, engine: str) -> NotFound:
 
 async def _set(context: OperationContext, params: EngineParams, *, drained: bool) -> DrainResult:
     """Raises NotFound for an engine that is not in the settings."""
-    engines, engine = context.services.engines, EngineId(params.engine)
+    engines = context.services.engines
+    engine = engine_named(engines.equipment(), params.engine)
     if engine not in engines.pool:
         raise _unknown(context, engine)
     await engines.drain(engine, at=context.services.now_ms() if drained else None)

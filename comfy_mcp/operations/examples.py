@@ -139,6 +139,14 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "submit_workflow": _QUEUED
         | {"nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}") to wait for its end.'},
         "retry_workflow": _QUEUED | {"retryOf": "0c6a3b1e-5f8e-4a3c-9a0e-6f2f9c1d4b22"},
+        "prioritize_workflow": {
+            "workflowId": _WORKFLOW_ID,
+            "status": "queued",
+            "priority": "high",
+            "changed": 1,
+            "queuePosition": 1,
+            "nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}").',
+        },
         "workflow_status": _WORKFLOW,
         "workflow_graph": {"workflowId": _WORKFLOW_ID, "graph": SUBMIT_CALL["workflow"], "file": None},
         "wait_for_workflow": _WORKFLOW,

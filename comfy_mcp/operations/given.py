@@ -57,11 +57,7 @@ async def given_workflow(
     services = context.services
     inputs = _named(params.inputs)
     values = _named(values)
-    if (params.workflow, params.path, context.content).count(None) != 2:
-        raise InvalidInput(
-            "Give either workflow or path, not both.",
-            next_step="Pass the graph as an object, or the path of its file.",
-        )
+    _require_one(params.workflow, params.path, context.content)
     asked = _named_in(params.workflow)
     named, name, path = None, params.name, params.path
     if asked is not None:
@@ -93,6 +89,21 @@ async def given_workflow(
     if named is None and not inputs and not values:
         return given
     return await _with_inputs(context, given, named, inputs, values)
+
+
+def _require_one(*given: object) -> None:
+    count = len(given) - given.count(None)
+    if not count:
+        raise InvalidInput(
+            "No workflow was given.",
+            next_step='Call find_workflow(query="…") for names, then submit_workflow(workflow="NAME"); or '
+            "pass a graph as workflow: {nodeId: {class_type, inputs}}.",
+        )
+    if count > 1:
+        raise InvalidInput(
+            "Give either workflow or path, not both.",
+            next_step="Pass the graph as an object, or the path of its file.",
+        )
 
 
 def _named(inputs: Mapping[str, Any] | None) -> dict[str, Any]:

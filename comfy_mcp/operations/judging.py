@@ -41,6 +41,14 @@ async def judged_by_engines(
     return info, replace(judged, needs=replace(judged.needs.judged_by(info), wish=wish))
 
 
+def engine_named(engines: Mapping[EngineId, object], given: str) -> EngineId:
+    """The engine that is meant: names are found in any case. What is none of them stays as it is."""
+    if given in engines:
+        return EngineId(given)
+    meant = [each for each in engines if each.casefold() == given.strip().casefold()]
+    return meant[0] if len(meant) == 1 else EngineId(given)
+
+
 def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
     """The engines that the wish allows. While there is none at all, any that comes may be it."""
     everyone = services.engines.equipment()

@@ -17,6 +17,7 @@ from pydantic import AliasChoices
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.file_inputs import path_of_url
 from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.operations.beside import beside
@@ -27,7 +28,7 @@ MAX_UNKNOWN = 5
 
 _SHOWN = 60
 _NOTHING = frozenset({"", "null", "none", "undefined"})
-_SPELLINGS = {"canceled": "cancelled", "success": "completed", "done": "completed", "error": "failed"}
+_SPELLINGS = {"canceled": "cancelled", "success": "completed", "error": "failed"}
 _QUOTES = "\"'`<> \t\r\n"
 _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
 _SECONDS = range(10**9, 10**11)
@@ -196,7 +197,7 @@ def _path(argument: _Argument, value: object) -> object:
         return value
     plain = value.strip()
     plain = plain[1:-1] if len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "\"'`" else plain
-    return unquote(plain.removeprefix("file://")) if plain.startswith("file:///") else plain
+    return path_of_url(plain) if plain[:5].lower() == "file:" else plain
 
 
 def _since(argument: _Argument, value: object) -> object:
@@ -224,6 +225,7 @@ _REPAIRS: Mapping[str, Callable[[_Argument, object], object]] = {
     "workflow_id": _id,
     "output_id": _id,
     "path": _path,
+    "save_to": _path,
     "since": _since,
 }
 

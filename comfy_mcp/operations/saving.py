@@ -22,6 +22,11 @@ async def checked_place(context: OperationContext, asked: str | None) -> str | N
             next_step="Leave save_to out, and fetch the outputs by their URLs.",
             code=ErrorCode.PATH_NOT_ALLOWED,
         )
+    if "://" in asked:
+        raise InvalidInput(
+            f"save_to is a folder or a file of this machine, not {asked!r:.200}.",
+            next_step='Give a path, such as save_to="art/fox.png".',
+        )
     return await context.services.saver.check(asked)
 
 

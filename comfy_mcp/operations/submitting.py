@@ -26,16 +26,24 @@ from comfy_mcp.operations.batches import jobs_of, not_found, views_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.chains import parents_again, parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result
-from comfy_mcp.operations.context import OperationContext, require_right
+from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
-from comfy_mcp.operations.judging import judged_by_engines
+from comfy_mcp.operations.judging import engine_named, judged_by_engines
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
+from comfy_mcp.operations.priorities import require_high
 from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import DryRunResult, RetryParams, RetryResult, SubmitParams, SubmitResult
+from comfy_mcp.operations.shapes import (
+    DryRunResult,
+    RetryParams,
+    RetryResult,
+    SubmitParams,
+    SubmitResult,
+    one_line,
+)
 from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.webhooks import webhook_of
 from comfy_mcp.operations.workflows import require_visible
@@ -57,8 +65,9 @@ jobs that have not ended."""
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
     """Check the graph, write the job, return. From then on it is durable. A dry run only checks."""
     services = context.services
+    params = _with_engines_named(context, params)
     require_lane(context, params.gpu, _wish(params))
-    _require_priority(context, Priority(params.priority))
+    require_high(context, Priority(params.priority))
     save_to = await checked_place(context, params.save_to)
     webhook = await webhook_of(context, params.webhook)
     varied = params.variations is not None or params.matrix is not None
@@ -82,7 +91,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         client=context.caller.client,
         lane=params.gpu,
         priority=Priority(params.priority),
-        name=given.name or await beside(checked.large, name_of, checked.graph) or given.title,
+        name=one_line(given.name)
+        or one_line(await beside(checked.large, name_of, checked.graph))
+        or one_line(given.title),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
@@ -152,7 +163,7 @@ async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryP
 
 
 async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
-    _require_priority(context, old.priority)
+    require_high(context, old.priority)
     kept = await context.services.store.get_graph(old.id)
     if kept is None:
         raise not_found(old.id)  # forgotten between the two reads
@@ -331,12 +342,6 @@ def _timeout_ms(services: Services, name: str, asked_s: float | None) -> int | N
     return None if asked_s is None else max(1, round(asked_s * 1000))
 
 
-def _require_priority(context: OperationContext, priority: Priority) -> None:
-    """Raises Denied: a job that passes all others' needs a right of its own."""
-    if priority is Priority.HIGH:
-        require_right(context.caller, Right.HIGH, 'The priority "high"')
-
-
 def _require_own_files(context: OperationContext, graph: Graph) -> None:
     """Raises Denied for files of other clients, where clients are kept apart."""
     caller = context.caller
@@ -350,6 +355,14 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
             next_step="Name an output as output:ID (see list_outputs), or upload the file (POST "
             "/v1/comfyui/inputs) and use the name in the answer, with its subfolder.",
         )
+
+
+def _with_engines_named(context: OperationContext, params: SubmitParams) -> SubmitParams:
+    """Engines by their names, which callers write in any case."""
+    known = context.services.engines.equipment()
+    engine = None if params.engine is None else engine_named(known, params.engine)
+    not_on = [engine_named(known, each) for each in params.not_on]
+    return params.model_copy(update={"engine": engine, "not_on": not_on})
 
 
 def _wish(params: SubmitParams) -> Wish:

@@ -45,10 +45,12 @@ from comfy_mcp.operations.shapes import (
     counted,
 )
 from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
+from comfy_mcp.operations.waiting import Turns, turns_now, with_turn, with_turns
 from comfy_mcp.places.protocol import HANGS_S
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
+    from comfy_mcp.places.protocol import Silence
     from comfy_mcp.store import JobView
 
 LOOK_S = 5.0
@@ -264,9 +266,8 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
             cursor=params.cursor,
         )
     )
-    return WorkflowsResult(
-        workflows=[_result(services, view) for view in page.items], next_cursor=page.next_cursor
-    )
+    shown = await with_turns(context, [(view.job, _result(services, view)) for view in page.items])
+    return WorkflowsResult(workflows=shown, next_cursor=page.next_cursor)
 
 
 async def queue(context: OperationContext, params: NoParams) -> QueueResult:
@@ -283,10 +284,11 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
         for each in prompts
         if not each.ours
     ]
+    turns = await turns_now(context)
     return QueueResult(
         running=[workflow_result(job, ()) for job in view.running if caller.may_see(job.client)],
         queued=[
-            _with_cause(services, job, workflow_result(job, (), place + foreign_before(job, engines)))
+            _in_turn(services, turns, job, place, foreign_before(job, engines))
             for place, job in enumerate(view.queued, start=1)
             if caller.may_see(job.client)
         ],
@@ -295,6 +297,11 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
         foreign=foreign[:FOREIGN_SHOWN] if caller.sees_all else [],
         foreign_count=len(foreign),
     )
+
+
+def _in_turn(services: Services, turns: Turns, job: Job, place: int, foreign: int) -> WorkflowResult:
+    result = _with_cause(services, job, workflow_result(job, (), place + foreign))
+    return with_turn(turns, job, result, foreign)
 
 
 def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]") -> int:
@@ -311,9 +318,10 @@ def foreign_before(job: Job, engines: "Mapping[EngineId, Sequence[EnginePrompt]]
 async def state_of(context: OperationContext, job_id: JobId) -> WorkflowResult:
     """The job as the wire shows it. Raises NotFound, also for a job that the caller may not see."""
     try:
-        return await _shown(context.services, await _view_of(context, job_id))
+        view = await _view_of(context, job_id)
     except NotFound:
         return await _state_of_several(context, job_id)
+    return await _shown(context, view)
 
 
 async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
@@ -325,13 +333,22 @@ async def _view_of(context: OperationContext, job_id: JobId) -> "JobView":
 
 async def _state_of_several(context: OperationContext, given: str) -> WorkflowResult:
     """Of a batch, or of several ids. Raises NotFound."""
-    views = await views_of(context, given)
-    return combined(given, [await _shown(context.services, view) for view in views])
+    return combined(given, await _all_shown(context, await views_of(context, given)))
 
 
-async def _shown(services: Services, view: "JobView") -> WorkflowResult:
+async def _shown(context: OperationContext, view: "JobView") -> WorkflowResult:
+    return (await _all_shown(context, [view]))[0]
+
+
+async def _all_shown(context: OperationContext, views: Sequence["JobView"]) -> list[WorkflowResult]:
+    """With what each waits for, and whether its engine answers."""
+    services = context.services
+    states = [(view.job, await _with_silence(services, view.job, _result(services, view))) for view in views]
+    return await with_turns(context, states)
+
+
+async def _with_silence(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
     """A job that an engine has, and of which nothing can be known now, says so instead of guessing."""
-    job, result = view.job, _result(services, view)
     if job.engine is None or not job.is_claimed:
         return result
     silence = await services.engines.silence(job.engine)
@@ -344,14 +361,14 @@ async def _shown(services: Services, view: "JobView") -> WorkflowResult:
         since=services.now_ms() - round(silence.seconds * 1000),
         cause=silence.cause,
     )
-    step = f"{_after(silence.seconds)} {result.next_step}"
+    step = f"{_after(silence)} {result.next_step}"
     unknown = {"eta_ms": None, "eta_range_ms": None}
     return result.model_copy(update={"silence": item, "next_step": step} | unknown)
 
 
-def _after(silent_s: float) -> str:
+def _after(silence: "Silence") -> str:
     """Nobody restarts an engine because it loads a model."""
-    if silent_s < HANGS_S:
+    if silence.accepts and silence.seconds < HANGS_S:
         return "It may load a model."
     return "Start or restart ComfyUI: then the bridge finds out what became of the job."
 
@@ -381,7 +398,7 @@ async def _follow(
                     await _report(context, view)
         except TimeoutError:
             view = await _view_of(context, job_id)
-    return await _shown(context.services, view)
+    return await _shown(context, view)
 
 
 async def _follow_several(
@@ -417,7 +434,7 @@ def _ends(happened: Sequence[StoredEvent]) -> bool:
 
 async def _report(context: OperationContext, view: "JobView") -> None:
     if context.on_progress is not None:
-        await context.on_progress(await _shown(context.services, view))
+        await context.on_progress(await _shown(context, view))
 
 
 async def _report_state(context: OperationContext, batch: WorkflowResult) -> None:

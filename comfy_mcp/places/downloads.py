@@ -137,7 +137,7 @@ def _shown(url: str) -> str:
     """Without what may be secret: a query, a password."""
     try:
         parts = urlsplit(url)
-        text = f"{parts.scheme}://{parts.hostname}{parts.path}"
+        text = f"{parts.scheme}://{parts.hostname or ''}{parts.path}"
     except ValueError:
         text = "URL"
     return text if len(text) <= 200 else f"{text[:199]}…"

@@ -131,10 +131,12 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """An engine that does not answer: for how long, and the sentence of the last failure, if one is known."""
+    """An engine that does not answer: for how long, and the sentence of the last failure, if one is known.
+    `accepts`: it may accept connections, as one that loads a model or hangs does."""
 
     seconds: float
     cause: str | None
+    accepts: bool = True
 
 
 class Target(Protocol):

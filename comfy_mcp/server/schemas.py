@@ -61,7 +61,8 @@ def output_schema(result: type[Result]) -> JsonSchema:
 _UNNAMED = frozenset(
     {
         *("gpuSeconds", "peakVramBytes", "queueDeadline", "runDeadline"),
-        *("currentNodeId", "priority", "client", "attempt", "attempts", "etaRangeMs", "retryOf"),
+        *("currentNodeId", "priority", "client", "attempt", "attempts", "etaRangeMs", "retryOf", "retriedBy"),
+        *("startTime", "completionTime", "createdTime", "cancelRequested", "engine", "error", "batch"),
     }
 )
 """Members of a state that a model seldom acts by: they come, and the schema spares their names."""

@@ -102,6 +102,7 @@ def _waiting_columns(_name: str, waiting: WaitingFor | None) -> dict[str, Any]:
 
 
 _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
+    "priority": lambda name, priority: {name: priority.rank},
     **dict.fromkeys(
         (
             "attempt",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from comfy_mcp.domain.errors import Fenced, LimitExceeded
-from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent
+from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, Priority, PriorityChanged
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel, queued
 from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, turns, vram
@@ -176,6 +176,30 @@ def _cancel(
             assert_never(answer)
     after = journal.apply(connection, job, happened) if happened else job
     return after, answer
+
+
+def set_priorities(
+    connection: Connection, ids: Collection[JobId], priority: Priority, *, at: int, by: str | None, fair: bool
+) -> list[Job]:
+    """Those that no engine has, with the new priority, in their order. The others are left out."""
+    changed = []
+    for each in ids:
+        row = reads.row_of(connection, each)
+        job = None if row is None else journal.readable(connection, row)
+        if job is not None and job.waits_unclaimed and job.priority is not priority:
+            changed.append(_set_priority(connection, job, priority, at=at, by=by, fair=fair))
+    return changed
+
+
+def _set_priority(
+    connection: Connection, job: Job, priority: Priority, *, at: int, by: str | None, fair: bool
+) -> Job:
+    event = PriorityChanged(job_id=job.id, at=at, priority=priority, by=by)
+    if job.status is JobStatus.BLOCKED:  # it has no turn yet
+        return journal.apply(connection, job, (event,))
+    return turns.change(
+        connection, job, priority, fair=fair, write=lambda: journal.apply(connection, job, (event,))
+    )
 
 
 def abandon(connection: Connection, job_id: JobId, at: int, reason: str, by: str | None = None) -> Job | None:

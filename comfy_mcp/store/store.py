@@ -14,7 +14,7 @@ import structlog
 
 from comfy_mcp.domain.access import Idempotency
 from comfy_mcp.domain.catalog import Output, Page
-from comfy_mcp.domain.events import JobQueued, StoredEvent
+from comfy_mcp.domain.events import JobQueued, Priority, StoredEvent
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import ClientId, JobId, OutputId, PromptId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
@@ -269,6 +269,14 @@ class Store(DriverSide):
             some, left = left[:CANCELS], left[CANCELS:]
             done += await self._writer.do(partial(queue.cancel_all, ids=some, at=at, reason=reason, by=by))
         return done
+
+    async def set_priorities(
+        self, ids: Collection[JobId], priority: Priority, *, at: int, by: str | None, fair: bool
+    ) -> list[Job]:
+        """Of those that no engine has; the ones that changed."""
+        return await self._writer.do(
+            lambda connection: queue.set_priorities(connection, ids, priority, at=at, by=by, fair=fair)
+        )
 
     async def abandon(self, job_id: JobId, *, at: int, reason: str, by: str | None = None) -> Job | None:
         """Cancels it now, also what an engine has. None: it has ended. Raises NotFound."""

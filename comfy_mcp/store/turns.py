@@ -5,8 +5,10 @@
 the queue's virtual time.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
+from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
 from comfy_mcp.domain.job import Job
 from comfy_mcp.store.codec import storable
@@ -104,6 +106,20 @@ def begin(connection: Connection, job: Job, none: int) -> None:
 
 
 _FAIR, _BY_AGE = 0, -1
+
+
+def change(
+    connection: Connection, before: Job, priority: Priority, *, fair: bool, write: Callable[[], Job]
+) -> Job:
+    """Its turn among those of another priority, as if it had come there now, around the `write` of that. The
+    client's next job of the old priority takes its place, unless it has had its turn."""
+    new = new_turn(connection, replace(before, priority=priority), fair=fair)
+    old: int = connection.execute(_TAG, {"b_id": before.id}).scalar_one()
+    after = write()
+    connection.execute(_BEGIN, {"b_id": before.id, "b_tag": new.tag})
+    if before.attempt == 0:
+        connection.execute(_MOVE_UP, {**_queue(before), "b_tag": next_tag(old, claimed=False)})
+    return after
 
 
 def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:

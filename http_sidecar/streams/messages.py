@@ -23,6 +23,7 @@ from comfy_mcp.domain.events import (
     JobRequeued,
     JobStarted,
     JobWaiting,
+    PriorityChanged,
     StoredEvent,
 )
 from comfy_mcp.operations.feed import Described
@@ -174,7 +175,7 @@ def message_of(stored: StoredEvent, beside: Described = Described()) -> Workflow
                 waiting_for=parents_item(event.after),
                 timestamp=event.at,
             )
-        case JobQueued() | JobRequeued():
+        case JobQueued() | JobRequeued() | PriorityChanged():
             return WorkflowQueued(
                 seq=seq, workflow_id=event.job_id, queue_position=beside.position, timestamp=event.at
             )

@@ -9,8 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.agent.scripted import DOCUMENT
-from tests.agent.tasks import TASKS, open_house
-from tests.agent.together import TOGETHER
+from tests.agent.tasks import TASKS, open_house, settings_of
 
 
 def write(name: str, transcript: str) -> None:
@@ -23,15 +22,12 @@ def write(name: str, transcript: str) -> None:
 
 async def main() -> None:
     asked = sys.argv[1:]
-    for name in (each for each in (*TASKS, *TOGETHER) if not asked or each in asked):
+    for name in (each for each in TASKS if not asked or each in asked):
         with tempfile.TemporaryDirectory() as folder:
-            async with open_house(Path(folder)) as house:
-                if name in TOGETHER:
-                    transcript = await TOGETHER[name](house, "stdio")
-                else:
-                    async with house.agent("stdio") as agent:
-                        await TASKS[name](agent)
-                        transcript = agent.transcript
+            settings = settings_of(name, "stdio")
+            async with open_house(Path(folder)) as house, house.agent("stdio", **settings) as agent:
+                await TASKS[name](agent, house)
+                transcript = agent.transcript
             write(name, transcript)
 
 

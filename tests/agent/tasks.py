@@ -1,7 +1,9 @@
 """The tasks themselves: what the agent calls, and what it must be told by then."""
 
 import json
+import os
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from PIL import Image
 
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from tests.agent.scripted import Agent, agent_over, pictures_in, text_of
+from tests.support.processes import embedded_engine
+from tests.support.sampling_nodes import SAMPLING_NODES
 
 SAVED = {
     "1": {
@@ -21,7 +25,7 @@ SAVED = {
     },
     "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}, "_meta": {"title": "Show"}},
 }
-"""Stands for any workflow that somebody saved in ComfyUI; the embedded engine has no models."""
+"""Stands for any workflow that somebody saved in ComfyUI."""
 
 
 def sketch(*, steps: int = 2, step_ms: int = 5) -> dict[str, Any]:
@@ -58,7 +62,7 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
     (base / "models" / "checkpoints" / "small.safetensors").write_bytes(b"12345")
     Image.new("RGB", (40, 30), "orange").save(project / "cat.png")
     Image.new("RGB", (64, 48), "navy").save(base / "input" / "night.png")
-    async with EmbeddedEngine(EngineConfig(base_directory=base)) as engine:
+    async with EmbeddedEngine(EngineConfig(base_directory=base), SAMPLING_NODES) as engine:
         yield House(folder=folder, project=project, engine=engine)
 
 
@@ -70,9 +74,9 @@ async def wait_for(agent: Agent, submitted: Any, **arguments: Any) -> Any:
     return done
 
 
-async def picture(agent: Agent) -> None:
-    """a. A picture of a red fox, with whatever model is there. Needs one: on the real ComfyUI only."""
-    found = await agent("find_workflow", query="a picture of a red fox", limit=1)
+async def picture(agent: Agent, _: House | None = None) -> None:
+    """a. A picture of a red fox, with whatever model is there."""
+    found = await agent("find_workflow", query="text to image", limit=1)
     first = found.structured_content["workflows"][0]
     assert (first["name"], first["runnable"]) == ("text-to-image", True)
     inputs = {"prompt": "a red fox", "size": "64x64", "steps": 2}
@@ -82,7 +86,7 @@ async def picture(agent: Agent) -> None:
     assert agent.calls == 3
 
 
-async def own_file(agent: Agent) -> None:
+async def own_file(agent: Agent, _: House) -> None:
     """b. Take ./cat.png and make it twice as large. m. Save it as ./art/fox.png."""
     found = await agent("find_workflow", query="upscale a picture", limit=1)
     assert "image (image, needed)" in text_of(found)
@@ -103,7 +107,7 @@ async def own_file(agent: Agent) -> None:
         assert done.structured_content["outputs"][0]["link"].startswith("https://pictures.example/")
 
 
-async def blend(agent: Agent) -> None:
+async def blend(agent: Agent, _: House) -> None:
     """c. Blend the last output with this one."""
     await wait_for(agent, await agent("submit_workflow", workflow="Red sketch"))
     agent.calls, agent.lines[:] = 0, []
@@ -120,7 +124,7 @@ async def blend(agent: Agent) -> None:
     assert agent.calls <= 3
 
 
-async def variations(agent: Agent) -> None:
+async def variations(agent: Agent, _: House) -> None:
     """d. Four variations with other seeds, shown."""
     found = await agent("find_workflow", query="red sketch", limit=1)
     name = found.structured_content["workflows"][0]["name"]
@@ -130,7 +134,7 @@ async def variations(agent: Agent) -> None:
     assert agent.calls <= 3
 
 
-async def nodes(agent: Agent) -> None:
+async def nodes(agent: Agent, _: House) -> None:
     """e. Which models, nodes and choices of an input: one call for each question."""
     models = await agent("list_models", type="checkpoints")
     assert "small.safetensors" in text_of(models)
@@ -143,7 +147,7 @@ async def nodes(agent: Agent) -> None:
     assert agent.calls == 4
 
 
-async def saved(agent: Agent) -> None:
+async def saved(agent: Agent, _: House) -> None:
     """f. The workflow that I saved in ComfyUI, with another prompt."""
     found = await agent("find_workflow", query="the fox poster that I saved", limit=1)
     first = found.structured_content["workflows"][0]
@@ -156,7 +160,7 @@ async def saved(agent: Agent) -> None:
     assert agent.calls <= 3
 
 
-async def animation(agent: Agent) -> None:
+async def animation(agent: Agent, _: House) -> None:
     """g. A short animation and a text, shown."""
     frames = {"images": ["2", 0], "filename_prefix": "walk", "fps": 6.0, "lossless": True, "quality": 80}
     graph = {
@@ -177,7 +181,7 @@ async def animation(agent: Agent) -> None:
     assert agent.calls <= 3
 
 
-async def patience(agent: Agent) -> None:
+async def patience(agent: Agent, _: House) -> None:
     """i. A long job: tell me when it is done. One wait for as long as the client lets a call last."""
     heard: list[float] = []
 
@@ -197,7 +201,7 @@ async def patience(agent: Agent) -> None:
     assert agent.calls == 2
 
 
-async def is_it_free(agent: Agent) -> None:
+async def is_it_free(agent: Agent, _: House) -> None:
     """l. Is the GPU free, and how long will it take? Unknown is not said in numbers."""
     before = await agent("system_status")
     assert before.structured_content["jobs"].get("running", 0) == 0
@@ -213,7 +217,7 @@ async def is_it_free(agent: Agent) -> None:
     assert agent.calls == 5
 
 
-async def mistakes(agent: Agent) -> None:
+async def mistakes(agent: Agent, _: House) -> None:
     """A mistake in a name costs one call and no job."""
     typed = await agent("submit_workflow", workflow="upscal", inputs={"image": "cat.png"})
     assert typed.is_error
@@ -228,7 +232,59 @@ async def mistakes(agent: Agent) -> None:
     assert jobs.structured_content["workflows"] == []
 
 
-TASKS: dict[str, Callable[[Agent], Awaitable[None]]] = {
+async def one_after_the_other(agent: Agent, _: House) -> None:
+    """j. Run B when A is done, with A's output: one submit each."""
+    asked = {"workflow": "Long animation", "inputs": {"steps": 100}}
+    first = (await agent("submit_workflow", **asked)).structured_content["workflowId"]
+    inputs = {"image": f"output:{first}", "scale": 2}
+    second = await agent("submit_workflow", workflow="upscale", inputs=inputs)
+    done = await wait_for(agent, second)
+    assert done.structured_content["after"] == [first]
+    assert pictures_in(done) == 1
+    assert agent.calls == 3
+
+
+async def hung_engine(agent: Agent, house: House) -> None:
+    """h. My job hangs: why? Cancel everything of mine. The reason in one call, and one cancel."""
+    folder = house.folder / "hung"
+    async with (
+        embedded_engine(folder / "engine") as (process, url),
+        agent_over(agent.transport, folder, url, project=house.project) as own,
+    ):
+        graph = sketch(steps=1000, step_ms=50)
+        submitted = await own("submit_workflow", workflow=graph, name="Slow sketch")
+        workflow_id = submitted.structured_content["workflowId"]
+        await own.until_running(workflow_id, percent=1.0)  # with a preview
+        os.kill(process.pid, signal.SIGSTOP)
+        own.calls, own.lines[:] = 0, []
+        state = await own("wait_for_workflow", workflow_id=workflow_id, timeout_s=QUIET_S)
+        assert "has not answered for" in text_of(state)
+        assert state.structured_content["silence"]["since"]
+        cancel = await own("cancel_workflow", workflow_id="mine")
+        assert cancel.structured_content["stopping"] == 1
+        assert "ends as cancelled" in text_of(cancel)
+        assert own.calls == 2
+        agent.lines[:] = own.lines
+
+
+async def two_agents(agent: Agent, house: House) -> None:
+    """k. Two agents on one ComfyUI: who cancelled, and which are mine. The first one is ann."""
+    mine = await agent("submit_workflow", workflow="Long animation", inputs={"steps": 2000})
+    job = mine.structured_content["workflowId"]
+    await agent.until_running(job)
+    async with house.agent("stdio", CLIENT_NAME="ben") as ben:
+        await ben("submit_workflow", workflow="Fox poster")
+        own = await ben("list_workflows", mine=True)
+        assert len(own.structured_content["workflows"]) == 1
+        await ben("cancel_workflow", workflow_id=job, reason="I need the GPU")
+    state = await agent("workflow_status", workflow_id=job)
+    assert "ben" in text_of(state)
+    assert "I need the GPU" in text_of(state)
+    agent.lines[3:3] = ["(ben)", *ben.lines, "(ann)"]
+
+
+TASKS: dict[str, Callable[[Agent, House], Awaitable[None]]] = {
+    "picture": picture,
     "own-file": own_file,
     "blend": blend,
     "variations": variations,
@@ -237,7 +293,20 @@ TASKS: dict[str, Callable[[Agent], Awaitable[None]]] = {
     "animation": animation,
     "patience": patience,
     "is-it-free": is_it_free,
+    "one-after-the-other": one_after_the_other,
+    "hung-engine": hung_engine,
+    "two-agents": two_agents,
     "mistakes": mistakes,
 }
-"""By the name of the transcript in docs/agents.md. Those of two agents are in
-together.py; that of a picture in tests/live."""
+"""By the name of the transcript in docs/agents.md."""
+
+
+def settings_of(task: str, transport: str) -> dict[str, str]:
+    """What the agent's server is told for it."""
+    if task == "own-file" and transport == "http":
+        return {"PUBLIC_URL": "https://pictures.example"}
+    return {"CLIENT_NAME": "ann"} if task == "two-agents" else {}
+
+
+QUIET_S = 6
+"""Seconds in which an engine that answers is heard of, and nobody takes it for one that hangs."""

@@ -8,29 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.agent.scripted import TRANSPORTS, documented
-from tests.agent.tasks import TASKS, open_house
-from tests.agent.together import TOGETHER
-
-BOTH = pytest.mark.parametrize("transport", TRANSPORTS)
-LINKS = {"PUBLIC_URL": "https://pictures.example"}
+from tests.agent.tasks import TASKS, open_house, settings_of
 
 
-@BOTH
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("task", TASKS)
 async def test_a_task_takes_few_calls_and_goes_as_documented(
     task: str, transport: str, tmp_path: Path
 ) -> None:
-    links = LINKS if transport == "http" and task == "own-file" else {}
-    async with open_house(tmp_path) as house, house.agent(transport, **links) as agent:
-        await TASKS[task](agent)
+    settings = settings_of(task, transport)
+    async with open_house(tmp_path) as house, house.agent(transport, **settings) as agent:
+        await TASKS[task](agent, house)
         if transport == "stdio":
             assert agent.transcript == documented(task)
-
-
-@BOTH
-@pytest.mark.parametrize("task", TOGETHER)
-async def test_what_others_do_is_said(task: str, transport: str, tmp_path: Path) -> None:
-    async with open_house(tmp_path) as house:
-        transcript = await TOGETHER[task](house, transport)
-    if transport == "stdio":
-        assert transcript == documented(task)

@@ -62,6 +62,8 @@ DIGEST = "ab" * 32
         (f"{FOLDER}/{DIGEST}", Source.KEPT, DIGEST),
         (f"{FOLDER}/{DIGEST}.png/../x", Source.NAME, f"{FOLDER}/{DIGEST}.png/../x"),
         ("", Source.NAME, ""),
+        ("output:zzzz", Source.OUTPUT, "zzzz"),
+        ("outputs://fox.png", Source.OUTPUT, "fox.png"),
     ],
 )
 def test_what_a_text_means(text: str, source: Source, means: str) -> None:

@@ -23,6 +23,19 @@ def test_a_good_graph_has_its_output_and_everything_it_needs() -> None:
     assert not found.may_be_stale
 
 
+@pytest.mark.parametrize("value", [None, 5, True, {"a": 1}, {"__value__": ["a.png"]}])
+def test_what_is_no_text_names_no_file(value: object) -> None:
+    def found(**more: Any) -> GraphReport:
+        loader = {"required": {"image": [["a.png"], {"image_upload": True, **more}]}}
+        info = ObjectInfo.parse({"LoadImage": {"input": loader, "output": ["IMAGE"], "output_node": True}})
+        return check_graph(parse_graph({"1": {"class_type": "LoadImage", "inputs": {"image": value}}}), info)
+
+    error = found().error()
+    assert error is not None
+    assert "takes the name of a file, as text, not" in error.message
+    assert found(multiselect=True).runnable
+
+
 def test_a_doubt_about_a_value_that_was_asked_about_since_goes() -> None:
     loader = {"required": {"image": [["a.png"], {"image_upload": True}]}}
     info = ObjectInfo.parse({"LoadImage": {"input": loader, "output": ["IMAGE"], "output_node": True}})

@@ -20,6 +20,7 @@ from comfy_mcp.domain.events import (
     JobRequeued,
     JobStarted,
     Priority,
+    PriorityChanged,
     StoredEvent,
 )
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, PromptId
@@ -120,6 +121,16 @@ def test_a_claim_counts_the_attempt_and_names_engine_and_prompt_while_the_job_st
     job = after(claimed())
     assert (job.status, job.attempt, job.engine, job.prompt_id) == (JobStatus.QUEUED, 1, "e", "p1")
     assert job.is_claimed
+
+
+def test_the_priority_changes_as_long_as_no_engine_has_the_job() -> None:
+    low = PriorityChanged(job_id=JOB, at=2, priority=Priority.LOW)
+    job = after(low)
+    assert (job.status, job.priority) == (JobStatus.QUEUED, Priority.LOW)
+    for known in (after(claimed()), after(claimed(), started()), after(claimed(), completed())):
+        with pytest.raises(IllegalTransition):
+            evolve(known, low)
+    assert after(claimed(), requeued(), low).priority is Priority.LOW
 
 
 def test_the_whole_happy_path_ends_completed_at_exactly_one() -> None:

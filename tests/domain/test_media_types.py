@@ -2,7 +2,7 @@
 
 import pytest
 
-from comfy_mcp.domain.media_types import media_type_of
+from comfy_mcp.domain.media_types import is_no_such_type, media_type_of
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,17 @@ def test_the_suffix_decides_where_the_bytes_do_not(name: str, media_type: str) -
 @pytest.mark.parametrize("name", ["a.html", "a.xhtml", "a.js"])
 def test_nothing_that_a_browser_would_run(name: str) -> None:
     assert media_type_of(name, b"<html><script>") == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "expected"),
+    [
+        ("a.png", b"no picture", True),
+        ("a.PNG", b"\xff\xd8\xff\xe0", False),  # a picture of another type
+        ("a.ogg", b"text", True),
+        ("a.mp3", b"\xff\xfb", False),  # files of this type begin in several ways
+        ("a.psd", b"8BPS", False),
+    ],
+)
+def test_a_name_that_the_bytes_do_not_bear_out(name: str, head: bytes, expected: bool) -> None:
+    assert is_no_such_type(name, head) is expected

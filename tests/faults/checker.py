@@ -127,6 +127,7 @@ def check(
             say(f"prompt {prompt_id} was sent {item.accepted} times and ran {item.started} times")
         if prompt_id in expected.foreign and item.ending == "interrupted":
             say(f"the foreign prompt {prompt_id} was interrupted")
+    _check_chains({job["id"]: job for job in jobs}, attempts, events, say)
     for job in jobs:
         mine = attempts.get(job["id"], [])
         outcome.states[job["status"]] = outcome.states.get(job["status"], 0) + 1
@@ -162,6 +163,33 @@ def _check_promises(
     for job_id, told in heard + clients.heard:
         if told != states.get(job_id) and not (expected.store_lost and job_id not in ids):
             say(f"a client was told that {job_id} is {told}; it is {states.get(job_id)}")
+
+
+def _check_chains(
+    jobs: dict[str, dict[str, Any]],
+    attempts: dict[str, list[dict[str, Any]]],
+    events: dict[str, list[dict[str, Any]]],
+    say: Any,
+) -> None:
+    """No engine gets a job before what it waits for has ended, and it fails for that alone if that failed."""
+    ends = {
+        job_id: row["seq"]
+        for job_id, rows in events.items()
+        for row in rows
+        if row["type"] in {"completed", "failed", "cancelled"}
+    }
+    for job in jobs.values():
+        parents: list[tuple[str, bool, int]] = json.loads(job["after"] or "[]")
+        strict = [jobs[parent]["status"] for parent, any_end, _ in parents if not any_end]
+        claims = [row["seq"] for row in events.get(job["id"], ()) if row["type"] == "claimed"]
+        for parent, _, _ in parents:
+            if claims and min(claims) < ends[parent]:
+                say(f"job {job['id']} was claimed before {parent} had ended")
+        failed = job["status"] == "failed" and json.loads(job["failure"])["kind"] == "parent_failed"
+        if failed and (set(strict) <= {"completed"} or attempts.get(job["id"])):
+            say(f"job {job['id']} failed for its parents, which are {strict}")
+        if set(strict) - {"completed"} and job["status"] not in {"cancelled", "failed"}:
+            say(f"job {job['id']} is {job['status']}, and its parents are {strict}")
 
 
 def _check_job(
@@ -262,6 +290,8 @@ def _check_failure(
                 say(f"failed as validation: {failure['message']}")
             if "graph_invalid" not in expected.refusals or last.accepted:
                 say("failed as validation, and no engine refused it")
+        case "parent_failed":
+            pass  # see _check_chains
         case "internal" if "error id" in failure["message"]:
             pass  # they are counted
         case kind:

@@ -16,6 +16,7 @@ from tests.faults.world import Bridge, World, mcp_request
 
 FINAL = {"completed", "failed", "cancelled"}
 NONE: Mapping[str, float] = MappingProxyType({})
+NO_PARENTS: Mapping[str, list[str]] = MappingProxyType({})
 WORKFLOW = "/v1/comfyui/workflow"
 HTTP_NAMES = {"queue_timeout_s": "queueTimeoutS", "run_timeout_s": "runTimeoutS"}
 STATES = {
@@ -64,11 +65,12 @@ class Clients:
         *,
         key: str | None = None,
         timeouts: Mapping[str, float] = NONE,
+        after: Mapping[str, list[str]] = NO_PARENTS,
     ) -> Submitted:
-        """`job_id` stays None unless the bridge answered with one."""
+        """`job_id` stays None unless the bridge answered with one. `after`: ids by `after` or `after_any`."""
         entry = Submitted(kind=kind, key=key, timeouts=timeouts)
         self.submitted.append(entry)
-        arguments: dict[str, Any] = {"workflow": dict(graph), **timeouts}
+        arguments: dict[str, Any] = {"workflow": dict(graph), **timeouts, **after}
         if key is not None:
             arguments["idempotency_key"] = key
         answer = await self._call(bridge, "submit_workflow", arguments)

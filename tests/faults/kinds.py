@@ -20,6 +20,9 @@ AS_SHIPPED = {
     name.upper(): str(Settings.model_fields[name].default)
     for name in ("heartbeat_s", "request_timeout_s", "connect_timeout_s")
 }
+TOO_LATE = frozenset({"invalid_argument"})
+"""A workflow that is to wait for one that has failed by then is refused."""
+
 IMPATIENT = {"STORE_BUSY_TIMEOUT_S": "1"}
 """For faults that keep the store from others for longer."""
 
@@ -30,7 +33,8 @@ class Kind:
     `lossy_engine`: whether a prompt may get lost at all; `spread_s`: submits come within this time;
     `deadlines`: the part of the jobs that have one; `refusals`: error codes that a caller may meet;
     `defects`: jobs that may fail as `internal`, because a defect was put into the bridge for them;
-    `files`: most jobs have an input file of their own."""
+    `files`: most jobs have an input file of their own. `chains`: the part of the jobs that another one waits
+    for."""
 
     name: str
     run: Callable[[Stage], Coroutine[Any, Any, None]]
@@ -49,6 +53,7 @@ class Kind:
     refusals: frozenset[str] = frozenset()
     defects: int = 0
     files: bool = False
+    chains: float = 0.0
 
 
 TWO_AT_ONCE = Kind(
@@ -108,6 +113,17 @@ KINDS: tuple[Kind, ...] = (
         files=True,
         cancels=0.3,
         deadlines=0.3,
+    ),
+    Kind(name="chains", run=faults.nothing, chains=0.8, refusals=TOO_LATE, lossy_engine=False),
+    Kind(name="chains, engine killed", run=faults.engine_killed, chains=0.8, refusals=TOO_LATE),
+    Kind(name="chains, bridge killed", run=faults.bridge_killed, chains=0.8, refusals=TOO_LATE),
+    Kind(
+        name="chains, killed at a call",
+        run=faults.killed_somewhere,
+        chaos=points.a_call,
+        chains=0.8,
+        cancels=0.5,
+        refusals=TOO_LATE,
     ),
     TWO_AT_ONCE,
     # One that is stopped inside a transaction keeps the store to itself meanwhile.

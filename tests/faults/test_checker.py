@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Lease, Store
-from tests.faults.checker import Expectations, Outcome, check, read_record
+from tests.faults.checker import Expectations, Outcome, _check_chains, check, read_record
 from tests.faults.clients import Clients, Submitted
 from tests.faults.world import World
 from tests.support.jobs import (
@@ -260,3 +260,30 @@ async def test_a_store_that_began_anew_is_not_asked_for_what_it_never_had(house:
     house.engine_says("of the old store", *RAN)
     assert (await house.verdict()).violations != []
     assert (await house.verdict(replace(STRICT, store_lost=True))).violations == []
+
+
+@pytest.mark.parametrize(
+    ("child", "parent", "claimed_at", "said"),
+    [
+        ("completed", "completed", 5, []),
+        ("failed", "failed", None, []),
+        ("completed", "completed", 1, ["was claimed before"]),
+        ("completed", "failed", 5, ["its parents are"]),
+        ("failed", "completed", None, ["failed for its parents"]),
+    ],
+)
+def test_a_chain_that_broke_its_rule_is_found(
+    child: str, parent: str, claimed_at: int | None, said: list[str]
+) -> None:
+    failure, other = json.dumps({"kind": "parent_failed"}), json.dumps({"kind": "node_error"})
+    jobs: dict[str, dict[str, Any]] = {
+        "p": {"id": "p", "status": parent, "after": None, "failure": other},
+        "c": {"id": "c", "status": child, "after": json.dumps([["p", False, 0]]), "failure": failure},
+    }
+    events = {"p": [{"type": parent, "seq": 3}], "c": []}
+    if claimed_at is not None:
+        events["c"] = [{"type": "claimed", "seq": claimed_at}]
+    found: list[str] = []
+    _check_chains(jobs, {}, events, found.append)
+    assert [any(part in each for each in found) for part in said] == [True] * len(said)
+    assert len(found) == len(said)

@@ -191,6 +191,8 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
             entry = await _again(stage, rng, entry, graph)
     if entry is None or entry.job_id is None:
         return
+    if kind.chains and rng.random() < kind.chains:
+        await _child_of(stage, rng, entry)
     if rng.random() < kind.cancels:
         await _cancel_somewhere(stage, rng, entry)
     follower = stage.some_bridge(rng)
@@ -214,6 +216,17 @@ async def _again(stage: Stage, rng: random.Random, entry: Submitted, graph: Mapp
                 bridge, entry.kind, graph, key=entry.key, timeouts=entry.timeouts
             )
     return entry
+
+
+async def _child_of(stage: Stage, rng: random.Random, parent: Submitted) -> None:
+    """Another one that waits for it, and perhaps a third one that waits for that."""
+    for _ in range(rng.choice([1, 2])):
+        bridge = stage.some_bridge(rng)
+        if bridge is None or parent.job_id is None:
+            return
+        what, graph = stage.world.engine.graph(rng)
+        after = {rng.choice(["after", "after", "after_any"]): [parent.job_id]}
+        parent = await stage.clients.submit(bridge, what, graph, after=after)
 
 
 async def _cancel_somewhere(stage: Stage, rng: random.Random, entry: Submitted) -> None:

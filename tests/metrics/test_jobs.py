@@ -17,6 +17,7 @@ from comfy_mcp.domain.events import (
     JobRequeued,
     JobStarted,
     Priority,
+    PriorityChanged,
     StoredEvent,
 )
 from comfy_mcp.domain.gpu_use import GpuUse
@@ -95,6 +96,13 @@ def test_a_failure_counts_by_its_kind_and_is_no_duration(log: Log) -> None:
     assert entered(log)["failed"] == 1
     assert log.value("comfyui_workflow_duration_seconds_count", gpu_type="local") == 0
     assert log.value("comfy_bridge_workflow_run_seconds_count", engine=ENGINE, status="failed") == 1
+
+
+def test_a_wait_counts_under_the_priority_that_it_ended_with(log: Log) -> None:
+    low = PriorityChanged(job_id=JOB, at=1_100, priority=Priority.LOW)
+    log.append(queued_event(JOB), low, claimed(JOB), start())
+    assert log.value("comfy_bridge_workflow_wait_seconds_count", priority="low") == 1
+    assert log.value("comfy_bridge_workflow_wait_seconds_count", priority="normal") == 0
 
 
 def test_a_workflow_cancelled_in_the_queue_neither_waited_nor_ran(log: Log) -> None:

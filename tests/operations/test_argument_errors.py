@@ -69,6 +69,7 @@ def test_what_is_wrong_what_is_allowed_and_an_example(
 def test_a_limit_that_is_too_high_leads_to_the_next_page() -> None:
     assert "`cursor` gives the next page" in refusal("list_models", limit=201).next_step
     assert "cursor" not in refusal("workflow_status").next_step
+    assert "cursor" not in refusal("find_workflow", limit=0).next_step  # it has no pages
 
 
 def test_one_fault_of_an_argument_is_told_and_no_more_arguments_than_a_few() -> None:

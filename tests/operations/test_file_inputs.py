@@ -227,6 +227,12 @@ async def test_a_private_address_is_refused(call: Bench, web_url: str) -> None:
         ("./nope.png", ErrorCode.PATH_UNREADABLE, "can't be read"),
         ("./notes.txt", ErrorCode.INVALID_ARGUMENT, "text/plain; the input reads image"),
         ("./empty.png", ErrorCode.INVALID_ARGUMENT, "is empty"),
+        ("./no.png", ErrorCode.INVALID_ARGUMENT, "is no image/png: its first bytes are b'hello'"),
+        ("data:image/png;base64,aGVsbG8=", ErrorCode.INVALID_ARGUMENT, "is no image/png"),
+        ("data:x/y;base64,aGVsbG8=", ErrorCode.INVALID_ARGUMENT, "is no image that is known here"),
+        ("./a\x00b.png", ErrorCode.PATH_NOT_ALLOWED, "has a NUL character"),
+        ("output:zzzz", ErrorCode.NOT_FOUND, "Output zzzz not found"),
+        ("http:///cat.png", ErrorCode.PATH_UNREADABLE, "http:///cat.png can't be read: it is no URL"),
         ("data:image/png;base64,?", ErrorCode.INVALID_ARGUMENT, "can't be read"),
         ("data:image/png", ErrorCode.INVALID_ARGUMENT, "can't be read"),
         ("output:00000000-0000-0000-0000-000000000000", ErrorCode.NOT_FOUND, "not found"),
@@ -240,6 +246,7 @@ async def test_what_is_no_file_is_refused_before_it_is_queued(
     call: Bench, root: Path, name: str, code: ErrorCode, said: str
 ) -> None:
     (root / "notes.txt").write_text("hello")
+    (root / "no.png").write_text("hello")
     (root / "empty.png").touch()
     error = await refusal(call, name)
     assert (error.code, said in error.message) == (code, True), error

@@ -39,6 +39,28 @@ def ui_file() -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def test_no_workflow_at_all_says_how_to_find_one(call: Bench) -> None:
+    with pytest.raises(InvalidInput, match="No workflow was given") as caught:
+        await call("submit_workflow")
+    assert "find_workflow(" in caught.value.next_step
+    with pytest.raises(InvalidInput, match="not both"):
+        await call("submit_workflow", workflow=picture(), path="x.json")
+
+
+async def test_a_nul_in_a_path_is_named(call: Bench) -> None:
+    with pytest.raises(InvalidInput, match="NUL character"):
+        await call("submit_workflow", workflow="./a\0b.json")
+    with pytest.raises(InvalidInput, match="NUL character"):
+        await call("submit_workflow", path="a\0b.json")
+
+
+async def test_a_name_is_one_line(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=picture(), name=" two\nlines\x1b[31m\u2028of \x00it ")
+    assert submitted.name == "two lines [31m of it"
+    nothing = await call("submit_workflow", workflow=picture(), name="\n")
+    assert nothing.name is None
+
+
 async def graph_of(call: Bench, **submit: Any) -> dict[str, Any]:
     return dict((await call("submit_workflow", dry_run=True, **submit)).graph)
 

@@ -9,7 +9,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.needs import NO_WISH, Equipment, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.operations.judging import judged_by_engines
+from comfy_mcp.operations.judging import engine_named, judged_by_engines
 
 A, B = EngineId("a"), EngineId("b")
 GRAPH = {
@@ -126,6 +126,14 @@ async def test_the_error_of_the_closest_engine_comes_with_what_the_others_lack()
 async def test_what_can_not_be_converted_with_any_node_list_is_refused() -> None:
     with pytest.raises(InvalidGraph):
         await judged(Engines({A: nodes(), B: nodes()}), graph=[])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("GPU-1", "GPU-1"), ("gpu-1 ", "GPU-1"), ("twin", "twin"), ("TWIN", "TWIN"), ("c", "c")],
+)
+def test_an_engine_is_found_in_any_case_of_its_name(given: str, meant: str) -> None:
+    assert engine_named(dict.fromkeys(map(EngineId, ("GPU-1", "twin", "Twin"))), given) == meant
 
 
 async def test_a_wish_names_engines_that_there_are() -> None:

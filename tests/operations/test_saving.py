@@ -118,6 +118,14 @@ async def test_a_place_that_is_not_allowed_is_refused_at_once(call: Bench, root:
         assert str(root) in caught.value.message
 
 
+async def test_a_file_url_is_a_place_and_another_url_is_none(call: Bench, root: Path) -> None:
+    submitted = await call("submit_workflow", workflow=picture("t/fox"), save_to=f"file://{root}/art%20s")
+    end = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
+    assert end.saved == [str(root / "art s" / "fox_00001_.png")]
+    with pytest.raises(InvalidInput, match=r"not 'https://example\.org/art'"):
+        await call("submit_workflow", workflow=picture(), save_to="https://example.org/art")
+
+
 async def test_over_http_nothing_is_written_here(call: Bench, root: Path) -> None:
     submitted = await call("submit_workflow", workflow=picture(), save_to="art")
     other = Bench(call.services, Caller(client=CALLER.client, surface="http", may_read_files=False))

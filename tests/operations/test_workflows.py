@@ -385,3 +385,13 @@ async def test_a_silent_wait_looks_again(call: Bench, monkeypatch: pytest.Monkey
     done = await call("wait_for_workflow", report, workflow_id=job)
     assert done.status == "completed"
     assert len(heard) > 2
+
+
+async def test_a_result_from_the_cache_says_that_nothing_was_run(call: Bench) -> None:
+    said, graph = [], graphs.slow(steps=1, step_ms=1)
+    for _ in range(2):
+        job = (await call("submit_workflow", workflow=graph)).workflow_id
+        end = await call("wait_for_workflow", workflow_id=job, timeout_s=20)
+        assert end.status == "completed"
+        said.append("in its cache and ran nothing" in end.text())
+    assert said == [False, True]

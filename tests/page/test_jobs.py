@@ -198,3 +198,34 @@ async def test_thousands_of_workflows_are_counted_and_not_drawn(sidecar: Sidecar
     await expect(page.locator("#recent").locator(f'[data-id="{ended}"]')).to_be_visible()
     assert await page.locator(".job").count() == 12
     assert await page.evaluate("document.getElementsByTagName('*').length") < 1_000
+
+
+async def test_a_batch_is_one_card_and_is_cancelled_as_one(sidecar: Sidecar, visit: Open) -> None:
+    answer = await sidecar("POST", WORKFLOW, json={"workflow": endless(), "variations": 3, "name": "Foxes"})
+    batch = answer.body["workflowId"]
+    await sidecar.until_running(answer.body["workflowIds"][0])
+    page = await visit(sidecar.url)
+    shown = card(page, batch)
+    await expect(shown.locator(".job-name")).to_have_text("Foxes")
+    await expect(shown).to_contain_text("3 workflows: 1 running, 2 queued")
+    await expect(page.locator(".job")).to_have_count(1)
+    await expect(page.locator("#totals")).to_have_text("1 running · 2 waiting")
+    await expect(page.locator("#active-more")).to_be_hidden()
+    await button(shown, "Cancel").click()
+    await expect(page.locator("#recent").locator(f'[data-id="{batch}"] .badge')).to_have_text("Cancelled")
+    await expect(page.locator("#recent .job")).to_have_count(1)
+
+
+async def test_one_that_waits_says_why(sidecar: Sidecar, visit: Open) -> None:
+    first = await sidecar.submit(endless())
+    await sidecar.until_running(first)
+    second = await sidecar.submit(endless())
+    after = await sidecar("POST", WORKFLOW, json={"workflow": graphs.picture(), "after": [first]})
+    page = await visit(sidecar.url)
+    await expect(card(page, second)).to_contain_text("Ahead of it: 1 yours")
+    held = card(page, after.body["workflowId"])
+    await expect(held).to_contain_text(f"Waits for the end of {first[:8]}")
+    await page.locator("#link").wait_for()
+    await expect(held.locator(".badge")).to_have_text("Queued")
+    await sidecar("DELETE", f"{WORKFLOW}/{second}")
+    await sidecar("DELETE", f"{WORKFLOW}/{first}")

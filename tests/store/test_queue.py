@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
-from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority
-from comfy_mcp.domain.ids import ClientId, EngineId
+from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority, PriorityChanged
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.store import JobGraph, Store
 from comfy_mcp.store.connection import Connection
@@ -126,6 +126,42 @@ async def test_a_claimed_job_stands_before_all_that_are_not(store: Store) -> Non
     view = await store.queue(10)
     assert [job.id for job in view.running] == [low.id]
     assert view.counts[JobStatus.RUNNING] == 1
+
+
+# ---------------------------------------------------------------------------- priority
+
+
+async def test_a_job_that_waits_gets_another_priority_and_a_turn_there(store: Store) -> None:
+    one, two, three = [await add(store) for _ in range(3)]
+    changed = await store.set_priorities([three.id], Priority.HIGH, at=2, by="ann", fair=True)
+    assert [(job.id, job.priority) for job in changed] == [(three.id, Priority.HIGH)]
+    assert [job.id for job in (await store.queue(10)).queued] == [three.id, one.id, two.id]
+    assert (
+        await store.set_priorities([three.id, JobId("gone")], Priority.HIGH, at=3, by=None, fair=True) == []
+    )
+    await store.set_priorities([one.id], Priority.LOW, at=4, by=None, fair=False)
+    await store.set_priorities([three.id], Priority.NORMAL, at=5, by=None, fair=True)
+    assert [job.id for job in (await store.queue(10)).queued] == [two.id, three.id, one.id]
+    events = [each.event for each in await store.events_after(0) if isinstance(each.event, PriorityChanged)]
+    assert [(event.priority, event.by) for event in events][:1] == [(Priority.HIGH, "ann")]
+
+
+async def test_what_an_engine_has_or_what_has_ended_keeps_its_priority(store: Store) -> None:
+    first, second = await add(store), await add(store)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    await store.request_cancel(second.id, at=2, reason=None)
+    ids = [first.id, second.id]
+    assert await store.set_priorities(ids, Priority.HIGH, at=3, by=None, fair=True) == []
+
+
+async def test_the_next_one_of_a_client_takes_the_place_that_is_left(store: Store) -> None:
+    mine = [await add(store, client="a") for _ in range(2)]
+    theirs = await add(store, client="b")
+    assert [job.id for job in (await store.queue(10)).queued] == [mine[0].id, theirs.id, mine[1].id]
+    await store.set_priorities([mine[0].id], Priority.LOW, at=2, by=None, fair=True)
+    assert [job.id for job in (await store.queue(10)).queued] == [mine[1].id, theirs.id, mine[0].id]
 
 
 # ---------------------------------------------------------------------------- cancel

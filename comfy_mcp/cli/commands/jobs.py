@@ -123,6 +123,19 @@ def retry(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
     execute(given, as_json, lambda s, out: jobs.retry(s, out, workflow_id=workflow_id))
 
 
+@click.command(cls=Command, example='comfy-bridge priority "$id" high')
+@click.argument("workflow_id", metavar="ID")
+@click.argument("priority", type=click.Choice(options.PRIORITIES))
+@options.as_json
+@click.pass_obj
+def priority(given: dict[str, Any], /, workflow_id: str, priority: str, as_json: bool) -> None:
+    """Change the priority of a workflow that waits, or of a batch."""
+    from comfy_mcp.cli import jobs
+
+    how = {"workflow_id": workflow_id, "priority": priority}
+    execute(given, as_json, lambda s, out: jobs.prioritize(s, out, **how))
+
+
 @click.group("jobs")
 def jobs_() -> None:
     """Repair the queue."""
@@ -142,4 +155,4 @@ def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
     execute(given, as_json, lambda s, out: jobs.abandon(s, out, workflow_id=workflow_id))
 
 
-COMMANDS = (run, submit, status, graph, wait, cancel, retry, jobs_)
+COMMANDS = (run, submit, status, graph, wait, cancel, retry, priority, jobs_)

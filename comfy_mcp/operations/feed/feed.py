@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.bounded import Bounded
-from comfy_mcp.domain.events import JobCompleted, JobQueued, JobRequeued, JobWaiting, StoredEvent
+from comfy_mcp.domain.events import (
+    JobCompleted,
+    JobQueued,
+    JobRequeued,
+    JobWaiting,
+    PriorityChanged,
+    StoredEvent,
+)
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.operations.feed.reader import Reader
 
@@ -85,7 +92,7 @@ class Feed:
                 if view is None:  # forgotten meanwhile
                     return Described()
                 return Described(outputs=view.outputs, started_at=view.job.started_at)
-            case JobQueued() | JobRequeued() | JobWaiting():
+            case JobQueued() | JobRequeued() | JobWaiting() | PriorityChanged():
                 place = await self._store.queue_position(job_id)
                 # Others' prompts count too, as in every other answer.
                 return Described(position=None if place is None else place + self._foreign_ahead())

@@ -26,6 +26,7 @@ from comfy_mcp.operations.shapes.base import (
     Text,
     WorkflowIdField,
     in_words,
+    one_line,
 )
 from comfy_mcp.operations.shapes.catalog import (
     ModelItem,
@@ -61,6 +62,7 @@ from comfy_mcp.operations.shapes.jobs import (
     ForeignItem,
     GraphResult,
     OutputItem,
+    PriorityResult,
     QueueResult,
     RetryResult,
     SilenceItem,
@@ -68,6 +70,7 @@ from comfy_mcp.operations.shapes.jobs import (
     WaitingForItem,
     WorkflowResult,
     WorkflowsResult,
+    about,
     counted,
 )
 from comfy_mcp.operations.shapes.keys import (
@@ -87,6 +90,7 @@ from comfy_mcp.operations.shapes.params import (
     ListWorkflowsParams,
     NoParams,
     OutputParams,
+    PriorityParams,
     RetryParams,
     StatusParams,
     SubmitParams,
@@ -190,6 +194,8 @@ __all__ = [
     "Part",
     "PreviewResult",
     "PriorityName",
+    "PriorityParams",
+    "PriorityResult",
     "QueueResult",
     "RemovedWebhookResult",
     "ReplayDeliveriesParams",
@@ -225,6 +231,8 @@ __all__ = [
     "WorkflowParams",
     "WorkflowResult",
     "WorkflowsResult",
+    "about",
     "counted",
     "in_words",
+    "one_line",
 ]

@@ -1,5 +1,6 @@
 """The words that inputs and results share, and their base classes."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -52,6 +53,14 @@ WorkflowIdField = Annotated[
 def joined(value: object) -> object:
     """A list of ids as one text."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def one_line(value: str | None) -> str | None:
+    """A name or a reason without line breaks and control characters; None for what then is empty."""
+    return " ".join(_CONTROLS.sub(" ", value or "").split()) or None
+
+
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _each_short(value: str) -> str:

@@ -88,16 +88,26 @@ class EngineRoomItem(Part):
     total_bytes: int
 
 
+def _unknown(value: object) -> bool:
+    return value is None
+
+
 class WaitingForItem(Part):
     """Why a queued workflow waits. `vram`: `free_bytes` is the most that one of the engines has. `engine`: no
-    engine can run it now; `message` has the cause and the fix. `parent`: others have to end first."""
+    engine can run it now; `message` has the cause and the fix. `parent`: others have to end first. `turn`:
+    others are ahead of it, `yours`, those of `others`, and `foreign` ones, given to ComfyUI itself;
+    `start_ms` is the time until it may start, where that is known."""
 
-    reason: Literal["vram", "engine", "parent"]
+    reason: Literal["vram", "engine", "parent", "turn"]
     message: Text
     since: int | None = None
     need_bytes: int | None = None
     free_bytes: int | None = None
     engines: list[EngineRoomItem] = Field(default_factory=list)
+    yours: int | None = Field(default=None, exclude_if=_unknown)
+    others: int | None = Field(default=None, exclude_if=_unknown)
+    foreign: int | None = Field(default=None, exclude_if=_unknown)
+    start_ms: int | None = Field(default=None, exclude_if=_unknown)
 
 
 class SilenceItem(Part):
@@ -130,6 +140,7 @@ class WorkflowResult(Result):
             "output_count",
             "error",
             "batch",
+            "waiting_for",
         }
     )
 
@@ -182,10 +193,7 @@ class WorkflowResult(Result):
         return said_of_all.strip() + warned
 
     def _left(self) -> str:
-        """`about 40 s (30 to 56)`."""
-        low, high = (round(each / 1000) for each in self.eta_range_ms or (0, 0))
-        span = f" ({low} to {high})" if high > low else ""
-        return f"about {max(1, round((self.eta_ms or 0) / 1000))} s{span}"
+        return about(self.eta_ms or 0, self.eta_range_ms or (0, 0))
 
     def _cancel(self) -> str:
         who = f" by {self.cancelled_by}" if self.cancelled_by else ""
@@ -197,14 +205,23 @@ class WorkflowResult(Result):
         if self.waiting_for is None:
             return place
         why = self.waiting_for.message.rstrip(".")
-        return f". {why}" if self.waiting_for.reason == "parent" else f"{place}, held: {why}"
+        match self.waiting_for.reason:
+            case "parent":
+                return f". {why}"
+            case "turn":
+                return f"{place}. {why}"
+            case _:
+                return f"{place}, held: {why}"
 
     def brief(self) -> str:
         """One entry of a list of workflows."""
         name = f" ({self.name})" if self.name else ""
         kind = f" ({self.failure.kind})" if self.failure else ""
         batch = f", batch {self.batch}" if self.batch else ""
-        return f"{self.workflow_id}{name} {self.status}{kind}, {_moment(self.created_time)[:-3]}{batch}"
+        ahead = f" ({self.waiting_for.message.rstrip('.')})" if self.waiting_for else ""
+        return (
+            f"{self.workflow_id}{name} {self.status}{kind}{ahead}, {_moment(self.created_time)[:-3]}{batch}"
+        )
 
     def _facts(self) -> str:
         match self.status:
@@ -227,6 +244,13 @@ class WorkflowResult(Result):
                 return self._cancel()
             case _:
                 assert_never(self.status)
+
+
+def about(left_ms: int, span_ms: Sequence[int]) -> str:
+    """`about 40 s (30 to 56)`."""
+    low, high = (round(each / 1000) for each in span_ms)
+    span = f" ({low} to {high})" if high > low else ""
+    return f"about {max(1, round(left_ms / 1000))} s{span}"
 
 
 def counted(workflows: Mapping[str, StatusName]) -> str:
@@ -329,6 +353,25 @@ class CancelResult(Result):
             slow = f", {self.stopping} still stop at their next node or step" if self.stopping else ""
             said = f"{self.cancelled} workflow(s) cancelled{slow}."
         return f"{said} {self.next_step or ''}".strip()
+
+
+class PriorityResult(Result):
+    """`changed`: how many wait with the new priority because of this call; those that an engine has, or that
+    have ended, stay as they are."""
+
+    workflow_id: str
+    status: StatusName
+    priority: PriorityName
+    changed: int
+    queue_position: int | None
+    next_step: NextStep | None = None
+
+    def text(self) -> str:
+        place = f", position {self.queue_position}" if self.queue_position else ""
+        said = f"Workflow {self.workflow_id} is {self.status}{place}."
+        how = f"Priority {self.priority}, {self.changed} changed"
+        why = "" if self.changed or self.status == "queued" else ": only those that wait can be changed"
+        return f"{said} {how}{why}. {self.next_step or ''}".strip()
 
 
 class WorkflowsResult(Result):

@@ -20,6 +20,7 @@ from comfy_mcp.operations.shapes.base import (
     WorkflowIdField,
     WorkflowIdsField,
     joined,
+    one_line,
 )
 from comfy_mcp.operations.shapes.webhooks import SubmitWebhookField
 
@@ -120,6 +121,8 @@ class SubmitParams(Params):
         title="Only check, and return the graph that would run; nothing is queued.",
     )
 
+    _one_line = field_validator("name")(one_line)
+
     @field_validator("after", "after_any", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -164,6 +167,13 @@ class CancelParams(Params):
         description='Id, several, or "mine": all yours',
     )
     reason: str | None = Field(default=None, max_length=200, title="The reason; stored with the workflow.")
+
+    _one_line = field_validator("reason")(one_line)
+
+
+class PriorityParams(Params):
+    workflow_id: WorkflowIdsField
+    priority: PriorityName
 
 
 class EngineParams(Params):

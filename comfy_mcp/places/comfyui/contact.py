@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from comfy_mcp.domain.errors import EngineFault, EngineUnreachable
+from comfy_mcp.places.comfyui.faults import TooSlow
 from comfy_mcp.places.protocol import Silence
 
 PATIENCE_S = 5.0
@@ -20,12 +21,14 @@ class Contact:
         self._failed_at: float | None = None
         self._failing_since: float | None = None
         self._cause: str | None = None
+        self._accepts = True
         self._waiting: dict[object, float] = {}
 
     def received(self) -> None:
         """A response or a frame arrived."""
         self._received_at = self._clock()
         self._failing_since = self._failed_at = self._cause = None
+        self._accepts = True
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -35,7 +38,7 @@ class Contact:
         try:
             yield
         except EngineUnreachable as fault:
-            self._failed(began, fault.sentence)
+            self._failed(began, fault.sentence, accepts=isinstance(fault, TooSlow))
             raise
         except EngineFault:
             self.received()  # something answered, whatever it is
@@ -43,7 +46,7 @@ class Contact:
         except BaseException:
             waited = self._clock() - began
             if waited >= 1:  # the caller gave up, after a time in which an engine answers
-                self._failed(began, f"No answer within {waited:.0f} s.")
+                self._failed(began, f"No answer within {waited:.0f} s.", accepts=True)
             raise
         else:
             self.received()
@@ -74,8 +77,8 @@ class Contact:
         since = min([*waits, now if self._failing_since is None else self._failing_since])
         if self._received_at is not None:
             since = self._received_at
-        return Silence(seconds=now - since, cause=self._cause)
+        return Silence(seconds=now - since, cause=self._cause, accepts=self._accepts)
 
-    def _failed(self, began: float, cause: str) -> None:
-        self._failed_at, self._cause = self._clock(), cause
+    def _failed(self, began: float, cause: str, *, accepts: bool) -> None:
+        self._failed_at, self._cause, self._accepts = self._clock(), cause, accepts
         self._failing_since = began if self._failing_since is None else self._failing_since

@@ -214,8 +214,9 @@ function show(card, button, wanted) {
 export function jobFacts(job) {
   const facts = [];
   const where = job.engine ? `on ${job.engine}` : null;
+  if (job.parts) facts.push(job.parts);
   if (job.status === "queued")
-    facts.push(job.queuePosition ? `Place ${job.queuePosition}` : "Waiting", where);
+    facts.push(job.queuePosition ? `Place ${job.queuePosition}` : "Waiting", turnText(job), where);
   if (job.status === "running") {
     facts.push(`${Math.floor(job.progress ?? 0)} %`, job.currentNode, where);
     if (job.etaMs !== null && job.etaMs !== undefined) facts.push(`about ${durationText(job.etaMs)} left`);
@@ -244,8 +245,15 @@ export function causeText(job) {
   return `${FAILURE_WORDS[failure.kind] ?? failure.kind}${node}: ${failure.message}`;
 }
 
+const inTurn = (job) => job.waitingFor?.reason === "turn";
+
+/** "Ahead of it: 2 yours, 1 of others", of one that waits for nothing but its turn. */
+function turnText(job) {
+  return inTurn(job) ? job.waitingFor.message.replace(/\.$/, "") : null;
+}
+
 function waitingText(job) {
-  return job.waitingFor?.message ?? "";
+  return inTurn(job) ? "" : (job.waitingFor?.message ?? "");
 }
 
 function separated(facts) {

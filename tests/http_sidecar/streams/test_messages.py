@@ -16,6 +16,8 @@ from comfy_mcp.domain.events import (
     JobEvent,
     JobProgressed,
     JobWaiting,
+    Priority,
+    PriorityChanged,
     StoredEvent,
 )
 from comfy_mcp.domain.ids import EngineId, JobId, NodeId, PromptId
@@ -59,6 +61,7 @@ EVENTS: dict[type[JobEvent], tuple[JobEvent, str | None]] = {
         (started(JOB), "workflow:started"),
         (progressed(JOB, 0.5), "workflow:progress"),
         (CancelRequested(job_id=JobId("j"), at=1), None),
+        (PriorityChanged(job_id=JobId("j"), at=1, priority=Priority.LOW), "workflow:queued"),
         (completed(JOB), "workflow:completed"),
         (failed(JOB), "workflow:error"),
         (cancelled(JOB), "workflow:cancelled"),

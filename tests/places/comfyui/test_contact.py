@@ -6,6 +6,7 @@ import pytest
 
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable
 from comfy_mcp.places.comfyui.contact import PATIENCE_S, Contact
+from comfy_mcp.places.comfyui.faults import TooSlow
 from comfy_mcp.places.protocol import Silence
 
 
@@ -119,3 +120,22 @@ def test_it_was_heard_within_a_time(contact: Contact, clock: Clock) -> None:
     assert contact.heard_within(5)
     clock.now += 5
     assert not contact.heard_within(5)
+
+
+def test_one_that_refuses_connections_is_told_from_one_that_hangs(contact: Contact, clock: Clock) -> None:
+    refused(contact)
+    found = contact.silence()
+    assert found is not None
+    assert not found.accepts
+    with pytest.raises(TooSlow), contact.asking():
+        raise TooSlow("Engine e, GET /queue: no answer in time.", next_step="Wait.")
+    hanging = contact.silence()
+    assert hanging is not None
+    assert hanging.accepts
+    refused(contact)
+    contact.received()
+    with contact.asking():
+        clock.now += PATIENCE_S
+        waits = contact.silence()
+        assert waits is not None
+        assert waits.accepts

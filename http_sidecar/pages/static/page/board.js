@@ -1,5 +1,7 @@
 // What is known of the jobs: a copy of what the service last said, kept fresh by its events.
 
+import { grouped } from "./batches.js";
+
 const MAX_QUEUED = 100; // the rest of the queue is counted, not kept
 const MAX_ENDED = 300;
 const ENDED = ["completed", "failed", "cancelled"];
@@ -36,8 +38,9 @@ export class Board {
     );
   }
 
+  /** Batches count as one, whatever part of them each is. */
   #with(test) {
-    return [...this.jobs.values()].filter(test);
+    return grouped([...this.jobs.values()]).filter(test);
   }
 
   /**
@@ -47,7 +50,7 @@ export class Board {
    */
   replace(queue, page, askedAt) {
     const known = new Map();
-    for (const job of [...page.workflows, ...queue.running, ...queue.queued]) {
+    for (const job of [...page.workflows, ...queue.running, ...queue.queued, ...queue.blocked]) {
       known.set(job.workflowId, this.#merged(job, askedAt));
     }
     const oldest =
@@ -90,7 +93,7 @@ export class Board {
 
   #forgetOldest() {
     const at = (job) => job.completionTime ?? job.createdTime;
-    const ended = this.#with(hasEnded).sort((a, b) => at(b) - at(a));
+    const ended = [...this.jobs.values()].filter(hasEnded).sort((a, b) => at(b) - at(a));
     for (const job of ended.slice(MAX_ENDED)) this.jobs.delete(job.workflowId);
   }
 

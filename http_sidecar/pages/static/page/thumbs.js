@@ -84,7 +84,7 @@ export class Thumbs {
   }
 
   async #live(job) {
-    const path = `v1/comfyui/workflow/${encodeURIComponent(job.workflowId)}/preview`;
+    const path = `v1/comfyui/workflow/${encodeURIComponent(job.previewOf ?? job.workflowId)}/preview`;
     return URL.createObjectURL(await this.api.blob(path, { patient: true }));
   }
 }

@@ -1,6 +1,7 @@
 // What is shown while a key is good, or while none is asked for: the lists, the machines and the gallery, kept fresh.
 
 import { Api, isGone } from "./api.js";
+import { countOf } from "./batches.js";
 import { Board } from "./board.js";
 import { Cards } from "./cards.js";
 import { Details } from "./details.js";
@@ -259,8 +260,12 @@ export class Visit {
   #drawNow() {
     const board = this.#board;
     const { running, queued, ended } = board;
-    const waiting = Math.max(board.counts.queued ?? 0, queued.length);
+    const known = [...running, ...queued];
+    const counted = (board.counts.queued ?? 0) + (board.counts.blocked ?? 0);
+    const waiting = Math.max(counted, countOf(known, "queued"));
     const shown = queued.slice(0, MAX_WAITING_SHOWN);
+    const more = waiting - countOf([...running, ...shown], "queued");
+    const runs = countOf(known, "running");
     const none = "No workflow is running or queued.";
     this.cards.show([
       [$("active"), [...running, ...shown], none],
@@ -271,15 +276,15 @@ export class Visit {
       ],
     ]);
     const rest = [
-      waiting > shown.length && `${(waiting - shown.length).toLocaleString()} more wait`,
+      more > 0 && `${more.toLocaleString()} more wait`,
       board.foreignCount && `${board.foreignCount}submitted in ComfyUI itself`,
     ].filter(Boolean);
     $("active-more").textContent = rest.join(" · ");
     $("active-more").hidden = !rest.length;
     $("recent-more").hidden =
       this.#recentShown >= MAX_RECENT_SHOWN || (board.cursor === null && ended.length <= this.#recentShown);
-    $("totals").textContent = `${running.length} running · ${waiting.toLocaleString()} waiting`;
-    document.title = `${running.length ? `(${running.length}) ` : ""}comfy-mcp-bridge`;
+    $("totals").textContent = `${runs} running · ${waiting.toLocaleString()} waiting`;
+    document.title = `${runs ? `(${runs}) ` : ""}comfy-mcp-bridge`;
     this.details.changed(board.jobs);
   }
 }

@@ -1,0 +1,98 @@
+"""Why a queued workflow waits for its turn: what is ahead of it, and when it may start."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.time_left import in_range, time_left
+from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.shapes import WaitingForItem, WorkflowResult, about
+
+if TYPE_CHECKING:  # the surfaces use this module and must not load the database
+    from comfy_mcp.store import QueueView
+
+LOOKED_THROUGH = 200
+"""Queued workflows of which it is known what is ahead of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """The queue as it is now. `expected_ms`: how long a workflow takes, None where nobody knows."""
+
+    queue: "QueueView"
+    client: ClientId
+    now: int
+    expected_ms: Callable[[Job], float | None]
+
+    def why(self, job: Job, foreign: int) -> WaitingForItem | None:
+        """`foreign`: prompts of people that run before it. None: nothing is known to be ahead of it."""
+        places = [each.id for each in self.queue.queued]
+        if job.id not in places:
+            return None
+        queued = self.queue.queued[: places.index(job.id)]
+        before = [each for each in (*self.queue.running, *queued) if _shares_engine(each, job)]
+        if not before and not foreign:
+            return None
+        yours = sum(each.client == self.client for each in before)
+        start = None if foreign else self._start_ms(before)
+        counts = {"yours": yours, "others": len(before) - yours, "foreign": foreign}
+        return WaitingForItem(
+            reason="turn", message=_sentence(**counts, start_ms=start), start_ms=start, **counts
+        )
+
+    def _start_ms(self, before: Sequence[Job]) -> int | None:
+        total = 0.0
+        for job in before:
+            left = time_left(job, self.now) if job.status is JobStatus.RUNNING else self.expected_ms(job)
+            if left is None:
+                return None
+            total += left
+        return round(total)
+
+
+async def turns_now(context: OperationContext) -> Turns:
+    services = context.services
+    return Turns(
+        queue=await services.store.queue(LOOKED_THROUGH),
+        client=context.caller.client,
+        now=services.now_ms(),
+        expected_ms=services.engines.expected_ms,
+    )
+
+
+async def with_turns(
+    context: OperationContext, states: Sequence[tuple[Job, WorkflowResult]]
+) -> list[WorkflowResult]:
+    """Those that wait for nothing but their turn say what is ahead of them."""
+    if not any(_waits_for_its_turn(*each) for each in states):
+        return [result for _, result in states]
+    turns = await turns_now(context)
+    return [with_turn(turns, job, result, foreign_ahead(context, job)) for job, result in states]
+
+
+def with_turn(turns: Turns, job: Job, result: WorkflowResult, foreign: int) -> WorkflowResult:
+    why = turns.why(job, foreign) if _waits_for_its_turn(job, result) else None
+    return result if why is None else result.model_copy(update={"waiting_for": why})
+
+
+def foreign_ahead(context: OperationContext, job: Job) -> int:
+    """As far as this process knows: no engine is asked for it."""
+    return context.services.engines.foreign_ahead(job.engine)
+
+
+def _waits_for_its_turn(job: Job, result: WorkflowResult) -> bool:
+    return job.status is JobStatus.QUEUED and result.waiting_for is None
+
+
+def _shares_engine(other: Job, job: Job) -> bool:
+    """Whether `other` is before it: one that an engine has already waits for that engine only."""
+    return other.lane == job.lane and (job.engine is None or other.engine == job.engine)
+
+
+def _sentence(*, yours: int, others: int, foreign: int, start_ms: int | None) -> str:
+    counts = {"yours": yours, "of others": others, "given to ComfyUI itself": foreign}
+    named = ", ".join(f"{count} {whose}" for whose, count in counts.items() if count)
+    starts = "" if start_ms is None else f"; it may start in {about(start_ms, in_range(start_ms))}"
+    return f"Ahead of it: {named}{starts}."

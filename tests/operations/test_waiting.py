@@ -1,0 +1,119 @@
+"""Why a queued workflow waits for its turn: counts of what is ahead of it, and when it may start."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from comfy_mcp.domain.events import Priority
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.operations.brief import brief
+from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.waiting import Turns
+from comfy_mcp.store import QueueView
+from tests.operations.conftest import Bench
+from tests.support import graphs
+
+ME, BEN = ClientId("me"), ClientId("ben")
+E, F = EngineId("e"), EngineId("f")
+
+
+def job(name: str, client: ClientId, *, runs: bool = False, **more: Any) -> Job:
+    known = Job(
+        id=JobId(name), client=client, lane="local", priority=Priority.NORMAL,
+        status=JobStatus.RUNNING if runs else JobStatus.QUEUED, created_at=0, node_count=1,
+    )  # fmt: skip
+    return replace(known, **more)
+
+
+def turns(*jobs: Job, expected_ms: float | None = None) -> Turns:
+    running = tuple(each for each in jobs if each.status is JobStatus.RUNNING)
+    queued = tuple(each for each in jobs if each.status is JobStatus.QUEUED)
+    view = QueueView(running=running, queued=queued, blocked=(), counts={})
+    return Turns(queue=view, client=ME, now=1000, expected_ms=lambda _: expected_ms)
+
+
+RUNS = job("a", BEN, runs=True, engine=E, eta_ms=20_000, progress_at=1000)
+MINE, LAST = job("b", ME), job("c", ME)
+
+
+def test_what_is_ahead_is_counted_by_whose_it_is() -> None:
+    why = turns(RUNS, MINE, LAST).why(LAST, 2)
+    assert why is not None
+    assert (why.reason, why.yours, why.others, why.foreign) == ("turn", 1, 1, 2)
+    assert why.message == "Ahead of it: 1 yours, 1 of others, 2 given to ComfyUI itself."
+
+
+def test_the_start_is_estimated_where_all_that_is_ahead_is_known() -> None:
+    known = turns(RUNS, MINE, LAST, expected_ms=10_000.0).why(LAST, 0)
+    assert known is not None
+    assert known.start_ms == 30_000
+    assert known.message.endswith("; it may start in about 30 s (22 to 42).")
+    for unknown in (
+        turns(RUNS, MINE, LAST).why(LAST, 0),
+        turns(replace(RUNS, eta_ms=None), LAST, expected_ms=1.0).why(LAST, 0),
+        turns(RUNS, MINE, LAST, expected_ms=1.0).why(LAST, 1),
+    ):
+        assert unknown is not None
+        assert unknown.start_ms is None
+
+
+def test_one_that_an_engine_has_waits_for_that_engine_and_its_lane_only() -> None:
+    other = job("x", ME, runs=True, engine=F)
+    cloud = job("y", ME, runs=True, lane="cloud")
+    here = replace(LAST, engine=E)
+    why = turns(RUNS, other, cloud, here).why(here, 0)
+    assert why is not None
+    assert (why.yours, why.others) == (0, 1)
+
+
+def test_nothing_is_said_where_nothing_is_known_to_be_ahead() -> None:
+    assert turns(LAST).why(LAST, 0) is None
+    assert turns(RUNS, MINE).why(LAST, 0) is None  # beyond what was looked through
+
+
+async def test_state_wait_list_and_queue_say_it(call: Bench) -> None:
+    ben = Bench(call.services, Caller(client=BEN, surface="test"))
+    first = (await ben("submit_workflow", workflow=graphs.slow())).workflow_id
+    async with asyncio.timeout(20):
+        while (await call("workflow_status", workflow_id=first)).status != "running":
+            await asyncio.sleep(0)
+    mine = [(await call("submit_workflow", workflow=graphs.slow())).workflow_id for _ in range(3)]
+    state = await call("workflow_status", workflow_id=mine[2])
+    assert (state.waiting_for.yours, state.waiting_for.others) == (2, 1)
+    assert "Ahead of it: 2 yours, 1 of others" in state.text()
+    waited = await call("wait_for_workflow", workflow_id=mine[2], timeout_s=0)
+    assert (waited.waiting_for.yours, waited.waiting_for.others) == (2, 1)
+    listed = await call("list_workflows", limit=1)
+    assert "Ahead of it: 2 yours" in listed.text()
+    (entry,) = brief(listed)["workflows"]
+    assert entry["waitingFor"] == {"reason": "turn", "yours": 2, "others": 1, "foreign": 0}
+    queued = (await call("queue")).queued
+    assert [each.waiting_for.yours for each in queued] == [0, 1, 2]
+    several = await call("workflow_status", workflow_id=mine)
+    assert several.waiting_for.yours == 0  # that of the first
+    await call("cancel_workflow", workflow_id="mine")
+    await ben("cancel_workflow", workflow_id=first)
+
+
+async def test_an_engine_that_is_down_is_said_instead(call_without_engine: Bench) -> None:
+    call = call_without_engine
+    job_id = (await call("submit_workflow", workflow=graphs.picture())).workflow_id
+    async with asyncio.timeout(20):
+        while (state := await call("workflow_status", workflow_id=job_id)).waiting_for is None:
+            await asyncio.sleep(0)
+    assert state.waiting_for.reason == "engine"
+    assert "No ComfyUI answers" in state.text()
+    (entry,) = brief(await call("list_workflows"))["workflows"]
+    assert set(entry["waitingFor"]) == {"reason", "message"}
+
+
+async def test_the_time_of_a_workflow_is_that_of_the_last_ones_on_the_only_engine(call: Bench) -> None:
+    done = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=1))
+    await call("wait_for_workflow", workflow_id=done.workflow_id, timeout_s=20)
+    known = await call.services.store.get_job(JobId(done.workflow_id))
+    assert known is not None
+    expected = call.services.engines.expected_ms(known)
+    assert expected is not None
+    assert expected > 0
+    assert call.services.engines.expected_ms(replace(known, shape="other")) is None
