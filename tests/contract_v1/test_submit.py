@@ -36,7 +36,7 @@ async def test_every_priority_is_taken_and_kept(v1: Sidecar, priority: str) -> N
 
 
 async def test_unknown_keys_are_tolerated(v1: Sidecar) -> None:
-    body = {"workflow": picture(), "webhook": "http://127.0.0.1:9/", "metadata": {"a": [1]}}
+    body = {"workflow": picture(), "callback": "http://127.0.0.1:9/", "metadata": {"a": [1]}}
     assert (await v1("POST", WORKFLOW, json=body)).status == 202
 
 
