@@ -56,8 +56,8 @@ class Model:
         ]
         return sorted(unclaimed, key=lambda job: (job.priority.rank, self.tags[job.id]))
 
-    def tag(self, event: JobQueued, *, fair: bool) -> int:
-        """Of a new job."""
+    def tag(self, event: JobQueued | Job, *, fair: bool) -> int:
+        """Of a job that is new in its queue."""
         rank = event.priority.rank
         virtual_time = max((tag for (r, _), tag in self.shares.items() if r == rank), default=0)
         queue = [

@@ -24,6 +24,7 @@ from comfy_mcp.domain.events import (
     JobProgressed,
     JobQueued,
     Priority,
+    PriorityChanged,
     StoredEvent,
 )
 from comfy_mcp.domain.ids import EngineId, PromptId
@@ -194,6 +195,25 @@ class StoreMachine(RuleBasedStateMachine):
             events.append(JobCancelled(job_id=job.id, at=at, attempt=job.attempt))
         answered = self.run(self.stores[which].request_cancel(job.id, at=at, reason="no more"))
         assert answered == (self.happened(job, events), expected)
+
+    @rule(
+        which=STORES,
+        number=ANY,
+        priority=st.sampled_from(Priority),
+        fair=st.sampled_from([True, True, False]),
+    )
+    def prioritize(self, which: int, number: int, priority: Priority, fair: bool) -> None:
+        job, at = self.pick(number, lambda job: job.waits_unclaimed), self.now()
+        changed = self.run(self.stores[which].set_priorities([job.id], priority, at=at, by=None, fair=fair))
+        if job.priority is priority or not job.waits_unclaimed:
+            assert changed == []
+            return
+        tag = self.model.tag(replace(job, priority=priority), fair=fair)
+        event = PriorityChanged(job_id=job.id, at=at, priority=priority)
+        assert changed == [self.happened(job, [event])]
+        if job.attempt == 0:
+            self.model.moves_up(job, claimed=False)
+        self.model.tags[job.id] = tag
 
     # ------------------------------------------------------------------ drivers
 
