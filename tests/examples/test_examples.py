@@ -27,6 +27,7 @@ COVERED = {
     "prometheus.yml",
     "submit.sh",
     "txt2img_sd15.json",
+    "webhook_receiver.py",
 }
 
 

@@ -154,3 +154,12 @@ async def test_a_graph_is_its_clients_own(call: Bench) -> None:
     for name, caller in ((submitted.workflow_id, ben), ("nobody's", call.caller)):
         with pytest.raises(NotFound):
             await Bench(call.services, caller)("workflow_graph", workflow_id=name)
+
+
+async def test_a_repeat_that_asks_for_another_engine_is_another_submit(call: Bench) -> None:
+    engine = call.services.settings.engines[0].id
+    asked: dict[str, Any] = {"workflow": graphs.picture(), "idempotency_key": "k", "engine": engine}
+    once = await call("submit_workflow", **asked)
+    assert (await call("submit_workflow", **asked)).workflow_id == once.workflow_id
+    with pytest.raises(Conflict):
+        await call("submit_workflow", **asked | {"engine": None})

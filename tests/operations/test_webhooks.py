@@ -88,7 +88,9 @@ async def test_a_submit_may_name_its_own_url_and_events(private: Bench) -> None:
 
 async def test_two_secrets_sign_while_one_is_rotated(private: Bench) -> None:
     async with receiving() as receiver:
-        old = (await private("set_webhook", url=receiver.url)).secret
+        made = await private("set_webhook", url=receiver.url)
+        assert made.text() == f"Events of tester are sent to {receiver.url}."
+        old = made.secret
         assert (await private("set_webhook", url=receiver.url)).secret is None
         new = await private("rotate_webhook_secret")
         assert new.old_secret_until is not None
@@ -111,7 +113,9 @@ async def test_a_client_reaches_its_own_webhook_and_an_administrator_all(call_wi
     listed = (await admin("list_webhooks")).webhooks
     assert [(each.client, each.events) for each in listed] == [("else", []), ("tester", ["workflow.failed"])]
     assert "whsec" not in str(listed)
-    assert (await other("remove_webhook")).removed
+    assert (await admin("list_webhooks")).text() == "2 webhook(s)."
+    removed = await other("remove_webhook")
+    assert (removed.removed, removed.text()) == (True, "The webhook of else was removed.")
     with pytest.raises(NotFound):
         await other("remove_webhook")
 
@@ -206,8 +210,9 @@ async def test_what_fails_is_tried_later_and_then_given_up(
     with pytest.raises(NotFound):
         await quiet("replay_deliveries", delivery_id="msg_other")
     assert (await quiet("replay_deliveries", workflow_id=job_id)).replayed == 1
-    assert (await quiet("replay_deliveries")).replayed == 0
-    assert (await quiet("list_deliveries", state="pending", workflow_id=job_id)).deliveries
+    assert (await quiet("replay_deliveries")).text() == "0 deliveries are tried again."
+    listed = await quiet("list_deliveries", state="pending", workflow_id=job_id)
+    assert listed.text() == "1 deliveries."
     await sent(quiet, Answers(), "delivered 1")
     text = quiet.services.metrics.render(Format.TEXT)[0].decode()
     for outcome in ("delivered", "failed", "dead"):

@@ -1,7 +1,7 @@
 """Which assets a graph may name, and how many."""
 
 from tests.http_sidecar.comfy_api.conftest import API, HEADERS
-from tests.support.comfy_sdks import showing
+from tests.support.graphs import picture
 from tests.support.sidecar import Sidecar
 
 
@@ -19,7 +19,8 @@ async def test_more_assets_than_a_submit_takes_are_refused_before_any_is_looked_
 
 
 async def test_an_object_that_is_no_reference_stays_as_it_is(v2: Sidecar) -> None:
-    graph = showing({"__type": "other"})
+    graph = picture()
+    graph["1"]["inputs"]["note"] = {"__type": "other"}
     made = await v2("POST", f"{API}/jobs", json={"workflow": graph}, headers=HEADERS)
     kept = await v2("GET", f"{made.body['urls']['self']}/workflow", headers=HEADERS)
     assert kept.body == {"workflow": graph, "format": "api"}
