@@ -64,6 +64,28 @@ async def test_every_handshake_version_is_served(tmp_path: Path, version: str) -
     assert code == 0
 
 
+async def test_what_other_programs_write_is_answered_with_the_request_s_id(tmp_path: Path) -> None:
+    """A byte order mark before the first line, and half a character in an argument."""
+    params = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "t", "version": "1"},
+    }
+    first = {"jsonrpc": "2.0", "id": "first", "method": "initialize", "params": params}
+    half = {"name": "workflow_status", "arguments": {"workflow_id": "half \ud83d"}}
+    async with server_process(tmp_path, NOBODY) as server:
+        assert server.process.stdin is not None
+        server.process.stdin.write(b"\xef\xbb\xbf" + json.dumps(first).encode() + b"\n")
+        answer = await server.line()
+        assert (answer["id"], answer["result"]["serverInfo"]["name"]) == ("first", "comfy-mcp-bridge")
+        await server.send("notifications/initialized")
+        await server.send("tools/call", half, id=77)
+        answer = await server.line()
+        assert (answer["id"], answer["result"]["isError"]) == (77, True)
+        code, _ = await server.end()
+    assert code == 0
+
+
 @pytest.mark.parametrize(
     ("modes", "mode", "version"),
     [((), "auto", "2026-07-28"), ((), "legacy", "2025-11-25"), (("legacy",), "auto", "2025-11-25")],
