@@ -3,7 +3,7 @@
 Where that would lose a link that the file has, the link is kept, and a note says so.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -12,6 +12,7 @@ from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.ui_format import (
     BYPASSED,
     GROUP_NODE,
+    INPUTS_ID,
     MAX_LEVELS,
     RENAMED,
     UiGraph,
@@ -28,6 +29,7 @@ _LISTS = 0.4
 """The version of files whose links are lists; in later ones they are objects."""
 _UNNAMED = "it names no link, and the file's list of links has one that leads to it; that one is sent"
 _ELSEWHERE = "its link leads to another input in the file's list of links"
+_NOWHERE = "its link leads nowhere: the file lacks the link, or the node that it comes from"
 _SECOND = "the file's list of links has a second link that leads to it; that one is left out"
 _LOST = "its link is not written as in files of that version, so ComfyUI's editor loses it; it is sent"
 
@@ -148,7 +150,7 @@ def _with_ids(nodes: Iterable[UiNode], last: int) -> list[UiNode]:
     return found
 
 
-def _reconciled(nodes: Iterable[UiNode], links: Mapping[str, UiLink], lost: frozenset[str]) -> list[UiNode]:
+def _reconciled(nodes: Sequence[UiNode], links: Mapping[str, UiLink], lost: frozenset[str]) -> list[UiNode]:
     """With the links of each input as the editor understands a file that contradicts itself.
 
     An input has the link that it names, unless that leads to another node, or to an input that names its own.
@@ -157,7 +159,15 @@ def _reconciled(nodes: Iterable[UiNode], links: Mapping[str, UiLink], lost: froz
     ends: dict[str, dict[int, list[str]]] = {}
     for key, link in links.items():
         ends.setdefault(link.target, {}).setdefault(link.target_slot, []).append(key)
-    return [_with_links(node, links, ends.get(node.id, {}), lost) for node in nodes]
+    origins = {INPUTS_ID, *(node.id for node in nodes)}
+    there = {key for key, link in links.items() if link.origin in origins}
+    read = (_with_links(node, links, ends.get(node.id, {}), lost) for node in nodes)
+    return [replace(node, odd=(*node.odd, *_dangling(node, there))) for node in read]
+
+
+def _dangling(node: UiNode, there: Collection[str]) -> list[tuple[str, str]]:
+    """`there`: the links that come from a node of the same graph, or from outside of it."""
+    return [(each.name, _NOWHERE) for each in node.inputs if each.link is not None and each.link not in there]
 
 
 def _with_links(

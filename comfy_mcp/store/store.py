@@ -331,5 +331,5 @@ class Store(DriverSide):
         for callback in self._callbacks:
             try:
                 callback(events)
-            except Exception:  # it is written, and whoever wrote it has to hear so
+            except Exception:  # it is written, and its writer must not be told otherwise
                 log.exception("commit_callback_failed")

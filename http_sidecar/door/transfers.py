@@ -1,4 +1,4 @@
-"""How many files are being sent and received: whoever is slow with his must leave room for others."""
+"""How many files are being sent and received: slow ones leave room for the others."""
 
 import contextlib
 from collections import Counter

@@ -32,7 +32,7 @@ class OpenStreams:
             metrics.count_streams(kind, partial(self.open.__getitem__, kind))
 
     def was_slow(self, kind: StreamKind) -> None:
-        """One was cut off because its client took too little."""
+        """One was closed because its client reads too slowly."""
         self._metrics.stream_cut_off(kind)
 
     @contextlib.contextmanager

@@ -165,6 +165,28 @@ def test_links_that_lead_nowhere_leave_the_control_its_value() -> None:
     assert graph["3"]["inputs"] == {"filename_prefix": "x"}
 
 
+@pytest.mark.parametrize(
+    ("links", "warned"),
+    [
+        ([[1, 2, 0, 1, 0, "INT"], [2, 1, 0, 3, 0, "IMAGE"]], []),
+        ([[1, 99, 0, 1, 0, "INT"], [2, 1, 0, 3, 0, "IMAGE"]], ["width"]),  # no such node
+        ([[2, 1, 0, 3, 0, "IMAGE"]], ["width"]),  # no such link
+        ([[1, 99, 0, 1, 0, "INT"]], ["width", "images"]),
+    ],
+)
+def test_a_link_that_comes_from_nowhere_is_told(links: list[object], warned: list[str]) -> None:
+    raw = ui(
+        node(1, "EmptyImage", 8, 8, 1, 0, inputs=[linked("width", 1, "INT")]),
+        node(2, "PrimitiveNode", 64, outputs=[{"type": "INT"}]),
+        node(3, "SaveImage", "x", inputs=[linked("images", 2)]),
+        links=links,
+    )
+    _, warnings = api_format(raw, INFO)
+    told = [each for each in warnings if "leads nowhere" in each]
+    assert len(told) == len(warned)
+    assert all(f"input {name!r}" in each for name, each in zip(warned, told, strict=True))
+
+
 def test_reroutes_in_a_ring_end() -> None:
     raw = ui(
         node(1, "Reroute", inputs=[linked("", 1)], outputs=[{"type": "*"}]),

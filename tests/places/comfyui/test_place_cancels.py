@@ -104,7 +104,7 @@ async def test_an_engine_may_say_how_much_it_takes(
 async def test_point_9_a_lost_cancel_can_be_seen_and_repeated(
     engine: FakeEngine, place: ComfyUIPlace
 ) -> None:
-    """What the dispatcher needs to verify: cancel says nothing, lookup does, and a repetition is harmless."""
+    """What a driver needs to verify: cancel says nothing, lookup does, and a repetition is harmless."""
     engine.running = [A]
     engine.answers["POST /interrupt"] = reply("")
     await place.cancel(A)
