@@ -255,7 +255,10 @@ def _comparable(case: Case, outcome: Outcome, arguments: Mapping[str, Any]) -> O
         return Outcome(data=outcome.data, code=outcome.code)  # REST has the bytes, MCP describes them too
     if outcome.result is None:
         return outcome
-    return Outcome(result=_neutral(outcome.result, _new_ids(case, outcome, arguments)))
+    result = dict(outcome.result)
+    if case.operation in MAKES_A_JOB and result.get("queuePosition") is not None:
+        result["queuePosition"] = "a place"  # what was cancelled before may still be at the engine
+    return Outcome(result=_neutral(result, _new_ids(case, outcome, arguments)))
 
 
 TICKET = re.compile(r" Your own file is uploaded first [^\n]*? 15 minutes\.")
