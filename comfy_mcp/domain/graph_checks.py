@@ -73,11 +73,16 @@ class GraphReport:
         """The error to raise, or None for a runnable graph."""
         if self.runnable:
             return None
+        if not self.missing:
+            return invalid_graph(self.problems, self.problem_count)
+        count = self.problem_count - self.missing.problem_count
         return invalid_graph(
             self.problems,
-            self.problem_count - len(self.missing.classes),
-            lacks=self.missing.sentence() if self.missing.classes else "",
-            details=self.missing.details() if self.missing else {},
+            count,
+            lacks=self.missing.sentence(),
+            others=[problem for problem in self.problems if not self.missing.covers(problem)],
+            next_step=f"{self.missing.next_step}{' Then correct the rest.' if count else ''}",
+            details=self.missing.details(),
         )
 
 
@@ -95,7 +100,7 @@ def check_graph(
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
     findings = _findings(graph, info, reachable, links, Hints())
-    missing = replace(missing, models=missing_models(findings, models))
+    missing = replace(missing, models=missing_models(findings, models, Hints()))
     problems = [finding for finding in findings if finding.certain]
     stoppers = list(_stoppers(graph, info, reachable))
     if stoppers or missing.classes:

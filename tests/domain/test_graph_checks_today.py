@@ -1,10 +1,10 @@
 """The checks and ComfyUI 0.33.0 on inputs that grow: dynamic combos, autogrow inputs and V3 combos.
 
-`object_info_0.33.0.json.gz` is the whole answer of a real server's /object_info. Its verdicts were measured on
-that same server (0.33.0 on a CPU, 886 classes). They stand in comfyui-today.md of this project's facts, under
-"Where our checks and the engine disagree"; each row has the name of its row there. Only the verdicts were
-kept, so each graph is a small one that has the fault of its row. For a bad value behind an autogrow input the
-table names no error: its kind is that of the same value elsewhere (recording 05_validation_errors).
+`object_info_0.33.0.json.gz` is the whole answer of a real server's /object_info. Its verdicts were measured
+on that same server (0.33.0 on a CPU, 886 classes). They stand in comfyui-today.md of this project's facts,
+under "Where our checks and the engine disagree"; each row has the name of its row there. Only the verdicts
+were kept, so each graph is a small one that has the fault of its row. For a bad value behind an autogrow
+input the table names no error: its kind is that of the same value elsewhere (05_validation_errors).
 """
 
 from typing import Any
@@ -25,10 +25,10 @@ def image(**changed: Any) -> dict[str, Any]:
     return {"class_type": "EmptyImage", "inputs": values}
 
 
-def saved(node: dict[str, Any], of: dict[str, Any] | None = None) -> dict[str, Any]:
+def saved(node: dict[str, Any], of: dict[str, Any]) -> dict[str, Any]:
     """`node` makes a picture of `of`, and it is saved."""
     return {
-        "1": of or image(),
+        "1": of,
         "2": node,
         "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
     }
@@ -49,15 +49,15 @@ def video(**values: Any) -> dict[str, Any]:
 
 def resized(**changed: Any) -> dict[str, Any]:
     values = {"input": ["1", 0], **LONGER, **changed}
-    return saved({"class_type": "ResizeImageMaskNode", "inputs": values})
+    return saved({"class_type": "ResizeImageMaskNode", "inputs": values}, image())
 
 
-def batched(of: dict[str, Any] | None = None, **values: Any) -> dict[str, Any]:
+def batched(of: dict[str, Any], **values: Any) -> dict[str, Any]:
     return saved({"class_type": "BatchImagesNode", "inputs": values}, of)
 
 
 def flipped(method: str) -> dict[str, Any]:
-    return saved({"class_type": "ImageFlip", "inputs": {"image": ["1", 0], "flip_method": method}})
+    return saved({"class_type": "ImageFlip", "inputs": {"image": ["1", 0], "flip_method": method}}, image())
 
 
 Row = tuple[dict[str, Any], str, str, str]
@@ -71,7 +71,7 @@ REFUSED: dict[str, Row] = {
         "resize_type.longer_size",
     ),
     "autogrow without its first input": (
-        batched(**{"images.image1": ["1", 0]}),
+        batched(image(), **{"images.image1": ["1", 0]}),
         "required_input_missing",
         "2",
         "images.image0",
@@ -98,11 +98,11 @@ FAILING: dict[str, Row] = {
 }
 """The engine accepts it with a 200, and then a node raises TypeError. The kind is the bridge's."""
 
-GOOD = (
+GOOD: tuple[dict[str, Any], ...] = (
     video(format="auto", **{"format.codec": "auto"}),
     advanced(**PNG),
     resized(),
-    batched(**{"images.image0": ["1", 0]}),
+    batched(image(), **{"images.image0": ["1", 0]}),
     flipped("x-axis: vertically"),
 )
 
