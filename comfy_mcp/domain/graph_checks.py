@@ -100,7 +100,8 @@ def check_graph(
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
     findings = _findings(graph, info, reachable, links, Hints())
-    missing = replace(missing, models=missing_models(findings, models, Hints()))
+    spare = list(_spare(graph, info, reachable)) if missing.classes else []
+    missing = replace(missing, models=missing_models([*findings, *spare], models, Hints()))
     problems = [finding for finding in findings if finding.certain]
     stoppers = list(_stoppers(graph, info, reachable))
     if stoppers or missing.classes:
@@ -229,6 +230,15 @@ def _findings(
     ]
     found.extend(_loops(graph, {node: links[node] for node in graph.nodes if node in reachable}))
     return found
+
+
+def _spare(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Iterator[Finding]:
+    """Doubts about the nodes that no output needs. Once the missing classes are there, some may be needed."""
+    hints = Hints()
+    for node in graph.nodes.values():
+        if node.id not in reachable:
+            for finding in check_inputs(node, graph, info, hints):
+                yield replace(finding, certain=False)
 
 
 def _causes(

@@ -328,6 +328,15 @@ def test_other_faults_stand_beside_a_missing_model() -> None:
     assert len(error.problems) == 3
 
 
+def test_while_a_class_is_missing_the_models_of_nodes_that_nothing_needs_are_named_too() -> None:
+    loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "other.ckpt"}}
+    assert not report({**TXT2IMG, "8": loader}).missing
+    error = report({**TXT2IMG, "8": loader, "9": {"class_type": "Nope", "inputs": {}}}).error()
+    assert error is not None
+    assert error.message.endswith("does not list 1 model file: other.ckpt (node 8, input ckpt_name).")
+    assert "rest" not in error.next_step
+
+
 def test_a_value_that_may_be_good_all_the_same_is_no_problem_more() -> None:
     loader = {"required": {"name": [["here.ckpt"]], "other": [["here.ckpt"]], "size": ["INT"]}}
     classes = {"Custom": {"input": loader, "output_node": True, "python_module": "custom_nodes.pack"}}
