@@ -186,7 +186,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def _warn(output: Output, file: str, warnings: Sequence[str]) -> None:
     for warning in warnings:
-        output.note(f"{file}: warning: {warning[:1].lower()}{warning[1:]}")
+        output.note(f"{file}: warning: {warning}")
 
 
 def _refused(output: Output, file: str, error: BridgeError) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from comfy_mcp.domain.ui_format import is_ui_format
 
 MAX_PROBLEMS = 20
 """Problems in one message; it counts the others."""
+CORRECT = "Correct the workflow and submit it again."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +106,16 @@ def invalid_graph(
     count: int = 0,
     *,
     lacks: str = "",
+    others: Sequence[GraphProblem] | None = None,
+    next_step: str = CORRECT,
     details: Mapping[str, object] = MappingProxyType({}),
 ) -> InvalidGraph:
     """The error about `problems`: as many as can be read in its text, MAX_PROBLEMS in its structure.
 
-    `lacks` names what the engine lacks, in place of the problems about unknown classes. `count`: how many
-    others there are in all.
+    `lacks` names what the engine lacks, in place of the problems about that: the text has it and `others`.
+    `count`: how many others there are in all.
     """
-    told = [problem for problem in problems if not lacks or problem.kind != "missing_node_type"]
+    told = problems if others is None else others
     count = max(count, len(told))
     lines, length = [lacks] if lacks else [], 0
     for problem in told[:MAX_PROBLEMS]:
@@ -124,16 +127,12 @@ def invalid_graph(
     more = f"; and {count - shown} more" if count > shown else ""
     return InvalidGraph(
         f"The workflow can't run: {'; '.join(lines)}{more}.",
-        next_step=_INSTALL if lacks else "Correct the workflow and submit it again.",
+        next_step=next_step,
         problems=problems[:MAX_PROBLEMS],
         details=details,
     )
 
 
-_INSTALL = (
-    "Install the packs that have these classes, or replace the nodes. For a class that exists in the editor "
-    "only, submit the file of Workflow > Export (API)."
-)
 _READABLE = 1500
 """Characters of problems in the text of an error; all of the first MAX_PROBLEMS are in its structure."""
 

@@ -73,11 +73,16 @@ class GraphReport:
         """The error to raise, or None for a runnable graph."""
         if self.runnable:
             return None
+        if not self.missing:
+            return invalid_graph(self.problems, self.problem_count)
+        count = self.problem_count - self.missing.problem_count
         return invalid_graph(
             self.problems,
-            self.problem_count - len(self.missing.classes),
-            lacks=self.missing.sentence() if self.missing.classes else "",
-            details=self.missing.details() if self.missing else {},
+            count,
+            lacks=self.missing.sentence(),
+            others=[problem for problem in self.problems if not self.missing.covers(problem)],
+            next_step=f"{self.missing.next_step}{' Then correct the rest.' if count else ''}",
+            details=self.missing.details(),
         )
 
 
@@ -95,7 +100,8 @@ def check_graph(
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
     findings = _findings(graph, info, reachable, links, Hints())
-    missing = replace(missing, models=missing_models(findings, models))
+    spare = list(_spare(graph, info, reachable)) if missing.classes else []
+    missing = replace(missing, models=missing_models([*findings, *spare], models, Hints()))
     problems = [finding for finding in findings if finding.certain]
     stoppers = list(_stoppers(graph, info, reachable))
     if stoppers or missing.classes:
@@ -224,6 +230,15 @@ def _findings(
     ]
     found.extend(_loops(graph, {node: links[node] for node in graph.nodes if node in reachable}))
     return found
+
+
+def _spare(graph: Graph, info: ObjectInfo | None, reachable: set[NodeId]) -> Iterator[Finding]:
+    """Doubts about the nodes that no output needs. Once the missing classes are there, some may be needed."""
+    hints = Hints()
+    for node in graph.nodes.values():
+        if node.id not in reachable:
+            for finding in check_inputs(node, graph, info, hints):
+                yield replace(finding, certain=False)
 
 
 def _causes(

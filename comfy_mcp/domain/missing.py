@@ -20,7 +20,21 @@ MAX_NAMED = 100
 """Most classes, and most models, that are named; the text says how many more there are."""
 _SHOWN_NODES = 5
 _HINTED = 20
-_LONGEST, _LONGEST_NAME = 1000, 200
+_LINKED = 20
+_LONGEST, _LONGEST_NAME, _LONGEST_LINK = 1000, 200, 300
+_FOLDERS = {
+    "ckpt_name": "checkpoints",
+    "lora_name": "loras",
+    "vae_name": "vae",
+    "control_net_name": "controlnet",
+    "unet_name": "diffusion_models",
+}
+"""Where ComfyUI's own loaders look for the file of an input."""
+_INSTALL = (
+    "Install the packs that have these classes, or replace the nodes. For a class that exists in the editor "
+    "only, submit the file of Workflow > Export (API)."
+)
+_PUT = "Put each model file into its folder on the engine, or choose a model that list_models names."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +71,43 @@ class MissingClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingModel:
-    """A model file that is in no list of the engine; `nodes` name it in input `input_name`."""
+    """A model file that is in no list of the engine.
+
+    `uses`: the nodes and inputs that name it. `refused`: of how many of them it is certain that the engine
+    refuses them.
+    """
 
     name: str
-    nodes: tuple[NodeId, ...]
-    input_name: str
+    uses: tuple[tuple[NodeId, str], ...]
+    refused: int
     folder: str | None = None
     url: str | None = None
+    nearest: tuple[str, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        return tuple(dict.fromkeys(node for node, _ in self.uses))
+
+    @property
+    def input_name(self) -> str:
+        return self.uses[0][1]
+
+    @property
+    def link(self) -> str | None:
+        """The link, if it is one and short enough for a text."""
+        url = self.url or ""
+        good = url.startswith(("https://", "http://")) and len(url) <= _LONGEST_LINK and url.isprintable()
+        return url if good and " " not in url else None
+
+    def in_words(self, *, linked: bool) -> str:
+        """`linked`: with the link."""
+        parts = (
+            f"{_nodes(self.nodes)}, input {self.input_name[:_LONGEST_NAME]}",
+            f"folder {self.folder[:_LONGEST_NAME]}" if self.folder else "",
+            f"from {self.link}" if linked and self.link else "",
+            f"nearest: {', '.join(each[:_LONGEST_NAME] for each in self.nearest)}" if self.nearest else "",
+        )
+        return f"{self.name[:_LONGEST_NAME]} ({'; '.join(filter(None, parts))})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +124,32 @@ class Missing:
         """One per class, of the first."""
         return [each.problem() for each in self.classes[:MAX_PROBLEMS]]
 
+    @property
+    def problem_count(self) -> int:
+        """How many problems of the graph these are: one per class, and per use of a model."""
+        return len(self.classes) + sum(each.refused for each in self.models)
+
+    def covers(self, problem: GraphProblem) -> bool:
+        """Whether `problem` is one of these, so that `sentence` has said it."""
+        if problem.kind != "value_not_in_list":
+            return problem.kind == "missing_node_type"
+        return any((problem.node_id, problem.input_name) in each.uses for each in self.models)
+
+    @property
+    def next_step(self) -> str:
+        return " ".join([*([_INSTALL] if self.classes else []), *([_PUT] if self.models else [])])
+
     def sentence(self) -> str:
-        """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)"."""
-        classes = (_described(each) for each in self.classes[:MAX_NAMED])
-        lacks = f"this engine lacks {_listed('class', 'classes', len(self.classes), classes)}"
-        if not self.models:
-            return lacks
-        models = (
-            f"{each.name[:_LONGEST_NAME]}{f' (for {each.folder})' if each.folder else ''}"
-            for each in self.models[:MAX_NAMED]
-        )
-        return f"{lacks}; and {_listed('model file', 'model files', len(self.models), models)}"
+        """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)", and in the
+        same way the model files that are in no list of it."""
+        said = []
+        if self.classes:
+            classes = (_described(each) for each in self.classes[:MAX_NAMED])
+            said.append(f"lacks {_listed('class', 'classes', len(self.classes), classes)}")
+        if self.models:
+            models = (each.in_words(linked=at < _LINKED) for at, each in enumerate(self.models[:MAX_NAMED]))
+            said.append(f"does not list {_listed('model file', 'model files', len(self.models), models)}")
+        return f"this engine {'; and '.join(said)}"
 
     def details(self) -> Mapping[str, Any]:
         """For the structure of an error."""
@@ -137,8 +196,10 @@ def missing_classes(graph: Graph, info: ObjectInfo | None, hints: Hints) -> Miss
     )
 
 
-def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) -> tuple[MissingModel, ...]:
-    """Of the values that are in no list, the model files."""
+def missing_models(
+    findings: Iterable[Finding], links: Mapping[str, ModelLink], hints: Hints
+) -> tuple[MissingModel, ...]:
+    """Of the values that are in no list, the model files; hints for the first of them."""
     found: dict[str, list[Finding]] = {}
     for finding in findings:
         value = finding.value
@@ -146,15 +207,18 @@ def missing_models(findings: Iterable[Finding], links: Mapping[str, ModelLink]) 
             found.setdefault(value, []).append(finding)
     nowhere = ModelLink(folder=None, url=None)
     models = []
-    for name, uses in found.items():
+    for at, (name, uses) in enumerate(found.items()):
+        first = uses[0]
+        usual = _FOLDERS.get(first.input_name or "") if first.certain else None
         link = links.get(name) or links.get(name.replace("\\", "/").rpartition("/")[2]) or nowhere
         models.append(
             MissingModel(
                 name=name,
-                nodes=tuple(finding.node.id for finding in uses),
-                input_name=uses[0].input_name or "",
-                folder=link.folder,
+                uses=tuple((finding.node.id, finding.input_name or "") for finding in uses),
+                refused=sum(finding.certain for finding in uses),
+                folder=link.folder or usual,
                 url=link.url,
+                nearest=hints.nearest(name, first.options) if at < _HINTED else (),
             )
         )
     return tuple(models)

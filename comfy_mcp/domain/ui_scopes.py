@@ -21,6 +21,7 @@ MAX_PREFIX = 2_000
 """Longest id of a subgraph in subgraphs."""
 
 _SCALAR = 8
+_SHOWN_ID = 200
 NOTES = frozenset({"Note", "MarkdownNote"})
 
 
@@ -143,11 +144,11 @@ def opened(workflow: UiWorkflow, budget: Budget) -> Iterator[tuple[Scope, UiNode
             todo.append(iter([(inside, each) for each in _on(workflow, inside.graph)]))
 
 
-def refuse(message: str) -> NoReturn:
+def refuse(message: str, node: str | None = None) -> NoReturn:
     raise InvalidGraph(
         message,
         next_step="In ComfyUI choose Workflow > Export (API) and submit that file.",
-        problems=(GraphProblem(kind="graph_ui_format", message=message),),
+        problems=(GraphProblem(kind="graph_ui_format", message=message, node_id=node),),
         code=ErrorCode.GRAPH_UI_FORMAT,
     )
 
@@ -178,22 +179,32 @@ def _size(workflow: UiWorkflow, graph: UiGraph, inside: Mapping[str, _Size]) -> 
 def _sizes(workflow: UiWorkflow) -> Mapping[str, _Size]:
     """What each subgraph that is used opens to; without recursion, for files that nest deeper than Python."""
     sizes: dict[str, _Size] = {}
-    path: dict[str, Iterator[str]] = {"": iter(_held(workflow, workflow.top))}
+    path: dict[str, Iterator[UiNode]] = {"": iter(_held(workflow, workflow.top))}
+    ids: list[str] = []
     while path:
         name, held = next(reversed(path.items()))
-        below = next(held, None)
-        if below is None:
+        node = next(held, None)
+        if node is None:
             del path[name]
+            del ids[-1:]
             if name:
                 sizes[name] = _size(workflow, workflow.subgraphs[name], sizes)
-        elif below in path:
-            refuse("A subgraph of this workflow contains itself.")
-        elif below not in sizes:
-            path[below] = iter(_held(workflow, workflow.subgraphs[below]))
+        elif node.type in path:
+            _refuse_nest([*ids, node.id], "is a subgraph that contains itself")
+        elif node.type not in sizes:
+            path[node.type] = iter(_held(workflow, workflow.subgraphs[node.type]))
+            ids.append(node.id)
             if len(path) > MAX_LEVELS:
-                refuse(f"The subgraphs of this workflow are nested more than {MAX_LEVELS} levels deep.")
+                _refuse_nest(ids[:1], f"holds subgraphs that are nested more than {MAX_LEVELS} levels deep")
     return sizes
 
 
-def _held(workflow: UiWorkflow, graph: UiGraph) -> list[str]:
-    return [node.type for node in _on(workflow, graph) if node.type in workflow.subgraphs]
+def _refuse_nest(ids: list[str], text: str) -> NoReturn:
+    """`ids` lead from the top to the node."""
+    node = ":".join(ids)
+    node = node if len(node) <= _SHOWN_ID else f"{node[:_SHOWN_ID]}…"
+    refuse(f"Node {node} {text}.", node)
+
+
+def _held(workflow: UiWorkflow, graph: UiGraph) -> list[UiNode]:
+    return [node for node in _on(workflow, graph) if node.type in workflow.subgraphs]

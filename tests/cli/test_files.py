@@ -55,7 +55,7 @@ def test_each_file_is_written_and_one_that_is_refused_does_not_stop_the_others(
     assert done.lines == [str(offline / "api" / "good.json")]
     assert json.loads((offline / "api" / "good.json").read_text())["1"]["inputs"]["height"] == 9
     said = done.err.splitlines()
-    assert f"{good}: warning: node 1 (EmptyImage): the class has no input for saved values: 77." in said
+    assert f"{good}: warning: Node 1 (EmptyImage): the class has no input for saved values: 77." in said
     assert any(line.startswith(f"{bad}: error[graph_invalid]: ") and "'Nope'" not in line for line in said)
     assert any(line.startswith(f"{offline / 'none.json'}: error[path_unreadable]: ") for line in said)
 

@@ -268,7 +268,7 @@ def test_links_through_very_many_sockets_are_refused(monkeypatch: pytest.MonkeyP
 
 def test_subgraphs_nested_deeper_than_anybody_nests_them_are_refused() -> None:
     inside = [{"id": f"s{level}", "nodes": [{"id": 9, "type": f"s{level + 1}"}]} for level in range(20_000)]
-    with pytest.raises(InvalidGraph, match="more than 100 levels"):
+    with pytest.raises(InvalidGraph, match="Node 1 holds subgraphs that are nested more than 100 levels"):
         converted({"nodes": [{"id": 1, "type": "s0"}], "definitions": {"subgraphs": inside}})
 
 

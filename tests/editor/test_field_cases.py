@@ -77,6 +77,10 @@ def test_what_is_missing_is_named_once_and_whole() -> None:
     error = report.error()
     assert isinstance(error, InvalidGraph)
     assert all(each.name in error.message for each in report.missing.classes)
+    assert (
+        "does not list 1 model file: flux1-dev.safetensors (node 10, input unet_name; "
+        "folder diffusion_models; from https://models.example/flux1-dev.safetensors)."
+    ) in error.message
 
 
 def test_the_graph_of_a_runpod_body_runs() -> None:
