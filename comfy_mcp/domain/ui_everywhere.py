@@ -14,6 +14,7 @@ from comfy_mcp.domain.ui_format import (
     EVERYWHERE,
     INPUTS_ID,
     MUTED,
+    NOWHERE,
     OUTPUTS_ID,
     UiGraph,
     UiInput,
@@ -89,12 +90,13 @@ def _linked(graph: UiGraph, notes: list[Note]) -> UiGraph:
         return key
 
     for node in graph.nodes.values():
-        inputs = list(node.inputs)
+        inputs, odd = list(node.inputs), node.odd
         for at, each in enumerate(inputs):
             key = link(node.id, at) if _is_free(graph, each) else None
             if key is not None:
                 inputs[at] = replace(each, link=key)
-        nodes.append(replace(node, inputs=tuple(inputs)))
+                odd = tuple(said for said in odd if said != (each.name, NOWHERE))
+        nodes.append(replace(node, inputs=tuple(inputs), odd=odd))
     for slot in {slot for target, slot in added if target == OUTPUTS_ID} - graph.results.keys():
         link(OUTPUTS_ID, slot)
     return make_graph(nodes, links, graph.input_names, graph.everywhere)

@@ -62,6 +62,9 @@ GROUP_NODE = ("workflow>", "workflow/")
 INPUTS_ID, OUTPUTS_ID = "-10", "-20"
 """Ids that the links inside a subgraph use for its own inputs and outputs."""
 
+NOWHERE = "its link leads nowhere: the file lacks the link, or the node that it comes from"
+"""What is odd about an input whose link is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UiInput:

@@ -14,6 +14,7 @@ from comfy_mcp.domain.ui_format import (
     GROUP_NODE,
     INPUTS_ID,
     MAX_LEVELS,
+    NOWHERE,
     RENAMED,
     UiGraph,
     UiInput,
@@ -29,7 +30,6 @@ _LISTS = 0.4
 """The version of files whose links are lists; in later ones they are objects."""
 _UNNAMED = "it names no link, and the file's list of links has one that leads to it; that one is sent"
 _ELSEWHERE = "its link leads to another input in the file's list of links"
-_NOWHERE = "its link leads nowhere: the file lacks the link, or the node that it comes from"
 _SECOND = "the file's list of links has a second link that leads to it; that one is left out"
 _LOST = "its link is not written as in files of that version, so ComfyUI's editor loses it; it is sent"
 
@@ -167,7 +167,7 @@ def _reconciled(nodes: Sequence[UiNode], links: Mapping[str, UiLink], lost: froz
 
 def _dangling(node: UiNode, there: Collection[str]) -> list[tuple[str, str]]:
     """`there`: the links that come from a node of the same graph, or from outside of it."""
-    return [(each.name, _NOWHERE) for each in node.inputs if each.link is not None and each.link not in there]
+    return [(each.name, NOWHERE) for each in node.inputs if each.link is not None and each.link not in there]
 
 
 def _with_links(

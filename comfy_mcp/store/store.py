@@ -331,5 +331,5 @@ class Store(DriverSide):
         for callback in self._callbacks:
             try:
                 callback(events)
-            except Exception:  # it is written, and its writer must not be told otherwise
+            except Exception:  # it is written, and this must not look like a failure to write
                 log.exception("commit_callback_failed")
