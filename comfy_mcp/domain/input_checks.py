@@ -91,7 +91,9 @@ def check_inputs(node: Node, graph: Graph, info: ObjectInfo | None, hints: Hints
     for spec in names.values():
         if spec.name in node.inputs:
             yield from _check_input(node, spec, node.inputs[spec.name], graph, info)
-        elif spec.required and (not spec.dynamic or spec.choices is not None):
+        elif spec.unread and any(name.startswith(f"{spec.name}.") for name in strays):
+            pass  # perhaps what it grows
+        elif spec.required and (not spec.dynamic or spec.choices is not None or spec.unread):
             yield _missing(node, spec, strays)
     yield from _unknown(node, owner, names, strays, hints)
 
@@ -123,6 +125,7 @@ def _missing(node: Node, spec: InputSpec, strays: Sequence[str]) -> Finding:
     def text() -> str:
         kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
         default = spec.extra.get("default")
+        kind = f"{spec.kind}, which is not understood here" if spec.unread else kind
         usual = "" if default is None or len(str(default)) > _SHOWN_DEFAULT else f", by default {default!r}"
         return f"required and missing ({kind}{usual})"
 

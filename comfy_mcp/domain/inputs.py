@@ -9,6 +9,7 @@ A declaration of a shape that this code doesn't know is kept as known to be unkn
 are followed, values are not judged.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -23,8 +24,9 @@ SHORT_LIST = 50
 """Options of a list that is looked through as it is."""
 
 _DYNAMIC_COMBO, _AUTOGROW, _SLOT = "COMFY_DYNAMICCOMBO_V3", "COMFY_AUTOGROW_V3", "COMFY_DYNAMICSLOT_V3"
-_MATCH_TYPE = "COMFY_MATCHTYPE_V3"
-_DYNAMIC_PREFIX, _DYNAMIC_SUFFIX = "COMFY_", "_V3"
+MATCH_TYPE = "COMFY_MATCHTYPE_V3"
+"""An input that takes links of one type, which the first of them decides."""
+_DYNAMIC = re.compile(r"COMFY_.*_V[0-9]+")
 _UPLOAD_OPTIONS = ("remote", "image_folder")
 _OWN_VALIDATION: Mapping[str, frozenset[str]] = MappingProxyType({"LoadLatent": frozenset({"latent"})})
 """Inputs of core classes that the engine validates itself and whose options don't show it (0.3.75)."""
@@ -75,6 +77,11 @@ class InputSpec:
 
     def with_options(self, options: tuple[object, ...]) -> "InputSpec":
         return replace(self, options=options, known=_looked_up(options))
+
+    @property
+    def unread(self) -> bool:
+        """It grows inputs that can't be known: its dynamic kind or its declaration is not understood."""
+        return self.dynamic and self.choices is None and not self.slots and not self.behind
 
     @property
     def may_grow(self) -> bool:
@@ -143,7 +150,7 @@ def _input(owner: Owner, name: str, raw: object, *, required: bool, depth: int) 
         options = extra.get("options")
         known = tuple(options) if isinstance(options, list | tuple) else None
         return _combo(owner, name, known, extra, required=required, listed=False)
-    if kind.startswith(_DYNAMIC_PREFIX) and kind.endswith(_DYNAMIC_SUFFIX) and kind != _MATCH_TYPE:
+    if _DYNAMIC.fullmatch(kind) and kind != MATCH_TYPE:
         return _dynamic(owner, name, kind, extra, required=required, depth=depth)
     return InputSpec(
         name=name,

@@ -5,7 +5,7 @@ custom nodes), or both (`widgets_values_named`, which newer editors write and do
 than a place: classes grow inputs, and a list that is older than its class means something else then.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comfy_mcp.domain.inputs import InputSpec
@@ -13,9 +13,9 @@ from comfy_mcp.domain.object_info import ClassInfo
 from comfy_mcp.domain.ui_format import UiNode
 from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button, says_nothing, unsure
 from comfy_mcp.domain.ui_texts import as_text
-from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, widgets_of
+from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, is_socket, widgets_of
 
-IsWidget = Callable[[InputSpec], bool]
+IsWidget = Callable[[InputSpec], bool | None]
 
 _SHOWN_VALUES, _SHOWN_CHARS = 5, 60
 
@@ -25,16 +25,24 @@ class Saved:
     """`values`: what the editor sends, by name and in its order. `notes`: (input or None, what is odd).
 
     `widgets`: the controls that are sent. `places`: the names of what has a place in the list.
+    `unread`: inputs for which it can't be known how many places they have, each with the place it stands at.
+    `unplaced`: (input, why): the values from that input on can't be placed, so the node can't be sent.
     """
 
     values: dict[str, object] = field(default_factory=dict)
     notes: list[tuple[str | None, str]] = field(default_factory=list)
     widgets: dict[str, Widget] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
+    unread: list[tuple[Widget, int]] = field(default_factory=list)
+    unplaced: tuple[str, str] | None = None
 
     def has(self, name: str) -> bool:
         """Whether the node has a control of that name."""
         return name in self.values or name in self.widgets
+
+    def may_have(self, name: str) -> bool:
+        """Whether it can't be known if the node has a control of that name."""
+        return any(_is_of(mark.name, name) for mark, _ in self.unread)
 
     def add(self, widget: Widget) -> None:
         self.places.append(widget.name)
@@ -56,6 +64,10 @@ class Saved:
             self.values[widget.name] = _taken(widget, value)
 
 
+def _is_of(parent: str, name: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
 def _taken(widget: Widget, value: object) -> object:
     if value is None:
         return widget.null
@@ -68,11 +80,14 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
     `socket_kinds`: types that some class gives out, so that they are links and no controls.
     """
     slots = {each.name: each.widget for each in node.inputs}
-
-    def is_widget(spec: InputSpec) -> bool:
-        return spec.kind not in socket_kinds and slots.get(spec.name, bool(slots))
-
     saved = as_the_pack_reads(known, node)
+    named = saved.values if isinstance(saved.values, Mapping) else node.named
+
+    def is_widget(spec: InputSpec) -> bool | None:
+        if is_socket(spec, socket_kinds):
+            return False
+        return slots.get(spec.name, None if named is None or spec.kind is None else spec.name in named)
+
     if isinstance(saved.values, Mapping):
         found = _by_name(known, saved.values, is_widget)
         _take_strays(found, saved.values, sent=not saved.whole)
@@ -105,12 +120,23 @@ def _fills(found: Saved, listed: Sequence[object]) -> bool:
 def _by_name(known: ClassInfo, given: Mapping[str, object], is_widget: IsWidget) -> Saved:
     found = Saved()
     for widget in widgets_of(known, found.values, is_widget=is_widget):
+        if widget.unread:
+            _take_unread(found, widget, given)
+            continue
         found.add(widget)
         if widget.name in given:
             found.take(widget, given[widget.name])
         elif widget.default is not None and not widget.chosen:
             found.take(widget, widget.default)
     return found
+
+
+def _take_unread(found: Saved, mark: Widget, given: Mapping[str, object]) -> None:
+    found.unread.append((mark, len(found.places)))
+    for name, value in given.items():
+        if value is not None and name not in found.values and _is_of(mark.name, name):
+            found.values[name] = value
+            found.notes.append((name, f"{mark.why}; {_shown(value)} is sent as it is"))
 
 
 def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> None:
@@ -136,6 +162,7 @@ def _named(
     """
     same = complete and set(in_order.places) == set(given)
     found = in_order if same else _by_name(known, given, is_widget)
+    found.unplaced = None
     other = given if same else in_order.values
     how = ("by its place in the list", "by its name") if same else ("by its name", "by its place in the list")
     for name, value in found.values.items():
@@ -144,7 +171,12 @@ def _named(
             found.notes.append((name, text))
     places = frozenset(found.places)
     for name, value in given.items():
-        if name in places or value is None or (known.custom and says_nothing(name, value)):
+        if (
+            name in places
+            or name in found.values
+            or value is None
+            or (known.custom and says_nothing(name, value))
+        ):
             continue
         what = "is not sent"
         if known.custom:
@@ -162,24 +194,57 @@ def _in_order(
     control (`forceInput`), as the editor does it; and without the places behind seeds, where the editor would
     read everything behind them wrongly. `displays`: what is beyond the class's own only shows something.
     """
-    found, odd = _walk(known, listed, is_widget)
-    if not listed or len(found.places) == len(listed):
+    found, _ = _walk(known, listed, is_widget)
+    if not listed:
         return found
-    forced, _ = _walk(known, listed, is_widget, forced=True)
-    if len(forced.places) == len(listed):
-        return forced
-    if odd:
-        bare, _ = _walk(known, listed, is_widget, bare=True)
-        if len(bare.places) == len(listed):
-            text = (
-                "the file has no place for what happens to the seed after a run; its values are read without"
-            )
-            bare.notes.append((None, text))
-            return bare
+    if found.unread and len(listed) > found.unread[0][1]:
+        return _only_reading(known, listed, is_widget, found)
+    fitting = _fitting(known, listed, is_widget)
+    if fitting is not None:
+        return fitting
     left = [value for value in listed[len(found.places) :] if value not in (None, "")]
     if left and not displays:
         found.notes.append((None, f"the class has no input for saved values: {_some(left)}"))
     return found
+
+
+def _only_reading(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget, without: Saved) -> Saved:
+    """Of a list with values where inputs stand whose number of places can't be known: the one reading that
+    its length allows, in which none of them has a place or each has one.
+
+    Otherwise `without`, in which none has one, and what can't be placed.
+    """
+    many = any(mark.unread == "many" for mark, _ in without.unread)
+    most = len(listed) if many else len(without.unread)
+    more = [len(listed) - len(each.places) for each in _readings(known, listed, is_widget)]
+    possible = [number for number in more if 0 <= number <= most]
+    ways: list[IsWidget] = [is_widget] if many else [is_widget, lambda spec: is_widget(spec) is not False]
+    fitting = [found for way in ways if (found := _fitting(known, listed, way)) is not None]
+    if len(fitting) == 1 and possible in ([0], [most]):
+        return fitting[0]
+    mark, at = without.unread[0]
+    what = f"{_some(listed[at:])} in the list of saved values can't be given to inputs"
+    without.unplaced = mark.name, f"{mark.why}, so {what}"
+    return without
+
+
+def _fitting(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -> Saved | None:
+    readings = _readings(known, listed, is_widget)
+    return next((each for each in readings if len(each.places) == len(listed)), None)
+
+
+def _readings(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -> Iterator[Saved]:
+    """As the class is now, with inputs that lost their control, and without places behind seeds."""
+    found, odd = _walk(known, listed, is_widget)
+    yield found
+    forced, _ = _walk(known, listed, is_widget, forced=True)
+    if len(forced.places) != len(found.places):
+        yield forced
+    if odd:
+        bare, _ = _walk(known, listed, is_widget, bare=True)
+        text = "the file has no place for what happens to the seed after a run; its values are read without"
+        bare.notes.append((None, text))
+        yield bare
 
 
 def _walk(
@@ -194,6 +259,11 @@ def _walk(
     found, odd = Saved(), False
     for widget in widgets_of(known, found.values, is_widget=is_widget, forced=forced):
         at = len(found.places)
+        if widget.unread:
+            found.unread += (
+                [(widget, at)] if widget.unread == "many" or widget.name not in found.widgets else []
+            )
+            continue
         found.add(widget)
         if not widget.saved or (bare and widget.control):
             found.places.pop()

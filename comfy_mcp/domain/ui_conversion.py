@@ -118,13 +118,16 @@ class _Conversion:
 
     def _note_hosts(self) -> None:
         """What is odd about the values of the subgraphs' own nodes, once for each."""
-        hosts = {
-            f"{outer[0].prefix}{outer[1].id}": outer
-            for scope, _ in self._nodes.values()
-            if (outer := scope.outer)
-        }
+        hosts: dict[str, tuple[Scope, UiNode]] = {}
+        for inside, _ in self._nodes.values():
+            outer = inside.outer
+            while outer is not None and (key := f"{outer[0].prefix}{outer[1].id}") not in hosts:
+                hosts[key] = outer
+                outer = outer[0].outer
         for key, (scope, node) in hosts.items():
-            self._note(key, node, (*node.odd, *self._values.of_host(scope, node).notes))
+            shown = self._values.of_host(scope, node)
+            _refuse_unplaced(key, node, shown.unplaced)
+            self._note(key, node, (*node.odd, *shown.notes))
 
     def _runs(self, scope: Scope, node: UiNode) -> bool:
         """A class that the engine lacks is left out where nothing is linked to it: many custom nodes live in
@@ -143,7 +146,7 @@ class _Conversion:
 
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
         known = self._info.classes.get(node.type)
-        saved = self._values.of_node(scope, node)
+        saved = self._placed(key, scope, node)
         self._budget.write(key, node.type, node.title)
         self._note(key, node, (*node.odd, *saved.notes))
         values, links = dict(saved.values), {}
@@ -191,6 +194,11 @@ class _Conversion:
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
         kind = node.type if known is None else known.sent_as or node.type
         return {"inputs": inputs, "class_type": kind, "_meta": meta}
+
+    def _placed(self, key: str, scope: Scope, node: UiNode) -> Saved:
+        saved = self._values.of_node(scope, node)
+        _refuse_unplaced(key, node, saved.unplaced)
+        return saved
 
     def _show_inside(self, scope: Scope, node: UiNode, key: str, names: Iterable[str]) -> None:
         if scope.outer is not None:
@@ -273,6 +281,12 @@ class _Conversion:
             kind = node.type.partition("#")[0] if node.type.startswith(GROUP_NODE) else node.type
             place = f"Node {key} ({kind})" + (f", input {name!r}" if name is not None else "")
             self.warnings.append(f"{place}: {text}.")
+
+
+def _refuse_unplaced(key: str, node: UiNode, unplaced: tuple[str, str] | None) -> None:
+    if unplaced is not None:
+        name, why = unplaced
+        refuse(f"Node {key} ({node.type}), input {name!r}: {why}.", key, node.type, name)
 
 
 def _not_chosen(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -> list[str]:

@@ -8,9 +8,11 @@ other; its inputs are the inputs inside that nothing inside feeds, by names that
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_format import GROUP_NODE, INPUTS_ID, MAX_LEVELS, OUTPUTS_ID
-from comfy_mcp.domain.widgets import widgets_of
+from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, INPUTS_ID, MAX_LEVELS, MUTED, OUTPUTS_ID
+from comfy_mcp.domain.ui_scopes import refuse
+from comfy_mcp.domain.widgets import Widget, is_socket, widgets_of
 
 MAX_EXPANDED = 20_000
 """Most nodes that come out of group nodes; the others stay closed, and are refused."""
@@ -59,7 +61,8 @@ class _Opening:
         ):
             return node
         name = f"{kind}#{prefix}{node.get('id')}"
-        self._make(name, group, inside, _host_values(node), f"{prefix}{node.get('id')}:", level)
+        values = [] if node.get("mode") in {MUTED, BYPASSED} else _host_values(node)
+        self._make(name, group, inside, values, f"{prefix}{node.get('id')}:", level)
         return {**node, "type": name, "widgets_values": []}
 
     def _make(
@@ -78,7 +81,7 @@ class _Opening:
         at = 0
         for place, node in enumerate(inside):
             sockets = list(_maps(node.get("inputs")))
-            own, shown, at = self._values(node, sockets, values, at)
+            own, shown, at = self._values(f"{prefix}{place}", node, sockets, values, at)
             wanted = {widget: _named(group, node, place, widget, seen) for widget in shown}
             inputs: list[dict[str, Any]] = []
             # Names are given to controls first, then to sockets, last to controls that are sockets.
@@ -107,7 +110,7 @@ class _Opening:
         )
 
     def _values(
-        self, node: Mapping[str, Any], sockets: list[Mapping[str, Any]], values: list[Any], at: int
+        self, key: str, node: Mapping[str, Any], sockets: list[Mapping[str, Any]], values: list[Any], at: int
     ) -> tuple[Any, list[str], int]:
         """What the node inside has: its own values, but for those of the group node from place `at` on.
 
@@ -123,7 +126,14 @@ class _Opening:
         shown: list[str] = []
         current: dict[str, object] = {}
         before = ""
-        for widget in widgets_of(known, current):
+        unread: tuple[Widget, int] | None = None
+        sure = {each.get("name") for each in sockets if "widget" not in each}
+
+        def is_widget(spec: InputSpec) -> bool | None:
+            return False if spec.name in sure or is_socket(spec, self._info.given_kinds) else None
+
+        for widget in widgets_of(known, current, is_widget=is_widget):
+            unread = (widget, at) if widget.unread and unread is None else unread
             if not widget.saved:
                 continue
             before = before if widget.control else widget.name
@@ -136,7 +146,15 @@ class _Opening:
                 shown += [] if widget.control else [widget.name]
             found.append(mine)
             current[widget.name] = mine
-        return found, shown, at
+        if unread is None or len(own or ()) == len(found):
+            return found, shown, at
+        mark, first = unread
+        if len(values) <= first and not own:
+            return found, shown, at
+        if len(values) > first:
+            why = f"{mark.why}, so the group node's saved values can't be given to inputs"
+            refuse(f"Node {key} ({known.name}), input {mark.name!r}: {why}.", key, known.name, mark.name)
+        return own, [], at
 
 
 def _named(

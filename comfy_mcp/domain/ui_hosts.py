@@ -5,7 +5,7 @@ Older files name them instead (`proxyWidgets`) and may show controls of nodes in
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, read_values
@@ -23,11 +23,12 @@ OWN_INPUT = "-1"
 class Shown:
     """`values` of the subgraph's own inputs by name, `inside` those of nodes inside for this use of it,
     by node and name, _OWN where the node's own value counts.
-    `notes`: (input or None, what is odd)."""
+    `notes`: (input or None, what is odd). `unplaced`: as of a node of a class."""
 
     values: dict[str, object] = field(default_factory=dict)
     inside: dict[str, dict[str, object]] = field(default_factory=dict)
     notes: list[tuple[str | None, str]] = field(default_factory=list)
+    unplaced: tuple[str, str] | None = None
 
 
 class Values:
@@ -36,7 +37,7 @@ class Values:
     def __init__(self, info: ObjectInfo) -> None:
         self._info = info
         self._of_nodes: dict[int, Saved] = {}
-        self._shown_names: dict[int, tuple[str, ...]] = {}
+        self._shown_names: dict[int, Mapping[str, bool]] = {}
         self._of_hosts: dict[tuple[str, str], Shown] = {}
         self._of_shared: dict[tuple[str, str, str], tuple[object] | None] = {}
 
@@ -45,7 +46,7 @@ class Values:
         saved = self._own(node)
         over = self.shown_inside(scope, node)
         changed = {name: over[name] for name in over if name in saved.values and over[name] is not _OWN}
-        return Saved(saved.values | changed, saved.notes, saved.widgets) if changed else saved
+        return replace(saved, values=saved.values | changed) if changed else saved
 
     def shown_inside(self, scope: Scope, node: UiNode) -> Mapping[str, object]:
         """Controls of `node` that the subgraph around it shows by name, and their values there or _OWN."""
@@ -84,7 +85,10 @@ class Values:
         """`node` is a subgraph, used in `scope`."""
         key = scope.prefix, node.id
         if key not in self._of_hosts:
-            shown = _shown(node, self._names(scope.workflow.subgraphs[node.type], scope, 0))
+            names = self._names(scope.workflow.subgraphs[node.type], scope, 0)
+            shown = _shown(node, tuple(name for name, sure in names.items() if sure))
+            if node.named is None and not node.promoted:
+                shown.unplaced = _unplaced(node, names)
             around = self.shown_inside(scope, node)
             shown.values |= {name: value for name, value in around.items() if value is not _OWN}
             self._of_hosts[key] = shown
@@ -98,28 +102,42 @@ class Values:
             )
         return self._of_nodes[id(node)]
 
-    def _names(self, graph: UiGraph, scope: Scope, depth: int) -> tuple[str, ...]:
-        """Of the inputs of the subgraph `graph`, those that lead to a control."""
+    def _names(self, graph: UiGraph, scope: Scope, depth: int) -> Mapping[str, bool]:
+        """Of the inputs of the subgraph `graph`, those that lead to a control; false: perhaps."""
         if id(graph) not in self._shown_names:
-            self._shown_names[id(graph)] = ()  # what holds itself shows nothing
-            self._shown_names[id(graph)] = tuple(
-                name
-                for slot, name in enumerate(graph.input_names)
-                if any(self._is_control(graph, link, scope, depth) for link in graph.given.get(slot, ()))
-            )
+            self._shown_names[id(graph)] = {}  # what holds itself shows nothing
+            found: dict[str, bool] = {}
+            for slot, name in enumerate(graph.input_names):
+                leads = {self._is_control(graph, link, scope, depth) for link in graph.given.get(slot, ())}
+                if True in leads or None in leads:
+                    found[name] = found.get(name, False) or True in leads
+            self._shown_names[id(graph)] = found
         return self._shown_names[id(graph)]
 
-    def _is_control(self, graph: UiGraph, link: UiLink, scope: Scope, depth: int) -> bool:
+    def _is_control(self, graph: UiGraph, link: UiLink, scope: Scope, depth: int) -> bool | None:
+        """None: it leads to an input for which it can't be known."""
         node = graph.nodes.get(link.target)
         if node is None or not 0 <= link.target_slot < len(node.inputs) or depth > MAX_LEVELS:
             return False
         name = node.inputs[link.target_slot].name
         inside = scope.workflow.subgraphs.get(node.type)
         if inside is not None:
-            return name in self._names(inside, scope, depth + 1)
+            names = self._names(inside, scope, depth + 1)
+            return (names[name] or None) if name in names else False
         if node.type not in self._info.classes:
             return node.inputs[link.target_slot].widget
-        return name in self._own(node).values
+        own = self._own(node)
+        return name in own.values or (None if own.may_have(name) else False)
+
+
+def _unplaced(node: UiNode, names: Mapping[str, bool]) -> tuple[str, str] | None:
+    """The first of the subgraph's inputs for which it can't be known whether the list has a value."""
+    unsure = next((at for at, sure in enumerate(names.values()) if not sure), None)
+    listed = node.values if isinstance(node.values, list) else []
+    if unsure is None or len(listed) <= unsure or len(listed) == sum(names.values()):
+        return None
+    why = "it leads to an input of a kind that is not known"
+    return [*names][unsure], f"{why}, so the saved values from place {unsure + 1} on can't be given to inputs"
 
 
 def _shown(node: UiNode, names: tuple[str, ...]) -> Shown:

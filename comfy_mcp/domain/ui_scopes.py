@@ -144,11 +144,17 @@ def opened(workflow: UiWorkflow, budget: Budget) -> Iterator[tuple[Scope, UiNode
             todo.append(iter([(inside, each) for each in _on(workflow, inside.graph)]))
 
 
-def refuse(message: str, node: str | None = None) -> NoReturn:
+def refuse(
+    message: str, node: str | None = None, kind: str | None = None, name: str | None = None
+) -> NoReturn:
+    """By node, its class and input where they are known."""
+    problem = GraphProblem(
+        kind="graph_ui_format", message=message, node_id=node, class_type=kind, input_name=name
+    )
     raise InvalidGraph(
         message,
         next_step="In ComfyUI choose Workflow > Export (API) and submit that file.",
-        problems=(GraphProblem(kind="graph_ui_format", message=message, node_id=node),),
+        problems=(problem,),
         code=ErrorCode.GRAPH_UI_FORMAT,
     )
 

@@ -7,11 +7,11 @@ Found by comparing with what the editor itself saves and exports for every class
 (comfyui-frontend-package 1.32.9 and 1.58.1; tests/editor).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from comfy_mcp.domain.inputs import InputSpec, active
+from comfy_mcp.domain.inputs import MATCH_TYPE, InputSpec, active
 from comfy_mcp.domain.object_info import ClassInfo
 
 MAX_OWN_OPTIONS = 200
@@ -71,6 +71,8 @@ class Widget:
     `sent`: part of the API format. `saved`: has a place in the list of values.
     `control`: says what happens to the value before it after a run.
     `custom`: drawn by a custom node, not by the editor itself.
+    `unread`: no control, but the mark of an input for which it can't be known how many the editor draws: any
+    number ("many"), or one or none ("one").
     `chosen`: a file that somebody chose; the editor has none for a node that was saved without.
     `null`: what the editor sends where the file has null. `long`: a text of several lines, whatever it is.
     `drawn`: of a text with "{red|blue}" the editor sends one, drawn anew for each run.
@@ -87,6 +89,14 @@ class Widget:
     null: object = None
     long: bool = False
     custom: bool = False
+    unread: str | None = None
+
+    @property
+    def why(self) -> str:
+        """It is `unread`."""
+        return (
+            "its declaration is not understood" if self.kind is None else f"its kind {self.kind} is not known"
+        )
 
 
 _UPLOAD = Widget(name="upload", sent=False)
@@ -96,14 +106,15 @@ def widgets_of(
     known: ClassInfo,
     values: Mapping[str, object],
     *,
-    is_widget: Callable[[InputSpec], bool] = lambda _: False,
+    is_widget: Callable[[InputSpec], bool | None] = lambda _: False,
     forced: bool = False,
 ) -> Iterator[Widget]:
     """The controls of a node of class `known`. What a dynamic combo grows depends on the value that `values`
     has for it when the next one is asked for.
 
     `is_widget` decides for inputs of a kind that the editor has no control for by itself: a custom node may
-    bring its own. `forced`: with the places of inputs that lost their control to `forceInput`.
+    bring its own; None: that is not known. `forced`: with the places of inputs that lost their control to
+    `forceInput`.
     """
     uploads, below = False, False
     for spec in active(tuple(known.inputs.values()), values):
@@ -120,13 +131,17 @@ def widgets_of(
         yield from _own_options(values)
 
 
-def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> Iterator[Widget]:
+def _controls(known: ClassInfo, spec: InputSpec, custom: bool | None, forced: bool) -> Iterator[Widget]:
     kind = control_kind(spec)
     if kind is None:
         if spec.extra.get("forceInput") is True:
             if forced:
                 yield Widget(name=spec.name, sent=False)
-        elif custom and spec.kind is not None and not spec.kind.startswith("COMFY_"):
+        elif spec.unread:
+            yield _mark(spec, "many")
+        elif custom is None:
+            yield _mark(spec, "one")
+        elif custom:
             yield Widget(name=spec.name, default=spec.extra.get("default"), custom=True)
         return
     long = kind == "STRING" and spec.extra.get("multiline") is True
@@ -143,6 +158,12 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool, forced: bool) -> 
         long=long,
     )
     yield from _behind(spec, kind)
+    if spec.unread:
+        yield _mark(spec, "many")
+
+
+def _mark(spec: InputSpec, how_many: str) -> Widget:
+    return Widget(name=spec.name, kind=_drawn_as(spec), sent=False, saved=False, unread=how_many)
 
 
 def _own_options(values: Mapping[str, object]) -> Iterator[Widget]:
@@ -158,9 +179,21 @@ def control_kind(spec: InputSpec) -> str | None:
     """By which kind the editor draws a control for `spec`; None: a socket, or a kind that it doesn't know."""
     if spec.extra.get("forceInput") is True:
         return None
-    wanted = spec.extra.get("widgetType")
-    kind = wanted if isinstance(wanted, str) else spec.kind
+    kind = _drawn_as(spec)
     return kind if kind in _EMPTY else None
+
+
+def is_socket(spec: InputSpec, given_kinds: Collection[str]) -> bool:
+    """An input that the editor draws no control for takes links: its kind says so, or some class gives it."""
+    kind = _drawn_as(spec)
+    if kind is None:
+        return False
+    return spec.dynamic or kind in given_kinds or kind in {"*", MATCH_TYPE} or "," in kind
+
+
+def _drawn_as(spec: InputSpec) -> str | None:
+    wanted = spec.extra.get("widgetType")
+    return wanted if isinstance(wanted, str) else spec.kind
 
 
 def socket_type(spec: InputSpec | None, saved: str) -> str:

@@ -88,7 +88,8 @@ def test_a_doubt_is_a_warning_and_no_refusal(declaration: object, value: object,
 def test_a_missing_input_of_an_unknown_kind_is_a_doubt_and_a_growing_one_nothing_at_all() -> None:
     raw = {"2": {"class_type": "Custom", "inputs": {}}}
     assert [doubt.kind for doubt in report(raw, custom(None)).doubts] == ["required_input_missing"]
-    assert report(raw, custom(["COMFY_AUTOGROW_V3", {}])).doubts == ()
+    template = {"input": {"required": {"y": ["IMAGE"]}}, "prefix": "y", "min": 0, "max": 3}
+    assert report(raw, custom(["COMFY_AUTOGROW_V3", {"template": template}])).doubts == ()
 
 
 @pytest.mark.parametrize(
