@@ -14,6 +14,9 @@ from PIL import Image
 from tests.examples.conftest import EXAMPLES, ROOT, Runner
 from tests.support.warm_python import WARM_PYTHON
 
+LIMIT_S = 120
+"""For a process that ends by itself; others use the machine too."""
+
 COVERED = {
     "01_picture.json",
     "02_slow_steps.json",
@@ -160,12 +163,13 @@ def wait_for_text(process: "subprocess.Popen[str]", file: Path, text: str) -> No
     raise AssertionError(f"the demo ended with {process.returncode}")
 
 
-def survivors(folder: Path) -> list[int]:
-    """Processes that name the folder and do not end by themselves.
+def survivors(folder: Path) -> list[str]:
+    """The commands of processes that name the folder and do not end by themselves.
 
     A server whose client was cut off while it started ends when it finds its stdin closed.
     """
-    return [pid for pid in processes_below(folder) if not ends(pid)]
+    left = [pid for pid in processes_below(folder) if not ends(pid)]
+    return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in left]
 
 
 def processes_below(folder: Path) -> list[int]:
@@ -187,7 +191,7 @@ def ends(pid: int) -> bool:
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([handle], [], [], 30)[0])
+        return bool(select.select([handle], [], [], LIMIT_S)[0])
     finally:
         os.close(handle)
 
