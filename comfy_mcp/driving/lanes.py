@@ -32,7 +32,7 @@ class Lanes:
             self._drivers = {
                 place.engine: Driver(
                     place,
-                    # What is learnt of our own engines and GPUs says nothing of a service.
+                    # A service is not judged by what was learnt of our own engines and GPUs.
                     replace(means, settings=settings, fleet=Fleet(), gpu=GpuUsage(), lane=place.engine),
                     holder=holder,
                 )

@@ -245,7 +245,7 @@ class Roster:
 
     @property
     def _in_turn(self) -> bool:
-        """Jobs may be held for one engine's lack of memory, which says nothing of the next one."""
+        """False while jobs may be held for lack of memory: the next engine may have enough."""
         return self._means.fleet.several and not self._means.settings.vram_hold
 
     async def _keep_drained(self) -> None:

@@ -103,10 +103,7 @@ def apply(
         connection.execute(_INSERT, {**job_values(after), **(columns or {})})
     else:
         _update(connection, before, after, by)
-    _append(connection, before, changes)
-    for job, then, event in changes:
-        for reaction in REACTIONS:
-            reaction(connection, job, then, event)
+    _happened(connection, before, changes)
     return after
 
 
@@ -132,9 +129,7 @@ def set_aside(connection: Connection, row: AnyRow) -> Job:
     if job.failure is not None:
         end = JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=job.failure)
         before = replace(job, status=JobStatus.QUEUED)
-        _append(connection, before, [(before, job, end)])
-        for reaction in REACTIONS:
-            reaction(connection, before, job, end)
+        _happened(connection, before, [(before, job, end)])
     log.error("job_set_aside", job_id=job.id, status=job.status.value)
     return job
 
@@ -145,6 +140,14 @@ def shown_after(job: Job, step: JobEvent) -> Job:
 
 
 _Change = tuple[Job | None, Job, JobEvent]
+
+
+def _happened(connection: Connection, before: Job | None, changes: Sequence[_Change]) -> None:
+    """Into the log, with what follows from it."""
+    _append(connection, before, changes)
+    for job, after, event in changes:
+        for reaction in REACTIONS:
+            reaction(connection, job, after, event)
 
 
 def _changes(before: Job | None, happened: Sequence[JobEvent]) -> list[_Change]:

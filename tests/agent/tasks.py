@@ -302,7 +302,7 @@ TASKS: dict[str, Callable[[Agent, House], Awaitable[None]]] = {
 
 
 def settings_of(task: str, transport: str) -> dict[str, str]:
-    """What the agent's server is told for it."""
+    """Settings of the agent's server for this task."""
     if task == "own-file" and transport == "http":
         return {"PUBLIC_URL": "https://pictures.example"}
     return {"CLIENT_NAME": "ann"} if task == "two-agents" else {}

@@ -5,9 +5,9 @@ with any of
 - `"at"`: `{"target": "module:Class.method", "when": "before", "nth": 1, "signal": "KILL"}`: the process
   signals itself at the n-th call, `before` or `after` it;
 - `"line"`: `{"files": ["comfy_mcp/store/…"], "nth": 100}`: at the n-th line that it runs in these files;
-- `"raise"`: `{"target": "module:Class.method", "nth": 1, "times": 3}`: the n-th call that is about one
-  attempt, the first that has so many, raises a Defect, and so do the next calls about it; with
-  `"when": "after"` it has done its work by then;
+- `"raise"`: `{"target": "module:Class.method", "nth": 1, "times": 3}`: calls are counted for each attempt;
+  for the first attempt that gets its n-th call, this call and the next ones raise a Defect; with
+  `"when": "after"` only when their work is done;
 - `"clock"`, `"mood"`: files that say how wrong the wall clock is and what the store refuses (chaos_store.py);
 - `"engine"`: the embedded engine comes as another version (chaos_engine.py);
 - `"modes"`: the permissions of files count, for root too.
