@@ -36,7 +36,7 @@ ROWS = {
         "comfy-bridge mcp",
         "after the handshake",
         "runtime open",
-        "tools/list + instructions",
+        "tools and instructions, as a model sees them",
     ),
     "tools": ("no-op, SDK client", "status, SDK client", "submit, SDK client", "submit, bare pipe"),
     "store": ("add_job", "claim_next", "record", "jobs, 4 processes"),

@@ -37,8 +37,10 @@ async def serve(mode: Mode) -> None:
 async def watch(stalls: list[float]) -> None:
     while True:
         before = perf_counter()
-        await asyncio.sleep(0.005)
-        stalls.append(perf_counter() - before - 0.005)
+        try:
+            await asyncio.sleep(0.005)
+        finally:  # also the last one, which is cancelled
+            stalls.append(max(0.0, perf_counter() - before - 0.005))
 
 
 async def measure(mode: Mode) -> str:
@@ -68,6 +70,7 @@ async def measure(mode: Mode) -> str:
 async def measured_job(sidecar: Sidecar, stalls: list[float]) -> str:
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(watch(stalls))
+        await asyncio.sleep(0)  # it has begun, however soon the job ends
         ended = await sidecar.ended(await sidecar.submit(GRAPH))
         await sidecar("GET", f"{WORKFLOW}/{ended['workflowId']}")
         watching.cancel()
