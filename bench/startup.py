@@ -85,7 +85,7 @@ async def _measure(run: Run, env: Mapping[str, str], log: Path) -> list[Section]
 
 
 async def _surface(server: Pipe) -> bytes:
-    """What lands in a model's context: names, descriptions and arguments of the tools, and the instructions."""
+    """What a model sees: names, descriptions and arguments of the tools, and the instructions."""
     info = {"name": "bench", "version": "1"}
     greeting = await server.ask("initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo=info)
     tools = await server.ask("tools/list")
