@@ -289,7 +289,10 @@ class Choice:
         if self.alone:
             return 0
         with self._fleet.lock:
-            jobs = [replace(job, passed_ms=self._fleet.passed_ms(job_id)) for job_id, job in waiting]
+            jobs = [
+                replace(job, passed_ms=passed_ms) if (passed_ms := self._fleet.passed_ms(job_id)) else job
+                for job_id, job in waiting
+            ]
             at = choose(jobs, self._me, self._others, self._fleet.speeds, more=more)
             self.left = at is None
             if at is not None:

@@ -168,15 +168,30 @@ class QueueSize:
 
 
 @dataclass(slots=True)
+class QueueCount:
+    """How many jobs wait: for a turn, by lane and priority, and for other jobs. `at`: ms since 1970."""
+
+    sizes: dict[tuple[str, int], QueueSize]
+    blocked: int
+    at: int
+
+    @property
+    def queued(self) -> int:
+        return sum(size.jobs for size in self.sizes.values())
+
+    @property
+    def total(self) -> int:
+        return self.queued + self.blocked
+
+
+@dataclass(slots=True)
 class Notes:
     """What the pieces of one transaction leave for each other and for whoever committed it."""
 
     appended: tuple[StoredEvent, ...] = ()
     """Events of this transaction, in order: for whoever follows the log."""
-    queue_sizes: dict[tuple[str, int], QueueSize] | None = None
-    """By lane and priority, as long as nothing but submits has changed them."""
-    blocked: int | None = None
-    """Jobs that wait for others, likewise."""
+    count: QueueCount | None = None
+    """As long as nothing but submits has changed it."""
     ended: list[JobId] | None = None
     """Jobs that ended while what follows from an end is written: they are next (`chains`)."""
 
@@ -209,6 +224,8 @@ class Connection:
     def __init__(self, driver_connection: Any, *, begin: str = "BEGIN") -> None:
         self.driver_connection = driver_connection
         self.notes = Notes()
+        self.long_count: QueueCount | None = None
+        """The last count of a queue that is too long to be counted in each transaction."""
         self._begin = begin
         self._cursor = driver_connection.cursor()
 

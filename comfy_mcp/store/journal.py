@@ -123,7 +123,7 @@ def set_aside(connection: Connection, row: AnyRow) -> Job:
     """End a job whose record can't be used, whoever has it."""
     at = connection.execute(_NOW).scalar_one()
     job = salvaged(row, at=at)
-    connection.notes.queue_sizes = connection.notes.blocked = None
+    connection.notes.count = None
     connection.execute(_REWRITE, {**job_values(job), "b_seq": row.seq})
     connection.execute(_END_ATTEMPTS, {"b_job_id": job.id, "b_at": at})
     if job.failure is not None:
@@ -171,7 +171,7 @@ def _update(connection: Connection, before: Job, after: Job, by: Lease | None) -
     if by is not None:
         row |= {"b_cancel": before.cancel_requested, **own(by)}
     if values:
-        connection.notes.queue_sizes = connection.notes.blocked = None
+        connection.notes.count = None
         written = connection.execute(_UPDATE if by is None else _UPDATE_OWN, {**values, **row}).rowcount
         if written == 1:
             return

@@ -10,9 +10,13 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel, queued
 from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, turns, vram
 from comfy_mcp.store.codec import needs_text
-from comfy_mcp.store.connection import AnyRow, Connection, QueueSize, Statement
+from comfy_mcp.store.connection import AnyRow, Connection, QueueCount, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
+
+LONG_QUEUE, RECOUNT_MS = 2_000, 1_000
+"""A count walks the queue. One of 2,000 jobs and more is counted once a second, not at each submit; until the
+next count the positions of new jobs are estimates."""
 
 _INSERT_GRAPH = Statement(insert(graphs))
 _BLOCKED = Statement(select(func.count()).where(jobs.c.status == JobStatus.BLOCKED.value))
@@ -52,23 +56,17 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         first = reads.get(connection, job_id)
         assert first is not None, "a key goes with its job"
         return Added(first, position)
-    sizes = _queue_sizes(connection)
-    texts = submission.texts
-    queued_now = sum(size.jobs for size in sizes.values())
-    total = queued_now + _blocked(connection)
-    if total >= submission.max_queued:
-        raise LimitExceeded(
-            f"The queue is full: {total} jobs; the limit is {submission.max_queued}.",
-            next_step="Wait until some have ended, or cancel some; then submit again.",
-        )
-    quotas.check(connection, submission, texts.size, queued=queued_now, blocked=total - queued_now)
+    count = _room(connection, submission)
+    sizes = count.sizes
+    quotas.check(connection, submission, submission.texts.size, queued=count.queued, blocked=count.blocked)
     if event.after:
         return _add_blocked(connection, submission)
     job = queued(event)
     turn = turns.new_turn(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
-    if offer is not None and not in_front.waiting and _may_take(connection, offer, job):
+    is_next = not in_front.waiting and count.total < LONG_QUEUE
+    if offer is not None and is_next and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = _write(connection, submission, happened, turn.tag)
     others_wait = any(size.jobs > size.claimed for (lane, _), size in sizes.items() if lane == job.lane)
@@ -105,9 +103,10 @@ def _write(
 
 def _add_blocked(connection: Connection, submission: Submission) -> Added:
     """A job that waits for others; queued at once, or failed, where these have ended."""
-    event, use, left = submission.event, submission.idempotency, connection.notes
+    event, use = submission.event, submission.idempotency
     job = _write(connection, submission, (event,), turns.none_yet(fair=submission.fair))
-    left.blocked = None if left.blocked is None else left.blocked + 1
+    if connection.notes.count is not None:
+        connection.notes.count.blocked += 1
     job = chains.begin(connection, job, event.at, journal.WRITER)
     place = reads.position(connection, job.id)
     position = 0 if place is None else submission.ahead + place
@@ -124,7 +123,7 @@ def add_all(connection: Connection, submissions: Sequence[Submission]) -> list[A
             return [first]
         return [first, *(add(connection, each) for each in submissions[1:])]
     except LimitExceeded:
-        connection.notes.queue_sizes = connection.notes.blocked = None  # it counts those that are not kept
+        connection.notes.count = connection.long_count = None  # they count those that are not kept
         raise
 
 
@@ -219,23 +218,34 @@ def _row(connection: Connection, job_id: JobId) -> AnyRow:
     return row
 
 
-def _blocked(connection: Connection) -> int:
-    """How many wait for others; counted once in a transaction."""
-    left = connection.notes
-    if left.blocked is None:
-        left.blocked = int(connection.execute(_BLOCKED).scalar_one())
-    return left.blocked
+def _room(connection: Connection, submission: Submission) -> QueueCount:
+    """What is queued before the submission. Raises LimitExceeded."""
+    at = submission.event.at
+    count = _counted(connection, at)
+    if count.total >= submission.max_queued and count is connection.long_count:  # it may be less by now
+        connection.notes.count = connection.long_count = None
+        count = _counted(connection, at)
+    if count.total >= submission.max_queued:
+        raise LimitExceeded(
+            f"The queue is full: {count.total} jobs; the limit is {submission.max_queued}.",
+            next_step="Wait until some have ended, or cancel some; then submit again.",
+        )
+    return count
 
 
-def _queue_sizes(connection: Connection) -> dict[tuple[str, int], QueueSize]:
-    """Counted once in a transaction that serves many submits: counting walks the whole queue."""
-    left = connection.notes
-    if left.queue_sizes is None:
-        left.queue_sizes = {
+def _counted(connection: Connection, at: int) -> QueueCount:
+    """Counted once in a transaction that serves many submits, and seldom where the queue is long."""
+    notes, known = connection.notes, connection.long_count
+    if notes.count is None and known is not None and 0 <= at - known.at < RECOUNT_MS:
+        notes.count = known
+    if notes.count is None:
+        sizes = {
             (row.lane, row.priority): QueueSize(jobs=row.jobs, claimed=row.claimed)
             for row in connection.execute(_QUEUE_SIZES)
         }
-    return left.queue_sizes
+        notes.count = QueueCount(sizes, int(connection.execute(_BLOCKED).scalar_one()), at)
+        connection.long_count = notes.count if notes.count.total >= LONG_QUEUE else None
+    return notes.count
 
 
 @dataclass(slots=True)

@@ -23,9 +23,13 @@ from comfy_mcp.store.core import (
     func,
     insert,
     jobs,
+    literal_column,
     select,
     update,
 )
+
+MOST_AHEAD = 1_000
+"""Behind more jobs than these a new one is said to be behind all: counting them walks the queue."""
 
 _s, _j = client_shares.c, jobs.c
 _SAME_QUEUE = (_s.lane == bindparam("b_lane"), _s.priority == bindparam("b_priority"))
@@ -41,9 +45,12 @@ _STANDING = Statement(
         select(func.max(_j.share_tag)).where(*_IN_QUEUE).scalar_subquery().label("newest"),
     )
 )
-_AHEAD = Statement(
-    select(func.count()).where(*_IN_QUEUE, _j.prompt_id.is_(None), _j.share_tag <= bindparam("b_tag"))
+_FIRST_AHEAD = (
+    select(_j.seq)
+    .where(*_IN_QUEUE, _j.prompt_id.is_(None), _j.share_tag <= bindparam("b_tag"))
+    .limit(literal_column(str(MOST_AHEAD)))
 )
+_AHEAD = Statement(select(func.count()).select_from(_FIRST_AHEAD.subquery()))
 _CLAIMED = Statement(
     update(client_shares)
     .where(*_SAME_CLIENT)
@@ -73,7 +80,8 @@ _FORGET = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A new job's tag, and how many of its queue that no engine has run before it; None: all of them."""
+    """A new job's tag, and how many of its queue that no engine has run before it; None: all of them, or
+    too many to count."""
 
     tag: int
     ahead: int | None
@@ -91,7 +99,8 @@ def new_turn(connection: Connection, job: Job, *, fair: bool) -> Turn:
         tag = age_tag(virtual_time=virtual_time, newest=standing.newest)
     if standing.newest is None or tag >= standing.newest:
         return Turn(tag, None)
-    return Turn(tag, connection.execute(_AHEAD, {**queue, "b_tag": tag}).scalar_one())
+    ahead = connection.execute(_AHEAD, {**queue, "b_tag": tag}).scalar_one()
+    return Turn(tag, ahead if ahead < MOST_AHEAD else None)
 
 
 def none_yet(*, fair: bool) -> int:

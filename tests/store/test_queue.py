@@ -1,12 +1,14 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority, PriorityChanged
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
-from comfy_mcp.store import JobGraph, Store
+from comfy_mcp.store import JobGraph, Store, queue, turns
 from comfy_mcp.store.connection import Connection
 from tests.support.invariants import check_store
 from tests.support.jobs import (
@@ -61,6 +63,57 @@ async def test_a_full_queue_refuses_and_writes_nothing(store: Store) -> None:
     assert caught.value.code is ErrorCode.QUEUE_FULL
     assert (await store.counts())[JobStatus.QUEUED] == 1
     assert await store.last_seq() == seq
+
+
+@pytest.fixture
+def long_from_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of three is too long to be counted at each submit."""
+    monkeypatch.setattr(queue, "LONG_QUEUE", 3)
+
+
+@pytest.mark.usefixtures("long_from_three")
+async def test_a_long_queue_has_its_limit_and_room_again_at_once(store: Store) -> None:
+    jobs = [await add(store) for _ in range(4)]
+    with pytest.raises(LimitExceeded):
+        await store.add_job(queued_event(), GRAPH, max_queued=4)
+    await store.request_cancel(jobs[0].id, at=1_000, reason=None)
+    _, position = await store.add_job(queued_event(), GRAPH, max_queued=4)
+    assert position == 4
+
+
+@pytest.mark.usefixtures("long_from_three")
+async def test_a_long_queue_is_counted_once_a_second(store: Store) -> None:
+    jobs = [await add(store) for _ in range(3)]
+    await add(store)  # counts three, and itself
+    await store.request_cancel(jobs[0].id, at=1_000, reason=None)
+    _, estimate = await store.add_job(queued_event(at=1_000 + queue.RECOUNT_MS - 1), GRAPH, max_queued=99)
+    assert estimate == 5, "four were counted, one of them is gone"
+    _, position = await store.add_job(queued_event(at=1_000 + queue.RECOUNT_MS), GRAPH, max_queued=99)
+    assert position == 5, "counted again: four were there"
+
+
+@pytest.mark.usefixtures("long_from_three")
+async def test_jobs_that_wait_for_others_fill_a_long_queue_too(store: Store) -> None:
+    parent, *_ = [await add(store) for _ in range(3)]
+    for _ in range(2):
+        await store.add_job(replace(queued_event(), after=(Parent(id=parent.id),)), GRAPH, max_queued=5)
+    with pytest.raises(LimitExceeded, match="The queue is full: 5 jobs"):
+        await store.add_job(queued_event(), GRAPH, max_queued=5)
+
+
+async def test_behind_too_many_to_count_a_job_is_said_to_be_the_last(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        await add(store, client="many")
+    await add(store, client="few")
+    event = queued_event(client="few")  # its turn is before the third of "many"
+    _, exact = await store.add_job(event, GRAPH, max_queued=99)
+    await store.request_cancel(event.job_id, at=1_000, reason=None)
+    assert exact == 5 - 1
+    monkeypatch.setattr(turns, "MOST_AHEAD", 3)
+    _, estimate = await store.add_job(queued_event(client="few"), GRAPH, max_queued=99)
+    assert estimate == 5
 
 
 async def test_the_same_id_twice_is_refused_and_changes_nothing(store: Store) -> None:
