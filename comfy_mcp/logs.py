@@ -4,6 +4,7 @@ stdout belongs to MCP and to the commands' results. Secrets are removed twice: b
 by value in the finished line, because an exception's text may quote a header.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -213,11 +214,14 @@ def _in_json(secret: str) -> str:
 
 
 class _RoutineLines:
-    """Writes lines of JSON; `hide` removes the known secrets from one."""
+    """Writes lines of JSON; `hide` removes the known secrets from them. What comes in one step of the event
+    loop is one write, and every other line waits for it."""
 
     def __init__(self, least: int, hide: Callable[[str], str]) -> None:
         self._least = least
         self._hide = hide
+        self._lines: list[str] = []
+        self._second, self._until = 0, ""
         self._names = {number: f'"level": "{name}", "timestamp": "' for name, number in _LEVELS.items()}
 
     def write(self, level: int, event: str, facts: Facts) -> None:
@@ -228,9 +232,24 @@ class _RoutineLines:
             f'"{name}": {_text(value) if isinstance(value, str) else "null" if value is None else value}'
             for name, value in members.items()
         ]
-        now = datetime.now(UTC).replace(tzinfo=None).isoformat()
-        line = f'{{{", ".join(parts)}, {self._names[level]}{now}Z"}}\n'
-        sys.stderr.write(self._hide(line))
+        self._lines.append(f'{{{", ".join(parts)}, {self._names[level]}{self._now()}"}}\n')
+        if len(self._lines) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:  # no loop runs
+                self.flush()
+
+    def flush(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            sys.stderr.write(self._hide("".join(lines)))
+
+    def _now(self) -> str:
+        """As structlog writes it; all but the fraction is made once a second."""
+        second, fraction = divmod(time.time_ns() // 1000, 1_000_000)
+        if second != self._second:
+            self._second, self._until = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self._until}.{fraction:06}Z"
 
 
 _routine: _RoutineLines | None = None
@@ -256,6 +275,8 @@ class _CurrentStderr:
     """sys.stderr as it is at the time of writing: tests and hosts replace it."""
 
     def write(self, text: str) -> int:
+        if _routine is not None:
+            _routine.flush()
         return sys.stderr.write(text)
 
     def flush(self) -> None:

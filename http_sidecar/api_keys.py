@@ -7,6 +7,7 @@ import asyncio
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import structlog
@@ -63,7 +64,8 @@ class KeyRing:
 
         Revoking the last key locks the door, and so does losing the store with the keys; it does not open it.
         """
-        await self._refresh()
+        if self._is_stale():
+            await self._refresh()
         return self._required
 
     async def locked(self) -> bool:
@@ -72,7 +74,8 @@ class KeyRing:
 
     async def identify(self, key: str) -> Identity | None:
         """None for a key that is unknown or revoked. Raises StoreFault before the first read."""
-        await self._refresh()
+        if self._is_stale():
+            await self._refresh()
         shown = digest_of(key)
         found: Identity | None = None
         for digest, identity in (*self._own, *self._stored):
@@ -86,13 +89,14 @@ class KeyRing:
             return True
         return any(identity == known for _, known in (*self._own, *self._stored))
 
+    def _is_stale(self) -> bool:
+        return self._store is not None and asyncio.get_running_loop().time() >= self._fresh_until
+
     async def _refresh(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if self._store is None or now < self._fresh_until:
-            return
         async with self._loading:
-            if now < self._fresh_until:
+            if self._store is None or not self._is_stale():
                 return
+            asked_at = asyncio.get_running_loop().time()
             try:
                 keys = await self._store.keys()
                 marked = await self._store.keys_required()
@@ -105,7 +109,7 @@ class KeyRing:
                 self._required = self._required or marked or bool(keys)
                 if keys and not marked:
                     await self._remember(self._store)
-            self._fresh_until = now + REFRESH_S
+            self._fresh_until = asked_at + REFRESH_S
 
     async def _remember(self, store: KeyStore) -> None:
         """The keys may be lost; that there were some must not be."""
@@ -123,6 +127,7 @@ def key_of(request: web.Request) -> str | None:
     return rest.strip() or None if scheme.lower() == "bearer" else None
 
 
+@lru_cache(maxsize=256)
 def caller_of(identity: Identity) -> Caller:
     return Caller(client=identity.client, surface=SURFACE, rights=identity.rights, may_read_files=False)
 

@@ -78,6 +78,7 @@ def build_app(
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """A signal, so that errors and streams have them too."""
-    request_log.add_headers(request, response)
-    gatekeeper.add_headers(request, response)
-    cors.add_headers(request, response)
+    headers = response.headers
+    request_log.add_headers(request, headers)
+    gatekeeper.add_headers(request, headers)
+    cors.add_headers(request, headers)

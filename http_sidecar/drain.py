@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 
 class Drain:
@@ -38,17 +38,15 @@ class Drain:
             finally:
                 self._limits.discard(limit)
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """A request is being answered; a stream is one for as long as it is open."""
+    def enter(self) -> None:
+        """A request is being answered, until `leave`; a stream is one for as long as it is open."""
         self._active += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._active -= 1
-            if not self._active:
-                self._idle.set()
+
+    def leave(self) -> None:
+        self._active -= 1
+        if not self._active:
+            self._idle.set()
 
     async def wait_idle(self) -> None:
         """Until no request is being answered."""

@@ -1,5 +1,6 @@
 """Log lines go to stderr, in one shape, and never hold a secret."""
 
+import asyncio
 import json
 import logging
 import re
@@ -59,6 +60,20 @@ def test_a_routine_line_is_the_line_of_structlog(capsys: pytest.CaptureFixture[s
     theirs, ours = (_TIMES.sub("TIME", line) for line in capsys.readouterr().err.splitlines())
     assert ours == theirs
     assert "s3cr3t" not in ours
+
+
+async def test_routine_lines_of_one_step_come_before_any_other_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(settings())
+    for number in range(2):
+        routine(logging.INFO, "request", {"number": number})
+    assert lines(capsys) == []
+    structlog.get_logger().info("later")
+    assert [line["event"] for line in lines(capsys)] == ["request", "request", "later"]
+    routine(logging.INFO, "request", {})
+    await asyncio.sleep(0)
+    assert [line["event"] for line in lines(capsys)] == ["request"]
 
 
 _TIMES = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")

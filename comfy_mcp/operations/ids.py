@@ -10,7 +10,7 @@ from comfy_mcp.domain.catalog import OutputQuery
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.job import JobQuery
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.repairs import plain_id
+from comfy_mcp.operations.repairs import UUID, plain_id
 from comfy_mcp.operations.shapes import Params
 
 P = TypeVar("P", bound=Params)
@@ -26,6 +26,8 @@ async def whole_ids(context: OperationContext, params: P) -> tuple[P, tuple[str,
     for name in _names_of(type(params)):
         given = getattr(params, name)
         if given is None or (name == "output_id" and "," in given):  # view_output reads several by itself
+            continue
+        if UUID.fullmatch(given):
             continue
         parts = [plain_id(each.strip(" []")) for each in given.split(",")] if "," in given else [given]
         read = [(each, await whole_id(context, name, each)) for each in parts if each]

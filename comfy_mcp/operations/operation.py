@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any, Generic, Literal, TypeVar, cast
+from functools import cache, lru_cache
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -66,9 +66,8 @@ class Operation(Generic[P, R]):
         if repairs:
             context = replace(context, repairs=repairs)
         result = await self.handler(context, params)
-        fields = getattr(params, "fields", None) if "fields" in self.params.model_fields else None
-        if fields is not None:
-            result = result.with_fields(fields)
+        if _takes_fields(self.params) and params.fields is not None:  # type: ignore[attr-defined]
+            result = result.with_fields(params.fields)  # type: ignore[attr-defined]
         return result.with_repairs(repairs) if repairs else result
 
     def _understood(self, arguments: Mapping[str, Any]) -> tuple[P, tuple[str, ...]]:
@@ -80,7 +79,7 @@ class Operation(Generic[P, R]):
         if len(arguments) == 1:
             ((name, value),) = arguments.items()
             if type(value) is str and len(value) <= _ID_CHARS:
-                return cast("tuple[P, tuple[str, ...]]", _understood_before(self, name, value))
+                return _understood_before(self, name, value)
         taken, repairs = repaired(self.name, self.params, arguments)
         return self.parse(taken), repairs
 
@@ -91,6 +90,11 @@ class Operation(Generic[P, R]):
         except ValidationError as error:
             message, step = explained(self.name, self.params, error)
             raise InvalidInput(message, next_step=step) from None
+
+
+@cache
+def _takes_fields(params: type[Params]) -> bool:
+    return "fields" in params.model_fields
 
 
 _ID_CHARS = 64

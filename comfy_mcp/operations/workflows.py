@@ -337,6 +337,8 @@ async def _state_of_several(context: OperationContext, given: str) -> WorkflowRe
 
 
 async def _shown(context: OperationContext, view: "JobView") -> WorkflowResult:
+    if view.job.is_final:  # it waits for nothing, and no engine has it
+        return result_of(view, None)
     return (await _all_shown(context, [view]))[0]
 
 

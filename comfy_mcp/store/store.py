@@ -55,6 +55,7 @@ class Store(DriverSide):
         super().__init__(database, kept_shapes=kept_shapes)
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
+        self._version: int | None = None  # of this step of the loop
         info = database.info
         self._writer = Worker(
             database.writer,
@@ -307,9 +308,20 @@ class Store(DriverSide):
         return self._database.data_version()
 
     async def _exact_version(self) -> int:
-        """What is remembered under it is what would be read now; -1: nothing is remembered."""
-        version = await self.data_version()
-        return version if self._database.version_is_exact else -1
+        """What is remembered under it is what would be read now; -1: nothing is remembered.
+
+        Asked once for all that runs in this step of the loop: whoever knows of a commit that came later can
+        tell us in the next step at the earliest.
+        """
+        if not self._database.version_is_exact:
+            return -1
+        if self._version is None:
+            self._version = await self.data_version()
+            asyncio.get_running_loop().call_soon(self._forget_version)
+        return self._version
+
+    def _forget_version(self) -> None:
+        self._version = None
 
     async def file_sizes(self) -> dict[str, int]:
         """Bytes of the `database` and of its `wal`."""

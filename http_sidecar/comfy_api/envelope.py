@@ -34,7 +34,7 @@ _CODES: Mapping[str, tuple[str, HTTPStatus | None]] = {
 async def envelopes(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Outside of the middleware that makes errors into answers, and of the door."""
     response = await handler(request)
-    code = response.get(ERROR_CODE)
+    code = response.get(ERROR_CODE) if response.status >= 400 else None
     if code is None or not request.path.startswith(f"{API}/") or not isinstance(response, web.Response):
         return response
     body = json.loads(response.text or "{}")

@@ -3,7 +3,7 @@
 Own code and not aiohttp-cors: see docs/decisions/0006-http-middlewares.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -48,12 +48,12 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     )
 
 
-def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+def add_headers(request: web.Request, headers: MutableMapping[str, str]) -> None:
     origins = request.app[SETTINGS].cors_origins
-    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin" if "*" in origins else "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin" if "*" in origins else "same-origin"
     if not origins:
         return
-    response.headers.extend(_headers(request, origins))
+    headers.update(_headers(request, origins))
 
 
 def is_allowed(origin: str, settings: HttpGroup) -> bool:

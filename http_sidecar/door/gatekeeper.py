@@ -1,5 +1,6 @@
 """Who gets in: the key, the rate limit, the browser's same-origin rules, and no new work while draining."""
 
+from collections.abc import MutableMapping
 from http import HTTPStatus
 
 from aiohttp import web
@@ -35,15 +36,16 @@ class Gatekeeper:
 
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _is_encoded(request):
+        if "Content-Encoding" in request.headers and _is_encoded(request):
             return _encoded(request)
-        if is_probe(request.path) and is_open(request.path, metrics=self._metrics_open):
+        probe = is_probe(request.path)
+        if probe and is_open(request.path, metrics=self._metrics_open):
             return await handler(request)
         required = await self._keys.required()
         if not required:
             self._guard(request)
         caller = await self._caller_of(request) if required else caller_of(self._keys.owner)
-        if not is_probe(request.path) or caller is None:
+        if not probe or caller is None:
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
             limiter = self._limits.messages if request.path == MCP_PATH else self._limits.requests
@@ -98,14 +100,16 @@ class Gatekeeper:
             )
 
     def _address_of(self, request: web.Request) -> str:
+        if not self._proxies:
+            return bucket_of(request.remote or "unknown")
         # A proxy may add a line of its own below the client's: all of them are one list (RFC 9110, 5.3).
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
         return bucket_of(client_address(request.remote, forwarded, self._proxies))
 
 
-def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+def add_headers(request: web.Request, headers: MutableMapping[str, str]) -> None:
     if (verdict := request.get(RATE)) is not None:
-        response.headers.update(verdict.headers())
+        headers.update(verdict.headers())
 
 
 def _is_routed(request: web.Request) -> bool:

@@ -17,7 +17,6 @@ CLIENT_CLOSED = 499
 """No whole answer: the client went, or the answer was cut after it had begun. Never on the wire."""
 
 _STARTED = web.RequestKey("metrics_started", float)
-_COUNTED = web.RequestKey("metrics_counted", bool)
 
 
 def setup(app: web.Application) -> None:
@@ -54,25 +53,25 @@ async def count_requests(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         _count(request, 500, None)
         raise
-    _count(request, response.status, response.get(ERROR_CODE))
+    _count(request, response.status, response.get(ERROR_CODE) if response.status >= 400 else None)
     return response
 
 
 async def _count_stream(request: web.Request, response: web.StreamResponse) -> None:
     """A stream counts when it begins: how long it then lasts is no latency."""
+    if type(response) is web.Response:  # the usual case
+        return
     is_events = response.headers.get("Content-Type", "").startswith("text/event-stream")
     if is_events or isinstance(response, web.WebSocketResponse):
         _count(request, response.status, None)
 
 
 def _count(request: web.Request, status: int, error_code: str | None) -> None:
-    if request.get(_COUNTED, False):
-        return
-    request[_COUNTED] = True
+    started = request.pop(_STARTED, None)
+    if started is None:
+        return  # it is counted
     metrics, route = request.app[METRICS], route_of(request)
-    metrics.http_request(
-        method=request.method, route=route, status=status, seconds=perf_counter() - request[_STARTED]
-    )
+    metrics.http_request(method=request.method, route=route, status=status, seconds=perf_counter() - started)
     if status >= 400:
         metrics.http_error(error_type=error_code or f"http_{status}", route=route)
 

@@ -1,9 +1,10 @@
 """A request's id, in and out, and one log line when it has been answered."""
 
-import asyncio
 import logging
 import re
-from uuid import uuid4
+from collections.abc import MutableMapping
+from random import getrandbits
+from time import monotonic
 
 import structlog
 from aiohttp import web
@@ -29,30 +30,32 @@ _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 async def log_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost. aiohttp runs every request in a task of its own, so what is bound here stays with it."""
     shown = request.headers.get("X-Request-ID", "")
-    request[REQUEST_ID] = shown if _ACCEPTABLE.fullmatch(shown) else uuid4().hex
-    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
-    began = asyncio.get_running_loop().time()
+    request_id = request[REQUEST_ID] = shown if _ACCEPTABLE.fullmatch(shown) else f"{getrandbits(128):032x}"
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    began, drain = monotonic(), request.app[DRAIN]
     status: int | None = None
+    drain.enter()
     try:
-        with request.app[DRAIN].active():
-            response = await handler(request)
+        response = await handler(request)
         status = response.status
         return response
     finally:
+        drain.leave()
         # No status: the client went before the answer.
         level = logging.DEBUG if is_probe(request.path) else logging.INFO
-        facts = _facts(request) | {"status": status, "duration_ms": _ms_since(began)}
+        facts = _facts(request)
+        facts["status"], facts["duration_ms"] = status, round((monotonic() - began) * 1000, 1)
         if status is not None and status >= 400 and CALLER not in request:
-            _REFUSED.happened(request_id=request[REQUEST_ID], **facts)
+            _REFUSED.happened(request_id=request_id, **facts)
         else:
             routine(level, "request", facts)
 
 
-def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+def add_headers(request: web.Request, headers: MutableMapping[str, str]) -> None:
     if (shown := request.get(REQUEST_ID)) is not None:
-        response.headers["X-Request-ID"] = shown
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers["Server"] = SERVER
+        headers["X-Request-ID"] = shown
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers["Server"] = SERVER
 
 
 def _facts(request: web.Request) -> Facts:
@@ -63,7 +66,3 @@ def _facts(request: web.Request) -> Facts:
     if (job_id := request.match_info.get("workflowId")) is not None:
         facts["job_id"] = job_id[:64]
     return facts
-
-
-def _ms_since(began: float) -> float:
-    return round((asyncio.get_running_loop().time() - began) * 1000, 1)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Generator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import structlog
 
@@ -31,7 +31,8 @@ async def write_within(
     try:
         first = next(steps)
     except StopIteration as done:
-        return cast("T", done.value)
+        result: T = done.value
+        return result
     try:
         async with asyncio.timeout(limit_s):
             return await _Begun(first, steps)

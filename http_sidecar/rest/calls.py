@@ -41,6 +41,8 @@ async def arguments_of(request: web.Request, route: Route) -> dict[str, Any]:
 
 def query_of(request: web.Request) -> dict[str, str]:
     """An empty value is none at all. Raises InvalidInput for a name that comes twice."""
+    if not request.query_string:
+        return {}
     twice = {name for name in request.query if len(request.query.getall(name)) > 1}
     if twice:
         raise InvalidInput(
@@ -69,6 +71,6 @@ def _json(result: Result) -> bytes:
 
 
 def _status(route: Route, result: Result) -> int:
-    if isinstance(result, CancelResult) and result.status != "cancelled":
+    if type(result) is CancelResult and result.status != "cancelled":
         return 202  # the engine has been asked; it stops at its next node or step
     return route.success

@@ -1,5 +1,7 @@
 """A look at a job that nothing has changed since is answered from memory, and never one that is old."""
 
+import asyncio
+
 import pytest
 
 from comfy_mcp.domain.errors import StoreFault
@@ -43,8 +45,27 @@ async def test_what_another_process_wrote_is_seen_at_the_next_look(store: Store,
     job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
     assert await _status(store, job.id) is JobStatus.QUEUED
     await other.request_cancel(job.id, at=9, reason=None)
+    await asyncio.sleep(0)  # nobody hears of another process's commit in the step in which it is made
     assert await _status(store, job.id) is JobStatus.CANCELLED
     await other.close()
+
+
+async def test_all_looks_in_one_step_of_the_loop_ask_for_the_version_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, asked = store._database, list[int]()
+    ask = database.data_version
+
+    def data_version(_database: object) -> int:
+        asked.append(ask())
+        return asked[-1]
+
+    monkeypatch.setattr(type(database), "data_version", data_version)
+    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+    for looks in range(1, 3):
+        assert [await _status(store, job.id) for _ in range(3)] == [JobStatus.QUEUED] * 3
+        assert len(asked) == (looks if database.version_is_exact else 0)
+        await asyncio.sleep(0)
 
 
 async def test_the_place_in_the_run_order_changes_with_the_jobs_before(store: Store) -> None:

@@ -166,9 +166,11 @@ class Result(Part):
 
     def rendered(self, surface: str, render: Callable[["Result"], bytes]) -> bytes:
         """The bytes of a surface's answer, made once: a client that polls gets the very same result."""
-        body = self._rendered.get(surface)
+        assert self.__pydantic_private__ is not None
+        made: dict[str, bytes] = self.__pydantic_private__["_rendered"]  # pydantic's own way takes 5 µs
+        body = made.get(surface)
         if body is None:
-            body = self._rendered[surface] = render(self)
+            body = made[surface] = render(self)
         return body
 
     def __copy__(self) -> Self:
