@@ -7,7 +7,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.ids import LOCAL, JobId
-from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.time_left import time_left
@@ -57,13 +57,18 @@ async def expected_wait_ms(services: Services, job: Job) -> float | None:
     queue, now = await store.queue(LOOKED_THROUGH), services.now_ms()
     running = [each for each in queue.running if each.lane == LOCAL]
     queued = [each for each in queue.queued if each.lane == LOCAL][:ahead]
-    count = len(running) + ahead + engines.foreign_ahead()
-    if count < able:
+    unseen = ahead - len(queued) + engines.foreign_ahead()
+    if len(running) + len(queued) + unseen < able:
         return 0.0
-    left = [time_left(each, now) if each.status is JobStatus.RUNNING else None for each in running]
-    known = [float(each) for each in left if each is not None]
-    known += [each for each in map(engines.pace_ms, queued) if each is not None]
-    return sum(known) / len(known) * count / able if known else None
+    left: list[float | None] = [time_left(each, now) for each in running]
+    ran = [now - (each.started_at or now) for each in running]
+    paces = [*map(engines.pace_ms, queued)]
+    whole = [so_far + each for so_far, each in zip(ran, left, strict=True) if each is not None]
+    whole += [each for each in paces if each is not None]
+    if not whole:
+        return None
+    mean = sum(whole) / len(whole)
+    return sum(mean if each is None else each for each in (*left, *paces, *[None] * unseen)) / able
 
 
 async def _lane_for(context: OperationContext, job: Job, made: Made) -> tuple[str, str]:

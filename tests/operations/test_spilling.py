@@ -246,8 +246,8 @@ WAITS = queued(replace(jobs.queued_event(), shape="s"))
 ELSEWHERE = replace(WAITS, lane=LANE)
 
 
-def runs(left_ms: int | None) -> Job:
-    return replace(WAITS, status=JobStatus.RUNNING, eta_ms=left_ms, progress_at=1_000)
+def runs(left_ms: int | None, *, since: int | None = None) -> Job:
+    return replace(WAITS, status=JobStatus.RUNNING, eta_ms=left_ms, progress_at=1_000, started_at=since)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +263,7 @@ def runs(left_ms: int | None) -> Job:
         ([runs(None)], [WAITS], 1, None, 1, 0, None),
         ([runs(None)], [WAITS], 1, 6_000.0, 1, 0, 12_000.0),
         ([runs(8_000)], [WAITS], 1, None, 1, 2, 32_000.0),
+        ([runs(5_000, since=400)], [WAITS], 1, None, 1, 0, 10_600.0),  # a whole one takes 5.6 s
         ([runs(8_000)], [], 9, None, 2, 0, 40_000.0),  # more wait than were looked at
     ],
 )
