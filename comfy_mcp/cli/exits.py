@@ -59,6 +59,7 @@ BY_ERROR: Mapping[ErrorCode, ExitCode] = MappingProxyType(
         ErrorCode.NOT_CANCELLABLE: ExitCode.CONFLICT,
         ErrorCode.NOT_RETRYABLE: ExitCode.CONFLICT,
         ErrorCode.QUEUE_FULL: ExitCode.CONFLICT,
+        ErrorCode.BUDGET_SPENT: ExitCode.CONFLICT,
         ErrorCode.RATE_LIMITED: ExitCode.CONFLICT,
         ErrorCode.TOO_MANY_STREAMS: ExitCode.CONFLICT,
         ErrorCode.SHUTTING_DOWN: ExitCode.CONFLICT,

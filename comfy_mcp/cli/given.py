@@ -1,7 +1,7 @@
 """The workflow of `run` and `submit`: a file, or a name, with inputs as NAME=VALUE."""
 
 import json
-from collections.abc import AsyncIterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ def given(file: str, asked: Mapping[str, Any]) -> Iterator[Asked]:
         **asked,
         "inputs": dict(map(_input, asked["inputs"])) or None,
         "matrix": dict(map(_values, asked["matrix"])) or None,
+        **_webhook(asked.get("webhook"), asked.get("webhook_events")),
     }
+    asked.pop("webhook_events", None)
     path = Path(file)
     if file == STDIN or path.exists() or (path.suffix and not file.startswith("job:")):
         name = asked.get("name") or (None if file == STDIN else path.stem)
@@ -29,6 +31,15 @@ def given(file: str, asked: Mapping[str, Any]) -> Iterator[Asked]:
             yield {**asked, "name": name}, content
     else:
         yield {**asked, "workflow": file}, None
+
+
+def _webhook(url: str | None, events: Sequence[str] | None) -> Mapping[str, object]:
+    """Raises InvalidInput."""
+    if not events:
+        return {}
+    if url is None:
+        raise InvalidInput("--webhook-event needs a URL.", next_step="Give it as --webhook URL.")
+    return {"webhook": {"url": url, "events": list(events)}}
 
 
 def _input(text: str) -> tuple[str, object]:

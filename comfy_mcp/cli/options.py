@@ -119,6 +119,13 @@ webhook = click.option(
     metavar="URL",
     help="Send the end of the workflow there, signed, instead of to your webhook (`comfy-bridge webhooks`).",
 )
+submit_events = click.option(
+    "--webhook-event",
+    "webhook_events",
+    type=click.Choice(WEBHOOK_EVENTS),
+    multiple=True,
+    help="Send these to --webhook; repeatable. Default: completed, failed and cancelled.",
+)
 webhook_events = click.option(
     "--event",
     "events",
@@ -191,7 +198,10 @@ class Command(click.Command):
 def asked(command: F) -> F:
     """What `run` and `submit` ask beside the workflow, in the order of --help."""
     for option in reversed(
-        (inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout, webhook)
+        (
+            *(inputs, variations, matrix, name, priority, engine, labels, queue_timeout, run_timeout),
+            *(webhook, submit_events),
+        )
     ):
         command = option(command)
     return command

@@ -45,6 +45,7 @@ class ErrorCode(StrEnum):
     TOO_MANY_STREAMS = "too_many_streams"
     QUEUE_FULL = "queue_full"
     LANE_UNAVAILABLE = "lane_unavailable"
+    BUDGET_SPENT = "budget_spent"
     OUTPUT_UNREADABLE = "output_unreadable"
     ENGINE_UNREACHABLE = "engine_unreachable"
     ENGINE_BAD_ANSWER = "engine_bad_answer"

@@ -13,6 +13,7 @@ from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, NodeId, PromptId
+from comfy_mcp.domain.spending import Spend
 from comfy_mcp.domain.vram import WaitingFor
 from comfy_mcp.domain.webhooks import Webhook
 
@@ -62,7 +63,8 @@ class JobFailure:
 class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
     cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people. `after`: it
-    waits for these first (domain/chains.py). `webhook`: where its events are sent."""
+    waits for these first (domain/chains.py). `webhook`: where its events are sent. `spend`: what it may cost
+    at a service."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -80,6 +82,7 @@ class JobQueued:
     name: str | None = None
     after: tuple[Parent, ...] = ()
     webhook: Webhook | None = None
+    spend: Spend | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +134,8 @@ class JobRequeued:
     """The engine lost the prompt, ran out of memory, or refused the graph that another engine may run
     (`cause` validation); the job waits for another attempt.
 
-    `gpu_use`, here and in the final events, is this attempt's; None: it was not measured.
+    `gpu_use`, here and in the final events, is this attempt's; None: it was not measured. `ran_ms`: how long
+    it ran, where the place said so.
     """
 
     type: ClassVar[str] = "requeued"
@@ -141,6 +145,7 @@ class JobRequeued:
     reason: str
     cause: FailureKind = FailureKind.ENGINE_LOST
     gpu_use: GpuUse | None = None
+    ran_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +180,7 @@ class JobCompleted:
     attempt: int
     output_count: int = 0
     gpu_use: GpuUse | None = None
+    ran_ms: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -189,6 +195,7 @@ class JobFailed:
     failure: JobFailure
     output_count: int = 0
     gpu_use: GpuUse | None = None
+    ran_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +206,7 @@ class JobCancelled:
     attempt: int
     output_count: int = 0
     gpu_use: GpuUse | None = None
+    ran_ms: int | None = None
 
 
 JobEvent = (

@@ -32,5 +32,8 @@ COMFY_API = "comfy-api-v2"
 SALAD = "salad"
 """The lane of SaladCloud's job queue."""
 
+AUTO = "auto"
+"""In the place of a lane: the engines, or a service where these would take too long."""
+
 CLOUDS = frozenset({COMFY_API, SALAD})
 """Lanes of services: what ran there is marked with the lane's name as its engine."""

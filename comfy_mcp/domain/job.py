@@ -31,6 +31,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import BatchId, ClientId, EngineId, JobId, PromptId
+from comfy_mcp.domain.spending import Spend
 from comfy_mcp.domain.vram import WaitingFor
 from comfy_mcp.domain.webhooks import Webhook
 
@@ -90,7 +91,7 @@ class Job:
     `waiting_for` why a queued one was passed over; `refused_by` which engines have refused it: none of them
     gets it again. `retried_by` is the newest job that retries this one: no event of this job reports it, and
     its state stays what it is. `cancelled_by`: who asked for it first.
-    `webhook`: where its events are sent.
+    `webhook`: where its events are sent. `spend`: what it may cost and has cost at a service.
     """
 
     id: JobId
@@ -131,6 +132,7 @@ class Job:
     waiting_for: WaitingFor | None = None
     refused_by: tuple[EngineId, ...] = ()
     webhook: Webhook | None = None
+    spend: Spend | None = None
 
     @property
     def is_final(self) -> bool:
@@ -152,11 +154,19 @@ class Job:
         return self.status in {JobStatus.QUEUED, JobStatus.BLOCKED} and self.prompt_id is None
 
     @property
+    def run_left_ms(self) -> int | None:
+        """How long its next run may take, or the present one. Where runs cost money those before count."""
+        if self.run_timeout_ms is None or self.spend is None:
+            return self.run_timeout_ms
+        return max(1, self.run_timeout_ms - self.spend.ran_ms)
+
+    @property
     def run_deadline(self) -> int | None:
         """When the present run is too long. None: it does not run, or may run for ever."""
-        if self.status is not JobStatus.RUNNING or self.started_at is None or self.run_timeout_ms is None:
+        left_ms = self.run_left_ms
+        if self.status is not JobStatus.RUNNING or self.started_at is None or left_ms is None:
             return None
-        return self.started_at + self.run_timeout_ms
+        return self.started_at + left_ms
 
     @property
     def can_be_retried(self) -> bool:
@@ -201,6 +211,7 @@ def queued(event: JobQueued) -> Job:
         batch=event.batch,
         name=event.name,
         webhook=event.webhook,
+        spend=event.spend,
     )
 
 
@@ -299,6 +310,7 @@ def _changes(job: Job, event: JobEvent) -> dict[str, Any]:
                 "queue_deadline": _deadline(event.at, job.queue_timeout_ms),
                 "oom_retried": job.oom_retried or event.cause is FailureKind.OOM,
                 "refused_by": _refused_by(job, event),
+                "spend": _spend(job, event),
                 **_charge(job, event.gpu_use),
             }
         case JobCompleted() | JobFailed() | JobCancelled():
@@ -349,8 +361,17 @@ def _end(job: Job, end: JobCompleted | JobFailed | JobCancelled) -> dict[str, An
         "failure": end.failure if isinstance(end, JobFailed) else None,
         "warnings": (*job.warnings, *end.warnings) if isinstance(end, JobCompleted) else job.warnings,
         **_NO_NODE,
+        "spend": _spend(job, end),
         **_charge(job, end.gpu_use),
     }
+
+
+def _spend(job: Job, end: JobRequeued | JobCompleted | JobFailed | JobCancelled) -> Spend | None:
+    """With the run that has ended: as the place measured it, else from when it was seen to start."""
+    if job.spend is None:
+        return None
+    seen_ms = 0 if job.started_at is None else end.at - job.started_at
+    return job.spend.after_run(_first(end.ran_ms, seen_ms), over=not isinstance(end, JobRequeued))
 
 
 def _charge(job: Job, use: GpuUse | None) -> dict[str, Any]:

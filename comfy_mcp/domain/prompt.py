@@ -15,8 +15,10 @@ class PromptEnding(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptResult:
-    """A prompt's history entry. `outputs` may be non-empty for failed runs too."""
+    """A prompt's history entry. `outputs` may be non-empty for failed runs too. `ran_ms`: how
+    long it ran, where the place says so."""
 
     ending: PromptEnding
     outputs: tuple[OutputFile, ...]
     failure: JobFailure | None = None
+    ran_ms: int | None = None

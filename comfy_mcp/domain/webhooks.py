@@ -139,9 +139,10 @@ def _signature(secret: str, content: bytes) -> str:
     return base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode("ascii")
 
 
-def delay_ms(tries: int, jitter: float) -> int | None:
-    """How long to wait after this number of failed tries; None: give it up. `jitter` is in [0, 1)."""
+def delay_ms(tries: int, jitter: float, *, pause_s: float = 0.0) -> int | None:
+    """How long to wait after this number of failed tries; None: give it up. `jitter` is in [0, 1), `pause_s`
+    what the receiver asked for: it is kept to, up to MAX_DELAY_S."""
     if tries >= MAX_TRIES:
         return None
     seconds = min(FIRST_DELAY_S << (tries - 1), MAX_DELAY_S)
-    return round(seconds * 1000 * (0.8 + 0.4 * jitter))
+    return round(max(seconds * (0.8 + 0.4 * jitter), min(pause_s, MAX_DELAY_S)) * 1000)

@@ -112,6 +112,7 @@ class Attempt:
         self.story_lost = False
         self.idle_since: float | None = None  # it waits at an engine that runs nothing
         self.not_sent_because: str | None = None  # what was answered to the POST
+        self.ran_ms: int | None = None  # as the place measured it
         self.stop_asked_at: float | None = None
         self.cancel_due: float | None = None
         self.cancel_tries = 0
@@ -205,7 +206,7 @@ class Attempt:
         if not self._started:
             self._started = True
             self._on_start(self.prompt_id)
-            limit_ms = self.job.run_timeout_ms
+            limit_ms = self.job.run_left_ms
             self._deadline = None if limit_ms is None else now + limit_ms / 1000
             self._write_due = now + START_DELAY_S
             self._progress_at = self._write_due - self._interval  # the first step goes with the start

@@ -94,6 +94,12 @@ class EngineReports:
         ]
         return " ".join(found) if len(found) == len(asked) else None
 
+    @property
+    def able(self) -> int:
+        """How many engines take jobs now, as far as this process knows."""
+        blocked = {engine for engine, each in self._troubles().items() if each is not None and each.blocks}
+        return len(self._roster.pool.keys() - blocked - set(self._roster.drained))
+
     def keeps_waiting(self, job: Job) -> str | None:
         """Why no engine takes a job that waits, as far as this process knows. None: it waits for its turn."""
         if job.lane != LOCAL:

@@ -152,6 +152,12 @@ class Engines(EngineReports):
         engines = list(self.pool)
         return self._means.fleet.expected_ms(engines[0], job.shape) if len(engines) == 1 else None
 
+    def pace_ms(self, job: Job) -> float | None:
+        """How long a workflow of its shape takes, over the engines that have run such ones lately."""
+        times = [self._means.fleet.expected_ms(engine, job.shape) for engine in self.pool]
+        known = [each for each in times if each is not None]
+        return sum(known) / len(known) if known else None
+
     def preview(self, job_id: JobId) -> PreviewFrame | None:
         """The last picture that an engine sent of a job; None where this process does not drive it."""
         return next((found for driver in self._roster.drivers if (found := driver.preview(job_id))), None)

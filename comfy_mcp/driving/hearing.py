@@ -34,7 +34,13 @@ from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S, Containme
 from comfy_mcp.driving.errands import Broke, Errands, Kept, Looked, Submitted
 from comfy_mcp.driving.ledger import NO_SIZES, Ledger
 from comfy_mcp.driving.means import Means
-from comfy_mcp.driving.recovery import Sighting, end_of_stopped, explain_absence, must_free_memory
+from comfy_mcp.driving.recovery import (
+    Sighting,
+    end_of_stopped,
+    explain_absence,
+    must_free_memory,
+    name_of,
+)
 from comfy_mcp.places.protocol import Accepted, PromptView, PromptWhere, Rejected, Runner, Trouble
 
 log = structlog.get_logger(__name__)
@@ -316,7 +322,8 @@ class Hearing:
         if told is not None:
             self._over(attempt, told, NO_SIZES)
             return
-        message = f"The run is over, and the bridge can't read what ComfyUI says of it. {fault}"
+        who = name_of(attempt.job)
+        message = f"The run is over, and the bridge can't read what {who} says of it. {fault}"
         failure = JobFailure(kind=FailureKind.ENGINE_BAD_ANSWER, message=message)
         files = tuple(attempt.files)
         end = replace(self._ledger.failed(attempt.job, failure), output_count=len(files))

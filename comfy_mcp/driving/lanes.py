@@ -18,6 +18,11 @@ AT_ONCE = 8
 
 
 class CloudRunner(Runner, Protocol):
+    @property
+    def largest_input(self) -> int | None:
+        """Bytes of one input file. None: no limit is known."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -50,6 +55,10 @@ class Lanes:
             return f"The lane {lane} is not configured. Configure it again, or cancel the workflow."
         trouble = place.trouble
         return None if trouble is None else trouble.sentence
+
+    def largest_input(self, lane: str) -> int | None:
+        """Bytes of one input file. None: no limit is known."""
+        return self._places[EngineId(lane)].largest_input
 
     async def run(self, source: EventSource) -> None:
         """Drive until cancelled."""

@@ -290,6 +290,7 @@ class Ledger:
     def outcome(self, attempt: Attempt, result: PromptResult) -> JobEvent:
         """What follows for the job whose prompt has ended: a final event, or another attempt."""
         attempt.start(self._clock.now_ms(), self._clock.monotonic())
+        attempt.ran_ms = result.ran_ms
         end = conclude(
             attempt.job,
             result,
@@ -504,7 +505,7 @@ class Ledger:
     def _measured(self, attempt: Attempt, event: JobEvent) -> JobEvent:
         """The event, if it ends the attempt, with what that took of the GPU."""
         if isinstance(event, JobRequeued | JobCompleted | JobFailed | JobCancelled):
-            return replace(event, gpu_use=self._gpu.use(attempt.prompt_id))
+            return replace(event, gpu_use=self._gpu.use(attempt.prompt_id), ran_ms=attempt.ran_ms)
         return event
 
     # ------------------------------------------------------------------------------------------ learning

@@ -17,10 +17,16 @@ from comfy_mcp.domain.events import (
     JobFailure,
     JobRequeued,
 )
+from comfy_mcp.domain.ids import LOCAL
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 
 OOM_REASON = "The engine ran out of memory. The bridge asked it to free some and runs the job again."
+
+
+def name_of(job: Job) -> str:
+    """Who runs it, for people."""
+    return "ComfyUI" if job.lane == LOCAL else job.lane
 
 
 def conclude(
@@ -43,11 +49,11 @@ def conclude(
         case PromptEnding.INTERRUPTED:
             failure = JobFailure(
                 kind=FailureKind.CANCELLED_EXTERNALLY,
-                message="Somebody else interrupted the run in ComfyUI.",
+                message=f"Somebody else interrupted the run in {name_of(job)}.",
             )
         case PromptEnding.ERROR:
             failure = result.failure or JobFailure(
-                kind=FailureKind.NODE_ERROR, message="ComfyUI reported an error without details."
+                kind=FailureKind.NODE_ERROR, message=f"{name_of(job)} reported an error without details."
             )
             if failure.kind is FailureKind.OOM:
                 if job.oom_retried:
@@ -115,13 +121,13 @@ def explain_absence(job: Job, seen: Sighting, *, max_attempts: int, now: int) ->
     if seen.accepted and seen.same_connection:
         failure = JobFailure(
             kind=FailureKind.CANCELLED_EXTERNALLY,
-            message="Somebody else deleted the prompt from ComfyUI's queue or history.",
+            message=f"Somebody else deleted the prompt from {name_of(job)}'s queue or history.",
         )
         return JobFailed(job_id=job.id, at=now, attempt=job.attempt, failure=failure)
     reason = (
-        "ComfyUI was restarted and lost the prompt."
+        f"{name_of(job)} was restarted and lost the prompt."
         if seen.accepted
-        else f"ComfyUI did not receive the prompt. {seen.answer or 'The connection broke.'}"
+        else f"{name_of(job)} did not receive the prompt. {seen.answer or 'The connection broke.'}"
     )
     return lost(job, reason, expired=seen.expired, max_attempts=max_attempts, now=now)
 

@@ -103,6 +103,15 @@ class Instruments:
             ["engine"],
         )
 
+        self.cloud_spent = self._gauge(
+            "comfy_bridge_cloud_spent_today",
+            "What workflows at services cost today (UTC), with what is reserved for them.",
+            [],
+        )
+        self.cloud_budget = self._gauge(
+            "comfy_bridge_cloud_budget", "Most that they may cost on one day (0 = no budget).", []
+        )
+
         self.webhook_tries = self._counter(
             "comfy_bridge_webhook_tries_total",
             "Tries to deliver an event to a webhook, by what came of them.",

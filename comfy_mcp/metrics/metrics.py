@@ -241,6 +241,11 @@ class Metrics:
         for file, size in sizes.items():
             self._made.store_bytes.labels(file).set(size)
 
+    def set_spending(self, today: float, budget: float) -> None:
+        """Of workflows at services, in the currency of the settings. `budget` 0: there is none."""
+        self._made.cloud_spent.set(today)
+        self._made.cloud_budget.set(budget)
+
     def set_engines(self, reports: Iterable[EngineGauge]) -> None:
         for report in reports:
             engine = self._label(report.engine)

@@ -43,13 +43,17 @@ _SENT = frozenset(each.removeprefix(PREFIX) for each in EVENTS)
 
 
 class Answer(Protocol):
-    """Of a receiver. `error` None: it has the event. `gone`: it wants no more of them."""
+    """Of a receiver. `error` None: it has the event. `gone`: it wants no more of them. `pause_s`: it wants no
+    try sooner."""
 
     @property
     def error(self) -> str | None: ...
 
     @property
     def gone(self) -> bool: ...
+
+    @property
+    def pause_s(self) -> float: ...
 
 
 Post = Callable[[str, Mapping[str, str], bytes], Awaitable[Answer]]
@@ -133,11 +137,13 @@ class Sender:
             **signed_headers(webhook.secrets(now), delivery.id, now // 1000, body),
         }
         answer = await self._post(delivery.url, headers, body)
-        await self._end(delivery, answer.error, gone=answer.gone)
+        await self._end(delivery, answer.error, gone=answer.gone, pause_s=answer.pause_s)
 
-    async def _end(self, delivery: Delivery, error: str | None, *, gone: bool) -> None:
+    async def _end(self, delivery: Delivery, error: str | None, *, gone: bool, pause_s: float = 0.0) -> None:
         services, now = self._services, self._services.now_ms()
-        wait_ms = None if gone or error is None else delay_ms(delivery.tries, random.random())  # noqa: S311
+        wait_ms = None
+        if error is not None and not gone:
+            wait_ms = delay_ms(delivery.tries, random.random(), pause_s=pause_s)  # noqa: S311
         due_at = None if wait_ms is None else now + wait_ms
         await services.store.end_try(delivery, at=now, error=error, due_at=due_at)
         outcome = "delivered" if error is None else "dead" if due_at is None else "failed"

@@ -2,7 +2,7 @@
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import LOCAL, ClientId
+from comfy_mcp.domain.ids import AUTO, LOCAL, ClientId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -19,7 +19,7 @@ UNCHECKED = (
 def require_lane(context: OperationContext, lane: str, wish: Wish) -> None:
     """Raises InvalidInput for a lane that is not there (`lane_unavailable`), or of which an engine is asked
     for, and Denied without the right to spend."""
-    if lane == LOCAL:
+    if lane in {LOCAL, AUTO}:
         return
     names = context.services.engines.lanes.names
     if lane not in names:

@@ -7,6 +7,7 @@ import structlog
 
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.job import TERMINAL, JobQuery, JobStatus
+from comfy_mcp.domain.spending import MILLION
 from comfy_mcp.metrics import EngineGauge
 from comfy_mcp.operations.services import Services
 
@@ -52,6 +53,8 @@ async def refresh_queue(services: Services) -> None:
         queued=backlog.queued, waiting=backlog.waiting, held=backlog.held, in_flight=backlog.in_flight
     )
     services.metrics.set_store_bytes(await services.store.file_sizes())
+    today = await services.store.spent(at=services.now_ms())
+    services.metrics.set_spending(today / MILLION, services.settings.cloud_budget or 0.0)
 
 
 async def refresh_engines(services: Services) -> None:

@@ -32,6 +32,7 @@ _RAISED_BY_A_SUBMIT = (
     ErrorCode.WORKFLOW_NOT_FOUND,
     ErrorCode.PATH_NOT_ALLOWED,
     ErrorCode.LANE_UNAVAILABLE,
+    ErrorCode.BUDGET_SPENT,
     ErrorCode.QUEUE_FULL,
     ErrorCode.IDEMPOTENCY_MISMATCH,
 )

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from comfy_mcp.domain import large_json
@@ -16,9 +17,9 @@ from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.graph import Graph, unwrapped
-from comfy_mcp.domain.ids import LOCAL, BatchId, ClientId, EngineId, JobId
-from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
+from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
+from comfy_mcp.domain.job import Job, queued
+from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.driving.checked import Checked
@@ -45,6 +46,7 @@ from comfy_mcp.operations.shapes import (
     one_line,
 )
 from comfy_mcp.operations.spending import priced, spending
+from comfy_mcp.operations.spilling import Made, here_or_there
 from comfy_mcp.operations.webhooks import webhook_of
 from comfy_mcp.operations.workflows import require_visible
 
@@ -56,10 +58,6 @@ IDEMPOTENCY_TTL_S = 86_400
 
 BATCH_BYTES = 16 * 2**20
 """All graphs of one submit together: they are written in one transaction, in which nobody else writes."""
-
-Made = tuple[Checked, Needs, tuple[str, ...], Mapping[JobId, int]]
-"""Of a workflow: the graph in API format, what it needs, the warnings, and how many outputs it takes of which
-jobs that have not ended."""
 
 
 async def submit_workflow(context: OperationContext, params: SubmitParams) -> SubmitResult | DryRunResult:
@@ -73,14 +71,11 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     varied = params.variations is not None or params.matrix is not None
     wanted = combinations(1 if params.variations is None else params.variations, params.matrix or {})
     given = await given_workflow(context, params, wanted[0][0])
-    file, left_out = submitted_file(given.raw)
-    checked, needs, warnings, takes = await _checked(
-        context, given.raw, given.text, file, left_out, save_to, _wish(params), params.gpu
-    )
-    warnings = context.repairs + given.repairs + warnings
-    first = checked, needs, warnings, takes
+    auto = params.gpu == AUTO
+    make = partial(_made, context, given, params, wanted if varied else (), save_to)
+    made = await make(LOCAL if auto else params.gpu)
+    checked, _, warnings, _ = made[0]
     after = await parents_of(context, params)
-    variants = await _variants(context, given, wanted, first, save_to, params) if varied else []
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
     use = await _idempotency(
@@ -89,7 +84,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     how = _How(
         after=after,
         client=context.caller.client,
-        lane=params.gpu,
+        lane=LOCAL if auto else params.gpu,
         priority=Priority(params.priority),
         name=one_line(given.name)
         or one_line(await beside(checked.large, name_of, checked.graph))
@@ -98,9 +93,20 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
     )
-    if varied:
-        return await _submit_batch(services, [(each, how) for each in variants], use)
-    job, position = await _submit(services, first, use, how)
+
+    async def write(made: Sequence[Made], lane: str) -> SubmitResult:
+        there = replace(how, lane=lane)
+        if varied:
+            return await _submit_batch(services, [(each, there) for each in made], use)
+        return await _submit_one(services, made[0], use, there)
+
+    if not auto:
+        return await write(made, params.gpu)
+    return await here_or_there(context, queued(how.event(services, made[0])), made, make, write)
+
+
+async def _submit_one(services: Services, made: Made, use: Idempotency | None, how: "_How") -> SubmitResult:
+    job, position = await _submit(services, made, use, how)
     return SubmitResult(
         workflow_id=job.id,
         name=job.name,
@@ -203,6 +209,10 @@ class _How:
 
     def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
         checked, needs, warnings, takes = made
+        budget = None if self.lane == LOCAL else services.settings.budget
+        spend, run_timeout_ms = None, self.run_timeout_ms
+        if budget is not None:
+            spend, run_timeout_ms = budget.spend(run_timeout_ms)
         return JobQueued(
             after=with_takes(self.after, takes),
             job_id=JobId(services.new_id()),
@@ -213,9 +223,10 @@ class _How:
             node_count=len(checked.graph.nodes),
             warnings=warnings,
             queue_timeout_ms=self.queue_timeout_ms,
-            run_timeout_ms=self.run_timeout_ms,
+            run_timeout_ms=run_timeout_ms,
             retry_of=self.retry_of,
             shape=needs.shape,
+            spend=spend,
             batch=batch,
             name=self.name,
             webhook=self.webhook,
@@ -230,6 +241,23 @@ async def _submit(
     return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
 
 
+async def _made(
+    context: OperationContext,
+    given: Given,
+    params: SubmitParams,
+    wanted: Sequence[Combination],
+    save_to: str | None,
+    lane: str,
+) -> list[Made]:
+    """What is submitted, for a lane: one workflow, or one of each combination."""
+    file, left_out = submitted_file(given.raw)
+    checked, needs, warnings, takes = await _checked(
+        context, given.raw, given.text, file, left_out, save_to, _wish(params), lane
+    )
+    first = checked, needs, context.repairs + given.repairs + warnings, takes
+    return await _variants(context, given, wanted, first, save_to, params, lane) if wanted else [first]
+
+
 async def _variants(
     context: OperationContext,
     given: Given,
@@ -237,10 +265,11 @@ async def _variants(
     first: Made,
     save_to: str | None,
     params: SubmitParams,
+    lane: str,
 ) -> list[Made]:
     """Each is checked by itself; `first` is that of the first combination. A file in UI format goes with the
     graph that it was made into only: in the pictures of the others it would restore other values."""
-    graph, made, wish, lane = first[0].graph, [first], _wish(params), params.gpu
+    graph, made, wish = first[0].graph, [first], _wish(params)
     text = (await as_json(graph.raw))[1]
     size, large = len(text), context.services.checker.is_large(text)
     if size * len(wanted) > BATCH_BYTES:

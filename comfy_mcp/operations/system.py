@@ -3,10 +3,19 @@
 import asyncio
 
 from comfy_mcp import __version__
+from comfy_mcp.domain.spending import MILLION
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.gpu_views import gpu_result, in_short
 from comfy_mcp.operations.memory import memory_problems
-from comfy_mcp.operations.shapes import EngineItem, GpuResult, NoParams, StoreItem, SystemResult
+from comfy_mcp.operations.services import Services
+from comfy_mcp.operations.shapes import (
+    EngineItem,
+    GpuResult,
+    NoParams,
+    SpendingItem,
+    StoreItem,
+    SystemResult,
+)
 
 WAIT_S = 1.8
 """For a reading of the GPUs; then the last one is shown."""
@@ -64,5 +73,14 @@ async def system_status(context: OperationContext, params: NoParams) -> SystemRe
             schema_revision=info.schema_revision,
             set_aside=str(info.set_aside) if info.set_aside else None,
         ),
+        spending=await _spending(services),
         problems=[*services.engines.problems(reports), *gpu.problems, *memory, *set_aside],
     )
+
+
+async def _spending(services: Services) -> SpendingItem | None:
+    budget = services.settings.budget
+    if budget is None:
+        return None
+    today = await services.store.spent(at=services.now_ms())
+    return SpendingItem(today=today / MILLION, budget=services.settings.cloud_budget)

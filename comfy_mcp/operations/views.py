@@ -10,6 +10,7 @@ from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.media_types import media_type_of
+from comfy_mcp.domain.spending import MILLION
 from comfy_mcp.domain.vram import WaitingFor
 from comfy_mcp.operations.shapes import (
     AttemptItem,
@@ -81,6 +82,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         retry_of=job.retry_of,
         retried_by=job.retried_by,
         gpu_seconds=job.gpu_seconds,
+        cost=None if job.spend is None else job.spend.counted / MILLION,
         peak_vram_bytes=job.peak_vram_bytes,
         waiting_for=_waiting_for(job),
         next_step=next_step(job, outputs),

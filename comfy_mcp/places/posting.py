@@ -1,8 +1,10 @@
 """Sends one webhook: a POST to a public address, without redirects, cookies or proxies, within a time."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
@@ -16,10 +18,12 @@ _GONE = 410
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posted:
-    """`error` None: the receiver has it. `gone`: it wants no more of them."""
+    """`error` None: the receiver has it. `gone`: it wants no more of them. `pause_s`: it wants no try
+    sooner."""
 
     error: str | None = None
     gone: bool = False
+    pause_s: float = 0.0
 
 
 class Poster:
@@ -43,11 +47,23 @@ class Poster:
                 ) as session,
                 session.post(url, data=body, headers=headers, allow_redirects=False) as response,
             ):
-                status = response.status
+                status, pause = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             refused = f"{sockets.refused} is not on the public internet"
             return Posted(error=why(error) if sockets.refused is None else refused)
         if 200 <= status < 300:
             return Posted()
         redirected = "; redirects are not followed" if 300 <= status < 400 else ""
-        return Posted(error=f"the answer is HTTP {status}{redirected}", gone=status == _GONE)
+        said = f"the answer is HTTP {status}{redirected}"
+        return Posted(error=said, gone=status == _GONE, pause_s=_seconds(pause))
+
+
+def _seconds(retry_after: str | None) -> float:
+    """Of that header, a number or a date; 0 where it says nothing that can be read."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

@@ -2,9 +2,10 @@
 
 from functools import cached_property
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
 from comfy_mcp.domain.ids import COMFY_API, SALAD, EngineId
+from comfy_mcp.domain.spending import Budget, millionths
 from comfy_mcp.settings.engines import EngineSettings, is_url
 from comfy_mcp.settings.names import alias
 
@@ -40,6 +41,33 @@ class CloudGroup(BaseModel):
         'workflows go there with `gpu: "salad"`.',
     )
 
+    cloud_price: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="What an hour of running costs at a service, in your currency. With it, spending is "
+        "counted.",
+    )
+    cloud_budget: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="Most that workflows at services may cost on one day (UTC), all together. Needs the "
+        'price. With it, `gpu: "auto"` may use a service.',
+    )
+    cloud_budget_job: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e9,
+        description="Most that one workflow may cost: it is reserved, and the run is stopped when it is used "
+        "up. Default: a tenth of the day's budget.",
+    )
+    spill_wait_s: float = Field(
+        default=300.0,
+        ge=0,
+        description='With `gpu: "auto"` a workflow is sent to a service if it would wait here for longer.',
+    )
+
     @field_validator("comfy_api_url")
     @classmethod
     def _is_bare(cls, value: str | None) -> str | None:
@@ -50,6 +78,24 @@ class CloudGroup(BaseModel):
         if not is_url(url, "http", "https") or {"?", "@"} & set(url):
             raise ValueError("it must be a URL of http or https without a user name or a query")
         return url
+
+    @field_validator("cloud_budget")
+    @classmethod
+    def _has_a_price(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("cloud_price") is None:
+            raise ValueError("it needs cloud_price: without a price nothing is counted")
+        return value
+
+    @cached_property
+    def budget(self) -> Budget | None:
+        """What running at a service costs, and how much it may cost. None: nobody said."""
+        if self.cloud_price is None:
+            return None
+        price = max(1, millionths(self.cloud_price))
+        if self.cloud_budget is None:
+            return Budget(per_hour=price)
+        job = self.cloud_budget / 10 if self.cloud_budget_job is None else self.cloud_budget_job
+        return Budget(per_hour=price, day=millionths(self.cloud_budget), job=millionths(job))
 
     @cached_property
     def lanes(self) -> tuple[EngineSettings, ...]:

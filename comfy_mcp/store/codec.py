@@ -23,6 +23,7 @@ from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
+from comfy_mcp.domain.spending import Spend
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor, WaitReason
 from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.store.connection import AnyRow
@@ -101,6 +102,10 @@ def _waiting_columns(_name: str, waiting: WaitingFor | None) -> dict[str, Any]:
     return {"waiting_for": _dump(asdict(waiting)), "held_since": waiting.since}
 
 
+def _spend_column(name: str, spend: Spend | None) -> dict[str, Any]:
+    return {name: None if spend is None else _dump(asdict(spend))}
+
+
 _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "priority": lambda name, priority: {name: priority.rank},
     **dict.fromkeys(
@@ -128,6 +133,7 @@ _MUTABLE: Mapping[str, Callable[[str, Any], dict[str, Any]]] = {
     "warnings": _texts_column,
     "waiting_for": _waiting_columns,
     "refused_by": _texts_column,
+    "spend": _spend_column,
 }
 """Fields of a job that an event may change, each with the way to its columns."""
 
@@ -138,7 +144,7 @@ _integers_of = attrgetter(
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by", "webhook"),
+    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by", "webhook", "spend"),
 )
 
 
@@ -189,6 +195,7 @@ def job_of(row: AnyRow) -> Job:
         waiting_for=None if row.waiting_for is None else _waiting_of(json.loads(row.waiting_for)),
         refused_by=() if row.refused_by is None else tuple(json.loads(row.refused_by)),
         webhook=None if row.webhook is None else _webhook_of(json.loads(row.webhook)),
+        spend=None if row.spend is None else Spend(**json.loads(row.spend)),
     )
 
 
@@ -200,7 +207,7 @@ def event_values(event: JobEvent) -> dict[str, Any]:
     payload = {name: _plain(getattr(event, name)) for name in _PAYLOAD_FIELDS[event.type]}
     if isinstance(event, JobQueued):
         payload["after"] = _parents_json(event.after)
-    for name in ("gpu_use", "shape", "batch", "name", "webhook"):
+    for name in ("gpu_use", "ran_ms", "shape", "batch", "name", "webhook", "spend"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
     for name in ("warnings", "after"):
@@ -224,6 +231,8 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
         values["waiting_for"] = _waiting_of(values["waiting_for"])
     if "webhook" in values:
         values["webhook"] = _webhook_of(values["webhook"])
+    if "spend" in values:
+        values["spend"] = Spend(**values["spend"])
     if "after" in values:
         values["after"] = _parents_of(values["after"])
     if "warnings" in values:
@@ -364,7 +373,7 @@ def _plain(value: object) -> object:
             return _failure_json(value)
         case GpuUse():
             return {name: each for name, each in asdict(value).items() if each is not None}
-        case WaitingFor() | Webhook():
+        case WaitingFor() | Webhook() | Spend():
             return asdict(value)
         case _:
             return value

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from comfy_mcp.store.schema import (
         IS_ACTIVE,
+        IS_ELSEWHERE,
         IS_HELD,
         IS_PENDING,
         IS_QUEUED,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         node_durations,
         now_ms,
         outputs,
+        spending,
         vram_shapes,
         webhooks,
     )
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IS_ACTIVE",
+    "IS_ELSEWHERE",
     "IS_HELD",
     "IS_PENDING",
     "IS_QUEUED",
@@ -101,6 +104,7 @@ __all__ = [
     "or_",
     "outputs",
     "select",
+    "spending",
     "tuple_",
     "update",
     "vram_shapes",

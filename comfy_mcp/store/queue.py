@@ -8,7 +8,7 @@ from comfy_mcp.domain.errors import Fenced, LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, Priority, PriorityChanged
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel, queued
-from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, turns, vram
+from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, spending, turns, vram
 from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueCount, QueueSize, Statement
 from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
@@ -59,6 +59,7 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     count = _room(connection, submission)
     sizes = count.sizes
     quotas.check(connection, submission, submission.texts.size, queued=count.queued, blocked=count.blocked)
+    spending.require(connection, event)
     if event.after:
         return _add_blocked(connection, submission)
     job = queued(event)
@@ -80,6 +81,13 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
     return Added(job, position, claimed=job.is_claimed, others_wait=others_wait)
+
+
+def ahead_of(connection: Connection, job: Job, *, fair: bool) -> int:
+    """How many of its lane would run before a job, if it came now."""
+    turn = turns.new_turn(connection, job, fair=fair)
+    in_front = _ahead(_counted(connection, job.created_at).sizes, job, turn)
+    return in_front.waiting + in_front.claimed
 
 
 def _write(

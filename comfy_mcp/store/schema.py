@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0018"
+HEAD = "0019"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -45,6 +45,7 @@ IS_HELD: TextClause = text("status = 'queued' AND held_since IS NOT NULL")
 IS_IN_BATCH: TextClause = text("batch IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
 IS_PENDING: TextClause = text("state = 'pending'")
+IS_ELSEWHERE: TextClause = text("lane <> 'local'")
 ONE: ColumnElement[int] = literal_column("1", Integer)
 """For LIMIT: SQLite compiles a statement whose LIMIT is a parameter anew at each use."""
 
@@ -100,6 +101,7 @@ jobs = Table(
     Column("batch", Text),  # of jobs that came with one submit
     Column("after", Text),  # JSON: the jobs that it waits for, or waited for
     Column("webhook", Text),  # JSON: where its events are sent
+    Column("spend", Text),  # JSON: what it may cost and has cost at a service
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -132,6 +134,14 @@ jobs = Table(
         "queue_deadline",
         sqlite_where=MAY_EXPIRE,
         postgresql_where=MAY_EXPIRE,
+    ),
+    Index(
+        "ix_jobs_elsewhere",
+        "lane",
+        "shape",
+        "seq",
+        sqlite_where=IS_ELSEWHERE,
+        postgresql_where=IS_ELSEWHERE,
     ),
     Index("ix_jobs_batch", "batch", "seq", sqlite_where=IS_IN_BATCH, postgresql_where=IS_IN_BATCH),
     Index("ix_jobs_held", "status", "held_since", sqlite_where=IS_HELD, postgresql_where=IS_HELD),
@@ -331,6 +341,14 @@ deliveries = Table(
     Index("ix_deliveries_due", "due_at", sqlite_where=IS_PENDING, postgresql_where=IS_PENDING),
     Index("ix_deliveries_job_id_seq", "job_id", "seq"),
     sqlite_autoincrement=True,
+)
+
+# What the jobs at services cost, in millionths, by the day (UTC) of their submit; what is reserved counts.
+spending = Table(
+    "spending",
+    metadata,
+    Column("day", BigInteger, primary_key=True, autoincrement=False),
+    Column("amount", BigInteger, nullable=False),
 )
 
 alembic_version = Table(

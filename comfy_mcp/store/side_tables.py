@@ -20,6 +20,7 @@ from comfy_mcp.store import (
     outputs,
     reads,
     retention,
+    spending,
     vram,
 )
 from comfy_mcp.store.connection import Connection, Statement
@@ -191,6 +192,16 @@ class SideTables:
     async def replay_deliveries(self, query: DeliveryQuery, *, at: int) -> int:
         """Try the dead ones again that match. How many."""
         return await self._writer.do(lambda connection: outbox.replay(connection, query, at))
+
+    # ------------------------------------------------------------------ spending
+
+    async def spent(self, *, at: int) -> int:
+        """What the jobs at services count on that day, in millionths, with what is reserved."""
+        return await self._by_key.do(lambda connection: spending.of_day(connection, at))
+
+    async def has_run(self, lane: str, shape: str) -> bool:
+        """Whether the last workflow of that shape which ended in the lane was completed."""
+        return await self._readers.do(lambda connection: spending.has_run(connection, lane, shape))
 
     # ------------------------------------------------------------------ outputs
 

@@ -223,6 +223,10 @@ class Store(DriverSide):
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
         return await self._by_key.do(lambda connection: reads.position(connection, job_id))
 
+    async def ahead_of(self, job: Job, *, fair: bool) -> int:
+        """How many of its lane would run before a job, if it came now."""
+        return await self._readers.do(lambda connection: queue.ahead_of(connection, job, fair=fair))
+
     async def queue(self, limit: int) -> QueueView:
         view = await self._readers.do(lambda connection: reads.queue(connection, limit))
         return replace(view, running=tuple(self._driven.shown(job) for job in view.running))

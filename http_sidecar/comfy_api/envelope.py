@@ -21,6 +21,7 @@ _CODES: Mapping[str, tuple[str, HTTPStatus | None]] = {
     ErrorCode.WORKFLOW_NOT_FOUND: ("not_found", None),
     ErrorCode.OUTPUT_GONE: ("blob_not_found", HTTPStatus.NOT_FOUND),
     ErrorCode.UNAUTHENTICATED: ("unauthorized", None),
+    ErrorCode.BUDGET_SPENT: ("insufficient_credits", None),
     # Their clients wait and try again after a 429, and after nothing else.
     ErrorCode.QUEUE_FULL: ("queue_full", HTTPStatus.TOO_MANY_REQUESTS),
     ErrorCode.SHUTTING_DOWN: ("deployment_not_ready", HTTPStatus.TOO_MANY_REQUESTS),

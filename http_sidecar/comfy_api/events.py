@@ -4,6 +4,7 @@ Nothing is replayed: a client that connects again gets the state as it then is, 
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 from collections import Counter
@@ -12,13 +13,14 @@ from collections.abc import Iterator
 import structlog
 from aiohttp import web
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound
 from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.feed import Reader
+from comfy_mcp.operations.shapes import PreviewResult
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.comfy_api.calls import output_json, state
+from http_sidecar.comfy_api.calls import call, output_json, state
 from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
@@ -27,6 +29,9 @@ log = structlog.get_logger(__name__)
 
 BUFFER = 256
 """Events of one job that wait for a slow client. What is lost beyond that is in the next state."""
+
+PREVIEW_S = 1.0
+"""Between two previews of one stream: each is a picture, as text."""
 
 OPEN = web.AppKey("comfy_api_streams", Counter[str])
 
@@ -86,12 +91,19 @@ class _Client:
         self._nodes = 0
         self._sent = ""
         self._outputs: set[str] = set()
+        self._warnings: set[str] = set()
+        self._preview = b""
+        self._preview_due = float("-inf")
 
     async def send_state(self) -> bool:
         """The state as it now is, and whether it is final. Raises BridgeError, ClientTooSlow."""
         result = await state(self._request, self._request.match_info["jobId"])
         self._nodes = result.node_count
         status = status_of(result)
+        for text in result.warnings:
+            if text not in self._warnings:
+                self._warnings.add(text)
+                await self._send("log", {"level": "warning", "message": text})
         for item in result.outputs:
             if item.output_id not in self._outputs:
                 self._outputs.add(item.output_id)
@@ -112,7 +124,24 @@ class _Client:
         for step in steps[-1:]:
             said = progress(step.progress, self._nodes, step.node_id, step.node_title)
             await self._send("progress", said)
+            await self._send_preview(step.node_id)
         return False
+
+    async def _send_preview(self, node_id: str | None) -> None:
+        """What the node that samples shows now, if that is news."""
+        now = asyncio.get_running_loop().time()
+        if now < self._preview_due:
+            return
+        self._preview_due = now + PREVIEW_S
+        with contextlib.suppress(NotFound):  # it shows nothing, or another process drives the engine
+            found: PreviewResult = await call(
+                self._request, "workflow_preview", {"workflow_id": self._request.match_info["jobId"]}
+            )
+            if found.data != self._preview:
+                self._preview = found.data
+                data = base64.b64encode(found.data).decode("ascii")
+                said = {"node_id": node_id or "", "content_type": found.media_type, "data_base64": data}
+                await self._send("preview", said)
 
     async def send_sign_of_life(self) -> None:
         await self._write(b": alive\n\n")

@@ -61,3 +61,17 @@ def test_a_matrix_has_values_apart_by_commas_or_as_a_list() -> None:
         given("x", options(matrix=("cfg",))),
     ):
         pass
+
+
+def test_the_events_of_a_webhook_need_its_url() -> None:
+    with given("x", options(webhook="https://a.example/", webhook_events=())) as (asked, _):
+        assert asked["webhook"] == "https://a.example/"
+    chosen = options(webhook="https://a.example/", webhook_events=("workflow.queued",))
+    with given("x", chosen) as (asked, _):
+        assert asked["webhook"] == {"url": "https://a.example/", "events": ["workflow.queued"]}
+        assert "webhook_events" not in asked
+    with (
+        pytest.raises(InvalidInput, match="needs a URL"),
+        given("x", options(webhook=None, webhook_events=("workflow.queued",))),
+    ):
+        pass

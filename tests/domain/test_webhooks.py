@@ -49,6 +49,16 @@ def test_tries_are_made_for_about_a_day() -> None:
 
 
 @pytest.mark.parametrize(
+    ("tries", "pause_s", "delay"),
+    [(1, 0.0, 5_000), (1, 4.0, 5_000), (1, 60.0, 60_000), (1, 1e9, MAX_DELAY_S * 1000), (23, 60.0, None)],
+)
+def test_a_receiver_may_ask_for_a_longer_pause_and_for_no_more_tries(
+    tries: int, pause_s: float, delay: int | None
+) -> None:
+    assert delay_ms(tries, 0.5, pause_s=pause_s) == delay
+
+
+@pytest.mark.parametrize(
     ("url", "fault"),
     [
         ("https://a.example/x?y=1", None),

@@ -123,3 +123,16 @@ def test_a_run_that_won_the_race_against_its_deadline_is_completed() -> None:
 def test_a_prompt_that_was_deleted_for_its_deadline_is_a_timeout(same_connection: bool) -> None:
     seen = Sighting(accepted=True, same_connection=same_connection, expired=Deadline.QUEUE)
     assert kind_of(explain_absence(running(), seen, max_attempts=9, now=1)) is FailureKind.TIMEOUT
+
+
+@pytest.mark.parametrize(("lane", "named"), [("local", "ComfyUI"), ("salad", "salad")])
+def test_what_happened_at_a_service_is_not_said_of_comfyui(lane: str, named: str) -> None:
+    job = running(lane=lane)
+    seen = [Sighting(accepted=accepted, same_connection=accepted) for accepted in (True, False)]
+    events = [explain_absence(job, each, max_attempts=9, now=5_000) for each in seen]
+    events += [conclude(job, INTERRUPTED, now=5_000), conclude(job, error(None), now=5_000)]
+    for event in events:
+        said = event.reason if isinstance(event, JobRequeued) else ""
+        said += event.failure.message if isinstance(event, JobFailed) else ""
+        assert named in said
+        assert (named == "ComfyUI") == ("ComfyUI" in said)

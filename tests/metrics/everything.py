@@ -36,6 +36,7 @@ def happened(metrics: Metrics) -> None:
     metrics.hear_engine(ENGINE, EngineConnected(sid="a"))
     metrics.set_queue(queued=1, waiting={}, held=1, in_flight={ENGINE: 1})
     metrics.set_store_bytes({"database": 1, "wal": 1})
+    metrics.set_spending(1.0, 2.0)
     metrics.set_engines([EngineGauge(engine=ENGINE, up=True, driven=True, queue=1)])
     metrics.set_gpus(sample(BUSY_CARD, engines=[ITS_ENGINE]))
     for status in (200, 500):

@@ -203,7 +203,7 @@ async def test_what_fails_is_tried_later_and_then_given_up(
     one = await sent(quiet, Answers(failed), "pending 1 the answer is HTTP 500")
     assert one.due_at > one.created_at
     assert one.type == "workflow.cancelled"
-    monkeypatch.setattr(deliveries, "delay_ms", lambda tries, jitter: None)
+    monkeypatch.setattr(deliveries, "delay_ms", lambda tries, jitter, pause_s: None)
     await changed(quiet, "due_at = 0")
     one = await sent(quiet, Answers(failed), "dead 2")
     assert (one.due_at, one.ended_at is None) == (None, False)
@@ -212,7 +212,7 @@ async def test_what_fails_is_tried_later_and_then_given_up(
     assert (await quiet("replay_deliveries", workflow_id=job_id)).replayed == 1
     assert (await quiet("replay_deliveries")).text() == "0 deliveries are tried again."
     listed = await quiet("list_deliveries", state="pending", workflow_id=job_id)
-    assert listed.text() == "1 deliveries."
+    assert listed.text() == "1 delivery."
     await sent(quiet, Answers(), "delivered 1")
     text = quiet.services.metrics.render(Format.TEXT)[0].decode()
     for outcome in ("delivered", "failed", "dead"):

@@ -2,6 +2,8 @@
 
 import asyncio
 import socket
+import time
+from email.utils import formatdate
 
 import pytest
 
@@ -29,6 +31,28 @@ async def test_an_answer_says_what_came_of_it(status: int, posted: Posted) -> No
         (got,) = receiver.got
     assert answer == posted
     assert (got.id, got.body) == ("msg_1", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("said", "least", "most"),
+    [
+        ("120", 120, 120),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
+        (formatdate(time.time() + 3_600, usegmt=True), 3_500, 3_600),
+        ("soon", 0, 0),
+        ("-5", 0, 0),
+        ("9" * 30, 999_999_999, 999_999_999),
+        ("Wed, 21 Oct 99999 07:28:00 GMT", 0, 0),
+    ],
+)
+async def test_the_pause_that_the_receiver_asks_for_is_in_the_answer(
+    said: str, least: float, most: float
+) -> None:
+    async with receiving(lambda: 503) as receiver:
+        receiver.retry_after = said
+        answer = await Poster(private=True)(receiver.url, HEADERS, b"{}")
+    assert answer.error == "the answer is HTTP 503"
+    assert least <= answer.pause_s <= most
 
 
 async def test_nothing_is_sent_to_a_private_address(monkeypatch: pytest.MonkeyPatch) -> None:

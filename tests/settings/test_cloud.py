@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.domain.spending import Budget
 from comfy_mcp.settings import load_settings
 
 SALAD = {"salad_api_key": "a-key", "salad_org_name": "org", "salad_queue": "pictures/comfy"}
@@ -48,5 +49,31 @@ def test_salad_needs_key_organization_and_queue() -> None:
     "given", [{"salad_queue": "comfy"}, {"salad_org_name": "a/b"}, {"salad_queue": "../x"}]
 )
 def test_a_name_is_one_part_of_an_address(given: dict[str, str]) -> None:
+    with pytest.raises(InvalidInput):
+        load_settings(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "budget"),
+    [
+        ({}, None),
+        ({"cloud_budget_job": 1}, None),
+        ({"cloud_price": 0.5}, Budget(per_hour=500_000)),
+        ({"cloud_price": 1e-9}, Budget(per_hour=1)),
+        ({"cloud_price": 1, "cloud_budget": 5}, Budget(per_hour=1_000_000, day=5_000_000, job=500_000)),
+        (
+            {"cloud_price": 1, "cloud_budget": 5, "cloud_budget_job": 2},
+            Budget(per_hour=1_000_000, day=5_000_000, job=2_000_000),
+        ),
+    ],
+)
+def test_the_budget_that_is_meant(given: dict[str, Any], budget: Budget | None) -> None:
+    assert load_settings(**given).budget == budget
+
+
+@pytest.mark.parametrize(
+    "given", [{"cloud_budget": 5}, {"cloud_price": 0}, {"cloud_price": 1, "cloud_budget": -1}]
+)
+def test_a_budget_that_nothing_could_be_counted_by_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         load_settings(**given)

@@ -95,7 +95,7 @@ async def test_a_thousand_deliveries_under_faults(
     settings: Settings, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(7)
-    monkeypatch.setattr(deliveries, "delay_ms", lambda tries, jitter: round(20 * jitter))
+    monkeypatch.setattr(deliveries, "delay_ms", lambda tries, jitter, pause_s: round(20 * jitter))
     monkeypatch.setattr(deliveries, "LOOK_S", 0.02)
     monkeypatch.setattr(deliveries, "TRY_S", 2)
     ends: dict[str, str] = {}

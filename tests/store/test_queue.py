@@ -7,7 +7,7 @@ from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority, PriorityChanged
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
-from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
+from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus, queued
 from comfy_mcp.store import JobGraph, Store, queue, turns
 from comfy_mcp.store.connection import Connection
 from tests.support.invariants import check_store
@@ -33,6 +33,20 @@ async def add(store: Store, **fields: Any) -> Job:
 
 
 # ---------------------------------------------------------------------------- submit
+
+
+@pytest.mark.parametrize("fair", [True, False])
+async def test_the_place_that_a_job_would_get_is_known_before_it_comes(store: Store, fair: bool) -> None:
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    for number in range(12):
+        priority = (Priority.NORMAL, Priority.HIGH, Priority.LOW)[number % 3]
+        event = queued_event(client="ab"[number % 5 == 0], priority=priority)
+        ahead = await store.ahead_of(queued(event), fair=fair)
+        _, position = await store.add_job(event, GRAPH, max_queued=100, fair=fair)
+        assert position == ahead + 1
+        if number == 4:
+            await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
 
 
 async def test_a_job_is_there_with_its_graph_and_first_event(store: Store) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import importlib
 import itertools
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from sqlalchemy import Connection, NullPool, create_engine, select
 
 from comfy_mcp.domain.events import JobProgressed, JobQueued
 from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
+from comfy_mcp.domain.spending import day_of
 from comfy_mcp.store import Store
 from comfy_mcp.store import schema as tables
 from comfy_mcp.store.codec import job_of, output_of, storable, stored_event_of
@@ -69,11 +72,23 @@ def _check(connection: Connection) -> None:
     events = _by_job(connection, select(tables.events).order_by(tables.events.c.seq))
     outputs = _by_job(connection, select(tables.outputs).order_by(tables.outputs.c.seq))
     fences = {row.engine: row.fence for row in connection.execute(select(tables.engine_leases))}
+    _check_spending(connection, jobs.values())
     for job in jobs.values():
         _check_job(job)
         _check_events(job, events.get(job.id, []))
         _check_attempts(job, attempts.get(job.id, []), fences)
         _check_outputs(job, outputs.get(job.id, []), attempts.get(job.id, []))
+
+
+def _check_spending(connection: Connection, jobs: Iterable[Job]) -> None:
+    """What a day counts covers its jobs; those that were forgotten count still."""
+    counted = Counter[int]()
+    for job in jobs:
+        if job.spend is not None:
+            assert job.spend.over == job.is_final, job
+            counted[day_of(job.created_at)] += job.spend.counted
+    days = {row.day: row.amount for row in connection.execute(select(tables.spending))}
+    assert all(amount <= days.get(day, 0) for day, amount in counted.items()), (counted, days)
 
 
 def _check_job(job: Job) -> None:
@@ -126,6 +141,7 @@ def _history(job: Job) -> tuple[object, ...]:
         job.queue_deadline,
         job.retry_of,
         job.oom_retried,
+        job.spend,
     )
 
 

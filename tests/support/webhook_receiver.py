@@ -28,11 +28,13 @@ class Received:
 
 @dataclass(slots=True)
 class Receiver:
-    """`answers` gives the status of each answer; 0: the connection is cut, -1: there is no answer."""
+    """`answers` gives the status of each answer; 0: the connection is cut, -1: there is no answer.
+    `retry_after`: that header of each."""
 
     answers: Callable[[], int] = lambda: 204
     got: list[Received] = field(default_factory=list)
     url: str = ""
+    retry_after: str | None = None
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def receive(self, request: web.Request) -> web.Response:
@@ -44,7 +46,8 @@ class Receiver:
             await asyncio.Event().wait()  # until the client has gone
         if status == 0 and request.transport is not None:
             request.transport.abort()
-        return web.Response(status=status or 204, headers={"Location": "/elsewhere"})
+        more = {} if self.retry_after is None else {"Retry-After": self.retry_after}
+        return web.Response(status=status or 204, headers={"Location": "/elsewhere", **more})
 
     async def until(self, count: int) -> list[Received]:
         """That many requests, or more."""

@@ -110,6 +110,7 @@ from comfy_mcp.operations.shapes.system import (
     GpuProcessItem,
     GpuResult,
     MigItem,
+    SpendingItem,
     StoreItem,
     SystemResult,
 )
@@ -208,6 +209,7 @@ __all__ = [
     "SetWebhookParams",
     "SilenceItem",
     "SinceField",
+    "SpendingItem",
     "StatusFilterName",
     "StatusName",
     "StatusParams",

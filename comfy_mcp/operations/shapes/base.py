@@ -22,7 +22,7 @@ StatusFilterName = Literal["queued", "running", "completed", "failed", "cancelle
 """`ended` is any of the three that nothing leaves."""
 
 PriorityName = Literal["low", "normal", "high"]
-LaneName = Literal["local", "comfy-api-v2", "salad"]
+LaneName = Literal["local", "comfy-api-v2", "salad", "auto"]
 FailureKindName = Literal[
     "validation",
     "node_error",

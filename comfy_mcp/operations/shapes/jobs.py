@@ -124,8 +124,8 @@ class WorkflowResult(Result):
     is the remaining time, None if unknown.
 
     The deadlines are those of the current wait or run. `attempts` are present if requested. The GPU use is
-    known at the end, if the GPU is on the machine of the driving process. `node_count` is for surfaces whose
-    contract has it.
+    known at the end, if the GPU is on the machine of the driving process. `cost`: at a service, if its price
+    is set; what is reserved, until the end. `node_count` is for surfaces whose contract has it.
     """
 
     entry: ClassVar[frozenset[str]] = frozenset(
@@ -175,6 +175,7 @@ class WorkflowResult(Result):
     retried_by: str | None = None
     attempts: list[AttemptItem] | None = None
     gpu_seconds: float | None = None
+    cost: float | None = None
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
     silence: SilenceItem | None = None

@@ -161,8 +161,16 @@ class StoreItem(Part):
     set_aside: str | None = None
 
 
+class SpendingItem(Part):
+    """What workflows at services cost today (UTC), with what is reserved for those that have not ended."""
+
+    today: float
+    budget: float | None
+
+
 class SystemResult(Result):
-    """`foreign_prompts` counts what the engines have from others than this bridge."""
+    """`foreign_prompts` counts what the engines have from others than this bridge. `spending`: if a price is
+    set."""
 
     version: str
     client: str
@@ -171,6 +179,7 @@ class SystemResult(Result):
     foreign_prompts: int = 0
     gpu: GpuResult
     store: StoreItem
+    spending: SpendingItem | None = None
     problems: list[NextStep] = Field(default_factory=list)
 
     def text(self) -> str:
@@ -178,5 +187,8 @@ class SystemResult(Result):
         jobs = f"{self.jobs.get('running', 0)} running, {self.jobs.get('queued', 0)} queued"
         if self.foreign_prompts:
             jobs += f", and {self.foreign_prompts} submitted in ComfyUI itself"
+        if (spending := self.spending) is not None:
+            of = "" if spending.budget is None else f" of {spending.budget:g}"
+            jobs += f". Services today: {spending.today:g}{of}"
         fix = f" Fix: {' '.join(self.problems)}" if self.problems else ""
         return f"Engines: {engines}. Jobs: {jobs}. GPU: {self.gpu.text()}.{fix}"

@@ -134,7 +134,7 @@ class DeliveriesResult(Result):
     next_cursor: str | None = None
 
     def text(self) -> str:
-        return f"{len(self.deliveries)} deliveries."
+        return "1 delivery." if len(self.deliveries) == 1 else f"{len(self.deliveries)} deliveries."
 
 
 class ReplayedResult(Result):
@@ -143,4 +143,6 @@ class ReplayedResult(Result):
     replayed: int
 
     def text(self) -> str:
+        if self.replayed == 1:
+            return "1 delivery is tried again."
         return f"{self.replayed} deliveries are tried again."

@@ -31,6 +31,9 @@ UNKNOWN_BYTES = 512 * 2**20
 OUTPUT_BYTES = 8 * 2**30
 """Largest output that is fetched."""
 
+MOST_MS = 30 * 86_400_000
+"""Longest run that is believed."""
+
 _ENDINGS = {
     "succeeded": PromptEnding.SUCCESS,
     "canceled": PromptEnding.INTERRUPTED,
@@ -45,6 +48,7 @@ class ComfyApi:
     """Implements `places.cloud.service.Service`. `download` fetches outputs that lie on other hosts."""
 
     repeats = True
+    largest_input = None
 
     def __init__(self, http: CloudHttp, download: Downloads) -> None:
         self._http = http
@@ -109,6 +113,7 @@ class ComfyApi:
             node=NodeId(node) if isinstance(node, str) else None,
             ending=ending,
             failure=_failure(reply.body, status) if ending is PromptEnding.ERROR else None,
+            ran_ms=None if ending is None else _ran_ms(reply.body.get("metrics")),
             made=() if ending is None else tuple(self._made(reply.body.get("outputs"))),
         )
 
@@ -164,6 +169,11 @@ class ComfyApi:
     def _unexpected(self, what: str, reply: Reply) -> EngineBadAnswer:
         message = reply.error()[1].rstrip(".")
         return EngineBadAnswer(f"{self.engine}, {what}: {message}.", next_step=CHECK_KEY)
+
+
+def _ran_ms(metrics: object) -> int | None:
+    ran = metrics.get("execution_ms") if isinstance(metrics, Mapping) else None
+    return round(ran) if isinstance(ran, int | float) and 0 <= ran < MOST_MS else None
 
 
 def _failure(body: Mapping[str, Any], status: str) -> JobFailure:

@@ -19,6 +19,7 @@ from comfy_mcp.domain.catalog import OutputFile
 from comfy_mcp.domain.errors import BridgeError, EngineFault, StoreFault
 from comfy_mcp.domain.events import (
     EngineConnected,
+    EngineDisconnected,
     FailureKind,
     JobFailure,
     NodeProgressed,
@@ -97,10 +98,17 @@ class CloudPlace:
         self._hear: Hear = lambda _event: None
         self._fault: EngineFault | None = None
         self._not_before = float("-inf")
+        self._refused = asyncio.Event()
+        self._pause = FIRST_S
 
     @property
     def engine(self) -> EngineId:
         return self._service.engine
+
+    @property
+    def largest_input(self) -> int | None:
+        """Bytes of one input file. None: no limit is known."""
+        return self._service.largest_input
 
     @property
     def trouble(self) -> Trouble | None:
@@ -116,10 +124,13 @@ class CloudPlace:
             async with asyncio.TaskGroup() as group:
                 await self._until_it_answers()
                 self._group = group
-                hear(EngineConnected(sid=None))
                 for prompt in list(self._prompts.values()):
                     self._start(prompt)
-                await asyncio.Event().wait()
+                while True:
+                    self._refused.clear()
+                    hear(EngineConnected(sid=None))
+                    await self._refused.wait()
+                    await self._rest(hear)
         finally:
             self._group = None
             self._prompts.clear()  # whoever drives it next recalls what it has
@@ -187,9 +198,10 @@ class CloudPlace:
             answer = await self._service.create(prompt.id, *prompt.body)
         except EngineFault as fault:
             self._failed(fault)
+            self._refused.set()
             prompt.in_doubt |= not isinstance(fault, NotNow)
             raise
-        self._fault, prompt.body = None, None
+        self._fault, prompt.body, self._pause = None, None, FIRST_S
         if isinstance(answer, Accepted):
             prompt.reference = answer.reference
             self._start(prompt)
@@ -222,6 +234,13 @@ class CloudPlace:
         return PromptView(where=PromptWhere.PENDING, reference=prompt.reference)
 
     # ------------------------------------------------------------------------------------------- following
+
+    async def _rest(self, hear: Hear) -> None:
+        """It takes nothing now: no further job is claimed for it until it answers, later each time."""
+        hear(EngineDisconnected(reason="it accepts no jobs now"))
+        await asyncio.sleep(max(self._pause, self._not_before - self._clock()))
+        self._pause = min(self._pause * SLOWER, MOST_S)
+        await self._until_it_answers()
 
     async def _until_it_answers(self) -> None:
         pause = FIRST_S
@@ -302,7 +321,7 @@ class CloudPlace:
                 if not last:
                     raise
                 ending, failure = PromptEnding.ERROR, failure or _not_fetched(made, error)
-        result = PromptResult(ending=ending, outputs=tuple(files), failure=failure)
+        result = PromptResult(ending=ending, outputs=tuple(files), failure=failure, ran_ms=job.ran_ms)
         return PromptView(where=PromptWhere.FINISHED, result=result)
 
     def _failed(self, fault: EngineFault | StoreFault) -> None:

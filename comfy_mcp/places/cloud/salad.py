@@ -38,6 +38,7 @@ class Salad:
     """Implements `places.cloud.service.Service`. The queue knows no key for repeats."""
 
     repeats = False
+    largest_input = INLINE_BYTES
 
     def __init__(self, http: CloudHttp) -> None:
         self._http = http

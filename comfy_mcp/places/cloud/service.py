@@ -35,12 +35,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudJob:
-    """A job at the service. `node` is the one that it works on. `ending` is set once it is over."""
+    """A job at the service. `node` is the one that it works on. `ending` is set once it is over, and then
+    `ran_ms` is how long it ran, if the service says that."""
 
     running: bool
     node: NodeId | None = None
     ending: PromptEnding | None = None
     failure: JobFailure | None = None
+    ran_ms: int | None = None
     made: tuple[Made, ...] = ()
 
 
@@ -55,6 +57,11 @@ class Service(Protocol):
     @property
     def repeats(self) -> bool:
         """Whether a repeated `create` with the same prompt_id makes no second job."""
+        ...
+
+    @property
+    def largest_input(self) -> int | None:
+        """Bytes of one input file. None: no limit is known."""
         ...
 
     async def check(self) -> None:

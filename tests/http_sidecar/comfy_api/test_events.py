@@ -1,6 +1,8 @@
 """One job as events: signs of life, an end at the end, and no more streams than are allowed."""
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,24 @@ async def test_a_quiet_job_gives_signs_of_life_until_it_is_cancelled(v2: Sidecar
         await v2("POST", f"{job}/cancel", headers=HEADERS)
         rest = [line async for line in seen]
     assert rest[-3:-1] == ["event: status", 'data: {"status": "canceled", "queue_position": null}']
+
+
+async def test_what_a_sampler_shows_and_what_the_submit_warned_of_are_events_too(v2: Sidecar) -> None:
+    body = {"workflow": slow(step_ms=5), "extra_data": {"api_key_comfy_org": "secret"}}
+    job = (await v2("POST", f"{API}/jobs", json=body, headers=HEADERS)).body["urls"]["self"]
+    seen: dict[str, Any] = {}
+    async with v2.session.get(f"{v2.url}{job}/events", headers=HEADERS) as response:
+        kind = ""
+        async for line in lines(response):
+            kind = line.removeprefix("event: ") if line.startswith("event: ") else kind
+            if line.startswith("data: "):
+                seen.setdefault(kind, json.loads(line.removeprefix("data: ")))
+            if "preview" in seen:
+                break
+    await v2("POST", f"{job}/cancel", headers=HEADERS)
+    assert (seen["log"]["level"], "secret" in seen["log"]["message"]) == ("warning", False)
+    assert (seen["preview"]["content_type"], seen["preview"]["node_id"]) == ("image/jpeg", "1")
+    assert base64.b64decode(seen["preview"]["data_base64"]).startswith(b"\xff\xd8")
 
 
 async def test_a_stranger_and_a_job_that_does_not_exist_get_an_answer_and_no_stream(v2: Sidecar) -> None:

@@ -249,6 +249,24 @@ async def test_a_failure_says_what_the_service_said(
     assert (job.ending, job.failure.kind, job.failure.message) == (PromptEnding.ERROR, kind, message)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "ran_ms"),
+    [
+        ({"execution_ms": 1234.4}, 1234),
+        ({}, None),
+        ({"execution_ms": "7"}, None),
+        ({"execution_ms": -1}, None),
+    ],
+)
+async def test_how_long_it_ran_is_what_the_service_says_at_the_end(
+    api: ComfyApi, script: Script, metrics: dict[str, Any], ran_ms: int | None
+) -> None:
+    script.says(job_body("succeeded", metrics=metrics))
+    script.says(job_body("running", metrics=metrics))
+    jobs = [await api.job(JOB) for _ in range(2)]
+    assert [None if job is None else job.ran_ms for job in jobs] == [ran_ms, None]
+
+
 async def test_a_failure_keeps_node_and_traceback(api: ComfyApi, script: Script) -> None:
     error = {"code": "x", "message": "m", "node_id": 3, "class_type": "K", "traceback": "line 1"}
     script.says(job_body("failed", error=error))

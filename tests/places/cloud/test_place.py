@@ -12,6 +12,7 @@ from comfy_mcp.domain.catalog import OutputKind
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, NotFound, StoreFault
 from comfy_mcp.domain.events import (
     EngineConnected,
+    EngineDisconnected,
     EngineEvent,
     FailureKind,
     JobFailure,
@@ -65,6 +66,7 @@ class Service:
     """Answers of `jobs` in turn; the last one repeats. `creates`: what is raised or answered before that."""
 
     engine = EngineId("somewhere")
+    largest_input = None
 
     def __init__(self) -> None:
         self.repeats = True
@@ -200,6 +202,17 @@ async def test_a_post_without_an_answer_is_repeated_under_its_own_id(run: Run) -
     assert await run.view() == PromptView(where=PromptWhere.PENDING, reference="job of a")
     assert run.place.trouble is None
     assert [each[0] for each in run.service.created] == [A, A, A]
+
+
+async def test_a_service_that_takes_nothing_counts_as_away_until_it_answers_again(run: Run) -> None:
+    """So no further job is claimed for it meanwhile."""
+    run.service.creates, run.service.checks = [fault()], [fault("still down")]
+    with pytest.raises(EngineUnreachable):
+        await run.place.submit(A, GRAPH)
+    await run.until(lambda: len(run.events) == 3)
+    back = EngineConnected(sid=None)
+    assert run.events == [back, EngineDisconnected(reason="it accepts no jobs now"), back]
+    assert run.service.checks == []
 
 
 async def test_a_refusal_that_comes_late_is_the_end(run: Run) -> None:
