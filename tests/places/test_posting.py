@@ -38,7 +38,7 @@ async def test_an_answer_says_what_came_of_it(status: int, posted: Posted) -> No
     [
         ("120", 120, 120),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0),
-        (formatdate(time.time() + 3_600, usegmt=True), 3_500, 3_600),
+        ("in an hour", 3_500, 3_600),
         ("soon", 0, 0),
         ("-5", 0, 0),
         ("9" * 30, 999_999_999, 999_999_999),
@@ -48,6 +48,8 @@ async def test_an_answer_says_what_came_of_it(status: int, posted: Posted) -> No
 async def test_the_pause_that_the_receiver_asks_for_is_in_the_answer(
     said: str, least: float, most: float
 ) -> None:
+    if said == "in an hour":
+        said = formatdate(time.time() + 3_600, usegmt=True)
     async with receiving(lambda: 503) as receiver:
         receiver.retry_after = said
         answer = await Poster(private=True)(receiver.url, HEADERS, b"{}")
