@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.store import JobQuery, Store
+from comfy_mcp.store import JobQuery, Store, reads
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event
+from tests.support.plans import plan_of
 
 TAGS = (("client", "acme"), ("run", "a=b \U0001f98a \ud800"))
 
@@ -34,3 +37,9 @@ async def test_tags_go_with_their_job(store: Store) -> None:
     await store.record(lease, job.id, [completed(claim.job)])
     assert await store.prune(now=10**15, retention_days=1, retention_jobs=0) == 1
     assert await ids(store, *TAGS[0]) == []
+
+
+@pytest.mark.parametrize("kind", ["wal"])
+async def test_a_tag_is_found_by_an_index(store: Store) -> None:
+    plan = " | ".join(await store._readers.do(lambda c: plan_of(c, reads.PAGES.statement("b_tag"))))
+    assert "ix_job_tags_tag" in plan, plan
