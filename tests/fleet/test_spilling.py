@@ -51,6 +51,18 @@ async def test_a_busy_engine_spills_and_the_cost_is_what_the_service_says(
         assert 0 < status["today"] < 0.1
 
 
+async def test_a_run_is_stopped_when_its_reservation_is_used_up(tmp_path: Path, far: Sidecar) -> None:
+    given: dict[str, Any] = {"comfy_api_url": far.url, "comfy_api_key": KEY, **MONEY}
+    given["cloud_budget_job"] = 0.0003  # 0.3 s
+    async with open_sidecar(tmp_path / "near", engine_url="http://127.0.0.1:9", **given) as near:
+        state = await near.ended(await near.submit(graphs.slow(), gpu=LANE))
+        assert (state["status"], state["failure"]["kind"]) == ("failed", "timeout")
+        assert "what was reserved for it" in state["error"]
+        assert 0.0003 <= state["cost"] < 0.02
+    (there,) = await far_jobs(far)
+    assert there["status"] == "cancelled"
+
+
 @pytest.mark.parametrize(("when", "sent", "attempts"), [("before", 0, 2), ("after", 1, 1)])
 async def test_killed_around_the_post_it_is_sent_once_and_counted_once(
     tmp_path: Path, far: Sidecar, when: str, sent: int, attempts: int
