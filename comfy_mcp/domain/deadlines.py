@@ -23,6 +23,8 @@ def timed_out(job: Job, which: Deadline, *, at: int, output_count: int = 0) -> J
     within = f" within {limit_ms / 1000:g} s" if limit_ms is not None else " in time"
     said = "It did not start" if which is Deadline.QUEUE else "It was stopped: it did not end"
     why = "" if job.waiting_for is None else f" {job.waiting_for.sentence}"
+    if which is Deadline.RUN and job.spend is not None and job.spend.budget is not None:
+        why = f" That is as long as what was reserved for it at {job.lane} pays for."
     message = f"{said}{within} ({which.value} timeout).{why}"
     failure = JobFailure(kind=FailureKind.TIMEOUT, message=message)
     return JobFailed(job_id=job.id, at=at, attempt=job.attempt, failure=failure, output_count=output_count)

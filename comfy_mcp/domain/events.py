@@ -64,7 +64,7 @@ class JobQueued:
     """`queue_timeout_ms` bounds each wait for a start, `run_timeout_ms` each run. `retry_of`: the failed or
     cancelled job that this one submits again. `shape`: see domain/vram.py. `name` is for people. `after`: it
     waits for these first (domain/chains.py). `webhook`: where its events are sent. `spend`: what it may cost
-    at a service."""
+    at a service. `tags`: the client's own words, each a name and a value."""
 
     type: ClassVar[str] = "queued"
     job_id: JobId
@@ -83,6 +83,7 @@ class JobQueued:
     after: tuple[Parent, ...] = ()
     webhook: Webhook | None = None
     spend: Spend | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

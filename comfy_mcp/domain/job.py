@@ -92,6 +92,7 @@ class Job:
     gets it again. `retried_by` is the newest job that retries this one: no event of this job reports it, and
     its state stays what it is. `cancelled_by`: who asked for it first.
     `webhook`: where its events are sent. `spend`: what it may cost and has cost at a service.
+    `tags`: the client's own words, each a name and a value.
     """
 
     id: JobId
@@ -133,6 +134,7 @@ class Job:
     refused_by: tuple[EngineId, ...] = ()
     webhook: Webhook | None = None
     spend: Spend | None = None
+    tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_final(self) -> bool:
@@ -212,6 +214,7 @@ def queued(event: JobQueued) -> Job:
         name=event.name,
         webhook=event.webhook,
         spend=event.spend,
+        tags=event.tags,
     )
 
 
@@ -422,6 +425,7 @@ class JobQuery:
     retried: bool | None = None
     id_start: str | None = None
     batch_start: str | None = None
+    tag: tuple[str, str] | None = None
     created_after: int | None = None
     created_before: int | None = None
     limit: int = 50

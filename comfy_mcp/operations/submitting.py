@@ -92,6 +92,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
+        tags=tuple(sorted(params.tags.items())),
     )
 
     async def write(made: Sequence[Made], lane: str) -> SubmitResult:
@@ -189,6 +190,7 @@ async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
         name=old.name,
         retry_of=old.id,
         webhook=old.webhook,
+        tags=old.tags,
     )
     return made, how
 
@@ -205,6 +207,7 @@ class _How:
     name: str | None
     after: tuple[Parent, ...]
     webhook: Webhook | None
+    tags: tuple[tuple[str, str], ...]
     retry_of: JobId | None = None
 
     def event(self, services: Services, made: Made, batch: BatchId | None = None) -> JobQueued:
@@ -230,6 +233,7 @@ class _How:
             batch=batch,
             name=self.name,
             webhook=self.webhook,
+            tags=self.tags,
         )
 
 
@@ -415,6 +419,8 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
         submitted.append(["after", sorted(params.after), sorted(params.after_any)])
     if params.webhook is not None:
         submitted.append(["webhook", params.webhook.url, params.webhook.events])
+    if params.tags:
+        submitted.append(["tags", sorted(params.tags.items())])
     if wish := _wish(params):
         submitted.append(["wish", wish.engine, wish.labels, wish.not_on])
     return submitted

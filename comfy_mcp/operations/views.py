@@ -83,6 +83,7 @@ def workflow_result(job: Job, outputs: Sequence[Output], position: int | None = 
         retried_by=job.retried_by,
         gpu_seconds=job.gpu_seconds,
         cost=None if job.spend is None else job.spend.counted / MILLION,
+        tags=dict(job.tags),
         peak_vram_bytes=job.peak_vram_bytes,
         waiting_for=_waiting_for(job),
         next_step=next_step(job, outputs),

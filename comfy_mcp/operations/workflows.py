@@ -262,12 +262,18 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
             failure_kind=FailureKind(params.failure_kind) if params.failure_kind else None,
             retried=params.retried,
             created_after=params.since,
+            tag=None if params.tag is None else _tag(params.tag),
             limit=params.limit,
             cursor=params.cursor,
         )
     )
     shown = await with_turns(context, [(view.job, _result(services, view)) for view in page.items])
     return WorkflowsResult(workflows=shown, next_cursor=page.next_cursor)
+
+
+def _tag(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 async def queue(context: OperationContext, params: NoParams) -> QueueResult:

@@ -63,7 +63,7 @@ _UNNAMED = frozenset(
         *("gpuSeconds", "peakVramBytes", "queueDeadline", "runDeadline"),
         *("currentNodeId", "priority", "client", "attempt", "attempts", "etaRangeMs", "retryOf", "retriedBy"),
         *("startTime", "completionTime", "createdTime", "cancelRequested", "engine", "error", "batch"),
-        *("cost", "spending"),
+        *("cost", "spending", "tags"),
     }
 )
 """Members of a state that a model seldom acts by: they come, and the schema spares their names."""

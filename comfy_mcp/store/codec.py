@@ -60,6 +60,7 @@ def job_values(job: Job) -> dict[str, Any]:
         "name": storable(job.name),
         "after": _dump(_parents_json(job.after)) if job.after else None,
         "webhook": None if job.webhook is None else _dump(asdict(job.webhook)),
+        "tags": _dump(job.tags) if job.tags else None,
     }
     for name, columns_of in _MUTABLE.items():
         values |= columns_of(name, getattr(job, name))
@@ -144,7 +145,8 @@ _integers_of = attrgetter(
 )
 _texts_of = attrgetter(
     *("client", "lane", "engine", "prompt_id", "current_node", "current_node_title", "cancel_reason"),
-    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by", "webhook", "spend"),
+    *("retry_of", "retried_by", "shape", "batch", "name", "after", "cancelled_by", "webhook"),
+    *("spend", "tags"),
 )
 
 
@@ -196,6 +198,7 @@ def job_of(row: AnyRow) -> Job:
         refused_by=() if row.refused_by is None else tuple(json.loads(row.refused_by)),
         webhook=None if row.webhook is None else _webhook_of(json.loads(row.webhook)),
         spend=None if row.spend is None else Spend(**json.loads(row.spend)),
+        tags=() if row.tags is None else _tags_of(json.loads(row.tags)),
     )
 
 
@@ -210,7 +213,7 @@ def event_values(event: JobEvent) -> dict[str, Any]:
     for name in ("gpu_use", "ran_ms", "shape", "batch", "name", "webhook", "spend"):
         if payload.get(name, ...) is None:
             del payload[name]  # the usual case, kept short
-    for name in ("warnings", "after"):
+    for name in ("warnings", "after", "tags"):
         if not payload.get(name, ...):
             del payload[name]
     return {"job_id": event.job_id, "type": event.type, "at": event.at, "payload": _dump(payload)}
@@ -219,24 +222,9 @@ def event_values(event: JobEvent) -> dict[str, Any]:
 def stored_event_of(row: AnyRow) -> StoredEvent:
     """Raises UNREADABLE."""
     values = json.loads(row.payload)
-    if "priority" in values:
-        values["priority"] = Priority(values["priority"])
-    if "cause" in values:
-        values["cause"] = FailureKind(values["cause"])
-    if "failure" in values:
-        values["failure"] = _failure_of(values["failure"])
-    if "gpu_use" in values:
-        values["gpu_use"] = GpuUse(**values["gpu_use"])
-    if values.get("waiting_for") is not None:
-        values["waiting_for"] = _waiting_of(values["waiting_for"])
-    if "webhook" in values:
-        values["webhook"] = _webhook_of(values["webhook"])
-    if "spend" in values:
-        values["spend"] = Spend(**values["spend"])
-    if "after" in values:
-        values["after"] = _parents_of(values["after"])
-    if "warnings" in values:
-        values["warnings"] = tuple(values["warnings"])
+    for name, read in _READ.items():
+        if values.get(name) is not None:
+            values[name] = read(values[name])
     event = _EVENT_TYPES[row.type](job_id=row.job_id, at=row.at, **values)
     return StoredEvent(seq=row.seq, event=event)
 
@@ -404,6 +392,10 @@ def _webhook_of(values: Mapping[str, Any]) -> Webhook:
     return Webhook(url=values["url"], events=tuple(values["events"]))
 
 
+def _tags_of(values: Sequence[Sequence[Any]]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(value)) for name, value in values)
+
+
 def _warnings_of(text: str) -> tuple[str, ...]:
     return tuple(str(each) for each in json.loads(text))
 
@@ -421,5 +413,19 @@ def _failure_json(failure: JobFailure) -> dict[str, Any]:
 def _failure_of(values: Mapping[str, Any]) -> JobFailure:
     return JobFailure(**{**values, "kind": FailureKind(values["kind"])})
 
+
+_READ: Mapping[str, Callable[[Any], object]] = {
+    "priority": Priority,
+    "cause": FailureKind,
+    "failure": _failure_of,
+    "gpu_use": lambda values: GpuUse(**values),
+    "waiting_for": _waiting_of,
+    "webhook": _webhook_of,
+    "spend": lambda values: Spend(**values),
+    "tags": _tags_of,
+    "after": _parents_of,
+    "warnings": tuple,
+}
+"""What of an event's payload is no plain value."""
 
 _dump = json.JSONEncoder(separators=(",", ":")).encode

@@ -14,7 +14,7 @@ import structlog
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
-from comfy_mcp.store import chains, outbox, spending, turns, vram
+from comfy_mcp.store import chains, outbox, spending, tags, turns, vram
 from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
@@ -238,6 +238,10 @@ def _count_spending(connection: Connection, before: Job | None, after: Job, _eve
     spending.count(connection, before, after)
 
 
+def _tag(connection: Connection, _before: Job | None, _after: Job, event: JobEvent) -> None:
+    tags.put(connection, event)
+
+
 def _mark_retried(connection: Connection, _before: Job | None, after: Job, event: JobEvent) -> None:
     if isinstance(event, JobQueued) and after.retry_of is not None:
         connection.execute(_MARK_RETRIED, {"b_id": after.retry_of, "retried_by": after.id})
@@ -268,6 +272,7 @@ REACTIONS: tuple[Reaction, ...] = (
     _release_turn,
     _learn,
     _count_spending,
+    _tag,
     _mark_retried,
     _post,
     _go_on,

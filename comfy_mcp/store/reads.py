@@ -6,7 +6,7 @@ from comfy_mcp.domain.events import JobProgressed
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.needs import NO_WISH
-from comfy_mcp.store import event_log, outputs
+from comfy_mcp.store import event_log, outputs, tags
 from comfy_mcp.store.codec import graph_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
@@ -147,6 +147,7 @@ _CONDITIONS = {
     "b_before": jobs.c.created_at <= bindparam("b_before"),
     "b_id_start": starts_with(jobs.c.id, "b_id_start"),
     "b_batch_start": and_(jobs.c.batch.is_not(None), starts_with(jobs.c.batch, "b_batch_start")),
+    "b_tag": tags.HAS,
     "b_cursor": jobs.c.seq < bindparam("b_cursor"),
 }
 PAGES = Pages(
@@ -167,6 +168,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
         "b_before": query.created_before,
         "b_id_start": query.id_start,
         "b_batch_start": query.batch_start,
+        "b_tag": None if query.tag is None else tags.text_of(*query.tag),
         "b_cursor": None if query.cursor is None else seq_of(query.cursor),
     }
     return page_of(PAGES.rows(connection, wanted, limit + 1), limit, job_shown)

@@ -15,6 +15,7 @@ from comfy_mcp.store.core import (
     deliveries,
     events,
     graphs,
+    job_tags,
     jobs,
     or_,
     outputs,
@@ -29,7 +30,7 @@ _FINAL = jobs.c.status.in_(sorted(status.value for status in TERMINAL))
 _IDS: Any = bindparam("ids", expanding=True)
 _FORGET_CHILDREN = tuple(
     Statement(delete(child).where(child.c.job_id.in_(_IDS)))
-    for child in (graphs, attempts, events, outputs, deliveries)
+    for child in (graphs, attempts, events, outputs, deliveries, job_tags)
 )
 _FORGET = Statement(delete(jobs).where(jobs.c.id.in_(_IDS)))
 _BEYOND = Statement(

@@ -26,7 +26,8 @@ _INSTEAD: Mapping[str, Any] = {
             *("engine", "prompt_id", "started_at", "finished_at", "current_node", "current_node_title"),
             *("eta_ms", "cancel_reason", "failure", "warnings", "queue_timeout_ms", "run_timeout_ms"),
             *("queue_deadline", "retry_of", "retried_by", "peak_vram_bytes", "shape", "waiting_for"),
-            *("batch", "name", "after", "refused_by", "cancelled_by", "progress_at", "webhook", "spend"),
+            *("batch", "name", "after", "refused_by", "cancelled_by", "progress_at", "webhook"),
+            *("spend", "tags"),
         )
     ),
 }

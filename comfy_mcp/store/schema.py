@@ -102,6 +102,7 @@ jobs = Table(
     Column("after", Text),  # JSON: the jobs that it waits for, or waited for
     Column("webhook", Text),  # JSON: where its events are sent
     Column("spend", Text),  # JSON: what it may cost and has cost at a service
+    Column("tags", Text),  # JSON: names and values of the client's
     Index("ix_jobs_status_seq", "status", "seq"),
     # The run order of a lane; with prompt_id it answers every count over the queue by itself. `status` comes
     # first although it is constant: else SQLite prefers the index above, and then reads and sorts the queue.
@@ -168,6 +169,16 @@ job_parents = Table(
     Column("any_end", Boolean, nullable=False),
     _child_of_job(),
     Index(None, "parent_id"),
+)
+
+# The tags of jobs once more, each as JSON, to find jobs by.
+job_tags = Table(
+    "job_tags",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("tag", Text, primary_key=True),
+    _child_of_job(),
+    Index(None, "tag"),
 )
 
 attempts = Table(

@@ -5,15 +5,18 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import Conflict, InvalidInput
-from comfy_mcp.operations.shapes import GraphResult, SubmitResult, WorkflowResult, WorkflowsResult
+from comfy_mcp.operations.shapes import GraphResult, SubmitResult, Tags, WorkflowResult, WorkflowsResult
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.comfy_api.calls import Refused, call, job_json, state
 from http_sidecar.comfy_api.references import resolved
 from http_sidecar.comfy_api.shapes import entry
 from http_sidecar.door.bodies import read_json_object
+
+TAGS: TypeAdapter[dict[str, str]] = TypeAdapter(Tags)
 
 PAGE = 50
 MOST = 100
@@ -30,14 +33,9 @@ async def create(request: web.Request) -> web.Response:
         raise InvalidInput(
             "The body has no workflow.", next_step='Send {"workflow": {…}}, a graph in API format.'
         )
-    if body.get("metadata"):
-        raise Refused(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "metadata_not_supported",
-            "Jobs have no labels here.",
-            "Submit without metadata.",
-        )
     arguments: dict[str, Any] = {"workflow": await resolved(request, body["workflow"])}
+    if body.get("metadata"):
+        arguments["tags"] = _tags_of(body["metadata"])
     if body.get("extra_data"):
         arguments["extra_data"] = body["extra_data"]
     if (key := request.headers.get("Idempotency-Key")) is not None:
@@ -46,7 +44,7 @@ async def create(request: web.Request) -> web.Response:
     result = (
         await state(request, submitted.workflow_id)
         if Right.READ in request[CALLER].rights
-        else _just_submitted(request, submitted)
+        else _just_submitted(request, submitted, arguments.get("tags", {}))
     )
     made = await job_json(request, result)
     return web.json_response(made, status=HTTPStatus.CREATED, headers={"Location": made["urls"]["self"]})
@@ -70,17 +68,43 @@ async def workflow(request: web.Request) -> web.Response:
 
 
 async def listed(request: web.Request) -> web.Response:
-    """Newest first. No job has labels, so a filter for one finds none."""
-    if any(name.startswith("metadata[") for name in request.query):
-        return web.json_response({"jobs": []})
+    """Newest first. With several labels, the first is looked for and the others are compared: a page may have
+    fewer jobs than the next one."""
+    labels = _labels_of(request)
     arguments: dict[str, Any] = {"limit": _limit_of(request)}
+    if labels:
+        name = next(iter(labels))
+        arguments["tag"] = f"{name}={labels[name]}"
     if cursor := request.query.get("cursor"):
         arguments["cursor"] = cursor
     found: WorkflowsResult = await call(request, "list_workflows", arguments)
-    page: dict[str, Any] = {"jobs": [entry(each) for each in found.workflows]}
+    shown = [each for each in found.workflows if labels.items() <= each.tags.items()]
+    page: dict[str, Any] = {"jobs": [entry(each) for each in shown]}
     if found.next_cursor is not None:
         page["next_cursor"] = found.next_cursor
     return web.json_response(page)
+
+
+def _tags_of(metadata: object) -> dict[str, str]:
+    """Raises Refused."""
+    try:
+        return TAGS.validate_python(metadata, strict=True)
+    except ValidationError:
+        raise Refused(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "metadata_invalid",
+            "metadata is an object of at most 16 texts, each of at most 512 characters.",
+            "Use names of 1 to 64 characters without `=`.",
+        ) from None
+
+
+def _labels_of(request: web.Request) -> dict[str, str]:
+    """`?metadata[name]=value`, any number of them."""
+    return {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query.items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
 
 
 def _id_of(request: web.Request) -> str:
@@ -95,7 +119,7 @@ def _limit_of(request: web.Request) -> int:
     return min(int(asked), MOST)
 
 
-def _just_submitted(request: web.Request, submitted: SubmitResult) -> WorkflowResult:
+def _just_submitted(request: web.Request, submitted: SubmitResult, tags: dict[str, str]) -> WorkflowResult:
     """For a key that may submit and not read: what the submit itself has said."""
     return WorkflowResult(
         workflow_id=submitted.workflow_id,
@@ -115,4 +139,5 @@ def _just_submitted(request: web.Request, submitted: SubmitResult) -> WorkflowRe
         attempt=0,
         created_time=request.app[BRIDGE].now_ms(),
         warnings=submitted.warnings,
+        tags=tags,
     )

@@ -58,6 +58,7 @@ def job(result: WorkflowResult, outputs: list[Json], *, now_ms: int, retention_d
         "metrics": _metrics(result),
         "urls": {"self": path, "events": f"{path}/events", "cancel": f"{path}/cancel"},
         "warnings": result.warnings,
+        "metadata": result.tags,
     }
 
 
@@ -68,7 +69,7 @@ def entry(result: WorkflowResult) -> Json:
         "status": status_of(result),
         "create_time": moment(result.created_time),
         "update_time": moment(result.completion_time or result.start_time or result.created_time),
-        "metadata": {},
+        "metadata": result.tags,
     }
 
 

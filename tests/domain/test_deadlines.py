@@ -8,6 +8,7 @@ from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.events import FailureKind, JobEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
+from comfy_mcp.domain.spending import Spend
 from tests.domain.test_job import (
     cancelled,
     claimed,
@@ -101,3 +102,11 @@ def test_a_job_that_ran_too_long_keeps_its_outputs_and_says_so() -> None:
 def test_a_timeout_of_a_job_without_a_limit_names_none() -> None:
     event = timed_out(queued(the_queued_event()), Deadline.RUN, at=1)
     assert event.failure.message == "It was stopped: it did not end in time (run timeout)."
+
+
+@pytest.mark.parametrize(("budget", "said"), [(9, True), (None, False)])
+def test_a_run_that_used_up_its_reservation_says_so(budget: int | None, said: bool) -> None:
+    job = replace(after(claimed(), started()), spend=Spend(per_hour=1, budget=budget))
+    for which, expected in ((Deadline.RUN, said), (Deadline.QUEUE, False)):
+        message = timed_out(job, which, at=9).failure.message
+        assert ("reserved for it at local pays for" in message) == expected

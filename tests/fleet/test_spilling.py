@@ -1,5 +1,6 @@
 """`gpu: "auto"` with two bridges: the first has an engine that is busy, and the second one as its service."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,26 @@ async def test_a_busy_engine_spills_and_the_cost_is_what_the_service_says(
         assert 0 < status["today"] < 0.1
 
 
-async def test_killed_between_the_reservation_and_the_post_it_is_sent_once_and_counted_once(
-    tmp_path: Path, far: Sidecar
+async def test_a_run_is_stopped_when_its_reservation_is_used_up(tmp_path: Path, far: Sidecar) -> None:
+    given: dict[str, Any] = {"comfy_api_url": far.url, "comfy_api_key": KEY, **MONEY}
+    given["cloud_budget_job"] = 0.0003  # 0.3 s
+    async with open_sidecar(tmp_path / "near", engine_url="http://127.0.0.1:9", **given) as near:
+        state = await near.ended(await near.submit(graphs.slow(), gpu=LANE))
+        assert (state["status"], state["failure"]["kind"]) == ("failed", "timeout")
+        assert "what was reserved for it" in state["error"]
+        assert 0.0003 <= state["cost"] < 0.02
+    (there,) = await far_jobs(far)
+    assert there["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(("when", "sent", "attempts"), [("before", 0, 2), ("after", 1, 1)])
+async def test_killed_around_the_post_it_is_sent_once_and_counted_once(
+    tmp_path: Path, far: Sidecar, when: str, sent: int, attempts: int
 ) -> None:
+    """Reserved, and not sent; or sent, and nobody has written down what the service calls it."""
     folder = tmp_path / "near"
-    point = '{"at": {"target": "comfy_mcp.places.cloud.place:CloudPlace.submit", "when": "before", "nth": 1}}'
+    at = {"target": "comfy_mcp.places.cloud.place:CloudPlace.submit", "when": when, "nth": 1}
+    point = json.dumps({"at": at})
     command = (WARM_PYTHON, "-m", "tests.support.chaos", point, "http_sidecar")
     lane: dict[str, Any] = {"comfy_api_url": far.url, "comfy_api_key": KEY, "lease_ttl_s": 1.0, **MONEY}
     nowhere = "http://127.0.0.1:9"
@@ -70,10 +86,10 @@ async def test_killed_between_the_reservation_and_the_post_it_is_sent_once_and_c
     assert killed.spend is not None
     assert await store.spent(at=killed.created_at) == killed.spend.reserved == 2_000_000
     await store.close()
-    assert await far_jobs(far) == []
+    assert len(await far_jobs(far)) == sent
     async with open_sidecar(folder, engine_url=nowhere, quiet_poll_s=0.1, **lane) as near:
         state = await near.ended(job_id)
-        assert (state["status"], state["engine"]) == ("completed", LANE)
+        assert (state["status"], state["engine"], state["attempt"]) == ("completed", LANE, attempts)
         spent = await near.services.store.spent(at=killed.created_at)
         assert spent == round(state["cost"] * 1_000_000) < 2_000_000
     assert len(await far_jobs(far)) == 1

@@ -163,3 +163,22 @@ async def test_a_repeat_that_asks_for_another_engine_is_another_submit(call: Ben
     assert (await call("submit_workflow", **asked)).workflow_id == once.workflow_id
     with pytest.raises(Conflict):
         await call("submit_workflow", **asked | {"engine": None})
+
+
+async def test_tags_are_part_of_what_was_submitted_and_a_retry_keeps_them(call: Bench) -> None:
+    given: dict[str, Any] = {
+        "workflow": graphs.failing(),
+        "tags": {"run": "1", "client": "acme"},
+        "idempotency_key": "k",
+    }
+    first = await call("submit_workflow", **given)
+    assert (await call("submit_workflow", **given)).workflow_id == first.workflow_id
+    with pytest.raises(Conflict):
+        await call("submit_workflow", **given | {"tags": {"run": "2"}})
+    await call("wait_for_workflow", workflow_id=first.workflow_id, timeout_s=20)
+    again = await call("retry_workflow", workflow_id=first.workflow_id)
+    for tag in ("run=1", "client=acme"):
+        found = (await call("list_workflows", tag=tag)).workflows
+        assert [each.workflow_id for each in found] == [again.workflow_id, first.workflow_id]
+        assert found[0].tags == given["tags"]
+    assert (await call("list_workflows", tag="run=2")).workflows == []

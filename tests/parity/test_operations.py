@@ -135,6 +135,8 @@ CASES = (
     ok("list_models", fields="full"),
     fails("invalid_argument", "list_outputs", fields="some"),
     ok("list_workflows", status="ended"),
+    ok("list_workflows", tag="client=acme"),
+    fails("invalid_argument", "list_workflows", tag="acme"),
     ok("list_workflows", status="failed", failure_kind="node_error", limit=5),
     ok("list_workflows", status="failed", retried=True),
     fails("invalid_argument", "list_workflows", failure_kind="bad_luck"),

@@ -14,9 +14,10 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.spending import DAY_MS, HOUR_MS, Spend
 from comfy_mcp.settings import Settings
-from comfy_mcp.store import Claim, Lease, Store
+from comfy_mcp.store import Claim, Lease, Store, spending
 from tests.support import jobs
 from tests.support.jobs import GRAPH, new_prompt_id, queued_event, submission
+from tests.support.plans import plan_of
 
 LANE = "salad"
 BUDGET, EACH = 10_000, 1_000
@@ -135,3 +136,10 @@ async def test_whether_such_a_workflow_runs_in_a_lane_is_what_the_last_one_said(
         assert await store.has_run(LANE, "a") is runs
     assert not await store.has_run(LANE, "b")
     assert not await store.has_run("comfy-api-v2", "a")
+
+
+@pytest.mark.parametrize("kind", ["wal"])
+async def test_what_ran_there_is_found_by_an_index(store: Store) -> None:
+    plan = " | ".join(await store._readers.do(lambda connection: plan_of(connection, spending._LAST)))
+    assert "USING INDEX ix_jobs_elsewhere" in plan, plan
+    assert "TEMP B-TREE" not in plan, plan

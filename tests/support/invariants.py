@@ -142,6 +142,7 @@ def _history(job: Job) -> tuple[object, ...]:
         job.retry_of,
         job.oom_retried,
         job.spend,
+        job.tags,
     )
 
 

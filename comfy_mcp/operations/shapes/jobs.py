@@ -125,7 +125,8 @@ class WorkflowResult(Result):
 
     The deadlines are those of the current wait or run. `attempts` are present if requested. The GPU use is
     known at the end, if the GPU is on the machine of the driving process. `cost`: at a service, if its price
-    is set; what is reserved, until the end. `node_count` is for surfaces whose contract has it.
+    is set; what is reserved, until the end. `tags`: names and values of the client's. `node_count` is for
+    surfaces whose contract has it.
     """
 
     entry: ClassVar[frozenset[str]] = frozenset(
@@ -176,6 +177,7 @@ class WorkflowResult(Result):
     attempts: list[AttemptItem] | None = None
     gpu_seconds: float | None = None
     cost: float | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
     peak_vram_bytes: int | None = None
     waiting_for: WaitingForItem | None = None
     silence: SilenceItem | None = None

@@ -1,6 +1,6 @@
 """What goes into an operation: flat, in snake_case or the wire's camelCase."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic.alias_generators import to_camel
@@ -60,8 +60,13 @@ def _idempotency_key() -> Any:
     )
 
 
+TagName = Annotated[str, Field(min_length=1, max_length=64, pattern="^[^=]+$")]
+TagValue = Annotated[str, Field(max_length=512)]
+Tags = Annotated[dict[TagName, TagValue], Field(max_length=16)]
+
+
 class SubmitParams(Params):
-    unlisted = frozenset({"extra_data", "gpu", "not_on", "after_any", "webhook"})
+    unlisted = frozenset({"extra_data", "gpu", "not_on", "after_any", "webhook", "tags"})
     local = frozenset({"path", "save_to"})
 
     workflow: str | dict[str, Any] | None = Field(
@@ -114,6 +119,7 @@ class SubmitParams(Params):
         title="Where its events are sent, instead of to the client's webhook: a URL, or "
         '{"url": …, "events": […]}.',
     )
+    tags: Tags = Field(default_factory=dict, title="Names and values of yours, by which lists find it.")
     dry_run: bool = Field(
         default=False,
         strict=True,  # "no" must never be a yes
@@ -226,6 +232,8 @@ class ListOutputsParams(Params):
 
 
 class ListWorkflowsParams(Params):
+    unlisted = frozenset({"tag"})
+
     status: StatusFilterName | None = Field(default=None, title="Only with this status.")
     failure_kind: FailureKindName | None = Field(
         default=None,
@@ -242,6 +250,9 @@ class ListWorkflowsParams(Params):
     )
     mine: bool = Field(default=False, title="Only those that you submitted.")
     since: SinceField = None
+    tag: str | None = Field(
+        default=None, max_length=600, title="Only with this tag, as NAME=VALUE.", pattern="^[^=]+="
+    )
     limit: LimitField = 50
     cursor: CursorField = None
     fields: FieldsField = None
