@@ -68,7 +68,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
     logging.captureWarnings(True)
     if unknown := unknown_variables():
         structlog.get_logger(__name__).warning(
-            "unknown_settings", variables=unknown, known="docs/settings.md"
+            "unknown_settings", variables=unknown, known="docs/settings.md", removed="CHANGELOG.md"
         )
 
 

@@ -53,6 +53,9 @@ from comfy_mcp.watchdog import watching
 FETCH_S = 3_600.0
 """For one output of a service that lies on another host."""
 
+RETENTION_PAUSE_S = 60.0
+"""Between two deletions of old jobs, each of which is a few statements."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -153,7 +156,7 @@ async def open_runtime(
             limit=settings.max_upload_bytes,
             timeout_s=settings.request_timeout_s,
         )
-        checker = Checker(settings.check_inline_bytes, lambda: moment_of(clock.now_ms()))
+        checker = Checker(lambda: moment_of(clock.now_ms()))
         stack.push_async_callback(checker.aclose)
         services = Services(
             settings=settings,
@@ -225,4 +228,4 @@ async def _prune(services: Services, kept: KeptOutputs) -> None:
         else:
             if gone:
                 log.info("jobs_forgotten", count=gone)
-        await asyncio.sleep(settings.retention_check_s)
+        await asyncio.sleep(RETENTION_PAUSE_S)

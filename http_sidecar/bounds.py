@@ -55,6 +55,9 @@ class Bounds:
     stream_send_timeout_s: float = 10.0
     """A stream is disconnected when its client reads nothing for this long; it can resume without a loss."""
 
+    stream_heartbeat_s: float = 15.0
+    """Pause between signs of life on a stream: proxies close a connection after 30 silent seconds or more."""
+
     subscriptions: int = 1_000
     """Workflows that one WebSocket follows one by one; `*` follows all."""
 

@@ -19,6 +19,9 @@ Sampling = Callable[[], Awaitable[GpuSample]]
 KEPT_S = 30.0
 """Keep an engine's last reading this long when it misses a sample: it may be busy loading."""
 
+MAX_HOLD_MS = 3_600_000
+"""A job is held this long at most, because its need was learnt from others: then it runs all the same."""
+
 
 class MemoryGate:
     """One engine's. Touched by its tenure's one task only; times are monotonic seconds.
@@ -36,7 +39,6 @@ class MemoryGate:
         self._sampling = sampling if settings.vram_hold else None
         self._pace_s = settings.gpu_sample_s
         self._limit_s = min(settings.connect_timeout_s, settings.request_timeout_s) + 1.0
-        self._max_ms = round(settings.vram_hold_max_s * 1000)
         self._rooms = Rooms()
         self._heard: dict[EngineId, tuple[float, EngineRoom]] = {}
         self._due = float("-inf")
@@ -81,7 +83,7 @@ class MemoryGate:
 
     def admission(self) -> Admission:
         """What the engine may take now. Unknown memory, and the setting off, let everything through."""
-        due = self._clock.now_ms() - self._max_ms if self._max_ms else -1
+        due = self._clock.now_ms() - MAX_HOLD_MS
         return Admission(engine=self._engine, rooms=self._rooms, due=due)
 
     def looked(self, admission: Admission, *, holding: bool) -> None:

@@ -44,6 +44,7 @@ from comfy_mcp.operations.shapes import (
     WorkflowsResult,
     counted,
 )
+from comfy_mcp.operations.shapes.params import WAIT_DEFAULT_S, WAIT_MAX_S
 from comfy_mcp.operations.views import attempt_item, result_of, workflow_result
 from comfy_mcp.operations.waiting import Turns, turns_now, with_turn, with_turns
 from comfy_mcp.places.protocol import HANGS_S
@@ -55,6 +56,9 @@ if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must
 
 LOOK_S = 5.0
 """A wait in which nothing happens looks at the job's state again after this."""
+
+CANCEL_WAIT_S = 5.0
+"""How long a cancel waits for the engine to confirm: ComfyUI stops between two steps."""
 
 QUEUE_SHOWN = 50
 """Jobs of each list in the queue view; the counts cover all."""
@@ -98,15 +102,14 @@ async def wait_for_workflow(context: OperationContext, params: WaitParams) -> Wo
 
 
 async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResult:
-    services, given = context.services, JobId(params.workflow_id)
-    settings = services.settings
-    limit = settings.wait_default_s if params.timeout_s is None else params.timeout_s
+    given = JobId(params.workflow_id)
+    limit = WAIT_DEFAULT_S if params.timeout_s is None else params.timeout_s
     if params.cancel_on_disconnect:
         require_right(context.caller, Right.CANCEL, "wait_for_workflow with cancel_on_disconnect")
         await views_of(context, given)
     try:
         async with context.leaving.ends() if context.leaving else nullcontext():
-            result = await _follow(context, given, min(limit, settings.wait_max_s), until=params.until)
+            result = await _follow(context, given, min(limit, WAIT_MAX_S), until=params.until)
     except TimeoutError:
         return await state_of(context, given)
     except asyncio.CancelledError:
@@ -116,7 +119,7 @@ async def _waited(context: OperationContext, params: WaitParams) -> WorkflowResu
         raise
     if params.until == "any" and result.status in OPEN and _is_over(result, "any"):
         return result.model_copy(update={"next_step": rest_of(result)})
-    return _with_cut_named(result, settings.wait_max_s) if limit > settings.wait_max_s else result
+    return _with_cut_named(result, WAIT_MAX_S) if limit > WAIT_MAX_S else result
 
 
 async def _cancel_left(context: OperationContext, given: str) -> None:
@@ -147,7 +150,7 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
         job_id, at=services.now_ms(), reason=params.reason, by=context.caller.said
     )
     if answer is CancelAnswer.ASK_ENGINE:
-        await _follow(context, job_id, services.settings.cancel_wait_s)
+        await _follow(context, job_id, CANCEL_WAIT_S)
         job = await services.store.get_job(job_id) or job
     if job.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
         raise _not_cancellable(job.shown_status, f"It is {job.shown_status}", job_id)
@@ -232,8 +235,7 @@ async def _end_of(context: OperationContext, asked: Sequence[JobId]) -> tuple[in
     """The same of those that engines were asked to stop, after a bounded wait."""
     if not asked:
         return 0, 0, ""
-    limit_s = context.services.settings.cancel_wait_s
-    state = await _follow(context, JobId(",".join(asked[:MOST])), limit_s)
+    state = await _follow(context, JobId(",".join(asked[:MOST])), CANCEL_WAIT_S)
     statuses = list(state.workflows.values()) or [state.status]
     silent = "" if state.silence is None else f"{state.silence.message} {_ENDS_HERE} "
     return statuses.count("cancelled"), sum(each in OPEN for each in statuses), silent

@@ -18,7 +18,7 @@ from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.feed import Reader
 from comfy_mcp.operations.shapes import PreviewResult
-from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.comfy_api.calls import call, output_json, state
 from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
@@ -84,7 +84,7 @@ async def _follow(client: "_Client", reader: Reader) -> None:
 class _Client:
     def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
         self.drain = request.app[DRAIN]
-        self.heartbeat_s = request.app[SETTINGS].stream_heartbeat_s
+        self.heartbeat_s = request.app[BOUNDS].stream_heartbeat_s
         self._request = request
         self._response = response
         self._limit_s = request.app[BOUNDS].stream_send_timeout_s

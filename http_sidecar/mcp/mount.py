@@ -29,6 +29,9 @@ from http_sidecar.routes import MCP_PATH, UPLOAD
 
 SURFACE = "mcp-http"
 
+SESSION_IDLE_S = 1_800.0
+"""A session without a request or an open stream is closed: its agent left half an hour ago."""
+
 Extend = Callable[[BridgeServer, ResourceBus], None]
 """Adds handlers to a server before it is served; the conformance fixtures do."""
 
@@ -73,7 +76,7 @@ async def _serve(
         manager = StreamableHTTPSessionManager(
             server,
             max_request_body_size=settings.http_max_body_bytes,
-            session_idle_timeout=settings.mcp_session_idle_s,
+            session_idle_timeout=SESSION_IDLE_S,
             max_sessions=bounds.mcp_sessions,
         )
         app[ASGI] = AsgiBridge(

@@ -16,7 +16,7 @@ from aiohttp import HttpVersion11, web
 from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from http_sidecar.app_state import BRIDGE, CALLER, SETTINGS
+from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.routes import V1
 from http_sidecar.streams.live import End
 from http_sidecar.streams.messages import EVERY, MAX_SEQ, StreamClosed, wire_text
@@ -106,7 +106,7 @@ class _Stream(Stream):
         super().__init__(request, "sse", chunk_of if request.version >= HttpVersion11 else block_of)
         self._response = response
         self._job_id = job_id
-        self._heartbeat_s = request.app[SETTINGS].stream_heartbeat_s
+        self._heartbeat_s = self._bounds.stream_heartbeat_s
 
     async def serve(self, shown: int | None) -> None:
         """Until the workflow has ended, the client is gone or slow, its key is revoked, or this process

@@ -16,7 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from http_sidecar.app_state import BRIDGE, SETTINGS
+from http_sidecar.app_state import BRIDGE
 from http_sidecar.bounds import BOUNDS, Bounds
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS
@@ -60,7 +60,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     require_known_origin(request)
     require_reader(request)
     with streams.entered("websocket"):
-        ws = _WebSocket(request, app[SETTINGS].stream_heartbeat_s, app[BOUNDS])
+        ws = _WebSocket(request, app[BOUNDS])
         await ws.prepare(request)
         try:
             await _Socket(request, ws).serve()
@@ -73,10 +73,10 @@ class _WebSocket(web.WebSocketResponse):
     """A close takes a bounded time. aiohttp's own, which it uses itself when a message is too large, waits
     until the client has read all that was written, and some clients read nothing."""
 
-    def __init__(self, request: web.Request, heartbeat_s: float, bounds: Bounds) -> None:
+    def __init__(self, request: web.Request, bounds: Bounds) -> None:
         super().__init__(
             protocols=spoken_protocols(request.headers),
-            heartbeat=heartbeat_s,
+            heartbeat=bounds.stream_heartbeat_s,
             max_msg_size=bounds.message_bytes,
             timeout=bounds.stream_send_timeout_s,
             compress=False,  # a compressor for each socket costs more memory than all that waits there

@@ -16,7 +16,7 @@ from comfy_mcp.domain.vram import UNLIMITED
 from comfy_mcp.driving import ledger, tenure
 from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.driver import Driver
-from comfy_mcp.driving.memory_gate import KEPT_S, MemoryGate
+from comfy_mcp.driving.memory_gate import KEPT_S, MAX_HOLD_MS, MemoryGate
 from comfy_mcp.settings import Settings
 from tests.driving.conftest import GRAPH, House
 from tests.support.gpus import GIB
@@ -189,7 +189,7 @@ async def test_a_held_job_is_let_go_after_the_longest_time(
     drive(taught, place, gpus)
     big = await submit(taught, BIG)
     await taught.until(big, held)
-    taught.ahead_s += taught.settings.vram_hold_max_s + 1
+    taught.ahead_s += MAX_HOLD_MS / 1000 + 1
     await finish(taught, place, big)
 
 
@@ -315,11 +315,8 @@ async def test_a_gate_that_is_off_is_open_and_asks_nobody(gpus: Gpus, settings: 
     assert gpus.asked == 0
 
 
-async def test_without_an_upper_limit_nobody_is_let_go_by_time(gpus: Gpus, settings: Settings) -> None:
-    limited = gate_of(gpus, settings, Time(now=10_000.0))
-    assert limited.admission().due == 10_000_000 - 3_600_000
-    settings = settings.model_copy(update={"vram_hold_max_s": 0.0})
-    assert gate_of(gpus, settings, Time(now=10_000.0)).admission().due == -1
+async def test_who_has_been_held_for_the_longest_time_is_let_go(gpus: Gpus, settings: Settings) -> None:
+    assert gate_of(gpus, settings, Time(now=10_000.0)).admission().due == 10_000_000 - MAX_HOLD_MS
 
 
 async def test_while_nothing_waits_nobody_is_asked(

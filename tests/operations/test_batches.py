@@ -175,8 +175,11 @@ async def test_all_of_ones_own_are_cancelled_and_nobody_elses(
     await stranger("cancel_workflow", workflow_id=other.workflow_id)
 
 
-async def test_what_an_engine_still_runs_is_counted_apart(settings: Settings) -> None:
-    async with open_runtime(settings.model_copy(update={"cancel_wait_s": 0.0})) as services:
+async def test_what_an_engine_still_runs_is_counted_apart(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "CANCEL_WAIT_S", 0.0)
+    async with open_runtime(settings) as services:
         call = Bench(services, CALLER)
         submitted = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=700), variations=3)
         await running(call, submitted.workflow_ids[0])

@@ -274,8 +274,10 @@ async def test_without_an_engine_a_submit_is_kept_and_warns(call_without_engine:
     assert (await call("cancel_workflow", workflow_id=submitted.workflow_id)).status == "cancelled"
 
 
-async def test_a_cancel_that_the_engine_has_not_yet_followed_says_so(call: Bench) -> None:
-    call.services = _with(call, cancel_wait_s=0.0)
+async def test_a_cancel_that_the_engine_has_not_yet_followed_says_so(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "CANCEL_WAIT_S", 0.0)
     submitted = await call("submit_workflow", workflow=graphs.slow())
     running = asyncio.Event()
 
@@ -363,9 +365,11 @@ async def test_mine_lists_what_the_caller_submitted(call: Bench) -> None:
     assert {item.workflow_id for item in (await call("list_workflows")).workflows} == {job, theirs}
 
 
-async def test_a_wait_longer_than_the_longest_says_that_it_was_cut(call: Bench) -> None:
+async def test_a_wait_longer_than_the_longest_says_that_it_was_cut(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
-    object.__setattr__(call.services.settings, "wait_max_s", 0.05)
+    monkeypatch.setattr(workflows, "WAIT_MAX_S", 0.05)
     cut = await call("wait_for_workflow", workflow_id=job, timeout_s=3_600)
     assert cut.next_step.startswith("timeout_s was cut to 0.05 s")
     assert "wait_for_workflow" in cut.next_step

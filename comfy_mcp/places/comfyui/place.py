@@ -44,6 +44,9 @@ REQUESTS_AT_ONCE = 8
 FIRST_LIST_S = 6.0
 """An engine that said something within this time may say nothing for as long before its first node list."""
 
+NODES_FRESH_S = 300.0
+"""How long a node list is used. A workflow that does not fit it is checked with a fresh one."""
+
 DOWN_TTL_S = 2.0
 """How long a failed node list is remembered: not every submit waits for a dead engine."""
 
@@ -274,7 +277,7 @@ class ComfyUIPlace:
         raw, known = self._object_info, self._nodes
         if raw is None or known is None or known[0] is not raw or self._nodes_fault is not None:
             return None
-        fresh = self._clock() - self._object_info_at < self._settings.object_info_ttl_s
+        fresh = self._clock() - self._object_info_at < NODES_FRESH_S
         return known[1] if fresh and not self.asleep else None
 
     @property
@@ -310,8 +313,8 @@ class ComfyUIPlace:
             return frozenset()  # an old class is then a missing one
 
     async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
-        """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
-        max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
+        """GET /object_info, at most `max_age_s` old (default: NODES_FRESH_S), or the next reconnect."""
+        max_age_s = NODES_FRESH_S if max_age_s is None else max_age_s
         if self._object_info is not None and self._clock() - self._object_info_at < max_age_s:
             return self._object_info
         key = "object_info", self._connections

@@ -138,7 +138,7 @@ class Transport(Faults):
                 return await self._open().ws_connect(
                     self._with_query(f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}"),
                     headers=self._headers,
-                    heartbeat=self._settings.heartbeat_s,
+                    heartbeat=self._settings.request_timeout_s / 2,
                     max_msg_size=message_bytes,
                     timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.connect_timeout_s),
                     ssl=self._ssl,

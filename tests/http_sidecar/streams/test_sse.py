@@ -201,7 +201,7 @@ async def test_an_unknown_workflow_is_not_found(house: StreamHouse, path_id: str
 
 
 async def test_a_quiet_stream_shows_that_it_lives(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_heartbeat_s=0.02) as house:
+    async with open_house(tmp_path, bounds=Bounds(stream_heartbeat_s=0.02)) as house:
         job_id = await house.submit()
         async with house.sse(job_id) as response:
             events = sse_events(response)

@@ -265,7 +265,7 @@ async def test_a_burst_that_overflows_the_buffer_costs_a_reading_client_nothing(
 
 async def test_the_server_pings(tmp_path: Path) -> None:
     async with (
-        open_house(tmp_path, stream_heartbeat_s=0.05) as house,
+        open_house(tmp_path, bounds=Bounds(stream_heartbeat_s=0.05)) as house,
         house.stream(autoping=False) as client,
         asyncio.timeout(DEADLINE_S),
     ):
@@ -274,7 +274,7 @@ async def test_the_server_pings(tmp_path: Path) -> None:
 
 async def test_a_client_that_answers_no_ping_is_let_go(tmp_path: Path) -> None:
     async with (
-        open_house(tmp_path, stream_heartbeat_s=0.05) as house,
+        open_house(tmp_path, bounds=Bounds(stream_heartbeat_s=0.05)) as house,
         house.stream(autoping=False) as client,
     ):
         await client.ws.receive()

@@ -70,7 +70,7 @@ class Running:
 
 @asynccontextmanager
 async def running(url: str) -> AsyncIterator[Running]:
-    settings = load_settings(engine_urls=(url,), reconnect_max_s=0.2, connect_timeout_s=DEADLINE_S)
+    settings = load_settings(engine_urls=(url,), connect_timeout_s=DEADLINE_S)
     place = ComfyUIPlace(settings.engines[0], settings)
     stream = Running(url, place)
     async with asyncio.TaskGroup() as tasks:
