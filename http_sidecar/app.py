@@ -71,9 +71,15 @@ def build_app(
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []
     app.on_response_prepare.append(_add_headers)
+    app.on_shutdown.append(_begin_drain)
     for setup in FEATURES:
         setup(app)
     return app
+
+
+async def _begin_drain(app: web.Application) -> None:
+    """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
+    app[DRAIN].begin()
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -42,9 +42,6 @@ class Bounds:
     streams: int = 4_096
     """Open WebSocket and SSE streams together. `ulimit -n` may be lower."""
 
-    job_streams: int = 1_000
-    """Open streams of single jobs by Comfy API v2: a script follows one, and a server's threads some more."""
-
     stream_bytes: int = 2**20
     """Unread bytes of one WebSocket or SSE stream, some 5,000 events, beside what the kernel holds; a client
     that leaves more is disconnected and can resume without a loss."""

@@ -7,13 +7,11 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections import Counter
-from collections.abc import Iterator
 
 import structlog
 from aiohttp import web
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import BridgeError, NotFound
 from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.feed import Reader
@@ -22,6 +20,7 @@ from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.comfy_api.calls import call, output_json, state
 from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
+from http_sidecar.door.open_streams import server_sent_events
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 
@@ -33,25 +32,12 @@ BUFFER = 256
 PREVIEW_S = 1.0
 """Between two previews of one stream: each is a picture, as text."""
 
-OPEN = web.AppKey("comfy_api_streams", Counter[str])
-
-
-def setup(app: web.Application) -> None:
-    app[OPEN] = Counter()
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """Raises NotFound, Denied, LimitExceeded, StoreFault."""
     result = await state(request, request.match_info["jobId"])
-    with _entered(request):
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",  # nginx would hold the events back
-            }
-        )
-        await response.prepare(request)
+    async with server_sent_events(request) as response:
         client = _Client(request, response)
         feed = request.app[BRIDGE].feed
         with (
@@ -151,19 +137,3 @@ class _Client:
 
     async def _write(self, data: bytes) -> None:
         await write_within(self._limit_s, self._response.write(data), cut=self._request.transport)
-
-
-@contextlib.contextmanager
-def _entered(request: web.Request) -> Iterator[None]:
-    opened, most = request.app[OPEN], request.app[BOUNDS].job_streams
-    if opened["sse"] >= most:
-        raise LimitExceeded(
-            f"{most} streams of single jobs are open, the maximum of this server.",
-            next_step="Ask for the job's state instead.",
-            code=ErrorCode.TOO_MANY_STREAMS,
-        )
-    opened["sse"] += 1
-    try:
-        yield
-    finally:
-        opened["sse"] -= 1

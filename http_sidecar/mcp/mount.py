@@ -59,7 +59,6 @@ def setup(app: web.Application, *, extend: Extend | None = None) -> None:
             stop.set()
 
     app.cleanup_ctx.append(running)
-    app.on_shutdown.append(_begin_drain)
 
 
 async def _serve(
@@ -104,11 +103,6 @@ def _is_no_departure(record: logging.LogRecord) -> bool:
     """The SDK logs a disconnect within a request as an error with a traceback; it is none."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ != "ClientDisconnect"
-
-
-async def _begin_drain(app: web.Application) -> None:
-    """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
-    app[DRAIN].begin()
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:

@@ -13,11 +13,13 @@ from typing import assert_never
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound, StoreFault
+from comfy_mcp.domain.errors import BridgeError, Denied, ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from http_sidecar.app_state import BRIDGE
+from http_sidecar.app_state import BRIDGE, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
+from http_sidecar.door.hosts import origin_allowed
+from http_sidecar.door.open_streams import OPEN_STREAMS
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS
 from http_sidecar.routes import V1
@@ -32,8 +34,7 @@ from http_sidecar.streams.messages import (
     parse_command,
     wire_text,
 )
-from http_sidecar.streams.open_streams import OPEN_STREAMS, require_known_origin, require_reader
-from http_sidecar.streams.stream import Ended, Stream
+from http_sidecar.streams.stream import Ended, Stream, require_reader
 from http_sidecar.streams.tickets import spoken_protocols
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,16 @@ async def stream(request: web.Request) -> web.StreamResponse:
         finally:
             ws.leave()
     return ws
+
+
+def require_known_origin(request: web.Request) -> None:
+    """Raises Denied. Browsers let any page open a WebSocket anywhere: CORS does not cover it."""
+    origin, host = request.headers.get("Origin"), request.headers.get("Host")
+    if not origin_allowed(origin, host, request.app[SETTINGS].cors_origins):
+        raise Denied(
+            "Web pages of this origin may not open a stream.",
+            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+        )
 
 
 class _WebSocket(web.WebSocketResponse):

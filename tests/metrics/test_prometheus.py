@@ -54,7 +54,9 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     settings = {"HTTP_KEY": KEY, "METRICS_PUBLIC": "false"}
     async with AsyncExitStack() as stack:
         engine, engine_url = await stack.enter_async_context(embedded_engine(tmp_path / "engine"))
-        served = await stack.enter_async_context(serve_process(tmp_path, f"one={engine_url}", *command, **settings))
+        served = await stack.enter_async_context(
+            serve_process(tmp_path, f"one={engine_url}", *command, **settings)
+        )
         async with aiohttp.ClientSession() as session, session.get(f"{served.url}/metrics") as refused:
             assert refused.status == 401
         target = served.url.removeprefix("http://")

@@ -12,7 +12,7 @@ import pytest
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.driving import attempt
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
-from comfy_mcp.operations import workflows
+from comfy_mcp.operations import cancelling
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.operations.services import Services
@@ -79,7 +79,7 @@ async def call(settings: Settings) -> AsyncIterator[Bench]:
 @pytest.fixture
 async def call_without_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """The engine's address is one where nothing listens."""
-    monkeypatch.setattr(workflows, "CANCEL_WAIT_S", 0.01)
+    monkeypatch.setattr(cancelling, "CANCEL_WAIT_S", 0.01)
     settings = load_settings(
         engine_urls="http://127.0.0.1:9",
         state_dir=tmp_path / "state",

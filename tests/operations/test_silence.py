@@ -13,8 +13,8 @@ from comfy_mcp.domain.errors import BridgeError, EngineUnreachable
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.library import model_engines
 from comfy_mcp.library import workflows as workflow_lists
-from comfy_mcp.operations import workflows
-from comfy_mcp.places.comfyui import contact, place
+from comfy_mcp.operations import states
+from comfy_mcp.places.comfyui import contact, node_list
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.operations.conftest import CALLER, Bench
@@ -80,7 +80,7 @@ async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
                         state = await call("workflow_status", workflow_id=job)
                 assert "Start or restart ComfyUI" in state.next_step
             with monkeypatch.context() as long_silent:
-                long_silent.setattr(workflows, "HANGS_S", 0.0)
+                long_silent.setattr(states, "HANGS_S", 0.0)
                 state = await call("workflow_status", workflow_id=job)
             assert "restart ComfyUI" in state.next_step
             waited = await call("wait_for_workflow", workflow_id=job, timeout_s=0)
@@ -152,7 +152,7 @@ async def test_what_an_engine_said_before_it_hung_is_still_known(
     monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
     monkeypatch.setattr(model_engines, "TTL_S", 0.0)
     monkeypatch.setattr(workflow_lists, "LISTS_TTL_S", 0.0)
-    monkeypatch.setattr(place, "NODES_FRESH_S", 0.001)
+    monkeypatch.setattr(node_list, "NODES_FRESH_S", 0.001)
     async with embedded_engine(tmp_path / "engine") as (process, url):
         settings = load_settings(engine_urls=url, state_dir=tmp_path / "state")
         async with open_runtime(settings) as services:
@@ -176,9 +176,7 @@ async def test_what_an_engine_said_before_it_hung_is_still_known(
 async def test_a_batch_on_a_hung_engine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
     async with embedded_engine(tmp_path / "engine") as (process, url):
-        settings = load_settings(
-            engine_urls=url, state_dir=tmp_path / "state"
-        )
+        settings = load_settings(engine_urls=url, state_dir=tmp_path / "state")
         async with open_runtime(settings) as services:
             call = Bench(services, CALLER)
             batch = (await call("submit_workflow", workflow=graphs.slow(), variations=2)).workflow_id

@@ -23,7 +23,10 @@ async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
     vram = Vram(held=20)
     vram.play(monkeypatch)
     monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.05)
-    async with open_house(tmp_path, vram_hold=True, gpu_sample_s=0.05) as house, stream(house.sidecar) as socket:
+    async with (
+        open_house(tmp_path, vram_hold=True, gpu_sample_s=0.05) as house,
+        stream(house.sidecar) as socket,
+    ):
         await house.sidecar.ended(await house.sidecar.submit(slow(steps=60)))
         assert await house.sidecar.services.store.vram_need(needs_of(parse_graph(slow())).shape) == 20 * GIB
         vram.held, vram.others = 1, 14

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 OWNERS: Mapping[str, str] = MappingProxyType(
     {
-        "CANCEL_WAIT_S": "comfy_mcp.operations.workflows",
+        "CANCEL_WAIT_S": "comfy_mcp.operations.cancelling",
         "INLINE_BYTES": "comfy_mcp.checking.checker",
         "MAX_PAUSE_S": "comfy_mcp.places.comfyui.listener",
-        "NODES_FRESH_S": "comfy_mcp.places.comfyui.place",
+        "NODES_FRESH_S": "comfy_mcp.places.comfyui.node_list",
         "PROGRESS_S": "comfy_mcp.driving.attempt",
         "QUIET_S": "comfy_mcp.driving.hearing",
         "REFRESH_S": "comfy_mcp.operations.metrics_refresh",

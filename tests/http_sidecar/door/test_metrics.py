@@ -101,9 +101,7 @@ async def test_a_wild_accept_header_gets_an_answer(metrics: Metrics, accept: str
         assert b"comfyui_queue_length" in await answer.read()
 
 
-async def test_an_engine_that_hangs_hangs_no_scrape(
-    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_engine_that_hangs_hangs_no_scrape(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.01)
     asked = asyncio.Event()
     over = asyncio.Event()

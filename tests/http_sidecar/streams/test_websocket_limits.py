@@ -282,13 +282,13 @@ async def test_a_client_that_answers_no_ping_is_let_go(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> None:
-    before = house.open_streams.live.streams
+    before = house.live.streams
     async with house.stream() as client:
         await client.subscribe("*")
         await client.settled()
-        assert house.open_streams.live.streams == before + 1
+        assert house.live.streams == before + 1
     await house.all_closed()
-    assert house.open_streams.live.streams == before
+    assert house.live.streams == before
 
 
 async def test_a_store_that_fails_meanwhile_ends_the_stream_and_says_why(

@@ -205,7 +205,7 @@ async def test_point_10_one_pending_prompt_is_cancelled_and_the_others_run(strea
 
 async def test_point_16_a_preview_tells_nothing_of_the_images_size(stream: Running) -> None:
     """It has the size of the engine's setting; what is said of an output comes from the output."""
-    embedded = "BridgeSlowImage" in await stream.place.object_info()
+    embedded = "BridgeSlowImage" in await stream.place.node_list.raw()
     prompt_id = new_id()
     graph = graphs.slow(steps=3, step_ms=1) if embedded else json.loads(TXT2IMG.read_text())
     await stream.place.submit(prompt_id, graph)
