@@ -10,6 +10,10 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
+    body_bytes: int = 8 * 2**20
+    """Largest request body but for uploads; `build_app` allows twice the largest workflow at least, because
+    a workflow may come as text in JSON, which escapes it."""
+
     body_timeout_s: float = 30.0
     """A request body has arrived by then; an upload never pauses for longer. 8 MiB need 2.2 Mbit/s."""
 

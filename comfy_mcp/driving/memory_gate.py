@@ -11,6 +11,7 @@ from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.vram import Admission, EngineRoom, Rooms, rooms_of
 from comfy_mcp.driving.clock import Clock
+from comfy_mcp.gpu import monitor
 from comfy_mcp.settings import Settings
 
 Sampling = Callable[[], Awaitable[GpuSample]]
@@ -37,7 +38,6 @@ class MemoryGate:
         self._engine = engine
         self._clock = clock
         self._sampling = sampling if settings.vram_hold else None
-        self._pace_s = settings.gpu_sample_s
         self._limit_s = min(settings.connect_timeout_s, settings.request_timeout_s) + 1.0
         self._rooms = Rooms()
         self._heard: dict[EngineId, tuple[float, EngineRoom]] = {}
@@ -76,7 +76,7 @@ class MemoryGate:
     def take(self, sample: GpuSample | None) -> bool:
         """The answer. True: it lets through what the last look for work did not."""
         now = self._clock.monotonic()
-        self.asking, self._unused, self._due = False, True, now + self._pace_s
+        self.asking, self._unused, self._due = False, True, now + monitor.SAMPLE_S
         self._rooms = self._remembering(rooms_of(sample) if sample is not None else Rooms(), now)
         before, after = self._looked_with, self.admission()
         return before is None or after.limit > before.limit or after.rooms.ceiling != before.rooms.ceiling

@@ -60,9 +60,6 @@ class HttpGroup(BaseModel):
         description="Requests per minute for each key, or for each address without a key (0 = no limit). /mcp"
         " allows twelve times as many, because an agent sends each message as a request.",
     )
-    http_max_body_bytes: int = Field(
-        default=8 * 2**20, ge=1024, description="Maximum size of a request body, except for uploads."
-    )
     max_upload_bytes: int = Field(
         default=256 * 2**20, ge=1024, description="Maximum size of an uploaded input file."
     )

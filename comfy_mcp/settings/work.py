@@ -86,9 +86,6 @@ class StoreGroup(BaseModel):
         description="`normal` survives kill -9 of any process; `full` also a power failure, with one disk "
         "sync per write.",
     )
-    store_busy_timeout_s: float = Field(
-        default=10.0, gt=0, description="How long a write waits while another process writes."
-    )
     lease_ttl_s: float = Field(
         default=10.0,
         gt=0,
@@ -134,13 +131,6 @@ class StoreGroup(BaseModel):
 
 
 class GpuGroup(BaseModel):
-    gpu_sample_s: float = Field(
-        default=2.0,
-        gt=0,
-        description="Maximum age of a GPU reading, and the interval of readings while somebody subscribes to "
-        "them. While a job runs on this machine's GPUs they are read twice as often.",
-    )
-
     vram_hold: bool = Field(
         default=False,
         description="Hold a job until an engine has as much free VRAM as such jobs needed before; if false, "

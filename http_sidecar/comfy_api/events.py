@@ -33,7 +33,6 @@ PREVIEW_S = 1.0
 """Between two previews of one stream: each is a picture, as text."""
 
 
-
 async def stream(request: web.Request) -> web.StreamResponse:
     """Raises NotFound, Denied, LimitExceeded, StoreFault."""
     result = await state(request, request.match_info["jobId"])

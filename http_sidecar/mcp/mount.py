@@ -74,12 +74,12 @@ async def _serve(
             extend(server, bus)
         manager = StreamableHTTPSessionManager(
             server,
-            max_request_body_size=settings.http_max_body_bytes,
+            max_request_body_size=bounds.body_bytes,
             session_idle_timeout=SESSION_IDLE_S,
             max_sessions=bounds.mcp_sessions,
         )
         app[ASGI] = AsgiBridge(
-            with_large_bodies(manager.handle_request, settings.http_max_body_bytes),
+            with_large_bodies(manager.handle_request, bounds.body_bytes),
             body_timeout_s=bounds.body_timeout_s,
             send_timeout_s=bounds.send_timeout_s,
         )

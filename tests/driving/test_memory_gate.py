@@ -17,6 +17,7 @@ from comfy_mcp.driving import ledger, tenure
 from comfy_mcp.driving.clock import Clock
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.memory_gate import KEPT_S, MAX_HOLD_MS, MemoryGate
+from comfy_mcp.gpu import monitor
 from comfy_mcp.settings import Settings
 from tests.driving.conftest import GRAPH, House
 from tests.support.gpus import GIB
@@ -69,8 +70,9 @@ class Gpus:
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"vram_hold": True, "gpu_sample_s": 0.02, "connect_timeout_s": 0.01})
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.02)
+    return settings.model_copy(update={"vram_hold": True, "connect_timeout_s": 0.01})
 
 
 @pytest.fixture
@@ -298,7 +300,7 @@ async def test_a_gate_is_ready_while_its_sample_is_fresh_and_once_after_it(
     assert not ready(gate)
     assert due(gate) is None
     gate.looked(gate.admission(), holding=True)
-    assert due(gate) == time.now - 60 + settings.gpu_sample_s
+    assert due(gate) == time.now - 60 + monitor.SAMPLE_S
     gate.take(await gate.look())
     gate.looked(gate.admission(), holding=True)
     assert ready(gate)

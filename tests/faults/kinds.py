@@ -23,7 +23,7 @@ AS_SHIPPED = {
 TOO_LATE = frozenset({"invalid_argument"})
 """A workflow that is to wait for one that has failed by then is refused."""
 
-IMPATIENT = {"STORE_BUSY_TIMEOUT_S": "1"}
+IMPATIENT = {"BUSY_S": "1"}
 """For faults that keep the store from others for longer."""
 
 
@@ -167,7 +167,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         name="memory asked for",
         run=faults.any_one,
-        settings=IMPATIENT | {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.2"},
+        settings=IMPATIENT | {"VRAM_HOLD": "true", "SAMPLE_S": "0.2"},
         refusals=STORE,
     ),
     Kind(name="clock jumps", run=store_faults.clock_jumps, bent_clock=True),

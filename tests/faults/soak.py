@@ -57,7 +57,7 @@ async def run_soak(
         "QUIET_S": "3",
         "CONNECT_TIMEOUT_S": "30",
         "REQUEST_TIMEOUT_S": "60",
-        "STORE_BUSY_TIMEOUT_S": "30",
+        "BUSY_S": "30",
     }
     engine = EmbeddedProcess(folder / "engine", HISTORY)
     async with open_world(

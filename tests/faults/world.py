@@ -34,7 +34,7 @@ SETTINGS = {
     "MAX_PAUSE_S": "0.4",
     "CONNECT_TIMEOUT_S": "1",
     "REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
-    "STORE_BUSY_TIMEOUT_S": "5",
+    "BUSY_S": "5",
     "CANCEL_WAIT_S": "0.5",
     "DRAIN_TIMEOUT_S": "2",
     "RATE_LIMIT_PER_MINUTE": "0",

@@ -71,7 +71,7 @@ async def test_killed_between_the_reservation_and_the_post_it_is_sent_once_and_c
     assert await store.spent(at=killed.created_at) == killed.spend.reserved == 2_000_000
     await store.close()
     assert await far_jobs(far) == []
-    async with open_sidecar(folder, engine_url=nowhere, quiet_poll_s=0.1, **lane) as near:
+    async with open_sidecar(folder, engine_url=nowhere, **lane) as near:
         state = await near.ended(job_id)
         assert (state["status"], state["engine"]) == ("completed", LANE)
         spent = await near.services.store.spent(at=killed.created_at)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 OWNERS: Mapping[str, str] = MappingProxyType(
     {
+        "BUSY_S": "comfy_mcp.store.database",
         "CANCEL_WAIT_S": "comfy_mcp.operations.cancelling",
         "INLINE_BYTES": "comfy_mcp.checking.checker",
         "MAX_PAUSE_S": "comfy_mcp.places.comfyui.listener",
@@ -18,6 +19,7 @@ OWNERS: Mapping[str, str] = MappingProxyType(
         "QUIET_S": "comfy_mcp.driving.hearing",
         "REFRESH_S": "comfy_mcp.operations.metrics_refresh",
         "RETENTION_PAUSE_S": "comfy_mcp.runtime",
+        "SAMPLE_S": "comfy_mcp.gpu.monitor",
         "SESSION_IDLE_S": "http_sidecar.mcp.mount",
     }
 )
