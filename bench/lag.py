@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +33,6 @@ HEARD_S = 60.0
 STEPS = 500
 """Of the job's one node, half of its progress: each step shows in the tenths of a percent."""
 
-SETTINGS: Mapping[str, str] = MappingProxyType({"PROGRESS_INTERVAL_S": "0.01"})
 Send = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -119,7 +117,7 @@ async def measure_lag(run: Run) -> list[Section]:
     folder = run.fresh("lag")
     async with AsyncExitStack() as stack:
         engine = await stack.enter_async_context(FakeEngine())
-        url, pid = await stack.enter_async_context(sidecar(folder, engine.url, **SETTINGS))
+        url, pid = await stack.enter_async_context(sidecar(folder, engine.url))
         bare_url, bare_pid = await stack.enter_async_context(bare_server(folder))
         job = await stack.enter_async_context(_running_job(engine, url))
         sender = await RawClient.connect(bare_url)

@@ -21,7 +21,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from comfy_mcp.domain.bounded import Bounded
-from comfy_mcp.domain.redaction import HIDDEN, names_a_secret
+from comfy_mcp.domain.redaction import HIDDEN, names_a_secret, without_values
 from comfy_mcp.settings import EngineGroup, EngineSettings, LogGroup, Settings, unknown_variables
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s\"']+(?=@)")
@@ -68,7 +68,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
     logging.captureWarnings(True)
     if unknown := unknown_variables():
         structlog.get_logger(__name__).warning(
-            "unknown_settings", variables=unknown, known="docs/settings.md"
+            "unknown_settings", variables=unknown, known="docs/settings.md", removed="CHANGELOG.md"
         )
 
 
@@ -204,9 +204,7 @@ class _HideValues:
         return self.in_line(str(line))
 
     def in_line(self, line: str) -> str:
-        for secret in self._secrets:
-            line = line.replace(secret, HIDDEN)
-        return hide_userinfo(line)
+        return hide_userinfo(without_values(line, self._secrets))
 
 
 def _in_json(secret: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from uuid import uuid4
 
@@ -53,6 +54,9 @@ from comfy_mcp.watchdog import watching
 FETCH_S = 3_600.0
 """For one output of a service that lies on another host."""
 
+RETENTION_PAUSE_S = 60.0
+"""Between two deletions of old jobs, each of which is a few statements."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -83,77 +87,21 @@ async def open_runtime(
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
         stack.push_async_callback(store.close)
-        hub = Hub(store, on_drop=metrics.event_dropped)
-        hub.listen(metrics.hear)
-        metrics.count_subscribers(lambda: hub.subscribers)
-        loop = asyncio.get_running_loop()
-        metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
-        await hub.open()
-        usage = GpuUsage()
+        hub = await _opened_hub(store, metrics)
         pool: Pool[Place] = Pool()
-        outputs = OutputFiles(settings, engines=pool)
-        means = Means(
-            store=store,
-            settings=settings,
-            clock=clock,
-            new_id=new_id,
-            gpu=usage,
-            fleet=Fleet(clock.monotonic),
-        )
-
-        def make(engine: EngineSettings) -> Place:
-            return ComfyUIPlace(
-                engine,
-                settings,
-                on_event=partial(metrics.hear_engine, engine.id),
-                locate=lambda name: input_files.locate(name),
-            )
-
-        def changed(engines: Sequence[EngineSettings]) -> None:
-            hide_secrets_of(engines)
-            metrics.know_engines([engine.id for engine in engines])
-            usage.know(engines)
-            outputs.know(engines)
-
-        roster = Roster(
-            pool,
-            means,
-            make,
-            holder=f"{os.getpid()}-{uuid4().hex}",
-            drive=drive,
-            sampling=lambda: gpu.sample(),
-            changed=changed,
-        )
-        stack.push_async_callback(roster.close)
+        files = _files(settings, store, pool)
         kept = KeptOutputs(settings.kept_outputs_path)
-
-        def lane(each: EngineSettings) -> CloudPlace:
-            elsewhere = Downloads(private=settings.private_urls, limit_s=FETCH_S)
-            http = CloudHttp(each, settings)
-            service = Salad(http) if each.id == SALAD else ComfyApi(http, elsewhere)
-            return CloudPlace(service, kept, locate=lambda name: input_files.locate(name))
-
-        hide_secrets_of(settings.lanes)
-        lanes = Lanes([lane(each) for each in settings.lanes], means, holder=roster.holder, drive=drive)
-        stack.push_async_callback(lanes.close)
-        engines = Engines(roster, lanes, means)
+        usage = GpuUsage()
         gpu = GpuMonitor(settings, engines=pool, now_ms=clock.now_ms, usage=usage)
         stack.push_async_callback(gpu.aclose)
-        workflow_files = WorkflowFiles(settings, timeout_s=settings.request_timeout_s)
-        spool = Spool(settings.inputs_path)
-        assets = Assets(settings.assets_path, spool, limit=settings.max_upload_bytes)
-        input_files = InputFiles(
-            spool,
-            workflow_files.folders,
-            outputs,
-            find_output=store.get_output,
-            outputs_of=store.outputs_of,
-            download=Downloads(private=settings.private_urls),
-            kept=assets.kept,
-            limit=settings.max_upload_bytes,
-            timeout_s=settings.request_timeout_s,
-        )
-        checker = Checker(settings.check_inline_bytes, lambda: moment_of(clock.now_ms()))
+        fleet = Fleet(clock.monotonic)
+        means = Means(store=store, settings=settings, clock=clock, new_id=new_id, gpu=usage, fleet=fleet)
+        roster = _roster(means, pool, files, metrics, gpu, drive=drive)
+        stack.push_async_callback(roster.close)
+        lanes = _lanes(means, files, kept, holder=roster.holder, drive=drive)
+        stack.push_async_callback(lanes.close)
+        engines = Engines(roster, lanes, means)
+        checker = Checker(lambda: moment_of(clock.now_ms()))
         stack.push_async_callback(checker.aclose)
         services = Services(
             settings=settings,
@@ -162,12 +110,12 @@ async def open_runtime(
             feed=Feed(hub, store, foreign_ahead=engines.foreign_ahead),
             engines=engines,
             models=ModelLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool, hashes=store),
-            outputs=outputs,
-            input_files=input_files,
-            assets=assets,
-            saver=Saver(workflow_files.folders, outputs),
+            outputs=files.outputs,
+            input_files=files.inputs,
+            assets=files.assets,
+            saver=Saver(files.workflows.folders, files.outputs),
             links=Links(settings.link_key_path, settings.public_url, now_ms=clock.now_ms),
-            workflow_files=workflow_files,
+            workflow_files=files.workflows,
             workflows=WorkflowLibrary(settings, timeout_s=settings.request_timeout_s, engines=pool),
             checker=checker,
             finder=Finder(checker),
@@ -178,6 +126,81 @@ async def open_runtime(
         )
         async with watching(metrics.loop_stood), _tasks(services, clock, kept, drive=drive):
             yield services
+
+
+async def _opened_hub(store: Store, metrics: Metrics) -> Hub:
+    """It tells the metrics of what happens; they count who listens."""
+    hub = Hub(store, on_drop=metrics.event_dropped)
+    hub.listen(metrics.hear)
+    metrics.count_subscribers(lambda: hub.subscribers)
+    loop = asyncio.get_running_loop()
+    metrics.count_tasks(lambda: len(asyncio.all_tasks(loop)))
+    await hub.open()
+    return hub
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    outputs: OutputFiles
+    workflows: WorkflowFiles
+    assets: Assets
+    inputs: InputFiles
+
+
+def _files(settings: Settings, store: Store, pool: Pool[Place]) -> _Files:
+    outputs = OutputFiles(settings, engines=pool)
+    workflows = WorkflowFiles(settings, timeout_s=settings.request_timeout_s)
+    spool = Spool(settings.inputs_path)
+    assets = Assets(settings.assets_path, spool, limit=settings.max_upload_bytes)
+    inputs = InputFiles(
+        spool,
+        workflows.folders,
+        outputs,
+        find_output=store.get_output,
+        outputs_of=store.outputs_of,
+        download=Downloads(private=settings.private_urls),
+        kept=assets.kept,
+        limit=settings.max_upload_bytes,
+        timeout_s=settings.request_timeout_s,
+    )
+    return _Files(outputs=outputs, workflows=workflows, assets=assets, inputs=inputs)
+
+
+def _roster(
+    means: Means, pool: Pool[Place], files: _Files, metrics: Metrics, gpu: GpuMonitor, *, drive: bool
+) -> Roster:
+    """The engines, each a place."""
+
+    def make(engine: EngineSettings) -> Place:
+        return ComfyUIPlace(
+            engine,
+            means.settings,
+            on_event=partial(metrics.hear_engine, engine.id),
+            locate=files.inputs.locate,
+        )
+
+    def changed(engines: Sequence[EngineSettings]) -> None:
+        hide_secrets_of(engines)
+        metrics.know_engines([engine.id for engine in engines])
+        means.gpu.know(engines)
+        files.outputs.know(engines)
+
+    holder = f"{os.getpid()}-{uuid4().hex}"
+    return Roster(pool, means, make, holder=holder, drive=drive, sampling=gpu.sample, changed=changed)
+
+
+def _lanes(means: Means, files: _Files, kept: KeptOutputs, *, holder: str, drive: bool) -> Lanes:
+    """The services that run workflows elsewhere, each a place."""
+    settings = means.settings
+
+    def place(each: EngineSettings) -> CloudPlace:
+        elsewhere = Downloads(private=settings.private_urls, limit_s=FETCH_S)
+        http = CloudHttp(each, settings)
+        service = Salad(http) if each.id == SALAD else ComfyApi(http, elsewhere)
+        return CloudPlace(service, kept, locate=files.inputs.locate)
+
+    hide_secrets_of(settings.lanes)
+    return Lanes([place(each) for each in settings.lanes], means, holder=holder, drive=drive)
 
 
 @contextlib.asynccontextmanager
@@ -225,4 +248,4 @@ async def _prune(services: Services, kept: KeptOutputs) -> None:
         else:
             if gone:
                 log.info("jobs_forgotten", count=gone)
-        await asyncio.sleep(settings.retention_check_s)
+        await asyncio.sleep(RETENTION_PAUSE_S)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -50,6 +51,7 @@ def build_app(
     bounds: Bounds = Bounds(),  # noqa: B008 - frozen
 ) -> web.Application:
     """An application for one AppRunner (`handler_cancellation=True`: a disconnect ends the request)."""
+    bounds = replace(bounds, body_bytes=max(bounds.body_bytes, 2 * settings.max_graph_bytes))
     limits = RateLimits(settings.rate_limit_per_minute, bounds.messages_per_request, now=time.monotonic)
     app = web.Application(
         # The first is the outermost: what a later one answers passes through those before it.
@@ -60,7 +62,7 @@ def build_app(
             errors,
             Gatekeeper(settings, keys, limits).admit,
         ],
-        client_max_size=settings.http_max_body_bytes,
+        client_max_size=bounds.body_bytes,
     )
     app[BRIDGE] = bridge
     app[SETTINGS] = settings
@@ -71,9 +73,15 @@ def build_app(
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []
     app.on_response_prepare.append(_add_headers)
+    app.on_shutdown.append(_begin_drain)
     for setup in FEATURES:
         setup(app)
     return app
+
+
+async def _begin_drain(app: web.Application) -> None:
+    """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
+    app[DRAIN].begin()
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

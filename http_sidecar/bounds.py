@@ -10,6 +10,10 @@ from aiohttp import web
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
+    body_bytes: int = 8 * 2**20
+    """Largest request body but for uploads; `build_app` allows twice the largest workflow at least, because
+    a workflow may come as text in JSON, which escapes it."""
+
     body_timeout_s: float = 30.0
     """A request body has arrived by then; an upload never pauses for longer. 8 MiB need 2.2 Mbit/s."""
 
@@ -42,9 +46,6 @@ class Bounds:
     streams: int = 4_096
     """Open WebSocket and SSE streams together. `ulimit -n` may be lower."""
 
-    job_streams: int = 1_000
-    """Open streams of single jobs by Comfy API v2: a script follows one, and a server's threads some more."""
-
     stream_bytes: int = 2**20
     """Unread bytes of one WebSocket or SSE stream, some 5,000 events, beside what the kernel holds; a client
     that leaves more is disconnected and can resume without a loss."""
@@ -54,6 +55,9 @@ class Bounds:
 
     stream_send_timeout_s: float = 10.0
     """A stream is disconnected when its client reads nothing for this long; it can resume without a loss."""
+
+    stream_heartbeat_s: float = 15.0
+    """Pause between signs of life on a stream: proxies close a connection after 30 silent seconds or more."""
 
     subscriptions: int = 1_000
     """Workflows that one WebSocket follows one by one; `*` follows all."""

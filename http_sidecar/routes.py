@@ -16,9 +16,10 @@ MCP_PATH = "/mcp"
 class Route:
     """One operation over HTTP. Path and query parameters and the JSON body together are its arguments.
 
-    `binary` operations answer with bytes instead of JSON and have a handler of their own. `defaults` are the
-    v1 contract's, where the operation has others. `whole`: the contract
-    knows no pages there, so any `limit` is accepted and the operation's pages are joined.
+    `media_type`: it answers with bytes of this kind instead of JSON, and has a handler of its own. `defaults`
+    are the v1 contract's, where the operation has others. `whole`: the contract knows no pages there, so any
+    `limit` is accepted and the operation's pages are joined. `needs` are arguments that have another way in
+    on other surfaces. `tag` and `answer`, what a success is in words, are for the OpenAPI document.
     """
 
     operation: str
@@ -26,17 +27,31 @@ class Route:
     path: str
     success: int = 200
     body: bool = False
-    binary: bool = False
+    media_type: str | None = None
     whole: bool = False
     defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    needs: frozenset[str] = frozenset()
+    tag: str = "Workflows"
+    answer: str | None = None
 
     @property
     def of(self) -> Operation[Any, Any]:
         return BY_NAME[self.operation]
 
+    @property
+    def binary(self) -> bool:
+        return self.media_type is not None
+
 
 ROUTES: tuple[Route, ...] = (
-    Route(operation="submit_workflow", method="POST", path=f"{V1}/workflow", success=202, body=True),
+    Route(
+        operation="submit_workflow",
+        method="POST",
+        path=f"{V1}/workflow",
+        success=202,
+        body=True,
+        needs=frozenset({"workflow"}),
+    ),
     Route(operation="workflow_status", method="GET", path=f"{V1}/workflow/{{workflowId}}"),
     Route(operation="workflow_graph", method="GET", path=f"{V1}/workflow/{{workflowId}}/graph"),
     Route(operation="cancel_workflow", method="DELETE", path=f"{V1}/workflow/{{workflowId}}"),
@@ -49,25 +64,44 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(operation="wait_for_workflow", method="GET", path=f"{V1}/workflow/{{workflowId}}/wait"),
     Route(
-        operation="workflow_preview", method="GET", path=f"{V1}/workflow/{{workflowId}}/preview", binary=True
+        operation="workflow_preview",
+        method="GET",
+        path=f"{V1}/workflow/{{workflowId}}/preview",
+        media_type="image/*",
+        answer="The picture.",
     ),
     Route(operation="list_workflows", method="GET", path=f"{V1}/workflows"),
     Route(operation="queue", method="GET", path=f"{V1}/queue"),
     Route(operation="find_workflow", method="GET", path=f"{V1}/library"),
     Route(operation="describe_workflow", method="GET", path=f"{V1}/library/inputs"),
     Route(operation="find_nodes", method="GET", path=f"{V1}/nodes"),
-    Route(operation="list_models", method="GET", path=f"{V1}/models", whole=True),
+    Route(operation="list_models", method="GET", path=f"{V1}/models", whole=True, tag="Models"),
     Route(
         operation="list_outputs",
         method="GET",
         path=f"{V1}/outputs",
         whole=True,
         defaults={"limit": "50"},
+        tag="Outputs",
     ),
-    Route(operation="view_output", method="GET", path=f"{V1}/output/{{outputId}}/preview", binary=True),
-    Route(operation="read_output", method="GET", path=f"{V1}/output/{{outputId}}", binary=True),
-    Route(operation="system_status", method="GET", path="/v1/status"),
-    Route(operation="gpu_status", method="GET", path="/v1/gpu"),
+    Route(
+        operation="view_output",
+        method="GET",
+        path=f"{V1}/output/{{outputId}}/preview",
+        media_type="image/*",
+        tag="Outputs",
+        answer="A small picture of an image.",
+    ),
+    Route(
+        operation="read_output",
+        method="GET",
+        path=f"{V1}/output/{{outputId}}",
+        media_type="*/*",
+        tag="Outputs",
+        answer="The whole, streamed.",
+    ),
+    Route(operation="system_status", method="GET", path="/v1/status", tag="System"),
+    Route(operation="gpu_status", method="GET", path="/v1/gpu", tag="System"),
     Route(operation="add_engine", method="POST", path="/v1/engines", success=201, body=True),
     Route(operation="remove_engine", method="DELETE", path="/v1/engines/{engine}"),
     Route(operation="drain_engine", method="POST", path="/v1/engines/{engine}/drain"),
@@ -80,5 +114,11 @@ ROUTES: tuple[Route, ...] = (
     Route(operation="resume_engine", method="POST", path="/v1/engines/{engine}/resume"),
 )
 
-UPLOAD = Route(operation="upload_input", method="POST", path=f"{V1}/inputs", success=201)
+UPLOAD = Route(
+    operation="upload_input",
+    method="POST",
+    path=f"{V1}/inputs",
+    success=201,
+    answer="The name of the file in the engine's input folder; it may differ from the one sent.",
+)
 """Apart from the others: its body is a form with a file, and MCP has no such operation."""

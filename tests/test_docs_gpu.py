@@ -11,13 +11,12 @@ from comfy_mcp.domain.gpu import MAX_NAME, GpuSource, GpuState, ThrottleReason
 from comfy_mcp.domain.gpu_use import SETTLED_S
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.vram import KEPT_PEAKS, NEWS_SHARE, SLACK, EngineRoom, WaitingFor
-from comfy_mcp.driving.memory_gate import KEPT_S
-from comfy_mcp.gpu.monitor import JOB_SHARE
+from comfy_mcp.driving.memory_gate import KEPT_S, MAX_HOLD_MS
+from comfy_mcp.gpu.monitor import JOB_SHARE, SAMPLE_S
 from comfy_mcp.gpu.nvml_device import MAX_PROCESSES
 from comfy_mcp.operations.shapes import EngineVramItem, GpuItem, GpuMemory, GpuResult, WorkflowResult
 from comfy_mcp.operations.views import waiting_item
 from comfy_mcp.server.notifications import GPU_PAUSE_S
-from comfy_mcp.settings import Settings
 from comfy_mcp.store.store import KEPT_SHAPES
 
 PAGE = (Path(__file__).parent.parent / "docs" / "gpu.md").read_text(encoding="utf-8")
@@ -51,10 +50,10 @@ def test_the_thresholds_are_those_of_the_code() -> None:
     assert f"{SETTLED_S} s after the start" in PAGE
 
 
-def test_the_paces_are_those_of_the_settings() -> None:
-    assert "`COMFY_BRIDGE_GPU_SAMPLE_S` (2 s)" in PAGE
-    assert "twice per `COMFY_BRIDGE_GPU_SAMPLE_S` (1 s)" in PAGE
-    assert (Settings.model_fields["gpu_sample_s"].default, JOB_SHARE) == (2, 0.5)
+def test_the_paces_are_those_of_the_code() -> None:
+    assert "One sample serves everybody for\ntwo seconds." in PAGE
+    assert "every second" in PAGE
+    assert (SAMPLE_S, JOB_SHARE) == (2, 0.5)
 
 
 def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
@@ -62,8 +61,8 @@ def test_the_rule_for_memory_has_the_numbers_of_the_code() -> None:
     assert f"shortage of less than {SLACK:.0%} of the device".replace("%", " %") in PAGE
     assert f"changed by {NEWS_SHARE:.0%} of the device".replace("%", " %") in PAGE
     assert f"is kept for {KEPT_S:.0f} s" in " ".join(PAGE.split())
-    assert "`COMFY_BRIDGE_VRAM_HOLD_MAX_S` (1 hour)" in PAGE
-    assert Settings.model_fields["vram_hold_max_s"].default == 3600
+    assert "after an hour it runs all the same" in " ".join(PAGE.split())
+    assert MAX_HOLD_MS == 3_600_000
     assert "COMFY_BRIDGE_VRAM_HOLD" in CODE
     assert "A thousand shapes" in PAGE
     assert KEPT_SHAPES == 1_000

@@ -8,7 +8,6 @@ from mcp_types import Prompt, Tool
 from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.server.prompts import PROMPTS
 from comfy_mcp.server.tools import tools
-from comfy_mcp.settings import Settings
 
 DOCS = (Path(__file__).parent.parent / "docs" / "mcp.md").read_text()
 
@@ -29,9 +28,3 @@ def test_every_resource_is_documented() -> None:
 def test_a_prompt_is_documented_with_its_arguments(prompt: Prompt) -> None:
     (row,) = [line for line in DOCS.splitlines() if line.startswith(f"| `{prompt.name}` |")]
     assert [each.name for each in prompt.arguments or () if f"`{each.name}`" not in row] == []
-
-
-def test_every_setting_of_mcp_over_http_is_documented() -> None:
-    names = [name for name in Settings.model_fields if name.startswith("mcp_")]
-    assert names
-    assert [name for name in names if f"`COMFY_BRIDGE_{name.upper()}`" not in DOCS] == []

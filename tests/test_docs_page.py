@@ -17,13 +17,6 @@ def test_links_lead_to_what_is_there() -> None:
     assert [target for target in targets if not (ROOT / "docs" / target).exists()] == []
 
 
-def test_every_setting_that_is_named_exists() -> None:
-    settings = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"\bCOMFY_BRIDGE_[A-Z_]+", DOCUMENT))
-    assert named
-    assert {name for name in named if f"`{name}`" not in settings} == set()
-
-
 @pytest.mark.parametrize(
     ("script", "constant", "said"),
     [

@@ -36,9 +36,8 @@ def test_without_any_setting_there_is_one_local_engine() -> None:
 
 def test_the_defaults_are_those_that_the_documents_promise(tmp_path: Path) -> None:
     settings = load_settings(state_dir=tmp_path)
-    assert (settings.wait_default_s, settings.max_graph_bytes) == (45, 4 * 2**20)
+    assert settings.max_graph_bytes == 4 * 2**20
     assert (settings.retention_days, settings.retention_jobs) == (30, 10_000)
-    assert settings.progress_interval_s == 0.25
     assert settings.store_path == tmp_path / "bridge.sqlite3"
     assert settings.model_folders == {}
 
@@ -280,9 +279,9 @@ def test_settings_do_not_change() -> None:
 
 
 def test_point_14_no_limit_is_as_short_as_a_pause_of_comfyui() -> None:
-    """Its loop stands still for up to 0.8 s after a run. A pong is waited for for half a heartbeat."""
+    """Its loop stands still for up to 0.8 s after a run. A pong has a quarter of a request's time."""
     settings = Settings()
-    limits = [settings.connect_timeout_s, settings.request_timeout_s, settings.heartbeat_s / 2]
+    limits = [settings.connect_timeout_s, settings.request_timeout_s, settings.request_timeout_s / 4]
     assert min(limits) > 2 * 0.8
 
 

@@ -30,6 +30,9 @@ CPU_S = 10
 WALL_S = 60.0
 """For one workflow, on a machine that has other work."""
 
+INLINE_BYTES = 256 * 2**10
+"""Workflows that have more bytes as JSON are judged in the process: smaller ones take some milliseconds."""
+
 WAITING = 16
 """Large workflows that wait for their turn; further ones are refused."""
 
@@ -44,15 +47,9 @@ HERE_SHARE = 0.05
 
 
 class Checker:
-    """`inline_bytes`: workflows that have more bytes as JSON are judged in the process.
+    """`moment` is asked for each workflow."""
 
-    `moment` is asked for each workflow.
-    """
-
-    def __init__(
-        self, inline_bytes: int, moment: Callable[[], Moment | None] = lambda: None, *, cpu_s: int = CPU_S
-    ) -> None:
-        self._inline_bytes = inline_bytes
+    def __init__(self, moment: Callable[[], Moment | None] = lambda: None, *, cpu_s: int = CPU_S) -> None:
         self._moment = moment
         self._cpu_s = cpu_s
         self._turn = asyncio.Lock()
@@ -64,7 +61,7 @@ class Checker:
 
     def is_large(self, text: bytes) -> bool:
         """Whether a workflow of this JSON is too much for the event loop."""
-        return len(text) > self._inline_bytes
+        return len(text) > INLINE_BYTES
 
     async def judge(self, raw: object, text: bytes, info: ObjectInfo | None, *, client: ClientId) -> Judged:
         """`text` is `raw` as JSON. `client` is who waits for it.

@@ -27,6 +27,7 @@ from comfy_mcp.operations.shapes import (
     WorkflowResult,
     WorkflowsResult,
 )
+from comfy_mcp.operations.shapes.params import WAIT_MAX_S
 from comfy_mcp.settings import Settings
 
 
@@ -207,14 +208,13 @@ async def _until_final(
     """The last state, not final if the time is up; None when the user pressed Ctrl-C."""
     loop = asyncio.get_running_loop()
     deadline = None if timeout_s is None else loop.time() + timeout_s
-    slice_s = session.settings.wait_max_s
 
     async def show(state: WorkflowResult) -> None:
         display.show(state)
 
     async def follow() -> WorkflowResult:
         while True:
-            left = slice_s if deadline is None else min(slice_s, max(0.0, deadline - loop.time()))
+            left = WAIT_MAX_S if deadline is None else min(WAIT_MAX_S, max(0.0, deadline - loop.time()))
             state: WorkflowResult = await session.call(
                 "wait_for_workflow", {"workflow_id": workflow_id, "timeout_s": left}, on_progress=show
             )

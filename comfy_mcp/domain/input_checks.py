@@ -12,9 +12,8 @@ from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ClassInfo, InputSpec, ObjectInfo
+from comfy_mcp.domain.shown import all_shown, shown
 
-_SHOWN_OPTIONS = 10
-_SHOWN_CHARS = 80
 _COMPARED_NAMES = 100
 _SHOWN_DEFAULT = 40
 _EDITORS_OWN = frozenset(
@@ -123,7 +122,7 @@ def _names(node: Node, owner: ClassInfo) -> Mapping[str, InputSpec]:
 
 def _missing(node: Node, spec: InputSpec, strays: Sequence[str]) -> Finding:
     def text() -> str:
-        kind = f"one of {_listed(spec.options)}" if spec.options else spec.type or "anything"
+        kind = f"one of {all_shown(spec.options)}" if spec.options else spec.type or "anything"
         default = spec.extra.get("default")
         kind = f"{spec.kind}, which is not understood here" if spec.unread else kind
         usual = "" if default is None or len(str(default)) > _SHOWN_DEFAULT else f", by default {default!r}"
@@ -256,7 +255,7 @@ def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> I
         yield Finding(
             node=node,
             kind="invalid_input_type",
-            text=f"must be {spec.type}, not {_shown(value)}",
+            text=f"must be {spec.type}, not {shown(value)}",
             input_name=spec.name,
         )
         return
@@ -265,7 +264,7 @@ def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> I
         yield Finding(node=node, kind="null_text", text=text, input_name=spec.name, certain=False, note=True)
     elif _is_no_file(spec, value):
         # The engine would accept it, and fail when the node opens it.
-        text = f"takes the name of a file, as text, not {_shown(value)}"
+        text = f"takes the name of a file, as text, not {shown(value)}"
         yield Finding(node=node, kind="invalid_input_type", text=text, input_name=spec.name)
     elif spec.options is not None:
         yield from _check_option(node, spec, value)
@@ -303,7 +302,7 @@ def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) ->
     yield Finding(
         node=node,
         kind=kind,
-        text=f"{_shown(value)} is {limit}",
+        text=f"{shown(value)} is {limit}",
         input_name=spec.name,
         certain=owner.certain and spec.type in {"INT", "FLOAT"},
     )
@@ -317,12 +316,14 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
 
     def text() -> str:
         if not spec.strict_options:
-            listed = "is not in the list that the engine gave" + (f": {_listed(options)}" if options else "")
+            listed = "is not in the list that the engine gave" + (
+                f": {all_shown(options)}" if options else ""
+            )
         elif options:
-            listed = f"is not one of {_listed(options)}"
+            listed = f"is not one of {all_shown(options)}"
         else:
             listed = "not possible: the engine has none installed"
-        return f"{_shown(value)} {listed}"
+        return f"{shown(value)} {listed}"
 
     yield Finding(
         node=node,
@@ -350,14 +351,3 @@ def _names_a_place(spec: InputSpec, value: Any) -> bool:
     if reference(value).source not in {Source.NAME, Source.UNKNOWN}:
         return True
     return value.endswith(_FILE_PLACES) or (spec.may_grow and ("/" in value or "\\" in value))
-
-
-def _listed(options: tuple[object, ...]) -> str:
-    shown = ", ".join(_shown(option) for option in options[:_SHOWN_OPTIONS])
-    more = len(options) - _SHOWN_OPTIONS
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

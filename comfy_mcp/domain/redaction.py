@@ -1,7 +1,7 @@
 """Hide values whose names stand for secrets."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 HIDDEN = "***"
 MAX_DEPTH = 8
@@ -17,6 +17,13 @@ _SECRET_NAME = re.compile(
 def names_a_secret(name: str) -> bool:
     """Whether a value of this name is hidden. In doubt it is: `max_tokens` is hidden too."""
     return _SECRET_NAME.search(name) is not None
+
+
+def without_values(text: str, secrets: Iterable[str]) -> str:
+    """A text in which nothing of `secrets` is left."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def without_secrets(value: object, depth: int = 0) -> object:

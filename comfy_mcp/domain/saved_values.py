@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 
 from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ClassInfo
+from comfy_mcp.domain.shown import all_shown, shown
 from comfy_mcp.domain.ui_format import UiNode
 from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button, says_nothing, unsure
 from comfy_mcp.domain.ui_texts import as_text
 from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, is_socket, widgets_of
 
 IsWidget = Callable[[InputSpec], bool | None]
-
-_SHOWN_VALUES, _SHOWN_CHARS = 5, 60
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ def _take_unread(found: Saved, mark: Widget, given: Mapping[str, object]) -> Non
     for name, value in given.items():
         if value is not None and name not in found.values and _is_of(mark.name, name):
             found.values[name] = value
-            found.notes.append((name, f"{mark.why}; {_shown(value)} is sent as it is"))
+            found.notes.append((name, f"{mark.why}; {shown(value)} is sent as it is"))
 
 
 def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> None:
@@ -149,7 +148,7 @@ def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> No
         if sent and not is_button(name):
             found.values[name] = value
         elif not says_nothing(name, value):
-            found.notes.append((name, f"the node has no such control; {_shown(value)} is not sent"))
+            found.notes.append((name, f"the node has no such control; {shown(value)} is not sent"))
 
 
 def _named(
@@ -167,7 +166,7 @@ def _named(
     how = ("by its place in the list", "by its name") if same else ("by its name", "by its place in the list")
     for name, value in found.values.items():
         if name in other and other[name] != value:
-            text = f"{_shown(value)} {how[0]}, {_shown(other[name])} {how[1]}; the former is sent"
+            text = f"{shown(value)} {how[0]}, {shown(other[name])} {how[1]}; the former is sent"
             found.notes.append((name, text))
     places = frozenset(found.places)
     for name, value in given.items():
@@ -181,7 +180,7 @@ def _named(
         what = "is not sent"
         if known.custom:
             found.values[name], what = value, "is sent all the same: a custom node may read it"
-        found.notes.append((name, f"the class has no such input; {_shown(value)} {what}"))
+        found.notes.append((name, f"the class has no such input; {shown(value)} {what}"))
     return found
 
 
@@ -204,7 +203,7 @@ def _in_order(
         return fitting
     left = [value for value in listed[len(found.places) :] if value not in (None, "")]
     if left and not displays:
-        found.notes.append((None, f"the class has no input for saved values: {_some(left)}"))
+        found.notes.append((None, f"the class has no input for saved values: {all_shown(left)}"))
     return found
 
 
@@ -223,7 +222,7 @@ def _only_reading(known: ClassInfo, listed: Sequence[object], is_widget: IsWidge
     if len(fitting) == 1 and possible in ([0], [most]):
         return fitting[0]
     mark, at = without.unread[0]
-    what = f"{_some(listed[at:])} in the list of saved values can't be given to inputs"
+    what = f"{all_shown(listed[at:])} in the list of saved values can't be given to inputs"
     without.unplaced = mark.name, f"{mark.why}, so {what}"
     return without
 
@@ -288,14 +287,3 @@ def count_option(known: ClassInfo, values: dict[str, object]) -> None:
         options = [value for name, value in values.items() if name.startswith("option")]
         chosen = values.get("choice")
         values["index"] = options.index(chosen) if chosen in options else -1
-
-
-def _some(values: Sequence[object]) -> str:
-    shown = ", ".join(_shown(value) for value in values[:_SHOWN_VALUES])
-    more = len(values) - _SHOWN_VALUES
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

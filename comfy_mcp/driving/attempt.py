@@ -60,6 +60,9 @@ PICTURE_BYTES = 128 * 2**20
 """Most bytes of pictures that one attempt holds until its end: some sixty of 1024 x 1024."""
 
 
+PROGRESS_S = 0.25
+"""Minimum time between two step updates, which people watch; the last one is always sent."""
+
 FROM_CACHE = (
     "ComfyUI had all of it in its cache and ran nothing: the outputs are those of an earlier run. "
     "For new ones change an input, such as the seed."
@@ -75,7 +78,6 @@ class Attempt:
         checked: Checked,
         durations: Mapping[str, float],
         *,
-        progress_interval_s: float,
         heard_at: float,
         now_ms: int,
         on_start: Callable[[PromptId], None],
@@ -129,7 +131,6 @@ class Attempt:
         self._durations = durations
         self._progress: Progress | None = None
         self._on_start = on_start
-        self._interval = progress_interval_s
         self._progress_at = float("-inf")
         self._started = self.accepted
         # Deadlines are kept as epoch times; from here on this process's own clock counts, whatever happens to
@@ -209,7 +210,7 @@ class Attempt:
             limit_ms = self.job.run_left_ms
             self._deadline = None if limit_ms is None else now + limit_ms / 1000
             self._write_due = now + START_DELAY_S
-            self._progress_at = self._write_due - self._interval  # the first step goes with the start
+            self._progress_at = self._write_due - PROGRESS_S  # the first step goes with the start
             self.pending.append(JobStarted(job_id=self.job.id, at=now_ms, attempt=self.job.attempt))
 
     def ask_cancel(self, now: float) -> None:
@@ -357,4 +358,4 @@ class Attempt:
             if not isinstance(event, PromptStarted):  # taken over in the middle of its run
                 self._progress.apply(EngineConnected(sid=None), now_ms)
         if self._progress.apply(event, now_ms) and self._progress_due is None:
-            self._progress_due = max(now, self._progress_at + self._interval)
+            self._progress_due = max(now, self._progress_at + PROGRESS_S)

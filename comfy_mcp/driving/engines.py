@@ -204,7 +204,7 @@ class Engines(EngineReports):
         a workflow is better not judged than by what a restart may change. The same object while they are the
         same.
 
-        `max_age_s` asks for fresher ones than the setting `object_info_ttl_s`.
+        `max_age_s` asks for fresher ones than the place keeps by itself.
         """
         places = self.pool.all()
         given: dict[EngineId, ObjectInfo] = {}

@@ -48,6 +48,12 @@ log = structlog.get_logger(__name__)
 WORKER_LIMIT_S = 30.0
 """An engine that has prompts begins one within this; ComfyUI's garbage collection takes a second."""
 
+QUIET_S = 3.0
+"""A prompt without an event for this long is looked up, by two small requests: steps take less."""
+
+POLL_S = 0.5
+"""The same at an engine without events."""
+
 
 class Hearing:
     """`connected`: the event stream is open. `polling`: the engine has none and answers requests.
@@ -73,7 +79,6 @@ class Hearing:
         self._alarm = alarm
         self._containment = containment
         self._clock = means.clock
-        self._settings = means.settings
         self._requeues: dict[PromptId, JobEvent] = {}
         self._results: dict[PromptId, tuple[PromptResult, Mapping[OutputFile, int]]] = {}
         self._log = log.bind(engine=place.engine)
@@ -91,6 +96,11 @@ class Hearing:
                 fix="Restart ComfyUI: the thread that runs prompts has ended; its log has the reason.",
             )
         return known
+
+    @property
+    def quiet_s(self) -> float:
+        """A prompt without an event for this long is looked up."""
+        return min(QUIET_S, POLL_S) if self.polling else QUIET_S
 
     # -------------------------------------------------------------------------------------------- events
 
@@ -338,7 +348,7 @@ class Hearing:
         if not attempt.accepted:
             # A POST that got no answer may still be on its way: believe the absence only when it lasts.
             attempt.absent_since = now if attempt.absent_since is None else attempt.absent_since
-            if now - attempt.absent_since < self._settings.quiet_poll_s:
+            if now - attempt.absent_since < QUIET_S:
                 return
         self._check_deadline(attempt)
         seen = Sighting(

@@ -250,7 +250,6 @@ class Ledger:
             job,
             checked,
             durations,
-            progress_interval_s=self._settings.progress_interval_s,
             heard_at=self._clock.monotonic(),
             now_ms=self._clock.now_ms(),
             on_start=self._run_began,

@@ -11,6 +11,7 @@ from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.vram import Admission, EngineRoom, Rooms, rooms_of
 from comfy_mcp.driving.clock import Clock
+from comfy_mcp.gpu import monitor
 from comfy_mcp.settings import Settings
 
 Sampling = Callable[[], Awaitable[GpuSample]]
@@ -18,6 +19,9 @@ Sampling = Callable[[], Awaitable[GpuSample]]
 
 KEPT_S = 30.0
 """Keep an engine's last reading this long when it misses a sample: it may be busy loading."""
+
+MAX_HOLD_MS = 3_600_000
+"""A job is held this long at most, because its need was learnt from others: then it runs all the same."""
 
 
 class MemoryGate:
@@ -34,9 +38,7 @@ class MemoryGate:
         self._engine = engine
         self._clock = clock
         self._sampling = sampling if settings.vram_hold else None
-        self._pace_s = settings.gpu_sample_s
         self._limit_s = min(settings.connect_timeout_s, settings.request_timeout_s) + 1.0
-        self._max_ms = round(settings.vram_hold_max_s * 1000)
         self._rooms = Rooms()
         self._heard: dict[EngineId, tuple[float, EngineRoom]] = {}
         self._due = float("-inf")
@@ -74,14 +76,14 @@ class MemoryGate:
     def take(self, sample: GpuSample | None) -> bool:
         """The answer. True: it lets through what the last look for work did not."""
         now = self._clock.monotonic()
-        self.asking, self._unused, self._due = False, True, now + self._pace_s
+        self.asking, self._unused, self._due = False, True, now + monitor.SAMPLE_S
         self._rooms = self._remembering(rooms_of(sample) if sample is not None else Rooms(), now)
         before, after = self._looked_with, self.admission()
         return before is None or after.limit > before.limit or after.rooms.ceiling != before.rooms.ceiling
 
     def admission(self) -> Admission:
         """What the engine may take now. Unknown memory, and the setting off, let everything through."""
-        due = self._clock.now_ms() - self._max_ms if self._max_ms else -1
+        due = self._clock.now_ms() - MAX_HOLD_MS
         return Admission(engine=self._engine, rooms=self._rooms, due=due)
 
     def looked(self, admission: Admission, *, holding: bool) -> None:

@@ -29,7 +29,7 @@ from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import EngineSettings
 
 KNOWN_S = 1.0
-"""Pause between checks of a node list's age; one older than `object_info_ttl_s` is read again."""
+"""Pause between checks of a node list's age; an old one is read again."""
 
 HEARD = (*FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, JobWaiting)
 

@@ -32,9 +32,6 @@ from comfy_mcp.store import Claim, ClaimOffer, Lease
 CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 """Pauses before an engine is asked again to cancel; the last one repeats."""
 
-POLL_S = 0.5
-"""Pause between two lookups of each prompt of an engine without events."""
-
 LEFT_S = 0.25
 """Pause before an engine that left all jobs to others checks the queue again."""
 
@@ -247,12 +244,6 @@ class Tenure:
             self._ledger.may_have_work = True
         return not self._ledger.attempts
 
-    @property
-    def _quiet_s(self) -> float:
-        """A prompt without an event for this long is looked up."""
-        limit = self._settings.quiet_poll_s
-        return min(limit, POLL_S) if self._hearing.polling else limit
-
     def _next_due(self) -> float:
         """The next deadline of any attempt."""
         due = [self._look_due]
@@ -270,7 +261,7 @@ class Tenure:
             if attempt.unsent:
                 due.extend(self._bringing.due(attempt, there=self._there))
             elif not (attempt.looking or attempt.submitting or attempt.settled):
-                due.append(attempt.heard_at + self._quiet_s)
+                due.append(attempt.heard_at + self._hearing.quiet_s)
                 also = (attempt.cancel_due, attempt.deadline, attempt.look_due)
                 due.extend(each for each in also if each is not None)
         return min(due)
@@ -286,7 +277,7 @@ class Tenure:
         self._cancels &= {self._reserved}  # it is claimed, and becomes an attempt later in this turn
 
     def _chase(self) -> None:
-        now, quiet_s = self._clock.monotonic(), self._quiet_s
+        now, quiet_s = self._clock.monotonic(), self._hearing.quiet_s
         for attempt in self._ledger.attempts.values():
             if attempt.stop_asked_at is not None and now - attempt.stop_asked_at >= STOP_LIMIT_S:
                 self._end_here(attempt)

@@ -24,8 +24,11 @@ from comfy_mcp.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+SAMPLE_S = 2.0
+"""A reading serves everybody for this long, and who follows gets one this often: people read no more."""
+
 JOB_SHARE = 0.5
-"""While a job runs, the driver is read twice per `gpu_sample_s`, because peaks of VRAM are short."""
+"""While a job runs, the driver is read twice as often, because peaks of VRAM are short."""
 
 RECHECK_MS = 60_000
 """Interval of the search for a driver while jobs run and none was found."""
@@ -65,7 +68,7 @@ ENGINE_S = 1.5
 
 
 class GpuMonitor:
-    """One reading serves everybody for `gpu_sample_s`; calls during a reading wait for it."""
+    """One reading serves everybody for SAMPLE_S; calls during a reading wait for it."""
 
     def __init__(
         self,
@@ -77,7 +80,7 @@ class GpuMonitor:
         usage: GpuUsage | None = None,
         job_share: float = JOB_SHARE,
     ) -> None:
-        self._max_age_ms = settings.gpu_sample_s * 1000
+        self._max_age_ms = SAMPLE_S * 1000
         self._job_age_ms = self._max_age_ms * job_share
         self._engine_timeout_s = min(settings.connect_timeout_s, settings.request_timeout_s, ENGINE_S)
         self._engines = engines
@@ -91,7 +94,7 @@ class GpuMonitor:
         self.usage = usage if usage is not None else GpuUsage(local=local_engines(settings.engines))
 
     async def sample(self) -> GpuSample:
-        """What the GPUs do, at most `gpu_sample_s` old. Raises nothing: a fault is the sample's reason."""
+        """What the GPUs do, at most SAMPLE_S old. Raises nothing: a fault is the sample's reason."""
         return await self._within(self._max_age_ms)
 
     async def latest(self, wait_s: float) -> GpuSample:

@@ -4,7 +4,8 @@ from comfy_mcp.library.input_files import InputFiles
 from comfy_mcp.library.model_engines import ModelSource
 from comfy_mcp.library.model_hashes import HashCache
 from comfy_mcp.library.models import ModelLibrary
-from comfy_mcp.library.outputs import FileServer, OutputContent, OutputData, OutputFiles, ServedFile, Span
+from comfy_mcp.library.output_content import FileServer, OutputContent, OutputData, ServedFile, Span
+from comfy_mcp.library.outputs import OutputFiles
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.workflow_files import WorkflowFiles, parse_workflow_text
 from comfy_mcp.library.workflows import WorkflowLibrary, WorkflowSource

@@ -22,7 +22,7 @@ from blake3 import blake3
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.file_inputs import suffix_for
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.library.outputs import Span
+from comfy_mcp.library.output_content import Span
 from comfy_mcp.library.spool import CHUNK_BYTES, Spool
 
 KEPT_S = 86_400

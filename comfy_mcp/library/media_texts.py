@@ -9,83 +9,20 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import BinaryIO
 
 from comfy_mcp.domain.media_types import HEAD_BYTES, UNKNOWN, media_type_of
+from comfy_mcp.library.sound_texts import flac, mp3, ogg
+from comfy_mcp.library.tagged_texts import Damaged, Texts, TextTooLong, exactly, wanted
 
-MAX_PARTS = 20_000
-"""Most parts (chunks, boxes, pages, tags) of a file that are looked at."""
-MAX_TEXTS = 4
-"""Texts of the greatest length that a file may have."""
 MAX_LEVELS = 8
 """Most levels of boxes in boxes."""
 
-_NAMES = frozenset({"prompt", "workflow"})
-_COMMENTS = frozenset({"comment", "\xa9cmt", "cmt", "description", "parameters", "usercomment"})
 _KEYWORD = 80
 """Longest keyword of a PNG's text, with the zero behind it."""
 _EXIF = b"Exif\0\0"
 _TIFF_ASCII, _TIFF_UNDEFINED, _EXIF_POINTER, _USER_COMMENT = 2, 7, 0x8769, 0x9286
-
-
-class Damaged(Exception):
-    """A text that is there can't be read."""
-
-
-class TextTooLong(Exception):
-    """A text is longer than asked for."""
-
-
-@dataclass(slots=True)
-class Texts:
-    """The texts found so far, each by its first occurrence. `most`: bytes of one text."""
-
-    most: int
-    found: dict[str, bytes] = field(default_factory=dict)
-    parts: int = 0
-    taken: int = 0
-
-    def take(self, name: str, text: bytes) -> None:
-        """A text under a name. Some programs write `workflow:{…}` under names of their own.
-
-        Raises TextTooLong where all together are: a kilobyte of a PNG unpacks to a megabyte.
-        """
-        self.taken += len(text)
-        if self.taken > MAX_TEXTS * self.most:
-            raise TextTooLong
-        key = name.strip().lower()
-        head, colon, rest = text.partition(b":")
-        inner = head.strip().lower().decode("latin-1")
-        if key in _NAMES:
-            self.found.setdefault(key, text)
-        elif colon and inner in _NAMES:
-            self.found.setdefault(inner, rest)
-        elif key in _COMMENTS and text.lstrip()[:1] == b"{":
-            self.found.setdefault("comment", text)
-
-    def read(self, stream: BinaryIO, size: int) -> bytes:
-        """The next `size` bytes. Raises TextTooLong, and ValueError where the file ends before."""
-        if size > self.most:
-            raise TextTooLong
-        return _exactly(stream, size)
-
-    def step(self) -> bool:
-        """Whether there is budget for one more part."""
-        self.parts += 1
-        return self.parts <= MAX_PARTS
-
-
-def _exactly(stream: BinaryIO, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) < size:
-        raise ValueError("cut")
-    return data
-
-
-def _wanted(name: str) -> bool:
-    return name.strip().lower() in _NAMES | _COMMENTS
 
 
 def is_media(head: bytes) -> bool:
@@ -119,8 +56,8 @@ def _png(stream: BinaryIO, texts: Texts) -> None:
         size, kind = struct.unpack(">I4s", stream.read(8))
         if kind in _PNG_TEXTS:
             after = stream.tell() + size + 4
-            name, zero, rest = _exactly(stream, min(size, _KEYWORD)).partition(b"\0")
-            if zero and _wanted(name.decode("latin-1")):
+            name, zero, rest = exactly(stream, min(size, _KEYWORD)).partition(b"\0")
+            if zero and wanted(name.decode("latin-1")):
                 rest += texts.read(stream, size - len(name) - len(rest) - 1)
                 texts.take(name.decode("latin-1"), _PNG_TEXTS[kind](rest, texts.most))
             stream.seek(after)
@@ -182,7 +119,7 @@ def _jpeg(stream: BinaryIO, texts: Texts) -> None:
         mark, kind, size = struct.unpack(">BBH", stream.read(4))
         if mark != 0xFF or kind == 0xDA or size < 2:
             return
-        segment = _exactly(stream, size - 2)
+        segment = exactly(stream, size - 2)
         if kind == 0xE1 and segment.startswith(_EXIF):
             _exif(segment, texts)
         elif kind == 0xFE:
@@ -243,7 +180,7 @@ def _boxes(stream: BinaryIO, end: int, texts: Texts, *, start: int, level: int) 
                 number = int.from_bytes(item, "big")
                 name = names[number - 1] if 0 < number <= len(names) else item.decode("latin-1")
                 for inner, place, finish in _walk(stream, begin, stop, texts):
-                    if inner == b"data" and _wanted(name):
+                    if inner == b"data" and wanted(name):
                         stream.seek(place + 8)
                         texts.take(name, texts.read(stream, finish - place - 8))
 
@@ -295,98 +232,20 @@ def _elements(stream: BinaryIO, at: int, end: int, texts: Texts, *, level: int) 
             _elements(stream, first, min(last, end), texts, level=level + 1)
         elif kind == _TAG_NAME:
             name = texts.read(stream, last - first).decode("utf-8", "replace")
-        elif kind == _TAG_STRING and _wanted(name):
+        elif kind == _TAG_STRING and wanted(name):
             texts.take(name, texts.read(stream, last - first).rstrip(b"\0"))
         at = last
 
 
 def _number(stream: BinaryIO, *, marked: bool) -> tuple[int, bool]:
     """A number of EBML, with its marker or without; and whether it says "unknown". Raises ValueError."""
-    head = _exactly(stream, 1)
+    head = exactly(stream, 1)
     length = 9 - head[0].bit_length()
     if length > 8:
         raise ValueError("no EBML")
-    raw = int.from_bytes(head + _exactly(stream, length - 1), "big")
+    raw = int.from_bytes(head + exactly(stream, length - 1), "big")
     value = raw if marked else raw & ((1 << 7 * length) - 1)
     return value, not marked and value == (1 << 7 * length) - 1
-
-
-# --------------------------------------------------------------------------------- sound
-
-
-def _flac(stream: BinaryIO, texts: Texts) -> None:
-    stream.seek(4)
-    last = False
-    while not last and texts.step():
-        (head,) = struct.unpack(">I", stream.read(4))
-        last, kind, size = bool(head >> 31), head >> 24 & 0x7F, head & 0xFFFFFF
-        if kind == 4:
-            _vorbis(_exactly(stream, size), texts)
-            return
-        stream.seek(size, os.SEEK_CUR)
-
-
-def _vorbis(block: bytes, texts: Texts) -> None:
-    """A Vorbis comment: `NAME=text`, each with its length before it."""
-    at = 4 + int.from_bytes(block[:4], "little")
-    (count,) = struct.unpack_from("<I", block, at)
-    at += 4
-    for _ in range(count):
-        if not texts.step():
-            return
-        (size,) = struct.unpack_from("<I", block, at)
-        name, _, text = block[at + 4 : at + 4 + size].partition(b"=")
-        if len(text) > texts.most:
-            raise TextTooLong
-        texts.take(name.decode("latin-1"), text)
-        at += 4 + size
-
-
-def _ogg(stream: BinaryIO, texts: Texts) -> None:
-    """The second packet of the first stream is its comment; it may run over many pages."""
-    packets, whole = 0, bytearray()
-    while texts.step():
-        head = struct.unpack("<4sBBqIIIB", stream.read(27))
-        sizes = stream.read(head[7])
-        if head[0] != b"OggS":
-            return
-        for size in sizes:
-            part = _exactly(stream, size)
-            whole += part if packets == 1 else b""
-            if len(whole) > 2 * texts.most + 1024:
-                raise TextTooLong
-            if size < 255:
-                packets += 1
-            if packets == 2:
-                for magic in (b"OpusTags", b"\3vorbis"):
-                    if whole.startswith(magic):
-                        _vorbis(bytes(whole[len(magic) :]), texts)
-                return
-
-
-def _mp3(stream: BinaryIO, texts: Texts) -> None:
-    """TXXX frames of ID3v2.3 and 2.4."""
-    _, version, _, _, *digits = struct.unpack(">3sBBB4B", stream.read(10))
-    end = 10 + _synchsafe(digits)
-    while stream.tell() + 10 <= end and texts.step():
-        kind, *digits = struct.unpack(">4s4B2x", stream.read(10))
-        size = _synchsafe(digits) if version >= 4 else int.from_bytes(bytes(digits), "big")
-        if kind == b"TXXX" and size <= 4 * texts.most:
-            frame = _exactly(stream, size)
-            encoding = _ID3_ENCODINGS.get(frame[:1], "utf-8")
-            name, _, text = frame[1:].decode(encoding, "replace").partition("\0")
-            texts.take(name.lstrip("\ufeff"), text.strip("\0\ufeff").encode())
-        elif kind == b"\0\0\0\0":
-            return
-        else:
-            stream.seek(size, os.SEEK_CUR)
-
-
-_ID3_ENCODINGS = {b"\0": "latin-1", b"\1": "utf-16", b"\2": "utf-16-be", b"\3": "utf-8"}
-
-
-def _synchsafe(digits: list[int]) -> int:
-    return digits[0] << 21 | digits[1] << 14 | digits[2] << 7 | digits[3]
 
 
 _READERS: Mapping[str, Callable[[BinaryIO, Texts], None]] = MappingProxyType(
@@ -399,8 +258,8 @@ _READERS: Mapping[str, Callable[[BinaryIO, Texts], None]] = MappingProxyType(
         "audio/mp4": _mp4,
         "video/webm": _matroska,
         "video/x-matroska": _matroska,
-        "audio/flac": _flac,
-        "audio/ogg": _ogg,
-        "audio/mpeg": _mp3,
+        "audio/flac": flac,
+        "audio/ogg": ogg,
+        "audio/mpeg": mp3,
     }
 )

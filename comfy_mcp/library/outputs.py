@@ -3,23 +3,32 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from io import FileIO
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from pathlib import Path
 
 import structlog
 
-from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.catalog import Output, OutputKind
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import CLOUDS, EngineId
-from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
+from comfy_mcp.library.output_content import (
+    FileServer,
+    OutputContent,
+    OutputData,
+    Span,
+    behind,
+    content_of,
+    cut_out,
+    once,
+)
+from comfy_mcp.library.output_refusals import forbidden, gone, refuse_traversal, too_large
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
-from comfy_mcp.library.verified import FileOnEngine, KnownFile, Verified
+from comfy_mcp.library.verified import FileOnEngine, Verified
 from comfy_mcp.settings import EngineSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -40,83 +49,6 @@ PREVIEW_BYTES = 700_000
 
 IMAGE_PIXELS = 100_000_000
 """Images with more pixels are not decoded: these take up to 400 MB of memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """Bytes of a file from `start` up to but not including `stop`; never empty."""
-
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-
-class ServedFile(Protocol):
-    """A file, or a range of it, that an engine is sending. `status` is 206 for a range.
-
-    `total_length` in bytes is the whole file's; None when the engine did not say.
-    """
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def total_length(self) -> int | None: ...
-
-    @property
-    def validator(self) -> str | None:
-        """What changes whenever the file's bytes change; None when the engine did not say."""
-        ...
-
-    async def unchanged(self) -> bool | None:
-        """Whether the file has the same validator still; None when it is gone. Raises EngineFault."""
-        ...
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, once. Raises EngineFault when the connection breaks."""
-        ...
-
-    def take_over(self) -> Rest | None:
-        """What `chunks` has not given yet, for the kernel to move; None where it can't."""
-        ...
-
-
-class FileServer(Protocol):
-    """An engine that can be asked for `GET /view`."""
-
-    def view(
-        self, file: OutputFile, *, byte_range: str | None = None
-    ) -> AbstractAsyncContextManager[ServedFile]:
-        """`byte_range` is `bytes=0-9`; the whole file may come all the same.
-
-        Raises NotFound when the engine does not have the file, InvalidInput for a range outside it,
-        EngineFault.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputContent:
-    """An open output. `size` in bytes is the whole output's, None when unknown; `chunks` can be read once.
-
-    `file`: what is known of the file, where it can be recognised. `rest`, instead of `chunks` and at most
-    once: the bytes for the kernel to move; None where it can't, and `chunks` has them all.
-    """
-
-    size: int | None
-    media_type: str
-    chunks: AsyncIterator[bytes]
-    file: KnownFile | None = None
-    rest: Callable[[], Rest | None] = lambda: None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputData:
-    """A whole output in memory."""
-
-    data: bytes = field(repr=False)
-    media_type: str
 
 
 class OutputFiles:
@@ -159,9 +91,9 @@ class OutputFiles:
         if output.file.text is not None:
             data = output.file.text.encode("utf-8", "surrogatepass")
             wanted = data if part is None else data[part.start : part.stop]
-            yield OutputContent(size=len(data), media_type="text/plain", chunks=_once(wanted))
+            yield OutputContent(size=len(data), media_type="text/plain", chunks=once(wanted))
             return
-        _refuse_traversal(output.file)
+        refuse_traversal(output.file)
         async with self._source(output, part) as content:
             if None not in (output.size, content.size) and output.size != content.size:
                 raise gone(output, "another file has this name now")
@@ -172,7 +104,7 @@ class OutputFiles:
         bound = self._limit if limit is None else limit
         async with self.open(output) as content:
             if content.size is not None and content.size > bound:
-                raise _too_large(output, bound)
+                raise too_large(output, bound)
             return await self._whole(output, content, bound)
 
     async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
@@ -193,7 +125,7 @@ class OutputFiles:
         async for chunk in content.chunks:
             total += len(chunk)
             if total > bound:
-                raise _too_large(output, bound)
+                raise too_large(output, bound)
             pieces.append(chunk)
         data = b"".join(pieces)
         if output.sha256 is not None and await asyncio.to_thread(_sha256, data) != output.sha256:
@@ -279,7 +211,7 @@ class OutputFiles:
         with FileIO(descriptor) as stream:
             file = self._verified.opened(stream, found)
             async with aclosing(self._chunks_of(stream, part)) as chunks:
-                head, content = await _content(output, found.st_size, chunks, part)
+                head, content = await content_of(output, found.st_size, chunks, part)
 
                 def rest() -> Rest:
                     start = len(head) if part is None else part.start
@@ -331,112 +263,23 @@ class OutputFiles:
                 served = await stack.enter_async_context(server.view(output.file, byte_range=byte_range))
             except NotFound:
                 if refused_on_disk:
-                    raise _forbidden(output) from None
+                    raise forbidden(output) from None
                 raise gone(output, "the engine does not have it") from None
             except InvalidInput:  # the part is inside the output as it was recorded
                 raise gone(output, "another file has this name now") from None
             if part is not None and served.status != 206:
-                chunks = _cut_out(served.chunks(), part)
-                yield (await _content(output, served.total_length, chunks, part))[1]
+                chunks = cut_out(served.chunks(), part)
+                yield (await content_of(output, served.total_length, chunks, part))[1]
                 return
-            head, content = await _content(output, served.total_length, served.chunks(), part)
+            head, content = await content_of(output, served.total_length, served.chunks(), part)
             file = None
             if served.validator is not None:
                 file = FileOnEngine(self._verified, output, served.validator, served.unchanged)
-            yield replace(content, file=file, rest=lambda: _behind(head, served))
-
-
-async def _content(
-    output: Output, size: int | None, chunks: AsyncIterator[bytes], part: Span | None
-) -> tuple[bytes, OutputContent]:
-    """(What was read to find the type, the content)."""
-    name, head = output.file.filename, b""
-    if part is not None:
-        return head, OutputContent(size=size, media_type=media_type_of(name), chunks=chunks)
-    while len(head) < HEAD_BYTES and (chunk := await anext(chunks, b"")):
-        head += chunk
-    media_type = media_type_of(name, head)
-    return head, OutputContent(size=size, media_type=media_type, chunks=_rejoined(head, chunks))
-
-
-def _behind(head: bytes, served: ServedFile) -> Rest | None:
-    """The rest of what an engine sends, `head` with it."""
-    rest = served.take_over()
-    if rest is not None:
-        rest.early = head + rest.early
-    return rest
-
-
-async def _rejoined(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if head:
-        yield head
-    async for chunk in rest:
-        yield chunk
-
-
-async def _cut_out(chunks: AsyncIterator[bytes], part: Span) -> AsyncIterator[bytes]:
-    """The part of a file that comes whole: an engine need not know ranges."""
-    at = 0
-    async for chunk in chunks:
-        wanted = chunk[max(0, part.start - at) : max(0, part.stop - at)]
-        at += len(chunk)
-        if wanted:
-            yield wanted
-        if at >= part.stop:
-            return
-
-
-async def _once(data: bytes) -> AsyncIterator[bytes]:
-    yield data
-
-
-def _refuse_traversal(file: OutputFile) -> None:
-    parts = PurePosixPath(file.subfolder.replace("\\", "/")).parts
-    named = file.filename
-    if (
-        ".." in (*parts, named)
-        or (parts and parts[0] == "/")
-        or any(char in named for char in "/\\\0")
-        or "\0" in file.subfolder
-    ):
-        raise InvalidInput(
-            f"The output's name {f'{file.subfolder}/{named}'!r} points outside the engine's folder.",
-            next_step="A broken custom node made this name; copy the file on the engine's machine.",
-            code=ErrorCode.PATH_NOT_ALLOWED,
-        )
+            yield replace(content, file=file, rest=lambda: behind(head, served))
 
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def gone(output: Output, why: str) -> BridgeError:
-    return NotFound(
-        f"The file of output {output.id} no longer exists: {why}.",
-        next_step="Run the workflow again to create it.",
-        code=ErrorCode.OUTPUT_GONE,
-        details={"filename": output.file.filename, "why": why},
-    )
-
-
-def _forbidden(output: Output) -> BridgeError:
-    return InvalidInput(
-        f"The file of output {output.id} can't be read: this user may not read the outputs folder, and "
-        "the engine does not have the file.",
-        next_step="Give this user read permission for COMFY_BRIDGE_OUTPUTS_DIR.",
-        code=ErrorCode.OUTPUT_UNREADABLE,
-        details={"filename": output.file.filename},
-    )
-
-
-def _too_large(output: Output, limit: int) -> LimitExceeded:
-    size = "" if output.size is None else f" ({output.size} bytes)"
-    return LimitExceeded(
-        f"Output {output.id}{size} is larger than {limit} bytes, the limit for files in memory.",
-        next_step="Fetch it by its URL.",
-        code=ErrorCode.TOO_LARGE,
-        details={"limit": limit},
-    )
 
 
 def _local_path(root: Path, folder: str, subfolder: str, name: str) -> str | None:

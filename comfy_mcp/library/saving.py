@@ -16,7 +16,8 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import suffix_of
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders
-from comfy_mcp.library.outputs import OutputFiles, gone
+from comfy_mcp.library.output_refusals import gone
+from comfy_mcp.library.outputs import OutputFiles
 
 NAME_BYTES = 200
 """Longest name: file systems take 255 bytes, and a number may have to be added."""

@@ -15,7 +15,8 @@ from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
-from comfy_mcp.library.media_texts import Damaged, TextTooLong, is_media, texts_in
+from comfy_mcp.library.media_texts import is_media, texts_in
+from comfy_mcp.library.tagged_texts import Damaged, TextTooLong
 from comfy_mcp.settings import JobGroup
 
 SIZE_SETTING = "COMFY_BRIDGE_MAX_GRAPH_BYTES"

@@ -4,14 +4,15 @@ Members that are left out have their default. The graph needs no model: it runs 
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
+
+Example = Mapping[str, Any]
 
 _WORKFLOW_ID = "6f1c2b5e-0d1a-4c58-9a53-2f1f5a0d7c11"
 _OUTPUT_ID = "o_3f9a1c"
 _CREATED_MS = 1_795_500_000_000
 
-SUBMIT_CALL: Mapping[str, Any] = {
+SUBMIT_CALL: Example = {
     "workflow": {
         "1": {
             "class_type": "EmptyImage",
@@ -35,7 +36,7 @@ _OUTPUT = {
     "mediaType": "image/png",
 }
 
-_WORKFLOW = {
+WORKFLOW = {
     "workflowId": _WORKFLOW_ID,
     "status": "completed",
     "queuePosition": None,
@@ -53,7 +54,7 @@ _WORKFLOW = {
     "createdTime": _CREATED_MS,
 }
 
-_FOUND = {
+_ENTRY = {
     "name": "text-to-image",
     "origin": "starter",
     "label": "Text to image",
@@ -65,7 +66,7 @@ _FOUND = {
 
 _QUEUED = {"workflowId": _WORKFLOW_ID, "status": "queued", "queuePosition": 1}
 
-_GPU = {
+GPU = {
     "available": True,
     "source": "nvml",
     "gpus": [
@@ -109,7 +110,7 @@ _STORE = {
     "schemaRevision": "0002",
 }
 
-_CHANGE: Mapping[str, Any] = {
+ENGINE_CHANGE: Example = {
     "engine": "gpu-1",
     "file": "/srv/bridge/engines.toml",
     "nextStep": "system_status shows it within seconds.",
@@ -121,7 +122,7 @@ _WEBHOOK: dict[str, Any] = {
     "events": ["workflow.completed"],
     "createdAt": _CREATED_MS,
 }
-_DELIVERY: Mapping[str, Any] = {
+_DELIVERY: Example = {
     "deliveryId": f"msg_{_WORKFLOW_ID}_completed_1",
     "workflowId": _WORKFLOW_ID,
     "type": "workflow.completed",
@@ -134,69 +135,60 @@ _DELIVERY: Mapping[str, Any] = {
     "error": "the answer is HTTP 500",
 }
 
-ANSWERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "submit_workflow": _QUEUED
-        | {"nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}") to wait for its end.'},
-        "retry_workflow": _QUEUED | {"retryOf": "0c6a3b1e-5f8e-4a3c-9a0e-6f2f9c1d4b22"},
-        "prioritize_workflow": {
-            "workflowId": _WORKFLOW_ID,
-            "status": "queued",
-            "priority": "high",
-            "changed": 1,
-            "queuePosition": 1,
-            "nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}").',
-        },
-        "workflow_status": _WORKFLOW,
-        "workflow_graph": {"workflowId": _WORKFLOW_ID, "graph": SUBMIT_CALL["workflow"], "file": None},
-        "wait_for_workflow": _WORKFLOW,
-        "cancel_workflow": {"workflowId": _WORKFLOW_ID, "status": "cancelled", "cancelRequested": True},
-        "list_workflows": {"workflows": [_WORKFLOW]},
-        "queue": {"running": [], "queued": [], "counts": {"completed": 1}},
-        "find_workflow": {"workflows": [_FOUND], "total": 1, "nextStep": None},
-        "describe_workflow": {
-            "workflow": _FOUND,
-            "parameters": [
-                {"name": "prompt", "type": "text", "value": "", "nodes": ["prompt.text"]},
-                {"name": "steps", "type": "integer", "value": 25, "minimum": 1, "maximum": 10_000},
-            ],
-            "nextStep": None,
-        },
-        "find_nodes": {
-            "nodes": [
-                {"name": "EmptyImage", "category": "image", "outputs": ["IMAGE"]},
-            ],
-            "total": 1,
-        },
-        "list_models": {
-            "models": [
-                {"name": "sd15.safetensors", "type": "checkpoints", "size": 4_265_146_304, "hash": None}
-            ],
-            "types": ["checkpoints", "loras", "vae"],
-            "total": 1,
-        },
-        "list_outputs": {"outputs": [_OUTPUT]},
-        "upload_input": {"name": "photo.png", "subfolder": "", "type": "input"},
-        "gpu_status": _GPU,
-        "add_engine": _CHANGE,
-        "remove_engine": _CHANGE,
-        "drain_engine": {"engine": "gpu-1", "drained": True},
-        "resume_engine": {"engine": "gpu-1", "drained": False},
-        "set_webhook": _WEBHOOK | {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"},
-        "rotate_webhook_secret": _WEBHOOK
-        | {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "oldSecretUntil": _CREATED_MS + 86_400_000},
-        "list_webhooks": {"webhooks": [_WEBHOOK]},
-        "remove_webhook": {"client": "local", "removed": True},
-        "list_deliveries": {"deliveries": [_DELIVERY]},
-        "replay_deliveries": {"replayed": 1},
-        "system_status": {
-            "version": "0.1.0",
-            "client": "local",
-            "engines": [_ENGINE],
-            "jobs": {"completed": 1},
-            "gpu": _GPU,
-            "store": _STORE,
-        },
-    }
-)
-"""By operation."""
+SUBMITTED: Example = _QUEUED | {
+    "nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}") to wait for its end.'
+}
+RETRIED: Example = _QUEUED | {"retryOf": "0c6a3b1e-5f8e-4a3c-9a0e-6f2f9c1d4b22"}
+PRIORITIZED: Example = {
+    "workflowId": _WORKFLOW_ID,
+    "status": "queued",
+    "priority": "high",
+    "changed": 1,
+    "queuePosition": 1,
+    "nextStep": f'Call wait_for_workflow(workflow_id="{_WORKFLOW_ID}").',
+}
+GRAPH: Example = {"workflowId": _WORKFLOW_ID, "graph": SUBMIT_CALL["workflow"], "file": None}
+CANCELLED: Example = {"workflowId": _WORKFLOW_ID, "status": "cancelled", "cancelRequested": True}
+WORKFLOWS: Example = {"workflows": [WORKFLOW]}
+QUEUE: Example = {"running": [], "queued": [], "counts": {"completed": 1}}
+FOUND: Example = {"workflows": [_ENTRY], "total": 1, "nextStep": None}
+DESCRIBED: Example = {
+    "workflow": _ENTRY,
+    "parameters": [
+        {"name": "prompt", "type": "text", "value": "", "nodes": ["prompt.text"]},
+        {"name": "steps", "type": "integer", "value": 25, "minimum": 1, "maximum": 10_000},
+    ],
+    "nextStep": None,
+}
+NODES: Example = {
+    "nodes": [
+        {"name": "EmptyImage", "category": "image", "outputs": ["IMAGE"]},
+    ],
+    "total": 1,
+}
+MODELS: Example = {
+    "models": [{"name": "sd15.safetensors", "type": "checkpoints", "size": 4_265_146_304, "hash": None}],
+    "types": ["checkpoints", "loras", "vae"],
+    "total": 1,
+}
+OUTPUTS: Example = {"outputs": [_OUTPUT]}
+UPLOADED: Example = {"name": "photo.png", "subfolder": "", "type": "input"}
+DRAINED: Example = {"engine": "gpu-1", "drained": True}
+RESUMED: Example = {"engine": "gpu-1", "drained": False}
+NEW_WEBHOOK: Example = _WEBHOOK | {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}
+NEW_SECRET: Example = _WEBHOOK | {
+    "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    "oldSecretUntil": _CREATED_MS + 86_400_000,
+}
+WEBHOOKS: Example = {"webhooks": [_WEBHOOK]}
+REMOVED_WEBHOOK: Example = {"client": "local", "removed": True}
+DELIVERIES: Example = {"deliveries": [_DELIVERY]}
+REPLAYED: Example = {"replayed": 1}
+SYSTEM: Example = {
+    "version": "0.1.0",
+    "client": "local",
+    "engines": [_ENGINE],
+    "jobs": {"completed": 1},
+    "gpu": GPU,
+    "store": _STORE,
+}

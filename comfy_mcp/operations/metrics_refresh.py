@@ -15,6 +15,9 @@ log = structlog.get_logger(__name__)
 
 RECALL_PAGE = 500
 
+REFRESH_S = 5.0
+"""Pause between two readings of each source: Prometheus scrapes every 15 seconds or more."""
+
 
 async def keep_gauges_fresh(services: Services) -> None:
     """Run until cancelled; asks nobody before somebody may scrape.
@@ -81,7 +84,7 @@ SOURCES: dict[str, Refresh] = {"store": refresh_queue, "engines": refresh_engine
 async def _again_and_again(services: Services, source: str, refresh: Refresh) -> None:
     while True:
         await _guarded(services, source, refresh)
-        await asyncio.sleep(services.settings.metrics_refresh_s)
+        await asyncio.sleep(REFRESH_S)
 
 
 async def _guarded(services: Services, source: str, refresh: Refresh) -> None:

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations import examples
 from comfy_mcp.operations.argument_errors import explained
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.ids import whole_ids
@@ -29,7 +28,8 @@ class Operation(Generic[P, R]):
     not at all. `only` names the surfaces that have it: over HTTP what sends bytes, which a model can't; on
     the command line what a person at the machine decides; both for what people and their programs decide,
     and no model. `raises` are the codes that a caller can meet
-    beside those of any call (a wrong argument, a missing right, a store that does not answer).
+    beside those of any call (a wrong argument, a missing right, a store that does not answer). `example` is
+    an answer; None where it is bytes.
     """
 
     name: str
@@ -48,11 +48,7 @@ class Operation(Generic[P, R]):
     resource: str | None = None
     only: Literal["http", "cli", "http and cli"] | None = None
     example_call: Mapping[str, Any] | None = None
-
-    @property
-    def example(self) -> Mapping[str, Any] | None:
-        """An answer; None where it is bytes."""
-        return examples.ANSWERS.get(self.name)
+    example: Mapping[str, Any] | None = None
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
         """Validate `arguments` and run. The result has a warning for each argument that was changed.

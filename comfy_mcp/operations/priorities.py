@@ -6,7 +6,7 @@ from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.batches import views_of
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.shapes import PriorityParams, PriorityResult
-from comfy_mcp.operations.workflows import state_of
+from comfy_mcp.operations.states import state_of
 
 
 async def prioritize_workflow(context: OperationContext, params: PriorityParams) -> PriorityResult:

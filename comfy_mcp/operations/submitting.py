@@ -47,8 +47,8 @@ from comfy_mcp.operations.shapes import (
 )
 from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.spilling import Made, here_or_there
+from comfy_mcp.operations.states import require_visible
 from comfy_mcp.operations.webhooks import webhook_of
-from comfy_mcp.operations.workflows import require_visible
 
 MAX_TIMEOUT_S = 7 * 86_400
 """Longest queue or run timeout that a submit may ask for: beyond it the number is a mistake."""

@@ -10,8 +10,8 @@ from comfy_mcp.operations.ids import whole_id
 from comfy_mcp.operations.repairs import plain_id
 from comfy_mcp.operations.saving import checked_place, places, saved
 from comfy_mcp.operations.shapes import PreviewResult, ViewOutputParams, ViewResult, WorkflowParams
+from comfy_mcp.operations.states import require_visible
 from comfy_mcp.operations.views import output_item
-from comfy_mcp.operations.workflows import require_visible
 
 MAX_IDS = 64
 """Ids in one call."""

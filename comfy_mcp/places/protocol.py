@@ -324,7 +324,7 @@ class Place(Runner, Protocol):
         ...
 
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
-        """The node list, at most `max_age_s` old (None: the setting `object_info_ttl_s`). Like all that an
+        """The node list, at most `max_age_s` old (None: as old as the place allows). Like all that an
         engine has (models, workflows), it is waited for as long as `NotAnswered` says."""
         ...
 

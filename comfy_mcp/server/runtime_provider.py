@@ -18,6 +18,9 @@ log = structlog.get_logger(__name__)
 START_TIMEOUT_S = 30.0
 """How long a call waits for the store to open: MCP clients give up after 60 s by default."""
 
+PAUSE_S = 5.0
+"""Between two attempts to open a runtime: what is wrong is a disk, a lock or a database."""
+
 OpenBridge = Callable[[Settings], AbstractAsyncContextManager[Bridge]]
 
 
@@ -48,10 +51,12 @@ class RuntimeProvider:
         *,
         open_bridge: OpenBridge,
         start_timeout_s: float = START_TIMEOUT_S,
+        pause_s: float = PAUSE_S,
     ) -> None:
         self._settings = settings
         self._open_bridge = open_bridge
         self._start_timeout_s = start_timeout_s
+        self._pause_s = pause_s
         self._bridge: Bridge | None = None
         self._failure: BridgeError | None = None
         self._settled = asyncio.Event()
@@ -82,7 +87,7 @@ class RuntimeProvider:
                 error_id = secrets.token_hex(4)
                 log.exception("runtime_failed", error_id=error_id)
                 self._failed(_not_started(error_id))
-            await asyncio.sleep(self._settings.reconnect_max_s)
+            await asyncio.sleep(self._pause_s)
 
     async def _once(self, during: Callable[[Bridge], Awaitable[None]]) -> None:
         async with self._open_bridge(self._settings) as bridge:

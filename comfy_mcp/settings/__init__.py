@@ -4,8 +4,7 @@ Every setting has the prefix COMFY_BRIDGE_; names that existing compose files al
 COMFYUI_OUTPUTS, …) work too. `docs/settings.md` lists them; a test holds it complete.
 
 A part gets the group that it needs, not all settings. A new setting goes into its group: engines.py,
-cloud.py, work.py (jobs, store, GPUs), files.py, surfaces.py (MCP, HTTP, metrics, streams), environment.py
-(logs).
+cloud.py, work.py (jobs, store, GPUs), files.py, surfaces.py (HTTP), environment.py (logs).
 """
 
 from comfy_mcp.settings.engines import DEFAULT_ENGINE_URL, EngineGroup, EngineSettings

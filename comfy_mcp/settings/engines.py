@@ -96,26 +96,10 @@ class EngineGroup(BaseModel):
         default=5.0, gt=0, description="Time limit for opening a connection to an engine."
     )
     request_timeout_s: float = Field(
-        default=30.0, gt=0, description="Time limit for one request to an engine."
-    )
-    heartbeat_s: float = Field(
-        default=15.0,
+        default=30.0,
         gt=0,
-        description="Interval of WebSocket pings to an engine; a hung engine is detected after 1.5 of them.",
-    )
-    reconnect_max_s: float = Field(
-        default=5.0,
-        gt=0,
-        description="Longest pause between attempts to reach an engine that is down.",
-    )
-    quiet_poll_s: float = Field(
-        default=3.0,
-        gt=0,
-        description="After this long without an event, running prompts are looked up in the engine's queue "
-        "and history.",
-    )
-    object_info_ttl_s: float = Field(
-        default=300.0, ge=0, description="How long an engine's node list is cached for graph checks."
+        description="Time limit for one request to an engine. Its WebSocket is pinged twice in this time; a "
+        "hung engine is detected after three quarters of it.",
     )
 
     @field_validator("engine_headers", mode="before")

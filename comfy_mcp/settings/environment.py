@@ -20,7 +20,7 @@ from comfy_mcp.settings.engines import EngineGroup
 from comfy_mcp.settings.files import MODEL_FOLDERS, FileGroup
 from comfy_mcp.settings.names import PREFIX, SECRETS_DIR, misconfigured
 from comfy_mcp.settings.paths import expanded
-from comfy_mcp.settings.surfaces import HttpGroup, McpGroup, MetricsGroup, StreamGroup
+from comfy_mcp.settings.surfaces import HttpGroup
 from comfy_mcp.settings.work import GpuGroup, JobGroup, StoreGroup
 
 
@@ -36,10 +36,7 @@ class LogGroup(BaseModel):
 
 class Settings(  # the last base has the first fields
     LogGroup,
-    StreamGroup,
-    MetricsGroup,
     HttpGroup,
-    McpGroup,
     FileGroup,
     GpuGroup,
     StoreGroup,

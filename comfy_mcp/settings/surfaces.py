@@ -1,4 +1,4 @@
-"""Settings of the surfaces: MCP, HTTP, metrics and streams."""
+"""Settings of the HTTP sidecar."""
 
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -7,14 +7,6 @@ from pydantic import BaseModel, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from comfy_mcp.settings.names import alias
-
-
-class McpGroup(BaseModel):
-    mcp_session_idle_s: float = Field(
-        default=1_800.0,
-        gt=0,
-        description="An MCP session over HTTP is closed after this long without a request or an open stream.",
-    )
 
 
 class HttpGroup(BaseModel):
@@ -68,9 +60,6 @@ class HttpGroup(BaseModel):
         description="Requests per minute for each key, or for each address without a key (0 = no limit). /mcp"
         " allows twelve times as many, because an agent sends each message as a request.",
     )
-    http_max_body_bytes: int = Field(
-        default=8 * 2**20, ge=1024, description="Maximum size of a request body, except for uploads."
-    )
     max_upload_bytes: int = Field(
         default=256 * 2**20, ge=1024, description="Maximum size of an uploaded input file."
     )
@@ -88,19 +77,3 @@ class HttpGroup(BaseModel):
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
             raise ValueError("it is no URL like https://host.example")
         return value.rstrip("/")
-
-
-class MetricsGroup(BaseModel):
-    metrics_refresh_s: float = Field(
-        default=5.0,
-        gt=0,
-        description="Interval at which the queue, engine and GPU gauges of /metrics are refreshed.",
-    )
-
-
-class StreamGroup(BaseModel):
-    stream_heartbeat_s: float = Field(
-        default=15.0,
-        gt=0,
-        description="Interval of keep-alive messages on a stream: WebSocket pings, SSE comments.",
-    )

@@ -52,23 +52,6 @@ class JobGroup(BaseModel):
     max_graph_bytes: int = Field(
         default=4 * 2**20, ge=1024, description="Maximum size of a workflow, as JSON."
     )
-    check_inline_bytes: int = Field(
-        default=256 * 1024,
-        ge=0,
-        description="Larger workflows are checked in a process of their own, with limits on CPU and memory.",
-    )
-    progress_interval_s: float = Field(
-        default=0.25,
-        gt=0,
-        description="Minimum time between two step updates of a job; the last update is always sent.",
-    )
-    cancel_wait_s: float = Field(
-        default=5.0,
-        ge=0,
-        description="How long a cancel call waits for the engine to confirm before it returns.",
-    )
-    wait_default_s: float = Field(default=45.0, gt=0, description="Default timeout of wait_for_workflow.")
-    wait_max_s: float = Field(default=600.0, gt=0, description="Maximum timeout of wait_for_workflow.")
     workflow_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         description="Folders from which workflows and input files may be read by path, separated like PATH. "
@@ -103,9 +86,6 @@ class StoreGroup(BaseModel):
         description="`normal` survives kill -9 of any process; `full` also a power failure, with one disk "
         "sync per write.",
     )
-    store_busy_timeout_s: float = Field(
-        default=10.0, gt=0, description="How long a write waits while another process writes."
-    )
     lease_ttl_s: float = Field(
         default=10.0,
         gt=0,
@@ -116,11 +96,6 @@ class StoreGroup(BaseModel):
     )
     retention_jobs: int = Field(
         default=10_000, ge=0, description="Maximum number of ended jobs that are kept (0 = no limit)."
-    )
-    retention_check_s: float = Field(
-        default=60.0,
-        gt=0,
-        description="Interval between two deletions of old jobs.",
     )
 
     @field_validator("store")
@@ -156,20 +131,8 @@ class StoreGroup(BaseModel):
 
 
 class GpuGroup(BaseModel):
-    gpu_sample_s: float = Field(
-        default=2.0,
-        gt=0,
-        description="Maximum age of a GPU reading, and the interval of readings while somebody subscribes to "
-        "them. While a job runs on this machine's GPUs they are read twice as often.",
-    )
-
     vram_hold: bool = Field(
         default=False,
         description="Hold a job until an engine has as much free VRAM as such jobs needed before; if false, "
         "only warn.",
-    )
-    vram_hold_max_s: float = Field(
-        default=3_600.0,
-        ge=0,
-        description="Maximum time a job is held for VRAM; then it runs all the same (0 = no limit).",
     )

@@ -8,16 +8,8 @@ from operator import attrgetter
 from typing import Any, Self, get_args
 
 from comfy_mcp.domain import large_json
-from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.chains import Parent
-from comfy_mcp.domain.events import (
-    FailureKind,
-    JobEvent,
-    JobFailure,
-    JobQueued,
-    Priority,
-    StoredEvent,
-)
+from comfy_mcp.domain.events import FailureKind, JobEvent, JobFailure, JobQueued, Priority, StoredEvent
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
@@ -230,52 +222,6 @@ def stored_event_of(row: AnyRow) -> StoredEvent:
 
 
 # ---------------------------------------------------------------------------- outputs, graphs
-
-
-def output_values(output: Output) -> dict[str, Any]:
-    """Every column of `outputs` but seq."""
-    file = output.file
-    return {
-        "id": output.id,
-        "job_id": output.job_id,
-        "attempt": output.attempt,
-        "engine": output.engine,
-        "kind": file.kind.value,
-        "filename": storable(file.filename),
-        "subfolder": storable(file.subfolder),
-        "folder_type": storable(file.folder_type),
-        "node": storable(file.node),
-        "animated": file.animated,
-        "text": storable(file.text),
-        "created_at": output.created_at,
-        "size": output.size,
-        "sha256": output.sha256,
-    }
-
-
-_KINDS: Mapping[str, OutputKind] = {kind.value: kind for kind in OutputKind}
-
-
-def output_of(row: AnyRow) -> Output:
-    """A kind that this version does not know is a file."""
-    return Output(
-        id=row.id,
-        job_id=row.job_id,
-        attempt=row.attempt,
-        engine=row.engine,
-        file=OutputFile(
-            kind=_KINDS.get(row.kind, OutputKind.FILE),
-            filename=row.filename,
-            subfolder=row.subfolder,
-            folder_type=row.folder_type,
-            node=row.node,
-            animated=bool(row.animated),
-            text=row.text,
-        ),
-        created_at=row.created_at,
-        size=row.size,
-        sha256=row.sha256,
-    )
 
 
 def graph_of(text: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ SQLITE = Dialect(name="sqlite", place=":%s", parameter=re.compile(r":(\w+)"), kn
 
 
 @dataclass(slots=True)
-class _Plan:
+class Plan:
     """What the driver gets. `row` makes a row of a tuple; the first result gives the columns."""
 
     dialect: Dialect
@@ -81,7 +81,7 @@ class _Plans:
     text: str
     fixed: Values
     is_open: bool
-    of: dict[tuple[str, ...], _Plan] = field(default_factory=dict)
+    of: dict[tuple[str, ...], Plan] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Statement:
     core: "Core"
     _plans: dict[str, _Plans] = field(default_factory=dict)
 
-    def plan(self, values: Values, dialect: Dialect = SQLITE) -> _Plan:
+    def plan(self, values: Values, dialect: Dialect = SQLITE) -> Plan:
         plans = self._plans.get(dialect.name)
         if plans is None:
             text, fixed = sql_of(self.core, dialect)
@@ -103,7 +103,7 @@ class Statement:
             lists = set(_LIST.findall(plans.text))
             text, bound = _with_lists(dialect, plans.text, plans.fixed, lists & plans.fixed.keys())
             text = _with_columns(dialect, text, values) if plans.is_open else text
-            plan = plans.of[key] = _Plan(dialect, text, bound, tuple(lists - plans.fixed.keys()))
+            plan = plans.of[key] = Plan(dialect, text, bound, tuple(lists - plans.fixed.keys()))
         return plan
 
 
@@ -237,10 +237,15 @@ class Connection:
         cursor = self._cursor
         cursor.execute(*plan.bound(values))
         if cursor.description is None:
-            return Result([], cursor.rowcount, cursor.lastrowid)
+            return Result([], cursor.rowcount, self._new_row(plan, []))
         if plan.row is None:
             plan.row = row_type(cursor.description)
-        return Result(list(map(plan.row, cursor.fetchall())), cursor.rowcount, 0)
+        rows = list(map(plan.row, cursor.fetchall()))
+        return Result(rows, cursor.rowcount, self._new_row(plan, rows))
+
+    def _new_row(self, plan: "Plan", rows: list[AnyRow]) -> int:
+        """The number of the row that the statement has inserted; 0 if it is none that counts them."""
+        return 0 if rows else self._cursor.lastrowid or 0
 
     def execute_many(self, statement: Statement, rows: Sequence[Values]) -> None:
         self._cursor.executemany(statement.plan(rows[0], self.dialect).text, rows)

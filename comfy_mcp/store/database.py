@@ -9,6 +9,9 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store.connection import Connection
 
+BUSY_S = 10.0
+"""How long a write waits while another process writes, whose transactions take milliseconds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreInfo:

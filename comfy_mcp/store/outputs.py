@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 
 from comfy_mcp.domain.catalog import Output, OutputFound, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
-from comfy_mcp.store.codec import output_of, output_values
 from comfy_mcp.store.connection import Connection, Pages, Statement
 from comfy_mcp.store.core import Integer, and_, bindparam, func, insert, jobs, or_, outputs, select, update
+from comfy_mcp.store.output_codec import output_of, output_values
 from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of, starts_with
 
 _INSERT = Statement(insert(outputs))

@@ -13,7 +13,6 @@ ASSET = f"{API}/assets/{{assetId}}"
 
 def setup(app: web.Application) -> None:
     routes = app.router
-    events.setup(app)
     routes.add_post(f"{API}/jobs", refusing(jobs.create))
     routes.add_get(f"{API}/jobs", jobs.listed)
     routes.add_get(JOB, jobs.get)

@@ -7,21 +7,20 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections import Counter
-from collections.abc import Iterator
 
 import structlog
 from aiohttp import web
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import BridgeError, NotFound
 from comfy_mcp.domain.events import JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.operations.feed import Reader
 from comfy_mcp.operations.shapes import PreviewResult
-from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
+from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.comfy_api.calls import call, output_json, state
 from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
+from http_sidecar.door.open_streams import server_sent_events
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 
@@ -33,25 +32,11 @@ BUFFER = 256
 PREVIEW_S = 1.0
 """Between two previews of one stream: each is a picture, as text."""
 
-OPEN = web.AppKey("comfy_api_streams", Counter[str])
-
-
-def setup(app: web.Application) -> None:
-    app[OPEN] = Counter()
-
 
 async def stream(request: web.Request) -> web.StreamResponse:
     """Raises NotFound, Denied, LimitExceeded, StoreFault."""
     result = await state(request, request.match_info["jobId"])
-    with _entered(request):
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",  # nginx would hold the events back
-            }
-        )
-        await response.prepare(request)
+    async with server_sent_events(request) as response:
         client = _Client(request, response)
         feed = request.app[BRIDGE].feed
         with (
@@ -84,7 +69,7 @@ async def _follow(client: "_Client", reader: Reader) -> None:
 class _Client:
     def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
         self.drain = request.app[DRAIN]
-        self.heartbeat_s = request.app[SETTINGS].stream_heartbeat_s
+        self.heartbeat_s = request.app[BOUNDS].stream_heartbeat_s
         self._request = request
         self._response = response
         self._limit_s = request.app[BOUNDS].stream_send_timeout_s
@@ -151,19 +136,3 @@ class _Client:
 
     async def _write(self, data: bytes) -> None:
         await write_within(self._limit_s, self._response.write(data), cut=self._request.transport)
-
-
-@contextlib.contextmanager
-def _entered(request: web.Request) -> Iterator[None]:
-    opened, most = request.app[OPEN], request.app[BOUNDS].job_streams
-    if opened["sse"] >= most:
-        raise LimitExceeded(
-            f"{most} streams of single jobs are open, the maximum of this server.",
-            next_step="Ask for the job's state instead.",
-            code=ErrorCode.TOO_MANY_STREAMS,
-        )
-    opened["sse"] += 1
-    try:
-        yield
-    finally:
-        opened["sse"] -= 1

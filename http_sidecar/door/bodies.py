@@ -10,14 +10,13 @@ from aiohttp import web
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, UNKNOWN, media_type_of
-from http_sidecar.app_state import SETTINGS
 from http_sidecar.bounds import BOUNDS
 
 
 async def read_json_object(request: web.Request) -> dict[str, Any]:
     """The body as a JSON object.
 
-    Raises InvalidInput, HTTPRequestEntityTooLarge above `http_max_body_bytes`, and HTTPRequestTimeout when it
+    Raises InvalidInput, HTTPRequestEntityTooLarge above `Bounds.body_bytes`, and HTTPRequestTimeout when it
     has not come within `Bounds.body_timeout_s`.
     """
     raw = await read_body(request)
@@ -62,7 +61,8 @@ async def read_chunks(request: web.Request) -> AsyncIterator[bytes]:
 
 async def read_body(request: web.Request) -> bytes:
     """All of it. Raises HTTPRequestEntityTooLarge, HTTPRequestTimeout."""
-    limit_s, most = request.app[BOUNDS].body_timeout_s, request.app[SETTINGS].http_max_body_bytes
+    bounds = request.app[BOUNDS]
+    limit_s, most = bounds.body_timeout_s, bounds.body_bytes
     if request.content_length is not None and request.content_length > most:
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
     try:

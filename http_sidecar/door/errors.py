@@ -107,6 +107,6 @@ _WORDS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
         "The body is too large.",
         "body_too_large",
-        "Send a smaller body, or raise COMFY_BRIDGE_HTTP_MAX_BODY_BYTES.",
+        "Send a smaller body, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
     ),
 }

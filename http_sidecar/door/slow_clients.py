@@ -43,6 +43,19 @@ async def write_within(
         raise ClientTooSlow from None
 
 
+def write_now(transport: asyncio.WriteTransport | None, frame: bytes, most: int) -> bool:
+    """Write a frame without waiting. False where the client is gone.
+
+    Raises ClientTooSlow where it has left more than `most` bytes unread; then nothing is written.
+    """
+    if transport is None or transport.is_closing():
+        return False
+    if transport.get_write_buffer_size() > most:
+        raise ClientTooSlow
+    transport.write(frame)
+    return True
+
+
 class _Begun(Generator[Any, Any, T]):
     """What a coroutine still has to do after its first step, to be awaited."""
 

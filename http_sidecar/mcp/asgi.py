@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
-from http_sidecar.door.slow_clients import ClientTooSlow, write_within
+from http_sidecar.door.slow_clients import ClientTooSlow, write_now, write_within
 
 log = structlog.get_logger(__name__)
 
@@ -47,10 +47,6 @@ class AsgiBridge:
         self._open: set[_Exchange] = set()
         self._idle = asyncio.Event()
         self._idle.set()
-
-    @property
-    def open_requests(self) -> int:
-        return len(self._open)
 
     async def wait_idle(self) -> None:
         """Until no request is open."""
@@ -159,15 +155,14 @@ class _Exchange:
 
         aiohttp writes whole chunks too, so that neither lands inside the other's.
         """
-        transport = self._request.transport
-        if transport is None or transport.is_closing() or self._gone.is_set() or self._ended:
+        if self._gone.is_set() or self._ended:
             return
-        if transport.get_write_buffer_size() > UNREAD_BYTES:
+        try:
+            write_now(self._request.transport, frame, UNREAD_BYTES)
+        except ClientTooSlow:
             log.info("slow_client_cut")
-            transport.abort()
+            self._cut()
             self.disconnect()
-            return
-        transport.write(frame)
 
     def result(self) -> web.StreamResponse:
         """The answer, once the application has ended."""

@@ -29,6 +29,9 @@ from http_sidecar.routes import MCP_PATH, UPLOAD
 
 SURFACE = "mcp-http"
 
+SESSION_IDLE_S = 1_800.0
+"""A session without a request or an open stream is closed: its agent left half an hour ago."""
+
 Extend = Callable[[BridgeServer, ResourceBus], None]
 """Adds handlers to a server before it is served; the conformance fixtures do."""
 
@@ -56,7 +59,6 @@ def setup(app: web.Application, *, extend: Extend | None = None) -> None:
             stop.set()
 
     app.cleanup_ctx.append(running)
-    app.on_shutdown.append(_begin_drain)
 
 
 async def _serve(
@@ -72,12 +74,12 @@ async def _serve(
             extend(server, bus)
         manager = StreamableHTTPSessionManager(
             server,
-            max_request_body_size=settings.http_max_body_bytes,
-            session_idle_timeout=settings.mcp_session_idle_s,
+            max_request_body_size=bounds.body_bytes,
+            session_idle_timeout=SESSION_IDLE_S,
             max_sessions=bounds.mcp_sessions,
         )
         app[ASGI] = AsgiBridge(
-            with_large_bodies(manager.handle_request, settings.http_max_body_bytes),
+            with_large_bodies(manager.handle_request, bounds.body_bytes),
             body_timeout_s=bounds.body_timeout_s,
             send_timeout_s=bounds.send_timeout_s,
         )
@@ -101,11 +103,6 @@ def _is_no_departure(record: logging.LogRecord) -> bool:
     """The SDK logs a disconnect within a request as an error with a traceback; it is none."""
     kind = record.exc_info[0] if record.exc_info else None
     return kind is None or kind.__name__ != "ClientDisconnect"
-
-
-async def _begin_drain(app: web.Application) -> None:
-    """Where nobody began it before: aiohttp's shutdown waits for handlers, and streams would never end."""
-    app[DRAIN].begin()
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:

@@ -1,10 +1,7 @@
 """The part of the document that derives from the registry and http_sidecar/routes.py."""
 
-from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
 
-from comfy_mcp.operations.operation import Operation
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.operations.shapes import DryRunResult, Result, WorkflowResult
 from http_sidecar.door.next_steps import IN_URLS
@@ -30,7 +27,7 @@ def operation_object(route: Route) -> Json:
     return operation(
         of.name,
         of.title,
-        _tag_of(route),
+        route.tag,
         _successes(route),
         failures=(*of.raises, *_failures_of(route)),
         description=of.description,
@@ -43,11 +40,6 @@ def registry_schemas() -> Json:
     """components/schemas of every JSON result."""
     results = {route.of.result for route in (*ROUTES, UPLOAD) if not route.binary}
     return result_schemas({*results, DryRunResult})
-
-
-def _tag_of(route: Route) -> str:
-    tags = {"model": "Models", "output": "Outputs", "system": "System", "gpu": "System"}
-    return next((tag for word, tag in tags.items() if word in route.operation), "Workflows")
 
 
 def _failures_of(route: Route) -> tuple[Failure, ...]:
@@ -133,7 +125,7 @@ def _request_body(route: Route) -> Json:
         return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
     if not route.body:
         return {}
-    content = in_json(_body_schema(route.of), route.of.example_call) | dict.fromkeys(_FILE_TYPES, _FILE)
+    content = in_json(_body_schema(route), route.of.example_call) | dict.fromkeys(_FILE_TYPES, _FILE)
     return {"requestBody": {"required": True, "description": _BODY, "content": content}}
 
 
@@ -145,18 +137,14 @@ _BODY = (
 )
 
 
-def _body_schema(of: Operation[Any, Any]) -> Json:
-    needed = required_arguments(of.params) | _NEEDED.get(of.name, frozenset())
+def _body_schema(route: Route) -> Json:
+    needed = required_arguments(route.of.params) | route.needs
     properties = {
         name: given(schema) if name in needed else schema
-        for name, schema in argument_schemas(of.params).items()
+        for name, schema in argument_schemas(route.of.params).items()
         if name not in NOT_ON_THE_WIRE
     }
     return {"type": "object", "properties": properties, "required": sorted(needed)}
-
-
-_NEEDED: Mapping[str, frozenset[str]] = {"submit_workflow": frozenset({"workflow"})}
-"""Arguments that have another way in on other surfaces, but not on this one."""
 
 
 # ------------------------------------------------------------------------------------ what comes out
@@ -185,16 +173,11 @@ def _successes(route: Route) -> Json:
         }
     if route.success == HTTPStatus.ACCEPTED:
         return _submitted(schema, example)
-    words = _WORDS.get(route.operation, route.of.title)
+    words = route.answer or route.of.title
     if "fields" in route.of.params.model_fields:
         schema = {"anyOf": [schema, brief_schema(route.of.result)]}
     links = _LINKS_TO_OUTPUTS if "outputs" in route.of.result.model_fields else None
     return {str(route.success): response(words, in_json(schema, example), links=links)}
-
-
-_WORDS = {
-    "upload_input": "The name of the file in the engine's input folder; it may differ from the one sent."
-}
 
 
 def _submitted(schema: Json, example: Json | None) -> Json:
@@ -216,20 +199,13 @@ def _submitted(schema: Json, example: Json | None) -> Json:
 
 
 def _bytes(route: Route) -> Json:
-    whole, content = _BINARY[route.operation]
+    content: Json = {str(route.media_type): {}}
     headers = ("ETag", "Accept-Ranges", "Content-Length", "Content-Disposition")
     return {
-        "200": response(whole, content, headers=headers),
+        "200": response(str(route.answer), content, headers=headers),
         "206": response("The requested part.", content, headers=(*headers, "Content-Range")),
         "304": response("The client's copy is still valid.", headers=("ETag",)),
     }
-
-
-_BINARY: Mapping[str, tuple[str, Json]] = {
-    "view_output": ("A small picture of an image.", {"image/*": {}}),
-    "read_output": ("The whole, streamed.", {"*/*": {}}),
-    "workflow_preview": ("The picture.", {"image/*": {}}),
-}
 
 
 def _links(argument: str, value: str, *operations: str) -> Json:

@@ -10,11 +10,11 @@ from comfy_mcp.operations.context import Caller
 from http_sidecar.api_keys import SURFACE, caller_of, identity_of
 from http_sidecar.app_state import BRIDGE, DRAIN, IDENTIFIERS, KEY_RING, SETTINGS
 from http_sidecar.bounds import BOUNDS
+from http_sidecar.door.open_streams import OPEN_STREAMS, OpenStreams
 from http_sidecar.door.tickets import Tickets
 from http_sidecar.streams import sse, tickets, websocket
 from http_sidecar.streams.event_texts import EventTexts
-from http_sidecar.streams.live import Live
-from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams
+from http_sidecar.streams.live import LIVE, Live
 from http_sidecar.streams.tickets import TICKETS, TTL_S, offered_keys, offered_ticket
 
 
@@ -22,12 +22,11 @@ def setup(app: web.Application) -> None:
     bridge = app[BRIDGE]
     bounds = app[BOUNDS]
     every = Caller(client=ClientId(app[SETTINGS].client_name), surface=SURFACE)
-    live = Live(bridge.feed, EventTexts(bridge.feed), every, buffer=bounds.stream_events)
-    app[OPEN_STREAMS] = OpenStreams(live, bridge.metrics, limit=bounds.streams)
+    app[LIVE] = Live(bridge.feed, EventTexts(bridge.feed), every, buffer=bounds.stream_events)
+    app[OPEN_STREAMS] = OpenStreams(bridge.metrics, limit=bounds.streams)
     app[TICKETS] = Tickets(ttl_s=TTL_S, clock=time.monotonic)
     app[IDENTIFIERS].append(identify)
     app.cleanup_ctx.append(_handing_out)
-    app.on_shutdown.append(_end_streams)
     app.router.add_routes(routes())
 
 
@@ -55,10 +54,5 @@ async def identify(request: web.Request) -> Caller | None:
 
 
 async def _handing_out(app: web.Application) -> AsyncIterator[None]:
-    async with app[OPEN_STREAMS].live.running(app[DRAIN]):
+    async with app[LIVE].running(app[DRAIN]):
         yield
-
-
-async def _end_streams(app: web.Application) -> None:
-    # Whoever takes the application down without draining first: open streams would hold it up.
-    app[DRAIN].begin()

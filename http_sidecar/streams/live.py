@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 import structlog
+from aiohttp import web
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import StoredEvent
@@ -207,6 +208,9 @@ class Live:
         """Who follows the event's job, and who follows EVERY that its caller may see."""
         of_job, of_all = self._following.get(stored.event.job_id, {}), self._following.get(EVERY, {})
         return {**of_job, **of_all} if of_all else of_job
+
+
+LIVE = web.AppKey("live", Live)
 
 
 def _sees(caller: Caller, owner: ClientId | None) -> bool:

@@ -16,12 +16,12 @@ from aiohttp import HttpVersion11, web
 from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
-from http_sidecar.app_state import BRIDGE, CALLER, SETTINGS
+from http_sidecar.app_state import BRIDGE, CALLER
+from http_sidecar.door.open_streams import server_sent_events
 from http_sidecar.routes import V1
 from http_sidecar.streams.live import End
 from http_sidecar.streams.messages import EVERY, MAX_SEQ, StreamClosed, wire_text
-from http_sidecar.streams.open_streams import OPEN_STREAMS, require_reader
-from http_sidecar.streams.stream import Ended, Stream
+from http_sidecar.streams.stream import Ended, Stream, require_reader
 
 log = structlog.get_logger(__name__)
 
@@ -62,15 +62,7 @@ def _position_of(request: web.Request) -> int | None:
 
 
 async def _serve(request: web.Request, since: int | None, job_id: JobId | None) -> web.StreamResponse:
-    with request.app[OPEN_STREAMS].entered("sse"):
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",  # nginx would hold the events back
-            }
-        )
-        await response.prepare(request)
+    async with server_sent_events(request) as response:
         stream = _Stream(request, response, job_id)
         await stream.serve(since)
         if stream.ended in {End.SLOW, End.INTERNAL} and request.transport is not None:
@@ -106,7 +98,7 @@ class _Stream(Stream):
         super().__init__(request, "sse", chunk_of if request.version >= HttpVersion11 else block_of)
         self._response = response
         self._job_id = job_id
-        self._heartbeat_s = request.app[SETTINGS].stream_heartbeat_s
+        self._heartbeat_s = self._bounds.stream_heartbeat_s
 
     async def serve(self, shown: int | None) -> None:
         """Until the workflow has ended, the client is gone or slow, its key is revoked, or this process

@@ -13,18 +13,25 @@ from collections.abc import AsyncIterator, Awaitable
 import structlog
 from aiohttp import web
 
+from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
+from comfy_mcp.operations.context import require_right
 from http_sidecar.app_state import CALLER
 from http_sidecar.bounds import BOUNDS
+from http_sidecar.door.open_streams import OPEN_STREAMS, StreamKind
 from http_sidecar.door.revocation import REVOCATIONS
-from http_sidecar.door.slow_clients import ClientTooSlow, write_within
-from http_sidecar.streams.live import Encode, End, News
+from http_sidecar.door.slow_clients import ClientTooSlow, write_now, write_within
+from http_sidecar.streams.live import LIVE, Encode, End, News
 from http_sidecar.streams.messages import EVERY
-from http_sidecar.streams.open_streams import OPEN_STREAMS, StreamKind
 
 log = structlog.get_logger(__name__)
+
+
+def require_reader(request: web.Request) -> None:
+    """Raises Denied for a caller that may not read."""
+    require_right(request[CALLER], Right.READ, "A stream")
 
 
 class Ended(Exception):
@@ -42,7 +49,7 @@ class Stream(ABC):
         self._transport = request.transport
         self._bounds = request.app[BOUNDS]
         self._streams = request.app[OPEN_STREAMS]
-        self._live = self._streams.live
+        self._live = request.app[LIVE]
         self._revocations = request.app[REVOCATIONS]
         self._floors: dict[str, int] = {}
         """What it follows → the position up to which its client has that."""
@@ -73,13 +80,14 @@ class Stream(ABC):
             self._held.append(news)
             if len(self._held) > self._bounds.stream_events:
                 self.end(End.SLOW)
-        elif self._transport is None or self._transport.is_closing():
-            return
-        elif self._transport.get_write_buffer_size() > self._bounds.stream_bytes:
-            self.end(End.SLOW)
         else:
-            self._transport.write(news.frame(self._encode))
-            self._written(news.stored)
+            try:
+                written = write_now(self._transport, news.frame(self._encode), self._bounds.stream_bytes)
+            except ClientTooSlow:
+                self.end(End.SLOW)
+            else:
+                if written:
+                    self._written(news.stored)
 
     def end(self, why: End) -> None:
         """End the stream. On shutdown a replay that is under way is sent to its end first."""

@@ -13,11 +13,13 @@ from typing import assert_never
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded, NotFound, StoreFault
+from comfy_mcp.domain.errors import BridgeError, Denied, ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from http_sidecar.app_state import BRIDGE, SETTINGS
 from http_sidecar.bounds import BOUNDS, Bounds
+from http_sidecar.door.hosts import origin_allowed
+from http_sidecar.door.open_streams import OPEN_STREAMS
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RATE_LIMITS
 from http_sidecar.routes import V1
@@ -32,8 +34,7 @@ from http_sidecar.streams.messages import (
     parse_command,
     wire_text,
 )
-from http_sidecar.streams.open_streams import OPEN_STREAMS, require_known_origin, require_reader
-from http_sidecar.streams.stream import Ended, Stream
+from http_sidecar.streams.stream import Ended, Stream, require_reader
 from http_sidecar.streams.tickets import spoken_protocols
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     require_known_origin(request)
     require_reader(request)
     with streams.entered("websocket"):
-        ws = _WebSocket(request, app[SETTINGS].stream_heartbeat_s, app[BOUNDS])
+        ws = _WebSocket(request, app[BOUNDS])
         await ws.prepare(request)
         try:
             await _Socket(request, ws).serve()
@@ -69,14 +70,24 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return ws
 
 
+def require_known_origin(request: web.Request) -> None:
+    """Raises Denied. Browsers let any page open a WebSocket anywhere: CORS does not cover it."""
+    origin, host = request.headers.get("Origin"), request.headers.get("Host")
+    if not origin_allowed(origin, host, request.app[SETTINGS].cors_origins):
+        raise Denied(
+            "Web pages of this origin may not open a stream.",
+            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+        )
+
+
 class _WebSocket(web.WebSocketResponse):
     """A close takes a bounded time. aiohttp's own, which it uses itself when a message is too large, waits
     until the client has read all that was written, and some clients read nothing."""
 
-    def __init__(self, request: web.Request, heartbeat_s: float, bounds: Bounds) -> None:
+    def __init__(self, request: web.Request, bounds: Bounds) -> None:
         super().__init__(
             protocols=spoken_protocols(request.headers),
-            heartbeat=heartbeat_s,
+            heartbeat=bounds.stream_heartbeat_s,
             max_msg_size=bounds.message_bytes,
             timeout=bounds.stream_send_timeout_s,
             compress=False,  # a compressor for each socket costs more memory than all that waits there

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from comfy_mcp.driving import hearing
 from comfy_mcp.places.comfyui import contact
 from tests.agent.mistakes import MISTAKES, arguments_of, base_graph, faults
 from tests.agent.scripted import TRANSPORTS, Agent, text_of
@@ -56,9 +57,10 @@ async def test_m53_a_running_job_of_a_dead_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(hearing, "QUIET_S", 0.05)
     async with (
         embedded_engine(tmp_path / "engine") as (process, url),
-        open_surface(tmp_path, engine_url=url, quiet_poll_s=0.05, reconnect_max_s=0.05) as surface,
+        open_surface(tmp_path, engine_url=url) as surface,
         surface.client("2026-07-28") as client,
     ):
         agent = Agent(client, tmp_path, "stdio")

@@ -36,8 +36,10 @@ def chain(length: int) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def checker() -> AsyncIterator[Checker]:
-    checker = Checker(100)
+async def checker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Checker]:
+    """For which all of these are large."""
+    monkeypatch.setattr(module, "INLINE_BYTES", 100)
+    checker = Checker()
     yield checker
     await checker.aclose()
 
@@ -60,7 +62,7 @@ async def test_the_process_judges_as_this_one_does(checker: Checker, info: Objec
 
 
 async def test_small_workflows_start_no_process() -> None:
-    checker = Checker(10_000)
+    checker = Checker()
     assert await judged(checker, PICTURE) == judge(PICTURE, INFO)
     assert checker._process is None
     await checker.aclose()
@@ -72,7 +74,7 @@ async def test_a_small_file_that_opens_to_much_goes_to_the_process() -> None:
         {"id": f"s{at}", "nodes": [leaf] if at == 12 else [{"id": n, "type": f"s{at + 1}"} for n in (1, 2)]}
         for at in range(13)
     ]
-    checker = Checker(10_000)
+    checker = Checker()
     found = await judged(
         checker, {"nodes": [{"id": 1, "type": "s0"}], "definitions": {"subgraphs": subgraphs}}
     )
@@ -100,7 +102,7 @@ async def test_the_process_is_kept_and_knows_the_classes_of_the_engine_until_oth
 
 
 async def test_over_its_limit_the_process_is_replaced_and_the_workflow_refused() -> None:
-    checker = Checker(100, cpu_s=0)
+    checker = Checker(cpu_s=0)
     with pytest.raises(LimitExceeded, match="0 s of CPU") as caught:
         await judged(checker, chain(150_000))
     assert caught.value.code is ErrorCode.TOO_LARGE

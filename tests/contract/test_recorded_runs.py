@@ -25,6 +25,7 @@ from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.operations.conftest import Bench
 from tests.support import recordings
+from tests.support.constants import constants
 from tests.support.fake_engine import FakeEngine
 
 RUNS = ("01", "03", "04", "06", "19", "v0.3.75/01", "v0.3.75/03", "v0.3.75/04", "v0.3.75/06")
@@ -106,9 +107,10 @@ def _as_to_us(frame: str | bytes, theirs: str, ours: str) -> str | bytes:
 
 @asynccontextmanager
 async def bridge(engine: FakeEngine, folder: Path) -> AsyncIterator[Bench]:
-    settings = load_settings(engine_urls=engine.url, state_dir=folder / "state", progress_interval_s=0.01)
-    async with open_runtime(settings) as services:
-        yield Bench(services, Caller(client=ClientId("tester"), surface="test"))
+    settings = load_settings(engine_urls=engine.url, state_dir=folder / "state")
+    with constants(PROGRESS_S=0.01):
+        async with open_runtime(settings) as services:
+            yield Bench(services, Caller(client=ClientId("tester"), surface="test"))
 
 
 @pytest.mark.parametrize("name", RUNS)

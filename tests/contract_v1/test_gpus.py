@@ -20,12 +20,13 @@ LOST = replace(BLIND, index=2, state=GpuState.LOST, fault="GPU is lost")
 def driver(monkeypatch: pytest.MonkeyPatch) -> ScriptedDriver:
     driver = ScriptedDriver(shows=reading(CARD, BLIND, LOST))
     monkeypatch.setattr(monitor, "Nvml", lambda: driver)
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.001)
     return driver
 
 
 @pytest.fixture
 async def v1(tmp_path: Path, driver: ScriptedDriver) -> AsyncIterator[Sidecar]:
-    async with open_sidecar(tmp_path, gpu_sample_s=0.001) as sidecar:
+    async with open_sidecar(tmp_path) as sidecar:
         yield sidecar
 
 

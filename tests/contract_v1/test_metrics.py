@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.constants import constants
 from tests.support.graphs import failing, picture, slow
 from tests.support.mcp_surface import submit
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
@@ -139,10 +140,11 @@ async def test_no_label_carries_a_job_a_key_or_a_path(tmp_path: Path) -> None:
 
 
 async def test_the_queue_length_is_how_many_wait(tmp_path: Path) -> None:
-    async with open_sidecar(tmp_path, engine_url="http://127.0.0.1:9", metrics_refresh_s=0.01) as v1:
-        await v1.submit(picture())
-        await v1.submit(picture())
-        await eventually(v1, "comfyui_queue_length", 2)
+    with constants(REFRESH_S=0.01):
+        async with open_sidecar(tmp_path, engine_url="http://127.0.0.1:9") as v1:
+            await v1.submit(picture())
+            await v1.submit(picture())
+            await eventually(v1, "comfyui_queue_length", 2)
 
 
 async def test_openmetrics_is_given_to_who_asks(v1: Sidecar) -> None:

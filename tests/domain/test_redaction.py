@@ -10,6 +10,7 @@ from comfy_mcp.domain.redaction import (
     MAX_VALUE_CHARS,
     names_a_secret,
     without_secrets,
+    without_values,
 )
 
 
@@ -75,3 +76,7 @@ def test_names_like_a_secret_are_taken_for_one(name: str) -> None:
 @pytest.mark.parametrize("name", ["keyframe", "author", "seed", "monkey", "prompt"])
 def test_other_names_are_shown(name: str) -> None:
     assert not names_a_secret(name)
+
+
+def test_known_values_are_replaced_wherever_they_stand() -> None:
+    assert without_values("a key=k1; k1 and k2", ("k1", "k2")) == f"a key={HIDDEN}; {HIDDEN} and {HIDDEN}"

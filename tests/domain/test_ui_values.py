@@ -31,7 +31,7 @@ def test_a_list_without_places_behind_seeds_is_read_without_them_and_told() -> N
 def test_a_list_that_fits_nothing_is_read_by_place_and_what_is_left_is_told() -> None:
     inputs, warnings = one({"seed": ["INT"], "steps": ["INT"]}, 5, 20, 8, *range(9))
     assert inputs == {"seed": 5, "steps": 8}
-    assert warnings == ("Node 1 (X): the class has no input for saved values: 0, 1, 2, 3, 4 and 4 more.",)
+    assert warnings == ("Node 1 (X): the class has no input for saved values: 0, 1, 2, 3, 4, 5, 6, 7, 8.",)
 
 
 def test_a_long_value_is_told_in_short() -> None:

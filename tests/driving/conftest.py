@@ -15,7 +15,7 @@ from comfy_mcp.domain.file_inputs import FOLDER
 from comfy_mcp.domain.ids import ClientId, JobId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
-from comfy_mcp.driving import sizes
+from comfy_mcp.driving import attempt, hearing, sizes
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.fleet import Fleet
@@ -140,15 +140,21 @@ class House:
 
 
 @pytest.fixture(autouse=True)
-def _sizes_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizes, "PAUSE_S", 0.0)
+    monkeypatch.setattr(hearing, "QUIET_S", 0.05)
+    monkeypatch.setattr(attempt, "PROGRESS_S", 0.01)
+
+
+@pytest.fixture
+def _no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is looked up for having been quiet."""
+    monkeypatch.setattr(hearing, "QUIET_S", 1000.0)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return load_settings(
-        state_dir=tmp_path / "state", quiet_poll_s=0.05, progress_interval_s=0.01, lease_ttl_s=30.0
-    )
+    return load_settings(state_dir=tmp_path / "state", lease_ttl_s=30.0)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytest
+
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import CancelRequested, EngineConnected, JobEvent, NodeProgressed, StoredEvent
@@ -140,10 +142,10 @@ async def test_a_store_that_refuses_writes_for_a_while_loses_no_end(
     assert len(place.posted) == 1
 
 
+@pytest.mark.usefixtures("_no_polls")
 async def test_an_end_that_the_store_refuses_is_kept_and_not_asked_for_again(
     house: House, place: ScriptedPlace
 ) -> None:
-    house.settings = house.settings.model_copy(update={"quiet_poll_s": 1000.0})
     faulty = FaultyStore(house.store)
     with_store(house, faulty).drive(place)
     job_id = await house.submit()

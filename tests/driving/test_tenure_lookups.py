@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import pytest
+
 from comfy_mcp.domain.events import (
     EngineDisconnected,
     FailureKind,
@@ -40,11 +42,11 @@ async def test_a_stream_that_did_not_tell_the_end_is_exchanged(house: House, pla
     assert place.reconnects == 1
 
 
+@pytest.mark.usefixtures("_no_polls")
 async def test_after_a_reconnect_everything_in_flight_is_looked_up(
     house: House, place: ScriptedPlace
 ) -> None:
     """Point 4: nothing is replayed."""
-    house.settings = house.settings.model_copy(update={"quiet_poll_s": 1000.0})
     house.drive(place)
     first, second = await house.submit(), await house.submit()
     prompts = [await posted(place), await posted(place, 2)]

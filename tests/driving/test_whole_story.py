@@ -28,6 +28,8 @@ from tests.driving.conftest import House, posted
 from tests.support.jobs import outputs_of
 from tests.support.scripted_place import PICTURE, ScriptedPlace
 
+pytestmark = pytest.mark.usefixtures("_no_polls")
+
 OTHER = replace(PICTURE, filename="in the history.png")
 """What the history of these engines has: the source of an end shows in its file."""
 P = PromptId("replaced by the prompt of the test")
@@ -38,11 +40,6 @@ AGAIN = EngineConnected(sid="again")
 CACHED = NodesCached(prompt_id=P, nodes=(NodeId("1"), NodeId("2")))
 
 
-def quiet(house: House) -> None:
-    """Nothing is looked up for having been quiet."""
-    house.settings = house.settings.model_copy(update={"quiet_poll_s": 1000.0})
-
-
 async def say(place: ScriptedPlace, prompt: PromptId, events: Sequence[EngineEvent]) -> None:
     for event in events:
         about_it: Any = event
@@ -51,7 +48,6 @@ async def say(place: ScriptedPlace, prompt: PromptId, events: Sequence[EngineEve
 
 async def run(house: House, place: ScriptedPlace, *events: EngineEvent) -> list[str]:
     """The file names of a job during which the engine says `events`, then `executing: null`."""
-    quiet(house)
     job_id, prompt = await house.sent_to(place)
     place.end_silently(prompt, PromptResult(ending=PromptEnding.SUCCESS, outputs=(OTHER,)))
     await say(place, prompt, [*events, PromptEnded(prompt_id=P)])
@@ -98,7 +94,6 @@ async def test_any_other_end_is_looked_up(
 
 
 async def test_a_run_that_another_process_submitted_is_looked_up(house: House, place: ScriptedPlace) -> None:
-    quiet(house)
     _, first = house.drive(place)
     job_id = await house.submit()
     prompt = await posted(place)
@@ -115,7 +110,6 @@ async def test_a_run_that_another_process_submitted_is_looked_up(house: House, p
 
 
 async def test_a_failure_is_looked_up_for_what_was_kept_of_it(house: House, place: ScriptedPlace) -> None:
-    quiet(house)
     job_id, prompt = await house.sent_to(place)
     failure = JobFailure(kind=FailureKind.NODE_ERROR, message="boom")
     ended = PromptResult(ending=PromptEnding.ERROR, outputs=(OTHER,), failure=failure)
@@ -127,7 +121,6 @@ async def test_a_failure_is_looked_up_for_what_was_kept_of_it(house: House, plac
 
 
 async def test_a_success_may_be_told_before_the_post_is_answered(house: House, place: ScriptedPlace) -> None:
-    quiet(house)
     submit = place.submit
 
     async def slow(prompt_id: PromptId, graph: object, extra_data: object) -> object:
@@ -146,7 +139,6 @@ async def test_a_success_may_be_told_before_the_post_is_answered(house: House, p
 async def test_sizes_that_the_engine_does_not_tell_stay_unknown_and_stop_nothing(
     house: House, place: ScriptedPlace
 ) -> None:
-    quiet(house)
     place.silent_about_sizes = True
     house.drive(place)
     for count in (1, 2):
@@ -160,7 +152,6 @@ async def test_sizes_that_the_engine_does_not_tell_stay_unknown_and_stop_nothing
 async def test_sizes_are_filled_in_when_the_driver_stops_before_they_came(
     house: House, place: ScriptedPlace
 ) -> None:
-    quiet(house)
     place.sizes_held.clear()
     _, task = house.drive(place)
     job_id = await house.submit()

@@ -18,12 +18,12 @@ DAMAGED = ENDED | {"store_corrupt", "workflow_not_found"}  # not found: in the s
 NOT_OPEN = ENDED | {"store_schema_newer"}
 AS_SHIPPED = {
     name.upper(): str(Settings.model_fields[name].default)
-    for name in ("heartbeat_s", "request_timeout_s", "connect_timeout_s")
+    for name in ("request_timeout_s", "connect_timeout_s")
 }
 TOO_LATE = frozenset({"invalid_argument"})
 """A workflow that is to wait for one that has failed by then is refused."""
 
-IMPATIENT = {"STORE_BUSY_TIMEOUT_S": "1"}
+IMPATIENT = {"BUSY_S": "1"}
 """For faults that keep the store from others for longer."""
 
 
@@ -86,7 +86,7 @@ KINDS: tuple[Kind, ...] = (
         run=faults.engine_replaced,
         after=aftermath.the_new_version_counts,
         embedded_only=True,
-        settings={"OBJECT_INFO_TTL_S": "1"},
+        settings={"NODES_FRESH_S": "1"},
         refusals=frozenset({"graph_invalid"}),
     ),
     Kind(name="foreign jobs", run=faults.foreign_jobs),
@@ -167,7 +167,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         name="memory asked for",
         run=faults.any_one,
-        settings=IMPATIENT | {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.2"},
+        settings=IMPATIENT | {"VRAM_HOLD": "true", "SAMPLE_S": "0.2"},
         refusals=STORE,
     ),
     Kind(name="clock jumps", run=store_faults.clock_jumps, bent_clock=True),

@@ -50,15 +50,14 @@ async def run_soak(
     per_round = -(-jobs // rounds)
     settings = {
         "RETENTION_JOBS": str(round(per_round * KEPT_ROUNDS)),
-        "RETENTION_CHECK_S": "0.5",
-        "METRICS_REFRESH_S": "0.5",
-        "MCP_SESSION_IDLE_S": "1.5",
+        "RETENTION_PAUSE_S": "0.5",
+        "REFRESH_S": "0.5",
+        "SESSION_IDLE_S": "1.5",
         "LEASE_TTL_S": "30",  # a busy machine is no reason for a takeover here
-        "QUIET_POLL_S": "3",
-        "HEARTBEAT_S": "30",
+        "QUIET_S": "3",
         "CONNECT_TIMEOUT_S": "30",
-        "REQUEST_TIMEOUT_S": "30",
-        "STORE_BUSY_TIMEOUT_S": "30",
+        "REQUEST_TIMEOUT_S": "60",
+        "BUSY_S": "30",
     }
     engine = EmbeddedProcess(folder / "engine", HISTORY)
     async with open_world(

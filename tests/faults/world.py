@@ -17,6 +17,7 @@ import aiohttp
 from tests.faults.engines import Engine
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
 from tests.support.chaos_store import Mood, SharedNumber
+from tests.support.constants import OWNERS
 from tests.support.postgres import Server
 from tests.support.spawned import Spawned, spawn
 
@@ -24,25 +25,25 @@ KEY = "the-key-of-every-trial"
 """One client on every surface, so that an idempotency key means the same on all."""
 
 LEASE_TTL_S = 1.0
-QUIET_POLL_S = 0.4
+QUIET_S = 0.4
 REQUEST_TIMEOUT_S = 2.0
+# Settings, and constants of the product (tests/support/constants.py).
 SETTINGS = {
     "LEASE_TTL_S": str(LEASE_TTL_S),
-    "QUIET_POLL_S": str(QUIET_POLL_S),
-    "RECONNECT_MAX_S": "0.4",
-    "HEARTBEAT_S": "0.8",
+    "QUIET_S": str(QUIET_S),
+    "MAX_PAUSE_S": "0.4",
     "CONNECT_TIMEOUT_S": "1",
     "REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
-    "STORE_BUSY_TIMEOUT_S": "5",
+    "BUSY_S": "5",
     "CANCEL_WAIT_S": "0.5",
     "DRAIN_TIMEOUT_S": "2",
     "RATE_LIMIT_PER_MINUTE": "0",
     "HASH_MODELS": "false",
     "LOG_FORMAT": "json",
     "HTTP_KEY": KEY,
-    "METRICS_REFRESH_S": "60",
+    "REFRESH_S": "60",
     # Everything but the fault has room: a busy machine must not look like a fault.
-    "PROGRESS_INTERVAL_S": "0.1",
+    "PROGRESS_S": "0.1",
 }
 AIMED_AT = "one"
 """The name of the engine that the faults are aimed at, where there are several."""
@@ -132,7 +133,8 @@ class World:
         if self.clock is not None:
             faults["clock"] = str(self.clock.path)
         arguments = ("serve", "--port", "0") if kind == "serve" else ("mcp",)
-        env = {f"COMFY_BRIDGE_{name}": value for name, value in self.settings.items()}
+        env = {f"COMFY_BRIDGE_{name}": value for name, value in self.settings.items() if name not in OWNERS}
+        faults["constants"] = {name: float(self.settings[name]) for name in OWNERS if name in self.settings}
         env |= self._engines | {"COMFY_BRIDGE_STATE_DIR": str(self.folder / "state")}
         if self.store_url is not None:
             env["COMFY_BRIDGE_STORE"] = self.store_url

@@ -87,7 +87,7 @@ async def test_killed_around_the_post_it_is_sent_once_and_counted_once(
     assert await store.spent(at=killed.created_at) == killed.spend.reserved == 2_000_000
     await store.close()
     assert len(await far_jobs(far)) == sent
-    async with open_sidecar(folder, engine_url=nowhere, quiet_poll_s=0.1, **lane) as near:
+    async with open_sidecar(folder, engine_url=nowhere, **lane) as near:
         state = await near.ended(job_id)
         assert (state["status"], state["engine"], state["attempt"]) == ("completed", LANE, attempts)
         spent = await near.services.store.spent(at=killed.created_at)

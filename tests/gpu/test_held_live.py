@@ -21,7 +21,7 @@ from tests.support.serve_process import LIMIT_S, ROOT, Served, serve_process
 from tests.support.vram_engine import Vram
 from tests.support.warm_python import WARM_PYTHON
 
-SETTINGS = {"VRAM_HOLD": "true", "GPU_SAMPLE_S": "0.05", "LEASE_TTL_S": "1"}
+SETTINGS = {"VRAM_HOLD": "true", "LEASE_TTL_S": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,14 @@ class Client:
 @asynccontextmanager
 async def sidecar(folder: Path, engine: EmbeddedEngine) -> AsyncIterator[Client]:
     """In a fresh interpreter: LD_LIBRARY_PATH counts where a process begins."""
-    serving = serve_process(folder, engine.url, sys.executable, "-m", "http_sidecar", **SETTINGS)
+    command = (
+        sys.executable,
+        "-m",
+        "tests.support.chaos",
+        '{"constants": {"SAMPLE_S": 0.05}}',
+        "http_sidecar",
+    )
+    serving = serve_process(folder, engine.url, *command, **SETTINGS)
     async with serving as served, aiohttp.ClientSession() as session:
         yield Client(served, session)
 

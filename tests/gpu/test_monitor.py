@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from comfy_mcp.domain.errors import EngineUnreachable
 from comfy_mcp.domain.gpu import GpuDevice, GpuSource
 from comfy_mcp.domain.gpu_use import GpuUse
@@ -98,7 +100,7 @@ def monitor_of(
     **engines: FakeEngine,
 ) -> GpuMonitor:
     return GpuMonitor(
-        Settings(gpu_sample_s=2, request_timeout_s=timeout_s),
+        Settings(request_timeout_s=timeout_s),
         engines={EngineId(name): engine for name, engine in engines.items()},
         now_ms=clock or Clock(),
         driver=driver or FakeDriver(),
@@ -234,7 +236,6 @@ def watching(
     """All its engines are on this machine."""
     return GpuMonitor(
         Settings(
-            gpu_sample_s=2,
             engine_urls=tuple(f"{name}=http://127.0.0.1:{8188 + n}" for n, name in enumerate(engines))
             or ("x=http://127.0.0.1:1",),
         ),
@@ -381,10 +382,11 @@ async def test_a_defect_in_a_sample_ends_nothing() -> None:
     assert engine.asked == 3
 
 
-async def test_it_runs_by_itself() -> None:
+async def test_it_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = ScriptedDriver()
+    monkeypatch.setattr("comfy_mcp.gpu.monitor.SAMPLE_S", 0.01)
     monitor = GpuMonitor(
-        Settings(gpu_sample_s=0.01),
+        Settings(),
         engines={},
         now_ms=system_clock().now_ms,
         driver=driver,

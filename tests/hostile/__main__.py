@@ -54,9 +54,7 @@ async def measure(mode: Mode) -> str:
     stalls: list[float] = []
     try:
         with tempfile.TemporaryDirectory() as folder:
-            async with open_sidecar(
-                Path(folder), engine_url=url, request_timeout_s=3.0, quiet_poll_s=1.0
-            ) as sidecar:
+            async with open_sidecar(Path(folder), engine_url=url, request_timeout_s=3.0) as sidecar:
                 await sidecar.ended(await sidecar.submit(GRAPH))
                 state = await measured_job(sidecar, stalls)
     finally:

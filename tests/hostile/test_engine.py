@@ -13,25 +13,25 @@ from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES
 from comfy_mcp.places.comfyui.outputs import MAX_OUTPUTS
 from comfy_mcp.places.protocol import ITS_URL
 from tests.hostile.engine import GRAPH, TEXT_CHARS, TEXTS, HostileEngine, Mode, hostile_engine
+from tests.support.constants import constants
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
 
 SECRET = "the-secret-of-this-engine"
 QUICK: dict[str, Any] = {
     "connect_timeout_s": 1.0,
     "request_timeout_s": 1.5,
-    "quiet_poll_s": 0.1,
-    "reconnect_max_s": 0.1,
     "engine_headers": {"X-Engine-Secret": SECRET},
 }
 
 
 @asynccontextmanager
 async def house(folder: Path, mode: Mode, **more: Any) -> AsyncIterator[tuple[HostileEngine, Sidecar]]:
-    async with (
-        hostile_engine(mode) as engine,
-        open_sidecar(folder, engine_url=engine.url, **(QUICK | more)) as sidecar,
-    ):
-        yield engine, sidecar
+    with constants(QUIET_S=0.1, MAX_PAUSE_S=0.1):
+        async with (
+            hostile_engine(mode) as engine,
+            open_sidecar(folder, engine_url=engine.url, **(QUICK | more)) as sidecar,
+        ):
+            yield engine, sidecar
 
 
 async def said(sidecar: Sidecar, words: str) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import pydantic_core
 import pytest
 
+from comfy_mcp.checking import checker
 from comfy_mcp.domain import large_json
 from comfy_mcp.driving import ledger
 from tests.support.graphs import picture
@@ -83,6 +84,7 @@ def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(large_json, "LARGE_BYTES", 100)
     monkeypatch.setattr(large_json, "LARGE_VALUES", 30)
     monkeypatch.setattr(ledger, "THREAD_BYTES", 100)
+    monkeypatch.setattr(checker, "INLINE_BYTES", 100)
     watched(json.JSONDecoder, "decode")
     watched(json.JSONEncoder, "encode")
     watched(json.JSONEncoder, "iterencode")
@@ -95,7 +97,7 @@ async def test_no_large_json_on_the_loop(
     tmp_path: Path, path: str, call: Callable[[], dict[str, Any]], request: pytest.FixtureRequest
 ) -> None:
     asked = call()
-    async with open_sidecar(tmp_path, check_inline_bytes=100) as sidecar:
+    async with open_sidecar(tmp_path) as sidecar:
         on_the_loop: list[str] = request.getfixturevalue("on_the_loop")
         answer = await sidecar("POST", path, **asked)
         assert answer.status in {200, 202}, answer.data
@@ -105,7 +107,7 @@ async def test_no_large_json_on_the_loop(
 
 
 async def test_nor_in_a_session_of_mcp(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    async with open_sidecar(tmp_path, check_inline_bytes=100) as sidecar:
+    async with open_sidecar(tmp_path) as sidecar:
         session = await open_session(sidecar.session, f"{sidecar.url}/mcp")
         asked = mcp({"workflow": graph()}, legacy_request, session=session)
         on_the_loop: list[str] = request.getfixturevalue("on_the_loop")

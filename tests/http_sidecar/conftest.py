@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from comfy_mcp.driving import attempt
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.services import Services
@@ -26,11 +27,11 @@ async def engine(tmp_path: Path) -> AsyncIterator[EmbeddedEngine]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, engine: EmbeddedEngine) -> Settings:
+def settings(tmp_path: Path, engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(attempt, "PROGRESS_S", 0.01)
     return load_settings(
         engine_urls=engine.url,
         state_dir=tmp_path / "state",
-        progress_interval_s=0.01,
         connect_timeout_s=2.0,
         rate_limit_per_minute=0,
     )

@@ -20,8 +20,9 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @pytest.fixture
 async def server(services: Services, settings: Settings) -> AsyncIterator[Listening]:
-    settings = settings.model_copy(update={"http_max_body_bytes": 64 * 1024})
-    async with listening(services, settings, Bounds(body_timeout_s=1, send_timeout_s=1)) as server:
+    settings = settings.model_copy(update={"max_graph_bytes": 64 * 1024})
+    bounds = Bounds(body_bytes=64 * 1024, body_timeout_s=1, send_timeout_s=1)
+    async with listening(services, settings, bounds) as server:
         yield server
         assert (await server.ask(HEALTH)).status == 200, "it serves on"
 
@@ -113,7 +114,7 @@ async def test_a_body_that_never_ends_is_408(server: Listening) -> None:
 async def test_a_body_that_is_too_large_is_413_declared_or_not(server: Listening) -> None:
     assert_problem(await server.ask(post(b"", length=10**9)), 413)
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" % WORKFLOW
-    answer = await server.ask(head, *[b"1000\r\n%b\r\n" % (b"x" * 0x1000)] * 17, b"0\r\n\r\n")
+    answer = await server.ask(head, *[b"1000\r\n%b\r\n" % (b"x" * 0x1000)] * 33, b"0\r\n\r\n")
     assert assert_problem(answer, 413)["code"] == "body_too_large"
 
 

@@ -17,9 +17,10 @@ from PIL import Image
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode
 from comfy_mcp.library import moving, previews
-from comfy_mcp.library.media_texts import MAX_TEXTS, TextTooLong, texts_in
+from comfy_mcp.library.media_texts import texts_in
 from comfy_mcp.library.moving import NotShown, animation, decoded, wave
 from comfy_mcp.library.previews import make_preview
+from comfy_mcp.library.tagged_texts import MAX_TEXTS, TextTooLong
 from tests.library.test_media_texts import png
 from tests.library.test_moving import animated, riff, sound, video
 

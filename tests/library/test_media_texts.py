@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from comfy_mcp.library.media_texts import MAX_PARTS, Damaged, TextTooLong, is_media, texts_in
+from comfy_mcp.library.media_texts import is_media, texts_in
+from comfy_mcp.library.tagged_texts import MAX_PARTS, Damaged, TextTooLong
 
 MEDIA = Path(__file__).parents[1] / "data" / "media"
 LIMIT = 100_000

@@ -16,6 +16,7 @@ from tests.support.processes import embedded_engine, kill
 from tests.support.prometheus import Prometheus, prometheus
 from tests.support.serve_process import serve_process
 from tests.support.sidecar import WORKFLOW
+from tests.support.warm_python import WARM_PYTHON
 
 KEY = "a-key-of-the-tests-0123456789"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -49,10 +50,13 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     scraped it."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(compiled(tmp_path)))
     monkeypatch.setenv("FAKE_NVML", "slowed")
-    settings = {"HTTP_KEY": KEY, "METRICS_PUBLIC": "false", "METRICS_REFRESH_S": 0.2}
+    command = (WARM_PYTHON, "-m", "tests.support.chaos", '{"constants": {"REFRESH_S": 0.2}}', "http_sidecar")
+    settings = {"HTTP_KEY": KEY, "METRICS_PUBLIC": "false"}
     async with AsyncExitStack() as stack:
         engine, engine_url = await stack.enter_async_context(embedded_engine(tmp_path / "engine"))
-        served = await stack.enter_async_context(serve_process(tmp_path, f"one={engine_url}", **settings))
+        served = await stack.enter_async_context(
+            serve_process(tmp_path, f"one={engine_url}", *command, **settings)
+        )
         async with aiohttp.ClientSession() as session, session.get(f"{served.url}/metrics") as refused:
             assert refused.status == 401
         target = served.url.removeprefix("http://")

@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.driving import attempt
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.operations import cancelling
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
 from comfy_mcp.operations.services import Services
@@ -57,12 +59,12 @@ async def engine(tmp_path: Path) -> AsyncIterator[EmbeddedEngine]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, engine: EmbeddedEngine) -> Settings:
+def settings(tmp_path: Path, engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(attempt, "PROGRESS_S", 0.01)
     return load_settings(
         engine_urls=engine.url,
         state_dir=tmp_path / "state",
         workflow_roots=(tmp_path / "workflows",),
-        progress_interval_s=0.01,
         connect_timeout_s=2.0,
     )
 
@@ -75,13 +77,13 @@ async def call(settings: Settings) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
-async def call_without_engine(tmp_path: Path) -> AsyncIterator[Bench]:
+async def call_without_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """The engine's address is one where nothing listens."""
+    monkeypatch.setattr(cancelling, "CANCEL_WAIT_S", 0.01)
     settings = load_settings(
         engine_urls="http://127.0.0.1:9",
         state_dir=tmp_path / "state",
         connect_timeout_s=2.0,
-        cancel_wait_s=0.01,
     )
     async with open_runtime(settings) as services:
         yield Bench(services, CALLER)

@@ -8,7 +8,7 @@ import pytest
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import ClientId
-from comfy_mcp.operations import batches, submitting, workflows
+from comfy_mcp.operations import batches, cancelling, submitting
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.runtime import open_runtime
@@ -162,7 +162,7 @@ async def test_a_batch_that_is_completed_can_not_be_cancelled(call: Bench) -> No
 async def test_all_of_ones_own_are_cancelled_and_nobody_elses(
     call: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows, "MINE_AT_ONCE", 2)
+    monkeypatch.setattr(cancelling, "MINE_AT_ONCE", 2)
     stranger = Bench(call.services, STRANGER)
     await call("submit_workflow", workflow=seeded(steps=5_000), variations=3)
     other = await stranger("submit_workflow", workflow=seeded(steps=5_000))
@@ -175,8 +175,11 @@ async def test_all_of_ones_own_are_cancelled_and_nobody_elses(
     await stranger("cancel_workflow", workflow_id=other.workflow_id)
 
 
-async def test_what_an_engine_still_runs_is_counted_apart(settings: Settings) -> None:
-    async with open_runtime(settings.model_copy(update={"cancel_wait_s": 0.0})) as services:
+async def test_what_an_engine_still_runs_is_counted_apart(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancelling, "CANCEL_WAIT_S", 0.0)
+    async with open_runtime(settings) as services:
         call = Bench(services, CALLER)
         submitted = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=700), variations=3)
         await running(call, submitted.workflow_ids[0])

@@ -19,7 +19,7 @@ HAS, LACKS = ObjectInfo.parse({"Save": SAVE}), ObjectInfo.parse({"Other": SAVE})
 
 @pytest.fixture
 async def checker() -> AsyncIterator[Checker]:
-    made = Checker(2**20, lambda: Moment(year=2026, month=1, day=1, hour=0, minute=0, second=0, seed=1))
+    made = Checker(lambda: Moment(year=2026, month=1, day=1, hour=0, minute=0, second=0, seed=1))
     yield made
     await made.aclose()
 

@@ -139,8 +139,8 @@ async def test_a_job_on_this_machines_gpu_ends_with_what_it_took(
 
     monkeypatch.setattr(monitor, "Nvml", ScriptedDriver)
     monkeypatch.setattr(ComfyUIClient, "system_stats", stats)
-    quick = settings.model_copy(update={"gpu_sample_s": 0.02})
-    async with open_runtime(quick) as services:
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.02)
+    async with open_runtime(settings) as services:
         call = Bench(services, CALLER)
         submitted = await call("submit_workflow", workflow=slow_graph(steps=12, step_ms=50))
         state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)

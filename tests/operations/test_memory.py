@@ -12,6 +12,7 @@ from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.needs import needs_of
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
+from comfy_mcp.gpu import monitor
 from comfy_mcp.operations import memory
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
@@ -25,6 +26,7 @@ from tests.support.vram_engine import Vram
 def vram(monkeypatch: pytest.MonkeyPatch) -> Vram:
     vram = Vram()
     vram.play(monkeypatch)
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.05)
     return vram
 
 
@@ -32,8 +34,7 @@ def vram(monkeypatch: pytest.MonkeyPatch) -> Vram:
 async def opened(folder: Path, **settings: Any) -> AsyncIterator[Bench]:
     config = EngineConfig(base_directory=folder / "engine")
     async with EmbeddedEngine(config) as engine:
-        pace = {"gpu_sample_s": 0.05}
-        loaded = load_settings(engine_urls=engine.url, state_dir=folder / "state", **pace, **settings)
+        loaded = load_settings(engine_urls=engine.url, state_dir=folder / "state", **settings)
         async with open_runtime(loaded) as services:
             yield Bench(services, CALLER)
             await check_store(services.store)

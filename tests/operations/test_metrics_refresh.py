@@ -109,6 +109,11 @@ async def breaks() -> Any:
     raise RuntimeError("a defect")
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.001)
+
+
 def over(services: Services, sources: Sources) -> Services:
     """The same services with scripted sources, refreshed without a pause."""
     return replace(
@@ -117,7 +122,6 @@ def over(services: Services, sources: Sources) -> Services:
         store=cast("Store", sources),
         engines=cast("Engines", sources),
         gpu=cast("GpuMonitor", sources),
-        settings=services.settings.model_copy(update={"metrics_refresh_s": 0.001}),
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from comfy_mcp.domain.errors import BridgeError, EngineUnreachable
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.library import model_engines
 from comfy_mcp.library import workflows as workflow_lists
-from comfy_mcp.operations import workflows
-from comfy_mcp.places.comfyui import contact
+from comfy_mcp.operations import states
+from comfy_mcp.places.comfyui import contact, node_list
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import load_settings
 from tests.operations.conftest import CALLER, Bench
 from tests.support import graphs
+from tests.support.constants import constants
 from tests.support.processes import embedded_engine
 
 LIMIT_S = 20.0
@@ -40,6 +41,12 @@ async def hung() -> AsyncIterator[str]:
         over.set()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_waits_for_long() -> Iterator[None]:
+    with constants(QUIET_S=0.05, MAX_PAUSE_S=0.05, CANCEL_WAIT_S=0.01):
+        yield
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -49,9 +56,6 @@ async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
         settings = load_settings(
             engine_urls=url,
             state_dir=tmp_path / "state",
-            reconnect_max_s=0.05,
-            quiet_poll_s=0.05,
-            cancel_wait_s=0.01,
         )
         async with open_runtime(settings) as services:
             call = Bench(services, CALLER)
@@ -76,7 +80,7 @@ async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
                         state = await call("workflow_status", workflow_id=job)
                 assert "Start or restart ComfyUI" in state.next_step
             with monkeypatch.context() as long_silent:
-                long_silent.setattr(workflows, "HANGS_S", 0.0)
+                long_silent.setattr(states, "HANGS_S", 0.0)
                 state = await call("workflow_status", workflow_id=job)
             assert "restart ComfyUI" in state.next_step
             waited = await call("wait_for_workflow", workflow_id=job, timeout_s=0)
@@ -88,7 +92,7 @@ async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
 
 
 async def test_a_hung_engine_keeps_nobody_waiting(tmp_path: Path, hung: str) -> None:
-    settings = load_settings(engine_urls=hung, state_dir=tmp_path / "state", quiet_poll_s=0.05)
+    settings = load_settings(engine_urls=hung, state_dir=tmp_path / "state")
     async with open_runtime(settings) as services, asyncio.timeout(LIMIT_S):
         call = Bench(services, CALLER)
         async with asyncio.timeout(SHORT_S):
@@ -126,7 +130,7 @@ async def asked_all(call: Bench) -> dict[str, Any]:
 
 
 async def test_an_engine_that_has_never_answered_is_said_to_be_silent(tmp_path: Path, hung: str) -> None:
-    settings = load_settings(engine_urls=hung, state_dir=tmp_path / "state", quiet_poll_s=0.05)
+    settings = load_settings(engine_urls=hung, state_dir=tmp_path / "state")
     async with open_runtime(settings) as services:
         answers = await asked_all(Bench(services, CALLER))
     models, nodes = answers["0 list_models"], answers["3 find_nodes"]
@@ -148,8 +152,9 @@ async def test_what_an_engine_said_before_it_hung_is_still_known(
     monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
     monkeypatch.setattr(model_engines, "TTL_S", 0.0)
     monkeypatch.setattr(workflow_lists, "LISTS_TTL_S", 0.0)
+    monkeypatch.setattr(node_list, "NODES_FRESH_S", 0.001)
     async with embedded_engine(tmp_path / "engine") as (process, url):
-        settings = load_settings(engine_urls=url, state_dir=tmp_path / "state", object_info_ttl_s=0.001)
+        settings = load_settings(engine_urls=url, state_dir=tmp_path / "state")
         async with open_runtime(settings) as services:
             call = Bench(services, CALLER)
             before = await asked_all(call)
@@ -171,9 +176,7 @@ async def test_what_an_engine_said_before_it_hung_is_still_known(
 async def test_a_batch_on_a_hung_engine_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contact, "PATIENCE_S", 0.3)
     async with embedded_engine(tmp_path / "engine") as (process, url):
-        settings = load_settings(
-            engine_urls=url, state_dir=tmp_path / "state", quiet_poll_s=0.05, cancel_wait_s=0.01
-        )
+        settings = load_settings(engine_urls=url, state_dir=tmp_path / "state")
         async with open_runtime(settings) as services:
             call = Bench(services, CALLER)
             batch = (await call("submit_workflow", workflow=graphs.slow(), variations=2)).workflow_id

@@ -10,7 +10,7 @@ from comfy_mcp.domain.events import FailureKind, JobFailure, JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId
 from comfy_mcp.domain.job import Job, JobStatus, queued
 from comfy_mcp.embedded import EmbeddedEngine
-from comfy_mcp.operations import workflows
+from comfy_mcp.operations import states
 from comfy_mcp.operations.registry import OPERATIONS
 from comfy_mcp.operations.shapes import Result
 from comfy_mcp.operations.views import media_type, next_step, workflow_result
@@ -124,14 +124,14 @@ async def test_a_running_job_has_a_time_left_with_a_range_or_none(call: Bench) -
     assert view is not None
     now = call.services.now_ms()
     running = replace(view.job, status=JobStatus.RUNNING, eta_ms=60_000, progress_at=now)
-    shown = workflows._aged(call.services, running, workflow_result(running, ()))
+    shown = states._aged(call.services, running, workflow_result(running, ()))
     assert shown.eta_ms is not None
     assert shown.eta_range_ms is not None
     low, high = shown.eta_range_ms
     assert low < shown.eta_ms < high
     assert f"({round(low / 1000)} to {round(high / 1000)}) left" in shown.text()
     old = replace(running, progress_at=now - 90_000)
-    none = workflows._aged(call.services, old, workflow_result(old, ()))
+    none = states._aged(call.services, old, workflow_result(old, ()))
     assert (none.eta_ms, none.eta_range_ms) == (None, None)
     assert " left" not in none.text()
     await call("cancel_workflow", workflow_id=job)

@@ -1,6 +1,5 @@
 """Submit, follow, wait, cancel and list, through the registry."""
 
-import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.operations import workflows
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.operations.workflows import QUEUE_SHOWN
 from comfy_mcp.store import Store
@@ -169,52 +167,6 @@ async def test_a_failed_run_says_where_and_why(call: Bench) -> None:
     assert "BridgeFail" in done.text()
 
 
-async def test_a_wait_that_times_out_leaves_the_job_running_and_says_what_to_do(call: Bench) -> None:
-    submitted = await call("submit_workflow", workflow=graphs.slow())
-    waited = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=0.2)
-    assert waited.status in {"queued", "running"}
-    assert "wait_for_workflow" in waited.next_step
-    assert (await call("cancel_workflow", workflow_id=submitted.workflow_id)).status == "cancelled"
-
-
-@pytest.mark.parametrize("cancel", [True, False])
-async def test_a_dropped_wait_ends_the_job_only_if_asked_to(call: Bench, cancel: bool) -> None:
-    submitted = await call("submit_workflow", workflow=graphs.slow())
-    running = asyncio.Event()
-
-    async def report(result: WorkflowResult) -> None:
-        if result.status == "running":
-            running.set()
-
-    async with asyncio.TaskGroup() as group:
-        wait = group.create_task(
-            call(
-                "wait_for_workflow",
-                report,
-                workflow_id=submitted.workflow_id,
-                timeout_s=100,
-                cancel_on_disconnect=cancel,
-            )
-        )
-        await running.wait()
-        wait.cancel()
-    after = await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=10 if cancel else 0)
-    assert after.status == ("cancelled" if cancel else "running")
-    await call("cancel_workflow", workflow_id=submitted.workflow_id)
-
-
-async def test_a_cancel_is_idempotent_and_a_finished_job_can_not_be_cancelled(call: Bench) -> None:
-    slow = await call("submit_workflow", workflow=graphs.slow())
-    for _ in range(2):
-        cancelled = await call("cancel_workflow", workflow_id=slow.workflow_id, reason="enough")
-        assert cancelled.status == "cancelled"
-    quick = await call("submit_workflow", workflow=graphs.picture())
-    await call("wait_for_workflow", workflow_id=quick.workflow_id)
-    with pytest.raises(Conflict) as caught:
-        await call("cancel_workflow", workflow_id=quick.workflow_id)
-    assert caught.value.details == {"currentStatus": "completed"}
-
-
 @pytest.mark.parametrize("name", ["workflow_status", "wait_for_workflow", "cancel_workflow"])
 async def test_an_id_that_does_not_exist_is_not_found(call: Bench, name: str) -> None:
     with pytest.raises(NotFound):
@@ -274,25 +226,6 @@ async def test_without_an_engine_a_submit_is_kept_and_warns(call_without_engine:
     assert (await call("cancel_workflow", workflow_id=submitted.workflow_id)).status == "cancelled"
 
 
-async def test_a_cancel_that_the_engine_has_not_yet_followed_says_so(call: Bench) -> None:
-    call.services = _with(call, cancel_wait_s=0.0)
-    submitted = await call("submit_workflow", workflow=graphs.slow())
-    running = asyncio.Event()
-
-    async def report(result: WorkflowResult) -> None:
-        if result.status == "running":
-            running.set()
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(call("wait_for_workflow", report, workflow_id=submitted.workflow_id, timeout_s=20))
-        await running.wait()
-        answer = await call("cancel_workflow", workflow_id=submitted.workflow_id)
-        if answer.status == "running":  # the engine may be quicker even so
-            assert answer.cancel_requested
-            assert "workflow_status" in answer.text()
-    assert (await call("workflow_status", workflow_id=submitted.workflow_id)).status == "cancelled"
-
-
 def _with(call: Bench, **update: Any) -> Any:
     from dataclasses import replace
 
@@ -340,20 +273,6 @@ async def test_a_graph_that_is_deleted_while_it_is_asked_for_is_not_found(call: 
         await forgetful("workflow_graph", workflow_id=submitted.workflow_id)
 
 
-async def test_who_cancelled_and_why_is_shown(call: Bench) -> None:
-    job = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
-    await call("cancel_workflow", workflow_id=job, reason="another prompt")
-    await call("cancel_workflow", workflow_id=job, reason="a later one")
-    state = await call("wait_for_workflow", workflow_id=job)
-    assert (state.cancelled_by, state.cancel_reason) == ("tester (test)", "another prompt")
-    assert "cancelled by tester (test): another prompt." in state.text()
-    other = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
-    await call("cancel_workflow", workflow_id=other)
-    ended = await call("wait_for_workflow", workflow_id=other)
-    assert "cancelled by tester (test)." in ended.text()
-    assert ended.cancel_reason is None
-
-
 async def test_mine_lists_what_the_caller_submitted(call: Bench) -> None:
     job = (await call("submit_workflow", workflow=graphs.picture())).workflow_id
     other = Bench(call.services, replace(call.caller, client=ClientId("somebody")))
@@ -361,30 +280,6 @@ async def test_mine_lists_what_the_caller_submitted(call: Bench) -> None:
     listed = await call("list_workflows", mine=True)
     assert [item.workflow_id for item in listed.workflows] == [job]
     assert {item.workflow_id for item in (await call("list_workflows")).workflows} == {job, theirs}
-
-
-async def test_a_wait_longer_than_the_longest_says_that_it_was_cut(call: Bench) -> None:
-    job = (await call("submit_workflow", workflow=graphs.slow())).workflow_id
-    object.__setattr__(call.services.settings, "wait_max_s", 0.05)
-    cut = await call("wait_for_workflow", workflow_id=job, timeout_s=3_600)
-    assert cut.next_step.startswith("timeout_s was cut to 0.05 s")
-    assert "wait_for_workflow" in cut.next_step
-    await call("cancel_workflow", workflow_id=job)
-    ended = await call("wait_for_workflow", workflow_id=job, timeout_s=3_600)
-    assert "was cut" not in ended.text()
-
-
-async def test_a_silent_wait_looks_again(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows, "LOOK_S", 0.01)
-    heard: list[str] = []
-
-    async def report(state: WorkflowResult) -> None:
-        heard.append(state.status)
-
-    job = (await call("submit_workflow", workflow=graphs.slow(steps=2))).workflow_id
-    done = await call("wait_for_workflow", report, workflow_id=job)
-    assert done.status == "completed"
-    assert len(heard) > 2
 
 
 async def test_a_result_from_the_cache_says_that_nothing_was_run(call: Bench) -> None:

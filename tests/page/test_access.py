@@ -40,7 +40,8 @@ CARDS = (
 async def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sidecar]:
     """Something of everything: outputs, a failure, one that runs, some that wait, GPUs with faults."""
     monkeypatch.setattr(monitor, "Nvml", lambda: ScriptedDriver(shows=reading(*CARDS)))
-    async with open_sidecar(tmp_path, gpu_sample_s=0.05) as sidecar:
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.05)
+    async with open_sidecar(tmp_path) as sidecar:
         for graph in (graphs.picture(), graphs.text(), graphs.failing()):
             await sidecar.ended(await sidecar.submit(graph))
         running = await sidecar.submit(endless())

@@ -142,7 +142,6 @@ async def open_house(folder: Path, **settings: Any) -> AsyncIterator[House]:
             WORKFLOW_ROOTS=str(folder / "roots"),
             MODELS_DIR=str(models),
             HASH_MODELS="false",
-            PROGRESS_INTERVAL_S="0.01",
         )
         errors = stack.enter_context((folder / "stdio.log").open("w"))
         in_memory = await stack.enter_async_context(Client(server))

@@ -8,6 +8,8 @@ import pytest
 
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.needs import needs_of
+from comfy_mcp.gpu import monitor
+from comfy_mcp.operations import metrics_refresh
 from tests.parity.surfaces import NAMES, House, open_house
 from tests.support.gpus import GIB
 from tests.support.graphs import slow
@@ -15,15 +17,15 @@ from tests.support.sidecar import LIMIT_S
 from tests.support.streams import stream
 from tests.support.vram_engine import Vram
 
-PACE = {"gpu_sample_s": 0.05, "metrics_refresh_s": 0.05}
-
 
 async def test_every_surface_says_why_a_job_is_held_until_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vram = Vram(held=20)
     vram.play(monkeypatch)
-    async with open_house(tmp_path, vram_hold=True, **PACE) as house, stream(house.sidecar) as socket:
+    monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.05)
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.05)
+    async with open_house(tmp_path, vram_hold=True) as house, stream(house.sidecar) as socket:
         await house.sidecar.ended(await house.sidecar.submit(slow(steps=60)))
         assert await house.sidecar.services.store.vram_need(needs_of(parse_graph(slow())).shape) == 20 * GIB
         vram.held, vram.others = 1, 14

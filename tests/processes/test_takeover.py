@@ -55,7 +55,6 @@ def env(tmp_path: Path, engine: str) -> dict[str, str]:
         "COMFYUI_URL": engine,
         "COMFY_BRIDGE_STATE_DIR": str(tmp_path / "state"),
         "COMFY_BRIDGE_LEASE_TTL_S": LEASE_TTL_S,
-        "COMFY_BRIDGE_QUIET_POLL_S": "0.5",
     }
 
 
@@ -91,13 +90,12 @@ async def test_after_a_takeover_the_progress_of_a_run_goes_on(
     tmp_path: Path, env: dict[str, str], watcher: Watcher
 ) -> None:
     """By the engine's events: nobody polls within this test."""
-    env["COMFY_BRIDGE_QUIET_POLL_S"] = "600"
-    async with bridge(tmp_path, env) as first:
+    async with bridge(tmp_path, env, QUIET_S=600.0) as first:
         job = await watcher("submit_workflow", workflow=graphs.slow(steps=2000, step_ms=20))
         before = await watcher.until(job.workflow_id, lambda state: state.progress > 0)
         kill(first)
         await first.wait()
-    async with bridge(tmp_path, env):
+    async with bridge(tmp_path, env, QUIET_S=600.0):
         lost = await watcher("workflow_status", workflow_id=job.workflow_id)
         after = await watcher.until(job.workflow_id, lambda state: state.progress > lost.progress)
         assert (before.status, after.status, after.attempt) == ("running", "running", 1)
@@ -155,10 +153,8 @@ async def test_an_engine_that_is_killed_and_comes_back_gets_the_job_again(
         env = {
             "COMFYUI_URL": url,
             "COMFY_BRIDGE_STATE_DIR": str(tmp_path / "state"),
-            "COMFY_BRIDGE_QUIET_POLL_S": "0.5",
-            "COMFY_BRIDGE_RECONNECT_MAX_S": "0.5",
         }
-        async with bridge(tmp_path, env):
+        async with bridge(tmp_path, env, QUIET_S=0.5, MAX_PAUSE_S=0.5):
             job = await watcher("submit_workflow", workflow=graphs.slow(steps=40, step_ms=50))
             await watcher.until(job.workflow_id, lambda state: state.progress > 0)
             kill(process)

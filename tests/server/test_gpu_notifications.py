@@ -18,6 +18,7 @@ from comfy_mcp.server import ReadyBridge, build_server
 from comfy_mcp.server.app import BridgeServer
 from comfy_mcp.server.bus import ResourceBus
 from comfy_mcp.server.notifications import GPU, publish_gpu_changes
+from tests.support.constants import constants
 from tests.support.gpus import ScriptedDriver, busy, reading
 from tests.support.mcp_surface import LIMIT_S, Heard, background, open_surface, subscribe, unsubscribe
 
@@ -38,12 +39,8 @@ async def watched(folder: Path) -> AsyncIterator[Watched]:
     """A surface over a driver of the test's own."""
     async with open_surface(folder) as surface:
         driver = ScriptedDriver()
-        monitor = GpuMonitor(
-            surface.settings.model_copy(update={"gpu_sample_s": 0.01}),
-            engines={},
-            now_ms=system_clock().now_ms,
-            driver=driver,
-        )
+        with constants(SAMPLE_S=0.01):
+            monitor = GpuMonitor(surface.settings, engines={}, now_ms=system_clock().now_ms, driver=driver)
         services = replace(surface.services, gpu=monitor)
         server = build_server(ReadyBridge(Bridge(services)), surface.settings, bus=surface.bus)
         async with background(monitor.run()), background(publish_gpu_changes(Bridge(services), surface.bus)):

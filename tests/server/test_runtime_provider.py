@@ -10,7 +10,7 @@ import pytest
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, StoreFault
 from comfy_mcp.operations.bridge import Bridge
-from comfy_mcp.server.runtime_provider import ReadyBridge, RuntimeProvider
+from comfy_mcp.server.runtime_provider import PAUSE_S, ReadyBridge, RuntimeProvider
 from comfy_mcp.settings import Settings
 from tests.support.mcp_surface import LIMIT_S, background, bridge_settings
 
@@ -40,8 +40,8 @@ async def forever(bridge: Bridge) -> None:
     await asyncio.Event().wait()
 
 
-def provider(folder: Path, openings: Openings, **overrides: object) -> RuntimeProvider:
-    return RuntimeProvider(bridge_settings(folder, ENGINE, **overrides), open_bridge=openings)
+def provider(folder: Path, openings: Openings, pause_s: float = PAUSE_S) -> RuntimeProvider:
+    return RuntimeProvider(bridge_settings(folder, ENGINE), open_bridge=openings, pause_s=pause_s)
 
 
 FAULT = StoreFault("It is locked.", next_step="Close the other one.")
@@ -59,7 +59,7 @@ async def test_a_call_that_comes_first_waits_for_the_runtime(tmp_path: Path) -> 
 
 
 async def test_a_fault_is_said_on_each_call_until_an_attempt_succeeds(tmp_path: Path) -> None:
-    runtime = provider(tmp_path, Openings(FAULT, FAULT, None), reconnect_max_s=0.02)
+    runtime = provider(tmp_path, Openings(FAULT, FAULT, None), pause_s=0.02)
     async with background(runtime.run(forever)), asyncio.timeout(LIMIT_S):
         with pytest.raises(StoreFault, match=r"It is locked"):
             await runtime.get()
@@ -90,7 +90,7 @@ async def test_a_runtime_that_breaks_is_opened_again(tmp_path: Path) -> None:
             raise FAULT
         await asyncio.Event().wait()
 
-    runtime = provider(tmp_path, openings := Openings(None), reconnect_max_s=0.02)
+    runtime = provider(tmp_path, openings := Openings(None), pause_s=0.02)
     async with background(runtime.run(break_once)), asyncio.timeout(LIMIT_S):
         await broken.wait()
         while openings.closed == 0:

@@ -19,7 +19,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
     """Of the store, if the test has one; else of a file."""
-    given: dict[str, object] = {"state_dir": tmp_path / "state", "store_busy_timeout_s": 5.0}
+    given: dict[str, object] = {"state_dir": tmp_path / "state"}
     if "kind" in request.fixturenames and request.getfixturevalue("kind") == "postgresql":
         given["store"] = postgres.shared().database()
     return load_settings(**given)

@@ -17,11 +17,10 @@ from comfy_mcp.store.codec import (
     graph_of,
     job_of,
     job_values,
-    output_of,
-    output_values,
     storable,
     stored_event_of,
 )
+from comfy_mcp.store.output_codec import output_of, output_values
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates and NUL too

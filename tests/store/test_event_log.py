@@ -82,7 +82,8 @@ async def test_asking_for_the_data_version_never_waits(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "WAL_SAFE_FROM", (999,))
-    store = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 600.0}))
+    monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 600.0)
+    store = await Store.open(settings)
     before = await store.data_version()
     other = file_of(store)._driver.connect()
     other.execute("BEGIN EXCLUSIVE")

@@ -9,6 +9,7 @@ with any of
   for the first attempt that gets its n-th call, this call and the next ones raise a Defect; with
   `"when": "after"` only when their work is done;
 - `"clock"`, `"mood"`: files that say how wrong the wall clock is and what the store refuses (chaos_store.py);
+- `"constants"`: `{"QUIET_S": 0.4}`: constants of the product have other values (constants.py);
 - `"engine"`: the embedded engine comes as another version (chaos_engine.py);
 - `"modes"`: the permissions of files count, for root too.
 """
@@ -30,6 +31,7 @@ from types import FrameType
 from typing import Any
 
 from tests.support import chaos_engine, chaos_store
+from tests.support.constants import set_constants
 
 
 def main(faults: str, module: str, *arguments: str) -> None:
@@ -49,6 +51,7 @@ def inject(faults: dict[str, Any]) -> None:
         chaos_store.bend_clock(Path(faults["clock"]))
     if "mood" in faults:
         chaos_store.follow_mood(Path(faults["mood"]))
+    set_constants(faults.get("constants", {}))
     if "engine" in faults:
         chaos_engine.become(**faults["engine"])
     if faults.get("modes"):

@@ -36,7 +36,8 @@ from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.app_state import DRAIN
 from http_sidecar.bounds import Bounds
-from http_sidecar.streams.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
+from http_sidecar.door.open_streams import OPEN_STREAMS, OpenStreams, StreamKind
+from http_sidecar.streams.live import LIVE, Live
 from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event, started
 
@@ -218,6 +219,10 @@ class StreamHouse:
     @property
     def open_streams(self) -> OpenStreams:
         return self.app[OPEN_STREAMS]
+
+    @property
+    def live(self) -> Live:
+        return self.app[LIVE]
 
     def cut_off(self, kind: StreamKind) -> int:
         """Streams that were closed because their client took too little."""

@@ -16,7 +16,8 @@ from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
 from comfy_mcp.domain.spending import day_of
 from comfy_mcp.store import Store
 from comfy_mcp.store import schema as tables
-from comfy_mcp.store.codec import job_of, output_of, storable, stored_event_of
+from comfy_mcp.store.codec import job_of, storable, stored_event_of
+from comfy_mcp.store.output_codec import output_of
 from comfy_mcp.store.postgresql.database import ServerDatabase
 from comfy_mcp.store.sqlite.database import FileDatabase
 

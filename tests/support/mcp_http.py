@@ -43,7 +43,7 @@ class Sidecar:
 
     @property
     def open_requests(self) -> int:
-        return self.app[ASGI].open_requests
+        return len(self.app[ASGI]._open)
 
     async def wait_idle(self) -> None:
         """Until no request to /mcp is open."""

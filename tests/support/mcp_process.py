@@ -26,7 +26,6 @@ def environment(folder: Path, engine_url: str, **settings: str) -> dict[str, str
         "PYTHONPATH": str(ROOT),
         "COMFYUI_URL": engine_url,
         "COMFY_BRIDGE_STATE_DIR": str(folder / "state"),
-        "COMFY_BRIDGE_RECONNECT_MAX_S": "0.2",
         **{f"COMFY_BRIDGE_{name}": value for name, value in settings.items()},
     }
 

@@ -64,7 +64,6 @@ def bridge_settings(folder: Path, engine_url: str, **overrides: Any) -> Settings
         "engine_urls": (engine_url,),
         "state_dir": folder / "state",
         "workflow_roots": (folder,),
-        "reconnect_max_s": 0.2,
     }
     return load_settings(**(values | overrides))
 

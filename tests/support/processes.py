@@ -1,6 +1,7 @@
 """Engines and bridges as real processes, each ended by its pid."""
 
 import asyncio
+import json
 import os
 import signal
 from asyncio.subprocess import PIPE, Process
@@ -52,9 +53,10 @@ async def embedded_engine(folder: Path, *, port: int = 0) -> AsyncIterator[tuple
 
 
 @asynccontextmanager
-async def bridge(folder: Path, env: Mapping[str, str]) -> AsyncIterator[Process]:
-    """A process that drives the engines of `env` whenever it can get their leases."""
-    arguments = ("-m", "tests.support.bridge_process")
+async def bridge(folder: Path, env: Mapping[str, str], **constants: float) -> AsyncIterator[Process]:
+    """A process that drives the engines of `env` whenever it can get their leases. `constants`: see there."""
+    chaos = json.dumps({"constants": constants})
+    arguments = ("-m", "tests.support.chaos", chaos, "tests.support.bridge_process")
     async with python_process(*arguments, env=env, log=folder / "bridge.log") as (process, line):
         assert line == "ready"
         yield process

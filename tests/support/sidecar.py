@@ -21,6 +21,7 @@ from comfy_mcp.settings import Settings, load_settings
 from http_sidecar.api_keys import KeyRing
 from http_sidecar.app import build_app
 from http_sidecar.bounds import Bounds
+from tests.support.constants import constants
 from tests.support.invariants import check_store
 
 WORKFLOW = "/v1/comfyui/workflow"
@@ -98,10 +99,10 @@ async def open_sidecar(
             "engine_urls": engine_url,
             "state_dir": folder / "state",
             "connect_timeout_s": 2.0,
-            "progress_interval_s": 0.01,
             "rate_limit_per_minute": 0,
         }
         settings = load_settings(**(defaults | overrides))
+        stack.enter_context(constants(PROGRESS_S=0.01))
         services = await stack.enter_async_context(open_runtime(settings))
         async with serving(services, settings, bounds) as sidecar:
             yield sidecar

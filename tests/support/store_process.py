@@ -20,13 +20,15 @@ from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store, schema
 from comfy_mcp.store.codec import job_values
 from comfy_mcp.store.sqlite import database
+from tests.support.constants import set_constants
 from tests.support.jobs import GRAPH, new_prompt_id, queued_event
 
 
 async def main(state_dir: str, command: str, *arguments: str) -> None:
     if command == "half":
         database.WAL_SAFE_FROM = (0,) if arguments[0] == "wal" else (999,)
-    store = await Store.open(load_settings(state_dir=Path(state_dir), store_busy_timeout_s=30.0))
+    set_constants({"BUSY_S": 30.0})
+    store = await Store.open(load_settings(state_dir=Path(state_dir)))
     match command:
         case "add":
             for _ in range(int(arguments[0])):

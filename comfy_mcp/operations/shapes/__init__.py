@@ -55,18 +55,13 @@ from comfy_mcp.operations.shapes.finding import (
 from comfy_mcp.operations.shapes.jobs import (
     AttemptItem,
     CancelResult,
-    ConvertResult,
-    DryRunResult,
     EngineRoomItem,
     FailureItem,
     ForeignItem,
-    GraphResult,
     OutputItem,
     PriorityResult,
     QueueResult,
-    RetryResult,
     SilenceItem,
-    SubmitResult,
     WaitingForItem,
     WorkflowResult,
     WorkflowsResult,
@@ -99,6 +94,13 @@ from comfy_mcp.operations.shapes.params import (
     ViewOutputParams,
     WaitParams,
     WorkflowParams,
+)
+from comfy_mcp.operations.shapes.submits import (
+    ConvertResult,
+    DryRunResult,
+    GraphResult,
+    RetryResult,
+    SubmitResult,
 )
 from comfy_mcp.operations.shapes.system import (
     DrainResult,

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, assert_never
+from typing import ClassVar, Literal, assert_never
 
 from pydantic import Field
 
@@ -277,66 +277,6 @@ def _until(what: str, deadline_ms: int | None) -> str:
 
 def _moment(epoch_ms: int) -> str:
     return f"{datetime.fromtimestamp(epoch_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-class GraphResult(Result):
-    """`graph` is in API format, as the engine gets it. `file` is what was submitted, where that was not the
-    graph itself: a file in UI format, or a body `{"prompt": …, "extra_data": …}`."""
-
-    workflow_id: str
-    graph: dict[str, Any]
-    file: dict[str, Any] | None
-
-    def text(self) -> str:
-        kind = "" if self.file is None else ", converted from the file that was submitted"
-        return f"Workflow {self.workflow_id}: a graph of {len(self.graph)} node(s){kind}."
-
-
-class SubmitResult(Result):
-    workflow_id: str
-    name: Text | None = None
-    status: StatusName
-    queue_position: int | None
-    warnings: list[Text] = Field(default_factory=list)
-    workflow_ids: list[str] = Field(default_factory=list)
-    next_step: NextStep | None = None
-
-    def text(self) -> str:
-        warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
-        several = f", {len(self.workflow_ids)} workflows" if self.workflow_ids else ""
-        waits = "waits for others" if self.queue_position is None else f"position {self.queue_position}"
-        head = f"Queued as {self.workflow_id}{several}, {waits}."
-        return f"{head} {self.next_step or ''}{warned}"
-
-
-class DryRunResult(Result):
-    """A submit that only checks. `graph` is what the engine would get, in API format."""
-
-    status: Literal["not_queued"]
-    node_count: int
-    warnings: list[Text] = Field(default_factory=list)
-    graph: dict[str, Any]
-    next_step: NextStep | None = None
-
-    def text(self) -> str:
-        warned = f" Warning: {' '.join(self.warnings)}" if self.warnings else ""
-        return f"It would run, {self.node_count} nodes. Nothing was queued. {self.next_step or ''}{warned}"
-
-
-class ConvertResult(Result):
-    """A workflow in API format, as ComfyUI's editor would send it."""
-
-    graph: dict[str, Any]
-    warnings: list[Text] = Field(default_factory=list)
-
-    def text(self) -> str:
-        return f"{len(self.graph)} nodes in API format."
-
-
-class RetryResult(SubmitResult):
-    """The new job; the old one does not change."""
-
-    retry_of: str
 
 
 class CancelResult(Result):

@@ -148,6 +148,13 @@ class StatusParams(Params):
     attempts: bool = Field(default=False, description="Include all attempts")
 
 
+WAIT_DEFAULT_S = 45.0
+"""MCP clients give up on a call after 60 s by default."""
+
+WAIT_MAX_S = 600.0
+"""Who waits for longer calls again: a connection that is lost meanwhile is noticed by then."""
+
+
 class WaitParams(Params):
     local = frozenset({"save_to"})
 
@@ -157,7 +164,7 @@ class WaitParams(Params):
         default=None,
         ge=0,
         validation_alias=AliasChoices("timeout_s", "timeoutS"),
-        description="Default 45; then call again",
+        description=f"Default {WAIT_DEFAULT_S:g}; then call again",
     )
     save_to: str | None = _save_to(title="The folder or file for the outputs.")
     cancel_on_disconnect: bool = Field(

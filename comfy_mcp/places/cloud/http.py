@@ -15,7 +15,7 @@ import aiohttp
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, NotFound
-from comfy_mcp.domain.redaction import HIDDEN
+from comfy_mcp.domain.redaction import without_values
 from comfy_mcp.places.cloud.service import NotNow
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
@@ -156,11 +156,8 @@ class CloudHttp:
         return reply
 
     def _parsed(self, raw: bytes) -> Mapping[str, Any]:
-        text = raw.decode("utf-8", "replace")
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
         try:
-            parsed = json.loads(text)
+            parsed = json.loads(without_values(raw.decode("utf-8", "replace"), self._secrets))
         except (ValueError, RecursionError):
             return {}
         return parsed if isinstance(parsed, dict) else {}

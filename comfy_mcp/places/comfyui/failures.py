@@ -13,6 +13,7 @@ from typing import Any
 from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.redaction import without_secrets
+from comfy_mcp.places.comfyui.json_text import members
 
 MAX_CAUSE_CHARS = 300
 MAX_DETAIL_CHARS = 16 * 1024
@@ -35,7 +36,7 @@ def execution_failure(data: Mapping[str, Any]) -> JobFailure:
 def validation_failure(error: object, node_errors: object) -> JobFailure:
     """From a 400 to POST /prompt: `{error: {type, message, details, extra_info}, node_errors}`."""
     top = error if isinstance(error, Mapping) else {"message": _text(error)}
-    extra = _mapping(top.get("extra_info"))
+    extra = members(top.get("extra_info"))
     said = {"error": error, "node_errors": node_errors}
     problems = list(_node_problems(node_errors))
     node_id: NodeId | None
@@ -59,10 +60,10 @@ def validation_failure(error: object, node_errors: object) -> JobFailure:
 def dropped_branches(node_errors: object) -> dict[NodeId, str]:
     """Output nodes that a 200 left out, with the reason: `node_errors[id].dependent_outputs`."""
     dropped: dict[NodeId, str] = {}
-    for node, entry in _mapping(node_errors).items():
+    for node, entry in members(node_errors).items():
         texts = [text for _, _, text in _node_problems({node: entry})]
         reason = _short(_listed(texts)) if texts else f"Node {node} is not valid"
-        outputs = _mapping(entry).get("dependent_outputs")
+        outputs = members(entry).get("dependent_outputs")
         names = [str(name) for name in outputs] if isinstance(outputs, list) else []
         for name in names or [str(node)]:
             dropped.setdefault(NodeId(name), reason)
@@ -130,11 +131,11 @@ def _execution_detail(data: Mapping[str, Any], exception_type: str, message: str
 
 def _node_problems(node_errors: object) -> Iterator[tuple[NodeId, str | None, str]]:
     """(node, class_type, sentence) for each error of each node."""
-    for node, entry in _mapping(node_errors).items():
-        class_type = _text(_mapping(entry).get("class_type")) or None
-        errors = _mapping(entry).get("errors")
+    for node, entry in members(node_errors).items():
+        class_type = _text(members(entry).get("class_type")) or None
+        errors = members(entry).get("errors")
         for error in errors if isinstance(errors, list) else []:
-            fields = _mapping(error)
+            fields = members(error)
             name = f"node {node} ({class_type})" if class_type else f"node {node}"
             texts = [_text(fields.get("message")) or _text(fields.get("type")), _text(fields.get("details"))]
             yield NodeId(str(node)), class_type, f"{name}: {': '.join(text for text in texts if text)}"
@@ -150,10 +151,6 @@ def _listed(texts: list[str]) -> str:
         return texts[0]
     more = len(texts) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
-
-
-def _mapping(value: object) -> Mapping[Any, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _text(value: object) -> str:

@@ -7,6 +7,7 @@ refuse, and bytes that are not UTF-8.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from comfy_mcp.domain import large_json
@@ -30,6 +31,11 @@ def parse(raw: bytes | str) -> Any:
     if "\\u" in text:
         text = _BAD_ESCAPE.sub(_whole, text)
     return large_json.loads(text) if len(text) > SLOW_BYTES else _decode(text)
+
+
+def members(value: object) -> Mapping[str, Any]:
+    """Of a JSON object; none of anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _whole(found: re.Match[str]) -> str:

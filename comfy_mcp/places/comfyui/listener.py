@@ -34,6 +34,8 @@ from comfy_mcp.settings import EngineGroup
 
 _log = structlog.get_logger(__name__)
 
+MAX_PAUSE_S = 5.0
+"""Longest pause between attempts to reach an engine that is down: a restart of ComfyUI takes longer."""
 
 BURST = 64
 """Frames that are read without a turn for others: what has come already is given without waiting."""
@@ -109,7 +111,7 @@ class Listener:
             await self._close(self._socket)
 
     async def _keep_connected(self) -> None:
-        backoff = Backoff(max_s=self._settings.reconnect_max_s)
+        backoff = Backoff(max_s=MAX_PAUSE_S)
         while True:
             try:
                 socket = await self._transport.websocket(self._client_id, message_bytes=self._message_bytes)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.workflow_entries import MAKES, WorkflowEntry, WorkflowOrigin
+from comfy_mcp.places.comfyui.json_text import members
 
 MAX_ENTRIES = 5_000
 """Most templates, and most saved workflows, that are listed."""
@@ -77,7 +78,7 @@ def _templates(index: object) -> Iterator[Mapping[str, Any]]:
 
 def _template(name: str, each: Mapping[str, Any], more: Mapping[str, Any]) -> WorkflowEntry:
     tags = _texts(each.get("tags"))
-    io, said = _mapping(each.get("io")), _mapping(more.get("io"))
+    io, said = members(each.get("io")), members(more.get("io"))
     outputs = _texts(said.get("outputs")) or _media(io.get("outputs"))
     media = {text.partition(":")[0].partition(_TIMES)[0] for text in outputs} or {
         _text(each.get("mediaType"))
@@ -100,12 +101,8 @@ def _template(name: str, each: Mapping[str, Any], more: Mapping[str, Any]) -> Wo
 
 
 def _media(items: object) -> tuple[str, ...]:
-    each_one = (_mapping(each).get("mediaType") for each in (items if isinstance(items, list) else ()))
+    each_one = (members(each).get("mediaType") for each in (items if isinstance(items, list) else ()))
     return tuple(each for each in each_one if isinstance(each, str))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.followers import Followers
 from comfy_mcp.places.comfyui.inputs import InputBringer
 from comfy_mcp.places.comfyui.listener import Listener
+from comfy_mcp.places.comfyui.node_list import NodeList
 from comfy_mcp.places.comfyui.patience import Patience
 from comfy_mcp.places.comfyui.transport import Answer
 from comfy_mcp.places.protocol import (
-    ASK_S,
     ASLEEP,
     ON_DEMAND,
     Accepted,
@@ -40,12 +40,6 @@ from comfy_mcp.places.protocol import (
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
 REQUESTS_AT_ONCE = 8
-
-FIRST_LIST_S = 6.0
-"""An engine that said something within this time may say nothing for as long before its first node list."""
-
-DOWN_TTL_S = 2.0
-"""How long a failed node list is remembered: not every submit waits for a dead engine."""
 
 KEPT_FOLDER = "websocket"
 """Below the engine's output folder: the pictures of nodes that only send them."""
@@ -78,15 +72,9 @@ class ComfyUIPlace:
         self._on_event = on_event
         self._clock = clock
         self._patience = Patience(engine.id, self.client.transport.contact, clock)
-        self._object_info: Mapping[str, Any] | None = None
-        self._object_info_at = 0.0
-        self._given_at = 0.0
-        self._connections = 0
+        self.node_list = NodeList(self.client, self._patience, clock)
         self._url = engine.url
         self._labels = frozenset(engine.labels)
-        self._nodes: tuple[Mapping[str, Any], ObjectInfo] | None = None
-        self._nodes_fault: EngineFault | None = None
-        self._down_until = 0.0
 
     @property
     def engine(self) -> EngineId:
@@ -99,9 +87,7 @@ class ComfyUIPlace:
     async def run(self, hear: Hear) -> None:
         def pass_on(event: EngineEvent) -> None:
             if isinstance(event, EngineConnected):
-                self._connections += 1
-                self._object_info = None  # it may be another server, or the same with other nodes
-                self._nodes_fault = None
+                self.node_list.connected()
             self._on_event(event)
             hear(event)
 
@@ -248,7 +234,7 @@ class ComfyUIPlace:
     @property
     def trouble(self) -> Trouble | None:
         """Of the stream and the requests that keep it; where nobody runs it, of the last node list."""
-        fault = self._nodes_fault
+        fault = self.node_list.fault
         of_nodes = (
             None
             if fault is None
@@ -267,67 +253,21 @@ class ComfyUIPlace:
 
     @property
     def known_nodes(self) -> ObjectInfo | None:
-        return None if self._nodes is None else self._nodes[1]
+        return self.node_list.known
 
     @property
     def nodes_now(self) -> ObjectInfo | None:
-        raw, known = self._object_info, self._nodes
-        if raw is None or known is None or known[0] is not raw or self._nodes_fault is not None:
-            return None
-        fresh = self._clock() - self._object_info_at < self._settings.object_info_ttl_s
-        return known[1] if fresh and not self.asleep else None
+        return None if self.asleep else self.node_list.fresh
 
     @property
     def known_nodes_age_s(self) -> float | None:
-        return None if self._nodes is None else self._clock() - self._given_at
+        return self.node_list.age_s
 
     async def nodes(self, *, max_age_s: float | None = None) -> ObjectInfo:
-        if self.asleep and self._nodes is not None:
-            return self._nodes[1]
+        if self.asleep and (known := self.node_list.known) is not None:
+            return known
         self._require_awake()
-        if self._nodes_fault is not None and self._clock() < self._down_until:
-            raise self._nodes_fault
-        try:
-            raw = await self.object_info(max_age_s=max_age_s)
-        except EngineFault as fault:
-            self._nodes_fault, self._down_until = fault, self._clock() + DOWN_TTL_S
-            raise
-        self._nodes_fault = None
-        if self._nodes is None or self._nodes[0] is not raw:
-            await self._parse(raw)
-        assert self._nodes is not None
-        return self._nodes[1]
-
-    async def _parse(self, raw: Mapping[str, Any]) -> None:
-        replaceable = await self._node_replacements()
-        self._nodes = raw, await asyncio.to_thread(ObjectInfo.parse, raw, replaceable=replaceable)
-        self._given_at = self._clock()
-
-    async def _node_replacements(self) -> frozenset[str]:
-        try:
-            return await self.client.node_replacements()
-        except EngineFault:
-            return frozenset()  # an old class is then a missing one
-
-    async def object_info(self, *, max_age_s: float | None = None) -> Mapping[str, Any]:
-        """GET /object_info, at most `max_age_s` old (default: `object_info_ttl_s`), or the next reconnect."""
-        max_age_s = self._settings.object_info_ttl_s if max_age_s is None else max_age_s
-        if self._object_info is not None and self._clock() - self._object_info_at < max_age_s:
-            return self._object_info
-        key = "object_info", self._connections
-        # ComfyUI says nothing else while it writes its first list, for seconds with many custom nodes.
-        first = self._object_info is None and self.client.transport.contact.heard_within(FIRST_LIST_S)
-        patience_s = FIRST_LIST_S if first else ASK_S
-        return await self._patience.ask(key, self._read_object_info, keep=False, patience_s=patience_s)
-
-    async def _read_object_info(self) -> Mapping[str, Any]:
-        connections = self._connections
-        raw = self._object_info = await self.client.object_info()
-        # It may be the word of the server that was there before a connect meanwhile.
-        kept = self._connections == connections
-        self._object_info_at = self._clock() if kept else float("-inf")
-        await self._parse(raw)
-        return raw
+        return await self.node_list.read(max_age_s=max_age_s)
 
     def view(self, file: OutputFile, *, byte_range: str | None = None) -> AbstractAsyncContextManager[Answer]:
         return self.client.view(file, byte_range=byte_range)
@@ -373,8 +313,7 @@ class ComfyUIPlace:
         system = system if isinstance(system, dict) else {}
         version = system.get("comfyui_version")
         prompts = await self.client.prompt_count()
-        if isinstance(self._nodes_fault, EngineUnreachable):
-            self._nodes_fault = None
+        self.node_list.answers()
         return Health(
             version=str(version) if version is not None else None,
             is_comfyui="embedded_engine" not in system,

@@ -106,12 +106,11 @@ class SocketBody:
             return moved
 
     async def _readable(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready = loop.create_future()
-        loop.add_reader(self._source, _resolve, ready)
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._source, ready.set)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await ready
+                await ready.wait()
         except TimeoutError:
             raise self._fault("no answer in time") from None
         finally:
@@ -145,11 +144,6 @@ def _pipe() -> tuple[int, int]:
     with contextlib.suppress(OSError):  # a user who has many large pipes gets small ones
         fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return out, into
-
-
-def _resolve(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 _FLAGS = 0 if sys.platform != "linux" else os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK

@@ -18,7 +18,7 @@ import aiohttp
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
-from comfy_mcp.domain.redaction import HIDDEN
+from comfy_mcp.domain.redaction import without_values
 from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.contact import Contact
 from comfy_mcp.places.comfyui.diagnosis import of_no_json
@@ -138,7 +138,7 @@ class Transport(Faults):
                 return await self._open().ws_connect(
                     self._with_query(f"{self._engine.ws_url}?{urlencode({'clientId': client_id})}"),
                     headers=self._headers,
-                    heartbeat=self._settings.heartbeat_s,
+                    heartbeat=self._settings.request_timeout_s / 2,
                     max_msg_size=message_bytes,
                     timeout=aiohttp.ClientWSTimeout(ws_close=self._settings.connect_timeout_s),
                     ssl=self._ssl,
@@ -151,9 +151,7 @@ class Transport(Faults):
 
     def without_secrets(self, text: str) -> str:
         """A text of the engine without the Comfy keys that it was sent: a failed node may repeat its own."""
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        return text
+        return without_values(text, self._secrets)
 
     def _open_transfers(self) -> aiohttp.ClientSession:
         if self._transfers is None:
@@ -240,12 +238,11 @@ class Transport(Faults):
     async def _parsed(self, raw: bytes, endpoint: str, answer: aiohttp.ClientResponse | SmallAnswer) -> Any:
         if not raw:
             return None
-        for secret in self._secrets:
-            raw = raw.replace(secret.encode(), HIDDEN.encode())
+        said = self.without_secrets(raw.decode("utf-8", "replace")) if self._secrets else raw
         try:
             # The parser holds the interpreter, but a thread lets the loop breathe between its switches.
             large = len(raw) > _PARSE_ON_LOOP_BYTES
-            return await asyncio.to_thread(json_text.parse, raw) if large else json_text.parse(raw)
+            return await asyncio.to_thread(json_text.parse, said) if large else json_text.parse(said)
         except (ValueError, RecursionError):
             raise self.diagnosed(endpoint, of_no_json(answer.status, answer.content_type)) from None
 

@@ -6,17 +6,14 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import TransactionStatus
 
-from comfy_mcp.store.connection import Connection, Dialect, Result, Statement, Values, row_type
+from comfy_mcp.store.connection import AnyRow, Connection, Dialect, Plan
 from comfy_mcp.store.postgresql.compiled import SQL
-
-if TYPE_CHECKING:
-    from comfy_mcp.store.core import Core
 
 POSTGRESQL = Dialect(name="postgresql", place="%%(%s)s", parameter=re.compile(r"%\((\w+)\)s"), known=SQL)
 
@@ -25,7 +22,6 @@ STORE_LOCK = "pg_advisory_xact_lock(1668246886, hashtext(current_schema()))"
 """One transaction writes at a time, as in SQLite (docs/decisions/0037)."""
 
 BEGIN_WRITING = f"BEGIN; SELECT {STORE_LOCK}"
-_NONE: Values = {}
 
 T = TypeVar("T")
 
@@ -67,18 +63,8 @@ class ServerConnection(Connection):
         status = self.driver_connection.pgconn.transaction_status
         return status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
 
-    def execute(self, statement: "Statement | Core", values: Values = _NONE) -> Result:
-        plan = (statement if isinstance(statement, Statement) else Statement(statement)).plan(
-            values, self.dialect
-        )
-        cursor = self._cursor
-        cursor.execute(*plan.bound(values))
-        if cursor.description is None:
-            return Result([], cursor.rowcount, 0)
-        if plan.row is None:
-            plan.row = row_type(cursor.description)
-        rows = list(map(plan.row, cursor.fetchall()))
-        return Result(rows, cursor.rowcount, rows[0][0] if plan.text.endswith(" RETURNING seq") else 0)
+    def _new_row(self, plan: Plan, rows: list[AnyRow]) -> int:
+        return int(rows[0][0]) if plan.text.endswith(" RETURNING seq") else 0
 
     def begin(self) -> None:
         self.since = monotonic()

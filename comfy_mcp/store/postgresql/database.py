@@ -9,6 +9,7 @@ from weakref import WeakSet
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import StoreGroup
 from comfy_mcp.settings.names import misconfigured
+from comfy_mcp.store import database
 from comfy_mcp.store.database import StoreInfo
 
 try:
@@ -142,7 +143,7 @@ class _Server:
                 "COMFY_BRIDGE_STORE is not a valid URL.",
                 "Use `postgresql://USER:PASSWORD@HOST/DATABASE`, with what is special in them %-encoded.",
             ) from None
-        self.busy_s = settings.store_busy_timeout_s
+        self.busy_s = database.BUSY_S
         self._conninfo = conninfo.make_conninfo(
             url,
             **({"connect_timeout": CONNECT_S} | KEEPALIVE | {"application_name": "comfy-bridge"} | given),

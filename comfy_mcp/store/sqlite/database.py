@@ -19,6 +19,7 @@ import structlog
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import StoreGroup
+from comfy_mcp.store import database
 from comfy_mcp.store.compiled import HEAD, TABLES
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.database import StoreInfo
@@ -154,7 +155,7 @@ def open_file(settings: StoreGroup) -> FileDatabase:
         driver = _driver(path, settings)
         aside: Path | None = None
         if not _is_at_head(driver):
-            with opening_lock(path, settings.store_busy_timeout_s):
+            with opening_lock(path, database.BUSY_S):
                 aside = _bring_to_head(driver)
         prepare_file(path)
         suspicion(path).unlink(missing_ok=True)
@@ -228,7 +229,7 @@ def _driver(path: Path, settings: StoreGroup) -> _Driver:
     return _Driver(
         module=module,
         path=path,
-        timeout_s=settings.store_busy_timeout_s,
+        timeout_s=database.BUSY_S,
         journal_mode="wal" if wal else "truncate",
         synchronous=settings.store_synchronous if wal else "full",
     )

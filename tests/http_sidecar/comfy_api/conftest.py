@@ -7,6 +7,7 @@ import pytest
 from comfy_sdk import AsyncComfy, Comfy
 
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
+from http_sidecar.bounds import Bounds
 from tests.support.sidecar import Sidecar, open_sidecar
 
 KEY = "a-key-for-tests-0123456789"
@@ -27,7 +28,7 @@ def of(name: str) -> dict[str, str]:
 
 @pytest.fixture
 async def v2(tmp_path: Path) -> AsyncIterator[Sidecar]:
-    async with open_sidecar(tmp_path, http_key=KEY, stream_heartbeat_s=0.1) as sidecar:
+    async with open_sidecar(tmp_path, http_key=KEY, bounds=Bounds(stream_heartbeat_s=0.1)) as sidecar:
         for name, rights in OTHERS.items():
             key = ApiKey(name=name, digest=digest_of(name), rights=rights, created_at=1)
             await sidecar.services.store.add_key(key)

@@ -64,7 +64,7 @@ async def test_a_stranger_and_a_job_that_does_not_exist_get_an_answer_and_no_str
 
 
 async def test_streams_are_bounded_and_one_that_ends_makes_room(tmp_path: Path) -> None:
-    async with open_sidecar(tmp_path, bounds=Bounds(job_streams=1)) as v2:
+    async with open_sidecar(tmp_path, bounds=Bounds(streams=1)) as v2:
         job = await submitted(v2, slow())
         async with v2.session.get(f"{v2.url}{job}/events") as response:
             await response.content.readline()

@@ -13,6 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.metrics import Metrics
+from comfy_mcp.operations import metrics_refresh
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, OperationContext
 from comfy_mcp.operations.registry import BY_NAME
@@ -100,7 +101,8 @@ async def test_a_wild_accept_header_gets_an_answer(metrics: Metrics, accept: str
         assert b"comfyui_queue_length" in await answer.read()
 
 
-async def test_an_engine_that_hangs_hangs_no_scrape(tmp_path: Any) -> None:
+async def test_an_engine_that_hangs_hangs_no_scrape(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_refresh, "REFRESH_S", 0.01)
     asked = asyncio.Event()
     over = asyncio.Event()
 
@@ -117,7 +119,6 @@ async def test_an_engine_that_hangs_hangs_no_scrape(tmp_path: Any) -> None:
             state_dir=tmp_path / "state",
             connect_timeout_s=LIMIT_S * 10,
             request_timeout_s=LIMIT_S * 10,
-            metrics_refresh_s=0.01,
         )
         async with (
             asyncio.timeout(LIMIT_S),

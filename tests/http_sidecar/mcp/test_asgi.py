@@ -145,7 +145,7 @@ async def test_a_client_that_goes_is_told_to_the_application_and_nothing_is_writ
         answer.close()
         assert [await heard.get(), await heard.get()] == ["http.disconnect", "http.disconnect"]
         await served.bridge.wait_idle()
-    assert served.bridge.open_requests == 0
+    assert not served.bridge._open
 
 
 async def test_an_application_that_does_not_end_after_the_client_is_cancelled() -> None:
@@ -305,7 +305,7 @@ async def test_draining_ends_listeners_at_once_and_gives_the_others_time() -> No
         go_on.set()
         assert await answer.text() == "open and done"
         await draining
-    assert served.bridge.open_requests == 0
+    assert not served.bridge._open
 
 
 async def test_what_is_still_open_after_the_drain_is_told_that_its_client_has_gone() -> None:

@@ -133,9 +133,9 @@ async def test_a_body_beyond_the_limit_is_a_413(
         for _ in range(64):
             yield b" " * 1024
 
-    small = settings.model_copy(update={"http_max_body_bytes": 32 * 1024})
+    small = settings.model_copy(update={"max_graph_bytes": 16 * 1024})
     headers = {**modern_request("tools/list")["headers"], "Content-Type": "application/json"}
-    async with open_sidecar(services, small) as sidecar:
+    async with open_sidecar(services, small, bounds=Bounds(body_bytes=32 * 1024)) as sidecar:
         data: Any = pieces() if chunked else b" " * 64 * 1024
         async with http.post(sidecar.url, data=data, headers=headers) as answer:
             assert answer.status == 413

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
+from comfy_mcp.operations import following
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
@@ -30,13 +31,13 @@ LIMIT_S = 500.0
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
+def settings(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """With a key, so that its absence can be tried; and waits that are short."""
+    monkeypatch.setattr(following, "WAIT_DEFAULT_S", 0.1)
+    monkeypatch.setattr(following, "WAIT_MAX_S", 0.1)
     return settings.model_copy(
         update={
             "http_key": SecretStr(KEY),
-            "wait_default_s": 0.1,
-            "wait_max_s": 0.1,
         }
     )
 

@@ -180,7 +180,7 @@ async def test_a_file_that_stops_coming_is_given_up(sink: tuple[Sidecar, Sink]) 
 
 
 async def test_a_large_file_is_not_bounded_by_the_limit_of_other_bodies(tmp_path: Path) -> None:
-    async with open_sidecar(tmp_path, http_max_body_bytes=1024) as v1:
+    async with open_sidecar(tmp_path, bounds=Bounds(body_bytes=2048), max_graph_bytes=1024) as v1:
         assert (await upload(v1, pieces(3_000_000, 50_000), name="large.bin")).status == 201
     assert (tmp_path / "engine" / "input" / "large.bin").stat().st_size == 3_000_000
 

@@ -201,7 +201,7 @@ async def test_an_unknown_workflow_is_not_found(house: StreamHouse, path_id: str
 
 
 async def test_a_quiet_stream_shows_that_it_lives(tmp_path: Path) -> None:
-    async with open_house(tmp_path, stream_heartbeat_s=0.02) as house:
+    async with open_house(tmp_path, bounds=Bounds(stream_heartbeat_s=0.02)) as house:
         job_id = await house.submit()
         async with house.sse(job_id) as response:
             events = sse_events(response)
@@ -234,14 +234,14 @@ async def test_when_the_process_goes_the_stream_says_so_and_keeps_its_place(hous
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> None:
-    before = house.open_streams.live.streams
+    before = house.live.streams
     job_id = await house.submit()
     async with house.sse(job_id) as response:
         await next_message(sse_events(response))
-        assert house.open_streams.live.streams == before + 1
+        assert house.live.streams == before + 1
         response.close()
     await house.all_closed()
-    assert house.open_streams.live.streams == before
+    assert house.live.streams == before
 
 
 async def test_a_client_that_never_reads_is_cut_off_and_the_others_notice_nothing(tmp_path: Path) -> None:

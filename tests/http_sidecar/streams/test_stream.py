@@ -116,7 +116,7 @@ async def test_a_process_that_goes_sends_a_replay_to_its_end(
 
 
 def live_has_ended(house: StreamHouse) -> bool:
-    return house.open_streams.live._ended
+    return house.live._ended
 
 
 async def test_a_client_that_closes_is_written_to_no_more(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ async def test_a_client_that_closes_is_written_to_no_more(tmp_path: Path) -> Non
             await client.ws.close()
         await house.all_closed()
         await house.submit()
-        assert house.open_streams.live.streams == 0
+        assert house.live.streams == 0
 
 
 async def test_a_workflow_with_more_events_than_a_page_is_told_to_have_ended(

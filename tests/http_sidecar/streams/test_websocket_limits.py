@@ -265,7 +265,7 @@ async def test_a_burst_that_overflows_the_buffer_costs_a_reading_client_nothing(
 
 async def test_the_server_pings(tmp_path: Path) -> None:
     async with (
-        open_house(tmp_path, stream_heartbeat_s=0.05) as house,
+        open_house(tmp_path, bounds=Bounds(stream_heartbeat_s=0.05)) as house,
         house.stream(autoping=False) as client,
         asyncio.timeout(DEADLINE_S),
     ):
@@ -274,7 +274,7 @@ async def test_the_server_pings(tmp_path: Path) -> None:
 
 async def test_a_client_that_answers_no_ping_is_let_go(tmp_path: Path) -> None:
     async with (
-        open_house(tmp_path, stream_heartbeat_s=0.05) as house,
+        open_house(tmp_path, bounds=Bounds(stream_heartbeat_s=0.05)) as house,
         house.stream(autoping=False) as client,
     ):
         await client.ws.receive()
@@ -282,13 +282,13 @@ async def test_a_client_that_answers_no_ping_is_let_go(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> None:
-    before = house.open_streams.live.streams
+    before = house.live.streams
     async with house.stream() as client:
         await client.subscribe("*")
         await client.settled()
-        assert house.open_streams.live.streams == before + 1
+        assert house.live.streams == before + 1
     await house.all_closed()
-    assert house.open_streams.live.streams == before
+    assert house.live.streams == before
 
 
 async def test_a_store_that_fails_meanwhile_ends_the_stream_and_says_why(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.places.comfyui import listener
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.settings import Settings, load_settings
@@ -18,12 +19,17 @@ async def engine() -> AsyncIterator[FakeEngine]:
         yield engine
 
 
+@pytest.fixture(autouse=True)
+def _nothing_waits_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MAX_PAUSE_S", 0.02)
+
+
 @pytest.fixture
 def settings_for() -> Callable[..., Settings]:
     """Settings for one engine. The limits are those of a test that must fail: nothing waits for them."""
 
     def make(url: str, **others: Any) -> Settings:
-        limits = {"request_timeout_s": 20.0, "connect_timeout_s": 20.0, "reconnect_max_s": 0.02}
+        limits = {"request_timeout_s": 20.0, "connect_timeout_s": 20.0}
         return load_settings(engine_urls=(f"fake={url}",), **(limits | others))
 
     return make
@@ -56,9 +62,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def place(engine: FakeEngine, clock: Clock) -> AsyncIterator[ComfyUIPlace]:
-    settings = load_settings(
-        engine_urls=(f"fake={engine.url}",), object_info_ttl_s=60.0, reconnect_max_s=0.02
-    )
+    settings = load_settings(engine_urls=(f"fake={engine.url}",))
     place = ComfyUIPlace(settings.engines[0], settings, clock=clock)
     yield place
     await place.close()

@@ -83,7 +83,7 @@ async def test_an_engine_that_answers_pings_but_does_not_greet_is_given_up_too(
 ) -> None:
     engine.greets = False
     # A pong comes within the time for the greeting, and must not start it anew.
-    async with watching(settings_for(engine.url, request_timeout_s=0.6, heartbeat_s=0.4)) as watch:
+    async with watching(settings_for(engine.url, request_timeout_s=0.6)) as watch:
         assert "no greeting from the engine in time" in (await watch.next(EngineDisconnected)).reason
 
 
@@ -166,7 +166,7 @@ async def test_point_12_a_hung_engine_is_noticed_by_the_heartbeat(
     engine: FakeEngine, settings_for: SettingsFor
 ) -> None:
     engine.answers_pings = False
-    async with watching(settings_for(engine.url, heartbeat_s=0.4)) as watch:
+    async with watching(settings_for(engine.url, request_timeout_s=0.8)) as watch:
         assert (await watch.next(EngineDisconnected)).reason == "no answer to the heartbeat"
         engine.answers_pings = True
         await watch.next(EngineConnected)

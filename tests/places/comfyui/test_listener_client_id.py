@@ -52,7 +52,7 @@ async def test_point_3_after_a_hung_connection_the_id_is_a_fresh_one_and_stays_r
 ) -> None:
     """The engine still holds the old socket; when it ends there, the new one must not go deaf."""
     engine.answers_pings = False
-    async with watching(settings_for(engine.url, heartbeat_s=1)) as watch:
+    async with watching(settings_for(engine.url, request_timeout_s=2)) as watch:
         old = await connection_of(engine)
         await watch.next(EngineDisconnected)
         engine.answers_pings = True

@@ -70,7 +70,7 @@ class Running:
 
 @asynccontextmanager
 async def running(url: str) -> AsyncIterator[Running]:
-    settings = load_settings(engine_urls=(url,), reconnect_max_s=0.2, connect_timeout_s=DEADLINE_S)
+    settings = load_settings(engine_urls=(url,), connect_timeout_s=DEADLINE_S)
     place = ComfyUIPlace(settings.engines[0], settings)
     stream = Running(url, place)
     async with asyncio.TaskGroup() as tasks:
@@ -205,7 +205,7 @@ async def test_point_10_one_pending_prompt_is_cancelled_and_the_others_run(strea
 
 async def test_point_16_a_preview_tells_nothing_of_the_images_size(stream: Running) -> None:
     """It has the size of the engine's setting; what is said of an output comes from the output."""
-    embedded = "BridgeSlowImage" in await stream.place.object_info()
+    embedded = "BridgeSlowImage" in await stream.place.node_list.raw()
     prompt_id = new_id()
     graph = graphs.slow(steps=3, step_ms=1) if embedded else json.loads(TXT2IMG.read_text())
     await stream.place.submit(prompt_id, graph)

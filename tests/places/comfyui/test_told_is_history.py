@@ -98,7 +98,7 @@ async def test_on_an_engine_a_run_that_is_cached_in_part(stream: Running) -> Non
 
 
 async def test_on_an_engine_that_samples(stream: Running) -> None:
-    if "KSampler" in await stream.place.object_info():
+    if "KSampler" in await stream.place.node_list.raw():
         await agrees(stream, json.loads((WORKFLOWS / "txt2img_tiny_ksampler.json").read_text()))
     else:
         await agrees(stream, graphs.slow(steps=3, step_ms=1))

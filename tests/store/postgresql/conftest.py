@@ -20,7 +20,7 @@ def url() -> str:
 
 @pytest.fixture
 def settings(url: str, tmp_path: Path) -> Settings:
-    return load_settings(state_dir=tmp_path / "state", store=url, store_busy_timeout_s=5.0)
+    return load_settings(state_dir=tmp_path / "state", store=url)
 
 
 @pytest.fixture

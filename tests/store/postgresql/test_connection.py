@@ -93,9 +93,10 @@ async def test_every_write_takes_the_lock_and_no_read_does(
 
 
 async def test_a_lock_that_is_held_for_too_long_is_a_fault_and_the_next_write_goes_on(
-    settings: Settings, by_hand: "psycopg.Connection[Any]"
+    settings: Settings, by_hand: "psycopg.Connection[Any]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 0.2}))
+    monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 0.2)
+    store = await Store.open(settings)
     by_hand.execute(f"BEGIN; SELECT {STORE_LOCK}")
     with pytest.raises(StoreFault, match="locked"):
         await store.add_job(queued_event(), GRAPH, max_queued=10)
@@ -105,11 +106,11 @@ async def test_a_lock_that_is_held_for_too_long_is_a_fault_and_the_next_write_go
 
 
 async def test_whoever_stops_within_a_transaction_is_cut_off_before_the_others_give_up(
-    settings: Settings,
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a process that is paused, or whose machine is gone."""
-    one = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 0.6}))
-    other = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 0.6}))
+    monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 0.6)
+    one, other = await Store.open(settings), await Store.open(settings)
     paused, go = threading.Event(), threading.Event()
 
     def stop(connection: Connection) -> None:

@@ -106,7 +106,8 @@ async def test_a_transaction_without_an_answer_is_cut_off(
     monkeypatch.setattr(wakeups, "LOOK_AGAIN_S", 0.02)
     monkeypatch.setattr("comfy_mcp.store.postgresql.database.READ_S", 1)
     monkeypatch.setattr("comfy_mcp.store.postgresql.database.CONNECT_S", 0)
-    store = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 0.2}))
+    monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 0.2)
+    store = await Store.open(settings)
     with pytest.raises(StoreFault):
         await store._readers.do(
             lambda connection: connection.exec_driver_sql(

@@ -106,8 +106,9 @@ async def test_an_unsafe_sqlite_refuses_a_wal_that_is_in_use(
     store = await Store.open(settings)
     await store.add_job(queued_event(), GRAPH, max_queued=10)
     monkeypatch.setattr(database, "WAL_SAFE_FROM", (999,))
+    monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 0.05)
     with pytest.raises(StoreFault) as caught:
-        await Store.open(settings.model_copy(update={"store_busy_timeout_s": 0.05}))
+        await Store.open(settings)
     assert caught.value.code is ErrorCode.STORE_UNAVAILABLE
     assert "journal" in caught.value.message
     await store.close()
@@ -325,8 +326,11 @@ async def test_a_write_to_a_read_only_database_changes_nothing(settings: Setting
     await store.close()
 
 
-async def test_a_store_held_by_another_process_is_a_clear_error_and_then_works(settings: Settings) -> None:
-    store = await Store.open(settings.model_copy(update={"store_busy_timeout_s": 0.05}))
+async def test_a_store_held_by_another_process_is_a_clear_error_and_then_works(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 0.05)
+    store = await Store.open(settings)
     other = driver_connection(settings.store_path)
     other.execute("BEGIN IMMEDIATE")
     event = queued_event()

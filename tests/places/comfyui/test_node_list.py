@@ -9,6 +9,7 @@ from aiohttp import web
 from comfy_mcp.domain.errors import EngineBadAnswer
 from comfy_mcp.domain.events import EngineConnected, EngineEvent
 from comfy_mcp.domain.ids import PromptId
+from comfy_mcp.places.comfyui.node_list import NODES_FRESH_S
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from tests.places.comfyui.conftest import Clock
 from tests.support.fake_engine import FakeEngine, html, in_turn, reply
@@ -24,30 +25,30 @@ async def test_object_info_is_kept_for_its_time(
 ) -> None:
     engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(place.object_info()) for _ in range(5)]
+        asked = [tasks.create_task(place.node_list.raw()) for _ in range(5)]
     assert [task.result() for task in asked] == [{"A": 1}] * 5
-    clock.now = 59.9
-    assert await place.object_info() == {"A": 1}
+    clock.now = NODES_FRESH_S - 0.1
+    assert await place.node_list.raw() == {"A": 1}
     assert len(engine.requests_to("GET /object_info")) == 1
-    clock.now = 60.0
-    assert await place.object_info() == {"B": 2}
+    clock.now = NODES_FRESH_S
+    assert await place.node_list.raw() == {"B": 2}
 
 
 async def test_a_fresher_object_info_can_be_asked_for(
     engine: FakeEngine, place: ComfyUIPlace, clock: Clock
 ) -> None:
     engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
-    assert await place.object_info() == {"A": 1}
+    assert await place.node_list.raw() == {"A": 1}
     clock.now = 4.9
-    assert await place.object_info(max_age_s=5.0) == {"A": 1}
+    assert await place.node_list.raw(max_age_s=5.0) == {"A": 1}
     clock.now = 5.0
-    assert await place.object_info(max_age_s=5.0) == {"B": 2}
-    assert await place.object_info() == {"B": 2}
+    assert await place.node_list.raw(max_age_s=5.0) == {"B": 2}
+    assert await place.node_list.raw() == {"B": 2}
 
 
 async def test_object_info_is_asked_again_after_a_reconnect(engine: FakeEngine, place: ComfyUIPlace) -> None:
     engine.answers["GET /object_info"] = in_turn(reply({"A": 1}), reply({"B": 2}))
-    assert await place.object_info() == {"A": 1}
+    assert await place.node_list.raw() == {"A": 1}
     connected = asyncio.Event()
 
     def hear(event: EngineEvent) -> None:
@@ -58,14 +59,14 @@ async def test_object_info_is_asked_again_after_a_reconnect(engine: FakeEngine, 
         running = tasks.create_task(place.run(hear))
         await connected.wait()
         running.cancel()
-    assert await place.object_info() == {"B": 2}
+    assert await place.node_list.raw() == {"B": 2}
 
 
 async def test_a_failed_object_info_is_not_kept(engine: FakeEngine, place: ComfyUIPlace) -> None:
     engine.answers["GET /object_info"] = in_turn(html(500), reply({"A": 1}))
     with pytest.raises(EngineBadAnswer):
-        await place.object_info()
-    assert await place.object_info() == {"A": 1}
+        await place.node_list.raw()
+    assert await place.node_list.raw() == {"A": 1}
 
 
 async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
@@ -85,11 +86,11 @@ async def test_what_an_engine_said_before_a_reconnect_is_not_kept(
 
     engine.answers["GET /object_info"] = in_turn(slow, reply({"B": 2}))
     async with asyncio.TaskGroup() as tasks, asyncio.timeout(DEADLINE_S):
-        old = tasks.create_task(place.object_info())
+        old = tasks.create_task(place.node_list.raw())
         await asked.wait()
         running = tasks.create_task(place.run(hear))
         assert await old == {"A": 1}
-        assert await place.object_info() == {"B": 2}
+        assert await place.node_list.raw() == {"B": 2}
         running.cancel()
 
 
@@ -102,6 +103,6 @@ async def test_classes_that_the_engine_replaces_are_known(
     info = await place.nodes()
     assert (set(info.classes), info.replaced) == ({"A", "Old"}, frozenset({"Old"}))
     for name in ("B", "C"):
-        clock.now += 60
+        clock.now += NODES_FRESH_S
         info = await place.nodes()
         assert (set(info.classes), info.replaced) == ({name}, frozenset())

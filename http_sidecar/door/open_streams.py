@@ -1,20 +1,15 @@
-"""The streams that are open in this process: how many, and who may open one."""
+"""The streams that are open in this process, and how one of Server-Sent Events begins."""
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Literal, get_args
 
 from aiohttp import web
 
-from comfy_mcp.domain.access import Right
-from comfy_mcp.domain.errors import Denied, ErrorCode, LimitExceeded
+from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.metrics import Metrics
-from comfy_mcp.operations.context import require_right
-from http_sidecar.app_state import CALLER, SETTINGS
-from http_sidecar.door.hosts import origin_allowed
-from http_sidecar.streams.live import Live
 
 StreamKind = Literal["websocket", "sse"]
 KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
@@ -23,8 +18,7 @@ KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
 class OpenStreams:
     """`open` counts what is open now by kind."""
 
-    def __init__(self, live: Live, metrics: Metrics, *, limit: int) -> None:
-        self.live = live
+    def __init__(self, metrics: Metrics, *, limit: int) -> None:
         self.open: Counter[StreamKind] = Counter()
         self._metrics = metrics
         self._limit = limit
@@ -54,16 +48,16 @@ class OpenStreams:
 OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
 
 
-def require_reader(request: web.Request) -> None:
-    """Raises Denied for a caller that may not read."""
-    require_right(request[CALLER], Right.READ, "A stream")
-
-
-def require_known_origin(request: web.Request) -> None:
-    """Raises Denied. Browsers let any page open a WebSocket anywhere: CORS does not cover it."""
-    origin, host = request.headers.get("Origin"), request.headers.get("Host")
-    if not origin_allowed(origin, host, request.app[SETTINGS].cors_origins):
-        raise Denied(
-            "Web pages of this origin may not open a stream.",
-            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+@contextlib.asynccontextmanager
+async def server_sent_events(request: web.Request) -> AsyncIterator[web.StreamResponse]:
+    """An answer whose headers have been sent; it counts as open within the context. Raises LimitExceeded."""
+    with request.app[OPEN_STREAMS].entered("sse"):
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream; charset=utf-8",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # nginx would hold the events back
+            }
         )
+        await response.prepare(request)
+        yield response

@@ -1,0 +1,51 @@
+"""What can't be had of an output, each with its next step."""
+
+from pathlib import PurePosixPath
+
+from comfy_mcp.domain.catalog import Output, OutputFile
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
+
+
+def refuse_traversal(file: OutputFile) -> None:
+    parts = PurePosixPath(file.subfolder.replace("\\", "/")).parts
+    named = file.filename
+    if (
+        ".." in (*parts, named)
+        or (parts and parts[0] == "/")
+        or any(char in named for char in "/\\\0")
+        or "\0" in file.subfolder
+    ):
+        raise InvalidInput(
+            f"The output's name {f'{file.subfolder}/{named}'!r} points outside the engine's folder.",
+            next_step="A broken custom node made this name; copy the file on the engine's machine.",
+            code=ErrorCode.PATH_NOT_ALLOWED,
+        )
+
+
+def gone(output: Output, why: str) -> BridgeError:
+    return NotFound(
+        f"The file of output {output.id} no longer exists: {why}.",
+        next_step="Run the workflow again to create it.",
+        code=ErrorCode.OUTPUT_GONE,
+        details={"filename": output.file.filename, "why": why},
+    )
+
+
+def forbidden(output: Output) -> BridgeError:
+    return InvalidInput(
+        f"The file of output {output.id} can't be read: this user may not read the outputs folder, and "
+        "the engine does not have the file.",
+        next_step="Give this user read permission for COMFY_BRIDGE_OUTPUTS_DIR.",
+        code=ErrorCode.OUTPUT_UNREADABLE,
+        details={"filename": output.file.filename},
+    )
+
+
+def too_large(output: Output, limit: int) -> LimitExceeded:
+    size = "" if output.size is None else f" ({output.size} bytes)"
+    return LimitExceeded(
+        f"Output {output.id}{size} is larger than {limit} bytes, the limit for files in memory.",
+        next_step="Fetch it by its URL.",
+        code=ErrorCode.TOO_LARGE,
+        details={"limit": limit},
+    )
