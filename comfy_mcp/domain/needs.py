@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.graph import Graph
@@ -94,8 +94,8 @@ class Needs:
     def key(self) -> str:
         """A stable name for all that `lack` asks: what one engine can't run it can't run of that name."""
         wish = self.wish
-        asked = [self.node_classes, self.files, wish.engine, wish.labels, wish.not_on]
-        return _digest([*asked, "brings"] if self.brings else asked)
+        asked = self.node_classes, self.files, wish.engine, wish.labels, wish.not_on
+        return _digest(*asked, "brings") if self.brings else _digest(*asked)
 
     def judged_by(self, nodes: ObjectInfo | None) -> "Needs":
         """The same, once an engine with this node list has found the workflow good."""
@@ -123,12 +123,12 @@ def needs_of(graph: Graph) -> Needs:
     found: set[str] = set()
     for node in graph.nodes.values():
         _collect_models(node.inputs, found)
-    classes, models = sorted({node.class_type for node in graph.nodes.values()}), sorted(found)
-    shape = _digest([classes, models])
-    return Needs(node_classes=tuple(classes), models=tuple(models), shape=shape)
+    classes, models = tuple(sorted({node.class_type for node in graph.nodes.values()})), tuple(sorted(found))
+    return Needs(node_classes=classes, models=models, shape=_digest(classes, models))
 
 
-def _digest(parts: Sequence[object]) -> str:
+@lru_cache(maxsize=256)  # a client submits the same classes again and again
+def _digest(*parts: tuple[str, ...] | str | None) -> str:
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:32]
 
 

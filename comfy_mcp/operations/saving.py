@@ -41,8 +41,8 @@ async def with_saved(context: OperationContext, result: WorkflowResult, asked: s
     store, job_id = context.services.store, JobId(result.workflow_id)
     if asked is None:
         first = next(iter(result.workflows or {}), job_id)  # of a batch: what was asked for one was for all
-        kept = await store.get_graph(JobId(first))
-        asked = kept.submitted.save_to if kept is not None and kept.submitted is not None else None
+        kept = await store.submitted(JobId(first))
+        asked = None if kept is None else kept.save_to
     if asked is None:
         return result
     try:

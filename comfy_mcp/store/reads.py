@@ -41,6 +41,9 @@ _BY_ID = Statement(select(jobs).where(jobs.c.id == bindparam("b_id")))
 _GRAPH = Statement(
     select(graphs.c.graph, graphs.c.submitted, graphs.c.needs).where(graphs.c.job_id == bindparam("b_id"))
 )
+_HAS_SUBMITTED = Statement(
+    select(graphs.c.submitted.is_not(None)).where(graphs.c.job_id == bindparam("b_id"))
+)
 _WITH = Statement(
     select(graphs.c.job_id, graphs.c.graph)
     .where(graphs.c.job_id > bindparam("b_after"), graphs.c.graph.contains(bindparam("b_part")))
@@ -128,6 +131,11 @@ def get_graph(connection: Connection, job_id: JobId) -> JobGraph | None:
         return None
     wish = NO_WISH if row.needs is None else needs_of(row.needs).wish
     return JobGraph(graph=graph_of(row.graph), submitted=submitted_of(row.submitted), wish=wish)
+
+
+def has_submitted(connection: Connection, job_id: JobId) -> bool:
+    """Whether more than the graph is kept of its submit."""
+    return bool(connection.execute(_HAS_SUBMITTED, {"b_id": job_id}).scalar())
 
 
 def graphs_with(connection: Connection, part: str, after: str) -> list[tuple[str, str]]:

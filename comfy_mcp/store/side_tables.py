@@ -144,7 +144,7 @@ class SideTables:
         """Those of all clients, at most WEBHOOKS_KEPT_S old unless they are to be `fresh`."""
         now = time.monotonic()
         if fresh or now - self._webhooks[0] >= WEBHOOKS_KEPT_S:
-            found = await self._readers.do(outbox.all_webhooks)
+            found = await self._by_key.do(outbox.all_webhooks)
             self._webhooks = (now, {each.client: each for each in found})
         return self._webhooks[1]
 

@@ -209,6 +209,13 @@ class Store(DriverSide):
     async def get_graph(self, job_id: JobId) -> JobGraph | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
 
+    async def submitted(self, job_id: JobId) -> Submitted | None:
+        """What is kept of its submit beside the graph. None for most, and that is known without a thread."""
+        if not await self._by_key.do(lambda connection: reads.has_submitted(connection, job_id)):
+            return None
+        kept = await self.get_graph(job_id)
+        return None if kept is None else kept.submitted
+
     async def list_jobs(self, query: JobQuery) -> Page[Job]:
         """Newest first. Raises InvalidInput (`invalid_argument`)."""
         page = await self._readers.do(lambda connection: reads.listing(connection, query))

@@ -65,6 +65,8 @@ async def read_body(request: web.Request) -> bytes:
     limit_s, most = bounds.body_timeout_s, bounds.body_bytes
     if request.content_length is not None and request.content_length > most:
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
+    if request.content.is_eof():  # all of it has come: there is nothing to wait for
+        return await request.read()
     try:
         async with asyncio.timeout(limit_s):
             return await request.read()

@@ -12,7 +12,7 @@ from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.vram import Admission, Rooms
 from comfy_mcp.store import ClaimOffer, JobGraph, Lease, Store
 from tests.support.jobs import GRAPH as JOB_GRAPH
-from tests.support.jobs import new_prompt_id, queued_event, submission
+from tests.support.jobs import new_job_id, new_prompt_id, queued_event, submission
 from tests.support.raw_sql import run
 
 GRAPH = {"1": {"class_type": "A", "inputs": {}}}
@@ -59,6 +59,8 @@ async def test_what_was_submitted_comes_with_every_claim(store: Store, submitted
     (adopted,) = await store.adopt(lease)
     assert adopted.submitted == submitted
     assert await store.get_graph(job.id) == JobGraph(graph=JOB_GRAPH, submitted=submitted)
+    assert await store.submitted(job.id) == submitted
+    assert await store.submitted(new_job_id()) is None
     second, _ = await store.add_job(queued_event(), GRAPH, max_queued=9, submitted=submitted)
     for admission in (None, Admission(engine=lease.engine, rooms=Rooms(engines=()))):
         claim = await store.claim_next(

@@ -166,13 +166,13 @@ class Hub:
 
     async def _wait(self) -> bool:
         """True: this process has committed something."""
+        poll = asyncio.get_running_loop().call_later(self._poll_s, self._woken.set)
         try:
-            async with asyncio.timeout(self._poll_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return False
+            await self._woken.wait()
+        finally:
+            poll.cancel()
         self._woken.clear()
-        return True
+        return bool(self._committed)
 
     def _follow_own(self) -> bool:
         """Hand out what this process has committed. False: something before it is only in the log."""
