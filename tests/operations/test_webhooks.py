@@ -209,7 +209,8 @@ async def test_what_fails_is_tried_later_and_then_given_up(
     assert (one.due_at, one.ended_at is None) == (None, False)
     with pytest.raises(NotFound):
         await quiet("replay_deliveries", delivery_id="msg_other")
-    assert (await quiet("replay_deliveries", workflow_id=job_id)).replayed == 1
+    replayed = await quiet("replay_deliveries", workflow_id=job_id)
+    assert (replayed.replayed, replayed.text()) == (1, "1 delivery is tried again.")
     assert (await quiet("replay_deliveries")).text() == "0 deliveries are tried again."
     listed = await quiet("list_deliveries", state="pending", workflow_id=job_id)
     assert listed.text() == "1 delivery."
