@@ -127,9 +127,21 @@ def needs_of(graph: Graph) -> Needs:
     return Needs(node_classes=classes, models=models, shape=_digest(classes, models))
 
 
-@lru_cache(maxsize=256)  # a client submits the same classes again and again
+MOST_KEPT = 4_096
+"""Characters of the names whose digest is kept."""
+
+
 def _digest(*parts: tuple[str, ...] | str | None) -> str:
+    size = sum(sum(map(len, part)) for part in parts if part)
+    return _kept_digest(*parts) if size <= MOST_KEPT else _digested(*parts)
+
+
+def _digested(*parts: tuple[str, ...] | str | None) -> str:
     return hashlib.sha256(json.dumps(parts).encode("ascii")).hexdigest()[:32]
+
+
+_kept_digest = lru_cache(maxsize=256)(_digested)
+"""A client submits the same classes again and again."""
 
 
 def _collect_models(inputs: object, found: set[str]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from comfy_mcp.domain import needs as needs_module
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Equipment, Lack, Needs, Wish, needs_of
@@ -110,3 +111,11 @@ def test_the_key_names_all_that_an_engine_must_have_and_nothing_else() -> None:
         replace(needs, wish=Wish(not_on=(EngineId("a"),))),
     ]
     assert len({needs.key, *(other.key for other in others)}) == 6
+
+
+def test_no_digest_of_many_names_is_kept() -> None:
+    before = needs_module._kept_digest.cache_info().currsize
+    many = Needs(node_classes=("x" * (needs_module.MOST_KEPT + 1),), models=(), shape="s")
+    assert len(many.key) == len(replace(many, node_classes=("x",)).key) == 32
+    assert many.key != replace(many, files=("m.ckpt",)).key
+    assert needs_module._kept_digest.cache_info().currsize <= before + 1
