@@ -79,9 +79,10 @@ class Driven:
         return job_id in self._known
 
     def shown(self, job: Job) -> Job:
-        """`job`, as its row is, with what is known better here."""
+        """`job`, as its row is, with what is known better here: the row may have been read before the last
+        write of it."""
         known = self._known.get(job.id)
-        if known is None or known.unwritten is None:
+        if known is None or (known.unwritten is None and known.job.progress <= job.progress):
             return job
         if job.status is not JobStatus.RUNNING or job.attempt != known.job.attempt:
             return job

@@ -94,6 +94,18 @@ async def test_the_last_step_is_written_with_a_failure(store: Store, settings: S
     await other.close()
 
 
+async def test_a_row_that_was_read_before_the_last_write_shows_no_step_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = await leased(store)
+    before = await running(store, lease)
+    monkeypatch.setattr(driven, "WRITE_S", 0.0)
+    after = await store.record(lease, before.id, [progressed(before, 0.5)])
+    assert store._driven.unwritten(lease, before.id) == ()
+    assert store._driven.shown(before) == after
+    assert store._driven.shown(after) is after
+
+
 async def test_what_whoever_lost_the_lease_has_shown_is_forgotten(store: Store, settings: Settings) -> None:
     lease = await leased(store)
     job = await running(store, lease)
