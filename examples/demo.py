@@ -240,6 +240,8 @@ async def drive(engine: Engine, output: Path, report: Report) -> Path:
                 picture: Path | None = None
                 for name in engine.workflows:
                     picture = await make(client, name, output, report)
+    if me.cancelling():  # an interrupt while the client was closing, which ends all the same
+        raise asyncio.CancelledError
     assert picture is not None
     return picture
 
