@@ -119,7 +119,7 @@ test: lint tools comfyui  ## everything: check, and the tests on the real ComfyU
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 .PHONY: lock
 lock: $(DEV)  ## write the lock files anew: each dependency's newest allowed version, with hashes
-	$(LOCK) --upgrade pyproject.toml --output-file requirements.lock
+	$(LOCK) --upgrade pyproject.toml --extra postgresql --output-file requirements.lock
 	$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 .PHONY: dist

@@ -17,7 +17,7 @@ from comfy_mcp.domain.ids import SALAD
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.fleet import Fleet
-from comfy_mcp.driving.housekeeping import end_overdue_jobs
+from comfy_mcp.driving.housekeeping import Sweeper, end_overdue_jobs
 from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.roster import Roster
@@ -124,7 +124,8 @@ async def open_runtime(
             now_ms=clock.now_ms,
             new_id=new_id,
         )
-        async with watching(metrics.loop_stood), _tasks(services, clock, kept, drive=drive):
+        sweeper = Sweeper(store, settings, clock, holder=roster.holder) if drive else None
+        async with watching(metrics.loop_stood), _tasks(services, clock, kept, sweeper):
             yield services
 
 
@@ -204,8 +205,11 @@ def _lanes(means: Means, files: _Files, kept: KeptOutputs, *, holder: str, drive
 
 
 @contextlib.asynccontextmanager
-async def _tasks(services: Services, clock: Clock, kept: KeptOutputs, *, drive: bool) -> AsyncIterator[None]:
-    """One TaskGroup owns every task. What fails inside the context comes out as itself."""
+async def _tasks(
+    services: Services, clock: Clock, kept: KeptOutputs, sweeper: Sweeper | None
+) -> AsyncIterator[None]:
+    """One TaskGroup owns every task. What fails inside the context comes out as itself. Without a sweeper, as
+    of a command that only asks, the process does nothing for others."""
     error: BaseException | None = None
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -213,13 +217,17 @@ async def _tasks(services: Services, clock: Clock, kept: KeptOutputs, *, drive: 
             group.create_task(services.engines.run(services.hub), name="engines"),
             group.create_task(services.models.run(), name="models"),
             group.create_task(services.gpu.run(), name="gpu"),
-            group.create_task(_prune(services, kept), name="retention"),
-            group.create_task(end_overdue_jobs(services.store, clock), name="deadlines"),
             group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
-        if drive:  # a command that only asks does not stay until a receiver has answered
-            sender = Sender(services, Poster(private=services.settings.private_urls))
-            tasks.append(group.create_task(sender.run(), name="webhooks"))
+        if sweeper is not None:
+            elected, poster = sweeper.elected, Poster(private=services.settings.private_urls)
+            tasks += [
+                group.create_task(sweeper.run(), name="election"),
+                group.create_task(end_overdue_jobs(services.store, clock, elected), name="deadlines"),
+                group.create_task(_prune(services, elected), name="retention"),
+                group.create_task(_prune_files(services, kept), name="retention of files"),
+                group.create_task(Sender(services, poster, elected).run(), name="webhooks"),
+            ]
         try:
             yield
         except Exception as raised:  # noqa: BLE001 - re-raised below, outside the group, unwrapped
@@ -231,21 +239,31 @@ async def _tasks(services: Services, clock: Clock, kept: KeptOutputs, *, drive: 
         raise error
 
 
-async def _prune(services: Services, kept: KeptOutputs) -> None:
+async def _prune(services: Services, elected: asyncio.Event) -> None:
     settings = services.settings
     while True:
+        await elected.wait()
         try:
             gone = await services.store.prune(
                 now=services.now_ms(),
                 retention_days=settings.retention_days,
                 retention_jobs=settings.retention_jobs,
             )
-            await services.input_files.sweep(services.store.graphs_with)
-            await kept.sweep(services.store.own_prompts)
             await services.store.forget_idempotency_keys(before=services.now_ms() - IDEMPOTENCY_TTL_S * 1000)
         except StoreFault as fault:
             log.warning("retention_failed", code=fault.code.value, error=str(fault))
         else:
             if gone:
                 log.info("jobs_forgotten", count=gone)
+        await asyncio.sleep(RETENTION_PAUSE_S)
+
+
+async def _prune_files(services: Services, kept: KeptOutputs) -> None:
+    """Those in this process's state folder, which others need not share."""
+    while True:
+        try:
+            await services.input_files.sweep(services.store.graphs_with)
+            await kept.sweep(services.store.own_prompts)
+        except StoreFault as fault:
+            log.warning("files_not_swept", code=fault.code.value, error=str(fault))
         await asyncio.sleep(RETENTION_PAUSE_S)

@@ -16,12 +16,10 @@ async def add(
     *,
     name: str,
     rights: Sequence[str],
-    max_queued: int | None,
-    max_queued_bytes: int | None,
+    **quota: float | None,
 ) -> ExitCode:
     """Make a key and print it: it is shown now and never again."""
     async with open_session(settings, drive=False) as session:
-        quota = {"max_queued": max_queued, "max_queued_bytes": max_queued_bytes}
         made: NewKeyResult = await session.call("add_key", {"name": name, "rights": rights, **quota})
     output.result(made.model_dump(mode="json"), [made.key])
     output.note(f"the key of {name!r}, shown only once; a running server accepts it within seconds")
@@ -49,6 +47,8 @@ def _line(key: KeyItem) -> str:
     )
     quota = [] if key.max_queued is None else [f"{key.max_queued} queued"]
     quota += [] if key.max_queued_bytes is None else [f"{key.max_queued_bytes} bytes queued"]
+    quota += [] if key.max_running is None else [f"{key.max_running} running"]
+    quota += [] if key.max_gpu_seconds is None else [f"{key.max_gpu_seconds:g} GPU-seconds a day"]
     return "  ".join(
         [key.name, ",".join(key.rights), state, *(["at most " + ", ".join(quota)] if quota else [])]
     )

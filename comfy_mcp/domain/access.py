@@ -33,7 +33,8 @@ class ApiKey:
     """A key as it is kept: `digest` is the SHA-256 of the secret, which nobody keeps. Times are epoch ms.
 
     `name` is also the client that its jobs belong to. `max_queued` of them and `max_queued_bytes` of graphs
-    may wait at once (None = no limit of its own).
+    may wait at once, `max_running` of them be at engines, and `max_gpu_seconds` be used a day (None = no
+    limit of its own).
     """
 
     name: str
@@ -43,6 +44,8 @@ class ApiKey:
     revoked_at: int | None = None
     max_queued: int | None = None
     max_queued_bytes: int | None = None
+    max_running: int | None = None
+    max_gpu_seconds: float | None = None
 
 
 def digest_of(key: str) -> str:

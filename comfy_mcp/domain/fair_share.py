@@ -7,9 +7,18 @@ virtual time: it neither waits for what others queued before it nor saves up tur
 
 Every job costs the same. What a job will take is a guess until it has run, and a place in the queue that
 hangs on a guess can't be explained to whoever waits there.
+
+
+A priority passes all lower ones, but not for ever: after PASSES claims of higher priorities while jobs of a
+lower one wait, the next claim is one of the lower.
 """
 
+from collections.abc import Mapping
+
 COST = 1
+
+PASSES = 15
+"""So that `low` gets at least a sixteenth of the claims while it waits."""
 
 
 def start_tag(*, virtual_time: int, last: int | None) -> int:
@@ -29,3 +38,9 @@ def next_tag(tag: int, *, claimed: bool) -> int:
     for what never ran.
     """
     return tag + COST if claimed else tag
+
+
+def first_rank(passed: Mapping[int, int]) -> int:
+    """The priority, by its rank, that the next claim begins with: the highest, unless a lower one has been
+    passed by too often. `passed`: how many claims of higher ones each has seen since its own last one."""
+    return max((rank for rank, claims in passed.items() if claims >= PASSES), default=0)

@@ -13,6 +13,8 @@ EVERY_S = 1.0
 """Pause between two checks of the file's time and size. That works on every file system, also where a file is
 replaced through links, as Kubernetes does; notifications do not."""
 
+REALLY_NONE = "Write the engines into it again. If there shall be none, leave a comment in it."
+
 log = structlog.get_logger(__name__)
 
 
@@ -23,6 +25,7 @@ class EnginesFile:
         self._settings = settings
         self._every_s = every_s
         self.problem: str | None = None
+        self._some = bool(settings.engines)
 
     async def follow(self, take: Callable[[Sequence[EngineSettings]], Awaitable[None]]) -> None:
         """Give the engines to `take`, now and after each change, until cancelled."""
@@ -32,18 +35,27 @@ class EnginesFile:
             stamp = await asyncio.to_thread(_stamp, path)
             if stamp != seen:
                 seen = stamp
-                await self._read(take)
+                await self._read(take, stamp[1] if stamp else 0)
             await asyncio.sleep(self._every_s)
 
-    async def _read(self, take: Callable[[Sequence[EngineSettings]], Awaitable[None]]) -> None:
+    async def _read(self, take: Callable[[Sequence[EngineSettings]], Awaitable[None]], size: int) -> None:
+        """A file that was cut to nothing, by a full disk or between two writes of an editor, removes no
+        engine."""
         try:
             wanted = await asyncio.to_thread(self._settings.read_engines)
         except InvalidInput as error:
-            self.problem = f"{error.message} The engines of before are used. {error.next_step}"
-            log.warning("engines_file_not_read", error=error.message)
+            self._keep(error.message, error.next_step)
+            return
+        if self._some and not size:
+            self._keep("The file of engines is empty.", REALLY_NONE)
         else:
             self.problem = None
+            self._some = bool(wanted)
             await take(wanted)
+
+    def _keep(self, because: str, next_step: str | None) -> None:
+        self.problem = f"{because} The engines of before are used. {next_step}"
+        log.warning("engines_file_not_read", error=because)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

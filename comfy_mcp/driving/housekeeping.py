@@ -1,24 +1,81 @@
-"""What any process does for the store, whether it drives an engine or not."""
+"""What one process does for all that share a store. Which one, is decided by a lease as of an engine.
+
+Nothing of it needs the lease to be right: every piece is written against the state that it was decided on. It
+keeps a hundred processes from looking for the same work.
+"""
 
 import asyncio
+import contextlib
 
 import structlog
 
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.driving.clock import Clock
-from comfy_mcp.store import Store
+from comfy_mcp.driving.leasing import LeaseKeeper
+from comfy_mcp.settings import StoreGroup
+from comfy_mcp.store import Lease, Store
 
 log = structlog.get_logger(__name__)
 
+SWEEP = EngineId("/sweep")
+"""No engine can have this name."""
 
 EVERY_S = 1.0
 """How far beyond its deadline a waiting job may end."""
 
+RELEASE_S = 2.0
 
-async def end_overdue_jobs(store: Store, clock: Clock, *, every_s: float = EVERY_S) -> None:
+
+class Sweeper:
+    """`elected` is set while this process is the one."""
+
+    def __init__(self, store: Store, settings: StoreGroup, clock: Clock, *, holder: str) -> None:
+        self.elected = asyncio.Event()
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._holder = holder
+
+    async def run(self) -> None:
+        """Stand for it until cancelled. If the one that was elected dies, another is within two leases."""
+        while True:
+            lease = await self._acquire()
+            if lease is not None:
+                await self._hold(lease)
+            await asyncio.sleep(self._settings.lease_ttl_s / 3)
+
+    async def _acquire(self) -> Lease | None:
+        try:
+            now = await self._store.lease_of(SWEEP)
+            if now is not None and now.live and now.holder != self._holder:
+                return None  # the usual case takes no writer
+            return await self._store.acquire_lease(SWEEP, self._holder, self._settings.lease_ttl_s)
+        except StoreFault as fault:
+            log.warning("not_elected", code=fault.code.value, error=str(fault))
+            return None
+
+    async def _hold(self, lease: Lease) -> None:
+        log.info("elected", holder=self._holder)
+        self.elected.set()
+        try:
+            await LeaseKeeper(lease, self._store, self._settings, self._clock).run()
+        except StoreFault as fault:
+            log.warning("elected_no_more", code=fault.code.value, error=str(fault))
+        finally:
+            self.elected.clear()
+            with contextlib.suppress(StoreFault, TimeoutError):
+                async with asyncio.timeout(RELEASE_S):
+                    await self._store.release_lease(lease)
+
+
+async def end_overdue_jobs(
+    store: Store, clock: Clock, elected: asyncio.Event, *, every_s: float = EVERY_S
+) -> None:
     """Run until cancelled: what has waited for too long fails as `timeout`, also while no engine is up. What
     waits for jobs that have ended goes on."""
     while True:
+        await elected.wait()
         try:
             while ended := await store.expire_overdue(now=clock.now_ms()):
                 log.info("jobs_overdue", job_ids=[job.id for job in ended])

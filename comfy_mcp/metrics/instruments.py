@@ -93,6 +93,9 @@ class Instruments:
             "Workflows that are held, by what they wait for.",
             ["reason"],
         )
+        self.at_limit = self._gauge(
+            "comfy_bridge_clients_at_limit", "Clients that are at a limit of their key.", ["limit"]
+        )
         self.in_flight = self._gauge(
             "comfy_bridge_workflows_in_flight", "Workflows sent to an engine.", ["engine"]
         )

@@ -28,6 +28,7 @@ from comfy_mcp.domain.events import EngineEvent, Priority, StoredEvent
 from comfy_mcp.domain.gpu import SLOWED, GpuDevice, GpuSample, GpuState
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import TERMINAL
+from comfy_mcp.domain.quotas import LIMITS, ClientUse
 from comfy_mcp.domain.vram import WaitReason
 from comfy_mcp.metrics.engines import EngineMeter
 from comfy_mcp.metrics.instruments import Instruments
@@ -235,6 +236,11 @@ class Metrics:
         for label, count in by_label.items():
             self._made.in_flight.labels(label).set(count)
         self._refreshed("store")
+
+    def set_limits(self, clients: Collection[ClientUse]) -> None:
+        """Set how many of the clients, whose keys limit them, are at each limit."""
+        for limit in LIMITS:
+            self._made.at_limit.labels(limit).set(sum(limit in each.reached for each in clients))
 
     def set_store_bytes(self, sizes: Mapping[str, int]) -> None:
         """By file: `database`, `wal`."""

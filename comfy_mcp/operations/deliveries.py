@@ -60,11 +60,13 @@ Post = Callable[[str, Mapping[str, str], bytes], Awaitable[Answer]]
 
 
 class Sender:
-    """One per process."""
+    """One per process. Each sends what it has committed itself; the one that is `elected` looks for the rest:
+    what is due again, and what a process that died has left. None: it always does."""
 
-    def __init__(self, services: Services, post: Post) -> None:
+    def __init__(self, services: Services, post: Post, elected: asyncio.Event | None = None) -> None:
         self._services = services
         self._post = post
+        self._elected = elected
         self._wake = asyncio.Event()
         self._begun: dict[str, Delivery] = {}
 
@@ -73,9 +75,11 @@ class Sender:
         self._services.store.on_commit(self._committed)
         try:
             async with asyncio.TaskGroup() as group:
+                look_s = LOOK_S
                 while True:
-                    self._wake.clear()
-                    look_s = await self._begin(group)
+                    if self._elected is None or self._elected.is_set() or self._wake.is_set():
+                        self._wake.clear()
+                        look_s = await self._begin(group)
                     try:
                         async with asyncio.timeout(look_s):
                             await self._wake.wait()

@@ -40,6 +40,8 @@ async def add_key(context: OperationContext, params: AddKeyParams) -> NewKeyResu
         created_at=context.services.now_ms(),
         max_queued=params.max_queued,
         max_queued_bytes=params.max_queued_bytes,
+        max_running=params.max_running,
+        max_gpu_seconds=params.max_gpu_seconds,
     )
     await context.services.store.add_key(key)
     return NewKeyResult(**_item(key).model_dump(by_alias=False), key=secret)
@@ -70,4 +72,6 @@ def _item(key: ApiKey) -> KeyItem:
         revoked_at=key.revoked_at,
         max_queued=key.max_queued,
         max_queued_bytes=key.max_queued_bytes,
+        max_running=key.max_running,
+        max_gpu_seconds=key.max_gpu_seconds,
     )

@@ -55,6 +55,7 @@ async def refresh_queue(services: Services) -> None:
     services.metrics.set_queue(
         queued=backlog.queued, waiting=backlog.waiting, held=backlog.held, in_flight=backlog.in_flight
     )
+    services.metrics.set_limits(await services.store.limited_use(now=services.now_ms()))
     services.metrics.set_store_bytes(await services.store.file_sizes())
     today = await services.store.spent(at=services.now_ms())
     services.metrics.set_spending(today / MILLION, services.settings.cloud_budget or 0.0)

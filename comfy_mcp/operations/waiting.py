@@ -1,14 +1,15 @@
 """Why a queued workflow waits for its turn: what is ahead of it, and when it may start."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.quotas import ClientUse
 from comfy_mcp.domain.time_left import in_range, time_left
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.shapes import WaitingForItem, WorkflowResult, about
+from comfy_mcp.operations.shapes import QuotaItem, WaitingForItem, WorkflowResult, about
 
 if TYPE_CHECKING:  # the surfaces use this module and must not load the database
     from comfy_mcp.store import QueueView
@@ -19,15 +20,21 @@ LOOKED_THROUGH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """The queue as it is now. `expected_ms`: how long a workflow takes, None where nobody knows."""
+    """The queue as it is now. `expected_ms`: how long a workflow takes, None where nobody knows. `use`: what
+    clients have and may have."""
 
     queue: "QueueView"
     client: ClientId
     now: int
     expected_ms: Callable[[Job], float | None]
+    use: Mapping[ClientId, ClientUse] = field(default_factory=dict)
 
     def why(self, job: Job, foreign: int) -> WaitingForItem | None:
         """`foreign`: prompts of people that run before it. None: nothing is known to be ahead of it."""
+        use = self.use.get(job.client)
+        if use is not None and not job.is_claimed and (message := use.waits_because) is not None:
+            start_ms = use.goes_on_in_ms(self.now)
+            return WaitingForItem(reason="quota", message=message, start_ms=start_ms)
         places = [each.id for each in self.queue.queued]
         if job.id not in places:
             return None
@@ -52,13 +59,16 @@ class Turns:
         return round(total)
 
 
-async def turns_now(context: OperationContext) -> Turns:
-    services = context.services
+async def turns_now(context: OperationContext, jobs: Iterable[Job]) -> Turns:
+    """`jobs`: those about which it is asked."""
+    services, now = context.services, context.services.now_ms()
+    clients = {job.client for job in jobs if job.waits_unclaimed}
     return Turns(
         queue=await services.store.queue(LOOKED_THROUGH),
         client=context.caller.client,
-        now=services.now_ms(),
+        now=now,
         expected_ms=services.engines.expected_ms,
+        use=await services.store.use_of(clients, now=now),
     )
 
 
@@ -68,8 +78,15 @@ async def with_turns(
     """Those that wait for nothing but their turn say what is ahead of them."""
     if not any(_waits_for_its_turn(*each) for each in states):
         return [result for _, result in states]
-    turns = await turns_now(context)
+    turns = await turns_now(context, [job for job, _ in states])
     return [with_turn(turns, job, result, foreign_ahead(context, job)) for job, result in states]
+
+
+async def quota_of(context: OperationContext) -> QuotaItem | None:
+    """The caller's own. None: it has no key of its own."""
+    services, client = context.services, context.caller.client
+    use = (await services.store.use_of([client], now=services.now_ms())).get(client)
+    return None if use is None else QuotaItem.model_validate(use, from_attributes=True)
 
 
 def with_turn(turns: Turns, job: Job, result: WorkflowResult, foreign: int) -> WorkflowResult:

@@ -24,7 +24,7 @@ from comfy_mcp.operations.shapes import (
 )
 from comfy_mcp.operations.states import result_now, state_of, with_cause
 from comfy_mcp.operations.views import attempt_item, workflow_result
-from comfy_mcp.operations.waiting import Turns, turns_now, with_turn, with_turns
+from comfy_mcp.operations.waiting import Turns, quota_of, turns_now, with_turn, with_turns
 
 if TYPE_CHECKING:  # the surfaces build their schemas from this package: it must not load the database
     from comfy_mcp.driving.engines import EnginePrompt
@@ -94,7 +94,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
         for each in prompts
         if not each.ours
     ]
-    turns = await turns_now(context)
+    turns = await turns_now(context, view.queued)
     return QueueResult(
         running=[workflow_result(job, ()) for job in view.running if caller.may_see(job.client)],
         queued=[
@@ -106,6 +106,7 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
         counts={status.value: count for status, count in view.counts.items()},
         foreign=foreign[:FOREIGN_SHOWN] if caller.sees_all else [],
         foreign_count=len(foreign),
+        quota=await quota_of(context),
     )
 
 

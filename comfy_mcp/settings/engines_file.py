@@ -23,6 +23,9 @@ from comfy_mcp.settings.paths import expanded, write_whole
 MAX_BYTES, LINE_BYTES = 2**20, 8_192
 """Of the file: thousands of engines, and any token."""
 
+NO_ENGINE = "# No engine.\n"
+"""What is left where the last one is removed: a file without a word was cut short."""
+
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 Name = Annotated[str, Field(pattern=r"^[^\s,=/]{1,128}$")]
 
@@ -103,6 +106,7 @@ def remove_engine(path: Path, name: str) -> bool:
         if not inside:
             kept.append(line)
     text = "".join(kept)
+    text = text if text.strip() else NO_ENGINE
     try:
         after = _parsed(path, lambda: text)
     except InvalidInput:

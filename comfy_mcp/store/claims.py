@@ -6,9 +6,10 @@ each write checks the lease and the attempt in the transaction that it belongs t
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from comfy_mcp.domain import fair_share
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.extra_data import Submitted
@@ -16,7 +17,7 @@ from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import WINDOW, Waiting
-from comfy_mcp.store import holds, journal, leases, outputs, reads, turns
+from comfy_mcp.store import holds, journal, leases, outputs, quotas, reads, turns
 from comfy_mcp.store.codec import UNREADABLE, job_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
@@ -53,17 +54,27 @@ _WAITS = and_(
     _j.prompt_id.is_(None),
     _j.cancel_requested == false(),
     or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
+    quotas.BELOW_LIMITS,
 )
+_FROM = _j.priority >= bindparam("b_from")
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
 # An engine that has refused a job is not asked again.
 _NOT_MINE = func.replace(_j.refused_by, bindparam("b_me"), "") == _j.refused_by
 _NOT_REFUSED = or_(_j.refused_by.is_(None), _NOT_MINE)
 _WITH_GRAPH = (jobs_table, graphs.c.graph, graphs.c.needs, graphs.c.submitted)
 _ON_GRAPH = graphs.c.job_id == _j.id
-_NEXT = Statement(
+
+
+def _two(core: Any) -> tuple[Statement, Statement]:
+    """As it is, and for the priorities that were passed over: the condition would hide the order from
+    PostgreSQL's planner."""
+    return Statement(core), Statement(core.where(_FROM))
+
+
+_NEXT, _NEXT_PASSED = _two(
     select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_WAITS, _NOT_REFUSED).order_by(*_ORDER).limit(ONE)
 )
-_NEXT_THAT_FITS = Statement(
+_NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two(
     select(*_WITH_GRAPH)
     .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
     .where(_WAITS, _NOT_REFUSED, holds.FITS)
@@ -72,25 +83,38 @@ _NEXT_THAT_FITS = Statement(
 )
 _SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, graphs.c.needs)
 _FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
-_WINDOW = Statement(
+_WINDOW, _WINDOW_PASSED = _two(
     select(*_SEEN)
     .join(graphs, _ON_GRAPH)
     .where(_WAITS, _NOT_REFUSED, _FIT)
     .order_by(*_ORDER)
     .limit(literal_column(str(WINDOW)))
 )
-_WINDOW_THAT_FITS = Statement(
+_WINDOW_THAT_FITS, _WINDOW_PASSED_THAT_FITS = _two(
     select(*_SEEN)
     .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
     .where(_WAITS, _NOT_REFUSED, _FIT, holds.FITS)
     .order_by(*_ORDER)
     .limit(literal_column(str(WINDOW)))
 )
+_LOOKS = {  # by: with admission, at passed priorities only
+    (False, False): (_NEXT, _WINDOW),
+    (False, True): (_NEXT_PASSED, _WINDOW_PASSED),
+    (True, False): (_NEXT_THAT_FITS, _WINDOW_THAT_FITS),
+    (True, True): (_NEXT_PASSED_THAT_FITS, _WINDOW_PASSED_THAT_FITS),
+}
 _ONE = Statement(select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_j.id == bindparam("b_id")))
 _BEFORE_IT = tuple_(*_ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq"))
 _PASSED_OVER = holds.unseen(_WAITS)
 _PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, _BEFORE_IT))
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
+_LOWEST = Statement(select(_j.priority).where(_WAITS).order_by(_j.priority.desc()).limit(ONE))
+_WAITS_AT = Statement(
+    select(literal(1))
+    .select_from(jobs_table)
+    .where(_WAITS, _j.priority == bindparam("b_priority"))
+    .limit(ONE)
+)
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
     select(*_WITH_GRAPH, _a.stream_id, _a.reference)
@@ -135,15 +159,20 @@ def any_waits(connection: Connection, now: int, lane: str) -> bool:
 
 
 def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | None:
-    """One whose wait is over is left to `expiry.expire`. With `admission`, jobs that are passed over
-    for lack of memory are marked as held. Raises Fenced."""
+    """One whose wait is over is left to `expiry.expire`, one whose client is at a limit waits. With
+    `admission`, jobs that are passed over for lack of memory are marked as held. Raises Fenced."""
     if not leases.may_claim(connection, offer.lease):
         return None
+    passed = turns.passed(connection, offer.lane)
     where = {"b_lane": offer.lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
     admission = offer.admission
     where |= {} if admission is None else holds.limits(admission)
-    found = _next(connection, offer, where)
-    claim = None if found is None else _claim(connection, offer, now, *found)
+    found = None
+    if first := fair_share.first_rank(passed):
+        found = _next(connection, offer, {**where, "b_from": first}, passed=True)
+    if found is None:
+        found = _next(connection, offer, where)
+    claim = None if found is None else _claim(connection, offer, now, passed, *found)
     if admission is None:
         return claim
     if found is None:
@@ -158,17 +187,18 @@ def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | N
 _Readable = tuple[AnyRow, Job, Submitted | None]
 
 
-def _next(connection: Connection, offer: ClaimOffer, where: Values) -> _Readable | None:
+def _next(
+    connection: Connection, offer: ClaimOffer, where: Values, *, passed: bool = False
+) -> _Readable | None:
     """The job to claim. An engine that is alone mostly gets the first one that waits."""
-    chooser, admitted = offer.chooser, offer.admission is not None
+    chooser = offer.chooser
+    first, window = _LOOKS[offer.admission is not None, passed]
     if chooser is None or (chooser.alone and not chooser.unfit):
-        found = _first(connection, _NEXT_THAT_FITS if admitted else _NEXT, where)
+        found = _first(connection, first, where)
         if found is None or chooser is None or chooser.fits(found[0].needs_key, _needs(found[0])):
             return found
     for _ in range(MAX_WINDOWS):
-        rows = connection.execute(
-            _WINDOW_THAT_FITS if admitted else _WINDOW, {**where, "b_unfit": chooser.unfit}
-        ).all()
+        rows = connection.execute(window, {**where, "b_unfit": chooser.unfit}).all()
         needs = {row.needs: _needs(row) for row in {row.needs: row for row in rows}.values()}
         fitting = [row for row in rows if chooser.fits(row.needs_key, needs[row.needs])]
         more = len(rows) == WINDOW
@@ -199,23 +229,35 @@ def _claim(
     connection: Connection,
     offer: ClaimOffer,
     now: int,
+    passed: Mapping[int, int],
     row: AnyRow,
     before: Job,
     submitted: Submitted | None,
 ) -> Claim:
     job = journal.apply(connection, before, (claimed(before, offer.lease, offer.prompt_id, now),))
-    more = any_waits(connection, now, offer.lane)
+    lowest = connection.execute(_LOWEST, {"b_lane": offer.lane, "b_now": now}).scalar()
     begin_attempt(connection, offer.lease, job, offer.stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
-        turns.claimed(connection, job, row.share_tag, more=more)
+        turns.claimed(connection, job, row.share_tag, more=lowest is not None)
+    turns.passes(connection, job, passed, _lower_waiting(connection, job, lowest, now))
     return Claim(
         job=job,
         text=row.graph,
         needs=_needs(row),
         submitted=submitted,
         stream_id=offer.stream_id,
-        more=more,
+        more=lowest is not None,
     )
+
+
+def _lower_waiting(connection: Connection, job: Job, lowest: int | None, now: int) -> list[int]:
+    """The priorities below the job's of which jobs wait, down to the `lowest` of all that do."""
+    if lowest is None or lowest <= job.priority.rank:
+        return []
+    between = range(job.priority.rank + 1, lowest)
+    where = {"b_lane": job.lane, "b_now": now}
+    waiting = [each for each in between if connection.execute(_WAITS_AT, {**where, "b_priority": each}).rows]
+    return [*waiting, lowest]
 
 
 def _first(connection: Connection, statement: Statement, where: Values) -> _Readable | None:

@@ -14,7 +14,7 @@ import structlog
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
 from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
-from comfy_mcp.store import chains, outbox, spending, tags, turns, vram
+from comfy_mcp.store import chains, outbox, quotas, spending, tags, turns, vram
 from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
 from comfy_mcp.store.core import (
@@ -222,6 +222,7 @@ def _end_attempt(connection: Connection, before: Job | None, after: Job, event: 
             _END_ATTEMPT,
             {"b_job_id": before.id, "b_attempt": before.attempt, "b_state": event.type, "b_at": event.at},
         )
+        quotas.charge(connection, before, event)
 
 
 def _release_turn(connection: Connection, before: Job | None, after: Job, _event: JobEvent) -> None:

@@ -26,6 +26,8 @@ def keys(connection: Connection) -> list[ApiKey]:
             revoked_at=row.revoked_at,
             max_queued=row.max_queued,
             max_queued_bytes=row.max_queued_bytes,
+            max_running=row.max_running,
+            max_gpu_seconds=row.max_gpu_seconds,
         )
         for row in connection.execute(_KEYS)
     ]
@@ -47,6 +49,8 @@ def add_key(connection: Connection, key: ApiKey) -> None:
         "revoked_at": key.revoked_at,
         "max_queued": key.max_queued,
         "max_queued_bytes": key.max_queued_bytes,
+        "max_running": key.max_running,
+        "max_gpu_seconds": key.max_gpu_seconds,
     }
     connection.execute(_INSERT, values)
 

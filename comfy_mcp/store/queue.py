@@ -1,9 +1,10 @@
 """Jobs come into the queue and leave it by a cancel. Synchronous; runs in a transaction of the caller."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
+from comfy_mcp.domain import fair_share
 from comfy_mcp.domain.errors import Fenced, LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, Priority, PriorityChanged
 from comfy_mcp.domain.ids import JobId
@@ -57,8 +58,9 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         assert first is not None, "a key goes with its job"
         return Added(first, position)
     count = _room(connection, submission)
-    sizes = count.sizes
-    quotas.check(connection, submission, submission.texts.size, queued=count.queued, blocked=count.blocked)
+    sizes, graph_bytes = count.sizes, submission.texts.size
+    if quotas.check(connection, submission, graph_bytes, queued=count.queued, blocked=count.blocked):
+        offer = None  # the claim decides
     spending.require(connection, event)
     if event.after:
         return _add_blocked(connection, submission)
@@ -66,7 +68,8 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
     turn = turns.new_turn(connection, job, fair=submission.fair)
     in_front = _ahead(sizes, job, turn)
     happened: tuple[JobEvent, ...] = (event,)
-    is_next = not in_front.waiting and count.total < LONG_QUEUE
+    passed = turns.passed(connection, job.lane) if offer is not None and in_front.lower else {}
+    is_next = not in_front.waiting and not fair_share.first_rank(passed) and count.total < LONG_QUEUE
     if offer is not None and is_next and _may_take(connection, offer, job):
         happened += (claims.claimed(job, offer.lease, offer.prompt_id, event.at),)
     job = _write(connection, submission, happened, turn.tag)
@@ -77,6 +80,7 @@ def add(connection: Connection, submission: Submission, offer: ClaimOffer | None
         size.claimed += 1
         claims.begin_attempt(connection, offer.lease, job, offer.stream_id, event.at)
         turns.claimed(connection, job, turn.tag, more=others_wait)
+        turns.passes(connection, job, passed, in_front.lower)
     position = submission.ahead + in_front.waiting + in_front.claimed + 1
     if use is not None:
         idempotency.remember_use(connection, use, job.id, position, event.at)
@@ -258,10 +262,12 @@ def _counted(connection: Connection, at: int) -> QueueCount:
 
 @dataclass(slots=True)
 class _InFront:
-    """Jobs of a lane that run before a new one: those that wait, and those that an engine has."""
+    """Jobs of a lane that run before a new one: those that wait, and those that an engine has. `lower`: the
+    lower priorities, by rank, of which jobs wait."""
 
     waiting: int = 0
     claimed: int = 0
+    lower: list[int] = field(default_factory=list)
 
 
 def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, turn: turns.Turn) -> _InFront:
@@ -274,4 +280,6 @@ def _ahead(sizes: Mapping[tuple[str, int], QueueSize], job: Job, turn: turns.Tur
             found.waiting += turn.ahead
         elif priority <= rank:
             found.waiting += size.jobs - size.claimed
+        elif size.jobs > size.claimed:
+            found.lower.append(priority)
     return found

@@ -1,23 +1,45 @@
-"""How much of the queue one client may fill. Synchronous; runs in the transaction of the submit.
+"""What one client may have: of the queue, of the engines, of a day. Synchronous; runs in a transaction of the
+caller.
 
 A client is known by its key. Who has none (the person at the machine, everybody while no key is required) and
-who has the right `admin` is bounded by the whole queue only.
+who has the right `admin` is bounded by the whole queue only, unless the key says more.
 """
+
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import LimitExceeded
-from comfy_mcp.domain.job import JobStatus
+from comfy_mcp.domain.events import JobEvent
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.quotas import ClientUse, day_end, gpu_seconds_of
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement, Values
-from comfy_mcp.store.core import IS_QUEUED, api_keys, bindparam, func, jobs, select
+from comfy_mcp.store.core import (
+    IS_ACTIVE,
+    IS_QUEUED,
+    api_keys,
+    attempts,
+    bindparam,
+    case,
+    exists,
+    func,
+    jobs,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from comfy_mcp.store.queries import Submission
 
 KEPT_FOR_OTHERS = 0.25
 """The part of the queue that one client can't fill: so the others can still submit."""
 
+_k = api_keys.c
 _KEY = Statement(
-    select(api_keys.c.rights, api_keys.c.max_queued, api_keys.c.max_queued_bytes).where(
-        api_keys.c.name == bindparam("b_name")
+    select(_k.rights, _k.max_queued, _k.max_queued_bytes, _k.max_running, _k.max_gpu_seconds).where(
+        _k.name == bindparam("b_name")
     )
 )
 _OWN = select(func.count()).where(IS_QUEUED, jobs.c.client == bindparam("b_client"))
@@ -28,16 +50,68 @@ _BYTES = Statement(
 _BLOCKED = (jobs.c.status == JobStatus.BLOCKED.value, jobs.c.client == bindparam("b_client"))
 _BLOCKED_JOBS = Statement(select(func.count()).where(*_BLOCKED))
 _BLOCKED_BYTES = Statement(select(func.sum(jobs.c.graph_bytes)).where(*_BLOCKED))
+_BLOCKED_OF_KEY = select(func.count()).where(_BLOCKED[0], jobs.c.client == _k.name)
+
+
+# What engines have of each client whose key limits that. Without such a key nothing is counted.
+_mine, _limited = jobs.alias("mine"), api_keys.alias("limited")
+_SOME_LIMIT = exists().where(_limited.c.max_running.is_not(None))
+_BUSY = (
+    select(_k.name)
+    .select_from(
+        attempts.join(_mine, _mine.c.id == attempts.c.job_id).join(api_keys, _k.name == _mine.c.client)
+    )
+    .where(_SOME_LIMIT, IS_ACTIVE, _k.max_running.is_not(None))
+    .group_by(_k.name, _k.max_running)
+    .having(func.count() >= _k.max_running)
+)
+_SPENT = select(_k.name).where(_k.gpu_until > bindparam("b_now"), _k.gpu_seconds >= _k.max_gpu_seconds)
+_at_limit: Any = case((jobs.c.client.in_(_BUSY), 1), (jobs.c.client.in_(_SPENT), 1), else_=0)
+BELOW_LIMITS = _at_limit != literal_column("1")
+"""Of a job: nothing that its client has at engines, or has used, keeps it from being claimed at `b_now`. As a
+case PostgreSQL's planner takes it for true of nearly all, and walks the queue in its order."""
+
+_CHARGE = Statement(
+    update(api_keys)
+    .where(_k.name == bindparam("b_name"), _k.max_gpu_seconds.is_not(None))
+    .values(
+        gpu_seconds=case(
+            (_k.gpu_until > bindparam("b_at"), _k.gpu_seconds + bindparam("b_seconds")),
+            else_=bindparam("b_seconds"),
+        ),
+        gpu_until=bindparam("b_until"),
+    )
+)
+_RUNNING = (
+    select(func.count())
+    .select_from(attempts.join(_mine, _mine.c.id == attempts.c.job_id))
+    .where(IS_ACTIVE, _mine.c.client == _k.name)
+)
+_QUEUED = select(func.count()).where(IS_QUEUED, jobs.c.client == _k.name)
+_USE = Statement(
+    select(
+        api_keys,
+        _RUNNING.scalar_subquery().label("running"),
+        _QUEUED.scalar_subquery().label("queued"),
+        _BLOCKED_OF_KEY.scalar_subquery().label("blocked"),
+    ).where(_k.name.in_(bindparam("names", expanding=True)))
+)
+_LIMITED = Statement(
+    select(api_keys.c.name).where(
+        or_(_k.max_queued.is_not(None), _k.max_running.is_not(None), _k.max_gpu_seconds.is_not(None))
+    )
+)
 
 
 def check(
     connection: Connection, submission: Submission, graph_bytes: int, *, queued: int, blocked: int
-) -> None:
-    """Raises LimitExceeded. `queued` are all jobs that wait for a turn, `blocked` those without one yet."""
+) -> bool:
+    """Whether the client's key also limits what runs. `queued` are all jobs that wait for a turn, `blocked`
+    those without one yet. Raises LimitExceeded."""
     client, max_queued = submission.event.client, submission.max_queued
     key = connection.execute(_KEY, {"b_name": storable(client)}).first()
     if key is None:
-        return
+        return False
     is_admin = Right.ADMIN.value in key.rights.split()
     share = max_queued if is_admin else max(1, int(max_queued * (1 - KEPT_FOR_OTHERS)))
     most = share if key.max_queued is None else min(share, key.max_queued)
@@ -51,6 +125,39 @@ def check(
                 f"Your queued workflows have {waiting} bytes and this one {graph_bytes}; the limit of your "
                 f"key is {key.max_queued_bytes}."
             )
+    return key.max_running is not None or key.max_gpu_seconds is not None
+
+
+def charge(connection: Connection, attempt: Job, end: JobEvent) -> None:
+    """`end` has ended the attempt: it counts for the day, where the client's key has a limit of that."""
+    seconds = gpu_seconds_of(attempt, end)
+    if seconds:
+        use = {"b_seconds": seconds, "b_at": end.at, "b_until": day_end(end.at)}
+        connection.execute(_CHARGE, {"b_name": storable(attempt.client), **use})
+
+
+def use_of(connection: Connection, clients: Collection[str], now: int) -> Mapping[ClientId, ClientUse]:
+    """Of those that have a key."""
+    names = [storable(client) for client in clients]
+    return {
+        row.name: ClientUse(
+            client=row.name,
+            queued=row.queued + row.blocked,
+            running=row.running,
+            gpu_seconds=row.gpu_seconds if row.gpu_until is not None and row.gpu_until > now else 0.0,
+            day_ends=day_end(now),
+            max_queued=row.max_queued,
+            max_running=row.max_running,
+            max_gpu_seconds=row.max_gpu_seconds,
+        )
+        for row in connection.execute(_USE, {"names": names})
+    }
+
+
+def limited_use(connection: Connection, now: int) -> Collection[ClientUse]:
+    """Of all clients whose key limits them."""
+    names = connection.execute(_LIMITED).scalars()
+    return use_of(connection, names, now).values() if names else ()
 
 
 def _sum(connection: Connection, both: tuple[Statement, Statement], whose: Values, blocked: int) -> int:

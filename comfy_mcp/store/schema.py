@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0019"
+HEAD = "0020"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -259,6 +259,15 @@ client_shares = Table(
     Column("tag", BigInteger, nullable=False),
 )
 
+# Claims of higher priorities while jobs of this one waited, since its own last claim: `store/turns.py`.
+passed_over = Table(
+    "passed_over",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("priority", Integer, primary_key=True, autoincrement=False),
+    Column("claims", BigInteger, nullable=False),
+)
+
 node_durations = Table(
     "node_durations",
     metadata,
@@ -286,7 +295,6 @@ file_hashes = Table(
     Column("sha256", Text, nullable=False),
 )
 
-# Alembic's own table, by its own definition: read without importing Alembic.
 # One row per Idempotency-Key that a client used: the first answer, for as long as the key is kept.
 idempotency_keys = Table(
     "idempotency_keys",
@@ -312,6 +320,10 @@ api_keys = Table(
     Column("revoked_at", BigInteger),
     Column("max_queued", BigInteger),  # what may wait of its client; null = no limit of its own
     Column("max_queued_bytes", BigInteger),
+    Column("max_running", BigInteger),  # what engines may have of it
+    Column("max_gpu_seconds", Float),  # in a day
+    Column("gpu_seconds", Float),  # used in the day that ends at gpu_until; kept where there is a limit
+    Column("gpu_until", BigInteger),
 )
 
 # A client's webhook and the secrets that sign its deliveries. The events are words with spaces between.
@@ -362,6 +374,7 @@ spending = Table(
     Column("amount", BigInteger, nullable=False),
 )
 
+# Alembic's own table, by its own definition: read without importing Alembic.
 alembic_version = Table(
     "alembic_version", MetaData(), Column("version_num", Text, primary_key=True, nullable=False)
 )

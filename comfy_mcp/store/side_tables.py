@@ -10,6 +10,7 @@ from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import ClientId, OutputId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.quotas import ClientUse
 from comfy_mcp.domain.webhooks import ClientWebhook, Delivery, DeliveryQuery
 from comfy_mcp.store import (
     door_marker,
@@ -18,6 +19,7 @@ from comfy_mcp.store import (
     learned,
     outbox,
     outputs,
+    quotas,
     reads,
     retention,
     spending,
@@ -137,6 +139,16 @@ class SideTables:
     async def forget_idempotency_keys(self, *, before: int) -> int:
         """Those used before that time (epoch ms). How many went."""
         return await self._writer.do(lambda connection: idempotency.forget_uses(connection, before))
+
+    async def use_of(self, clients: Collection[str], *, now: int) -> Mapping[ClientId, ClientUse]:
+        """What they have and may have, of those that have a key."""
+        if not clients:
+            return {}
+        return await self._readers.do(lambda connection: quotas.use_of(connection, clients, now))
+
+    async def limited_use(self, *, now: int) -> Collection[ClientUse]:
+        """The same of all whose key limits them."""
+        return await self._readers.do(lambda connection: quotas.limited_use(connection, now))
 
     # ------------------------------------------------------------------ webhooks
 

@@ -2,10 +2,10 @@
 
 `jobs.share_tag` is a job's tag, given at its submit: a job that is queued again keeps it, and so its turn.
 `client_shares` has the tag of each client's last claimed job, by lane and priority; the greatest of them is
-the queue's virtual time.
+the queue's virtual time. `passed_over` counts how often each priority was passed by.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from comfy_mcp.domain.events import Priority
@@ -24,6 +24,7 @@ from comfy_mcp.store.core import (
     insert,
     jobs,
     literal_column,
+    passed_over,
     select,
     update,
 )
@@ -67,6 +68,12 @@ _MOVE_UP = Statement(
     .where(_j.seq == _NEXT_OF_CLIENT.scalar_subquery(), _j.share_tag > bindparam("b_tag"))
     .values(share_tag=bindparam("b_tag"))
 )
+_p = passed_over.c
+_OF_LANE, _OF_PRIORITY = _p.lane == bindparam("b_lane"), _p.priority == bindparam("b_priority")
+_PASSED = Statement(select(_p.priority, _p.claims).where(_OF_LANE, _p.claims > 0))
+_PASS = Statement(update(passed_over).where(_OF_LANE, _OF_PRIORITY).values(claims=_p.claims + 1))
+_INSERT_PASSED = Statement(insert(passed_over))
+_SERVED = Statement(update(passed_over).where(_OF_LANE, _OF_PRIORITY).values(claims=0))
 _greatest = client_shares.alias("greatest")
 _FORGET = Statement(
     delete(client_shares).where(
@@ -139,6 +146,21 @@ def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:
         connection.execute(_INSERT, values)
     if more:
         connection.execute(_MOVE_UP, {**turn, "b_tag": next_tag(tag, claimed=True)})
+
+
+def passed(connection: Connection, lane: str) -> Mapping[int, int]:
+    """See `fair_share.first_rank`."""
+    return {row.priority: row.claims for row in connection.execute(_PASSED, {"b_lane": lane})}
+
+
+def passes(connection: Connection, job: Job, before: Mapping[int, int], waiting: Collection[int]) -> None:
+    """The job was claimed. `waiting`: the lower priorities of its lane of which jobs wait; `before`: what
+    `passed` said."""
+    if job.priority.rank in before:
+        connection.execute(_SERVED, {"b_lane": job.lane, "b_priority": job.priority.rank})
+    for rank in waiting:
+        if not connection.execute(_PASS, {"b_lane": job.lane, "b_priority": rank}).rowcount:
+            connection.execute(_INSERT_PASSED, {"lane": job.lane, "priority": rank, "claims": 1})
 
 
 def ended_unclaimed(connection: Connection, job: Job) -> None:

@@ -39,3 +39,11 @@ def test_a_key_has_a_quota_if_it_is_given_one(shell: Shell) -> None:
     assert (made["maxQueued"], made["maxQueuedBytes"]) == (5, 1000)
     assert shell("keys", "list").out.rstrip().endswith("at most 5 queued, 1000 bytes queued")
     assert shell("keys", "add", "none", "--max-queued", "0").code == 2
+
+
+def test_a_key_limits_what_runs_if_it_is_told_to(shell: Shell) -> None:
+    made = shell("keys", "add", "agent", "--max-running", "2", "--max-gpu-seconds", "3600.5", "--json").json
+    assert (made["maxRunning"], made["maxGpuSeconds"]) == (2, 3600.5)
+    assert shell("keys", "list").out.rstrip().endswith("at most 2 running, 3600.5 GPU-seconds a day")
+    for limit in (["--max-running", "0"], ["--max-gpu-seconds", "0"], ["--max-gpu-seconds", "inf"]):
+        assert shell("keys", "add", "none", *limit).code == 2

@@ -24,6 +24,7 @@ from tests.deploy.files import (
     last,
 )
 
+FLEET = DEPLOY / "compose.fleet.yaml"
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
 CONFINED = ("bridge", "prometheus", "grafana")
 README = (DEPLOY / "README.md").read_text(encoding="utf-8")
@@ -121,9 +122,34 @@ def test_a_variable_has_a_default_or_stops_the_start_with_a_reason_and_is_docume
     }
 
 
+def test_the_fleet_adds_engines_and_a_database_that_only_the_bridge_reaches() -> None:
+    fleet = yaml.safe_load(FLEET.read_text(encoding="utf-8"))
+    services, bridge = fleet["services"], fleet["services"]["bridge"]
+    urls = bridge["environment"]["COMFYUI_URL"].split(",")
+    engines = [name for name in services if name.startswith("comfyui-")]
+    assert urls == [f"http://{name}:8188" for name in ("comfyui", *engines)]
+    assert len(urls) == 3
+    for name in engines:
+        assert services[name] == {"extends": {"file": COMPOSE.name, "service": "comfyui"}}
+    postgres = services["postgres"]
+    assert set(postgres["networks"]) == set(bridge["networks"]) - set(SERVICES["bridge"]["networks"])
+    assert "ports" not in postgres
+    assert postgres["secrets"] == ["postgres_password"]
+    assert (
+        set(SERVICES["bridge"]["secrets"])
+        < set(bridge["secrets"])
+        <= {*compose()["secrets"], *fleet["secrets"]}
+    )
+    assert {secret.upper() for secret in bridge["secrets"]} >= {"COMFY_BRIDGE_STORE"}, "the setting's name"
+    for name, secret in fleet["secrets"].items():
+        assert re.fullmatch(r"\$\{\w+_FILE:\?a file .+ see deploy/README\.md\}", secret["file"]), name
+    assert "psycopg==" in (ROOT / "requirements.lock").read_text(encoding="utf-8"), "the image has the driver"
+
+
 def test_the_example_of_an_environment_names_variables_that_exist_and_no_secret() -> None:
     named = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
-    assert set(named) <= set(re.findall(r"\$\{(\w+)", COMPOSE.read_text(encoding="utf-8")))
+    files = "".join(file.read_text(encoding="utf-8") for file in (COMPOSE, FLEET))
+    assert set(named) <= set(re.findall(r"\$\{(\w+)", files))
     assert named["COMFYUI_IMAGE"] == "", "whoever runs it chooses one"
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
     assert {"/deploy/.env", "/deploy/secrets/"} <= set(ignored)

@@ -18,6 +18,8 @@ from tests.support.scripted_place import ScriptedPlace, unreachable
 OOM = JobFailure(kind=FailureKind.OOM, message="CUDA out of memory.")
 OUT_OF_MEMORY = PromptResult(ending=PromptEnding.ERROR, outputs=(), failure=OOM)
 SOON_MS = 60
+ELECTED = asyncio.Event()
+ELECTED.set()
 
 
 async def submit(house: House, *, queue_ms: int | None = None, run_ms: int | None = None) -> JobId:
@@ -138,7 +140,7 @@ async def test_a_job_beyond_its_wait_is_never_claimed(house: House, place: Scrip
 async def test_with_no_engine_at_all_a_job_beyond_its_wait_fails_as_timeout(house: House) -> None:
     job_id = await submit(house, queue_ms=SOON_MS)
     patient = await submit(house, queue_ms=600_000)
-    keeping = house.group.create_task(end_overdue_jobs(house.store, house.clock, every_s=0.01))
+    keeping = house.group.create_task(end_overdue_jobs(house.store, house.clock, ELECTED, every_s=0.01))
     job = await house.final(job_id)
     keeping.cancel()
     assert (kind_of(job), job.attempt) == (FailureKind.TIMEOUT, 0)
@@ -166,7 +168,7 @@ class FailsOnce:
 
 async def test_a_store_that_refuses_once_is_looked_at_again(house: House) -> None:
     store: Any = FailsOnce()
-    keeping = house.group.create_task(end_overdue_jobs(store, house.clock, every_s=0.01))
+    keeping = house.group.create_task(end_overdue_jobs(store, house.clock, ELECTED, every_s=0.01))
     async with asyncio.timeout(20):
         await store.looked_again.wait()
     keeping.cancel()

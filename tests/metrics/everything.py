@@ -35,6 +35,7 @@ def happened(metrics: Metrics) -> None:
         metrics.hear(StoredEvent(seq=seq, event=event))
     metrics.hear_engine(ENGINE, EngineConnected(sid="a"))
     metrics.set_queue(queued=1, waiting={}, held=1, in_flight={ENGINE: 1})
+    metrics.set_limits([])
     metrics.set_store_bytes({"database": 1, "wal": 1})
     metrics.set_spending(1.0, 2.0)
     metrics.set_engines([EngineGauge(engine=ENGINE, up=True, driven=True, queue=1)])

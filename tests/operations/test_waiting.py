@@ -4,9 +4,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from comfy_mcp.domain.events import Priority
-from comfy_mcp.domain.ids import ClientId, EngineId, JobId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.quotas import ClientUse
 from comfy_mcp.operations.brief import brief
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.waiting import Turns
@@ -117,3 +120,35 @@ async def test_the_time_of_a_workflow_is_that_of_the_last_ones_on_the_only_engin
     assert expected is not None
     assert expected > 0
     assert call.services.engines.expected_ms(replace(known, shape="other")) is None
+
+
+async def test_a_client_at_a_limit_is_told_so_and_sees_its_own_numbers(
+    call_without_engine: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = Bench(call_without_engine.services, Caller(client=ClientId("ann"), surface="test"))
+    services = call.services
+    monkeypatch.setattr(services.engines, "keeps_waiting", lambda _job: None)  # as if an engine were there
+    await call("add_key", name="ann", max_running=1, max_queued=9)
+    assert (await call_without_engine("queue")).quota is None
+    first, second = [await call("submit_workflow", workflow=graphs.picture()) for _ in range(2)]
+    assert (await call("workflow_status", workflow_id=first.workflow_id)).waiting_for is None
+    lease = await services.store.acquire_lease(EngineId("e"), "test", 60)
+    assert lease is not None
+    await services.store.claim_next(lease, prompt_id=PromptId("p"), now=services.now_ms())
+    waiting = (await call("workflow_status", workflow_id=second.workflow_id)).waiting_for
+    assert (waiting.reason, waiting.start_ms) == ("quota", None)
+    assert waiting.message.startswith("Engines have 1 of its client's workflows, the limit of its key.")
+    shown = await call("queue")
+    assert shown.queued[1].waiting_for == waiting
+    assert shown.queued[0].waiting_for is None  # an engine has it
+    quota = shown.quota
+    assert (quota.queued, quota.max_queued, quota.running, quota.max_running) == (2, 9, 1, 1)
+    assert (quota.gpu_seconds, quota.max_gpu_seconds) == (0, None)
+
+
+def test_who_has_used_the_day_is_told_when_it_ends() -> None:
+    use = ClientUse(client=ME, queued=1, running=0, gpu_seconds=7.0, day_ends=86_400_000, max_gpu_seconds=5.0)
+    why = replace(turns(MINE), use={ME: use}).why(MINE, 0)
+    assert why is not None
+    assert (why.reason, why.start_ms) == ("quota", 86_399_000)
+    assert why.message == "Its key has used 7 of 5 GPU-seconds today. It goes on at midnight UTC."

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from comfy_mcp.domain.events import (
     JobEvent,
     JobQueued,
+    Priority,
 )
-from comfy_mcp.domain.fair_share import age_tag, next_tag, start_tag
+from comfy_mcp.domain.fair_share import age_tag, first_rank, next_tag, start_tag
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import (
     Job,
@@ -29,6 +30,7 @@ class Model:
     prompts: int = 0
     tags: dict[JobId, int] = field(default_factory=dict)
     shares: dict[tuple[int, str], int] = field(default_factory=dict)
+    passed: dict[int, int] = field(default_factory=dict)
 
     def is_current(self, lease: Lease) -> bool:
         return self.current.get(lease.engine) == lease
@@ -46,8 +48,22 @@ class Model:
         return sorted(late, key=lambda job: job.queue_deadline or 0)
 
     def next_job(self, now: int) -> Job | None:
+        able, first = self.claimable(now), first_rank(self.passed)
+        return next((job for job in able if job.priority.rank >= first), next(iter(able), None))
+
+    def claimable(self, now: int) -> list[Job]:
         late = self.overdue(now)
-        return next((job for job in self.waiting() if not job.cancel_requested and job not in late), None)
+        return [job for job in self.waiting() if not job.cancel_requested and job not in late]
+
+    def below(self, priority: Priority, waiting: list[Job]) -> set[int]:
+        """The ranks below the priority of which jobs wait."""
+        return {job.priority.rank for job in waiting if job.priority.rank > priority.rank}
+
+    def passes(self, claimed: Priority, lower: set[int]) -> None:
+        """One of the priority was claimed, and those of lower ones that wait were passed by."""
+        self.passed[claimed.rank] = 0
+        for rank in lower:
+            self.passed[rank] = self.passed.get(rank, 0) + 1
 
     def waiting(self) -> list[Job]:
         """In run order. Jobs are in the order in which they were submitted, and `sorted` keeps it."""

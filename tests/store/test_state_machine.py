@@ -14,6 +14,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from comfy_mcp.domain import fair_share
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import (
@@ -81,6 +82,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(driven, "WRITE_S", 0.0)  # each store shows what the other has recorded
+        self.patch.setattr(fair_share, "PASSES", 2)  # so that it comes to that
         self.settings = load_settings(state_dir=Path(self.folder.name) / "state", store=self.database())
         self.told: list[StoredEvent] = []
         self.stores = [self.open() for _ in range(2)]
@@ -314,6 +316,7 @@ class StoreMachine(RuleBasedStateMachine):
         )
         assert (claim.job, json.loads(claim.text)) == (self.happened(expected, [event]), GRAPH)
         self.claimed(expected, claim, lease)
+        self.model.passes(expected.priority, self.model.below(expected.priority, self.model.claimable(at)))
 
     def claimed(self, before: Job, claim: Claim, lease: Lease) -> None:
         if before.attempt == 0:
@@ -337,7 +340,9 @@ class StoreMachine(RuleBasedStateMachine):
         )
         self.added(event, queued(event), position, tag)
         waiting = [each.id for each in self.model.waiting()]
-        if waiting[0] != event.job_id or not self.model.is_current(lease):
+        lower = self.model.below(priority, self.model.waiting())
+        due = bool(lower) and fair_share.first_rank(self.model.passed) > 0
+        if waiting[0] != event.job_id or due or not self.model.is_current(lease):
             assert (job, claim) == (queued(event), None)
             return
         assert claim is not None
@@ -346,6 +351,8 @@ class StoreMachine(RuleBasedStateMachine):
         happened = JobClaimed(job_id=job.id, at=event.at, attempt=1, engine=lease.engine, prompt_id=prompt_id)
         assert job == self.happened(before, [happened])
         self.claimed(before, claim, lease)
+        if lower:
+            self.model.passes(priority, lower)
 
     def adopt(self, number: int) -> None:
         store, lease = self.lease(number)

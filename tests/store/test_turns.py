@@ -16,7 +16,8 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from comfy_mcp.domain.events import Priority
+from comfy_mcp.domain import fair_share
+from comfy_mcp.domain.events import FailureKind, JobRequeued, Priority
 from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.settings import load_settings
@@ -129,6 +130,64 @@ async def test_priority_comes_first_and_each_priority_has_turns_of_its_own(store
     ]:  # fmt: skip
         await queue.submit(client, priority=priority)
     assert queue.clients(await queue.rest()) == "aba" + "abab"
+
+
+async def test_a_lower_priority_gets_one_claim_in_sixteen_while_it_waits(store: Store) -> None:
+    queue = await queue_of(store)
+    for _ in range(2):
+        await queue.submit("a", priority=Priority.LOW)
+    for _ in range(40):
+        await queue.submit("b")
+    assert queue.clients(await queue.rest()) == "b" * 15 + "a" + "b" * 15 + "a" + "b" * 10
+
+
+async def test_a_flood_of_high_ones_starves_neither_of_the_lower_priorities(store: Store) -> None:
+    queue = await queue_of(store)
+    for client, priority in [("l", Priority.LOW), ("n", Priority.NORMAL), ("l", Priority.LOW)]:
+        await queue.submit(client, priority=priority)
+    for _ in range(40):
+        await queue.submit("h", priority=Priority.HIGH)
+    assert queue.clients(await queue.rest()) == "h" * 15 + "ln" + "h" * 14 + "l" + "h" * 11
+
+
+async def test_an_engine_that_may_have_none_of_the_passed_ones_takes_the_others(store: Store) -> None:
+    queue = await queue_of(store)
+    low, _ = await queue.submit("a", priority=Priority.LOW)
+    claim = None
+    for _ in range(16):
+        await queue.submit("b")
+        claim = await queue.claim()
+        assert claim is not None
+    assert claim is not None
+    assert claim.job.id == low.id
+    refusal = JobRequeued(job_id=low.id, at=3_000, attempt=1, reason="no", cause=FailureKind.VALIDATION)
+    await store.record(queue.lease, low.id, [refusal])
+    taken = [await queue.claim() for _ in range(3)]
+    assert queue.clients([each.job.id for each in taken if each is not None]) == "b"
+
+
+@given(st.lists(st.tuples(st.sampled_from([*Priority, None]), CLIENTS), max_size=60))
+@few
+async def test_no_priority_waits_for_more_than_a_bounded_number_of_claims(
+    steps: list[tuple[Priority | None, str]],
+) -> None:
+    """Whatever comes: PASSES claims of higher ones, and one for each other priority that is due as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fair_share, "PASSES", 3)
+        async with open_queue() as queue:
+            waits: Counter[Priority] = Counter()
+            passed: Counter[Priority] = Counter()
+            for priority, client in [*steps, *[(None, "a")] * 60]:
+                if priority is not None:
+                    await queue.submit(client, priority=priority)
+                    waits[priority] += 1
+                elif (claim := await queue.claim()) is not None:
+                    taken = claim.job.priority
+                    waits[taken], passed[taken] = waits[taken] - 1, 0
+                    for each in Priority:
+                        passed[each] += each is not taken and waits[each] > 0
+                        assert passed[each] <= 3 + len(Priority) - 1
+            assert not any(waits.values())
 
 
 async def test_nobody_saves_up_turns_while_away(store: Store) -> None:

@@ -278,7 +278,7 @@ async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
 
     plan = await store._readers.do(plan_of_a_claim)
     assert "ix_jobs_queue" in plan[0], "in the order of the queue, so the first that fits ends the look"
-    assert not any("TEMP B-TREE" in line for line in plan)
+    assert not any("TEMP B-TREE FOR ORDER BY" in line for line in plan)
     plan = await store._readers.do(plans)
     assert sum("ix_jobs_held" in line for line in plan) == 2
     assert any("sqlite_autoindex_vram_shapes" in line for line in plan)

@@ -32,6 +32,18 @@ def keys() -> None:
     metavar="BYTES",
     help="Maximum size of its queued workflows together.",
 )
+@click.option(
+    "--max-running",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Maximum number of its workflows at engines.",
+)
+@click.option(
+    "--max-gpu-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Maximum GPU time of its workflows a day (UTC).",
+)
 @options.as_json
 @click.pass_obj
 def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:

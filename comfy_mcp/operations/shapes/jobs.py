@@ -96,9 +96,9 @@ class WaitingForItem(Part):
     """Why a queued workflow waits. `vram`: `free_bytes` is the most that one of the engines has. `engine`: no
     engine can run it now; `message` has the cause and the fix. `parent`: others have to end first. `turn`:
     others are ahead of it, `yours`, those of `others`, and `foreign` ones, given to ComfyUI itself;
-    `start_ms` is the time until it may start, where that is known."""
+    `start_ms` is the time until it may start, where that is known. `quota`: its client is at a limit."""
 
-    reason: Literal["vram", "engine", "parent", "turn"]
+    reason: Literal["vram", "engine", "parent", "turn", "quota"]
     message: Text
     since: int | None = None
     need_bytes: int | None = None
@@ -344,9 +344,22 @@ class ForeignItem(Part):
     state: Literal["running", "pending"]
 
 
+class QuotaItem(Part):
+    """What the caller has and may have (None: as much as there is). `gpu_seconds`: used today, until
+    `day_ends`, epoch ms."""
+
+    queued: int
+    running: int
+    gpu_seconds: float
+    day_ends: int
+    max_queued: int | None
+    max_running: int | None
+    max_gpu_seconds: float | None
+
+
 class QueueResult(Result):
     """`queued` is in run order; `blocked` wait for other workflows and have no turn. Counts cover everything,
-    the lists are bounded.
+    the lists are bounded. `quota`: None for a caller without a key of its own.
 
     `foreign_count` counts the engines' prompts that were not submitted here; queue positions include them.
     """
@@ -357,6 +370,7 @@ class QueueResult(Result):
     counts: dict[str, int]
     foreign: list[ForeignItem] = Field(default_factory=list)
     foreign_count: int = 0
+    quota: QuotaItem | None = None
 
     def text(self) -> str:
         ours = f"{self.counts.get('running', 0)} running, {self.counts.get('queued', 0)} queued"

@@ -8,12 +8,15 @@ from comfy_mcp.operations.shapes.base import Params, Part, Result
 
 class AddKeyParams(Params):
     """Without `rights` the key may read, submit and cancel. Its client may have `max_queued` queued jobs and
-    `max_queued_bytes` of queued graphs (None = no limit of its own)."""
+    `max_queued_bytes` of queued graphs, `max_running` jobs at engines, and use `max_gpu_seconds` a day (None
+    = no limit of its own)."""
 
     name: str
     rights: tuple[Right, ...] = ()
     max_queued: int | None = Field(default=None, ge=1)
     max_queued_bytes: int | None = Field(default=None, ge=1)
+    max_running: int | None = Field(default=None, ge=1)
+    max_gpu_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class RevokeKeyParams(Params):
@@ -27,6 +30,8 @@ class KeyItem(Part):
     revoked_at: int | None
     max_queued: int | None = None
     max_queued_bytes: int | None = None
+    max_running: int | None = None
+    max_gpu_seconds: float | None = None
 
 
 class NewKeyResult(KeyItem, Result):
