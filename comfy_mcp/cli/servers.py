@@ -37,9 +37,10 @@ async def mcp(
 async def open_in_background(settings: Settings) -> AsyncIterator[Bridge]:
     """A bridge whose imports slow down neither the handshake nor the first answers: they run in a thread."""
     await asyncio.to_thread(import_module, "comfy_mcp.runtime")
+    from comfy_mcp.pauses import short_pauses
     from comfy_mcp.runtime import open_bridge
 
-    async with open_bridge(settings) as bridge:
+    async with open_bridge(settings) as bridge, short_pauses():
         yield bridge
 
 

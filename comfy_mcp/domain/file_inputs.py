@@ -227,7 +227,8 @@ def graph_with_outputs_named(graph: Mapping[str, Any]) -> Mapping[str, Any]:
         for node_id, node in graph.items()
         if isinstance(node, Mapping)
         for name, value in _inputs(node).items()
-        if (text := with_outputs_named(value, f"Node {node_id}, input {name!r}")) is not value
+        if isinstance(value, dict)
+        and (text := with_outputs_named(value, f"Node {node_id}, input {name!r}")) is not value
     }
     return with_inputs(graph, values) if values else graph
 

@@ -159,8 +159,8 @@ def wrapped_graph(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     worker under `input.workflow`, and other tools under `workflow`.
     """
     where: list[str] = []
-    while len(where) < _MAX_WRAPPERS and not is_ui_format(raw) and not any(map(_is_node, raw.values())):
-        inner = {key: raw[key] for key in _WRAPPERS if isinstance(raw.get(key), Mapping)}
+    while len(where) < MAX_WRAPPERS:
+        inner = {key: raw[key] for key in wrappers_of(raw) if isinstance(raw[key], Mapping)}
         key = next((key for key in inner if inner[key] or len(inner) == 1), None)
         if key is None:
             break
@@ -169,8 +169,15 @@ def wrapped_graph(raw: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     return raw, ".".join(where)
 
 
+def wrappers_of(raw: Mapping[str, Any]) -> Sequence[str]:
+    """The keys under which a graph may stand in it; none for what is one itself."""
+    if is_ui_format(raw) or any(map(_is_node, raw.values())):
+        return ()
+    return [key for key in _WRAPPERS if key in raw]
+
+
 _WRAPPERS = ("prompt", "output", "workflow", "input")
-_MAX_WRAPPERS = 4
+MAX_WRAPPERS = 6
 
 
 def _is_node(value: object) -> bool:

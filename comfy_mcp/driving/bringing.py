@@ -41,7 +41,8 @@ class Bringing:
 
     def takes(self, attempt: Attempt, connection: int) -> bool:
         """Whether it names files. They are brought, and `next_ready` gives it when they are there."""
-        if not placed(attempt.graph.raw):
+        needs = attempt.needs  # they are known of all jobs but very old ones: the graph may be large
+        if not (placed(attempt.graph.raw) if needs is None else needs.brings):
             return False
         attempt.unsent_since = self._clock.monotonic()
         self._start(attempt, connection)

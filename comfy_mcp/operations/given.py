@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import Any
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import graph_with_outputs_named, with_outputs_named
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
@@ -75,7 +76,8 @@ async def given_workflow(
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw, text, more = await as_json(_with_outputs_named(raw))
+    raw = await beside(large_json.is_large(raw), _with_outputs_named, raw)
+    raw, text, more = await as_json(raw)
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     given = Given(

@@ -18,7 +18,7 @@ from pydantic import AliasChoices
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import path_of_url
-from comfy_mcp.domain.graph import wrapped_graph
+from comfy_mcp.domain.graph import MAX_WRAPPERS, wrapped_graph, wrappers_of
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.shapes import Params
@@ -86,17 +86,8 @@ async def graph_in(value: object, parse: Callable[[str], object]) -> tuple[objec
 
 
 def _graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
-    warnings = []
-    if isinstance(value, str):
-        for layer in range(_MOST_LAYERS):
-            if (fenced := _in_fence(value)) is not None:
-                value = fenced
-                warnings.append("The Markdown fence around the workflow was removed.")
-            value = parse(value)
-            if not isinstance(value, str):
-                break
-            if not layer:
-                warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
+    warnings: list[str] = []
+    value = _read(value, parse, warnings)
     if isinstance(value, Mapping):
         inner, where = wrapped_graph(value)
         if where not in ("", "prompt"):  # the body of ComfyUI's POST /prompt may have extra_data as well
@@ -106,7 +97,39 @@ def _graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tu
             warnings.append(
                 f"The graph was read from {where!r} of the workflow; its other members are not run."
             )
-    return value, tuple(warnings)
+    return value, tuple(dict.fromkeys(warnings))
+
+
+def _read(
+    value: object, parse: Callable[[str], object], warnings: list[str], depth: int = MAX_WRAPPERS
+) -> object:
+    """`value` without texts in the place of a graph: itself, or in what is put around one."""
+    for layer in range(_MOST_LAYERS if isinstance(value, str) else 0):
+        value = _decoded(value, parse, warnings, again=layer > 0)
+    if not isinstance(value, Mapping) or not depth:
+        return value
+    inner = {key: value[key] for key in wrappers_of(value)}
+    read = {
+        key: _read(each, parse, warnings, depth - 1)
+        for key, each in inner.items()
+        if not isinstance(each, str) or each.lstrip().startswith(_JSON)
+    }
+    return value if all(read[key] is inner[key] for key in read) else {**value, **read}
+
+
+_JSON = ("{", '"', "```")
+"""How a text begins that may be a graph. Others are prompts, names and paths."""
+
+
+def _decoded(value: object, parse: Callable[[str], object], warnings: list[str], *, again: bool) -> object:
+    if not isinstance(value, str):
+        return value
+    if (fenced := _in_fence(value)) is not None:
+        value = fenced
+        warnings.append("The Markdown fence around the workflow was removed.")
+    if again:
+        warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
+    return parse(value)
 
 
 async def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:

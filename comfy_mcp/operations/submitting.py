@@ -49,6 +49,7 @@ from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.spilling import Made, here_or_there
 from comfy_mcp.operations.states import require_visible
 from comfy_mcp.operations.webhooks import webhook_of
+from comfy_mcp.operations.written import as_written
 
 MAX_TIMEOUT_S = 7 * 86_400
 """Longest queue or run timeout that a submit may ask for: beyond it the number is a mistake."""
@@ -241,8 +242,12 @@ async def _submit(
     services: Services, made: Made, idempotency: Idempotency | None, how: _How
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
-    checked, needs, _, _ = made
-    return await services.engines.submit(how.event(services, made), checked, needs, idempotency)
+    event = how.event(services, made)
+
+    async def submitting() -> list[tuple[Job, int]]:
+        return [await services.engines.submit(event, made[0], made[1], idempotency)]
+
+    return (await as_written(services, [event.job_id], submitting()))[0]
 
 
 async def _made(
@@ -300,7 +305,8 @@ async def _submit_batch(
 ) -> SubmitResult:
     batch = BatchId(services.new_id())
     jobs = [(how.event(services, each, batch), each[0], each[1]) for each, how in made]
-    written = await services.engines.submit_all(jobs, idempotency)
+    ids = [event.job_id for event, _, _ in jobs]
+    written = await as_written(services, ids, services.engines.submit_all(jobs, idempotency))
     first, position = written[0]
     batch, ids = first.batch or batch, [job.id for job, _ in written]
     if len(ids) < len(made):  # a repeat, of which the store says the first
@@ -348,7 +354,7 @@ async def _checked(
         judged = await services.checker.judge(files.graph, text, info, client=client)
     before += files.warnings
     graph, report = judged.graph, judged.report.without_doubts(files.present)
-    needs = replace(needs, brings=bool(placed(graph.raw)))
+    needs = replace(needs, brings=bool(await beside(large, placed, graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
     warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings(lane)
     warnings += spending(context, partners) if lane == LOCAL else priced(partners)

@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.domain.errors import Conflict, InvalidInput
+from comfy_mcp.domain.errors import BridgeError, Conflict, InvalidInput
 from comfy_mcp.operations.shapes import GraphResult, SubmitResult, Tags, WorkflowResult, WorkflowsResult
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.comfy_api.calls import Refused, call, job_json, state
@@ -41,11 +41,10 @@ async def create(request: web.Request) -> web.Response:
     if (key := request.headers.get("Idempotency-Key")) is not None:
         arguments["idempotency_key"] = key
     submitted: SubmitResult = await call(request, "submit_workflow", arguments)
-    result = (
-        await state(request, submitted.workflow_id)
-        if Right.READ in request[CALLER].rights
-        else _just_submitted(request, submitted, arguments.get("tags", {}))
-    )
+    result = _just_submitted(request, submitted, arguments.get("tags", {}))
+    if Right.READ in request[CALLER].rights:
+        with contextlib.suppress(BridgeError):  # it is submitted all the same
+            result = await state(request, submitted.workflow_id)
     made = await job_json(request, result)
     return web.json_response(made, status=HTTPStatus.CREATED, headers={"Location": made["urls"]["self"]})
 
@@ -120,7 +119,7 @@ def _limit_of(request: web.Request) -> int:
 
 
 def _just_submitted(request: web.Request, submitted: SubmitResult, tags: dict[str, str]) -> WorkflowResult:
-    """For a key that may submit and not read: what the submit itself has said."""
+    """For a key that may submit and not read, or where nobody can: what the submit itself has said."""
     return WorkflowResult(
         workflow_id=submitted.workflow_id,
         name=submitted.name,

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.operations.bridge import Bridge
+from comfy_mcp.pauses import short_pauses
 from comfy_mcp.runtime import open_bridge
 from comfy_mcp.server.stdio import serve_stdio
 from comfy_mcp.settings import HttpGroup, Settings
@@ -59,7 +60,7 @@ async def serve(
                 log.warning("open_to_every_web_page", meaning=_ANY_PAGE)
             drain = Drain()
             app = build_app(bridge, settings, keys=keys, drain=drain)
-            async with _listening(app, settings) as url:
+            async with _listening(app, settings) as url, short_pauses():
                 log.info("http_serves", url=url, keys=await keys.required())
                 ready(url)
                 if also_stdio and not stop.is_set():

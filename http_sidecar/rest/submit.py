@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, LimitExceeded
 from comfy_mcp.operations.shapes import DryRunResult, WorkflowResult
 from http_sidecar.app_state import CALLER, SETTINGS
 from http_sidecar.bounds import BOUNDS
@@ -14,6 +15,8 @@ from http_sidecar.door.bodies import is_file, read_body, read_chunks
 from http_sidecar.rest.calls import answer, arguments_of, call, query_of
 from http_sidecar.rest.preferences import idempotency_key, wanted_wait_s
 from http_sidecar.routes import V1, Route
+
+log = structlog.get_logger(__name__)
 
 _FLAGS = frozenset({"dryRun", "dry_run"})
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -46,9 +49,12 @@ async def submit(request: web.Request, route: Route) -> web.Response:
     if wanted is None or Right.READ not in request[CALLER].rights:
         return answer(route, submitted, headers=headers)
     wait_s = min(wanted, int(request.app[BOUNDS].prefer_wait_s))
-    state: WorkflowResult = await call(
-        request, "wait_for_workflow", {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}
-    )
+    waiting = {"workflow_id": submitted.workflow_id, "timeout_s": wait_s}
+    try:
+        state: WorkflowResult = await call(request, "wait_for_workflow", waiting)
+    except BridgeError as error:  # it is submitted all the same
+        log.warning("wait_failed", job_id=submitted.workflow_id, code=error.code.value)
+        return answer(route, submitted, headers=headers)
     headers["Preference-Applied"] = f"wait={wait_s}"
     ended = state.status not in {"queued", "running"}
     return answer(route, state, headers=headers, status=200 if ended else None)

@@ -5,13 +5,18 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import WSMsgType, web
+
+from tests.support.certificates import loopback_certificate
 
 HTML = "<!doctype html><title>Sign in</title><form>…</form>"
 OUTPUTS = 30_000
@@ -34,6 +39,9 @@ class Mode(StrEnum):
     LOGIN_PAGE = "everything is a login page (200)"
     LOGIN_REDIRECT = "everything is a redirect to a login page"
     GATEWAY = "everything is 502"
+    UNTRUSTED = "its certificate is its own"
+    EXPIRED = "its certificate has expired"
+    OTHER_NAME = "its certificate is another host's"
     POST_TOO_LARGE = "a POST is 413"
     # --- what it says of its nodes
     NODES_PAGE = "/object_info is a page"
@@ -65,6 +73,12 @@ EVERYTHING: dict[Mode, Callable[[], web.Response]] = {
     Mode.LOGIN_REDIRECT: lambda: web.Response(status=302, headers={"Location": "/login"}),
     Mode.GATEWAY: lambda: web.Response(status=502),
 }
+CERTIFICATES: dict[Mode, dict[str, Any]] = {
+    Mode.UNTRUSTED: {},
+    Mode.EXPIRED: {"days": -1},
+    Mode.OTHER_NAME: {"address": "192.0.2.1"},
+}
+"""Of an engine that speaks TLS."""
 NODES: dict[str, Any] = {
     "EmptyImage": {
         "input": {"required": {"width": ["INT", {}], "height": ["INT", {}]}},
@@ -135,6 +149,7 @@ class HostileEngine:
     sockets: dict[str, web.WebSocketResponse] = field(default_factory=dict)
     elsewhere: str = ""
     healed: bool = False
+    certificate: str = ""
 
     def __post_init__(self) -> None:
         outputs = outputs_of(self.mode)
@@ -257,16 +272,29 @@ async def hostile_engine(mode: Mode) -> AsyncIterator[HostileEngine]:
     runners = []
     async with asyncio.TaskGroup() as tasks:
         engine = HostileEngine(mode, tasks)
+        tls = _tls(engine)
         for handler in (engine.stranger, engine.handle):
             app = web.Application(client_max_size=2**30)
             app.router.add_route("*", "/{path:.*}", handler)
             runner = web.AppRunner(app, shutdown_timeout=0.1)
             await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            engine.elsewhere, engine.url = engine.url, f"http://127.0.0.1:{runner.addresses[0][1]}"
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+            scheme = "http" if tls is None else "https"
+            engine.elsewhere, engine.url = engine.url, f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
             runners.append(runner)
         try:
             yield engine
         finally:
             for runner in runners:
                 await runner.cleanup()
+
+
+def _tls(engine: HostileEngine) -> ssl.SSLContext | None:
+    if engine.mode not in CERTIFICATES:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with TemporaryDirectory() as folder:
+        made = loopback_certificate(Path(folder), **CERTIFICATES[engine.mode])
+        context.load_cert_chain(made)
+        engine.certificate = made.read_text()
+    return context

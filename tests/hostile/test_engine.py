@@ -90,23 +90,29 @@ BLOCKED = {
 }
 
 
+async def waits_because(sidecar: Sidecar, cause: str, fix: str) -> dict[str, Any]:
+    """A new job waits, and all that tells of it says why, and what helps. The answer to its submit."""
+    submitted: dict[str, Any] = (await sidecar("POST", WORKFLOW, json={"workflow": GRAPH})).body
+    await said(sidecar, cause)
+    state = (await sidecar("GET", f"{WORKFLOW}/{submitted['workflowId']}")).body
+    [problem] = await said(sidecar, cause)
+    for text in (problem, " ".join(submitted["warnings"]), state["waitingFor"]["message"]):
+        assert cause in text
+        assert fix in text
+        assert "No ComfyUI answers" not in text
+        assert "Start ComfyUI at" not in text
+    assert state["waitingFor"]["reason"] == "engine"
+    assert state["status"] == "queued"
+    return submitted
+
+
 @pytest.mark.parametrize("mode", BLOCKED)
 async def test_who_answers_instead_of_comfyui_is_named_everywhere_and_the_job_waits(
     tmp_path: Path, mode: Mode
 ) -> None:
     cause, fix = BLOCKED[mode]
     async with house(tmp_path, mode) as (engine, sidecar):
-        submitted = (await sidecar("POST", WORKFLOW, json={"workflow": GRAPH})).body
-        await said(sidecar, cause)
-        state = (await sidecar("GET", f"{WORKFLOW}/{submitted['workflowId']}")).body
-        [problem] = await said(sidecar, cause)
-        for text in (problem, " ".join(submitted["warnings"]), state["waitingFor"]["message"]):
-            assert cause in text
-            assert fix in text
-            assert "No ComfyUI answers" not in text
-            assert "Start ComfyUI at" not in text
-        assert state["waitingFor"]["reason"] == "engine"
-        assert state["status"] == "queued"
+        submitted = await waits_because(sidecar, cause, fix)
         ready = await sidecar("GET", "/ready")
         if mode is Mode.GATEWAY:  # it may come at any moment
             assert ready.status == 200
@@ -118,6 +124,32 @@ async def test_who_answers_instead_of_comfyui_is_named_everywhere_and_the_job_wa
         ended = await sidecar.ended(submitted["workflowId"])
         assert (ended["status"], ended["waitingFor"]) == ("completed", None)
         assert (await sidecar("GET", "/ready")).status == 200
+
+
+UNACCEPTED = {
+    Mode.UNTRUSTED: ("its TLS certificate is not trusted", "Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA"),
+    Mode.EXPIRED: ("its TLS certificate has expired", "Renew it"),
+    Mode.OTHER_NAME: ("its TLS certificate is for another host", f"Set {ITS_URL} to the host name"),
+}
+
+
+@pytest.mark.parametrize("mode", UNACCEPTED)
+async def test_a_certificate_that_is_not_accepted_is_told_everywhere_with_the_reason(
+    tmp_path: Path, mode: Mode
+) -> None:
+    authority = tmp_path / "authority.pem"
+    async with hostile_engine(mode) as engine:
+        authority.write_text(engine.certificate)
+        known = QUICK | {"engine_url": engine.url, "engine_ca_file": authority}
+        unknown = known | {"engine_ca_file": None}
+        async with open_sidecar(tmp_path, **(unknown if mode is Mode.UNTRUSTED else known)) as sidecar:
+            submitted = await waits_because(sidecar, *UNACCEPTED[mode])
+            ready = await sidecar("GET", "/ready")
+            assert (ready.status, UNACCEPTED[mode][0] in ready.body["reason"]) == (503, True)
+        assert engine.asked == {}
+        if mode is Mode.UNTRUSTED:  # what the advice says helps
+            async with open_sidecar(tmp_path, **known) as sidecar:
+                assert (await sidecar.ended(submitted["workflowId"]))["status"] == "completed"
 
 
 async def test_where_nothing_answers_comfyui_has_to_be_started(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What callers mean by arguments that are written otherwise than asked for: taken, and told."""
 
 import json
+from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import pytest
@@ -144,6 +146,39 @@ async def test_a_graph_is_found_in_what_is_put_around_it(value: object, told: st
     graph, warnings = await graph_in(value, json.loads)
     assert graph in (GRAPH, {"prompt": GRAPH, "client_id": "x"})
     assert (told in " ".join(warnings)) if told else not warnings
+
+
+LAYERS: dict[str, Callable[[Any], Any]] = {
+    "text": json.dumps,
+    "indented": lambda inner: json.dumps(inner, indent=2) + "\n",
+    "fence": lambda inner: f"```json\n{json.dumps(inner)}\n```",
+    "prompt": lambda inner: {"prompt": inner, "client_id": "x"},
+    "workflow": lambda inner: {"workflow": inner},
+    "RunPod": lambda inner: {"input": {"workflow": inner, "images": []}},
+    "input": lambda inner: {"input": {"prompt": inner}},
+}
+PLAIN = {"text", "indented", "prompt"}
+"""What alone needs no word."""
+
+
+@pytest.mark.parametrize(
+    "layers", [each for n in range(4) for each in product(LAYERS, repeat=n)], ids="-".join
+)
+async def test_whatever_is_put_around_a_graph_in_whatever_order_it_is_found_and_told(
+    layers: tuple[str, ...],
+) -> None:
+    value: Any = GRAPH
+    for layer in layers:
+        value = LAYERS[layer](value)
+    found, warnings = await graph_in(value, json.loads)
+    assert GRAPH in (found, found.get("prompt") if isinstance(found, dict) else None)
+    assert warnings or PLAIN.issuperset(layers)
+    assert len(warnings) == len(set(warnings))
+
+
+@pytest.mark.parametrize("value", [{"prompt": "a red fox"}, {"workflow": "My flow"}])
+async def test_a_text_that_is_no_json_is_no_graph(value: object) -> None:
+    assert await graph_in(value, json.loads) == (value, ())
 
 
 MANY = 300_000

@@ -2,6 +2,9 @@
 
 import io
 import json
+import math
+import random
+import struct
 from collections.abc import Callable
 
 import pytest
@@ -75,3 +78,29 @@ async def test_what_a_file_says_is_submitted_to_the_digit(
     kept = (await sidecar("GET", f"/v1/comfyui/workflow/{job['workflowId']}/graph")).body["graph"]
     assert json.dumps(kept) == json.dumps(graph)
     assert (await sidecar.ended(job["workflowId"]))["status"] == "completed"
+
+
+async def test_no_number_or_text_of_a_file_becomes_another(sidecar: Sidecar, visit: Open) -> None:
+    """Whole numbers near each power of two, any float, any character, names in any order."""
+    drawn = random.Random(4)
+    wholes = [drawn.choice((1, -1)) * (2**bits + drawn.randint(-2, 2)) for bits in range(64)]
+    floats = [struct.unpack("d", drawn.randbytes(8))[0] for _ in range(100)]
+    floats = [each for each in floats if math.isfinite(each)] + [0.0, -0.0, 1e22, 1e-7, 5e-324]
+    texts = [
+        chr(drawn.choice((drawn.randint(1, 0xD7FF), drawn.randint(0xE000, 0x10FFFF)))) for _ in range(99)
+    ]
+    values = [*wholes, *floats, *texts]
+    names = map(str, drawn.sample(range(1_000), len(values)))
+    unknown = dict(
+        zip(names, values, strict=True)
+    )  # inputs that the class does not have are sent as they are
+    graph = {
+        "10": {"class_type": "PreviewAny", "inputs": {"source": ["9", 0], **unknown}},
+        "9": {"class_type": "PrimitiveString", "inputs": {"value": "a"}},
+    }
+    page = await visit(sidecar.url)
+    await choose(page, "a.json", json.dumps(graph).encode())
+    await notice(page, "good").wait_for()
+    (job,) = (await sidecar("GET", "/v1/comfyui/workflows?limit=1")).body["workflows"]
+    kept = (await sidecar("GET", f"/v1/comfyui/workflow/{job['workflowId']}/graph")).body["graph"]
+    assert json.dumps(kept) == json.dumps(graph)

@@ -11,8 +11,10 @@ from PIL import Image
 from playwright.async_api import Page, expect
 
 from comfy_mcp.domain.catalog import OutputKind
-from tests.page.seen import Open, button
+from tests.page.seen import Open, button, card
 from tests.support.files_engine import OutputHouse, open_output_house
+from tests.support.graphs import picture
+from tests.support.sidecar import open_sidecar
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 ODD = "a <b>&\"' \u202e\u00e9💥.png"
@@ -87,6 +89,52 @@ async def test_an_older_picture_opens_after_a_newer_one_has_come(house: OutputHo
     await opened(page, "old.png")
     await page.keyboard.press("ArrowLeft")
     await expect(page.locator("#viewer-title")).to_have_text("new.png")
+
+
+async def test_a_picture_is_the_same_on_its_card_in_the_details_and_in_the_gallery(
+    tmp_path: Path, visit: Open
+) -> None:
+    """By its id: each refresh makes new objects for the same outputs, and two files may have one name."""
+    async with open_sidecar(tmp_path) as sidecar:
+        jobs = {}
+        for color in (0xFF0000, 0x00FF00, 0x0000FF):
+            graph = picture()
+            graph["1"]["inputs"]["color"] = color
+            jobs[color] = await sidecar.ended(await sidecar.submit(graph))
+        page = await visit(sidecar.url)
+        await expect(page.locator(".tile[data-preview=shown]")).to_have_count(3)
+        oldest, *_, newest = jobs.items()
+        for color, job in (oldest, newest):
+            output = job["outputs"][0]
+            await page.wait_for_function(
+                SHOWS, arg=[f'.job[data-id="{job["workflowId"]}"] .job-thumb img', color]
+            )
+            await button(card(page, job["workflowId"]), "Details").click()
+            details = page.locator("#details")
+            await expect(details.locator(".tile[data-preview=shown]")).to_have_count(1)
+            later = await sidecar.ended(await sidecar.submit(picture()))  # everything is drawn anew
+            await expect(
+                page.locator("#outputs .tile", has_text=later["outputs"][0]["filename"])
+            ).to_have_count(1)
+            await page.wait_for_function(SHOWS, arg=["#details .tile img", color])
+            await details.locator(".tile-frame").click()
+            await expect(page.locator("#viewer-title")).to_have_text(output["filename"])
+            await page.wait_for_function(SHOWS, arg=["#viewer img", color])
+            await page.keyboard.press("Escape")
+            await opened(page, output["filename"])
+            await page.wait_for_function(SHOWS, arg=["#viewer img", color])
+            await page.keyboard.press("Escape")
+
+
+SHOWS = """([selector, color]) => {
+  const image = document.querySelector(selector);
+  if (!image?.naturalWidth) return false;
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+  canvas.drawImage(image, 0, 0, 1, 1);
+  const [red, green, blue] = canvas.getImageData(0, 0, 1, 1).data;
+  return [16, 8, 0].every((by, place) => Math.abs([red, green, blue][place] - ((color >> by) & 255)) < 32);
+}"""
+"""Whether the picture there is of that color."""
 
 
 async def test_what_is_out_of_sight_is_not_fetched_and_older_ones_come_when_asked_for(

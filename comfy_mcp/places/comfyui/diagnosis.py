@@ -65,6 +65,22 @@ def of_no_json(status: int, media_type: str) -> Diagnosis:
     return Diagnosis(what=what, fix=READ_THE_LOG)
 
 
+def of_certificate(verify_code: int) -> Diagnosis:
+    """Of a TLS certificate that OpenSSL does not accept, for that reason."""
+    match verify_code:
+        case 9 | 10:
+            what = "its TLS certificate has expired, or is not valid yet"
+            return Diagnosis(
+                what=what, fix="Renew it where ComfyUI or its proxy has it, or correct the clock."
+            )
+        case 62 | 64:
+            fix = f"Set {ITS_URL} to the host name that the certificate is for."
+            return Diagnosis(what="its TLS certificate is for another host", fix=fix)
+        case _:
+            fix = "Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it."
+            return Diagnosis(what="its TLS certificate is not trusted", fix=fix)
+
+
 def refuses_the_request(status: int) -> bool:
     """Whether a POST with this answer certainly reached no queue, and never will: no other try helps."""
     return status == 413

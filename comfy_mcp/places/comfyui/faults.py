@@ -8,7 +8,13 @@ import aiohttp
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.places.comfyui.answers import WireFault
-from comfy_mcp.places.comfyui.diagnosis import READ_THE_LOG, Diagnosis, of_handshake, of_status
+from comfy_mcp.places.comfyui.diagnosis import (
+    READ_THE_LOG,
+    Diagnosis,
+    of_certificate,
+    of_handshake,
+    of_status,
+)
 from comfy_mcp.places.protocol import CHECK_IT_RUNS, ITS_URL
 
 BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
@@ -73,8 +79,8 @@ class Faults:
     def _not_connected(self, endpoint: str, error: aiohttp.ClientConnectorError) -> EngineUnreachable:
         match error:
             case aiohttp.ClientConnectorCertificateError():
-                what = "its TLS certificate is not trusted"
-                fix = "Set COMFY_BRIDGE_ENGINE_CA_FILE to the CA certificate that signed it."
+                found = of_certificate(getattr(error.certificate_error, "verify_code", 0))
+                what, fix = found.what, found.fix
             case aiohttp.ClientConnectorSSLError():
                 what = "no TLS connection"
                 fix = "Check whether the address of ComfyUI must begin with http:// instead of https://."

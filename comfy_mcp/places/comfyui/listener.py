@@ -40,6 +40,9 @@ MAX_PAUSE_S = 5.0
 BURST = 64
 """Frames that are read without a turn for others: what has come already is given without waiting."""
 
+LARGE_CHARS = 256 * 1024
+"""A longer text frame is decoded in a thread: the outputs of a node may be megabytes."""
+
 
 def new_client_id() -> str:
     return uuid.uuid4().hex
@@ -183,7 +186,7 @@ class Listener:
                 message = await socket.receive()
             frames = 0
             while message.type in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
-                self._take(decoder, message)
+                await self._take(decoder, message)
                 frames += 1
                 if frames % BURST == 0:
                     await asyncio.sleep(0)
@@ -198,23 +201,12 @@ class Listener:
             return "closed by the bridge", False
         return _reason(socket, message), False
 
-    def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> None:
+    async def _take(self, decoder: Decoder, message: aiohttp.WSMessage) -> None:
         """Give on what a frame says."""
         self._transport.contact.received()
-        is_text = message.type is aiohttp.WSMsgType.TEXT
-        try:
-            events = (
-                decoder.text(self._transport.without_secrets(message.data))
-                if is_text
-                else decoder.binary(message.data)
-            )
-        except WireFault as fault:
-            # A lookup finds out what it said; a reconnect would lose more.
-            _log.warning("frame_not_understood", engine=self._transport.engine, reason=str(fault))
-            events = (FrameLost(type="unreadable"),) if is_text else ()  # a preview is no loss
-        except Exception:  # noqa: BLE001 - a defect in reading one frame must not end the stream of all
-            _log.exception("frame_not_decoded", engine=self._transport.engine)
-            events = (FrameLost(type="unreadable"),) if is_text else ()
+        large = message.type is aiohttp.WSMsgType.TEXT and len(message.data) > LARGE_CHARS
+        decoded = asyncio.to_thread(self._decoded, decoder, message) if large else None
+        events = self._decoded(decoder, message) if decoded is None else await decoded
         if not self._connected:
             # An engine that gives another id than asked for sends the events there.
             self._client_id = decoder.sid or self._client_id
@@ -223,6 +215,19 @@ class Listener:
             self._hear(EngineConnected(sid=decoder.sid))
         for event in events:
             self._hear(event)
+
+    def _decoded(self, decoder: Decoder, message: aiohttp.WSMessage) -> tuple[EngineEvent, ...]:
+        is_text = message.type is aiohttp.WSMsgType.TEXT
+        try:
+            if is_text:
+                return decoder.text(self._transport.without_secrets(message.data))
+            return decoder.binary(message.data)
+        except WireFault as fault:
+            # A lookup finds out what it said; a reconnect would lose more.
+            _log.warning("frame_not_understood", engine=self._transport.engine, reason=str(fault))
+        except Exception:  # noqa: BLE001 - a defect in reading one frame must not end the stream of all
+            _log.exception("frame_not_decoded", engine=self._transport.engine)
+        return (FrameLost(type="unreadable"),) if is_text else ()  # a preview is no loss
 
     def _report(
         self, event: EngineDisconnected | EngineWithoutEvents, trouble: Trouble | None = None

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import aiohttp
 import pytest
@@ -70,10 +70,23 @@ async def test_a_drawing_is_an_image_that_can_run_nothing(house: OutputHouse) ->
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_a_name_may_have_braces(house: OutputHouse) -> None:
-    await house.add("{b}.bin", SMALL)
-    answer = await house.v1("GET", URL(f"{house.v1.url}{PATH}/%7Bb%7D.bin", encoded=True))
-    assert (answer.status, answer.data) == (200, SMALL)
+ODD_CHARACTERS = {*map(chr, range(32, 127)), *"\t\x7f\u00e9\u202e\u200d\u05d0\u0301\U0001f4a5"} - {*"/\\"}
+ODD_WORDS = (
+    "{b} { } {outputId} ..a a.. ... ~ % %41.bin %7Bb%7D.bin preview a+b ?a=b # a;b=c con.bin - output:a"
+)
+ODD_NAMES = [*(f"a{each}b.bin" for each in sorted(ODD_CHARACTERS)), *ODD_WORDS.split(), "n" * 200]
+
+
+async def test_whatever_its_name_a_file_is_found_by_it(house: OutputHouse) -> None:
+    """A name from a filename_prefix may have any character but `/` and `\\`; each client encodes it."""
+    wrong = []
+    for name in ODD_NAMES:
+        await house.add(name, SMALL)
+        for where in (quote(name, safe=""), quote(name, safe="!$&'()*+,;=:@~")):  # RFC 3986 leaves these
+            answer = await house.v1("GET", URL(f"{house.v1.url}{PATH}/{where}", encoded=True))
+            if (answer.status, answer.data) != (200, SMALL):
+                wrong.append((name, where, answer.status, answer.data[:100]))
+    assert wrong == []
 
 
 @BOTH

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
+from unittest.mock import AsyncMock
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -18,8 +22,9 @@ from comfy_mcp.domain.events import (
     PromptEnded,
     QueueRemaining,
 )
+from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.client import ComfyUIClient
-from comfy_mcp.places.comfyui.listener import Listener
+from comfy_mcp.places.comfyui.listener import BURST, LARGE_CHARS, Listener
 from comfy_mcp.settings import Settings
 from tests.support import recordings
 from tests.support.fake_engine import FakeEngine, html, reply
@@ -201,6 +206,87 @@ async def test_point_6_whatever_an_engine_sends_is_read_at_once(engine: FakeEngi
     assert steps == [*range(1, 3001)]
     nodes = [event.node for event in watch.told if isinstance(event, NodeStarted)]
     assert nodes == [*map(str, range(1, 3001))]
+
+
+class Ready:
+    """A socket whose frames have all come: to read one waits for nothing."""
+
+    closed, close_code = False, None
+
+    def __init__(self, frames: Iterable[str]) -> None:
+        self._frames = iter(frames)
+
+    async def send_str(self, text: str) -> None:
+        pass
+
+    async def receive(self) -> aiohttp.WSMessage:
+        frame = next(self._frames, None)
+        if frame is None:
+            return aiohttp.WSMessage(aiohttp.WSMsgType.CLOSE, 1000, None)
+        return aiohttp.WSMessage(aiohttp.WSMsgType.TEXT, frame, None)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def told_between_turns(
+    frames: Iterable[str], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> list[int]:
+    """How many events somebody else finds told at each turn, until the socket ends."""
+    turns: list[int] = []
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        opened = AsyncMock(side_effect=[Ready(frames), asyncio.CancelledError])
+        monkeypatch.setattr(client.transport, "websocket", opened)
+        told: list[EngineEvent] = []
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(Listener(client.transport, settings).run(told.append))
+            while not running.done():
+                turns.append(len(told))
+                await asyncio.sleep(0)
+    return turns
+
+
+async def test_steps_of_progress_leave_others_their_turn(
+    settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many have come: an engine that reports each step of a fast node sends thousands at once."""
+    frames = [json.dumps(progress(value)) for value in range(1, 20 * BURST)]
+    settings = settings_for("http://127.0.0.1:9", reconnect_max_s=0.01)
+    turns = await told_between_turns(frames, settings, monkeypatch)
+    assert max(turns) >= len(frames)
+    assert max(later - sooner for sooner, later in pairwise(turns)) <= BURST + 1, "and the connection's own"
+
+
+async def test_a_long_frame_is_decoded_beside_the_loop_and_in_its_place(
+    settings_for: SettingsFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node may show thousands of files."""
+    here, decoded_here = threading.get_ident(), list[int]()
+    parse = json_text.parse
+
+    def watched(raw: bytes | str) -> Any:
+        if threading.get_ident() == here:
+            decoded_here.append(len(raw))
+        return parse(raw)
+
+    monkeypatch.setattr(json_text, "parse", watched)
+    files = [{"filename": f"a{at}.png", "subfolder": "", "type": "output"} for at in range(9_000)]
+    shown = {"type": "executed", "data": {"node": "1", "output": {"images": files}, "prompt_id": "p"}}
+    frames = [json.dumps(each) for each in (progress(1), shown, progress(2), ended())]
+    assert len(frames[1]) > LARGE_CHARS
+    told: list[EngineEvent] = []
+    settings = settings_for("http://127.0.0.1:9", reconnect_max_s=0.01)
+    async with ComfyUIClient(settings.engines[0], settings) as client:
+        opened = AsyncMock(side_effect=[Ready(frames), asyncio.CancelledError])
+        monkeypatch.setattr(client.transport, "websocket", opened)
+        with pytest.raises(asyncio.CancelledError):
+            await Listener(client.transport, settings).run(told.append)
+    kinds = [type(event).__name__ for event in told]
+    assert kinds == [
+        "EngineConnected", "NodeProgressed", "NodeExecuted", "NodeProgressed", "PromptEnded",
+        "EngineDisconnected",
+    ]  # fmt: skip
+    assert max(decoded_here) < LARGE_CHARS
 
 
 async def test_a_listener_may_run_again(engine: FakeEngine, settings_for: SettingsFor) -> None:

@@ -27,8 +27,9 @@ from comfy_mcp.domain.events import (
     UnknownMessage,
 )
 from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
-from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, Decoder
+from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, MAX_ENTRY_CHARS, MAX_RUNNING_NODES, Decoder
 from tests.support import recordings
 
 P = PromptId("39e541e8-7269-4222-bb3e-27766ba9488b")
@@ -359,3 +360,38 @@ def test_any_bytes_decode_or_are_a_wire_fault(frame: bytes) -> None:
     except WireFault:
         return
     assert all(isinstance(event, UnknownMessage | PreviewFrame) for event in events)
+
+
+_PIECES = st.sampled_from(
+    [
+        '"state": "running"',
+        '"state":"running" ',
+        "{",
+        "}",
+        '"value": 1, "max": 2',
+        ",",
+        " " * 500,
+        "\\ud83d",
+        '"a": "b"',
+    ]
+)
+
+
+@given(st.lists(_PIECES, max_size=12), st.integers(1, 2_000))
+def test_of_a_step_of_progress_a_bounded_part_is_parsed_whatever_it_holds(
+    pieces: list[str], times: int
+) -> None:
+    """A frame of a run with many nodes is long, and comes with each step."""
+    parsed: list[int] = []
+
+    def counted(text: str | bytes) -> Any:
+        parsed.append(len(text))
+        return parse(text)
+
+    parse, frame = json_text.parse, '{"type": "progress_state", ' + "".join(pieces) * times
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_text, "parse", counted)
+        Decoder().text(frame)
+    assert len(parsed) <= MAX_RUNNING_NODES
+    assert max(parsed, default=0) <= 2 * MAX_ENTRY_CHARS + len('"state": "running"')
+    assert sum(parsed) <= len(frame) + MAX_RUNNING_NODES, "no part is parsed twice"

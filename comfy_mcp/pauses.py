@@ -1,0 +1,83 @@
+"""The interpreter's own pauses, kept short.
+
+A full collection of garbage walks all objects that there are, and nothing else runs meanwhile: a third of a
+second while a workflow of 50,000 nodes is in memory. Python begins one whenever a quarter more objects have
+come, which is just then. Here it waits until little happens.
+
+And a thread that computes hands the interpreter on after SWITCH_S. The loop asks for it at each system call,
+some ten times for one request.
+"""
+
+import asyncio
+import contextlib
+import gc
+import sys
+import time
+from collections.abc import AsyncIterator
+
+SWITCH_S = 0.001
+"""Python's own is five times as much."""
+
+LOOK_S = 1.0
+"""How often it is looked whether little happens."""
+
+CALM = 1
+"""Young collections within LOOK_S, of 7,000 new objects each: more of them is a lot of work."""
+
+ENOUGH = 10
+"""Young collections after which a full one is worth it: Python's own value."""
+
+MOST = 5_000
+"""Young collections after which a full one is made whatever happens: half a minute of the heaviest work."""
+
+REST = 300
+"""A full collection is followed by this many times its length without another."""
+
+
+@contextlib.asynccontextmanager
+async def short_pauses() -> AsyncIterator[None]:
+    """For the whole process, while the context is open and its loop runs. What there is at its start is never
+    walked."""
+    switch_s, thresholds = sys.getswitchinterval(), gc.get_threshold()
+    sys.setswitchinterval(SWITCH_S)
+    gc.freeze()
+    gc.set_threshold(*thresholds[:2], _NEVER)
+    collector = _Collector(asyncio.get_running_loop())
+    try:
+        yield
+    finally:
+        collector.next_look.cancel()
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+        sys.setswitchinterval(switch_s)
+
+
+_NEVER = 2**31 - 1
+
+
+class _Collector:
+    """Looks again and again whether to make a full collection."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._before = _young()
+        self.next_look = loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        began, now = time.perf_counter(), _young()
+        due = is_due(now, now - self._before)
+        if due:
+            gc.collect()
+        rest_s = REST * (time.perf_counter() - began) if due else 0.0
+        self._before = _young()
+        self.next_look = self._loop.call_later(max(LOOK_S, rest_s), self._look)
+
+
+def is_due(young: int, lately: int) -> bool:
+    """Whether to make a full collection after `young` young ones, of which some were made `lately`."""
+    return young >= ENOUGH and (lately <= CALM or young >= MOST)
+
+
+def _young() -> int:
+    """Young collections since the last full one."""
+    return gc.get_count()[2]
