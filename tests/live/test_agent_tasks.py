@@ -65,7 +65,7 @@ async def test_a_video_and_a_sound_shown(real_comfyui: RealComfyUI, tmp_path: Pa
         done = await agent("wait_for_workflow", workflow_id=submitted.structured_content["workflowId"])
         assert done.structured_content["status"] == "completed", text_of(done)
         outputs = {each["type"]: each["outputId"] for each in done.structured_content["outputs"]}
-        for kind, said in (("video", "the frames in order"), ("audio", "its shape")):
+        for kind, said in (("video", "the frames in order"), ("audio", "the shape of the sound")):
             shown = await agent("view_output", output_id=outputs[kind])
             assert pictures_in(shown) == 1, text_of(shown)
             assert said in text_of(shown)
