@@ -130,6 +130,10 @@ dist: $(DEV)  ## build what is released, in dist/: wheel, sdist, server.json for
 docs: $(DEV)  ## build the site of docs/ into site/, offline; a link that leads nowhere fails
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
+.PHONY: pictures
+pictures: tools | $(DEV)  ## make the pictures of docs/ anew, in Chromium, from runs of the embedded engine
+	$(PY) -m tests.pictures
+
 .PHONY: sbom
 sbom: $(DEV)  ## write sbom.json (CycloneDX): what the image installs, with hashes
 	$(VENV)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible \

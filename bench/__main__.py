@@ -21,6 +21,7 @@ from bench.requests import measure_requests
 from bench.startup import measure_startup
 from bench.stats import Section
 from bench.storing import measure_store
+from bench.time_left import measure_time_left
 from bench.tools import measure_tools
 
 FINDINGS = Path(__file__).with_name("findings.md")
@@ -38,6 +39,7 @@ PARTS: Mapping[str, Callable[[Run], Awaitable[list[Section]]]] = MappingProxyTyp
         "store": measure_store,
         "depth": measure_depth,
         "fleet": measure_fleet,
+        "time-left": measure_time_left,
     }
 )
 

@@ -1,3 +1,3 @@
 """One durable bridge to ComfyUI, with MCP and HTTP surfaces."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

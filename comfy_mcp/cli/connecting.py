@@ -12,29 +12,34 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput
-from comfy_mcp.settings import Settings
+from comfy_mcp.settings import Settings, sources
 from comfy_mcp.settings.paths import write_whole
 
 NAME = "comfyui"
 COMMAND = "comfy-bridge"
+ADDRESS = "COMFYUI_URL"
 
 
 async def connect(settings: Settings, output: Output, *, client: str) -> ExitCode:
     """Raises InvalidInput for a file that can't be read, Conflict for one that changed meanwhile."""
     path, members = _place(client)
     before = _read(path)
-    after = _with_server(before, path, members, _entry(settings, client))
+    entry = _entry(settings, client)
+    after = _with_server(before, path, members, entry)
     if after == before:
         output.result({"path": str(path), "written": False}, [f"{path}: {NAME} is there already."])
         return ExitCode.OK
     output.note(_difference(path, before, after))
+    if left_out := _left_out(entry):
+        output.note(
+            f"Not written, only set here: {', '.join(left_out)}. The client needs them in its environment."
+        )
     if not click.confirm(f"Write {path}?", err=True):
         output.result({"path": str(path), "written": False}, ["Nothing was written."])
         return ExitCode.OK
@@ -73,12 +78,23 @@ def _desktop_folder() -> Path:
 
 
 def _entry(settings: Settings, client: str) -> dict[str, Any]:
-    """How the client starts the bridge. A URL with a password in it stays out."""
+    """How the client starts the bridge. A URL with a password or a token in it stays out."""
     kind = {"type": "stdio"} if client == "vscode" else {}
     entry: dict[str, Any] = {**kind, "command": _command(client), "args": ["mcp"]}
-    if not any("@" in urlsplit(url.rpartition("=")[2]).netloc for url in settings.engine_urls):
-        entry["env"] = {"COMFYUI_URL": ",".join(settings.engine_urls)}
+    urls = ",".join(settings.engine_urls)
+    if settings.engines_file is None and "@" not in urls and "?" not in urls:
+        entry["env"] = {ADDRESS: urls}
     return entry
+
+
+def _left_out(entry: Mapping[str, Any]) -> list[str]:
+    """The variables of this shell that the entry does not have."""
+    given = sources()
+    address = given.pop("engine_urls", None)
+    names = {name for name in given.values() if name in os.environ}
+    if "env" not in entry and "engines_file" not in given:
+        names.add(address or ADDRESS)
+    return sorted(names)
 
 
 def _command(client: str) -> str:

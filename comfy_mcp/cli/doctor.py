@@ -97,7 +97,13 @@ def _shown(value: object) -> str:
         return f"{', '.join(value)} (values secret)"
     if isinstance(value, tuple):
         return ", ".join(_shown(item) for item in value)
-    return hide_userinfo(str(value))
+    return _without_query(hide_userinfo(str(value)))
+
+
+def _without_query(text: str) -> str:
+    """Of a URL, which may have a token there."""
+    address, mark, _ = text.partition("?")
+    return f"{address}?(secret)" if mark and "://" in address else text
 
 
 def _versions() -> dict[str, str | None]:

@@ -20,6 +20,7 @@ LOOKED_AT = 64
 WORKERS = 50
 """Nodes of a graph that get more than their class; the others count by that."""
 
+MOST_LARGER = 1e4
 KEY_CHARS = 200
 LEAST_MS = 1.0
 _COUNTS = ("batch_size", "length", "frames", "num_frames")
@@ -79,7 +80,7 @@ def times_of(graph: Graph) -> dict[str, NodeTimes]:
 def _of_worker(graph: Graph, node: Node, *, stepped: bool) -> NodeTimes:
     seen = _nearest(graph, node)
     width, height = _number(seen, "width"), _number(seen, "height")
-    batch = 1.0
+    batch = _scaled(seen)
     for name in _COUNTS:
         batch *= _number(seen, name) or 1.0
     units = max(width * height * batch / 1e6, 1e-6) if width and height else 1.0
@@ -113,6 +114,17 @@ def _number(nodes: list[Node], name: str) -> float | None:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9:
             return float(value)
     return None
+
+
+def _scaled(nodes: list[Node]) -> float:
+    """How many times more pixels there are than where a size stands, by what makes them larger on the way."""
+    times = 1.0
+    for node in nodes:
+        if "width" in node.inputs:
+            break
+        by = _number([node], "scale_by") or 1.0
+        times = min(times * by * by, MOST_LARGER)
+    return times
 
 
 def _values(nodes: list[Node]) -> list[Any]:

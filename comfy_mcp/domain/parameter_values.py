@@ -62,16 +62,20 @@ def with_inputs(
 def _sizes_apart(
     values: Mapping[str, object], parameters: Sequence[Parameter]
 ) -> Iterator[tuple[str, object]]:
-    """`size` "768x512" is a width and a height, where the workflow has those."""
+    """`size` "768x512" is a width and a height, where the workflow has those. Raises InvalidInput."""
     names = {each.name for each in parameters}
     has_sides = "size" not in names and {"width", "height"} <= names
     for name, value in values.items():
-        is_size = has_sides and name.lower() == "size" and isinstance(value, str)
-        sides = str(value)[:_SHOWN].lower().replace("\u00d7", "x").split("x") if is_size else ()
-        if len(sides) == 2:
-            yield from zip(("width", "height"), (side.strip() for side in sides), strict=True)
-        else:
+        if not has_sides or name.lower() != "size":
             yield name, value
+            continue
+        sides = str(value)[:_SHOWN].lower().replace("\u00d7", "x").split("x")
+        if len(sides) != 2:
+            raise InvalidInput(
+                f"size is {value!r:.60}; it is a width and a height.",
+                next_step='Give it as "768x512", or set width and height.',
+            )
+        yield from zip(("width", "height"), (side.strip() for side in sides), strict=True)
 
 
 class _Names:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from comfy_mcp.domain.catalog import is_model_file
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 
@@ -82,8 +83,9 @@ def checkpoints_of(info: ObjectInfo) -> Sequence[str]:
 
 
 def starter(name: str, info: ObjectInfo, checkpoint: object = None) -> Graph | None:
-    """The graph of a starter, with the checkpoint that is asked for or the first that fits; None: no such
-    starter, or the engine has nothing that it could run with."""
+    """The graph of a starter, for the checkpoint that is asked for or the first that fits; None: no such
+    starter, or the engine has nothing that it could run with. What is no checkpoint is refused later on,
+    when it is set."""
     made = _STARTERS.get(name)
     if made is None:
         return None
@@ -92,11 +94,24 @@ def starter(name: str, info: ObjectInfo, checkpoint: object = None) -> Graph | N
     else:
         able = checkpoints_of(info)
         first = next((each for each in able if ("inpaint" in each.lower()) == (name == "inpaint")), None)
-        chosen = checkpoint if isinstance(checkpoint, str) and checkpoint else first or next(iter(able), None)
+        chosen = _asked(checkpoint, able) or first or next(iter(able), None)
         if chosen is None:
             return None
         graph = made.graph(chosen, family_of(chosen))
     return _declared(graph, info) if _has_all(graph, info) else None
+
+
+def _asked(checkpoint: object, able: Sequence[str]) -> str | None:
+    """The file that is meant, in any case and without folder or ending too; one that the engine lacks."""
+    if not isinstance(checkpoint, str):
+        return None
+    wanted = checkpoint.lower()
+    meant = next((each for each in able if wanted in {each.lower(), _stem(each)}), None)
+    return meant or (checkpoint if is_model_file(checkpoint) else None)
+
+
+def _stem(file: str) -> str:
+    return file.replace("\\", "/").rpartition("/")[2].rpartition(".")[0].lower()
 
 
 def _has_all(graph: Graph, info: ObjectInfo) -> bool:

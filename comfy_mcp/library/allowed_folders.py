@@ -34,7 +34,7 @@ class AllowedFolders:
         try:
             descriptor, opened = open_inside(self._locate(path), self._roots)
         except OutsideRoots:
-            raise self._not_allowed(path, what, advice) from None
+            raise self._not_allowed(path, f"Move the {what} there, {advice}") from None
         except NotRegular:
             raise unreadable(path, what, advice, "it is not a regular file") from None
         except OSError as error:
@@ -51,7 +51,7 @@ class AllowedFolders:
         try:
             return resolve_inside(wanted if wanted.is_absolute() else self._roots[0] / wanted, self._roots)
         except OutsideRoots:
-            raise self._not_allowed(path, "folder", "Choose a folder in one of them") from None
+            raise self._not_allowed(path, "Choose a folder in one of them") from None
 
     def _locate(self, path: str) -> Path:
         wanted = self._expanded(path)
@@ -66,11 +66,11 @@ class AllowedFolders:
         except RuntimeError:  # ~someone who does not exist
             return Path(path)
 
-    def _not_allowed(self, path: str, what: str, advice: str) -> InvalidInput:
+    def _not_allowed(self, path: str, advice: str) -> InvalidInput:
         fault = "has a NUL character, so it is no path in" if "\0" in path else "is outside"
         return InvalidInput(
             f"{shown(path)} {fault} the allowed folders: {self.named()}.",
-            next_step=f"Move the {what} there, {advice}, or add its folder to {ROOTS_SETTING}.",
+            next_step=f"{advice}, or add its folder to {ROOTS_SETTING}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
             details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
         )

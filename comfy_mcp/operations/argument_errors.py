@@ -22,6 +22,10 @@ _WORDS = {
     "bool_type": "must be true or false",
     "string_type": "must be text",
     "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "int_parsing_size": "must be a smaller number",
+    "finite_number": "must be a finite number",
+    "too_long": "must have at most {max_length} entries",
     "literal_error": "must be {expected}",
     "less_than_equal": "must be at most {le}",
     "greater_than_equal": "must be at least {ge}",
@@ -35,9 +39,21 @@ _EXAMPLES: dict[str, Any] = {
     "limit": 20,
     "cursor": "WzE3XQ==",
     "timeout_s": 45,
+    "queue_timeout_s": 600,
+    "run_timeout_s": 600,
     "max_px": 512,
     "since": 1_795_500_000_000,
+    "query": "upscale",
+    "inputs": {"prompt": "a red fox"},
+    "matrix": {"cfg": [4, 7]},
+    "variations": 4,
+    "save_to": "art/fox.png",
 }
+_OF_ONE: dict[str, dict[str, Any]] = {
+    "submit_workflow": {"workflow": "text-to-image"},
+    "describe_workflow": {"name": "text-to-image"},
+}
+"""What a call of the operation needs in any case."""
 
 
 def explained(operation: str, params: type[Params], error: ValidationError) -> tuple[str, str]:
@@ -72,10 +88,10 @@ def _field(params: type[Params], given: str) -> str:
 
 
 def _example(operation: str, params: type[Params], names: set[str]) -> str:
-    shown = []
+    shown, needed = [], _OF_ONE.get(operation, {})
     for name, field in params.model_fields.items():
-        value = next(iter(_choices(field.annotation)), _EXAMPLES.get(name))
-        if value is not None and (field.is_required() or name in names):
+        value = next(iter(_choices(field.annotation)), needed.get(name, _EXAMPLES.get(name)))
+        if value is not None and (field.is_required() or name in names or name in needed):
             shown.append(f"{name}={json.dumps(value)}")
     return f"{operation}({', '.join(shown)})"
 

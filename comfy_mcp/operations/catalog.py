@@ -4,6 +4,7 @@ from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
 from comfy_mcp.domain.node_lists import as_it_was
+from comfy_mcp.operations.batches import first_of
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import (
     ListModelsParams,
@@ -34,6 +35,7 @@ async def list_models(context: OperationContext, params: ListModelsParams) -> Mo
 
 
 async def list_outputs(context: OperationContext, params: ListOutputsParams) -> OutputsResult:
+    """Raises NotFound for a workflow that does not exist."""
     page = await context.services.store.list_outputs(
         OutputQuery(
             job_id=JobId(params.workflow_id) if params.workflow_id else None,
@@ -44,6 +46,8 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
             cursor=params.cursor,
         )
     )
+    if params.workflow_id and not page.items:
+        await first_of(context, params.workflow_id)  # none is not the same as no such workflow
     return OutputsResult(outputs=output_items(page.items), next_cursor=page.next_cursor)
 
 

@@ -185,7 +185,7 @@ REMOVED_WEBHOOK: Example = {"client": "local", "removed": True}
 DELIVERIES: Example = {"deliveries": [_DELIVERY]}
 REPLAYED: Example = {"replayed": 1}
 SYSTEM: Example = {
-    "version": "0.1.0",
+    "version": "0.2.0",
     "client": "local",
     "engines": [_ENGINE],
     "jobs": {"completed": 1},

@@ -61,7 +61,7 @@ def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
     if everyone and not able:
         labels = sorted({label for each in everyone.values() for label in each.labels})
         raise InvalidInput(
-            "No engine is what the submit asks for.",
+            f"No engine has {asked}." if (asked := ", ".join(wish.labels)) else "notOn names every engine.",
             next_step=f"Engines: {', '.join(everyone)}. Labels: {', '.join(labels) or 'none'}.",
         )
     return able

@@ -277,9 +277,11 @@ async def two_agents(agent: Agent, house: House) -> None:
         own = await ben("list_workflows", mine=True)
         assert len(own.structured_content["workflows"]) == 1
         await ben("cancel_workflow", workflow_id=job, reason="I need the GPU")
+        assert ben.calls == 3
     state = await agent("workflow_status", workflow_id=job)
     assert "ben" in text_of(state)
     assert "I need the GPU" in text_of(state)
+    assert agent.calls == 2
     agent.lines[3:3] = ["(ben)", *ben.lines, "(ann)"]
 
 

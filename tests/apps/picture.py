@@ -1,10 +1,5 @@
-"""Makes docs/mcp-app.png: the view over a real run of the embedded engine.
+"""docs/mcp-app.png: the view over a real run of the embedded engine (`make pictures`)."""
 
-.venv/bin/python -m tests.apps.picture docs/mcp-app.png
-"""
-
-import asyncio
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,7 +37,3 @@ async def make(target: Path) -> None:
                 await host.call("submit_workflow", workflow=skies())
                 await expect(host.view.locator("[data-preview=shown]")).to_have_count(len(SHOWN))
                 await page.locator("iframe").screenshot(path=target)
-
-
-if __name__ == "__main__":
-    asyncio.run(make(Path(sys.argv[1])))

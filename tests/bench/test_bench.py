@@ -42,6 +42,7 @@ ROWS = {
     "store": ("add_job", "claim_next", "record", "jobs, 4 processes"),
     "depth": ("add_job, empty", "claim_next, empty", "claim_next, 50 queued of 100 clients"),
     "fleet": ("8 engines, 16 jobs, all queued at once",),
+    "time-left": ("ComfyUI 0.3.75", "ComfyUI 0.33.0", "ComfyUI 0.33.0, 60 times slower"),
 }
 
 

@@ -1,6 +1,7 @@
 """doctor --write: the change is shown, written on a yes, and never over what is not understood."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -104,13 +105,45 @@ def test_a_file_that_changes_before_the_yes_is_not_written(
     assert (project / ".mcp.json").read_text() == "{}"
 
 
-def test_a_password_in_a_url_is_not_written(
-    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "url",
+    [
+        "big=http://ann:hunter22@gpu-box:8188",
+        "http://gpu-box:8188?token=hunter22",
+        "http://ann:hunter22@gpu-box:8188?x=1",
+        "http://small:8188,big=http://gpu-box:8188?token=hunter22",
+    ],
+)
+def test_a_secret_in_a_url_is_not_written_and_named_as_missing(
+    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
-    monkeypatch.setenv("COMFYUI_URL", "big=http://ann:hunter22@gpu-box:8188")
+    monkeypatch.setenv("COMFYUI_URL", url)
     done = shell("doctor", "--write", "cursor", stdin=b"y\n")
     assert done.code == 0
     assert "hunter22" not in done.err + done.out + (project / ".cursor" / "mcp.json").read_text()
+    assert re.search(r"Not written, only set here: .*COMFYUI_URL", done.err)
+
+
+def test_what_only_this_shell_has_is_named(
+    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_TOKEN", "hunter22")
+    monkeypatch.setenv("COMFY_BRIDGE_MAX_QUEUED", "5")
+    done = shell("doctor", "--write", "cursor", stdin=b"y\n")
+    assert re.search(r"only set here: COMFYUI_TOKEN, .*COMFY_BRIDGE_MAX_QUEUED", done.err)
+    assert "hunter22" not in done.err
+
+
+def test_a_file_of_engines_is_named_and_no_address_written(
+    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines = project / "engines.toml"
+    engines.write_text('[big]\nurl = "http://gpu-box:8188"\n')
+    monkeypatch.delenv("COMFYUI_URL")
+    monkeypatch.setenv("COMFY_BRIDGE_ENGINES_FILE", str(engines))
+    done = shell("doctor", "--write", "cursor", stdin=b"y\n")
+    assert "env" not in json.loads((project / ".cursor" / "mcp.json").read_text())["mcpServers"]["comfyui"]
+    assert re.search(r"only set here: .*COMFY_BRIDGE_ENGINES_FILE", done.err)
 
 
 def test_a_command_that_is_not_on_the_path_is_named_in_full(

@@ -67,6 +67,7 @@ def test_a_setting_that_is_wrong_exits_2_and_names_it_without_its_value(
     [
         ("http://me:p4ssword@127.0.0.1:9/comfy", "", ()),
         ("http://127.0.0.1:9/comfy", "t0ken-secret", ("engine_token",)),
+        ("big=http://127.0.0.1:9/comfy?token=t0ken-secret", "", ()),
     ],
 )
 def test_secrets_are_never_shown(

@@ -41,6 +41,23 @@ def test_a_value_that_is_no_number_of_steps_is_none(value: object) -> None:
     assert times.observed(100, 10, cold=False) == {"KSampler": 100}
 
 
+@pytest.mark.parametrize(
+    ("scale_by", "units"), [(1.5, 2.25), (0.5, 0.25), (None, 1.0), ("2", 1.0), (1e8, 1e4), (1e-200, 1e-6)]
+)
+def test_a_second_pass_has_the_pixels_that_it_was_scaled_to(scale_by: object, units: float) -> None:
+    graph = parse_graph(
+        {
+            "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 1_000, "height": 1_000}},
+            "2": {"class_type": "KSampler", "inputs": {"latent_image": ["1", 0], "steps": 9}},
+            "3": {"class_type": "LatentUpscaleBy", "inputs": {"samples": ["2", 0], "scale_by": scale_by}},
+            "4": {"class_type": "KSampler", "inputs": {"latent_image": ["3", 0], "steps": 5}},
+        }
+    )
+    times = times_of(graph)
+    assert times["2"].units == 1.0
+    assert times["4"].units == pytest.approx(units)
+
+
 def test_what_was_not_observed_is_not_known() -> None:
     times = NodeTimes(plain="K", pace="K|pace", start="K|start", cold="K|cold", steps=10, units=2)
     assert times.expected({"K": 5.0, "K|pace": 1.0, "K|cold": 7.0}, cold=False) is None

@@ -75,6 +75,13 @@ def test_a_size_is_a_width_and_a_height(size: str) -> None:
     assert (inputs["width"], inputs["height"]) == (96, 32)
 
 
+@pytest.mark.parametrize("size", ["big", "1x2x3", 512, None])
+def test_a_size_that_is_none_is_said_to_be_one(size: object) -> None:
+    with pytest.raises(InvalidInput, match=r"size is .* a width and a height") as caught:
+        after(size=size)
+    assert "768x512" in caught.value.next_step
+
+
 def test_the_graph_itself_does_not_change() -> None:
     changed = after(prompt="a cat", seed=1)
     assert dict(GRAPH.raw) == dict(TINY)
@@ -86,7 +93,7 @@ def test_the_graph_itself_does_not_change() -> None:
     ("name", "message", "next_step"),
     [
         ("promt", "has no input 'promt'. Nearest: prompt.", "It has: prompt,"),
-        ("size", "has no input 'size'.", "It has: prompt,"),
+        ("size", "size is 1; it is a width and a height.", "768x512"),
         ("zzz", "has no input 'zzz'.", '"NODE.INPUT"'),
         ("404.text", "has no input '404.text'.", "It has: prompt,"),
         ("3.stepz", "Node 3 (KSampler) has no input 'stepz'.", "Use one of: steps."),

@@ -75,6 +75,23 @@ def test_the_checkpoint_decides_size_and_steps() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "used"),
+    [
+        ("my_xl", "sub/My_XL.safetensors"),
+        ("SUB/MY_XL.SAFETENSORS", "sub/My_XL.safetensors"),
+        ("not-there.safetensors", "not-there.safetensors"),  # refused later on, with what is there
+        ("sdxl", "a.ckpt"),
+        ("", "a.ckpt"),
+        (7, "a.ckpt"),
+    ],
+)
+def test_a_checkpoint_is_meant_in_any_spelling(asked: object, used: str) -> None:
+    made = starter("text-to-image", engine("a.ckpt", "sub/My_XL.safetensors"), asked)
+    assert made is not None
+    assert made["ckpt"]["inputs"]["ckpt_name"] == used
+
+
 def test_a_checkpoint_for_inpainting_is_for_inpainting() -> None:
     info = engine("a-inpainting.ckpt", "b.ckpt", "ace_step_v1.safetensors")
     assert checkpoints_of(info) == ["b.ckpt", "a-inpainting.ckpt"]

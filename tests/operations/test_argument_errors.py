@@ -1,5 +1,6 @@
 """A wrong argument is explained with what was given, what is allowed, and a call that would do."""
 
+import re
 from typing import Any
 
 import pytest
@@ -98,3 +99,29 @@ def test_every_example_has_all_that_is_required(operation: Operation[Any, Any]) 
     given = {name: {"workflow_id": "6f1c2b5e", "output_id": "3f9a1c77"}[name] for name in required}
     assert all(f'{name}="{value}"' in error.next_step for name, value in given.items())
     operation.parse(given)
+
+
+@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each.tool], ids=lambda each: each.name)
+def test_an_example_is_a_call_that_would_do(operation: Operation[Any, Any]) -> None:
+    """Whichever argument was wrong."""
+    for name in operation.params.model_fields:
+        try:
+            operation.parse({name: {"no": object()}})
+        except InvalidInput as error:
+            (example,) = re.findall(rf"such as ({operation.name}\(.*\))\.", error.next_step)
+            words = {operation.name: lambda **given: given, "true": True, "false": False}
+            operation.parse(eval(example, words))
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "said"),
+    [
+        ("submit_workflow", {"matrix": {"cfg": 7}}, "matrix: must be a list, not '7'"),
+        ("list_outputs", {"since": 1e30}, "since: must be a smaller number, not '1e+30'"),
+        ("submit_workflow", {"inputs": "a red fox"}, 'inputs={"prompt": "a red fox"}'),
+        ("describe_workflow", {}, 'describe_workflow(name="text-to-image")'),
+    ],
+)
+def test_no_answer_is_in_the_words_of_a_library(operation: str, arguments: dict[str, Any], said: str) -> None:
+    error = refusal(operation, **arguments)
+    assert said in f"{error.message} {error.next_step}"

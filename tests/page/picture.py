@@ -1,10 +1,5 @@
-"""Makes docs/page.png: the page over a real run of the embedded engine.
+"""docs/page.png: the page over a real run of the embedded engine (`make pictures`)."""
 
-.venv/bin/python -m tests.page.picture docs/page.png
-"""
-
-import asyncio
-import sys
 import tempfile
 from pathlib import Path
 
@@ -20,10 +15,14 @@ async def make(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_sidecar(Path(folder)) as sidecar, open_browser(Path(folder)) as browser:
             for colors in SKIES:
-                await sidecar.ended(await sidecar.submit(sky(colors)))
-            await sidecar.ended(await sidecar.submit(graphs.failing("the picture has no alpha channel")))
-            running = await sidecar.submit(graphs.slow(steps=600, step_ms=10))
-            waiting = [await sidecar.submit(sky(colors), priority="high") for colors in SKIES[:2]]
+                await sidecar.ended(await sidecar.submit(sky(colors), name="Evening sky"))
+            await sidecar.ended(
+                await sidecar.submit(graphs.failing("the picture has no alpha channel"), name="Cut out")
+            )
+            running = await sidecar.submit(graphs.slow(steps=600, step_ms=10), name="Fox in the snow")
+            waiting = [
+                await sidecar.submit(sky(colors), name="Evening sky", priority="high") for colors in SKIES[:2]
+            ]
             page = await browser.new_page(viewport={"width": 1360, "height": 900})
             await page.goto(f"{sidecar.url}/")
             await expect(page.locator(".tile[data-preview=shown]")).to_have_count(len(SKIES))
@@ -32,7 +31,3 @@ async def make(target: Path) -> None:
             await page.screenshot(path=target)
             for job in (running, *waiting):
                 await sidecar.ended(job)
-
-
-if __name__ == "__main__":
-    asyncio.run(make(Path(sys.argv[1])))

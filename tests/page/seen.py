@@ -1,6 +1,7 @@
 """What a person sees of the page, and does with it."""
 
 from collections.abc import Awaitable, Callable
+from importlib.resources import files
 from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page
@@ -20,6 +21,8 @@ _LISTEN = """addEventListener("DOMContentLoaded", () => {
   if (says) new MutationObserver(() => heard.push(says.textContent)).observe(says, { childList: true });
 });"""
 """Keeps all that the page says to a screen reader: each sentence stands only until the next."""
+
+_AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 
 
 class Pages:
@@ -72,6 +75,13 @@ async def heard(page: Page, text: str) -> None:
 
 def notice(page: Page, tone: str) -> Locator:
     return page.locator(f'.notice[data-tone="{tone}"]').first
+
+
+async def complaints(page: Page) -> list[str]:
+    """What axe finds, as "rule: element". The page was opened with `bypass_csp`."""
+    await page.evaluate(_AXE)
+    violations: Any = await page.evaluate("async () => (await axe.run()).violations")
+    return [f"{rule['id']}: {node['html']}" for rule in violations for node in rule["nodes"]]
 
 
 async def choose(page: Page, name: str, content: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from playwright.async_api import Page, expect
 from comfy_mcp.domain.gpu import GpuDevice, GpuState, ThrottleReason
 from comfy_mcp.gpu import monitor
 from http_sidecar.pages.status_page import DIGEST
-from tests.page.seen import Open, button, card, choose, endless, heard, notice
+from tests.page.seen import Open, button, card, choose, complaints, endless, heard, notice
 from tests.support import graphs
 from tests.support.gpus import CARD, GIB, ScriptedDriver, reading
 from tests.support.sidecar import Sidecar, open_sidecar
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
-AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
 CARDS = (
     CARD,
     replace(
@@ -60,12 +58,6 @@ SAY = """async (digest) => {
 """The page's own voice, with three things at once."""
 
 
-async def found(page: Page) -> list[str]:
-    """What axe finds, as "rule: element"."""
-    violations: Any = await page.evaluate("async () => (await axe.run()).violations")
-    return [f"{rule['id']}: {node['html']}" for rule in violations for node in rule["nodes"]]
-
-
 async def whole(visit: Open, busy: Sidecar, **options: Any) -> Page:
     page = await visit(busy.url, **options)
     await expect(page.locator(".machine")).to_have_count(4)
@@ -77,17 +69,16 @@ async def whole(visit: Open, busy: Sidecar, **options: Any) -> Page:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_in_any_state(busy: Sidecar, visit: Open, scheme: str) -> None:
     page = await whole(visit, busy, color_scheme=scheme, bypass_csp=True)
-    await page.evaluate(AXE)
     await choose(page, "bad.json", b"{}")
     await expect(notice(page, "bad")).to_be_visible()
-    assert await found(page) == []
+    assert await complaints(page) == []
     await page.locator('#recent [data-status="failed"]').get_by_text("Details").click()
     await expect(page.locator("#details .facts")).to_be_visible()
-    assert await found(page) == []
+    assert await complaints(page) == []
     await page.keyboard.press("Escape")
     await page.locator('.tile[data-kind="image"] button').click()
     await expect(page.locator("#viewer .stage img")).to_be_visible()
-    assert await found(page) == []
+    assert await complaints(page) == []
     grounds = await page.evaluate(
         "() => getComputedStyle(document.body).backgroundColor.match(/[0-9]+/g).map(Number)"
     )
@@ -97,11 +88,10 @@ async def test_axe_finds_nothing_in_any_state(busy: Sidecar, visit: Open, scheme
 async def test_axe_finds_nothing_at_the_door(tmp_path: Path, visit: Open) -> None:
     async with open_sidecar(tmp_path, http_key="the-key") as sidecar:
         page = await visit(sidecar.url, bypass_csp=True)
-        await page.evaluate(AXE)
         await page.locator("#key-input").fill("wrong")
         await page.keyboard.press("Enter")
         await expect(page.locator("#key-error")).to_be_visible()
-        assert await found(page) == []
+        assert await complaints(page) == []
 
 
 async def test_machines_show_what_is_wrong_with_them(busy: Sidecar, visit: Open) -> None:

@@ -200,22 +200,6 @@ async def test_thousands_of_workflows_are_counted_and_not_drawn(sidecar: Sidecar
     assert await page.evaluate("document.getElementsByTagName('*').length") < 1_000
 
 
-async def test_a_batch_is_one_card_and_is_cancelled_as_one(sidecar: Sidecar, visit: Open) -> None:
-    answer = await sidecar("POST", WORKFLOW, json={"workflow": endless(), "variations": 3, "name": "Foxes"})
-    batch = answer.body["workflowId"]
-    await sidecar.until_running(answer.body["workflowIds"][0])
-    page = await visit(sidecar.url)
-    shown = card(page, batch)
-    await expect(shown.locator(".job-name")).to_have_text("Foxes")
-    await expect(shown).to_contain_text("3 workflows: 1 running, 2 queued")
-    await expect(page.locator(".job")).to_have_count(1)
-    await expect(page.locator("#totals")).to_have_text("1 running · 2 waiting")
-    await expect(page.locator("#active-more")).to_be_hidden()
-    await button(shown, "Cancel").click()
-    await expect(page.locator("#recent").locator(f'[data-id="{batch}"] .badge')).to_have_text("Cancelled")
-    await expect(page.locator("#recent .job")).to_have_count(1)
-
-
 async def test_one_that_waits_says_why(sidecar: Sidecar, visit: Open) -> None:
     first = await sidecar.submit(endless())
     await sidecar.until_running(first)

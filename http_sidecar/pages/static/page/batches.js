@@ -34,7 +34,7 @@ function together(known) {
     name: first.name,
     status,
     jobs,
-    parts: counts(jobs),
+    parts: partsText(jobs.map((job) => job.status)),
     progress: jobs.reduce((sum, job) => sum + (OPEN.includes(job.status) ? (job.progress ?? 0) : 100), 0) / jobs.length,
     etaMs: null,
     createdTime: first.createdTime,
@@ -56,10 +56,11 @@ function statusOf(statuses) {
   return ["failed", "cancelled"].find((status) => statuses.includes(status)) ?? "completed";
 }
 
-function counts(jobs) {
+/** "3 workflows: 1 running, 2 queued" */
+export function partsText(statuses) {
   const found = new Map();
-  for (const job of jobs) found.set(job.status, (found.get(job.status) ?? 0) + 1);
-  return `${jobs.length} workflows: ${[...found].map(([status, count]) => `${count} ${status}`).join(", ")}`;
+  for (const status of statuses) found.set(status, (found.get(status) ?? 0) + 1);
+  return `${statuses.length} workflows: ${[...found].map(([status, count]) => `${count} ${status}`).join(", ")}`;
 }
 
 function least(jobs, member) {

@@ -1,5 +1,6 @@
 // One workflow in full: its state, why it failed, what was tried, what it made.
 
+import { partsText } from "./batches.js";
 import {
   bytesText,
   causeText,
@@ -84,10 +85,12 @@ export class Details {
   #body(job) {
     const failed = job.status === "failed";
     const advice = failed ? (FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep) : null;
+    const statuses = Object.values(job.workflows ?? {});
+    const parts = statuses.length ? partsText(statuses) : null;
     const facts = el(
       "p",
       { class: "job-facts" },
-      ...jobFacts(job).flatMap((fact, place) => (place ? [" · ", fact] : [fact])),
+      ...jobFacts({ ...job, parts }).flatMap((fact, place) => (place ? [" · ", fact] : [fact])),
     );
     return [
       el(
@@ -120,6 +123,7 @@ export class Details {
   #table(job) {
     const time = (ms) => (ms ? new Date(ms).toLocaleString() : null);
     const rows = [
+      ["Name", job.name],
       ["Submitted", time(job.createdTime)],
       ["By", job.client],
       ["Priority", job.priority],
