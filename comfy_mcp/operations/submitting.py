@@ -18,9 +18,10 @@ from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
-from comfy_mcp.domain.job import Job, queued
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of, not_found, views_of
