@@ -12,20 +12,21 @@ from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.batches import Combination, combinations, with_seeds
 from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Conflict, Denied, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
 from comfy_mcp.domain.graph import Graph, unwrapped
 from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
-from comfy_mcp.domain.job import Job, queued
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.driving.checked import Checked
-from comfy_mcp.operations.batches import jobs_of, not_found, views_of
+from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
-from comfy_mcp.operations.chains import parents_again, parents_of, with_takes
+from comfy_mcp.operations.chains import parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import with_files
@@ -37,17 +38,9 @@ from comfy_mcp.operations.priorities import require_high
 from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import (
-    DryRunResult,
-    RetryParams,
-    RetryResult,
-    SubmitParams,
-    SubmitResult,
-    one_line,
-)
+from comfy_mcp.operations.shapes import DryRunResult, SubmitParams, SubmitResult, one_line
 from comfy_mcp.operations.spending import priced, spending
 from comfy_mcp.operations.spilling import Made, here_or_there
-from comfy_mcp.operations.states import require_visible
 from comfy_mcp.operations.webhooks import webhook_of
 from comfy_mcp.operations.written import as_written
 
@@ -79,10 +72,10 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     after = await parents_of(context, params)
     if params.dry_run:
         return dry_run_result(checked.graph, warnings)
-    use = await _idempotency(
+    use = await idempotency_of(
         context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
     )
-    how = _How(
+    how = How(
         after=after,
         client=context.caller.client,
         lane=LOCAL if auto else params.gpu,
@@ -99,7 +92,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     async def write(made: Sequence[Made], lane: str) -> SubmitResult:
         there = replace(how, lane=lane)
         if varied:
-            return await _submit_batch(services, [(each, there) for each in made], use)
+            return await submit_batch(services, [(each, there) for each in made], use)
         return await _submit_one(services, made[0], use, there)
 
     if not auto:
@@ -107,8 +100,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     return await here_or_there(context, queued(how.event(services, made[0])), made, make, write)
 
 
-async def _submit_one(services: Services, made: Made, use: Idempotency | None, how: "_How") -> SubmitResult:
-    job, position = await _submit(services, made, use, how)
+async def _submit_one(services: Services, made: Made, use: Idempotency | None, how: "How") -> SubmitResult:
+    job, position = await write_one(services, made, use, how)
     return SubmitResult(
         workflow_id=job.id,
         name=job.name,
@@ -119,85 +112,8 @@ async def _submit_one(services: Services, made: Made, use: Idempotency | None, h
     )
 
 
-async def retry_workflow(context: OperationContext, params: RetryParams) -> RetryResult:
-    """The same graph as a new job for the same client, with the same priority and timeouts.
-
-    Raises NotFound, Conflict (`not_retryable`) unless the old job failed or was cancelled, and what a submit
-    raises: the graph is checked again.
-    """
-    services, old_id = context.services, JobId(params.workflow_id)
-    try:
-        old = await require_visible(context, old_id)
-    except NotFound:
-        return await _retry_batch(context, BatchId(old_id), params)
-    if not old.can_be_retried:
-        raise Conflict(
-            f"The workflow is {old.status.value}: only failed or cancelled workflows can be retried.",
-            next_step="Submit the graph again to run it again."
-            if old.is_final
-            else f'Call wait_for_workflow(workflow_id="{old_id}").',
-            code=ErrorCode.NOT_RETRYABLE,
-            details={"currentStatus": old.status.value},
-        )
-    use = await _idempotency(context, params.idempotency_key, lambda: ["retry", old_id])
-    made, how = await _again(context, old)
-    job, position = await _submit(services, made, use, how)
-    return RetryResult(
-        workflow_id=job.id,
-        name=job.name,
-        status="queued",
-        queue_position=position or None,
-        warnings=list(job.warnings),
-        retry_of=old_id,
-        next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
-    )
-
-
-async def _retry_batch(context: OperationContext, batch: BatchId, params: RetryParams) -> RetryResult:
-    """What failed or was cancelled in it and has not been retried, as a new batch. Raises NotFound."""
-    jobs = [view.job for view in await views_of(context, batch)]
-    olds = [job for job in jobs if job.can_be_retried and job.retried_by is None]
-    use = await _idempotency(context, params.idempotency_key, lambda: ["retry", batch])
-    if use is not None and await context.services.store.is_used(use):
-        olds = [job for job in jobs if job.can_be_retried]  # the store has the first answer
-    if not olds:
-        raise Conflict(
-            "No workflow of the batch has failed or was cancelled, or each has been retried.",
-            next_step=f'Call workflow_status(workflow_id="{batch}").',
-            code=ErrorCode.NOT_RETRYABLE,
-        )
-    submitted = await _submit_batch(context.services, [await _again(context, old) for old in olds], use)
-    return RetryResult(**dict(submitted), retry_of=batch)
-
-
-async def _again(context: OperationContext, old: Job) -> "tuple[Made, _How]":
-    require_high(context, old.priority)
-    kept = await context.services.store.get_graph(old.id)
-    if kept is None:
-        raise not_found(old.id)  # forgotten between the two reads
-    submitted, after = kept.submitted or Submitted(), await parents_again(context, old)
-    _, text, _ = await as_json(kept.graph)
-    require_lane(context, old.lane, kept.wish)
-    made = await _checked(
-        context, kept.graph, text, submitted.file, (), submitted.save_to, kept.wish, old.lane
-    )
-    how = _How(
-        after=after,
-        client=old.client,
-        lane=old.lane,
-        priority=old.priority,
-        queue_timeout_ms=old.queue_timeout_ms,
-        run_timeout_ms=old.run_timeout_ms,
-        name=old.name,
-        retry_of=old.id,
-        webhook=old.webhook,
-        tags=old.tags,
-    )
-    return made, how
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _How:
+class How:
     """What a submit says beside the graph."""
 
     client: ClientId
@@ -238,8 +154,8 @@ class _How:
         )
 
 
-async def _submit(
-    services: Services, made: Made, idempotency: Idempotency | None, how: _How
+async def write_one(
+    services: Services, made: Made, idempotency: Idempotency | None, how: How
 ) -> tuple[Job, int]:
     """The job, written, and its place in the queue."""
     event = how.event(services, made)
@@ -260,7 +176,7 @@ async def _made(
 ) -> list[Made]:
     """What is submitted, for a lane: one workflow, or one of each combination."""
     file, left_out = submitted_file(given.raw)
-    checked, needs, warnings, takes = await _checked(
+    checked, needs, warnings, takes = await checked_graph(
         context, given.raw, given.text, file, left_out, save_to, _wish(params), lane
     )
     first = checked, needs, context.repairs + given.repairs + warnings, takes
@@ -295,13 +211,15 @@ async def _variants(
             raw, notes = await beside(large, given.vary, graph, values)
         each = await beside(large, with_seeds, raw, step)
         _, text, _ = await as_json(each)
-        checked, needs, warnings, takes = await _checked(context, each, text, None, (), save_to, wish, lane)
+        checked, needs, warnings, takes = await checked_graph(
+            context, each, text, None, (), save_to, wish, lane
+        )
         made.append((checked, needs, context.repairs + notes + warnings, takes))
     return made
 
 
-async def _submit_batch(
-    services: Services, made: Sequence[tuple[Made, _How]], idempotency: Idempotency | None
+async def submit_batch(
+    services: Services, made: Sequence[tuple[Made, How]], idempotency: Idempotency | None
 ) -> SubmitResult:
     batch = BatchId(services.new_id())
     jobs = [(how.event(services, each, batch), each[0], each[1]) for each, how in made]
@@ -322,7 +240,7 @@ async def _submit_batch(
     )
 
 
-async def _checked(
+async def checked_graph(
     context: OperationContext,
     raw: object,
     text: bytes,
@@ -432,7 +350,7 @@ def _submitted(params: SubmitParams, graph: object) -> list[object]:
     return submitted
 
 
-async def _idempotency(
+async def idempotency_of(
     context: OperationContext, key: str | None, submitted: Callable[[], list[object]], *, large: bool = False
 ) -> Idempotency | None:
     if key is None:

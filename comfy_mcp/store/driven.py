@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import JobEvent, JobProgressed
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import Job, JobStatus, is_step
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.transitions import is_step
 from comfy_mcp.store import journal
 from comfy_mcp.store.queries import Lease
 

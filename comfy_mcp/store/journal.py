@@ -13,7 +13,8 @@ import structlog
 
 from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import JobEvent, JobFailed, JobProgressed, JobQueued, StoredEvent
-from comfy_mcp.domain.job import Job, JobStatus, evolve, is_step, queued
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.transitions import evolve, is_step, queued
 from comfy_mcp.store import chains, outbox, quotas, spending, tags, turns, vram
 from comfy_mcp.store.codec import UNREADABLE, changed_values, event_values, job_of, job_values
 from comfy_mcp.store.connection import AnyRow, Connection, Statement

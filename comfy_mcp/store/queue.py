@@ -8,7 +8,8 @@ from comfy_mcp.domain import fair_share
 from comfy_mcp.domain.errors import Fenced, LimitExceeded
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobEvent, Priority, PriorityChanged
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel, queued
+from comfy_mcp.domain.job import TERMINAL, CancelAnswer, Job, JobStatus, decide_cancel
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, spending, turns, vram
 from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueCount, QueueSize, Statement

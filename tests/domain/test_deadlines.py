@@ -7,8 +7,9 @@ import pytest
 from comfy_mcp.domain.deadlines import Deadline, timed_out
 from comfy_mcp.domain.events import FailureKind, JobEvent
 from comfy_mcp.domain.ids import JobId
-from comfy_mcp.domain.job import Job, JobStatus, evolve, queued
+from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.spending import Spend
+from comfy_mcp.domain.transitions import evolve, queued
 from tests.domain.test_job import (
     cancelled,
     claimed,

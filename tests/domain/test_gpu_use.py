@@ -7,7 +7,8 @@ import pytest
 from comfy_mcp.domain.events import JobClaimed
 from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.domain.job import Job, evolve, queued
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.transitions import evolve, queued
 from tests.support import jobs
 from tests.support.gpus import CARD, GIB, busy
 

@@ -32,9 +32,8 @@ from comfy_mcp.domain.job import (
     Job,
     JobStatus,
     decide_cancel,
-    evolve,
-    queued,
 )
+from comfy_mcp.domain.transitions import evolve, queued
 
 JOB = JobId("11111111-1111-4111-8111-111111111111")
 FAILURE = JobFailure(kind=FailureKind.NODE_ERROR, message="it broke", node_id=NodeId("3"))

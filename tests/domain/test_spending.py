@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
-from comfy_mcp.domain.job import Job, evolve, queued
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.spending import DAY_MS, HOUR_MS, MILLION, Budget, Spend, day_of, millionths
+from comfy_mcp.domain.transitions import evolve, queued
 from tests.support import jobs
 
 EURO = MILLION

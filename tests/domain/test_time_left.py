@@ -6,8 +6,9 @@ import pytest
 
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.domain.job import Job, JobStatus, queued
+from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.time_left import GRACE_MS, in_range, time_left
+from comfy_mcp.domain.transitions import queued
 
 
 def running(eta_ms: int | None, progress_at: int | None = 1_000) -> Job:

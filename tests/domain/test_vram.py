@@ -12,8 +12,9 @@ from comfy_mcp.domain.events import JobClaimed, JobWaiting
 from comfy_mcp.domain.gpu import EngineVram, GpuSample, GpuSource
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.domain.job import IllegalTransition, JobStatus, evolve, queued
+from comfy_mcp.domain.job import IllegalTransition, JobStatus
 from comfy_mcp.domain.needs import needs_of
+from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.domain.vram import (
     UNLIMITED,
     Admission,

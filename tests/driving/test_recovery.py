@@ -16,8 +16,9 @@ from comfy_mcp.domain.events import (
     JobRequeued,
 )
 from comfy_mcp.domain.ids import EngineId, PromptId
-from comfy_mcp.domain.job import Job, evolve, queued
+from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.prompt import PromptEnding, PromptResult
+from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.driving.recovery import Sighting, conclude, explain_absence, must_free_memory
 from tests.support.jobs import queued_event, started
 from tests.support.scripted_place import PICTURE, success

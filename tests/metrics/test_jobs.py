@@ -22,7 +22,8 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.domain.job import TERMINAL, Job, JobStatus, evolve, queued
+from comfy_mcp.domain.job import TERMINAL, Job, JobStatus
+from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.metrics.instruments import Instruments
 from comfy_mcp.metrics.jobs import JobMeter
 from tests.metrics.conftest import ENGINE, Clock, Log, claimed

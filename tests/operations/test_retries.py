@@ -10,7 +10,7 @@ from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import BridgeError, Conflict, ErrorCode, InvalidInput
 from comfy_mcp.domain.events import FailureKind, JobFailed, JobFailure
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.domain.job import evolve, queued
+from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.views import workflow_result
 from comfy_mcp.runtime import open_runtime

@@ -12,8 +12,9 @@ import pytest
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import BridgeError, StoreFault
 from comfy_mcp.domain.ids import EngineId, JobId
-from comfy_mcp.domain.job import Job, JobStatus, queued
+from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.spending import MILLION
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations import spilling, submitting

@@ -8,7 +8,8 @@ import pytest
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
 from comfy_mcp.domain.events import FailureKind, JobFailure, JobQueued, Priority
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId, OutputId
-from comfy_mcp.domain.job import Job, JobStatus, queued
+from comfy_mcp.domain.job import Job, JobStatus
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations import states
 from comfy_mcp.operations.registry import OPERATIONS

@@ -11,7 +11,8 @@ import pytest
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.events import JobClaimed
 from comfy_mcp.domain.ids import ClientId, EngineId, PromptId
-from comfy_mcp.domain.job import Job, evolve, queued
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.driving.engines import EnginePrompt
 from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations.context import Caller

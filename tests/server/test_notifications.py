@@ -17,7 +17,7 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import JobEvent, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
 from comfy_mcp.domain.job import JobQuery
-from comfy_mcp.domain.job import queued as queued_job
+from comfy_mcp.domain.transitions import queued as queued_job
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.feed import Feed, Hub, Subscription

@@ -7,7 +7,8 @@ from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, NotFound, StoreFault
 from comfy_mcp.domain.events import CancelRequested, JobCancelled, JobQueued, Priority, PriorityChanged
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId
-from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus, queued
+from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.store import JobGraph, Store, queue, turns
 from comfy_mcp.store.connection import Connection
 from tests.support.invariants import check_store

@@ -29,16 +29,8 @@ from comfy_mcp.domain.events import (
     StoredEvent,
 )
 from comfy_mcp.domain.ids import EngineId, PromptId
-from comfy_mcp.domain.job import (
-    CancelAnswer,
-    IllegalTransition,
-    Job,
-    JobStatus,
-    decide_cancel,
-    evolve,
-    is_step,
-    queued,
-)
+from comfy_mcp.domain.job import CancelAnswer, IllegalTransition, Job, JobStatus, decide_cancel
+from comfy_mcp.domain.transitions import evolve, is_step, queued
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Claim, ClaimOffer, JobQuery, Lease, Store, driven
 from tests.store.store_model import Model

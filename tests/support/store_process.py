@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import insert
 
 from comfy_mcp.domain.ids import EngineId
-from comfy_mcp.domain.job import queued
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store, schema
 from comfy_mcp.store.codec import job_values

@@ -8,7 +8,8 @@ import pytest
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.events import CancelRequested, JobEvent, JobProgressed, StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.domain.job import Job, queued
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.feed import Feed
 from http_sidecar.streams.event_texts import KEPT, EventTexts

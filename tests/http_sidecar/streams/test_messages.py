@@ -21,7 +21,8 @@ from comfy_mcp.domain.events import (
     StoredEvent,
 )
 from comfy_mcp.domain.ids import EngineId, JobId, NodeId, PromptId
-from comfy_mcp.domain.job import Job, queued
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor
 from comfy_mcp.operations.feed import Described
 from http_sidecar.streams.messages import (

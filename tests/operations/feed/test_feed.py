@@ -9,7 +9,8 @@ import pytest
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.domain.job import Job, evolve, queued
+from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.feed import Described, Feed
 from comfy_mcp.operations.feed.feed import KEPT_OWNERS
