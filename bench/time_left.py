@@ -28,10 +28,11 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId, JobId, NodeId, PromptId
-from comfy_mcp.domain.job import JobStatus, queued
+from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.node_times import times_of
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.time_left import in_range, time_left
+from comfy_mcp.domain.transitions import queued
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store

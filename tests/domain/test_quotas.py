@@ -6,8 +6,8 @@ import pytest
 from comfy_mcp.domain.events import JobClaimed
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId
-from comfy_mcp.domain.job import evolve, queued
 from comfy_mcp.domain.quotas import DAY_MS, ClientUse, day_end, gpu_seconds_of
+from comfy_mcp.domain.transitions import evolve, queued
 from tests.support.jobs import completed, new_prompt_id, queued_event, started
 
 NOON = DAY_MS // 2
