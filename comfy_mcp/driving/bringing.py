@@ -100,7 +100,11 @@ class Bringing:
             case Unusable(message=said, elsewhere=elsewhere):
                 failure = JobFailure(kind=FailureKind.MISSING_INPUT, message=said)
                 ledger = self._ledger
-                end = ledger.refused(attempt, failure) if elsewhere else ledger.failed(attempt.job, failure)
+                end = (
+                    ledger.ends.of_refusal(attempt, failure)
+                    if elsewhere
+                    else ledger.ends.failed(attempt.job, failure)
+                )
                 ledger.settle(attempt, end)
             case EngineFault() | StoreFault() as fault:
                 self._try_again(attempt, fault)
@@ -118,7 +122,7 @@ class Bringing:
             attempt.bring_due = self._clock.monotonic() + RETRY_S
             return
         reason = f"The input files could not be put on the engine. {fault.sentence}"
-        limit, now = self._ledger.max_attempts(attempt.job), self._clock.now_ms()
+        limit, now = self._ledger.ends.max_attempts(attempt.job), self._clock.now_ms()
         self._ledger.settle(attempt, explain_unbrought(attempt.job, reason, max_attempts=limit, now=now))
 
     def _start(self, attempt: Attempt, connection: int) -> None:

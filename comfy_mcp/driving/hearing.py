@@ -193,7 +193,7 @@ class Hearing:
                 if attempt.look_again:  # it ended, or the stream broke, before the POST was answered
                     self.look([attempt])
             case Rejected(failure=failure):
-                self._ledger.settle(attempt, self._ledger.refused(attempt, failure))
+                self._ledger.settle(attempt, self._ledger.ends.of_refusal(attempt, failure))
             case EngineFault() as fault:
                 # Not known whether the engine has it: look, never send it again blindly.
                 self._log.warning("submit_unanswered", job_id=attempt.job.id, error=str(fault))
@@ -310,7 +310,7 @@ class Hearing:
             self._alarm.ring()
             return
         self._check_deadline(attempt)
-        end = self._ledger.outcome(attempt, result)
+        end = self._ledger.ends.of_result(attempt, result)
         if must_free_memory(end):
             # Asked and answered before the job waits again: nobody sends it to an engine that is full still.
             attempt.settled = True
@@ -336,7 +336,7 @@ class Hearing:
         message = f"The run is over, and the bridge can't read what {who} says of it. {fault}"
         failure = JobFailure(kind=FailureKind.ENGINE_BAD_ANSWER, message=message)
         files = tuple(attempt.files)
-        end = replace(self._ledger.failed(attempt.job, failure), output_count=len(files))
+        end = replace(self._ledger.ends.failed(attempt.job, failure), output_count=len(files))
         self._ledger.settle(attempt, end, files)
 
     def _absent(self, attempt: Attempt, sizes: Mapping[OutputFile, int]) -> None:
@@ -357,7 +357,7 @@ class Hearing:
             expired=attempt.expired,
             answer=attempt.not_sent_because,
         )
-        now_ms, limit = self._clock.now_ms(), self._ledger.max_attempts(attempt.job)
+        now_ms, limit = self._clock.now_ms(), self._ledger.ends.max_attempts(attempt.job)
         self._ledger.settle(attempt, explain_absence(attempt.job, seen, max_attempts=limit, now=now_ms))
 
     def end_here(self, attempt: Attempt) -> None:

@@ -30,15 +30,15 @@ from comfy_mcp.domain.ids import JobId, OutputId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.node_times import times_of
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.prompt import PromptResult
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, Containment
+from comfy_mcp.driving.ends import Ends
 from comfy_mcp.driving.fleet import Choice
 from comfy_mcp.driving.learning import Durations
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
-from comfy_mcp.driving.recovery import conclude, lost
+from comfy_mcp.driving.offers import Offers
 from comfy_mcp.driving.sizes import OutputSizes
 from comfy_mcp.logs import Facts, routine
 from comfy_mcp.places.protocol import Runner
@@ -61,7 +61,7 @@ STORE_RETRY_S = 1.0
 class Ledger:
     """`attempts` are the prompts in flight. `may_have_work`: a claim may find a job. `left`: the last claim
     left jobs to other engines, for now. `seen`: it found that jobs wait. `sizes` asks for the bytes of files
-    that were recorded without."""
+    that were recorded without. `offers` are made to the store, `ends` say what follows for a job."""
 
     def __init__(
         self,
@@ -79,9 +79,12 @@ class Ledger:
         self.found_cancels: set[JobId] = set()
         self._lease = lease
         self._place = place
+        self.offers = Offers(lease, means.lane, place, means.new_id)
+        self.ends = Ends(
+            lease.engine, fleet=means.fleet, clock=means.clock, max_attempts=means.settings.max_attempts
+        )
         self._lane = means.lane
         self._store = means.store
-        self._settings = means.settings
         self._clock = means.clock
         self._new_id = means.new_id
         self._gpu = means.gpu
@@ -93,7 +96,6 @@ class Ledger:
         self.sizes = OutputSizes(place.sizes, means.store)
         self._durations = Durations(means.store)
         self._along: Claim | None = None  # the job that was claimed with the last end
-        self._open_offers: set[PromptId] = set()  # their claims may be written, and nobody said so
         self._log = log.bind(engine=lease.engine)
 
     # ------------------------------------------------------------------------------------------ taking in
@@ -129,34 +131,13 @@ class Ledger:
         self.may_have_work |= claim.more
         return await self.admit(claim)
 
-    def offer(self, chooser: Choice | None = None) -> ClaimOffer:
-        """Room for a job that is about to be written, or for the one that `chooser` chooses.
-
-        Whoever gets the store's answer says so (`answered`). An offer without one, because something raised
-        behind the commit, or the database did not say whether it committed, is looked up before the next.
-        """
-        offer = ClaimOffer(
-            lease=self._lease,
-            prompt_id=PromptId(self._new_id()),
-            lane=self._lane,
-            stream_id=self._place.stream_id,
-            chooser=chooser,
-        )
-        self._open_offers.add(offer.prompt_id)
-        return offer
-
-    def answered(self, offer: ClaimOffer) -> None:
-        """It is known what was claimed with the offer, if anything."""
-        self._open_offers.discard(offer.prompt_id)
-
     async def _unheard(self) -> Claim | None:
         """A claim that was written with an open offer: nobody has sent its prompt. Raises StoreFault."""
-        asked = frozenset(self._open_offers)
+        asked = self.offers.unheard
         if not asked:
             return None
         found = [each for each in await self._store.adopt(self._lease) if each.job.prompt_id in asked]
-        self._open_offers -= asked
-        self._open_offers.update(each.job.prompt_id for each in found[1:] if each.job.prompt_id)
+        self.offers.looked_up(asked, [each.job.prompt_id for each in found[1:]])
         self.may_have_work |= bool(found)
         return found[0] if found else None
 
@@ -203,7 +184,7 @@ class Ledger:
     async def _look(self) -> Claim | None:
         admission = self._gate.admission() if self._gate.on or self._may_have_held else None
         chooser = self._chooser()
-        offer = self.offer(chooser)
+        offer = self.offers.make(chooser)
         claim = await self._store.claim_next(
             self._lease,
             prompt_id=offer.prompt_id,
@@ -213,7 +194,7 @@ class Ledger:
             admission=admission,
             chooser=chooser,
         )
-        self.answered(offer)
+        self.offers.answered(offer)
         self.left, self.seen = chooser.left, chooser.seen
         self._may_have_held = False
         if admission is not None and self._gate.on:
@@ -230,7 +211,7 @@ class Ledger:
         except StoreFault:
             raise
         except InvalidGraph as error:
-            end = self.failed(job, JobFailure(kind=FailureKind.VALIDATION, message=error.message))
+            end = self.ends.failed(job, JobFailure(kind=FailureKind.VALIDATION, message=error.message))
         except Exception as error:  # noqa: BLE001 - the other jobs must go on
             end = self._containment.refuse(job, "prepare", error)
         await self._end(job.id, end)
@@ -286,23 +267,6 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------- writing
 
-    def outcome(self, attempt: Attempt, result: PromptResult) -> JobEvent:
-        """What follows for the job whose prompt has ended: a final event, or another attempt."""
-        attempt.start(self._clock.now_ms(), self._clock.monotonic())
-        attempt.ran_ms = result.ran_ms
-        end = conclude(
-            attempt.job,
-            result,
-            now=self._clock.now_ms(),
-            expired=attempt.expired,
-            max_attempts=self.max_attempts(attempt.job),
-        )
-        return replace(end, warnings=attempt.warnings) if isinstance(end, JobCompleted) else end
-
-    def max_attempts(self, job: Job) -> int:
-        """Those that engines refused do not count."""
-        return self._settings.max_attempts + len(job.refused_by)
-
     def settle(
         self,
         attempt: Attempt,
@@ -327,32 +291,6 @@ class Ledger:
         self._fleet.over(self._lease.engine, attempt.prompt_id, completed=isinstance(end, JobCompleted))
         attempt.settle(self._measured(attempt, end), outputs)
 
-    def refused(self, attempt: Attempt, failure: JobFailure) -> JobEvent:
-        """The engine refuses the graph: another may run it, else that is the job's end."""
-        job, needs = attempt.job, attempt.needs
-        if needs is None or not self._fleet.may_go_elsewhere(needs, self._lease.engine, job.refused_by):
-            return self.failed(job, failure)
-        return JobRequeued(
-            job_id=job.id,
-            at=self._clock.now_ms(),
-            attempt=job.attempt,
-            reason=f"Engine {self._lease.engine} refused it: {failure.message}",
-            cause=FailureKind.VALIDATION,
-        )
-
-    def lost(self, attempt: Attempt, reason: str) -> JobEvent:
-        """The engine has it no more, or does not say."""
-        return lost(
-            attempt.job,
-            reason,
-            expired=attempt.expired,
-            max_attempts=self.max_attempts(attempt.job),
-            now=self._clock.now_ms(),
-        )
-
-    def failed(self, job: Job, failure: JobFailure) -> JobFailed:
-        return JobFailed(job_id=job.id, at=self._clock.now_ms(), attempt=job.attempt, failure=failure)
-
     async def write_due(self, *, room: bool) -> Attempt | None:
         """Everything whose time has come. Raises Fenced.
 
@@ -368,7 +306,7 @@ class Ledger:
             with self._containment.step(attempt, "write"):
                 attempt.report_progress(now_ms=self._clock.now_ms(), now=now)
                 chooser = self._chooser() if along else None
-                await self._write(attempt, None if chooser is None else self.offer(chooser))
+                await self._write(attempt, None if chooser is None else self.offers.make(chooser))
                 self.left = self.left if chooser is None else chooser.left
             if attempt.tries > MAX_CONCLUDE_TRIES and attempt.pending:
                 await self._drop(attempt)
@@ -461,7 +399,7 @@ class Ledger:
                     raise
                 # A defect: whose it is shows when the end is written by itself.
             else:
-                self.answered(offer)
+                self.offers.answered(offer)
                 return answer
         try:
             return await self._store.record(self._lease, attempt.job.id, events, outputs=outputs), None

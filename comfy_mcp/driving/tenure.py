@@ -100,7 +100,7 @@ class Tenure:
         """The engine is lost, and will not be driven any more: its jobs are queued again."""
         for attempt in list(self._ledger.attempts.values()):
             if not attempt.settled:
-                self._ledger.settle(attempt, self._ledger.lost(attempt, reason))
+                self._ledger.settle(attempt, self._ledger.ends.of_loss(attempt, reason))
                 self._errands.put_out(attempt.prompt_id)
         self._alarm.ring()
 
@@ -357,7 +357,7 @@ class Tenure:
         """
         if not self.has_room:
             return None
-        self._reserved, self._offered = job_id, self._ledger.offer()
+        self._reserved, self._offered = job_id, self._ledger.offers.make()
         return self._offered
 
     def give_up_reserved(self) -> None:
@@ -369,7 +369,7 @@ class Tenure:
         """The job is written, and claimed if nobody waited: then it is sent. A tenure that has ended leaves
         it to the one that adopts it."""
         if self._offered is not None:
-            self._ledger.answered(self._offered)
+            self._ledger.offers.answered(self._offered)
         if claim is None:  # another job is next, or the submit was a repeat: claim from the queue as usual
             self._means.checked.put(job.id, checked)
             self._reserved, self._ledger.may_have_work = None, True

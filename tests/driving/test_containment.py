@@ -17,6 +17,7 @@ from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S
+from comfy_mcp.driving.ends import Ends
 from comfy_mcp.driving.hearing import Hearing
 from comfy_mcp.driving.ledger import Ledger
 from tests.driving.conftest import WITH_FILE, House, posted
@@ -112,7 +113,7 @@ STEPS = [
     (Attempt, "report_progress"),
     (Attempt, "written"),
     (Attempt, "hear"),
-    (Ledger, "outcome"),
+    (Ends, "of_result"),
     (Ledger, "settle"),
     (Ledger, "_write"),
     (Ledger, "_measured"),

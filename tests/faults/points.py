@@ -43,7 +43,7 @@ STEPS = (
     "comfy_mcp.driving.attempt:Attempt.report_progress",
     "comfy_mcp.driving.attempt:Attempt.written",
     "comfy_mcp.driving.attempt:Attempt.told_result",
-    "comfy_mcp.driving.ledger:Ledger.outcome",
+    "comfy_mcp.driving.ends:Ends.of_result",
     "comfy_mcp.driving.ledger:Ledger.settle",
     "comfy_mcp.driving.ledger:Ledger._write",
     "comfy_mcp.driving.ledger:Ledger._followed",
