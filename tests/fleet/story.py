@@ -87,6 +87,7 @@ class Rota:
             "ENGINES_FILE": file,
             "LEASE_TTL_S": 1,
             "MAX_QUEUED": 1_000_000,
+            "RETENTION_JOBS": 0,  # a parent is named after others have ended
             "DRAIN_TIMEOUT_S": 5,
             "HASH_MODELS": "false",
             **({"STORE": plan.url} if plan.url else {}),
