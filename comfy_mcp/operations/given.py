@@ -252,7 +252,7 @@ def _named_in(workflow: object) -> str | None:
     """The name or the path that a text is; None for a graph, or JSON text."""
     if not isinstance(workflow, str):
         return None
-    text = workflow.strip()
+    text = workflow.strip().removeprefix("\ufeff")
     graph = not text or text[0] in '{["`' or "\n" in text or len(text) > MAX_NAME
     return None if graph else text
 

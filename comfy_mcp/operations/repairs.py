@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 from urllib.parse import unquote
 
 from pydantic import AliasChoices
@@ -34,19 +35,22 @@ _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
 _SECONDS = range(10**9, 10**11)
 """As seconds: the years 2001 to 5138. As milliseconds: January 1970 to 1973, which nobody means."""
 _MOST_LAYERS = 3
+_LONGEST_IDS = 8_192
 _HOURS = 10_000
 """Seconds from which a multiple of 1,000 looks like milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Argument:
-    """`name` as pydantic knows it. `choices`: the only values. `text`: any text is a value."""
+    """`name` as pydantic knows it. `choices`: the only values. `text`: any text is a value. `holds`: lists or
+    objects are."""
 
     name: str
     names: tuple[str, ...]
     required: bool
     choices: tuple[str, ...]
     text: bool
+    holds: bool
 
 
 def repaired(
@@ -175,10 +179,12 @@ def _arguments(params: type[Params]) -> Mapping[str, _Argument]:
     for name, field in params.model_fields.items():
         alias = field.validation_alias
         names = tuple(str(each) for each in alias.choices) if isinstance(alias, AliasChoices) else (name,)
-        kinds = get_args(field.annotation) or (field.annotation,)
+        several = get_origin(field.annotation) in (Union, UnionType)
+        kinds = get_args(field.annotation) if several else (field.annotation,)
         literals = [field.annotation, *kinds]
         choices = tuple(each for kind in literals if get_origin(kind) is Literal for each in get_args(kind))
-        argument = _Argument(name, names, field.is_required(), choices, str in kinds)
+        holds = str not in kinds and any(get_origin(kind) in (list, dict) for kind in kinds)
+        argument = _Argument(name, names, field.is_required(), choices, str in kinds, holds)
         found.update(dict.fromkeys((*names, name), argument))
     return found
 
@@ -188,11 +194,32 @@ def _is_nothing(argument: _Argument, value: object) -> bool:
     if not isinstance(value, str):
         return value is None
     text = value.strip().lower()
-    return not text if argument.text and not argument.choices else text in _NOTHING
+    any_text = argument.text and not argument.choices and argument.name not in _NEVER_NULL
+    return not text if any_text else text in _NOTHING
+
+
+_NEVER_NULL = frozenset({"cursor", "engine"})
+"""Texts that are never the word null."""
+
+
+def json_in(text: str) -> object:
+    """The list or the object that a text is: JSON, encoded several times or in a Markdown fence. Any other
+    text as it is."""
+    value: object = text
+    for _ in range(_MOST_LAYERS):
+        if isinstance(value, str) and value.lstrip().startswith(("[", *_JSON)):
+            inside = _in_fence(value)
+            try:
+                value = large_json.loads(value if inside is None else inside)
+            except (ValueError, RecursionError):
+                return text
+    return value if isinstance(value, list | dict) else text
 
 
 def _as_it_is(argument: _Argument, value: object) -> object:
-    """The one of the choices that is meant."""
+    """The one of the choices that is meant; the list or the object that a text is."""
+    if argument.holds and isinstance(value, str) and len(value) <= large_json.LARGE_BYTES:
+        return json_in(value)
     if not isinstance(value, str) or not argument.choices or value in argument.choices:
         return value
     plain = value.strip(_QUOTES).lower()
@@ -202,9 +229,23 @@ def _as_it_is(argument: _Argument, value: object) -> object:
 
 def _id(argument: _Argument, value: object) -> object:
     """The id alone, of a URI, a path, or an object that has it."""
+    value = json_in(value) if isinstance(value, str) and len(value) <= _LONGEST_IDS else value
     if isinstance(value, Mapping):
         value = next((value[name] for name in argument.names if name in value), value)
-    return plain_id(value) if isinstance(value, str) and "," not in value else value
+    if not isinstance(value, str) or "," in value:
+        return value
+    plain = plain_id(value)
+    if argument.name == "workflow_id" and (ids := UUID.findall(plain)):  # with words around it
+        return ",".join(dict.fromkeys(map(str.lower, ids)))
+    return plain
+
+
+def _truth(argument: _Argument, value: object) -> object:
+    """By these two words only: any other must never be a yes."""
+    return _TRUTH.get(value.strip().lower(), value) if isinstance(value, str) else value
+
+
+_TRUTH = {"true": True, "false": False}
 
 
 def plain_id(value: str) -> str:
@@ -212,6 +253,7 @@ def plain_id(value: str) -> str:
     plain = value.strip(_QUOTES)
     found = _IN_URI.search(plain)
     plain = unquote(found[1]) if found is not None else plain
+    plain = plain.removeprefix("job:").removeprefix("output:").removesuffix("...").removesuffix("…")
     return plain.lower() if UUID.fullmatch(plain) else plain
 
 
@@ -250,6 +292,7 @@ _REPAIRS: Mapping[str, Callable[[_Argument, object], object]] = {
     "path": _path,
     "save_to": _path,
     "since": _since,
+    "dry_run": _truth,
 }
 
 

@@ -118,8 +118,8 @@ class NoMessage:
 def _message(line: bytes | None) -> types.JSONRPCMessage | NoMessage:
     """`line` None: it was too long.
 
-    A byte order mark is no part of the message. Half a surrogate pair becomes U+FFFD: a request must not stay
-    without an answer because a program cut a text in the middle of a character.
+    A byte order mark is no part of the message. Half a surrogate pair, or a byte of another encoding, becomes
+    U+FFFD: a request must not stay without an answer because of one character.
     """
     if line is None:
         return NoMessage(_error(None, types.PARSE_ERROR, "The line is too long"))
@@ -131,7 +131,7 @@ def _message(line: bytes | None) -> types.JSONRPCMessage | NoMessage:
             )
         return types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     try:
-        value = json.loads(line)
+        value = json.loads(line.decode("utf-8", "replace"))
         text = (
             json.dumps(value, ensure_ascii=False)
             .encode("utf-16", "surrogatepass")

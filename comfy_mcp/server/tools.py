@@ -18,6 +18,7 @@ from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, Leaving
 from comfy_mcp.operations.operation import Operation
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.repairs import json_in
 from comfy_mcp.operations.shapes import PreviewResult, Result, ViewResult, WaitParams, WorkflowResult
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send
@@ -42,9 +43,8 @@ async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: Call
     params = ctx.params or {}
     arguments = getattr(getattr(ctx.request, "state", None), "arguments", params.get("arguments"))
     if isinstance(arguments, str):
-        with suppress(ValueError, RecursionError):
-            large = len(arguments) > large_json.LARGE_BYTES
-            arguments = await beside(large, large_json.loads, arguments or "{}")
+        large = len(arguments) > large_json.LARGE_BYTES
+        arguments = await beside(large, json_in, arguments) if arguments.strip() else {}
     if arguments is not params.get("arguments"):
         ctx = replace(ctx, params={**params, "arguments": arguments})
     return await call_next(ctx)

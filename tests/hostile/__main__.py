@@ -62,7 +62,7 @@ async def measure(mode: Mode) -> str:
         await engine.wait()
     stalls.sort()
     p99 = stalls[int(len(stalls) * 0.99)]
-    return f"{mode.value:<62}{state:<28}{1000 * max(stalls):>8.0f}{1000 * p99:>8.0f}"
+    return f"| {mode.value} | {state} | {1000 * p99:.0f}, {1000 * max(stalls):.0f} ms |"
 
 
 async def measured_job(sidecar: Sidecar, stalls: list[float]) -> str:
@@ -76,7 +76,7 @@ async def measured_job(sidecar: Sidecar, stalls: list[float]) -> str:
 
 
 async def main() -> None:
-    print(f"{'mode':<62}{'the job':<28}{'max ms':>8}{'p99 ms':>8}")
+    print("| what the engine does | the job | p99, longest |\n|---|---|---|")
     for mode in MEASURED:
         print(await measure(mode), flush=True)
 

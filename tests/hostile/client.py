@@ -343,13 +343,14 @@ async def engine_beside(folder: Path) -> AsyncIterator[str]:
 async def main() -> None:
     """Those that are named, or all: each against a sidecar of its own, with an engine of its own."""
     wanted = sys.argv[1:] or [*MODES, *SUBMITS]
+    print("| attack | p99, longest |\n|---|---|", flush=True)
     for name, mode in ((each, (MODES | SUBMITS)[each]) for each in wanted):
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
             async with engine_beside(place / "engine") as engine, serve_guarded(place, engine) as served:
                 found = await stalls(served.url, mode, seconds=3)
                 p99 = found[int(len(found) * 0.99)]
-                print(f"{name:<36} p99 {p99:5.0f} ms, longest {found[-1]:5.0f} ms", flush=True)
+                print(f"| {name} | {p99:.0f}, {found[-1]:.0f} ms |", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@ def taken(operation: str, **given: Any) -> tuple[dict[str, Any], str]:
 def test_what_strict_clients_send_for_nothing_is_nothing(nothing: object) -> None:
     given = {"status": nothing, "retried": nothing, "since": nothing, "limit": nothing, "cursor": None}
     assert taken("list_workflows", **given, client="") == ({}, "")
+    lists = dict.fromkeys(("inputs", "labels", "after", "matrix", "variations", "engine", "webhook"), nothing)
+    assert taken("submit_workflow", workflow=GRAPH, **lists) == ({"workflow": GRAPH}, "")
+    assert taken("find_nodes", query="x", cursor=nothing) == ({"query": "x"}, "")
 
 
 def test_a_text_argument_may_be_the_word_null_and_a_required_one_stays() -> None:
@@ -49,6 +52,24 @@ def test_a_text_argument_may_be_the_word_null_and_a_required_one_stays() -> None
         ("workflow_status", "workflow_id", {"workflowId": ID, "status": "queued"}, ID),
         ("view_output", "output_id", f"<comfy://outputs/{ID}>", ID),
         ("view_output", "output_id", "/v1/comfyui/output/a%20b.png/preview", "a b.png"),
+        ("workflow_status", "workflow_id", json.dumps([ID]), [ID]),
+        ("workflow_status", "workflow_id", json.dumps({"workflowId": ID}), ID),
+        ("workflow_status", "workflow_id", f"job:{ID}", ID),
+        ("workflow_status", "workflow_id", f"[{ID}]", ID),
+        ("workflow_status", "workflow_id", f"workflow {ID}.", ID),
+        ("workflow_status", "workflow_id", f"urn:uuid:{ID}", ID),
+        ("workflow_status", "workflow_id", f"{ID[:8]}…", ID[:8]),
+        ("workflow_status", "workflow_id", f"{ID[:8]}...", ID[:8]),
+        ("view_output", "output_id", f"output:{ID}", ID),
+        ("submit_workflow", "inputs", '{"seed": 7}', {"seed": 7}),
+        ("submit_workflow", "inputs", json.dumps('{"seed": 7}'), {"seed": 7}),
+        ("submit_workflow", "inputs", '```json\n{"seed": 7}\n```', {"seed": 7}),
+        ("submit_workflow", "matrix", '{"cfg": [4, 7]}', {"cfg": [4, 7]}),
+        ("submit_workflow", "labels", '["fast"]', ["fast"]),
+        ("submit_workflow", "after", json.dumps([ID]), [ID]),
+        ("submit_workflow", "extraData", "{}", {}),
+        ("submit_workflow", "dryRun", "True", True),
+        ("submit_workflow", "dry_run", "false", False),
         ("submit_workflow", "path", '"C:\\my files\\a.json"', "C:\\my files\\a.json"),
         ("submit_workflow", "path", "file:///home/me/a%20b.json", "/home/me/a b.json"),
     ],
@@ -79,6 +100,12 @@ def test_another_way_to_write_it_is_taken_and_told(
         ("submit_workflow", "path", "a.json"),
         ("submit_workflow", "path", '"'),
         ("submit_workflow", "path", 7),
+        ("submit_workflow", "inputs", '{"seed": '),
+        ("submit_workflow", "inputs", "a fox"),
+        ("submit_workflow", "after", ID),
+        ("submit_workflow", "dry_run", "yes"),
+        ("submit_workflow", "dry_run", 1),
+        ("submit_workflow", "name", '{"a": 1}'),
     ],
 )
 def test_what_is_right_or_beyond_repair_stays_without_a_word(

@@ -139,6 +139,7 @@ async def test_a_line_that_is_no_message_is_answered_and_the_next_one_is_read(
     [
         b'\xef\xbb\xbf{"jsonrpc": "2.0", "method": "behind a mark"}\n',
         b'{"jsonrpc": "2.0", "method": "behind a mark", "params": {"half": "a \\ud83d"}}\n',
+        b'{"jsonrpc": "2.0", "method": "behind a mark", "params": {"latin": "caf\xe9"}}\n',
     ],
 )
 async def test_what_other_programs_write_is_a_message_too(line: bytes) -> None:

@@ -155,7 +155,12 @@ async def test_a_line_that_is_no_message_does_not_end_the_session(tmp_path: Path
 async def test_the_arguments_of_a_tool_may_be_json_text(tmp_path: Path) -> None:
     async with server_process(tmp_path, NOBODY) as server:
         await server.initialize()
-        for text, told in {"": "engine", '{"verbose": 1}': "no argument 'verbose'"}.items():
+        for text, told in {
+            "": "engine",
+            '{"verbose": 1}': "no argument 'verbose'",
+            json.dumps('{"verbose": 1}'): "no argument 'verbose'",
+            '```json\n{"verbose": 1}\n```': "no argument 'verbose'",
+        }.items():
             answer = await server.request("tools/call", {"name": "system_status", "arguments": text})
             assert told in answer["result"]["content"][0]["text"]
         answer = await server.request("tools/call", {"name": "system_status", "arguments": "{bad"})
