@@ -61,10 +61,16 @@ def _wished(services: Services, wish: Wish) -> Mapping[EngineId, Equipment]:
     if everyone and not able:
         labels = sorted({label for each in everyone.values() for label in each.labels})
         raise InvalidInput(
-            f"No engine has {asked}." if (asked := ", ".join(wish.labels)) else "notOn names every engine.",
+            f"No engine fits {_asked(wish)}.",
             next_step=f"Engines: {', '.join(everyone)}. Labels: {', '.join(labels) or 'none'}.",
         )
     return able
+
+
+def _asked(wish: Wish) -> str:
+    """In the words of the submit."""
+    named = {"engine": [wish.engine] if wish.engine else [], "labels": wish.labels, "notOn": wish.not_on}
+    return "; ".join(f"{word}: {', '.join(each)}" for word, each in named.items() if each)
 
 
 def _of_all(

@@ -52,6 +52,11 @@ def test_every_command_but_mcp_has_json(name: str) -> None:
     assert "--json" in declared
 
 
+@pytest.mark.parametrize("words", [(), ("engines",), ("jobs",), ("keys",), ("webhooks",)])
+def test_a_list_of_commands_cuts_no_sentence(shell: Shell, words: tuple[str, ...]) -> None:
+    assert "..." not in shell(*words, "--help").out.split("Commands:")[1]
+
+
 def test_every_option_has_a_help_text() -> None:
     silent = [
         f"{command.name} {each.name}"

@@ -145,7 +145,10 @@ async def test_a_wish_names_engines_that_there_are() -> None:
         await judged(engines, wish=Wish(engine=EngineId("c")))
     with pytest.raises(InvalidInput) as error:
         await judged(engines, wish=Wish(labels=("slow",)))
+    assert error.value.message == "No engine fits labels: slow."
     assert error.value.next_step == "Engines: a, b. Labels: fast."
+    with pytest.raises(InvalidInput, match=r"No engine fits engine: b; labels: fast; notOn: a, b\."):
+        await judged(engines, wish=Wish(engine=B, labels=("fast",), not_on=(A, B)))
     with pytest.raises(InvalidInput) as error:
         await judged(Engines({A: nodes()}), wish=Wish(not_on=(A,)))
     assert error.value.next_step == "Engines: a. Labels: none."

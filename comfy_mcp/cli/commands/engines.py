@@ -8,7 +8,7 @@ from comfy_mcp.cli import options
 from comfy_mcp.cli.options import Command, execute
 
 
-@click.group()
+@click.group(short_help="List, add, remove, drain and resume engines.")
 def engines() -> None:
     """List the engines, add and remove them, and take one out of use for maintenance."""
 

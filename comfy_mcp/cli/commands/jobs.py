@@ -9,7 +9,11 @@ from comfy_mcp.cli import options
 from comfy_mcp.cli.options import Command, execute
 
 
-@click.command(cls=Command, example='comfy-bridge run text-to-image -i prompt="a fox" --save-to art')
+@click.command(
+    cls=Command,
+    example='comfy-bridge run text-to-image -i prompt="a fox" --save-to art',
+    short_help="Submit a workflow and wait for its end.",
+)
 @click.argument("file", metavar="FILE|NAME")
 @options.asked
 @options.save_to
@@ -44,7 +48,11 @@ def run(
     execute(given, as_json, lambda s, out: jobs.run(s, out, file=file, asked=asked, how=how))
 
 
-@click.command(cls=Command, example="id=$(comfy-bridge submit workflow.json)")
+@click.command(
+    cls=Command,
+    example="id=$(comfy-bridge submit workflow.json)",
+    short_help="Queue a workflow, print its id and return at once.",
+)
 @click.argument("file", metavar="FILE|NAME")
 @options.asked
 @options.as_json
@@ -56,7 +64,11 @@ def submit(given: dict[str, Any], /, file: str, as_json: bool, **asked: Any) -> 
     execute(given, as_json, lambda s, out: jobs.submit(s, out, file=file, asked=asked))
 
 
-@click.command(cls=Command, example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10")
+@click.command(
+    cls=Command,
+    example="comfy-bridge status 0c5b6f0e-6d1c-4a39-9f53-7f4a4c1f2a10",
+    short_help="Show the state of a workflow, or of several together.",
+)
 @options.workflow_ids
 @click.option("--attempts", is_flag=True, help="Also show each attempt: its engine and its result.")
 @options.as_json
@@ -80,7 +92,11 @@ def graph(given: dict[str, Any], /, workflow_id: str, api: bool, as_json: bool) 
     execute(given, as_json, lambda s, out: jobs.graph(s, out, workflow_id=workflow_id, api=api))
 
 
-@click.command(cls=Command, example='comfy-bridge wait "$id" --timeout 600 -o pictures')
+@click.command(
+    cls=Command,
+    example='comfy-bridge wait "$id" --timeout 600 -o pictures',
+    short_help="Wait for the end of a workflow, or of several.",
+)
 @options.workflow_ids
 @options.save_to
 @options.timeout
@@ -112,7 +128,11 @@ def cancel(given: dict[str, Any], /, workflow_id: str, mine: bool, reason: str |
     execute(given, as_json, lambda s, out: jobs.cancel(s, out, workflow_id=workflow_id, reason=reason))
 
 
-@click.command(cls=Command, example='id=$(comfy-bridge retry "$id")')
+@click.command(
+    cls=Command,
+    example='id=$(comfy-bridge retry "$id")',
+    short_help="Submit a failed or cancelled workflow again.",
+)
 @click.argument("workflow_id", metavar="ID")
 @options.as_json
 @click.pass_obj
@@ -141,7 +161,11 @@ def jobs_() -> None:
     """Repair the queue."""
 
 
-@jobs_.command(cls=Command, example='comfy-bridge jobs abandon "$id"')
+@jobs_.command(
+    cls=Command,
+    example='comfy-bridge jobs abandon "$id"',
+    short_help="End a workflow at once, without asking the engine.",
+)
 @click.argument("workflow_id", metavar="ID")
 @options.as_json
 @click.pass_obj

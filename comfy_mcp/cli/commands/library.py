@@ -9,7 +9,9 @@ from comfy_mcp.cli import options
 from comfy_mcp.cli.options import Command, execute
 
 
-@click.command(cls=Command, example="comfy-bridge find upscale a photo")
+@click.command(
+    cls=Command, example="comfy-bridge find upscale a photo", short_help="Find workflows by what they do."
+)
 @click.argument("query", nargs=-1)
 @click.option("--kind", type=click.Choice(options.MAKES), help="Only workflows that make this.")
 @options.limit
@@ -27,7 +29,11 @@ def find(given: dict[str, Any], /, query: tuple[str, ...], as_json: bool, **argu
     execute(given, as_json, lambda s, out: library.find(s, out, arguments=arguments))
 
 
-@click.command(cls=Command, example="comfy-bridge describe text-to-image")
+@click.command(
+    cls=Command,
+    example="comfy-bridge describe text-to-image",
+    short_help="Show the inputs of a workflow that -i of `run` sets.",
+)
 @click.argument("name")
 @options.as_json
 @click.pass_obj
@@ -55,7 +61,11 @@ def nodes(given: dict[str, Any], /, query: tuple[str, ...], as_json: bool, **arg
     execute(given, as_json, lambda s, out: library.nodes(s, out, arguments=arguments))
 
 
-@click.command(cls=Command, example="comfy-bridge check workflows/*.json --object-info object_info.json")
+@click.command(
+    cls=Command,
+    example="comfy-bridge check workflows/*.json --object-info object_info.json",
+    short_help="Say whether the engine would run each FILE. Nothing is queued.",
+)
 @options.files
 @options.object_info
 @options.as_json
@@ -67,7 +77,11 @@ def check(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
     execute(given, as_json, lambda s, out: files.check(s, out, **what))
 
 
-@click.command(cls=Command, example="comfy-bridge convert saved.json > api.json")
+@click.command(
+    cls=Command,
+    example="comfy-bridge convert saved.json > api.json",
+    short_help="Print each FILE in API format, as ComfyUI's editor would.",
+)
 @options.files
 @options.object_info
 @click.option(
@@ -144,7 +158,11 @@ def models(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
     execute(given, as_json, lambda s, out: library.models(s, out, arguments=arguments))
 
 
-@click.command(cls=Command, example='comfy-bridge outputs --workflow "$id" -o pictures')
+@click.command(
+    cls=Command,
+    example='comfy-bridge outputs --workflow "$id" -o pictures',
+    short_help="List the outputs of workflows, newest first; save them.",
+)
 @click.option("--workflow", "workflow_id", metavar="ID", help="Only outputs of this workflow.")
 @click.option("--type", type=click.Choice(options.OUTPUT_KINDS), help="Only outputs of this type.")
 @options.save_to

@@ -31,7 +31,11 @@ def mcp(given: dict[str, Any], /, **how: Any) -> None:
     execute(given, False, lambda settings, _: servers.mcp(settings, **how), own_logs=True)
 
 
-@click.command(cls=Command, example="comfy-bridge serve --port 9090")
+@click.command(
+    cls=Command,
+    example="comfy-bridge serve --port 9090",
+    short_help="Serve REST, streams, a page and MCP over HTTP on one port.",
+)
 @click.option("--host", metavar="ADDRESS", help="Address to listen on; overrides MANAGEMENT_API_HOST.")
 @click.option(
     "--port",
@@ -58,7 +62,11 @@ def serve(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
     execute(given, as_json, lambda s, out: servers.serve(s, out, **how), own_logs=True)
 
 
-@click.command(cls=Command, example="comfy-bridge engine --port 8188")
+@click.command(
+    cls=Command,
+    example="comfy-bridge engine --port 8188",
+    short_help="Run the embedded engine, for trials without ComfyUI.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -86,7 +94,11 @@ def engine(given: dict[str, Any], /, as_json: bool, **where: Any) -> None:
     execute(given, as_json, lambda s, out: servers.engine(s, out, **where), own_logs=True)
 
 
-@click.command(cls=Command, example="COMFYUI_URL=http://gpu-box:8188 comfy-bridge doctor")
+@click.command(
+    cls=Command,
+    example="COMFYUI_URL=http://gpu-box:8188 comfy-bridge doctor",
+    short_help="Check settings, engines, GPUs and store; show what to fix.",
+)
 @click.option(
     "--write",
     type=click.Choice(options.CLIENTS),

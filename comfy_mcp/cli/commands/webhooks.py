@@ -8,7 +8,7 @@ from comfy_mcp.cli import options
 from comfy_mcp.cli.options import Command, execute
 
 
-@click.group()
+@click.group(short_help="Send the events of workflows to a URL, signed.")
 def webhooks() -> None:
     """Send the events of workflows to a URL, signed, and see what became of them."""
 
