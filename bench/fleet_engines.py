@@ -6,6 +6,7 @@ by prompt, when its engine sent `execution_success`, in ms of the clock that all
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
@@ -63,7 +64,9 @@ class SimulatedEngine:
 
     async def _send(self, prompt_id: str, kind: str, **data: Any) -> None:
         socket = self._sockets.get(self._of[prompt_id])
-        if socket is not None and not socket.closed:
+        if socket is None or socket.closed:
+            return
+        with contextlib.suppress(ConnectionError):  # its bridge was killed just now
             await socket.send_str(json.dumps({"type": kind, "data": {"prompt_id": prompt_id, **data}}))
 
     async def ws(self, request: web.Request) -> web.WebSocketResponse:

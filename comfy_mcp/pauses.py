@@ -27,10 +27,10 @@ CALM = 1
 ENOUGH = 10
 """Young collections after which a full one is worth it: Python's own value."""
 
-MOST = 5_000
-"""Young collections after which a full one is made whatever happens: half a minute of the heaviest work."""
+MOST = 1_000
+"""Young collections after which a full one is made whatever happens: some seconds of the heaviest work."""
 
-REST = 300
+REST = 30
 """A full collection is followed by this many times its length without another."""
 
 

@@ -41,6 +41,6 @@ class Offers:
         return frozenset(self._open)
 
     def looked_up(self, asked: Collection[PromptId], left: Iterable[PromptId | None]) -> None:
-        """Of those that were `asked` for, `left` are written and not taken yet."""
+        """Of those that were `asked` for, `left` are written and wait to be sent."""
         self._open -= frozenset(asked)
         self._open.update(each for each in left if each is not None)

@@ -35,7 +35,7 @@ async def list_models(context: OperationContext, params: ListModelsParams) -> Mo
 
 
 async def list_outputs(context: OperationContext, params: ListOutputsParams) -> OutputsResult:
-    """Raises NotFound for a workflow that does not exist."""
+    """A workflow that does not exist has none, as the v1 contract wants it; a warning says so."""
     page = await context.services.store.list_outputs(
         OutputQuery(
             job_id=JobId(params.workflow_id) if params.workflow_id else None,
@@ -46,9 +46,13 @@ async def list_outputs(context: OperationContext, params: ListOutputsParams) -> 
             cursor=params.cursor,
         )
     )
+    warnings = []
     if params.workflow_id and not page.items:
-        await first_of(context, params.workflow_id)  # none is not the same as no such workflow
-    return OutputsResult(outputs=output_items(page.items), next_cursor=page.next_cursor)
+        try:
+            await first_of(context, params.workflow_id)
+        except NotFound as error:
+            warnings.append(f"{error.message}.")
+    return OutputsResult(outputs=output_items(page.items), next_cursor=page.next_cursor, warnings=warnings)
 
 
 async def read_output(context: OperationContext, params: OutputParams) -> OutputContentResult:

@@ -36,7 +36,7 @@ async def _looked_up(services: Services, ids: Sequence[JobId], error: Exception)
     try:
         views = [view for each in ids if (view := await services.store.view_job(each)) is not None]
     except StoreFault as fault:
-        log.warning("submit_not_looked_up", job_ids=ids, exc_info=error)
+        log.warning("submit_not_looked_up", job_ids=ids, error=str(error))
         raise StoreFault(
             fault.message,
             next_step=f'Call workflow_status(workflow_id="{ids[0]}"): if there is none, submit it again. '

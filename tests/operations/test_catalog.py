@@ -138,3 +138,12 @@ async def test_models_are_listed_by_type_with_pages_and_search(call: Bench, tmp_
 async def test_a_time_that_no_database_takes_is_refused(call: Bench, operation: str) -> None:
     with pytest.raises(InvalidInput, match="since"):
         await call(operation, since=2**63)
+
+
+async def test_a_workflow_that_does_not_exist_has_no_outputs_and_a_warning(call: Bench) -> None:
+    missing = await call("list_outputs", workflow_id="nope")
+    assert (missing.outputs, missing.warnings) == ([], ["Workflow nope not found."])
+    waiting = await call("submit_workflow", workflow=graphs.slow())
+    listed = await call("list_outputs", workflow_id=waiting.workflow_id)
+    assert (listed.outputs, listed.warnings) == ([], [])
+    await call("cancel_workflow", workflow_id=waiting.workflow_id)

@@ -1,5 +1,6 @@
 """Submit, follow, wait, cancel and list, through the registry."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,8 @@ async def test_workflows_are_listed_newest_first_by_status_client_and_page(call:
 
 async def test_the_queue_shows_what_runs_and_what_waits_in_run_order(call: Bench) -> None:
     first = await call("submit_workflow", workflow=graphs.slow())
+    while (await call("workflow_status", workflow_id=first.workflow_id)).status == "queued":
+        await asyncio.sleep(0.01)
     await call("submit_workflow", workflow=graphs.picture(), priority="low")
     await call("submit_workflow", workflow=graphs.picture())
     high = await call("submit_workflow", workflow=graphs.picture(), priority="high")

@@ -49,6 +49,8 @@ def _of(hint: Any, text: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return built(hint, text)
     arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and arguments[-1] is not ...:
+        return st.tuples(*[_of(each, text) for each in arguments])
     if typing.get_origin(hint) is tuple:
         return st.lists(_of(arguments[0], text), max_size=3).map(tuple)
     if arguments:  # X | None
