@@ -19,7 +19,7 @@ async def make(target: Path) -> None:
             await sidecar.ended(
                 await sidecar.submit(graphs.failing("the picture has no alpha channel"), name="Cut out")
             )
-            running = await sidecar.submit(graphs.slow(steps=600, step_ms=10), name="Fox in the snow")
+            running = await sidecar.submit(graphs.slow(steps=600, step_ms=30), name="Fox in the snow")
             waiting = [
                 await sidecar.submit(sky(colors), name="Evening sky", priority="high") for colors in SKIES[:2]
             ]
