@@ -19,7 +19,7 @@ from comfy_mcp.domain.ui_everywhere import with_links_everywhere
 from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format
 from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
-from comfy_mcp.domain.ui_links import Output, Promoted, Unheard, Value, is_editor_only, source_of
+from comfy_mcp.domain.ui_links import NotSet, Output, Promoted, Unheard, Value, is_editor_only, source_of
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
@@ -170,10 +170,8 @@ class _Conversion:
                     own.discard(each.name)
                     if each.name in values:
                         self._show(control.scope, control.node, control.name, key, each.name)
-                case (Unheard(value) | Value(value)) as given if value != values.get(each.name):
-                    why = "the subgraph's own value is" if isinstance(given, Unheard) else "it is no control"
-                    text = f"{value!r:.60} of the primitive is not sent: {why}"
-                    self._note(key, node, [(each.name, text)])
+                case (Unheard() | Value() | NotSet()) as given:
+                    self._note(key, node, _not_sent(each.name, given, values.get(each.name)))
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
         self._show_inside(scope, node, key, own)
@@ -287,6 +285,15 @@ def _refuse_unplaced(key: str, node: UiNode, unplaced: tuple[str, str] | None) -
     if unplaced is not None:
         name, why = unplaced
         refuse(f"Node {key} ({node.type}), input {name!r}: {why}.", key, node.type, name)
+
+
+def _not_sent(name: str, given: Unheard | Value | NotSet, sent: object) -> Iterable[tuple[str | None, str]]:
+    """Why what an input is given is not `sent`."""
+    if isinstance(given, NotSet):
+        yield name, f"it reads what a node sets as {given.name!r:.60}, and no node does; its link is left out"
+    elif given.value != sent:
+        why = "the subgraph's own value is" if isinstance(given, Unheard) else "it is no control"
+        yield name, f"{given.value!r:.60} of the primitive is not sent: {why}"
 
 
 def _not_chosen(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -> list[str]:

@@ -18,10 +18,10 @@ from comfy_mcp.domain.ui_format import (
     is_getter,
     is_setter,
 )
-from comfy_mcp.domain.ui_scopes import Scope
+from comfy_mcp.domain.ui_scopes import Scope, refuse
 
 MAX_LENGTH = 100
-"""Steps that one link is followed; more is a loop."""
+"""Steps that one link is followed."""
 
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 PRIMITIVE = "PrimitiveNode"
@@ -70,11 +70,21 @@ class Unheard:
     value: object
 
 
-Source = Value | Output | Promoted | Unheard | None
+@dataclass(frozen=True, slots=True)
+class NotSet:
+    """A node reads what is set under `name`, and no node sets that."""
+
+    name: str | None
+
+
+Source = Value | Output | Promoted | Unheard | NotSet | None
 
 
 def source_of(scope: Scope, given: UiInput, wanted: str) -> Source:
-    """None: from nowhere. `wanted` is the type that the input has here."""
+    """None: from nowhere. `wanted` is the type that the input has here.
+
+    Raises InvalidGraph for a link that is too long to follow, or a ring.
+    """
     return _source(scope, given, wanted, MAX_LENGTH)
 
 
@@ -87,7 +97,11 @@ def _source(scope: Scope, given: UiInput, wanted: str, steps: int) -> Source:
 
 def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> Source:
     if steps <= 0:
-        return None
+        refuse(
+            f"A link leads through more than {MAX_LENGTH} reroutes, bypassed nodes and subgraphs, "
+            f"or in a ring, at node {scope.prefix}{origin}.",
+            f"{scope.prefix}{origin}",
+        )
     scope.budget.spend(1)
     if origin == INPUTS_ID:
         return _outside(scope, slot, steps)
@@ -121,7 +135,7 @@ def _handed_on(scope: Scope, node: UiNode, wanted: str, steps: int) -> Source:
     if is_getter(node.type):
         found = _setter(scope, node.first_text)
         if found is None:
-            return None
+            return NotSet(node.first_text)
         scope, node = found
     return _passed_on(scope, node.inputs[0], wanted, steps) if node.inputs else None
 

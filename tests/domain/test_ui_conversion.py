@@ -199,14 +199,29 @@ def test_a_link_that_comes_from_nowhere_is_told(links: list[object], warned: lis
     assert all(f"input {name!r}" in each for name, each in zip(warned, told, strict=True))
 
 
-def test_reroutes_in_a_ring_end() -> None:
+def test_reroutes_in_a_ring_are_refused() -> None:
     raw = ui(
         node(1, "Reroute", inputs=[linked("", 1)], outputs=[{"type": "*"}]),
         node(2, "Reroute", inputs=[linked("", 2)], outputs=[{"type": "*"}]),
-        node(3, "SaveImage", "x", inputs=[linked("images", 2)]),
-        links=[[1, 2, 0, 1, 0, "*"], [2, 1, 0, 2, 0, "*"]],
+        node(3, "SaveImage", "x", inputs=[linked("images", 3)]),
+        links=[[1, 2, 0, 1, 0, "*"], [2, 1, 0, 2, 0, "*"], [3, 1, 0, 3, 0, "*"]],
     )
-    assert converted(raw)["3"]["inputs"] == {"filename_prefix": "x"}
+    error = refused(raw)
+    assert "or in a ring, at node" in error.message
+    assert error.problems[0].node_id in {"1", "2"}
+
+
+def test_what_no_node_sets_is_named() -> None:
+    raw = ui(
+        node(1, "GetNode", "picture", outputs=[{"type": "IMAGE"}]),
+        node(2, "SaveImage", "x", inputs=[linked("images", 1)]),
+        links=[[1, 1, 0, 2, 0, "IMAGE"]],
+    )
+    graph, warnings = api_format(raw, INFO)
+    assert isinstance(graph, dict)
+    assert graph["2"]["inputs"] == {"filename_prefix": "x"}
+    (warning,) = warnings
+    assert "input 'images': it reads what a node sets as 'picture', and no node does" in warning
 
 
 def test_a_subgraph_with_less_than_it_says() -> None:

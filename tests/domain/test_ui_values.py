@@ -144,11 +144,12 @@ def test_a_link_to_a_control_that_the_class_has_no_more_is_told() -> None:
     assert "input 'gone': the class has no such input; ComfyUI's editor leaves its link out" in warning
 
 
-def test_a_chain_of_reroutes_without_end_leads_nowhere() -> None:
+def test_a_chain_of_reroutes_that_is_too_long_is_refused() -> None:
     chain = [handing(number, "Reroute", number - 1) for number in range(2, 150)]
     links = [[number, number, 0, number + 1, 0, "IMAGE"] for number in range(1, 150)]
     file = {"nodes": [image(1, 8, 8), *chain, save(150, 149)], "links": links}
-    assert "images" not in converted(file)[0]["150"]["inputs"]
+    with pytest.raises(InvalidGraph, match="A link leads through more than 100 reroutes"):
+        converted(file)
     short = {
         "nodes": [image(1, 8, 8), *chain[:50], save(52, 51)],
         "links": [*links[:50], [51, 51, 0, 52, 0, "X"]],
