@@ -1,6 +1,5 @@
 """Several workflows out of one: other seeds, and every combination of some values."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -24,17 +23,19 @@ def combinations(variations: int, matrix: Mapping[str, Sequence[Any]]) -> list[C
         raise InvalidInput(
             f"matrix: {empty!r:.60} has no values.", next_step="Give it at least one value, or leave it out."
         )
-    of_matrix = math.prod(len(values) for values in matrix.values())
     if not 1 <= variations <= MAX_BATCH:
         raise InvalidInput(
             f"variations is {variations}; 1 to {MAX_BATCH} are allowed.",
             next_step="Leave it out for one workflow.",
         )
-    if variations * of_matrix > MAX_BATCH:
-        raise InvalidInput(
-            f"variations and matrix make {variations * of_matrix} workflows; 1 to {MAX_BATCH} are allowed.",
-            next_step="Ask for fewer variations, or give the names of matrix fewer values.",
-        )
+    workflows = variations
+    for values in matrix.values():
+        workflows *= len(values)
+        if workflows > MAX_BATCH:
+            raise InvalidInput(
+                f"variations and matrix make more than {MAX_BATCH} workflows.",
+                next_step="Ask for fewer variations, or give the names of matrix fewer values.",
+            )
     return [
         (dict(zip(matrix, values, strict=True)), step)
         for values in product(*matrix.values())

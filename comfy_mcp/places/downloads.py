@@ -58,7 +58,7 @@ class Downloads:
                     if (response.content_length or 0) > limit:
                         raise _too_large(limit)
                     yield Downloaded(name=_name(response), response=response)
-            except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
                 if sockets.refused is not None:
                     raise _refused(url, sockets.refused) from None
                 _fail(url, why(error))
@@ -117,6 +117,8 @@ def why(error: Exception) -> str:
             return "it does not answer in time"
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return "it is no URL of http or https"
+        case UnicodeError():  # of a label without characters, or of more than 63
+            return "its host name is not valid"
         case aiohttp.ClientConnectorDNSError():
             return "its host name is not known"
         case aiohttp.ClientConnectorCertificateError():

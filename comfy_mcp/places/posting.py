@@ -48,7 +48,7 @@ class Poster:
                 session.post(url, data=body, headers=headers, allow_redirects=False) as response,
             ):
                 status, pause = response.status, response.headers.get("Retry-After")
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # TimeoutError is an OSError
             refused = f"{sockets.refused} is not on the public internet"
             return Posted(error=why(error) if sockets.refused is None else refused)
         if 200 <= status < 300:

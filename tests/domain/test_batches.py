@@ -46,7 +46,8 @@ def test_a_matrix_makes_every_combination_with_each_seed() -> None:
         (0, {}, "variations is 0; 1 to 64"),
         (-1, {"cfg": [1]}, "variations is -1"),
         (2, {"cfg": []}, "'cfg' has no values"),
-        (8, {"cfg": [*range(9)]}, "make 72 workflows"),
+        (8, {"cfg": [*range(9)]}, "make more than 64 workflows"),
+        (1, {str(name): [1, 2] for name in range(20_000)}, "make more than 64 workflows"),
     ],
 )
 def test_too_many_and_none_are_refused_with_what_is_wrong(variations: int, matrix: Any, said: str) -> None:

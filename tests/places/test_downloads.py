@@ -164,6 +164,11 @@ async def test_nobody_there_is_said(unused_tcp_port: int) -> None:
     assert "nothing answers there" in (await refusal(f"http://127.0.0.1:{unused_tcp_port}/a")).message
 
 
+@pytest.mark.parametrize("host", ["a..b", ".com", "a" * 64 + ".com"])
+async def test_a_host_name_that_can_be_none_is_said(host: str) -> None:
+    assert "its host name is not valid" in (await refusal(f"https://{host}/a.png")).message
+
+
 async def test_silence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "DOWNLOAD_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:

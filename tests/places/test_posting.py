@@ -75,3 +75,10 @@ async def test_what_is_not_there_is_an_answer_too() -> None:
         assert await Poster(private=True)(url, HEADERS, b"{}") == Posted(error="nothing answers there")
     async with asyncio.timeout(30):
         assert (await Poster(private=True)("ftp://a.example/", HEADERS, b"{}")).error is not None
+
+
+@pytest.mark.parametrize("host", ["a..b", ".com", "a" * 64 + ".com"])
+async def test_a_host_name_that_can_be_none_is_an_answer_too(host: str) -> None:
+    assert (
+        await Poster(private=True)(f"https://{host}/x", HEADERS, b"{}")
+    ).error == "its host name is not valid"
