@@ -228,7 +228,14 @@ async def drive(engine: Engine, output: Path, report: Report) -> Path:
     """Be an agent: everything goes through MCP. Returns the path of the picture."""
     me = asyncio.current_task()
     assert me is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)  # as asyncio does for Ctrl-C
+    interrupted = asyncio.Event()
+
+    def stop() -> None:
+        interrupted.set()
+        me.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     async with asyncio.timeout(WHOLE_S):
         with (output / "mcp.log").open("w") as log:
             async with connect(engine.url, output, log, report) as client:
@@ -240,7 +247,7 @@ async def drive(engine: Engine, output: Path, report: Report) -> Path:
                 picture: Path | None = None
                 for name in engine.workflows:
                     picture = await make(client, name, output, report)
-    if me.cancelling():  # an interrupt while the client was closing, which ends all the same
+    if interrupted.is_set():  # and something on the way has taken the cancellation for its own
         raise asyncio.CancelledError
     assert picture is not None
     return picture

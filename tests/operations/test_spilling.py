@@ -62,13 +62,14 @@ async def ran_there(call: Bench, graph: dict[str, Any], lane: str = LANE) -> Non
     known = await call.services.store.get_job(JobId(local.workflow_id))
     assert known is not None
     store: Store = call.services.store
-    event = replace(jobs.queued_event(lane="before", at=1), shape=known.shape)
+    now = call.services.now_ms()  # an older one would be forgotten
+    event = replace(jobs.queued_event(lane="before", at=now), shape=known.shape)
     lease = await store.acquire_lease(EngineId("before"), "me", 60)
     assert lease is not None
     await store.add_job(replace(event, lane=lane), jobs.GRAPH, max_queued=100)
-    claim = await store.claim_next(lease, prompt_id=jobs.new_prompt_id(), now=2, lane=lane)
+    claim = await store.claim_next(lease, prompt_id=jobs.new_prompt_id(), now=now, lane=lane)
     assert claim is not None
-    await store.record(lease, claim.job.id, [jobs.completed(claim.job)])
+    await store.record(lease, claim.job.id, [jobs.completed(claim.job, at=now)])
     await call("wait_for_workflow", workflow_id=local.workflow_id, timeout_s=20)
 
 
