@@ -247,7 +247,7 @@ async def drive(engine: Engine, output: Path, report: Report) -> Path:
                 picture: Path | None = None
                 for name in engine.workflows:
                     picture = await make(client, name, output, report)
-    if interrupted.is_set():  # and something on the way has taken the cancellation for its own
+    if interrupted.is_set():  # whatever on the way swallowed the cancellation
         raise asyncio.CancelledError
     assert picture is not None
     return picture
