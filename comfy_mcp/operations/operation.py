@@ -24,10 +24,10 @@ class Operation(Generic[P, R]):
     """One capability.
 
     The hints are MCP's tool annotations and decide the HTTP method too: a read-only operation is a GET.
-    `tool` is False where MCP offers the operation as a resource only (`resource` is its URI or template), or
-    not at all. `only` names the surfaces that have it: over HTTP what sends bytes, which a model can't; on
-    the command line what a person at the machine decides; both for what people and their programs decide,
-    and no model. `raises` are the codes that a caller can meet
+    MCP offers it as a tool, and as a resource where there is a `resource`, its URI or template;
+    `resource_only`: not as a tool. `only` names the surfaces that have it, where MCP has it not at all: over
+    HTTP what sends bytes, which a model can't; on the command line what a person at the machine decides; both
+    for what people and their programs decide, and no model. `raises` are the codes that a caller can meet
     beside those of any call (a wrong argument, a missing right, a store that does not answer). `example` is
     an answer; None where it is bytes.
     """
@@ -44,11 +44,15 @@ class Operation(Generic[P, R]):
     destructive: bool = False
     idempotent: bool = False
     open_world: bool = False
-    tool: bool = True
     resource: str | None = None
+    resource_only: bool = False
     only: Literal["http", "cli", "http and cli"] | None = None
     example_call: Mapping[str, Any] | None = None
     example: Mapping[str, Any] | None = None
+
+    @property
+    def tool(self) -> bool:
+        return self.only is None and not self.resource_only
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
         """Validate `arguments` and run. The result has a warning for each argument that was changed.
