@@ -32,7 +32,7 @@ from comfy_mcp.places.comfyui.wire import Decoder
 from tests.support.real_comfyui import CHECKPOINT, RealComfyUI
 
 SITTINGS, OF_EACH = 2, 14
-"""ComfyUI is started so often, and runs so many."""
+"""How many times ComfyUI is started, and how many workflows it runs each time."""
 
 SIZES = ((64, 64), (96, 64), (96, 96), (128, 128))
 STEPS = (4, 6, 10, 16)
@@ -132,7 +132,7 @@ async def _events(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[Engi
 
 
 def _words(event: EngineEvent) -> tuple[Any, ...] | None:
-    """As bench/time_left.py reads them. None: it says nothing of progress."""
+    """In the form that bench/time_left.py reads. None for a message that does not concern progress."""
     match event:
         case PromptStarted():
             return ("start",)

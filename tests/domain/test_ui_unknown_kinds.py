@@ -1,4 +1,4 @@
-"""An input of an unknown kind shifts no other value: its node is refused, or the input is told."""
+"""An input of an unknown kind shifts no other value: its node is refused, or a warning names the input."""
 
 from typing import Any
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def loopback_certificate(folder: Path, *, days: int = 1, address: str = "127.0.0.1") -> Path:
-    """A PEM file with key and certificate, which is its own authority. It ends in so many `days`."""
+    """A PEM file with a key and a self-signed certificate that expires in `days` days."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
     now = dt.datetime.now(dt.UTC)
