@@ -149,8 +149,7 @@ class Engines(EngineReports):
     def expected_ms(self, job: Job) -> float | None:
         """How long a workflow of its shape takes on the only engine. None: nobody knows, or there are several
         engines."""
-        engines = list(self.pool)
-        return self._means.fleet.expected_ms(engines[0], job.shape) if len(engines) == 1 else None
+        return self.pace_ms(job) if len(list(self.pool)) == 1 else None
 
     def pace_ms(self, job: Job) -> float | None:
         """How long a workflow of its shape takes, over the engines that have run such ones lately."""
