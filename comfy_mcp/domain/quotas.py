@@ -11,8 +11,6 @@ from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import Job
 
-DAY_MS = 86_400_000
-
 LIMITS = ("queued", "running", "gpu_seconds")
 """What a key may limit of its client."""
 
@@ -56,10 +54,6 @@ class ClientUse:
     def goes_on_in_ms(self, now: int) -> int | None:
         """None where nobody knows."""
         return max(0, self.day_ends - now) if "gpu_seconds" in self.reached else None
-
-
-def day_end(at: int) -> int:
-    return (at // DAY_MS + 1) * DAY_MS
 
 
 def gpu_seconds_of(attempt: Job, end: JobEvent) -> float:

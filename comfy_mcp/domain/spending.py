@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 MILLION = 1_000_000
 HOUR_MS = 3_600_000
-DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +54,3 @@ class Budget:
 
 def millionths(amount: float) -> int:
     return round(amount * MILLION)
-
-
-def day_of(at_ms: int) -> int:
-    """The day in UTC on which an epoch time lies."""
-    return at_ms // DAY_MS

@@ -9,11 +9,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from comfy_mcp.domain.access import Right
+from comfy_mcp.domain.days import day_end
 from comfy_mcp.domain.errors import LimitExceeded
 from comfy_mcp.domain.events import JobEvent
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.domain.quotas import ClientUse, day_end, gpu_seconds_of
+from comfy_mcp.domain.quotas import ClientUse, gpu_seconds_of
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement, Values
 from comfy_mcp.store.core import (

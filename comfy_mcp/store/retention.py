@@ -4,6 +4,7 @@ are never touched."""
 from collections.abc import Sequence
 from typing import Any
 
+from comfy_mcp.domain.days import DAY_MS
 from comfy_mcp.domain.job import TERMINAL
 from comfy_mcp.store import chains, outbox, turns
 from comfy_mcp.store.connection import Connection, Statement
@@ -25,7 +26,6 @@ from comfy_mcp.store.core import (
 BATCH = 200
 """Jobs forgotten in one transaction: some milliseconds, so that a submit never waits for long."""
 
-_DAY_MS = 86_400_000
 _FINAL = jobs.c.status.in_(sorted(status.value for status in TERMINAL))
 _IDS: Any = bindparam("ids", expanding=True)
 _FORGET_CHILDREN = tuple(
@@ -57,7 +57,7 @@ def beyond(connection: Connection, now: int, retention_days: float, retention_jo
     """At most BATCH final jobs that are too old or too many, oldest first; 0 = no such limit."""
     too_old, newest_too_many = 0, 0
     if retention_days > 0:
-        too_old = now - round(retention_days * _DAY_MS)
+        too_old = now - round(retention_days * DAY_MS)
     if retention_jobs > 0:
         newest_too_many = connection.execute(_OLDEST_KEPT, {"b_kept": retention_jobs}).scalar() or 0
     if not too_old and not newest_too_many:

@@ -4,11 +4,12 @@ A job counts on the day of its submit: first with what is reserved for it, from 
 cost. Writers take turns, so that what is checked here holds until the commit.
 """
 
+from comfy_mcp.domain.days import day_of
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.domain.events import JobQueued
 from comfy_mcp.domain.ids import LOCAL
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.domain.spending import MILLION, day_of
+from comfy_mcp.domain.spending import MILLION
 from comfy_mcp.store.connection import Connection, Statement
 from comfy_mcp.store.core import IS_ELSEWHERE, ONE, bindparam, insert, jobs, select, spending, update
 

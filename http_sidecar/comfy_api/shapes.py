@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from comfy_mcp.domain.days import DAY_MS
 from comfy_mcp.operations.assets import Asset
 from comfy_mcp.operations.shapes import FailureItem, OutputItem, WorkflowResult
 
 API = "/api/v2"
-DAY_MS = 86_400_000
 NEVER = "9999-12-31T23:59:59Z"
 """When a job that is kept for ever is deleted: the contract asks for a time."""
 

@@ -3,10 +3,11 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.days import DAY_MS, day_end
 from comfy_mcp.domain.events import JobClaimed
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId, EngineId
-from comfy_mcp.domain.quotas import DAY_MS, ClientUse, day_end, gpu_seconds_of
+from comfy_mcp.domain.quotas import ClientUse, gpu_seconds_of
 from comfy_mcp.domain.transitions import evolve, queued
 from tests.support.jobs import completed, new_prompt_id, queued_event, started
 

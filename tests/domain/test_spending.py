@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from comfy_mcp.domain.days import DAY_MS, day_of
 from comfy_mcp.domain.events import JobClaimed, JobEvent
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.spending import DAY_MS, HOUR_MS, MILLION, Budget, Spend, day_of, millionths
+from comfy_mcp.domain.spending import HOUR_MS, MILLION, Budget, Spend, millionths
 from comfy_mcp.domain.transitions import evolve, queued
 from tests.support import jobs
 

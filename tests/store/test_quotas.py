@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
+from comfy_mcp.domain.days import DAY_MS
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.quotas import DAY_MS
 from comfy_mcp.store import ClaimOffer, Lease, Store
 from comfy_mcp.store.codec import Texts
 from tests.support.jobs import (

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.days import DAY_MS
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.domain.events import JobQueued
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.spending import DAY_MS, HOUR_MS, Spend
+from comfy_mcp.domain.spending import HOUR_MS, Spend
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, Lease, Store, spending
 from tests.support import jobs

@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, NullPool, create_engine, select
 
+from comfy_mcp.domain.days import day_of
 from comfy_mcp.domain.events import JobProgressed, JobQueued
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.domain.spending import day_of
 from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.store import Store
 from comfy_mcp.store import schema as tables
