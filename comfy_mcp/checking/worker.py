@@ -4,6 +4,7 @@ It imports the domain and nothing else of the product. Its parent may kill it at
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -28,8 +29,11 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> None:
             answer = packed(_answer(question, info))
         except MemoryError:
             sys.exit(OUT_OF_MEMORY)
-        stdout.write(answer)
-        stdout.flush()
+        try:
+            stdout.write(answer)
+            stdout.flush()
+        except BrokenPipeError:  # whoever asked has died
+            os._exit(0)  # the interpreter would try once more to write what is left, and show a traceback
 
 
 def _answer(question: Question, info: ObjectInfo | None) -> Answer | Refusal:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,22 @@ def test_a_question_that_breaks_off_ends_the_process_quietly(cut: int) -> None:
     answers = io.BytesIO()
     worker.main(io.BytesIO(whole[:cut]), answers)
     assert answers.getvalue() == b""
+
+
+async def test_an_answer_that_nobody_reads_ends_the_process_quietly() -> None:
+    """Whoever asked was killed while it waited: its log is the stderr of this process."""
+    question = packed(Question(text=json.dumps(PICTURE).encode(), cpu_s=10, info=None, same_info=False))
+    unread, answers = os.pipe()
+    os.close(unread)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "comfy_mcp.checking.worker"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=answers,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    finally:
+        os.close(answers)
+    _, errors = await process.communicate(question)
+    assert errors == b""
+    assert process.returncode == 0

@@ -33,6 +33,12 @@ DRAINED_LIMIT_S = 30.0
 DEFECTS = ("tenure_failed", "unexpected_error", "impossible_event", "Traceback", "never retrieved")
 """In a line of a log: a fault that nobody foresaw."""
 
+FOLLOWING = 40
+"""Lines shown of it: a traceback ends with its cause."""
+
+MOST_SHOWN = 3_000
+"""Characters."""
+
 PUT_IN = "Defect: put in"
 """Except one that the trial itself put in."""
 
@@ -155,8 +161,12 @@ def confessions(world: World) -> list[str]:
     found = []
     for bridge in world.bridges:
         lines = bridge.process.log.read_text(errors="replace").splitlines()
-        guilty = [line for line in lines if any(word in line for word in DEFECTS) and PUT_IN not in line]
-        found += [f"{bridge.process.log.name}: {line[:600]}" for line in guilty[:3]]
+        guilty = [
+            "\n".join(lines[number : number + FOLLOWING])
+            for number, line in enumerate(lines)
+            if any(word in line for word in DEFECTS) and PUT_IN not in line
+        ]
+        found += [f"{bridge.process.log.name}: {text[:MOST_SHOWN]}" for text in guilty[:3]]
     return found
 
 
