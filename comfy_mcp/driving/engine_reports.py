@@ -11,7 +11,6 @@ from comfy_mcp.domain.ids import LOCAL, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
-from comfy_mcp.driving.fleet import MAX_KEYS
 from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.places.protocol import (
@@ -31,6 +30,9 @@ NO_ENGINE = f"There is no engine. {ADD_ONE}"
 
 RECENT_S = 5.0
 """What is known of an engine for no longer than this is not asked for again."""
+
+KEPT_NEEDS = 1_024
+"""Jobs that had to wait and of which is known what they need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class EngineReports:
         self.lanes = lanes
         self._roster = roster
         self._store = store
-        self._needs: Bounded[JobId, Needs] = Bounded(MAX_KEYS)
+        self._needs: Bounded[JobId, Needs] = Bounded(KEPT_NEEDS)
 
     def submit_warnings(self, lane: str = LOCAL) -> tuple[str, ...]:
         """What the submitter should know of the engines, unless one of them is well: after `object_info`."""

@@ -86,14 +86,15 @@ class Engines(EngineReports):
             "submitted": checked.submitted,
             "large": checked.large,
         }
-        self._needs[event.job_id] = needs
         graph = checked.graph.raw
         if event.after or event.lane != LOCAL:  # a service's driver reads the log
+            self._needs[event.job_id] = needs
             return await self._store.add_job(event, graph, **how)
         reserved = self._reserve(event.job_id, needs)
         if reserved is not None and self._direct is not None:
             submission = Submission(event=event, graph=graph, **how)
             return await self._direct.submit(*reserved, submission, checked)
+        self._needs[event.job_id] = needs
         if any(driver.driving for driver in self._roster.drivers):  # else nobody here takes it out again
             self._means.checked.put(event.job_id, checked)
         # Before the write: the claim then waits right behind it at the store. Drivers that ask too

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the surfaces use this module and must not load the database
     from comfy_mcp.operations.feed.hub import Hub
     from comfy_mcp.store import Store
 
-KEPT_OWNERS = 8_192
+KEPT_OWNERS = 1_024
 """Jobs whose client is known without a question to the store."""
 
 
