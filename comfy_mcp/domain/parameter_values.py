@@ -11,6 +11,7 @@ from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_kinds import ParameterKind
 from comfy_mcp.domain.parameters import Controls, Parameter, Target
+from comfy_mcp.domain.shown import shown
 
 MAX_SET = 200
 """Most inputs that one submit sets."""
@@ -44,12 +45,12 @@ def with_inputs(
         targets, parameter = names.find(name)
         taken = value if parameter is None else _as_it_is(parameter, value)
         if taken != value and not isinstance(taken, int | float):
-            notes.append(f"{name} {value!r:.60} was read as {taken!r:.60}.")
+            notes.append(f"{name} {shown(value)} was read as {shown(taken)}.")
         for node, given in targets:
             other = set_by.setdefault((node, given), name)
             if other != name:
                 raise InvalidInput(
-                    f"{other!r:.60} and {name!r:.60} are the same input.", next_step="Give one of them."
+                    f"{shown(other)} and {shown(name)} are the same input.", next_step="Give one of them."
                 )
             inputs = changed.setdefault(node, dict(graph.nodes[node].inputs))
             inputs[given] = _sent(graph, taken)
@@ -69,10 +70,10 @@ def _sizes_apart(
         if not has_sides or name.lower() != "size":
             yield name, value
             continue
-        sides = str(value)[:_SHOWN].lower().replace("\u00d7", "x").split("x")
+        sides = (value[:_SHOWN] if isinstance(value, str) else "").lower().replace("\u00d7", "x").split("x")
         if len(sides) != 2:
             raise InvalidInput(
-                f"size is {value!r:.60}; it is a width and a height.",
+                f"size is {shown(value)}; it is a width and a height.",
                 next_step='Give it as "768x512", or set width and height.',
             )
         yield from zip(("width", "height"), (side.strip() for side in sides), strict=True)
@@ -126,7 +127,7 @@ class _Names:
             return
         near = nearest(given[:_SHOWN], {*has, *known.inputs})
         raise InvalidInput(
-            f"Node {node} ({known.name}) has no input {given!r:.60}.",
+            f"Node {node} ({known.name}) has no input {shown(given)}.",
             next_step=f"Use one of: {', '.join(near or [*known.inputs][:_NAMED])}.",
         )
 
@@ -137,7 +138,7 @@ class _Names:
         hint = f" Nearest: {', '.join(near)}." if near else ""
         listed = f"It has: {', '.join(names[:_NAMED])}{more}." if names else "It has no named inputs."
         return InvalidInput(
-            f"The workflow has no input {name!r:.60}.{hint}",
+            f"The workflow has no input {shown(name)}.{hint}",
             next_step=f'{listed} Any other input is set as "NODE.INPUT", such as "6.text".',
             details={"inputs": names[:_NAMED], "nearest": list(near)},
         )

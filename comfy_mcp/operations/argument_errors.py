@@ -1,16 +1,21 @@
 """Wrong arguments, explained: what was given, what is allowed, and a call that would do."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 
+from comfy_mcp.domain.errors import InvalidInput
+from comfy_mcp.domain.shown import shown
 from comfy_mcp.operations.shapes import Params
 
 MOST = 5
 """Arguments that one error explains."""
 
-_SHOWN = 40
+MAX_ENTRIES, MAX_TEXT = 1_000, 65_536
+"""Of one argument, with all that it holds. The longest that an operation takes has 20,000 characters."""
+
 _WORDS = {
     "missing": "required, and missing",
     "int_parsing": "must be a whole number",
@@ -56,28 +61,57 @@ _OF_ONE: dict[str, dict[str, Any]] = {
 """What a call of the operation needs in any case."""
 
 
+def require_small(operation: str, params: type[Params], name: str, value: object) -> None:
+    """Raises InvalidInput for an argument that is too large to be looked at: a million wrong entries would be
+    a million errors."""
+    if not is_small(value):
+        limits = f"at most {MAX_ENTRIES} entries and {MAX_TEXT} characters"
+        raise InvalidInput(
+            f"{operation}: {name}: too large, {limits}, not {shown(value)}.",
+            next_step=_next_step(operation, params, {_field(params, name)}),
+        )
+
+
+def is_small(value: object) -> bool:
+    """Whether it is within MAX_ENTRIES and MAX_TEXT. Looks at no more of it than that."""
+    entries, chars, held = MAX_ENTRIES, MAX_TEXT, [value]
+    while held:
+        each: Any = held.pop()
+        if isinstance(each, str):
+            chars -= len(each)
+        elif isinstance(each, Mapping | list | tuple):
+            entries -= len(each)
+            if entries >= 0:
+                held += [*each, *(each.values() if isinstance(each, Mapping) else ())]
+        if entries < 0 or chars < 0:
+            return False
+    return True
+
+
 def explained(operation: str, params: type[Params], error: ValidationError) -> tuple[str, str]:
     """The message and the next step."""
-    wrong = error.errors(include_url=False)
+    wrong = error.errors(include_url=False)  # not many: see `require_small`
     faults: dict[str, Any] = {}
     for item in wrong:
         faults.setdefault(str(item["loc"][0]) if item["loc"] else "arguments", item)
     told = "; ".join(f"{name}: {_fault(item)}" for name, item in list(faults.items())[:MOST])
-    names = {_field(params, name) for name in faults}
+    return f"{operation}: {told}.", _next_step(operation, params, {_field(params, name) for name in faults})
+
+
+def _next_step(operation: str, params: type[Params], names: set[str]) -> str:
     example = _example(operation, params, names)
     pages = "limit" in names and "cursor" in params.model_fields
     page = " `cursor` gives the next page: the nextCursor of the one before." if pages else ""
-    return f"{operation}: {told}.", f"Correct the arguments and call again, such as {example}.{page}"
+    return f"Correct the arguments and call again, such as {example}.{page}"
 
 
 def _fault(item: Any) -> str:
     said = _WORDS.get(item["type"])
     limits = {name: f"{at:g}" if isinstance(at, float) else at for name, at in item.get("ctx", {}).items()}
-    text = said.format(**limits) if said is not None else str(item["msg"])
+    text = said.format(**limits) if said is not None else str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "missing":
         return text
-    given = item["input"] if isinstance(item["input"], str) else json.dumps(item["input"], default=str)
-    return f"{text}, not {given[:_SHOWN]!r}" if given else text
+    return f"{text}, not {shown(item['input'])}" if item["input"] != "" else text
 
 
 def _field(params: type[Params], given: str) -> str:

@@ -29,6 +29,7 @@ from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.shown import shown
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
@@ -41,8 +42,6 @@ MAX_RETRIES = 100
 
 MAX_FILES = 64
 """Different files of one workflow."""
-
-_SHOWN = 120
 
 
 @dataclass(slots=True)
@@ -161,7 +160,7 @@ async def _kept(context: OperationContext, name: str) -> str:
 async def _path(context: OperationContext, path: str, found: FileInput) -> str:
     if not context.caller.may_read_files:
         raise InvalidInput(
-            f"this surface reads no paths ({_shown(path)}).",
+            f"this surface reads no paths ({shown(path)}).",
             next_step=f"Give the file in another way: {spellings(context)}.",
             code=ErrorCode.PATH_NOT_ALLOWED,
         )
@@ -313,7 +312,7 @@ def _unknown(context: OperationContext, found: FileInput) -> InvalidInput:
     listed = [str(option) for option in found.options[:5]]
     has = f" It has {', '.join(listed)}{' …' if len(found.options) > 5 else ''}." if listed else ""
     return InvalidInput(
-        f"there is no file {_shown(found.value)} in the engine's input folder.{has}",
+        f"there is no file {shown(found.value)} in the engine's input folder.{has}",
         next_step=f"Give {spellings(context)}.",
         code=ErrorCode.GRAPH_INVALID,
     )
@@ -336,7 +335,3 @@ def upload_command(context: OperationContext) -> str | None:
     if caller.upload_url is None or Right.SUBMIT not in caller.rights:
         return None
     return f'curl -F image=@FILE "{caller.upload_url()}", good once, for 15 minutes'
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -14,6 +14,7 @@ from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
 from comfy_mcp.domain.parameters import Controls, Parameter, parameters_of
+from comfy_mcp.domain.shown import shown
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
@@ -110,7 +111,7 @@ def _require_one(*given: object) -> None:
 
 def _named(inputs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Outputs of other workflows as texts."""
-    return {name: with_outputs_named(value, f"Input {name!r:.60}") for name, value in (inputs or {}).items()}
+    return {name: with_outputs_named(value, f"Input {shown(name)}") for name, value in (inputs or {}).items()}
 
 
 def _with_outputs_named(raw: object) -> object:

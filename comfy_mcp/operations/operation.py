@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.operations.argument_errors import explained
+from comfy_mcp.operations.argument_errors import MAX_ENTRIES, explained
+from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.context import OperationContext, require_right
 from comfy_mcp.operations.ids import whole_ids
 from comfy_mcp.operations.repairs import repaired
@@ -60,7 +61,7 @@ class Operation(Generic[P, R]):
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context.caller, self.right, self.name)
-        known, repairs = self._understood(arguments)
+        known, repairs = await beside(len(arguments) > MAX_ENTRIES, self._understood, arguments)
         params, more = await whole_ids(context, known)
         repairs += more
         if repairs:

@@ -67,7 +67,11 @@ class Outputs:
         return self._services.outputs.open(output, part=part)
 
     async def size(self, output: Output) -> int | None:
-        return await self._services.outputs.size(output)
+        """See library/outputs.py. What is found is written down."""
+        size = await self._services.outputs.size(output)
+        if size is not None and output.size is None:
+            self._note(output, size, None)
+        return size
 
     async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
         return await self._services.outputs.read_small(output, limit=limit)
@@ -142,7 +146,7 @@ class Outputs:
             except StoreFault as fault:
                 log.warning("hashes_not_kept", outputs=len(found), code=fault.code.value)
 
-    def _note(self, output: Output, size: int, sha256: str) -> None:
+    def _note(self, output: Output, size: int, sha256: str | None) -> None:
         if not self._found.full():
             self._found.put_nowait(OutputFound(id=output.id, size=size, sha256=sha256))
 

@@ -5,7 +5,6 @@ seconds for milliseconds, ids in quotes, shortened, or as the URIs that we gave.
 once for each call. Where a value was changed, a warning says how.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import path_of_url
 from comfy_mcp.domain.graph import MAX_WRAPPERS, wrapped_graph, wrappers_of
 from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.domain.shown import shown
+from comfy_mcp.operations.argument_errors import require_small
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.shapes import Params
 
@@ -29,6 +30,7 @@ MAX_UNKNOWN = 5
 
 _SHOWN = 60
 _NOTHING = frozenset({"", "null", "none", "undefined"})
+_LONGEST_NOTHING = 80
 _SPELLINGS = {"canceled": "cancelled", "success": "completed", "error": "failed"}
 _QUOTES = "\"'`<> \t\r\n"
 _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
@@ -43,7 +45,7 @@ _HOURS = 10_000
 @dataclass(frozen=True, slots=True)
 class _Argument:
     """`name` as pydantic knows it. `choices`: the only values. `text`: any text is a value. `holds`: lists or
-    objects are."""
+    objects are. `free`: these hold whatever a caller likes, and may be large."""
 
     name: str
     names: tuple[str, ...]
@@ -51,12 +53,15 @@ class _Argument:
     choices: tuple[str, ...]
     text: bool
     holds: bool
+    free: bool
 
 
 def repaired(
     operation: str, params: type[Params], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The arguments as `params` defines them, and warnings. What can't be understood stays as it is."""
+    """The arguments as `params` defines them, and warnings. What can't be understood stays as it is.
+
+    Raises InvalidInput for one that is too large."""
     known = _arguments(params)
     taken: dict[str, Any] = {}
     unknown: dict[str, Any] = {}
@@ -66,11 +71,9 @@ def repaired(
         if argument is None:
             unknown[name] = value
         elif argument.required or not _is_nothing(argument, value):
-            taken[name] = value
-            found = _REPAIRS.get(argument.name, _as_it_is)(argument, value)
-            if found != value:
-                taken[name] = found
-                warnings.append(f"{name} {_shown(value)} was read as {_shown(found)}.")
+            taken[name] = found = _repaired(operation, params, argument, name, value)
+            if found is not value and found != value:
+                warnings.append(f"{name} {shown(value)} was read as {shown(found)}.")
             if argument.name.endswith("_s") and (seconds := _thousands(found)):
                 warnings.append(
                     f"{name} {seconds} is {seconds / 3600:.1f} hours. It is in seconds: "
@@ -82,11 +85,28 @@ def repaired(
     return taken, tuple(warnings)
 
 
+def _repaired(operation: str, params: type[Params], argument: _Argument, name: str, value: object) -> object:
+    if not argument.free:
+        require_small(operation, params, name, value)
+    found = _REPAIRS.get(argument.name, _as_it_is)(argument, value)
+    if not argument.free and found is not value:  # the text of a list is shorter than what it holds
+        require_small(operation, params, name, found)
+    return found
+
+
 async def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
     """The graph that a caller means by `value`: JSON text, twice encoded or in a Markdown fence, and the
     wrappers that other tools put around a graph; and warnings. Raises what `parse` raises for other text."""
-    large = isinstance(value, str) and len(value) > large_json.LARGE_BYTES
+    large = large_json.is_large(value) or _is_large_text(value)
     return await beside(large, _graph_in, value, parse)
+
+
+def _is_large_text(value: object, depth: int = MAX_WRAPPERS) -> bool:
+    """Whether it is, or has in the place of a graph, JSON text that takes long to parse. `value` has few
+    values, whatever their lengths."""
+    if isinstance(value, Mapping) and depth:
+        return any(_is_large_text(value[key], depth - 1) for key in wrappers_of(value))
+    return isinstance(value, str) and len(value) > large_json.LARGE_BYTES
 
 
 def _graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
@@ -184,16 +204,21 @@ def _arguments(params: type[Params]) -> Mapping[str, _Argument]:
         literals = [field.annotation, *kinds]
         choices = tuple(each for kind in literals if get_origin(kind) is Literal for each in get_args(kind))
         holds = str not in kinds and any(get_origin(kind) in (list, dict) for kind in kinds)
-        argument = _Argument(name, names, field.is_required(), choices, str in kinds, holds)
+        free = _may_hold_anything(field.annotation)
+        argument = _Argument(name, names, field.is_required(), choices, str in kinds, holds, free)
         found.update(dict.fromkeys((*names, name), argument))
     return found
+
+
+def _may_hold_anything(annotation: Any) -> bool:
+    return annotation is Any or any(map(_may_hold_anything, get_args(annotation)))
 
 
 def _is_nothing(argument: _Argument, value: object) -> bool:
     """An argument that the caller does not want."""
     if not isinstance(value, str):
         return value is None
-    text = value.strip().lower()
+    text = value.strip().lower() if len(value) <= _LONGEST_NOTHING else value
     any_text = argument.text and not argument.choices and argument.name not in _NEVER_NULL
     return not text if any_text else text in _NOTHING
 
@@ -326,8 +351,3 @@ def _unknown(operation: str, params: type[Params], unknown: Mapping[str, object]
 
 def _takes_inputs(params: type[Params]) -> bool:
     return "inputs" in params.model_fields
-
-
-def _shown(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

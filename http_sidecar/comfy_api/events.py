@@ -18,7 +18,7 @@ from comfy_mcp.operations.feed import Reader
 from comfy_mcp.operations.shapes import PreviewResult
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.comfy_api.calls import call, output_json, state
+from http_sidecar.comfy_api.calls import Sizes, call, output_json, state
 from http_sidecar.comfy_api.shapes import TERMINAL, Json, progress, progress_of, status_of
 from http_sidecar.door.open_streams import server_sent_events
 from http_sidecar.door.revocation import REVOCATIONS
@@ -89,10 +89,11 @@ class _Client:
             if text not in self._warnings:
                 self._warnings.add(text)
                 await self._send("log", {"level": "warning", "message": text})
+        sizes = Sizes(self._request)
         for item in result.outputs:
             if item.output_id not in self._outputs:
                 self._outputs.add(item.output_id)
-                await self._send("output", await output_json(self._request, item))
+                await self._send("output", await output_json(self._request, item, sizes))
         if result.status == "running":
             await self._send("progress", progress_of(result))
         said = {"status": status, "queue_position": result.queue_position}

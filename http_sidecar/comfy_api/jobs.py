@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.errors import BridgeError, Conflict, InvalidInput
+from comfy_mcp.operations.argument_errors import is_small
 from comfy_mcp.operations.shapes import GraphResult, SubmitResult, Tags, WorkflowResult, WorkflowsResult
 from http_sidecar.app_state import BRIDGE, CALLER
-from http_sidecar.comfy_api.calls import Refused, call, job_json, state
+from http_sidecar.comfy_api.calls import Refused, call, job_answer, state
 from http_sidecar.comfy_api.references import resolved
 from http_sidecar.comfy_api.shapes import entry
 from http_sidecar.door.bodies import read_json_object
@@ -45,12 +46,11 @@ async def create(request: web.Request) -> web.Response:
     if Right.READ in request[CALLER].rights:
         with contextlib.suppress(BridgeError):  # it is submitted all the same
             result = await state(request, submitted.workflow_id)
-    made = await job_json(request, result)
-    return web.json_response(made, status=HTTPStatus.CREATED, headers={"Location": made["urls"]["self"]})
+    return await job_answer(request, result, status=HTTPStatus.CREATED)
 
 
 async def get(request: web.Request) -> web.Response:
-    return web.json_response(await job_json(request, await state(request, _id_of(request))))
+    return await job_answer(request, await state(request, _id_of(request)))
 
 
 async def cancel(request: web.Request) -> web.Response:
@@ -87,7 +87,7 @@ async def listed(request: web.Request) -> web.Response:
 def _tags_of(metadata: object) -> dict[str, str]:
     """Raises Refused."""
     try:
-        return TAGS.validate_python(metadata, strict=True)
+        return TAGS.validate_python(metadata if is_small(metadata) else None, strict=True)
     except ValidationError:
         raise Refused(
             HTTPStatus.UNPROCESSABLE_ENTITY,

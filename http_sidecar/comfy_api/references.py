@@ -6,10 +6,12 @@ from typing import Any
 
 from aiohttp import web
 
+from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.file_inputs import output_name, with_inputs
 from comfy_mcp.domain.ids import NodeId, OutputId
 from comfy_mcp.operations.assets import reference
+from comfy_mcp.operations.beside import beside
 from http_sidecar.app_state import BRIDGE, CALLER
 from http_sidecar.comfy_api.calls import Refused
 
@@ -23,18 +25,26 @@ async def resolved(request: web.Request, graph: Mapping[str, Any]) -> dict[str, 
 
     Raises Refused for one that is malformed, or whose asset the caller does not have.
     """
-    found = {
+    large = large_json.is_large(graph)
+    found = await beside(large, _ids_in, graph)
+    ids = set(found.values())
+    if len(ids) > MOST:
+        raise _missing(f"The workflow names more than {MOST} assets.", "Use fewer.")
+    texts = {asset_id: await _text_of(request, asset_id) for asset_id in ids}
+    return await beside(
+        large, with_inputs, graph, {where: texts[asset_id] for where, asset_id in found.items()}
+    )
+
+
+def _ids_in(graph: Mapping[str, Any]) -> dict[tuple[NodeId, str], str]:
+    """The asset at each input that names one."""
+    return {
         (NodeId(node_id), name): _id_of(node_id, name, value)
         for node_id, node in graph.items()
         if isinstance(node, Mapping) and isinstance(node.get("inputs"), Mapping)
         for name, value in node["inputs"].items()
         if isinstance(value, Mapping) and value.get("__type") == TYPE
     }
-    ids = set(found.values())
-    if len(ids) > MOST:
-        raise _missing(f"The workflow names more than {MOST} assets.", "Use fewer.")
-    texts = {asset_id: await _text_of(request, asset_id) for asset_id in ids}
-    return with_inputs(graph, {where: texts[asset_id] for where, asset_id in found.items()})
 
 
 def _id_of(node_id: str, name: str, value: Mapping[str, Any]) -> str:

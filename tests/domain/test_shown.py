@@ -1,5 +1,7 @@
 """Values in sentences: bounded in length and in number."""
 
+import tracemalloc
+
 import pytest
 
 from comfy_mcp.domain.shown import MAX_CHARS, MAX_VALUES, all_shown, shown
@@ -9,6 +11,35 @@ from comfy_mcp.domain.shown import MAX_CHARS, MAX_VALUES, all_shown, shown
 def test_a_long_value_is_cut(value: object, text: str) -> None:
     assert shown(value) == text
     assert len(text) <= MAX_CHARS + 1
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = {"a": [value]}
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, 1.5, "it's", [], {}, [1, "a", [2]], {"a": {"b": [1]}, "c": None}, {1: 2}],
+)
+def test_a_short_value_is_as_python_writes_it(value: object) -> None:
+    assert shown(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, ["x" * 10**6], [1] * 10**6, {"x" * 10**6: 1}, dict.fromkeys(range(10**6)), nested(10**5)],
+    ids=["text", "text in a list", "list", "name", "object", "nested"],
+)
+def test_what_is_not_shown_is_not_looked_at(value: object) -> None:
+    tracemalloc.start()
+    text = shown(value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(text) == MAX_CHARS + 1
+    assert peak < 200_000
 
 
 @pytest.mark.parametrize(("more", "end"), [(0, f"{MAX_VALUES - 1}"), (3, " and 3 more")])

@@ -116,6 +116,31 @@ def urls() -> Body:
     )
 
 
+def _arguments(**arguments: Any) -> Body:
+    return "application/json", json.dumps(arguments).encode()
+
+
+def wrong_list() -> Body:
+    return _arguments(workflow="text-to-image", labels=[1] * 1_500_000)
+
+
+def wrong_object() -> Body:
+    return _arguments(workflow="text-to-image", matrix={f"x{at}": 1 for at in range(350_000)})
+
+
+def wrong_workflow() -> Body:
+    return _arguments(workflow=[{"a": 1}] * 500_000)
+
+
+def many_arguments() -> Body:
+    return _arguments(workflow="text-to-image", **{f"x{at}": 1 for at in range(350_000)})
+
+
+def text_in_a_wrapper() -> Body:
+    graph = _shows("a", 40_000)
+    return _arguments(workflow={"workflow": json.dumps(graph)})
+
+
 BODIES: dict[str, Callable[[], Body]] = {
     "40 nested subgraphs": nested_subgraphs,
     "200,000 dots": dots,
@@ -129,4 +154,9 @@ BODIES: dict[str, Callable[[], Body]] = {
     "a data: URI of 3 MB": data_uris,
     "texts that unpack to 1 GB": packed_texts,
     "URLs of private addresses": urls,
+    "a list of 1,500,000 wrong entries": wrong_list,
+    "an object of 350,000 wrong entries": wrong_object,
+    "a list in place of a workflow": wrong_workflow,
+    "350,000 arguments": many_arguments,
+    "JSON text in a wrapper": text_in_a_wrapper,
 }

@@ -1,14 +1,25 @@
 """A wrong argument is explained with what was given, what is allowed, and a call that would do."""
 
+import json
 import re
+import sys
+import threading
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import pytest
+from pydantic import AliasChoices
 
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.argument_errors import MOST
+from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.operation import Operation
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
+from comfy_mcp.operations.repairs import repaired
+from tests.operations.conftest import Bench
 
 
 def refusal(operation: str, **arguments: Any) -> InvalidInput:
@@ -29,7 +40,7 @@ def refusal(operation: str, **arguments: Any) -> InvalidInput:
         (
             "list_workflows",
             {"limit": 500},
-            "limit: must be at most 200, not '500'",
+            "limit: must be at most 200, not 500",
             "list_workflows(limit=20)",
         ),
         ("list_workflows", {"limit": "many"}, "limit: must be a whole number, not 'many'", "limit=20"),
@@ -39,7 +50,7 @@ def refusal(operation: str, **arguments: Any) -> InvalidInput:
         (
             "wait_for_workflow",
             {"workflowId": "w", "timeoutS": -1},
-            "timeoutS: must be at least 0, not '-1'",
+            "timeoutS: must be at least 0, not -1",
             'wait_for_workflow(workflow_id="6f1c2b5e", timeout_s=45)',
         ),
         ("view_output", {"output_id": "o", "max_px": 5.5}, "max_px: must be a whole number", "max_px=512"),
@@ -52,7 +63,7 @@ def refusal(operation: str, **arguments: Any) -> InvalidInput:
         (
             "submit_workflow",
             {"run_timeout_s": 0},
-            "run_timeout_s: must be more than 0, not '0'",
+            "run_timeout_s: must be more than 0, not 0",
             "submit_workflow(",
         ),
         ("submit_workflow", {"extra_data": 3}, "extra_data: must be an object", "submit_workflow("),
@@ -116,8 +127,8 @@ def test_an_example_is_a_call_that_would_do(operation: Operation[Any, Any]) -> N
 @pytest.mark.parametrize(
     ("operation", "arguments", "said"),
     [
-        ("submit_workflow", {"matrix": {"cfg": 7}}, "matrix: must be a list, not '7'"),
-        ("list_outputs", {"since": 1e30}, "since: must be a smaller number, not '1e+30'"),
+        ("submit_workflow", {"matrix": {"cfg": 7}}, "matrix: must be a list, not 7"),
+        ("list_outputs", {"since": 1e30}, "since: must be a smaller number, not 1e+30"),
         ("submit_workflow", {"inputs": "a red fox"}, 'inputs={"prompt": "a red fox"}'),
         ("describe_workflow", {}, 'describe_workflow(name="text-to-image")'),
     ],
@@ -125,3 +136,122 @@ def test_an_example_is_a_call_that_would_do(operation: Operation[Any, Any]) -> N
 def test_no_answer_is_in_the_words_of_a_library(operation: str, arguments: dict[str, Any], said: str) -> None:
     error = refusal(operation, **arguments)
     assert said in f"{error.message} {error.next_step}"
+
+
+# ---------------------------------------------------------------------------- wrong arguments of megabytes
+
+MANY = 300_000
+
+
+def nested(depth: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(depth):
+        inner = [inner]
+    return inner
+
+
+LARGE: dict[str, Any] = {
+    "a text": "x" * 3_000_000,
+    "a text of white space": " " * 3_000_000,
+    "a text of quotes": "'\"`" * 1_000_000,
+    "a number": "1" * 3_000_000,
+    "numbers": [1] * MANY,
+    "numbers as text": json.dumps([1] * MANY),
+    "numbers as a short text": "[" + "1," * 20_000 + "1]",
+    "many ids": ",".join(["6f1c2b5e"] * MANY),
+    "lists": [[]] * MANY,
+    "lists in lists": nested(MANY),
+    "texts": ["x" * 100_000] * 30,
+    "an object": {f"x{at}": 1 for at in range(MANY)},
+    "objects": [{"url": "x"}] * MANY,
+    "an object of texts": {f"x{at}": "x" * 100_000 for at in range(30)},
+    "an object of lists": {f"x{at}": [1] for at in range(MANY)},
+    "a list in an object": {"cfg": [1] * MANY},
+}
+MAX_LINES = 60_000
+"""Lines of Python for one call."""
+
+COPIES = 5
+"""Of a value that may be anything, in bytes: what its text, if it is one, or its own entries are."""
+
+
+@pytest.fixture(scope="module", params=LARGE, ids=str)
+def large(request: pytest.FixtureRequest) -> Any:
+    return LARGE[request.param]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_no_argument_of_megabytes_is_walked_copied_or_printed(
+    operation: Operation[Any, Any], large: Any
+) -> None:
+    """What C code does shows in the memory that it takes: an error for each entry, a text of all."""
+    for name, field in operation.params.model_fields.items():
+        alias = field.validation_alias
+        for each in (name, *(alias.choices[1:] if isinstance(alias, AliasChoices) else ())):
+            lines, peak = work_of(lambda each=each: understood(operation, {each: large}))  # type: ignore[misc]
+            assert lines < MAX_LINES, (name, lines)
+            free = "Any" in str(field.annotation)
+            assert peak < (COPIES * sys.getsizeof(large) if free else 0) + 200_000, (name, peak)
+
+
+def understood(operation: Operation[Any, Any], given: dict[str, Any]) -> None:
+    with suppress(InvalidInput):
+        operation.parse(repaired(operation.name, operation.params, given)[0])
+
+
+def work_of(work: Callable[[], None]) -> tuple[int, int]:
+    """Lines of the product that run, and the most bytes that are in use at a time."""
+    work()  # what is made at the first use is no part of it
+    tracemalloc.start()
+    work()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    lines = 0
+
+    def line(_frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(line)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return lines, peak
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments", "said"),
+    [
+        ("submit_workflow", {"labels": ["gpu"] * 1_001}, "labels: too large, at most 1000 entries and 65536"),
+        ("submit_workflow", {"tags": {"a": "x" * 70_000}}, "tags: too large"),
+        ("workflow_status", {"workflowId": "x" * 70_000}, 'workflow_status(workflow_id="6f1c2b5e")'),
+        ("submit_workflow", {"inputs": {f"x{at}": 1 for at in range(201)}}, "must have at most 200 entries"),
+        ("submit_workflow", {"matrix": {"cfg": [1] * 65}}, "matrix: must have at most 64 entries"),
+    ],
+)
+def test_what_is_too_large_is_told_with_the_limit(
+    operation: str, arguments: dict[str, Any], said: str
+) -> None:
+    of = BY_NAME[operation]
+    with pytest.raises(InvalidInput) as caught:
+        of.parse(repaired(operation, of.params, arguments)[0])
+    assert said in f"{caught.value.message} {caught.value.next_step}"
+    assert len(caught.value.message) < 300
+
+
+async def test_arguments_by_the_hundred_thousand_are_read_beside_the_loop(call: Bench) -> None:
+    threads = set[int]()
+
+    class Watched(dict[str, int]):
+        def items(self) -> Any:
+            threads.add(threading.get_ident())
+            return super().items()
+
+    context = OperationContext(services=call.services, caller=call.caller)
+    with pytest.raises(InvalidInput, match="workflow_id: required"):
+        await BY_NAME["workflow_status"].call(context, Watched(dict.fromkeys(map(str, range(MANY)), 1)))
+    assert threads
+    assert threading.get_ident() not in threads

@@ -7,8 +7,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from comfy_mcp.domain.catalog import Output, OutputFound
 from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.library import OutputFiles
 from comfy_mcp.operations.outputs import FOUND, OutputContent, Outputs
 from tests.operations.conftest import Bench
 from tests.support import graphs
@@ -67,6 +70,27 @@ async def test_only_a_small_output_is_read_into_memory(call: Bench) -> None:
     for known in (output, replace(output, size=None)):
         assert await outputs.read_small(known, limit=output.size - 1) is None
         assert await outputs.read_small(known, limit=output.size) is not None
+
+
+async def test_a_size_that_was_not_known_is_written_down(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, store = await finished(call), Writes()
+    typed: Any = store
+    store.refused.set()
+    outputs = Outputs(replace(call.services, store=typed))
+    output = await Outputs(call.services).find(item.output_id, call.caller)
+    assert await outputs.size(output) == output.size
+    assert await outputs.size(replace(output, size=None)) == output.size
+
+    async def none(_files: OutputFiles, _output: Output) -> None:
+        return None
+
+    monkeypatch.setattr(OutputFiles, "size", none)
+    assert await outputs.size(replace(output, size=None)) is None
+    async with background(outputs.run()), asyncio.timeout(20):
+        await store.enough.wait()
+    assert store.kept == [[OutputFound(id=output.id, size=output.size or 0)]]
 
 
 async def test_hashes_that_find_no_room_are_dropped() -> None:

@@ -14,6 +14,7 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     SerializationInfo,
+    WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -53,6 +54,25 @@ WorkflowIdField = Annotated[
 def joined(value: object) -> object:
     """A list of ids as one text."""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def at_most(count: int) -> BeforeValidator:
+    """Refuses a list or an object with more entries, before any of these is validated."""
+
+    def check(value: object) -> object:
+        if isinstance(value, list | dict) and len(value) > count:
+            raise ValueError(f"must have at most {count} entries")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _as_it_is(value: object, handler: Callable[[object], object]) -> object:
+    return value if isinstance(value, dict) else handler(value)
+
+
+FREE = WrapValidator(_as_it_is)
+"""Of an object that may hold anything: it is not copied. Hundreds of thousands of keys take long."""
 
 
 def one_line(value: str | None) -> str | None:

@@ -5,8 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, Field, field_validator
 from pydantic.alias_generators import to_camel
 
+from comfy_mcp.domain.batches import MAX_BATCH
 from comfy_mcp.domain.chains import MAX_PARENTS
+from comfy_mcp.domain.parameter_values import MAX_SET
 from comfy_mcp.operations.shapes.base import (
+    FREE,
     CursorField,
     FailureKindName,
     FieldsField,
@@ -19,6 +22,7 @@ from comfy_mcp.operations.shapes.base import (
     StatusFilterName,
     WorkflowIdField,
     WorkflowIdsField,
+    at_most,
     joined,
     one_line,
 )
@@ -69,12 +73,12 @@ class SubmitParams(Params):
     unlisted = frozenset({"extra_data", "gpu", "not_on", "after_any", "webhook", "tags"})
     local = frozenset({"path", "save_to"})
 
-    workflow: str | dict[str, Any] | None = Field(
+    workflow: Annotated[str | dict[str, Any] | None, FREE] = Field(
         default=None,
         description="Name from find_workflow, job:ID, or a graph: API format {nodeId: {class_type, inputs}} "
         "or UI format",
     )
-    inputs: dict[str, Any] | None = Field(
+    inputs: Annotated[dict[str, Any] | None, at_most(MAX_SET)] = Field(
         default=None, description='Values by name: {"prompt": "a fox", "seed": 7, "6.text": "…"}'
     )
     name: str | None = Field(default=None, max_length=100, title="What people call the workflow.")
@@ -97,14 +101,16 @@ class SubmitParams(Params):
     idempotency_key: str | None = _idempotency_key()
     queue_timeout_s: float | None = _timeout("queue_timeout_s", "Fail if not started within")
     run_timeout_s: float | None = _timeout("run_timeout_s", "Stop and fail if it runs longer")
-    extra_data: dict[str, Any] | None = Field(
+    extra_data: Annotated[dict[str, Any] | None, FREE] = Field(
         default=None,
         validation_alias=AliasChoices("extra_data", "extraData"),
         title="What the engine gets beside the graph: ComfyUI's `extra_pnginfo` (nodes write it into files; "
         "the editor restores its `workflow`) and `preview_method`. A file in UI format is sent by itself.",
     )
     variations: int | None = Field(default=None, description="Copies with other seeds")
-    matrix: dict[str, list[Any]] | None = Field(default=None, description='All of: {"cfg": [4, 7]}')
+    matrix: Annotated[dict[str, Annotated[list[Any], at_most(MAX_BATCH)]] | None, at_most(MAX_SET)] = Field(
+        default=None, description='All of: {"cfg": [4, 7]}'
+    )
     after: list[str] = Field(
         default_factory=list, max_length=MAX_PARENTS, description="Ids that must complete first"
     )
