@@ -13,12 +13,11 @@ import structlog
 from comfy_mcp import __version__
 from comfy_mcp.checking.checker import Checker
 from comfy_mcp.domain.errors import StoreFault
-from comfy_mcp.domain.ids import SALAD
 from comfy_mcp.driving.clock import Clock, system_clock
 from comfy_mcp.driving.engines import Engines
 from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.driving.housekeeping import Sweeper, end_overdue_jobs
-from comfy_mcp.driving.lanes import Lanes
+from comfy_mcp.driving.lanes import CloudRunner, Lanes
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.gpu import GpuMonitor, GpuUsage
@@ -37,11 +36,7 @@ from comfy_mcp.operations.finder import Finder
 from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
-from comfy_mcp.places.cloud.comfy_api import ComfyApi
-from comfy_mcp.places.cloud.http import CloudHttp
 from comfy_mcp.places.cloud.kept import KeptOutputs
-from comfy_mcp.places.cloud.place import CloudPlace
-from comfy_mcp.places.cloud.salad import Salad
 from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.pool import Pool
@@ -50,9 +45,6 @@ from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.store import Store
 from comfy_mcp.watchdog import watching
-
-FETCH_S = 3_600.0
-"""For one output of a service that lies on another host."""
 
 RETENTION_PAUSE_S = 60.0
 """Between two deletions of old jobs, each of which is a few statements."""
@@ -194,11 +186,10 @@ def _lanes(means: Means, files: _Files, kept: KeptOutputs, *, holder: str, drive
     """The services that run workflows elsewhere, each a place."""
     settings = means.settings
 
-    def place(each: EngineSettings) -> CloudPlace:
-        elsewhere = Downloads(private=settings.private_urls, limit_s=FETCH_S)
-        http = CloudHttp(each, settings)
-        service = Salad(http) if each.id == SALAD else ComfyApi(http, elsewhere)
-        return CloudPlace(service, kept, locate=files.inputs.locate)
+    def place(each: EngineSettings) -> CloudRunner:
+        from comfy_mcp.places.cloud.opening import open_place  # most processes have no service
+
+        return open_place(each, settings, kept, files.inputs.locate)
 
     hide_secrets_of(settings.lanes)
     return Lanes([place(each) for each in settings.lanes], means, holder=holder, drive=drive)

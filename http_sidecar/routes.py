@@ -19,7 +19,9 @@ class Route:
     `media_type`: it answers with bytes of this kind instead of JSON, and has a handler of its own. `defaults`
     are the v1 contract's, where the operation has others. `whole`: the contract knows no pages there, so any
     `limit` is accepted and the operation's pages are joined. `needs` are arguments that have another way in
-    on other surfaces. `tag` and `answer`, what a success is in words, are for the OpenAPI document.
+    on other surfaces. `preview`: instead of the bytes it sends a small picture, if that is asked for. For the
+    OpenAPI document: `tag`, `answer`, what a success is in words, and `ongoing`, what the state `running` is,
+    answered as 202.
     """
 
     operation: str
@@ -31,8 +33,10 @@ class Route:
     whole: bool = False
     defaults: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     needs: frozenset[str] = frozenset()
+    preview: bool = False
     tag: str = "Workflows"
     answer: str | None = None
+    ongoing: str | None = None
 
     @property
     def of(self) -> Operation[Any, Any]:
@@ -54,7 +58,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(operation="workflow_status", method="GET", path=f"{V1}/workflow/{{workflowId}}"),
     Route(operation="workflow_graph", method="GET", path=f"{V1}/workflow/{{workflowId}}/graph"),
-    Route(operation="cancel_workflow", method="DELETE", path=f"{V1}/workflow/{{workflowId}}"),
+    Route(
+        operation="cancel_workflow",
+        method="DELETE",
+        path=f"{V1}/workflow/{{workflowId}}",
+        answer="It is cancelled. Repeating the request is no error.",
+        ongoing="The cancel was sent; the engine stops at its next node or step.",
+    ),
     Route(operation="retry_workflow", method="POST", path=f"{V1}/workflow/{{workflowId}}/retry", success=202),
     Route(
         operation="prioritize_workflow",
@@ -97,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path=f"{V1}/output/{{outputId}}",
         media_type="*/*",
+        preview=True,
         tag="Outputs",
         answer="The whole, streamed.",
     ),

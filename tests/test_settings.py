@@ -273,6 +273,11 @@ def test_a_bad_value_names_its_setting_and_is_never_shown(
     assert "hunter2" not in f"{error} {error.details}"
 
 
+def test_a_name_given_in_code_that_is_no_setting_is_an_error() -> None:
+    with pytest.raises(TypeError, match="no settings: lease_ttl"):
+        load_settings(lease_ttl=30.0)
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().client_name = "other"  # type: ignore[misc]

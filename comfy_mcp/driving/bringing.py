@@ -2,8 +2,8 @@
 
 That may last, so each has a task of its own: the engine gets other jobs meanwhile, and a cancel or a deadline
 ends the job at once, here. A process that dies leaves nothing behind: the next one looks the attempt up, and
-the files are named by what they hold. At most `ledger.MAX_UNSENT` wait; then the engine leaves jobs that name
-files in the queue, and takes others.
+the files are named by what they hold. At most `claiming.MAX_UNSENT` wait; then the engine leaves jobs that
+name files in the queue, and takes others.
 """
 
 from collections.abc import Callable, Mapping

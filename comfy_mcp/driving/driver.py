@@ -4,8 +4,6 @@ The driver waits for the lease, serves one tenure after the other, and never giv
 that fails or a defect in a tenure ends that tenure only.
 """
 
-import asyncio
-import contextlib
 from uuid import uuid4
 
 import structlog
@@ -21,6 +19,7 @@ from comfy_mcp.domain.events import (
     StoredEvent,
 )
 from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.driving.leasing import Candidate
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
 from comfy_mcp.driving.tenure import Tenure
@@ -28,9 +27,6 @@ from comfy_mcp.places.protocol import Runner, Trouble
 from comfy_mcp.store import ClaimOffer, Lease
 
 log = structlog.get_logger(__name__)
-
-RELEASE_TIMEOUT_S = 2.0
-"""At the end the lease is given back at once; when that fails it expires by itself."""
 
 
 class Driver:
@@ -47,9 +43,7 @@ class Driver:
         """`sampling` says what the GPUs do now."""
         self._place = place
         self._means = means
-        self._store = means.store
-        self._settings = means.settings
-        self._holder = holder
+        self._candidate = Candidate(place.engine, holder=holder, store=means.store, settings=means.settings)
         self._sampling = sampling
         self._tenure: Tenure | None = None
         self._leaving = False
@@ -123,7 +117,7 @@ class Driver:
 
     @property
     def takes_files(self) -> bool:
-        """See `Ledger.takes_files`."""
+        """See `Claiming.takes_files`."""
         return self._tenure is not None and self._tenure.takes_files
 
     def reserve(self, job_id: JobId) -> tuple[Tenure, ClaimOffer] | None:
@@ -148,22 +142,8 @@ class Driver:
                     self._tenure.others_ended()
 
     async def run(self) -> None:
-        """Until cancelled. A group of tasks that fails in that moment raises the failure only."""
-        pause, task = self._settings.lease_ttl_s / 3, asyncio.current_task()
-        while task is None or not task.cancelling():
-            lease = await self._acquire()
-            if lease is not None:
-                await self._serve(lease)
-            await asyncio.sleep(min(pause, 1.0) if lease is not None else pause)
-
-    async def _acquire(self) -> Lease | None:
-        try:
-            return await self._store.acquire_lease(
-                self._place.engine, self._holder, self._settings.lease_ttl_s
-            )
-        except StoreFault as fault:
-            self._log.warning("lease_not_acquired", code=fault.code.value, error=str(fault))
-            return None
+        """Until cancelled."""
+        await self._candidate.run(self._serve)
 
     async def _serve(self, lease: Lease) -> None:
         self._log.info("lease_acquired", fence=lease.fence)
@@ -171,7 +151,7 @@ class Driver:
             lease=lease,
             place=self._place,
             means=self._means,
-            gate=MemoryGate(self.engine, self._settings, self._means.clock, self._sampling),
+            gate=MemoryGate(self.engine, self._means.settings, self._means.clock, self._sampling),
         )
         self._tenure.leaving = self._leaving
         try:
@@ -187,10 +167,4 @@ class Driver:
             tenure, self._tenure = self._tenure, None
             self._means.gpu.abandon(self.engine)
             self._means.fleet.forget(self.engine)
-            await self._release(lease, tenure)
-
-    async def _release(self, lease: Lease, tenure: Tenure) -> None:
-        with contextlib.suppress(StoreFault, TimeoutError):
-            async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await self._store.release_lease(lease)
-                await tenure.finish()
+            await self._candidate.release(lease, tenure.finish)

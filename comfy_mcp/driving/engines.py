@@ -147,11 +147,6 @@ class Engines(EngineReports):
         ]
         return min(known, default=0)
 
-    def expected_ms(self, job: Job) -> float | None:
-        """How long a workflow of its shape takes on the only engine. None: nobody knows, or there are several
-        engines."""
-        return self.pace_ms(job) if len(list(self.pool)) == 1 else None
-
     def pace_ms(self, job: Job) -> float | None:
         """How long a workflow of its shape takes, over the engines that have run such ones lately."""
         times = [self._means.fleet.expected_ms(engine, job.shape) for engine in self.pool]

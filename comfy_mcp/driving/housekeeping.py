@@ -5,14 +5,13 @@ keeps a hundred processes from looking for the same work.
 """
 
 import asyncio
-import contextlib
 
 import structlog
 
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.driving.clock import Clock
-from comfy_mcp.driving.leasing import LeaseKeeper
+from comfy_mcp.driving.leasing import Candidate, LeaseKeeper
 from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store import Lease, Store
 
@@ -24,8 +23,6 @@ SWEEP = EngineId("/sweep")
 EVERY_S = 1.0
 """How far beyond its deadline a waiting job may end."""
 
-RELEASE_S = 2.0
-
 
 class Sweeper:
     """`elected` is set while this process is the one."""
@@ -35,28 +32,14 @@ class Sweeper:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._holder = holder
+        self._candidate = Candidate(SWEEP, holder=holder, store=store, settings=settings)
 
     async def run(self) -> None:
-        """Stand for it until cancelled. If the one that was elected dies, another is within two leases."""
-        while True:
-            lease = await self._acquire()
-            if lease is not None:
-                await self._hold(lease)
-            await asyncio.sleep(self._settings.lease_ttl_s / 3)
-
-    async def _acquire(self) -> Lease | None:
-        try:
-            now = await self._store.lease_of(SWEEP)
-            if now is not None and now.live and now.holder != self._holder:
-                return None  # the usual case takes no writer
-            return await self._store.acquire_lease(SWEEP, self._holder, self._settings.lease_ttl_s)
-        except StoreFault as fault:
-            log.warning("not_elected", code=fault.code.value, error=str(fault))
-            return None
+        """Stand for it until cancelled."""
+        await self._candidate.run(self._hold)
 
     async def _hold(self, lease: Lease) -> None:
-        log.info("elected", holder=self._holder)
+        log.info("elected", fence=lease.fence)
         self.elected.set()
         try:
             await LeaseKeeper(lease, self._store, self._settings, self._clock).run()
@@ -64,9 +47,7 @@ class Sweeper:
             log.warning("elected_no_more", code=fault.code.value, error=str(fault))
         finally:
             self.elected.clear()
-            with contextlib.suppress(StoreFault, TimeoutError):
-                async with asyncio.timeout(RELEASE_S):
-                    await self._store.release_lease(lease)
+            await self._candidate.release(lease)
 
 
 async def end_overdue_jobs(

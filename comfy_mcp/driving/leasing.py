@@ -1,15 +1,59 @@
-"""Keeping an engine's lease while a tenure lasts."""
+"""Getting a lease, keeping it, and giving it back."""
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from comfy_mcp.domain.errors import Fenced, StoreFault
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.driving.clock import Clock
 from comfy_mcp.settings import StoreGroup
 from comfy_mcp.store import Lease, Store
 
 log = structlog.get_logger(__name__)
+
+RELEASE_TIMEOUT_S = 2.0
+"""At the end the lease is given back at once; when that fails it expires by itself."""
+
+
+class Candidate:
+    """A process that wants one lease, again and again."""
+
+    def __init__(self, engine: EngineId, *, holder: str, store: Store, settings: StoreGroup) -> None:
+        self._engine = engine
+        self._holder = holder
+        self._store = store
+        self._ttl_s = settings.lease_ttl_s
+
+    async def run(self, serve: Callable[[Lease], Awaitable[None]]) -> None:
+        """Until cancelled: `serve` whenever this process has the lease. If its holder dies, another process
+        has it within two leases. A group of tasks that fails as it is cancelled raises the failure only."""
+        pause, task = self._ttl_s / 3, asyncio.current_task()
+        while task is None or not task.cancelling():
+            lease = await self._acquire()
+            if lease is not None:
+                await serve(lease)
+            await asyncio.sleep(min(pause, 1.0) if lease is not None else pause)
+
+    async def _acquire(self) -> Lease | None:
+        try:
+            now = await self._store.lease_of(self._engine)
+            if now is not None and now.live and now.holder != self._holder:
+                return None  # the usual case takes no writer
+            return await self._store.acquire_lease(self._engine, self._holder, self._ttl_s)
+        except StoreFault as fault:
+            log.warning("lease_not_acquired", engine=self._engine, code=fault.code.value, error=str(fault))
+            return None
+
+    async def release(self, lease: Lease, then: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Give it back, and do what is worth no more than the rest of the time for that."""
+        with contextlib.suppress(StoreFault, TimeoutError):
+            async with asyncio.timeout(RELEASE_TIMEOUT_S):
+                await self._store.release_lease(lease)
+                if then is not None:
+                    await then()
 
 
 class LeaseKeeper:

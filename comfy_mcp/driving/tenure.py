@@ -10,7 +10,6 @@ unless the events have said the whole story; after every (re)connect everything 
 import asyncio
 from typing import assert_never
 
-from comfy_mcp.domain.deadlines import STOP_LIMIT_S
 from comfy_mcp.domain.events import PreviewFrame
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.job import Job
@@ -19,6 +18,7 @@ from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.bringing import Bringing
 from comfy_mcp.driving.checked import Checked
+from comfy_mcp.driving.claiming import Claiming
 from comfy_mcp.driving.containment import Containment
 from comfy_mcp.driving.errands import Brought, Errands, Freed, Kept, Looked, Report, Sampled, Submitted
 from comfy_mcp.driving.hearing import Hearing
@@ -26,11 +26,10 @@ from comfy_mcp.driving.leasing import LeaseKeeper
 from comfy_mcp.driving.ledger import Ledger
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate
+from comfy_mcp.driving.reservation import Reservation
+from comfy_mcp.driving.stopping import Stopping
 from comfy_mcp.places.protocol import Runner, Trouble
 from comfy_mcp.store import Claim, ClaimOffer, Lease
-
-CANCEL_RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
-"""Pauses before an engine is asked again to cancel; the last one repeats."""
 
 LEFT_S = 0.25
 """Pause before an engine that left all jobs to others checks the queue again."""
@@ -54,18 +53,24 @@ class Tenure:
         self._alarm = Alarm(means.clock)
         self._keeper = LeaseKeeper(lease, means.store, means.settings, means.clock)
         self._containment = Containment(lease.engine, means.clock, self._alarm.ring)
-        self._ledger = Ledger(lease=lease, place=place, means=means, gate=gate, containment=self._containment)
+        self._ledger = Ledger(lease=lease, place=place, means=means, containment=self._containment)
+        self._claiming = Claiming(
+            lease=lease,
+            place=place,
+            means=means,
+            gate=gate,
+            containment=self._containment,
+            ledger=self._ledger,
+        )
+        self._reservation = Reservation(self._ledger, self._claiming, means.checked)
         self._errands = Errands(place, self._reported, self._keeper.confirm)
         self._hearing = Hearing(place, self._ledger, self._errands, self._alarm, means, self._containment)
         self._bringing = Bringing(self._ledger, self._errands, means.clock, self._containment)
-        self._cancels: set[JobId] = set()
-        self._reserved: JobId | None = None
-        self._offered: ClaimOffer | None = None  # for the reserved job
+        self._stopping = Stopping(self._ledger, self._hearing, self._errands, means.clock, self._containment)
         self._unseen = False  # a job was queued, and the engine waits until it is woken
         self._woken = False  # to look for it
         self.leaving = False
         """The engine was removed: it takes nothing new."""
-        self._written: tuple[Claim, Checked] | None = None
         self._open = False
         self._left_until: float | None = None
         self._rest_at = 0.0
@@ -94,7 +99,7 @@ class Tenure:
     @property
     def in_flight(self) -> int:
         """Jobs that are at the engine, or about to be sent there."""
-        return len(self._ledger.attempts) + (self._reserved is not None)
+        return len(self._ledger.attempts) + (self._reservation.job_id is not None)
 
     def hand_back(self, reason: str) -> None:
         """The engine is lost, and will not be driven any more: its jobs are queued again."""
@@ -126,7 +131,7 @@ class Tenure:
 
     def cancel_requested(self, job_id: JobId) -> None:
         """Somebody asked to cancel a claimed job, perhaps one that is just being claimed here."""
-        self._cancels.add(job_id)
+        self._stopping.cancels.add(job_id)
         self._alarm.ring()
 
     def job_ended(self, job_id: JobId) -> None:
@@ -145,14 +150,14 @@ class Tenure:
 
     def others_ended(self) -> None:
         """A job ended, here or elsewhere: it matters here if jobs were left to others."""
-        if self._ledger.left and self._means.fleet.is_free(self._place.engine):
+        if self._claiming.left and self._means.fleet.is_free(self._place.engine):
             self.work_arrived()
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 self._errands.group = group
-                await self._ledger.adopt()
+                await self._claiming.adopt()
                 self._open = True
                 group.create_task(self._keeper.run(), name="lease")
                 group.create_task(self._place.run(self._hearing.event), name="place")
@@ -173,12 +178,11 @@ class Tenure:
     async def _turn(self) -> None:
         idle = self._is_idle()
         self._hearing.check_deadlines()
-        self._start_cancels()
-        self._chase()
+        self._stopping.turn(self._reservation.job_id)
         self._bringing.turn(self._hearing.connection, there=self._there)
         self._send_ready()
-        room = self._written is None and self._has_room()
-        if (next_one := await self._ledger.write_due(room=room)) is not None:
+        room = self._reservation.written is None and self._has_room()
+        if (next_one := await self._claiming.write_due(room=room)) is not None:
             self._send(next_one)
         if self._place.on_demand:
             await self._wake_or_rest()
@@ -186,14 +190,14 @@ class Tenure:
         self._follow()
         if (due := self._gate.due) is not None and due <= self._clock.monotonic():
             self._ask_for_sample()
-        if self._ledger.durations_full or idle:
+        if self._ledger.durations.full or idle:
             await self._ledger.save_durations()
-        if self._ledger.found_cancels or self._cancels:
+        if self._stopping.has_news:
             self._alarm.ring()
 
     def drives(self, job_id: JobId) -> bool:
         """The job is at the engine, or about to be sent there."""
-        return self._reserved == job_id or any(
+        return self._reservation.job_id == job_id or any(
             attempt.job.id == job_id for attempt in self._ledger.attempts.values()
         )
 
@@ -224,9 +228,9 @@ class Tenure:
     async def _wake_or_rest(self) -> None:
         """An engine on demand is connected while it has work, and for a while after."""
         now, asleep = self._clock.monotonic(), not (self.connected or self._hearing.polling)
-        busy = self.in_flight > 0 or self._written is not None
+        busy = self.in_flight > 0 or self._reservation.written is not None
         if busy or (
-            asleep and self._ledger.may_have_work and not self.leaving and await self._ledger.is_wanted()
+            asleep and self._ledger.may_have_work and not self.leaving and await self._claiming.is_wanted()
         ):
             self._rest_at = now + REST_S
             self._place.want(True)
@@ -256,52 +260,10 @@ class Tenure:
         for attempt in self._ledger.attempts.values():
             if attempt.due is not None:
                 due.append(max(attempt.due, self._ledger.retry_at))
-            if attempt.stop_asked_at is not None and not attempt.settled:
-                due.append(attempt.stop_asked_at + STOP_LIMIT_S)
             if attempt.unsent:
                 due.extend(self._bringing.due(attempt, there=self._there))
-            elif not (attempt.looking or attempt.submitting or attempt.settled):
-                due.append(attempt.heard_at + self._hearing.quiet_s)
-                also = (attempt.cancel_due, attempt.deadline, attempt.look_due)
-                due.extend(each for each in also if each is not None)
+            due.extend(self._stopping.due(attempt))
         return min(due)
-
-    # ------------------------------------------------------------------------------- cancels, quiet engines
-
-    def _start_cancels(self) -> None:
-        self._cancels |= self._ledger.found_cancels
-        self._ledger.found_cancels.clear()
-        for attempt in self._ledger.attempts.values():
-            if attempt.job.id in self._cancels and not attempt.settled:
-                attempt.ask_cancel(self._clock.monotonic())
-        self._cancels &= {self._reserved}  # it is claimed, and becomes an attempt later in this turn
-
-    def _chase(self) -> None:
-        now, quiet_s = self._clock.monotonic(), self._hearing.quiet_s
-        for attempt in self._ledger.attempts.values():
-            if attempt.stop_asked_at is not None and now - attempt.stop_asked_at >= STOP_LIMIT_S:
-                self._end_here(attempt)
-            if attempt.looking or attempt.submitting or attempt.settled or attempt.unsent:
-                continue
-            if attempt.cancel_due is not None and attempt.cancel_due <= now:
-                pause = CANCEL_RETRY_S[min(attempt.cancel_tries, len(CANCEL_RETRY_S) - 1)]
-                attempt.cancel_tries += 1
-                attempt.cancel_due = now + pause
-                attempt.stop_asked_at = now if attempt.stop_asked_at is None else attempt.stop_asked_at
-                attempt.begin_look()
-                self._errands.cancel(attempt.prompt_id)
-            elif attempt.look_due is not None and attempt.look_due <= now:
-                self._hearing.look([attempt])
-            elif now - attempt.heard_at >= quiet_s:
-                attempt.quiet = True
-                self._hearing.look([attempt])
-
-    def _end_here(self, attempt: Attempt) -> None:
-        """The engine did not stop it in time, or does not say so."""
-        if not attempt.settled:
-            with self._containment.step(attempt, "end here"):
-                self._hearing.end_here(attempt)
-            self._errands.put_out(attempt.prompt_id)
 
     def _follow(self) -> None:
         """Receive the events of prompts that were submitted over an earlier stream."""
@@ -312,25 +274,24 @@ class Tenure:
 
     async def _claim(self) -> None:
         """Take work while the engine is there and has room in its pipeline."""
-        if self._written is not None:
-            claim, checked = self._written
-            self._send_reserved(claim, await self._ledger.admit(claim, checked))
+        if (new := await self._reservation.admit()) is not None:
+            self._send(new)
         if self._left_until is not None and self._left_until <= self._clock.monotonic():
             self._ledger.may_have_work, self._left_until = True, None
         fleet, engine = self._means.fleet, self._place.engine
         while self._has_room() and fleet.is_free(engine):
             if not self._gate.ready:
-                if await self._ledger.any_waits():
+                if await self._claiming.any_waits():
                     self._ask_for_sample()
                 return
-            attempt = await self._ledger.claim()
+            attempt = await self._claiming.claim()
             if attempt is not None:
                 self._send(attempt)
-            self._woken = self._ledger.seen if attempt is None else self._ledger.may_have_work
+            self._woken = self._claiming.seen if attempt is None else self._ledger.may_have_work
         if self._woken:  # jobs wait, or nobody has looked
             self._woken = False
             fleet.wake_next()
-        if not (self._ledger.left or (self._has_room() and fleet.free_in_s(engine) is not None)):
+        if not (self._claiming.left or (self._has_room() and fleet.free_in_s(engine) is not None)):
             self._left_until = None
         elif self._left_until is None:
             self._left_until = self._clock.monotonic() + self._until_next_choice()
@@ -347,8 +308,8 @@ class Tenure:
 
     @property
     def takes_files(self) -> bool:
-        """See `Ledger.takes_files`."""
-        return self._ledger.takes_files
+        """See `Claiming.takes_files`."""
+        return self._claiming.takes_files
 
     def reserve(self, job_id: JobId) -> ClaimOffer | None:
         """Reserve room for a job that is about to be written: nothing else is claimed until that ends.
@@ -357,35 +318,21 @@ class Tenure:
         """
         if not self.has_room:
             return None
-        self._reserved, self._offered = job_id, self._ledger.offers.make()
-        return self._offered
+        return self._reservation.make(job_id)
 
     def give_up_reserved(self) -> None:
         """The job was refused, or something raised: whether it was claimed is looked up."""
-        self._reserved, self._ledger.may_have_work = None, True
+        self._reservation.give_up()
         self._alarm.ring()
 
     def take_reserved(self, job: Job, claim: Claim | None, checked: Checked) -> None:
         """The job is written, and claimed if nobody waited: then it is sent. A tenure that has ended leaves
         it to the one that adopts it."""
-        if self._offered is not None:
-            self._ledger.offers.answered(self._offered)
-        if claim is None:  # another job is next, or the submit was a repeat: claim from the queue as usual
-            self._means.checked.put(job.id, checked)
-            self._reserved, self._ledger.may_have_work = None, True
-        elif self._open and (new := self._ledger.follow_now(claim, checked)):
-            self._send_reserved(claim, new)
-            if not claim.more:
-                return
-        else:
-            self._written = claim, checked
-        self._alarm.ring()
-
-    def _send_reserved(self, claim: Claim, new: Attempt | None) -> None:
-        self._ledger.may_have_work |= claim.more
-        self._reserved = self._written = None
+        new = self._reservation.take(job, claim, checked, is_open=self._open)
         if new is not None:
             self._send(new)
+        if new is None or claim is None or claim.more:
+            self._alarm.ring()
 
     def _send(self, attempt: Attempt) -> None:
         """At once, or as soon as its files are at the engine."""
@@ -421,7 +368,7 @@ class Tenure:
         attempts = [each for each in self._ledger.attempts.values() if not each.unsent]
         return (
             self._there
-            and self._reserved is None
+            and self._reservation.job_id is None
             and self._clock.monotonic() >= self._ledger.retry_at
             and len(attempts) < 2 * depth
             and sum(not attempt.over for attempt in attempts) < depth

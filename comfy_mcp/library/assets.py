@@ -14,16 +14,17 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID, uuid4
-
-from blake3 import blake3
 
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.file_inputs import suffix_for
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.library.output_content import Span
 from comfy_mcp.library.spool import CHUNK_BYTES, Spool
+
+if TYPE_CHECKING:
+    from blake3 import blake3
 
 KEPT_S = 86_400
 """After the last use. A client that has the bytes sends them again when they are gone."""
@@ -75,6 +76,8 @@ class Assets:
 
         Raises LimitExceeded, InvalidInput (path_unreadable), and what reading the chunks raises.
         """
+        from blake3 import blake3  # most processes hash no upload
+
         digest = blake3()
         hashed = _hashed(chunks, digest)
         async with self._spool.receive(hashed, limit=self._limit, client=share) as received:
@@ -182,7 +185,7 @@ async def _read(stream: BinaryIO, span: Span) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _hashed(chunks: AsyncIterable[bytes], digest: blake3) -> AsyncIterator[bytes]:
+async def _hashed(chunks: AsyncIterable[bytes], digest: "blake3") -> AsyncIterator[bytes]:
     async for chunk in chunks:
         digest.update(chunk)
         yield chunk

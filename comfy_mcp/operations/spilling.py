@@ -10,7 +10,7 @@ from comfy_mcp.domain.ids import LOCAL, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs
 from comfy_mcp.domain.partner_nodes import partner_nodes
-from comfy_mcp.domain.time_left import time_left
+from comfy_mcp.domain.time_left import wait_behind
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.services import Services
@@ -49,7 +49,7 @@ async def here_or_there(
 
 async def expected_wait_ms(services: Services, job: Job) -> float | None:
     """How long it would wait here if it came now: what is ahead of it, shared among the engines that take
-    jobs. Times that nobody knows count as the mean of the others. None: none is known."""
+    jobs. None: not known."""
     engines, store = services.engines, services.store
     if not (able := engines.able):
         return FOR_EVER
@@ -60,15 +60,7 @@ async def expected_wait_ms(services: Services, job: Job) -> float | None:
     unseen = ahead - len(queued) + engines.foreign_ahead()
     if len(running) + len(queued) + unseen < able:
         return 0.0
-    left: list[float | None] = [time_left(each, now) for each in running]
-    ran = [now - (each.started_at or now) for each in running]
-    paces = [*map(engines.pace_ms, queued)]
-    whole = [so_far + each for so_far, each in zip(ran, left, strict=True) if each is not None]
-    whole += [each for each in paces if each is not None]
-    if not whole:
-        return None
-    mean = sum(whole) / len(whole)
-    return sum(mean if each is None else each for each in (*left, *paces, *[None] * unseen)) / able
+    return wait_behind([*running, *queued], now, engines.pace_ms, unseen=unseen, engines=able)
 
 
 async def _lane_for(context: OperationContext, job: Job, made: Made) -> tuple[str, str]:

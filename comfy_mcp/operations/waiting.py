@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.quotas import ClientUse
-from comfy_mcp.domain.time_left import in_range, time_left
+from comfy_mcp.domain.time_left import in_range, wait_behind
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import QuotaItem, WaitingForItem, WorkflowResult, about
 
@@ -20,13 +20,13 @@ LOOKED_THROUGH = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turns:
-    """The queue as it is now. `expected_ms`: how long a workflow takes, None where nobody knows. `use`: what
+    """The queue as it is now. `pace_ms`: how long a workflow takes, None where nobody knows. `use`: what
     clients have and may have."""
 
     queue: "QueueView"
     client: ClientId
     now: int
-    expected_ms: Callable[[Job], float | None]
+    pace_ms: Callable[[Job], float | None]
     use: Mapping[ClientId, ClientUse] = field(default_factory=dict)
 
     def why(self, job: Job, foreign: int) -> WaitingForItem | None:
@@ -43,20 +43,13 @@ class Turns:
         if not before and not foreign:
             return None
         yours = sum(each.client == self.client for each in before)
-        start = None if foreign else self._start_ms(before)
+        engines = {each.engine for each in before if each.engine is not None}
+        wait_ms = wait_behind(before, self.now, self.pace_ms, unseen=foreign, engines=max(1, len(engines)))
+        start = None if wait_ms is None else round(wait_ms)
         counts = {"yours": yours, "others": len(before) - yours, "foreign": foreign}
         return WaitingForItem(
             reason="turn", message=_sentence(**counts, start_ms=start), start_ms=start, **counts
         )
-
-    def _start_ms(self, before: Sequence[Job]) -> int | None:
-        total = 0.0
-        for job in before:
-            left = time_left(job, self.now) if job.status is JobStatus.RUNNING else self.expected_ms(job)
-            if left is None:
-                return None
-            total += left
-        return round(total)
 
 
 async def turns_now(context: OperationContext, jobs: Iterable[Job]) -> Turns:
@@ -67,7 +60,7 @@ async def turns_now(context: OperationContext, jobs: Iterable[Job]) -> Turns:
         queue=await services.store.queue(LOOKED_THROUGH),
         client=context.caller.client,
         now=now,
-        expected_ms=services.engines.expected_ms,
+        pace_ms=services.engines.pace_ms,
         use=await services.store.use_of(clients, now=now),
     )
 

@@ -158,8 +158,11 @@ def _variables() -> dict[str, tuple[str, ...]]:
 def load_settings(**overrides: object) -> Settings:
     """The settings from the environment, with `overrides` by field name.
 
-    Raises InvalidInput (code `configuration`) that names each setting at fault and never its value.
+    Raises InvalidInput (code `configuration`) that names each setting at fault and never its value, and
+    TypeError for an override that is no setting.
     """
+    if unknown := overrides.keys() - Settings.model_fields:
+        raise TypeError(f"no settings: {', '.join(sorted(unknown))}")
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
         _ = settings.engines

@@ -29,7 +29,7 @@ AnyRow = Any
 _NONE: Values = {}
 _LIST = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
 _NO_VALUES = "SELECT NULL WHERE 1!=1"
-COLUMNS, PARAMETERS = "{columns}", "{parameters}"
+COLUMNS, PARAMETERS, NEW = "{columns}", "{parameters}", "{new}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +87,18 @@ class _Plans:
 @dataclass(slots=True)
 class Statement:
     """A Core object. Its SQL is found by its digest, or compiled at its first use; that of an INSERT or
-    UPDATE without values of its own has the columns filled in which a use gives."""
+    UPDATE without values of its own has the columns filled in which a use gives. `on_conflict`: of an INSERT,
+    what to do where its row is there already, as SQL that both databases have; `{new}` are all values."""
 
     core: "Core"
+    on_conflict: str = ""
     _plans: dict[str, _Plans] = field(default_factory=dict)
 
     def plan(self, values: Values, dialect: Dialect = SQLITE) -> Plan:
         plans = self._plans.get(dialect.name)
         if plans is None:
             text, fixed = sql_of(self.core, dialect)
+            text += f" ON CONFLICT {self.on_conflict}" if self.on_conflict else ""
             plans = self._plans[dialect.name] = _Plans(text, fixed, COLUMNS in text)
         key = tuple(values) if plans.is_open else ()
         plan = plans.of.get(key)
@@ -124,8 +127,9 @@ def _with_columns(dialect: Dialect, text: str, values: Values) -> str:
     if text.startswith("UPDATE"):
         pairs = zip(columns, places, strict=True)
         return text.replace(COLUMNS, ", ".join(f'"{name}"={place}' for name, place in pairs))
-    names = ", ".join(f'"{name}"' for name in columns)
-    return text.replace(COLUMNS, names).replace(PARAMETERS, ", ".join(places))
+    names = [f'"{name}"' for name in columns]
+    new = ", ".join(f"{name}=excluded.{name}" for name in names)
+    return text.replace(COLUMNS, ", ".join(names)).replace(PARAMETERS, ", ".join(places)).replace(NEW, new)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from comfy_mcp.store.codec import storable
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import bindparam, delete, file_hashes, insert, node_durations, select, update
+from comfy_mcp.store.core import bindparam, delete, file_hashes, insert, node_durations, select
 
 MEMORY = 20
 """From the 20th observation on each new one weighs 1/20: a moving mean that follows a changed machine."""
@@ -15,13 +15,12 @@ _KNOWN = Statement(
         _d.class_type.in_(bindparam("names", expanding=True))
     )
 )
-_UPDATE = Statement(update(node_durations).where(_d.class_type == bindparam("b_class_type")))
 _HASH = Statement(
     select(_h.sha256).where(
         _h.path == bindparam("b_path"), _h.size == bindparam("b_size"), _h.mtime_ns == bindparam("b_mtime_ns")
     )
 )
-_INSERT = Statement(insert(node_durations))
+_PUT = Statement(insert(node_durations), "(class_type) DO UPDATE SET {new}")
 _PUT_HASH = Statement(insert(file_hashes))
 _FORGET = Statement(delete(file_hashes).where(_h.path == bindparam("b_path")))
 
@@ -44,10 +43,7 @@ def observe(connection: Connection, observed: Mapping[str, Sequence[float]]) -> 
         for value in values:
             count += 1
             mean += (value - mean) / min(count, MEMORY)
-        if name in known:
-            connection.execute(_UPDATE, {"b_class_type": name, "count": count, "mean_ms": mean})
-        else:
-            connection.execute(_INSERT, {"class_type": name, "count": count, "mean_ms": mean})
+        connection.execute(_PUT, {"class_type": name, "count": count, "mean_ms": mean})
 
 
 def file_hash(connection: Connection, path: str, size: int, mtime_ns: int) -> str | None:

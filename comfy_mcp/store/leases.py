@@ -56,10 +56,7 @@ _RENEW = Statement(
 _HELD = Statement(select(leases.c.engine, leases.c.fence).where(leases.c.holder == bindparam("b_holder")))
 _RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
 _VERIFY = Statement(select(leases.c.drained_at).where(*OWN))
-_DRAIN = Statement(
-    update(leases).where(leases.c.engine == bindparam("b_engine")).values(drained_at=bindparam("b_at"))
-)
-_INSERT_DRAINED = Statement(insert(leases))
+_DRAIN = Statement(insert(leases), "(engine) DO UPDATE SET drained_at = excluded.drained_at")
 _DRAINED = Statement(select(leases.c.engine).where(leases.c.drained_at.is_not(None)))
 
 
@@ -104,11 +101,8 @@ def may_claim(connection: Connection, lease: Lease) -> bool:
 
 def drain(connection: Connection, engine: EngineId, at: int | None) -> None:
     """From now on the engine takes nothing new; None: it does again. Nobody need have driven it before."""
-    if not connection.execute(_DRAIN, {"b_engine": engine, "b_at": at}).rowcount:
-        connection.execute(
-            _INSERT_DRAINED,
-            {"engine": engine, "holder": "", "fence": 0, "expires_at": 0, "ttl_ms": 0, "drained_at": at},
-        )
+    nobody = {"holder": "", "fence": 0, "expires_at": 0, "ttl_ms": 0}
+    connection.execute(_DRAIN, {"engine": engine, "drained_at": at, **nobody})
 
 
 def drained(connection: Connection) -> set[EngineId]:

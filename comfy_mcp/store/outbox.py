@@ -51,8 +51,7 @@ _NULL: Any = literal_column("NULL")
 
 _WEBHOOKS = Statement(select(webhooks).order_by(_w.client))
 _WEBHOOK = Statement(select(webhooks).where(_w.client == bindparam("b_client")))
-_INSERT_WEBHOOK = Statement(insert(webhooks))
-_UPDATE_WEBHOOK = Statement(update(webhooks).where(_w.client == bindparam("b_client")))
+_PUT_WEBHOOK = Statement(insert(webhooks), "(client) DO UPDATE SET {new}")
 _DELETE_WEBHOOK = Statement(delete(webhooks).where(_w.client == bindparam("b_client")))
 _FOLLOW_URL = Statement(
     update(deliveries)
@@ -157,8 +156,7 @@ def put_webhook(connection: Connection, webhook: ClientWebhook) -> None:
         "old_secret": webhook.old_secret,
         "old_until": webhook.old_until,
     }
-    if not connection.execute(_UPDATE_WEBHOOK, {**values, **client}).rowcount:
-        connection.execute(_INSERT_WEBHOOK, {"client": client["b_client"], **values})
+    connection.execute(_PUT_WEBHOOK, {"client": client["b_client"], **values})
     if webhook.url is not None:
         where = {"b_url": storable(webhook.url), "b_host": host_of(webhook.url)}
         connection.execute(_FOLLOW_URL, {**client, **where})

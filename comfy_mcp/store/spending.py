@@ -11,12 +11,11 @@ from comfy_mcp.domain.ids import LOCAL
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.spending import MILLION
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import IS_ELSEWHERE, ONE, bindparam, insert, jobs, select, spending, update
+from comfy_mcp.store.core import IS_ELSEWHERE, ONE, bindparam, insert, jobs, select, spending
 
 _ON_DAY = spending.c.day == bindparam("b_day")
 _SPENT = Statement(select(spending.c.amount).where(_ON_DAY))
-_ADD = Statement(update(spending).where(_ON_DAY).values(amount=spending.c.amount + bindparam("b_more")))
-_BEGIN = Statement(insert(spending))
+_ADD = Statement(insert(spending), "(day) DO UPDATE SET amount = spending.amount + excluded.amount")
 _ENDED = (JobStatus.COMPLETED.value, JobStatus.FAILED.value)
 _LAST = Statement(
     select(jobs.c.status)
@@ -53,11 +52,8 @@ def require(connection: Connection, event: JobQueued) -> None:
 def count(connection: Connection, before: Job | None, after: Job) -> None:
     """What an event has changed."""
     more = _counted(after) - _counted(before)
-    if not more:
-        return
-    day = day_of(after.created_at)
-    if not connection.execute(_ADD, {"b_day": day, "b_more": more}).rowcount:
-        connection.execute(_BEGIN, {"day": day, "amount": more})
+    if more:
+        connection.execute(_ADD, {"day": day_of(after.created_at), "amount": more})
 
 
 def has_run(connection: Connection, lane: str, shape: str) -> bool:

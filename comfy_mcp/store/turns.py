@@ -17,7 +17,6 @@ from comfy_mcp.store.core import (
     IS_QUEUED,
     ONE,
     bindparam,
-    case,
     client_shares,
     delete,
     func,
@@ -53,11 +52,9 @@ _FIRST_AHEAD = (
 )
 _AHEAD = Statement(select(func.count()).select_from(_FIRST_AHEAD.subquery()))
 _CLAIMED = Statement(
-    update(client_shares)
-    .where(*_SAME_CLIENT)
-    .values(tag=case((_s.tag < bindparam("b_tag"), bindparam("b_tag")), else_=_s.tag))
+    insert(client_shares),
+    "(lane, priority, client) DO UPDATE SET tag = excluded.tag WHERE client_shares.tag < excluded.tag",
 )
-_INSERT = Statement(insert(client_shares))
 _BEGIN = Statement(update(jobs).where(_j.id == bindparam("b_id")).values(share_tag=bindparam("b_tag")))
 _TAG = Statement(select(_j.share_tag).where(_j.id == bindparam("b_id")))
 _NEXT_OF_CLIENT = (
@@ -71,8 +68,9 @@ _MOVE_UP = Statement(
 _p = passed_over.c
 _OF_LANE, _OF_PRIORITY = _p.lane == bindparam("b_lane"), _p.priority == bindparam("b_priority")
 _PASSED = Statement(select(_p.priority, _p.claims).where(_OF_LANE, _p.claims > 0))
-_PASS = Statement(update(passed_over).where(_OF_LANE, _OF_PRIORITY).values(claims=_p.claims + 1))
-_INSERT_PASSED = Statement(insert(passed_over))
+_PASS = Statement(
+    insert(passed_over), "(lane, priority) DO UPDATE SET claims = passed_over.claims + excluded.claims"
+)
 _SERVED = Statement(update(passed_over).where(_OF_LANE, _OF_PRIORITY).values(claims=0))
 _greatest = client_shares.alias("greatest")
 _FORGET = Statement(
@@ -140,12 +138,10 @@ def change(
 
 def claimed(connection: Connection, job: Job, tag: int, *, more: bool) -> None:
     """The job has its turn, the first one. `more`: others wait in its lane."""
-    turn = {**_queue(job), "b_tag": tag}
-    if not connection.execute(_CLAIMED, turn).rowcount:
-        values = {"lane": job.lane, "priority": job.priority.rank, "client": storable(job.client), "tag": tag}
-        connection.execute(_INSERT, values)
+    values = {"lane": job.lane, "priority": job.priority.rank, "client": storable(job.client), "tag": tag}
+    connection.execute(_CLAIMED, values)
     if more:
-        connection.execute(_MOVE_UP, {**turn, "b_tag": next_tag(tag, claimed=True)})
+        connection.execute(_MOVE_UP, {**_queue(job), "b_tag": next_tag(tag, claimed=True)})
 
 
 def passed(connection: Connection, lane: str) -> Mapping[int, int]:
@@ -159,8 +155,7 @@ def passes(connection: Connection, job: Job, before: Mapping[int, int], waiting:
     if job.priority.rank in before:
         connection.execute(_SERVED, {"b_lane": job.lane, "b_priority": job.priority.rank})
     for rank in waiting:
-        if not connection.execute(_PASS, {"b_lane": job.lane, "b_priority": rank}).rowcount:
-            connection.execute(_INSERT_PASSED, {"lane": job.lane, "priority": rank, "claims": 1})
+        connection.execute(_PASS, {"lane": job.lane, "priority": rank, "claims": 1})
 
 
 def ended_unclaimed(connection: Connection, job: Job) -> None:

@@ -14,7 +14,6 @@ from comfy_mcp.store.core import (
     func,
     insert,
     select,
-    update,
     vram_shapes,
 )
 from comfy_mcp.store.core import jobs as table
@@ -24,8 +23,7 @@ _j, _s = table.c, vram_shapes.c
 WITH_NEED = table.outerjoin(vram_shapes, _s.shape == _j.shape)
 NEED = _s.need_bytes.label("need_bytes")
 _FIND = Statement(select(vram_shapes).where(_s.shape == bindparam("b_shape")))
-_INSERT = Statement(insert(vram_shapes))
-_UPDATE = Statement(update(vram_shapes).where(_s.shape == bindparam("b_shape")))
+_PUT = Statement(insert(vram_shapes), "(shape) DO UPDATE SET {new}")
 _OLDEST = select(_s.shape).order_by(_s.seen_at.desc(), _s.shape).offset(bindparam("b_kept", type_=Integer))
 _FORGET = Statement(delete(vram_shapes).where(_s.shape.in_(_OLDEST)))
 _KNOWN = Statement(select(func.count()).select_from(vram_shapes))
@@ -46,10 +44,7 @@ def learn(connection: Connection, job: Job, happened: JobEvent) -> None:
     peaks = [] if row is None else list(json.loads(row.peaks))
     peaks = [*peaks, held_bytes][-KEPT_PEAKS:]
     values = {"peaks": json.dumps(peaks), "need_bytes": need_of(peaks), "seen_at": happened.at}
-    if row is not None:
-        connection.execute(_UPDATE, {"b_shape": shape, **values})
-    else:
-        connection.execute(_INSERT, {"shape": shape, **values})
+    connection.execute(_PUT, {"shape": shape, **values})
 
 
 def forget(connection: Connection, kept: int) -> None:

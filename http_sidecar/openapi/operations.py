@@ -81,7 +81,7 @@ def _limit_of(route: Route, schema: Json) -> Json:
 
 def _headers_in(route: Route) -> list[Json]:
     if route.binary:
-        return [*_OF_BYTES, *([_PREVIEW] if route.operation == "read_output" else [])]
+        return [*_OF_BYTES, *([_PREVIEW] if route.preview else [])]
     return _OF_SUBMITS if route.success == HTTPStatus.ACCEPTED else []
 
 
@@ -163,21 +163,17 @@ def _successes(route: Route) -> Json:
     if route.binary:
         return _bytes(route)
     schema, example = reference(route.of.result), example_of(route.operation)
-    if route.operation == "cancel_workflow":
-        running = {**(example or {}), "status": "running"}
-        return {
-            "200": response("It is cancelled. Repeating the request is no error.", in_json(schema, example)),
-            "202": response(
-                "The cancel was sent; the engine stops at its next node or step.", in_json(schema, running)
-            ),
-        }
     if route.success == HTTPStatus.ACCEPTED:
         return _submitted(schema, example)
     words = route.answer or route.of.title
     if "fields" in route.of.params.model_fields:
         schema = {"anyOf": [schema, brief_schema(route.of.result)]}
     links = _LINKS_TO_OUTPUTS if "outputs" in route.of.result.model_fields else None
-    return {str(route.success): response(words, in_json(schema, example), links=links)}
+    found = {str(route.success): response(words, in_json(schema, example), links=links)}
+    if route.ongoing is not None:
+        running = {**(example or {}), "status": "running"}
+        found["202"] = response(route.ongoing, in_json(schema, running))
+    return found
 
 
 def _submitted(schema: Json, example: Json | None) -> Json:

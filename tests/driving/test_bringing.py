@@ -14,8 +14,8 @@ from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.driving import errands
 from comfy_mcp.driving.bringing import PATIENCE_S
+from comfy_mcp.driving.claiming import MAX_UNSENT
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES, RETRY_S
-from comfy_mcp.driving.ledger import MAX_UNSENT
 from tests.driving.conftest import GRAPH, WITH_FILE, House, posted
 from tests.support.scripted_place import ScriptedPlace, unreachable
 

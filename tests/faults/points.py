@@ -46,7 +46,7 @@ STEPS = (
     "comfy_mcp.driving.ends:Ends.of_result",
     "comfy_mcp.driving.ledger:Ledger.settle",
     "comfy_mcp.driving.ledger:Ledger._write",
-    "comfy_mcp.driving.ledger:Ledger._followed",
+    "comfy_mcp.driving.claiming:Claiming._followed",
     "comfy_mcp.driving.hearing:Hearing._seen",
     "comfy_mcp.driving.hearing:Hearing._over",
     "comfy_mcp.driving.hearing:Hearing._absent",

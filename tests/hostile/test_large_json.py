@@ -16,7 +16,7 @@ import pytest
 
 from comfy_mcp.checking import checker
 from comfy_mcp.domain import large_json
-from comfy_mcp.driving import ledger
+from comfy_mcp.driving import claiming
 from tests.support.graphs import picture
 from tests.support.mcp_http import legacy_request, modern_request, open_session
 from tests.support.sidecar import WORKFLOW, Sidecar, open_sidecar
@@ -99,7 +99,7 @@ def on_the_loop(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(large_json, "LARGE_BYTES", 100)
     monkeypatch.setattr(large_json, "LARGE_VALUES", 30)
-    monkeypatch.setattr(ledger, "THREAD_BYTES", 100)
+    monkeypatch.setattr(claiming, "THREAD_BYTES", 100)
     monkeypatch.setattr(checker, "INLINE_BYTES", 100)
     watched(json.JSONDecoder, "decode")
     watched(json.JSONEncoder, "encode")

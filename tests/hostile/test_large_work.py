@@ -17,7 +17,7 @@ import pytest
 import comfy_mcp
 from comfy_mcp.checking import checker
 from comfy_mcp.domain import large_json
-from comfy_mcp.driving import ledger
+from comfy_mcp.driving import claiming
 from tests.hostile.test_large_json import CALLS, all_end
 from tests.support import graphs
 from tests.support.sidecar import open_sidecar
@@ -74,7 +74,7 @@ async def test_no_walk_over_a_large_workflow_on_the_loop(
     monkeypatch.setattr("tests.hostile.test_large_json.graph", wide)
     monkeypatch.setattr(large_json, "LARGE_BYTES", 100_000)
     monkeypatch.setattr(large_json, "LARGE_VALUES", 1_000)
-    monkeypatch.setattr(ledger, "THREAD_BYTES", 100_000)
+    monkeypatch.setattr(claiming, "THREAD_BYTES", 100_000)
     monkeypatch.setattr(checker, "INLINE_BYTES", 100_000)
     path, call = CALLS[way]
     asked = call()

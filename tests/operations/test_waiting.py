@@ -29,11 +29,11 @@ def job(name: str, client: ClientId, *, runs: bool = False, **more: Any) -> Job:
     return replace(known, **more)
 
 
-def turns(*jobs: Job, expected_ms: float | None = None) -> Turns:
+def turns(*jobs: Job, pace_ms: float | None = None) -> Turns:
     running = tuple(each for each in jobs if each.status is JobStatus.RUNNING)
     queued = tuple(each for each in jobs if each.status is JobStatus.QUEUED)
     view = QueueView(running=running, queued=queued, blocked=(), counts={})
-    return Turns(queue=view, client=ME, now=1000, expected_ms=lambda _: expected_ms)
+    return Turns(queue=view, client=ME, now=1000, pace_ms=lambda _: pace_ms)
 
 
 RUNS = job("a", BEN, runs=True, engine=E, eta_ms=20_000, progress_at=1000)
@@ -44,21 +44,32 @@ def test_what_is_ahead_is_counted_by_whose_it_is() -> None:
     why = turns(RUNS, MINE, LAST).why(LAST, 2)
     assert why is not None
     assert (why.reason, why.yours, why.others, why.foreign) == ("turn", 1, 1, 2)
-    assert why.message == "Ahead of it: 1 yours, 1 of others, 2 given to ComfyUI itself."
+    assert why.message.startswith("Ahead of it: 1 yours, 1 of others, 2 given to ComfyUI itself; ")
 
 
-def test_the_start_is_estimated_where_all_that_is_ahead_is_known() -> None:
-    known = turns(RUNS, MINE, LAST, expected_ms=10_000.0).why(LAST, 0)
+def test_the_start_is_estimated_by_what_is_ahead() -> None:
+    known = turns(RUNS, MINE, LAST, pace_ms=10_000.0).why(LAST, 0)
     assert known is not None
     assert known.start_ms == 30_000
     assert known.message.endswith("; it may start in about 30 s (22 to 42).")
-    for unknown in (
-        turns(RUNS, MINE, LAST).why(LAST, 0),
-        turns(replace(RUNS, eta_ms=None), LAST, expected_ms=1.0).why(LAST, 0),
-        turns(RUNS, MINE, LAST, expected_ms=1.0).why(LAST, 1),
-    ):
-        assert unknown is not None
-        assert unknown.start_ms is None
+
+
+@pytest.mark.parametrize(
+    ("ahead", "pace_ms", "foreign", "start_ms"),
+    [
+        ([RUNS, MINE], None, 0, 40_000),  # of which nobody knows takes as long as the others
+        ([RUNS, MINE], 10_000.0, 2, 60_000),
+        ([replace(RUNS, eta_ms=None)], 1.0, 0, None),
+        ([RUNS, replace(RUNS, id=JobId("d"), engine=F)], None, 0, 20_000),  # two engines share it
+        ([RUNS, replace(RUNS, id=JobId("d"), engine=F), MINE], 10_000.0, 0, 25_000),
+    ],
+)
+def test_the_start_where_some_of_it_is_unknown_and_on_several_engines(
+    ahead: list[Job], pace_ms: float | None, foreign: int, start_ms: int | None
+) -> None:
+    why = turns(*ahead, LAST, pace_ms=pace_ms).why(LAST, foreign)
+    assert why is not None
+    assert why.start_ms == start_ms
 
 
 def test_one_that_an_engine_has_waits_for_that_engine_and_its_lane_only() -> None:
@@ -111,15 +122,15 @@ async def test_an_engine_that_is_down_is_said_instead(call_without_engine: Bench
     assert set(entry["waitingFor"]) == {"reason", "message"}
 
 
-async def test_the_time_of_a_workflow_is_that_of_the_last_ones_on_the_only_engine(call: Bench) -> None:
+async def test_the_time_of_a_workflow_is_that_of_the_last_ones(call: Bench) -> None:
     done = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=1))
     await call("wait_for_workflow", workflow_id=done.workflow_id, timeout_s=20)
     known = await call.services.store.get_job(JobId(done.workflow_id))
     assert known is not None
-    expected = call.services.engines.expected_ms(known)
+    expected = call.services.engines.pace_ms(known)
     assert expected is not None
     assert expected > 0
-    assert call.services.engines.expected_ms(replace(known, shape="other")) is None
+    assert call.services.engines.pace_ms(replace(known, shape="other")) is None
 
 
 async def test_a_client_at_a_limit_is_told_so_and_sees_its_own_numbers(
