@@ -18,7 +18,7 @@ from http_sidecar.door import cors, gatekeeper, health, metrics, request_log, re
 from http_sidecar.door.errors import errors
 from http_sidecar.door.gatekeeper import Gatekeeper
 from http_sidecar.door.rate_limit import RATE_LIMITS, RateLimits
-from http_sidecar.door.transfers import TRANSFERS, Transfers
+from http_sidecar.door.transfers import TRANSFERS, places
 from http_sidecar.drain import Drain
 from http_sidecar.mcp import mount
 from http_sidecar.pages import docs_page, status_page
@@ -68,7 +68,7 @@ def build_app(
     app[SETTINGS] = settings
     app[BOUNDS] = bounds
     app[RATE_LIMITS] = limits
-    app[TRANSFERS] = Transfers(bounds)
+    app[TRANSFERS] = places(bounds)
     app[DRAIN] = drain or Drain()
     app[KEY_RING] = keys
     app[IDENTIFIERS] = []

@@ -1,6 +1,7 @@
 """What one client may hold of this process, and for how long: constants, each with its reason.
 
 They are not settings, because no installation needs other values. Tests pass smaller ones to `build_app`.
+Where all clients together have a number of places, each gets its share of them (comfy_mcp/shares.py).
 """
 
 from dataclasses import dataclass
@@ -23,9 +24,6 @@ class Bounds:
 
     transfers: int = 128
     """Uploads and large downloads together: each holds a connection to an engine, or a file."""
-
-    transfers_per_client: int = 32
-    """Of one key, or of one address without a key: five browsers that load pictures."""
 
     send_timeout_s: float = 60.0
     """A response is aborted when the client reads nothing for this long: networks recover sooner."""

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections import Counter
 from collections.abc import Callable
 
 import structlog
@@ -21,6 +20,7 @@ from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_scopes import Budget, OverBudget
 from comfy_mcp.domain.ui_texts import Moment
+from comfy_mcp.shares import Shares, Turns
 
 log = structlog.get_logger(__name__)
 
@@ -34,10 +34,7 @@ INLINE_BYTES = 256 * 2**10
 """Workflows that have more bytes as JSON are judged in the process: smaller ones take some milliseconds."""
 
 WAITING = 16
-"""Large workflows that wait for their turn; further ones are refused."""
-
-WAITING_OF_ONE = 12
-"""Of these, one client's: the others can still submit."""
+"""Large workflows that wait for their turn, each with its text; further ones are refused."""
 
 IDLE_S = 300.0
 """The process ends when no large workflow has come for this long."""
@@ -52,8 +49,13 @@ class Checker:
     def __init__(self, moment: Callable[[], Moment | None] = lambda: None, *, cpu_s: int = CPU_S) -> None:
         self._moment = moment
         self._cpu_s = cpu_s
-        self._turn = asyncio.Lock()
-        self._waiting: Counter[ClientId] = Counter()
+        self._turns = Turns()
+        self._waiting = Shares(
+            WAITING,
+            "large workflows that are checked",
+            code=ErrorCode.QUEUE_FULL,
+            next_step="Try again in a few seconds.",
+        )
         self._process: Process | None = None
         self._known: ObjectInfo | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -64,7 +66,7 @@ class Checker:
         return len(text) > INLINE_BYTES
 
     async def judge(self, raw: object, text: bytes, info: ObjectInfo | None, *, client: ClientId) -> Judged:
-        """`text` is `raw` as JSON. `client` is who waits for it.
+        """`text` is `raw` as JSON. `client` is who waits for it: clients take turns.
 
         Raises InvalidGraph, and LimitExceeded (`too_large`) where the check takes too much CPU or memory,
         (`queue_full`) where too many wait.
@@ -72,19 +74,9 @@ class Checker:
         if not self.is_large(text):
             with contextlib.suppress(OverBudget):
                 return judge(raw, info, Budget(share=HERE_SHARE), self._moment())
-        if self._waiting.total() >= WAITING or self._waiting[client] >= WAITING_OF_ONE:
-            raise LimitExceeded(
-                "Too many large workflows are being checked.",
-                next_step="Try again in a few seconds.",
-                code=ErrorCode.QUEUE_FULL,
-            )
-        self._waiting[client] += 1
-        try:
-            async with self._turn:
+        with self._waiting.place(client):
+            async with self._turns.turn(client):
                 answer = await self._asked(text, info)
-        finally:
-            self._waiting[client] -= 1
-            self._waiting += Counter()  # without those that wait for nothing
         graph = await asyncio.to_thread(parse_graph, raw if answer.raw is None else answer.raw)
         return Judged(
             graph=graph,

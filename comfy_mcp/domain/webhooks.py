@@ -102,8 +102,8 @@ def delivery_id(job_id: JobId, event_type: str, attempt: int) -> str:
 
 
 def host_of(url: str) -> str:
-    """The unit of fairness between receivers, with its port."""
-    return urlsplit(url).netloc.rpartition("@")[2].lower()
+    """The unit of fairness between receivers: all ports of a host are one."""
+    return urlsplit(url).hostname or ""
 
 
 def url_fault(url: str, *, private: bool) -> str | None:

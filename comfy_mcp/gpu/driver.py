@@ -1,16 +1,13 @@
 """Run the driver in its own thread, because its calls may hang."""
 
 import asyncio
-import threading
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 import structlog
 
+from comfy_mcp.daemon_threads import on_daemon_thread
 from comfy_mcp.gpu.nvml import NvmlReading
-
-T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +31,7 @@ class DriverThread:
     async def read(self) -> NvmlReading:
         """Raises nothing. A driver that hangs keeps its thread: no second one is started on it."""
         if self._reading is None:
-            self._reading = _on_daemon_thread(self._driver.read)
+            self._reading = on_daemon_thread(self._driver.read, name="gpu-driver")
         try:
             async with asyncio.timeout(self._timeout_s):
                 reading = await asyncio.shield(self._reading)
@@ -52,31 +49,4 @@ class DriverThread:
         if self._reading is None or self._reading.done():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
-                    await _on_daemon_thread(self._driver.close)
-
-
-def _on_daemon_thread(call: Callable[[], T]) -> asyncio.Future[T]:
-    """`call()` on a thread that does not keep the process alive: a hung driver can't be interrupted."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(cast("T", result))
-
-    def work() -> None:
-        result: T | None = None
-        fault: Exception | None = None
-        try:
-            result = call()
-        except Exception as error:  # noqa: BLE001 - handed to whoever awaits the future
-            fault = error
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(settle, result, fault)
-
-    threading.Thread(target=work, name="gpu-driver", daemon=True).start()
-    return future
+                    await on_daemon_thread(self._driver.close, name="gpu-driver")

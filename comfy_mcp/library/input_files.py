@@ -7,15 +7,14 @@ is read from where it lies.
 import asyncio
 import base64
 import binascii
-from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes
 
 from comfy_mcp.domain.catalog import Output, OutputFile, lasting
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     SUFFIXES,
@@ -31,12 +30,13 @@ from comfy_mcp.domain.media_types import UNKNOWN, is_no_such_type, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
 from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
+from comfy_mcp.shares import Shares
 
 WHAT, ADVICE = "input file", "give a URL or an earlier output (output:ID)"
 
-DOWNLOADS, DOWNLOADS_EACH = 64, 16
-"""Files that are fetched from URLs at once, and those of one client with a key: each holds a connection and a
-file open, for 45 s if its server is slow."""
+DOWNLOADS = 64
+"""Files that are fetched from URLs at once: each holds a connection and a file open, for 45 s if its server
+is slow."""
 
 _SHOWN_BYTES = 12
 _PAGES = (b"<!doctype html", b"<html")
@@ -70,8 +70,8 @@ class Served(Protocol):
     def chunks(self) -> AsyncIterator[bytes]: ...
 
 
-Download = Callable[[str, int], AbstractAsyncContextManager[Downloaded]]
-"""The file behind a URL, and its maximum size in bytes."""
+Download = Callable[[str, int, ClientId | None], AbstractAsyncContextManager[Downloaded]]
+"""The file behind a URL, its maximum size in bytes, and for whom it is."""
 
 
 class InputFiles:
@@ -100,7 +100,11 @@ class InputFiles:
         self._kept = kept
         self._limit = limit
         self._timeout_s = timeout_s
-        self._downloads: Counter[ClientId] = Counter()
+        self._downloads = Shares(
+            DOWNLOADS,
+            "downloads from URLs",
+            next_step="Submit it again in a minute, or upload the file.",
+        )
 
     @property
     def folders(self) -> str:
@@ -128,25 +132,9 @@ class InputFiles:
 
     async def keep_url(self, url: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for what is behind a URL."""
-        with self._one_more(share):
-            async with self._download(url, self._limit) as downloaded:
+        with self._downloads.place(share):
+            async with self._download(url, self._limit, share) as downloaded:
                 return await self._keep(downloaded.chunks(), downloaded.name, media, share)
-
-    @contextmanager
-    def _one_more(self, share: ClientId | None) -> Iterator[None]:
-        """One download more while the context is open. Raises LimitExceeded."""
-        if self._downloads.total() >= DOWNLOADS or (share and self._downloads[share] >= DOWNLOADS_EACH):
-            raise LimitExceeded(
-                "Too many files are being fetched from URLs.",
-                next_step="Submit it again in a minute, or upload the file.",
-                code=ErrorCode.TOO_MANY_STREAMS,
-            )
-        whose = share or ClientId("")
-        self._downloads[whose] += 1
-        try:
-            yield
-        finally:
-            self._downloads[whose] -= 1
 
     async def keep_data(self, uri: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for a `data:` URI."""

@@ -3,7 +3,14 @@
 from pathlib import PurePosixPath
 
 from comfy_mcp.domain.catalog import Output, OutputFile
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import (
+    BridgeError,
+    EngineUnreachable,
+    ErrorCode,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
 
 
 def refuse_traversal(file: OutputFile) -> None:
@@ -48,4 +55,11 @@ def too_large(output: Output, limit: int) -> LimitExceeded:
         next_step="Fetch it by its URL.",
         code=ErrorCode.TOO_LARGE,
         details={"limit": limit},
+    )
+
+
+def too_slow(output: Output, limit_s: float) -> EngineUnreachable:
+    return EngineUnreachable(
+        f"Engine {output.engine} did not send output {output.id} within {limit_s:g} s.",
+        next_step="Try again, or fetch the file itself.",
     )

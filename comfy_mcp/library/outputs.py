@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ import structlog
 
 from comfy_mcp.domain.catalog import Output, OutputKind
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
-from comfy_mcp.domain.ids import CLOUDS, EngineId
+from comfy_mcp.domain.ids import CLOUDS, ClientId, EngineId
 from comfy_mcp.library.output_content import (
     FileServer,
     OutputContent,
@@ -24,12 +25,13 @@ from comfy_mcp.library.output_content import (
     cut_out,
     once,
 )
-from comfy_mcp.library.output_refusals import forbidden, gone, refuse_traversal, too_large
+from comfy_mcp.library.output_refusals import forbidden, gone, refuse_traversal, too_large, too_slow
 from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
 from comfy_mcp.library.verified import FileOnEngine, Verified
 from comfy_mcp.settings import EngineSettings, Settings
+from comfy_mcp.shares import Turns
 
 log = structlog.get_logger(__name__)
 
@@ -46,6 +48,12 @@ PREVIEW_PX = 768
 
 PREVIEW_BYTES = 700_000
 """Largest preview. Claude Desktop accepts results of 1 MB, and base64 adds a third."""
+
+FETCHES = 2
+"""Outputs of one engine that are read for previews at once, each whole and in memory. One client has half."""
+
+FETCH_S = 30.0
+"""For one of them. MEMORY_BYTES in this time need a line of 150 Mbit/s."""
 
 IMAGE_PIXELS = 100_000_000
 """Images with more pixels are not decoded: these take up to 400 MB of memory."""
@@ -69,7 +77,8 @@ class OutputFiles:
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
         self._verified = Verified(timeout_s=self._timeout_s)
-        self.one_preview = asyncio.Semaphore(1)  # a decoded picture takes up to 4 bytes a pixel
+        self._fetching: defaultdict[EngineId, Turns] = defaultdict(lambda: Turns(FETCHES))
+        self._decoding = Turns()  # a decoded picture takes up to 4 bytes a pixel
 
     def know(self, engines: Sequence[EngineSettings]) -> None:
         """These are the engines from now on."""
@@ -169,14 +178,15 @@ class OutputFiles:
         self,
         output: Output,
         *,
+        client: ClientId,
         max_px: int | None = None,
         box: tuple[int, int] | None = None,
     ) -> Preview:
-        """A small picture of an image; at most PREVIEW_PX and PREVIEW_BYTES.
+        """A small picture of an image; at most PREVIEW_PX and PREVIEW_BYTES. Clients take turns.
 
         `box` is a width and height, in pixels, to fit into as well.
 
-        Raises what `read` and `make_preview` raise, InvalidInput (output_unreadable) for what is no image.
+        Raises what `to_decode` and `make_preview` raise, InvalidInput (output_unreadable) for no image.
         """
         if output.file.kind is not OutputKind.IMAGE or output.file.is_written:
             kind = "an SVG" if output.file.kind is OutputKind.IMAGE else f"a {output.file.kind} output"
@@ -185,16 +195,31 @@ class OutputFiles:
                 next_step="Fetch the file itself.",
                 code=ErrorCode.OUTPUT_UNREADABLE,
             )
-        async with self.one_preview:
-            content = await self.read(output)
+        async with self.to_decode(output, client) as data:
             return await asyncio.to_thread(
                 make_preview,
-                content.data,
+                data,
                 max_px=min(max_px or PREVIEW_PX, PREVIEW_PX),
                 max_bytes=PREVIEW_BYTES,
                 max_pixels=IMAGE_PIXELS,
                 box=box,
             )
+
+    @asynccontextmanager
+    async def to_decode(self, output: Output, client: ClientId) -> AsyncIterator[bytes]:
+        """All bytes of an output, in the client's turn to decode them.
+
+        They are read beside what others read and decode: an engine that sends slowly delays its own outputs
+        only, and those for one client at most half of that. Raises what `read` raises.
+        """
+        async with self._fetching[output.engine].turn(client):
+            try:
+                async with asyncio.timeout(FETCH_S):
+                    data = (await self.read(output)).data
+            except TimeoutError:
+                raise too_slow(output, FETCH_S) from None
+            async with self._decoding.turn(client):
+                yield data
 
     @asynccontextmanager
     async def _source(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:

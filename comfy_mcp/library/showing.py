@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.catalog import Output, OutputKind
 from comfy_mcp.domain.errors import BridgeError, EngineFault, StoreFault
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.library import moving
 from comfy_mcp.library.moving import Moving, NotShown
@@ -24,18 +25,19 @@ Shown = tuple[Preview | None, str]
 """The picture, and what it says in words; None: why there is none."""
 
 
-async def show(files: OutputFiles, output: Output, *, max_px: int | None = None) -> Shown:
+async def show(files: OutputFiles, output: Output, *, client: ClientId, max_px: int | None = None) -> Shown:
     """One output. Raises what reading it raises, and InvalidInput (output_unreadable) for a broken image."""
     side = min(max_px or PREVIEW_PX, PREVIEW_PX)
     kind = output.file.kind
     if kind not in {OutputKind.IMAGE, OutputKind.VIDEO, OutputKind.AUDIO} or output.file.is_written:
         return None, f"There is no picture of this type ({kind}); fetch the file itself."
-    async with files.one_preview:
-        data = (await files.read(output)).data
+    async with files.to_decode(output, client) as data:
         return await asyncio.to_thread(_shown, output, data, side)
 
 
-async def show_several(files: OutputFiles, outputs: Sequence[Output], *, max_px: int | None = None) -> Shown:
+async def show_several(
+    files: OutputFiles, outputs: Sequence[Output], *, client: ClientId, max_px: int | None = None
+) -> Shown:
     """One sheet of the first SHEET outputs, with their numbers; what can't be shown is an empty tile.
 
     Raises EngineFault and StoreFault.
@@ -47,7 +49,7 @@ async def show_several(files: OutputFiles, outputs: Sequence[Output], *, max_px:
     notes = [f"The sheet shows the first {SHEET} of {len(outputs)}."] if len(outputs) > SHEET else []
     for number, output in enumerate(some, start=1):
         try:
-            preview, note = await show(files, output, max_px=tile_px)
+            preview, note = await show(files, output, client=client, max_px=tile_px)
         except (EngineFault, StoreFault):
             raise
         except BridgeError as error:

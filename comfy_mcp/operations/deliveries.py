@@ -1,4 +1,4 @@
-"""Sends what is in the outbox: one task for each try, bounded in number and for each host.
+"""Sends what is in the outbox: one task for each try, bounded in number, for each host and for each client.
 
 At least once: a process that dies leaves its tries to the others, TRY_S after they began. A try that fails
 is made again, later each time, for about a day (domain/webhooks.py).
@@ -7,8 +7,7 @@ is made again, later each time, for about a day (domain/webhooks.py).
 import asyncio
 import json
 import random
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,9 +16,9 @@ import structlog
 from comfy_mcp import __version__
 from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.domain.ids import OutputId
+from comfy_mcp.domain.ids import ClientId, OutputId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.webhooks import EVENTS, PREFIX, Delivery, delay_ms, host_of, signed_headers
+from comfy_mcp.domain.webhooks import EVENTS, PREFIX, Delivery, delay_ms, signed_headers
 from comfy_mcp.operations.brief import bounded
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import WorkflowResult
@@ -31,7 +30,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 64
-PER_HOST = 8
+PER_HOST = 16
+"""Of both, one client alone gets half (comfy_mcp/shares.py)."""
+
 TRY_S = 60
 """When a try counts as lost: longer than the longest one (places/posting.py)."""
 
@@ -56,7 +57,10 @@ class Answer(Protocol):
     def pause_s(self) -> float: ...
 
 
-Post = Callable[[str, Mapping[str, str], bytes], Awaitable[Answer]]
+class Post(Protocol):
+    def __call__(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, client: ClientId
+    ) -> Awaitable[Answer]: ...
 
 
 class Sender:
@@ -103,7 +107,7 @@ class Sender:
                 until=now + TRY_S * 1000,
                 count=AT_ONCE - len(self._begun),
                 per_host=PER_HOST,
-                busy=Counter(host_of(each.url) for each in self._begun.values()),
+                busy=list(self._begun.values()),
             )
         except StoreFault as fault:
             log.warning("webhooks_not_read", code=fault.code.value, error=str(fault))
@@ -140,7 +144,7 @@ class Sender:
             "user-agent": f"comfy-mcp-bridge/{__version__}",
             **signed_headers(webhook.secrets(now), delivery.id, now // 1000, body),
         }
-        answer = await self._post(delivery.url, headers, body)
+        answer = await self._post(delivery.url, headers, body, client=delivery.client)
         await self._end(delivery, answer.error, gone=answer.gone, pause_s=answer.pause_s)
 
     async def _end(self, delivery: Delivery, error: str | None, *, gone: bool, pause_s: float = 0.0) -> None:

@@ -83,9 +83,14 @@ class Outputs:
         return await save_in(self._services.outputs, found, folder)
 
     async def preview(
-        self, output: Output, *, max_px: int | None = None, box: tuple[int, int] | None = None
+        self,
+        output: Output,
+        caller: Caller,
+        *,
+        max_px: int | None = None,
+        box: tuple[int, int] | None = None,
     ) -> Preview:
-        return await self._services.outputs.preview(output, max_px=max_px, box=box)
+        return await self._services.outputs.preview(output, client=caller.client, max_px=max_px, box=box)
 
     async def hash_of(self, output: Output) -> str:
         """SHA-256 of an output that has none yet, by reading it through once. Raises what `open` raises."""

@@ -21,15 +21,15 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
     """A picture within the clients' limits. Raises NotFound (`not_found`, `output_gone`)."""
     save_to = await checked_place(context, params.save_to)
     outputs = await _wanted(context, params.output_id)
-    files = context.services.outputs
+    files, client = context.services.outputs, context.caller.client
     if len(outputs) > 1:
-        preview, note = await show_several(files, outputs, max_px=params.max_px)
+        preview, note = await show_several(files, outputs, client=client, max_px=params.max_px)
     elif outputs[0].file.text is not None:
         preview, note = None, outputs[0].file.text
     elif outputs[0].file.is_written:
         preview, note = None, await files.text(outputs[0])
     else:
-        preview, note = await show(files, outputs[0], max_px=params.max_px)
+        preview, note = await show(files, outputs[0], client=client, max_px=params.max_px)
     items = await places(context, [output_item(each) for each in outputs])
     paths = [] if save_to is None else await saved(context, outputs, save_to)
     return ViewResult(

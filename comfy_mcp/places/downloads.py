@@ -5,6 +5,7 @@ answers differently the next time (DNS rebinding), not another spelling of an ad
 """
 
 import asyncio
+import errno
 import ipaddress
 import socket
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ import aiohttp
 
 from comfy_mcp.domain.addresses import is_public
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.places.lookups import Lookups
 
 MAX_HOPS = 5
 DOWNLOAD_S = 45.0
@@ -36,18 +39,24 @@ class Downloads:
 
     def __init__(self, *, private: bool, limit_s: float = DOWNLOAD_S) -> None:
         self._private = private
+        self._lookups = Lookups()
         self._limit_s = limit_s
 
     @asynccontextmanager
-    async def __call__(self, url: str, limit: int) -> "AsyncIterator[Downloaded]":
-        """The file behind `url`, open for the time of the context, and for `limit_s` at most.
+    async def __call__(
+        self, url: str, limit: int, client: ClientId | None = None
+    ) -> "AsyncIterator[Downloaded]":
+        """The file behind `url`, open for the time of the context, and for `limit_s` at most. `client`: whose
+        share of the lookups it takes.
 
         Raises InvalidInput (path_not_allowed for an address that is not public, path_unreadable),
         LimitExceeded (too_large).
         """
         sockets = Sockets(self._private)
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, socket_factory=sockets),
+            connector=aiohttp.TCPConnector(
+                limit=1, socket_factory=sockets, resolver=self._lookups.of(client)
+            ),
             timeout=aiohttp.ClientTimeout(total=self._limit_s, sock_connect=READ_S, sock_read=READ_S),
             trust_env=False,
             auto_decompress=False,
@@ -119,6 +128,8 @@ def why(error: Exception) -> str:
             return "it is no URL of http or https"
         case UnicodeError():  # of a label without characters, or of more than 63
             return "its host name is not valid"
+        case aiohttp.ClientConnectorDNSError(os_error=OSError(errno=errno.EAGAIN)):
+            return "too many host names are being looked up now"
         case aiohttp.ClientConnectorDNSError():
             return "its host name is not known"
         case aiohttp.ClientConnectorCertificateError():

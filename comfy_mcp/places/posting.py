@@ -8,7 +8,9 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
+from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.places.downloads import Sockets, why
+from comfy_mcp.places.lookups import Lookups
 
 POST_S = 15.0
 """For all of one try: the specification advises 15 to 30 s."""
@@ -31,16 +33,25 @@ class Poster:
 
     def __init__(self, *, private: bool, timeout_s: float = POST_S) -> None:
         self._private = private
+        self._lookups = Lookups()
         self._timeout_s = timeout_s
 
-    async def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
-        """Raises nothing of the network's: why it failed is in the answer, without what may be secret."""
+    async def __call__(
+        self, url: str, headers: Mapping[str, str], body: bytes, *, client: ClientId | None = None
+    ) -> Posted:
+        """`client`: whose share of the lookups it takes. Raises nothing of the network's: why it failed is in
+        the answer, without what may be secret."""
         sockets = Sockets(self._private)
         try:
             async with (
                 asyncio.timeout(self._timeout_s),
                 aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit=1, socket_factory=sockets, force_close=True),
+                    connector=aiohttp.TCPConnector(
+                        limit=1,
+                        socket_factory=sockets,
+                        resolver=self._lookups.of(client),
+                        force_close=True,
+                    ),
                     timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                     trust_env=False,
                     cookie_jar=aiohttp.DummyCookieJar(),

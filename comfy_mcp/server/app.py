@@ -187,8 +187,8 @@ class _Surface:
             uris = await resources.followable(
                 self._provider, self._caller_of(ctx), wanted.resource_subscriptions or ()
             )
-        honoured = wanted.model_copy(update={"resource_subscriptions": uris or None})
-        return await self._bus.listen(ctx, params.model_copy(update={"notifications": honoured}))
+            honoured = wanted.model_copy(update={"resource_subscriptions": uris or None})
+            return await self._bus.listen(ctx, params.model_copy(update={"notifications": honoured}))
 
     async def unsubscribe(self, ctx: Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
         self._bus.unsubscribe_uri(connection_of(ctx.session), str(params.uri))

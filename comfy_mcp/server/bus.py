@@ -28,6 +28,7 @@ from mcp_types import SubscriptionsListenRequestParams, SubscriptionsListenResul
 
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.server.listeners import AnswerOf, Listeners, no_answer
+from comfy_mcp.shares import Shares
 
 log = structlog.get_logger(__name__)
 
@@ -37,21 +38,39 @@ MAX_URIS = 1_000
 SEND_TIMEOUT_S = 10.0
 """A client that does not accept a notification within this time gets no more of them."""
 
+ClientOf = Callable[[ServerRequestContext[Any, Any]], str | None]
+
+
+def no_client(_ctx: ServerRequestContext[Any, Any]) -> None:
+    """On stdio there is one."""
+
+
 MAX_STREAMS = 1_024
 """Listen streams at once, where nothing else is said: the SDK's own bound."""
 
 
 @asynccontextmanager
 async def open_bus(
-    *, send_timeout_s: float = SEND_TIMEOUT_S, max_streams: int = MAX_STREAMS, answer_of: AnswerOf = no_answer
+    *,
+    send_timeout_s: float = SEND_TIMEOUT_S,
+    max_streams: int = MAX_STREAMS,
+    client_of: ClientOf = no_client,
+    answer_of: AnswerOf = no_answer,
 ) -> AsyncIterator["ResourceBus"]:
     """A bus whose senders live as long as the context. What fails inside the context comes out as itself.
 
-    `answer_of` a request to listen: where its frames may be written; None where the SDK must carry them.
+    Of a request to listen, `client_of` is whose share of the streams it takes (None: nobody's), `answer_of`
+    where its frames may be written (None: the SDK carries them).
     """
     failed: BaseException | None = None
     async with asyncio.TaskGroup() as tasks:
-        bus = ResourceBus(tasks, send_timeout_s=send_timeout_s, max_streams=max_streams, answer_of=answer_of)
+        bus = ResourceBus(
+            tasks,
+            send_timeout_s=send_timeout_s,
+            max_streams=max_streams,
+            client_of=client_of,
+            answer_of=answer_of,
+        )
         try:
             yield bus
         except Exception as error:  # noqa: BLE001 - raised again below, outside the group, unwrapped
@@ -80,8 +99,9 @@ class ResourceBus:
         tasks: asyncio.TaskGroup,
         *,
         send_timeout_s: float,
-        max_streams: int = MAX_STREAMS,
-        answer_of: AnswerOf = no_answer,
+        max_streams: int,
+        client_of: ClientOf,
+        answer_of: AnswerOf,
     ) -> None:
         self.streams = 0
         """`subscriptions/listen` streams that are open."""
@@ -91,13 +111,21 @@ class ResourceBus:
         self._peers: dict[Connection, _Peer] = {}
         self._followed: Counter[str] = Counter()
         self._listen = ListenHandler(self, max_subscriptions=max_streams)
-        self._listeners = Listeners(max_streams=max_streams)
+        self._listeners = Listeners()
+        self._places = Shares(max_streams, "subscription streams", next_step="Close some.")
+        self._client_of = client_of
         self._answer_of = answer_of
 
     async def listen(
         self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
     ) -> SubscriptionsListenResult:
-        """`subscriptions/listen`: one stream, as long as its client stays."""
+        """`subscriptions/listen`: one stream, as long as its client stays. Raises LimitExceeded."""
+        with self._places.place(self._client_of(ctx)):
+            return await self._serve_stream(ctx, params)
+
+    async def _serve_stream(
+        self, ctx: ServerRequestContext[Any, Any], params: SubscriptionsListenRequestParams
+    ) -> SubscriptionsListenResult:
         uris = set(params.notifications.resource_subscriptions or ())
         self._followed.update(uris)
         self.streams += 1

@@ -21,7 +21,6 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import event_to_notification
 from mcp_types import (
-    INTERNAL_ERROR,
     INVALID_REQUEST,
     RequestId,
     SubscriptionFilter,
@@ -57,8 +56,7 @@ def no_answer(_ctx: ServerRequestContext[Any, Any]) -> None:
 class Listeners:
     """The open streams, by what they follow."""
 
-    def __init__(self, *, max_streams: int) -> None:
-        self._max_streams = max_streams
+    def __init__(self) -> None:
         self._open: set[_Stream] = set()
         self._following: dict[ServerEvent, dict[_Stream, None]] = {}
 
@@ -68,8 +66,6 @@ class Listeners:
         """Acknowledge first, then send what is published until a disconnect or `close`."""
         if ctx.request_id is None:
             raise MCPError(INVALID_REQUEST, "subscriptions/listen requires a request id")
-        if len(self._open) >= self._max_streams:
-            raise MCPError(INTERNAL_ERROR, "Subscription limit reached")
         stream = _Stream(answer, ctx.request_id)
         events = _events(wanted)
         self._open.add(stream)

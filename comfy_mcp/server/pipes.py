@@ -11,11 +11,9 @@ import json
 import os
 import select
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import anyio
 import mcp_types as types
@@ -24,12 +22,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
+from comfy_mcp.daemon_threads import on_daemon_thread
 from comfy_mcp.domain import large_json
 from comfy_mcp.operations.beside import beside
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 Inbound = SessionMessage | Exception
 
 CHUNK = 65_536
@@ -178,7 +175,7 @@ async def _read_chunk(fd: int) -> bytes:
     try:
         loop.add_reader(fd, ready)
     except (OSError, NotImplementedError):  # epoll refuses files; Windows' loop refuses descriptors
-        return await _in_daemon(lambda: _chunk(fd))
+        return await on_daemon_thread(lambda: _chunk(fd), name="mcp-stdio")
     try:
         await readable
     finally:
@@ -216,7 +213,7 @@ async def _write_line(fd: int, line: bytes) -> None:
     if len(line) <= ATOMIC and _writable(fd):
         os.write(fd, line)
     else:
-        await _in_daemon(lambda: _write_all(fd, line))
+        await on_daemon_thread(lambda: _write_all(fd, line), name="mcp-stdio")
 
 
 def _writable(fd: int) -> bool:
@@ -231,32 +228,6 @@ def _write_all(fd: int, line: bytes) -> None:
     rest = memoryview(line)
     while rest:
         rest = rest[os.write(fd, rest) :]
-
-
-async def _in_daemon(call: Callable[[], T]) -> T:
-    """Run a call that may block for ever. A daemon thread does not hold up the exit; an executor's does."""
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[T] = loop.create_future()
-
-    def settle(value: T | None, error: OSError | None) -> None:
-        if outcome.done():
-            return
-        if error is not None:
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(value)  # type: ignore[arg-type]
-
-    def work() -> None:
-        value, error = None, None
-        try:
-            value = call()
-        except OSError as raised:
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, value, error)
-
-    threading.Thread(target=work, name="mcp-stdio", daemon=True).start()
-    return await outcome
 
 
 def _error(number: int | str | None, code: int, message: str) -> types.JSONRPCError:

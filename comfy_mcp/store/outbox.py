@@ -5,7 +5,8 @@ and what is committed is not lost. It stays `pending` while it is tried: the nex
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ from comfy_mcp.domain.webhooks import (
     delivery_id,
     host_of,
 )
+from comfy_mcp.shares import may_hold_more
 from comfy_mcp.store.codec import UNREADABLE, job_of, job_values, storable
 from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
@@ -72,6 +74,8 @@ _DUE = Statement(
         IS_PENDING,
         _d.due_at <= bindparam("b_now"),
         _d.host.not_in(bindparam("hosts", expanding=True)),
+        _d.client.not_in(bindparam("clients", expanding=True)),
+        (_d.host + literal_column("' '") + _d.client).not_in(bindparam("both", expanding=True)),
         ~exists().where(
             _earlier.c.job_id == _d.job_id, _earlier.c.seq < _d.seq, _earlier.c.state == _PENDING
         ),
@@ -216,26 +220,56 @@ def post(connection: Connection, job: Job, event: JobEvent) -> None:
     connection.execute(_INSERT, values)
 
 
-def any_due(connection: Connection, now: int, hosts: Collection[str]) -> bool:
-    """`hosts` get nothing now."""
-    return bool(connection.execute(_DUE, {"b_now": now, "hosts": list(hosts), "count": 1}).rows)
+class Room:
+    """What may be tried beside `busy`: `free` more in all, `per_host` of one host together. Of both, a client
+    gets its share."""
+
+    def __init__(self, free: int, per_host: int, busy: Iterable[Delivery]) -> None:
+        self.free = free
+        self._per_host = per_host
+        self._hosts: Counter[str] = Counter()
+        self._clients: Counter[str] = Counter()
+        self._both: Counter[tuple[str, str]] = Counter()
+        for each in busy:
+            self._count(host_of(each.url), storable(each.client) or "")
+
+    def allows(self, host: str, client: str) -> bool:
+        at_host = self._per_host - self._hosts[host]
+        return (
+            at_host > 0
+            and may_hold_more(self._clients[client], self.free)
+            and may_hold_more(self._both[host, client], at_host)
+        )
+
+    def take(self, host: str, client: str) -> None:
+        self.free -= 1
+        self._count(host, client)
+
+    def due(self, now: int, count: int) -> dict[str, Any]:
+        """The values that find what is due and may be tried."""
+        hosts = [host for host, held in self._hosts.items() if held >= self._per_host]
+        clients = [client for client, held in self._clients.items() if not may_hold_more(held, self.free)]
+        both = [f"{host} {client}" for host, client in self._both if not self.allows(host, client)]
+        return {"b_now": now, "hosts": hosts, "clients": clients, "both": both, "count": count}
+
+    def _count(self, host: str, client: str) -> None:
+        self._hosts[host] += 1
+        self._clients[client] += 1
+        self._both[host, client] += 1
 
 
-def begin_tries(
-    connection: Connection, now: int, until: int, *, count: int, per_host: int, busy: Mapping[str, int]
-) -> list[Due]:
-    """The deliveries that are tried now, at most `count`, and of one host no more than `per_host` with those
-    that are `busy` there. From `until` on another process may try them."""
+def any_due(connection: Connection, now: int, room: Room) -> bool:
+    return bool(connection.execute(_DUE, room.due(now, 1)).rows)
+
+
+def begin_tries(connection: Connection, now: int, until: int, room: Room) -> list[Due]:
+    """The deliveries that are tried now, as far as there is room. From `until` on another process may try
+    them."""
     begun: list[Due] = []
-    at_host = dict(busy)
-    while len(begun) < count:
-        full = [host for host, number in at_host.items() if number >= per_host]
-        rows = connection.execute(_DUE, {"b_now": now, "hosts": full, "count": count - len(begun)}).rows
-        if not rows:
-            break
+    while room.free > 0 and (rows := connection.execute(_DUE, room.due(now, room.free)).rows):
         for row in rows:
-            if at_host.get(row.host, 0) < per_host:
-                at_host[row.host] = at_host.get(row.host, 0) + 1
+            if room.allows(row.host, row.client):
+                room.take(row.host, row.client)
                 connection.execute(_TRY, {"b_seq": row.seq, "b_until": until})
                 begun.append(_due(row, tries=row.tries + 1, due_at=until))
     return begun

@@ -172,14 +172,16 @@ class SideTables:
         return removed
 
     async def begin_tries(
-        self, *, now: int, until: int, count: int, per_host: int, busy: Mapping[str, int]
+        self, *, now: int, until: int, count: int, per_host: int, busy: Sequence[Delivery]
     ) -> list[Due]:
-        """The deliveries that this process tries now; from `until` on another one may."""
-        full = [host for host, number in busy.items() if number >= per_host]
-        if count <= 0 or not await self._readers.do(partial(outbox.any_due, now=now, hosts=full)):
+        """The deliveries that this process tries now beside those that are `busy`; from `until` on another
+        one may."""
+        room = outbox.Room(count, per_host, busy)
+        if count <= 0 or not await self._readers.do(partial(outbox.any_due, now=now, room=room)):
             return []  # the usual case takes no writer
-        begin = partial(outbox.begin_tries, now=now, until=until, count=count, per_host=per_host, busy=busy)
-        return await self._writer.do(begin)
+        return await self._writer.do(
+            lambda connection: outbox.begin_tries(connection, now, until, outbox.Room(count, per_host, busy))
+        )
 
     async def end_try(
         self, delivery: Delivery, *, at: int, error: str | None = None, due_at: int | None = None

@@ -23,7 +23,7 @@ from http_sidecar.door.conditions import Part, Whole, decide
 from http_sidecar.door.file_answers import SAFE, disposition, without_body
 from http_sidecar.door.forms import read_form
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
-from http_sidecar.door.transfers import TRANSFERS
+from http_sidecar.door.transfers import transfer
 
 CONTENT = f"{API}/assets/{{assetId}}/content"
 UNKNOWN_TYPE = "application/octet-stream"
@@ -34,7 +34,7 @@ async def create(request: web.Request) -> web.Response:
 
     Raises InvalidInput, LimitExceeded, Denied, HTTPRequestTimeout, Refused.
     """
-    with request.app[TRANSFERS].entered(request):
+    with transfer(request):
         fields, file = await read_form(request)
         try:
             made = await request.app[BRIDGE].assets.add(
@@ -118,7 +118,7 @@ async def content(request: web.Request) -> web.StreamResponse:
     decision = decide(request.method, request.headers, etag=headers["ETag"], size=found.size)
     if not isinstance(decision, Whole | Part):
         return without_body(request, decision, headers, found.size)
-    with request.app[TRANSFERS].entered(request):
+    with transfer(request):
         return await _send(request, found, decision, headers)
 
 

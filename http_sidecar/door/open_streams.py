@@ -8,8 +8,9 @@ from typing import Literal, get_args
 
 from aiohttp import web
 
-from comfy_mcp.domain.errors import ErrorCode, LimitExceeded
 from comfy_mcp.metrics import Metrics
+from comfy_mcp.shares import Shares
+from http_sidecar.door.rate_limit import BUCKET
 
 StreamKind = Literal["websocket", "sse"]
 KINDS: tuple[StreamKind, ...] = get_args(StreamKind)
@@ -21,7 +22,9 @@ class OpenStreams:
     def __init__(self, metrics: Metrics, *, limit: int) -> None:
         self.open: Counter[StreamKind] = Counter()
         self._metrics = metrics
-        self._limit = limit
+        self._places = Shares(
+            limit, "streams", next_step="Close some, or follow all workflows with one WebSocket."
+        )
         for kind in KINDS:
             metrics.count_streams(kind, partial(self.open.__getitem__, kind))
 
@@ -30,19 +33,14 @@ class OpenStreams:
         self._metrics.stream_cut_off(kind)
 
     @contextlib.contextmanager
-    def entered(self, kind: StreamKind) -> Iterator[None]:
+    def entered(self, request: web.Request, kind: StreamKind) -> Iterator[None]:
         """One more while the context is open. Raises LimitExceeded."""
-        if self.open.total() >= self._limit:
-            raise LimitExceeded(
-                f"{self._limit} streams are open, the maximum of this server.",
-                next_step="Close some, or follow all workflows with one WebSocket.",
-                code=ErrorCode.TOO_MANY_STREAMS,
-            )
-        self.open[kind] += 1
-        try:
-            yield
-        finally:
-            self.open[kind] -= 1
+        with self._places.place(request[BUCKET]):
+            self.open[kind] += 1
+            try:
+                yield
+            finally:
+                self.open[kind] -= 1
 
 
 OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
@@ -51,7 +49,7 @@ OPEN_STREAMS = web.AppKey("open_streams", OpenStreams)
 @contextlib.asynccontextmanager
 async def server_sent_events(request: web.Request) -> AsyncIterator[web.StreamResponse]:
     """An answer whose headers have been sent; it counts as open within the context. Raises LimitExceeded."""
-    with request.app[OPEN_STREAMS].entered("sse"):
+    with request.app[OPEN_STREAMS].entered(request, "sse"):
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",

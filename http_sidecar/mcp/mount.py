@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +18,17 @@ from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.server import Answer, ReadyBridge, ResourceBus, build_server, open_bus, publish_events
 from comfy_mcp.server.app import BridgeServer
+from comfy_mcp.server.sdk import SESSION_HEADER, may_open_session, open_sessions
 from http_sidecar.api_keys import unauthenticated
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
 from http_sidecar.door.hosts import host_allowed, origin_allowed
+from http_sidecar.door.rate_limit import BUCKET
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.tickets import UPLOADS
 from http_sidecar.mcp.asgi import AsgiBridge
 from http_sidecar.mcp.large_bodies import with_large_bodies
+from http_sidecar.mcp.sessions import Sessions
 from http_sidecar.routes import MCP_PATH, UPLOAD
 
 SURFACE = "mcp-http"
@@ -36,6 +40,7 @@ Extend = Callable[[BridgeServer, ResourceBus], None]
 """Adds handlers to a server before it is served; the conformance fixtures do."""
 
 ASGI = web.AppKey("mcp_asgi", AsgiBridge)
+SESSIONS = web.AppKey("mcp_sessions", Sessions)
 
 
 def setup(app: web.Application, *, extend: Extend | None = None) -> None:
@@ -66,7 +71,7 @@ async def _serve(
 ) -> None:
     bridge, settings, bounds = app[BRIDGE], app[SETTINGS], app[BOUNDS]
     own = Caller(client=ClientId(settings.client_name), surface=SURFACE)
-    async with open_bus(max_streams=bounds.mcp_streams, answer_of=_answer_of) as bus:
+    async with open_bus(max_streams=bounds.mcp_streams, client_of=_client_of, answer_of=_answer_of) as bus:
         server = build_server(
             ReadyBridge(bridge), settings, bus=bus, caller_of=_caller_of, leaving=app[DRAIN]
         )
@@ -78,6 +83,7 @@ async def _serve(
             session_idle_timeout=SESSION_IDLE_S,
             max_sessions=bounds.mcp_sessions,
         )
+        app[SESSIONS] = Sessions(bounds.mcp_sessions, lambda: open_sessions(manager))
         app[ASGI] = AsgiBridge(
             with_large_bodies(manager.handle_request, bounds.body_bytes),
             body_timeout_s=bounds.body_timeout_s,
@@ -111,16 +117,25 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     # A session answers only to the client that opened it: the SDK compares what it finds here.
     own = replace(caller, surface=SURFACE, upload_url=lambda: _upload_url(request, caller))
     token = AccessToken(token="", client_id=caller.client, scopes=sorted(caller.rights))
-    with request.app[REVOCATIONS].watched(caller) as revoked:
+    with request.app[REVOCATIONS].watched(caller) as revoked, _opening(request) as opened:
         answer = await request.app[ASGI].handle(
             request,
-            state={"caller": own},
+            state={"caller": own, "client": request[BUCKET]},
             user=AuthenticatedUser(token),
             revoked=revoked,
         )
+        if (session := answer.headers.get(SESSION_HEADER)) is not None:
+            opened.append(session)
     if revoked.is_set() and not answer.prepared:
         raise unauthenticated()
     return answer
+
+
+def _opening(request: web.Request) -> AbstractContextManager[list[str]]:
+    """Where the id of the session is put that the request opens. Raises LimitExceeded."""
+    if not may_open_session(request.headers):
+        return nullcontext([])
+    return request.app[SESSIONS].opening(request[BUCKET])
 
 
 def _upload_url(request: web.Request, caller: Caller) -> str:
@@ -135,6 +150,13 @@ def _caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
     assert ctx.request is not None
     caller: Caller = ctx.request.state.caller
     return caller
+
+
+def _client_of(ctx: ServerRequestContext[Any, Any]) -> str:
+    """Whose share of what clients share the request takes."""
+    assert ctx.request is not None
+    client: str = ctx.request.state.client
+    return client
 
 
 def _answer_of(ctx: ServerRequestContext[Any, Any]) -> Answer | None:

@@ -30,7 +30,7 @@ from http_sidecar.door.conditions import (
 )
 from http_sidecar.door.file_answers import SAFE, disposition, without_body
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
-from http_sidecar.door.transfers import TRANSFERS
+from http_sidecar.door.transfers import transfer
 from http_sidecar.rest.calls import call, query_of
 from http_sidecar.rest.direct import send_directly
 from http_sidecar.routes import Route
@@ -97,7 +97,7 @@ async def _send(request: web.Request, output: Output) -> web.StreamResponse:
         sha256 = output.sha256 or files.hash_of_data(output, content.data)
         headers = _headers(output, sha256)
         return _from_memory(request, content.data, content.media_type, headers, _etag(sha256))
-    with request.app[TRANSFERS].entered(request):
+    with transfer(request):
         return await _send_large(request, output)
 
 
@@ -197,7 +197,7 @@ async def _send_preview(
     request: web.Request, output: Output, box: tuple[int, int] | None
 ) -> web.StreamResponse:
     preview = await request.app[BRIDGE].outputs.preview(
-        output, box=box, max_px=None if box is None else max(16, *box)
+        output, request[CALLER], box=box, max_px=None if box is None else max(16, *box)
     )
     return _picture(request, preview.data, preview.media_type)
 

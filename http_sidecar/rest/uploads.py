@@ -10,7 +10,7 @@ from http_sidecar.api_keys import identity_of
 from http_sidecar.app_state import KEY_RING
 from http_sidecar.door.forms import read_form
 from http_sidecar.door.tickets import UPLOADS
-from http_sidecar.door.transfers import TRANSFERS
+from http_sidecar.door.transfers import transfer
 from http_sidecar.rest.calls import answer, call, query_of
 from http_sidecar.routes import UPLOAD
 
@@ -31,7 +31,7 @@ async def identify(request: web.Request) -> Caller | None:
 async def upload(request: web.Request) -> web.Response:
     """201 with the engine's name for it. `subfolder` and `overwrite` come in the query, or in the form
     before the file. Raises InvalidInput, LimitExceeded, HTTPRequestTimeout, EngineFault."""
-    with request.app[TRANSFERS].entered(request):
+    with transfer(request):
         fields, file = await read_form(request)
         given = {name: value for name, value in query_of(request).items() if name != TICKET}
         arguments = {**fields, **given, "filename": file.filename}

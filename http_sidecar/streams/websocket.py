@@ -60,7 +60,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
         return _upgrade_required(request)
     require_known_origin(request)
     require_reader(request)
-    with streams.entered("websocket"):
+    with streams.entered(request, "websocket"):
         ws = _WebSocket(request, app[BOUNDS])
         await ws.prepare(request)
         try:

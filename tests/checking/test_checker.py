@@ -14,12 +14,13 @@ import pytest
 
 from comfy_mcp.checking import checker as module
 from comfy_mcp.checking import worker
-from comfy_mcp.checking.checker import Checker
+from comfy_mcp.checking.checker import WAITING, Checker
 from comfy_mcp.checking.messages import OUT_OF_MEMORY, Question, packed
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, LimitExceeded
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.shares import Shares
 from tests.support.graphs import picture
 
 IMAGE = {"input": {"required": {"images": ["IMAGE"]}}, "output": ["IMAGE"], "output_node": True}
@@ -134,7 +135,7 @@ async def test_an_end_that_no_limit_explains_is_a_defect(checker: Checker) -> No
     os.kill(pid(checker), signal.SIGSTOP)
     async with asyncio.TaskGroup() as tasks:
         asking = tasks.create_task(failure(checker))
-        while not checker._turn.locked():
+        while checker._turns._running.has_room("ann"):
             await asyncio.sleep(0)
         os.kill(pid(checker), signal.SIGTERM)
         os.kill(pid(checker), signal.SIGCONT)
@@ -153,7 +154,7 @@ async def test_a_caller_who_leaves_takes_the_process_with_him(checker: Checker) 
     await judged(checker, PICTURE)
     os.kill(pid(checker), signal.SIGSTOP)
     asking = asyncio.get_running_loop().create_task(judged(checker, chain(1_000)))
-    while not checker._turn.locked():
+    while checker._turns._running.has_room("ann"):
         await asyncio.sleep(0)
     asking.cancel()
     await asyncio.wait({asking})
@@ -162,21 +163,31 @@ async def test_a_caller_who_leaves_takes_the_process_with_him(checker: Checker) 
 
 
 async def test_too_many_that_wait_are_refused(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING", 0)
+    monkeypatch.setattr(checker, "_waiting", Shares(0, "large workflows", code=ErrorCode.QUEUE_FULL))
     with pytest.raises(LimitExceeded) as caught:
         await judged(checker, PICTURE)
     assert caught.value.code is ErrorCode.QUEUE_FULL
 
 
-async def test_one_client_leaves_room_for_others(checker: Checker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WAITING_OF_ONE", 1)
+async def test_one_client_leaves_room_and_turns_for_others(checker: Checker) -> None:
+    """However many large workflows it sends: those of others are checked in between."""
+    await judged(checker, PICTURE)
+    os.kill(pid(checker), signal.SIGSTOP)
+    done: list[str] = []
+
+    async def send(client: str) -> None:
+        assert (await judged(checker, PICTURE, client=client)).report.runnable
+        done.append(client)
+
     async with asyncio.TaskGroup() as group:
-        first = group.create_task(judged(checker, PICTURE, client="ann"))
-        await asyncio.sleep(0)
-        with pytest.raises(LimitExceeded):
+        for client in ("ann",) * (WAITING // 2) + ("bob", "eve", "bob"):
+            group.create_task(send(client))
+            await asyncio.sleep(0)
+        with pytest.raises(LimitExceeded, match="You have 8 of the 16 places") as caught:
             await judged(checker, PICTURE, client="ann")
-        assert (await judged(checker, PICTURE, client="bob")).report.runnable
-    assert first.result().report.runnable
+        assert caught.value.code is ErrorCode.QUEUE_FULL
+        os.kill(pid(checker), signal.SIGCONT)
+    assert done == ["ann", "ann", "bob", "eve", "ann", "bob", *["ann"] * 5]
     assert (await judged(checker, PICTURE, client="ann")).report.runnable
 
 

@@ -82,8 +82,8 @@ def test_private_addresses_may_be_allowed() -> None:
     assert url_fault("http://10.0.0.1/", private=True) is None
 
 
-def test_a_host_has_its_port_and_nothing_else() -> None:
-    assert host_of("https://A.example:81/x") == "a.example:81"
+def test_all_ports_of_a_host_are_one_host() -> None:
+    assert host_of("https://A.example:81/x") == host_of("http://user@a.example/") == "a.example"
 
 
 def test_without_a_filter_the_ends_are_wanted() -> None:

@@ -13,7 +13,7 @@ import pytest
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.library import input_files
-from comfy_mcp.library.input_files import DOWNLOADS, DOWNLOADS_EACH, InputFiles
+from comfy_mcp.library.input_files import DOWNLOADS, InputFiles
 from comfy_mcp.library.spool import Spool
 
 ANY = frozenset[str]()
@@ -28,7 +28,7 @@ class Slow:
         self.go_on = asyncio.Event()
 
     @asynccontextmanager
-    async def __call__(self, _url: str, _limit: int) -> AsyncIterator[Any]:
+    async def __call__(self, _url: str, _limit: int, _client: ClientId | None) -> AsyncIterator[Any]:
         self.open += 1
         await self.go_on.wait()
         yield SimpleNamespace(name="a.bin", chunks=self.chunks)
@@ -49,12 +49,12 @@ async def test_one_client_leaves_others_room_to_fetch(tmp_path: Path) -> None:
     slow = Slow()
     files = files_of(tmp_path, slow)
     async with asyncio.TaskGroup() as group:
-        for share, count in ((MEAN, DOWNLOADS_EACH), (KIND, 1), (None, DOWNLOADS - DOWNLOADS_EACH - 1)):
+        for share, count in ((MEAN, DOWNLOADS // 2), (KIND, 1), (None, DOWNLOADS // 2 - 1)):
             for _ in range(count):
                 group.create_task(files.keep_url("http://x/", ANY, share))
             await asyncio.sleep(0)
             if share == MEAN:
-                with pytest.raises(LimitExceeded, match="being fetched") as caught:
+                with pytest.raises(LimitExceeded, match="downloads from URLs") as caught:
                     await files.keep_url("http://x/", ANY, MEAN)
                 assert caught.value.code is ErrorCode.TOO_MANY_STREAMS
         assert slow.open == DOWNLOADS

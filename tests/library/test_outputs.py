@@ -19,7 +19,7 @@ from comfy_mcp.domain.errors import (
     LimitExceeded,
     NotFound,
 )
-from comfy_mcp.domain.ids import EngineId, JobId, OutputId
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
 from comfy_mcp.library import OutputFiles, Span
 from comfy_mcp.settings import Settings
 from tests.support.unprivileged import unprivileged
@@ -79,6 +79,9 @@ class FakeServer:
             yield served
         finally:
             self.open_now -= 1
+
+
+ME = ClientId("me")
 
 
 def output_of(
@@ -308,20 +311,20 @@ async def test_a_file_over_the_limit_is_not_read_into_memory(
 
 async def test_a_preview_of_an_image(on_disk: OutputFiles, folder: Path) -> None:
     (folder / "a.png").write_bytes(png((2000, 1000)))
-    preview = await on_disk.preview(output_of("a.png"))
+    preview = await on_disk.preview(output_of("a.png"), client=ME)
     assert (preview.width, preview.height, preview.media_type) == (768, 384, "image/jpeg")
-    smaller = await on_disk.preview(output_of("a.png"), max_px=100)
+    smaller = await on_disk.preview(output_of("a.png"), client=ME, max_px=100)
     assert (smaller.width, smaller.height) == (100, 50)
-    not_larger = await on_disk.preview(output_of("a.png"), max_px=5000)
+    not_larger = await on_disk.preview(output_of("a.png"), client=ME, max_px=5000)
     assert (not_larger.width, not_larger.height) == (768, 384)
 
 
 async def test_other_kinds_have_no_preview(remote: OutputFiles, server: FakeServer) -> None:
     with pytest.raises(BridgeError, match="no preview of a video") as caught:
-        await remote.preview(output_of("a.mp4", kind=OutputKind.VIDEO))
+        await remote.preview(output_of("a.mp4", kind=OutputKind.VIDEO), client=ME)
     assert caught.value.code is ErrorCode.OUTPUT_UNREADABLE
     with pytest.raises(BridgeError, match="no preview of an SVG"):
-        await remote.preview(output_of("a.svg"))
+        await remote.preview(output_of("a.svg"), client=ME)
     assert server.asked == []
 
 
@@ -383,5 +386,5 @@ async def test_the_size_is_asked_for_only_where_it_is_not_known(
 
 async def test_a_preview_fits_into_a_box(remote: OutputFiles, server: FakeServer) -> None:
     server.files["output//a.png"] = png((40, 20))
-    preview = await remote.preview(output_of("a.png"), box=(30, 8))
+    preview = await remote.preview(output_of("a.png"), client=ME, box=(30, 8))
     assert (preview.width, preview.height) == (16, 8)

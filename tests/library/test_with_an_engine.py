@@ -10,7 +10,7 @@ from PIL import Image
 from comfy_mcp.domain.catalog import Model, Output, OutputFile, OutputKind
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.gpu import GpuSource
-from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.ids import ClientId, JobId, OutputId
 from comfy_mcp.embedded import EmbeddedEngine, EngineConfig
 from comfy_mcp.gpu import GpuMonitor
 from comfy_mcp.gpu.nvml import NvmlReading
@@ -67,7 +67,7 @@ async def test_an_output_comes_over_http(tmp_path: Path, client: ComfyUIClient, 
         assert content.size == len(stream.getvalue())
     whole = await files.read(output)
     assert (whole.data, whole.media_type) == (stream.getvalue(), "image/png")
-    preview = await files.preview(output)
+    preview = await files.preview(output, client=ClientId("me"))
     assert (preview.width, preview.height) == (768, 512)
 
 

@@ -69,7 +69,7 @@ async def opened(group: asyncio.TaskGroup, stream: Stream) -> asyncio.Task[Any]:
 
 
 async def test_each_stream_hears_what_it_follows_under_its_own_id_until_all_are_closed() -> None:
-    listeners = Listeners(max_streams=9)
+    listeners = Listeners()
     queue = Stream(listeners, 1, resource_subscriptions=[URI, URI, "comfy://gpu"])
     same = Stream(listeners, 1, resource_subscriptions=[URI])
     other = Stream(listeners, "two", resource_subscriptions=[URI], resources_list_changed=True)
@@ -101,7 +101,7 @@ async def test_each_stream_hears_what_it_follows_under_its_own_id_until_all_are_
 
 
 async def test_what_changes_before_the_acknowledgement_is_told_once_behind_it() -> None:
-    listeners = Listeners(max_streams=1)
+    listeners = Listeners()
     stream = Stream(listeners, resource_subscriptions=[URI])
     async with asyncio.TaskGroup() as group:
         task = group.create_task(stream.serve())
@@ -117,21 +117,13 @@ async def test_what_changes_before_the_acknowledgement_is_told_once_behind_it() 
         task.cancel()
 
 
-async def test_streams_are_bounded_and_one_that_ends_makes_room() -> None:
-    listeners = Listeners(max_streams=1)
-    async with asyncio.TaskGroup() as group:
-        first = await opened(group, Stream(listeners, resource_subscriptions=[URI]))
-        with pytest.raises(MCPError, match="limit"):
-            await Stream(listeners).serve()
-        first.cancel()
-        await asyncio.wait({first})
-        (await opened(group, Stream(listeners, resource_subscriptions=[URI]))).cancel()
+async def test_a_request_without_an_id_is_refused() -> None:
     with pytest.raises(MCPError, match="request id"):
-        await Stream(listeners, None).serve()
+        await Stream(Listeners(), None).serve()
 
 
 async def test_many_streams_leave_the_loop_to_others_in_between() -> None:
-    listeners = Listeners(max_streams=9_999)
+    listeners = Listeners()
     streams = [Stream(listeners, resource_subscriptions=[URI]) for _ in range(AT_ONCE + 1)]
     async with asyncio.TaskGroup() as group:
         for stream in streams:

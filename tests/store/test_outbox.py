@@ -1,5 +1,7 @@
 """Webhooks and their outbox: written with the event, tried in order, bounded by host, kept until they end."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +10,15 @@ import pytest
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.domain.webhooks import EVENTS, ClientWebhook, Delivery, DeliveryQuery, DeliveryState, Webhook
+from comfy_mcp.domain.webhooks import (
+    EVENTS,
+    ClientWebhook,
+    Delivery,
+    DeliveryQuery,
+    DeliveryState,
+    Webhook,
+    host_of,
+)
 from comfy_mcp.store import Lease, Store
 from comfy_mcp.store.outbox import KEPT_MS, Due
 from tests.support.jobs import GRAPH, completed, failed, new_prompt_id, queued_event, requeued, started
@@ -46,7 +56,7 @@ async def ended(store: Store, lease: Lease, webhook: Webhook | None = ALL) -> Jo
 
 
 async def due(
-    store: Store, now: int = NOW, *, count: int = 100, per_host: int = 100, **busy: int
+    store: Store, now: int = NOW, *, count: int = 100, per_host: int = 100, busy: Sequence[Delivery] = ()
 ) -> list[Due]:
     return await store.begin_tries(now=now, until=now + 1_000, count=count, per_host=per_host, busy=busy)
 
@@ -141,18 +151,37 @@ async def test_a_try_that_nobody_ended_begins_again(store: Store, lease: Lease) 
     assert (done.state, done.ended_at, done.error) == (DeliveryState.DELIVERED, NOW, None)
 
 
-async def test_no_host_gets_more_than_its_share(store: Store, lease: Lease) -> None:
-    hosts = [f"http://{name}.example/" for name in ("slow", "slow", "slow", "slow", "fine", "other")]
-    for url in hosts:
-        await ended(store, lease, Webhook(url=url))
-    begun = await due(store, count=4, per_host=2)
-    assert sorted(each.delivery.url for each in begun) == [
-        "http://fine.example/",
-        "http://other.example/",
-        "http://slow.example/",
-        "http://slow.example/",
-    ]
-    assert not await store.begin_tries(now=NOW, until=NOW + 1, count=5, per_host=2, busy={"slow.example": 2})
+FLOODS = {
+    "one URL": ["http://slow.example/"],
+    "ports of one host": [f"http://slow.example:{port}/" for port in range(1, 41)],
+    "names of many hosts": [f"http://slow{number}.example/" for number in range(40)],
+    "the host of others": ["http://kind.example/"],
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_client_that_floods_delays_nobody_else(store: Store, flood: str) -> None:
+    """Whatever it floods, an event of somebody else is sent at once, beside all that is tried."""
+    for number in range(40):
+        url = FLOODS[flood][number % len(FLOODS[flood])]
+        await submitted(store, Webhook(url=url, events=EVENTS), client="mean")
+    begun = [each.delivery for each in await due(store, count=16, per_host=8)]
+    at = Counter(host_of(each.url) for each in begun)
+    assert len(begun) == (8 if flood == "names of many hosts" else 4), "half of all, and half of a host"
+    assert max(at.values()) <= 4
+
+    await submitted(store, Webhook(url="http://kind.example/", events=EVENTS), client="kind")
+    more = await due(store, count=16 - len(begun), per_host=8, busy=begun)
+    assert [each.delivery.client for each in more] == ["kind"]
+
+
+async def test_clients_share_a_host(store: Store) -> None:
+    for client in ("ann", "bob", "eve", "kim"):
+        for _ in range(5):
+            await submitted(store, client=client)
+    assert Counter(each.delivery.client for each in await due(store, per_host=8)) == {
+        "ann": 4, "bob": 2, "eve": 1, "kim": 1,
+    }  # fmt: skip
     assert not await due(store, count=0)
 
 

@@ -17,6 +17,7 @@ from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, NotFound
 from comfy_mcp.domain.redaction import without_values
 from comfy_mcp.places.cloud.service import NotNow
+from comfy_mcp.places.lookups import Lookups
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
 ANSWER_BYTES = 32 * 2**20
@@ -130,7 +131,8 @@ class CloudHttp:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            connector = aiohttp.TCPConnector(resolver=Lookups().of(None))
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self._session
 
     def _timeout(self, total: float | None) -> aiohttp.ClientTimeout:

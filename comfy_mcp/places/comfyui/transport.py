@@ -25,6 +25,7 @@ from comfy_mcp.places.comfyui.diagnosis import of_no_json
 from comfy_mcp.places.comfyui.faults import BROKEN, Faults, Redirected, TooSlow
 from comfy_mcp.places.comfyui.small_requests import SMALL_BYTES, SmallAnswer, SmallRequests
 from comfy_mcp.places.comfyui.splice import SocketBody
+from comfy_mcp.places.lookups import Lookups
 from comfy_mcp.settings import EngineGroup, EngineSettings
 
 MAX_CONNECTIONS = 32
@@ -59,6 +60,7 @@ class Transport(Faults):
         self._session: aiohttp.ClientSession | None = None
         self._transfers: aiohttp.ClientSession | None = None
         self._small: SmallRequests | None = None
+        self._lookups = Lookups()
 
     async def close(self) -> None:
         sessions = (self._session, self._transfers)
@@ -155,13 +157,13 @@ class Transport(Faults):
 
     def _open_transfers(self) -> aiohttp.ClientSession:
         if self._transfers is None:
-            connector = aiohttp.TCPConnector(limit=MAX_TRANSFERS)
+            connector = aiohttp.TCPConnector(limit=MAX_TRANSFERS, resolver=self._lookups.of(None))
             self._transfers = aiohttp.ClientSession(connector=connector)
         return self._transfers
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
+            connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS, resolver=self._lookups.of(None))
             tracing = aiohttp.TraceConfig()
             tracing.on_request_redirect.append(_refuse)
             self._session = aiohttp.ClientSession(connector=connector, trace_configs=[tracing])

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -184,7 +185,39 @@ async def test_sessions_and_streams_are_bounded(
         async with http.post(sidecar.url, **modern_request("subscriptions/listen", LISTEN)) as first:
             assert (await next_frame(first) or {})["method"] == ACKNOWLEDGED
             async with http.post(sidecar.url, **modern_request("subscriptions/listen", LISTEN)) as second:
-                assert (await second.json())["error"]["message"] == "Subscription limit reached"
+                assert (await second.json())["error"]["data"]["code"] == "too_many_streams"
+
+
+async def test_a_client_that_opens_all_it_can_leaves_sessions_and_streams_to_others(
+    services: Services, settings: Settings, http: aiohttp.ClientSession
+) -> None:
+    keys, bounds = default_rights("mean", "kind"), Bounds(mcp_sessions=4, mcp_streams=4)
+    mean, kind = ({"X-API-Key": f"{name}-key"} for name in keys)
+    async with open_sidecar(services, settings, keys=keys, bounds=bounds) as sidecar:
+        for _ in range(3):  # one that ends makes room
+            sessions = [await open_session(http, sidecar.url, **mean) for _ in range(2)]
+            async with http.post(sidecar.url, **_with(legacy_request("initialize"), **mean)) as answer:
+                assert answer.status == 503
+                body = await answer.json()
+                assert (body["code"], body["retryable"]) == ("too_many_streams", True)
+                assert body["message"].startswith("You have 2 of the 4 places for MCP sessions")
+            theirs = await open_session(http, sidecar.url, **kind)
+            for session, owner in ((sessions[0], mean), (sessions[1], mean), (theirs, kind)):
+                headers = legacy_request("", session=session)["headers"] | owner
+                async with http.delete(sidecar.url, headers=headers) as answer:
+                    assert answer.status == 200
+        for _ in range(9):  # a request that opens none holds no place
+            async with http.post(sidecar.url, **_with(legacy_request("tools/list"), **mean)) as answer:
+                assert answer.status == 400
+
+        asked = modern_request("subscriptions/listen", LISTEN)
+        async with AsyncExitStack() as stack:
+            for owner, refused in ((mean, False), (mean, False), (mean, True), (kind, False)):
+                answer = await stack.enter_async_context(http.post(sidecar.url, **_with(asked, **owner)))
+                if refused:
+                    assert (await answer.json())["error"]["data"]["code"] == "too_many_streams"
+                else:
+                    assert (await next_frame(answer) or {})["method"] == ACKNOWLEDGED
 
 
 async def test_a_thousand_listeners_hear_of_a_job_and_leave_nothing_behind(

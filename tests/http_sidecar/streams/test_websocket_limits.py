@@ -1,6 +1,7 @@
 """The WebSocket under garbage, crowds, clients that do not read, and the end of the process."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
@@ -167,6 +168,26 @@ async def test_no_more_streams_than_the_setting_allows(tmp_path: Path) -> None:
         await house.all_closed()
         async with house.stream() as client:
             assert await client.settled() == []
+
+
+PATHS = (STREAM, "/v1/comfyui/events", "/v1/comfyui/workflow/{}/events", "/api/v2/jobs/{}/events")
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_client_that_opens_all_it_can_leaves_streams_to_others(tmp_path: Path, path: str) -> None:
+    """Of whatever kind."""
+    async with open_house(tmp_path, bounds=Bounds(streams=4)) as house, contextlib.AsyncExitStack() as stack:
+        jobs = {name: await house.submit(client=name) for name in ("alice", "bob")}
+
+        async def opened(name: str) -> int:
+            upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+            headers = key(name) | (upgrade | {"Sec-WebSocket-Key": "A" * 22 + "=="} if path == STREAM else {})
+            asked = house.http.get(path.format(jobs[name]), headers=headers)
+            return (await stack.enter_async_context(asked)).status
+
+        right, refused = 101 if path == STREAM else 200, 429 if path.startswith("/api/v2") else 503
+        answers = [await opened(name) for name in ("alice", "alice", "alice", "bob")]
+        assert answers == [right, right, refused, right]
 
 
 async def test_a_request_that_is_no_websocket_is_told_how(house: StreamHouse) -> None:
