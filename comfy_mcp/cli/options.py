@@ -58,7 +58,24 @@ def joined(_context: click.Context, _option: click.Parameter, ids: tuple[str, ..
     return ",".join(ids)
 
 
-workflow_ids = click.argument("workflow_id", metavar="ID…", nargs=-1, required=True, callback=joined)
+def completed(kind: str) -> Any:
+    """For `shell_complete`: what `cli/completing.py` knows of that kind. It is imported when a shell asks."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, begun: str) -> Any:
+        import_structlog()
+        from comfy_mcp.cli import completing
+
+        return getattr(completing, kind)(context, begun)
+
+    return complete
+
+
+IDS = completed("ids")
+file = click.argument("file", metavar="FILE|NAME", shell_complete=completed("workflows"))
+workflow_id = click.argument("workflow_id", metavar="ID", shell_complete=IDS)
+workflow_ids = click.argument(
+    "workflow_id", metavar="ID…", nargs=-1, required=True, callback=joined, shell_complete=IDS
+)
 files = click.argument("files", metavar="FILE…", nargs=-1, required=True)
 object_info = click.option(
     "--object-info",
@@ -81,6 +98,7 @@ inputs = click.option(
     "inputs",
     metavar="NAME=VALUE",
     multiple=True,
+    shell_complete=completed("inputs"),
     help='Set an input of the workflow, such as prompt="a fox" or 6.text=…; repeatable. `comfy-bridge '
     "describe` lists them.",
 )
@@ -106,7 +124,13 @@ matrix = click.option(
     multiple=True,
     help="Submit one workflow for each value of the input, as one batch; repeatable, for all combinations.",
 )
-engine = click.option("--on", "engine", metavar="ENGINE", help="Run it on this engine only.")
+engine = click.option(
+    "--on",
+    "engine",
+    metavar="ENGINE",
+    help="Run it on this engine only.",
+    shell_complete=completed("engines"),
+)
 labels = click.option(
     "--label",
     "labels",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from comfy_mcp.domain.catalog import is_model_file
@@ -77,7 +77,8 @@ class Needs:
     """Sorted, without repeats. `models` are the texts in inputs that end like a model file, with `/` between
     folders: the result does not depend on whether an engine answered. `files` are those of them that an
     engine lists, so that another engine must have them too; `wish` is what the submit says of the engine.
-    `brings`: it names files that a place puts on the engine first.
+    `brings`: it names files that a place puts on the engine first. `memory`: bytes of GPU memory that such
+    workflows needed so far, None while that is not known; it is looked up, and not kept with the job.
 
     `shape` is a stable name for the first two, 32 hex digits: workflows of one shape need about the same
     memory. Sizes, seeds and texts don't count.
@@ -89,6 +90,7 @@ class Needs:
     files: tuple[str, ...] = ()
     wish: Wish = NO_WISH
     brings: bool = False
+    memory: int | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:

@@ -1,9 +1,10 @@
 """Which engine gets which job: each engine chooses for itself, among the jobs that wait, by this rule.
 
-An engine takes a job that it can run, in the order of the queue, with three exceptions. It takes no second
+An engine takes a job that it can run, in the order of the queue, with four exceptions. It takes no second
 one while another engine could: only once its own is about to end. It prefers a job whose models it has
 loaded, where the jobs that it passes over have their models loaded on another engine. It leaves the last jobs
-to faster engines, where these would have ended all of them before it would have ended one.
+to faster engines, where these would have ended all of them before it would have ended one. And it leaves a
+job for which its GPU is too small to an engine that has the memory.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Equipment, Needs
+from comfy_mcp.domain.vram import SLACK
 
 WINDOW = 64
 """Waiting jobs among which an engine chooses."""
@@ -34,31 +36,38 @@ MAX_SHAPES = 256
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
     """A job that waits. `needs` None: nothing is known of them, any engine may have it. What has the same
-    `key` runs on the same engines; None: nothing is known of that."""
+    `key` runs on the same engines; None: nothing is known of that. `refused_by`: engines that do not get it
+    again. `ran_short`: the memory of the engine on which it ran out of it."""
 
     priority: int
     shape: str | None = None
     needs: Needs | None = None
     key: str | None = None
     passed_ms: float = 0
+    refused_by: tuple[EngineId, ...] = ()
+    ran_short: int | None = None
 
     @property
     def models(self) -> frozenset[str]:
         return frozenset(() if self.needs is None else self.needs.models)
 
     def fits(self, engine: "EngineNow") -> bool:
+        if engine.engine in self.refused_by:
+            return False
         return self.needs is None or self.needs.met_by(engine.equipment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineNow:
     """An engine that could take jobs. `prompts`: those in flight, None where another process drives it.
-    `free_in_ms`: when they will have ended; None: nobody knows. `loaded`: the models of what ran last."""
+    `free_in_ms`: when they will have ended; None: nobody knows. `loaded`: the models of what ran last.
+    `memory`: bytes of its GPU, free or not; None: nobody knows."""
 
     equipment: Equipment
     prompts: int | None = 0
     free_in_ms: float | None = 0.0
     loaded: frozenset[str] = frozenset()
+    memory: int | None = None
 
     @property
     def engine(self) -> EngineId:
@@ -70,6 +79,16 @@ class EngineNow:
 
     def has_loaded(self, job: Waiting) -> bool:
         return job.models <= self.loaded
+
+    def has_memory_for(self, job: Waiting, speeds: "Speeds") -> bool | None:
+        """None: nothing is known of that. What such workflows held elsewhere is more than they need, so one
+        that has ended here counts for more."""
+        need = None if job.needs is None else job.needs.memory
+        if job.ran_short is not None:
+            return None if self.memory is None else self.memory > job.ran_short
+        if self.memory is None or need is None:
+            return None
+        return need <= self.memory * (1 + SLACK) or speeds.knows(self.engine, job.shape)
 
 
 @dataclass(slots=True)
@@ -109,6 +128,10 @@ class Speeds:
                 return known * ratio
         return None
 
+    def knows(self, engine: EngineId, shape: str | None) -> bool:
+        """Whether a workflow of that shape has ended there."""
+        return engine in self._paces.get(shape or "", {})
+
     def _ratio(self, engine: EngineId, other: EngineId) -> float | None:
         """How many times as long the engine takes, over the shapes that both have run."""
         ours = theirs = 0.0
@@ -128,8 +151,12 @@ def choose(
 
     All of them fit it. `others` are the other engines that are there. `more` wait than these.
     """
-    able = _Able(others)
-    allowed = [at for at, job in enumerate(waiting) if not me.prompts or _may_take(me, able.of(job))]
+    able = _Able(me, others, speeds)
+    allowed = [
+        at
+        for at, job in enumerate(waiting)
+        if able.me(job) and (not me.prompts or _may_take(me, able.of(job)))
+    ]
     for at in _preferred(waiting, allowed, me, able):
         if more or not _left_to(able.of(waiting[at]), waiting[at], me, speeds, len(waiting)):
             return at
@@ -137,14 +164,31 @@ def choose(
 
 
 class _Able:
-    """Which of the others could run a job: found out once for each key, and only for jobs that it matters
-    for."""
+    """Which engines could run a job: found out once for each key, and only for jobs that it matters for.
+    Where one is known to have the memory for it, those that are known not to have are none of them."""
 
-    def __init__(self, others: Sequence[EngineNow]) -> None:
+    def __init__(self, me: EngineNow, others: Sequence[EngineNow], speeds: Speeds) -> None:
+        self._me = me
         self._others = others
+        self._speeds = speeds
         self._known: dict[str | None, Sequence[EngineNow]] = {}
 
+    def me(self, job: Waiting) -> bool:
+        return self._me.has_memory_for(job, self._speeds) is not False or not any(
+            other.has_memory_for(job, self._speeds) for other in self._fitting(job)
+        )
+
     def of(self, job: Waiting) -> Sequence[EngineNow]:
+        """The others."""
+        fitting = self._fitting(job)
+        has = [other.has_memory_for(job, self._speeds) for other in fitting]
+        if False in has and (True in has or self._me.has_memory_for(job, self._speeds)):
+            return [other for other, enough in zip(fitting, has, strict=True) if enough is not False]
+        return fitting
+
+    def _fitting(self, job: Waiting) -> Sequence[EngineNow]:
+        if job.refused_by:
+            return [other for other in self._others if job.fits(other)]
         known = None if job.key is None else self._known.get(job.key)
         if known is None:
             known = self._known[job.key] = [other for other in self._others if job.fits(other)]

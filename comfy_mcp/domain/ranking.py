@@ -17,45 +17,11 @@ MAX_TEXT = 400
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\dA-Za-z_]+")
 _ENDINGS = ("ation", "ings", "ing", "ers", "er", "ed", "es", "e", "s")
-_EMPTY = frozenset(
-    (
-        *(
-            "a",
-            "an",
-            "and",
-            "any",
-            "as",
-            "at",
-            "by",
-            "can",
-            "do",
-            "for",
-            "from",
-            "i",
-            "in",
-            "is",
-            "it",
-            "make",
-        ),
-        *(
-            "me",
-            "my",
-            "of",
-            "on",
-            "or",
-            "please",
-            "some",
-            "that",
-            "the",
-            "this",
-            "to",
-            "want",
-            "which",
-            "with",
-        ),
-        *("workflow", "workflows", "node", "nodes", "use", "using"),
-    )
+_SAY_NOTHING = (
+    "a an and any are as at be by can do does find for from has have how i in is it make me my need node "
+    "nodes of on or please some that the there this to use using want what which with workflow workflows you"
 )
+_EMPTY = frozenset(_SAY_NOTHING.split())
 
 
 class Index(Generic[K]):
@@ -79,6 +45,11 @@ class Index(Generic[K]):
         rarity = {word: math.log(1 + len(self._counts) / self._found_in[word]) for word in asked}
         found = [(self._score(key, rarity), key) for key in self._counts]
         return sorted((each for each in found if each[0] > 0), key=lambda each: -each[0])
+
+    def unknown(self, question: str) -> list[str]:
+        """The words of the question that no text has, as they were written."""
+        asked = dict.fromkeys(word for word in _WORD.findall(question) if word.lower() not in _EMPTY)
+        return [word for word in list(asked)[:MAX_WORDS] if _stem(word.lower()) not in self._found_in]
 
     def _score(self, key: K, rarity: Mapping[str, float]) -> float:
         counts = self._counts[key]

@@ -32,6 +32,8 @@ class Ends:
             expired=attempt.expired,
             max_attempts=self.max_attempts(attempt.job),
         )
+        if recovery.must_free_memory(end):
+            self._fleet.ran_short(self._engine, end.job_id)
         return replace(end, warnings=attempt.warnings) if isinstance(end, JobCompleted) else end
 
     def max_attempts(self, job: Job) -> int:

@@ -34,6 +34,7 @@ class _Member:
     equipment: Callable[[], Equipment]
     is_there: Callable[[], bool]
     driven_here: Callable[[], bool]
+    memory: Callable[[], int | None]
     fit: Bounded[str, bool] = field(default_factory=lambda: Bounded(MAX_KEYS))
     runs: dict[PromptId, _Run] = field(default_factory=dict)
     loaded: frozenset[str] = frozenset()
@@ -50,6 +51,7 @@ class Fleet:
         self.lock = threading.Lock()
         self.speeds = Speeds()
         self._passed: Bounded[str, float] = Bounded(MAX_KEYS)
+        self._short: Bounded[str, int] = Bounded(MAX_KEYS)
         self.wake_next: Callable[[], None] = lambda: None
         """Jobs wait: another engine is to look for one."""
 
@@ -60,9 +62,11 @@ class Fleet:
         equipment: Callable[[], Equipment],
         is_there: Callable[[], bool],
         driven_here: Callable[[], bool],
+        memory: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`is_there`: jobs can be sent to it. `driven_here`: by this process, which knows what it runs."""
-        self._members[engine] = _Member(equipment, is_there, driven_here)
+        """`is_there`: jobs can be sent to it. `driven_here`: by this process, which knows what it runs.
+        `memory`: bytes of its GPU, as far as is known."""
+        self._members[engine] = _Member(equipment, is_there, driven_here, memory)
 
     def leave(self, engine: EngineId) -> None:
         """The engine is none of the settings' any more."""
@@ -172,10 +176,16 @@ class Fleet:
         return equipment
 
     def _engine_now(self, member: _Member, equipment: Equipment) -> EngineNow:
+        memory = member.memory()
         if not member.driven_here():
-            return EngineNow(equipment=equipment, prompts=None, free_in_ms=None)
-        free = self._free_in_ms(equipment.engine, member)
-        return EngineNow(equipment=equipment, prompts=len(member.runs), free_in_ms=free, loaded=member.loaded)
+            return EngineNow(equipment=equipment, prompts=None, free_in_ms=None, memory=memory)
+        return EngineNow(
+            equipment=equipment,
+            prompts=len(member.runs),
+            free_in_ms=self._free_in_ms(equipment.engine, member),
+            loaded=member.loaded,
+            memory=memory,
+        )
 
     def _free_in_ms(self, engine: EngineId, member: _Member) -> float | None:
         free = 0.0
@@ -222,10 +232,20 @@ class Fleet:
         with self.lock:
             return self.speeds.expect(engine, shape, warm=True)
 
-    def passed_ms(self, job_id: str) -> float:
-        """For how long a job has been passed over for the sake of another one."""
-        since = self._passed.get(job_id)
-        return 0.0 if since is None else (self._now() - since) * 1000
+    def ran_short(self, engine: EngineId, job_id: str) -> None:
+        """The job ran out of memory there: it needs an engine that has more, if there is one."""
+        member = self._members.get(engine)
+        if member is not None and (memory := member.memory()) is not None:
+            self._short[job_id] = memory
+
+    def noted(self, job_id: str, job: Waiting) -> Waiting:
+        """The job, with what is known of it alone: for how long it has been passed over for the sake of
+        another one, and where it ran out of memory."""
+        since, short = self._passed.get(job_id), self._short.get(job_id)
+        if since is None and short is None:
+            return job
+        passed_ms = 0.0 if since is None else (self._now() - since) * 1000
+        return replace(job, passed_ms=passed_ms, ran_short=short)
 
     def note_passed(self, jobs: Sequence[str]) -> None:
         for job_id in jobs:
@@ -289,10 +309,7 @@ class Choice:
         if self.alone:
             return 0
         with self._fleet.lock:
-            jobs = [
-                replace(job, passed_ms=passed_ms) if (passed_ms := self._fleet.passed_ms(job_id)) else job
-                for job_id, job in waiting
-            ]
+            jobs = [self._fleet.noted(job_id, job) for job_id, job in waiting]
             at = choose(jobs, self._me, self._others, self._fleet.speeds, more=more)
             self.left = at is None
             if at is not None:
@@ -313,5 +330,13 @@ class Peek(Choice):
 
     def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> None:
         idle = [other for other in self._others if other.prompts == 0]
-        left = [each for each in waiting if not any(each[1].fits(other) for other in idle)]
+        left = [(each, job) for each, job in waiting if not self._is_for(self._fleet.noted(each, job), idle)]
         self.wanted = bool(left) and (self._only or super().choose(left, more=more) is not None)
+
+    def _is_for(self, job: Waiting, idle: Sequence[EngineNow]) -> bool:
+        """Whether one of them takes it: not one that lacks the memory which this engine has."""
+        speeds = self._fleet.speeds
+        here = self._me.has_memory_for(job, speeds)
+        return any(
+            job.fits(other) and not (here and other.has_memory_for(job, speeds) is False) for other in idle
+        )

@@ -172,6 +172,7 @@ class Roster:
             equipment=lambda: equipment_of(place),
             is_there=is_there,
             driven_here=lambda: driver is not None and driver.driving,
+            memory=lambda: self._means.gpu.memory_of(engine.id),
         )
         return member
 

@@ -9,7 +9,7 @@ from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.gpu import GpuSample
 from comfy_mcp.domain.gpu_use import GpuAccount, GpuUse
 from comfy_mcp.domain.ids import EngineId, PromptId
-from comfy_mcp.domain.vram import held_by
+from comfy_mcp.domain.vram import held_by, rooms_of
 from comfy_mcp.settings import EngineSettings
 
 MAX_RUNS = 256
@@ -43,10 +43,17 @@ class GpuUsage:
         self._local = frozenset(local)
         self._monotonic = monotonic
         self._runs: Bounded[PromptId, _Run] = Bounded(MAX_RUNS)
+        self._memory: dict[EngineId, int] = {}
 
     def know(self, engines: Iterable[EngineSettings]) -> None:
         """These are the engines from now on."""
-        self._local = local_engines(engines)
+        known = list(engines)
+        self._local = local_engines(known)
+        self._memory = {each.id: self._memory[each.id] for each in known if each.id in self._memory}
+
+    def memory_of(self, engine: EngineId) -> int | None:
+        """Bytes of its GPU, by the last sample that knew it. None: no GPU, or nobody has asked."""
+        return self._memory.get(engine)
 
     @property
     def local(self) -> frozenset[EngineId]:
@@ -76,6 +83,7 @@ class GpuUsage:
     def hear(self, sample: GpuSample, *, fresh: bool = True) -> None:
         """A new sample; not `fresh`: its readings of the engines are older."""
         now = self._monotonic()
+        self._memory |= {room.engine: room.total_bytes for room in rooms_of(sample).engines}
         for run in self._runs.values():
             device = sample.device_of(run.engine) if run.engine in self._local else None
             if device is not None:

@@ -56,11 +56,13 @@ class Finder:
             self._entries = entries, index
         return [entries[at] for _, at in self._entries[1].search(query)]
 
-    async def ranked_nodes(self, info: ObjectInfo, query: str) -> list[str]:
-        """The names of the classes that have a word of the query, the best first."""
+    async def ranked_nodes(self, info: ObjectInfo, query: str) -> tuple[list[str], list[str]]:
+        """The names of the classes that have a word of the query, the best first; and the words that none
+        has."""
         if self._nodes is None or self._nodes[0] is not info:
             self._nodes = info, await asyncio.to_thread(_index_of_nodes, info)
-        return [name for _, name in self._nodes[1].search(query)]
+        index = self._nodes[1]
+        return [name for _, name in index.search(query)], index.unknown(query)
 
     async def verdict(self, entry: WorkflowEntry, raw: Any, nodes: NodeLists) -> Verdict:
         """Never raises for a workflow that can't be read."""

@@ -61,8 +61,9 @@ async def find_workflow(context: OperationContext, params: FindWorkflowParams) -
     verdicts = {} if info is None else await _verdicts(context, best, known)
     best.sort(key=lambda each: _runs(verdicts.get(each.whole_name)))
     shown = [
-        _item(each, verdicts.get(each.whole_name), twin=_is_shadowed(each, entries))
+        await _with_memory(context, _item(each, verdict, twin=_is_shadowed(each, entries)), verdict)
         for each in (*best, *(each for each in found if each not in best))[: params.limit]
+        for verdict in (verdicts.get(each.whole_name),)
     ]
     jobs = await _jobs(context, params) if not params.kind else []
     items = [*shown[: max(1, params.limit - len(jobs))], *jobs]
@@ -92,9 +93,7 @@ async def describe_workflow(
         item = _item(named.entry, verdict)
     if not known:
         item = item.model_copy(update={"runnable": None})
-    if verdict.shape is not None:
-        need = await context.services.store.vram_need(verdict.shape)
-        item = item.model_copy(update={"peak_vram_bytes": need})
+    item = await _with_memory(context, item, verdict)
     most = MAX_CHOICES if params.all_choices else _CHOICES
     return DescribedWorkflowResult(
         workflow=item,
@@ -102,6 +101,16 @@ async def describe_workflow(
         next_step=_how(context, item) if item.runnable else None,
         warnings=list(notes) if known else [_NO_ENGINE],
     )
+
+
+async def _with_memory(
+    context: OperationContext, item: FoundWorkflowItem, verdict: Verdict | None
+) -> FoundWorkflowItem:
+    """With what such workflows needed of GPU memory before, where that was measured."""
+    if verdict is None or verdict.shape is None:
+        return item
+    need = await context.services.store.vram_need(verdict.shape)
+    return item if need is None else item.model_copy(update={"peak_vram_bytes": need})
 
 
 def parameter_item(each: Parameter, most: int) -> ParameterItem:

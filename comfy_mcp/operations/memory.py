@@ -10,9 +10,8 @@ ANSWER_S = 1.0
 """A submit waits no longer for what the GPUs do: a warning is worth less than its answer."""
 
 
-async def memory_warnings(services: Services, shape: str) -> tuple[str, ...]:
-    """For the submitter of a graph of that shape. Asks the GPUs only where such graphs were measured."""
-    need = await services.store.vram_need(shape)
+async def memory_warnings(services: Services, need: int | None) -> tuple[str, ...]:
+    """For the submitter of a graph that needs so much. Asks the GPUs only where that is known."""
     if need is None:
         return ()
     try:

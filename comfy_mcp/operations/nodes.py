@@ -24,18 +24,17 @@ async def find_nodes(context: OperationContext, params: FindNodesParams) -> Foun
         step = " ".join(context.services.engines.submit_warnings()) or CHECK_IT_RUNS
         raise EngineUnreachable("No engine answers that knows its node classes.", next_step=step)
     result = await _found(context, params, info)
-    return result.model_copy(update={"warnings": list(notes)}) if notes else result
+    return result.model_copy(update={"warnings": [*result.warnings, *notes]}) if notes else result
 
 
 async def _found(context: OperationContext, params: FindNodesParams, info: ObjectInfo) -> FoundNodesResult:
     after = 0 if params.cursor is None else _place(params.cursor)
     if params.name is not None:
         return _one(info, params.name.strip(), params.limit, after)
-    names: Iterable[str] = (
-        sorted(info.classes)
-        if params.query is None
-        else await context.services.finder.ranked_nodes(info, params.query)
-    )
+    names: Iterable[str] = sorted(info.classes)
+    unknown: Sequence[str] = ()
+    if params.query is not None:
+        names, unknown = await context.services.finder.ranked_nodes(info, params.query)
     found = [each for name in names if _fits(each := info.classes[name], params)]
     rest = found[after : after + params.limit]
     return FoundNodesResult(
@@ -43,6 +42,9 @@ async def _found(context: OperationContext, params: FindNodesParams, info: Objec
         total=len(found),
         next_cursor=cursor_of([after + params.limit]) if len(found) > after + params.limit else None,
         next_step=None if rest else 'Call find_nodes(query="…") with other words.',
+        warnings=[f"No class has the word {', '.join(map(repr, unknown))[:_SHOWN]}; these have the others."]
+        if unknown and rest
+        else [],
     )
 
 

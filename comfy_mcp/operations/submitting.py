@@ -283,7 +283,8 @@ async def checked_graph(
         graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
     )
     if lane == LOCAL:
-        warnings += await memory_warnings(services, needs.shape)
+        needs = replace(needs, memory=await services.store.vram_need(needs.shape))
+        warnings += await memory_warnings(services, needs.memory)
     return checked, needs, warnings, files.takes
 
 

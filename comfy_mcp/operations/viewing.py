@@ -4,13 +4,13 @@ from comfy_mcp.domain.catalog import Output, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.library.showing import SHEET, show, show_several
+from comfy_mcp.operations.batches import views_of
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.ids import whole_id
 from comfy_mcp.operations.repairs import plain_id
 from comfy_mcp.operations.saving import checked_place, places, saved
 from comfy_mcp.operations.shapes import PreviewResult, ViewOutputParams, ViewResult, WorkflowParams
-from comfy_mcp.operations.states import require_visible
 from comfy_mcp.operations.views import output_item
 
 MAX_IDS = 64
@@ -45,17 +45,20 @@ async def view_output(context: OperationContext, params: ViewOutputParams) -> Vi
 
 
 async def workflow_preview(context: OperationContext, params: WorkflowParams) -> PreviewResult:
-    """Raises NotFound where there is none: it does not run here, or the engine sends none."""
-    job = await require_visible(context, JobId(params.workflow_id))
-    frame = context.services.engines.preview(job.id)
-    if frame is None:
+    """Of a batch: of the first that has one. Raises NotFound where there is none: it does not run here, or
+    the engine sends none."""
+    engines = context.services.engines
+    views = await views_of(context, params.workflow_id)
+    frames = ((view.job.id, engines.preview(view.job.id)) for view in views if not view.job.is_final)
+    job_id, frame = next(((each, frame) for each, frame in frames if frame is not None), (None, None))
+    if job_id is None or frame is None:
         raise NotFound(
-            f"There is no preview of workflow {job.id} now.",
+            f"There is no preview of workflow {params.workflow_id} now.",
             next_step="ComfyUI sends previews while it samples if it was started with --preview-method auto. "
             "The process that drives the engine has the last one.",
             code=ErrorCode.NOT_FOUND,
         )
-    return PreviewResult(workflow_id=job.id, media_type=frame.media_type, data=frame.data)
+    return PreviewResult(workflow_id=job_id, media_type=frame.media_type, data=frame.data)
 
 
 async def _wanted(context: OperationContext, given: str) -> list[Output]:

@@ -69,6 +69,7 @@ async def _publish_job_events(bridge: Bridge, caller: Caller, bus: ResourceBus) 
                     if bus.idle:  # no subscriber: a new one reads first
                         continue
                     note_events(pacing, events)
+                    await _note_batches(bridge, pacing, events)
             except TimeoutError:
                 pass
             if lost:
@@ -102,6 +103,17 @@ def note_events(pacing: Pacing, events: Iterable[StoredEvent]) -> None:
                 pass
 
 
+async def _note_batches(bridge: Bridge, pacing: Pacing, events: Iterable[StoredEvent]) -> None:
+    """A batch is a resource too, by its id."""
+    try:
+        batches = await bridge.feed.batches_of(events)
+    except BridgeError as error:
+        log.warning("batches_not_read", code=error.code.value)
+        return
+    for batch, final in batches.items():
+        pacing.changed(f"{WORKFLOW_URI}{batch}", final=final)
+
+
 async def _resync(bridge: Bridge, caller: Caller, pacing: Pacing) -> None:
     """Events were lost: announce everything that may have changed."""
     for uri in (QUEUE, WORKFLOWS, RESOURCE_LIST):
@@ -112,4 +124,5 @@ async def _resync(bridge: Bridge, caller: Caller, pacing: Pacing) -> None:
         log.warning("resync_failed", code=error.code.value)
         return
     for item in result.workflows:
-        pacing.changed(f"{WORKFLOW_URI}{item.workflow_id}", final=item.completion_time is not None)
+        for each in filter(None, (item.workflow_id, item.batch)):
+            pacing.changed(f"{WORKFLOW_URI}{each}", final=item.completion_time is not None)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.settings.names import misconfigured
-from comfy_mcp.settings.paths import expanded, write_whole
+from comfy_mcp.settings.paths import expanded, one_at_a_time, write_whole
 
 MAX_BYTES, LINE_BYTES = 2**20, 8_192
 """Of the file: thousands of engines, and any token."""
@@ -79,16 +79,18 @@ def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
     Raises InvalidInput (`configuration`) for an entry or a file that is not valid, and where the engine is
     there already.
     """
-    before = _text(path) if path.exists() else ""
-    if name in _parsed(path, lambda: before):
-        raise misconfigured(
-            f"The engine {name!r} is in {path} already.",
-            f"Remove it first (comfy-bridge engines remove {name}), or edit the file.",
-        )
     table = "\n".join([f"[{_toml(name)}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())])
-    text = "\n".join(part for part in (before.rstrip(), "", table, "") if part or before)
-    _parsed(path, lambda: text)
-    write_whole(path, text, new_mode=0o600)  # it may hold secrets
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(path.parent):
+        before = _text(path) if path.exists() else ""
+        if name in _parsed(path, lambda: before):
+            raise misconfigured(
+                f"The engine {name!r} is in {path} already.",
+                f"Remove it first (comfy-bridge engines remove {name}), or edit the file.",
+            )
+        text = "\n".join(part for part in (before.rstrip(), "", table, "") if part or before)
+        _parsed(path, lambda: text)
+        write_whole(path, text, new_mode=0o600)  # it may hold secrets
 
 
 def remove_engine(path: Path, name: str) -> bool:
@@ -96,9 +98,15 @@ def remove_engine(path: Path, name: str) -> bool:
 
     Raises InvalidInput (`configuration`) where only a person can edit the file.
     """
-    before = _parsed(path, lambda: _text(path))
-    if name not in before:
-        return False
+    with one_at_a_time(path.parent):
+        before = _parsed(path, lambda: _text(path))
+        if name in before:
+            write_whole(path, _without(path, name, before), new_mode=0o600)  # it may hold secrets
+    return name in before
+
+
+def _without(path: Path, name: str, before: Mapping[str, EngineEntry]) -> str:
+    """The file's text without one engine. Raises InvalidInput where more than that would change."""
     kept, inside = [], False
     for line in _text(path).splitlines(keepends=True):
         if line.startswith("["):
@@ -113,8 +121,7 @@ def remove_engine(path: Path, name: str) -> bool:
         after = before
     if after != {each: entry for each, entry in before.items() if each != name}:
         raise _misconfigured(path, "has tables that only a person can edit")
-    write_whole(path, text, new_mode=0o600)  # it may hold secrets
-    return True
+    return text
 
 
 def _table_of(header: str) -> str | None:

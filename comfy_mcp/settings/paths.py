@@ -1,7 +1,9 @@
 """Paths in settings."""
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,3 +30,17 @@ def write_whole(path: Path, text: str, *, new_mode: int | None = None) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Among all processes one is inside, for what reads a file of the folder and writes it anew. Where the
+    file system has no such lock, or the folder is not there, there is none."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield

@@ -41,7 +41,7 @@ from comfy_mcp.store.core import (
 )
 from comfy_mcp.store.core import jobs as jobs_table
 from comfy_mcp.store.queries import Claim, ClaimOffer, Lease
-from comfy_mcp.store.vram import WITH_NEED
+from comfy_mcp.store.vram import NEED, WITH_NEED
 
 MAX_WINDOWS = 8
 """How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
@@ -81,11 +81,11 @@ _NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two(
     .order_by(*_ORDER)
     .limit(ONE)
 )
-_SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, graphs.c.needs)
+_SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, _j.refused_by, graphs.c.needs, NEED)
 _FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
 _WINDOW, _WINDOW_PASSED = _two(
     select(*_SEEN)
-    .join(graphs, _ON_GRAPH)
+    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
     .where(_WAITS, _NOT_REFUSED, _FIT)
     .order_by(*_ORDER)
     .limit(literal_column(str(WINDOW)))
@@ -199,7 +199,7 @@ def _next(
             return found
     for _ in range(MAX_WINDOWS):
         rows = connection.execute(window, {**where, "b_unfit": chooser.unfit}).all()
-        needs = {row.needs: _needs(row) for row in {row.needs: row for row in rows}.values()}
+        needs = {row.needs: _needs(row, row.need_bytes) for row in {row.needs: row for row in rows}.values()}
         fitting = [row for row in rows if chooser.fits(row.needs_key, needs[row.needs])]
         more = len(rows) == WINDOW
         if fitting or not more:
@@ -213,16 +213,19 @@ def _next(
     return None
 
 
-def _needs(row: AnyRow) -> Needs | None:
+def _needs(row: AnyRow, memory: int | None = None) -> Needs | None:
     """None where they are not kept, or can't be read: then any engine may have the job."""
     try:
-        return None if row.needs is None else needs_of(row.needs)
+        return None if row.needs is None else needs_of(row.needs, memory)
     except UNREADABLE:
         return None
 
 
 def _waiting(row: AnyRow, needs: Needs | None) -> Waiting:
-    return Waiting(priority=row.priority, shape=row.shape, needs=needs, key=row.needs_key)
+    refused_by = () if row.refused_by is None else tuple(json.loads(row.refused_by))
+    return Waiting(
+        priority=row.priority, shape=row.shape, needs=needs, key=row.needs_key, refused_by=refused_by
+    )
 
 
 def _claim(

@@ -264,7 +264,7 @@ def needs_text(needs: Needs | None) -> str | None:
 
 
 @lru_cache(1024)
-def needs_of(text: str) -> Needs:
+def needs_of(text: str, memory: int | None = None) -> Needs:
     """Its shape is with the job."""
     values = json.loads(text)
     wish = Wish(
@@ -279,6 +279,7 @@ def needs_of(text: str) -> Needs:
         files=tuple(values.get("files", ())),
         wish=wish or NO_WISH,
         brings=values.get("brings", False),
+        memory=memory,
     )
 
 

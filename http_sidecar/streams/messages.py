@@ -58,12 +58,14 @@ class Pong(Message):
 
 class WorkflowQueued(Message):
     """The workflow is queued, for the first time or again. The position is null once it is no longer queued.
-    `waitingFor` is present while it is held and gives the reason; the message is sent again on a change."""
+    `waitingFor` is present while it is held and gives the reason; the message is sent again on a change.
+    `batch` is in the first message of a workflow that was submitted as one of several."""
 
     type: Literal["workflow:queued"] = "workflow:queued"
     workflow_id: str
     queue_position: int | None
     waiting_for: WaitingForItem | None = None
+    batch: str | None = None
     timestamp: int
 
 
@@ -158,8 +160,9 @@ def wire_text(message: Message) -> str:
     """The message as it goes out: one line of ASCII. A title may hold half a surrogate pair, which JSON can
     say and UTF-8 can't."""
     said = message.model_dump(by_alias=True)
-    if said.get("waitingFor", ...) is None:
-        del said["waitingFor"]  # the contract's message has no such member
+    for name in ("waitingFor", "batch"):
+        if said.get(name, ...) is None:
+            del said[name]  # the contract's message has no such member
     return json.dumps({"type": said.pop("type"), **said}, separators=(",", ":"))
 
 
@@ -173,11 +176,16 @@ def message_of(stored: StoredEvent, beside: Described = Described()) -> Workflow
                 workflow_id=event.job_id,
                 queue_position=None,
                 waiting_for=parents_item(event.after),
+                batch=event.batch,
                 timestamp=event.at,
             )
         case JobQueued() | JobRequeued() | PriorityChanged():
             return WorkflowQueued(
-                seq=seq, workflow_id=event.job_id, queue_position=beside.position, timestamp=event.at
+                seq=seq,
+                workflow_id=event.job_id,
+                queue_position=beside.position,
+                batch=event.batch if isinstance(event, JobQueued) else None,
+                timestamp=event.at,
             )
         case JobWaiting():
             why = event.waiting_for

@@ -1,4 +1,4 @@
-"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events follows one workflow to its end, and
+"""Server-Sent Events: GET /v1/comfyui/workflow/{id}/events follows one workflow or batch to its end, and
 GET /v1/comfyui/events all that the caller may see, without end.
 
 Each message's `id` is its `seq`; a client that reconnects with Last-Event-ID gets what it missed, then the
@@ -7,6 +7,7 @@ rest. Own code and no library: docs/decisions/0002-dependencies.md.
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Literal
 
@@ -37,12 +38,14 @@ async def events(request: web.Request) -> web.StreamResponse:
     feed = request.app[BRIDGE].feed
     require_reader(request)
     since = _position_of(request) or 0
-    job_id = JobId(request.match_info["workflowId"])
-    if not await feed.may_follow(job_id, request[CALLER]):
-        raise NotFound(f"Workflow {job_id[:64]} not found.", next_step="Use an id that a submit returned.")
-    if await feed.is_over(job_id, since):
+    given = request.match_info["workflowId"]
+    jobs = await feed.jobs_of(given, request[CALLER])
+    if not jobs:
+        raise NotFound(f"Workflow {given[:64]} not found.", next_step="Use an id that a submit returned.")
+    left = [job_id for job_id in jobs if not await feed.is_over(job_id, since)]
+    if not left:
         return web.Response(status=HTTPStatus.NO_CONTENT)
-    return await _serve(request, since, job_id)
+    return await _serve(request, since, left)
 
 
 async def all_events(request: web.Request) -> web.StreamResponse:
@@ -52,7 +55,7 @@ async def all_events(request: web.Request) -> web.StreamResponse:
     Raises Denied, InvalidInput, LimitExceeded, StoreFault.
     """
     require_reader(request)
-    return await _serve(request, _position_of(request), None)
+    return await _serve(request, _position_of(request), ())
 
 
 def _position_of(request: web.Request) -> int | None:
@@ -61,9 +64,10 @@ def _position_of(request: web.Request) -> int | None:
     return parse_event_id(shown) if shown else None
 
 
-async def _serve(request: web.Request, since: int | None, job_id: JobId | None) -> web.StreamResponse:
+async def _serve(request: web.Request, since: int | None, jobs: Sequence[JobId]) -> web.StreamResponse:
+    """Of no jobs: of all."""
     async with server_sent_events(request) as response:
-        stream = _Stream(request, response, job_id)
+        stream = _Stream(request, response, jobs)
         await stream.serve(since)
         if stream.ended in {End.SLOW, End.INTERNAL} and request.transport is not None:
             request.transport.abort()  # a close would wait for the client to read
@@ -94,10 +98,11 @@ def chunk_of(stored: StoredEvent, text: str) -> bytes:
 class _Stream(Stream):
     """One client."""
 
-    def __init__(self, request: web.Request, response: web.StreamResponse, job_id: JobId | None) -> None:
+    def __init__(self, request: web.Request, response: web.StreamResponse, jobs: Sequence[JobId]) -> None:
         super().__init__(request, "sse", chunk_of if request.version >= HttpVersion11 else block_of)
         self._response = response
-        self._job_id = job_id
+        self._wanted: Sequence[str] = jobs or (EVERY,)
+        self._open = set(jobs)
         self._heartbeat_s = self._bounds.stream_heartbeat_s
 
     async def serve(self, shown: int | None) -> None:
@@ -110,7 +115,7 @@ class _Stream(Stream):
                     await asyncio.sleep(self._heartbeat_s)
                     await self._write(b": alive\n\n")
         except StoreFault as fault:
-            log.warning("stream_failed", code=fault.code.value, job_id=self._job_id)
+            log.warning("stream_failed", code=fault.code.value, job_id=self._wanted[0])
             self.end(End.STORE_FAULT)
         if self.ended in CLOSES:
             code, message = CLOSES[self.ended]
@@ -120,24 +125,26 @@ class _Stream(Stream):
                 await self._write(f"data: {wire_text(closed)}\n\n".encode())
 
     async def _follow(self, shown: int | None) -> None:
-        """A position that the log does not know means all of a single workflow, and from now on otherwise.
+        """A position that the log does not know means all of a workflow or batch, and from now on otherwise.
 
         Raises Ended, StoreFault.
         """
         await self._write(f"retry: {RETRY_MS}\n\n".encode())
         known = shown is not None and await self._live.log.known(shown)
-        since = shown if known else None if self._job_id is None else 0
-        async with self._following(self._job_id or EVERY, since) as position:
+        since = shown if known else 0 if self._open else None
+        async with self._following(self._wanted, since) as position:
             if since is None:
                 await self._write(f"id: {position}\n\n".encode())
-            await self._replay(self._job_id, position if since is None else since, position)
+            await self._replay(self._wanted, position if since is None else since, position)
 
     async def _send(self, stored: StoredEvent, text: str) -> None:
         await self._write(block_of(stored, text))
 
-    def _workflow_ended(self, _job_id: JobId) -> None:
-        if self._job_id is not None:
-            self.end(End.COMPLETE)
+    def _workflow_ended(self, job_id: JobId) -> None:
+        if job_id in self._open:
+            self._open.discard(job_id)
+            if not self._open:
+                self.end(End.COMPLETE)
 
     async def _write(self, data: bytes) -> None:
         await self._drained(self._response.write(data))

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 import structlog
 from aiohttp import web
@@ -32,6 +32,11 @@ log = structlog.get_logger(__name__)
 def require_reader(request: web.Request) -> None:
     """Raises Denied for a caller that may not read."""
     require_right(request[CALLER], Right.READ, "A stream")
+
+
+def job_of(wanted: str) -> JobId | None:
+    """None: every job."""
+    return None if wanted == EVERY else JobId(wanted)
 
 
 class Ended(Exception):
@@ -124,45 +129,50 @@ class Stream(ABC):
                     self._unfollow(wanted)
 
     @contextlib.asynccontextmanager
-    async def _following(self, wanted: str, floor: int | None) -> AsyncIterator[int]:
-        """Follow `wanted` from a position on, which is yielded: inside, its past up to there can be sent.
+    async def _following(self, wanted: Sequence[str], floor: int | None) -> AsyncIterator[int]:
+        """Follow what is `wanted` from a position on, which is yielded: inside, its past up to there can be
+        sent.
 
-        `floor`: what the client has already; None is that position. When the past can't be read, nothing has
-        been asked for. Raises Ended.
+        `floor`: what the client has already; None is that position, or what it had before. When the past
+        can't be read, nothing has been asked for. Raises Ended.
         """
-        before, position = self._floors.get(wanted), self.position
-        if before is None:
-            self._live.follow(self, wanted)
-        self._floors[wanted] = position if floor is None else floor
+        before, position = {each: self._floors.get(each) for each in wanted}, self.position
+        for each, known in before.items():
+            if known is None:
+                self._live.follow(self, each)
+            self._floors[each] = floor if floor is not None else position if known is None else known
         self._position, self._held = position, deque()
         try:
             yield position
         except StoreFault:
-            if before is None:
-                self._unfollow(wanted)
-            else:
-                self._floors[wanted] = before
+            for each, known in before.items():
+                if known is None:
+                    self._unfollow(each)
+                else:
+                    self._floors[each] = known
             await self._release()
             raise
         await self._release()
 
-    async def _replay(self, job_id: JobId | None, since: int, until: int) -> None:
+    async def _replay(self, wanted: Sequence[str], since: int, until: int) -> None:
         """What came after `since`, then how far it is now. Raises Ended, StoreFault."""
-        while page := await self._live.log.past(self.caller, since, until, job_id):
-            for stored in page:
+        if len(wanted) == 1:
+            async for stored in self._past(wanted[0], since, until):
                 await self._send_past(stored)
-            since = page[-1].seq
+        else:  # of a batch, which is small: in the order of the log, so that a client can resume
+            past = [stored for each in wanted async for stored in self._past(each, since, until)]
+            for stored in sorted(past, key=lambda stored: stored.seq):
+                await self._send_past(stored)
         held = [news.stored for news in self._held or ()]
-        for stored in await self._live.steps(self, until, job_id, held):
-            await self._send_past(stored)
+        for each in wanted:
+            for stored in await self._live.steps(self, until, job_of(each), held):
+                await self._send_past(stored)
 
-    async def _last(self, job_id: JobId, until: int) -> StoredEvent | None:
-        """The last event of a job. Raises StoreFault."""
-        last, since = None, 0
-        while page := await self._live.log.past(self.caller, since, until, job_id):
-            last = page[-1]
-            since = last.seq
-        return last
+    async def _past(self, wanted: str, since: int, until: int) -> AsyncIterator[StoredEvent]:
+        while page := await self._live.log.past(self.caller, since, until, job_of(wanted)):
+            for stored in page:
+                yield stored
+            since = page[-1].seq
 
     async def _send_past(self, stored: StoredEvent) -> None:
         text = await self._live.texts.past_text(stored)

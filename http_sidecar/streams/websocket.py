@@ -6,6 +6,7 @@ slow client: when too much is unread it is closed (4008), and resumes by `since`
 
 import asyncio
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from http import HTTPStatus
 from typing import assert_never
@@ -201,33 +202,39 @@ class _Socket(Stream):
             case Subscribe():
                 await self._subscribe(command)
             case Unsubscribe():
-                self._unfollow(command.workflow_id)
+                for each in await self._meant(command.workflow_id):
+                    self._unfollow(each)
             case _:
                 assert_never(command)
 
     async def _subscribe(self, command: Subscribe) -> None:
         """A replay ends before the next command is read: a socket has one at a time."""
-        wanted, since = command.workflow_id, command.since
+        wanted, since = await self._meant(command.workflow_id), command.since
+        if not wanted:
+            raise NotFound(
+                f"Workflow {command.workflow_id} not found.",
+                next_step="Subscribe with an id that a submit returned.",
+            )
         limit = self._bounds.subscriptions
-        if wanted not in self._floors and len(self._floors) >= limit:
+        if len(self._floors.keys() | set(wanted)) > max(limit, len(self._floors)):
             raise LimitExceeded(
                 f"A stream can follow {limit} workflows.",
                 next_step="Unsubscribe from some, or subscribe to *.",
                 code=ErrorCode.TOO_MANY_STREAMS,
             )
-        job_id = None if wanted == EVERY else JobId(wanted)
-        if job_id is not None and not await self._feed.may_follow(job_id, self.caller):
-            raise NotFound(
-                f"Workflow {job_id} not found.", next_step="Subscribe with an id that a submit returned."
-            )
         if since is None:
-            async with self._following(wanted, self._floors.get(wanted)) as position:
-                await self._send_end(job_id, position)
+            async with self._following(wanted, None) as position:
+                for each in wanted:
+                    await self._send_end(each, position)
             return
         # A position that the log does not know must not keep a client waiting for ever.
         floor = since if await self._live.log.known(since) else None
         async with self._following(wanted, floor) as position:
-            await self._replay(job_id, since, position)
+            await self._replay(wanted, since, position)
+
+    async def _meant(self, given: str) -> Sequence[str]:
+        """What the client can follow by this id: a workflow, all of a batch, or EVERY."""
+        return (EVERY,) if given == EVERY else await self._feed.jobs_of(given, self.caller)
 
     def _allowed(self, command: Ping | Subscribe | Unsubscribe) -> bool:
         """Whether the rate limit allows it. A replay of everything costs as much as any request."""
@@ -237,9 +244,12 @@ class _Socket(Stream):
         verdict = (self._limits.requests if is_large else self._limits.messages).hit(self._bucket)
         return verdict is None or verdict.allowed
 
-    async def _send_end(self, job_id: JobId | None, until: int) -> None:
+    async def _send_end(self, wanted: str, until: int) -> None:
         """If the job has ended before now, say so: nothing else is going to come of it."""
-        last = None if job_id is None else await self._last(job_id, until)
+        last = None
+        if wanted != EVERY:
+            async for stored in self._past(wanted, 0, until):
+                last = stored
         if last is not None and last.is_final:
             await self._send_past(last)
 

@@ -4,7 +4,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -39,10 +39,19 @@ def job(*models: str, priority: int = 1, passed_ms: float = 0, of: Needs | None 
 
 
 def engine(
-    name: EngineId = A, *, prompts: int | None = 0, free_in_ms: float | None = 0.0, loaded: Sequence[str] = ()
+    name: EngineId = A,
+    *,
+    prompts: int | None = 0,
+    free_in_ms: float | None = 0.0,
+    loaded: Sequence[str] = (),
+    memory: int | None = None,
 ) -> EngineNow:
     return EngineNow(
-        equipment=Equipment(engine=name), prompts=prompts, free_in_ms=free_in_ms, loaded=frozenset(loaded)
+        equipment=Equipment(engine=name),
+        prompts=prompts,
+        free_in_ms=free_in_ms,
+        loaded=frozenset(loaded),
+        memory=memory,
     )
 
 
@@ -128,6 +137,57 @@ def test_of_two_equal_engines_one_always_takes_the_job() -> None:
         chosen([job()], engine(), engine(B), speeds=speeds),
         chosen([job()], engine(B), engine(), speeds=speeds),
     }
+
+
+@pytest.mark.parametrize(
+    ("need", "mine", "other", "takes"),
+    [
+        (20, 8, 24, False),
+        (20, 8, 20, False),
+        (20, 8, 16, True),  # nobody has enough: ComfyUI works with what there is
+        (20, 8, None, True),  # nothing is known of the other
+        (20, None, 24, True),
+        (None, 8, 24, True),
+        (8, 8, 24, True),
+        (20, 24, 8, True),
+    ],
+)
+def test_a_job_is_left_to_an_engine_that_has_the_memory_for_it(
+    need: int | None, mine: int | None, other: int | None, takes: bool
+) -> None:
+    large = job(of=replace(needs(), memory=need))
+    me, busy = engine(memory=mine), engine(B, memory=other, prompts=1, free_in_ms=None)
+    assert (chosen([large], me, busy) == 0) is takes
+    assert chosen([large, job()], me, busy) == (0 if takes else 1)
+    assert (chosen([large], me) == 0) is True
+
+
+def test_what_a_workflow_held_elsewhere_counts_less_than_its_end_here() -> None:
+    """Models stay loaded where there is room for them."""
+    large = job(of=replace(needs(), memory=20))
+    me, other = engine(memory=8), engine(B, memory=24, prompts=1, free_in_ms=None)
+    assert chosen([large], me, other, speeds=took((A, large.shape or "", 1000))) == 0
+    assert chosen([large], me, other, speeds=took((B, large.shape or "", 1000))) is None
+
+
+@pytest.mark.parametrize(("other", "takes"), [(24, False), (8, True), (None, True)])
+def test_a_job_that_ran_out_of_memory_is_left_to_an_engine_that_has_more(
+    other: int | None, takes: bool
+) -> None:
+    """Whatever such workflows needed before: this one may be larger."""
+    short = replace(job(of=replace(needs(), memory=4)), ran_short=8)
+    me, busy = engine(memory=8), engine(B, memory=other, prompts=1, free_in_ms=None)
+    assert (chosen([short], me, busy, speeds=took((A, short.shape or "", 1000))) == 0) is takes
+    assert chosen([short], engine(), busy) == 0
+
+
+def test_no_engine_waits_for_one_that_lacks_the_memory() -> None:
+    """The large engine keeps its pipeline where only a small one idles."""
+    large = job(of=replace(needs(), memory=20))
+    me = engine(memory=24, prompts=1, free_in_ms=60_000)
+    assert chosen([large], me, engine(B, memory=8)) == 0
+    assert chosen([large], me, engine(B, memory=8), engine(EngineId("c"), memory=24)) is None
+    assert chosen([job()], me, engine(B, memory=8)) is None
 
 
 def test_what_is_known_of_one_shape_is_carried_over_to_others() -> None:

@@ -11,6 +11,7 @@ from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.needs import NO_WISH, Equipment, Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.placing import Waiting
+from comfy_mcp.domain.prompt import PromptEnding, PromptResult
 from comfy_mcp.driving.fleet import Fleet
 from comfy_mcp.places.protocol import Rejected
 from tests.driving.conftest import GRAPH, House
@@ -34,6 +35,7 @@ class Machine:
     nodes: ObjectInfo | None = None
     there: bool = True
     ours: bool = True
+    memory: int | None = None
 
     def enter(self, fleet: Fleet) -> None:
         fleet.enter(
@@ -41,6 +43,7 @@ class Machine:
             equipment=lambda: Equipment(engine=self.name, nodes=self.nodes),
             is_there=lambda: self.there,
             driven_here=lambda: self.ours,
+            memory=lambda: self.memory,
         )
 
 
@@ -193,12 +196,55 @@ def test_a_job_that_is_passed_over_ages() -> None:
     world.ran(A, 1, x)
     world.ran(B, 1, y)
     waiting = [("1", job(y)), ("2", job(x))]
-    assert world.fleet.passed_ms("1") == 0
+    assert world.fleet.noted("1", job(y)) == job(y)
     assert world.fleet.chooser(A).choose(waiting, more=False) == 1
     world.seconds += 3
-    assert world.fleet.passed_ms("1") == 3000
+    assert world.fleet.noted("1", job(y)).passed_ms == 3000
     assert world.fleet.chooser(A).choose(waiting, more=False) == 1
-    assert world.fleet.passed_ms("1") == 3000
+    assert world.fleet.noted("1", job(y)).passed_ms == 3000
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_job_goes_where_its_memory_is_at_once_and_from_the_queue(ours: bool) -> None:
+    fleet = World([Machine(A, memory=8), Machine(B, memory=24, ours=ours)]).fleet
+    large = job(replace(needs("N"), memory=20))
+    assert fleet.best([A], large) is None
+    assert fleet.best([A, B], large) == B
+    assert fleet.chooser(A).choose([("1", large)], more=False) is None
+    assert fleet.chooser(B).choose([("1", large)], more=False) == 0
+
+
+def test_a_job_that_ran_out_of_memory_goes_to_an_engine_that_has_more() -> None:
+    fleet = World([Machine(A, memory=8), Machine(B, memory=24), Machine(C)]).fleet
+    waiting = [("1", job(needs("N")))]
+    assert fleet.chooser(A).choose(waiting, more=False) == 0
+    for unknown in (C, EngineId("nobody")):
+        fleet.ran_short(unknown, "1")
+    assert fleet.chooser(A).choose(waiting, more=False) == 0
+    fleet.ran_short(A, "1")
+    assert fleet.chooser(A).choose(waiting, more=False) is None
+    assert fleet.chooser(A).choose([("2", job(needs("N")))], more=False) == 0
+    assert fleet.chooser(B).choose(waiting, more=False) == 0
+
+
+def test_a_job_is_not_left_to_an_engine_that_refused_it() -> None:
+    """However much faster that one is."""
+    world, of = World([Machine(A), Machine(B, memory=24)]), needs("N")
+    world.ran(A, 8, of)
+    world.ran(B, 1, of)
+    assert world.fleet.chooser(A).choose([("1", job(of))], more=False) is None
+    refused = replace(job(of), refused_by=(B,))
+    assert world.fleet.chooser(A).choose([("1", refused)], more=False) == 0
+
+
+@pytest.mark.parametrize(("need", "wanted"), [(20, True), (4, False), (None, False)])
+def test_an_engine_that_sleeps_is_wanted_for_what_an_idle_one_lacks_the_memory_for(
+    need: int | None, wanted: bool
+) -> None:
+    fleet = World([Machine(A, memory=8), Machine(B, memory=24)]).fleet
+    peek = fleet.chooser(B).peek()
+    peek.choose([("1", job(replace(needs("N"), memory=need)))], more=False)
+    assert peek.wanted is wanted
 
 
 # ---------------------------------------------------------------------------------- under a driver
@@ -207,9 +253,9 @@ def test_a_job_that_is_passed_over_ages() -> None:
 REFUSED = Rejected(failure=JobFailure(kind=FailureKind.VALIDATION, message="There is no node N."))
 
 
-def enter(house: House, *places: ScriptedPlace) -> None:
-    for place in places:
-        Machine(place.engine).enter(house.fleet)
+def enter(house: House, *places: ScriptedPlace, memory: Sequence[int | None] = (None, None)) -> None:
+    for place, there in zip(places, memory, strict=False):
+        Machine(place.engine, memory=there).enter(house.fleet)
 
 
 @pytest.mark.parametrize("among", [2, 1])
@@ -231,3 +277,33 @@ async def test_a_refused_job_goes_to_another_engine_or_ends(house: House, among:
     ended = await house.final(job.id)
     assert (ended.status, ended.engine, ended.attempt) == (JobStatus.COMPLETED, right.engine, 2)
     assert len(wrong.posted) == 1
+
+
+OUT_OF_MEMORY = PromptResult(
+    ending=PromptEnding.ERROR,
+    outputs=(),
+    failure=JobFailure(kind=FailureKind.OOM, message="CUDA out of memory."),
+)
+
+
+async def test_a_job_is_not_tried_again_where_it_ran_out_of_memory(house: House) -> None:
+    """Though that engine idles, and the larger one is busy."""
+    small, large = ScriptedPlace("small"), ScriptedPlace("large")
+    enter(house, small, large, memory=(8, 24))
+    of = Needs(node_classes=("EmptyImage", "SaveImage"), models=(), shape="s")
+    house.drive(large)
+    first = await house.submit(needs=of)
+    await large.until(lambda: len(large.posted) == 1)
+    house.drive(small)
+    job_id = await house.submit(needs=of)
+    await small.until(lambda: len(small.posted) == 1)
+    await small.finish(small.posted[0], OUT_OF_MEMORY)
+    waiting = await house.until(job_id, lambda job: job.oom_retried)
+    assert waiting.engine is None
+    await large.finish(large.posted[0])
+    await house.final(first)
+    await large.until(lambda: len(large.posted) == 2)
+    await large.finish(large.posted[1])
+    ended = await house.final(job_id)
+    assert (ended.status, ended.engine, ended.attempt) == (JobStatus.COMPLETED, large.engine, 2)
+    assert len(small.posted) == 1

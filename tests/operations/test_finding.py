@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import NotFound
+from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.needs import needs_of
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.embedded import EmbeddedEngine
 from comfy_mcp.operations import finder, finding
@@ -65,6 +67,20 @@ async def test_without_words_there_is_everything_and_jobs_are_there_too(tmp_path
     for words, is_found in (("poem", True), ("poster", False)):
         by_name = await call("find_workflow", query=words)
         assert (f"job:{job.workflow_id}" in {each.name for each in by_name.workflows}) is is_found
+
+
+async def test_a_hit_says_what_such_workflows_needed_of_memory(
+    tmp_path: Path, call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def need(_store: object, shape: str) -> int | None:
+        return 20 * 2**30 if shape == needs_of(parse_graph(picture())).shape else None
+
+    monkeypatch.setattr(type(call.services.store), "vram_need", need)
+    save(tmp_path, poster=picture())
+    measured, other = (await call("find_workflow")).workflows
+    assert (measured.name, measured.peak_vram_bytes, other.peak_vram_bytes) == ("poster", 20 * 2**30, None)
+    assert measured.text().endswith("Needed 20.0 GiB of VRAM before.")
+    assert (await call("describe_workflow", name="poster")).workflow.peak_vram_bytes == 20 * 2**30
 
 
 async def test_words_that_nothing_has_show_what_there_is(call: Bench) -> None:

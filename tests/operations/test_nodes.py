@@ -20,6 +20,14 @@ async def test_words_find_classes_and_pages_go_on(call: Bench) -> None:
     assert nothing.text() == 'No such node. Call find_nodes(query="…") with other words.'
 
 
+async def test_words_that_no_class_has_are_named_beside_what_the_others_find(call: Bench) -> None:
+    found = await call("find_nodes", query="How do I blur an image?", limit=1)
+    assert found.warnings == ["No class has the word 'blur'; these have the others."]
+    assert found.text().startswith(found.warnings[0])
+    assert (await call("find_nodes", query="scale the image", limit=1)).warnings == []
+    assert (await call("find_nodes", query="zebra")).warnings == []
+
+
 async def test_types_find_classes(call: Bench) -> None:
     both = await call("find_nodes", produces="image", accepts="INT", limit=200)
     assert "EmptyImage" in {each.name for each in both.nodes}

@@ -1,6 +1,8 @@
 """view_output: one output or several, whatever they are."""
 
+import asyncio
 import base64
+import contextlib
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from comfy_mcp.operations.views import can_be_shown
 from comfy_mcp.server.results import tool_result
 from tests.library.test_moving import TONE, animated, riff, sound, video
 from tests.operations.conftest import Bench
-from tests.support.graphs import picture, text
+from tests.support.graphs import picture, slow, text
 
 
 async def ended(call: Bench, graph: dict[str, Any]) -> Any:
@@ -141,6 +143,22 @@ async def test_several_are_one_numbered_sheet(call: Bench, how: str) -> None:
     assert f"4. image {end.outputs[3].filename}" in view.text()
     result = tool_result(view)
     assert [part.type for part in result.content].count("image") == 1
+
+
+async def test_the_preview_of_a_batch_is_that_of_one_that_runs(call: Bench) -> None:
+    graph = slow(steps=200)
+    batch = await call("submit_workflow", workflow=graph, variations=2)
+    found = None
+    async with asyncio.timeout(30):
+        while found is None:
+            with contextlib.suppress(NotFound):
+                found = await call("workflow_preview", workflow_id=batch.workflow_id)
+    assert (found.workflow_id, found.media_type) == (batch.workflow_ids[0], "image/jpeg")
+    await call("cancel_workflow", workflow_id=batch.workflow_id)
+    with pytest.raises(NotFound, match=f"no preview of workflow {batch.workflow_id} now"):
+        await call("workflow_preview", workflow_id=batch.workflow_id)
+    with pytest.raises(NotFound, match="Workflow nobody's not found"):
+        await call("workflow_preview", workflow_id="nobody's")
 
 
 async def test_outputs_of_several_workflows_are_one_sheet(call: Bench) -> None:

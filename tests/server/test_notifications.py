@@ -85,6 +85,18 @@ async def test_a_listener_hears_of_the_job_up_to_its_end(tmp_path: Path) -> None
     assert len(seen) > 1
 
 
+async def test_who_follows_a_batch_hears_of_it_up_to_its_end(tmp_path: Path) -> None:
+    heard = Heard()
+    async with open_surface(tmp_path) as surface, surface.client("legacy", message_handler=heard) as client:
+        call = {"workflow": slow_graph(steps=5, step_ms=50), "variations": 2}
+        batch = (await client.call_tool("submit_workflow", call)).structured_content["workflowId"]
+        uri = f"comfy://workflows/{batch}"
+        await subscribe(client, uri)
+        seen = await follow_legacy(client, heard, uri)
+    assert seen[-1] == "completed"
+    assert len(seen) > 1
+
+
 async def test_a_failed_and_a_cancelled_job_have_a_final_notification_too(tmp_path: Path) -> None:
     failing = slow_graph(steps=1)
     failing["3"] = {
@@ -198,6 +210,9 @@ async def test_a_store_that_fails_meanwhile_does_not_end_the_notifications(tmp_p
 
 class FailingStore:
     async def list_views(self, query: JobQuery) -> NoReturn:
+        raise StoreFault("It is locked.", next_step="Wait.")
+
+    async def get_job(self, job_id: JobId) -> NoReturn:
         raise StoreFault("It is locked.", next_step="Wait.")
 
 

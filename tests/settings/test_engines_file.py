@@ -1,5 +1,6 @@
 """engines.toml: each engine with settings of its own, and no secret in any message."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,14 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
     with pytest.raises(OSError, match="No space"):
         add_engine(file, "b", {"url": "http://b"})
     assert [each.name for each in tmp_path.iterdir()] == ["engines.toml"]
+
+
+def test_two_that_change_the_file_at_once_undo_nothing_of_each_other(tmp_path: Path) -> None:
+    """Bridges on one file, or commands that are typed at the same time. Each opens the folder for itself, as
+    processes do."""
+    file, names = tmp_path / "deep" / "engines.toml", [f"gpu-{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: add_engine(file, name, {"url": f"http://{name}:8188"}), names))
+        assert set(engines_in(file)) == set(names)
+        assert all(pool.map(lambda name: remove_engine(file, name), names[1:]))
+    assert set(engines_in(file)) == set(names[:1])

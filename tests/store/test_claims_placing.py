@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from comfy_mcp.domain.events import FailureKind, JobRequeued
+from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Needs, Wish
@@ -13,7 +15,15 @@ from comfy_mcp.domain.placing import WINDOW, Waiting
 from comfy_mcp.domain.vram import Admission, Rooms
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store
 from comfy_mcp.store.claims import MAX_WINDOWS
-from tests.support.jobs import GRAPH, new_prompt_id, queued_event, requeued, submission
+from tests.support.jobs import (
+    GRAPH,
+    completed,
+    new_prompt_id,
+    queued_event,
+    requeued,
+    started,
+    submission,
+)
 from tests.support.leases import A, B, lease_on
 
 
@@ -43,7 +53,8 @@ class Engine:
 
 
 async def add(store: Store, of: Needs | None = None) -> Job:
-    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10_000, needs=of)
+    event = replace(queued_event(), shape=None if of is None else of.shape)
+    job, _ = await store.add_job(event, GRAPH, max_queued=10_000, needs=of)
     return job
 
 
@@ -88,6 +99,24 @@ async def test_the_chosen_one_of_those_that_wait_is_claimed(store: Store) -> Non
     assert found.job.id == jobs[2].id
     assert [(each.needs, each.priority) for each in engine.seen[0]] == [(found.needs, 1)] * 3
     assert await claim(store, await lease_on(store), Engine("common", at=None)) is None
+
+
+async def test_what_is_measured_of_such_jobs_is_known_to_who_chooses(store: Store) -> None:
+    """By the newest measure, not by that of the submit."""
+    lease, engine = await lease_on(store), Engine("common")
+    await add(store, needs("common"))
+    first = await claim(store, lease, engine)
+    assert first is not None
+    waits = await add(store, needs("common"))
+    ended = replace(completed(first.job), gpu_use=GpuUse(held_bytes=20 * 2**30))
+    await store.record(lease, first.job.id, [started(first.job), ended])
+    found = await claim(store, lease, engine)
+    assert found is not None
+    assert found.job.id == waits.id
+    assert [[each.needs.memory for each in seen if each.needs] for seen in engine.seen] == [
+        [None],
+        [20 * 2**30],
+    ]
 
 
 async def test_what_it_can_run_is_found_behind_many_that_it_can_not(store: Store) -> None:

@@ -6,7 +6,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS, ApiKey, Right, digest_of
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.events import JobEvent
-from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.ids import BatchId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.services import Services
@@ -251,9 +251,10 @@ class StreamHouse:
                 while services.hub.seq < written:
                     await events.changed()
 
-    async def submit(self, client: str = "alice") -> JobId:
+    async def submit(self, client: str = "alice", *, batch: str | None = None) -> JobId:
         self.clock += 1
         event = queued_event(at=self.clock, client=client)
+        event = replace(event, batch=None if batch is None else BatchId(batch))
         async with self.heard():
             job, _ = await self.services.store.add_job(event, GRAPH, max_queued=100_000)
         self.jobs[job.id] = job

@@ -1,5 +1,6 @@
 """The embedded engine with a GPU that only its /system_stats knows of: what is free there is the test's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,3 +42,13 @@ class Vram:
             return web.json_response(self.stats())
 
         monkeypatch.setattr(InfoRoutes, "system_stats", system_stats)
+
+
+def play_each(monkeypatch: pytest.MonkeyPatch, gpus: Mapping[str, Vram]) -> None:
+    """Engines with unlike GPUs, by the names of their folders."""
+
+    async def system_stats(routes: InfoRoutes, _request: web.Request) -> web.Response:
+        name = routes._state.directories.base.name
+        return web.json_response(gpus[name].stats())
+
+    monkeypatch.setattr(InfoRoutes, "system_stats", system_stats)

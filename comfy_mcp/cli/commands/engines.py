@@ -57,7 +57,7 @@ def add_engine(
 
 
 @engines.command("remove", cls=Command, example="comfy-bridge engines remove gpu-1")
-@click.argument("engine")
+@click.argument("engine", shell_complete=options.completed("engines"))
 @options.as_json
 @click.pass_obj
 def remove_engine(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
@@ -68,7 +68,7 @@ def remove_engine(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
 
 
 @engines.command(cls=Command, example="comfy-bridge engines drain gpu-1")
-@click.argument("engine")
+@click.argument("engine", shell_complete=options.completed("engines"))
 @options.as_json
 @click.pass_obj
 def drain(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
@@ -79,7 +79,7 @@ def drain(given: dict[str, Any], /, as_json: bool, engine: str) -> None:
 
 
 @engines.command(cls=Command, example="comfy-bridge engines resume gpu-1")
-@click.argument("engine")
+@click.argument("engine", shell_complete=options.completed("engines"))
 @options.as_json
 @click.pass_obj
 def resume(given: dict[str, Any], /, as_json: bool, engine: str) -> None:

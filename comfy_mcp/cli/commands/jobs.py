@@ -14,7 +14,7 @@ from comfy_mcp.cli.options import Command, execute
     example='comfy-bridge run text-to-image -i prompt="a fox" --save-to art',
     short_help="Submit a workflow and wait for its end.",
 )
-@click.argument("file", metavar="FILE|NAME")
+@options.file
 @options.asked
 @options.save_to
 @options.timeout
@@ -53,7 +53,7 @@ def run(
     example="id=$(comfy-bridge submit workflow.json)",
     short_help="Queue a workflow, print its id and return at once.",
 )
-@click.argument("file", metavar="FILE|NAME")
+@options.file
 @options.asked
 @options.as_json
 @click.pass_obj
@@ -81,7 +81,7 @@ def status(given: dict[str, Any], /, as_json: bool, **arguments: Any) -> None:
 
 
 @click.command(cls=Command, example='comfy-bridge graph "$id" > workflow.json')
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_id
 @click.option("--api", is_flag=True, help="Print the graph in API format, as the engine gets it.")
 @options.as_json
 @click.pass_obj
@@ -113,7 +113,7 @@ def wait(given: dict[str, Any], /, workflow_id: str, as_json: bool, **how: Any) 
 
 
 @click.command(cls=Command, example='comfy-bridge cancel "$id" --reason "wrong seed"')
-@click.argument("workflow_id", metavar="[ID…]", nargs=-1, callback=options.joined)
+@click.argument("workflow_id", metavar="[ID…]", nargs=-1, callback=options.joined, shell_complete=options.IDS)
 @click.option("--mine", is_flag=True, help="Instead of IDs: all of yours that have not ended.")
 @click.option("--reason", metavar="TEXT", help="Reason, stored with the workflow.")
 @options.as_json
@@ -133,7 +133,7 @@ def cancel(given: dict[str, Any], /, workflow_id: str, mine: bool, reason: str |
     example='id=$(comfy-bridge retry "$id")',
     short_help="Submit a failed or cancelled workflow again.",
 )
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_id
 @options.as_json
 @click.pass_obj
 def retry(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
@@ -144,7 +144,7 @@ def retry(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:
 
 
 @click.command(cls=Command, example='comfy-bridge priority "$id" high')
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_id
 @click.argument("priority", type=click.Choice(options.PRIORITIES))
 @options.as_json
 @click.pass_obj
@@ -166,7 +166,7 @@ def jobs_() -> None:
     example='comfy-bridge jobs abandon "$id"',
     short_help="End a workflow at once, without asking the engine.",
 )
-@click.argument("workflow_id", metavar="ID")
+@options.workflow_id
 @options.as_json
 @click.pass_obj
 def abandon(given: dict[str, Any], /, workflow_id: str, as_json: bool) -> None:

@@ -34,7 +34,7 @@ def find(given: dict[str, Any], /, query: tuple[str, ...], as_json: bool, **argu
     example="comfy-bridge describe text-to-image",
     short_help="Show the inputs of a workflow that -i of `run` sets.",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=options.completed("workflows"))
 @options.as_json
 @click.pass_obj
 def describe(given: dict[str, Any], /, name: str, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ from comfy_mcp.domain.events import (
     PriorityChanged,
     StoredEvent,
 )
-from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.domain.ids import BatchId, ClientId, JobId
+from comfy_mcp.domain.job import JobQuery
 from comfy_mcp.operations.feed.reader import Reader
 
 if TYPE_CHECKING:  # the surfaces use this module and must not load the database
@@ -26,7 +27,10 @@ if TYPE_CHECKING:  # the surfaces use this module and must not load the database
     from comfy_mcp.store import Store
 
 KEPT_OWNERS = 1_024
-"""Jobs whose client is known without a question to the store."""
+"""Jobs whose client and batch are known without a question to the store."""
+
+MOST = 200
+"""Jobs of one batch; it has fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +51,7 @@ class Feed:
         self._hub = hub
         self._store = store
         self._foreign_ahead = foreign_ahead
-        self._owners: Bounded[JobId, ClientId] = Bounded(KEPT_OWNERS)
+        self._owners: Bounded[JobId, tuple[ClientId, BatchId | None]] = Bounded(KEPT_OWNERS)
         hub.listen(self._note_owner)
 
     @contextlib.contextmanager
@@ -69,12 +73,26 @@ class Feed:
 
     async def owner(self, job_id: JobId) -> ClientId | None:
         """Whose job it is. None for a job that does not exist."""
-        owner = self._owners.get(job_id)
-        if owner is None:
-            job = await self._store.get_job(job_id)
-            if job is not None:
-                owner = self._owners[job_id] = job.client
-        return owner
+        known = await self._known(job_id)
+        return None if known is None else known[0]
+
+    async def jobs_of(self, given: str, caller: Caller) -> list[JobId]:
+        """The job with this id, or those of the batch, oldest first, that the caller may see. None at all
+        where there is no such id."""
+        if await self.may_follow(JobId(given), caller):
+            return [JobId(given)]
+        client = None if caller.sees_all else caller.client
+        page = await self._store.list_jobs(JobQuery(batch=BatchId(given), client=client, limit=MOST))
+        return [job.id for job in reversed(page.items)]
+
+    async def batches_of(self, events: Iterable[StoredEvent]) -> dict[BatchId, bool]:
+        """The batches whose jobs the events are about, and whether one of them is an end."""
+        found: dict[BatchId, bool] = {}
+        for stored in events:
+            known = await self._known(stored.event.job_id)
+            if known is not None and (batch := known[1]) is not None:
+                found[batch] = found.get(batch, False) or stored.is_final
+        return found
 
     async def is_over(self, job_id: JobId, since: int) -> bool:
         """Whether nothing comes of the job after `since`: it has ended, and its end is not later."""
@@ -101,4 +119,12 @@ class Feed:
 
     def _note_owner(self, stored: StoredEvent) -> None:
         if isinstance(stored.event, JobQueued):
-            self._owners[stored.event.job_id] = stored.event.client
+            self._owners[stored.event.job_id] = stored.event.client, stored.event.batch
+
+    async def _known(self, job_id: JobId) -> tuple[ClientId, BatchId | None] | None:
+        known = self._owners.get(job_id)
+        if known is None:
+            job = await self._store.get_job(job_id)
+            if job is not None:
+                known = self._owners[job_id] = job.client, job.batch
+        return known

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field
 
+from comfy_mcp.domain.vram import gib
 from comfy_mcp.operations.shapes.base import CursorField, LimitField, NextStep, Params, Part, Result, Text
 
 MakesName = Literal["image", "video", "audio", "3d", "text"]
@@ -102,7 +103,8 @@ class FoundWorkflowItem(Part):
         lacks = f" ({self.missing.text()})." if self.missing and self.missing.text() else ""
         takes = f" Inputs: {', '.join(self.inputs)}." if self.inputs else ""
         costs = " Costs Comfy credits." if self.paid else ""
-        return f"{self.name} [{self.origin}]{about.rstrip('.')}.{runs}{lacks}{takes}{costs}"
+        held = f" Needed {gib(self.peak_vram_bytes)} of VRAM before." if self.peak_vram_bytes else ""
+        return f"{self.name} [{self.origin}]{about.rstrip('.')}.{runs}{lacks}{takes}{held}{costs}"
 
 
 class FoundWorkflowsResult(Result):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from comfy_mcp.domain.catalog import OutputKind
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.domain.events import (
     CancelRequested,
@@ -20,7 +21,7 @@ from comfy_mcp.domain.events import (
     PriorityChanged,
     StoredEvent,
 )
-from comfy_mcp.domain.ids import EngineId, JobId, NodeId, PromptId
+from comfy_mcp.domain.ids import BatchId, EngineId, JobId, NodeId, PromptId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.transitions import queued
 from comfy_mcp.domain.vram import EngineRoom, WaitingFor
@@ -101,6 +102,16 @@ def test_why_a_workflow_is_passed_over_is_said_and_that_it_is_no_more() -> None:
         "engines": [{"engine": "e", "freeBytes": 1, "totalBytes": 3}],
     }
     assert "waitingFor" not in said(JobWaiting(job_id=JobId("j"), at=9, waiting_for=None), position=3)
+
+
+@pytest.mark.parametrize("after", [(), (Parent(id=JobId("p")),)])
+def test_the_first_message_of_a_workflow_names_its_batch(after: tuple[Parent, ...]) -> None:
+    event = replace(queued_event(JobId("j")), batch=BatchId("b"), after=after)
+    assert said(event)["batch"] == "b"
+    assert [said(each).get("batch", "-") for each in (replace(event, batch=None), requeued(JOB))] == [
+        "-",
+        "-",
+    ]
 
 
 def test_every_message_of_the_contract_is_said_of_some_event() -> None:

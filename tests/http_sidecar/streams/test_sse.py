@@ -303,3 +303,28 @@ async def test_only_get_is_answered(house: StreamHouse) -> None:
     for method in ("HEAD", "POST", "DELETE"):
         async with house.http.request(method, events_path(job_id), headers=key("alice")) as response:
             assert response.status == 405
+
+
+async def test_a_batch_is_told_until_all_of_it_has_ended(house: StreamHouse) -> None:
+    """A client that comes again gets what it missed, in the order of the log, and no more once it has seen
+    all ends."""
+    first, second = [await house.submit(batch="b") for _ in range(2)]
+    async with house.sse("b") as response:
+        events = sse_events(response)
+        queued = [await next_message(events) for _ in range(2)]
+        await house.cancel(second)
+        heard = await next_message(events)
+    assert [event.data and event.data["workflowId"] for event in queued] == [first, second]
+    assert heard.data is not None
+    assert heard.data["type"] == "workflow:cancelled"
+    await house.cancel(first)
+    async with house.sse("b", last=queued[1].id) as response:
+        missed = [event async for event in sse_events(response) if event.data is not None]
+    assert [event.data and event.data["workflowId"] for event in missed] == [second, first]
+    async with house.sse("b", last=heard.id) as response:
+        rest = [event async for event in sse_events(response) if event.data is not None]
+    assert [event.data and event.data["workflowId"] for event in rest] == [first]
+    async with house.sse("b", last=missed[1].id) as response:
+        assert response.status == 204
+    async with house.sse("b", "bob") as response:
+        assert response.status == 404

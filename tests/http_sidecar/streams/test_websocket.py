@@ -208,6 +208,46 @@ async def test_a_subscription_to_one_workflow_ends_with_it(tmp_path: Path) -> No
             assert (await client.next())["type"] == "workflow:completed"
 
 
+async def test_a_batch_is_followed_by_its_id(tmp_path: Path) -> None:
+    """What a submit of several returns. Its workflows count against the limit of subscriptions."""
+    async with open_house(tmp_path, bounds=Bounds(subscriptions=2)) as house, house.stream() as client:
+        other = await house.submit()
+        first, second = [await house.submit(batch="b") for _ in range(2)]
+        await house.submit("bob", batch="bobs")
+        await client.subscribe("b")
+        assert await client.settled() == []
+        for job_id in (other, second, first):
+            await house.cancel(job_id)
+        told = await client.settled()
+        assert [(each["type"], each["workflowId"]) for each in told] == [
+            ("workflow:cancelled", second),
+            ("workflow:cancelled", first),
+        ]
+        await client.subscribe("b")
+        assert [each["workflowId"] for each in await client.settled()] == [first, second]
+        await client.subscribe("b", since=0)
+        replayed = await client.settled()
+        assert [each["seq"] for each in replayed] == sorted(each["seq"] for each in replayed)
+        assert [each.get("batch") for each in replayed] == ["b", "b", None, None]
+        for unknown in ("bobs", "c"):
+            await client.subscribe(unknown)
+            assert (await client.next())["code"] == "workflow_not_found"
+
+
+async def test_a_batch_is_unsubscribed_and_is_refused_where_it_is_too_large(tmp_path: Path) -> None:
+    async with open_house(tmp_path, bounds=Bounds(subscriptions=2)) as house, house.stream() as client:
+        jobs = [await house.submit(batch="b") for _ in range(2)]
+        await client.subscribe("b")
+        await client.send(type="unsubscribe", workflowId="b")
+        assert await client.settled() == []
+        await house.cancel(jobs[0])
+        assert await client.settled() == []
+        for _ in range(3):
+            await house.submit(batch="large")
+        await client.subscribe("large")
+        assert (await client.next())["code"] == "too_many_streams"
+
+
 async def test_what_other_processes_write_is_told_too(house: StreamHouse, tmp_path: Path) -> None:
     async with house.stream() as client, open_house(tmp_path) as neighbour:
         await client.subscribe("*")

@@ -1,6 +1,7 @@
 """Who may follow which job is looked up once; what the store knows beside an event."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 
 from comfy_mcp.domain.access import ALL_RIGHTS, DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.events import StoredEvent
-from comfy_mcp.domain.ids import ClientId, JobId
-from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.ids import BatchId, ClientId, JobId
+from comfy_mcp.domain.job import Job, JobQuery
 from comfy_mcp.domain.transitions import evolve, queued
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.feed import Described, Feed
@@ -31,10 +32,15 @@ class FakeStore:
         self.job: Job | None = JOB
         self.place: int | None = 1
         self.events: list[StoredEvent] = []
+        self.batch: list[Job] = []
 
     async def get_job(self, job_id: JobId) -> Job | None:
         self.asked.append("job")
         return self.job if self.job is not None and self.job.id == job_id else None
+
+    async def list_jobs(self, query: JobQuery) -> Any:
+        found = [each for each in self.batch if query.client in {None, each.client}]
+        return SimpleNamespace(items=[each for each in found if each.batch == query.batch])
 
     async def view_job(self, job_id: JobId) -> Any:
         self.asked.append("view")
@@ -94,6 +100,33 @@ async def test_the_owner_is_known_from_the_submit_or_looked_up_once(
     assert store.asked == ["job"]  # it does not exist, so there is nothing to remember
     assert not await feed.may_follow(JobId("k"), ROOT)
     assert store.asked == ["job", "job"]
+
+
+async def test_an_id_is_a_job_or_the_jobs_of_a_batch_that_the_caller_may_see(
+    store: FakeStore, feed: Feed
+) -> None:
+    first, second = (replace(JOB, id=JobId(each), batch=BatchId("b")) for each in "12")
+    store.batch = [second, first]  # the newest first, as a list is
+    assert await feed.jobs_of("j", ALICE) == ["j"]
+    assert await feed.jobs_of("b", ALICE) == await feed.jobs_of("b", ROOT) == ["1", "2"]
+    assert await feed.jobs_of("b", BOB) == await feed.jobs_of("j", BOB) == []
+    assert await feed.jobs_of("k", ROOT) == []
+
+
+async def test_the_batches_of_events_are_known_from_the_submits_or_looked_up(
+    store: FakeStore, hub: FakeHub, feed: Feed
+) -> None:
+    hub.hand_out(replace(queued_event(JobId("1")), batch=BatchId("b")))
+    store.job = replace(JOB, batch=BatchId("c"))
+    other, gone = replace(JOB, id=JobId("1")), replace(JOB, id=JobId("gone"))
+    assert await feed.batches_of([stored(started(JOB)), stored(started(other)), stored(started(gone))]) == {
+        "b": False,
+        "c": False,
+    }
+    assert await feed.batches_of([stored(cancelled(other)), stored(started(other))]) == {"b": True}
+    assert store.asked == ["job", "job"]
+    store.job = replace(JOB, id=JobId("alone"))
+    assert await feed.batches_of([stored(started(store.job))]) == {}
 
 
 async def test_many_owners_push_out_the_oldest(store: FakeStore, hub: FakeHub, feed: Feed) -> None:
