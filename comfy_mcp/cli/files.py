@@ -190,6 +190,7 @@ def _warn(output: Output, file: str, warnings: Sequence[str]) -> None:
 
 
 def _refused(output: Output, file: str, error: BridgeError) -> dict[str, Any]:
+    _warn(output, file, error.warnings)
     output.note(f"{file}: error[{error.code.value}]: {error.message}")
     if error.next_step:
         output.note(f"{file}: next: {in_commands(error.next_step)}")
