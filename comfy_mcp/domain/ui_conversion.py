@@ -15,6 +15,7 @@ from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_everywhere import with_links_everywhere
 from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_subgraph_id, is_ui_format
@@ -33,7 +34,7 @@ SEARCH_NAME = "Node name for S&R"
 _OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
 _NO_DEFINITION = "the file has no definition of it; it is left out, as nothing is linked to it"
 _NO_SUCH_CLASS = "the engine has no such class; it is left out, as nothing is linked to it"
-MAX_WARNINGS = 50
+MAX_WARNINGS = 1_000
 """Most warnings of one conversion; one more says how many there are."""
 
 
@@ -62,7 +63,7 @@ def api_format(
     if not is_ui_format(inner):
         titled = _titled(inner, info)
         spelled, notes = as_listed(titled, info)
-        return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
+        return (spelled, counted(notes, MAX_WARNINGS)) if notes or titled is not inner else (raw, ())
     conversion = _Conversion(
         info, budget or Budget(), moment, {} if controls is None else controls, Labels(inner)
     )
@@ -73,7 +74,7 @@ def api_format(
             "This workflow has nothing to run: it has no nodes, or only notes and muted or bypassed nodes."
         )
     spelled, notes = as_listed(graph, info)
-    return spelled, _bounded([*notes, *conversion.warnings])
+    return spelled, counted([*notes, *conversion.warnings], MAX_WARNINGS)
 
 
 def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
@@ -355,8 +356,3 @@ def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]
             yield name, "what the editor captures in the browser is not known here; the saved value is sent"
         elif widget.custom and value is not None:
             yield name, "its control is a custom node's own; the saved value is sent as it is"
-
-
-def _bounded(warnings: list[str]) -> tuple[str, ...]:
-    more = len(warnings) - MAX_WARNINGS
-    return (*warnings[:MAX_WARNINGS], *([f"And {more} more warnings about this file."] if more > 0 else ()))

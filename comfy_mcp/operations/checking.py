@@ -10,7 +10,7 @@ from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput, carrying
+from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput, carrying
 from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.judging import Judged, judge
@@ -81,17 +81,28 @@ def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> Convert
 
 def node_list(object_info: bytes) -> dict[str, Any]:
     """A recorded answer of GET /object_info. Raises InvalidInput for what is none."""
+    raw = _recorded(object_info, "object_info")
+    if not any(isinstance(each, Mapping) for each in raw.values()):
+        raise _no_answer("object_info")
+    return raw
+
+
+def _recorded(text: bytes, name: str) -> dict[str, Any]:
+    """Of GET /NAME. Raises InvalidInput."""
     try:
-        raw = json.loads(object_info)
+        raw = json.loads(text)
     except (ValueError, RecursionError):
         raw = None
-    if not isinstance(raw, dict) or not any(isinstance(each, Mapping) for each in raw.values()):
-        raise InvalidInput(
-            "The node list is not the answer of a ComfyUI's GET /object_info.",
-            next_step="Save it with: curl $COMFYUI_URL/object_info > object_info.json",
-            code=ErrorCode.INVALID_ARGUMENT,
-        )
+    if not isinstance(raw, dict):
+        raise _no_answer(name)
     return raw
+
+
+def _no_answer(name: str) -> InvalidInput:
+    return InvalidInput(
+        f"The file is not the answer of a ComfyUI's GET /{name}.",
+        next_step=f"Save it with: curl $COMFYUI_URL/{name} > {name}.json",
+    )
 
 
 def moment_of(now_ms: int) -> Moment:
@@ -102,11 +113,19 @@ def moment_of(now_ms: int) -> Moment:
 
 
 class Recorded:
-    """Converts and checks files by a recorded node list."""
+    """Converts and checks files by a recorded node list. `replacements`: the answer of GET
+    /node_replacements that belongs to it; without, old class names that the engine replaces are missing."""
 
-    def __init__(self, object_info: bytes, settings: Settings, now_ms: Callable[[], int]) -> None:
-        """Raises InvalidInput for what is no answer of GET /object_info."""
-        self._info = ObjectInfo.parse(node_list(object_info))
+    def __init__(
+        self,
+        object_info: bytes,
+        settings: Settings,
+        now_ms: Callable[[], int],
+        replacements: bytes | None = None,
+    ) -> None:
+        """Raises InvalidInput for what is no such answer."""
+        old = () if replacements is None else _recorded(replacements, "node_replacements").keys()
+        self._info = ObjectInfo.parse(node_list(object_info), replaceable=old)
         self._settings = settings
         self._now_ms = now_ms
 
@@ -125,7 +144,7 @@ class Recorded:
                 raise error
         report = judged.report
         costs = priced(partner_nodes(judged.graph, report.needed, self._info))
-        return dry_run_result(judged.graph, report, repairs + judged.warnings + report.warnings + costs)
+        return dry_run_result(judged.graph, report, report.warnings + repairs + judged.warnings + costs)
 
     def _judged(self, raw: object) -> Judged:
         return judge(raw, self._info, moment=moment_of(self._now_ms()))

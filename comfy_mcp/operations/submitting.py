@@ -21,6 +21,7 @@ from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.domain.transitions import queued
 from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.driving.checked import Checked
@@ -49,6 +50,9 @@ MAX_TIMEOUT_S = 7 * 86_400
 
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
+
+MAX_WARNINGS = 100
+"""Of one job, as they are kept with it; a dry run says more."""
 
 BATCH_BYTES = 16 * 2**20
 """All graphs of one submit together: they are written in one transaction, in which nobody else writes."""
@@ -142,7 +146,7 @@ class How:
             lane=self.lane,
             priority=self.priority,
             node_count=len(checked.graph.nodes),
-            warnings=warnings,
+            warnings=counted(warnings, MAX_WARNINGS),
             queue_timeout_ms=self.queue_timeout_ms,
             run_timeout_ms=run_timeout_ms,
             retry_of=self.retry_of,
@@ -278,7 +282,7 @@ async def checked_graph(
     graph, report = judged.graph, judged.report.without_doubts(files.present)
     needs = replace(needs, brings=bool(await beside(large, placed, graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
-    warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings(lane)
+    warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane)
     context.found.extend(warnings)
     warnings += spending(context, partners) if lane == LOCAL else priced(partners)
     may_spend = lane == LOCAL and Right.SPEND in context.caller.rights and (bool(partners) or info is None)

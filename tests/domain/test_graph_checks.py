@@ -118,7 +118,7 @@ def test_an_empty_list_says_that_nothing_is_installed() -> None:
             }
         ),
     )
-    assert "none installed" in problem.message
+    assert "the list of choices, which is empty" in problem.message
     assert problem.suggestions == ()
 
 
