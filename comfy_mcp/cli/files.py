@@ -4,20 +4,22 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of
 from comfy_mcp.cli.output import IN_COMMANDS, Output, error_document, in_commands
-from comfy_mcp.cli.saving import prepare_folder
+from comfy_mcp.cli.saving import prepare_folder, save_text
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.operations.checking import Recorded
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult
 from comfy_mcp.settings import Settings
 
 STDIN = "-"
+SHOWN_WARNINGS = 50
 MAX_NODE_LIST_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 
@@ -60,23 +62,26 @@ async def convert(
     output: Output,
     *,
     files: Sequence[str],
-    object_info: str | None,
     save_to: Path | None,
+    **recorded: str | None,
 ) -> ExitCode:
     """Print or save each file in API format. A file that is refused is named, and the others go on."""
     if save_to is not None:
         prepare_folder(save_to)
-    saved: set[Path] = set()
     found: list[dict[str, Any]] = []
     worst = ExitCode.OK
-    async with _judge(settings, object_info) as judge:
+    async with _judge(settings, **recorded) as judge:
         for file in files:
             try:
                 with opened(file) as content:
                     result = await judge.convert(content)
                 document: dict[str, Any] = {"file": file, **result.model_dump(mode="json")}
                 if save_to is not None:
-                    document["saved"] = str(_save(result.graph, file, files, save_to, saved))
+                    name = "stdin" if file == STDIN else Path(file).stem
+                    path = save_text(json.dumps(result.graph, indent=2), save_to, name)
+                    document["saved"] = str(path)
+                    if path.stem != name:
+                        output.note(f"{file}: saved as {path}: another file is called {name}.json")
             except BridgeError as error:
                 worst = worst or exit_code_of(error)
                 document = _refused(output, file, error)
@@ -94,12 +99,12 @@ async def convert(
 
 
 async def check(
-    settings: Settings, output: Output, *, files: Sequence[str], object_info: str | None
+    settings: Settings, output: Output, *, files: Sequence[str], **recorded: str | None
 ) -> ExitCode:
     """Say of each file whether it would run. Exit code 0: all of them."""
     found: list[dict[str, Any]] = []
     worst = ExitCode.OK
-    async with _judge(settings, object_info) as judge:
+    async with _judge(settings, **recorded) as judge:
         for file in files:
             try:
                 with opened(file) as content:
@@ -135,17 +140,21 @@ class _Engine:
 
 
 @contextlib.asynccontextmanager
-async def _judge(settings: Settings, object_info: str | None) -> AsyncIterator[Recorded | _Engine]:
+async def _judge(
+    settings: Settings, object_info: str | None, node_replacements: str | None
+) -> AsyncIterator[Recorded | _Engine]:
     """By the recorded node list, else by the engine's."""
     if object_info is not None:
-        yield _recorded(settings, object_info)
+        replacements = None if node_replacements is None else read_node_list(node_replacements)
+        yield Recorded(read_node_list(object_info), settings, lambda: int(time.time() * 1000), replacements)
         return
+    if node_replacements is not None:
+        raise InvalidInput(
+            "--node-replacements belongs to a recorded node list.",
+            next_step="Give --object-info FILE too, or leave it out: the engine is asked for both.",
+        )
     async with open_session(settings, drive=False) as session:
         yield _Engine(session)
-
-
-def _recorded(settings: Settings, object_info: str) -> Recorded:
-    return Recorded(read_node_list(object_info), settings, lambda: int(time.time() * 1000))
 
 
 def read_node_list(file: str) -> bytes:
@@ -157,39 +166,14 @@ def read_node_list(file: str) -> bytes:
         raise _unreadable(file, error) from None
 
 
-def _save(graph: Mapping[str, Any], file: str, files: Sequence[str], folder: Path, saved: set[Path]) -> Path:
-    """Raises InvalidInput rather than write over one of the files that are read, or over another result."""
-    path = folder / f"{'stdin' if file == STDIN else Path(file).stem}.json"
-    if path in saved or any(each != STDIN and _same(path, Path(each)) for each in files):
-        raise InvalidInput(
-            f"{str(path)!r} is one of the given files, or the result of another one.",
-            next_step="Use -o with another folder, or convert the files one by one.",
-        )
-    try:
-        path.write_text(json.dumps(graph, indent=2), encoding="utf-8")
-    except OSError as error:
-        raise InvalidInput(
-            f"{str(path)!r} can't be written: {error.strerror or type(error).__name__}.",
-            next_step="Use -o with a folder that you may write to.",
-            code=ErrorCode.PATH_UNREADABLE,
-        ) from None
-    saved.add(path)
-    return path
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
-
-
 def _warn(output: Output, file: str, warnings: Sequence[str]) -> None:
-    for warning in warnings:
+    """With --json all of them are in the document."""
+    for warning in counted(warnings, SHOWN_WARNINGS):
         output.note(f"{file}: warning: {warning}")
 
 
 def _refused(output: Output, file: str, error: BridgeError) -> dict[str, Any]:
+    _warn(output, file, error.warnings)
     output.note(f"{file}: error[{error.code.value}]: {error.message}")
     if error.next_step:
         output.note(f"{file}: next: {in_commands(error.next_step)}")

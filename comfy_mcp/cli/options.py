@@ -82,6 +82,11 @@ object_info = click.option(
     metavar="FILE",
     help="Use this saved answer of GET /object_info instead of the engine's own.",
 )
+node_replacements = click.option(
+    "--node-replacements",
+    metavar="FILE",
+    help="With --object-info: the same engine's saved answer of GET /node_replacements.",
+)
 timeout = click.option(
     "--timeout",
     "timeout_s",

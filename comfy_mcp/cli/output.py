@@ -15,7 +15,7 @@ import click
 
 from comfy_mcp.domain.errors import BridgeError, InvalidGraph
 from comfy_mcp.operations.next_steps import OperationMention, reworded
-from comfy_mcp.operations.shapes import in_words
+from comfy_mcp.operations.shapes import ProblemItem, in_words
 
 COMMAND_OF: Mapping[str, str] = {
     "submit_workflow": "submit FILE",
@@ -58,6 +58,8 @@ class Output:
         click.echo(printable(text), err=True)
 
     def error(self, error: BridgeError) -> None:
+        for warning in error.warnings:
+            self.note(f"warning: {warning}")
         self.note(f"error[{error.code.value}]: {error.message}")
         if error.next_step:
             self.note(f"next: {in_commands(error.next_step)}")
@@ -75,17 +77,7 @@ def error_document(error: BridgeError) -> dict[str, Any]:
         "details": dict(error.details),
     }
     if isinstance(error, InvalidGraph):
-        document["problems"] = [
-            {
-                "kind": problem.kind,
-                "message": problem.message,
-                "nodeId": problem.node_id,
-                "classType": problem.class_type,
-                "inputName": problem.input_name,
-                "suggestions": list(problem.suggestions),
-            }
-            for problem in error.problems
-        ]
+        document["problems"] = [ProblemItem.of(each).model_dump(mode="json") for each in error.problems]
     return document
 
 

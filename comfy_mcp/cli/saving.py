@@ -1,11 +1,16 @@
 """Outputs into a folder of the user's."""
 
+import contextlib
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 from comfy_mcp.cli.session import Session
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.operations.shapes import OutputItem
+
+NUMBERS = 10_000
+"""Files of one name in a folder."""
 
 
 def prepare_folder(folder: Path) -> None:
@@ -15,6 +20,26 @@ def prepare_folder(folder: Path) -> None:
     except OSError as error:
         raise InvalidInput(
             f"{str(folder)!r} can't be written: {error.strerror or type(error).__name__}.",
+            next_step="Use -o with a folder that you may write to.",
+            code=ErrorCode.PATH_UNREADABLE,
+        ) from None
+
+
+def save_text(text: str, folder: Path, name: str) -> Path:
+    """As NAME.json, or NAME-2.json and so on where another file has that name. Raises InvalidInput."""
+    content = text.encode()
+    try:
+        for number in range(1, NUMBERS):
+            path = folder / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
+            with contextlib.suppress(FileExistsError), path.open("xb") as stream:
+                stream.write(content)
+                return path
+            if path.is_file() and path.read_bytes() == content:
+                return path
+        raise FileExistsError(errno.EEXIST, "too many files have that name")
+    except OSError as error:
+        raise InvalidInput(
+            f"{str(path)!r} can't be written: {error.strerror or type(error).__name__}.",
             next_step="Use -o with a folder that you may write to.",
             code=ErrorCode.PATH_UNREADABLE,
         ) from None

@@ -14,14 +14,16 @@ BridgeError
 │   └── Fenced          this process no longer holds the engine's lease
 └── ShuttingDown        the process drains
 
-Every error has a stable `code`, a sentence in `message`, a `next_step`, and `retryable`.
+Every error has a stable `code`, a sentence in `message`, a `next_step`, and `retryable`. Warnings that were
+found before it are in `details`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class ErrorCode(StrEnum):
@@ -94,8 +96,54 @@ class BridgeError(Exception):
         """The message as a sentence, for texts that go on with the next step."""
         return self.message if self.message.endswith((".", "!", "?", "…")) else f"{self.message}."
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was found before the error, and would be a warning of the result."""
+        found = self.details.get("warnings", ())
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    @property
+    def warned(self) -> str:
+        """The warnings for a text: as many as can be read, and how many more there are."""
+        shown = readable(self.warnings)
+        more = len(self.warnings) - len(shown)
+        said = [*shown, *([f"And {more} more."] if more else ())]
+        return f"Warning: {' '.join(said)}" if said else ""
+
+    def with_warnings(self, warnings: Sequence[str]) -> Self:
+        """The same error, with these before its own. A copy: an error may be kept and raised again."""
+        found = list(dict.fromkeys([*warnings, *self.warnings]))
+        if found == [*self.warnings]:
+            return self
+        copy = type(self).__new__(type(self), *self.args)
+        copy.__dict__.update(self.__dict__, details={**self.details, "warnings": found})
+        return copy.with_traceback(self.__traceback__)
+
     def __str__(self) -> str:
         return f"{self.sentence} {self.next_step}" if self.next_step else self.message
+
+
+@contextmanager
+def carrying(warnings: Sequence[str]) -> Iterator[None]:
+    """A BridgeError that leaves the block has `warnings`, as they are then."""
+    try:
+        yield
+    except BridgeError as error:
+        raise error.with_warnings(warnings) from error.__cause__
+
+
+READABLE = 1500
+"""Characters of problems, and of warnings, in the text of an error; its structure has more of them."""
+
+
+def readable(texts: Sequence[str]) -> Sequence[str]:
+    """The first, as many as can be read: one at least."""
+    length = 0
+    for at, text in enumerate(texts):
+        length += len(text)
+        if length > READABLE and at:
+            return texts[:at]
+    return texts
 
 
 class InvalidInput(BridgeError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph
+from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph, readable
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.ui_format import is_ui_format
 
@@ -117,24 +117,15 @@ def invalid_graph(
     """
     told = problems if others is None else others
     count = max(count, len(told))
-    lines, length = [lacks] if lacks else [], 0
-    for problem in told[:MAX_PROBLEMS]:
-        length += len(problem.message)
-        if length > _READABLE and lines:
-            break
-        lines.append(problem.message.rstrip("."))
-    shown = len(lines) - bool(lacks)
-    more = f"; and {count - shown} more" if count > shown else ""
+    shown = readable([problem.message.rstrip(".") for problem in told[:MAX_PROBLEMS]])
+    more = f"; and {count - len(shown)} more" if count > len(shown) else ""
     return InvalidGraph(
-        f"The workflow can't run: {'; '.join(lines)}{more}.",
+        f"The workflow can't run: {'; '.join([*([lacks] if lacks else []), *shown])}{more}.",
         next_step=next_step,
         problems=problems[:MAX_PROBLEMS],
         details=details,
     )
 
-
-_READABLE = 1500
-"""Characters of problems in the text of an error; all of the first MAX_PROBLEMS are in its structure."""
 
 _API_FORMAT = (
     'Submit the API format: {"1": {"class_type": "EmptyImage", "inputs": {…}}, …}; '

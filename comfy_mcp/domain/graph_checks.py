@@ -21,6 +21,7 @@ from comfy_mcp.domain.missing import Missing, ModelLink, missing_classes, missin
 from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ObjectInfo
 
+MAX_WARNED = 50
 _SHOWN_NODES = 5
 _SHOWN_LOOP = 10
 
@@ -29,10 +30,11 @@ _SHOWN_LOOP = 10
 class GraphReport:
     """`outputs`: output nodes whose branch is good; none of them means that no engine runs the graph.
 
-    `needed`: every node that those outputs need. `dropped`: output node → why its branch won't run.
-    Of `dropped`, the first MAX_PROBLEMS have a reason.
+    `needed`: every node that those outputs need. `dropped`: output node → the first problem of its branch,
+    which won't run; of the first MAX_PROBLEMS.
     `problems`: the first MAX_PROBLEMS of `problem_count`, in the order of the nodes; an unknown class is one.
-    `doubts`: what the engine may refuse or not. `notes`: what it accepts and drops, or does not run.
+    `doubts`: what the engine may refuse or not. `notes`: what it accepts and drops, or does not run. Of each
+    kind the first MAX_WARNED, and one that counts the others.
     `missing`: everything that the engine lacks, whole.
     """
 
@@ -40,7 +42,7 @@ class GraphReport:
     needed: frozenset[NodeId]
     problems: tuple[GraphProblem, ...] = ()
     problem_count: int = 0
-    dropped: Mapping[NodeId, str] = field(default_factory=dict)
+    dropped: Mapping[NodeId, GraphProblem | None] = field(default_factory=dict)
     doubts: tuple[GraphProblem, ...] = ()
     notes: tuple[GraphProblem, ...] = ()
     missing: Missing = field(default_factory=Missing)
@@ -51,12 +53,30 @@ class GraphReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """For a runnable graph: one sentence per dropped output (of the first), doubt and note."""
-        dropped = [f"Output node {node} will not run: {reason}" for node, reason in self.dropped.items()]
-        if len(dropped) > MAX_PROBLEMS:
-            more = len(dropped) - MAX_PROBLEMS
-            dropped = [*dropped[:MAX_PROBLEMS], f"And {more} more output nodes will not run."]
-        return (*dropped, *(found.message for found in (*self.doubts, *self.notes)))
+        """One sentence each, in all: of a runnable graph the outputs that will not run, the faults of their
+        branches and what the engine lacks, which the error of any other has; doubts and notes of both."""
+        doubts = (each.message for each in self.doubts if not self.missing.covers(each))
+        faults = self._faults() if self.runnable else ()
+        return (*faults, *doubts, *(each.message for each in self.notes))
+
+    def _faults(self) -> Iterator[str]:
+        said: set[GraphProblem] = set()
+        for node, cause in self.dropped.items():
+            if cause is not None:
+                said.add(cause)
+                lacks = self.missing.covers(cause)
+                why = f"node {cause.node_id} needs a model file that is missing." if lacks else cause.message
+                yield f"Output node {node} will not run: {why}"
+        if len(self.dropped) > MAX_PROBLEMS:
+            yield f"And {len(self.dropped) - MAX_PROBLEMS} more output nodes will not run."
+        for problem in self.problems:
+            if problem not in said and not self.missing.covers(problem):
+                yield problem.message
+        if self.problem_count > len(self.problems):
+            yield f"And {self.problem_count - len(self.problems)} more faults of nodes that will not run."
+        if self.missing:
+            sentence = self.missing.sentence()
+            yield f"{sentence[0].upper()}{sentence[1:]}."
 
     @property
     def may_be_stale(self) -> bool:
@@ -67,7 +87,7 @@ class GraphReport:
     def without_doubts(self, about: Collection[tuple[str, str]]) -> "GraphReport":
         """`about`: (node, input) of values that were asked about since."""
         left = (each for each in self.doubts if (each.node_id or "", each.input_name or "") not in about)
-        return replace(self, doubts=tuple(left))
+        return replace(self, doubts=tuple(left), missing=self.missing.without_models(about))
 
     def error(self) -> InvalidGraph | None:
         """The error to raise, or None for a runnable graph."""
@@ -95,19 +115,21 @@ def check_graph(
     outputs = _outputs(graph, info)
     hints = Hints()
     missing = missing_classes(graph, info, hints)
-    if not outputs and not missing.classes:
-        return _refused([_no_output(graph, info)])
+    if not outputs and not missing.nodes:
+        beside = list(_spare(graph, info, set()))
+        missing = Missing(models=missing_models(beside, models, Hints()))
+        return _refused([_no_output(graph, info)], beside, 1, missing)
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)
     findings = _findings(graph, info, reachable, links, Hints())
-    spare = list(_spare(graph, info, reachable)) if missing.classes else []
+    spare = list(_spare(graph, info, reachable)) if missing.nodes else []
     missing = replace(missing, models=missing_models([*findings, *spare], models, Hints()))
     problems = [finding for finding in findings if finding.certain]
     stoppers = list(_stoppers(graph, info, reachable))
-    if stoppers or missing.classes:
+    if stoppers or missing.nodes:
         first = [*_told(stoppers, hints), *missing.problems()]
-        count = len(stoppers) + len(missing.classes) + len(problems)
-        return _refused([*first, *_told(problems, hints)], count, missing)
+        count = len(stoppers) + len(missing.nodes) + len(problems)
+        return _refused([*first, *_told(problems, hints)], findings, count, missing)
     causes = _causes(graph, problems, links)
     good = tuple(output for output in outputs if output not in causes)
     told = {id(finding): problem for finding, problem in zip(problems, _told(problems, hints), strict=False)}
@@ -118,14 +140,11 @@ def check_graph(
         problems=tuple(told.values()),
         problem_count=len(problems),
         dropped={
-            output: _reason(causes[output], told) if at < MAX_PROBLEMS else ""
+            output: (told.get(id(causes[output])) or causes[output].tell()) if at < MAX_PROBLEMS else None
             for at, output in enumerate(dropped)
         },
-        doubts=_told([finding for finding in findings if not finding.certain and not finding.note], hints),
-        notes=(
-            *_told([finding for finding in findings if finding.note], hints),
-            *_idle(graph, reachable),
-        ),
+        doubts=_doubts(findings, hints),
+        notes=(*_notes(findings, hints), *_idle(graph, reachable)),
         missing=missing,
     )
 
@@ -134,8 +153,19 @@ def _told(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...]
     return tuple(finding.tell(hints) for finding in findings[:MAX_PROBLEMS])
 
 
-def _reason(cause: Finding, told: Mapping[int, GraphProblem]) -> str:
-    return (told.get(id(cause)) or cause.tell()).message
+def _doubts(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...]:
+    return _warned([each for each in findings if not each.certain and not each.note], "doubts", hints)
+
+
+def _notes(findings: Sequence[Finding], hints: Hints) -> tuple[GraphProblem, ...]:
+    return _warned([each for each in findings if each.note], "warnings", hints)
+
+
+def _warned(findings: Sequence[Finding], kind: str, hints: Hints) -> tuple[GraphProblem, ...]:
+    told = tuple(finding.tell(hints) for finding in findings[:MAX_WARNED])
+    more = len(findings) - len(told)
+    counted = GraphProblem(kind="more", message=f"And {more} more {kind} about inputs of this workflow.")
+    return (*told, counted) if more else told
 
 
 def _idle(graph: Graph, reachable: set[NodeId]) -> Iterator[GraphProblem]:
@@ -152,13 +182,18 @@ def _idle(graph: Graph, reachable: set[NodeId]) -> Iterator[GraphProblem]:
         )
 
 
-def _refused(problems: Sequence[GraphProblem], count: int = 0, missing: Missing | None = None) -> GraphReport:
+def _refused(
+    problems: Sequence[GraphProblem], beside: Sequence[Finding], count: int, missing: Missing
+) -> GraphReport:
+    """`beside`: all findings; those that are no problems are said too."""
     return GraphReport(
         outputs=(),
         needed=frozenset(),
         problems=tuple(problems[:MAX_PROBLEMS]),
-        problem_count=max(count, len(problems)),
-        missing=missing or Missing(),
+        problem_count=count,
+        doubts=_doubts(beside, Hints()),
+        notes=_notes(beside, Hints()),
+        missing=missing,
     )
 
 

@@ -322,7 +322,7 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
         elif options:
             listed = f"is not one of {all_shown(options)}"
         else:
-            listed = "not possible: the engine has none installed"
+            listed = "is not in the list of choices, which is empty"
         return f"{shown(value)} {listed}"
 
     yield Finding(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from comfy_mcp.domain.errors import InvalidGraph
 from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.missing import model_links
@@ -21,6 +22,11 @@ class Judged:
     needs: Needs
     warnings: tuple[str, ...]
     controls: Controls
+
+    def error(self) -> InvalidGraph | None:
+        """The error to raise, with all that was found beside it; None for a graph that would run."""
+        error = self.report.error()
+        return None if error is None else error.with_warnings([*self.warnings, *self.report.warnings])
 
 
 def judge(

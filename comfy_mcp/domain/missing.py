@@ -4,8 +4,8 @@ A saved workflow often says where they come from: the pack of a class (`properti
 folder and link of a model (`properties.models`).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from comfy_mcp.domain.catalog import is_model_file
@@ -15,6 +15,7 @@ from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
 from comfy_mcp.domain.nearest import Hints
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_format import is_subgraph_id
 
 MAX_NAMED = 100
 """Most classes, and most models, that are named; the text says how many more there are."""
@@ -22,6 +23,7 @@ _SHOWN_NODES = 5
 _HINTED = 20
 _LINKED = 20
 _LONGEST, _LONGEST_NAME, _LONGEST_LINK = 1000, 200, 300
+_CLASS, _SUBGRAPH = "missing_node_type", "missing_subgraph"
 _FOLDERS = {
     "ckpt_name": "checkpoints",
     "lora_name": "loras",
@@ -33,6 +35,10 @@ _FOLDERS = {
 _INSTALL = (
     "Install the packs that have these classes, or replace the nodes. For a class that exists in the editor "
     "only, submit the file of Workflow > Export (API)."
+)
+_DEFINE = (
+    "The file lost the subgraph when it was cut or merged. Open the workflow where it still works and save "
+    "it again, or replace the node."
 )
 _PUT = "Put each model file into its folder on the engine, or choose a model that list_models names."
 
@@ -55,18 +61,54 @@ class MissingClass:
     nearest: tuple[str, ...] = ()
 
     def problem(self) -> GraphProblem:
-        some = ", ".join(self.nodes[:_SHOWN_NODES])
-        more = f" and {len(self.nodes) - _SHOWN_NODES} more" if len(self.nodes) > _SHOWN_NODES else ""
         hint = f" Nearest known: {', '.join(self.nearest)}." if self.nearest else ""
         pack = f" (pack {self.pack})" if self.pack else ""
-        nodes = f"Node{'s' if len(self.nodes) > 1 else ''} {some}{more}"
         return GraphProblem(
-            kind="missing_node_type",
-            message=f"{nodes}: this engine has no class {self.name!r}{pack}.{hint}",
+            kind=_CLASS,
+            message=f"{_nodes(self.nodes, 'Node')}: this engine has no class {self.name!r}{pack}.{hint}",
             node_id=self.nodes[0],
             class_type=self.name,
             suggestions=self.nearest,
         )
+
+    def in_words(self) -> str:
+        pack = f"; pack {self.pack}" if self.pack else ""
+        near = f"; nearest: {', '.join(self.nearest)}" if self.nearest and not self.pack else ""
+        return f"{self.name[:_LONGEST_NAME]} ({_nodes(self.nodes)}{pack}{near})"
+
+    def details(self) -> dict[str, Any]:
+        return {
+            "classType": self.name,
+            "count": len(self.nodes),
+            "nodes": list(self.nodes[:MAX_NAMED]),
+            "pack": self.pack,
+            "nearest": list(self.nearest),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MissingSubgraph:
+    """The inside of these `nodes`, which the workflow does not have. `name` is its id."""
+
+    name: str
+    title: str
+    nodes: tuple[NodeId, ...]
+
+    def problem(self) -> GraphProblem:
+        return GraphProblem(
+            kind=_SUBGRAPH,
+            message=f"{_nodes(self.nodes, 'Node')}: the workflow has no definition of the subgraph "
+            f"{self.title[:_LONGEST_NAME]!r} ({self.name}).",
+            node_id=self.nodes[0],
+            class_type=self.name,
+        )
+
+    def in_words(self) -> str:
+        return f"{self.title[:_LONGEST_NAME]} ({_nodes(self.nodes)})"
+
+    def details(self) -> dict[str, Any]:
+        nodes = list(self.nodes[:MAX_NAMED])
+        return {"id": self.name, "title": self.title, "count": len(self.nodes), "nodes": nodes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,81 +151,97 @@ class MissingModel:
         )
         return f"{self.name[:_LONGEST_NAME]} ({'; '.join(filter(None, parts))})"
 
+    def details(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "nodes": list(self.nodes[:MAX_NAMED]),
+            "inputName": self.input_name,
+            "folder": self.folder,
+            "url": self.url,
+            "nearest": list(self.nearest),
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """Everything that the engine lacks for one graph."""
+    """Everything that the engine lacks for one graph, and the subgraphs that the graph itself lacks."""
 
     classes: tuple[MissingClass, ...] = ()
+    subgraphs: tuple[MissingSubgraph, ...] = ()
     models: tuple[MissingModel, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.classes or self.models)
+        return bool(self.nodes or self.models)
+
+    @property
+    def nodes(self) -> tuple[MissingClass | MissingSubgraph, ...]:
+        """What nodes are of, and no engine runs a graph without."""
+        return (*self.classes, *self.subgraphs)
 
     def problems(self) -> list[GraphProblem]:
-        """One per class, of the first."""
-        return [each.problem() for each in self.classes[:MAX_PROBLEMS]]
+        """One per class and subgraph, of the first."""
+        return [each.problem() for each in self.nodes[:MAX_PROBLEMS]]
 
     @property
     def problem_count(self) -> int:
         """How many problems of the graph these are: one per class, and per use of a model."""
-        return len(self.classes) + sum(each.refused for each in self.models)
+        return len(self.nodes) + sum(each.refused for each in self.models)
 
     def covers(self, problem: GraphProblem) -> bool:
         """Whether `problem` is one of these, so that `sentence` has said it."""
         if problem.kind != "value_not_in_list":
-            return problem.kind == "missing_node_type"
+            return problem.kind in {_CLASS, _SUBGRAPH}
         return any((problem.node_id, problem.input_name) in each.uses for each in self.models)
+
+    def without_models(self, about: Collection[tuple[str, str]]) -> "Missing":
+        """`about`: (node, input) whose file is there all the same."""
+        return replace(self, models=tuple(each for each in self.models if not {*each.uses} <= {*about}))
 
     @property
     def next_step(self) -> str:
-        return " ".join([*([_INSTALL] if self.classes else []), *([_PUT] if self.models else [])])
+        steps = ((_INSTALL, self.classes), (_DEFINE, self.subgraphs), (_PUT, self.models))
+        return " ".join(step for step, missing in steps if missing)
 
     def sentence(self) -> str:
         """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)", and in the
-        same way the model files that are in no list of it."""
-        said = []
+        same way the model files that are in no list of it, and the subgraphs that are not defined."""
+        said, engine = [], "this engine "
         if self.classes:
-            classes = (_described(each) for each in self.classes[:MAX_NAMED])
-            said.append(f"lacks {_listed('class', 'classes', len(self.classes), classes)}")
+            classes = (each.in_words() for each in self.classes[:MAX_NAMED])
+            said.append(f"{engine}lacks {_listed('class', 'classes', len(self.classes), classes)}")
+            engine = ""
         if self.models:
             models = (each.in_words(linked=at < _LINKED) for at, each in enumerate(self.models[:MAX_NAMED]))
-            said.append(f"does not list {_listed('model file', 'model files', len(self.models), models)}")
-        return f"this engine {'; and '.join(said)}"
+            listed = _listed("model file", "model files", len(self.models), models)
+            said.append(f"{engine}does not list {listed}")
+        if self.subgraphs:
+            subgraphs = (each.in_words() for each in self.subgraphs[:MAX_NAMED])
+            listed = _listed("subgraph", "subgraphs", len(self.subgraphs), subgraphs)
+            said.append(f"the workflow has nodes, but no definition, of {listed}")
+        return "; and ".join(said)
 
     def details(self) -> Mapping[str, Any]:
         """For the structure of an error."""
         return {
-            "missingClasses": [
-                {
-                    "classType": each.name,
-                    "count": len(each.nodes),
-                    "nodes": list(each.nodes[:MAX_NAMED]),
-                    "pack": each.pack,
-                    "nearest": list(each.nearest),
-                }
-                for each in self.classes
-            ],
-            "missingModels": [
-                {
-                    "name": each.name,
-                    "nodes": list(each.nodes[:MAX_NAMED]),
-                    "inputName": each.input_name,
-                    "folder": each.folder,
-                    "url": each.url,
-                }
-                for each in self.models
-            ],
+            "missingClasses": [each.details() for each in self.classes],
+            "missingSubgraphs": [each.details() for each in self.subgraphs],
+            "missingModels": [each.details() for each in self.models],
         }
 
 
 def missing_classes(graph: Graph, info: ObjectInfo | None, hints: Hints) -> Missing:
-    """The classes that the engine does not have; hints for the first of them."""
+    """The classes that the engine does not have, with hints for the first of them; and subgraphs."""
     found: dict[str, list[Node]] = {}
+    undefined: dict[str, list[Node]] = {}
     for node in graph.nodes.values() if info is not None else ():
         if info is not None and node.class_type not in info.classes:
-            found.setdefault(node.class_type, []).append(node)
+            kept = undefined if is_subgraph_id(node.class_type) else found
+            kept.setdefault(node.class_type, []).append(node)
     return Missing(
+        subgraphs=tuple(
+            MissingSubgraph(name=name, title=nodes[0].title, nodes=tuple(node.id for node in nodes))
+            for name, nodes in undefined.items()
+        ),
         classes=tuple(
             MissingClass(
                 name=name,
@@ -192,7 +250,7 @@ def missing_classes(graph: Graph, info: ObjectInfo | None, hints: Hints) -> Miss
                 nearest=hints.nearest(name, info.classes) if info is not None and at < _HINTED else (),
             )
             for at, (name, nodes) in enumerate(found.items())
-        )
+        ),
     )
 
 
@@ -245,16 +303,10 @@ def _text(value: object) -> str | None:
     return value[:_LONGEST] if isinstance(value, str) else None
 
 
-def _described(each: MissingClass) -> str:
-    pack = f"; pack {each.pack}" if each.pack else ""
-    near = f"; nearest: {', '.join(each.nearest)}" if each.nearest and not each.pack else ""
-    return f"{each.name[:_LONGEST_NAME]} ({_nodes(each.nodes)}{pack}{near})"
-
-
-def _nodes(nodes: tuple[NodeId, ...]) -> str:
+def _nodes(nodes: tuple[NodeId, ...], word: str = "node") -> str:
     shown = ", ".join(node[:_LONGEST_NAME] for node in nodes[:_SHOWN_NODES])
     more = f" and {len(nodes) - _SHOWN_NODES} more" if len(nodes) > _SHOWN_NODES else ""
-    return f"node{'s' if len(nodes) > 1 else ''} {shown}{more}"
+    return f"{word}{'s' if len(nodes) > 1 else ''} {shown}{more}"
 
 
 def _listed(one: str, many: str, count: int, named: Iterable[str]) -> str:

@@ -38,3 +38,9 @@ def _pieces(value: object) -> Iterator[str]:
         yield "]"
     else:
         yield repr(value[: MAX_CHARS + 1] if isinstance(value, str) else value)
+
+
+def counted(warnings: Sequence[str], most: int) -> tuple[str, ...]:
+    """The first of them, and one more that counts the others."""
+    more = len(warnings) - most
+    return (*warnings[:most], f"And {more} more warnings.") if more > 0 else tuple(warnings)

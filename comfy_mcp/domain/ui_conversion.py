@@ -9,16 +9,19 @@ input; docs/ui-format.md lists the classes of difference that remain.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from comfy_mcp.domain.errors import carrying
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_everywhere import with_links_everywhere
-from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_ui_format
+from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_subgraph_id, is_ui_format
 from comfy_mcp.domain.ui_groups import with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
+from comfy_mcp.domain.ui_labels import Labels
 from comfy_mcp.domain.ui_links import NotSet, Output, Promoted, Unheard, Value, is_editor_only, source_of
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
@@ -29,8 +32,9 @@ SEARCH_NAME = "Node name for S&R"
 """The property that has a node's name for replacements in texts; older editors ask for it alone."""
 
 _OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
+_NO_DEFINITION = "the file has no definition of it; it is left out, as nothing is linked to it"
 _NO_SUCH_CLASS = "the engine has no such class; it is left out, as nothing is linked to it"
-MAX_WARNINGS = 50
+MAX_WARNINGS = 1_000
 """Most warnings of one conversion; one more says how many there are."""
 
 
@@ -59,15 +63,18 @@ def api_format(
     if not is_ui_format(inner):
         titled = _titled(inner, info)
         spelled, notes = as_listed(titled, info)
-        return (spelled, _bounded(notes)) if notes or titled is not inner else (raw, ())
-    conversion = _Conversion(info, budget or Budget(), moment, {} if controls is None else controls)
-    graph = conversion.run(inner)
+        return (spelled, counted(notes, MAX_WARNINGS)) if notes or titled is not inner else (raw, ())
+    conversion = _Conversion(
+        info, budget or Budget(), moment, {} if controls is None else controls, Labels(inner)
+    )
+    with carrying(conversion.warnings):
+        graph = conversion.run(inner)
     if not graph:
         refuse(
             "This workflow has nothing to run: it has no nodes, or only notes and muted or bypassed nodes."
         )
     spelled, notes = as_listed(graph, info)
-    return spelled, _bounded([*notes, *conversion.warnings])
+    return spelled, counted([*notes, *conversion.warnings], MAX_WARNINGS)
 
 
 def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
@@ -87,8 +94,16 @@ def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
 class _Conversion:
     """One workflow on its way."""
 
-    def __init__(self, info: ObjectInfo, budget: Budget, moment: Moment | None, controls: Controls) -> None:
+    def __init__(
+        self,
+        info: ObjectInfo,
+        budget: Budget,
+        moment: Moment | None,
+        controls: Controls,
+        labels: Labels,
+    ) -> None:
         self._info = info
+        self._labels = labels
         self._controls = controls
         self._budget = budget
         self._moment = moment
@@ -111,6 +126,7 @@ class _Conversion:
             if node.mode == BYPASSED:
                 self._note(node.id, node, node.odd)
         for scope, node in opened(workflow, self._budget):
+            self._labels.enter(scope)
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
         self._note_hosts()
@@ -126,7 +142,7 @@ class _Conversion:
                 outer = outer[0].outer
         for key, (scope, node) in hosts.items():
             shown = self._values.of_host(scope, node)
-            _refuse_unplaced(key, node, shown.unplaced)
+            self._refuse_unplaced(key, node, shown.unplaced)
             self._note(key, node, (*node.odd, *shown.notes))
 
     def _runs(self, scope: Scope, node: UiNode) -> bool:
@@ -141,7 +157,8 @@ class _Conversion:
             refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}) that can't be opened.")
         runs = known or node.id in scope.graph.linked
         if not runs:
-            self._note(f"{scope.prefix}{node.id}", node, [(None, _NO_SUCH_CLASS)])
+            why = _NO_DEFINITION if is_subgraph_id(node.type) else _NO_SUCH_CLASS
+            self._note(f"{scope.prefix}{node.id}", node, [(None, why)])
         return runs
 
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
@@ -195,7 +212,7 @@ class _Conversion:
 
     def _placed(self, key: str, scope: Scope, node: UiNode) -> Saved:
         saved = self._values.of_node(scope, node)
-        _refuse_unplaced(key, node, saved.unplaced)
+        self._refuse_unplaced(key, node, saved.unplaced)
         return saved
 
     def _show_inside(self, scope: Scope, node: UiNode, key: str, names: Iterable[str]) -> None:
@@ -276,15 +293,12 @@ class _Conversion:
 
     def _note(self, key: str, node: UiNode, notes: Iterable[tuple[str | None, str]]) -> None:
         for name, text in notes:
-            kind = node.type.partition("#")[0] if node.type.startswith(GROUP_NODE) else node.type
-            place = f"Node {key} ({kind})" + (f", input {name!r}" if name is not None else "")
-            self.warnings.append(f"{place}: {text}.")
+            self.warnings.append(f"{self._labels.place(key, node, name)}: {text}.")
 
-
-def _refuse_unplaced(key: str, node: UiNode, unplaced: tuple[str, str] | None) -> None:
-    if unplaced is not None:
-        name, why = unplaced
-        refuse(f"Node {key} ({node.type}), input {name!r}: {why}.", key, node.type, name)
+    def _refuse_unplaced(self, key: str, node: UiNode, unplaced: tuple[str, str] | None) -> None:
+        if unplaced is not None:
+            name, why = unplaced
+            refuse(f"{self._labels.place(key, node, name)}: {why}.", key, node.type, name)
 
 
 def _not_sent(name: str, given: Unheard | Value | NotSet, sent: object) -> Iterable[tuple[str | None, str]]:
@@ -342,8 +356,3 @@ def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]
             yield name, "what the editor captures in the browser is not known here; the saved value is sent"
         elif widget.custom and value is not None:
             yield name, "its control is a custom node's own; the saved value is sent as it is"
-
-
-def _bounded(warnings: list[str]) -> tuple[str, ...]:
-    more = len(warnings) - MAX_WARNINGS
-    return (*warnings[:MAX_WARNINGS], *([f"And {more} more warnings about this file."] if more > 0 else ()))

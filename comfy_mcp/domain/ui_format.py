@@ -15,6 +15,7 @@ MUTED, BYPASSED = 2, 4
 
 _SETTER = re.compile("(?:easy |[A-Z]{0,4})[sS]etNode")
 _GETTER = re.compile("(?:easy |[A-Z]{0,4})[gG]etNode")
+_SUBGRAPH = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def is_setter(kind: str) -> bool:
@@ -25,6 +26,11 @@ def is_setter(kind: str) -> bool:
 def is_getter(kind: str) -> bool:
     """They hand on what the setter of the same name is given."""
     return _GETTER.fullmatch(kind) is not None
+
+
+def is_subgraph_id(kind: str) -> bool:
+    """Whether a node of this type is a subgraph: the editor gives each a UUID, and a class has a name."""
+    return _SUBGRAPH.fullmatch(kind) is not None
 
 
 EVERYWHERE = frozenset(

@@ -196,7 +196,7 @@ def _sizes(workflow: UiWorkflow) -> Mapping[str, _Size]:
             if name:
                 sizes[name] = _size(workflow, workflow.subgraphs[name], sizes)
         elif node.type in path:
-            _refuse_nest([*ids, node.id], "is a subgraph that contains itself")
+            _refuse_nest(ids[: [*path].index(node.type)], "is a subgraph that contains itself")
         elif node.type not in sizes:
             path[node.type] = iter(_held(workflow, workflow.subgraphs[node.type]))
             ids.append(node.id)

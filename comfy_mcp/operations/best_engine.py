@@ -46,4 +46,4 @@ async def best_engine(
 
 def _rank(judged: Judged) -> tuple[bool, int, int]:
     report = judged.report
-    return not report.runnable, len(report.missing.classes), report.problem_count
+    return not report.runnable, len(report.missing.nodes), report.problem_count

@@ -8,9 +8,11 @@ takes. Claude Code takes 25,000 tokens a result (measured), Claude Desktop 1 MB.
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.operations.ids import WELL_KNOWN
 from comfy_mcp.operations.repairs import UUID
 from comfy_mcp.operations.shapes import (
+    CheckedResult,
     GraphResult,
     ModelsResult,
     OutputItem,
@@ -42,7 +44,8 @@ list."""
 
 _WITHOUT_LINKS = frozenset({"url", "uri", "subfolder", "folder", "content"})
 
-WARNINGS = 20
+WARNINGS, MAX_WARNINGS = 20, 100
+"""Of a workflow's state; of a submit."""
 
 
 def brief(result: Result, context: Context = None) -> Json:
@@ -88,6 +91,8 @@ def bounded(result: Result) -> Result:
         case ViewResult(note=note, output=item):
             note = cut(note, NOTE_LIMIT) if note is not None else None
             return result.model_copy(update={"note": note, "output": _short([item])[0]})
+        case CheckedResult(warnings=found):
+            return result.model_copy(update={"warnings": list(counted(found, MAX_WARNINGS))})
         case GraphResult(graph=graph, file=dict() as file) if len(str(graph)) + len(str(file)) > GRAPH_CHARS:
             left_out = "The file that was submitted is too large to be shown here."
             return result.model_copy(update={"file": None, "warnings": [*result.warnings, left_out]})
@@ -145,7 +150,7 @@ def _bounded_job(job: WorkflowResult) -> WorkflowResult:
     return job.model_copy(
         update={
             "outputs": _short(job.outputs[:OUTPUTS_SHOWN]),
-            "warnings": [cut(text, TEXT_LIMIT) for text in job.warnings[:WARNINGS]],
+            "warnings": [cut(text, TEXT_LIMIT) for text in counted(job.warnings, WARNINGS)],
             "error": cut(job.error, TEXT_LIMIT) if job.error is not None else None,
             "failure": failure,
         }

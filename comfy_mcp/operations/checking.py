@@ -6,12 +6,13 @@ bridge is needed.
 
 import json
 import secrets
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
-from comfy_mcp.domain.graph import Graph, unwrapped
+from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput, carrying
+from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, unwrapped
+from comfy_mcp.domain.graph_checks import GraphReport
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -20,19 +21,30 @@ from comfy_mcp.domain.ui_texts import Moment
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.repairs import as_json, graph_in
-from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams
+from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams, ProblemItem
 from comfy_mcp.operations.spending import priced
 from comfy_mcp.settings import Settings
 
 
-def dry_run_result(graph: Graph, warnings: tuple[str, ...]) -> DryRunResult:
+def dry_run_result(graph: Graph, report: GraphReport, warnings: tuple[str, ...]) -> DryRunResult:
     return DryRunResult(
         status="not_queued",
         node_count=len(graph.nodes),
         warnings=list(warnings),
+        **faults_of([report]),
         graph=dict(graph.raw),
         next_step="Submit it without the dry run to queue it.",
     )
+
+
+def faults_of(reports: Sequence[GraphReport]) -> dict[str, list[Any]]:
+    """What is wrong with graphs that run all the same, for a result: beside its warnings, as a structure."""
+    problems = dict.fromkeys(each for report in reports for each in report.problems)
+    models = {each.name: each for report in reports for each in report.missing.models}
+    return {
+        "problems": [ProblemItem.of(each) for each in (*problems,)[:MAX_PROBLEMS]],
+        "missing_models": [each.details() for each in models.values()],
+    }
 
 
 async def convert_workflow(context: OperationContext, params: NoParams) -> ConvertResult:
@@ -45,6 +57,7 @@ async def convert_workflow(context: OperationContext, params: NoParams) -> Conve
     services = context.services
     raw = await services.workflow_files.receive(context.content, services.settings.max_upload_bytes)
     raw, repairs = await graph_in(raw, services.workflow_files.parse)
+    context.found.extend(repairs)
     known = await services.engines.node_lists()
     if not known:
         raise EngineUnreachable(
@@ -61,24 +74,35 @@ def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> Convert
     values are not judged: they may be others where it will run."""
     report = judged.report
     in_ui_format = isinstance(raw, Mapping) and is_ui_format(unwrapped(raw))
-    if in_ui_format and report.missing.classes and (error := report.error()) is not None:
+    if in_ui_format and report.missing.nodes and (error := judged.error()) is not None:
         raise error
     return ConvertResult(graph=dict(judged.graph.raw), warnings=[*repairs, *judged.warnings])
 
 
 def node_list(object_info: bytes) -> dict[str, Any]:
     """A recorded answer of GET /object_info. Raises InvalidInput for what is none."""
+    raw = _recorded(object_info, "object_info")
+    if not any(isinstance(each, Mapping) for each in raw.values()):
+        raise _no_answer("object_info")
+    return raw
+
+
+def _recorded(text: bytes, name: str) -> dict[str, Any]:
+    """Of GET /NAME. Raises InvalidInput."""
     try:
-        raw = json.loads(object_info)
+        raw = json.loads(text)
     except (ValueError, RecursionError):
         raw = None
-    if not isinstance(raw, dict) or not any(isinstance(each, Mapping) for each in raw.values()):
-        raise InvalidInput(
-            "The node list is not the answer of a ComfyUI's GET /object_info.",
-            next_step="Save it with: curl $COMFYUI_URL/object_info > object_info.json",
-            code=ErrorCode.INVALID_ARGUMENT,
-        )
+    if not isinstance(raw, dict):
+        raise _no_answer(name)
     return raw
+
+
+def _no_answer(name: str) -> InvalidInput:
+    return InvalidInput(
+        f"The file is not the answer of a ComfyUI's GET /{name}.",
+        next_step=f"Save it with: curl $COMFYUI_URL/{name} > {name}.json",
+    )
 
 
 def moment_of(now_ms: int) -> Moment:
@@ -89,28 +113,38 @@ def moment_of(now_ms: int) -> Moment:
 
 
 class Recorded:
-    """Converts and checks files by a recorded node list."""
+    """Converts and checks files by a recorded node list. `replacements`: the answer of GET
+    /node_replacements that belongs to it; without, old class names that the engine replaces are missing."""
 
-    def __init__(self, object_info: bytes, settings: Settings, now_ms: Callable[[], int]) -> None:
-        """Raises InvalidInput for what is no answer of GET /object_info."""
-        self._info = ObjectInfo.parse(node_list(object_info))
+    def __init__(
+        self,
+        object_info: bytes,
+        settings: Settings,
+        now_ms: Callable[[], int],
+        replacements: bytes | None = None,
+    ) -> None:
+        """Raises InvalidInput for what is no such answer."""
+        old = () if replacements is None else _recorded(replacements, "node_replacements").keys()
+        self._info = ObjectInfo.parse(node_list(object_info), replaceable=old)
         self._settings = settings
         self._now_ms = now_ms
 
     async def convert(self, content: AsyncIterable[bytes]) -> ConvertResult:
         """As `convert_workflow`."""
         raw, repairs = await self._read(content)
-        return _converted(raw, self._judged(raw), repairs)
+        with carrying(repairs):
+            return _converted(raw, self._judged(raw), repairs)
 
     async def check(self, content: AsyncIterable[bytes]) -> DryRunResult:
         """As a dry run of `submit_workflow`."""
         raw, repairs = await self._read(content)
-        judged = self._judged(raw)
-        if (error := judged.report.error()) is not None:
-            raise error
+        with carrying(repairs):
+            judged = self._judged(raw)
+            if (error := judged.error()) is not None:
+                raise error
         report = judged.report
         costs = priced(partner_nodes(judged.graph, report.needed, self._info))
-        return dry_run_result(judged.graph, repairs + judged.warnings + report.warnings + costs)
+        return dry_run_result(judged.graph, report, report.warnings + repairs + judged.warnings + costs)
 
     def _judged(self, raw: object) -> Judged:
         return judge(raw, self._info, moment=moment_of(self._now_ms()))

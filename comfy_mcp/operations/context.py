@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from comfy_mcp.domain.access import ALL_RIGHTS, Right
@@ -62,7 +62,8 @@ class OperationContext:
     """One call. `on_progress` is called with every new state while an operation waits.
 
     `content` are the bytes that come with a call of an operation that takes a file; they can be read once.
-    `repairs` say which arguments were changed (operations/repairs.py).
+    `repairs` say which arguments were changed (operations/repairs.py). `found`: all warnings so far, which an
+    error takes along.
     """
 
     services: Services
@@ -71,6 +72,7 @@ class OperationContext:
     content: AsyncIterable[bytes] | None = None
     leaving: Leaving | None = None
     repairs: tuple[str, ...] = ()
+    found: list[str] = field(default_factory=list)
 
 
 def require_right(caller: Caller, right: Right, what: str) -> None:

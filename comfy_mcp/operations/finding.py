@@ -205,7 +205,7 @@ def _missing(missing: Missing, why: str | None, model_bytes: int) -> MissingItem
             NeededModelItem(name=each.name, folder=each.folder, url=each.url) for each in missing.models[:20]
         ],
         model_bytes=model_bytes or None if missing.models else None,
-        other=None if missing else why,
+        other=None if missing.classes or missing.models else why,
     )
 
 

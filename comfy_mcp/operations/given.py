@@ -74,11 +74,13 @@ async def given_workflow(
         raw = params.workflow
     limit = services.settings.max_graph_bytes
     raw, repairs = await graph_in(raw, services.workflow_files.parse)
+    context.found.extend(repairs)
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
     raw = await beside(large_json.is_large(raw), _with_outputs_named, raw)
     raw, text, more = await as_json(raw)
+    context.found.extend(more)
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)
     given = Given(
@@ -179,6 +181,7 @@ async def _with_inputs(
     _, judged = await best_engine(
         services.checker, given.raw, given.text, known, client=context.caller.client
     )
+    context.found.extend(judged.warnings)
     info = known.all
     graph, controls = judged.graph, judged.controls
     large = services.checker.is_large(given.text)
@@ -197,6 +200,7 @@ async def _with_inputs(
         _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
     changed, notes = await beside(large, with_inputs, graph, parameters, values, info=info, controls=controls)
+    context.found.extend(notes)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, halves = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)

@@ -8,6 +8,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Equipment, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.ui_format import is_subgraph_id
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.services import Services
 
@@ -32,7 +33,7 @@ async def judged_by_engines(
         if any(fresh.get(each) is not info for each, info in known.items()):
             known = fresh
             engine, judged = await best_engine(services.checker, raw, text, known, client=client, able=able)
-    if (error := judged.report.error()) is not None:
+    if (error := judged.error()) is not None:
         if len(able) == 1:
             raise error
         engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
@@ -78,8 +79,10 @@ def _of_all(
 ) -> InvalidGraph:
     """The error of the engine that comes closest, `asked`, with what the others lack."""
     said, details = ["No engine can run the workflow."], {}
+    classes = tuple(each for each in judged.needs.node_classes if not is_subgraph_id(each))
+    needs = replace(judged.needs, node_classes=classes)
     for engine, each in engines.items():
-        lack = judged.needs.judged_by(each.nodes).lack(each)
+        lack = needs.judged_by(each.nodes).lack(each)
         details[engine] = [] if lack is None else list(lack.classes)
         if engine == asked:
             said.append(f"Engine {engine}: {error.message}")

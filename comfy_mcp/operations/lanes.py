@@ -48,13 +48,13 @@ async def judged_for_lane(
     model, by its form alone, with a warning: a service has its own. Raises InvalidGraph."""
     known = await services.engines.node_lists()
     engine, judged = await best_engine(services.checker, raw, text, known, client=client)
-    error = judged.report.error()
+    error = judged.error()
     if error is None:
         return None if engine is None else known[engine], judged, ()
     if not judged.report.may_be_stale:
         raise error
     graph, notes = judged.graph.raw, judged.warnings
     judged = await services.checker.judge(graph, (await as_json(graph))[1], None, client=client)
-    if (error := judged.report.error()) is not None:
+    if (error := judged.error()) is not None:
         raise error
     return None, judged, (*notes, UNCHECKED)

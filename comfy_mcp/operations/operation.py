@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import ValidationError
 
 from comfy_mcp.domain.access import Right
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, carrying
 from comfy_mcp.operations.argument_errors import MAX_ENTRIES, explained
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.context import OperationContext, require_right
@@ -56,17 +56,21 @@ class Operation(Generic[P, R]):
         return self.only is None and not self.resource_only
 
     async def call(self, context: OperationContext, arguments: Mapping[str, Any]) -> R:
-        """Validate `arguments` and run. The result has a warning for each argument that was changed.
+        """Validate `arguments` and run. The result, or the error, has a warning for each argument that was
+        changed.
 
         Raises Denied without the right, InvalidInput naming each field, or what the handler raises.
         """
         require_right(context.caller, self.right, self.name)
         known, repairs = await beside(len(arguments) > MAX_ENTRIES, self._understood, arguments)
-        params, more = await whole_ids(context, known)
-        repairs += more
-        if repairs:
-            context = replace(context, repairs=repairs)
-        result = await self.handler(context, params)
+        context.found.extend(repairs)
+        with carrying(context.found):
+            params, more = await whole_ids(context, known)
+            repairs += more
+            if repairs:
+                context.found.extend(more)
+                context = replace(context, repairs=repairs)
+            result = await self.handler(context, params)
         if _takes_fields(self.params) and params.fields is not None:  # type: ignore[attr-defined]
             result = result.with_fields(params.fields)  # type: ignore[attr-defined]
         return result.with_repairs(repairs) if repairs else result
@@ -81,8 +85,13 @@ class Operation(Generic[P, R]):
             ((name, value),) = arguments.items()
             if type(value) is str and len(value) <= _ID_CHARS:
                 return _understood_before(self, name, value)
+        return self.understood(arguments)
+
+    def understood(self, arguments: Mapping[str, Any]) -> tuple[P, tuple[str, ...]]:
+        """As `_understood`, of any arguments. Raises InvalidInput."""
         taken, repairs = repaired(self.name, self.params, arguments)
-        return self.parse(taken), repairs
+        with carrying(repairs):
+            return self.parse(taken), repairs
 
     def parse(self, arguments: Mapping[str, Any]) -> P:
         """Raises InvalidInput naming each field."""
@@ -104,5 +113,4 @@ _ID_CHARS = 64
 
 @lru_cache(maxsize=256)
 def _understood_before(operation: Operation[P, R], name: str, value: str) -> tuple[P, tuple[str, ...]]:
-    taken, repairs = repaired(operation.name, operation.params, {name: value})
-    return operation.parse(taken), repairs
+    return operation.understood({name: value})

@@ -6,6 +6,7 @@ from comfy_mcp.domain.ids import BatchId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.operations.batches import not_found, views_of
 from comfy_mcp.operations.chains import parents_again
+from comfy_mcp.operations.checking import faults_of
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.lanes import require_lane
 from comfy_mcp.operations.priorities import require_high
@@ -45,6 +46,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
         status="queued",
         queue_position=position or None,
         warnings=list(job.warnings),
+        **faults_of([made[0].report]),
         retry_of=old_id,
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
     )

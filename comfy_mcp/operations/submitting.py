@@ -21,13 +21,14 @@ from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.domain.transitions import queued
 from comfy_mcp.domain.webhooks import Webhook
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.chains import parents_of, with_takes
-from comfy_mcp.operations.checking import dry_run_result
+from comfy_mcp.operations.checking import dry_run_result, faults_of
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
@@ -50,6 +51,9 @@ MAX_TIMEOUT_S = 7 * 86_400
 IDEMPOTENCY_TTL_S = 86_400
 """How long an idempotency key stands for the first submit under it: a client retries within minutes."""
 
+MAX_WARNINGS = 100
+"""Of one job, as they are kept with it; a dry run says more."""
+
 BATCH_BYTES = 16 * 2**20
 """All graphs of one submit together: they are written in one transaction, in which nobody else writes."""
 
@@ -71,7 +75,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     checked, _, warnings, _ = made[0]
     after = await parents_of(context, params)
     if params.dry_run:
-        return dry_run_result(checked.graph, warnings)
+        return dry_run_result(checked.graph, checked.report, warnings)
     use = await idempotency_of(
         context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
     )
@@ -108,6 +112,7 @@ async def _submit_one(services: Services, made: Made, use: Idempotency | None, h
         status="queued",  # a repeated submit gets the first answer again, whatever has become of the job
         queue_position=position or None,
         warnings=list(job.warnings),
+        **faults_of([made[0].report]),
         next_step=f'Call wait_for_workflow(workflow_id="{job.id}").',
     )
 
@@ -141,7 +146,7 @@ class How:
             lane=self.lane,
             priority=self.priority,
             node_count=len(checked.graph.nodes),
-            warnings=warnings,
+            warnings=counted(warnings, MAX_WARNINGS),
             queue_timeout_ms=self.queue_timeout_ms,
             run_timeout_ms=run_timeout_ms,
             retry_of=self.retry_of,
@@ -235,6 +240,7 @@ async def submit_batch(
         status="queued",
         queue_position=position or None,
         warnings=list(dict.fromkeys(text for job, _ in written for text in job.warnings)),
+        **faults_of([each[0].report for each, _ in made]),
         workflow_ids=ids,
         next_step=f'Call wait_for_workflow(workflow_id="{batch}"): it stands for all {len(ids)}.',
     )
@@ -257,11 +263,13 @@ async def checked_graph(
     the right to spend.
     """
     services, client = context.services, context.caller.client
+    context.found.extend(before)
     if lane == LOCAL:
         info, judged = await judged_by_engines(services, raw, text, wish, client=client)
     else:
         info, judged, unchecked = await judged_for_lane(services, raw, text, client=client)
         before += unchecked
+    context.found.extend(judged.warnings)
     needs = judged.needs
     large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
@@ -274,7 +282,8 @@ async def checked_graph(
     graph, report = judged.graph, judged.report.without_doubts(files.present)
     needs = replace(needs, brings=bool(await beside(large, placed, graph.raw)))
     partners = partner_nodes(graph, report.needed, info)
-    warnings = judged.warnings + before + report.warnings + services.engines.submit_warnings(lane)
+    warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane)
+    context.found.extend(warnings)
     warnings += spending(context, partners) if lane == LOCAL else priced(partners)
     may_spend = lane == LOCAL and Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)

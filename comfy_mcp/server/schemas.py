@@ -11,6 +11,7 @@ from pydantic.alias_generators import to_camel
 from comfy_mcp.operations.shapes import (
     MAX_INTEGER,
     AttemptItem,
+    CheckedResult,
     EngineItem,
     OutputItem,
     OutputsResult,
@@ -48,12 +49,13 @@ def output_schema(result: type[Result]) -> JsonSchema:
     """A tool's structured result with the members of its lists' entries. What is not known is left out, so
     nothing is null; what is deeper is left open."""
     raw = result.model_json_schema(mode="serialization", by_alias=True)
+    unnamed = _UNNAMED | _FAULTS if issubclass(result, CheckedResult) else _UNNAMED
     return {
         "type": "object",
         "properties": {
             name: _member(node, raw, result)
             for name, node in raw["properties"].items()
-            if name not in _UNNAMED
+            if name not in unnamed
         },
     }
 
@@ -67,6 +69,9 @@ _UNNAMED = frozenset(
     }
 )
 """Members of a state that a model seldom acts by: they come, and the schema spares their names."""
+
+_FAULTS = frozenset({"problems", "missingModels"})
+"""Of a workflow that runs all the same; its warnings say them too."""
 
 
 def _member(node: Mapping[str, Any], root: Mapping[str, Any], result: type[Result]) -> JsonSchema:

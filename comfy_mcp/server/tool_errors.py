@@ -9,7 +9,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, InvalidInput, NotFound
+from comfy_mcp.operations.brief import cut
+from comfy_mcp.operations.shapes import ProblemItem
 
 log = structlog.get_logger(__name__)
 
@@ -50,9 +52,9 @@ def foreseen(where: str) -> Iterator[None]:
 
 
 def error_text(error: BridgeError) -> str:
-    """One line, with the next step last: a long message is cut, the next step never."""
+    """One line, with the next step last: long messages and warnings are cut, the next step never."""
     room = TEXT_LIMIT - len(error.next_step) - len(error.code.value) - 4
-    message = error.sentence if len(error.sentence) <= room else f"{error.sentence[: room - 1]}…"
+    message = cut(f"{error.sentence} {error.warned}".strip(), room)
     return f"{error.code.value}: {message} {error.next_step}".strip()
 
 
@@ -65,6 +67,8 @@ def error_data(error: BridgeError) -> dict[str, object]:
     }
     if error.details:
         data["details"] = dict(error.details)
+    if isinstance(error, InvalidGraph):
+        data["problems"] = [ProblemItem.of(each).model_dump(mode="json") for each in error.problems]
     return data
 
 

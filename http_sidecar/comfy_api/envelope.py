@@ -57,7 +57,7 @@ def _details(body: Mapping[str, Any]) -> Json | None:
         return None
     nodes: dict[str, list[Json]] = {}
     for fault in problems:
-        nodes.setdefault(str(fault.get("node_id") or ""), []).append(
-            {"field": fault.get("input_name"), "reason": fault["kind"], "message": fault["message"]}
+        nodes.setdefault(str(fault.get("nodeId") or ""), []).append(
+            {"field": fault.get("inputName"), "reason": fault["kind"], "message": fault["message"]}
         )
     return {"node_errors": nodes}

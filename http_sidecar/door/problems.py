@@ -6,7 +6,6 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph
+from comfy_mcp.operations.shapes import ProblemItem
 from http_sidecar.door.next_steps import in_urls
 
 CONTENT_TYPE = "application/problem+json"
@@ -77,7 +77,7 @@ def problem_of(error: BridgeError, instance: str) -> web.Response:
     """The answer to a BridgeError. `instance` is the request's path."""
     extra = dict(error.details)
     if isinstance(error, InvalidGraph):
-        extra["problems"] = [asdict(fault) for fault in error.problems]
+        extra["problems"] = [ProblemItem.of(each).model_dump(mode="json") for each in error.problems]
     status = STATUS_OF[error.code]
     return problem(
         status,
@@ -87,6 +87,7 @@ def problem_of(error: BridgeError, instance: str) -> web.Response:
         retryable=error.retryable,
         instance=instance,
         extra=extra,
+        warned=error.warned,
         headers=_HEADERS.get(status),
     )
 
@@ -117,6 +118,7 @@ def problem(
     instance: str,
     retryable: bool = False,
     extra: Mapping[str, object] = MappingProxyType({}),
+    warned: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """Any error answer; `extra` members come first and never replace one of the body's own."""
@@ -128,7 +130,7 @@ def problem(
         "type": f"{TYPE_PREFIX}{code}",
         "title": phrase_of(status),
         "status": status.value,
-        "detail": f"{message.rstrip('.')}. {next_step}".strip(),
+        "detail": " ".join(filter(None, [f"{message.rstrip('.')}.", warned, next_step])),
         "instance": instance,
         "code": code,
         "nextStep": next_step,

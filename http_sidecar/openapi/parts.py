@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from comfy_mcp.domain.errors import ErrorCode, GraphProblem
+from comfy_mcp.domain.errors import ErrorCode
+from comfy_mcp.operations.shapes import ProblemItem
 from http_sidecar.door.problems import CONTENT_TYPE, STATUS_OF, TYPE_PREFIX, phrase_of
 from http_sidecar.openapi.schemas import SCHEMAS, Json
 
@@ -195,8 +196,12 @@ class Problem(BaseModel):
         examples=["GET /v1/comfyui/workflows for existing ids."],
     )
     retryable: bool = Field(description="Whether the same request may succeed later.")
-    problems: list[GraphProblem] | SkipJsonSchema[None] = Field(
+    problems: list[ProblemItem] | SkipJsonSchema[None] = Field(
         None, description="With `graph_invalid`: what is wrong where."
+    )
+    warnings: list[str] | SkipJsonSchema[None] = Field(
+        None,
+        description="What was found before the error: arguments and values that were read in another way.",
     )
     currentStatus: str | SkipJsonSchema[None] = Field(  # noqa: N815
         None, description="With `not_cancellable`: the workflow's state."

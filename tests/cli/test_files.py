@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from comfy_mcp.cli.files import SHOWN_WARNINGS
 from tests.cli.conftest import NOBODY, Shell, graph, written
 
 MEDIA = Path(__file__).parents[1] / "data" / "media"
@@ -60,17 +61,57 @@ def test_each_file_is_written_and_one_that_is_refused_does_not_stop_the_others(
     assert any(line.startswith(f"{offline / 'none.json'}: error[path_unreadable]: ") for line in said)
 
 
-def test_a_given_file_is_never_written_over(shell: Shell, offline: Path) -> None:
+def test_no_file_is_written_over(shell: Shell, offline: Path) -> None:
     file = saved(offline, "a.json", {"type": "EmptyImage"})
     before = file.read_text()
     (offline / "b").mkdir()
-    twin = saved(offline / "b", "a.json", {"type": "EmptyImage"})
-    assert shell("convert", file, "--object-info", NODES, "-o", offline).code == 2
+    twin = saved(offline / "b", "a.json", {"type": "EmptyImage", "widgets_values": [9]})
+    done = shell("convert", file, "--object-info", NODES, "-o", offline)
+    assert (done.code, done.lines) == (0, [str(offline / "a-2.json")])
+    assert f"{file}: saved as {offline / 'a-2.json'}: another file is called a.json" in done.err
     assert file.read_text() == before
-    done = shell("convert", file, twin, "--object-info", NODES, "-o", offline / "api", "--json")
-    first, second = done.json["files"]
-    assert first["saved"] == str(offline / "api" / "a.json")
-    assert second["error"] == "invalid_argument"
+    for _ in range(2):  # the second time each has its file
+        done = shell("convert", file, twin, "--object-info", NODES, "-o", offline / "api", "--json")
+        names = [Path(each["saved"]).name for each in done.json["files"]]
+        assert names == ["a.json", "a-2.json"]
+    assert json.loads((offline / "api" / "a-2.json").read_text())["1"]["inputs"]["width"] == 9
+
+
+def test_old_names_that_the_engine_replaces_are_known_from_its_recorded_answer(
+    shell: Shell, offline: Path
+) -> None:
+    file = offline / "a.json"
+    file.write_text(json.dumps({"1": {"class_type": "OldImage", "inputs": {}}}))
+    replaced = offline / "replaced.json"
+    replaced.write_text('{"OldImage": []}')
+    assert shell("check", file, "--object-info", NODES).code == 2
+    done = shell("check", file, "--object-info", NODES, "--node-replacements", replaced)
+    assert done.code == 0, done.err
+    replaced.write_text("[]")
+    done = shell("check", file, "--object-info", NODES, "--node-replacements", replaced)
+    assert (done.code, "GET /node_replacements" in done.err) == (2, True)
+    done = shell("check", file, "--node-replacements", replaced)
+    assert (done.code, "--object-info FILE" in done.err) == (2, True)
+
+
+def test_all_warnings_of_a_file_are_in_the_document_and_the_first_on_stderr(
+    shell: Shell, offline: Path
+) -> None:
+    nodes = [
+        {"id": number, "type": "EmptyImage", "inputs": [{"name": "width", "type": "INT", "link": 9}]}
+        for number in range(SHOWN_WARNINGS + 9)
+    ]
+    file = offline / "a.json"
+    file.write_text(json.dumps({"nodes": nodes, "links": []}))
+    done = shell("convert", file, "--object-info", NODES, "--json")
+    assert len(done.json["files"][0]["warnings"]) == SHOWN_WARNINGS + 9
+    lines = done.err.splitlines()
+    assert lines[SHOWN_WARNINGS:] == [f"{file}: warning: And 9 more warnings."]
+    done = shell("check", file, "--object-info", NODES, "--json")
+    (refused,) = done.json["files"]
+    assert refused["error"] == "graph_invalid"
+    assert len(refused["details"]["warnings"]) >= SHOWN_WARNINGS + 9
+    assert "its link leads nowhere" in done.err
 
 
 def test_without_a_node_list_the_engine_is_asked(shell: Shell, tmp_path: Path) -> None:

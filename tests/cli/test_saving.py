@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_mcp.cli.saving import prepare_folder
+from comfy_mcp.cli.saving import NUMBERS, prepare_folder, save_text
 from comfy_mcp.domain.errors import InvalidInput
 
 
@@ -17,3 +17,14 @@ def test_a_folder_below_a_file_cannot_be_prepared(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="can't be written"):
         prepare_folder(tmp_path / "file" / "below")
+
+
+def test_a_text_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    assert save_text("{}", tmp_path, "a") == tmp_path / "a-2.json"
+    with pytest.raises(InvalidInput, match="can't be written"):
+        save_text("{}", tmp_path / "none", "a")
+    for number in range(3, NUMBERS):
+        (tmp_path / f"a-{number}.json").touch()
+    with pytest.raises(InvalidInput, match="files have that name"):
+        save_text("[]", tmp_path, "a")

@@ -43,7 +43,7 @@ from comfy_mcp.domain.ui_scopes import Budget, OverBudget
 PER_BYTE = 40
 """Steps per byte of the workflow."""
 
-AT_ONCE = 1_500_000
+AT_ONCE = 2_000_000
 """Steps that any workflow may take beyond, for subgraphs that are opened and names that are compared."""
 
 DOMAIN = str(Path(domain.__path__[0]))

@@ -6,6 +6,7 @@ import pytest
 
 from comfy_mcp.domain import errors
 from comfy_mcp.domain.errors import (
+    READABLE,
     BridgeError,
     Conflict,
     Denied,
@@ -21,6 +22,7 @@ from comfy_mcp.domain.errors import (
     NotFound,
     ShuttingDown,
     StoreFault,
+    carrying,
 )
 
 
@@ -52,6 +54,31 @@ def test_every_error_says_what_happened_and_what_to_do_next(kind: type[BridgeErr
 def test_every_error_has_a_code_of_its_own_and_none_is_called_internal(kind: type[BridgeError]) -> None:
     assert make(kind).code is kind.default_code
     assert kind.default_code is not ErrorCode.INTERNAL
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_every_error_takes_along_what_was_found_before_it(kind: type[BridgeError]) -> None:
+    error = make(kind)
+    assert error.with_warnings([]) is error
+    with pytest.raises(kind) as caught, carrying(["a", "b"]), carrying(["b", "c"]):
+        raise error
+    carried = caught.value
+    assert (error.warnings, error.warned) == ((), "")
+    assert carried.warnings == ("a", "b", "c")
+    assert carried.details == {"warnings": ["a", "b", "c"]}
+    assert carried.warned == "Warning: a b c"
+    assert {**vars(carried), "details": {}} == vars(error)
+    assert str(carried) == str(error)
+
+
+def test_of_many_warnings_the_text_has_the_first_and_counts_the_others() -> None:
+    error = BridgeError("m", next_step="").with_warnings([f"{number}".zfill(READABLE) for number in range(3)])
+    assert error.warned == f"Warning: {'0' * READABLE} And 2 more."
+    assert len(error.warnings) == 3
+
+
+def test_what_is_no_list_of_warnings_is_none() -> None:
+    assert BridgeError("m", next_step="", details={"warnings": 7}).warnings == ()
 
 
 def test_the_root_counts_as_internal() -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_mcp.domain.graph import MAX_PROBLEMS
+from comfy_mcp.domain.graph import MAX_PROBLEMS, parse_graph
+from comfy_mcp.domain.graph_checks import MAX_WARNED, check_graph
+from comfy_mcp.domain.missing import ModelLink
 from comfy_mcp.domain.object_info import ObjectInfo
 from tests.domain.judged_graphs import EXCERPT, INFO, TXT2IMG, changed, custom, report, the_problem
 
@@ -28,8 +30,69 @@ def test_a_bad_branch_beside_a_good_one_is_dropped_with_the_reason() -> None:
     assert "8" not in found.needed
     assert found.problem_count == 2
     assert set(found.dropped) == {"9"}
-    (warning,) = found.warnings
-    assert warning.startswith("Output node 9 will not run: Node 8 (ImageScaleBy)")
+    first, second = found.warnings
+    assert first.startswith("Output node 9 will not run: Node 8 (ImageScaleBy)")
+    assert [first.removeprefix("Output node 9 will not run: "), second] == [
+        problem.message for problem in found.problems
+    ]
+
+
+def test_all_faults_beside_a_good_branch_and_all_that_is_missing_are_told() -> None:
+    raw: dict[str, Any] = dict(TXT2IMG)
+    wrong = {"width": "wide", "height": "high", "batch_size": 0, "color": -1}
+    for number in range(9):
+        raw[f"i{number}"] = {"class_type": "EmptyImage", "inputs": wrong}
+        raw[f"o{number}"] = {"class_type": "PreviewImage", "inputs": {"images": [f"i{number}", 0]}}
+    raw["8"] = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "other.ckpt"}}
+    raw["9"] = {"class_type": "VAEDecode", "inputs": {"samples": ["5", 0], "vae": ["8", 2]}}
+    raw["10"] = {"class_type": "PreviewImage", "inputs": {"images": ["9", 0]}}
+    links = {"other.ckpt": ModelLink(folder="mine", url="https://x.test/other.ckpt")}
+    found = check_graph(parse_graph(raw), INFO, links)
+    assert found.outputs == ("7",)
+    assert (len(found.problems), found.problem_count) == (MAX_PROBLEMS, 37)
+    text = " ".join(found.warnings)
+    assert all(text.count(problem.message) == 1 for problem in found.problems)
+    assert "And 17 more faults of nodes that will not run." in found.warnings
+    assert "Output node 10 will not run: node 8 needs a model file that is missing." in found.warnings
+    assert text.count("other.ckpt") == 2, "the name, and the link"
+    assert (
+        "This engine does not list 1 model file: other.ckpt (node 8, input ckpt_name; folder mine; "
+        "from https://x.test/other.ckpt)."
+    ) in found.warnings
+
+
+def test_of_very_many_doubts_the_first_are_told_and_the_others_counted() -> None:
+    raw: dict[str, Any] = {
+        str(number): {"class_type": "Custom", "inputs": {"x": "c", "odd": 1}}
+        for number in range(MAX_WARNED + 3)
+    }
+    found = report(raw, custom([["a", "b"]], module="nodes"))
+    assert len(found.notes) == MAX_WARNED + 1
+    assert found.notes[-1].message == "And 3 more warnings about inputs of this workflow."
+    found = report(raw, custom([["a", "b"]]))
+    assert len(found.doubts) == MAX_WARNED + 1
+    assert found.warnings[-1] == "And 3 more doubts about inputs of this workflow."
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"3": {"class_type": "Nope", "inputs": {}}},
+        {"2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 9]}}},
+        {"2": {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}},
+        {"3": {"class_type": "EmptyImage"}},
+    ],
+    ids=["class", "value", "no output", "hangs"],
+)
+def test_a_graph_that_is_refused_says_its_doubts_too(wrong: dict[str, Any]) -> None:
+    loader = {"class_type": "LoadImage", "inputs": {"image": "new.png", "odd": 1}}
+    save = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    found = report({"1": loader, "2": save, **wrong})
+    assert not found.runnable
+    assert [text.partition(": ")[0] for text in found.warnings] == [
+        "Node 1 (LoadImage), input 'image'",
+        "Node 1 (LoadImage), input 'odd'",
+    ]
 
 
 def test_what_no_output_needs_is_not_checked() -> None:

@@ -52,6 +52,7 @@ def test_what_is_missing_is_told_once_and_whole() -> None:
             "inputName": "ckpt_name",
             "folder": "checkpoints",
             "url": "https://x.test/other.safetensors",
+            "nearest": [],
         }
     ]
 
@@ -157,3 +158,58 @@ def test_missing_things_beyond_counting_are_counted() -> None:
     assert "Nope (nodes a0, a1, a2, a3, a4 and 4 more)" in error.message
     assert "lacks 151 classes" in error.message
     assert "and 51 more" in error.message
+
+
+SUBGRAPH = "9fe6c1d2-7b1a-4c8e-9d55-0a1b2c3d4e5f"
+
+
+def test_a_subgraph_without_a_definition_is_no_missing_class() -> None:
+    node = {"class_type": SUBGRAPH, "inputs": {}, "_meta": {"title": "Upscale"}}
+    raw: dict[str, Any] = {**TXT2IMG, "8": node, "9": node}
+    found = report(raw)
+    assert found.missing.classes == ()
+    error = found.error()
+    assert error is not None
+    assert error.message == (
+        "The workflow can't run: the workflow has nodes, but no definition, of 1 subgraph: "
+        "Upscale (nodes 8, 9)."
+    )
+    assert "where it still works" in error.next_step
+    assert "Install" not in error.next_step
+    details: Any = error.details
+    assert details["missingClasses"] == []
+    assert details["missingSubgraphs"] == [
+        {"id": SUBGRAPH, "title": "Upscale", "count": 2, "nodes": ["8", "9"]}
+    ]
+    (problem,) = error.problems
+    assert (problem.kind, problem.node_id) == ("missing_subgraph", "8")
+    assert not found.may_be_stale
+
+
+def test_all_that_is_missing_stands_in_one_sentence() -> None:
+    raw = {
+        **changed("1", "ckpt_name", "other.ckpt"),
+        "8": {"class_type": SUBGRAPH, "inputs": {}},
+        "9": {"class_type": "Nope", "inputs": {}},
+    }
+    error = report(raw).error()
+    assert error is not None
+    assert error.message == (
+        "The workflow can't run: this engine lacks 1 class: Nope (node 9); and does not list 1 model file: "
+        "other.ckpt (node 1, input ckpt_name; folder checkpoints); and the workflow has nodes, but no "
+        f"definition, of 1 subgraph: {SUBGRAPH} (node 8)."
+    )
+    assert all(each in error.next_step for each in ("Install the packs", "The file lost", "Put each model"))
+
+
+def test_a_model_that_is_there_all_the_same_is_not_missing() -> None:
+    loader = {"required": {"name": [["here.ckpt"]], "other": [["here.ckpt"]]}}
+    classes = {"Custom": {"input": loader, "output_node": True, "python_module": "custom_nodes.pack"}}
+    inputs = {"name": "gone.ckpt", "other": "gone.ckpt"}
+    found = check_graph(
+        parse_graph({"1": {"class_type": "Custom", "inputs": inputs}}), ObjectInfo.parse(classes)
+    )
+    assert found.without_doubts({("1", "name")}).warnings == (
+        "This engine does not list 1 model file: gone.ckpt (node 1, input name).",
+    )
+    assert found.without_doubts({("1", "name"), ("1", "other")}).warnings == ()

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from comfy_mcp.domain.shown import MAX_CHARS, MAX_VALUES, all_shown, shown
+from comfy_mcp.domain.shown import MAX_CHARS, MAX_VALUES, all_shown, counted, shown
 
 
 @pytest.mark.parametrize(("value", "text"), [(1, "1"), ("a", "'a'"), ("x" * 100, f"'{'x' * 79}…")])
@@ -47,3 +47,8 @@ def test_of_many_values_the_first_are_named_and_the_others_counted(more: int, en
     text = all_shown(range(MAX_VALUES + more))
     assert text.startswith("0, 1, 2")
     assert text.endswith(end)
+
+
+def test_of_many_warnings_the_first_are_kept_and_the_others_counted() -> None:
+    assert counted(["a", "b"], 2) == ("a", "b")
+    assert counted(["a", "b", "c"], 1) == ("a", "And 2 more warnings.")

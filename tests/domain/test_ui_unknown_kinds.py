@@ -168,7 +168,7 @@ def test_the_values_of_a_subgraphs_node_are_not_shifted_either() -> None:
         {**link, "target_id": 8} for link in held["links"]
     ]})  # fmt: skip
     outer["nodes"] = [{**outer["nodes"][0], "type": "outer"}]
-    with pytest.raises(InvalidGraph, match=r"Node 3 \(outer\), input 'u'"):
+    with pytest.raises(InvalidGraph, match=r"Node 3 \(subgraph 'outer'\), input 'u'"):
         converted(outer, **declared)
 
 

@@ -250,11 +250,14 @@ def test_a_name_is_looked_for_around_the_subgraph_too() -> None:
 
 def test_a_file_of_many_odd_values_is_told_in_part() -> None:
     file = {
-        "nodes": [{"id": number, "type": "EmptyImage", "widgets_values": [1, 2, 3]} for number in range(80)]
+        "nodes": [
+            {"id": number, "type": "EmptyImage", "widgets_values": [1, 2, 3]}
+            for number in range(MAX_WARNINGS + 30)
+        ]
     }
     _, warnings = converted(file)
     assert len(warnings) == MAX_WARNINGS + 1
-    assert warnings[-1] == "And 30 more warnings about this file."
+    assert warnings[-1] == "And 30 more warnings."
 
 
 def test_links_through_very_many_sockets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 from typing import Any
 
 import pytest
@@ -77,6 +78,20 @@ async def test_a_picture_that_the_engine_wrote_is_a_workflow(sidecar: Sidecar, v
     assert await graph_of(JobId(again)) == await graph_of(JobId(first["workflowId"]))
 
 
+async def test_what_will_not_run_beside_a_good_branch_is_listed(sidecar: Sidecar, visit: Open) -> None:
+    wrong = {"width": "wide", "height": -1, "batch_size": 1, "color": 0}
+    graph = {
+        **graphs.picture(),
+        "3": {"class_type": "EmptyImage", "inputs": wrong},
+        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+    }
+    page = await visit(sidecar.url)
+    await choose(page, "half.json", written(graph))
+    await expect(notice(page, "good").locator(".faults.warn li")).to_have_text(
+        [re.compile("Output node 4 will not run: .*'width'"), re.compile("'height'")]
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "content", "code", "said"),
     [
@@ -86,16 +101,31 @@ async def test_a_picture_that_the_engine_wrote_is_a_workflow(sidecar: Sidecar, v
             "graph_invalid",
             "EmptyImage",
         ),
+        (
+            "missing.json",
+            written(
+                {
+                    "nodes": [
+                        {"id": 1, "type": "Gone", "properties": {"cnr_id": "a-pack"}, "outputs": []},
+                        {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "link": 1}]},
+                        {"id": 3, "type": "EmptyImage", "inputs": [{"name": "width", "link": 9}]},
+                    ],
+                    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+                }
+            ),
+            "graph_invalid",
+            re.compile(r"Missing class Gone \(nodes? 1; pack a-pack.*its link leads nowhere"),
+        ),
         ("ui.json", written({"nodes": [], "links": []}), "graph_ui_format", ""),
         ("list.json", b"[1, 2]", "graph_invalid", "a JSON object"),
         ("notes.txt", b"not a workflow", "graph_invalid", "not valid JSON"),
         ("bare.gif", b"GIF89a", "graph_invalid", "gives no workflow"),
         (f"{ODD}.json", b"{", "graph_invalid", ODD),
     ],
-    ids=["invalid", "ui", "list", "text", "picture", "odd"],
+    ids=["invalid", "missing", "ui", "list", "text", "picture", "odd"],
 )
 async def test_what_is_refused_is_explained(
-    sidecar: Sidecar, visit: Open, name: str, content: bytes, code: str, said: str
+    sidecar: Sidecar, visit: Open, name: str, content: bytes, code: str, said: str | re.Pattern[str]
 ) -> None:
     page = await visit(sidecar.url)
     await choose(page, name, content)

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Mapping
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,25 @@ GRAPH_LIMIT = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a call came to: JSON, or bytes, or an error's code."""
+    """What a call came to: JSON, or bytes, or an error's code with what it says as a structure."""
 
     result: Mapping[str, Any] | None = None
     data: bytes | None = None
     code: str | None = None
+    warnings: Sequence[str] = ()
+    problems: Sequence[Mapping[str, Any]] = ()
+    missing: Sequence[Any] = ()
+
+
+_SNAKE = re.compile("[a-z]+(?:_[a-z]+)+")
+
+
+def refused(code: str, details: Mapping[str, Any], problems: Sequence[Mapping[str, Any]]) -> Outcome:
+    """Arguments have other names over HTTP."""
+    warnings = [_SNAKE.sub(lambda name: to_camel(name[0]), text) for text in details.get("warnings", ())]
+    kinds = ("missingClasses", "missingSubgraphs", "missingModels")
+    missing = [details[kind] for kind in kinds if kind in details]
+    return Outcome(code=code, warnings=warnings, problems=problems, missing=missing)
 
 
 class Surface(Protocol):
@@ -56,7 +71,8 @@ class Mcp:
         answer = await self.client.call_tool(operation, dict(arguments))
         if answer.is_error:
             assert answer.meta is not None
-            return Outcome(code=answer.meta[ERROR_META_KEY]["code"])
+            error = answer.meta[ERROR_META_KEY]
+            return refused(error["code"], error.get("details", {}), error.get("problems", ()))
         pictures = [item for item in answer.content if isinstance(item, ImageContent)]
         return Outcome(
             result=answer.structured_content,
@@ -71,7 +87,8 @@ class Mcp:
         try:
             [content] = (await self.client.read_resource(uri)).contents
         except MCPError as error:
-            return Outcome(code=error.error.data["code"])
+            data = error.error.data
+            return refused(data["code"], data.get("details", {}), data.get("problems", ()))
         match content:
             case BlobResourceContents(blob=blob):
                 return Outcome(data=base64.b64decode(blob))
@@ -100,7 +117,7 @@ class Rest:
         sent: dict[str, Any] = {"json": rest} if route.body else {"params": rest}
         answer = await self.sidecar(route.method, path, headers=self.headers, **sent)
         if answer.status >= 400:
-            return Outcome(code=answer.body["code"])
+            return refused(answer.body["code"], answer.body, answer.body.get("problems", ()))
         if route.binary:
             return Outcome(data=answer.data)
         # REST sends every member, MCP those that say something: the same result, in one form.

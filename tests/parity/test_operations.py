@@ -44,6 +44,21 @@ def fails(code: str, operation: str, **arguments: Any) -> Case:
 
 
 UNKNOWN_NODE = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
+LOST_LINK = {
+    "nodes": [
+        {"id": 1, "type": "EmptyImage", "inputs": [{"name": "width", "type": "INT", "link": 9}]},
+        {"id": 2, "type": "NoSuchNode", "inputs": [{"name": "x", "type": "IMAGE", "link": 1}]},
+        {"id": 3, "type": "SaveImage", "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]},
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]],
+}
+"""In UI format: a link of node 1 leads nowhere, and a class is missing."""
+
+BAD_BRANCH = {
+    **picture("t/parity"),
+    "3": {"class_type": "EmptyImage", "inputs": {"width": "wide", "height": -1, "batch_size": 1, "color": 0}},
+    "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
+}
 TOO_LARGE = {"1": {"class_type": "PrimitiveString", "inputs": {"value": "x" * GRAPH_LIMIT}}}
 TOO_LONG = "x" * 65
 CASES = (
@@ -59,6 +74,10 @@ CASES = (
     fails("invalid_argument", "submit_workflow", workflow=picture(), run_timeout_s=10**9),
     fails("graph_ui_format", "submit_workflow", workflow={"nodes": [], "links": []}),
     fails("graph_invalid", "submit_workflow", workflow=UNKNOWN_NODE),
+    fails("graph_invalid", "submit_workflow", workflow=LOST_LINK, unknown=1),
+    fails("invalid_argument", "submit_workflow", workflow=picture(), priority="urgent", unknown=1),
+    fails("workflow_not_found", "workflow_status", workflow_id="nope…", unknown=1),
+    ok("submit_workflow", workflow=BAD_BRANCH),
     fails("graph_invalid", "submit_workflow", workflow="{"),
     fails("too_large", "submit_workflow", workflow=TOO_LARGE),
     fails("lane_unavailable", "submit_workflow", workflow=picture(), gpu="salad"),
@@ -176,6 +195,16 @@ async def test_all_surfaces_give_the_same_results_and_the_same_errors(tmp_path: 
         expected = outcomes["rest"]
         assert expected.code == case.code, (case.id, expected)
         assert outcomes == dict.fromkeys(NAMES, expected), case.id
+        if case.code is not None and "unknown" in case.arguments:
+            assert any("no argument 'unknown'" in text for text in expected.warnings), case.id
+        if case.arguments.get("workflow") is LOST_LINK:
+            assert "its link leads nowhere" in expected.warnings[1]
+            assert [each["nodeId"] for each in expected.problems] == ["2"]
+            assert [len(each) for each in expected.missing] == [1, 0, 0]
+        if case.arguments.get("workflow") is BAD_BRANCH:
+            assert expected.result is not None
+            assert [each["inputName"] for each in expected.result["problems"]] == ["width", "height"]
+            assert len(expected.result["warnings"]) == 2
 
 
 async def test_without_a_right_every_operation_is_forbidden_over_mcp_and_rest(tmp_path: Path) -> None:

@@ -68,10 +68,14 @@ def nodes(given: dict[str, Any], /, query: tuple[str, ...], as_json: bool, **arg
 )
 @options.files
 @options.object_info
+@options.node_replacements
 @options.as_json
 @click.pass_obj
 def check(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
-    """Say of each FILE whether the engine would run it, and what would be lost. Nothing is queued."""
+    """Say of each FILE whether the engine would run it, and what would be lost. Nothing is queued.
+
+    FILE is JSON in API or UI format, or a picture, video or sound that ComfyUI made; - is stdin.
+    """
     from comfy_mcp.cli import files
 
     execute(given, as_json, lambda s, out: files.check(s, out, **what))
@@ -84,21 +88,23 @@ def check(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
 )
 @options.files
 @options.object_info
+@options.node_replacements
 @click.option(
     "-o",
     "--save-to",
     "save_to",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Write DIR/NAME.json for each file, and print the paths.",
+    help="Write DIR/NAME.json for each file, and print the paths. Another file of that name stays.",
 )
 @options.as_json
 @click.pass_obj
 def convert(given: dict[str, Any], /, as_json: bool, **what: Any) -> None:
     """Print each FILE in API format, as ComfyUI's editor would send it.
 
-    A warning names each value that the editor would send in another way. A file that can't be converted is
-    named on stderr, and the others are converted all the same.
+    FILE is JSON in API or UI format, or a picture, video or sound that ComfyUI made; - is stdin. A warning
+    names each value that the editor would send in another way. A file that can't be converted is named on
+    stderr, and the others are converted all the same.
     """
     from comfy_mcp.cli import files
 

@@ -97,9 +97,11 @@ from comfy_mcp.operations.shapes.params import (
     WorkflowParams,
 )
 from comfy_mcp.operations.shapes.submits import (
+    CheckedResult,
     ConvertResult,
     DryRunResult,
     GraphResult,
+    ProblemItem,
     RetryResult,
     SubmitResult,
 )
@@ -141,6 +143,7 @@ __all__ = [
     "AttemptItem",
     "CancelParams",
     "CancelResult",
+    "CheckedResult",
     "ConvertResult",
     "CursorField",
     "DeliveriesResult",
@@ -201,6 +204,7 @@ __all__ = [
     "PriorityName",
     "PriorityParams",
     "PriorityResult",
+    "ProblemItem",
     "QueueResult",
     "QuotaItem",
     "RemovedWebhookResult",

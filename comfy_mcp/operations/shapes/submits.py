@@ -1,10 +1,35 @@
 """What a submit, a retry and a conversion answer."""
 
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from comfy_mcp.operations.shapes.base import NextStep, Result, StatusName, Text
+from comfy_mcp.domain.errors import GraphProblem
+from comfy_mcp.operations.shapes.base import NextStep, Part, Result, StatusName, Text
+
+
+class ProblemItem(Part):
+    """One thing that is wrong with a workflow. `kind` is ComfyUI's own error type where there is one."""
+
+    kind: str
+    message: Text
+    node_id: Text | None = None
+    class_type: Text | None = None
+    input_name: Text | None = None
+    suggestions: list[Text] = Field(default_factory=list)
+
+    @classmethod
+    def of(cls, problem: GraphProblem) -> Self:
+        return cls(**{**asdict(problem), "suggestions": list(problem.suggestions)})
+
+
+class CheckedResult(Result):
+    """Of a workflow that runs. `problems`: those of branches that will not run. `missing_models`: the model
+    files that the engine does not list."""
+
+    problems: list[ProblemItem] = Field(default_factory=list, exclude_if=lambda found: not found)
+    missing_models: list[dict[str, Any]] = Field(default_factory=list, exclude_if=lambda found: not found)
 
 
 class GraphResult(Result):
@@ -20,7 +45,7 @@ class GraphResult(Result):
         return f"Workflow {self.workflow_id}: a graph of {len(self.graph)} node(s){kind}."
 
 
-class SubmitResult(Result):
+class SubmitResult(CheckedResult):
     workflow_id: str
     name: Text | None = None
     status: StatusName
@@ -37,7 +62,7 @@ class SubmitResult(Result):
         return f"{head} {self.next_step or ''}{warned}"
 
 
-class DryRunResult(Result):
+class DryRunResult(CheckedResult):
     """A submit that only checks. `graph` is what the engine would get, in API format."""
 
     status: Literal["not_queued"]

@@ -7,9 +7,9 @@ const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 
 /** Any answer that is no success, or none. `code` as in docs/http.md, or `unreachable`, `bad_answer`. */
 export class Problem extends Error {
-  constructor({ status = 0, code, message, nextStep = "", problems = [], retryAfterMs = 0 }) {
+  constructor({ status = 0, code, message, nextStep = "", problems = [], warnings = [], missing = [], retryAfterMs = 0 }) {
     super(message);
-    Object.assign(this, { status, code, nextStep, problems, retryAfterMs });
+    Object.assign(this, { status, code, nextStep, problems, warnings, missing, retryAfterMs });
   }
 }
 
@@ -220,6 +220,29 @@ async function problemOf(response) {
     message: body.message ?? `The service answered ${response.status}.`,
     nextStep: body.nextStep,
     problems: Array.isArray(body.problems) ? body.problems : [],
+    warnings: Array.isArray(body.warnings) ? body.warnings : [],
+    missing: missingOf(body),
     retryAfterMs,
   });
+}
+
+/** What the engine, or the file, lacks: a line each. */
+function missingOf({ missingClasses = [], missingSubgraphs = [], missingModels = [] }) {
+  const nodes = (each) => `node${each.nodes.length > 1 ? "s" : ""} ${each.nodes.join(", ")}`;
+  const line = (what, name, parts) => `${what} ${name} (${parts.filter(Boolean).join("; ")})`;
+  const nearest = (each) => each.nearest.length > 0 && `nearest: ${each.nearest.join(", ")}`;
+  return [
+    ...missingClasses.map((each) =>
+      line("Missing class", each.classType, [nodes(each), each.pack && `pack ${each.pack}`, nearest(each)]),
+    ),
+    ...missingSubgraphs.map((each) => line("Missing definition of subgraph", each.title, [nodes(each)])),
+    ...missingModels.map((each) =>
+      line("Missing model file", each.name, [
+        nodes(each),
+        each.folder && `folder ${each.folder}`,
+        each.url && `from ${each.url}`,
+        nearest(each),
+      ]),
+    ),
+  ];
 }

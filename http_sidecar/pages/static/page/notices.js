@@ -3,10 +3,10 @@
 import { el } from "./elements.js";
 
 const MAX_NOTICES = 4;
-const MAX_PROBLEMS = 8;
+const MAX_LINES = 100;
 const SPEAK_EVERY_MS = 1_500;
 
-/** `tone` is `good` or `bad`. `problem`: an error with code, nextStep and problems, or null. */
+/** `tone` is `good` or `bad`. `problem`: an error with code, nextStep, problems and warnings, or null. */
 export function notice(tone, title, problem = null) {
   const place = document.getElementById("notices");
   const box = el("div", { class: "notice", "data-tone": tone, role: tone === "bad" ? "alert" : "status" });
@@ -28,9 +28,12 @@ export function notice(tone, title, problem = null) {
   return box;
 }
 
-/** An error as a person reads it: message and code, each fault of a graph, the next step. */
+/** An error as a person reads it: message and code, what is missing and each fault of a graph, warnings, the
+ * next step. */
 export function problemLines(problem) {
-  const faults = problem.problems ?? [];
+  const missing = problem.missing ?? [];
+  const others = (problem.problems ?? []).filter((each) => !missing.length || !MISSING.has(each.kind));
+  const faults = [...missing, ...others.map((each) => each.message)];
   // Where the faults are listed, the message would only say the first of them again.
   const lines = [
     el(
@@ -40,18 +43,18 @@ export function problemLines(problem) {
       el("code", { text: problem.code }),
     ),
   ];
-  if (faults.length) {
-    lines.push(
-      el(
-        "ul",
-        { class: "faults" },
-        ...faults.slice(0, MAX_PROBLEMS).map((fault) => el("li", { text: fault.message })),
-      ),
-    );
-  }
-  if (faults.length > MAX_PROBLEMS) lines.push(el("p", { text: `and ${faults.length - MAX_PROBLEMS} more` }));
+  lines.push(...listed(faults, "faults"), ...listed(problem.warnings ?? [], "faults warn"));
   if (problem.nextStep) lines.push(el("p", { class: "next-step", text: problem.nextStep }));
   return lines;
+}
+
+const MISSING = new Set(["missing_node_type", "missing_subgraph"]); // a line of `missing` names these
+
+function listed(texts, kind) {
+  if (!texts.length) return [];
+  const more = texts.length - MAX_LINES;
+  const list = el("ul", { class: kind }, ...texts.slice(0, MAX_LINES).map((text) => el("li", { text })));
+  return more > 0 ? [list, el("p", { text: `and ${more} more` })] : [list];
 }
 
 // -------------------------------------------------------------------------------------------------- voice

@@ -159,7 +159,7 @@ export class Picker {
     problem.replaceChildren();
     try {
       const answer = await this.api.submit("v1/comfyui/workflow", asks);
-      const warned = answer.warnings?.length ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" } : null;
+      const warned = answer.warnings?.length ? { message: "", code: "warning", warnings: answer.warnings } : null;
       this.dialog.close();
       notice("good", `${title}: submitted as ${shortId(answer.workflowId)}`, warned);
       this.submitted();

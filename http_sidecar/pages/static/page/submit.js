@@ -49,9 +49,7 @@ async function submitFile(api, file, priority, submitted) {
   try {
     // As it is: the service finds the workflow in it, whatever the kind of the file.
     const answer = await api.submit(`v1/comfyui/workflow?priority=${priority}`, file);
-    const warned = answer.warnings.length
-      ? { message: answer.warnings.join(" "), code: "warning", nextStep: "" }
-      : null;
+    const warned = answer.warnings.length ? { message: "", code: "warning", warnings: answer.warnings } : null;
     notice("good", `${file.name}: submitted as ${shortId(answer.workflowId)}`, warned);
     submitted(answer.workflowId);
   } catch (error) {
