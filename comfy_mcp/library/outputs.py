@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 CHUNK_BYTES = 256 * 1024
 
 MEMORY_BYTES = 512 * 2**20
-"""Largest output that is read into memory, for a preview or a resource. REST streams larger ones."""
+"""Largest output that is read into memory, for a preview."""
 
 TEXT_BYTES = 64 * 1024
 """Most bytes of a text file that are shown: more than an agent's context should hold."""

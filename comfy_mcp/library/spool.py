@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
@@ -19,6 +19,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.media_types import HEAD_BYTES
+from comfy_mcp.library.spool_room import OF, PART, Room, mark_of
 
 SPOOL_BYTES = 8 * 2**30
 """All copies together. Those that no job names any more go first, an hour after their last use."""
@@ -28,9 +29,6 @@ SHARE = 0.75
 
 LEFT_FREE = 256 * 2**20
 """Bytes of the disk that no copy takes: the store writes there too."""
-
-FILE_BYTES = 4_096
-"""Each file counts as one block of a disk at least: a million of one byte each fill it too."""
 
 LOOK_BYTES = 16 * 2**20
 """How much of a file comes between two looks at what there is room for: others write meanwhile."""
@@ -43,7 +41,7 @@ CHUNK_BYTES = 256 * 1024
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PART, _GONE, _OF = ".part-", ".gone-", ".of-"
+_GONE = ".gone-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +61,7 @@ class Spool:
     def __init__(self, folder: Path, *, most: int = SPOOL_BYTES) -> None:
         self._folder = folder
         self._most = most
+        self._room = Room(folder)
 
     @contextlib.asynccontextmanager
     async def receive(
@@ -75,6 +74,8 @@ class Spool:
         disk takes nothing, and what reading the chunks raises.
         """
         stream = await self._part(client)
+        part = Path(stream.name)
+        self._room.comes(part.name, 0, client)
         digest, size, looked, head = hashlib.sha256(), 0, 0, b""
         try:
             with stream:
@@ -83,26 +84,27 @@ class Spool:
                     if size > limit:
                         raise too_large(limit)
                     if size > looked:
-                        await _on_disk(self._check_room, size, client, Path(stream.name).name)
+                        await self._require_room(size, client, part.name)
                         looked = size + LOOK_BYTES
                     head += chunk[: HEAD_BYTES - len(head)]
                     digest.update(chunk)
                     await _on_disk(stream.write, chunk)
                 await _on_disk(_flushed, stream)
-            yield Received(
-                part=Path(stream.name), digest=digest.hexdigest(), size=size, head=head, client=client
-            )
+            yield Received(part=part, digest=digest.hexdigest(), size=size, head=head, client=client)
         finally:
+            self._room.ends(part.name)
             with contextlib.suppress(OSError):
-                os.unlink(stream.name)  # noqa: PTH108 - also when cancelled, so not on a thread
+                os.unlink(part)  # noqa: PTH108 - also when cancelled, so not on a thread
 
     async def keep(self, received: Received, suffix: str) -> str:
         """The name that the file has from now on."""
         name = f"{received.digest}{suffix}"
         if received.client is not None:
-            await _on_disk((self._folder / f"{_mark(received.client)}{name}").touch)
+            await _on_disk((self._folder / f"{mark_of(received.client)}{name}").touch)
         if not await self.touch(name):
             await _on_disk(os.replace, received.part, self._folder / name)
+            self._room.ends(received.part.name)
+            self._room.keeps(received.size, received.client)
         return name
 
     async def touch(self, name: str) -> bool:
@@ -140,21 +142,25 @@ class Spool:
 
     def _begin(self, client: ClientId | None) -> "tempfile._TemporaryFileWrapper[bytes]":
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        prefix = _PART if client is None else f"{_PART}{_mark(client)}"
+        prefix = f"{PART}{mark_of(client)}"
         return tempfile.NamedTemporaryFile(dir=self._folder, prefix=prefix, delete=False)
 
-    def _check_room(self, size: int, client: ClientId | None, part: str) -> None:
+    async def _require_room(self, size: int, client: ClientId | None, part: str) -> None:
         """Raises LimitExceeded where a file of `size` bytes has no room beside the others; it is `part`."""
-        with os.scandir(self._folder) as found:
-            sizes = {each.name: _size(each) for each in found if each.name != part}
-        if sum(sizes.values()) + size > self._most:
+        try:
+            await self._room.look()
+        except OSError as error:
+            raise _not_kept(error) from None
+        taken, own = self._room.beside(part, client)
+        if taken + size > self._most:
             raise _full(f"The input files that jobs wait with take {self._most} bytes already.")
         share = int(self._most * SHARE)
-        if client is not None and _taken_by(client, sizes) + size > share:
+        if client is not None and own + size > share:
             raise _full(
                 f"Your input files that jobs wait with take {share} bytes already, one client's share."
             )
-        if shutil.disk_usage(self._folder).free < LEFT_FREE:
+        self._room.comes(part, size, client)
+        if (await _on_disk(shutil.disk_usage, self._folder)).free < LEFT_FREE:
             raise _full("The disk is nearly full, and what is free is left to the queue.")
 
     def _touch(self, name: str) -> bool:
@@ -192,20 +198,7 @@ class Spool:
         return gone
 
     def _marks_a_copy(self, name: str) -> bool:
-        return name.startswith(_OF) and (self._folder / name.rpartition("-")[2]).exists()
-
-
-def _mark(client: ClientId) -> str:
-    """What the names of a client's own files in the folder begin with."""
-    digest = hashlib.sha256(client.encode(errors="replace")).hexdigest()
-    return f"{_OF}{digest[:16]}-"
-
-
-def _taken_by(client: ClientId, sizes: Mapping[str, int]) -> int:
-    """Bytes of the copies that the client has brought, and of those that it is bringing."""
-    mark = _mark(client)
-    copies = sum(sizes.get(name.removeprefix(mark), 0) for name in sizes if name.startswith(mark))
-    return copies + sum(size for name, size in sizes.items() if name.startswith(f"{_PART}{mark}"))
+        return name.startswith(OF) and (self._folder / name.rpartition("-")[2]).exists()
 
 
 def _discard(made: "asyncio.Future[tempfile._TemporaryFileWrapper[bytes]]") -> None:
@@ -227,14 +220,6 @@ def _not_kept(error: OSError) -> StoreFault:
         f"The input file can't be kept: {why(error)}.",
         next_step="Check the disk space and the rights of the folder of COMFY_BRIDGE_STATE_DIR.",
     )
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    """What it counts as; a mark of a client's counts nothing."""
-    try:
-        return 0 if entry.name.startswith(_OF) else max(entry.stat().st_size, FILE_BYTES)
-    except OSError:
-        return 0
 
 
 def _flushed(stream: "tempfile._TemporaryFileWrapper[bytes]") -> None:

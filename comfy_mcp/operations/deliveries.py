@@ -7,7 +7,7 @@ is made again, later each time, for about a day (domain/webhooks.py).
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,10 +57,8 @@ class Answer(Protocol):
     def pause_s(self) -> float: ...
 
 
-class Post(Protocol):
-    def __call__(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, client: ClientId
-    ) -> Awaitable[Answer]: ...
+Post = Callable[[str, Mapping[str, str], bytes, ClientId], Awaitable[Answer]]
+"""URL, headers and body of one try, and whose webhook it is."""
 
 
 class Sender:
@@ -144,7 +142,7 @@ class Sender:
             "user-agent": f"comfy-mcp-bridge/{__version__}",
             **signed_headers(webhook.secrets(now), delivery.id, now // 1000, body),
         }
-        answer = await self._post(delivery.url, headers, body, client=delivery.client)
+        answer = await self._post(delivery.url, headers, body, delivery.client)
         await self._end(delivery, answer.error, gone=answer.gone, pause_s=answer.pause_s)
 
     async def _end(self, delivery: Delivery, error: str | None, *, gone: bool, pause_s: float = 0.0) -> None:

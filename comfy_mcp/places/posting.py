@@ -37,7 +37,7 @@ class Poster:
         self._timeout_s = timeout_s
 
     async def __call__(
-        self, url: str, headers: Mapping[str, str], body: bytes, *, client: ClientId | None = None
+        self, url: str, headers: Mapping[str, str], body: bytes, client: ClientId | None = None
     ) -> Posted:
         """`client`: whose share of the lookups it takes. Raises nothing of the network's: why it failed is in
         the answer, without what may be secret."""

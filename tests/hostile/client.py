@@ -23,14 +23,13 @@ from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
 from tests.hostile.bodies import BODIES, Body
+from tests.hostile.crowds import CROWDS, MEAN
 from tests.support.graphs import slow
 from tests.support.serve_process import Served, serve_process
 from tests.support.sidecar import WORKFLOW
 
 SILENT = 1_100
 SLOW = 40
-MEAN, KIND = {"X-API-Key": "mean"}, {"X-API-Key": "kind"}
-"""Who means harm, and everybody else."""
 
 
 async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -292,6 +291,7 @@ MODES: dict[str, Mode] = {
     "slow assets": slow_assets,
     "silent events": silent_events,
     "page": page,
+    **CROWDS,
     "queue filled": queue_filled,
 }
 SUBMITS: dict[str, Mode] = {name: submits(made) for name, made in BODIES.items()}
@@ -302,14 +302,14 @@ QUEUE = 24
 
 
 @asynccontextmanager
-async def serve_guarded(folder: Path, engine_url: str) -> AsyncIterator[Served]:
+async def serve_guarded(folder: Path, engine_url: str, **settings: object) -> AsyncIterator[Served]:
     """A sidecar that knows both clients."""
     store = await Store.open(load_settings(state_dir=folder / "state"))
     for name in ("mean", "kind"):
         rights = DEFAULT_KEY_RIGHTS
         await store.add_key(ApiKey(name=name, digest=digest_of(name), rights=rights, created_at=1))
     await store.close()
-    async with serve_process(folder, engine_url, MAX_QUEUED=QUEUE) as served:
+    async with serve_process(folder, engine_url, MAX_QUEUED=QUEUE, **settings) as served:
         yield served
 
 

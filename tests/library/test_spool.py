@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.library import spool as spool_module
-from comfy_mcp.library.spool import FILE_BYTES, SHARE, UNUSED_S, Spool
+from comfy_mcp.library import spool_room
+from comfy_mcp.library.spool import SHARE, UNUSED_S, Spool
+from comfy_mcp.library.spool_room import FILE_BYTES, Taken
 
 
 async def chunks(*data: bytes) -> AsyncIterator[bytes]:
@@ -121,7 +123,7 @@ async def test_a_call_that_is_cancelled_while_its_file_is_made_leaves_nothing(
 async def test_all_copies_together_are_bounded(folder: Path) -> None:
     spool = Spool(folder, most=FILE_BYTES + 10)
     await keep(spool, b"12345678")
-    with pytest.raises(LimitExceeded, match="take 4106 bytes already") as caught:
+    with pytest.raises(LimitExceeded, match=f"take {FILE_BYTES + 10} bytes already") as caught:
         await keep(spool, b"12345678901")
     assert caught.value.code is ErrorCode.QUEUE_FULL
     await keep(spool, b"1234567890")
@@ -180,6 +182,37 @@ async def test_a_long_file_is_judged_again_while_it_comes(
     with pytest.raises(LimitExceeded, match="already"):
         async with spool.receive(slowly(), limit=4 * FILE_BYTES):
             pass
+
+
+async def test_a_folder_of_many_files_is_looked_through_once_and_the_bounds_hold(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept, comes and breaks off meanwhile counts as if it were looked through each time."""
+    looks: list[Path] = []
+
+    def counted(path: Path, without: Collection[str]) -> Taken:
+        looks.append(path)
+        return look(path, without)
+
+    look = spool_room._taken_in
+    monkeypatch.setattr(spool_room, "_taken_in", counted)
+    monkeypatch.setattr(spool_room, "QUICK_S", -1.0)
+    monkeypatch.setattr(spool_room, "PAUSES", 1e9)
+    spool, mine, other = Spool(folder, most=8 * FILE_BYTES), ClientId("a"), ClientId("b")
+    for number in range(5):
+        await keep(spool, b"%d" % number, client=mine)
+    await keep(spool, b"4", client=mine)  # once more: it takes nothing
+    async with spool.receive(chunks(b"5"), limit=9, client=mine):
+        with pytest.raises(LimitExceeded, match="one client's share"):
+            await keep(spool, b"6", client=mine)
+        await keep(spool, b"7", client=other)
+    await keep(spool, b"8", client=mine)
+    with pytest.raises(LimitExceeded, match="one client's share"):
+        await keep(spool, b"9", client=mine)
+    await keep(spool, b"10", client=other)
+    with pytest.raises(LimitExceeded, match="already"):
+        await keep(spool, b"11")
+    assert len(looks) == 1
 
 
 async def test_the_last_of_the_disk_is_left_to_the_store(

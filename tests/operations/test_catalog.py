@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
+from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.ids import OutputId
 from comfy_mcp.library.outputs import PREVIEW_BYTES
+from comfy_mcp.operations import catalog
 from comfy_mcp.operations.shapes import OutputItem
 from comfy_mcp.store import Store
 from tests.operations.conftest import Bench
@@ -70,6 +71,16 @@ async def test_an_image_is_viewed_as_a_small_preview_and_read_in_full(call: Benc
     assert (full.media_type, len(full.data)) == ("image/png", sized.size)
     assert full.data.startswith(b"\x89PNG")
     assert output.filename in full.text()
+
+
+async def test_an_output_that_is_too_large_to_be_given_whole_is_refused(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (output,) = await made(call, graphs.picture())
+    monkeypatch.setattr(catalog, "READ_BYTES", 10)
+    with pytest.raises(LimitExceeded, match="larger than 10 bytes") as caught:
+        await call("read_output", output_id=output.output_id)
+    assert (caught.value.code, caught.value.retryable) == (ErrorCode.TOO_LARGE, False)
 
 
 async def test_a_text_output_is_shown_as_itself(call: Bench) -> None:

@@ -148,7 +148,7 @@ class Answers:
         self.left = list(answers)
         self.asked: list[str] = []
 
-    async def __call__(self, url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+    async def __call__(self, url: str, headers: Mapping[str, str], body: bytes, client: ClientId) -> Posted:
         self.asked.append(json.loads(body)["type"])
         answer = self.left.pop(0) if self.left else Posted()
         if isinstance(answer, Exception):
@@ -253,7 +253,7 @@ async def test_a_sender_that_stops_gives_back_what_it_has(quiet: Bench) -> None:
     await cancelled(quiet)
     begun = asyncio.Event()
 
-    async def hangs(url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+    async def hangs(url: str, headers: Mapping[str, str], body: bytes, client: ClientId) -> Posted:
         begun.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -303,7 +303,7 @@ async def test_a_store_that_is_closed_gets_nothing_back(
     await cancelled(quiet)
     begun = asyncio.Event()
 
-    async def hangs(url: str, headers: Mapping[str, str], body: bytes) -> Posted:
+    async def hangs(url: str, headers: Mapping[str, str], body: bytes, client: ClientId) -> Posted:
         begun.set()
         await asyncio.Event().wait()
         raise AssertionError

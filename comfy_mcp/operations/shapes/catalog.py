@@ -90,7 +90,7 @@ class PreviewResult(Result):
 
 
 class OutputContentResult(Result):
-    """The bytes of an output, at most `library.outputs.MEMORY_BYTES`."""
+    """The bytes of an output, at most `operations.catalog.READ_BYTES`."""
 
     output: OutputItem
     media_type: str
