@@ -1,7 +1,8 @@
 """`make dist`: what is released, in dist/.
 
 The wheel and the sdist; server.json for the MCP registry; and the .mcpb bundle, which desktop clients install
-with one click: the wheel, a project that names it, and a manifest. The client's `uv` installs the rest.
+with one click: the wheel, a project that names it, and a manifest. The client's `uv` installs the rest, and
+what shows videos and sounds: who clicks can't ask for an extra.
 """
 
 import argparse
@@ -140,7 +141,7 @@ PROJECT = """[project]
 name = "comfy-mcp-bridge-bundle"
 version = "{version}"
 requires-python = ">=3.11"
-dependencies = ["comfy-mcp-bridge"]
+dependencies = ["comfy-mcp-bridge[media]"]
 
 [tool.uv]
 package = false

@@ -1,5 +1,5 @@
-"""A machine with Python and nothing of this tree: pip, uvx and a bundle's client install the wheel with all
-that it needs, and it is an MCP server there."""
+"""A machine with Python and nothing of this tree: pip, pipx, uvx and a bundle's client install the wheel with
+all that it needs, and it is an MCP server there."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 from comfy_mcp import __version__
 from connect.dist import NAME, manifest, server_json
 from tests.connect.test_clients import HANDSHAKE
-from tests.support.wheelhouse import wheelhouse
+from tests.support.wheelhouse import pipx_wheels, wheelhouse
 
 UV = (sys.executable, "-m", "uv")
 ONLY_HERE = (
@@ -66,7 +66,6 @@ def is_a_server(bare: Mapping[str, str], *command: object) -> None:
 
 
 def test_pip_installs_all_that_the_wheel_needs(bare: Mapping[str, str], dist: Path) -> None:
-    """As pipx does: an environment of its own, and the commands of the package."""
     (wheel,) = dist.glob("*.whl")
     venv = Path(bare["HOME"]) / "venv"
     run(bare, sys.executable, "-m", "venv", venv)
@@ -77,6 +76,26 @@ def test_pip_installs_all_that_the_wheel_needs(bare: Mapping[str, str], dist: Pa
         __version__,
     ]
     is_a_server(bare, venv / "bin" / "comfy-bridge", "mcp")
+
+
+@pytest.mark.parametrize("extra", ["", "[media]"])
+def test_pipx_installs_the_command(bare: Mapping[str, str], dist: Path, extra: str) -> None:
+    """In an environment of its own, as README.md says."""
+    (wheel,) = dist.glob("*.whl")
+    venv, bin_folder = Path(bare["HOME"]) / "for-pipx", Path(bare["HOME"]) / "bin"
+    bare = {
+        **bare,
+        "PIP_FIND_LINKS": f"{bare['PIP_FIND_LINKS']} {pipx_wheels()}",
+        "PIPX_HOME": f"{bare['HOME']}/pipx",
+        "PIPX_BIN_DIR": str(bin_folder),
+        "PIPX_DEFAULT_PYTHON": sys.executable,
+    }
+    run(bare, sys.executable, "-m", "venv", venv)
+    run(bare, venv / "bin" / "pip", "install", "--quiet", "pipx")
+    assert "comfy-bridge" in run(bare, venv / "bin" / "pipx", "install", "--force", f"{wheel}{extra}")
+    is_a_server(bare, bin_folder / "comfy-bridge", "mcp")
+    packages = run(bare, venv / "bin" / "pipx", "runpip", NAME, "list")
+    assert ("\nav " in packages) is bool(extra)
 
 
 def test_uvx_runs_what_the_registry_names(bare: Mapping[str, str]) -> None:
@@ -96,3 +115,5 @@ def test_a_bundle_starts_as_its_client_starts_it(bare: Mapping[str, str], dist: 
     start = manifest()["server"]["mcp_config"]
     assert start["command"] == "uv"
     is_a_server(bare, *UV, *(word.replace("${__dirname}", str(folder)) for word in start["args"]))
+    installed = {path.name.partition("-")[0] for path in folder.glob(".venv/lib/*/site-packages/*.dist-info")}
+    assert {"comfy_mcp_bridge", "av"} <= installed
