@@ -12,7 +12,7 @@ from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ClassInfo
 from comfy_mcp.domain.shown import all_shown, shown
 from comfy_mcp.domain.ui_format import UiNode
-from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button, says_nothing, unsure
+from comfy_mcp.domain.ui_packs import as_the_pack_reads, is_button, is_display, says_nothing, unsure
 from comfy_mcp.domain.ui_texts import as_text
 from comfy_mcp.domain.widgets import AFTER_GENERATE, Widget, is_socket, widgets_of
 
@@ -24,6 +24,7 @@ class Saved:
     """`values`: what the editor sends, by name and in its order. `notes`: (input or None, what is odd).
 
     `widgets`: the controls that are sent. `places`: the names of what has a place in the list.
+    `defaults`: the names of those that have no saved value, but one of their class.
     `unread`: inputs for which it can't be known how many places they have, each with the place it stands at.
     `unplaced`: (input, why): the values from that input on can't be placed, so the node can't be sent.
     """
@@ -32,6 +33,7 @@ class Saved:
     notes: list[tuple[str | None, str]] = field(default_factory=list)
     widgets: dict[str, Widget] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
+    defaults: set[str] = field(default_factory=set)
     unread: list[tuple[Widget, int]] = field(default_factory=list)
     unplaced: tuple[str, str] | None = None
 
@@ -61,6 +63,11 @@ class Saved:
     def take(self, widget: Widget, value: object) -> None:
         if widget.sent:
             self.values[widget.name] = _taken(widget, value)
+
+    def take_default(self, widget: Widget) -> None:
+        if widget.default is not None and not widget.chosen:
+            self.take(widget, widget.default)
+            self.defaults.add(widget.name)
 
 
 def _is_of(parent: str, name: str) -> bool:
@@ -100,11 +107,28 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
             }
         elif node.named is not None and not saved.displays:
             found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
+    if named is None and (missing := _missing(found, node)):
+        found.notes.append(
+            (None, f"the file has no saved value for {all_shown(missing)}; the default is sent")
+        )
+    if left := [value for value in saved.lost if value is not None]:
+        found.notes.append((None, f"the class has no input for saved values: {all_shown(left)}"))
     found.notes.extend(
         (name, text) for name, value in found.values.items() if (text := unsure(known, name, value))
     )
     count_option(known, found.values)
     return found
+
+
+def _missing(found: Saved, node: UiNode) -> list[str]:
+    """Required inputs for which a list has no value. An optional one needs none: most lists that are shorter
+    than their class are so because it has gained one."""
+    linked = {each.name for each in node.inputs if each.link is not None}
+    return [
+        name
+        for name, widget in found.widgets.items()
+        if widget.required and name in found.defaults and name not in linked
+    ]
 
 
 def _has_place(found: Saved, name: str, listed: Sequence[object]) -> bool:
@@ -125,8 +149,8 @@ def _by_name(known: ClassInfo, given: Mapping[str, object], is_widget: IsWidget)
         found.add(widget)
         if widget.name in given:
             found.take(widget, given[widget.name])
-        elif widget.default is not None and not widget.chosen:
-            found.take(widget, widget.default)
+        else:
+            found.take_default(widget)
     return found
 
 
@@ -140,13 +164,18 @@ def _take_unread(found: Saved, mark: Widget, given: Mapping[str, object]) -> Non
 
 def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> None:
     """Names that the class does not declare: a control of one choice (VHS_VideoCombine's `crf`), or a display
-    (its value is an object) or button, which is not `sent`.
+    or button, which is not `sent`.
     """
+    places = frozenset(found.places)
     for name, value in given.items():
-        if name in found.values or isinstance(value, Mapping):
+        if name in found.values or name in places or is_display(name, value):
             continue
         if sent and not is_button(name):
             found.values[name] = value
+            if isinstance(value, Mapping):
+                found.notes.append(
+                    (name, f"the class has no such input; {shown(value)} is sent all the same")
+                )
         elif not says_nothing(name, value):
             found.notes.append((name, f"the node has no such control; {shown(value)} is not sent"))
 
@@ -166,7 +195,8 @@ def _named(
     how = ("by its place in the list", "by its name") if same else ("by its name", "by its place in the list")
     for name, value in found.values.items():
         if name in other and other[name] != value:
-            text = f"{shown(value)} {how[0]}, {shown(other[name])} {how[1]}; the former is sent"
+            place = "by default" if not same and name in in_order.defaults else how[1]
+            text = f"{shown(value)} {how[0]}, {shown(other[name])} {place}; the former is sent"
             found.notes.append((name, text))
     places = frozenset(found.places)
     for name, value in given.items():
@@ -271,8 +301,8 @@ def _walk(
         if at < len(listed):
             found.take(widget, listed[at])
             odd = odd or (widget.control and not _is_control(listed[at]))
-        elif widget.default is not None and not widget.chosen:
-            found.take(widget, widget.default)
+        else:
+            found.take_default(widget)
     return found, odd
 
 

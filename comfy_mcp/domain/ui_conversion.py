@@ -24,6 +24,7 @@ from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_labels import Labels
 from comfy_mcp.domain.ui_links import NotSet, Output, Promoted, Unheard, Value, is_editor_only, source_of
 from comfy_mcp.domain.ui_reading import read_workflow
+from comfy_mcp.domain.ui_reroutes import with_reroutes
 from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
 from comfy_mcp.domain.widgets import CAPTURED, socket_type
@@ -116,7 +117,9 @@ class _Conversion:
         self.warnings: list[str] = []
 
     def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        read = read_workflow(with_groups_opened(raw, self._info), self._info)
+        raw, warnings = with_groups_opened(raw, self._info)
+        self.warnings.extend(warnings)
+        read = with_reroutes(read_workflow(raw, self._info), self._info)
         workflow, notes = with_links_everywhere(read)
         for node, text in notes:
             self._note(node.id, node, [(None, text)])

@@ -13,6 +13,9 @@ from typing import Any
 MUTED, BYPASSED = 2, 4
 """Values of a node's `mode`: never run, and handed through. Every other mode runs."""
 
+PRIMITIVE = "PrimitiveNode"
+"""A node of the editor's own: its first value sets the controls that it is linked to."""
+
 _SETTER = re.compile("(?:easy |[A-Z]{0,4})[sS]etNode")
 _GETTER = re.compile("(?:easy |[A-Z]{0,4})[gG]etNode")
 _SUBGRAPH = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -42,8 +45,8 @@ EDITOR_TOOLS = frozenset(
     f"{name} (rgthree)"
     for name in (
         *("Fast Muter", "Fast Bypasser", "Fast Groups Muter", "Fast Groups Bypasser", "Fast Actions Button"),
-        *("Mute / Bypass Repeater", "Mute / Bypass Relay", "Node Collector", "Random Unmuter"),
-        *("Bookmark", "Label"),
+        *("Mute / Bypass Repeater", "Mute / Bypass Relay", "Node Collector", "Node Combiner"),
+        *("Random Unmuter", "Bookmark", "Label"),
     )
 )
 """Nodes of a custom pack that switch others on and off in the editor, or only show something. They may be

@@ -5,12 +5,21 @@ inside the group node 5 becomes "5:1". The group node's values are those of the 
 other; its inputs are the inputs inside that nothing inside feeds, by names that are made distinct.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, INPUTS_ID, MAX_LEVELS, MUTED, OUTPUTS_ID
+from comfy_mcp.domain.shown import all_shown
+from comfy_mcp.domain.ui_format import (
+    BYPASSED,
+    GROUP_NODE,
+    INPUTS_ID,
+    MAX_LEVELS,
+    MUTED,
+    OUTPUTS_ID,
+    PRIMITIVE,
+)
 from comfy_mcp.domain.ui_scopes import refuse
 from comfy_mcp.domain.widgets import Widget, is_socket, widgets_of
 
@@ -18,21 +27,21 @@ MAX_EXPANDED = 20_000
 """Most nodes that come out of group nodes; the others stay closed, and are refused."""
 
 
-def with_groups_opened(raw: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:
-    """`raw` with a subgraph for each group node that can be opened; `raw` itself without one."""
+def with_groups_opened(raw: Mapping[str, Any], info: ObjectInfo) -> tuple[Mapping[str, Any], Sequence[str]]:
+    """`raw` with a subgraph for each group node that can be opened, or `raw` itself; and warnings."""
     extra = raw.get("extra")
     groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
     if not isinstance(groups, Mapping):
-        return raw
+        return raw, ()
     opening = _Opening(groups, info)
     nodes = opening.replaced(raw.get("nodes"), "", 0)
     if not opening.made:
-        return raw
+        return raw, ()
     definitions = raw.get("definitions")
     definitions = definitions if isinstance(definitions, Mapping) else {}
     listed = definitions.get("subgraphs")
     subgraphs = [*(listed if isinstance(listed, list) else ()), *opening.made]
-    return {**raw, "nodes": nodes, "definitions": {**definitions, "subgraphs": subgraphs}}
+    return {**raw, "nodes": nodes, "definitions": {**definitions, "subgraphs": subgraphs}}, opening.warnings
 
 
 class _Opening:
@@ -41,6 +50,7 @@ class _Opening:
         self._info = info
         self._left = MAX_EXPANDED
         self.made: list[dict[str, Any]] = []
+        self.warnings: list[str] = []
 
     def replaced(self, nodes: object, prefix: str, level: int) -> list[Any]:
         """The nodes, in which each group node that was opened has the id of its subgraph as its type."""
@@ -57,13 +67,19 @@ class _Opening:
             not isinstance(group, Mapping)
             or not inside
             or self._left < 0
-            or any(each.get("type") == "PrimitiveNode" for each in inside)
+            or any(each.get("type") == PRIMITIVE for each in inside)
         ):
             return node
         name = f"{kind}#{prefix}{node.get('id')}"
-        values = [] if node.get("mode") in {MUTED, BYPASSED} else _host_values(node)
-        self._make(name, group, inside, values, f"{prefix}{node.get('id')}:", level)
-        return {**node, "type": name, "widgets_values": []}
+        saved, off, said = (
+            node.get("widgets_values"),
+            node.get("mode") in {MUTED, BYPASSED},
+            len(self.warnings),
+        )
+        listed = saved if isinstance(saved, list) and not off else []
+        self._make(name, group, inside, listed, f"{prefix}{node.get('id')}:", level)
+        del self.warnings[said if off else len(self.warnings) :]
+        return {**node, "type": name, "widgets_values": [] if isinstance(saved, list) else saved}
 
     def _make(
         self, name: str, group: Mapping[str, Any], inside: list[Mapping[str, Any]], values: list[Any],
@@ -98,6 +114,10 @@ class _Opening:
                 given.append(_link(len(given), INPUTS_ID, len(names), place, len(inputs) - 1))
                 names.append(name_outside)
             nodes.append({**node, "id": place, "inputs": inputs, "widgets_values": own})
+        # Behind them the editor may save false, for a control of the group node's own.
+        if left := [value for value in values[at:] if value is not None and value is not False]:
+            user = f"Node {prefix[:-1]} ({name.partition('#')[0]})"
+            self.warnings.append(f"{user}: nothing inside has an input for saved values: {all_shown(left)}.")
         for result, (place, slot) in enumerate(_results(group, inside, links)):
             given.append(_link(len(given), place, slot, OUTPUTS_ID, result))
         self.made.append(
@@ -142,6 +162,9 @@ class _Opening:
                 mine = own[len(found)] if own is not None and len(found) < len(own) else mine
             else:
                 mine = values[at] if at < len(values) else mine
+                if at >= len(values) and widget.required:
+                    place = f"Node {key} ({known.name}), input {widget.name!r}"
+                    self.warnings.append(f"{place}: its group node has no saved value for it.")
                 at += 1
                 shown += [] if widget.control else [widget.name]
             found.append(mine)
@@ -181,11 +204,6 @@ def _inside(group: object) -> list[Mapping[str, Any]]:
 
 def _maps(value: object) -> Iterator[Mapping[str, Any]]:
     yield from (each for each in (value if isinstance(value, list) else ()) if isinstance(each, Mapping))
-
-
-def _host_values(node: Mapping[str, Any]) -> list[Any]:
-    values = node.get("widgets_values")
-    return values if isinstance(values, list) else []
 
 
 def _links(group: Mapping[str, Any], count: int) -> Iterator[tuple[int, int, int, int]]:

@@ -150,11 +150,14 @@ def _shown(node: UiNode, names: tuple[str, ...]) -> Shown:
             shown.inside.setdefault(inside, {})[name] = value
         elif value is not _OWN:
             shown.values[name] = value
-    if node.named is not None and not node.promoted:
-        _take_named(shown, names, node.named)
-    left = values[max(len(names), len(node.promoted)) :]
-    if left and node.named is None:
-        shown.notes.append((None, f"its subgraph shows no control for {len(left)} of its saved values"))
+    named = node.values if isinstance(node.values, Mapping) else node.named
+    if named is not None and not node.promoted:
+        _take_named(shown, names, named)
+    left = values[max(len(names), len(node.promoted), len(named or ())) :]
+    if node.promoted and isinstance(node.values, Mapping):
+        left = [*node.values.values()]
+    if count := len(left) - left.count(None):
+        shown.notes.append((None, f"its subgraph shows no control for {count} of its saved values"))
     return shown
 
 

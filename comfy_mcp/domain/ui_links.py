@@ -13,6 +13,7 @@ from comfy_mcp.domain.ui_format import (
     GROUP_NODE,
     INPUTS_ID,
     MUTED,
+    PRIMITIVE,
     UiInput,
     UiNode,
     is_getter,
@@ -23,8 +24,8 @@ from comfy_mcp.domain.ui_scopes import Scope, refuse
 MAX_LENGTH = 100
 """Steps that one link is followed."""
 
-REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
-PRIMITIVE = "PrimitiveNode"
+REROUTE = "Reroute"
+REROUTES = frozenset({REROUTE, "Reroute (rgthree)"})
 _EDITOR_ONLY = REROUTES | EVERYWHERE | EDITOR_TOOLS | {PRIMITIVE}
 
 

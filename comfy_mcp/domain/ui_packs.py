@@ -4,7 +4,7 @@ Each rule was compared with what the editor sends with the pack's own scripts in
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -47,7 +47,7 @@ class Reading:
 
     `whole`: the controls of the node are known, so a name that none of them has is not sent.
     `displays`: what else is saved only shows something, or is a button.
-    `bare`: an optional input without a saved value is not sent.
+    `bare`: an optional input without a saved value is not sent. `lost`: saved values that nothing takes.
     """
 
     values: object
@@ -55,19 +55,22 @@ class Reading:
     displays: bool = False
     bare: bool = False
     added: Mapping[str, object] = field(default_factory=dict)
+    lost: Sequence[object] = ()
 
 
 def as_the_pack_reads(known: ClassInfo, node: UiNode) -> Reading:
     """The saved values of `node` of class `known`."""
     if known.name == _POWER_LORAS and isinstance(node.values, list):
-        return Reading({}, added=_power_loras(node, node.values))
+        rest = [each for each in node.values if not _is_power_lora(each)]
+        return Reading({}, added=_power_loras(node, node.values), lost=rest)
     if known.name.startswith(_VIDEO):
         formats = known.inputs.get("format")
         whole = known.name != _COMBINE or (formats is not None and formats.choices is not None)
-        return Reading(_video(known.name, node.values), whole=whole and known.name in _VIDEO_LISTS)
+        values, lost = _video(known.name, node.values)
+        return Reading(values, whole=whole and known.name in _VIDEO_LISTS, lost=lost)
     names = _UNDECLARED.get(known.name)
     if names is not None and isinstance(node.values, list):
-        return Reading({}, added=dict(zip(names, node.values, strict=False)))
+        return Reading({}, added=dict(zip(names, node.values, strict=False)), lost=node.values[len(names) :])
     bare = known.name.endswith("(rgthree)") and "Power Prompt" in known.name
     return Reading(node.values, displays=known.name in _DISPLAYS, bare=bare)
 
@@ -75,6 +78,11 @@ def as_the_pack_reads(known: ClassInfo, node: UiNode) -> Reading:
 def says_nothing(name: str, value: object) -> bool:
     """Of a name that the class does not declare."""
     return value in (None, "", [], {}) or is_button(name)
+
+
+def is_display(name: str, value: object) -> bool:
+    """VideoHelperSuite saves what its preview shows."""
+    return name == "videopreview" and isinstance(value, Mapping)
 
 
 def is_button(name: str) -> bool:
@@ -93,13 +101,14 @@ def unsure(known: ClassInfo, name: str, value: object) -> str | None:
     return None
 
 
-def _video(kind: str, values: object) -> object:
-    """With what older versions of VideoHelperSuite saved under other names."""
-    names = _VIDEO_LISTS.get(kind)
+def _video(kind: str, values: object) -> tuple[object, Sequence[object]]:
+    """With what older versions of VideoHelperSuite saved under other names, and what no name takes."""
+    names, lost = _VIDEO_LISTS.get(kind), []
     if isinstance(values, list) and names is not None and len(values) >= len(names):
+        lost = [each for each in values[len(names) :] if each != "image" and not isinstance(each, Mapping)]
         values = {name: value for name, value in zip(names, values, strict=False) if name}
     if not isinstance(values, Mapping):
-        return values
+        return values, ()
     found = dict(values)
     size = found.pop("force_size", None)
     if isinstance(size, str):
@@ -107,7 +116,7 @@ def _video(kind: str, values: object) -> object:
     if kind == _COMBINE and "save_image" in found:
         image = found.pop("save_image")
         found.setdefault("save_output", image)
-    return found
+    return found, lost
 
 
 def _sizes(size: str) -> Iterator[tuple[str, int]]:
@@ -123,6 +132,11 @@ def _sizes(size: str) -> Iterator[tuple[str, int]]:
         yield "custom_width", 0
     if size in {"Disabled", "Custom Width"}:
         yield "custom_height", 0
+
+
+def _is_power_lora(value: object) -> bool:
+    """Or the header, or nothing: what rgthree's loader has in its list."""
+    return value in (None, "", {}) or (isinstance(value, Mapping) and not {"lora", "type"}.isdisjoint(value))
 
 
 def _power_loras(node: UiNode, listed: list[object]) -> Mapping[str, object]:

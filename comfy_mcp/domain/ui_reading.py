@@ -9,18 +9,22 @@ from itertools import count
 from typing import Any
 
 from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
+from comfy_mcp.domain.shown import shown
 from comfy_mcp.domain.ui_format import (
     BYPASSED,
     GROUP_NODE,
     INPUTS_ID,
     MAX_LEVELS,
     NOWHERE,
+    PRIMITIVE,
     RENAMED,
     UiGraph,
     UiInput,
     UiLink,
     UiNode,
     UiWorkflow,
+    is_getter,
+    is_setter,
     make_graph,
 )
 from comfy_mcp.domain.widgets import control_kind, socket_type
@@ -31,6 +35,7 @@ _LISTS = 0.4
 _UNNAMED = "it names no link, and the file's list of links has one that leads to it; that one is sent"
 _ELSEWHERE = "its link leads to another input in the file's list of links"
 _SECOND = "the file's list of links has a second link that leads to it; that one is left out"
+_UNREAD = "its saved values have no places or names, and none of them is read"
 _LOST = "its link is not written as in files of that version, so ComfyUI's editor loses it; it is sent"
 
 
@@ -198,7 +203,7 @@ def _with_links(
         odd.append(
             (None, f"a link leads to its input {beyond[0]}, which the file does not list; it is left out")
         )
-    return replace(node, inputs=tuple(inputs), odd=tuple(odd))
+    return replace(node, inputs=tuple(inputs), odd=(*node.odd, *odd))
 
 
 def _names(given: UiInput, links: Mapping[str, UiLink], node: UiNode, slot: int) -> bool:
@@ -255,16 +260,18 @@ def _node(raw: Mapping[str, Any]) -> UiNode:
     properties = properties if isinstance(properties, Mapping) else {}
     proxies, pack = properties.get("proxyWidgets"), properties.get("cnr_id") or properties.get("aux_id")
     title, mode = raw.get("title"), raw.get("mode")
+    kind, values = RENAMED.get(_text(raw.get("type")), _text(raw.get("type"))), raw.get("widgets_values")
     return UiNode(
         id=_text(raw.get("id")),
-        type=RENAMED.get(_text(raw.get("type")), _text(raw.get("type"))),
+        type=kind,
         title=title if isinstance(title, str) and title.strip() else None,
         mode=mode if isinstance(mode, int) else 0,
         inputs=tuple(_input(each) for each in _list(raw.get("inputs")) if isinstance(each, Mapping)),
         output_types=tuple(
             _text(each.get("type")) for each in _list(raw.get("outputs")) if isinstance(each, Mapping)
         ),
-        values=raw.get("widgets_values"),
+        values=values,
+        odd=() if _is_readable(kind, values) else ((None, f"{_UNREAD}: {shown(values)}"),),
         named=named if isinstance(named := raw.get("widgets_values_named"), Mapping) else None,
         pack=pack if isinstance(pack, str) else None,
         properties={name: value for name, value in properties.items() if isinstance(value, str | bool)},
@@ -274,6 +281,12 @@ def _node(raw: Mapping[str, Any]) -> UiNode:
             if isinstance(each, list) and len(each) > 1
         ),
     )
+
+
+def _is_readable(kind: str, values: object) -> bool:
+    """Of a list, or of an object by name; nodes of the editor's own have no names for their values."""
+    by_place = kind == PRIMITIVE or is_setter(kind) or is_getter(kind)
+    return values in (None, "", {}) or isinstance(values, list if by_place else list | Mapping)
 
 
 def _input(raw: Mapping[str, Any]) -> UiInput:

@@ -75,6 +75,7 @@ class Widget:
     number ("many"), or one or none ("one").
     `chosen`: a file that somebody chose; the editor has none for a node that was saved without.
     `null`: what the editor sends where the file has null. `long`: a text of several lines, whatever it is.
+    `required`: the engine refuses a node without it.
     `drawn`: of a text with "{red|blue}" the editor sends one, drawn anew for each run.
     """
 
@@ -89,6 +90,7 @@ class Widget:
     null: object = None
     long: bool = False
     custom: bool = False
+    required: bool = False
     unread: str | None = None
 
     @property
@@ -142,7 +144,8 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool | None, forced: bo
         elif custom is None:
             yield _mark(spec, "one")
         elif custom:
-            yield Widget(name=spec.name, default=spec.extra.get("default"), custom=True)
+            default = spec.extra.get("default")
+            yield Widget(name=spec.name, default=default, custom=True, required=spec.required)
         return
     long = kind == "STRING" and spec.extra.get("multiline") is True
     if known.name == "Load3D" and kind == "LOAD_3D":
@@ -156,6 +159,7 @@ def _controls(known: ClassInfo, spec: InputSpec, custom: bool | None, forced: bo
         chosen=_uploads(spec),
         null=_first(spec) if kind in _LISTED else "" if long else None,
         long=long,
+        required=spec.required,
     )
     yield from _behind(spec, kind)
     if spec.unread:

@@ -57,7 +57,7 @@ class WorkflowFiles:
                 limit, setting = (most, FILE_SETTING) if is_media(head) else (self._max_bytes, SIZE_SETTING)
                 size += len(chunk)
                 if size > limit:
-                    raise _too_large(size, limit, setting)
+                    raise _too_large(limit, setting=setting)  # more may follow
                 stream.write(chunk)
             stream.seek(0)
             return await asyncio.to_thread(read_workflow_file, stream, self._max_bytes)
@@ -85,8 +85,11 @@ def read_workflow_file(stream: BinaryIO, max_bytes: int, size: int = 0) -> Any:
     if is_media(head):
         return _embedded(stream, media_type_of("", head), max_bytes)
     if size > max_bytes:
-        raise _too_large(size, max_bytes)
-    return parse_workflow_text(head + stream.read(max_bytes + 1 - len(head)), max_bytes)
+        raise _too_large(max_bytes, size)
+    text = head + stream.read(max_bytes + 1 - len(head))
+    if len(text) > max_bytes:
+        raise _too_large(max_bytes)
+    return parse_workflow_text(text, max_bytes)
 
 
 def _embedded(stream: BinaryIO, media_type: str, max_bytes: int) -> Any:
@@ -132,7 +135,7 @@ def parse_workflow_text(
     """
     data = text if isinstance(text, bytes) else text.encode("utf-8", errors="surrogatepass")
     if len(data) > max_bytes:
-        raise _too_large(len(data), max_bytes)
+        raise _too_large(max_bytes, len(data))
     try:
         decoded = data.decode("utf-8" if isinstance(text, str) else json.detect_encoding(data))
         decoded = decoded.removeprefix("\ufeff")
@@ -187,11 +190,14 @@ def _no_workflow(media_type: str, why: str) -> InvalidInput:
     )
 
 
-def _too_large(size: int, limit: int, setting: str = SIZE_SETTING) -> InvalidInput:
+def _too_large(limit: int, size: int | None = None, *, setting: str = SIZE_SETTING) -> InvalidInput:
+    """`size` is None where not all of it was read."""
     advice = "Upload embedded data as an input file instead" if setting == SIZE_SETTING else "Send another"
     return InvalidInput(
-        f"The workflow has {size} bytes; the limit is {limit}.",
+        f"The workflow has more than {limit} bytes, the limit."
+        if size is None
+        else f"The workflow has {size} bytes; the limit is {limit}.",
         next_step=f"{advice}, or raise {setting}.",
         code=ErrorCode.TOO_LARGE,
-        details={"size": size, "limit": limit},
+        details={"limit": limit} if size is None else {"size": size, "limit": limit},
     )

@@ -21,6 +21,7 @@ from comfy_mcp.domain.file_inputs import path_of_url
 from comfy_mcp.domain.graph import MAX_WRAPPERS, wrapped_graph, wrappers_of
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.shown import shown
+from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.argument_errors import require_small
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.shapes import Params
@@ -322,14 +323,26 @@ _REPAIRS: Mapping[str, Callable[[_Argument, object], object]] = {
 
 
 def _take_loose_graph(unknown: dict[str, Any], taken: dict[str, Any], warnings: list[str]) -> None:
-    """A graph that stands where the arguments should: under `prompt`, as ComfyUI takes it, or bare."""
-    nodes = [name for name, value in unknown.items() if isinstance(value, Mapping) and "class_type" in value]
+    """A workflow that stands where the arguments should: under `prompt`, as ComfyUI takes it, or bare; also
+    the file that the editor saves, and what other tools put around either."""
+    nodes = _nodes_in(unknown)
+    inner, where = wrapped_graph(unknown)
     if isinstance(unknown.get("prompt"), Mapping | str) and "prompt" not in nodes:
         taken["workflow"] = unknown.pop("prompt")
         warnings.append("The graph under 'prompt' was read as the workflow.")
     elif nodes:
         taken["workflow"] = {name: unknown.pop(name) for name in nodes}
         warnings.append("The nodes among the arguments were read as the workflow.")
+    elif is_ui_format(inner) or _nodes_in(inner):
+        taken["workflow"] = dict(inner)
+        for name in [where.partition(".")[0]] if where else list(unknown):
+            del unknown[name]
+        given = f"The graph under {where!r}" if where else "The file in the place of the arguments"
+        warnings.append(f"{given} was read as the workflow.")
+
+
+def _nodes_in(graph: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in graph.items() if isinstance(value, Mapping) and "class_type" in value]
 
 
 def _unknown(operation: str, params: type[Params], unknown: Mapping[str, object]) -> list[str]:

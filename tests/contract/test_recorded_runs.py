@@ -6,6 +6,7 @@ that the bridge chose. What the bridge says of the job is compared with the reco
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -69,6 +70,22 @@ def runs_of(name: str) -> list[Run]:
     return [run for run in runs.values() if run.history is not None and run.frames]
 
 
+CRASHES = ("15", "16", "17")
+
+
+def crash_of(name: str) -> tuple[Run, Run]:
+    """The run that the engine's end cut off, with its frames so far, and one after the restart."""
+    posts = [each for each in recordings.exchanges(name) if each.path == "/prompt" and each.method == "POST"]
+    runs = [Run(graph=each.sent["prompt"], answer=each.body) for each in posts if each.status == 200]
+    for run in runs:
+        for frame in (*recordings.frames(name, "ws:a"), *recordings.frames(name, "ws:a2")):
+            message = json.loads(frame) if isinstance(frame, str) else {}
+            if message.get("data", {}).get("prompt_id") == run.prompt_id:
+                run.frames.append(frame)
+    (cut,) = [run for run in runs if run.frames and "execution_success" not in str(run.frames)]
+    return cut, runs[-1]
+
+
 class Played(FakeEngine):
     def __init__(self, runs: list[Run]) -> None:
         super().__init__()
@@ -80,8 +97,8 @@ class Played(FakeEngine):
         body = await request.json()
         run, ours = self._waiting.pop(0), body["prompt_id"]
         assert body["prompt"] == run.graph
-        assert run.history is not None
-        self.histories[ours] = run.history
+        if run.history is not None:
+            self.histories[ours] = run.history
         for frame in run.frames:
             await self.send(body["client_id"], _as_to_us(frame, run.prompt_id, ours))
         return web.json_response(run.answer | {"prompt_id": ours})
@@ -111,6 +128,57 @@ async def bridge(engine: FakeEngine, folder: Path) -> AsyncIterator[Bench]:
     with constants(PROGRESS_S=0.01):
         async with open_runtime(settings) as services:
             yield Bench(services, Caller(client=ClientId("tester"), surface="test"))
+
+
+class Crashing(Played):
+    """Sends a run's frames as far as they were recorded; the same graph waits in its queue from then on."""
+
+    def __init__(self, cut: Run, after: Run) -> None:
+        super().__init__([after])
+        self.cut = cut
+        self.cut_ids: list[str] = []
+        self.answers["POST /prompt"] = self._first
+
+    async def _first(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        if body["prompt"] != self.cut.graph:
+            return await self._run(request)
+        ours = body["prompt_id"]
+        self.cut_ids.append(ours)
+        if len(self.cut_ids) > 1:
+            self.pending.append(ours)
+            return web.json_response(self.cut.answer | {"prompt_id": ours})
+        self.running.append(ours)
+        for frame in self.cut.frames:
+            await self.send(body["client_id"], _as_to_us(frame, self.cut.prompt_id, ours))
+        return web.json_response(self.cut.answer | {"prompt_id": ours})
+
+
+@pytest.mark.parametrize("name", CRASHES)
+async def test_a_run_that_the_engines_recorded_end_cut_off_is_submitted_again(
+    name: str, tmp_path: Path
+) -> None:
+    cut, after = crash_of(name)
+    async with Crashing(cut, after) as engine, bridge(engine, tmp_path) as call:
+        lost = (await call("submit_workflow", workflow=cut.graph)).workflow_id
+        while (state := await call("workflow_status", workflow_id=lost)).progress == 0:
+            await asyncio.sleep(0)
+        assert state.status == "running"
+        await engine.stop()
+        engine.running.clear()
+        await engine.start()
+        while len(engine.cut_ids) < 2:
+            await asyncio.sleep(0)
+        assert len(set(engine.cut_ids)) == 2, "a new attempt, under an id of its own"
+        await call("cancel_workflow", workflow_id=lost)
+        done = await call("submit_workflow", workflow=after.graph)
+        state = await call("wait_for_workflow", workflow_id=done.workflow_id, timeout_s=30)
+        assert state.status == "completed"
+        recorded = next(each for each in map(str, after.frames) if '"executed"' in each)
+        assert {each.filename for each in state.outputs} == {
+            each["filename"] for each in json.loads(recorded)["data"]["output"]["images"]
+        }
+        assert (await call("workflow_status", workflow_id=lost)).status == "cancelled"
 
 
 @pytest.mark.parametrize("name", RUNS)

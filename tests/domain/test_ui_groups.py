@@ -73,6 +73,32 @@ def test_a_control_that_is_a_socket_has_no_place_in_the_values() -> None:
     assert graph_of(file(bare, 8))["5:0"] == {"width": 8, "height": 512}
 
 
+def warnings_of(raw: dict[str, Any]) -> tuple[str, ...]:
+    return api_format(raw, INFO)[1]
+
+
+def test_more_and_fewer_values_than_there_are_controls_inside_are_told() -> None:
+    group = {"nodes": [inner("EmptyImage", 1, 2)]}
+    assert warnings_of(file(group, 7, 8)) == ()
+    assert warnings_of(file(group, 7, 8, None, False)) == ()
+    told = "Node 5 (workflow>G): nothing inside has an input for saved values: 9."
+    assert warnings_of(file(group, 7, 8, 9)) == (told,)
+    missing = "Node 5:0 (EmptyImage), input 'height': its group node has no saved value for it."
+    assert warnings_of(file(group, 7)) == (missing,)
+    off = file(group, 7, 8, 9)
+    off["nodes"][0]["mode"] = 4
+    assert told not in warnings_of(off)
+
+
+def test_values_of_a_group_node_by_name_or_neither_by_name_nor_place() -> None:
+    raw = file({"nodes": [inner("EmptyImage", 1, 2)]})
+    raw["nodes"][0]["widgets_values"] = {"width": 7, "x": 8}
+    assert graph_of(raw)["5:0"]["width"] == 7
+    assert "Node 5 (workflow>G), input 'x': no control inside" in " ".join(warnings_of(raw))
+    raw["nodes"][0]["widgets_values"] = "7"
+    assert any("Node 5 (workflow>G): its saved values have no places" in each for each in warnings_of(raw))
+
+
 def test_an_input_is_found_by_its_name_outside() -> None:
     """Names that come twice begin with the node's title, and a third time have a number."""
     twins = [inner("ImageBatch", inputs=[socket("image1"), socket("image2")]) for _ in range(3)]
@@ -143,7 +169,7 @@ def test_one_that_is_switched_off_is_told() -> None:
 @pytest.mark.parametrize("extra", [None, [], {}, {"groupNodes": []}, {"groupNodes": {"unused": {}}}])
 def test_a_file_without_groups_is_left_alone(extra: Any) -> None:
     raw = {"nodes": [image(1, 7, 8)], "extra": extra}
-    assert ui_groups.with_groups_opened(raw, INFO) is raw
+    assert ui_groups.with_groups_opened(raw, INFO)[0] is raw
 
 
 JSON = st.recursive(

@@ -30,7 +30,17 @@ def test_the_packs_call_such_nodes_alike(pack: str) -> None:
 )
 def test_each_lora_of_the_power_loader_is_an_input(shown: str, lora: Any, expected: Any) -> None:
     node = {"id": 1, "type": LORAS, "properties": {"Show Strengths": shown}}
-    node["widgets_values"] = [{}, {"type": "PowerLoraLoaderHeaderWidget"}, lora, None, "x", lora, {}, ""]
+    node["widgets_values"] = [
+        {},
+        {"type": "PowerLoraLoaderHeaderWidget"},
+        lora,
+        None,
+        "x",
+        lora,
+        {},
+        "",
+        {"y": 1},
+    ]
     declared = {"input": {"required": {}, "optional": {"model": ["MODEL"]}}, "output": ["MODEL"]}
     graph, warnings = converted({"nodes": [node]}, **{LORAS: declared})
     assert graph["1"]["inputs"] == {
@@ -39,7 +49,7 @@ def test_each_lora_of_the_power_loader_is_an_input(shown: str, lora: Any, expect
         "lora_2": expected,
         "\N{HEAVY PLUS SIGN} Add Lora": "",
     }
-    assert warnings == ()
+    assert warnings == (f"Node 1 ({LORAS}): the class has no input for saved values: 'x', {{'y': 1}}.",)
 
 
 def test_what_switches_other_nodes_in_the_editor_is_no_node_of_the_engine() -> None:
@@ -109,6 +119,8 @@ def test_values_of_2023_have_their_names_in_the_packs_order() -> None:
     assert list(inputs.values()) == ["b.mp4", 8, 256, 0, 16, 1, 2, "Wan"]
     assert list(inputs) == ["video", *_NUMBERS, "select_every_nth", "format"]
     assert warnings == ()
+    more = video("VHS_LoadVideo", ["b.mp4", 8, "256x?", 16, 1, 2, "image", None, {}, 9], LOAD)
+    assert more == (inputs, ("Node 1 (VHS_LoadVideo): the class has no input for saved values: 9.",))
     images = {"required": {"directory": ["STRING"]}, "optional": {"image_load_cap": ["INT", {"default": 0}]}}
     assert video("VHS_LoadImages", ["dir", "image", 4, 0, 1], images)[0] == {
         "directory": "dir",
@@ -193,6 +205,8 @@ def test_inputs_that_no_class_declares_have_the_packs_names() -> None:
         (),
     )
     assert pack("Power Primitive (rgthree)", ["INT", 3], empty)[0] == {"type": "INT", "value": 3}
+    told = ("Node 1 (Power Primitive (rgthree)): the class has no input for saved values: 4.",)
+    assert pack("Power Primitive (rgthree)", ["INT", 3, None, 4], empty)[1] == told
     assert pack("Power Primitive (rgthree)", None, empty)[0] == {}
 
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -181,7 +181,28 @@ async def test_a_file_that_grows_after_the_check_is_bounded(
         return opened
 
     monkeypatch.setattr(allowed_folders, "open_inside", open_then_grow)
-    assert (await refusal(files, path)).code is ErrorCode.TOO_LARGE
+    error = await refusal(files, path)
+    assert (error.code, error.details) == (ErrorCode.TOO_LARGE, {"limit": LIMIT})
+    assert error.message == f"The workflow has more than {LIMIT} bytes, the limit."
+
+
+@pytest.mark.parametrize(("head", "limit"), [(b"{", LIMIT), (b"\x89PNG\r\n\x1a\n", 3 * LIMIT)])
+async def test_of_what_comes_in_parts_no_more_is_said_than_was_read(
+    files: WorkflowFiles, head: bytes, limit: int
+) -> None:
+    asked = 0
+
+    async def parts() -> AsyncIterator[bytes]:
+        nonlocal asked
+        for part in (head, *[bytes(1000)] * 20):
+            asked += 1
+            yield part
+
+    with pytest.raises(InvalidInput) as caught:
+        await files.receive(parts(), 3 * LIMIT)
+    assert asked == 2 + limit // 1000
+    assert caught.value.message == f"The workflow has more than {limit} bytes, the limit."
+    assert caught.value.details == {"limit": limit}
 
 
 async def test_a_file_of_exactly_the_limit_is_read(files: WorkflowFiles, root: Path) -> None:

@@ -137,10 +137,20 @@ def test_unknown_arguments_are_named_with_the_nearest() -> None:
     assert len(warning) < 600
 
 
-@pytest.mark.parametrize("loose", [{"prompt": GRAPH}, {"prompt": json.dumps(GRAPH)}, GRAPH])
+FILE = {"nodes": [], "links": [], "extra": {}, "config": {}, "version": 0.4, "last_node_id": 0}
+LOOSE: list[dict[str, Any]] = [
+    *({"prompt": GRAPH}, {"prompt": json.dumps(GRAPH)}, GRAPH, FILE, {"prompt": FILE}),
+    *({"output": GRAPH}, {"output": FILE}, {"prompt": {"workflow": FILE}}),
+    *({"input": {place: whole}} for place in ("prompt", "workflow") for whole in (GRAPH, FILE)),
+]
+
+
+@pytest.mark.parametrize("loose", LOOSE)
 def test_a_graph_in_the_place_of_the_arguments_is_the_workflow(loose: dict[str, Any]) -> None:
-    arguments, warning = taken("submit_workflow", **loose)
-    assert arguments["workflow"] in (GRAPH, json.dumps(GRAPH))
+    arguments, warning = taken("submit_workflow", **loose, priority="low", dry_run=True)
+    workflow = arguments.pop("workflow")
+    assert arguments == {"priority": "low", "dry_run": True}
+    assert workflow in (GRAPH, json.dumps(GRAPH), FILE, {"workflow": FILE})
     assert "as the workflow" in warning
     assert "no argument" not in warning
     assert taken("submit_workflow", path="a.json", **loose)[0] == {"path": "a.json"}
@@ -148,7 +158,8 @@ def test_a_graph_in_the_place_of_the_arguments_is_the_workflow(loose: dict[str, 
 
 
 def test_nothing_that_could_be_a_graph_is_no_workflow() -> None:
-    assert taken("submit_workflow", prompt=7, a="b")[0] == {}
+    for each in ({"prompt": 7, "a": "b"}, {"nodes": "x"}, {"input": {"width": 5}}, {"output": "a.png"}):
+        assert taken("submit_workflow", **each)[0] == {}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
 from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
+from tests.operations.test_given import ui_file
 from tests.support.graphs import failing, picture, slow
 from tests.support.sidecar import WORKFLOW, Answer, Sidecar, open_sidecar
 
@@ -170,13 +171,54 @@ async def test_json_without_a_stated_type_are_arguments(tmp_path: Path) -> None:
         assert answer.status == 202, answer.data
 
 
+SHAPES: dict[str, Any] = {
+    "file": ui_file(),
+    "workflow": {"workflow": ui_file()},
+    "text": {"workflow": json.dumps(ui_file())},
+    "prompt": {"prompt": ui_file(), "client_id": "x"},
+    "output": {"output": ui_file()},
+    "export": {"output": {}, "workflow": ui_file()},
+    "RunPod": {"input": {"workflow": ui_file()}},
+}
+"""Where a body has the file that the editor saves."""
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream"])
+async def test_the_editors_file_is_a_workflow_wherever_a_body_has_it(
+    tmp_path: Path, shape: str, kind: str
+) -> None:
+    body, headers = json.dumps(SHAPES[shape]).encode(), {"Content-Type": kind}
+    async with open_sidecar(tmp_path) as v1:
+        checked = await v1("POST", f"{WORKFLOW}?dryRun=true&priority=low", data=body, headers=headers)
+        assert (checked.status, checked.body["status"]) == (200, "not_queued"), checked.body
+        assert checked.body["graph"]["1"]["inputs"] == {
+            "width": 64,
+            "height": 32,
+            "batch_size": 1,
+            "color": 0,
+        }
+        sent = await v1("POST", WORKFLOW, data=body, headers=headers)
+        assert sent.status == 202, sent.body
+        kept = await v1("GET", f"{sent.headers['Location']}/graph")
+    assert kept.body["graph"] == checked.body["graph"]
+    assert "nodes" in json.dumps(kept.body["file"]), "the file is kept as it came"
+
+
+async def test_arguments_may_stand_beside_the_editors_file(tmp_path: Path) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        checked = await v1("POST", WORKFLOW, json=ui_file() | {"dryRun": True, "inputs": {"width": 16}})
+    assert (checked.status, checked.body["graph"]["1"]["inputs"]["width"]) == (200, 16)
+
+
 async def test_a_file_is_bounded_by_its_kind(tmp_path: Path) -> None:
     async with open_sidecar(tmp_path, max_graph_bytes=2048, max_upload_bytes=4096) as v1:
         for head, limit in ((b"{", 2048), (b"\x89PNG\r\n\x1a\n", 4096)):
             headers = {"Content-Type": "application/octet-stream"}
             answer = await v1("POST", WORKFLOW, data=head + bytes(limit), headers=headers)
             assert (answer.status, answer.body["code"]) == (413, "too_large")
-            assert str(limit) in answer.body["message"]
+            assert answer.body["message"] == f"The workflow has more than {limit} bytes, the limit."
+            assert "size" not in answer.body
 
 
 async def test_a_file_with_a_wrong_type_is_told_how_to_send_it(tmp_path: Path) -> None:
