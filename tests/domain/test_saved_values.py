@@ -98,3 +98,18 @@ def test_an_object_among_values_by_name_is_sent_and_told() -> None:
 def test_a_place_of_the_editors_own_is_no_input_by_name_either() -> None:
     named = {"seed": 5, "control_after_generate": "fixed"}
     assert one({"seed": ["INT"]}, widgets_values=named) == ({"seed": 5}, ())
+
+
+def test_a_value_of_an_input_that_has_lost_its_control_is_told_where_no_link_takes_its_place() -> None:
+    declared = {"a": ["INT"], "forced": ["STRING", {"forceInput": True}], "b": ["INT"]}
+    inputs, (warning,) = one(declared, 1, "lost", 2)
+    assert inputs == {"a": 1, "b": 2}
+    assert warning == (
+        "Node 1 (X), input 'forced': it has no control, only a socket; its saved value 'lost' is not sent."
+    )
+    linked = [{"name": "forced", "type": "STRING", "link": 1}]
+    beside = [image(2, 8, 8)]
+    sent, warnings = one(
+        declared, 1, "lost", 2, inputs=linked, links=[[1, 2, 0, 1, 0, "STRING"]], beside=beside
+    )
+    assert (sent, warnings) == ({"a": 1, "b": 2, "forced": ["2", 0]}, ())
