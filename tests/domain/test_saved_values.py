@@ -28,7 +28,7 @@ def test_so_are_those_of_subgraphs_and_of_nodes_of_the_editors_own(values: Any) 
     host = hosting([image(7, 8, 9, inputs=WIDTH)], links=[(1, -10, 0, 7, 0)], widgets_values=values)
     graph, (warning,) = converted(host)
     assert graph["3:7"]["inputs"]["width"] == 8
-    assert warning.startswith("Node 3 (sub): its saved values have no places or names")
+    assert warning.startswith("Node 3 (subgraph 'sub'): its saved values have no places or names")
     for kind in ("PrimitiveNode", "SetNode", "GetNode"):
         beside = handing(2, kind, None) | {"widgets_values": values}
         assert "Node 2" in one(NUMBERS, 1, 2, beside=[beside])[1][0]
@@ -51,11 +51,13 @@ def test_an_object_names_the_values_of_a_subgraph() -> None:
     file = hosting([image(7, 8, 9, inputs=WIDTH)], links=links, widgets_values={"w": 5, "x": 1, "y": None})
     graph, (warning,) = converted(file)
     assert graph["3:7"]["inputs"]["width"] == 5
-    assert warning == "Node 3 (sub), input 'x': no control inside the subgraph takes its saved value."
+    assert (
+        warning == "Node 3 (subgraph 'sub'), input 'x': no control inside the subgraph takes its saved value."
+    )
     file["nodes"][0]["properties"] = {"proxyWidgets": [["7", "width"]]}
     graph, (warning,) = converted(file)
     assert graph["3:7"]["inputs"]["width"] == 8
-    assert warning == "Node 3 (sub): its subgraph shows no control for 2 of its saved values."
+    assert warning == "Node 3 (subgraph 'sub'): its subgraph shows no control for 2 of its saved values."
 
 
 @pytest.mark.parametrize("values", [[5, 6], [5, None, 6]])
