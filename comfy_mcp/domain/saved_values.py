@@ -5,7 +5,7 @@ custom nodes), or both (`widgets_values_named`, which newer editors write and do
 than a place: classes grow inputs, and a list that is older than its class means something else then.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from comfy_mcp.domain.inputs import InputSpec
@@ -25,6 +25,7 @@ class Saved:
 
     `widgets`: the controls that are sent. `places`: the names of what has a place in the list.
     `defaults`: the names of those that have no saved value, but one of their class.
+    `links_only`: the saved values of inputs that have lost their control.
     `unread`: inputs for which it can't be known how many places they have, each with the place it stands at.
     `unplaced`: (input, why): the values from that input on can't be placed, so the node can't be sent.
     """
@@ -34,6 +35,7 @@ class Saved:
     widgets: dict[str, Widget] = field(default_factory=dict)
     places: list[str] = field(default_factory=list)
     defaults: set[str] = field(default_factory=set)
+    links_only: dict[str, object] = field(default_factory=dict)
     unread: list[tuple[Widget, int]] = field(default_factory=list)
     unplaced: tuple[str, str] | None = None
 
@@ -107,12 +109,13 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
             }
         elif node.named is not None and not saved.displays:
             found = _named(known, node.named, is_widget, found, complete=_fills(found, listed))
-    if named is None and (missing := _missing(found, node)):
-        found.notes.append(
-            (None, f"the file has no saved value for {all_shown(missing)}; the default is sent")
-        )
     if left := [value for value in saved.lost if value is not None]:
         found.notes.append((None, f"the class has no input for saved values: {all_shown(left)}"))
+    linked = frozenset(each.name for each in node.inputs if each.link is not None)
+    found.notes.extend(_not_sent(found, linked))
+    if named is None and (missing := _missing(found, linked)):
+        what = f"the file has no saved value for {all_shown(missing)}; the default is sent"
+        found.notes.append((None, what))
     found.notes.extend(
         (name, text) for name, value in found.values.items() if (text := unsure(known, name, value))
     )
@@ -120,10 +123,15 @@ def read_values(known: ClassInfo, node: UiNode, socket_kinds: frozenset[str] = f
     return found
 
 
-def _missing(found: Saved, node: UiNode) -> list[str]:
+def _not_sent(found: Saved, linked: Collection[str]) -> Iterator[tuple[str, str]]:
+    for name, value in found.links_only.items():
+        if name not in linked and value not in (None, ""):
+            yield name, f"it has no control, only a socket; its saved value {shown(value)} is not sent"
+
+
+def _missing(found: Saved, linked: Collection[str]) -> list[str]:
     """Required inputs for which a list has no value. An optional one needs none: most lists that are shorter
     than their class are so because it has gained one."""
-    linked = {each.name for each in node.inputs if each.link is not None}
     return [
         name
         for name, widget in found.widgets.items()
@@ -268,6 +276,8 @@ def _readings(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -
     yield found
     forced, _ = _walk(known, listed, is_widget, forced=True)
     if len(forced.places) != len(found.places):
+        places = zip(forced.places, listed, strict=False)
+        forced.links_only = {name: value for name, value in places if name not in found.places}
         yield forced
     if odd:
         bare, _ = _walk(known, listed, is_widget, bare=True)

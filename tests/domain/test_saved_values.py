@@ -28,7 +28,7 @@ def test_so_are_those_of_subgraphs_and_of_nodes_of_the_editors_own(values: Any) 
     host = hosting([image(7, 8, 9, inputs=WIDTH)], links=[(1, -10, 0, 7, 0)], widgets_values=values)
     graph, (warning,) = converted(host)
     assert graph["3:7"]["inputs"]["width"] == 8
-    assert warning.startswith("Node 3 (sub): its saved values have no places or names")
+    assert warning.startswith("Node 3 (subgraph 'sub'): its saved values have no places or names")
     for kind in ("PrimitiveNode", "SetNode", "GetNode"):
         beside = handing(2, kind, None) | {"widgets_values": values}
         assert "Node 2" in one(NUMBERS, 1, 2, beside=[beside])[1][0]
@@ -51,11 +51,13 @@ def test_an_object_names_the_values_of_a_subgraph() -> None:
     file = hosting([image(7, 8, 9, inputs=WIDTH)], links=links, widgets_values={"w": 5, "x": 1, "y": None})
     graph, (warning,) = converted(file)
     assert graph["3:7"]["inputs"]["width"] == 5
-    assert warning == "Node 3 (sub), input 'x': no control inside the subgraph takes its saved value."
+    assert (
+        warning == "Node 3 (subgraph 'sub'), input 'x': no control inside the subgraph takes its saved value."
+    )
     file["nodes"][0]["properties"] = {"proxyWidgets": [["7", "width"]]}
     graph, (warning,) = converted(file)
     assert graph["3:7"]["inputs"]["width"] == 8
-    assert warning == "Node 3 (sub): its subgraph shows no control for 2 of its saved values."
+    assert warning == "Node 3 (subgraph 'sub'): its subgraph shows no control for 2 of its saved values."
 
 
 @pytest.mark.parametrize("values", [[5, 6], [5, None, 6]])
@@ -98,3 +100,18 @@ def test_an_object_among_values_by_name_is_sent_and_told() -> None:
 def test_a_place_of_the_editors_own_is_no_input_by_name_either() -> None:
     named = {"seed": 5, "control_after_generate": "fixed"}
     assert one({"seed": ["INT"]}, widgets_values=named) == ({"seed": 5}, ())
+
+
+def test_a_value_of_an_input_that_has_lost_its_control_is_told_where_no_link_takes_its_place() -> None:
+    declared = {"a": ["INT"], "forced": ["STRING", {"forceInput": True}], "b": ["INT"]}
+    inputs, (warning,) = one(declared, 1, "lost", 2)
+    assert inputs == {"a": 1, "b": 2}
+    assert warning == (
+        "Node 1 (X), input 'forced': it has no control, only a socket; its saved value 'lost' is not sent."
+    )
+    linked = [{"name": "forced", "type": "STRING", "link": 1}]
+    beside = [image(2, 8, 8)]
+    sent, warnings = one(
+        declared, 1, "lost", 2, inputs=linked, links=[[1, 2, 0, 1, 0, "STRING"]], beside=beside
+    )
+    assert (sent, warnings) == ({"a": 1, "b": 2, "forced": ["2", 0]}, ())

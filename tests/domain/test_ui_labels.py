@@ -23,7 +23,7 @@ def hosting(host: dict[str, Any], *inside: dict[str, Any]) -> dict[str, Any]:
     ("host", "title"), [({}, "Upscale"), ({"title": "Twice as large"}, "Twice as large")]
 )
 def test_a_node_of_a_subgraph_is_named_with_the_title(host: dict[str, Any], title: str) -> None:
-    _, warnings = converted(hosting({**host, **LOST}, image(12, **LOST)))
+    _, warnings = converted(hosting({**host, **LOST}, image(12, 8, 8, **LOST)))
     assert {text.partition(": ")[0] for text in warnings} == {
         f"Node 7 (subgraph {title!r}), input 'width'",
         f"Node 7:12 (EmptyImage in subgraph {title!r}), input 'width'",
@@ -32,7 +32,7 @@ def test_a_node_of_a_subgraph_is_named_with_the_title(host: dict[str, Any], titl
 
 def test_a_subgraph_that_the_file_does_not_define_is_called_one() -> None:
     lost = {"id": 7, "type": UUID, "title": "Upscale"}
-    graph, warnings = converted({"nodes": [image(1), lost], "links": []})
+    graph, warnings = converted({"nodes": [image(1, 8, 8), lost], "links": []})
     assert list(graph) == ["1"]
     (warning,) = warnings
     assert warning.startswith("Node 7 (subgraph 'Upscale'): the file has no definition of it; it is left out")

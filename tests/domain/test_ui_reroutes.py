@@ -98,4 +98,4 @@ def test_a_ring_of_unknown_reroutes_is_refused_and_one_inside_a_subgraph_is_reso
     top["links"] = [[1, 1, 0, 5, 0, "IMAGE"], [2, 5, 0, 3, 0, "IMAGE"]]
     graph, warnings = converted(top)
     assert graph["3"]["inputs"]["images"] == ["1", 0]
-    assert warnings[0].startswith("Node 5:2 (Reroute): the engine has no class 'mxReroute'")
+    assert warnings[0].startswith("Node 5:2 (Reroute in subgraph 'sub'): the engine has no class 'mxReroute'")

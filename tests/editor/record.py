@@ -28,6 +28,7 @@ from tests.editor.recorded import (
     OLDER,
     ON_OLDER,
     VERSION,
+    changed_of,
     load,
     node_list,
     store,
@@ -67,9 +68,9 @@ async def _record(editor: str, kind: str) -> None:
             sent = await _all(editor, known(editor), lambda page, name: exported(page, template(name)))
             store(f"exports_{editor}.json.gz", {name: found["output"] for name, found in sent.items()})
         case "changed":
-            found = await _all(editor, covering(editor), lambda page, name: changed(page, template(name)))
+            found = await _all(editor, known(editor), lambda page, name: changed(page, template(name)))
             store(
-                f"changed_{editor}.json.gz",
+                changed_of(editor),
                 {
                     name: {"saved": _lean(each["saved"]), "output": each["output"]}
                     for name, each in found.items()
@@ -117,16 +118,6 @@ def known(editor: str) -> list[str]:
     return [name for name, used in _used().items() if used <= classes]
 
 
-def covering(editor: str) -> list[str]:
-    """Of those, enough to have every class that any of them has."""
-    found, seen = [], set[str]()
-    for name in known(editor):
-        if not _used()[name] <= seen:
-            found.append(name)
-            seen |= _used()[name]
-    return found
-
-
 @cache
 def _used() -> dict[str, set[str]]:
     """The classes of each template."""
@@ -172,7 +163,7 @@ async def _edits() -> None:
 
 async def _reopened() -> None:
     """The files that the older editor saved, in today's, with the same classes."""
-    saved = load(f"changed_{OLDER}.json.gz")
+    saved = load(changed_of(OLDER))
     sent = await _all(ON_OLDER, list(saved), lambda page, name: exported(page, saved[name]["saved"]))
     store(f"reopened_{ON_OLDER}.json.gz", {name: found["output"] for name, found in sent.items()})
 

@@ -6,7 +6,7 @@ tests/data/editor/ holds, all compressed, for each editor and the ComfyUI whose 
     object_info_ENGINE.json.gz   the whole answer of that ComfyUI's GET /object_info
     exports_EDITOR.json.gz       {template: API graph} for the templates of comfyui-workflow-templates-json
                                  (a pinned development dependency) whose classes that ComfyUI has
-    changed_EDITOR.json.gz       {template: {saved, output}}: every control of a top node changed, and saved
+    changed_EDITOR.json.xz       {template: {saved, output}}: every control of a top node changed, and saved
     edited_1.58.1.json.gz        {template: {saved, output}}: some controls changed in the editor, and saved
     classes_1.58.1.json.gz       {class: {saved, sent}}: names in a new node's saved values, and sent
     texts_1.58.1.json.gz         {name: [first, last]}: API graphs of the texts of tests/editor/texts.py
@@ -20,6 +20,7 @@ tests/data/editor/ holds, all compressed, for each editor and the ComfyUI whose 
 import gzip
 import importlib.util
 import json
+import lzma
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,12 +42,19 @@ ENGINE = {VERSION: "0.33.0", ON_OLDER: "0.3.75", OLDER: "0.3.75"}
 
 
 def load(name: str) -> Any:
-    return json.loads(gzip.decompress((DATA / name).read_bytes()))
+    packing = lzma if name.endswith(".xz") else gzip
+    return json.loads(packing.decompress((DATA / name).read_bytes()))
 
 
 def store(name: str, value: Any) -> None:
-    text = json.dumps(value, separators=(",", ":"))  # the order of names in a file means something
-    (DATA / name).write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    text = json.dumps(value, separators=(",", ":")).encode()  # the order of names in a file means something
+    packed = lzma.compress(text, preset=9) if name.endswith(".xz") else gzip.compress(text, 9, mtime=0)
+    (DATA / name).write_bytes(packed)
+
+
+def changed_of(editor: str) -> str:
+    """The largest recording: what is alike in it is far apart, so it is packed in another way."""
+    return f"changed_{editor}.json.xz"
 
 
 @cache
@@ -178,7 +186,7 @@ def differences(ours: Graph, theirs: Graph, info: ObjectInfo) -> Iterator[Differ
 
 def verdicts(editor: str, what: str) -> Iterator[Verdict]:
     """Of all files of one recording: exports, changed, edited or made."""
-    path = DATA / f"{what}_{editor}.json.gz"
+    path = DATA / (changed_of(editor) if what == "changed" else f"{what}_{editor}.json.gz")
     info = node_list(editor)
     today = _today(what) if editor == OLDER else {}
     for name, found in load(path.name).items() if path.exists() else ():

@@ -31,7 +31,8 @@ DRAWN_ELSEWHERE = {"WebcamCapture", "Load3DAdvanced", "LoadImageOutput", "Custom
 RECORDED = [(editor, what) for editor in ENGINE for what in ("exports", "changed", "edited", "made")]
 ENOUGH = {
     (VERSION, "exports"): 500,
-    (VERSION, "changed"): 250,
+    (VERSION, "changed"): 500,
+    (ON_OLDER, "changed"): 90,
     (ON_OLDER, "exports"): 90,
     (OLDER, "exports"): 90,
 }
