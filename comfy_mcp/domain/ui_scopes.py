@@ -196,7 +196,10 @@ def _sizes(workflow: UiWorkflow) -> Mapping[str, _Size]:
             if name:
                 sizes[name] = _size(workflow, workflow.subgraphs[name], sizes)
         elif node.type in path:
-            _refuse_nest(ids[: [*path].index(node.type)], "is a subgraph that contains itself")
+            again = _joined([*ids, node.id])
+            _refuse_nest(
+                ids[: [*path].index(node.type)], f"is a subgraph that contains itself, as node {again}"
+            )
         elif node.type not in sizes:
             path[node.type] = iter(_held(workflow, workflow.subgraphs[node.type]))
             ids.append(node.id)
@@ -207,9 +210,13 @@ def _sizes(workflow: UiWorkflow) -> Mapping[str, _Size]:
 
 def _refuse_nest(ids: list[str], text: str) -> NoReturn:
     """`ids` lead from the top to the node."""
-    node = ":".join(ids)
-    node = node if len(node) <= _SHOWN_ID else f"{node[:_SHOWN_ID]}…"
+    node = _joined(ids)
     refuse(f"Node {node} {text}.", node)
+
+
+def _joined(ids: list[str]) -> str:
+    node = ":".join(ids)
+    return node if len(node) <= _SHOWN_ID else f"{node[:_SHOWN_ID]}…"
 
 
 def _held(workflow: UiWorkflow, graph: UiGraph) -> list[UiNode]:

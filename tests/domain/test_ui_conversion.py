@@ -116,16 +116,16 @@ def test_a_muted_or_bypassed_subgraph_takes_what_is_inside_with_it(mode: int) ->
 def test_a_subgraph_that_contains_itself_is_refused() -> None:
     inside = {"id": "sub", "nodes": [node(7, "sub")], "links": []}
     error = refused(ui(node(1, "sub"), subgraphs=[inside]))
-    assert error.message == "Node 1:7 is a subgraph that contains itself."
-    assert error.problems[0].node_id == "1:7"
+    assert error.message == "Node 1 is a subgraph that contains itself, as node 1:7."
+    assert error.problems[0].node_id == "1"
 
 
-def test_of_a_subgraph_that_contains_itself_through_others_the_node_that_closes_the_circle_is_named() -> None:
+def test_of_a_subgraph_that_contains_itself_through_others_both_ends_of_the_circle_are_named() -> None:
     one = {"id": "one", "nodes": [node(2, "empty"), node(7, "two")], "links": []}
     two = {"id": "two", "nodes": [node(8, "ImageInvert"), node(9, "one")], "links": []}
     empty = {"id": "empty", "nodes": [node(1, "ImageInvert")], "links": []}
     error = refused(ui(node(1, "empty"), node(3, "one"), subgraphs=[one, two, empty]))
-    assert error.message == "Node 3:7:9 is a subgraph that contains itself."
+    assert error.message == "Node 3 is a subgraph that contains itself, as node 3:7:9."
     far = {"id": "far", "nodes": [node("x" * 999, "far")], "links": []}
     assert len(refused(ui(node(1, "far"), subgraphs=[far])).message) < 300
 
