@@ -8,6 +8,9 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
+AT_ONCE = 16
+"""Calls on one thing: it may be slow, and still has something to do for several."""
+
 
 def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
     """What `call()` returns or raises. A thread can't be interrupted: who waits sets the time limit."""
@@ -34,3 +37,34 @@ def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
 
     threading.Thread(target=work, name=name, daemon=True).start()
     return future
+
+
+class Apart:
+    """Calls on one thing that may hang, as a folder of a network: `at_once` of them, each for `limit_s`."""
+
+    def __init__(self, name: str, *, limit_s: float, at_once: int = AT_ONCE) -> None:
+        self._name = name
+        self._limit_s = limit_s
+        self._room = asyncio.Semaphore(at_once)
+
+    async def do(self, call: Callable[[], T], *, late: Callable[[T], None] = lambda _: None) -> T:
+        """What `call()` returns or raises; `late` gets what it returns when nobody waits any more.
+
+        Raises TimeoutError, also where `at_once` others hang.
+        """
+        waits = True
+
+        def ended(found: asyncio.Future[T]) -> None:
+            self._room.release()
+            if found.exception() is None and not waits:
+                late(found.result())
+
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._room.acquire()
+                found = on_daemon_thread(call, name=self._name)
+                found.add_done_callback(ended)
+                await asyncio.wait({found})
+                return found.result()
+        finally:
+            waits = False

@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
 import structlog
 
+from comfy_mcp.daemon_threads import Apart, on_daemon_thread
 from comfy_mcp.domain.catalog import Output, OutputKind
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import CLOUDS, ClientId, EngineId
@@ -77,6 +79,7 @@ class OutputFiles:
         self._limit = memory_bytes
         self._timeout_s = settings.request_timeout_s
         self._verified = Verified(timeout_s=self._timeout_s)
+        self._disks: dict[Path, Apart] = {}
         self._fetching: defaultdict[EngineId, Turns] = defaultdict(lambda: Turns(FETCHES))
         self._decoding = Turns()  # a decoded picture takes up to 4 bytes a pixel
 
@@ -162,8 +165,7 @@ class OutputFiles:
             return [_local_path(root, *each) for each in files]
 
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(look)
+            return await self._disk(root).do(look)
         except TimeoutError:
             return [None] * len(files)
 
@@ -245,6 +247,12 @@ class OutputFiles:
 
                 yield replace(content, file=file, rest=rest)
 
+    def _disk(self, folder: Path) -> Apart:
+        """One folder that hangs delays what lies in it, and nothing else."""
+        if folder not in self._disks:
+            self._disks[folder] = Apart("outputs", limit_s=self._timeout_s)
+        return self._disks[folder]
+
     async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
         """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
         folder = self._folders.get(output.engine, self._shared)
@@ -252,8 +260,9 @@ class OutputFiles:
             return None
         path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(open_inside, path, (folder,))
+            return await self._disk(folder).do(
+                lambda: open_inside(path, (folder,)), late=lambda opened: os.close(opened[0])
+            )
         except (FileNotFoundError, NotADirectoryError):
             return None
         except PermissionError:
@@ -269,7 +278,8 @@ class OutputFiles:
         left = None if part is None else len(part)
         while left != 0:
             async with asyncio.timeout(self._timeout_s):
-                chunk = await asyncio.to_thread(stream.read, min(left or CHUNK_BYTES, CHUNK_BYTES))
+                read = partial(stream.read, min(left or CHUNK_BYTES, CHUNK_BYTES))
+                chunk = await on_daemon_thread(read, name="outputs")
             if not chunk:
                 return
             left = None if left is None else left - len(chunk)

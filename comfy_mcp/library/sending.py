@@ -6,6 +6,7 @@ from collections.abc import Callable
 from io import FileIO
 from typing import Protocol
 
+from comfy_mcp.daemon_threads import on_daemon_thread
 from comfy_mcp.domain.errors import BridgeError
 
 PIECE_BYTES = 2**20
@@ -65,8 +66,8 @@ class FileRest:
 
     async def _piece(self, descriptor: int, amount: int) -> int:
         """Bytes sent; 0 when the socket accepts none now."""
-        loop = asyncio.get_running_loop()
-        self._running = loop.run_in_executor(None, _sendfile, descriptor, self._source, self._at, amount)
+        source, at = self._source, self._at
+        self._running = on_daemon_thread(lambda: _sendfile(descriptor, source, at, amount), name="sendfile")
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.shield(self._running)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterable, Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from comfy_mcp.daemon_threads import Apart
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.media_types import HEAD_BYTES, media_type_of
@@ -31,7 +32,7 @@ class WorkflowFiles:
     def __init__(self, settings: JobGroup, *, timeout_s: float) -> None:
         self.folders = AllowedFolders(settings.workflow_roots)
         self._max_bytes = settings.max_graph_bytes
-        self._timeout_s = timeout_s
+        self._disk = Apart("workflow files", limit_s=timeout_s)
 
     async def read(self, path: str | Path) -> Any:
         """The workflow in the file, see `read_workflow_file`.
@@ -40,8 +41,7 @@ class WorkflowFiles:
         does not say whether a path outside the folders exists.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(self._read, str(path))
+            return await self._disk.do(lambda: self._read(str(path)))
         except TimeoutError:
             raise unreadable(str(path), WHAT, ADVICE, "the disk does not answer") from None
 

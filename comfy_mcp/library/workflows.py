@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from comfy_mcp.daemon_threads import Apart
 from comfy_mcp.domain.errors import EngineFault, EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
@@ -45,6 +46,7 @@ class WorkflowLibrary:
         self._folder = settings.workflows
         self._max_bytes = settings.max_graph_bytes
         self._timeout_s = timeout_s
+        self._disk = Apart("workflows", limit_s=timeout_s)
         self._engines = engines
         self._lock = asyncio.Lock()
         self._lists: tuple[float, tuple[WorkflowEntry, ...]] | None = None
@@ -137,7 +139,7 @@ class WorkflowLibrary:
 
     async def _on_disk(self, read: Callable[[], T]) -> T:
         try:
-            return await self._with_time(asyncio.to_thread(read))
+            return await self._disk.do(read)
         except TimeoutError:
             raise InvalidInput(
                 f"The folder of workflows {self._folder} can't be read: the disk does not answer.",
