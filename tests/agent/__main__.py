@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.agent.scripted import DOCUMENT
+from tests.agent.scripted import DOCUMENT, TRANSPORTS, place_of
 from tests.agent.tasks import TASKS, open_house, settings_of
 
 
@@ -23,12 +23,18 @@ def write(name: str, transcript: str) -> None:
 async def main() -> None:
     asked = sys.argv[1:]
     for name in (each for each in TASKS if not asked or each in asked):
-        with tempfile.TemporaryDirectory() as folder:
-            settings = settings_of(name, "stdio")
-            async with open_house(Path(folder)) as house, house.agent("stdio", **settings) as agent:
-                await TASKS[name](agent, house)
-                transcript = agent.transcript
-            write(name, transcript)
+        for transport in TRANSPORTS:
+            place = place_of(name, transport)
+            if transport == "stdio" or place != name:
+                write(place, await transcript_of(name, transport))
+
+
+async def transcript_of(name: str, transport: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = settings_of(name, transport)
+        async with open_house(Path(folder)) as house, house.agent(transport, **settings) as agent:
+            await TASKS[name](agent, house)
+            return agent.transcript
 
 
 asyncio.run(main())

@@ -27,6 +27,7 @@ _SHORT = re.compile(r"(?<=[(:])[0-9a-f]{8}(?=[)\"])")
 _SAME = (
     (re.compile(r", \d+ bytes"), ""),
     (re.compile(r"(?<=ticket=)[\w-]+"), "TICKET"),
+    (re.compile(r"expires=\d+&signature=[\w-]+"), "expires=TIME&signature=SIGNATURE"),
     (re.compile(r"127\.0\.0\.1:\d+"), "HOST"),
     (re.compile(r", about [^.]* left"), ""),
     (re.compile(r"; it may start in about [^)]*\)"), ""),
@@ -119,6 +120,12 @@ async def agent_over(
             url, server = served.url, f"{served.url}/mcp"
         client = await stack.enter_async_context(Client(server))
         yield Agent(client, project, transport, url)
+
+
+def place_of(task: str, transport: str) -> str:
+    """The name of the transcript in docs/agents.md: over HTTP it has one of its own where it differs."""
+    own = f"{task}-{transport}"
+    return own if f"<!-- {own} -->" in DOCUMENT.read_text(encoding="utf-8") else task
 
 
 def documented(name: str) -> str:

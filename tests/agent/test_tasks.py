@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.scripted import TRANSPORTS, documented
+from tests.agent.scripted import TRANSPORTS, documented, place_of
 from tests.agent.tasks import TASKS, open_house, settings_of
 
 
@@ -19,5 +19,4 @@ async def test_a_task_takes_few_calls_and_goes_as_documented(
     settings = settings_of(task, transport)
     async with open_house(tmp_path) as house, house.agent(transport, **settings) as agent:
         await TASKS[task](agent, house)
-        if transport == "stdio":
-            assert agent.transcript == documented(task)
+        assert agent.transcript == documented(place_of(task, transport))
