@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import Output
 from comfy_mcp.cli.session import open_session
-from comfy_mcp.operations.shapes import KeyItem, KeysResult, NewKeyResult, RevokedKeyResult
+from comfy_mcp.operations.shapes import ChangedKeyResult, KeyItem, KeysResult, NewKeyResult, RevokedKeyResult
 from comfy_mcp.settings import Settings
 
 
@@ -30,6 +31,16 @@ async def list_(settings: Settings, output: Output) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         found: KeysResult = await session.call("list_keys", {})
     output.result(found.model_dump(mode="json"), [_line(key) for key in found.keys])
+    return ExitCode.OK
+
+
+async def change(settings: Settings, output: Output, **changes: Any) -> ExitCode:
+    """Raises InvalidInput where nothing is to be changed, NotFound when no valid key has this name."""
+    async with open_session(settings, drive=False) as session:
+        changed: ChangedKeyResult = await session.call(
+            "change_key", {name: value for name, value in changes.items() if value is not None}
+        )
+    output.result(changed.model_dump(mode="json"), [_line(changed)])
     return ExitCode.OK
 
 

@@ -104,8 +104,10 @@ class Speeds:
     """How long workflows of a shape take on each engine, with and without their models loaded."""
 
     _paces: dict[str, dict[EngineId, _Pace]] = field(default_factory=dict)
+    _measured: set[EngineId] = field(default_factory=set)
 
     def observe(self, engine: EngineId, shape: str, ms: float, *, warm: bool) -> None:
+        self._measured.add(engine)
         paces = self._paces.pop(shape, {})
         while len(self._paces) >= MAX_SHAPES:
             del self._paces[next(iter(self._paces))]
@@ -119,6 +121,8 @@ class Speeds:
     def expect(self, engine: EngineId, shape: str | None, *, warm: bool) -> float | None:
         """By its own runs, else by another engine's, as much longer as the engine's runs of other shapes are.
         None: unknown."""
+        if engine not in self._measured:
+            return None
         paces = self._paces.get(shape or "", {})
         if engine in paces:
             return _time(paces[engine], warm=warm)

@@ -136,10 +136,13 @@ class Driver:
             case CancelRequested(job_id=job_id) if self._tenure is not None:
                 self._tenure.cancel_requested(job_id)
             case _:
-                if isinstance(stored.event, FINAL_EVENTS) and self._tenure is not None:
-                    self._tenure.job_ended(stored.event.job_id)
-                    self._tenure.memory_may_be_free()
-                    self._tenure.others_ended()
+                if isinstance(stored.event, FINAL_EVENTS):
+                    self.job_ended(stored.event.job_id)
+
+    def job_ended(self, job_id: JobId) -> None:
+        """See `Tenure.job_ended`."""
+        if self._tenure is not None:
+            self._tenure.job_ended(job_id)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -11,6 +11,7 @@ from comfy_mcp.domain.ids import LOCAL, EngineId, JobId
 from comfy_mcp.domain.job import Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import why_nowhere
+from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.places.protocol import (
@@ -68,11 +69,11 @@ class EngineReports:
         if lane != LOCAL:
             trouble = self.lanes.trouble(lane)
             return () if trouble is None else (f"{trouble} The workflow waits until then.",)
+        if any(trouble is None for _, trouble in self._roster.troubles()):
+            return ()
         troubles = self._troubles()
         if not troubles:
             return (f"{NO_ENGINE} The workflow was not checked and waits for one.",)
-        if not all(troubles.values()):
-            return ()
         return tuple(
             self._warning(self._roster.pool[engine], each) for engine, each in troubles.items() if each
         )
@@ -132,8 +133,7 @@ class EngineReports:
         return trouble.sentence
 
     def _troubles(self) -> Mapping[EngineId, Trouble | None]:
-        driven = {driver.engine: driver.trouble for driver in self._roster.drivers}
-        return {place.engine: driven.get(place.engine, place.trouble) for place in self._roster.pool.all()}
+        return dict(self._roster.troubles())
 
     async def silence(self, engine: EngineId) -> Silence | None:
         """Set if the engine does not answer. It is asked if nothing is known that is recent enough."""
@@ -150,15 +150,17 @@ class EngineReports:
     async def report(self) -> Sequence[EngineReport]:
         """How each engine is, asked now. Never raises for an engine that is down."""
         reports: dict[EngineId, EngineReport] = {}
-        connected = {driver.engine: driver.connected for driver in self._roster.drivers if driver.driving}
+        drivers = {driver.engine: driver for driver in self._roster.drivers}
         drained = await self._roster.read_drained()
 
         async def ask(place: Place) -> None:
+            driver = drivers.get(place.engine)
+            events = driver.connected if driver is not None and driver.driving else None
             reports[place.engine] = replace(
-                await self._report_one(place),
+                await self._report_one(place, driver),
                 labels=tuple(sorted(place.labels)),
                 drained=place.engine in drained,
-                events=connected.get(place.engine),
+                events=events,
                 age_s=place.known_age_s if place.silence is None else place.silence.seconds,
             )
 
@@ -175,8 +177,8 @@ class EngineReports:
         found += [said for lane in self.lanes.names if (said := self.lanes.trouble(lane)) is not None]
         return found if reports else [*found, NO_ENGINE]
 
-    async def _report_one(self, place: Place) -> EngineReport:
-        driven_by = await self._driven_by(place.engine)
+    async def _report_one(self, place: Place, driver: Driver | None) -> EngineReport:
+        driven_by = await self._driven_by(place.engine, driver)
         if place.asleep:
             return EngineReport(
                 engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=f"It {ASLEEP}."
@@ -193,7 +195,7 @@ class EngineReports:
             if fault.next_step == CHECK_IT_RUNS:
                 return self._down(place, driven_by, fault.sentence, _start_it(place))
             return self._down(place, driven_by, fault.sentence, str(fault))
-        trouble = self._troubles().get(place.engine)
+        trouble = place.trouble if driver is None else driver.trouble
         problem = None if trouble is None else trouble.sentence
         if driven_by is None:
             problem = "No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
@@ -214,11 +216,13 @@ class EngineReports:
             engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=error, problem=problem
         )
 
-    async def _driven_by(self, engine: EngineId) -> str | None:
+    async def _driven_by(self, engine: EngineId, driver: Driver | None) -> str | None:
+        if driver is not None and driver.driving:
+            return "this process"
         lease = await self._store.lease_of(engine)
         if lease is None or not lease.live or not lease.holder:
             # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
-            return "this process" if any(each.engine == engine for each in self._roster.drivers) else None
+            return None if driver is None else "this process"
         return "this process" if lease.holder == self._roster.holder else "another process"
 
 

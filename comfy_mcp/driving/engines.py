@@ -140,12 +140,13 @@ class Engines(EngineReports):
         """
         if lane != LOCAL:
             return 0
-        known = [
-            driver.foreign
-            for driver in self._roster.drivers
-            if driver.foreign is not None and engine in {None, driver.engine}
-        ]
-        return min(known, default=0)
+        least: int | None = None
+        for driver in self._roster.drivers:
+            if engine in {None, driver.engine} and (foreign := driver.foreign) is not None:
+                least = foreign if least is None else min(least, foreign)
+                if least == 0:
+                    break
+        return least or 0
 
     def pace_ms(self, job: Job) -> float | None:
         """How long a workflow of its shape takes, over the engines that have run such ones lately."""

@@ -38,6 +38,8 @@ class _Member:
     fit: Bounded[str, bool] = field(default_factory=lambda: Bounded(MAX_KEYS))
     runs: dict[PromptId, _Run] = field(default_factory=dict)
     loaded: frozenset[str] = frozenset()
+    idle: EngineNow | None = None
+    """It as it last was with nothing to do: most engines of a large fleet are the same at each claim."""
 
 
 class Fleet:
@@ -64,8 +66,9 @@ class Fleet:
         driven_here: Callable[[], bool],
         memory: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`is_there`: jobs can be sent to it. `driven_here`: by this process, which knows what it runs.
-        `memory`: bytes of its GPU, as far as is known."""
+        """`equipment` is the same object as long as it has not changed. `is_there`: jobs can be sent to it.
+        `driven_here`: by this process, which knows what it runs. `memory`: bytes of its GPU, as far as is
+        known."""
         self._members[engine] = _Member(equipment, is_there, driven_here, memory)
 
     def leave(self, engine: EngineId) -> None:
@@ -179,13 +182,18 @@ class Fleet:
         memory = member.memory()
         if not member.driven_here():
             return EngineNow(equipment=equipment, prompts=None, free_in_ms=None, memory=memory)
-        return EngineNow(
-            equipment=equipment,
-            prompts=len(member.runs),
-            free_in_ms=self._free_in_ms(equipment.engine, member),
-            loaded=member.loaded,
-            memory=memory,
-        )
+        if member.runs:
+            return EngineNow(
+                equipment=equipment,
+                prompts=len(member.runs),
+                free_in_ms=self._free_in_ms(equipment.engine, member),
+                loaded=member.loaded,
+                memory=memory,
+            )
+        idle, has = member.idle, (member.loaded, memory)
+        if idle is None or idle.equipment is not equipment or (idle.loaded, idle.memory) != has:
+            idle = member.idle = EngineNow(equipment=equipment, loaded=member.loaded, memory=memory)
+        return idle
 
     def _free_in_ms(self, engine: EngineId, member: _Member) -> float | None:
         free = 0.0

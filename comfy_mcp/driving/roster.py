@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,27 +11,28 @@ import structlog
 
 from comfy_mcp.domain.errors import EngineFault, StoreFault
 from comfy_mcp.domain.events import (
-    FINAL_EVENTS,
     CancelRequested,
+    JobCancelled,
+    JobClaimed,
+    JobCompleted,
+    JobFailed,
     JobQueued,
     JobRequeued,
     JobWaiting,
     StoredEvent,
 )
-from comfy_mcp.domain.ids import EngineId
+from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.needs import Equipment
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.engines_file import EnginesFile
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
 from comfy_mcp.places.pool import Pool, equipment_of
-from comfy_mcp.places.protocol import Place
+from comfy_mcp.places.protocol import Place, Trouble
 from comfy_mcp.settings import EngineSettings
 
 KNOWN_S = 1.0
 """Pause between checks of a node list's age; an old one is read again."""
-
-HEARD = (*FINAL_EVENTS, CancelRequested, JobQueued, JobRequeued, JobWaiting)
 
 LOOK_EACH = 5
 """At every fifth of these checks the queue is looked at."""
@@ -89,6 +90,7 @@ class Roster:
         self._members: dict[EngineId, _Member] = {}
         self._drained: set[EngineId] = set()
         self._group: asyncio.TaskGroup | None = None
+        self._arrived: set[JobId] = set()
         for engine in means.settings.engines:
             self._add(engine)
         self._tell()
@@ -107,6 +109,11 @@ class Roster:
     def equipment(self) -> Mapping[EngineId, Equipment]:
         """What each engine has, as far as is known."""
         return {place.engine: equipment_of(place) for place in self.pool.all()}
+
+    def troubles(self) -> Iterator[tuple[EngineId, Trouble | None]]:
+        """What is wrong with each engine, as far as this process knows."""
+        for engine, member in self._members.items():
+            yield engine, member.place.trouble if member.driver is None else member.driver.trouble
 
     async def run(self, source: EventSource) -> None:
         """Drive what can be driven until cancelled."""
@@ -167,9 +174,17 @@ class Roster:
                 return driver.connected
             return place.trouble is None
 
+        has = equipment_of(place)
+
+        def equipment() -> Equipment:
+            nonlocal has
+            if has.nodes is not place.known_nodes:
+                has = equipment_of(place)
+            return has
+
         self._means.fleet.enter(
             engine.id,
-            equipment=lambda: equipment_of(place),
+            equipment=equipment,
             is_there=is_there,
             driven_here=lambda: driver is not None and driver.driving,
             memory=lambda: self._means.gpu.memory_of(engine.id),
@@ -223,13 +238,31 @@ class Roster:
     # ---------------------------------------------------------------------------------------------- upkeep
 
     def _hear(self, stored: StoredEvent) -> None:
-        event = stored.event
-        if isinstance(event, JobQueued | JobRequeued | JobWaiting) and self._in_turn:
-            if not any(driver.drives(event.job_id) for driver in self.drivers):  # else it is claimed already
-                self.work_arrived()
-        elif isinstance(event, HEARD):
-            for driver in self.drivers:
-                driver.hear(stored)
+        match stored.event:
+            case (
+                JobQueued(job_id=job_id)
+                | JobRequeued(job_id=job_id)
+                | JobWaiting(job_id=job_id, waiting_for=None)
+            ):
+                if not self._arrived:
+                    asyncio.get_running_loop().call_soon(self._look_for_arrived)
+                self._arrived.add(job_id)
+            case JobClaimed(job_id=job_id):
+                self._arrived.discard(job_id)
+            case JobCompleted(job_id=job_id) | JobFailed(job_id=job_id) | JobCancelled(job_id=job_id):
+                for driver in self.drivers:
+                    driver.job_ended(job_id)
+            case CancelRequested():
+                for driver in self.drivers:
+                    driver.hear(stored)
+            case _:
+                pass
+
+    def _look_for_arrived(self) -> None:
+        """After all that was read of the log at once: most jobs are claimed as they are written."""
+        if self._arrived:
+            self._arrived.clear()
+            self.work_arrived()
 
     def work_arrived(self) -> None:
         """A job was queued somewhere. Of several engines one looks for it, and wakes the next if more wait or

@@ -135,21 +135,16 @@ class Tenure:
         self._alarm.ring()
 
     def job_ended(self, job_id: JobId) -> None:
-        """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned."""
+        """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned. It
+        matters here too if jobs are held for memory, or were left to others."""
         for attempt in list(self._ledger.attempts.values()):
             if attempt.job.id == job_id and not attempt.settled:
                 with self._containment.step(attempt, "let go"):
                     self._ledger.let_go(attempt, attempt.job)
                 self._alarm.ring()
-
-    def memory_may_be_free(self) -> None:
-        """A job ended, here or elsewhere: it matters here if jobs are held."""
         if self._gate.holding:
             self._gate.hurry()
             self._alarm.ring()
-
-    def others_ended(self) -> None:
-        """A job ended, here or elsewhere: it matters here if jobs were left to others."""
         if self._claiming.left and self._means.fleet.is_free(self._place.engine):
             self.work_arrived()
 

@@ -1,4 +1,4 @@
-"""API keys: make, list and revoke them. Only their hashes are kept."""
+"""API keys: make, list, change and revoke them. Only their hashes are kept."""
 
 import secrets
 
@@ -7,6 +7,8 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput, NotFound
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.shapes import (
     AddKeyParams,
+    ChangedKeyResult,
+    ChangeKeyParams,
     KeyItem,
     KeysResult,
     NewKeyResult,
@@ -19,6 +21,8 @@ KEY_PREFIX = "cb_"
 """Makes a key that leaked into a repository findable."""
 
 NAME_LIMIT = 128
+
+LIMITS_OF_KEYS = ("max_queued", "max_queued_bytes", "max_running", "max_gpu_seconds")
 
 
 async def add_key(context: OperationContext, params: AddKeyParams) -> NewKeyResult:
@@ -52,16 +56,37 @@ async def list_keys(context: OperationContext, params: NoParams) -> KeysResult:
     return KeysResult(keys=[_item(key) for key in await context.services.store.keys()])
 
 
+async def change_key(context: OperationContext, params: ChangeKeyParams) -> ChangedKeyResult:
+    """Jobs that wait at a limit which is no more go on within seconds.
+
+    Raises InvalidInput where nothing is to be changed, NotFound when no valid key has this name.
+    """
+    given = params.model_dump(include=set(LIMITS_OF_KEYS), exclude_none=True)
+    if not given and not params.rights:
+        raise InvalidInput(
+            "There is nothing to change.", next_step="Name its rights, or limits; 0 = no limit."
+        )
+    limits = {name: value or None for name, value in given.items()}
+    key = await context.services.store.change_key(params.name, rights=params.rights, limits=limits)
+    if key is None:
+        raise _no_key(params.name)
+    return ChangedKeyResult(**_item(key).model_dump(by_alias=False))
+
+
 async def revoke_key(context: OperationContext, params: RevokeKeyParams) -> RevokedKeyResult:
     """Raises NotFound when no valid key has this name."""
     services = context.services
     if not await services.store.revoke_key(params.name, at=services.now_ms()):
-        raise NotFound(
-            f"There is no valid key named {params.name!r}.",
-            next_step="`comfy-bridge keys list` lists the keys.",
-            code=ErrorCode.NOT_FOUND,
-        )
+        raise _no_key(params.name)
     return RevokedKeyResult(name=params.name, revoked=True)
+
+
+def _no_key(name: str) -> NotFound:
+    return NotFound(
+        f"There is no valid key named {name!r}.",
+        next_step="`comfy-bridge keys list` lists the keys.",
+        code=ErrorCode.NOT_FOUND,
+    )
 
 
 def _item(key: ApiKey) -> KeyItem:

@@ -1,5 +1,7 @@
 """API keys. Synchronous; runs in a transaction of the caller."""
 
+from collections.abc import Collection, Mapping
+
 from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.domain.errors import Conflict, ErrorCode
 from comfy_mcp.store.codec import storable
@@ -9,7 +11,7 @@ from comfy_mcp.store.core import api_keys, bindparam, insert, select, update
 _k = api_keys.c
 _KEYS = Statement(select(api_keys).order_by(_k.name))
 _INSERT = Statement(insert(api_keys))
-_REVOKE = Statement(update(api_keys).where(_k.name == bindparam("b_name"), _k.revoked_at.is_(None)))
+_CHANGE = Statement(update(api_keys).where(_k.name == bindparam("b_name"), _k.revoked_at.is_(None)))
 
 
 _RIGHTS = {right.value: right for right in Right}
@@ -44,7 +46,7 @@ def add_key(connection: Connection, key: ApiKey) -> None:
     values = {
         "name": storable(key.name),
         "digest": key.digest,
-        "rights": " ".join(sorted(right.value for right in key.rights)),
+        "rights": _words(key.rights),
         "created_at": key.created_at,
         "revoked_at": key.revoked_at,
         "max_queued": key.max_queued,
@@ -57,4 +59,19 @@ def add_key(connection: Connection, key: ApiKey) -> None:
 
 def revoke_key(connection: Connection, name: str, at: int) -> bool:
     """False when there is no such key, or it has been revoked before."""
-    return bool(connection.execute(_REVOKE, {"b_name": storable(name), "revoked_at": at}).rowcount)
+    return bool(connection.execute(_CHANGE, {"b_name": storable(name), "revoked_at": at}).rowcount)
+
+
+def change_key(
+    connection: Connection, name: str, rights: Collection[Right], limits: Mapping[str, float | None]
+) -> ApiKey | None:
+    """The key as it is now. No `rights`: they stay; `limits` by the names of ApiKey, the others stay. None:
+    there is no such key, or it is revoked."""
+    changes = dict(limits) if not rights else {"rights": _words(rights), **limits}
+    if not connection.execute(_CHANGE, {"b_name": storable(name), **changes}).rowcount:
+        return None
+    return next(key for key in keys(connection) if key.name == name)
+
+
+def _words(rights: Collection[Right]) -> str:
+    return " ".join(sorted(right.value for right in rights))

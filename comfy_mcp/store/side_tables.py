@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from functools import partial
 
-from comfy_mcp.domain.access import ApiKey
+from comfy_mcp.domain.access import ApiKey, Right
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output, OutputFound, Page
 from comfy_mcp.domain.events import JobEvent
@@ -135,6 +135,12 @@ class SideTables:
     async def revoke_key(self, name: str, *, at: int) -> bool:
         """False when there is no such key, or it has been revoked before."""
         return await self._writer.do(lambda connection: keys.revoke_key(connection, name, at))
+
+    async def change_key(
+        self, name: str, *, rights: Collection[Right], limits: Mapping[str, float | None]
+    ) -> ApiKey | None:
+        """See `keys.change_key`."""
+        return await self._writer.do(lambda connection: keys.change_key(connection, name, rights, limits))
 
     async def forget_idempotency_keys(self, *, before: int) -> int:
         """Those used before that time (epoch ms). How many went."""

@@ -47,3 +47,16 @@ def test_a_key_limits_what_runs_if_it_is_told_to(shell: Shell) -> None:
     assert shell("keys", "list").out.rstrip().endswith("at most 2 running, 3600.5 GPU-seconds a day")
     for limit in (["--max-running", "0"], ["--max-gpu-seconds", "0"], ["--max-gpu-seconds", "inf"]):
         assert shell("keys", "add", "none", *limit).code == 2
+
+
+def test_a_key_is_changed_and_a_limit_of_0_is_none(shell: Shell) -> None:
+    shell("keys", "add", "agent", "--max-running", "2", "--max-queued", "5")
+    changed = shell(
+        "keys", "change", "agent", "--max-running", "0", "--max-gpu-seconds", "60", "--right", "read"
+    )
+    assert changed.code == 0
+    assert changed.out.rstrip().endswith("at most 5 queued, 60 GPU-seconds a day")
+    assert shell("keys", "list").out == changed.out
+    assert shell("keys", "change", "agent").code == 2
+    assert shell("keys", "change", "agent", "--max-running", "-1").code == 2
+    assert shell("keys", "change", "nobody", "--max-running", "1").code == 3

@@ -7,16 +7,25 @@ from typing import Any, cast
 
 import pytest
 
-from comfy_mcp.domain.events import CancelRequested, StoredEvent
-from comfy_mcp.domain.ids import EngineId, JobId
+from comfy_mcp.domain.events import (
+    CancelRequested,
+    JobClaimed,
+    JobEvent,
+    JobRequeued,
+    JobWaiting,
+    StoredEvent,
+)
+from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.needs import Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.vram import WaitingFor
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.places.pool import Pool
 from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import load_settings
 from tests.driving.conftest import House
+from tests.support.jobs import queued_event
 from tests.support.scripted_place import ScriptedPlace
 
 COUNT = 12
@@ -123,3 +132,34 @@ async def test_busy_engines_do_not_look_and_take_what_waits_at_their_end(house: 
     await first.finish(first.posted[0])
     assert await hall.got(COUNT + 1) == {**dict.fromkeys(hall.places, 1), "e3": 2}
     assert hall.looks <= A_FEW
+
+
+QUEUED, OTHER = queued_event(JobId("a")), queued_event(JobId("b"))
+CLAIMED = JobClaimed(job_id=JobId("a"), at=1, attempt=1, engine=EngineId("e"), prompt_id=PromptId("p"))
+REQUEUED = JobRequeued(job_id=JobId("a"), at=2, attempt=1, reason="lost")
+HELD = WaitingFor(since=1, need_bytes=1, engines=())
+
+
+@pytest.mark.parametrize(
+    ("at_once", "looks"),
+    [
+        ([QUEUED], 1),
+        ([QUEUED, CLAIMED], 0),
+        ([QUEUED, OTHER], 1),
+        ([QUEUED, CLAIMED, OTHER], 1),
+        ([CLAIMED], 0),
+        ([QUEUED, CLAIMED, REQUEUED], 1),
+        ([JobWaiting(job_id=JobId("a"), at=1, waiting_for=None)], 1),
+        ([JobWaiting(job_id=JobId("a"), at=1, waiting_for=HELD)], 0),
+    ],
+)
+async def test_what_was_claimed_as_it_was_written_is_not_looked_for(
+    house: House, monkeypatch: pytest.MonkeyPatch, at_once: list[JobEvent], looks: int
+) -> None:
+    roster = Roster(Pool(), house.means(), lambda _: cast("Place", Idle("e")), holder="me", drive=True)
+    looked: list[None] = []
+    monkeypatch.setattr(roster, "work_arrived", lambda: looked.append(None))
+    for event in at_once:
+        roster._hear(StoredEvent(seq=0, event=event))
+    await asyncio.sleep(0)
+    assert len(looked) == looks

@@ -43,3 +43,27 @@ async def test_a_key_is_revoked_once(call: Bench) -> None:
         await call("revoke_key", name="agent")
     assert caught.value.code is ErrorCode.NOT_FOUND
     assert "cb_" in (await call("add_key", name="another")).text()
+
+
+async def test_a_key_is_changed_in_what_is_given_and_stays_as_it_is_in_the_rest(call: Bench) -> None:
+    made = await call("add_key", name="agent", max_running=2, max_queued=9, max_gpu_seconds=60)
+    (digest,) = [key.digest for key in await call.services.store.keys()]
+    changed = await call("change_key", name="agent", max_running=5, max_queued=0)
+    assert changed.text() == "agent changed"
+    assert (changed.max_running, changed.max_queued, changed.max_gpu_seconds) == (5, None, 60)
+    assert changed.rights == made.rights
+    assert (await call("change_key", name="agent", rights=["read"])).rights == [Right.READ]
+    (kept,) = await call.services.store.keys()
+    assert (kept.digest, kept.max_running, set(kept.rights)) == (digest, 5, {Right.READ})
+
+
+async def test_what_changes_nothing_or_no_valid_key_is_refused(call: Bench) -> None:
+    await call("add_key", name="agent")
+    with pytest.raises(InvalidInput, match="nothing to change"):
+        await call("change_key", name="agent")
+    with pytest.raises(InvalidInput):
+        await call("change_key", name="agent", max_running=-1)
+    for name in ("nobody", "agent"):
+        await call.services.store.revoke_key("agent", at=1)
+        with pytest.raises(NotFound):
+            await call("change_key", name=name, max_running=1)

@@ -26,6 +26,7 @@ from tests.support.warm_python import WARM_PYTHON
 COMMANDS: dict[str, tuple[str, ...]] = {
     "add_key": ("keys", "add", "agent", "--right", "read"),
     "list_keys": ("keys", "list"),
+    "change_key": ("keys", "change", "agent", "--right", "submit", "--max-running", "2"),
     "revoke_key": ("keys", "revoke", "agent"),
     "abandon_workflow": ("jobs", "abandon"),
     "convert_workflow": ("convert",),
@@ -67,6 +68,12 @@ async def test_the_command_line_gives_what_the_operation_gives(tmp_path: Path) -
         assert listed == {"keys": [added]} == await _direct(sidecar, "list_keys")
         headers = {"X-API-Key": key}
         assert (await sidecar("GET", "/v1/comfyui/workflows", headers=headers)).status == 200
+        changed = await _shell(tmp_path, sidecar, *COMMANDS["change_key"])
+        assert changed == {**added, "rights": ["submit"], "maxRunning": 2}
+        assert changed == await _direct(sidecar, "change_key", name="agent", max_running=2)
+        async with asyncio.timeout(20):  # a running server sees it within seconds
+            while (await sidecar("GET", "/v1/comfyui/workflows", headers=headers)).status != 403:
+                await asyncio.sleep(0.05)
         assert await _shell(tmp_path, sidecar, *COMMANDS["revoke_key"]) == {"name": "agent", "revoked": True}
         again = await _direct(sidecar, "add_key", name="other", rights=["read"])
         assert {**again, "name": "agent"}.keys() == {**added, "key": key}.keys()

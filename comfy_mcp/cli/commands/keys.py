@@ -1,5 +1,6 @@
 """Commands for the API keys of `serve`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -10,7 +11,24 @@ from comfy_mcp.cli.options import Command, execute
 
 @click.group()
 def keys() -> None:
-    """Add, list and revoke the API keys of `serve`."""
+    """Add, list, change and revoke the API keys of `serve`."""
+
+
+def _limits(least: int, more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options of what a key limits."""
+    count, time = click.IntRange(min=least), click.FloatRange(min=0, min_open=bool(least))
+
+    def options_of(command: Callable[..., None]) -> Callable[..., None]:
+        for name, kind, unit, words in (
+            ("--max-gpu-seconds", time, "SECONDS", "Maximum GPU time of its workflows a day (UTC)"),
+            ("--max-running", count, "N", "Maximum number of its workflows at engines"),
+            ("--max-queued-bytes", count, "BYTES", "Maximum size of its queued workflows together"),
+            ("--max-queued", count, "N", "Maximum number of its queued workflows"),
+        ):
+            command = click.option(name, type=kind, metavar=unit, help=f"{words}{more}.")(command)
+        return command
+
+    return options_of
 
 
 @keys.command(cls=Command, example="comfy-bridge keys add dashboard --right read --right admin")
@@ -23,27 +41,7 @@ def keys() -> None:
     help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows; "
     "spend: partner nodes, which cost Comfy credits.",
 )
-@click.option(
-    "--max-queued", type=click.IntRange(min=1), metavar="N", help="Maximum number of its queued workflows."
-)
-@click.option(
-    "--max-queued-bytes",
-    type=click.IntRange(min=1),
-    metavar="BYTES",
-    help="Maximum size of its queued workflows together.",
-)
-@click.option(
-    "--max-running",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Maximum number of its workflows at engines.",
-)
-@click.option(
-    "--max-gpu-seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="SECONDS",
-    help="Maximum GPU time of its workflows a day (UTC).",
-)
+@_limits(1, "")
 @options.as_json
 @click.pass_obj
 def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
@@ -51,6 +49,25 @@ def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
     from comfy_mcp.cli import keys as commands
 
     execute(given, as_json, lambda s, out: commands.add(s, out, **how))
+
+
+@keys.command(cls=Command, example="comfy-bridge keys change agent --max-running 2 --max-queued 0")
+@click.argument("name")
+@click.option(
+    "--right",
+    "rights",
+    type=click.Choice(options.RIGHTS),
+    multiple=True,
+    help="A right of the key; repeatable. They replace those that it has.",
+)
+@_limits(0, " (0 = no limit)")
+@options.as_json
+@click.pass_obj
+def change(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
+    """Change the rights and limits of a key; what is not given stays."""
+    from comfy_mcp.cli import keys as commands
+
+    execute(given, as_json, lambda s, out: commands.change(s, out, **how))
 
 
 @keys.command("list", cls=Command, example="comfy-bridge keys list --json")

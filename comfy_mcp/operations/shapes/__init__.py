@@ -71,6 +71,8 @@ from comfy_mcp.operations.shapes.jobs import (
 )
 from comfy_mcp.operations.shapes.keys import (
     AddKeyParams,
+    ChangedKeyResult,
+    ChangeKeyParams,
     KeyItem,
     KeysResult,
     NewKeyResult,
@@ -143,6 +145,8 @@ __all__ = [
     "AttemptItem",
     "CancelParams",
     "CancelResult",
+    "ChangeKeyParams",
+    "ChangedKeyResult",
     "CheckedResult",
     "ConvertResult",
     "CursorField",

@@ -19,6 +19,17 @@ class AddKeyParams(Params):
     max_gpu_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
+class ChangeKeyParams(Params):
+    """What is not given stays as it is. `rights` replace those that the key has. A limit of 0 is none."""
+
+    name: str
+    rights: tuple[Right, ...] = ()
+    max_queued: int | None = Field(default=None, ge=0)
+    max_queued_bytes: int | None = Field(default=None, ge=0)
+    max_running: int | None = Field(default=None, ge=0)
+    max_gpu_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
 class RevokeKeyParams(Params):
     name: str
 
@@ -41,6 +52,11 @@ class NewKeyResult(KeyItem, Result):
 
     def text(self) -> str:
         return self.key
+
+
+class ChangedKeyResult(KeyItem, Result):
+    def text(self) -> str:
+        return f"{self.name} changed"
 
 
 class KeysResult(Result):
