@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of
-from comfy_mcp.cli.output import IN_COMMANDS, Output, error_document, in_commands
+from comfy_mcp.cli.output import IN_COMMANDS, SHOWN_WARNINGS, Output, error_document, in_commands
 from comfy_mcp.cli.saving import prepare_folder, save_text
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput
@@ -19,7 +19,6 @@ from comfy_mcp.operations.shapes import ConvertResult, DryRunResult
 from comfy_mcp.settings import Settings
 
 STDIN = "-"
-SHOWN_WARNINGS = 50
 MAX_NODE_LIST_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
 
@@ -167,7 +166,6 @@ def read_node_list(file: str) -> bytes:
 
 
 def _warn(output: Output, file: str, warnings: Sequence[str]) -> None:
-    """With --json all of them are in the document."""
     for warning in counted(warnings, SHOWN_WARNINGS):
         output.note(f"{file}: warning: {warning}")
 

@@ -14,8 +14,12 @@ from typing import Any
 import click
 
 from comfy_mcp.domain.errors import BridgeError, InvalidGraph
+from comfy_mcp.domain.shown import counted
 from comfy_mcp.operations.next_steps import OperationMention, reworded
 from comfy_mcp.operations.shapes import ProblemItem, in_words
+
+SHOWN_WARNINGS = 50
+"""Lines on stderr; with --json the document has all of them."""
 
 COMMAND_OF: Mapping[str, str] = {
     "submit_workflow": "submit FILE",
@@ -58,7 +62,7 @@ class Output:
         click.echo(printable(text), err=True)
 
     def error(self, error: BridgeError) -> None:
-        for warning in error.warnings:
+        for warning in counted(error.warnings, SHOWN_WARNINGS):
             self.note(f"warning: {warning}")
         self.note(f"error[{error.code.value}]: {error.message}")
         if error.next_step:

@@ -25,6 +25,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import ClassVar, Self
 
+from comfy_mcp.domain.shown import counted
+
 
 class ErrorCode(StrEnum):
     """Stable codes. A code never changes its meaning; new ones may be added."""
@@ -112,8 +114,8 @@ class BridgeError(Exception):
 
     def with_warnings(self, warnings: Sequence[str]) -> Self:
         """The same error, with these before its own. A copy: an error may be kept and raised again."""
-        found = list(dict.fromkeys([*warnings, *self.warnings]))
-        if found == [*self.warnings]:
+        found = list(counted([*dict.fromkeys([*warnings, *self.warnings])], MAX_WARNINGS))
+        if not warnings or found == [*self.warnings]:
             return self
         copy = type(self).__new__(type(self), *self.args)
         copy.__dict__.update(self.__dict__, details={**self.details, "warnings": found})
@@ -131,6 +133,9 @@ def carrying(warnings: Sequence[str]) -> Iterator[None]:
     except BridgeError as error:
         raise error.with_warnings(warnings) from error.__cause__
 
+
+MAX_WARNINGS = 1_000
+"""Most warnings of one conversion, and of one error."""
 
 READABLE = 1500
 """Characters of problems, and of warnings, in the text of an error; its structure has more of them."""

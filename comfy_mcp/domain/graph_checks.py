@@ -75,8 +75,7 @@ class GraphReport:
         if self.problem_count > len(self.problems):
             yield f"And {self.problem_count - len(self.problems)} more faults of nodes that will not run."
         if self.missing:
-            sentence = self.missing.sentence()
-            yield f"{sentence[0].upper()}{sentence[1:]}."
+            yield self.missing.in_a_sentence()
 
     @property
     def may_be_stale(self) -> bool:

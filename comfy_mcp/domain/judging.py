@@ -1,15 +1,16 @@
 """All that is decided about a workflow before it becomes a job."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from comfy_mcp.domain.errors import InvalidGraph
+from comfy_mcp.domain.errors import GraphProblem, InvalidGraph
 from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import GraphReport, check_graph
 from comfy_mcp.domain.missing import model_links
 from comfy_mcp.domain.needs import Needs, needs_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.ui_conversion import Controls, api_format
-from comfy_mcp.domain.ui_scopes import Budget
+from comfy_mcp.domain.ui_scopes import Budget, refusal
 from comfy_mcp.domain.ui_texts import Moment
 
 
@@ -38,7 +39,29 @@ def judge(
     report.
     """
     controls: Controls = {}
-    converted, warnings = api_format(raw, info, budget, moment, controls)
+    refused: list[GraphProblem] = []
+    converted, warnings = api_format(raw, info, budget, moment, controls, refused)
     graph = parse_graph(converted)
     report = check_graph(graph, info, model_links(raw))
+    if refused:
+        raise _refusal(refused, report).with_warnings(warnings)
     return Judged(graph=graph, report=report, needs=needs_of(graph), warnings=warnings, controls=controls)
+
+
+def _refusal(refused: Sequence[GraphProblem], report: GraphReport) -> InvalidGraph:
+    """What can't be converted, and all that is wrong elsewhere: what is said of these nodes themselves may
+    be wrong only because they are half converted."""
+    known = {each.node_id for each in refused}
+
+    def elsewhere(node: str | None) -> bool:
+        return node not in known and not any(str(node).startswith(f"{host}:") for host in known)
+
+    classes = tuple(each for each in report.missing.classes if any(map(elsewhere, each.nodes)))
+    missing = replace(report.missing, classes=classes)
+    others = [each for each in report.problems if elsewhere(each.node_id) and not missing.covers(each)]
+    return refusal(
+        [*refused, *others],
+        lacks=missing.in_a_sentence() if missing else "",
+        next_step=missing.next_step,
+        details=missing.details() if missing else {},
+    )

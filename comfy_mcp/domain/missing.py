@@ -220,6 +220,10 @@ class Missing:
             said.append(f"the workflow has nodes, but no definition, of {listed}")
         return "; and ".join(said)
 
+    def in_a_sentence(self) -> str:
+        said = self.sentence()
+        return f"{said[0].upper()}{said[1:]}."
+
     def details(self) -> Mapping[str, Any]:
         """For the structure of an error."""
         return {

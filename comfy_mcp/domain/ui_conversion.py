@@ -9,7 +9,7 @@ input; docs/ui-format.md lists the classes of difference that remain.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from comfy_mcp.domain.errors import carrying
+from comfy_mcp.domain.errors import MAX_WARNINGS, GraphProblem, carrying
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import active
@@ -25,7 +25,7 @@ from comfy_mcp.domain.ui_labels import Labels
 from comfy_mcp.domain.ui_links import NotSet, Output, Promoted, Unheard, Value, is_editor_only, source_of
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_reroutes import with_reroutes
-from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refuse
+from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refusal, refuse, ui_problem
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
 from comfy_mcp.domain.widgets import CAPTURED, socket_type
 
@@ -35,8 +35,6 @@ SEARCH_NAME = "Node name for S&R"
 _OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
 _NO_DEFINITION = "the file has no definition of it; it is left out, as nothing is linked to it"
 _NO_SUCH_CLASS = "the engine has no such class; it is left out, as nothing is linked to it"
-MAX_WARNINGS = 1_000
-"""Most warnings of one conversion; one more says how many there are."""
 
 
 Controls = dict[tuple[NodeId, str], list[tuple[NodeId, str]]]
@@ -50,13 +48,16 @@ def api_format(
     budget: Budget | None = None,
     moment: Moment | None = None,
     controls: Controls | None = None,
+    refused: list[GraphProblem] | None = None,
 ) -> tuple[object, tuple[str, ...]]:
     """`raw` in API format, and warnings. What is not in UI format comes back as it is, but for names of files
     that the engine spells with another slash.
 
     So does a UI format without `info`, because the names of its values are known from the classes only:
-    `parse_graph` then refuses it. `controls` is filled. Without `moment` nothing is drawn and no date
-    is filled in; warnings say where. Raises InvalidGraph (`graph_ui_format`), and what `budget` raises.
+    `parse_graph` then refuses it. `controls` is filled, and `refused` with what can't be converted: then the
+    graph comes back to be checked all the same. Without that list it is raised. Without `moment` nothing is
+    drawn and no date is filled in; warnings say where. Raises InvalidGraph (`graph_ui_format`), and what
+    `budget` raises.
     """
     inner = unwrapped(raw) if isinstance(raw, Mapping) else None
     if inner is None or info is None:
@@ -70,10 +71,12 @@ def api_format(
     )
     with carrying(conversion.warnings):
         graph = conversion.run(inner)
-    if not graph:
-        refuse(
-            "This workflow has nothing to run: it has no nodes, or only notes and muted or bypassed nodes."
-        )
+        if conversion.refused and (refused is None or not graph):
+            raise refusal(conversion.refused)
+        if not graph:
+            refuse("This workflow has nothing to run: no nodes, or only notes and muted or bypassed ones.")
+    if refused is not None:
+        refused.extend(conversion.refused)
     spelled, notes = as_listed(graph, info)
     return spelled, counted([*notes, *conversion.warnings], MAX_WARNINGS)
 
@@ -115,6 +118,7 @@ class _Conversion:
         self._names: dict[str, tuple[str, str | None]] = {}
         self._by_name: dict[str, tuple[Scope, UiNode]] | None = None
         self.warnings: list[str] = []
+        self.refused: list[GraphProblem] = []
 
     def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         raw, warnings = with_groups_opened(raw, self._info)
@@ -157,7 +161,7 @@ class _Conversion:
             return False
         known = node.type in self._info.classes
         if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:
-            refuse(f"Node {scope.prefix}{node.id} is a group node ({node.type}) that can't be opened.")
+            self._refuse(f"{scope.prefix}{node.id}", node, "it is a group node that can't be opened")
         runs = known or node.id in scope.graph.linked
         if not runs:
             why = _NO_DEFINITION if is_subgraph_id(node.type) else _NO_SUCH_CLASS
@@ -301,7 +305,11 @@ class _Conversion:
     def _refuse_unplaced(self, key: str, node: UiNode, unplaced: tuple[str, str] | None) -> None:
         if unplaced is not None:
             name, why = unplaced
-            refuse(f"{self._labels.place(key, node, name)}: {why}.", key, node.type, name)
+            self._refuse(key, node, why, name)
+
+    def _refuse(self, key: str, node: UiNode, why: str, name: str | None = None) -> None:
+        message = f"{self._labels.place(key, node, name)}: {why}."
+        self.refused.append(ui_problem(message, key, node.type, name))
 
 
 def _not_sent(name: str, given: Unheard | Value | NotSet, sent: object) -> Iterable[tuple[str | None, str]]:

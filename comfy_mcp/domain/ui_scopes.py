@@ -4,11 +4,13 @@ Node 7 inside the subgraph that is node 3 becomes "3:7". A subgraph may be used 
 ten lines of JSON can ask for a billion nodes: what would come out is counted first, once for each subgraph.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NoReturn
 
-from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph
+from comfy_mcp.domain.errors import ErrorCode, GraphProblem, InvalidGraph, readable
+from comfy_mcp.domain.graph import MAX_PROBLEMS
 from comfy_mcp.domain.ui_format import BYPASSED, MAX_LEVELS, MUTED, UiGraph, UiNode, UiWorkflow
 
 MAX_NODES = 20_000
@@ -148,14 +150,34 @@ def refuse(
     message: str, node: str | None = None, kind: str | None = None, name: str | None = None
 ) -> NoReturn:
     """By node, its class and input where they are known."""
-    problem = GraphProblem(
+    raise refusal([ui_problem(message, node, kind, name)])
+
+
+def ui_problem(
+    message: str, node: str | None = None, kind: str | None = None, name: str | None = None
+) -> GraphProblem:
+    return GraphProblem(
         kind="graph_ui_format", message=message, node_id=node, class_type=kind, input_name=name
     )
-    raise InvalidGraph(
-        message,
-        next_step="In ComfyUI choose Workflow > Export (API) and submit that file.",
-        problems=(problem,),
+
+
+def refusal(
+    problems: Sequence[GraphProblem],
+    *,
+    lacks: str = "",
+    next_step: str = "",
+    details: Mapping[str, object] = MappingProxyType({}),
+) -> InvalidGraph:
+    """The error about what can't be converted, first, and what else is wrong. `lacks`: what is
+    missing, in a sentence."""
+    shown = readable([each.message for each in problems[:MAX_PROBLEMS]])
+    more = len(problems) - len(shown)
+    return InvalidGraph(
+        " ".join([*shown, *([f"And {more} more faults."] if more else []), *([lacks] if lacks else [])]),
+        next_step=f"In ComfyUI choose Workflow > Export (API) and submit that file. {next_step}".strip(),
+        problems=problems[:MAX_PROBLEMS],
         code=ErrorCode.GRAPH_UI_FORMAT,
+        details=details,
     )
 
 

@@ -10,7 +10,8 @@ from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextConten
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, InvalidInput, NotFound
-from comfy_mcp.operations.brief import cut
+from comfy_mcp.domain.shown import counted
+from comfy_mcp.operations.brief import MAX_WARNINGS, cut
 from comfy_mcp.operations.shapes import ProblemItem
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,8 @@ def error_data(error: BridgeError) -> dict[str, object]:
     }
     if error.details:
         data["details"] = dict(error.details)
+    if error.warnings:
+        data["details"] = {**error.details, "warnings": list(counted(error.warnings, MAX_WARNINGS))}
     if isinstance(error, InvalidGraph):
         data["problems"] = [ProblemItem.of(each).model_dump(mode="json") for each in error.problems]
     return data

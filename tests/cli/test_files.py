@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from comfy_mcp.cli.files import SHOWN_WARNINGS
+from comfy_mcp.cli.output import SHOWN_WARNINGS
 from tests.cli.conftest import NOBODY, Shell, graph, written
 
 MEDIA = Path(__file__).parents[1] / "data" / "media"
@@ -98,7 +98,12 @@ def test_all_warnings_of_a_file_are_in_the_document_and_the_first_on_stderr(
     shell: Shell, offline: Path
 ) -> None:
     nodes = [
-        {"id": number, "type": "EmptyImage", "inputs": [{"name": "width", "type": "INT", "link": 9}]}
+        {
+            "id": number,
+            "type": "EmptyImage",
+            "inputs": [{"name": "width", "type": "INT", "link": 9}],
+            "widgets_values": [8, 8, 1, 0],
+        }
         for number in range(SHOWN_WARNINGS + 9)
     ]
     file = offline / "a.json"

@@ -144,7 +144,7 @@ def test_nothing_that_runs_is_said(raw: object) -> None:
 
 def test_a_group_node_is_named() -> None:
     error = refused(ui(node(5, "workflow>My group", inputs=[linked("a", 1)]), links=[[1, 4, 0, 5, 0, "*"]]))
-    assert "Node 5 is a group node (workflow>My group)" in error.message
+    assert "Node 5 (workflow>My group): it is a group node" in error.message
 
 
 def test_an_unknown_class_goes_only_where_nothing_is_linked_to_it() -> None:
