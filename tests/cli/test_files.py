@@ -98,7 +98,12 @@ def test_all_warnings_of_a_file_are_in_the_document_and_the_first_on_stderr(
     shell: Shell, offline: Path
 ) -> None:
     nodes = [
-        {"id": number, "type": "EmptyImage", "inputs": [{"name": "width", "type": "INT", "link": 9}]}
+        {
+            "id": number,
+            "type": "EmptyImage",
+            "inputs": [{"name": "width", "type": "INT", "link": 9}],
+            "widgets_values": [8, 9, 1, 0],
+        }
         for number in range(SHOWN_WARNINGS + 9)
     ]
     file = offline / "a.json"
