@@ -81,7 +81,7 @@ def media_type_of(filename: str, head: bytes = b"") -> str:
 
     A browser would run the scripts of one type, SVG: the answer must forbid them.
     """
-    return _type_by_bytes(head) or _type_by_suffix(filename)
+    return (_type_by_bytes(head) if head else None) or _type_by_suffix(filename)
 
 
 def is_no_such_type(filename: str, head: bytes) -> bool:

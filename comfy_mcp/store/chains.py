@@ -20,6 +20,7 @@ from comfy_mcp.store.core import (
     bindparam,
     delete,
     exists,
+    func,
     insert,
     job_parents,
     jobs,
@@ -29,6 +30,9 @@ from comfy_mcp.store.core import (
 
 AT_ONCE = 100
 """Jobs that one transaction sets free or fails: some 20 ms, in which nobody else writes."""
+
+LOOKED_AT = 1_000
+"""Jobs that wait for others among which one look finds those that could go on: 5 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,18 @@ _PARENTS = Statement(
 _OF_CHILD = (
     select(_e.job_id).join(_parents, _parents.c.id == _e.parent_id, isouter=True).where(_e.job_id == _j.id)
 )
+_WINDOW = (
+    select(_j.seq)
+    .where(_IS_BLOCKED, _j.seq > bindparam("b_after"))
+    .order_by(_j.seq)
+    .limit(bindparam("b_window", type_=Integer))
+    .subquery()
+)
+_END_OF_WINDOW = Statement(select(func.max(_WINDOW.c.seq).label("seq"), func.count().label("jobs")))
 _READY = Statement(
     select(jobs)
     .where(
-        _IS_BLOCKED,
+        _j.seq.in_(select(_WINDOW.c.seq)),
         or_(
             ~_OF_CHILD.where(_parents.c.status.not_in(_ENDED)).exists(),
             _OF_CHILD.where(
@@ -114,13 +126,27 @@ def ended(connection: Connection, job: Job, at: int, writer: Writer) -> None:
         notes.ended = None
 
 
-def any_ready(connection: Connection) -> bool:
-    return connection.execute(_READY, {"count": 1}).first() is not None
+@dataclass(frozen=True, slots=True)
+class Look:
+    """`ready`: some of the next LOOKED_AT that wait for others could go on. `next`: behind which of them the
+    next look begins; 0: with the oldest."""
+
+    ready: bool
+    next: int
 
 
-def settle_some(connection: Connection, at: int, writer: Writer) -> int:
-    """The first that could go on, and do not. How many."""
-    rows = connection.execute(_READY, {"count": AT_ONCE}).rows
+def look(connection: Connection, after: int) -> Look:
+    """Whether an end has left something, among the next ones behind `after`."""
+    window = {"b_after": after, "b_window": LOOKED_AT}
+    ready = bool(connection.execute(_READY, {**window, "count": 1}).rows)
+    end = connection.execute(_END_OF_WINDOW, window).one()
+    return Look(ready, end.seq if end.jobs == LOOKED_AT else 0)
+
+
+def settle_some(connection: Connection, after: int, at: int, writer: Writer) -> int:
+    """The first of these that could go on, and do not. How many."""
+    window = {"b_after": after, "b_window": LOOKED_AT}
+    rows = connection.execute(_READY, {**window, "count": AT_ONCE}).rows
     for row in rows:
         _settle(connection, row, writer.readable(connection, row), at, writer)
     return len(rows)

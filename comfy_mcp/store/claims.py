@@ -11,13 +11,13 @@ from typing import Any
 
 from comfy_mcp.domain import fair_share
 from comfy_mcp.domain.catalog import Output
-from comfy_mcp.domain.events import JobClaimed, JobEvent
+from comfy_mcp.domain.events import JobClaimed, JobEvent, Priority
 from comfy_mcp.domain.extra_data import Submitted
 from comfy_mcp.domain.ids import JobId, PromptId
 from comfy_mcp.domain.job import IllegalTransition, Job
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.placing import WINDOW, Waiting
-from comfy_mcp.store import holds, journal, leases, outputs, quotas, reads, turns
+from comfy_mcp.store import heads, holds, journal, leases, outputs, quotas, reads, turns
 from comfy_mcp.store.codec import UNREADABLE, job_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
@@ -41,7 +41,7 @@ from comfy_mcp.store.core import (
 )
 from comfy_mcp.store.core import jobs as jobs_table
 from comfy_mcp.store.queries import Claim, ClaimOffer, Lease
-from comfy_mcp.store.vram import NEED, WITH_NEED
+from comfy_mcp.store.vram import WITH_NEED
 
 MAX_WINDOWS = 8
 """How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
@@ -54,9 +54,7 @@ _WAITS = and_(
     _j.prompt_id.is_(None),
     _j.cancel_requested == false(),
     or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
-    quotas.BELOW_LIMITS,
 )
-_FROM = _j.priority >= bindparam("b_from")
 _ORDER = (_j.priority, _j.share_tag, _j.seq)
 # An engine that has refused a job is not asked again.
 _NOT_MINE = func.replace(_j.refused_by, bindparam("b_me"), "") == _j.refused_by
@@ -66,9 +64,8 @@ _ON_GRAPH = graphs.c.job_id == _j.id
 
 
 def _two(core: Any) -> tuple[Statement, Statement]:
-    """As it is, and for the priorities that were passed over: the condition would hide the order from
-    PostgreSQL's planner."""
-    return Statement(core), Statement(core.where(_FROM))
+    """As it is, and for priorities that were passed over: the condition hides the order from PostgreSQL."""
+    return Statement(core), Statement(core.where(_j.priority >= bindparam("b_from")))
 
 
 _NEXT, _NEXT_PASSED = _two(
@@ -81,17 +78,16 @@ _NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two(
     .order_by(*_ORDER)
     .limit(ONE)
 )
-_SEEN = (_j.id, _j.priority, _j.shape, _j.needs_key, _j.refused_by, graphs.c.needs, NEED)
 _FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
 _WINDOW, _WINDOW_PASSED = _two(
-    select(*_SEEN)
+    select(*heads.SEEN)
     .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
     .where(_WAITS, _NOT_REFUSED, _FIT)
     .order_by(*_ORDER)
     .limit(literal_column(str(WINDOW)))
 )
 _WINDOW_THAT_FITS, _WINDOW_PASSED_THAT_FITS = _two(
-    select(*_SEEN)
+    select(*heads.SEEN)
     .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
     .where(_WAITS, _NOT_REFUSED, _FIT, holds.FITS)
     .order_by(*_ORDER)
@@ -103,11 +99,17 @@ _LOOKS = {  # by: with admission, at passed priorities only
     (True, False): (_NEXT_THAT_FITS, _WINDOW_THAT_FITS),
     (True, True): (_NEXT_PASSED_THAT_FITS, _WINDOW_PASSED_THAT_FITS),
 }
+_HEADS = {  # by: with admission
+    False: heads.heads(jobs_table, _WAITS, _NOT_REFUSED, _FIT),
+    True: heads.heads(WITH_NEED, _WAITS, _NOT_REFUSED, _FIT, holds.FITS),
+}
 _ONE = Statement(select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_j.id == bindparam("b_id")))
 _BEFORE_IT = tuple_(*_ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq"))
-_PASSED_OVER = holds.unseen(_WAITS)
-_PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, _BEFORE_IT))
+_PASSED_OVER = holds.unseen(and_(_WAITS, heads.NOT_AT_LIMIT))
+_PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, heads.NOT_AT_LIMIT, _BEFORE_IT))
 _ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
+_ANY_BELOW_LIMIT = heads.any_head(_WAITS)
+_ANY_BELOW_LIMIT_AT = heads.any_head(_WAITS, _j.priority == bindparam("b_priority"))
 _LOWEST = Statement(select(_j.priority).where(_WAITS).order_by(_j.priority.desc()).limit(ONE))
 _WAITS_AT = Statement(
     select(literal(1))
@@ -154,17 +156,23 @@ _OWNED = Statement(
 
 
 def any_waits(connection: Connection, now: int, lane: str) -> bool:
-    """Held jobs wait too."""
-    return connection.execute(_ANY_WAITS, {"b_lane": lane, "b_now": now}).first() is not None
+    """Held jobs wait too, those of a client at its limit do not."""
+    where = {"b_lane": lane, "b_now": now}
+    if not connection.execute(_ANY_WAITS, where).rows:
+        return False
+    at_limit = quotas.at_limit(connection, now)
+    return not at_limit or bool(connection.execute(_ANY_BELOW_LIMIT, {**where, "at_limit": at_limit}).rows)
 
 
 def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | None:
     """One whose wait is over is left to `expiry.expire`, one whose client is at a limit waits. With
-    `admission`, jobs that are passed over for lack of memory are marked as held. Raises Fenced."""
-    if not leases.may_claim(connection, offer.lease):
+    `admission`, jobs passed over for lack of memory are marked as held. Raises Fenced."""
+    claiming = leases.claiming(connection, offer.lease)
+    if not claiming.takes_jobs:
         return None
     passed = turns.passed(connection, offer.lane)
-    where = {"b_lane": offer.lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
+    where: dict[str, Any] = {"b_lane": offer.lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
+    where |= {"at_limit": quotas.at_limit(connection, now) if claiming.limits else [], "b_from": 0}
     admission = offer.admission
     where |= {} if admission is None else holds.limits(admission)
     found = None
@@ -172,7 +180,7 @@ def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | N
         found = _next(connection, offer, {**where, "b_from": first}, passed=True)
     if found is None:
         found = _next(connection, offer, where)
-    claim = None if found is None else _claim(connection, offer, now, passed, *found)
+    claim = None if found is None else _claim(connection, offer, where, passed, *found)
     if admission is None:
         return claim
     if found is None:
@@ -191,21 +199,24 @@ def _next(
     connection: Connection, offer: ClaimOffer, where: Values, *, passed: bool = False
 ) -> _Readable | None:
     """The job to claim. An engine that is alone mostly gets the first one that waits."""
-    chooser = offer.chooser
+    chooser, limited = offer.chooser, bool(where["at_limit"])
     first, window = _LOOKS[offer.admission is not None, passed]
-    if chooser is None or (chooser.alone and not chooser.unfit):
+    if limited:
+        window = _HEADS[offer.admission is not None]
+    elif chooser is None or (chooser.alone and not chooser.unfit):
         found = _first(connection, first, where)
         if found is None or chooser is None or chooser.fits(found[0].needs_key, _needs(found[0])):
             return found
     for _ in range(MAX_WINDOWS):
-        rows = connection.execute(window, {**where, "b_unfit": chooser.unfit}).all()
+        values = {**where, "b_unfit": () if chooser is None else chooser.unfit}
+        rows = heads.found(connection, window, values) if limited else connection.execute(window, values).rows
+        more = bool(rows) if limited else len(rows) == WINDOW
         needs = {row.needs: _needs(row, row.need_bytes) for row in {row.needs: row for row in rows}.values()}
-        fitting = [row for row in rows if chooser.fits(row.needs_key, needs[row.needs])]
-        more = len(rows) == WINDOW
+        fitting = [row for row in rows if chooser is None or chooser.fits(row.needs_key, needs[row.needs])]
         if fitting or not more:
             waiting = [(row.id, _waiting(row, needs[row.needs])) for row in fitting]
-            at = chooser.choose(waiting, more=more) if waiting else None
-            if at is None:
+            at = chooser.choose(waiting, more=more) if chooser is not None and waiting else 0
+            if at is None or not waiting:
                 return None
             found = _readable(connection, connection.execute(_ONE, {"b_id": fitting[at].id}).one())
             if found is not None:
@@ -231,36 +242,43 @@ def _waiting(row: AnyRow, needs: Needs | None) -> Waiting:
 def _claim(
     connection: Connection,
     offer: ClaimOffer,
-    now: int,
+    where: Values,
     passed: Mapping[int, int],
     row: AnyRow,
     before: Job,
     submitted: Submitted | None,
 ) -> Claim:
+    now = where["b_now"]
     job = journal.apply(connection, before, (claimed(before, offer.lease, offer.prompt_id, now),))
-    lowest = connection.execute(_LOWEST, {"b_lane": offer.lane, "b_now": now}).scalar()
+    waiting = _waiting_ranks(connection, job, where)
     begin_attempt(connection, offer.lease, job, offer.stream_id, now)
     if before.attempt == 0:  # queued again, it has had its turn
-        turns.claimed(connection, job, row.share_tag, more=lowest is not None)
-    turns.passes(connection, job, passed, _lower_waiting(connection, job, lowest, now))
+        turns.claimed(connection, job, row.share_tag, more=bool(waiting))
+    turns.passes(connection, job, passed, [each for each in waiting if each > job.priority.rank])
     return Claim(
         job=job,
         text=row.graph,
         needs=_needs(row),
         submitted=submitted,
         stream_id=offer.stream_id,
-        more=lowest is not None,
+        more=bool(waiting),
     )
 
 
-def _lower_waiting(connection: Connection, job: Job, lowest: int | None, now: int) -> list[int]:
-    """The priorities below the job's of which jobs wait, down to the `lowest` of all that do."""
-    if lowest is None or lowest <= job.priority.rank:
+def _waiting_ranks(connection: Connection, job: Job, where: Values) -> list[int]:
+    """The priorities below the job's of which jobs wait, and the lowest of all that do."""
+    if where["at_limit"]:
+        ranks = [each.rank for each in Priority]
+        return [each for each in ranks if _waits_at(connection, _ANY_BELOW_LIMIT_AT, where, each)]
+    lowest = connection.execute(_LOWEST, where).scalar()
+    if lowest is None:
         return []
     between = range(job.priority.rank + 1, lowest)
-    where = {"b_lane": job.lane, "b_now": now}
-    waiting = [each for each in between if connection.execute(_WAITS_AT, {**where, "b_priority": each}).rows]
-    return [*waiting, lowest]
+    return [*(each for each in between if _waits_at(connection, _WAITS_AT, where, each)), lowest]
+
+
+def _waits_at(connection: Connection, statement: Statement, where: Values, rank: int) -> bool:
+    return bool(connection.execute(statement, {**where, "b_priority": rank}).rows)
 
 
 def _first(connection: Connection, statement: Statement, where: Values) -> _Readable | None:

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Dialect, Insert, Update
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.dialects.sqlite import dialect as sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 import comfy_mcp.store
@@ -47,7 +48,18 @@ OFTEN_OF_OUTPUTS = [
 
 _HERE = Path(__file__).parent
 FILES = {"sqlite": _HERE / "compiled.py", "postgresql": _HERE / "postgresql" / "compiled.py"}
-_DIALECTS: dict[str, Dialect] = {"sqlite": sqlite(paramstyle="named"), "postgresql": psycopg.dialect()}  # type: ignore[no-untyped-call]
+
+
+class _WithHints(SQLiteCompiler):
+    """SQLAlchemy leaves hints out for SQLite, which knows one: INDEXED BY."""
+
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:
+        return text
+
+
+_SQLITE = sqlite(paramstyle="named")
+_SQLITE.statement_compiler = _WithHints
+_DIALECTS: dict[str, Dialect] = {"sqlite": _SQLITE, "postgresql": psycopg.dialect()}  # type: ignore[no-untyped-call]
 
 # What creates the tables of PostgreSQL, after them. A table that was never analysed has its queue sorted for
 # each claim, and the default waits for a tenth of the rows.

@@ -5,12 +5,13 @@ lease with more time left than it was ever given counts as expired, until its ho
 keeps every write right all the same.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import bindparam, case, insert, now_ms, select, update
+from comfy_mcp.store.core import api_keys, bindparam, case, exists, insert, now_ms, or_, select, update
 from comfy_mcp.store.core import engine_leases as leases
 from comfy_mcp.store.queries import Lease, LeaseState
 
@@ -57,6 +58,9 @@ _HELD = Statement(select(leases.c.engine, leases.c.fence).where(leases.c.holder 
 _RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
 _VERIFY = Statement(select(leases.c.drained_at).where(*OWN))
 _DRAIN = Statement(insert(leases), "(engine) DO UPDATE SET drained_at = excluded.drained_at")
+_k = api_keys.c
+_LIMITS = exists().where(or_(_k.max_running.is_not(None), _k.max_gpu_seconds.is_not(None)))
+_CLAIMING = Statement(select(leases.c.drained_at, _LIMITS.label("limits")).where(*OWN))
 _DRAINED = Statement(select(leases.c.engine).where(leases.c.drained_at.is_not(None)))
 
 
@@ -91,12 +95,20 @@ def holds(connection: Connection, lease: Lease) -> bool:
     return connection.execute(_VERIFY, own(lease)).first() is not None
 
 
-def may_claim(connection: Connection, lease: Lease) -> bool:
-    """Whether the engine takes new jobs. Raises Fenced unless the lease is the present one."""
-    row = connection.execute(_VERIFY, own(lease)).first()
+@dataclass(frozen=True, slots=True)
+class Claiming:
+    """`takes_jobs`: the engine takes new ones. `limits`: some client's key limits what runs."""
+
+    takes_jobs: bool
+    limits: bool
+
+
+def claiming(connection: Connection, lease: Lease) -> Claiming:
+    """Raises Fenced unless the lease is the present one."""
+    row = connection.execute(_CLAIMING, own(lease)).first()
     if row is None:
         raise lost(lease)
-    return row.drained_at is None
+    return Claiming(takes_jobs=row.drained_at is None, limits=bool(row.limits))
 
 
 def drain(connection: Connection, engine: EngineId, at: int | None) -> None:

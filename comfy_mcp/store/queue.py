@@ -143,7 +143,7 @@ def add_all(connection: Connection, submissions: Sequence[Submission]) -> list[A
 def _may_take(connection: Connection, offer: ClaimOffer, job: Job) -> bool:
     """Whether the engine is still the offerer's and takes new jobs, and has the memory."""
     try:
-        if not leases.may_claim(connection, offer.lease):
+        if not leases.claiming(connection, offer.lease).takes_jobs:
             return False
     except Fenced:
         return False

@@ -6,7 +6,6 @@ who has the right `admin` is bounded by the whole queue only, unless the key say
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.days import day_end
@@ -24,10 +23,8 @@ from comfy_mcp.store.core import (
     attempts,
     bindparam,
     case,
-    exists,
     func,
     jobs,
-    literal_column,
     or_,
     select,
     update,
@@ -54,23 +51,19 @@ _BLOCKED_BYTES = Statement(select(func.sum(jobs.c.graph_bytes)).where(*_BLOCKED)
 _BLOCKED_OF_KEY = select(func.count()).where(_BLOCKED[0], jobs.c.client == _k.name)
 
 
-# What engines have of each client whose key limits that. Without such a key nothing is counted.
-_mine, _limited = jobs.alias("mine"), api_keys.alias("limited")
-_SOME_LIMIT = exists().where(_limited.c.max_running.is_not(None))
+# What engines have of each client whose key limits that.
+_mine = jobs.alias("mine")
 _BUSY = (
     select(_k.name)
     .select_from(
         attempts.join(_mine, _mine.c.id == attempts.c.job_id).join(api_keys, _k.name == _mine.c.client)
     )
-    .where(_SOME_LIMIT, IS_ACTIVE, _k.max_running.is_not(None))
+    .where(IS_ACTIVE, _k.max_running.is_not(None))
     .group_by(_k.name, _k.max_running)
     .having(func.count() >= _k.max_running)
 )
 _SPENT = select(_k.name).where(_k.gpu_until > bindparam("b_now"), _k.gpu_seconds >= _k.max_gpu_seconds)
-_at_limit: Any = case((jobs.c.client.in_(_BUSY), 1), (jobs.c.client.in_(_SPENT), 1), else_=0)
-BELOW_LIMITS = _at_limit != literal_column("1")
-"""Of a job: nothing that its client has at engines, or has used, keeps it from being claimed at `b_now`. As a
-case PostgreSQL's planner takes it for true of nearly all, and walks the queue in its order."""
+_AT_LIMIT = Statement(select(_k.name).where(or_(_k.name.in_(_BUSY), _k.name.in_(_SPENT))))
 
 _CHARGE = Statement(
     update(api_keys)
@@ -127,6 +120,11 @@ def check(
                 f"key is {key.max_queued_bytes}."
             )
     return key.max_running is not None or key.max_gpu_seconds is not None
+
+
+def at_limit(connection: Connection, now: int) -> list[str]:
+    """Clients of which no job is claimed now, because of what they have at engines or have used today."""
+    return connection.execute(_AT_LIMIT, {"b_now": now}).scalars()
 
 
 def charge(connection: Connection, attempt: Job, end: JobEvent) -> None:

@@ -1,18 +1,22 @@
 """Jobs as they are read: one, pages of them, the queue. Synchronous; runs in a transaction of the caller."""
 
+from typing import Any
+
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import NotFound
 from comfy_mcp.domain.events import JobProgressed
-from comfy_mcp.domain.ids import JobId
+from comfy_mcp.domain.ids import CLOUDS, LOCAL, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.needs import NO_WISH
 from comfy_mcp.store import event_log, outputs, tags
 from comfy_mcp.store.codec import graph_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
+    IS_ACTIVE,
     IS_QUEUED,
     Integer,
     and_,
+    attempts,
     bindparam,
     func,
     graphs,
@@ -82,19 +86,38 @@ _RUNNING_NOW = Statement(
         now_ms().label("now"),
     ).where(jobs.c.status == JobStatus.RUNNING.value)
 )
-_RUN_ORDER = Statement(
-    select(jobs)
-    .where(IS_QUEUED)
-    .order_by(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq)
-    .limit(bindparam("count", type_=Integer))
+_COUNT = bindparam("count", type_=Integer)
+_IN_ORDER = (jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq)
+
+
+def _first_of(lane: str) -> Any:
+    """Those that no engine has: the index of the run order goes lane by lane."""
+    first = (
+        select(jobs.c.seq)
+        .where(IS_QUEUED, jobs.c.lane == lane, jobs.c.prompt_id.is_(None))
+        .order_by(*_IN_ORDER[1:])
+        .limit(_COUNT)
+        .subquery()
+    )
+    return select(first.c.seq)
+
+
+# From the attempts: an index of the status, if that were compared by itself, would lead through the queue.
+_IS_STILL_QUEUED = jobs.c.status.concat("") == JobStatus.QUEUED.value
+_WITH_ENGINES = (
+    select(jobs.c.seq)
+    .join(attempts, attempts.c.job_id == jobs.c.id)
+    .where(IS_ACTIVE, _IS_STILL_QUEUED, _CLAIMED)
 )
+_FIRST = _WITH_ENGINES.union_all(*(_first_of(lane) for lane in (LOCAL, *sorted(CLOUDS))))
+_RUN_ORDER = Statement(select(jobs).where(jobs.c.seq.in_(_FIRST)).order_by(*_IN_ORDER).limit(_COUNT))
 _PLACES = (
     select(
         jobs.c.id,
         func.row_number()
         .over(
             partition_by=jobs.c.lane,
-            order_by=(jobs.c.prompt_id.is_(None), jobs.c.priority, jobs.c.share_tag, jobs.c.seq),
+            order_by=_IN_ORDER,
         )
         .label("place"),
     )
@@ -213,10 +236,15 @@ def _position(connection: Connection, row: AnyRow) -> int:
 def queue(connection: Connection, limit: int) -> QueueView:
     return QueueView(
         running=tuple(job_shown(row) for row in connection.execute(_RUNNING)),
-        queued=tuple(job_shown(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)})),
+        queued=run_order(connection, limit),
         blocked=tuple(job_shown(row) for row in connection.execute(_BLOCKED, {"count": clamp(limit)})),
         counts=counts(connection),
     )
+
+
+def run_order(connection: Connection, limit: int) -> tuple[Job, ...]:
+    """The first that are queued. It reads some of each lane, however many wait."""
+    return tuple(job_shown(row) for row in connection.execute(_RUN_ORDER, {"count": clamp(limit)}))
 
 
 def running_steps(connection: Connection) -> tuple[int, list[JobProgressed]]:

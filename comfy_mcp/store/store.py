@@ -55,6 +55,7 @@ class Store(DriverSide):
         super().__init__(database, kept_shapes=kept_shapes)
         self._callbacks: list[Callable[[Sequence[StoredEvent]], None]] = []
         self._commits = 0
+        self._settled_to = 0
         self._version: int | None = None  # of this step of the loop
         info = database.info
         self._writer = Worker(
@@ -260,10 +261,15 @@ class Store(DriverSide):
 
     async def settle_chains(self, *, now: int) -> int:
         """Set free or fail those that wait for jobs that have ended, some at a time: what the ends themselves
-        left. How many."""
-        if not await self._readers.do(chains.any_ready):
+        left. How many. One call looks at some of them, the next at the next ones."""
+        after = self._settled_to
+        look = await self._readers.do(lambda connection: chains.look(connection, after))
+        if not look.ready:
+            self._settled_to = look.next
             return 0  # the usual case takes no writer
-        return await self._writer.do(lambda connection: chains.settle_some(connection, now, journal.WRITER))
+        return await self._writer.do(
+            lambda connection: chains.settle_some(connection, after, now, journal.WRITER)
+        )
 
     async def request_cancel(
         self, job_id: JobId, *, at: int, reason: str | None, by: str | None = None

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.ids import ClientId, JobId
+from comfy_mcp.operations import states
 from comfy_mcp.operations.shapes import WorkflowResult
+from comfy_mcp.operations.views import result_of
 from comfy_mcp.operations.workflows import QUEUE_SHOWN
 from comfy_mcp.store import Store
 from tests.operations.conftest import Bench
@@ -293,3 +296,23 @@ async def test_a_result_from_the_cache_says_that_nothing_was_run(call: Bench) ->
         assert end.status == "completed"
         said.append("in its cache and ran nothing" in end.text())
     assert said == [False, True]
+
+
+async def test_a_workflow_with_very_many_outputs_is_shown_beside_the_loop(
+    call: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await call("submit_workflow", workflow=graphs.picture())
+    await call("wait_for_workflow", workflow_id=job.workflow_id)
+    threads = set[int]()
+
+    def watched(*args: Any) -> Any:
+        threads.add(threading.get_ident())
+        return result_of(*args)
+
+    monkeypatch.setattr(states, "result_of", watched)
+    for many, here in ((1, True), (0, False)):
+        monkeypatch.setattr(states, "MANY_OUTPUTS", many)
+        threads.clear()
+        state = await call("workflow_status", workflow_id=job.workflow_id)
+        assert (state.status, len(state.outputs)) == ("completed", 1)
+        assert (threads == {threading.get_ident()}) is here

@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery
+from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.events import (
     FailureKind,
     JobCancelled,
@@ -41,6 +42,7 @@ def queued_event(
     client: str = "local",
     lane: str = "local",
     priority: Priority = Priority.NORMAL,
+    after: tuple[Parent, ...] = (),
 ) -> JobQueued:
     return JobQueued(
         job_id=job_id or new_job_id(),
@@ -49,6 +51,7 @@ def queued_event(
         lane=lane,
         priority=priority,
         node_count=2,
+        after=after,
     )
 
 

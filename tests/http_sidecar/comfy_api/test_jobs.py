@@ -1,11 +1,16 @@
 """Jobs over HTTP, as no SDK would send them, and what the SDKs do not look at."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.driving.engines import Engines
+from comfy_mcp.store import Store
 from tests.http_sidecar.comfy_api.conftest import API, HEADERS, of
+from tests.operations.test_written import FAULTS, raises_behind
 from tests.support.graphs import picture, slow
 from tests.support.sidecar import Sidecar
 
@@ -94,6 +99,54 @@ async def test_a_key_that_may_only_submit_gets_the_job_it_made(v2: Sidecar) -> N
     assert (answer.status, answer.body["status"], answer.body["outputs"]) == (201, "queued", [])
     seen = await v2("GET", answer.body["urls"]["self"], headers=of("sam"))
     assert (seen.status, seen.body["error"]["code"]) == (403, "forbidden")
+
+
+async def test_a_job_that_can_not_be_read_back_is_what_its_submit_has_said(
+    v2: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def locked(*_args: Any) -> Any:
+        raise StoreFault("The database is locked.", next_step="Wait.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "view_job", locked)
+        body = {"workflow": picture(), "metadata": {"run": "1"}}
+        answer = await v2("POST", JOBS, json=body, headers=HEADERS)
+        unread = await v2("GET", answer.body["urls"]["self"], headers=HEADERS)
+    made = answer.body
+    assert (answer.status, made["status"], made["metadata"], made["outputs"]) == (
+        201,
+        "queued",
+        {"run": "1"},
+        [],
+    )
+    assert (unread.status, unread.body["error"]["code"]) == (429, "deployment_not_ready")
+    assert (await v2.ended(made["id"], headers=HEADERS))["status"] == "completed"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["a defect", "no word of the commit"])
+async def test_a_job_is_answered_whatever_raises_behind_its_commit(
+    v2: Sidecar, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raises_behind(monkeypatch, Engines, "submit", fault)
+    answer = await v2("POST", JOBS, json={"workflow": picture()}, headers=HEADERS)
+    assert (answer.status, answer.body["status"] in {"queued", "running", "succeeded"}) == (201, True)
+    assert (await v2.ended(answer.body["id"], headers=HEADERS))["status"] == "completed"
+    assert len((await v2("GET", JOBS, headers=HEADERS)).body["jobs"]) == 1
+
+
+async def test_where_the_store_does_not_say_the_error_names_the_job(
+    v2: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def locked(*_args: Any) -> Any:
+        raise StoreFault("The database is locked.", next_step="Wait.")
+
+    with monkeypatch.context() as patched:
+        raises_behind(patched, Engines, "submit", RuntimeError("a defect"))
+        patched.setattr(Store, "view_job", locked)
+        answer = await v2("POST", JOBS, json={"workflow": picture()}, headers=HEADERS)
+    [job] = (await v2("GET", JOBS, headers=HEADERS)).body["jobs"]
+    assert (answer.status, answer.body["error"]["code"]) == (429, "deployment_not_ready")
+    assert job["id"] in json.dumps(answer.body)
 
 
 async def test_a_cancel_is_said_until_it_has_happened(v2: Sidecar) -> None:

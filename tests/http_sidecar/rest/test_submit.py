@@ -10,9 +10,13 @@ import pytest
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import ApiKey, Right, digest_of
+from comfy_mcp.domain.errors import StoreFault
+from comfy_mcp.driving.engines import Engines
+from comfy_mcp.store import Store
 from http_sidecar.bounds import Bounds
 from tests.contract_v1.shapes import assert_problem
 from tests.operations.test_given import ui_file
+from tests.operations.test_written import raises_behind
 from tests.support.graphs import failing, picture, slow
 from tests.support.sidecar import WORKFLOW, Answer, Sidecar, open_sidecar
 
@@ -69,6 +73,36 @@ async def test_a_key_that_may_not_read_gets_no_state_by_waiting(tmp_path: Path) 
     assert answer.status == 202
     assert "Preference-Applied" not in answer.headers
     assert "outputs" not in answer.body
+
+
+@pytest.mark.parametrize("retries", [False, True], ids=["a submit", "a retry"])
+async def test_a_wait_that_fails_leaves_the_answer_of_the_submit(
+    tmp_path: Path, retries: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def locked(*_args: Any) -> Any:
+        raise StoreFault("The database is locked.", next_step="Wait.")
+
+    async with open_sidecar(tmp_path) as v1:
+        path, body = WORKFLOW, {"workflow": picture()}
+        if retries:
+            failed = await submit(v1, failing("boom"), Prefer="wait=50")
+            path, body = f"{WORKFLOW}/{failed.body['workflowId']}/retry", {}
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "view_job", locked)
+            answer = await v1("POST", path, json=body, headers={"Prefer": "wait=50"})
+        assert (answer.status, answer.body["status"]) == (202, "queued")
+        assert "Preference-Applied" not in answer.headers
+        assert (await v1.ended(answer.body["workflowId"]))["status"] == ("failed" if retries else "completed")
+
+
+async def test_prefer_wait_gives_the_end_of_a_job_although_something_raised_behind_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_sidecar(tmp_path) as v1:
+        raises_behind(monkeypatch, Engines, "submit", RuntimeError("a defect"))
+        answer = await submit(v1, picture(), Prefer="wait=50")
+        assert (answer.status, answer.body["status"]) == (200, "completed")
+        assert len((await v1("GET", "/v1/comfyui/workflows")).body["workflows"]) == 1
 
 
 async def test_a_repeat_under_the_same_key_is_the_first_answer(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
             names.append(match[1])
         return f"${names.index(match[1]) + 1}"
 
-    text = text.replace("__[POSTCOMPILE_b_unfit]", "'x', 'y'")
+    text = re.sub(r"__\[POSTCOMPILE_\w+\]", "'x', 'y'", text)
     text = POSTGRESQL.parameter.sub(place, text).replace("%%", "%")
     connection.execute("SET plan_cache_mode = force_generic_plan")
     connection.execute(f"PREPARE asked AS {text}")
@@ -79,9 +79,33 @@ async def test_a_claim_walks_an_index_and_sorts_nothing(
         crowded.execute("ANALYZE jobs")
     plan = plan_of(crowded, statement)
     assert index in plan, plan
-    assert set(re.findall("Sort Key: (.+)", plan)) <= {"api_keys.name"}, (
-        "keys with limits, and never the queue"
-    )
+    assert "Sort Key" not in plan, plan
+    assert "Seq Scan on jobs" not in plan, plan
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize(
+    "statement",
+    [*claims._HEADS.values(), claims._ANY_BELOW_LIMIT, claims._ANY_BELOW_LIMIT_AT],
+    ids=["heads", "heads that fit", "any", "any at a priority"],
+)
+async def test_while_a_client_is_at_its_limit_a_claim_goes_from_client_to_client(
+    crowded: "psycopg.Connection[Any]", statement: Statement, analysed: bool
+) -> None:
+    if analysed:
+        crowded.execute("ANALYZE jobs")
+    plan = plan_of(crowded, statement)
+    assert plan.count("ix_jobs_client_queue") >= 2, plan
+    assert "Sort Key" not in plan, plan
+    assert "Seq Scan on jobs" not in plan, plan
+
+
+async def test_the_view_of_the_queue_reads_the_first_of_each_lane(
+    crowded: "psycopg.Connection[Any]",
+) -> None:
+    crowded.execute("VACUUM ANALYZE jobs")
+    plan = plan_of(crowded, reads._RUN_ORDER)
+    assert plan.count("ix_jobs_queue") == 3, plan
     assert "Seq Scan on jobs" not in plan, plan
 
 
