@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
-from comfy_mcp.cli.output import Output
+from comfy_mcp.cli.output import IN_COMMANDS, Output, in_commands
 from comfy_mcp.cli.session import open_session
 from comfy_mcp.operations.shapes import DrainResult, EngineChangeResult, EngineItem, SystemResult
 from comfy_mcp.settings import Settings
@@ -15,6 +15,8 @@ async def list_(settings: Settings, output: Output) -> ExitCode:
         system: SystemResult = await session.call("system_status", {})
     found = [engine.model_dump(mode="json") for engine in system.engines]
     output.result({"engines": found}, [_line(engine) for engine in system.engines])
+    if not found:
+        output.note("There is no engine. `comfy-bridge engines add NAME URL` adds one.")
     return ExitCode.OK
 
 
@@ -22,7 +24,7 @@ async def change(settings: Settings, output: Output, name: str, arguments: Mappi
     """`add_engine` or `remove_engine`. Raises as the operation."""
     async with open_session(settings, drive=False) as session:
         result: EngineChangeResult = await session.call(name, arguments)
-    output.result(result.model_dump(mode="json"), [result.text()])
+    output.result(result.model_dump(mode="json", context=IN_COMMANDS), [in_commands(result.text())])
     return ExitCode.OK
 
 

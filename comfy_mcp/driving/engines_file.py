@@ -33,9 +33,9 @@ class EnginesFile:
         assert path is not None
         while True:
             stamp = await asyncio.to_thread(_stamp, path)
-            if stamp != seen:
-                seen = stamp
+            if stamp != seen and (stamp is not None or self._some):  # else there is no file yet
                 await self._read(take, stamp[1] if stamp else 0)
+            seen = stamp
             await asyncio.sleep(self._every_s)
 
     async def _read(self, take: Callable[[Sequence[EngineSettings]], Awaitable[None]], size: int) -> None:

@@ -24,12 +24,13 @@ from comfy_mcp.domain.file_inputs import (
     reference,
     with_inputs,
 )
-from comfy_mcp.domain.ids import CLOUDS, LOCAL, EngineId, JobId, NodeId
+from comfy_mcp.domain.ids import CLOUDS, LOCAL, BatchId, EngineId, JobId, NodeId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Needs
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.shown import shown
+from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
@@ -187,21 +188,29 @@ async def _name(
             said.present.add(found.value)
         return copied or found.value
     there = False if holders and None not in holders.values() else None
-    services, caller = context.services, context.caller
-    paths = caller.may_read_files and wanted.folder == "input"
-    if paths and await services.input_files.has_path(wanted.text):
+    paths = context.caller.may_read_files and wanted.folder == "input"
+    if paths and await context.services.input_files.has_path(wanted.text):
         return await _path(context, wanted.text, found)
-    outputs = await services.store.list_outputs(
+    if (output := await _output_named(context, wanted.text, found, said)) is not None:
+        return output
+    if there is None:
+        return found.value
+    raise _unknown(context, found)
+
+
+async def _output_named(context: OperationContext, text: str, found: FileInput, said: _Said) -> str | None:
+    """The newest output whose file has this name; None: there is none, or without a folder several."""
+    folder, _, name = text.replace("\\", "/").rpartition("/")
+    caller = context.caller
+    outputs = await context.services.store.list_outputs(
         OutputQuery(filename=name, client=None if caller.sees_all else caller.client, limit=20)
     )
     exact = [each for each in outputs.items if each.file.subfolder.replace("\\", "/") == folder]
     some = exact or (outputs.items if not folder and len(outputs.items) == 1 else ())
-    if some:
-        said.warnings.append(f"{found.where}: {found.value!r} was read as output:{some[0].id}.")
-        return _output(some[0], found)
-    if there is None:
-        return found.value
-    raise _unknown(context, found)
+    if not some:
+        return None
+    said.warnings.append(f"{found.where}: {found.value!r} was read as output:{some[0].id}.")
+    return _output(some[0], found)
 
 
 async def _copied(
@@ -260,22 +269,37 @@ def _output(output: Output, found: FileInput) -> str:
 
 
 async def _output_or_job(context: OperationContext, wanted: Reference, found: FileInput, said: _Said) -> str:
-    """The id may be that of a job, whose output is meant."""
+    """The id may be that of a job, whose output is meant; or a file's name stands in its place."""
     try:
         output = await find_output(context, await whole_id(context, "output_id", wanted.text))
     except NotFound:
         job_id = JobId(await whole_id(context, "workflow_id", wanted.text))
         job = await context.services.store.get_job(job_id)
-        if job is None or not context.caller.may_see(job.client):
-            raise
-        return await _made(context, job.id, wanted.index, found, said)
+        if job is not None and context.caller.may_see(job.client):
+            return await _made(context, job.id, wanted.index, found, said)
+        await _require_no_batch(context, BatchId(job_id))
+        if (named := await _output_named(context, wanted.text, found, said)) is not None:
+            return named
+        raise
     return _output(output, found)
+
+
+async def _require_no_batch(context: OperationContext, batch: BatchId) -> None:
+    """Raises InvalidInput for the id of a batch: which of its outputs is meant?"""
+    jobs = [job.id for job in await jobs_of(context.services, batch) if context.caller.may_see(job.client)]
+    if jobs:
+        raise InvalidInput(
+            f"{batch} is a batch of {len(jobs)} workflows.",
+            next_step=f"Name one of them: {', '.join(f'output:{each}' for each in jobs[:4])}"
+            f"{' …' if len(jobs) > 4 else ''}.",
+        )
 
 
 async def _made(context: OperationContext, job_id: JobId, index: int, found: FileInput, said: _Said) -> str:
     """What a job has made, or is going to make."""
     job = await newest_try(context, job_id)
     if job is None:
+        await _require_no_batch(context, BatchId(job_id))
         raise NotFound(
             f"Workflow {job_id} not found.",
             next_step="Call list_workflows for existing ids.",

@@ -59,7 +59,7 @@ async def named_workflow(
     entries = await entries_of(context, info)
     entry = _meant(name, entries)
     if entry is None:
-        raise _unknown(name, entries, asked=info is not None)
+        raise _unknown(name, entries, asked=info is not None, files=context.caller.may_read_files)
     return Named(raw=await read_entry(context, entry, info, inputs), title=entry.title, entry=entry)
 
 
@@ -114,13 +114,13 @@ def _meant(name: str, entries: tuple[WorkflowEntry, ...]) -> WorkflowEntry | Non
     return None
 
 
-def _unknown(name: str, entries: tuple[WorkflowEntry, ...], *, asked: bool) -> NotFound:
+def _unknown(name: str, entries: tuple[WorkflowEntry, ...], *, asked: bool, files: bool) -> NotFound:
     near = nearest(name[:_SHOWN], {each.name for each in entries})
     hint = f" Nearest: {', '.join(near)}." if near else ""
     return NotFound(
         f"There is no workflow {name!r:.100}.{hint}{'' if asked else _NOT_ASKED}",
         next_step='Call find_workflow(query="…") for those that exist. A workflow itself is passed as an '
-        "object, or as the path of its file.",
+        f"object{', or as the path of its file' if files else ''}.",
         code=ErrorCode.NOT_FOUND,
         details={"nearest": list(near)},
     )

@@ -1,6 +1,10 @@
 """Engines from the command line."""
 
-from tests.cli.conftest import Shell
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import EngineProcess, Shell
 
 
 def test_an_engine_is_listed_drained_and_resumed(shell: Shell) -> None:
@@ -18,3 +22,22 @@ def test_an_engine_that_is_not_in_the_settings_is_not_found(shell: Shell) -> Non
     done = shell("engines", "drain", "nowhere")
     assert (done.code, done.out) == (3, "")
     assert "There is no engine 'nowhere'" in done.err
+
+
+def test_the_first_engine_is_added_where_there_is_no_file_and_the_last_one_removed(
+    shell: Shell, engine: EngineProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/fleet.md begins: nothing is wrong with a file that is not there yet."""
+    file = tmp_path / "new" / "engines.toml"
+    monkeypatch.delenv("COMFYUI_URL")
+    monkeypatch.setenv("COMFY_BRIDGE_ENGINES_FILE", str(file))
+    added = shell("engines", "add", "here", engine.url)
+    assert (added.code, added.err) == (0, "")
+    assert added.lines == [f"{file} is changed. `comfy-bridge doctor` shows it within seconds."]
+    assert shell("engines", "list").lines == [f"here up  {engine.url}"]
+    assert "`comfy-bridge doctor`" in shell("engines", "remove", "here", "--json").json["nextStep"]
+    listed = shell("engines", "list")
+    assert (listed.out, listed.err) == (
+        "",
+        "There is no engine. `comfy-bridge engines add NAME URL` adds one.\n",
+    )

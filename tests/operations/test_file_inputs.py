@@ -27,7 +27,7 @@ from comfy_mcp.operations.shapes import PreviewResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from tests.operations.conftest import Bench
-from tests.support.graphs import picture, text
+from tests.support.graphs import picture, slow, text
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 
@@ -142,7 +142,7 @@ async def test_equal_files_are_one(call: Bench, root: Path) -> None:
     [
         "output:{id}", "{id}", "output:{short}", "comfy://outputs/{id}", "/v1/comfyui/output/{id}",
         "http://127.0.0.1:9090/v1/comfyui/output/{id}", "outputs://{id}", "{name}", "{name} [output]",
-        "t/{name}", "t/{name} [output]",
+        "t/{name}", "t/{name} [output]", "output:{name}", "output:t/{name}",
     ],
 )  # fmt: skip
 async def test_an_earlier_output_is_an_input(call: Bench, root: Path, spelling: str) -> None:
@@ -161,6 +161,23 @@ async def test_a_name_that_several_outputs_have_is_no_choice(call: Bench, root: 
         await call("wait_for_workflow", workflow_id=submitted.workflow_id, timeout_s=20)
     error = await refusal(call, "same_00001_.png")
     assert "output:ID" in error.next_step
+    assert (await refusal(call, "output:same_00001_.png")).code is ErrorCode.NOT_FOUND
+
+
+async def test_of_a_batch_it_has_to_be_said_which_output(call: Bench, root: Path) -> None:
+    batch = await call("submit_workflow", workflow=slow(steps=1, step_ms=1), variations=5)
+    await call("wait_for_workflow", workflow_id=batch.workflow_id, timeout_s=20)
+    for name in (f"output:{batch.workflow_id}", {"$output": batch.workflow_id, "index": 1}):
+        error = await refusal(call, name)
+        assert f"{batch.workflow_id} is a batch of 5 workflows." in error.message
+        named = ", ".join(f"output:{each}" for each in batch.workflow_ids[:4])
+        assert error.next_step == f"Name one of them: {named} …."
+    for name in (f"output:{batch.workflow_id}", {"$output": batch.workflow_id}):
+        other = Caller(client=ClientId("o"), surface="http", may_read_files=False, rights=DEFAULT_KEY_RIGHTS)
+        assert (await refusal(Bench(call.services, other), name)).code in {
+            ErrorCode.NOT_FOUND,
+            ErrorCode.WORKFLOW_NOT_FOUND,
+        }
 
 
 async def test_a_file_that_was_just_uploaded_is_no_doubt(call: Bench, tmp_path: Path) -> None:
