@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.driving import hearing, tenure
+from comfy_mcp.driving import hearing, stopping
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES
 from comfy_mcp.places.comfyui.outputs import MAX_OUTPUTS
 from comfy_mcp.places.protocol import ITS_URL
@@ -239,7 +239,7 @@ async def test_long_texts_are_cut_in_a_state_and_whole_under_their_output(tmp_pa
 async def test_a_prompt_that_runs_for_ever_is_cancelled_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenure, "STOP_LIMIT_S", 0.3)
+    monkeypatch.setattr(stopping, "STOP_LIMIT_S", 0.3)
     async with house(tmp_path, Mode.RUNS_FOR_EVER) as (_, sidecar):
         job = await sidecar.submit(GRAPH)
         await sidecar.until_running(job)
