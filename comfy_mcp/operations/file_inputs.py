@@ -4,14 +4,14 @@ A caller writes a path, a URL, an earlier output, a `data:` URI or a name that t
 that is kept names what the bridge keeps (domain/file_inputs.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery, lasting
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound, readable
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     FileInput,
@@ -48,12 +48,13 @@ MAX_FILES = 64
 @dataclass(slots=True)
 class _Said:
     """What came out on the way; `present` are values of which an engine has the file. See Files.
-    `able`: the engines that may run the workflow."""
+    `able`: the engines that may run the workflow. `faults`: files that can't be found or used."""
 
     able: frozenset[EngineId]
     warnings: list[str] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
     takes: dict[JobId, int] = field(default_factory=dict)
+    faults: list[InvalidInput | NotFound] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +107,41 @@ async def with_files(
             values[found.node, found.name] = known[key]
         elif found.value in said.present:
             present.add((found.node, found.name))
+    if said.faults:
+        raise _of_all(said.faults)
     graph = with_inputs(judged.graph.raw, values) if values else None
     return Files(
         graph=graph, present=frozenset(present), warnings=tuple(said.warnings), takes=dict(said.takes)
     )
 
 
+def _of_all(faults: Sequence[InvalidInput | NotFound]) -> InvalidInput | NotFound:
+    """The first, which says the others too."""
+    first = faults[0]
+    if len(faults) == 1:
+        return first
+    told = readable([each.sentence for each in faults])
+    more = [f"And {len(faults) - len(told)} more."] if len(faults) > len(told) else []
+    return type(first)(
+        " ".join([*told, *more]), next_step=first.next_step, code=first.code, details=first.details
+    )
+
+
 async def _named(context: OperationContext, found: FileInput, said: _Said, *, engine_answers: bool) -> str:
-    """What the graph says from now on."""
+    """What the graph says from now on; as it was where the file can't be found, which is a fault."""
     try:
         return await _resolved(context, found, said, engine_answers=engine_answers)
     except (InvalidInput, NotFound, LimitExceeded) as error:
-        raise type(error)(
+        fault = type(error)(
             f"{found.where}: {error.message}",
             next_step=error.next_step,
             code=error.code,
             details=error.details,
-        ) from None
+        )
+        if isinstance(fault, LimitExceeded):
+            raise fault from None
+        said.faults.append(fault)
+        return found.value
 
 
 async def _resolved(context: OperationContext, found: FileInput, said: _Said, *, engine_answers: bool) -> str:

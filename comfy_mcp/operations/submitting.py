@@ -12,7 +12,7 @@ from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.batches import Combination, combinations, with_seeds
 from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded
+from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded, carrying
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
@@ -273,7 +273,8 @@ async def checked_graph(
     needs = judged.needs
     large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
-    files = await with_files(context, judged, info, needs, lane=lane, large=large)
+    with carrying(judged.report.warnings):
+        files = await with_files(context, judged, info, needs, lane=lane, large=large)
     if files.graph is not None:
         before = judged.warnings + before
         _, text, _ = await as_json(files.graph)

@@ -86,8 +86,12 @@ async def color(call: Bench, end: Any) -> tuple[int, ...]:
 
 
 async def refusal(call: Bench, name: Any) -> BridgeError:
+    return await refused(call, load(name))
+
+
+async def refused(call: Bench, workflow: dict[str, Any]) -> BridgeError:
     with pytest.raises(BridgeError) as caught:
-        await call("submit_workflow", workflow=load(name))
+        await call("submit_workflow", workflow=workflow)
     queue = await call("queue")
     assert (queue.running, queue.queued) == ([], [])
     return caught.value
@@ -269,6 +273,40 @@ async def test_what_is_no_file_is_refused_before_it_is_queued(
     assert (error.code, said in error.message) == (code, True), error
     assert error.message.startswith("Node 1 (LoadImage), input 'image': ")
     assert error.next_step
+
+
+async def test_a_file_beyond_a_limit_is_named_with_its_node(settings: Settings, root: Path) -> None:
+    async with open_runtime(settings.model_copy(update={"max_upload_bytes": 10})) as services:
+        call = Bench(services, Caller(client=ClientId("tester"), surface="test"))
+        error = await refusal(call, "./cat.png")
+    assert error.code is ErrorCode.TOO_LARGE
+    assert error.message.startswith("Node 1 (LoadImage), input 'image'")
+
+
+async def test_all_files_that_cannot_be_used_are_named_at_once(call: Bench, root: Path) -> None:
+    graph = load("nope.png")
+    for number in range(3, 40, 2):
+        graph |= {
+            str(number): {
+                "class_type": "LoadImage",
+                "inputs": {"image": f"./{'x' * 99}{number}.png", "odd": 1},
+            },
+            f"{number}s": {"class_type": "PreviewImage", "inputs": {"images": [str(number), 0]}},
+        }
+    with pytest.raises(InvalidInput) as caught:
+        await call("submit_workflow", workflow=graph)
+    error = caught.value
+    assert error.message.startswith("Node 1 (LoadImage), input 'image'")
+    told = error.message.count("Node ")
+    assert 2 < told < 20
+    assert error.message.endswith(f" And {20 - told} more.")
+    two = {**load("nope.png"), "3": load("./a.png")["1"], "4": load("")["2"]}
+    two["4"]["inputs"]["images"] = ["3", 0]
+    with pytest.raises(InvalidInput, match=r"Node 1 .*no file 'nope.png'.* Node 3 .*can't be read") as caught:
+        await call("submit_workflow", workflow=two)
+    assert "more" not in caught.value.message
+    broken = {**load("nope.png"), "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 9]}}}
+    assert "Output node 3 will not run" in (await refused(call, broken)).warned
 
 
 async def test_over_http_a_path_is_refused_with_what_works_there(call: Bench, root: Path) -> None:
