@@ -171,8 +171,8 @@ def _take_unread(found: Saved, mark: Widget, given: Mapping[str, object]) -> Non
 
 
 def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> None:
-    """Names that the class does not declare: a control of one choice (VHS_VideoCombine's `crf`), or a display
-    or button, which is not `sent`.
+    """Names that the class does not declare: a control that a pack's script adds (VHS_VideoCombine's `crf`)
+    is `sent`; a display or a button is not.
     """
     places = frozenset(found.places)
     for name, value in given.items():
