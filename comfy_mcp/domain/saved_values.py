@@ -276,8 +276,9 @@ def _readings(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -
     yield found
     forced, _ = _walk(known, listed, is_widget, forced=True)
     if len(forced.places) != len(found.places):
+        controls = frozenset(found.places)
         places = zip(forced.places, listed, strict=False)
-        forced.links_only = {name: value for name, value in places if name not in found.places}
+        forced.links_only = {name: value for name, value in places if name not in controls}
         yield forced
     if odd:
         bare, _ = _walk(known, listed, is_widget, bare=True)
