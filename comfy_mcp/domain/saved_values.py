@@ -171,8 +171,8 @@ def _take_unread(found: Saved, mark: Widget, given: Mapping[str, object]) -> Non
 
 
 def _take_strays(found: Saved, given: Mapping[str, object], *, sent: bool) -> None:
-    """Names that the class does not declare: a control of one choice (VHS_VideoCombine's `crf`), or a display
-    or button, which is not `sent`.
+    """Names that the class does not declare: a control that a pack's script adds (VHS_VideoCombine's `crf`)
+    is `sent`; a display or a button is not.
     """
     places = frozenset(found.places)
     for name, value in given.items():
@@ -276,8 +276,9 @@ def _readings(known: ClassInfo, listed: Sequence[object], is_widget: IsWidget) -
     yield found
     forced, _ = _walk(known, listed, is_widget, forced=True)
     if len(forced.places) != len(found.places):
+        controls = frozenset(found.places)
         places = zip(forced.places, listed, strict=False)
-        forced.links_only = {name: value for name, value in places if name not in found.places}
+        forced.links_only = {name: value for name, value in places if name not in controls}
         yield forced
     if odd:
         bare, _ = _walk(known, listed, is_widget, bare=True)

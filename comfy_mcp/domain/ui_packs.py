@@ -72,7 +72,7 @@ def as_the_pack_reads(known: ClassInfo, node: UiNode) -> Reading:
     if names is not None and isinstance(node.values, list):
         return Reading({}, added=dict(zip(names, node.values, strict=False)), lost=node.values[len(names) :])
     bare = known.name.endswith("(rgthree)") and "Power Prompt" in known.name
-    return Reading(node.values, displays=known.name in _DISPLAYS, bare=bare)
+    return Reading(node.values, whole=known.certain, displays=known.name in _DISPLAYS, bare=bare)
 
 
 def says_nothing(name: str, value: object) -> bool:

@@ -92,9 +92,22 @@ def test_what_a_class_has_gained_since_needs_no_word() -> None:
 
 def test_an_object_among_values_by_name_is_sent_and_told() -> None:
     named = {"a": 5, "b": 6, "own": {"x": 1}, "videopreview": {"hidden": False}, "list": [1]}
-    inputs, (warning,) = one(NUMBERS, widgets_values=named)
-    assert inputs == {"a": 5, "b": 6, "own": {"x": 1}, "list": {"__value__": [1]}}
+    file = {"nodes": [{"id": 1, "type": "X", "widgets_values": named}]}
+    declared = {"input": {"required": NUMBERS}, "output": [], "python_module": "custom_nodes.pack"}
+    graph, (warning,) = converted(file, X=declared)
+    assert graph["1"]["inputs"] == {"a": 5, "b": 6, "own": {"x": 1}, "list": {"__value__": [1]}}
     assert warning == ("Node 1 (X), input 'own': the class has no such input; {'x': 1} is sent all the same.")
+
+
+def test_a_name_that_a_class_of_comfyuis_own_lacks_is_told_and_not_sent() -> None:
+    named = {"a": 5, "b": 6, "own": {"x": 1}, "list": [1], "empty": {}, "nothing": None}
+    assert one(NUMBERS, widgets_values=named) == (
+        {"a": 5, "b": 6},
+        (
+            "Node 1 (X), input 'own': the node has no such control; {'x': 1} is not sent.",
+            "Node 1 (X), input 'list': the node has no such control; [1] is not sent.",
+        ),
+    )
 
 
 def test_a_place_of_the_editors_own_is_no_input_by_name_either() -> None:

@@ -315,7 +315,6 @@ def test_values_by_name_and_values_that_are_lists() -> None:
         "a": 1,
         "b": 2,
         "c": 0,
-        "x": 3,  # a control that one choice brings: the object names its values
     }
     assert read(LETTERS, widgets_values=[5, [1, 2], 7, "randomize", 8, 9]) == {
         "a": 5,
