@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import sys
@@ -209,6 +210,27 @@ async def slow_assets(url: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def small_assets(url: str) -> AsyncIterator[None]:
+    """Files of a few bytes by Comfy API v2, each another one, as fast as answers come."""
+    numbers = itertools.count()
+
+    async def send(http: aiohttp.ClientSession) -> None:
+        while True:
+            form = aiohttp.FormData()
+            form.add_field("file", str(next(numbers)).encode(), filename="a.bin")
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with http.post("/api/v2/assets", data=form) as answer:
+                    await answer.read()
+                    assert answer.status == 201
+
+    async with aiohttp.ClientSession(url, headers=MEAN) as http, asyncio.TaskGroup() as tasks:
+        senders = [tasks.create_task(send(http)) for _ in range(4)]
+        yield
+        for sender in senders:
+            sender.cancel()
+
+
+@asynccontextmanager
 async def silent_events(url: str) -> AsyncIterator[None]:
     """Streams of one job by Comfy API v2 that are never read."""
     async with AsyncExitStack() as stack:
@@ -289,6 +311,7 @@ MODES: dict[str, Mode] = {
     "false links": false_links,
     "previews of a large picture": previews,
     "slow assets": slow_assets,
+    "small assets": small_assets,
     "silent events": silent_events,
     "page": page,
     **CROWDS,
