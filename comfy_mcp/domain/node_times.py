@@ -63,18 +63,44 @@ class NodeTimes:
 
 
 def times_of(graph: Graph) -> dict[str, NodeTimes]:
-    """Of every node, by its id."""
+    """Of every node, by its id. Nodes of one class that does no steps share theirs."""
     found: dict[str, NodeTimes] = {}
+    kinds: dict[str, _Kind] = {}
     workers = 0
     for node in graph.nodes.values():
-        kind = node.class_type.lower()
-        stepped, sized = "sampler" in kind and "select" not in kind, "vae" in kind and "loader" not in kind
-        if (stepped or sized) and workers < WORKERS:
+        kind = kinds.get(node.class_type)
+        if kind is None:
+            kind = kinds[node.class_type] = _kind_of(node.class_type)
+        if (kind.stepped or kind.sized) and workers < WORKERS:
             workers += 1
-            found[node.id] = _of_worker(graph, node, stepped=stepped)
+            found[node.id] = _of_worker(graph, node, stepped=kind.stepped)
         else:
-            found[node.id] = NodeTimes(plain=node.class_type[:KEY_CHARS])
+            found[node.id] = kind.plain
     return found
+
+
+def keys_of(graph: Graph) -> set[str]:
+    """Under which anything is learnt of the graph's nodes."""
+    different = {id(each): each for each in times_of(graph).values()}
+    return {key for each in different.values() for key in each.keys}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Of a class of nodes: what its time depends on, and what is known of a node of which nothing else is."""
+
+    stepped: bool
+    sized: bool
+    plain: NodeTimes
+
+
+def _kind_of(class_type: str) -> _Kind:
+    kind = class_type.lower()
+    return _Kind(
+        stepped="sampler" in kind and "select" not in kind,
+        sized="vae" in kind and "loader" not in kind,
+        plain=NodeTimes(plain=class_type[:KEY_CHARS]),
+    )
 
 
 def _of_worker(graph: Graph, node: Node, *, stepped: bool) -> NodeTimes:

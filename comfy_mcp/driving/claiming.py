@@ -15,7 +15,7 @@ from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.graph import Graph, parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import PromptId
-from comfy_mcp.domain.node_times import times_of
+from comfy_mcp.domain.node_times import keys_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.driving.attempt import Attempt
 from comfy_mcp.driving.checked import Checked
@@ -162,7 +162,7 @@ class Claiming:
 
     def follow_now(self, claim: Claim, checked: Checked) -> Attempt | None:
         """The same in one step; None where it can't be: its nodes' times must be read, or a defect came."""
-        durations = self._ledger.durations.known_now(_keys_of(checked.graph))
+        durations = self._ledger.durations.known_now(keys_of(checked.graph))
         try:
             return None if durations is None else self._followed(claim, checked, durations)
         except Exception:  # noqa: BLE001 - `admit` meets it again, and has time to write the job's end
@@ -246,7 +246,7 @@ class Claiming:
 
     async def _known_durations(self, graph: Graph) -> Mapping[str, float]:
         try:
-            return await self._ledger.durations.known(_keys_of(graph))
+            return await self._ledger.durations.known(keys_of(graph))
         except StoreFault:
             return {}  # they only weigh the progress; the job is claimed and must be followed
 
@@ -259,7 +259,3 @@ def _checked(text: str, nodes: ObjectInfo | None) -> Checked:
     graph = parse_graph(large_json.loads(text))
     report = check_graph(graph, nodes)
     return Checked(graph=graph, report=report if report.runnable else check_graph(graph, None))
-
-
-def _keys_of(graph: Graph) -> set[str]:
-    return {key for times in times_of(graph).values() for key in times.keys}

@@ -33,6 +33,7 @@ from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.nearest import MAX_COMPARED, Hints
+from comfy_mcp.domain.node_times import keys_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -104,6 +105,7 @@ def computed(raw: Workflow, info: ObjectInfo | None = INFO) -> None:
         with_seeds(sent, 1)
     list(foreign_files({node.id: node.inputs for node in nodes.values()}, ClientId("me")))
     partner_nodes(graph, frozenset(nodes), info)
+    keys_of(graph)
     Progress(graph, nodes.keys(), {}, started_at=0)
 
 

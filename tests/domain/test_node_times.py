@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.node_times import KEY_CHARS, LOOKED_AT, WORKERS, NodeTimes, times_of
+from comfy_mcp.domain.node_times import KEY_CHARS, LOOKED_AT, WORKERS, NodeTimes, keys_of, times_of
 
 
 def test_steps_and_sizes_are_found_behind_links() -> None:
@@ -78,3 +78,12 @@ def test_the_work_has_a_bound() -> None:
     assert times["0"].steps is None  # it is further away than is looked
     assert 150 - LOOKED_AT > 0
     assert max(len(key) for each in times.values() for key in each.keys) <= KEY_CHARS
+
+
+def test_nodes_of_one_class_share_what_is_known_of_them() -> None:
+    """A claim asks for the keys of all nodes on the event loop: 50,000 of one class are one."""
+    chain = {str(n): {"class_type": "PreviewAny", "inputs": {"source": [str(n - 1), 0]}} for n in range(500)}
+    graph = parse_graph(chain | {"k": {"class_type": "KSampler", "inputs": {"steps": 4}}})
+    times = times_of(graph)
+    assert len({id(each) for each in times.values()}) == 2
+    assert keys_of(graph) == {"PreviewAny", *times["k"].keys}
