@@ -54,13 +54,13 @@ _ENDED = sorted(status.value for status in TERMINAL)
 _ADD = Statement(insert(job_parents))
 _FORGET = Statement(delete(job_parents).where(_e.job_id == bindparam("b_id")))
 # By the edges of the parent: an index of the status, if that were compared by itself, would lead through all
-# jobs that wait for others. It runs at each end, and SQLite compiles a LIMIT that is a parameter anew.
+# jobs that wait for others.
 _CHILDREN = Statement(
     select(jobs)
     .join(job_parents, _e.job_id == _j.id)
     .where(_e.parent_id == bindparam("b_id"), _j.status.concat("") == _BLOCKED)
     .order_by(_j.seq)
-    .limit(literal_column(str(AT_ONCE)))
+    .limit(bindparam("count", type_=Integer))
 )
 _ONE = Statement(select(jobs).where(_j.id == bindparam("b_id"), _IS_BLOCKED))
 _PARENTS = Statement(
@@ -123,7 +123,7 @@ def ended(connection: Connection, job: Job, at: int, writer: Writer) -> None:
     notes.ended, left = waiting, AT_ONCE
     try:
         while waiting and left:
-            rows = connection.execute(_CHILDREN, {"b_id": waiting.pop(0)}).rows[:left]
+            rows = connection.execute(_CHILDREN, {"b_id": waiting.pop(0), "count": left}).rows
             left -= len(rows)
             for row in rows:
                 _settle(connection, row, writer.readable(connection, row), at, writer)

@@ -207,8 +207,3 @@ async def test_an_end_looks_at_those_that_wait_for_it_and_at_no_others(store: St
     found = await store._readers.do(lambda connection: plan_of(connection, chains._CHILDREN))
     assert any(" ix_job_parents_parent_id " in line for line in found), found
     assert not any("SCAN" in line or "ix_jobs_status_seq" in line for line in found), found
-
-
-def test_what_runs_at_each_end_has_no_limit_that_is_a_parameter() -> None:
-    """SQLite compiles it anew each time: 150 µs of the end of a job."""
-    assert "LIMIT 100" in chains._CHILDREN.plan({}).text
