@@ -7,6 +7,7 @@ write at once, `settle_some` finds by the rows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from comfy_mcp.domain.chains import ParentNow, Verdict, decide
 from comfy_mcp.domain.events import FailureKind, JobEvent, JobFailed, JobFailure, JobWaiting
@@ -24,6 +25,7 @@ from comfy_mcp.store.core import (
     insert,
     job_parents,
     jobs,
+    literal_column,
     or_,
     select,
 )
@@ -45,15 +47,18 @@ class Writer:
 
 _e, _j = job_parents.c, jobs.c
 _parents = jobs.alias("parents")
-_IS_BLOCKED = _j.status == JobStatus.BLOCKED.value
+_BLOCKED: Any = literal_column(f"'{JobStatus.BLOCKED.value}'")
+_IS_BLOCKED = _j.status == _BLOCKED
 _ENDED = sorted(status.value for status in TERMINAL)
 
 _ADD = Statement(insert(job_parents))
 _FORGET = Statement(delete(job_parents).where(_e.job_id == bindparam("b_id")))
+# By the edges of the parent: an index of the status, if that were compared by itself, would lead through all
+# jobs that wait for others.
 _CHILDREN = Statement(
     select(jobs)
     .join(job_parents, _e.job_id == _j.id)
-    .where(_e.parent_id == bindparam("b_id"), _IS_BLOCKED)
+    .where(_e.parent_id == bindparam("b_id"), _j.status.concat("") == _BLOCKED)
     .order_by(_j.seq)
     .limit(bindparam("count", type_=Integer))
 )

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from comfy_mcp.store import compiled
@@ -26,8 +27,12 @@ Values = Mapping[str, Any]
 AnyRow = Any
 """A named tuple with the columns of the statement that brought it."""
 
+KEPT = 64
+"""Plans of one statement: by its columns, or by its limits, which clients choose."""
+
 _NONE: Values = {}
 _LIST = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
+_LIMIT = re.compile(r"\bLIMIT :(\w+)")
 _NO_VALUES = "SELECT NULL WHERE 1!=1"
 COLUMNS, PARAMETERS, NEW = "{columns}", "{parameters}", "{new}"
 
@@ -81,14 +86,18 @@ class _Plans:
     text: str
     fixed: Values
     is_open: bool
-    of: dict[tuple[str, ...], Plan] = field(default_factory=dict)
+    limits: tuple[str, ...]
+    of: Bounded[tuple[str | int | None, ...], Plan] = field(default_factory=lambda: Bounded(KEPT))
 
 
 @dataclass(slots=True)
 class Statement:
     """A Core object. Its SQL is found by its digest, or compiled at its first use; that of an INSERT or
     UPDATE without values of its own has the columns filled in which a use gives. `on_conflict`: of an INSERT,
-    what to do where its row is there already, as SQL that both databases have; `{new}` are all values."""
+    what to do where its row is there already, as SQL that both databases have; `{new}` are all values.
+
+    A LIMIT is written out for SQLite, which compiles a statement anew at each use where that is a parameter.
+    """
 
     core: "Core"
     on_conflict: str = ""
@@ -99,13 +108,16 @@ class Statement:
         if plans is None:
             text, fixed = sql_of(self.core, dialect)
             text += f" ON CONFLICT {self.on_conflict}" if self.on_conflict else ""
-            plans = self._plans[dialect.name] = _Plans(text, fixed, COLUMNS in text)
-        key = tuple(values) if plans.is_open else ()
+            text = _with_limits(text, fixed)
+            limits = tuple(sorted({*_LIMIT.findall(text)}))
+            plans = self._plans[dialect.name] = _Plans(text, fixed, COLUMNS in text, limits)
+        key = tuple(values) if plans.is_open else tuple(values.get(name) for name in plans.limits)
         plan = plans.of.get(key)
         if plan is None:
             lists = set(_LIST.findall(plans.text))
             text, bound = _with_lists(dialect, plans.text, plans.fixed, lists & plans.fixed.keys())
             text = _with_columns(dialect, text, values) if plans.is_open else text
+            text = _with_limits(text, values) if plans.limits else text
             plan = plans.of[key] = Plan(dialect, text, bound, tuple(lists - plans.fixed.keys()))
         return plan
 
@@ -117,6 +129,13 @@ def sql_of(core: "Core | Deferred", dialect: Dialect = SQLITE) -> tuple[str, Val
     from comfy_mcp.store.compiling import compiled  # it imports SQLAlchemy
 
     return compiled(core, dialect.name)
+
+
+def _with_limits(text: str, values: Values) -> str:
+    """Written out, where they are known."""
+    return _LIMIT.sub(
+        lambda found: f"LIMIT {int(values[found[1]])}" if found[1] in values else found[0], text
+    )
 
 
 def _with_columns(dialect: Dialect, text: str, values: Values) -> str:

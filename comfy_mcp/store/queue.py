@@ -13,7 +13,7 @@ from comfy_mcp.domain.transitions import queued
 from comfy_mcp.store import chains, claims, idempotency, journal, leases, quotas, reads, spending, turns, vram
 from comfy_mcp.store.codec import needs_text
 from comfy_mcp.store.connection import AnyRow, Connection, QueueCount, QueueSize, Statement
-from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, select
+from comfy_mcp.store.core import IS_QUEUED, func, graphs, insert, jobs, literal_column, select
 from comfy_mcp.store.queries import ClaimOffer, Submission
 
 LONG_QUEUE, RECOUNT_MS = 2_000, 1_000
@@ -21,7 +21,7 @@ LONG_QUEUE, RECOUNT_MS = 2_000, 1_000
 next count the positions of new jobs are estimates."""
 
 _INSERT_GRAPH = Statement(insert(graphs))
-_BLOCKED = Statement(select(func.count()).where(jobs.c.status == JobStatus.BLOCKED.value))
+_BLOCKED = Statement(select(func.count()).where(jobs.c.status == literal_column("'blocked'")))
 _QUEUE_SIZES = Statement(
     select(
         jobs.c.lane,

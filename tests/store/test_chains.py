@@ -11,6 +11,7 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobStatus
 from comfy_mcp.store import Lease, Store, chains
 from tests.support.jobs import GRAPH, completed, new_prompt_id, queued_event
+from tests.support.plans import plan_of
 
 ENGINE = EngineId("engine")
 
@@ -199,3 +200,10 @@ async def test_whatever_the_graph_every_job_ends_as_its_parents_say(line: Line, 
         if job.attempt:
             ends = [now[each.id].finished_at for each in job.after]
             assert all(end is not None for end in ends)
+
+
+@pytest.mark.parametrize("kind", ["wal"], indirect=True)
+async def test_an_end_looks_at_those_that_wait_for_it_and_at_no_others(store: Store) -> None:
+    found = await store._readers.do(lambda connection: plan_of(connection, chains._CHILDREN))
+    assert any(" ix_job_parents_parent_id " in line for line in found), found
+    assert not any("SCAN" in line or "ix_jobs_status_seq" in line for line in found), found
