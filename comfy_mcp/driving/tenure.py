@@ -130,9 +130,11 @@ class Tenure:
         return True
 
     def cancel_requested(self, job_id: JobId) -> None:
-        """Somebody asked to cancel a claimed job, perhaps one that is just being claimed here."""
+        """Somebody asked to cancel a claimed job, perhaps one that is just being claimed here: then the turn
+        that claims it sees it at its end. Most are another engine's."""
         self._stopping.cancels.add(job_id)
-        self._alarm.ring()
+        if self.drives(job_id):
+            self._alarm.ring()
 
     def job_ended(self, job_id: JobId) -> None:
         """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned. It

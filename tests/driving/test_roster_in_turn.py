@@ -19,6 +19,7 @@ from comfy_mcp.domain.ids import EngineId, JobId, PromptId
 from comfy_mcp.domain.needs import Needs, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.vram import WaitingFor
+from comfy_mcp.driving.alarm import Alarm
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.roster import Roster
 from comfy_mcp.places.pool import Pool
@@ -114,10 +115,26 @@ async def test_engines_that_were_not_woken_do_not_look_later(house: House, hall:
     await house.submit(needs=ANY)
     await hall.got(1)
     for driver in hall.drivers:  # each has something to do
-        driver.hear(StoredEvent(seq=0, event=CancelRequested(job_id=JobId("another"), at=0)))
+        assert driver._tenure is not None
+        driver._tenure._alarm.ring()
     await house.submit(needs=ANY)
     await hall.got(2)
     assert hall.looks <= 2 * A_FEW
+
+
+async def test_a_cancel_wakes_only_the_engine_that_has_the_job(
+    house: House, hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await house.submit(needs=ANY)
+    await hall.got(1)
+    rings: list[None] = []
+    for job_id, woken in ((job, 1), (JobId("another"), 0)):
+        rings.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Alarm, "ring", lambda _: rings.append(None))
+            for driver in hall.drivers:
+                driver.hear(StoredEvent(seq=0, event=CancelRequested(job_id=job_id, at=0)))
+        assert len(rings) == woken
 
 
 async def test_busy_engines_do_not_look_and_take_what_waits_at_their_end(house: House, hall: Hall) -> None:
