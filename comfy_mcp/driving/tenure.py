@@ -139,6 +139,7 @@ class Tenure:
     def job_ended(self, job_id: JobId) -> None:
         """A job ended, here or elsewhere. One that is in flight and was not ended here was abandoned. It
         matters here too if jobs are held for memory, or were left to others."""
+        self._stopping.cancels.discard(job_id)
         for attempt in list(self._ledger.attempts.values()):
             if attempt.job.id == job_id and not attempt.settled:
                 with self._containment.step(attempt, "let go"):
