@@ -251,7 +251,7 @@ async def test_steps_of_progress_leave_others_their_turn(
 ) -> None:
     """However many have come: an engine that reports each step of a fast node sends thousands at once."""
     frames = [json.dumps(progress(value)) for value in range(1, 20 * BURST)]
-    settings = settings_for("http://127.0.0.1:9", reconnect_max_s=0.01)
+    settings = settings_for("http://127.0.0.1:9")
     turns = await told_between_turns(frames, settings, monkeypatch)
     assert max(turns) >= len(frames)
     assert max(later - sooner for sooner, later in pairwise(turns)) <= BURST + 1, "and the connection's own"
@@ -275,7 +275,7 @@ async def test_a_long_frame_is_decoded_beside_the_loop_and_in_its_place(
     frames = [json.dumps(each) for each in (progress(1), shown, progress(2), ended())]
     assert len(frames[1]) > LARGE_CHARS
     told: list[EngineEvent] = []
-    settings = settings_for("http://127.0.0.1:9", reconnect_max_s=0.01)
+    settings = settings_for("http://127.0.0.1:9")
     async with ComfyUIClient(settings.engines[0], settings) as client:
         opened = AsyncMock(side_effect=[Ready(frames), asyncio.CancelledError])
         monkeypatch.setattr(client.transport, "websocket", opened)
