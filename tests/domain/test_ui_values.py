@@ -129,6 +129,17 @@ def test_a_primitive_sets_only_what_is_a_control() -> None:
     assert warnings == ("Node 1 (X), input 'forced': 7 of the primitive is not sent: it is no control.",)
 
 
+def test_a_primitive_without_a_value_loses_none() -> None:
+    forced = {"name": "forced", "type": "INT", "link": 1, "widget": {"name": "forced"}}
+    given, warnings = one(
+        {"forced": ["INT", {"forceInput": True}]}, inputs=[forced], beside=[
+            handing(2, "PrimitiveNode", None, None, "fixed")
+        ], links=[[1, 2, 0, 1, 0, "INT"]],
+    )  # fmt: skip
+    assert given == {}
+    assert warnings == ()
+
+
 def test_a_link_to_a_control_that_the_class_has_no_more_is_told() -> None:
     inputs = [
         {"name": name, "type": "INT", "link": link, "widget": {"name": name}}

@@ -146,7 +146,7 @@ async def test_without_a_free_stream_it_says_so_and_shows_what_there_is(tmp_path
         async with sidecar.session.get(f"{sidecar.url}/v1/comfyui/events") as held:
             assert held.status == 200
             page = await visit(sidecar.url)
-            await expect(page.locator("#banner")).to_contain_text("streams are open")
+            await expect(page.locator("#banner")).to_contain_text("All places for streams are in use")
             await expect(card(page, job)).to_be_visible()
 
 

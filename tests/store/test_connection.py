@@ -5,7 +5,7 @@ import re
 import pytest
 
 from comfy_mcp.store import chains, compiled, event_log, holds, reads
-from comfy_mcp.store.connection import KEPT, Pages, Statement
+from comfy_mcp.store.connection import KEPT, SQLITE, Pages, Statement
 
 FIXED = [each for each in vars(holds).values() if isinstance(each, Statement)]
 PARAMETER = re.compile(r"LIMIT :\w+")
@@ -31,5 +31,4 @@ def test_limits_that_clients_choose_fill_no_memory() -> None:
     statement = pages.statement()
     for most in range(2 * KEPT):
         assert f"LIMIT {most} " in statement.plan({"b_limit": most}).text
-    (plans,) = statement._plans.values()
-    assert len(plans.of) == KEPT
+    assert len(statement._plans[SQLITE.name].of) == KEPT
