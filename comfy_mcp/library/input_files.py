@@ -28,6 +28,7 @@ from comfy_mcp.domain.file_inputs import (
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, is_no_such_type, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
+from comfy_mcp.library.opening import opened
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
 from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
 from comfy_mcp.shares import Shares
@@ -120,9 +121,11 @@ class InputFiles:
 
         Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded, StoreFault.
         """
-        stream, opened = await asyncio.to_thread(self._folders.open, path, WHAT, ADVICE)
+        stream, found = await opened(
+            lambda: self._folders.open(path, WHAT, ADVICE), late=lambda late: late[0].close()
+        )
         with stream:
-            if opened.st_size > self._limit:
+            if found.st_size > self._limit:
                 raise too_large(self._limit)
 
             def fault(error: OSError) -> BridgeError:
@@ -216,19 +219,19 @@ class InputFiles:
         return await self._spool.sweep(old, named)
 
     async def _copy(self, name: str) -> InputSource:
-        opened = await self._spool.open(name)
-        if opened is None:
+        copy = await self._spool.open(name)
+        if copy is None:
             raise _gone(name)
-        stream, size = opened
+        stream, size = copy
         stream.close()
         return InputSource(name=name, size=size, open=lambda: self._open_copy(name))
 
     @asynccontextmanager
     async def _open_copy(self, name: str) -> AsyncIterator[AsyncIterator[bytes]]:
-        opened = await self._spool.open(name)
-        if opened is None:
+        copy = await self._spool.open(name)
+        if copy is None:
             raise _gone(name)
-        with opened[0] as stream:
+        with copy[0] as stream:
             yield self._chunks(stream, copy_unreadable)
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 from uuid import uuid4
 
 from comfy_mcp.domain.catalog import Output
@@ -16,6 +17,7 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import suffix_of
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders
+from comfy_mcp.library.opening import opened
 from comfy_mcp.library.output_refusals import gone
 from comfy_mcp.library.outputs import OutputFiles
 
@@ -117,8 +119,13 @@ def _renamed(name: str, output: Output) -> str:
 async def _save(files: OutputFiles, output: Output, folder: Path, name: str) -> Path:
     part = folder / f".{uuid4().hex}.part"
     digest = sha256()
+
+    def discard(made: BinaryIO) -> None:
+        made.close()
+        part.unlink(missing_ok=True)
+
     try:
-        with await asyncio.to_thread(part.open, "xb") as stream:
+        with await opened(lambda: part.open("xb"), late=discard) as stream:
             async with files.open(output) as content:
                 async for chunk in content.chunks:
                     digest.update(chunk)

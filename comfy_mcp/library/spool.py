@@ -19,6 +19,7 @@ from typing import BinaryIO, ParamSpec, TypeVar
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.media_types import HEAD_BYTES
+from comfy_mcp.library.opening import opened
 from comfy_mcp.library.spool_room import OF, PART, Room, mark_of
 
 SPOOL_BYTES = 8 * 2**30
@@ -114,7 +115,7 @@ class Spool:
     async def open(self, name: str) -> tuple[BinaryIO, int] | None:
         """The copy and its size; None when it is gone. The caller closes it. Raises StoreFault."""
         try:
-            stream = await asyncio.to_thread((self._folder / name).open, "rb")
+            stream = await opened(lambda: (self._folder / name).open("rb"), late=lambda late: late.close())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -131,12 +132,8 @@ class Spool:
 
     async def _part(self, client: ClientId | None) -> "tempfile._TemporaryFileWrapper[bytes]":
         """A new file. A caller that is cancelled while it is made leaves none behind."""
-        making = asyncio.get_running_loop().run_in_executor(None, self._begin, client)
         try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            making.add_done_callback(_discard)
-            raise
+            return await opened(lambda: self._begin(client), late=_discard)
         except OSError as error:
             raise _not_kept(error) from None
 
@@ -201,11 +198,10 @@ class Spool:
         return name.startswith(OF) and (self._folder / name.rpartition("-")[2]).exists()
 
 
-def _discard(made: "asyncio.Future[tempfile._TemporaryFileWrapper[bytes]]") -> None:
-    if not made.cancelled() and made.exception() is None:
-        made.result().close()
-        with contextlib.suppress(OSError):
-            os.unlink(made.result().name)  # noqa: PTH108 - nobody waits for a thread
+def _discard(made: "tempfile._TemporaryFileWrapper[bytes]") -> None:
+    made.close()
+    with contextlib.suppress(OSError):
+        os.unlink(made.name)  # noqa: PTH108 - nobody waits for a thread
 
 
 async def _on_disk(do: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
