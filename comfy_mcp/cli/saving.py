@@ -18,11 +18,7 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInput(
-            f"{str(folder)!r} can't be written: {error.strerror or type(error).__name__}.",
-            next_step="Use -o with a folder that you may write to.",
-            code=ErrorCode.PATH_UNREADABLE,
-        ) from None
+        raise _not_written(folder, error) from None
 
 
 def save_text(text: str, folder: Path, name: str) -> Path:
@@ -38,14 +34,18 @@ def save_text(text: str, folder: Path, name: str) -> Path:
                 return path
         raise FileExistsError(errno.EEXIST, "too many files have that name")
     except OSError as error:
-        raise InvalidInput(
-            f"{str(path)!r} can't be written: {error.strerror or type(error).__name__}.",
-            next_step="Use -o with a folder that you may write to.",
-            code=ErrorCode.PATH_UNREADABLE,
-        ) from None
+        raise _not_written(path, error) from None
 
 
 async def save_items(session: Session, items: Sequence[OutputItem], folder: Path) -> list[Path]:
     """Write each output into the folder; the paths, in order. See `library.saving.save_in`."""
     ids = [item.output_id for item in items]
     return await session.bridge.outputs.save(ids, folder, session.caller)
+
+
+def _not_written(path: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(
+        f"{str(path)!r} can't be written: {error.strerror or type(error).__name__}.",
+        next_step="Use -o with a folder that you may write to.",
+        code=ErrorCode.PATH_UNREADABLE,
+    )

@@ -14,6 +14,16 @@ def keys() -> None:
     """Add, list, change and revoke the API keys of `serve`."""
 
 
+def _rights(more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--right",
+        "rights",
+        type=click.Choice(options.RIGHTS),
+        multiple=True,
+        help=f"A right of the key; repeatable. {more}",
+    )
+
+
 def _limits(least: int, more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options of what a key limits."""
     count, time = click.IntRange(min=least), click.FloatRange(min=0, min_open=bool(least))
@@ -33,13 +43,9 @@ def _limits(least: int, more: str) -> Callable[[Callable[..., None]], Callable[.
 
 @keys.command(cls=Command, example="comfy-bridge keys add dashboard --right read --right admin")
 @click.argument("name")
-@click.option(
-    "--right",
-    "rights",
-    type=click.Choice(options.RIGHTS),
-    multiple=True,
-    help="A right of the key; repeatable. Default: read, submit, cancel. admin: every client's workflows; "
-    "spend: partner nodes, which cost Comfy credits.",
+@_rights(
+    "Default: read, submit, cancel. admin: every client's workflows; spend: partner nodes, which cost Comfy "
+    "credits."
 )
 @_limits(1, "")
 @options.as_json
@@ -53,13 +59,7 @@ def add(given: dict[str, Any], /, as_json: bool, **how: Any) -> None:
 
 @keys.command(cls=Command, example="comfy-bridge keys change agent --max-running 2 --max-queued 0")
 @click.argument("name")
-@click.option(
-    "--right",
-    "rights",
-    type=click.Choice(options.RIGHTS),
-    multiple=True,
-    help="A right of the key; repeatable. They replace those that it has.",
-)
+@_rights("They replace those that it has.")
 @_limits(0, " (0 = no limit)")
 @options.as_json
 @click.pass_obj
