@@ -3,12 +3,17 @@
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import expect
-
 from tests.support import graphs
 from tests.support.browser import open_browser
-from tests.support.sidecar import open_sidecar
+from tests.support.sidecar import WORKFLOW, open_sidecar
 from tests.support.skies import SKIES, sky
+
+IN_SIGHT_SHOWN = """(count) => {
+    const tiles = [...document.querySelectorAll(".tile")];
+    const seen = tiles.filter((tile) => tile.getBoundingClientRect().top < innerHeight);
+    return tiles.length === count && seen.every((tile) => tile.dataset.preview === "shown");
+}"""
+"""The page asks for the previews in sight: how many tiles those are, changes with the cards above them."""
 
 
 async def make(target: Path) -> None:
@@ -25,9 +30,9 @@ async def make(target: Path) -> None:
             ]
             page = await browser.new_page(viewport={"width": 1360, "height": 900})
             await page.goto(f"{sidecar.url}/")
-            await expect(page.locator(".tile[data-preview=shown]")).to_have_count(len(SKIES))
+            await page.wait_for_function(IN_SIGHT_SHOWN, arg=len(SKIES))
             bar = f'.job[data-id="{running}"] progress'
             await page.wait_for_function("(s) => document.querySelector(s).value > 40", arg=bar)
             await page.screenshot(path=target)
-            for job in (running, *waiting):
-                await sidecar.ended(job)
+            for job in (*waiting, running):
+                await sidecar("DELETE", f"{WORKFLOW}/{job}")
