@@ -2,14 +2,61 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar, cast
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from queue import SimpleQueue
+from typing import Protocol, TypeVar, cast
 
 T = TypeVar("T")
 
 AT_ONCE = 16
 """Calls on one thing: it may be slow, and still has something to do for several."""
+
+IDLE = 16
+"""Threads that are kept for the next call: to start one takes longer than most calls."""
+
+
+class Closed(Protocol):
+    """A file, or what else has to be closed."""
+
+    def close(self) -> None: ...
+
+
+F = TypeVar("F", bound=Closed)
+
+
+class _Thread:
+    """Makes one call after the other. It has none between two, and is then among the idle ones."""
+
+    def __init__(self) -> None:
+        self._calls = SimpleQueue[Callable[[], None]]()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def make(self, call: Callable[[], None], name: str) -> None:
+        self._thread.name = name
+        self._calls.put(call)
+
+    def _work(self) -> None:
+        while True:
+            call = self._calls.get()
+            call()
+            del call  # and what it holds
+            if len(_idle) >= IDLE:
+                return
+            self._thread.name = "idle"
+            _idle.append(self)
+
+
+_idle: list[_Thread] = []
+"""Those of the process. What is appended and popped is so at once: no lock is needed."""
+
+
+def _thread() -> _Thread:
+    try:
+        return _idle.pop()
+    except IndexError:
+        return _Thread()
 
 
 def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
@@ -35,7 +82,7 @@ def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
         with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, result, fault)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
+    _thread().make(work, name)
     return future
 
 
@@ -47,8 +94,9 @@ class Apart:
         self._limit_s = limit_s
         self._room = asyncio.Semaphore(at_once)
 
-    async def do(self, call: Callable[[], T], *, late: Callable[[T], None] = lambda _: None) -> T:
-        """What `call()` returns or raises; `late` gets what it returns when nobody waits any more.
+    async def do(self, call: Callable[[], T], *, late: Callable[[T], object] = lambda _: None) -> T:
+        """What `call()` returns or raises; `late`, on its thread, gets what it returns when nobody waits
+        any more.
 
         Raises TimeoutError, also where `at_once` others hang.
         """
@@ -57,7 +105,7 @@ class Apart:
         def ended(found: asyncio.Future[T]) -> None:
             self._room.release()
             if found.exception() is None and not waits:
-                late(found.result())
+                on_daemon_thread(lambda: late(found.result()), name=self._name)
 
         try:
             async with asyncio.timeout(self._limit_s):
@@ -68,3 +116,15 @@ class Apart:
                 return found.result()
         finally:
             waits = False
+
+    @asynccontextmanager
+    async def opened(self, open_it: Callable[[], F]) -> AsyncIterator[F]:
+        """What `open_it()` opens, for the time of the context. Closing it may hang too: nobody waits for it.
+
+        Raises what `do` raises.
+        """
+        file = await self.do(open_it, late=lambda late: late.close())
+        try:
+            yield file
+        finally:
+            on_daemon_thread(file.close, name=self._name)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.daemon_threads import Apart, on_daemon_thread
+from comfy_mcp import daemon_threads
+from comfy_mcp.daemon_threads import IDLE, Apart, on_daemon_thread
 
 LIMIT_S = 10.0
 
@@ -44,8 +45,65 @@ def test_a_call_that_outlives_the_loop_disturbs_nobody() -> None:
     asyncio.run(begin())
     (thread,) = [each for each in threading.enumerate() if each.name == "slow"]
     go_on.set()
-    thread.join(LIMIT_S)
-    assert not thread.is_alive()
+    while thread.is_alive() and thread.name == "slow":
+        pass
+
+    async def another() -> int:
+        return await on_daemon_thread(lambda: 7, name="quick")
+
+    assert asyncio.run(another()) == 7
+
+
+async def test_a_thread_makes_one_call_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few are kept, however many there were at once, and one whose call hangs is not asked again."""
+    monkeypatch.setattr(daemon_threads, "_idle", [])
+    hangs, go_on = threading.Event(), threading.Event()
+    stuck = on_daemon_thread(lambda: hangs.wait(LIMIT_S), name="stuck")
+    seen = set()
+    for _ in range(50):
+        seen.add(await on_daemon_thread(threading.get_ident, name="one"))
+        await idle(1)
+    assert len(seen) == 1
+    many = [on_daemon_thread(lambda: go_on.wait(LIMIT_S), name="many") for _ in range(3 * IDLE)]
+    go_on.set()
+    for each in many:
+        assert await each
+    await idle(IDLE)
+    hangs.set()
+    assert await stuck
+
+
+async def idle(count: int) -> None:
+    async with asyncio.timeout(LIMIT_S):
+        while len(daemon_threads._idle) != count:
+            await asyncio.sleep(0)
+
+
+async def test_a_file_is_closed_though_nobody_waits_for_its_opening() -> None:
+    go_on, closed = threading.Event(), asyncio.Queue[str]()
+    loop = asyncio.get_running_loop()
+
+    class File:
+        def close(self) -> None:
+            loop.call_soon_threadsafe(closed.put_nowait, threading.current_thread().name)
+
+    def slow() -> File:
+        go_on.wait(LIMIT_S)
+        return File()
+
+    disk = Apart("disk", limit_s=0.05)
+    with pytest.raises(TimeoutError):
+        async with disk.opened(slow):
+            pass
+    assert closed.empty()
+    go_on.set()
+    async with asyncio.timeout(LIMIT_S):
+        assert await closed.get() == "disk"
+    with pytest.raises(ZeroDivisionError):
+        async with disk.opened(slow):
+            raise ZeroDivisionError
+    async with asyncio.timeout(LIMIT_S):
+        assert await closed.get() == "disk", "closing may hang too: not on the loop"
 
 
 async def test_calls_that_hang_are_few_and_end_late_without_a_leak() -> None:

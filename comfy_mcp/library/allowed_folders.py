@@ -1,12 +1,10 @@
 """Files of this machine that a caller names by path: only those in the allowed folders."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
+from comfy_mcp.library.path_guard import NotRegular, OpenFile, OutsideRoots, open_inside, resolve_inside
 
 ROOTS_SETTING = "COMFY_BRIDGE_WORKFLOW_ROOTS"
 
@@ -25,21 +23,20 @@ class AllowedFolders:
         """For a sentence."""
         return ", ".join(str(root) for root in self._roots)
 
-    def open(self, path: str, what: str, advice: str) -> tuple[BinaryIO, os.stat_result]:
+    def open(self, path: str, what: str, advice: str) -> OpenFile:
         """The file at `path`. `what` and `advice` are for the errors: "workflow file", "send it inline".
 
         Raises InvalidInput (path_not_allowed, path_unreadable). The error does not say whether a path outside
         exists.
         """
         try:
-            descriptor, opened = open_inside(self._locate(path), self._roots)
+            return open_inside(self._locate(path), self._roots)
         except OutsideRoots:
             raise self._not_allowed(path, f"Move the {what} there, {advice}") from None
         except NotRegular:
             raise unreadable(path, what, advice, "it is not a regular file") from None
         except OSError as error:
             raise unreadable(path, what, advice, error.strerror or type(error).__name__) from None
-        return os.fdopen(descriptor, "rb"), opened
 
     def has(self, path: str) -> bool:
         """Whether there is something at `path`, inside."""

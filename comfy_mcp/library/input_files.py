@@ -10,9 +10,12 @@ import binascii
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from functools import partial
+from io import FileIO
+from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
+from comfy_mcp.daemon_threads import Apart
 from comfy_mcp.domain.catalog import Output, OutputFile, lasting
 from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, NotFound
 from comfy_mcp.domain.file_inputs import (
@@ -28,7 +31,6 @@ from comfy_mcp.domain.file_inputs import (
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, OutputId
 from comfy_mcp.domain.media_types import UNKNOWN, is_no_such_type, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders, unreadable
-from comfy_mcp.library.opening import opened
 from comfy_mcp.library.outputs import CHUNK_BYTES, OutputFiles
 from comfy_mcp.library.spool import Received, Spool, copy_unreadable, too_large, why
 from comfy_mcp.shares import Shares
@@ -100,7 +102,8 @@ class InputFiles:
         self._download = download
         self._kept = kept
         self._limit = limit
-        self._timeout_s = timeout_s
+        self._disk = Apart("input files", limit_s=timeout_s)
+        self._copies = Apart("input copies", limit_s=timeout_s)
         self._downloads = Shares(
             DOWNLOADS,
             "downloads from URLs",
@@ -113,7 +116,11 @@ class InputFiles:
         return self._folders.named()
 
     async def has_path(self, path: str) -> bool:
-        return await asyncio.to_thread(self._folders.has, path)
+        """Not where the disk does not answer."""
+        try:
+            return await self._disk.do(lambda: self._folders.has(path))
+        except TimeoutError:
+            return False
 
     async def keep_path(self, path: str, media: frozenset[str], share: ClientId | None) -> str:
         """Copy the file; the name of the copy. `media`: the main media types that may be (none: any).
@@ -121,17 +128,17 @@ class InputFiles:
 
         Raises InvalidInput (path_not_allowed, path_unreadable, invalid_argument), LimitExceeded, StoreFault.
         """
-        stream, found = await opened(
-            lambda: self._folders.open(path, WHAT, ADVICE), late=lambda late: late[0].close()
-        )
-        with stream:
-            if found.st_size > self._limit:
-                raise too_large(self._limit)
 
-            def fault(error: OSError) -> BridgeError:
-                return unreadable(path, WHAT, ADVICE, why(error))
+        def fault(error: OSError) -> BridgeError:
+            return unreadable(path, WHAT, ADVICE, why(error))
 
-            return await self._keep(self._chunks(stream, fault), path, media, share)
+        try:
+            async with self._disk.opened(lambda: self._folders.open(path, WHAT, ADVICE)) as file:
+                if file.found.st_size > self._limit:
+                    raise too_large(self._limit)
+                return await self._keep(_chunks(self._disk, file.stream, fault), path, media, share)
+        except TimeoutError as error:
+            raise fault(error) from None
 
     async def keep_url(self, url: str, media: frozenset[str], share: ClientId | None) -> str:
         """The same for what is behind a URL."""
@@ -232,7 +239,7 @@ class InputFiles:
         if copy is None:
             raise _gone(name)
         with copy[0] as stream:
-            yield self._chunks(stream, copy_unreadable)
+            yield _chunks(self._copies, stream, copy_unreadable)
 
     @asynccontextmanager
     async def _open_output(self, output: Output) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -245,18 +252,18 @@ class InputFiles:
         async with self._spool.receive(chunks, limit=self._limit, client=share) as received:
             return await self._spool.keep(received, _judged(received, name, media))
 
-    async def _chunks(
-        self, stream: BinaryIO, fault: Callable[[OSError], BridgeError]
-    ) -> AsyncIterator[bytes]:
-        while True:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    chunk = await asyncio.to_thread(stream.read, CHUNK_BYTES)
-            except OSError as error:  # TimeoutError is one
-                raise fault(error) from None
-            if not chunk:
-                return
-            yield chunk
+
+async def _chunks(
+    disk: Apart, stream: FileIO, fault: Callable[[OSError], BridgeError]
+) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            chunk = await disk.do(partial(stream.read, CHUNK_BYTES))
+        except OSError as error:  # TimeoutError is one
+            raise fault(error) from None
+        if not chunk:
+            return
+        yield chunk
 
 
 def _judged(received: Received, name: str, media: frozenset[str]) -> str:

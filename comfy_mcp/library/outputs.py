@@ -2,14 +2,14 @@
 
 import asyncio
 import hashlib
-import os
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -28,12 +28,14 @@ from comfy_mcp.library.output_content import (
     once,
 )
 from comfy_mcp.library.output_refusals import forbidden, gone, refuse_traversal, too_large, too_slow
-from comfy_mcp.library.path_guard import NotRegular, OutsideRoots, open_inside, resolve_inside
+from comfy_mcp.library.path_guard import NotRegular, OpenFile, OutsideRoots, open_inside, resolve_inside
 from comfy_mcp.library.previews import Preview, make_preview
 from comfy_mcp.library.sending import FileRest, Rest
 from comfy_mcp.library.verified import FileOnEngine, Verified
 from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.shares import Turns
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +55,13 @@ PREVIEW_BYTES = 700_000
 
 FETCHES = 2
 """Outputs of one engine that are read for previews at once, each whole and in memory. One client has half."""
+
+SMALL_BYTES = 16 * 2**20
+"""Most outputs that have a preview are smaller."""
+
+SMALL_FETCHES, LARGE_FETCHES = 32, 2
+"""The same for all engines together: 512 MiB of small outputs, a GiB of larger ones and of unknown ones. What
+is waited for here has nothing in memory yet."""
 
 FETCH_S = 30.0
 """For one of them. MEMORY_BYTES in this time need a line of 150 Mbit/s."""
@@ -81,6 +90,7 @@ class OutputFiles:
         self._verified = Verified(timeout_s=self._timeout_s)
         self._disks: dict[Path, Apart] = {}
         self._fetching: defaultdict[EngineId, Turns] = defaultdict(lambda: Turns(FETCHES))
+        self._small, self._large = Turns(SMALL_FETCHES), Turns(LARGE_FETCHES)
         self._decoding = Turns()  # a decoded picture takes up to 4 bytes a pixel
 
     def know(self, engines: Sequence[EngineSettings]) -> None:
@@ -215,13 +225,13 @@ class OutputFiles:
         only, and those for one client at most half of that. Raises what `read` raises.
         """
         async with self._fetching[output.engine].turn(client):
-            try:
-                async with asyncio.timeout(FETCH_S):
-                    data = (await self.read(output)).data
-            except TimeoutError:
-                raise too_slow(output, FETCH_S) from None
-            async with self._decoding.turn(client):
-                yield data
+            size = await _in_time(output, self.size(output))
+            small = size is not None and size <= SMALL_BYTES
+            async with (self._small if small else self._large).turn(client):
+                limit = min(SMALL_BYTES, self._limit) if small else self._limit
+                data = (await _in_time(output, self.read(output, limit=limit))).data
+                async with self._decoding.turn(client):
+                    yield data
 
     @asynccontextmanager
     async def _source(self, output: Output, part: Span | None) -> AsyncIterator[OutputContent]:
@@ -234,11 +244,11 @@ class OutputFiles:
             async with self._open_on_engine(output, part, refused_on_disk=refused) as content:
                 yield content
             return
-        descriptor, found = opened
-        with FileIO(descriptor) as stream:
-            file = self._verified.opened(stream, found)
+        stream = opened.stream
+        try:
+            file = self._verified.opened(stream, opened.found)
             async with aclosing(self._chunks_of(stream, part)) as chunks:
-                head, content = await content_of(output, found.st_size, chunks, part)
+                head, content = await content_of(output, opened.found.st_size, chunks, part)
 
                 def rest() -> Rest:
                     start = len(head) if part is None else part.start
@@ -246,6 +256,8 @@ class OutputFiles:
                     return FileRest(stream, start, head, timeout_s=self._timeout_s, if_short=missing)
 
                 yield replace(content, file=file, rest=rest)
+        finally:  # a folder of a network may hang here, too
+            on_daemon_thread(opened.close, name="outputs")
 
     def _disk(self, folder: Path) -> Apart:
         """One folder that hangs delays what lies in it, and nothing else."""
@@ -253,15 +265,15 @@ class OutputFiles:
             self._disks[folder] = Apart("outputs", limit_s=self._timeout_s)
         return self._disks[folder]
 
-    async def _open_on_disk(self, output: Output) -> tuple[int, os.stat_result] | None:
-        """A descriptor and its fstat; None when the folder does not have the file. Raises PermissionError."""
+    async def _open_on_disk(self, output: Output) -> OpenFile | None:
+        """None when the folder does not have the file. Raises PermissionError."""
         folder = self._folders.get(output.engine, self._shared)
         if folder is None or output.file.folder_type != "output":
             return None
         path = folder / output.file.subfolder.replace("\\", "/") / output.file.filename
         try:
             return await self._disk(folder).do(
-                lambda: open_inside(path, (folder,)), late=lambda opened: os.close(opened[0])
+                lambda: open_inside(path, (folder,)), late=lambda opened: opened.close()
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -311,6 +323,15 @@ class OutputFiles:
             if served.validator is not None:
                 file = FileOnEngine(self._verified, output, served.validator, served.unchanged)
             yield replace(content, file=file, rest=lambda: behind(head, served))
+
+
+async def _in_time(output: Output, fetching: Awaitable[T]) -> T:
+    """Raises EngineUnreachable after FETCH_S."""
+    try:
+        async with asyncio.timeout(FETCH_S):
+            return await fetching
+    except TimeoutError:
+        raise too_slow(output, FETCH_S) from None
 
 
 def _sha256(data: bytes) -> str:

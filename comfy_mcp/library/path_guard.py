@@ -3,6 +3,8 @@
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
 _FLAGS = (
@@ -33,10 +35,21 @@ def resolve_inside(path: Path, roots: Sequence[Path]) -> Path:
     return resolved
 
 
-def open_inside(path: Path, roots: Sequence[Path]) -> tuple[int, os.stat_result]:
-    """A descriptor of the regular file at `path` and what the descriptor's fstat says. Blocks: use a thread.
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file, open for reading, and what its fstat said."""
 
-    Raises OutsideRoots, NotRegular, OSError. The caller closes the descriptor.
+    stream: FileIO
+    found: os.stat_result
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def open_inside(path: Path, roots: Sequence[Path]) -> OpenFile:
+    """The regular file at `path`. Blocks: use a thread.
+
+    Raises OutsideRoots, NotRegular, OSError. The caller closes the file.
     """
     resolved = resolve_inside(path, roots)
     descriptor = os.open(resolved, _FLAGS)
@@ -46,7 +59,7 @@ def open_inside(path: Path, roots: Sequence[Path]) -> tuple[int, os.stat_result]
     except BaseException:
         os.close(descriptor)
         raise
-    return descriptor, opened
+    return OpenFile(FileIO(descriptor), opened)
 
 
 def _check(path: Path, roots: Sequence[Path], resolved: Path, opened: os.stat_result) -> None:

@@ -7,22 +7,29 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from comfy_mcp.daemon_threads import Apart, on_daemon_thread
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import suffix_of
 from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.library.allowed_folders import AllowedFolders
-from comfy_mcp.library.opening import opened
 from comfy_mcp.library.output_refusals import gone
 from comfy_mcp.library.outputs import OutputFiles
 
 NAME_BYTES = 200
 """Longest name: file systems take 255 bytes, and a number may have to be added."""
+
+STEP_S = 300.0
+"""For the disk to take a piece, or to compare a file with one that is there."""
+
+CLEAN_S = 5.0
+"""For it to delete a file that is not wanted: also who gave up waits for this."""
 
 NUMBERS = 10_000
 """Files of one name in a folder; beyond it another name or folder is needed."""
@@ -40,7 +47,10 @@ class Saver:
 
     async def check(self, where: str) -> str:
         """The absolute path that `where` means. Raises InvalidInput (path_not_allowed)."""
-        path = await asyncio.to_thread(self._folders.inside, where)
+        try:
+            path = await _disk().do(lambda: self._folders.inside(where))
+        except TimeoutError as error:
+            raise unwritable(Path(where), error) from None
         return f"{path}{os.sep}" if where.endswith(("/", os.sep)) else str(path)
 
     async def save(self, outputs: Sequence[Output], where: str) -> list[Path]:
@@ -51,7 +61,7 @@ class Saver:
         """
         path = Path(await self.check(where))
         try:
-            is_folder = where.endswith(("/", os.sep)) or await asyncio.to_thread(path.is_dir)
+            is_folder = where.endswith(("/", os.sep)) or await _disk().do(path.is_dir)
         except OSError as error:  # such as a name that is too long
             raise unwritable(path.parent, error) from None
         if is_folder or media_type_of(path.name) == UNKNOWN:
@@ -68,15 +78,20 @@ async def save_in(
     the output gets a new name beside it. Raises InvalidInput (path_unreadable), and what opening an
     output raises.
     """
-    saved = []
+    saved, disk = [], _disk()
     try:
-        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        await disk.do(partial(folder.mkdir, parents=True, exist_ok=True))
         for output in outputs:
             wanted = plain_name(output) if name is None else _renamed(name, output)
-            saved.append(await _save(files, output, folder, wanted))
+            saved.append(await _save(files, disk, output, folder, wanted))
     except OSError as error:
         raise unwritable(folder, error) from None
     return saved
+
+
+def _disk() -> Apart:
+    """For the steps of one call: folders of a network may hang."""
+    return Apart("saving", limit_s=STEP_S)
 
 
 def plain_name(output: Output) -> str:
@@ -116,7 +131,7 @@ def _renamed(name: str, output: Output) -> str:
     return f"{name.removesuffix(Path(name).suffix)}{true}"
 
 
-async def _save(files: OutputFiles, output: Output, folder: Path, name: str) -> Path:
+async def _save(files: OutputFiles, disk: Apart, output: Output, folder: Path, name: str) -> Path:
     part = folder / f".{uuid4().hex}.part"
     digest = sha256()
 
@@ -124,18 +139,20 @@ async def _save(files: OutputFiles, output: Output, folder: Path, name: str) -> 
         made.close()
         part.unlink(missing_ok=True)
 
+    stream = await disk.do(lambda: part.open("xb"), late=discard)
     try:
-        with await opened(lambda: part.open("xb"), late=discard) as stream:
-            async with files.open(output) as content:
-                async for chunk in content.chunks:
-                    digest.update(chunk)
-                    await asyncio.to_thread(stream.write, chunk)
+        async with files.open(output) as content:
+            async for chunk in content.chunks:
+                digest.update(chunk)
+                await disk.do(partial(stream.write, chunk))
+        await disk.do(stream.close)
         if output.sha256 not in {None, digest.hexdigest()}:
             raise gone(output, "another file has this name now")
-        return await asyncio.to_thread(_placed, part, folder, name)
+        return await disk.do(lambda: _placed(part, folder, name))
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink()  # also when cancelled, so not on a thread
+        with contextlib.suppress(OSError):  # TimeoutError is one
+            async with asyncio.timeout(CLEAN_S):
+                await on_daemon_thread(lambda: discard(stream), name="saving")
 
 
 def _placed(part: Path, folder: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from functools import partial
 from io import FileIO
 from typing import Protocol
 
@@ -50,7 +51,7 @@ class FileRest:
         self._running: asyncio.Future[int] | None = None
 
     def close(self) -> None:
-        self._when_idle(lambda: os.close(self._source))
+        self._when_idle(lambda: on_daemon_thread(partial(os.close, self._source), name="sendfile"))
 
     async def send(self, target: Target, amount: int) -> None:
         descriptor = os.dup(target.descriptor)
@@ -74,7 +75,7 @@ class FileRest:
         except EOFError:
             raise self._if_short from None
 
-    def _when_idle(self, close: Callable[[], None]) -> None:
+    def _when_idle(self, close: Callable[[], object]) -> None:
         """A thread can't be cancelled: as long as it runs its descriptors must not become another's."""
         if self._running is None or self._running.done():
             close()

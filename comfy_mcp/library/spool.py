@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
+from comfy_mcp.daemon_threads import Apart
 from comfy_mcp.domain.errors import ErrorCode, LimitExceeded, StoreFault
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.media_types import HEAD_BYTES
-from comfy_mcp.library.opening import opened
 from comfy_mcp.library.spool_room import OF, PART, Room, mark_of
 
 SPOOL_BYTES = 8 * 2**30
@@ -38,6 +39,9 @@ UNUSED_S = 3_600.0
 """A copy that no job names is deleted after this: the job that it was made for may not be written yet."""
 
 CHUNK_BYTES = 256 * 1024
+
+OPEN_S = 30.0
+"""For the disk to open a copy."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,6 +67,7 @@ class Spool:
         self._folder = folder
         self._most = most
         self._room = Room(folder)
+        self._disk = Apart("input copies", limit_s=OPEN_S)
 
     @contextlib.asynccontextmanager
     async def receive(
@@ -112,10 +117,12 @@ class Spool:
         """Whether there is a copy with this name. It counts as used now. Raises StoreFault."""
         return await _on_disk(self._touch, name)
 
-    async def open(self, name: str) -> tuple[BinaryIO, int] | None:
+    async def open(self, name: str) -> tuple[FileIO, int] | None:
         """The copy and its size; None when it is gone. The caller closes it. Raises StoreFault."""
         try:
-            stream = await opened(lambda: (self._folder / name).open("rb"), late=lambda late: late.close())
+            stream = await self._disk.do(
+                lambda: (self._folder / name).open("rb", buffering=0), late=lambda late: late.close()
+            )
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -133,7 +140,7 @@ class Spool:
     async def _part(self, client: ClientId | None) -> "tempfile._TemporaryFileWrapper[bytes]":
         """A new file. A caller that is cancelled while it is made leaves none behind."""
         try:
-            return await opened(lambda: self._begin(client), late=_discard)
+            return await self._disk.do(lambda: self._begin(client), late=_discard)
         except OSError as error:
             raise _not_kept(error) from None
 
@@ -201,7 +208,7 @@ class Spool:
 def _discard(made: "tempfile._TemporaryFileWrapper[bytes]") -> None:
     made.close()
     with contextlib.suppress(OSError):
-        os.unlink(made.name)  # noqa: PTH108 - nobody waits for a thread
+        os.unlink(made.name)  # noqa: PTH108
 
 
 async def _on_disk(do: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:

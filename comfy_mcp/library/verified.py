@@ -7,9 +7,11 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from typing import Protocol, Self
 
+from comfy_mcp.daemon_threads import on_daemon_thread
 from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.catalog import Output
 from comfy_mcp.domain.errors import EngineFault
@@ -126,14 +128,14 @@ class FileOnDisk:
         Where it was not (its name may just have been deleted) it is read through again. Raises OSError.
         """
         async with asyncio.timeout(self._verified.timeout_s):
-            return await asyncio.to_thread(self._still_holds, sha256)
+            return await on_daemon_thread(partial(self._still_holds, sha256), name="outputs")
 
     async def note(self, sha256: str) -> None:
         """Its bytes were read from begin to end, and this is their hash. Raises OSError."""
         if not self._settled or self._verified.get(self._stamp) == sha256:
             return
         async with asyncio.timeout(self._verified.timeout_s):
-            if await asyncio.to_thread(self._left_alone):
+            if await on_daemon_thread(self._left_alone, name="outputs"):
                 self._verified.put(self._stamp, sha256)
 
     def _left_alone(self) -> bool:

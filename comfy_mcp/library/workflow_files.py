@@ -8,6 +8,7 @@ import json
 import math
 import tempfile
 from collections.abc import AsyncIterable, Callable, Mapping
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -67,10 +68,10 @@ class WorkflowFiles:
         return parse_workflow_text(text, self._max_bytes)
 
     def _read(self, path: str) -> Any:
-        stream, opened = self.folders.open(path, WHAT, ADVICE)
-        with stream:
+        file = self.folders.open(path, WHAT, ADVICE)
+        with BufferedReader(file.stream) as stream:
             try:
-                return read_workflow_file(stream, self._max_bytes, opened.st_size)
+                return read_workflow_file(stream, self._max_bytes, file.found.st_size)
             except OSError as error:
                 raise unreadable(path, WHAT, ADVICE, error.strerror or type(error).__name__) from None
 

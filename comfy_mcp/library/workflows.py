@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -165,11 +166,11 @@ class WorkflowLibrary:
         assert self._folder is not None
         for path in (self._folder / f"{name}.json", self._folder / name):
             try:
-                descriptor, opened = open_inside(path, [self._folder])
+                file = open_inside(path, [self._folder])
             except (OutsideRoots, NotRegular, OSError):
                 continue
-            with os.fdopen(descriptor, "rb") as stream:
-                return read_workflow_file(stream, self._max_bytes, opened.st_size)
+            with BufferedReader(file.stream) as stream:
+                return read_workflow_file(stream, self._max_bytes, file.found.st_size)
         return None
 
 

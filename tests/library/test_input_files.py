@@ -1,9 +1,11 @@
 """How much of fetching and unpacking one client may have at once."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,8 +16,10 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.library import input_files
 from comfy_mcp.library.input_files import DOWNLOADS, InputFiles
+from comfy_mcp.library.path_guard import OpenFile
 from comfy_mcp.library.spool import Spool
 
+LIMIT_S = 30.0
 ANY = frozenset[str]()
 MEAN, KIND = ClientId("mean"), ClientId("kind")
 
@@ -37,12 +41,65 @@ class Slow:
         yield b"abc"
 
 
-def files_of(folder: Path, download: Any = None) -> InputFiles:
+def files_of(folder: Path, download: Any = None, folders: Any = None, timeout_s: float = 5.0) -> InputFiles:
     none: Any = None
     return InputFiles(
-        Spool(folder), none, none, find_output=none, outputs_of=none, download=download, kept=none,
-        limit=10**7, timeout_s=5.0,
+        Spool(folder), folders, none, find_output=none, outputs_of=none, download=download, kept=none,
+        limit=10**7, timeout_s=timeout_s,
     )  # fmt: skip
+
+
+class Hanging(FileIO):
+    """A file of a network folder that does not answer, from one call on."""
+
+    def __init__(self, path: Path, go_on: threading.Event, at: str) -> None:
+        super().__init__(path)
+        self._go_on, self._at = go_on, at
+
+    def read(self, size: int | None = -1) -> Any:
+        return self._now("read") or super().read(-1 if size is None else size)
+
+    def close(self) -> None:
+        self._now("close")
+        super().close()
+
+    def _now(self, step: str) -> None:
+        if step == self._at:
+            self._go_on.wait(LIMIT_S)
+
+
+@pytest.mark.parametrize("at", ["open", "read", "close"])
+async def test_a_path_that_hangs_takes_nobody_elses_thread(tmp_path: Path, at: str) -> None:
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    go_on = threading.Event()
+
+    class Folders:
+        roots = (tmp_path,)
+
+        def has(self, _path: str) -> bool:
+            go_on.wait(LIMIT_S if at == "open" else 0)
+            return True
+
+        def open(self, *_: str) -> OpenFile:
+            self.has("")
+            file = Hanging(tmp_path / "a.bin", go_on, at)
+            return OpenFile(file, os.fstat(file.fileno()))
+
+    files = files_of(tmp_path / "spool", folders=Folders(), timeout_s=0.2)
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+        asked = [group.create_task(kept_or_refused(files)) for _ in range(60)]
+        assert await asyncio.to_thread(int, "7") == 7
+    assert {each.result() for each in asked} == {"kept" if at == "close" else "no answer in time"}
+    assert await files.has_path("a.bin") is (at == "close")
+    go_on.set()
+
+
+async def kept_or_refused(files: InputFiles) -> str:
+    try:
+        assert await files.keep_path("a.bin", ANY, None)
+    except InvalidInput as error:
+        return error.message.rpartition(": ")[2].removesuffix(".")
+    return "kept"
 
 
 async def test_one_client_leaves_others_room_to_fetch(tmp_path: Path) -> None:

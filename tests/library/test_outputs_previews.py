@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.catalog import OutputFile
-from comfy_mcp.domain.errors import EngineUnreachable
+from comfy_mcp.domain.errors import EngineUnreachable, LimitExceeded
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.library import outputs
-from comfy_mcp.library.outputs import OutputFiles
+from comfy_mcp.library.outputs import LARGE_FETCHES, SMALL_BYTES, SMALL_FETCHES, OutputFiles
 from comfy_mcp.settings import Settings
 from tests.library.test_outputs import FakeServer, output_of, png
 
@@ -80,3 +80,42 @@ async def test_an_output_that_does_not_come_is_given_up(
     assert engines[BAD].open_now == 0
     monkeypatch.setattr(outputs, "FETCH_S", LIMIT_S)
     assert (await files.preview(replace(PICTURE, engine=BAD), client=MEAN)).width == 40
+
+
+@pytest.mark.parametrize(
+    ("size", "at_once"), [(SMALL_BYTES, SMALL_FETCHES), (SMALL_BYTES + 1, LARGE_FETCHES)]
+)
+async def test_what_is_held_of_all_engines_together_is_bounded(size: int, at_once: int) -> None:
+    """Also from engines that send slowly. One client has half, and others are not kept waiting by it."""
+    many = [EngineId(f"e{at}") for at in range(40)]
+    engines = {each: Dripping(files={"output//slow.png": b"x"}) for each in many}
+    urls = tuple(f"{each}=http://127.0.0.1:1" for each in many)
+    files = OutputFiles(Settings(engine_urls=urls), engines=engines)
+
+    def open_now() -> int:
+        return sum(each.open_now for each in engines.values())
+
+    async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+        waiting = []
+        for client, held in ((MEAN, at_once // 2), (KIND, at_once // 2 + max(1, at_once // 6))):
+            waiting += [
+                group.create_task(files.preview(replace(SLOW, engine=each, size=size), client=client))
+                for each in many
+            ]
+            while open_now() < held:
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert open_now() <= at_once
+        for each in waiting:
+            each.cancel()
+
+
+async def test_an_output_that_is_larger_than_was_said_is_not_held(
+    files: OutputFiles, engines: dict[EngineId, Dripping], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outputs, "SMALL_BYTES", 4)
+    engines[GOOD].tells_size = False
+    with pytest.raises(LimitExceeded):
+        await files.preview(replace(PICTURE, size=3), client=MEAN)
+    assert (await files.preview(PICTURE, client=MEAN)).width == 40

@@ -23,6 +23,9 @@ from comfy_mcp.library.spool import SHARE, UNUSED_S, Spool
 from comfy_mcp.library.spool_room import FILE_BYTES, Taken
 
 
+LIMIT_S = 30.0
+
+
 async def chunks(*data: bytes) -> AsyncIterator[bytes]:
     for each in data:
         yield each
@@ -101,13 +104,15 @@ async def keep_all(spool: Spool, content: AsyncIterator[bytes]) -> None:
 async def test_a_call_that_is_cancelled_while_its_file_is_made_leaves_nothing(
     spool: Spool, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making, go_on = threading.Event(), threading.Event()
+    making, go_on, made = threading.Event(), threading.Event(), threading.Event()
     begin = spool._begin
 
     def slowly(client: ClientId | None) -> object:
         making.set()
         go_on.wait()
-        return begin(client)
+        found = begin(client)
+        made.set()
+        return found
 
     monkeypatch.setattr(spool, "_begin", slowly)
     async with asyncio.TaskGroup() as group:
@@ -115,9 +120,10 @@ async def test_a_call_that_is_cancelled_while_its_file_is_made_leaves_nothing(
         await asyncio.to_thread(making.wait)
         task.cancel()
     go_on.set()
-    await asyncio.get_running_loop().shutdown_default_executor()
-    await asyncio.sleep(0)
-    assert list(folder.iterdir()) == []
+    await asyncio.to_thread(made.wait)
+    async with asyncio.timeout(LIMIT_S):
+        while list(folder.iterdir()):
+            await asyncio.sleep(0)
 
 
 async def test_all_copies_together_are_bounded(folder: Path) -> None:

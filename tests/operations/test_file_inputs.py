@@ -1,9 +1,10 @@
 """Files that a submit names, in every spelling that agents try, and what the engine then reads."""
 
-import asyncio
 import base64
 import io
+import os
 from collections.abc import AsyncIterator
+from io import FileIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,8 @@ from comfy_mcp.domain.file_inputs import FileInput
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId
 from comfy_mcp.domain.job import JobStatus
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.library import allowed_folders
+from comfy_mcp.library.path_guard import OpenFile, open_inside
 from comfy_mcp.operations import ids
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.file_inputs import MAX_RETRIES, _copied, _lists, newest_try
@@ -414,14 +417,16 @@ async def test_part_of_an_id_that_several_outputs_have_is_no_choice(
 async def test_a_path_that_breaks_off_while_it_is_read_is_the_callers_to_know(
     call: Bench, root: Path, monkeypatch: pytest.MonkeyPatch, breaks: OSError
 ) -> None:
-    in_a_thread = asyncio.to_thread
-
-    async def to_thread(do: Any, *args: Any, **named: Any) -> Any:
-        if getattr(do, "__name__", "") == "read":
+    class Breaks(FileIO):
+        def read(self, *_: Any) -> Any:
             raise breaks
-        return await in_a_thread(do, *args, **named)
 
-    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+    def opens(*arguments: Any) -> OpenFile:
+        file = open_inside(*arguments)
+        with file.stream as stream:
+            return OpenFile(Breaks(os.dup(stream.fileno())), file.found)
+
+    monkeypatch.setattr(allowed_folders, "open_inside", opens)
     with pytest.raises(InvalidInput) as caught:
         await call("submit_workflow", workflow=load("./cat.png"))
     assert caught.value.code is ErrorCode.PATH_UNREADABLE
