@@ -1,6 +1,7 @@
 """Calls that may never return: each on a thread of its own, so it takes nobody else's and delays no exit."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -50,6 +51,8 @@ class _Thread:
 
 _idle: list[_Thread] = []
 """Those of the process. What is appended and popped is so at once: no lock is needed."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a forked process has none of the threads
 
 
 def _thread() -> _Thread:

@@ -1,7 +1,9 @@
 """Calls that may never return, on threads of their own."""
 
 import asyncio
+import os
 import threading
+import warnings
 from collections.abc import Coroutine
 from typing import Any
 
@@ -135,3 +137,17 @@ async def test_calls_that_hang_are_few_and_end_late_without_a_leak() -> None:
 async def given_up(asked: Coroutine[Any, Any, str]) -> None:
     with pytest.raises(TimeoutError):
         await asked
+
+
+async def test_a_forked_process_starts_threads_of_its_own() -> None:
+    async with asyncio.timeout(LIMIT_S):
+        await on_daemon_thread(lambda: None, name="its own")
+        while not daemon_threads._idle:
+            await asyncio.sleep(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of a fork beside threads
+        child = os.fork()
+    if child == 0:
+        os._exit(len(daemon_threads._idle))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert daemon_threads._idle
