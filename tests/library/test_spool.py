@@ -22,7 +22,6 @@ from comfy_mcp.library import spool_room
 from comfy_mcp.library.spool import SHARE, UNUSED_S, Spool
 from comfy_mcp.library.spool_room import FILE_BYTES, Taken
 
-
 LIMIT_S = 30.0
 
 

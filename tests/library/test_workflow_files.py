@@ -9,7 +9,7 @@ import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.library import WorkflowFiles, allowed_folders, parse_workflow_text
-from comfy_mcp.library.path_guard import OutsideRoots, open_inside
+from comfy_mcp.library.path_guard import OpenFile, OutsideRoots, open_inside
 from comfy_mcp.settings import Settings
 
 LIMIT = 2048
@@ -175,7 +175,7 @@ async def test_a_file_that_grows_after_the_check_is_bounded(
     path = root / "grows.json"
     path.touch()
 
-    def open_then_grow(wanted: Path, roots: Sequence[Path]) -> tuple[int, os.stat_result]:
+    def open_then_grow(wanted: Path, roots: Sequence[Path]) -> OpenFile:
         opened = open_inside(wanted, roots)
         path.write_bytes(b" " * (LIMIT + 1))
         return opened
