@@ -16,7 +16,7 @@ import click
 from comfy_mcp.domain.errors import BridgeError, InvalidGraph
 from comfy_mcp.domain.shown import counted
 from comfy_mcp.operations.next_steps import OperationMention, reworded
-from comfy_mcp.operations.shapes import ProblemItem, in_words
+from comfy_mcp.operations.shapes import ProblemItem, Result, in_words
 
 SHOWN_WARNINGS = 50
 """Lines on stderr; with --json the document has all of them."""
@@ -61,9 +61,19 @@ class Output:
         """A line for people, on stderr."""
         click.echo(printable(text), err=True)
 
-    def error(self, error: BridgeError) -> None:
-        for warning in counted(error.warnings, SHOWN_WARNINGS):
+    def answer(self, result: Result, lines: Sequence[str], *, nothing: str | None = None) -> None:
+        """An operation's result with its warnings. `nothing`: the note of an empty list."""
+        self.warn(result.warnings)
+        self.result(result.model_dump(mode="json", context=IN_COMMANDS), lines)
+        if nothing is not None and not lines:
+            self.note(nothing)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        for warning in counted(warnings, SHOWN_WARNINGS):
             self.note(f"warning: {warning}")
+
+    def error(self, error: BridgeError) -> None:
+        self.warn(error.warnings)
         self.note(f"error[{error.code.value}]: {error.message}")
         if error.next_step:
             self.note(f"next: {in_commands(error.next_step)}")
