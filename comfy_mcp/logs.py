@@ -5,8 +5,10 @@ by value in the finished line, because an exception's text may quote a header.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -240,7 +242,7 @@ class _RoutineLines:
     def flush(self) -> None:
         if self._lines:
             lines, self._lines = self._lines, []
-            sys.stderr.write(self._hide("".join(lines)))
+            _write(self._hide("".join(lines)))
 
     def _now(self) -> str:
         """As structlog writes it; all but the fraction is made once a second."""
@@ -257,7 +259,8 @@ _hide = _HideValues(())
 def _renderer(settings: LogGroup) -> Processor:
     if _style(settings) == "console":
         return structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+            exception_formatter=structlog.dev.plain_traceback,
         )
     encode = json.JSONEncoder(default=str).encode  # json.dumps with a default builds one for each line
     return structlog.processors.JSONRenderer(lambda event, **_options: encode(event))
@@ -275,10 +278,19 @@ class _CurrentStderr:
     def write(self, text: str) -> int:
         if _routine is not None:
             _routine.flush()
-        return sys.stderr.write(text)
+        return _write(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
+def _write(text: str) -> int:
+    """A line that can't be written, to a full disk or a pipe whose reader has gone, is lost: no work fails
+    because of it."""
+    with contextlib.suppress(OSError):
+        return sys.stderr.write(text)
+    return len(text)
 
 
 _CURRENT_STDERR: Any = _CurrentStderr()

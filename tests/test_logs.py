@@ -1,6 +1,8 @@
 """Log lines go to stderr, in one shape, and never hold a secret."""
 
 import asyncio
+import errno
+import io
 import json
 import logging
 import re
@@ -117,6 +119,41 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert captured.out == ""
     assert "job_done" in captured.err
     assert "job_id=j1" in captured.err
+
+
+@pytest.mark.parametrize(("wanted", "colored"), [("", True), ("1", False)])
+def test_lines_on_a_terminal_have_colors_unless_nobody_wants_them(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, colored: bool
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("NO_COLOR", wanted)
+    configure(settings(log_format="auto"))
+    structlog.get_logger().warning("low")
+    assert ("\x1b[" in terminal.getvalue()) is colored
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Full(io.StringIO):
+    """A stream on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written_fails_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    configure(settings())
+    monkeypatch.setattr(sys, "stderr", Full())
+    structlog.get_logger().warning("ours")
+    logging.getLogger("theirs").warning("theirs")
+    routine(logging.WARNING, "routine", {})
 
 
 def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -173,6 +173,20 @@ def test_what_is_no_url_is_refused_and_never_shown(url: str) -> None:
     assert "hunter2" not in f"{error} {error.details}"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("COMFYUI_HEADERS", "x"), ("COMFY_BRIDGE_LOG_LEVEL", "loud"), ("comfy_bridge_max_queued", "many")],
+)
+def test_a_setting_at_fault_is_named_by_the_variable_that_set_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    message = refused().message
+    assert message.startswith(f"The configuration is not valid: {variable}: ")
+    assert "Value error" not in message
+    assert refused(max_queued="many", log_level="loud", engine_headers="x").message.count("COMFY") == 0
+
+
 def test_the_engine_at_fault_is_counted() -> None:
     assert refused(engine_urls="http://good:1,bad").message.startswith("Engine 2 ")
 
@@ -316,7 +330,7 @@ def test_a_comfy_key_that_is_none_is_refused_and_never_shown(value: str) -> None
 )
 def test_a_public_url_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMFY_BRIDGE_PUBLIC_URL", url)
-    with pytest.raises(InvalidInput, match="public_url"):
+    with pytest.raises(InvalidInput, match="PUBLIC_URL"):
         load_settings()
     monkeypatch.setenv("COMFY_BRIDGE_PUBLIC_URL", "https://host.example/a/")
     assert load_settings().public_url == "https://host.example/a"

@@ -1,5 +1,7 @@
 """The command line: its global options, its help and all of its commands."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,4 +53,20 @@ for _group in (engines, jobs, keys, webhooks, library, servers):
 
 def main() -> None:
     """The entry point of the package."""
-    cli(prog_name="comfy-bridge")
+    _open_what_is_closed()
+    try:
+        cli(prog_name="comfy-bridge")
+    except OSError as error:  # stdout can't be written while --help is printed
+        sys.exit(f"error: {error.strerror}")
+
+
+def _open_what_is_closed() -> None:
+    """Stdin, stdout and stderr. The next file to be opened, such as the store, would get the number of one
+    that the caller has closed, and what is printed would be written into it."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            os.dup2(opened, number)
+            if opened != number:
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8"))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
-from comfy_mcp.cli.output import IN_COMMANDS, Output, in_commands
+from comfy_mcp.cli.output import Output, in_commands
 from comfy_mcp.cli.session import open_session
 from comfy_mcp.operations.shapes import DrainResult, EngineChangeResult, EngineItem, SystemResult
 from comfy_mcp.settings import Settings
@@ -24,7 +24,7 @@ async def change(settings: Settings, output: Output, name: str, arguments: Mappi
     """`add_engine` or `remove_engine`. Raises as the operation."""
     async with open_session(settings, drive=False) as session:
         result: EngineChangeResult = await session.call(name, arguments)
-    output.result(result.model_dump(mode="json", context=IN_COMMANDS), [in_commands(result.text())])
+    output.answer(result, [in_commands(result.text())])
     return ExitCode.OK
 
 
@@ -33,7 +33,7 @@ async def drain(settings: Settings, output: Output, *, engine: str, drained: boo
     async with open_session(settings, drive=False) as session:
         name = "drain_engine" if drained else "resume_engine"
         result: DrainResult = await session.call(name, {"engine": engine})
-    output.result(result.model_dump(mode="json"), [result.text()])
+    output.answer(result, [result.text()])
     return ExitCode.OK
 
 

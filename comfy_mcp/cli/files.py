@@ -21,6 +21,8 @@ from comfy_mcp.settings import Settings
 STDIN = "-"
 MAX_NODE_LIST_BYTES = 64 * 2**20
 _CHUNK_BYTES = 2**20
+_A_WORKFLOW = "Give the path of a workflow file, or - for stdin."
+_A_NODE_LIST = "Give the path of a saved answer of GET /object_info, or of GET /node_replacements."
 
 
 @contextlib.contextmanager
@@ -33,7 +35,7 @@ def opened(file: str) -> Iterator[AsyncIterable[bytes]]:
         try:
             stream = sys.stdin.buffer if file == STDIN else closing.enter_context(Path(file).open("rb"))
         except OSError as error:
-            raise _unreadable(file, error) from None
+            raise _unreadable(file, error, _A_WORKFLOW) from None
         yield _chunks(file, stream)
 
 
@@ -42,16 +44,16 @@ async def _chunks(file: str, stream: BinaryIO) -> AsyncIterator[bytes]:
         try:
             chunk = stream.read(_CHUNK_BYTES)
         except OSError as error:  # a folder opens, and can't be read
-            raise _unreadable(file, error) from None
+            raise _unreadable(file, error, _A_WORKFLOW) from None
         if not chunk:
             return
         yield chunk
 
 
-def _unreadable(file: str, error: OSError) -> InvalidInput:
+def _unreadable(file: str, error: OSError, next_step: str) -> InvalidInput:
     return InvalidInput(
         f"{file!r} can't be read: {error.strerror or type(error).__name__}.",
-        next_step="Give the path of a workflow file, or - for stdin.",
+        next_step=next_step,
         code=ErrorCode.PATH_UNREADABLE,
     )
 
@@ -162,7 +164,7 @@ def read_node_list(file: str) -> bytes:
         with Path(file).open("rb") as stream:
             return stream.read(MAX_NODE_LIST_BYTES + 1)
     except OSError as error:
-        raise _unreadable(file, error) from None
+        raise _unreadable(file, error, _A_NODE_LIST) from None
 
 
 def _warn(output: Output, file: str, warnings: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The workflow of `run` and `submit`: a file, or a name, with inputs as NAME=VALUE."""
 
 import json
+import os
 from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +27,16 @@ def given(file: str, asked: Mapping[str, Any]) -> Iterator[Asked]:
     asked.pop("webhook_events", None)
     path = Path(file)
     if file == STDIN or path.exists() or (path.suffix and not file.startswith("job:")):
-        name = asked.get("name") or (None if file == STDIN else path.stem)
+        name = asked.get("name") or (None if file == STDIN else _readable(path.stem))
         with opened(file) as content:
             yield {**asked, "name": name}, content
     else:
         yield {**asked, "workflow": file}, None
+
+
+def _readable(name: str) -> str:
+    """Of a file whose name is not in the locale's encoding, what can be read of it as UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _webhook(url: str | None, events: Sequence[str] | None) -> Mapping[str, object]:

@@ -57,8 +57,7 @@ async def run(
             await _need_an_engine(session)
             submitted: SubmitResult = await session.call("submit_workflow", asked, content=content)
             output.note(f"workflow {submitted.workflow_id}")
-            for warning in submitted.warnings:
-                output.note(f"warning: {warning}")
+            output.warn(submitted.warnings)
             return await _follow(session, output, submitted.workflow_id, how)
 
 
@@ -77,7 +76,7 @@ async def prioritize(settings: Settings, output: Output, *, workflow_id: str, pr
     arguments = {"workflow_id": workflow_id, "priority": priority}
     async with open_session(settings, drive=False) as session:
         changed: PriorityResult = await session.call("prioritize_workflow", arguments)
-    output.result(changed.model_dump(mode="json", context=IN_COMMANDS), [in_commands(changed.text())])
+    output.answer(changed, [in_commands(changed.text())])
     return ExitCode.OK
 
 
@@ -93,7 +92,7 @@ async def graph(settings: Settings, output: Output, *, workflow_id: str, api: bo
     async with open_session(settings, drive=False) as session:
         found: GraphResult = await session.call("workflow_graph", {"workflow_id": workflow_id})
     shown = found.graph if api or found.file is None else found.file
-    output.result(found.model_dump(mode="json"), json.dumps(shown, indent=2).splitlines())
+    output.answer(found, json.dumps(shown, indent=2).splitlines())
     return ExitCode.OK
 
 
@@ -119,8 +118,7 @@ async def cancel(settings: Settings, output: Output, *, workflow_id: str, reason
 async def abandon(settings: Settings, output: Output, *, workflow_id: str) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         state: WorkflowResult = await session.call("abandon_workflow", {"workflow_id": workflow_id})
-    document = state.model_dump(mode="json", context=IN_COMMANDS)
-    output.result(document, [f"{state.workflow_id}: {state.status}"])
+    output.answer(state, [f"{state.workflow_id}: {state.status}"])
     return ExitCode.OK
 
 
@@ -136,8 +134,7 @@ async def _queue(
         system: SystemResult = await session.call("system_status", {})
     driven = any(engine.driven_by for engine in system.engines)
     waits = f"No process drives the engine now: `comfy-bridge wait {submitted.workflow_id}` runs it."
-    for warning in submitted.warnings:
-        output.note(f"warning: {warning}")
+    output.warn(submitted.warnings)
     if not driven:
         output.note(f"note: {waits}")
     next_step = f"Run `comfy-bridge wait {submitted.workflow_id}`." if driven else waits
@@ -176,8 +173,7 @@ async def _nobody_would_cancel(session: Session, workflow_id: str) -> bool:
 
 
 def _cancelled(output: Output, result: CancelResult) -> ExitCode:
-    document = result.model_dump(mode="json", context=IN_COMMANDS)
-    output.result(document, [f"{result.workflow_id or 'all of yours'}: {_said_of(result)}"])
+    output.answer(result, [f"{result.workflow_id or 'all of yours'}: {_said_of(result)}"])
     return ExitCode.OK
 
 

@@ -22,7 +22,7 @@ async def add(
     """Make a key and print it: it is shown now and never again."""
     async with open_session(settings, drive=False) as session:
         made: NewKeyResult = await session.call("add_key", {"name": name, "rights": rights, **quota})
-    output.result(made.model_dump(mode="json"), [made.key])
+    output.answer(made, [made.key])
     output.note(f"the key of {name!r}, shown only once; a running server accepts it within seconds")
     return ExitCode.OK
 
@@ -30,7 +30,8 @@ async def add(
 async def list_(settings: Settings, output: Output) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         found: KeysResult = await session.call("list_keys", {})
-    output.result(found.model_dump(mode="json"), [_line(key) for key in found.keys])
+    nothing = "There is no key. `comfy-bridge keys add NAME` makes one."
+    output.answer(found, [_line(key) for key in found.keys], nothing=nothing)
     return ExitCode.OK
 
 
@@ -40,7 +41,7 @@ async def change(settings: Settings, output: Output, **changes: Any) -> ExitCode
         changed: ChangedKeyResult = await session.call(
             "change_key", {name: value for name, value in changes.items() if value is not None}
         )
-    output.result(changed.model_dump(mode="json"), [_line(changed)])
+    output.answer(changed, [_line(changed)])
     return ExitCode.OK
 
 
@@ -48,7 +49,7 @@ async def revoke(settings: Settings, output: Output, *, name: str) -> ExitCode:
     """Raises NotFound when no valid key has this name."""
     async with open_session(settings, drive=False) as session:
         revoked: RevokedKeyResult = await session.call("revoke_key", {"name": name})
-    output.result(revoked.model_dump(mode="json"), [revoked.text()])
+    output.answer(revoked, [revoked.text()])
     return ExitCode.OK
 
 

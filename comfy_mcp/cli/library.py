@@ -12,6 +12,7 @@ from comfy_mcp.cli.show import (
     described_lines,
     found_lines,
     models_lines,
+    nodes_lines,
     outputs_lines,
     queue_lines,
     workflows_lines,
@@ -41,7 +42,7 @@ async def describe(settings: Settings, output: Output, *, arguments: Mapping[str
 
 
 async def nodes(settings: Settings, output: Output, *, arguments: Mapping[str, Any]) -> ExitCode:
-    return await _list(settings, output, "find_nodes", arguments, lambda found: found.text().splitlines())
+    return await _list(settings, output, "find_nodes", arguments, nodes_lines)
 
 
 async def outputs(
@@ -53,12 +54,12 @@ async def outputs(
     async with open_session(settings, drive=False) as session:
         result: OutputsResult = await session.call("list_outputs", arguments)
         saved = await save_items(session, result.outputs, save_to) if save_to is not None else None
-    document = result.model_dump(mode="json", context=IN_COMMANDS)
     if saved is None:
-        output.result(document, outputs_lines(result))
+        output.answer(result, outputs_lines(result))
     else:
         paths = [str(path) for path in saved]
-        output.result(document | {"saved": paths}, paths)
+        output.warn(result.warnings)
+        output.result(result.model_dump(mode="json", context=IN_COMMANDS) | {"saved": paths}, paths)
     return ExitCode.OK
 
 
@@ -71,5 +72,5 @@ async def _list(
 ) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         result = await session.call(operation, arguments)
-    output.result(result.model_dump(mode="json", context=IN_COMMANDS), lines(result))
+    output.answer(result, lines(result))
     return ExitCode.OK

@@ -1,5 +1,6 @@
 """Options that several commands share, the class whose help ends with an example, and what runs a command."""
 
+import math
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -41,6 +42,17 @@ DELIVERY_STATES = ("pending", "delivered", "dead")
 
 CLIENTS = ("claude-code", "claude-desktop", "cursor", "vscode")
 """MCP clients whose configuration `doctor --write` knows (cli/connecting.py)."""
+
+
+class Seconds(click.FloatRange):
+    """A range that has no place for "nan"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return seconds
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 save_to = click.option(
@@ -90,7 +102,7 @@ node_replacements = click.option(
 timeout = click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Stop waiting after this time (exit code 9); the workflow continues. Default: no limit.",
 )
@@ -166,14 +178,14 @@ webhook_client = click.option("--client", metavar="NAME", help="The webhook of t
 queue_timeout = click.option(
     "--queue-timeout",
     "queue_timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="Fail the workflow if it has not started within this time.",
 )
 run_timeout = click.option(
     "--run-timeout",
     "run_timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     metavar="SECONDS",
     help="Stop the workflow and fail it if it runs longer than this.",
 )

@@ -4,7 +4,9 @@ With --json stdout holds exactly one JSON document, also when the command fails;
 stderr either way.
 """
 
+import contextlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,10 +15,10 @@ from typing import Any
 
 import click
 
-from comfy_mcp.domain.errors import BridgeError, InvalidGraph
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, InvalidInput
 from comfy_mcp.domain.shown import counted
 from comfy_mcp.operations.next_steps import OperationMention, reworded
-from comfy_mcp.operations.shapes import ProblemItem, in_words
+from comfy_mcp.operations.shapes import ProblemItem, Result, in_words
 
 SHOWN_WARNINGS = 50
 """Lines on stderr; with --json the document has all of them."""
@@ -52,23 +54,55 @@ class Output:
         """The command's result: the document with --json, else the lines."""
         if self.as_json:
             ascii_only = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-            click.echo(json.dumps(document, indent=2, ensure_ascii=ascii_only))
+            _print(json.dumps(document, indent=2, ensure_ascii=ascii_only))
         else:
             for line in lines:
-                click.echo(printable(line))
+                _print(printable(line))
 
     def note(self, text: str) -> None:
-        """A line for people, on stderr."""
-        click.echo(printable(text), err=True)
+        """A line for people, on stderr; it is lost where that can't be written."""
+        with contextlib.suppress(OSError):
+            click.echo(printable(text), err=True)
+
+    def answer(self, result: Result, lines: Sequence[str], *, nothing: str | None = None) -> None:
+        """An operation's result with its warnings. `nothing`: the note of an empty list."""
+        self.warn(result.warnings)
+        self.result(result.model_dump(mode="json", context=IN_COMMANDS), lines)
+        if nothing is not None and not lines:
+            self.note(nothing)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        for warning in counted(warnings, SHOWN_WARNINGS):
+            self.note(f"warning: {warning}")
 
     def error(self, error: BridgeError) -> None:
-        for warning in counted(error.warnings, SHOWN_WARNINGS):
-            self.note(f"warning: {warning}")
+        self.warn(error.warnings)
         self.note(f"error[{error.code.value}]: {error.message}")
         if error.next_step:
             self.note(f"next: {in_commands(error.next_step)}")
         if self.as_json:
-            self.result(error_document(error), ())
+            with contextlib.suppress(InvalidInput):  # stdout can't be written: stderr has said what is wrong
+                self.result(error_document(error), ())
+
+
+def _print(text: str) -> None:
+    """On stdout. Raises InvalidInput if that can't be written, and BrokenPipeError if its reader has gone."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_stdout()
+        raise InvalidInput(
+            f"The result can't be written to stdout: {error.strerror}.",
+            next_step="Write it to another file or disk.",
+            code=ErrorCode.PATH_UNREADABLE,
+        ) from None
+
+
+def discard_stdout() -> None:
+    """What was or will be written there is thrown away, so that nothing raises when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def error_document(error: BridgeError) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """How a waiting command shows a job's progress: a bar on a terminal, a few lines elsewhere. On stderr."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -8,6 +9,8 @@ from comfy_mcp.cli.output import printable
 from comfy_mcp.operations.shapes import WorkflowResult
 
 BAR_WIDTH = 24
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
+"""A terminal narrower than the line cuts it: on a second line the next state could not be written over it."""
 STEP_PERCENT = 25
 """Where nobody watches, a line at each quarter is enough for a log."""
 
@@ -42,14 +45,12 @@ class BarDisplay(ProgressDisplay):
         bar = "█" * done + "░" * (BAR_WIDTH - done)
         if not (self._stream.encoding or "").lower().startswith("utf"):
             bar = "#" * done + "-" * (BAR_WIDTH - done)
-        self._stream.write(f"\r\x1b[2K{bar} {describe(state)}")
-        self._stream.flush()
+        _put(self._stream, f"\r\x1b[2K{NO_WRAP}{bar} {describe(state)}{WRAP}")
         self._open = True
 
     def close(self) -> None:
         if self._open:
-            self._stream.write("\n")
-            self._stream.flush()
+            _put(self._stream, "\n")
             self._open = False
 
 
@@ -65,8 +66,14 @@ class LineDisplay(ProgressDisplay):
         now = (state.status, state.queue_position, held, int(state.progress // STEP_PERCENT))
         if now != self._last:
             self._last = now
-            self._stream.write(f"{describe(state)}\n")
-            self._stream.flush()
+            _put(self._stream, f"{describe(state)}\n")
+
+
+def _put(stream: TextIO, text: str) -> None:
+    """Lost where it can't be written: the job goes on."""
+    with contextlib.suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def describe(state: WorkflowResult) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, NoReturn
 from uuid import uuid4
 
 from comfy_mcp.cli.exits import ExitCode, exit_code_of
-from comfy_mcp.cli.output import Output
+from comfy_mcp.cli.output import Output, discard_stdout
 from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.bridge import Bridge
@@ -140,5 +139,5 @@ def _pipe_may_close() -> Any:
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         sys.exit(ExitCode.OK)

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from comfy_mcp.cli.output import in_commands
 from comfy_mcp.cli.progress import describe
 from comfy_mcp.operations.shapes import (
     AttemptItem,
     DescribedWorkflowResult,
+    FoundNodesResult,
     FoundWorkflowsResult,
     ModelsResult,
     OutputItem,
@@ -59,6 +61,13 @@ def found_lines(result: FoundWorkflowsResult) -> list[str]:
 def described_lines(result: DescribedWorkflowResult) -> list[str]:
     head = result.workflow.model_copy(update={"inputs": []}).text()
     return [head, *(f"  {each.text()}" for each in result.parameters)]
+
+
+def nodes_lines(result: FoundNodesResult) -> list[str]:
+    if not result.nodes:
+        return [f"No such node. {in_commands(result.next_step or '')}"]
+    page = result.model_copy(update={"warnings": [], "next_cursor": None})
+    return [*page.text().splitlines(), *_more(result.next_cursor)]
 
 
 def models_lines(result: ModelsResult) -> list[str]:

@@ -21,7 +21,7 @@ async def secret(
     """Set a webhook, or rotate its secret. A secret that was made is printed, now and never again."""
     async with open_session(settings, drive=False) as session:
         made: WebhookResult = await session.call(operation, arguments)
-    output.result(made.model_dump(mode="json"), [made.secret or made.text()])
+    output.answer(made, [made.secret or made.text()])
     if made.secret is not None:
         output.note(f"the secret of {made.client!r}, shown only once; the receiver verifies events with it")
     return ExitCode.OK
@@ -30,21 +30,24 @@ async def secret(
 async def done(settings: Settings, output: Output, *, operation: str, arguments: dict[str, Any]) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         result = await session.call(operation, arguments)
-    output.result(result.model_dump(mode="json"), [result.text()])
+    output.answer(result, [result.text()])
     return ExitCode.OK
 
 
 async def list_(settings: Settings, output: Output) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         found: WebhooksResult = await session.call("list_webhooks", {})
-    output.result(found.model_dump(mode="json"), [_webhook_line(each) for each in found.webhooks])
+    lines = [_webhook_line(each) for each in found.webhooks]
+    nothing = "There is no webhook. `comfy-bridge webhooks set URL` sets yours."
+    output.answer(found, lines, nothing=nothing)
     return ExitCode.OK
 
 
 async def deliveries(settings: Settings, output: Output, *, arguments: dict[str, Any]) -> ExitCode:
     async with open_session(settings, drive=False) as session:
         found: DeliveriesResult = await session.call("list_deliveries", arguments)
-    output.result(found.model_dump(mode="json"), [_delivery_line(each) for each in found.deliveries])
+    lines = [_delivery_line(each) for each in found.deliveries]
+    output.answer(found, lines, nothing="There is no such delivery.")
     return ExitCode.OK
 
 

@@ -13,12 +13,14 @@ MAX_NODES = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """`submitted` is set on the way to the store only. `large`: its JSON is written in a thread."""
+    """`submitted` is set on the way to the store only. `large`: its JSON is written in a thread.
+    `by_engine`: a node list was there to check it with, not only its form."""
 
     graph: Graph
     report: GraphReport
     submitted: Submitted | None = None
     large: bool = False
+    by_engine: bool = True
 
 
 class CheckedGraphs:

@@ -13,6 +13,7 @@ from typing import Any
 from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput, carrying
 from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, unwrapped
 from comfy_mcp.domain.graph_checks import GraphReport
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
@@ -21,8 +22,10 @@ from comfy_mcp.domain.ui_texts import Moment
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.repairs import as_json, graph_in
+from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams, ProblemItem
 from comfy_mcp.operations.spending import priced
+from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import Settings
 
 
@@ -34,6 +37,14 @@ def dry_run_result(graph: Graph, report: GraphReport, warnings: tuple[str, ...])
         **faults_of([report]),
         graph=dict(graph.raw),
         next_step="Submit it without the dry run to queue it.",
+    )
+
+
+def not_checked(services: Services, engine: EngineId | None) -> EngineUnreachable:
+    """Of a dry run that has no node list to check with."""
+    return EngineUnreachable(
+        "No engine answers, so the workflow can't be checked.",
+        next_step=services.engines.blocked(engine) or CHECK_IT_RUNS,
     )
 
 

@@ -18,7 +18,8 @@ JOB = "job:"
 
 _SHOWN = 100
 
-_NOT_ASKED = " No engine answers now: it may be one of its own; system_status says what is wrong."
+_NOT_ASKED = " No engine answers now: it may be one of its own."
+_WHY_NOT = "Call system_status to see why no engine answers. "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,8 @@ def _unknown(name: str, entries: tuple[WorkflowEntry, ...], *, asked: bool, file
     hint = f" Nearest: {', '.join(near)}." if near else ""
     return NotFound(
         f"There is no workflow {name!r:.100}.{hint}{'' if asked else _NOT_ASKED}",
-        next_step='Call find_workflow(query="…") for those that exist. A workflow itself is passed as an '
+        next_step=f"{'' if asked else _WHY_NOT}"
+        'Call find_workflow(query="…") for those that exist. A workflow itself is passed as an '
         f"object{', or as the path of its file' if files else ''}.",
         code=ErrorCode.NOT_FOUND,
         details={"nearest": list(near)},

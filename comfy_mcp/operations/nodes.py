@@ -21,8 +21,8 @@ async def find_nodes(context: OperationContext, params: FindNodesParams) -> Foun
     """
     known, notes = await context.services.engines.last_lists()
     if (info := known.all) is None:
-        step = " ".join(context.services.engines.submit_warnings()) or CHECK_IT_RUNS
-        raise EngineUnreachable("No engine answers that knows its node classes.", next_step=step)
+        step = context.services.engines.blocked(None) or CHECK_IT_RUNS
+        raise EngineUnreachable("No engine answers, so its node classes are not known.", next_step=step)
     result = await _found(context, params, info)
     return result.model_copy(update={"warnings": [*result.warnings, *notes]}) if notes else result
 

@@ -28,7 +28,7 @@ from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.chains import parents_of, with_takes
-from comfy_mcp.operations.checking import dry_run_result, faults_of
+from comfy_mcp.operations.checking import dry_run_result, faults_of, not_checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow, name_of
@@ -75,6 +75,8 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     checked, _, warnings, _ = made[0]
     after = await parents_of(context, params)
     if params.dry_run:
+        if params.gpu == LOCAL and not checked.by_engine:
+            raise not_checked(services, _wish(params).engine)
         return dry_run_result(checked.graph, checked.report, warnings)
     use = await idempotency_of(
         context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
@@ -290,7 +292,11 @@ async def checked_graph(
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
     submitted = None if kept == Submitted() else kept
     checked = Checked(
-        graph=graph, report=report, submitted=submitted, large=len(text) > large_json.LARGE_BYTES
+        graph=graph,
+        report=report,
+        submitted=submitted,
+        large=len(text) > large_json.LARGE_BYTES,
+        by_engine=info is not None,
     )
     if lane == LOCAL:
         needs = replace(needs, memory=await services.store.vram_need(needs.shape))

@@ -213,8 +213,8 @@ def _engine(place: int, entry: str, ws_url: str | None, headers: dict[str, Secre
     url = (rest if named else entry).rstrip("/")
     if not is_url(url, "http", "https"):
         raise misconfigured(
-            f"Engine {place} of {PREFIX}ENGINE_URLS, COMFYUI_URL or the file of engines is not the URL of a "
-            "ComfyUI server.",
+            f"Engine {place} of --engine, {PREFIX}ENGINE_URLS, COMFYUI_URL or the file of engines is "
+            "not the URL of a ComfyUI server.",
             "Set it to a URL like http://127.0.0.1:8188.",
         )
     parts = urlsplit(url)

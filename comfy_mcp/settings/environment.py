@@ -1,7 +1,7 @@
 """All settings together, and where they come from: the only module that reads the environment."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,9 +172,18 @@ def load_settings(**overrides: object) -> Settings:
             f"The user that this process runs as must be able to read the files in {SECRETS_DIR}.",
         ) from None
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         raise misconfigured(
-            f"The configuration is not valid: {faults}.",
+            f"The configuration is not valid: {'; '.join(_faults(error, overrides))}.",
             "Correct the environment; docs/settings.md lists every setting.",
         ) from None
     return settings
+
+
+def _faults(error: ValidationError, overrides: Container[str]) -> Iterator[str]:
+    """Each with the variable or file that set it."""
+    given = sources()
+    for item in error.errors():
+        place, *inside = map(str, item["loc"])
+        field = next((field for field, names in _variables().items() if place in (field, *names)), place)
+        name = place if field in overrides else given.get(field, place)
+        yield f"{'.'.join([name, *inside])}: {item['msg'].removeprefix('Value error, ')}"

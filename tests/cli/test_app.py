@@ -57,6 +57,19 @@ def test_a_list_of_commands_cuts_no_sentence(shell: Shell, words: tuple[str, ...
     assert "..." not in shell(*words, "--help").out.split("Commands:")[1]
 
 
+def test_no_option_takes_what_is_not_a_number_for_one() -> None:
+    numbers = [
+        option
+        for command in COMMANDS.values()
+        for option in command.params
+        if isinstance(option.type, click.types.FloatParamType | click.types.IntParamType)
+    ]
+    assert any(option.name == "timeout_s" for option in numbers)
+    for option in numbers:
+        with pytest.raises(click.BadParameter):
+            option.type.convert("nan", option, None)
+
+
 def test_every_option_has_a_help_text() -> None:
     silent = [
         f"{command.name} {each.name}"

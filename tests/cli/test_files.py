@@ -199,3 +199,23 @@ def test_a_picture_without_a_workflow_says_so(shell: Shell, tmp_path: Path) -> N
     done = shell("check", tmp_path / "bare.png")
     assert done.code == 2
     assert "(image/png) gives no workflow: it has none" in done.err
+
+
+def test_without_an_engine_and_without_a_recorded_list_nothing_is_checked(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COMFYUI_URL", NOBODY)
+    done = shell("check", written(tmp_path, graph()))
+    assert (done.code, done.out) == (5, "")
+    assert "error[engine_unreachable]: No engine answers, so the workflow can't be checked." in done.err
+    assert f"next: No ComfyUI answers at {NOBODY}. Start ComfyUI" in done.err
+
+
+@pytest.mark.parametrize("option", ["--object-info", "--node-replacements"])
+def test_a_recorded_list_that_cannot_be_read_is_not_called_a_workflow(
+    shell: Shell, offline: Path, option: str
+) -> None:
+    others = [] if option == "--object-info" else ["--object-info", NODES]
+    done = shell("check", written(offline, graph()), *others, option, offline / "none.json")
+    assert done.code == 2
+    assert "next: Give the path of a saved answer of GET /object_info" in done.err

@@ -1,5 +1,6 @@
 """What `run` and `submit` make of their argument and of -i."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,13 @@ def test_a_file_is_sent_and_names_the_job(tmp_path: Path) -> None:
         assert content is not None
     with given(str(file), options(name="Mine")) as (asked, _):
         assert asked == {"name": "Mine", "inputs": None, "matrix": None}
+
+
+def test_a_file_name_that_is_no_text_names_the_job_as_far_as_it_can_be_read(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"w\xf6rk.json")
+    file.write_text("{}")
+    with given(str(file), options()) as (asked, _):
+        assert asked["name"] == "w\ufffdrk"
 
 
 def test_stdin_has_no_name() -> None:

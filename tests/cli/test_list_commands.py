@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Shell, graph, written
+from tests.cli.conftest import NOBODY, Shell, graph, written
 
 
 def test_models_are_what_the_engine_has(shell: Shell) -> None:
@@ -90,3 +90,49 @@ def test_the_queue_in_run_order_for_people(shell: Shell, tmp_path: Path) -> None
     lines = shell("queue").lines
     assert lines[1].split()[:4] == [workflow_id, "queued,", "position", "1"]
     assert lines[-1] == "1 queued"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["keys", "list"], "There is no key."),
+        (["webhooks", "list"], "There is no webhook."),
+        (["webhooks", "deliveries"], "There is no such delivery."),
+    ],
+)
+def test_a_list_of_nothing_says_so_and_leaves_stdout_empty(
+    shell: Shell, command: list[str], said: str
+) -> None:
+    done = shell(*command)
+    assert (done.code, done.out) == (0, "")
+    assert said in done.err
+
+
+def test_outputs_of_a_workflow_that_does_not_exist_are_said_to_be_none(shell: Shell) -> None:
+    done = shell("outputs", "--workflow", "nope")
+    assert (done.code, done.err) == (0, "warning: Workflow nope not found.\n")
+
+
+def test_node_classes_come_in_pages(shell: Shell) -> None:
+    first = shell("nodes", "--limit", 1)
+    cursor = first.lines[-1].removeprefix("more: --cursor ")
+    assert "next_cursor" not in first.out
+    second = shell("nodes", "--limit", 1, "--cursor", cursor)
+    assert second.lines[1] != first.lines[1]
+    assert "Run `comfy-bridge nodes` with other words." in shell("nodes", "zebra").out
+
+
+def test_what_is_not_known_without_an_engine_is_said_beside_the_list(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_URL", NOBODY)
+    found = shell("find")
+    assert (found.code, found.lines) == (0, ["No workflow."])
+    assert "warning: No engine answers" in found.err
+    asked = [shell("describe", "fox"), shell("nodes", "blur")]
+    assert [each.code for each in asked] == [3, 5]
+    for each in asked:
+        assert "No engine answers" in each.err
+        assert "system_status" not in each.err
+    assert "Run `comfy-bridge doctor` to see why no engine answers." in asked[0].err
+    assert f"next: No ComfyUI answers at {NOBODY}. Start ComfyUI" in asked[1].err

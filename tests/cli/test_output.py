@@ -127,3 +127,50 @@ def test_a_reader_that_goes_away_is_no_error(shell: Shell, tmp_path: Path) -> No
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def closed_or_full(redirection: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
+    """The command, with a stream that can't be written or read."""
+    return subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'exec "$@" {redirection}',
+            "sh",
+            sys.executable,
+            "-m",
+            "comfy_mcp",
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("workflows",), ("workflows", "--json"), ("status", "x", "--json")])
+def test_a_full_disk_behind_stdout_is_an_error_in_words(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = closed_or_full(">/dev/full", *arguments)
+    assert done.returncode in {2, 3}
+    assert done.stderr.startswith("error[")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_on_a_full_disk_is_an_error_in_words() -> None:
+    done = closed_or_full(">/dev/full", "--help")
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+def test_a_run_whose_progress_nobody_can_read_runs_all_the_same(shell: Shell, tmp_path: Path) -> None:
+    done = closed_or_full("2>/dev/full", "run", written(tmp_path, graph()))
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 1)
+
+
+def test_no_file_gets_the_number_of_a_stream_that_the_caller_has_closed(shell: Shell, tmp_path: Path) -> None:
+    done = closed_or_full("<&- >&- 2>&-", "run", written(tmp_path, graph()))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert shell("workflows", "--json").json["workflows"][0]["status"] == "completed"
+    assert "not valid JSON" in closed_or_full("<&-", "run", "-").stderr

@@ -1,11 +1,20 @@
 """The bar, the lines, and sizes and times for people."""
 
+import errno
 import io
 from typing import Any
 
 import pytest
 
-from comfy_mcp.cli.progress import BarDisplay, LineDisplay, ProgressDisplay, describe, progress_display
+from comfy_mcp.cli.progress import (
+    NO_WRAP,
+    WRAP,
+    BarDisplay,
+    LineDisplay,
+    ProgressDisplay,
+    describe,
+    progress_display,
+)
 from comfy_mcp.cli.show import output_line, size_text, status_lines, table, time_text
 from comfy_mcp.operations.shapes import FailureItem, OutputItem, WorkflowResult
 
@@ -24,6 +33,13 @@ class Terminal(io.TextIOWrapper):
         raw = self.buffer
         assert isinstance(raw, io.BytesIO)
         return raw.getvalue().decode(self.encoding)
+
+
+class Full(io.StringIO):
+    """A stream on a disk that is full."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def state(**values: Any) -> WorkflowResult:
@@ -72,7 +88,9 @@ def test_a_terminal_gets_one_line_that_is_written_over() -> None:
     display.show(state(progress=100.0, status="completed"))
     display.close()
     display.close()
-    assert terminal.text == (f"\r\x1b[2K{'░' * 24} running 0 % KSampler\r\x1b[2K{'█' * 24} completed 100 %\n")
+    first, second = f"{'░' * 24} running 0 % KSampler", f"{'█' * 24} completed 100 %"
+    begin, end = f"\r\x1b[2K{NO_WRAP}", WRAP
+    assert terminal.text == f"{begin}{first}{end}{begin}{second}{end}\n"
 
 
 def test_a_terminal_without_unicode_gets_a_bar_all_the_same() -> None:
@@ -89,6 +107,13 @@ def test_elsewhere_a_line_at_each_quarter_is_enough() -> None:
         display.show(state(progress=percent))
     display.close()
     assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["0", "26", "80"]
+
+
+@pytest.mark.parametrize("display", [BarDisplay, LineDisplay])
+def test_a_stream_that_cannot_be_written_stops_nothing(display: type[BarDisplay | LineDisplay]) -> None:
+    shown = display(Full())
+    shown.show(state())
+    shown.close()
 
 
 def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:

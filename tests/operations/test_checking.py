@@ -43,6 +43,13 @@ async def test_so_it_is_when_no_engine_has_answered_yet(call_without_engine: Ben
         await convert_workflow(context, NoParams())
 
 
+async def test_a_dry_run_that_nothing_checks_is_refused(call_without_engine: Bench) -> None:
+    workflow = {"1": {"class_type": "EmptyImage", "inputs": {}}}
+    with pytest.raises(EngineUnreachable, match="can't be checked") as caught:
+        await call_without_engine("submit_workflow", workflow=workflow, dry_run=True)
+    assert "Start ComfyUI" in caught.value.next_step
+
+
 def test_results_say_what_happened_in_one_line() -> None:
     graph = {"1": {"class_type": "EmptyImage", "inputs": {}}}
     dry = DryRunResult(

@@ -73,7 +73,7 @@ async def test_without_an_engine_nobody_knows(call: Bench, monkeypatch: pytest.M
         return NodeLists({})
 
     monkeypatch.setattr(call.services.engines, "node_lists", nothing)
-    with pytest.raises(EngineUnreachable, match="knows its node classes"):
+    with pytest.raises(EngineUnreachable, match="node classes are not known"):
         await call("find_nodes", query="scale")
 
 

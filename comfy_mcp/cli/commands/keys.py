@@ -26,7 +26,7 @@ def _rights(more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
 
 def _limits(least: int, more: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The options of what a key limits."""
-    count, time = click.IntRange(min=least), click.FloatRange(min=0, min_open=bool(least))
+    count, time = click.IntRange(min=least), options.Seconds(min=0, min_open=bool(least))
 
     def options_of(command: Callable[..., None]) -> Callable[..., None]:
         for name, kind, unit, words in (
