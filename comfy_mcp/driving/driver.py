@@ -4,6 +4,8 @@ The driver waits for the lease, serves one tenure after the other, and never giv
 that fails or a defect in a tenure ends that tenure only.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from uuid import uuid4
 
 import structlog
@@ -22,7 +24,7 @@ from comfy_mcp.domain.ids import EngineId, JobId
 from comfy_mcp.driving.leasing import Candidate
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import MemoryGate, Sampling
-from comfy_mcp.driving.tenure import Tenure
+from comfy_mcp.driving.tenure import GivenUp, Tenure
 from comfy_mcp.places.protocol import Runner, Trouble
 from comfy_mcp.store import ClaimOffer, Lease
 
@@ -39,11 +41,14 @@ class Driver:
         *,
         holder: str,
         sampling: Sampling | None = None,
+        turn: Callable[[EngineId], AbstractAsyncContextManager[bool]] | None = None,
     ) -> None:
-        """`sampling` says what the GPUs do now."""
+        """`sampling` says what the GPUs do now. `turn`: see `Candidate`."""
         self._place = place
         self._means = means
-        self._candidate = Candidate(place.engine, holder=holder, store=means.store, settings=means.settings)
+        self._candidate = Candidate(
+            place.engine, holder=holder, store=means.store, settings=means.settings, turn=turn
+        )
         self._sampling = sampling
         self._tenure: Tenure | None = None
         self._leaving = False
@@ -72,6 +77,16 @@ class Driver:
         self._leaving = leaving
         if self._tenure is not None:
             self._tenure.leaving = leaving
+
+    @property
+    def giving_up(self) -> bool:
+        """See `give_up`."""
+        return self._tenure is not None and self._tenure.giving_up
+
+    def give_up(self, giving_up: bool = True) -> None:
+        """Another process is to drive the engine, once it has ended what it has. False: it is not."""
+        if self._tenure is not None:
+            self._tenure.give_up(giving_up)
 
     @property
     def in_flight(self) -> int:
@@ -159,6 +174,8 @@ class Driver:
         self._tenure.leaving = self._leaving
         try:
             await self._tenure.run()
+        except* GivenUp:
+            self._log.info("lease_given_up", fence=lease.fence)
         except* Fenced:
             self._log.warning("lease_lost", fence=lease.fence)
         except* StoreFault as faults:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
@@ -21,10 +22,20 @@ RELEASE_TIMEOUT_S = 2.0
 class Candidate:
     """A process that wants one lease, again and again."""
 
-    def __init__(self, engine: EngineId, *, holder: str, store: Store, settings: StoreGroup) -> None:
+    def __init__(
+        self,
+        engine: EngineId,
+        *,
+        holder: str,
+        store: Store,
+        settings: StoreGroup,
+        turn: Callable[[EngineId], AbstractAsyncContextManager[bool]] | None = None,
+    ) -> None:
+        """`turn` says whether to ask for the lease now, and lasts while it is held."""
         self._engine = engine
         self._holder = holder
         self._store = store
+        self._turn = turn or self._while_free
         self._ttl_s = settings.lease_ttl_s
 
     async def run(self, serve: Callable[[Lease], Awaitable[None]]) -> None:
@@ -32,20 +43,29 @@ class Candidate:
         has it within two leases. A group of tasks that fails as it is cancelled raises the failure only."""
         pause, task = self._ttl_s / 3, asyncio.current_task()
         while task is None or not task.cancelling():
-            lease = await self._acquire()
+            served = await self._stand(serve)
+            await asyncio.sleep(min(pause, 1.0) if served else pause)
+
+    async def _stand(self, serve: Callable[[Lease], Awaitable[None]]) -> bool:
+        """Once. Whether this process had the lease."""
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                if not await stack.enter_async_context(self._turn(self._engine)):
+                    return False  # the usual case takes no writer
+                lease = await self._store.acquire_lease(self._engine, self._holder, self._ttl_s)
+            except StoreFault as fault:
+                log.warning(
+                    "lease_not_acquired", engine=self._engine, code=fault.code.value, error=str(fault)
+                )
+                return False
             if lease is not None:
                 await serve(lease)
-            await asyncio.sleep(min(pause, 1.0) if lease is not None else pause)
+            return lease is not None
 
-    async def _acquire(self) -> Lease | None:
-        try:
-            now = await self._store.lease_of(self._engine)
-            if now is not None and now.live and now.holder != self._holder:
-                return None  # the usual case takes no writer
-            return await self._store.acquire_lease(self._engine, self._holder, self._ttl_s)
-        except StoreFault as fault:
-            log.warning("lease_not_acquired", engine=self._engine, code=fault.code.value, error=str(fault))
-            return None
+    @asynccontextmanager
+    async def _while_free(self, engine: EngineId) -> AsyncIterator[bool]:
+        now = await self._store.lease_of(engine)
+        yield now is None or not now.live or now.holder == self._holder
 
     async def release(self, lease: Lease, then: Callable[[], Awaitable[None]] | None = None) -> None:
         """Give it back, and do what is worth no more than the rest of the time for that."""

@@ -27,6 +27,7 @@ from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.engines_file import EnginesFile
 from comfy_mcp.driving.means import Means
 from comfy_mcp.driving.memory_gate import Sampling
+from comfy_mcp.driving.sharing import Sharing
 from comfy_mcp.places.pool import Pool, equipment_of
 from comfy_mcp.places.protocol import Place, Trouble
 from comfy_mcp.settings import EngineSettings
@@ -86,6 +87,7 @@ class Roster:
         self._make = make
         self._drive = drive
         self._sampling = sampling
+        self._sharing = Sharing(means.store, means.settings, means.clock, holder=holder)
         self._changed = changed
         self._members: dict[EngineId, _Member] = {}
         self._drained: set[EngineId] = set()
@@ -124,6 +126,8 @@ class Roster:
                 self._start(member)
             if self._may_be_several:
                 group.create_task(self._keep_drained(), name="drained engines")
+                if self._drive:
+                    group.create_task(self._sharing.run(self._give_up), name="sharing")
             if self._means.settings.engines_file is not None:
                 group.create_task(self.file.follow(self.take), name="engines file")
 
@@ -164,14 +168,20 @@ class Roster:
         place = self._make(engine)
         driver = None
         if self._drive:
-            driver = Driver(place, self._means, holder=self.holder, sampling=self._sampling)
+            driver = Driver(
+                place,
+                self._means,
+                holder=self.holder,
+                sampling=self._sampling,
+                turn=self._sharing.turn,
+            )
         member = self._members[engine.id] = _Member(engine, place, driver)
 
         def is_there() -> bool:
             if engine.id in self._drained or member.leaving is not None:
                 return False
             if driver is not None and driver.driving:
-                return driver.connected
+                return driver.connected and not driver.giving_up
             return place.trouble is None
 
         has = equipment_of(place)
@@ -206,6 +216,7 @@ class Roster:
 
     def _tell(self) -> None:
         self.pool.become([member.place for member in self._members.values()])
+        self._sharing.know([engine for engine, member in self._members.items() if member.leaving is None])
         self._changed([member.settings for member in self._members.values()])
 
     def _leave(self, member: _Member) -> None:
@@ -214,6 +225,13 @@ class Roster:
         if self._group is not None:
             member.leaving = self._group.create_task(self._left(member), name="engine leaves")
             log.info("engine_removed", engine=member.settings.id)
+
+    def _give_up(self, count: int) -> None:
+        """Give up that number of engines, those first that have least to end."""
+        driven = [driver for driver in self.drivers if driver.driving and not driver.leaving]
+        driven.sort(key=lambda driver: (driver.in_flight, not driver.giving_up))
+        for number, driver in enumerate(driven):
+            driver.give_up(number < count)
 
     async def _left(self, member: _Member) -> None:
         """Wait until it has ended what it has, or does not answer; then it is no more."""

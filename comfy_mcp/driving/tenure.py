@@ -41,6 +41,10 @@ IDLE_S = 5.0
 """The queue is checked at least this often, in case a wake-up was missed."""
 
 
+class GivenUp(Exception):
+    """The engine has ended what it had, and is another process's to drive."""
+
+
 class Tenure:
     """See the module. `run` ends only by an exception: Fenced when the lease is lost."""
 
@@ -71,6 +75,8 @@ class Tenure:
         self._woken = False  # to look for it
         self.leaving = False
         """The engine was removed: it takes nothing new."""
+        self.giving_up = False
+        """Nor does it here; `run` ends once it has ended what it has."""
         self._open = False
         self._left_until: float | None = None
         self._rest_at = 0.0
@@ -108,6 +114,13 @@ class Tenure:
                 self._ledger.settle(attempt, self._ledger.ends.of_loss(attempt, reason))
                 self._errands.put_out(attempt.prompt_id)
         self._alarm.ring()
+
+    def give_up(self, giving_up: bool) -> None:
+        """See `giving_up`."""
+        if giving_up != self.giving_up:
+            self.giving_up = giving_up
+            self._ledger.may_have_work = True
+            self._alarm.ring()
 
     def work_arrived(self, *, ring: bool = True) -> None:
         """A job was queued somewhere. Cheap; callable from the loop at any time. Without `ring` an idle
@@ -162,6 +175,8 @@ class Tenure:
                 group.create_task(self._ledger.sizes.run(), name="sizes")
                 while True:
                     await self._turn()
+                    if self.giving_up and not self.in_flight:
+                        raise GivenUp
                     self._alarm.by(self._next_due())
                     await self._alarm.sleep()
         finally:
@@ -228,7 +243,7 @@ class Tenure:
         now, asleep = self._clock.monotonic(), not (self.connected or self._hearing.polling)
         busy = self.in_flight > 0 or self._reservation.written is not None
         if busy or (
-            asleep and self._ledger.may_have_work and not self.leaving and await self._claiming.is_wanted()
+            asleep and self._ledger.may_have_work and self._takes_new and await self._claiming.is_wanted()
         ):
             self._rest_at = now + REST_S
             self._place.want(True)
@@ -354,7 +369,11 @@ class Tenure:
         return self._ledger.may_have_work and self._can_send()
 
     def _can_send(self) -> bool:
-        return self._can_post() and not self._bringing.holds_up and not self.leaving
+        return self._can_post() and not self._bringing.holds_up and self._takes_new
+
+    @property
+    def _takes_new(self) -> bool:
+        return not (self.leaving or self.giving_up)
 
     @property
     def _there(self) -> bool:

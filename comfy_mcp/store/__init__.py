@@ -1,6 +1,7 @@
 """The durable truth: jobs, attempts, events, outputs, engine leases."""
 
 from comfy_mcp.store.database import StoreInfo
+from comfy_mcp.store.leases import BRIDGES
 from comfy_mcp.store.queries import (
     AttemptView,
     Chooser,
@@ -18,6 +19,7 @@ from comfy_mcp.store.queries import (
 from comfy_mcp.store.store import Store
 
 __all__ = [
+    "BRIDGES",
     "AttemptView",
     "Chooser",
     "Claim",

@@ -89,6 +89,14 @@ class DriverSide(SideTables):
     async def lease_of(self, engine: EngineId) -> LeaseState | None:
         return await self._readers.do(lambda connection: leases.state(connection, engine))
 
+    async def live_leases(self) -> dict[EngineId, str]:
+        """The holders of all leases that have not expired."""
+        return await self._readers.do(leases.live)
+
+    async def forget_bridges(self) -> None:
+        """Those that are no more."""
+        await self._write(leases.forget_bridges)
+
     async def drain(self, engine: EngineId, *, at: int | None) -> None:
         """The engine takes nothing new, whoever drives it; None: it does again."""
         await self._write(lambda connection: leases.drain(connection, engine, at))

@@ -11,9 +11,24 @@ from typing import Any
 from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.store.connection import Connection, Statement
-from comfy_mcp.store.core import api_keys, bindparam, case, exists, insert, now_ms, or_, select, update
+from comfy_mcp.store.core import (
+    api_keys,
+    bindparam,
+    case,
+    delete,
+    exists,
+    insert,
+    literal,
+    now_ms,
+    or_,
+    select,
+    update,
+)
 from comfy_mcp.store.core import engine_leases as leases
 from comfy_mcp.store.queries import Lease, LeaseState
+
+BRIDGES = "/bridge/"
+"""What the names of the leases begin with by which bridges are seen. No engine can have such a name."""
 
 _LEFT = leases.c.expires_at - now_ms()
 _STATE = Statement(
@@ -55,6 +70,10 @@ _RENEW = Statement(
     .values(expires_at=_EXPIRY, ttl_ms=bindparam("ttl_ms"))
 )
 _HELD = Statement(select(leases.c.engine, leases.c.fence).where(leases.c.holder == bindparam("b_holder")))
+_LIVE = Statement(select(leases.c.engine, leases.c.holder).where(_LEFT > 0, leases.c.ttl_ms >= _LEFT))
+_FORGET_BRIDGES = Statement(
+    delete(leases).where(leases.c.engine.like(literal(BRIDGES + "%")), leases.c.expires_at < now_ms())
+)
 _RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
 _VERIFY = Statement(select(leases.c.drained_at).where(*OWN))
 _DRAIN = Statement(insert(leases), "(engine) DO UPDATE SET drained_at = excluded.drained_at")
@@ -132,6 +151,16 @@ def state(connection: Connection, engine: EngineId) -> LeaseState | None:
     if row is None:
         return None
     return LeaseState(engine=row.engine, holder=row.holder, fence=row.fence, expires_in_s=row.left_ms / 1000)
+
+
+def live(connection: Connection) -> dict[EngineId, str]:
+    """The holders of all leases that have not expired."""
+    return {row.engine: row.holder for row in connection.execute(_LIVE)}
+
+
+def forget_bridges(connection: Connection) -> None:
+    """Those that are no more. One that was only stopped for a while asks for its lease again."""
+    connection.execute(_FORGET_BRIDGES)
 
 
 def own(lease: Lease) -> dict[str, Any]:

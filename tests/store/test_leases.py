@@ -153,3 +153,28 @@ async def test_a_lease_whose_release_failed_is_not_kept_by_renewing_the_others(
             await store.release_lease(given_up)
     await store.renew_lease(kept, 60)
     assert await store.acquire_lease(A, "other", 60) is not None
+
+
+async def test_the_leases_that_live_are_read_at_once(store: Store) -> None:
+    await lease_on(store, A)
+    released = await lease_on(store, B)
+    await store.release_lease(released)
+    await lease_on(store, EngineId("c"), "they")
+    await lease_on(store, EngineId("d"), "they")
+    await expire(store, EngineId("c"))
+    await turn_back(store, 3_600, EngineId("d"))
+    assert await store.live_leases() == {A: "me"}
+
+
+async def test_bridges_that_are_no_more_are_forgotten_and_nothing_else(store: Store) -> None:
+    names = [EngineId(f"{leases.BRIDGES}group/{holder}") for holder in ("dead", "alive")]
+    dead, alive = [await lease_on(store, name, name.rpartition("/")[2]) for name in names]
+    engine = await lease_on(store, A, "dead")
+    for each in (dead.engine, A):
+        await expire(store, each)
+    await store.forget_bridges()
+    assert [await store.lease_of(each) is None for each in (*names, A)] == [True, False, False]
+    await store.renew_lease(alive, 60)
+    await store.renew_lease(engine, 60)  # it was only stopped for a while, and has its engines still
+    with pytest.raises(Fenced):
+        await store.renew_lease(dead, 60)
