@@ -10,6 +10,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import JobQuery, JobView, Store, reads
 from comfy_mcp.store import outputs as outputs_module
+from comfy_mcp.store.output_codec import output_of
 from comfy_mcp.store.outputs import OF_A_LISTED_JOB
 from tests.support.jobs import (
     GRAPH,
@@ -178,12 +179,11 @@ async def test_a_list_reads_the_first_outputs_of_each_job(
         await store.record(lease, claim.job.id, done, outputs=outputs)
         made.append(outputs)
     read = 0
-    one = outputs_module.output_of
 
     def counting(row: Any) -> Any:
         nonlocal read
         read += 1
-        return one(row)
+        return output_of(row)
 
     monkeypatch.setattr(outputs_module, "output_of", counting)
     listed = list(reversed((await store.list_views(JobQuery())).items))
