@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from queue import SimpleQueue
 from typing import Protocol, TypeVar, cast
 
@@ -62,8 +62,13 @@ def _thread() -> _Thread:
         return _Thread()
 
 
-def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
-    """What `call()` returns or raises. A thread can't be interrupted: who waits sets the time limit."""
+def on_daemon_thread(
+    call: Callable[[], T], *, name: str, late: Callable[[T], object] = lambda _: None
+) -> asyncio.Future[T]:
+    """What `call()` returns or raises. A thread can't be interrupted: who waits sets the time limit.
+
+    `late`, on the thread, gets what it returns when the event loop has ended meanwhile.
+    """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -82,8 +87,11 @@ def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
             result = call()
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits the future
             fault = error
-        with suppress(RuntimeError):  # the loop was closed meanwhile
+        try:
             loop.call_soon_threadsafe(settle, result, fault)
+        except RuntimeError:  # it was closed meanwhile
+            if fault is None:
+                late(cast("T", result))
 
     _thread().make(work, name)
     return future
@@ -113,7 +121,7 @@ class Apart:
         try:
             async with asyncio.timeout(self._limit_s):
                 await self._room.acquire()
-                found = on_daemon_thread(call, name=self._name)
+                found = on_daemon_thread(call, name=self._name, late=late)
                 found.add_done_callback(ended)
                 await asyncio.wait({found})
                 return found.result()

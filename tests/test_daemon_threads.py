@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Coroutine
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -41,12 +42,15 @@ async def test_a_call_that_nobody_waits_for_any_more_disturbs_nobody() -> None:
 def test_a_call_that_outlives_the_loop_disturbs_nobody() -> None:
     go_on = threading.Event()
 
+    late = SimpleQueue[bool]()
+
     async def begin() -> None:
-        on_daemon_thread(lambda: go_on.wait(LIMIT_S), name="slow")
+        on_daemon_thread(lambda: go_on.wait(LIMIT_S), name="slow", late=late.put)
 
     asyncio.run(begin())
     (thread,) = [each for each in threading.enumerate() if each.name == "slow"]
     go_on.set()
+    assert late.get(timeout=LIMIT_S), "nobody else closes what it opened"
     while thread.is_alive() and thread.name == "slow":
         pass
 

@@ -55,6 +55,7 @@ async def shown(context: OperationContext, view: "JobView") -> WorkflowResult:
 async def all_shown(context: OperationContext, views: Sequence["JobView"]) -> list[WorkflowResult]:
     """With what each waits for, and whether its engine answers."""
     services = context.services
+    await make_results(views)
     states = [
         (view.job, await _with_silence(services, view.job, result_now(services, view))) for view in views
     ]
@@ -93,6 +94,13 @@ async def require_visible(context: OperationContext, job_id: JobId) -> Job:
     if job is None or not context.caller.may_see(job.client):
         raise not_found(job_id)
     return job
+
+
+async def make_results(views: Sequence["JobView"]) -> None:
+    """What takes longest of `result_now`, beside the event loop where they have many outputs."""
+    made = [view for view in views if view.outputs and view.position is None]
+    many = sum(len(view.outputs) for view in made) > MANY_OUTPUTS
+    await beside(many, lambda: [result_of(view, None) for view in made])
 
 
 def result_now(services: Services, view: "JobView") -> WorkflowResult:

@@ -131,8 +131,9 @@ def next_step(job: Job, outputs: Sequence[Output]) -> str | None:
             return f'Call wait_for_workflow(workflow_id="{job.id}").'
         case JobStatus.COMPLETED if outputs:
             look = _look(job, [each for each in outputs if can_be_shown(each.file)])
-            rest = f' Call list_outputs(workflow_id="{job.id}") for all {len(outputs)}.'
-            return f"{look}{rest}".strip() if len(outputs) > OUTPUTS_SHOWN else look or None
+            count = max(job.output_count, len(outputs))
+            rest = f' Call list_outputs(workflow_id="{job.id}") for all {count}.'
+            return f"{look}{rest}".strip() if count > OUTPUTS_SHOWN else look or None
         case JobStatus.FAILED if job.failure is not None:
             return _after_failure(job, job.failure.kind)
         case _:

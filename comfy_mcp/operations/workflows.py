@@ -22,7 +22,7 @@ from comfy_mcp.operations.shapes import (
     WorkflowResult,
     WorkflowsResult,
 )
-from comfy_mcp.operations.states import result_now, state_of, with_cause
+from comfy_mcp.operations.states import make_results, result_now, state_of, with_cause
 from comfy_mcp.operations.views import attempt_item, workflow_result
 from comfy_mcp.operations.waiting import Turns, quota_of, turns_now, with_turn, with_turns
 
@@ -71,6 +71,7 @@ async def list_workflows(context: OperationContext, params: ListWorkflowsParams)
             cursor=params.cursor,
         )
     )
+    await make_results(page.items)
     shown = await with_turns(context, [(view.job, result_now(services, view)) for view in page.items])
     return WorkflowsResult(workflows=shown, next_cursor=page.next_cursor)
 

@@ -169,7 +169,12 @@ class DriverSide(SideTables):
             admission=admission,
             chooser=chooser,
         )
-        claim = await self._write(lambda connection: claims.claim_next(connection, offer, now))
+
+        def work(connection: Connection) -> Claim | None:
+            return claims.claim_next(connection, offer, now)
+
+        # What fits may be far behind in the queue.
+        claim = await (self._write(work) if admission is None else self._writer.do(work))
         if claim is not None:
             self._driven.wrote(lease, claim.job)
         return claim

@@ -4,14 +4,36 @@ from collections.abc import Collection, Sequence
 
 from comfy_mcp.domain.catalog import Output, OutputFound, OutputKind, Page
 from comfy_mcp.domain.ids import JobId, OutputId
+from comfy_mcp.domain.job import Job
 from comfy_mcp.store.connection import Connection, Pages, Statement
-from comfy_mcp.store.core import Integer, and_, bindparam, func, insert, jobs, or_, outputs, select, update
+from comfy_mcp.store.core import (
+    Integer,
+    and_,
+    bindparam,
+    func,
+    insert,
+    jobs,
+    literal_column,
+    or_,
+    outputs,
+    select,
+    update,
+)
 from comfy_mcp.store.output_codec import output_of, output_values
 from comfy_mcp.store.queries import OutputQuery, clamp, page_of, seq_of, starts_with
+
+OF_A_LISTED_JOB = 100
+"""Outputs of each job in a list of jobs: one may have thousands."""
 
 _INSERT = Statement(insert(outputs))
 _BY_ID = Statement(select(outputs).where(outputs.c.id == bindparam("b_id")))
 _OF_JOB = Statement(select(outputs).where(outputs.c.job_id == bindparam("b_job_id")).order_by(outputs.c.seq))
+_FIRST_OF_JOB = Statement(
+    select(outputs)
+    .where(outputs.c.job_id == bindparam("b_job_id"))
+    .order_by(outputs.c.seq)
+    .limit(literal_column(str(OF_A_LISTED_JOB)))
+)
 _OF_JOBS = Statement(
     select(outputs).where(outputs.c.job_id.in_(bindparam("ids", expanding=True))).order_by(outputs.c.seq)
 )
@@ -42,10 +64,15 @@ def of_job(connection: Connection, job_id: JobId) -> list[Output]:
     return [output_of(row) for row in connection.execute(_OF_JOB, {"b_job_id": job_id})]
 
 
-def of_jobs(connection: Connection, job_ids: Sequence[JobId]) -> dict[JobId, list[Output]]:
-    """Of each that has some, in the order in which they were recorded."""
+def of_listed(connection: Connection, listed: Sequence[Job]) -> dict[JobId, list[Output]]:
+    """Of each that has some, the first OF_A_LISTED_JOB in the order in which they were recorded."""
+    few = [job.id for job in listed if 0 < job.output_count <= OF_A_LISTED_JOB]
+    rows = connection.execute(_OF_JOBS, {"ids": few}).rows if few else []
+    for job in listed:
+        if job.output_count > OF_A_LISTED_JOB:
+            rows += connection.execute(_FIRST_OF_JOB, {"b_job_id": job.id}).rows
     found: dict[JobId, list[Output]] = {}
-    for row in connection.execute(_OF_JOBS, {"ids": job_ids}) if job_ids else ():
+    for row in rows:
         found.setdefault(JobId(row.job_id), []).append(output_of(row))
     return found
 

@@ -1,6 +1,7 @@
 """Jobs as they are read: one, pages of them, the queue. Synchronous; runs in a transaction of the caller."""
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from comfy_mcp.domain.catalog import Page
 from comfy_mcp.domain.errors import NotFound
@@ -21,8 +22,9 @@ from comfy_mcp.store.core import (
     func,
     graphs,
     jobs,
+    literal,
+    literal_column,
     now_ms,
-    or_,
     select,
     tuple_,
 )
@@ -37,6 +39,11 @@ from comfy_mcp.store.queries import (
     starts_with,
 )
 from comfy_mcp.store.salvage import job_shown
+
+T_co = TypeVar("T_co", covariant=True)
+
+AT_A_GLANCE = 2_000
+"""Outputs, or jobs in front of one, that are read on the event loop: about two milliseconds."""
 
 GRAPHS_AT_ONCE = 20
 """Graphs in memory while all are looked through; one may have megabytes."""
@@ -58,16 +65,27 @@ _COUNTS = Statement(select(jobs.c.status, func.count().label("n")).group_by(jobs
 
 # A claimed job that has not started yet is queued still, but runs before all that are not claimed.
 _CLAIMED = jobs.c.prompt_id.is_not(None)
-_BEFORE = or_(
-    jobs.c.priority < bindparam("b_priority"),
-    and_(
-        jobs.c.priority == bindparam("b_priority"),
-        tuple_(jobs.c.share_tag, jobs.c.seq) < tuple_(bindparam("b_tag"), bindparam("b_seq")),
-    ),
+_RUN_KEY = (jobs.c.priority, jobs.c.share_tag, jobs.c.seq)
+_PLACE = (jobs.c.id, jobs.c.lane, jobs.c.prompt_id, *_RUN_KEY)
+_PLACES_OF = Statement(
+    select(*_PLACE).where(
+        jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.status == JobStatus.QUEUED.value
+    )
 )
-_IN_LANE = select(func.count()).where(IS_QUEUED, jobs.c.lane == bindparam("b_lane"))
-_AHEAD_CLAIMED = Statement(_IN_LANE.where(_CLAIMED, _BEFORE))
-_AHEAD_UNCLAIMED = Statement(_IN_LANE.where(or_(_CLAIMED, _BEFORE)))
+# Each row is counted once, however many places are asked for: from the one before to this one.
+_THOSE_BETWEEN = (
+    IS_QUEUED,
+    jobs.c.lane == bindparam("b_lane"),
+    jobs.c.prompt_id.is_(None),
+    tuple_(*_RUN_KEY) >= tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq")),
+    tuple_(*_RUN_KEY) < tuple_(bindparam("e_priority"), bindparam("e_tag"), bindparam("e_seq")),
+)
+_BETWEEN = Statement(select(func.count()).where(*_THOSE_BETWEEN))
+_SOME_BETWEEN = Statement(
+    select(func.count()).select_from(
+        select(literal(1)).where(*_THOSE_BETWEEN).limit(literal_column(str(AT_A_GLANCE + 1))).subquery()
+    )
+)
 _RUNNING = Statement(select(jobs).where(jobs.c.status == JobStatus.RUNNING.value).order_by(jobs.c.seq))
 _BLOCKED = Statement(
     select(jobs)
@@ -111,20 +129,7 @@ _WITH_ENGINES = (
 )
 _FIRST = _WITH_ENGINES.union_all(*(_first_of(lane) for lane in (LOCAL, *sorted(CLOUDS))))
 _RUN_ORDER = Statement(select(jobs).where(jobs.c.seq.in_(_FIRST)).order_by(*_IN_ORDER).limit(_COUNT))
-_PLACES = (
-    select(
-        jobs.c.id,
-        func.row_number()
-        .over(
-            partition_by=jobs.c.lane,
-            order_by=_IN_ORDER,
-        )
-        .label("place"),
-    )
-    .where(IS_QUEUED)
-    .subquery()
-)
-_PLACES_OF = Statement(select(_PLACES).where(_PLACES.c.id.in_(bindparam("ids", expanding=True))))
+_CLAIMED_PLACES = Statement(_WITH_ENGINES.with_only_columns(*_PLACE))
 
 
 def get(connection: Connection, job_id: JobId) -> Job | None:
@@ -136,15 +141,28 @@ def row_of(connection: Connection, job_id: JobId) -> AnyRow | None:
     return connection.execute(_BY_ID, {"b_id": job_id}).first()
 
 
-def view(connection: Connection, job_id: JobId) -> JobView | None:
+class Glance(Protocol[T_co]):
+    """A read that can say TooMuch."""
+
+    def __call__(self, connection: Connection, *, at_a_glance: bool) -> T_co: ...
+
+
+class TooMuch(Exception):
+    """More has to be read than AT_A_GLANCE."""
+
+
+def view(connection: Connection, job_id: JobId, *, at_a_glance: bool = False) -> JobView | None:
+    """Raises TooMuch, `at_a_glance` only."""
     row = connection.execute(_BY_ID, {"b_id": job_id}).first()
     if row is None:
         return None
     job = job_shown(row)
+    if at_a_glance and job.output_count > AT_A_GLANCE:
+        raise TooMuch
     return JobView(
         job=job,
         outputs=tuple(outputs.of_job(connection, job_id)) if job.output_count else (),
-        position=_position(connection, row) if job.status is JobStatus.QUEUED else None,
+        position=position(connection, job_id, at_a_glance=at_a_glance),
     )
 
 
@@ -206,13 +224,11 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
 
 
 def views(connection: Connection, query: JobQuery) -> Page[JobView]:
-    """As `listing`, each job as `view` has it, in three statements however many there are."""
+    """As `listing`, each job as `view` has it but for its further outputs (`outputs.OF_A_LISTED_JOB`)."""
     page = listing(connection, query)
-    made = outputs.of_jobs(connection, [job.id for job in page.items if job.output_count])
+    made = outputs.of_listed(connection, page.items)
     waiting = [job.id for job in page.items if job.status is JobStatus.QUEUED]
-    places = (
-        {row.id: row.place for row in connection.execute(_PLACES_OF, {"ids": waiting})} if waiting else {}
-    )
+    places = _places(connection, waiting)
     items = tuple(
         JobView(job=job, outputs=tuple(made.get(job.id, ())), position=places.get(job.id))
         for job in page.items
@@ -220,17 +236,42 @@ def views(connection: Connection, query: JobQuery) -> Page[JobView]:
     return Page(items=items, next_cursor=page.next_cursor)
 
 
-def position(connection: Connection, job_id: JobId) -> int | None:
-    row = connection.execute(_BY_ID, {"b_id": job_id}).first()
-    if row is None or row.status != JobStatus.QUEUED:
-        return None
-    return _position(connection, row)
+def position(connection: Connection, job_id: JobId, *, at_a_glance: bool = False) -> int | None:
+    """Raises TooMuch, `at_a_glance` only."""
+    return _places(connection, [job_id], _SOME_BETWEEN if at_a_glance else _BETWEEN).get(job_id)
 
 
-def _position(connection: Connection, row: AnyRow) -> int:
-    statement = _AHEAD_UNCLAIMED if row.prompt_id is None else _AHEAD_CLAIMED
-    values = {"b_lane": row.lane, "b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
-    return (connection.execute(statement, values).scalar() or 0) + 1
+def _places(connection: Connection, ids: Sequence[JobId], between: Statement = _BETWEEN) -> dict[JobId, int]:
+    """In its lane's run order, 1 = next, of each that is queued. The claimed ones come first."""
+    rows = connection.execute(_PLACES_OF, {"ids": ids}).rows if ids else []
+    if not rows:
+        return {}
+    places: dict[JobId, int] = {}
+    claimed = sorted(connection.execute(_CLAIMED_PLACES).rows, key=_run_key)
+    for lane in {row.lane for row in rows}:
+        there = [row.id for row in claimed if row.lane == lane]
+        places |= {JobId(each): at for at, each in enumerate(there, start=1)}
+        place, before = len(there) + 1, (0, 0, 0)
+        for row in sorted((row for row in rows if row.lane == lane and row.prompt_id is None), key=_run_key):
+            count = connection.execute(between, _between(lane, before, _run_key(row))).scalar_one()
+            if between is _SOME_BETWEEN and count > AT_A_GLANCE:
+                raise TooMuch
+            place += count
+            places[JobId(row.id)], before = place, _run_key(row)
+    return places
+
+
+def _run_key(row: AnyRow) -> tuple[int, int, int]:
+    return row.priority, row.share_tag, row.seq
+
+
+def _between(lane: str, begin: tuple[int, int, int], end: tuple[int, int, int]) -> Mapping[str, object]:
+    names = ("priority", "tag", "seq")
+    edges = (("b", begin), ("e", end))
+    return {
+        "b_lane": lane,
+        **{f"{edge}_{name}": at for edge, key in edges for name, at in zip(names, key, strict=True)},
+    }
 
 
 def queue(connection: Connection, limit: int) -> QueueView:

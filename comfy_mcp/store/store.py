@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -29,6 +29,8 @@ from comfy_mcp.store.sqlite.direct import Direct
 from comfy_mcp.store.threads import MAX_BATCH, Worker
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 READERS = 2
 CHECKPOINT_COMMITS = 300
@@ -192,12 +194,19 @@ class Store(DriverSide):
         version, commits = await self._exact_version(), self._commits
         view = self._views.get(job_id, version)
         if view is None:
-            view = await self._by_key.do(lambda connection: reads.view(connection, job_id))
+            view = await self._glanced(partial(reads.view, job_id=job_id))
             if view is None:
                 return None
             if commits == self._commits:
                 self._views.put(view, version)
         return self._shown(view)
+
+    async def _glanced(self, read: reads.Glance[T]) -> T:
+        """On the loop, if that does not take long."""
+        try:
+            return await self._by_key.do(lambda connection: read(connection, at_a_glance=True))
+        except reads.TooMuch:
+            return await self._readers.do(lambda connection: read(connection, at_a_glance=False))
 
     async def get_output(self, output_id: OutputId) -> Output | None:
         known = self._views.output(output_id, await self._exact_version())
@@ -205,7 +214,7 @@ class Store(DriverSide):
 
     async def outputs_of(self, job_id: JobId) -> list[Output]:
         """In the order in which they were made."""
-        return await self._by_key.do(lambda connection: outputs.of_job(connection, job_id))
+        return await self._readers.do(lambda connection: outputs.of_job(connection, job_id))
 
     async def get_graph(self, job_id: JobId) -> JobGraph | None:
         return await self._readers.do(lambda connection: reads.get_graph(connection, job_id))
@@ -229,7 +238,7 @@ class Store(DriverSide):
 
     async def queue_position(self, job_id: JobId) -> int | None:
         """Place in the lane's run order, 1 = next; None unless queued. Claimed jobs come first."""
-        return await self._by_key.do(lambda connection: reads.position(connection, job_id))
+        return await self._glanced(partial(reads.position, job_id=job_id))
 
     async def ahead_of(self, job: Job, *, fair: bool) -> int:
         """How many of its lane would run before a job, if it came now."""

@@ -1,12 +1,17 @@
 import base64
+from random import Random
 from typing import Any
 
 import pytest
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
-from comfy_mcp.domain.ids import ClientId, EngineId
+from comfy_mcp.domain.events import Priority
+from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
-from comfy_mcp.store import JobQuery, JobView, Store
+from comfy_mcp.store import JobQuery, JobView, Store, reads
+from comfy_mcp.store import outputs as outputs_module
+from comfy_mcp.store.output_codec import output_of
+from comfy_mcp.store.outputs import OF_A_LISTED_JOB
 from tests.support.jobs import (
     GRAPH,
     completed,
@@ -152,3 +157,85 @@ async def test_a_silly_limit_is_put_right(store: Store) -> None:
         await add(store)
     assert len((await store.list_jobs(JobQuery(limit=0))).items) == 1
     assert len((await store.list_jobs(JobQuery(limit=10**9))).items) == 3
+
+
+# ---------------------------------------------------------------------------- what is large
+
+
+async def test_a_list_reads_the_first_outputs_of_each_job(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many each has: the state of one has them all."""
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    counts = [1, OF_A_LISTED_JOB, OF_A_LISTED_JOB + 1, 0, 3 * OF_A_LISTED_JOB]
+    made = []
+    for count in counts:
+        await add(store)
+        claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+        assert claim is not None
+        outputs = [output_of_job(claim.job, filename=f"{at}.png") for at in range(count)]
+        done = [completed(claim.job, output_count=count)]
+        await store.record(lease, claim.job.id, done, outputs=outputs)
+        made.append(outputs)
+    read = 0
+
+    def counting(row: Any) -> Any:
+        nonlocal read
+        read += 1
+        return output_of(row)
+
+    monkeypatch.setattr(outputs_module, "output_of", counting)
+    listed = list(reversed((await store.list_views(JobQuery())).items))
+    assert [list(view.outputs) for view in listed] == [each[:OF_A_LISTED_JOB] for each in made]
+    assert read == sum(min(count, OF_A_LISTED_JOB) for count in counts)
+    assert [view.job.output_count for view in listed] == counts
+    whole = await store.view_job(listed[-1].job.id)
+    assert whole is not None
+    assert list(whole.outputs) == made[-1]
+
+
+@pytest.mark.parametrize("most", [0, 1, 2, 100])
+async def test_what_is_too_much_for_a_glance_is_read_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(reads, "AT_A_GLANCE", most)
+    jobs = [await add(store) for _ in range(4)]
+    assert [await store.queue_position(job.id) for job in jobs] == [1, 2, 3, 4]
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    assert claim is not None
+    made = [output_of_job(claim.job), output_of_job(claim.job)]
+    done = await store.record(lease, claim.job.id, [completed(claim.job, output_count=2)], outputs=made)
+    assert await store.view_job(done.id) == JobView(job=done, outputs=tuple(made), position=None)
+    last = await store.view_job(jobs[-1].id)
+    assert last is not None
+    assert last.position == 3
+
+
+async def test_places_are_those_of_the_run_order(store: Store) -> None:
+    """Of two lanes, three priorities and five clients, some with an engine: listed, and each alone."""
+    random = Random(7)
+    ids: dict[str, list[JobId]] = {"local": [], "salad": []}
+    for _ in range(40):
+        lane = random.choice(["local", "salad"])
+        job = await add(
+            store, lane=lane, client=f"c{random.randrange(5)}", priority=random.choice(list(Priority))
+        )
+        ids[lane].append(job.id)
+    lease = await store.acquire_lease(ENGINE, "me", 60)
+    assert lease is not None
+    for _ in range(4):
+        assert await store.claim_next(lease, prompt_id=new_prompt_id(), now=1)
+    run_order = [job.id for job in (await store.queue(100)).queued]
+    right = {each: at for mine in ids.values() for at, each in enumerate(_only(run_order, mine), start=1)}
+    assert len(right) == 40
+    assert {
+        view.job.id: view.position for view in (await store.list_views(JobQuery(limit=50))).items
+    } == right
+    assert {each: await store.queue_position(each) for each in right} == right
+
+
+def _only(order: list[JobId], some: list[JobId]) -> list[JobId]:
+    return [each for each in order if each in some]

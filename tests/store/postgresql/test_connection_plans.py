@@ -111,6 +111,6 @@ async def test_the_view_of_the_queue_reads_the_first_of_each_lane(
 
 async def test_counts_over_the_queue_use_its_partial_index(crowded: "psycopg.Connection[Any]") -> None:
     crowded.execute("VACUUM ANALYZE jobs")
-    for statement in (queue._QUEUE_SIZES, reads._AHEAD_UNCLAIMED):
+    for statement in (queue._QUEUE_SIZES, reads._BETWEEN):
         plan = plan_of(crowded, statement)
         assert "Index Only Scan" in plan, plan
