@@ -38,7 +38,8 @@ async def show(files: OutputFiles, output: Output, *, client: ClientId, max_px: 
 async def show_several(
     files: OutputFiles, outputs: Sequence[Output], *, client: ClientId, max_px: int | None = None
 ) -> Shown:
-    """One sheet of the first SHEET outputs, with their numbers; what can't be shown is an empty tile.
+    """One sheet of the first SHEET outputs, with their numbers; what can't be shown is an empty tile, and
+    there is no sheet of nothing but those.
 
     Raises EngineFault and StoreFault.
     """
@@ -47,6 +48,7 @@ async def show_several(
     tile_px = side // math.ceil(math.sqrt(len(some)))
     tiles: list[tuple[str, Image]] = []
     notes = [f"The sheet shows the first {SHEET} of {len(outputs)}."] if len(outputs) > SHEET else []
+    some_shown = False
     for number, output in enumerate(some, start=1):
         try:
             preview, note = await show(files, output, client=client, max_px=tile_px)
@@ -56,7 +58,10 @@ async def show_several(
             preview, note = None, error.sentence
         if preview is None or output.file.kind is not OutputKind.IMAGE:
             notes.append(f"{number}: {note}")
+        some_shown |= preview is not None
         tiles.append((str(number), await asyncio.to_thread(_tile, preview)))
+    if not some_shown:
+        return None, " ".join(notes)
     sheet = await asyncio.to_thread(_sheet_of, tiles, side)
     return sheet, " ".join(notes)
 

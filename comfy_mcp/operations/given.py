@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from comfy_mcp.domain import large_json
+from comfy_mcp.domain.batches import Seed, seeds_of, with_new_seeds
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
 from comfy_mcp.domain.file_inputs import graph_with_outputs_named, with_outputs_named
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
@@ -35,7 +36,7 @@ _SUFFIXES = (".json", ".png", ".webp", ".mp4", ".webm", ".flac", ".mp3", ".ogg",
 class Given:
     """`text` is `raw` as JSON. `repairs` say how it was read. `name`: what people call it, and `title` if
     its prompt has no words. Two submits are the same where `same` is. `vary` sets more inputs, of the same
-    workflow in API format, where some are set already."""
+    workflow in API format, where some are set already. `seeds` are those that its variations count up."""
 
     raw: object
     text: bytes
@@ -44,6 +45,7 @@ class Given:
     same: object
     title: str | None = None
     vary: "Vary | None" = None
+    seeds: tuple[Seed, ...] = ()
 
 
 Vary = Callable[[Graph, Mapping[str, Any]], tuple[dict[str, Any], tuple[str, ...]]]
@@ -53,7 +55,7 @@ Vary = Callable[[Graph, Mapping[str, Any]], tuple[dict[str, Any], tuple[str, ...
 async def given_workflow(
     context: OperationContext, params: SubmitParams, values: Mapping[str, Any] | None = None
 ) -> Given:
-    """With the inputs of the submit, and with `values`, which win.
+    """With the inputs of the submit, and with `values`, which win. With variations, other seeds are new.
 
     Raises InvalidInput, NotFound for a name that nothing has, and what reading the workflow raises."""
     services = context.services
@@ -91,9 +93,10 @@ async def given_workflow(
         same=asked if named is not None else raw,
         title=None if named is None else named.title,
     )
-    if named is None and not inputs and not values:
+    new_seeds = params.variations is not None
+    if named is None and not inputs and not values and not new_seeds:
         return given
-    return await _with_inputs(context, given, named, inputs, values)
+    return await _with_inputs(context, given, named, inputs, values, new_seeds=new_seeds)
 
 
 def _require_one(*given: object) -> None:
@@ -123,21 +126,6 @@ def _with_outputs_named(raw: object) -> object:
     graph = unwrapped(raw)
     named = graph_with_outputs_named(graph)
     return raw if named is graph else {**raw, "prompt": named} if graph is not raw else named
-
-
-def name_of(graph: Graph) -> str | None:
-    """The first words of its prompt: of the text behind the first input that is called positive, or of the
-    first long text."""
-    behind = (link for node in graph.nodes.values() if (link := node.links.get("positive")) is not None)
-    first = next(behind, None)
-    encoder = None if first is None else graph.nodes.get(first.node)
-    for node in (*(() if encoder is None else (encoder,)), *graph.nodes.values()):
-        for name in _TEXTS:
-            value = node.inputs.get(name)
-            words = value.split(maxsplit=_WORDS) if isinstance(value, str) else ()
-            if words:
-                return " ".join(words[:_WORDS])[:_LONGEST]
-    return None
 
 
 async def _found(
@@ -171,10 +159,13 @@ async def _with_inputs(
     named: Named | None,
     inputs: Mapping[str, object],
     more: Mapping[str, object],
+    *,
+    new_seeds: bool,
 ) -> Given:
     """The graph in API format with the inputs set: the file it was would show other values in the editor.
 
-    A starter gets a seed of its own each time, as "random" does for any workflow.
+    A starter gets a seed of its own each time, as "random" does for any workflow, and so does each seed of a
+    workflow of which variations are made: a seed that the caller sets is the first of theirs.
     """
     services = context.services
     known = await services.engines.node_lists()
@@ -192,11 +183,13 @@ async def _with_inputs(
         else value
         for name, value in {**inputs, **more}.items()
     }
-    seeded = named is not None and named.is_starter and any(each.name == "seed" for each in parameters)
-    if seeded:  # apart from the rest: an input of the caller's may be the same under another name
-        graph = parse_graph(with_inputs(graph, parameters, {"seed": secrets.randbits(32)})[0])
+    new_seeds = new_seeds or (named is not None and named.is_starter)
+    seeds = await beside(large, seeds_of, graph, parameters) if new_seeds else ()
+    if seeds:  # apart from the rest: an input of the caller's may be the same under another name
+        seeded = await beside(large, with_new_seeds, graph.raw, seeds, secrets.randbits(31))
+        graph = await beside(large, parse_graph, seeded)
     same = [given.same, dict(inputs)] if inputs else given.same
-    if not values and not seeded:
+    if not values and not seeds:
         _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
     changed, notes = await beside(large, with_inputs, graph, parameters, values, info=info, controls=controls)
@@ -212,6 +205,7 @@ async def _with_inputs(
         repairs=given.repairs + judged.warnings + notes + halves,
         same=same,
         vary=partial(_varied, parameters, info, controls),
+        seeds=seeds,
     )
 
 
@@ -269,7 +263,3 @@ def _check_size(size: int, limit: int) -> None:
             next_step="Upload large inputs as files, or raise COMFY_BRIDGE_MAX_GRAPH_BYTES.",
             code=ErrorCode.TOO_LARGE,
         )
-
-
-_TEXTS = ("text", "prompt", "text_g", "t5xxl", "clip_l", "tags", "value")
-_WORDS, _LONGEST = 8, 60

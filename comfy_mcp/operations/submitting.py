@@ -9,16 +9,17 @@ from typing import Any
 
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.access import Idempotency, Right
-from comfy_mcp.domain.batches import Combination, combinations, with_seeds
+from comfy_mcp.domain.batches import Combination, combinations, require_other, with_seeds
 from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded, carrying
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
-from comfy_mcp.domain.graph import Graph, unwrapped
+from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.ids import AUTO, LOCAL, BatchId, ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job
+from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.shown import counted
@@ -31,7 +32,7 @@ from comfy_mcp.operations.chains import parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result, faults_of, not_checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import with_files
-from comfy_mcp.operations.given import Given, given_workflow, name_of
+from comfy_mcp.operations.given import Given, given_workflow
 from comfy_mcp.operations.judging import engine_named, judged_by_engines
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
@@ -87,8 +88,9 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
         lane=LOCAL if auto else params.gpu,
         priority=Priority(params.priority),
         name=one_line(given.name)
-        or one_line(await beside(checked.large, name_of, checked.graph))
-        or one_line(given.title),
+        or one_line(await beside(checked.large, prompt_words, checked.graph))
+        or one_line(given.title)
+        or one_line(await beside(checked.large, purpose, checked.graph)),
         queue_timeout_ms=_timeout_ms(services, "queue_timeout_s", params.queue_timeout_s),
         run_timeout_ms=_timeout_ms(services, "run_timeout_s", params.run_timeout_s),
         webhook=webhook,
@@ -210,19 +212,26 @@ async def _variants(
             next_step="Submit fewer at once.",
             code=ErrorCode.TOO_LARGE,
         )
+    before: Mapping[str, Any] = graph.raw
     for values, step in wanted[1:]:
         await asyncio.sleep(0)  # each is checked at once where it is small: others have their turn between
-        raw: Mapping[str, Any] = graph.raw
-        notes: tuple[str, ...] = ()
-        if given.vary and values:
-            raw, notes = await beside(large, given.vary, graph, values)
-        each = await beside(large, with_seeds, raw, step)
+        each, notes = await beside(large, _variant, graph, given, values, step)
+        if step:
+            await beside(large, require_other, each, before, given.seeds)
+        before = each
         _, text, _ = await as_json(each)
         checked, needs, warnings, takes = await checked_graph(
             context, each, text, None, (), save_to, wish, lane
         )
         made.append((checked, needs, context.repairs + notes + warnings, takes))
     return made
+
+
+def _variant(
+    graph: Graph, given: Given, values: Mapping[str, Any], step: int
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    raw = with_seeds(graph.raw, given.seeds, step)
+    return given.vary(parse_graph(raw), values) if given.vary and values else (raw, ())
 
 
 async def submit_batch(

@@ -151,9 +151,14 @@ def _look(job: Job, shown: Sequence[Output]) -> str:
 
 def can_be_shown(file: OutputFile) -> bool:
     """Whether view_output makes something to look at of it."""
-    if file.kind in {OutputKind.IMAGE, OutputKind.TEXT} or file.filename.lower().endswith(".wav"):
+    return file.kind is OutputKind.TEXT or has_picture(file.kind, file.filename)
+
+
+def has_picture(kind: str, filename: str) -> bool:
+    """Whether that is a picture: it, a sheet of frames, or a waveform."""
+    if kind == OutputKind.IMAGE or filename.lower().endswith(".wav"):
         return True
-    return file.kind in {OutputKind.VIDEO, OutputKind.AUDIO} and _decodes()
+    return kind in {OutputKind.VIDEO, OutputKind.AUDIO} and _decodes()
 
 
 @cache

@@ -20,6 +20,7 @@ from comfy_mcp.operations.operation import Operation
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
 from comfy_mcp.operations.repairs import json_in
 from comfy_mcp.operations.shapes import PreviewResult, Result, ViewResult, WaitParams, WorkflowResult
+from comfy_mcp.operations.views import has_picture
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
 from comfy_mcp.server.progress import ProgressReporter, Send
 from comfy_mcp.server.results import tool_result
@@ -33,6 +34,8 @@ SHEET_PX = 768
 
 SHEET = 16
 """Pictures on the sheet: those that view_output shows."""
+PICTURE_S = 10.0
+"""Longest time that a wait, which has ended, goes on for its picture: an engine may send a video slowly."""
 
 
 async def arguments_decoded(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
@@ -88,8 +91,8 @@ async def call_tool(
 
 
 async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | PreviewResult | None:
-    """The picture of a workflow that is completed, small, or its pictures on one sheet: most callers ask for
-    it next. Of one that runs, the last preview."""
+    """The picture of a workflow that is completed, small, or all that can be shown on one sheet: most callers
+    ask for it next. Of one that runs, the last preview."""
     if not isinstance(state, WorkflowResult):
         return None
     if state.status == "running":
@@ -98,13 +101,13 @@ async def _shown(bridge: Bridge, caller: Caller, state: Result) -> ViewResult | 
             return await bridge.call("workflow_preview", job, caller=caller)  # type: ignore[no-any-return]
     if state.status != "completed":
         return None
-    pictures = [item.output_id for item in state.outputs if item.type == "image"]
-    if not pictures:
+    seen = [item.output_id for item in state.outputs if has_picture(item.type, item.filename)]
+    if not seen:
         return None
-    longest = SHOWN_PX if len(pictures) == 1 else SHEET_PX
-    look = {"output_id": ",".join(pictures[:SHEET]), "max_px": longest}
-    with suppress(BridgeError):  # it is linked to all the same
-        return await bridge.call("view_output", look, caller=caller)  # type: ignore[no-any-return]
+    look = {"output_id": ",".join(seen[:SHEET]), "max_px": SHOWN_PX if len(seen) == 1 else SHEET_PX}
+    with suppress(BridgeError, TimeoutError):  # it is linked to all the same
+        async with asyncio.timeout(PICTURE_S):
+            return await bridge.call("view_output", look, caller=caller)  # type: ignore[no-any-return]
     return None
 
 

@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 
 from comfy_mcp import domain
 from comfy_mcp.domain import file_inputs, parameter_values
-from comfy_mcp.domain.batches import with_seeds
+from comfy_mcp.domain.batches import require_other, seeds_of, with_new_seeds, with_seeds
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
 from comfy_mcp.domain.extra_data import submitted_file
 from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.nearest import MAX_COMPARED, Hints
 from comfy_mcp.domain.node_times import keys_of
@@ -101,8 +102,12 @@ def computed(raw: Workflow, info: ObjectInfo | None = INFO) -> None:
     file_inputs.graph_with_outputs_named(sent)
     file_inputs.with_inputs(sent, {(each.node, each.name): "x" for each in files})
     file_inputs.with_texts(sent, dict.fromkeys(file_inputs.placed(sent), "x"))
+    seeds = seeds_of(graph, parameters)
+    varied = with_seeds(with_new_seeds(sent, seeds, 1), seeds, 1)
     with suppress(InvalidInput):
-        with_seeds(sent, 1)
+        require_other(varied, sent, seeds)
+    prompt_words(graph)
+    purpose(graph)
     list(foreign_files({node.id: node.inputs for node in nodes.values()}, ClientId("me")))
     partner_nodes(graph, frozenset(nodes), info)
     keys_of(graph)

@@ -1,15 +1,14 @@
 """An agent that knows nothing of the machine makes a picture on the real ComfyUI, in three calls."""
 
 import json
-import re
-import wave
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.agent.scripted import TRANSPORTS, agent_over, pictures_in, text_of
+from tests.agent.moving import NAME, video_and_sound
+from tests.agent.scripted import TRANSPORTS, agent_over, documented, pictures_in, place_of
 from tests.agent.tasks import picture
 from tests.support.real_comfyui import CHECKPOINT, RealComfyUI
 
@@ -45,44 +44,10 @@ async def test_the_workflow_that_i_saved_with_another_prompt_and_seed(
 
 
 async def test_a_video_and_a_sound_shown(real_comfyui: RealComfyUI, tmp_path: Path, transport: str) -> None:
-    """g. At most one more call for each that is looked at."""
-    sound = tmp_path / "hum.wav"
-    with wave.open(str(sound), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(8_000)
-        file.writeframes(bytes(range(256)) * 125)
+    """As docs/agents.md says."""
     async with agent_over(transport, tmp_path, real_comfyui.url) as agent:
-        given = "hum.wav"
-        if transport == "stdio":
-            given = str(sound)
-        else:
-            refused = await agent("submit_workflow", workflow=_moving(str(sound)))
-            agent.calls = 0
-            address = re.findall(r'curl -F image=@\S+ "([^"]+)"', text_of(refused))[0]
-            given = await agent.upload(address, sound)
-        submitted = await agent("submit_workflow", workflow=_moving(given))
-        done = await agent("wait_for_workflow", workflow_id=submitted.structured_content["workflowId"])
-        assert done.structured_content["status"] == "completed", text_of(done)
-        outputs = {each["type"]: each["outputId"] for each in done.structured_content["outputs"]}
-        for kind, said in (("video", "the frames in order"), ("audio", "the shape of the sound")):
-            shown = await agent("view_output", output_id=outputs[kind])
-            assert pictures_in(shown) == 1, text_of(shown)
-            assert said in text_of(shown)
-        assert agent.calls == 4
-
-
-def _moving(sound: str) -> dict[str, Any]:
-    """A second of video, and a sound."""
-    frames = {"width": 64, "height": 48, "batch_size": 6, "color": 255}
-    saved = {"filename_prefix": "walk", "format": "mp4", "codec": "h264"}
-    return {
-        "1": {"class_type": "EmptyImage", "inputs": frames},
-        "2": {"class_type": "CreateVideo", "inputs": {"images": ["1", 0], "fps": 6.0}},
-        "3": {"class_type": "SaveVideo", "inputs": {"video": ["2", 0], **saved}},
-        "4": {"class_type": "LoadAudio", "inputs": {"audio": sound}},
-        "5": {"class_type": "SaveAudio", "inputs": {"audio": ["4", 0], "filename_prefix": "hum"}},
-    }
+        await video_and_sound(agent)
+        assert agent.transcript == documented(place_of(NAME, transport))
 
 
 def _saved() -> dict[str, Any]:

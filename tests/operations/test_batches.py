@@ -34,7 +34,9 @@ async def test_variations_are_one_batch_with_one_id_and_one_state(call: Bench) -
     submitted = await call("submit_workflow", workflow=graph, variations=3)
     assert len(submitted.workflow_ids) == 3
     assert submitted.workflow_id not in submitted.workflow_ids
-    assert await seeds(call, submitted.workflow_ids) == [first, first + 1, first + 2]
+    made = await seeds(call, submitted.workflow_ids)
+    assert made == [made[0], made[0] + 1, made[0] + 2]
+    assert first not in made
     state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
     assert (state.status, state.progress, state.output_count, len(state.outputs)) == (
         "completed",
@@ -110,6 +112,47 @@ async def test_a_batch_is_shown_on_one_sheet_and_its_outputs_are_listed(call: Be
 async def test_a_dry_run_checks_every_variant(call: Bench) -> None:
     with pytest.raises(InvalidInput):
         await call("submit_workflow", workflow=seeded(), matrix={"1.sed": [1, 2]}, dry_run=True)
+
+
+async def test_each_submit_with_variations_makes_new_pictures(call: Bench) -> None:
+    """Of a graph, of a job, and of one variation alone: none is the answer of an earlier run."""
+    graph = seeded()
+    once = await call("submit_workflow", workflow=graph)
+    given: list[Any] = [graph, graph, f"job:{once.workflow_id}"]
+    made = await seeds(call, [once.workflow_id])
+    for workflow, count in zip(given, (3, 1, 2), strict=True):
+        submitted = await call("submit_workflow", workflow=workflow, variations=count)
+        made += await seeds(call, submitted.workflow_ids)
+    assert len(set(made)) == 7
+
+
+async def test_a_seed_that_the_caller_sets_is_that_of_the_first_variation(call: Bench) -> None:
+    own = seeded()["1"]["inputs"]["seed"]
+    for inputs in ({"seed": own}, {"1.seed": 7}):
+        submitted = await call("submit_workflow", workflow=seeded(), inputs=inputs, variations=3)
+        (first,) = inputs.values()
+        assert await seeds(call, submitted.workflow_ids) == [first, first + 1, first + 2]
+
+
+async def test_the_values_of_a_matrix_are_run_with_the_same_new_seeds(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=seeded(), matrix={"1.steps": [1, 2]}, variations=2)
+    first, second, *others = await seeds(call, submitted.workflow_ids)
+    assert [first, second] == others
+    assert first != second
+
+
+async def test_variations_of_seeds_that_the_matrix_gives_are_refused(call: Bench) -> None:
+    with pytest.raises(InvalidInput, match="matrix gives the seeds"):
+        await call("submit_workflow", workflow=seeded(), matrix={"seed": [1, 2]}, variations=2)
+    one = await call("submit_workflow", workflow=seeded(), matrix={"seed": [1, 2]}, variations=1)
+    assert await seeds(call, one.workflow_ids) == [1, 2]
+
+
+async def test_without_a_seed_there_is_nothing_to_vary(call: Bench) -> None:
+    with pytest.raises(InvalidInput, match="no seed to vary"):
+        await call("submit_workflow", workflow=graphs.picture(), variations=2)
+    one = await call("submit_workflow", workflow=graphs.picture(), variations=1)
+    assert len(one.workflow_ids) == 1
 
 
 async def test_a_matrix_runs_every_combination(call: Bench) -> None:

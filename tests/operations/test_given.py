@@ -7,12 +7,9 @@ from typing import Any
 import pytest
 
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput, NotFound
-from comfy_mcp.domain.graph import parse_graph
 from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.node_lists import NodeLists
 from comfy_mcp.operations.context import Caller
-from comfy_mcp.operations.given import name_of
-from tests.domain.test_parameters import TINY
 from tests.operations.conftest import Bench
 from tests.operations.test_finding import save
 from tests.support.graphs import picture, slow
@@ -58,7 +55,7 @@ async def test_a_name_is_one_line(call: Bench) -> None:
     submitted = await call("submit_workflow", workflow=picture(), name=" two\nlines\x1b[31m\u2028of \x00it ")
     assert submitted.name == "two lines [31m of it"
     nothing = await call("submit_workflow", workflow=picture(), name="\n")
-    assert nothing.name is None
+    assert nothing.name == "picture"
 
 
 async def graph_of(call: Bench, **submit: Any) -> dict[str, Any]:
@@ -141,19 +138,10 @@ async def test_the_name_of_a_job(tmp_path: Path, call: Bench) -> None:
     save(tmp_path, poster=picture())
     assert (await call("submit_workflow", workflow=picture(), name="Given")).name == "Given"
     assert (await call("submit_workflow", workflow="poster")).name == "poster"
-    assert (await call("submit_workflow", workflow=picture())).name is None
+    assert (await call("submit_workflow", workflow=picture(prefix="fox"))).name == "fox"
     made = await call("submit_workflow", workflow="poster", name="Other")
     assert (await call("workflow_status", workflow_id=made.workflow_id)).name == "Other"
     assert "(Other)" in (await call("list_workflows")).text()
-
-
-def test_a_job_is_called_by_the_first_words_of_its_prompt() -> None:
-    assert name_of(parse_graph(TINY)) == "blurry", "the text that is there"
-    positive = dict(TINY) | {"10": {"class_type": "X", "inputs": {}}, "6": {"class_type": "E", "inputs": {
-        "text": " a   red fox in the snow under a very blue sky "}}}  # fmt: skip
-    positive["3"] = {"class_type": "KSampler", "inputs": {"positive": ["6", 0], "negative": ["7", 0]}}
-    assert name_of(parse_graph(positive)) == "a red fox in the snow under a"
-    assert name_of(parse_graph({"1": {"class_type": "KSampler", "inputs": {"positive": ["9", 0]}}})) is None
 
 
 async def test_a_file_that_nobody_gave_is_asked_for(tmp_path: Path, call: Bench) -> None:

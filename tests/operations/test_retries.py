@@ -183,7 +183,7 @@ async def test_the_list_of_failures_shows_the_cause_and_can_be_narrowed_to_a_kin
     listed = await call("list_workflows", status="failed")
     (item,) = listed.workflows
     assert (item.workflow_id, item.failure.kind) == (broken.workflow_id, "node_error")
-    assert f"{broken.workflow_id} failed (node_error)" in listed.text()
+    assert f"{broken.workflow_id} ({broken.name}) failed (node_error)" in listed.text()
     assert (await call("list_workflows", failureKind="node_error")).workflows == [item]
     assert (await call("list_workflows", failure_kind="oom")).text() == "No workflows."
 

@@ -170,6 +170,14 @@ async def test_outputs_of_several_workflows_are_one_sheet(call: Bench) -> None:
     assert "four" in str(view.outputs[2].content)
 
 
+async def test_outputs_of_which_none_can_be_shown_have_no_sheet(call: Bench) -> None:
+    one, two = [await ended(call, text(words)) for words in ("four", "five")]
+    view = await call("view_output", output_id=f"{one.workflow_id},{two.workflow_id}")
+    assert view.preview is None
+    assert str(view.note).startswith("1: There is no picture of this type (text)")
+    assert "2: " in str(view.note)
+
+
 async def test_a_sheet_is_bounded_and_says_so(call: Bench) -> None:
     graph = picture(size=16)
     for number in range(3, 21):

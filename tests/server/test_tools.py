@@ -29,7 +29,7 @@ pytestmark = pytest.mark.parametrize("mode", MODES)
 
 JOB_KEYS = {
     "workflowId", "status", "progress", "startTime", "completionTime", "outputs", "priority", "client",
-    "engine", "attempt", "createdTime", "outputCount", "nextStep",
+    "engine", "attempt", "createdTime", "outputCount", "nextStep", "name",
 }  # fmt: skip
 """Of a job that has ended well, over a GPU that nobody measures: what is not known is left out."""
 
