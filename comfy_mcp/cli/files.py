@@ -118,7 +118,7 @@ async def check(
                 document = result.model_dump(mode="json", exclude={"graph", "next_step"}, context=IN_COMMANDS)
                 found.append({"file": file, **document})
                 if not output.as_json:
-                    output.result({}, [f"{file}: would run ({result.node_count} nodes)"])
+                    output.result({}, [f"{file}: would run ({result.counted})"])
     if output.as_json:
         output.result({"files": found}, ())
     return worst
@@ -147,7 +147,8 @@ async def _judge(
     """By the recorded node list, else by the engine's."""
     if object_info is not None:
         replacements = None if node_replacements is None else read_node_list(node_replacements)
-        yield Recorded(read_node_list(object_info), settings, lambda: int(time.time() * 1000), replacements)
+        listed, now = read_node_list(object_info), lambda: int(time.time() * 1000)
+        yield Recorded(listed, settings, now, replacements, Path(object_info).name)
         return
     if node_replacements is not None:
         raise InvalidInput(

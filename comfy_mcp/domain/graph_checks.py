@@ -116,7 +116,7 @@ def check_graph(
     missing = missing_classes(graph, info, hints)
     if not outputs and not missing.nodes:
         beside = list(_spare(graph, info, set()))
-        missing = Missing(models=missing_models(beside, models, Hints()))
+        missing = replace(missing, models=missing_models(beside, models, Hints()))
         return _refused([_no_output(graph, info)], beside, 1, missing)
     links = {node.id: followed_links(node, info) for node in graph.nodes.values()}
     reachable = _reachable(outputs, links)

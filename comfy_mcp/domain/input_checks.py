@@ -175,7 +175,7 @@ def _check_input(
     node: Node, spec: InputSpec, value: Any, graph: Graph, info: ObjectInfo
 ) -> Iterator[Finding]:
     if not isinstance(value, list):
-        yield from _check_value(node, spec, value, info.classes[node.class_type])
+        yield from _check_value(node, spec, value, info)
         return
     link = node.links.get(spec.name)
     if link is None:
@@ -246,7 +246,7 @@ def _types_meet(received: str, wanted: str) -> bool:
     return bool(given & taken) or "*" in both or any(kind.startswith("COMFY_") for kind in both)
 
 
-def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> Iterator[Finding]:
+def _check_value(node: Node, spec: InputSpec, value: Any, info: ObjectInfo) -> Iterator[Finding]:
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
     try:
@@ -267,9 +267,9 @@ def _check_value(node: Node, spec: InputSpec, value: Any, owner: ClassInfo) -> I
         text = f"takes the name of a file, as text, not {shown(value)}"
         yield Finding(node=node, kind="invalid_input_type", text=text, input_name=spec.name)
     elif spec.options is not None:
-        yield from _check_option(node, spec, value)
+        yield from _check_option(node, spec, value, info.source)
     elif isinstance(value, int | float):
-        yield from _check_range(node, spec, value, owner)
+        yield from _check_range(node, spec, value, info.classes[node.class_type])
     elif spec.type in _LINK_ONLY:
         yield Finding(
             node=node,
@@ -308,7 +308,7 @@ def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) ->
     )
 
 
-def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
+def _check_option(node: Node, spec: InputSpec, value: Any, source: str) -> Iterator[Finding]:
     options = spec.options or ()
     chosen = value if isinstance(value, list) and spec.multiple else [value]
     if all(spec.lists(item) for item in chosen) or _names_a_place(spec, value):
@@ -316,9 +316,7 @@ def _check_option(node: Node, spec: InputSpec, value: Any) -> Iterator[Finding]:
 
     def text() -> str:
         if not spec.strict_options:
-            listed = "is not in the list that the engine gave" + (
-                f": {all_shown(options)}" if options else ""
-            )
+            listed = f"is not in the list that {source} gave" + (f": {all_shown(options)}" if options else "")
         elif options:
             listed = f"is not one of {all_shown(options)}"
         else:

@@ -49,16 +49,23 @@ def judge(
 
 
 def _refusal(refused: Sequence[GraphProblem], report: GraphReport) -> InvalidGraph:
-    """What can't be converted, and all that is wrong elsewhere: what is said of these nodes themselves may
-    be wrong only because they are half converted."""
-    known = {each.node_id for each in refused}
+    """What can't be converted, and all that is wrong elsewhere: what is said of these nodes themselves, or of
+    an input whose link leads in a ring, may be wrong only because they are half converted."""
+    known = {each.node_id for each in refused if each.kind == "graph_ui_format"}
+    rings = {(each.node_id, each.input_name) for each in refused}
 
     def elsewhere(node: str | None) -> bool:
         return node not in known and not any(str(node).startswith(f"{host}:") for host in known)
 
     classes = tuple(each for each in report.missing.classes if any(map(elsewhere, each.nodes)))
     missing = replace(report.missing, classes=classes)
-    others = [each for each in report.problems if elsewhere(each.node_id) and not missing.covers(each)]
+    others = [
+        each
+        for each in report.problems
+        if elsewhere(each.node_id)
+        and (each.node_id, each.input_name) not in rings
+        and not missing.covers(each)
+    ]
     return refusal(
         [*refused, *others],
         lacks=missing.in_a_sentence() if missing else "",

@@ -14,7 +14,7 @@ from comfy_mcp.domain.graph import MAX_PROBLEMS, Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.input_checks import Finding
 from comfy_mcp.domain.nearest import Hints
-from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.object_info import THIS_ENGINE, ObjectInfo
 from comfy_mcp.domain.ui_format import is_subgraph_id
 
 MAX_NAMED = 100
@@ -41,6 +41,7 @@ _DEFINE = (
     "it again, or replace the node."
 )
 _PUT = "Put each model file into its folder on the engine, or choose a model that list_models names."
+_CHOOSE = "Choose a model that the list has, or save the list again once the engine has the file."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +60,14 @@ class MissingClass:
     nodes: tuple[NodeId, ...]
     pack: str | None = None
     nearest: tuple[str, ...] = ()
+    source: str = THIS_ENGINE
 
     def problem(self) -> GraphProblem:
         hint = f" Nearest known: {', '.join(self.nearest)}." if self.nearest else ""
         pack = f" (pack {self.pack})" if self.pack else ""
         return GraphProblem(
             kind=_CLASS,
-            message=f"{_nodes(self.nodes, 'Node')}: this engine has no class {self.name!r}{pack}.{hint}",
+            message=f"{_nodes(self.nodes, 'Node')}: {self.source} has no class {self.name!r}{pack}.{hint}",
             node_id=self.nodes[0],
             class_type=self.name,
             suggestions=self.nearest,
@@ -156,6 +158,7 @@ class MissingModel:
             "name": self.name,
             "nodes": list(self.nodes[:MAX_NAMED]),
             "inputName": self.input_name,
+            "inputs": [f"{node} {name}" for node, name in self.uses[:MAX_NAMED]],
             "folder": self.folder,
             "url": self.url,
             "nearest": list(self.nearest),
@@ -164,11 +167,13 @@ class MissingModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:
-    """Everything that the engine lacks for one graph, and the subgraphs that the graph itself lacks."""
+    """Everything that the engine, or whatever `source` says, lacks for one graph, and the subgraphs that the
+    graph itself lacks."""
 
     classes: tuple[MissingClass, ...] = ()
     subgraphs: tuple[MissingSubgraph, ...] = ()
     models: tuple[MissingModel, ...] = ()
+    source: str = THIS_ENGINE
 
     def __bool__(self) -> bool:
         return bool(self.nodes or self.models)
@@ -199,13 +204,14 @@ class Missing:
 
     @property
     def next_step(self) -> str:
-        steps = ((_INSTALL, self.classes), (_DEFINE, self.subgraphs), (_PUT, self.models))
+        put = _PUT if self.source == THIS_ENGINE else _CHOOSE
+        steps = ((_INSTALL, self.classes), (_DEFINE, self.subgraphs), (put, self.models))
         return " ".join(step for step, missing in steps if missing)
 
     def sentence(self) -> str:
         """Names all of them: "this engine lacks 2 classes: A (nodes 1, 2; pack x), B (node 3)", and in the
         same way the model files that are in no list of it, and the subgraphs that are not defined."""
-        said, engine = [], "this engine "
+        said, engine = [], f"{self.source} "
         if self.classes:
             classes = (each.in_words() for each in self.classes[:MAX_NAMED])
             said.append(f"{engine}lacks {_listed('class', 'classes', len(self.classes), classes)}")
@@ -241,7 +247,9 @@ def missing_classes(graph: Graph, info: ObjectInfo | None, hints: Hints) -> Miss
         if info is not None and node.class_type not in info.classes:
             kept = undefined if is_subgraph_id(node.class_type) else found
             kept.setdefault(node.class_type, []).append(node)
+    source = THIS_ENGINE if info is None else info.source
     return Missing(
+        source=source,
         subgraphs=tuple(
             MissingSubgraph(name=name, title=nodes[0].title, nodes=tuple(node.id for node in nodes))
             for name, nodes in undefined.items()
@@ -249,6 +257,7 @@ def missing_classes(graph: Graph, info: ObjectInfo | None, hints: Hints) -> Miss
         classes=tuple(
             MissingClass(
                 name=name,
+                source=source,
                 nodes=tuple(node.id for node in nodes),
                 pack=next((node.pack for node in nodes if node.pack), None),
                 nearest=hints.nearest(name, info.classes) if info is not None and at < _HINTED else (),

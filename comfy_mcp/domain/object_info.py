@@ -16,6 +16,8 @@ from comfy_mcp.domain.prices import price_of
 __all__ = ["ClassInfo", "InputSpec", "ObjectInfo"]
 
 
+THIS_ENGINE = "this engine"
+
 _LONGEST, _MOST = 2_000, 100
 
 
@@ -63,8 +65,13 @@ class ObjectInfo:
     model_files: frozenset[str] = frozenset()
     """Every model file that some input lists, with `/` between folders."""
 
+    source: str = THIS_ENGINE
+    """What has these classes, in messages."""
+
     @classmethod
-    def parse(cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = ()) -> "ObjectInfo":
+    def parse(
+        cls, raw: Mapping[str, Any], *, replaceable: Collection[str] = (), source: str = THIS_ENGINE
+    ) -> "ObjectInfo":
         """`raw` is the answer of GET /object_info. Never raises.
 
         `replaceable` are old class names that the engine itself replaces by new ones (GET
@@ -84,6 +91,7 @@ class ObjectInfo:
             partner_classes=MappingProxyType(partners),
             replaced=frozenset(replaceable),
             model_files=frozenset(_model_files(classes.values())),
+            source=source,
         )
 
 

@@ -19,7 +19,7 @@ def as_listed(graph: Mapping[str, Any], info: ObjectInfo) -> tuple[Mapping[str, 
             new = changed.setdefault(key, {**node, "inputs": dict(node["inputs"])})
             new["inputs"][name] = listed
             place = f"Node {key} ({node['class_type']}), input {name!r}"
-            notes.append(f"{place}: {value!r:.200} is sent as the engine lists it, {listed!r}.")
+            notes.append(f"{place}: {value!r:.200} is sent as {info.source} lists it, {listed!r}.")
     return ({**graph, **changed}, notes) if changed else (graph, notes)
 
 

@@ -6,35 +6,48 @@ Tested against exports of the editor (tests/editor). What can't be carried over 
 input; docs/ui-format.md lists the classes of difference that remain.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from comfy_mcp.domain.errors import MAX_WARNINGS, GraphProblem, carrying
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import NodeId
-from comfy_mcp.domain.inputs import active
-from comfy_mcp.domain.object_info import ClassInfo, ObjectInfo
+from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.saved_values import Saved, count_option
 from comfy_mcp.domain.shown import counted
 from comfy_mcp.domain.spelling import as_listed
 from comfy_mcp.domain.ui_everywhere import with_links_everywhere
 from comfy_mcp.domain.ui_format import BYPASSED, GROUP_NODE, MUTED, UiNode, is_subgraph_id, is_ui_format
-from comfy_mcp.domain.ui_groups import with_groups_opened
+from comfy_mcp.domain.ui_groups import why_closed, with_groups_opened
 from comfy_mcp.domain.ui_hosts import Values
 from comfy_mcp.domain.ui_labels import Labels
-from comfy_mcp.domain.ui_links import NotSet, Output, Promoted, Unheard, Value, is_editor_only, source_of
+from comfy_mcp.domain.ui_links import (
+    MAX_LENGTH,
+    Endless,
+    NotSet,
+    Output,
+    Promoted,
+    Unheard,
+    Value,
+    is_editor_only,
+    source_of,
+)
+from comfy_mcp.domain.ui_lost import lost_in_editor, not_chosen, not_sent, of_no_control, unsure
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_reroutes import with_reroutes
-from comfy_mcp.domain.ui_scopes import Budget, Scope, opened, refusal, refuse, ui_problem
+from comfy_mcp.domain.ui_scopes import CLOSED, Budget, Scope, opened, refusal, refuse, ui_problem
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
-from comfy_mcp.domain.widgets import CAPTURED, socket_type
+from comfy_mcp.domain.widgets import socket_type
 
 SEARCH_NAME = "Node name for S&R"
 """The property that has a node's name for replacements in texts; older editors ask for it alone."""
 
 _OFF_GROUP = "it is switched off and does not run; ComfyUI's editor of today runs it all the same"
-_NO_DEFINITION = "the file has no definition of it; it is left out, as nothing is linked to it"
-_NO_SUCH_CLASS = "the engine has no such class; it is left out, as nothing is linked to it"
+_LEFT_OUT = "it is left out, as nothing is linked to it"
+_NO_DEFINITION = "the file has no definition of it"
+_TOO_LONG = f"its link leads in a ring or through over {MAX_LENGTH} reroutes, bypassed nodes and subgraphs"
+_NO_SUCH_CLASS = "{} has no such class"
 
 
 Controls = dict[tuple[NodeId, str], list[tuple[NodeId, str]]]
@@ -66,11 +79,9 @@ def api_format(
         titled = _titled(inner, info)
         spelled, notes = as_listed(titled, info)
         return (spelled, counted(notes, MAX_WARNINGS)) if notes or titled is not inner else (raw, ())
-    conversion = _Conversion(
-        info, budget or Budget(), moment, {} if controls is None else controls, Labels(inner)
-    )
+    conversion = _Conversion(inner, info, budget or Budget(), moment, {} if controls is None else controls)
     with carrying(conversion.warnings):
-        graph = conversion.run(inner)
+        graph = conversion.run()
         if conversion.refused and (refused is None or not graph):
             raise refusal(conversion.refused)
         if not graph:
@@ -100,14 +111,15 @@ class _Conversion:
 
     def __init__(
         self,
+        raw: Mapping[str, Any],
         info: ObjectInfo,
         budget: Budget,
         moment: Moment | None,
         controls: Controls,
-        labels: Labels,
     ) -> None:
+        self._raw = raw
         self._info = info
-        self._labels = labels
+        self._labels = Labels(raw)
         self._controls = controls
         self._budget = budget
         self._moment = moment
@@ -116,13 +128,13 @@ class _Conversion:
         self._nodes: dict[str, tuple[Scope, UiNode]] = {}
         self._prompts: dict[str, Prompt] = {}
         self._names: dict[str, tuple[str, str | None]] = {}
+        self._closed: dict[str, str] = {}
         self._by_name: dict[str, tuple[Scope, UiNode]] | None = None
         self.warnings: list[str] = []
         self.refused: list[GraphProblem] = []
 
-    def run(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        raw, warnings = with_groups_opened(raw, self._info)
-        self.warnings.extend(warnings)
+    def run(self) -> dict[str, Any]:
+        raw = with_groups_opened(self._raw, self._info, self.warnings, self.refused)
         read = with_reroutes(read_workflow(raw, self._info), self._info)
         workflow, notes = with_links_everywhere(read)
         for node, text in notes:
@@ -132,7 +144,7 @@ class _Conversion:
                 self._note(node.id, node, [(None, _OFF_GROUP)])
             if node.mode == BYPASSED:
                 self._note(node.id, node, node.odd)
-        for scope, node in opened(workflow, self._budget):
+        for scope, node in opened(workflow, self._budget, self.refused):
             self._labels.enter(scope)
             if self._runs(scope, node):
                 self._nodes[f"{scope.prefix}{node.id}"] = scope, node
@@ -154,18 +166,27 @@ class _Conversion:
 
     def _runs(self, scope: Scope, node: UiNode) -> bool:
         """A class that the engine lacks is left out where nothing is linked to it: many custom nodes live in
-        the editor only.
+        the editor only. The editor opens no group node that has such a class inside.
         """
+        if node.type == CLOSED:
+            return node.id in scope.graph.linked
         if is_editor_only(node.type):
             self._note(f"{scope.prefix}{node.id}", node, node.odd)
             return False
         known = node.type in self._info.classes
-        if not known and node.type.startswith(GROUP_NODE) and node.id in scope.graph.linked:
-            self._refuse(f"{scope.prefix}{node.id}", node, "it is a group node that can't be opened")
-        runs = known or node.id in scope.graph.linked
-        if not runs:
-            why = _NO_DEFINITION if is_subgraph_id(node.type) else _NO_SUCH_CLASS
-            self._note(f"{scope.prefix}{node.id}", node, [(None, why)])
+        key, closed = f"{scope.prefix}{node.id}", node.type.startswith(GROUP_NODE)
+        runs = known or node.id in scope.graph.linked or _is_in_group(scope)
+        if closed and runs:
+            if node.type not in self._closed:
+                self._closed[node.type] = why_closed(self._raw, node.type)
+            self._refuse(key, node, f"it is a group node {self._closed[node.type]}")
+        elif not runs:
+            why = (
+                _NO_DEFINITION
+                if closed or is_subgraph_id(node.type)
+                else _NO_SUCH_CLASS.format(self._info.source)
+            )
+            self._note(key, node, [(None, f"{why}; {_LEFT_OUT}")])
         return runs
 
     def _api_node(self, key: str, scope: Scope, node: UiNode) -> dict[str, Any]:
@@ -194,8 +215,8 @@ class _Conversion:
                     own.discard(each.name)
                     if each.name in values:
                         self._show(control.scope, control.node, control.name, key, each.name)
-                case (Unheard() | Value() | NotSet()) as given:
-                    self._note(key, node, _not_sent(each.name, given, values.get(each.name)))
+                case (Unheard() | Value() | NotSet() | Endless()) as given:
+                    self._not_taken(key, node, each.name, given, values.get(each.name))
                 case _:  # from nowhere, or from a note: the control keeps its value
                     pass
         self._show_inside(scope, node, key, own)
@@ -204,14 +225,14 @@ class _Conversion:
             for name, value in values.items()
         }
         inputs |= links
-        for name in _not_chosen(known, saved, inputs) if known is not None else ():
+        for name in not_chosen(known, saved, inputs) if known is not None else ():
             self._note(key, node, [(name, "what is chosen has no such input; its link is left out")])
             del inputs[name]
         if known is not None:
             count_option(known, inputs)
-            self._note(key, node, _lost_in_editor(known, saved, inputs) if known.grows else ())
-            self._note(key, node, _of_no_control(known, node, saved, links))
-        self._note(key, node, _unsure(saved, inputs))
+            self._note(key, node, lost_in_editor(known, saved, inputs) if known.grows else ())
+            self._note(key, node, of_no_control(known, node, saved, links))
+        self._note(key, node, unsure(saved, inputs))
         title = node.title or (known.title if known else None) or node.type
         meta = {"title": title} | ({"cnr_id": node.pack} if known is None and node.pack else {})
         kind = node.type if known is None else known.sent_as or node.type
@@ -302,6 +323,16 @@ class _Conversion:
         for name, text in notes:
             self.warnings.append(f"{self._labels.place(key, node, name)}: {text}.")
 
+    def _not_taken(
+        self, key: str, node: UiNode, name: str, given: Unheard | Value | NotSet | Endless, sent: object
+    ) -> None:
+        if isinstance(given, Endless):
+            message = f"{self._labels.place(key, node, name)}: {_TOO_LONG}, at node {given.node}."
+            ring = ui_problem(message, key, node.type, name)
+            self.refused.append(replace(ring, kind="dependency_cycle"))
+        else:
+            self._note(key, node, not_sent(name, given, sent))
+
     def _refuse_unplaced(self, key: str, node: UiNode, unplaced: tuple[str, str] | None) -> None:
         if unplaced is not None:
             name, why = unplaced
@@ -312,58 +343,5 @@ class _Conversion:
         self.refused.append(ui_problem(message, key, node.type, name))
 
 
-def _not_sent(name: str, given: Unheard | Value | NotSet, sent: object) -> Iterable[tuple[str | None, str]]:
-    """Why what an input is given is not `sent`."""
-    if isinstance(given, NotSet):
-        yield name, f"it reads what a node sets as {given.name!r:.60}, and no node does; its link is left out"
-    elif given.value != sent:
-        why = "the subgraph's own value is" if isinstance(given, Unheard) else "it is no control"
-        yield name, f"{given.value!r:.60} of the primitive is not sent: {why}"
-
-
-def _not_chosen(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -> list[str]:
-    """Links to what another choice of a dynamic combo would have grown; the editor drops them.
-
-    The choice of the node's own control counts, even where a link or a subgraph gives another one.
-    """
-    dotted = [name for name, value in inputs.items() if "." in name and isinstance(value, list)]
-    if not dotted:
-        return []
-    chosen = {spec.name for spec in active(tuple(known.inputs.values()), saved.values)}
-    parents = {spec.name for spec in known.inputs.values() if spec.choices is not None}
-    return [name for name in dotted if name not in chosen and name.split(".")[0] in parents]
-
-
-def _lost_in_editor(known: ClassInfo, saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Links to slots that grow behind a choice: the editor restores as many as inputs stand before them, and
-    at least those of a new node."""
-    before = 0
-    for spec in active(tuple(known.inputs.values()), saved.values):
-        if spec.slots and "." in spec.name:
-            linked = [slot.name for slot in spec.slots if isinstance(inputs.get(slot.name), list)]
-            new = 1 + sum(slot.required for slot in spec.slots)
-            for name in linked[max(before, new) :]:
-                yield name, "its link is sent; ComfyUI's editor loses it when it opens this file"
-        before += spec.choices is None
-
-
-def _of_no_control(
-    known: ClassInfo, node: UiNode, saved: Saved, links: Mapping[str, object]
-) -> Iterator[tuple[str, str]]:
-    """Links to controls that the class has no more."""
-    for each in node.inputs:
-        gone = each.widget and "." not in each.name and each.name not in known.inputs
-        if gone and each.name in links and not saved.has(each.name):
-            yield each.name, "the class has no such input; ComfyUI's editor leaves its link out"
-
-
-def _unsure(saved: Saved, inputs: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Values that the editor makes in the browser when it sends, or that a control of a custom node makes."""
-    for name, widget in saved.widgets.items():
-        value = inputs.get(name)
-        if name not in inputs or isinstance(value, list):
-            continue
-        if widget.kind in CAPTURED:
-            yield name, "what the editor captures in the browser is not known here; the saved value is sent"
-        elif widget.custom and value is not None:
-            yield name, "its control is a custom node's own; the saved value is sent as it is"
+def _is_in_group(scope: Scope) -> bool:
+    return scope.outer is not None and scope.outer[1].type.startswith(GROUP_NODE)

@@ -157,6 +157,16 @@ def is_ui_format(raw: Mapping[str, Any]) -> bool:
     return isinstance(raw.get("nodes"), list)
 
 
+def off_count(raw: Mapping[str, Any]) -> int:
+    """How many nodes of a workflow in UI format are muted or bypassed, with those inside of its subgraphs."""
+    definitions = raw.get("definitions")
+    inside = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    graphs = [raw, *(inside if isinstance(inside, list) else ())]
+    listed = [graph.get("nodes") for graph in graphs if isinstance(graph, Mapping)]
+    nodes = (node for each in listed if isinstance(each, list) for node in each if isinstance(node, Mapping))
+    return sum(node.get("mode") in (MUTED, BYPASSED) for node in nodes)
+
+
 def make_graph(
     nodes: Sequence[UiNode],
     links: Mapping[str, UiLink],

@@ -8,6 +8,7 @@ other; its inputs are the inputs inside that nothing inside feeds, by names that
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from comfy_mcp.domain.errors import GraphProblem
 from comfy_mcp.domain.inputs import InputSpec
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.shown import all_shown
@@ -20,70 +21,101 @@ from comfy_mcp.domain.ui_format import (
     OUTPUTS_ID,
     PRIMITIVE,
 )
-from comfy_mcp.domain.ui_scopes import refuse
+from comfy_mcp.domain.ui_links import is_editor_only
+from comfy_mcp.domain.ui_scopes import NOTES, ui_problem
 from comfy_mcp.domain.widgets import Widget, is_socket, widgets_of
 
 MAX_EXPANDED = 20_000
 """Most nodes that come out of group nodes; the others stay closed, and are refused."""
 
 
-def with_groups_opened(raw: Mapping[str, Any], info: ObjectInfo) -> tuple[Mapping[str, Any], Sequence[str]]:
-    """`raw` with a subgraph for each group node that can be opened, or `raw` itself; and warnings."""
-    extra = raw.get("extra")
-    groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
-    if not isinstance(groups, Mapping):
-        return raw, ()
-    opening = _Opening(groups, info)
-    nodes = opening.replaced(raw.get("nodes"), "", 0)
+def with_groups_opened(
+    raw: Mapping[str, Any], info: ObjectInfo, warnings: list[str], refused: list[GraphProblem]
+) -> Mapping[str, Any]:
+    """`raw` with a subgraph for each group node that can be opened, or `raw` itself. `warnings` is filled,
+    and `refused` with what can't be converted."""
+    opening = _Opening(_groups(raw), info, warnings, refused)
+    nodes = opening.replaced(raw.get("nodes"), "", ())
     if not opening.made:
-        return raw, ()
+        return raw
     definitions = raw.get("definitions")
     definitions = definitions if isinstance(definitions, Mapping) else {}
     listed = definitions.get("subgraphs")
     subgraphs = [*(listed if isinstance(listed, list) else ()), *opening.made]
-    return {**raw, "nodes": nodes, "definitions": {**definitions, "subgraphs": subgraphs}}, opening.warnings
+    return {**raw, "nodes": nodes, "definitions": {**definitions, "subgraphs": subgraphs}}
+
+
+def why_closed(raw: Mapping[str, Any], kind: str) -> str:
+    """Why the group nodes of type `kind` in `raw` were not opened, for "it is a group node …"."""
+    group = _groups(raw).get(kind[len(GROUP_NODE[0]) :])
+    inside = _inside(group)
+    if group is None:
+        return "and the file has no definition of it in extra.groupNodes"
+    if not inside:
+        return "and its definition in extra.groupNodes has no nodes"
+    if any(each.get("type") == PRIMITIVE for each in inside):
+        return "with a primitive inside; give its value to the nodes that it sets, and take it out"
+    if any(_name(str(each.get("type"))) == _name(kind) for each in inside):
+        return "that contains itself"
+    return f"that holds itself, or more than {MAX_EXPANDED} nodes or {MAX_LEVELS} levels of group nodes"
+
+
+def _groups(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    extra = raw.get("extra")
+    groups = extra.get("groupNodes") if isinstance(extra, Mapping) else None
+    return groups if isinstance(groups, Mapping) else {}
+
+
+def _name(kind: str) -> str | None:
+    return kind[len(GROUP_NODE[0]) :] if kind.startswith(GROUP_NODE) else None
 
 
 class _Opening:
-    def __init__(self, groups: Mapping[str, Any], info: ObjectInfo) -> None:
+    def __init__(
+        self, groups: Mapping[str, Any], info: ObjectInfo, warnings: list[str], refused: list[GraphProblem]
+    ) -> None:
         self._groups = groups
         self._info = info
         self._left = MAX_EXPANDED
+        self._known: dict[str, list[Mapping[str, Any]]] = {}
+        self._warnings = warnings
+        self._refused = refused
         self.made: list[dict[str, Any]] = []
-        self.warnings: list[str] = []
 
-    def replaced(self, nodes: object, prefix: str, level: int) -> list[Any]:
-        """The nodes, in which each group node that was opened has the id of its subgraph as its type."""
-        return [self._one(node, prefix, level) for node in (nodes if isinstance(nodes, list) else ())]
+    def replaced(self, nodes: object, prefix: str, around: Sequence[str]) -> list[Any]:
+        """The nodes, in which each group node that was opened has the id of its subgraph as its type.
+        `around`: the names of the group nodes that they are in."""
+        return [self._one(node, prefix, around) for node in (nodes if isinstance(nodes, list) else ())]
 
-    def _one(self, node: Any, prefix: str, level: int) -> Any:
+    def _one(self, node: Any, prefix: str, around: Sequence[str]) -> Any:
         kind = node.get("type") if isinstance(node, Mapping) else None
-        if not isinstance(kind, str) or not kind.startswith(GROUP_NODE) or level > MAX_LEVELS:
+        name = _name(kind) if isinstance(kind, str) else None
+        if name is None or name in around or len(around) > MAX_LEVELS:
             return node
-        group = self._groups.get(kind[len(GROUP_NODE[0]) :])
-        inside = _inside(group)
+        group, inside = self._groups.get(name), self._openable(name)
         self._left -= len(inside)
-        if (
-            not isinstance(group, Mapping)
-            or not inside
-            or self._left < 0
-            or any(each.get("type") == PRIMITIVE for each in inside)
-        ):
+        if not isinstance(group, Mapping) or not inside or self._left < 0:
             return node
-        name = f"{kind}#{prefix}{node.get('id')}"
-        saved, off, said = (
-            node.get("widgets_values"),
-            node.get("mode") in {MUTED, BYPASSED},
-            len(self.warnings),
-        )
+        opened = f"{kind}#{prefix}{node.get('id')}"
+        saved, off = node.get("widgets_values"), node.get("mode") in {MUTED, BYPASSED}
         listed = saved if isinstance(saved, list) and not off else []
-        self._make(name, group, inside, listed, f"{prefix}{node.get('id')}:", level)
-        del self.warnings[said if off else len(self.warnings) :]
-        return {**node, "type": name, "widgets_values": [] if isinstance(saved, list) else saved}
+        said = len(self._warnings), len(self._refused)
+        self._make(opened, group, inside, listed, f"{prefix}{node.get('id')}:", (*around, name))
+        if off:
+            del self._warnings[said[0] :]
+            del self._refused[said[1] :]
+        return {**node, "type": opened, "widgets_values": [] if isinstance(saved, list) else saved}
+
+    def _openable(self, name: str) -> list[Mapping[str, Any]]:
+        """The nodes of a definition that can be opened; each is looked at once."""
+        if name not in self._known:
+            inside = _inside(self._groups.get(name))
+            self._known[name] = [] if any(each.get("type") == PRIMITIVE for each in inside) else inside
+        return self._known[name]
 
     def _make(
         self, name: str, group: Mapping[str, Any], inside: list[Mapping[str, Any]], values: list[Any],
-        prefix: str, level: int,
+        prefix: str, around: Sequence[str],
     ) -> None:  # fmt: skip
         links = list(_links(group, len(inside)))
         fed = {(target, slot): number for number, (_, _, target, slot) in enumerate(links)}
@@ -117,13 +149,13 @@ class _Opening:
         # Behind them the editor may save false, for a control of the group node's own.
         if left := [value for value in values[at:] if value is not None and value is not False]:
             user = f"Node {prefix[:-1]} ({name.partition('#')[0]})"
-            self.warnings.append(f"{user}: nothing inside has an input for saved values: {all_shown(left)}.")
+            self._warnings.append(f"{user}: nothing inside has an input for saved values: {all_shown(left)}.")
         for result, (place, slot) in enumerate(_results(group, inside, links)):
             given.append(_link(len(given), place, slot, OUTPUTS_ID, result))
         self.made.append(
             {
                 "id": name,
-                "nodes": self.replaced(nodes, prefix, level + 1),
+                "nodes": self.replaced(nodes, prefix, around),
                 "links": given,
                 "inputs": [{"name": each} for each in names],
             }
@@ -140,7 +172,9 @@ class _Opening:
         known = self._info.classes.get(str(node.get("type")))
         own = node.get("widgets_values")
         if known is None or not isinstance(own, list | None):
-            return own, [], at
+            taken = _beside(node, values[at:])
+            kept = own[len(taken) :] if isinstance(own, list) else []
+            return [*taken, *kept] if taken else own, [], at + len(taken)
         hidden = {str(each.get("name")) for each in sockets if "widget" in each}
         found: list[Any] = []
         shown: list[str] = []
@@ -164,7 +198,7 @@ class _Opening:
                 mine = values[at] if at < len(values) else mine
                 if at >= len(values) and widget.required:
                     place = f"Node {key} ({known.name}), input {widget.name!r}"
-                    self.warnings.append(f"{place}: its group node has no saved value for it.")
+                    self._warnings.append(f"{place}: its group node has no saved value for it.")
                 at += 1
                 shown += [] if widget.control else [widget.name]
             found.append(mine)
@@ -176,8 +210,19 @@ class _Opening:
             return found, shown, at
         if len(values) > first:
             why = f"{mark.why}, so the group node's saved values can't be given to inputs"
-            refuse(f"Node {key} ({known.name}), input {mark.name!r}: {why}.", key, known.name, mark.name)
+            message = f"Node {key} ({known.name}), input {mark.name!r}: {why}."
+            self._refused.append(ui_problem(message, key, known.name, mark.name))
+            return [], [], len(values)
         return own, [], at
+
+
+def _beside(node: Mapping[str, Any], values: list[Any]) -> list[Any]:
+    """Of a group node's `values`, those of a node inside whose class no engine has: as many as it has itself.
+    A node that lives in the editor only has none there."""
+    own, kind = node.get("widgets_values"), str(node.get("type"))
+    if not isinstance(own, list) or is_editor_only(kind) or kind in NOTES:
+        return []
+    return values[: len(own)]
 
 
 def _named(

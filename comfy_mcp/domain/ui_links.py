@@ -19,7 +19,7 @@ from comfy_mcp.domain.ui_format import (
     is_getter,
     is_setter,
 )
-from comfy_mcp.domain.ui_scopes import Scope, refuse
+from comfy_mcp.domain.ui_scopes import Scope
 
 MAX_LENGTH = 100
 """Steps that one link is followed."""
@@ -78,14 +78,18 @@ class NotSet:
     name: str | None
 
 
-Source = Value | Output | Promoted | Unheard | NotSet | None
+@dataclass(frozen=True, slots=True)
+class Endless:
+    """A ring, or a link that is too long to follow; `node` is where that was given up."""
+
+    node: str
+
+
+Source = Value | Output | Promoted | Unheard | NotSet | Endless | None
 
 
 def source_of(scope: Scope, given: UiInput, wanted: str) -> Source:
-    """None: from nowhere. `wanted` is the type that the input has here.
-
-    Raises InvalidGraph for a link that is too long to follow, or a ring.
-    """
+    """None: from nowhere. `wanted` is the type that the input has here."""
     return _source(scope, given, wanted, MAX_LENGTH)
 
 
@@ -98,11 +102,7 @@ def _source(scope: Scope, given: UiInput, wanted: str, steps: int) -> Source:
 
 def _origin(scope: Scope, origin: str, slot: int, wanted: str, steps: int) -> Source:
     if steps <= 0:
-        refuse(
-            f"A link leads through more than {MAX_LENGTH} reroutes, bypassed nodes and subgraphs, "
-            f"or in a ring, at node {scope.prefix}{origin}.",
-            f"{scope.prefix}{origin}",
-        )
+        return Endless(f"{scope.prefix}{origin}")
     scope.budget.spend(1)
     if origin == INPUTS_ID:
         return _outside(scope, slot, steps)

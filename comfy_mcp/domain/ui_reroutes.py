@@ -26,7 +26,7 @@ def with_reroutes(workflow: UiWorkflow, info: ObjectInfo) -> UiWorkflow:
 
 def _read(graph: UiGraph, workflow: UiWorkflow, info: ObjectInfo) -> UiGraph:
     found = {
-        key: _as_reroute(node)
+        key: _as_reroute(node, info.source)
         for key, node in graph.nodes.items()
         if node.type not in info.classes and node.type not in workflow.subgraphs and hands_on(node)
     }
@@ -47,9 +47,9 @@ def _has_values(node: UiNode) -> bool:
     return bool(node.named) or any(value not in (None, "", {}) for value in listed)
 
 
-def _as_reroute(node: UiNode) -> UiNode:
+def _as_reroute(node: UiNode, source: str) -> UiNode:
     text = (
-        f"the engine has no class {node.type!r}; with one input and one output it counts as a reroute, "
+        f"{source} has no class {node.type!r}; with one input and one output it counts as a reroute, "
         "and what is linked to it is handed on"
     )
     return replace(node, type=REROUTE, odd=(*node.odd, (None, text)))

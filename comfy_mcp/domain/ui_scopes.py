@@ -4,8 +4,8 @@ Node 7 inside the subgraph that is node 3 becomes "3:7". A subgraph may be used 
 ten lines of JSON can ask for a billion nodes: what would come out is counted first, once for each subgraph.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -24,6 +24,8 @@ MAX_PREFIX = 2_000
 
 _SCALAR = 8
 _SHOWN_ID = 200
+CLOSED = "a subgraph in itself"
+"""The type of a node that is left closed, because the subgraph that it is contains it."""
 NOTES = frozenset({"Note", "MarkdownNote"})
 
 
@@ -123,12 +125,19 @@ class _Size:
     inputs: int = 0
 
 
-def opened(workflow: UiWorkflow, budget: Budget) -> Iterator[tuple[Scope, UiNode]]:
+def opened(
+    workflow: UiWorkflow, budget: Budget, refused: list[GraphProblem]
+) -> Iterator[tuple[Scope, UiNode]]:
     """Every node that is not a note and not switched off, inside subgraphs too, in the order of the file.
 
-    Raises InvalidGraph for a subgraph that contains itself, and what `budget` raises.
+    `refused` is filled with the subgraphs that contain themselves: there, they are left closed. Raises
+    InvalidGraph for a nest that is too deep, and what `budget` raises.
     """
-    sizes = _sizes(workflow)
+    sizes, rings = _sizes(workflow)
+    if rings:
+        refused.extend(problem for problem in rings.values())
+        workflow = _without(workflow, rings)
+        sizes, _ = _sizes(workflow)
     total = _size(workflow, workflow.top, sizes)
     budget.open(total.nodes, total.inputs)
     top = Scope(workflow, workflow.top, budget)
@@ -204,9 +213,23 @@ def _size(workflow: UiWorkflow, graph: UiGraph, inside: Mapping[str, _Size]) -> 
     return _Size(nodes, inputs)
 
 
-def _sizes(workflow: UiWorkflow) -> Mapping[str, _Size]:
-    """What each subgraph that is used opens to; without recursion, for files that nest deeper than Python."""
+def _without(workflow: UiWorkflow, nodes: Collection[tuple[str, str]]) -> UiWorkflow:
+    """`nodes`: (subgraph, node) of those that are no subgraphs any more."""
+    subgraphs = dict(workflow.subgraphs)
+    for name, node in nodes:
+        graph = subgraphs[name]
+        closed = replace(graph.nodes[node], type=CLOSED)
+        subgraphs[name] = replace(graph, nodes={**graph.nodes, node: closed})
+    return replace(workflow, subgraphs=subgraphs)
+
+
+def _sizes(
+    workflow: UiWorkflow,
+) -> tuple[Mapping[str, _Size], Mapping[tuple[str, str], GraphProblem]]:
+    """What each subgraph that is used opens to, and the nodes (subgraph, node) by which one contains itself;
+    without recursion, for files that nest deeper than Python."""
     sizes: dict[str, _Size] = {}
+    rings: dict[tuple[str, str], GraphProblem] = {}
     path: dict[str, Iterator[UiNode]] = {"": iter(_held(workflow, workflow.top))}
     ids: list[str] = []
     while path:
@@ -218,22 +241,17 @@ def _sizes(workflow: UiWorkflow) -> Mapping[str, _Size]:
             if name:
                 sizes[name] = _size(workflow, workflow.subgraphs[name], sizes)
         elif node.type in path:
-            again = _joined([*ids, node.id])
-            _refuse_nest(
-                ids[: [*path].index(node.type)], f"is a subgraph that contains itself, as node {again}"
-            )
+            host, again = _joined(ids[: [*path].index(node.type)]), _joined([*ids, node.id])
+            message = f"Node {host} is a subgraph that contains itself, as node {again}."
+            rings[name, node.id] = ui_problem(message, host)
         elif node.type not in sizes:
             path[node.type] = iter(_held(workflow, workflow.subgraphs[node.type]))
             ids.append(node.id)
             if len(path) > MAX_LEVELS:
-                _refuse_nest(ids[:1], f"holds subgraphs that are nested more than {MAX_LEVELS} levels deep")
-    return sizes
-
-
-def _refuse_nest(ids: list[str], text: str) -> NoReturn:
-    """`ids` lead from the top to the node."""
-    node = _joined(ids)
-    refuse(f"Node {node} {text}.", node)
+                host = _joined(ids[:1])
+                deep = f"nested more than {MAX_LEVELS} levels deep"
+                refuse(f"Node {host} holds subgraphs that are {deep}.", host)
+    return sizes, rings
 
 
 def _joined(ids: list[str]) -> str:

@@ -54,6 +54,9 @@ _EXAMPLES: dict[str, Any] = {
     "variations": 4,
     "save_to": "art/fox.png",
 }
+_FORMS = {"workflow": "a graph as an object, or as text a name, a path, job:ID or the graph as JSON"}
+"""What an argument of several kinds may be."""
+
 _OF_ONE: dict[str, dict[str, Any]] = {
     "submit_workflow": {"workflow": "text-to-image"},
     "describe_workflow": {"name": "text-to-image"},
@@ -94,7 +97,7 @@ def explained(operation: str, params: type[Params], error: ValidationError) -> t
     faults: dict[str, Any] = {}
     for item in wrong:
         faults.setdefault(str(item["loc"][0]) if item["loc"] else "arguments", item)
-    told = "; ".join(f"{name}: {_fault(item)}" for name, item in list(faults.items())[:MOST])
+    told = "; ".join(f"{name}: {_fault(name, item)}" for name, item in list(faults.items())[:MOST])
     return f"{operation}: {told}.", _next_step(operation, params, {_field(params, name) for name in faults})
 
 
@@ -105,8 +108,9 @@ def _next_step(operation: str, params: type[Params], names: set[str]) -> str:
     return f"Correct the arguments and call again, such as {example}.{page}"
 
 
-def _fault(item: Any) -> str:
-    said = _WORDS.get(item["type"])
+def _fault(name: str, item: Any) -> str:
+    of_several = name in _FORMS and item["type"] in {"string_type", "dict_type"}
+    said = f"must be {_FORMS[name]}" if of_several else _WORDS.get(item["type"])
     limits = {name: f"{at:g}" if isinstance(at, float) else at for name, at in item.get("ctx", {}).items()}
     text = said.format(**limits) if said is not None else str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "missing":

@@ -17,7 +17,7 @@ from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.judging import Judged, judge
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.partner_nodes import partner_nodes
-from comfy_mcp.domain.ui_format import is_ui_format
+from comfy_mcp.domain.ui_format import is_ui_format, off_count
 from comfy_mcp.domain.ui_texts import Moment
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
@@ -29,10 +29,15 @@ from comfy_mcp.places.protocol import CHECK_IT_RUNS
 from comfy_mcp.settings import Settings
 
 
-def dry_run_result(graph: Graph, report: GraphReport, warnings: tuple[str, ...]) -> DryRunResult:
+def dry_run_result(
+    graph: Graph, report: GraphReport, file: object, warnings: tuple[str, ...]
+) -> DryRunResult:
+    """`file`: what `graph` was made from."""
     return DryRunResult(
         status="not_queued",
         node_count=len(graph.nodes),
+        run_count=len(report.needed),
+        off_count=off_count(unwrapped(file)) if isinstance(file, Mapping) else 0,
         warnings=list(warnings),
         **faults_of([report]),
         graph=dict(graph.raw),
@@ -87,7 +92,8 @@ def _converted(raw: object, judged: Judged, repairs: tuple[str, ...]) -> Convert
     in_ui_format = isinstance(raw, Mapping) and is_ui_format(unwrapped(raw))
     if in_ui_format and report.missing.nodes and (error := judged.error()) is not None:
         raise error
-    return ConvertResult(graph=dict(judged.graph.raw), warnings=[*repairs, *judged.warnings])
+    notes = [each.message for each in report.notes]
+    return ConvertResult(graph=dict(judged.graph.raw), warnings=[*repairs, *judged.warnings, *notes])
 
 
 def node_list(object_info: bytes) -> dict[str, Any]:
@@ -133,10 +139,12 @@ class Recorded:
         settings: Settings,
         now_ms: Callable[[], int],
         replacements: bytes | None = None,
+        name: str = "the file",
     ) -> None:
-        """Raises InvalidInput for what is no such answer."""
+        """`name`: of the recorded node list. Raises InvalidInput for what is no such answer."""
         old = () if replacements is None else _recorded(replacements, "node_replacements").keys()
-        self._info = ObjectInfo.parse(node_list(object_info), replaceable=old)
+        source = f"the node list in {name}"
+        self._info = ObjectInfo.parse(node_list(object_info), replaceable=old, source=source)
         self._settings = settings
         self._now_ms = now_ms
 
@@ -155,7 +163,8 @@ class Recorded:
                 raise error
         report = judged.report
         costs = priced(partner_nodes(judged.graph, report.needed, self._info))
-        return dry_run_result(judged.graph, report, report.warnings + repairs + judged.warnings + costs)
+        warnings = report.warnings + repairs + judged.warnings + costs
+        return dry_run_result(judged.graph, report, raw, warnings)
 
     def _judged(self, raw: object) -> Judged:
         return judge(raw, self._info, moment=moment_of(self._now_ms()))

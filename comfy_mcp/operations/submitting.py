@@ -78,7 +78,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     if params.dry_run:
         if params.gpu == LOCAL and not checked.by_engine:
             raise not_checked(services, _wish(params).engine)
-        return dry_run_result(checked.graph, checked.report, warnings)
+        return dry_run_result(checked.graph, checked.report, given.raw, warnings)
     use = await idempotency_of(
         context, params.idempotency_key, lambda: _submitted(params, given.same), large=checked.large
     )

@@ -176,6 +176,54 @@ def test_check_by_a_recorded_node_list(shell: Shell, offline: Path) -> None:
     assert "input 'images': required and missing" in done.err
 
 
+def test_check_says_how_many_nodes_run_and_how_many_do_not(shell: Shell, offline: Path) -> None:
+    """Of a branch without an output, of one with a fault, muted and bypassed, inside of a subgraph too."""
+    file = offline / "a.json"
+    nodes: list[dict[str, Any]] = [
+        {"id": 1, "type": "EmptyImage", "widgets_values": [8, 8, 1, 0]},
+        {"id": 2, "type": "SaveImage", "widgets_values": ["x"], "inputs": [{"name": "images", "link": 1}]},
+        {"id": 3, "type": "EmptyImage", "widgets_values": [8, 8, 1, 0]},
+        {"id": 4, "type": "EmptyImage", "widgets_values": [-8, 8, 1, 0]},
+        {"id": 5, "type": "SaveImage", "widgets_values": ["x"], "inputs": [{"name": "images", "link": 2}]},
+        {"id": 6, "type": "EmptyImage", "mode": 2},
+        {"id": 7, "type": "EmptyImage", "mode": 4},
+    ]
+    inside = {"id": "unused", "nodes": [{"id": 8, "type": "EmptyImage", "mode": 2}], "links": []}
+    links = [[1, 1, 0, 2, 0, "IMAGE"], [2, 4, 0, 5, 0, "IMAGE"]]
+    file.write_text(json.dumps({"nodes": nodes, "links": links, "definitions": {"subgraphs": [inside]}}))
+    done = shell("check", file, "--object-info", NODES)
+    assert (done.code, done.lines) == (0, [f"{file}: would run (2 of 5 nodes; 3 more muted or bypassed)"])
+    (only,) = shell("check", file, "--object-info", NODES, "--json").json["files"]
+    assert [only[name] for name in ("nodeCount", "runCount", "offCount")] == [5, 2, 3]
+    assert "does not run 3 (EmptyImage)" in done.err
+
+
+def test_with_a_recorded_node_list_its_file_is_named(shell: Shell, offline: Path) -> None:
+    file = offline / "a.json"
+    ckpt = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "none.ckpt"}}
+    file.write_text(json.dumps({**graph(), "8": {"class_type": "Nope", "inputs": {}}, "9": ckpt}))
+    done = shell("check", file, "--object-info", NODES)
+    assert done.code == 2
+    assert "The workflow can't run: the node list in object_info.json lacks 1 class: Nope" in done.err
+    assert "this engine" not in done.err
+    assert "does not list 1 model file: none.ckpt" in done.err
+    assert "Choose a model that the list has" in done.err
+    alone = saved(offline, "b.json", {"type": "Nope"})
+    done = shell("convert", alone, "--object-info", NODES)
+    assert "the node list in object_info.json has no such class" in done.err
+
+
+def test_convert_says_what_the_check_says_beside_faults(shell: Shell, offline: Path) -> None:
+    file = offline / "a.json"
+    nodes = graph()
+    nodes["1"]["inputs"]["widht"] = 8
+    file.write_text(json.dumps(nodes | {"7": {"class_type": "EmptyImage", "inputs": {}}}))
+    done = shell("convert", file, "--object-info", NODES)
+    assert done.code == 0
+    assert "input 'widht': the class has no such input, so its value is not used" in done.err
+    assert "does not run 7 (EmptyImage)" in done.err
+
+
 # ------------------------------------------------------------------------------- files in every form
 
 

@@ -40,6 +40,7 @@ from comfy_mcp.domain.parameters import parameters_of
 from comfy_mcp.domain.partner_nodes import partner_nodes
 from comfy_mcp.domain.progress import Progress
 from comfy_mcp.domain.ui_conversion import api_format
+from comfy_mcp.domain.ui_format import off_count
 from comfy_mcp.domain.ui_scopes import Budget, OverBudget
 
 PER_BYTE = 40
@@ -109,6 +110,7 @@ def computed(raw: Workflow, info: ObjectInfo | None = INFO) -> None:
     prompt_words(graph)
     purpose(graph)
     list(foreign_files({node.id: node.inputs for node in nodes.values()}, ClientId("me")))
+    off_count(raw)
     partner_nodes(graph, frozenset(nodes), info)
     keys_of(graph)
     Progress(graph, nodes.keys(), {}, started_at=0)
@@ -259,6 +261,19 @@ FAMILIES: dict[str, Callable[[int], Workflow]] = {
     "pictures": lambda size: (
         {str(at): node("LoadImage", image=f"a{at}.png") for at in range(size)}
         | {f"p{at}": node("PreviewImage", images=[str(at), 0]) for at in range(size)}
+    ),
+    "group nodes that stay closed": lambda size: {
+        "nodes": [{"id": at, "type": "workflow>G"} for at in range(size)],
+        "links": [[at, at, 0, at, 0, "*"] for at in range(size)],
+        "extra": {"groupNodes": {"G": {"nodes": [{"type": "X"}] * size + [{"type": "PrimitiveNode"}]}}},
+    },
+    "links in a ring": lambda size: ui(
+        {"id": 0, "type": "Reroute", "inputs": [{"link": 0}]},
+        *(
+            {"id": at, "type": "PreviewAny", "inputs": [{"name": "source", "link": at}]}
+            for at in range(1, size)
+        ),
+        links=[[at, 0, 0, at, 0, "*"] for at in range(size)],
     ),
     "seeds": lambda size: seen(size, seed=1, noise_seed=2),
     "prompts": lambda size: (

@@ -50,6 +50,7 @@ def test_what_is_missing_is_told_once_and_whole() -> None:
             "name": "dir\\other.safetensors",
             "nodes": ["x"],
             "inputName": "ckpt_name",
+            "inputs": ["x ckpt_name"],
             "folder": "checkpoints",
             "url": "https://x.test/other.safetensors",
             "nearest": [],

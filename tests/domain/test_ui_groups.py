@@ -130,6 +130,20 @@ def test_a_group_in_a_group_is_opened_too() -> None:
     assert graph_of(raw)["5:0:0"] == {"width": 7, "height": 8}
 
 
+def test_values_behind_a_group_or_an_unknown_class_inside_are_not_shifted() -> None:
+    raw = file({"nodes": [inner("workflow>H", 0, 0), inner("EmptyImage", 1, 2)]}, 3, 4, 7, 8)
+    raw["extra"]["groupNodes"]["H"] = {"nodes": [inner("EmptyImage", 5, 6)]}
+    graph = graph_of(raw)
+    assert graph["5:0:0"] == {"width": 3, "height": 4}
+    assert graph["5:1"] == {"width": 7, "height": 8}
+    unknown = {"type": "Nope", "widgets_values": [0, 0]}
+    raw = file({"nodes": [unknown, {"type": "Note", "widgets_values": ["x"]}, inner("EmptyImage", 1, 2)]})
+    raw["nodes"][0]["widgets_values"] = [3, 4, 7, 8]
+    graph = graph_of(raw)
+    assert graph["5:2"] == {"width": 7, "height": 8}
+    assert "5:0" in graph, "a class inside that the engine lacks is named, whatever is linked to it"
+
+
 def test_subgraphs_of_the_file_stay() -> None:
     raw = file({"nodes": [inner("EmptyImage", 1, 2)]}, 7, 8)
     raw["definitions"] = {"subgraphs": [{"id": "s", "nodes": [image(7, 3, 4)], "links": []}]}
@@ -169,7 +183,7 @@ def test_one_that_is_switched_off_is_told() -> None:
 @pytest.mark.parametrize("extra", [None, [], {}, {"groupNodes": []}, {"groupNodes": {"unused": {}}}])
 def test_a_file_without_groups_is_left_alone(extra: Any) -> None:
     raw = {"nodes": [image(1, 7, 8)], "extra": extra}
-    assert ui_groups.with_groups_opened(raw, INFO)[0] is raw
+    assert ui_groups.with_groups_opened(raw, INFO, [], []) is raw
 
 
 JSON = st.recursive(

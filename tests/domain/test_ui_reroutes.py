@@ -42,7 +42,7 @@ def test_an_unknown_reroute_hands_on_what_it_is_given_and_is_named(file: dict[st
     assert set(graph) == {"1", "3"}
     assert graph["3"]["inputs"]["images"] == ["1", 0]
     (warning,) = warnings
-    assert warning.startswith(f"Node 2 (Reroute): the engine has no class {file['nodes'][1]['type']!r}")
+    assert warning.startswith(f"Node 2 (Reroute): this engine has no class {file['nodes'][1]['type']!r}")
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,6 @@ def test_a_ring_of_unknown_reroutes_is_refused_and_one_inside_a_subgraph_is_reso
     top["links"] = [[1, 1, 0, 5, 0, "IMAGE"], [2, 5, 0, 3, 0, "IMAGE"]]
     graph, warnings = converted(top)
     assert graph["3"]["inputs"]["images"] == ["1", 0]
-    assert warnings[0].startswith("Node 5:2 (Reroute in subgraph 'sub'): the engine has no class 'mxReroute'")
+    assert warnings[0].startswith(
+        "Node 5:2 (Reroute in subgraph 'sub'): this engine has no class 'mxReroute'"
+    )

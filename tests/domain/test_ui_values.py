@@ -159,7 +159,7 @@ def test_a_chain_of_reroutes_that_is_too_long_is_refused() -> None:
     chain = [handing(number, "Reroute", number - 1) for number in range(2, 150)]
     links = [[number, number, 0, number + 1, 0, "IMAGE"] for number in range(1, 150)]
     file = {"nodes": [image(1, 8, 8), *chain, save(150, 149)], "links": links}
-    with pytest.raises(InvalidGraph, match="A link leads through more than 100 reroutes"):
+    with pytest.raises(InvalidGraph, match="its link leads in a ring or through over 100 reroutes"):
         converted(file)
     short = {
         "nodes": [image(1, 8, 8), *chain[:50], save(52, 51)],
@@ -241,7 +241,7 @@ def test_an_unknown_class_that_nothing_is_linked_to_is_left_out_and_told() -> No
     graph, warnings = converted({"nodes": nodes})
     assert list(graph) == ["1"]
     assert warnings == (
-        "Node 2 (NoSuch): the engine has no such class; it is left out, as nothing is linked to it.",
+        "Node 2 (NoSuch): this engine has no such class; it is left out, as nothing is linked to it.",
     )
 
 

@@ -78,6 +78,13 @@ def test_what_is_wrong_what_is_allowed_and_an_example(
     assert example in error.next_step
 
 
+@pytest.mark.parametrize("workflow", [[], [{"nodes": []}], 7, 1.5, True])
+def test_what_a_workflow_may_be_is_said(workflow: Any) -> None:
+    said = str(refusal("submit_workflow", workflow=workflow))
+    assert "workflow: must be a graph as an object, or as text a name, a path, job:ID or the graph" in said
+    assert "submit_workflow(workflow=" in said
+
+
 def test_a_limit_that_is_too_high_leads_to_the_next_page() -> None:
     assert "`cursor` gives the next page" in refusal("list_models", limit=201).next_step
     assert "cursor" not in refusal("workflow_status").next_step

@@ -175,9 +175,10 @@ def test_the_queue_shows_the_first_of_each_kind_and_counts_all() -> None:
 
 def test_a_graph_s_own_nulls_stay() -> None:
     graph = {"1": {"class_type": "A", "inputs": {"x": None, "y": [], "z": ""}}}
-    assert brief(DryRunResult(status="not_queued", node_count=1, graph=graph)) == {
+    assert brief(DryRunResult(status="not_queued", node_count=1, run_count=1, graph=graph)) == {
         "status": "not_queued",
         "nodeCount": 1,
+        "runCount": 1,
         "graph": graph,
     }
 

@@ -53,9 +53,9 @@ async def test_a_dry_run_that_nothing_checks_is_refused(call_without_engine: Ben
 def test_results_say_what_happened_in_one_line() -> None:
     graph = {"1": {"class_type": "EmptyImage", "inputs": {}}}
     dry = DryRunResult(
-        status="not_queued", node_count=1, warnings=["x."], graph=graph, next_step="Submit it."
+        status="not_queued", node_count=1, run_count=1, warnings=["x."], graph=graph, next_step="Submit it."
     )
-    assert dry.text() == "It would run, 1 nodes. Nothing was queued. Submit it. Warning: x."
-    plain = DryRunResult(status="not_queued", node_count=1, graph=graph)
-    assert plain.text() == "It would run, 1 nodes. Nothing was queued. "
+    assert dry.text() == "It would run (1 node). Nothing was queued. Submit it. Warning: x."
+    part = DryRunResult(status="not_queued", node_count=9, run_count=4, off_count=2, graph=graph)
+    assert part.text() == "It would run (4 of 9 nodes; 2 more muted or bypassed). Nothing was queued. "
     assert ConvertResult(graph=graph).text() == "1 nodes in API format."

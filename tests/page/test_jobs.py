@@ -116,13 +116,27 @@ async def test_what_will_not_run_beside_a_good_branch_is_listed(sidecar: Sidecar
             "graph_invalid",
             re.compile(r"Missing class Gone \(nodes? 1; pack a-pack.*its link leads nowhere"),
         ),
+        (
+            "model.json",
+            written(
+                {
+                    "1": {"class_type": "EmptyImage", "inputs": {}},
+                    "2": {
+                        "class_type": "SaveAnimatedWEBP",
+                        "inputs": {"images": ["1", 0], "method": "gone.ckpt"},
+                    },
+                }
+            ),
+            "graph_invalid",
+            re.compile(r"Missing model file gone.ckpt(?!.*gone\.ckpt)"),
+        ),
         ("ui.json", written({"nodes": [], "links": []}), "graph_ui_format", ""),
         ("list.json", b"[1, 2]", "graph_invalid", "a JSON object"),
         ("notes.txt", b"not a workflow", "graph_invalid", "not valid JSON"),
         ("bare.gif", b"GIF89a", "graph_invalid", "gives no workflow"),
         (f"{ODD}.json", b"{", "graph_invalid", ODD),
     ],
-    ids=["invalid", "missing", "ui", "list", "text", "picture", "odd"],
+    ids=["invalid", "missing", "model", "ui", "list", "text", "picture", "odd"],
 )
 async def test_what_is_refused_is_explained(
     sidecar: Sidecar, visit: Open, name: str, content: bytes, code: str, said: str | re.Pattern[str]

@@ -219,11 +219,22 @@ async function problemOf(response) {
     code: body.code ?? "bad_answer",
     message: body.message ?? `The service answered ${response.status}.`,
     nextStep: body.nextStep,
-    problems: Array.isArray(body.problems) ? body.problems : [],
+    problems: othersOf(body),
     warnings: Array.isArray(body.warnings) ? body.warnings : [],
     missing: missingOf(body),
     retryAfterMs,
   });
+}
+
+const MISSING = new Set(["missing_node_type", "missing_subgraph"]);
+
+/** The faults that no line of `missingOf` says. */
+function othersOf({ problems = [], missingClasses = [], missingSubgraphs = [], missingModels = [] }) {
+  const classes = missingClasses.length + missingSubgraphs.length > 0;
+  const named = new Set(missingModels.flatMap((each) => each.inputs ?? []));
+  const isSaid = ({ kind, nodeId, inputName }) =>
+    kind === "value_not_in_list" ? named.has(`${nodeId} ${inputName}`) : classes && MISSING.has(kind);
+  return Array.isArray(problems) ? problems.filter((each) => !isSaid(each)) : [];
 }
 
 /** What the engine, or the file, lacks: a line each. */

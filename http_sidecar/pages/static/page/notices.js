@@ -31,9 +31,7 @@ export function notice(tone, title, problem = null) {
 /** An error as a person reads it: message and code, what is missing and each fault of a graph, warnings, the
  * next step. */
 export function problemLines(problem) {
-  const missing = problem.missing ?? [];
-  const others = (problem.problems ?? []).filter((each) => !missing.length || !MISSING.has(each.kind));
-  const faults = [...missing, ...others.map((each) => each.message)];
+  const faults = [...(problem.missing ?? []), ...(problem.problems ?? []).map((each) => each.message)];
   // Where the faults are listed, the message would only say the first of them again.
   const lines = [
     el(
@@ -47,8 +45,6 @@ export function problemLines(problem) {
   if (problem.nextStep) lines.push(el("p", { class: "next-step", text: problem.nextStep }));
   return lines;
 }
-
-const MISSING = new Set(["missing_node_type", "missing_subgraph"]); // a line of `missing` names these
 
 function listed(texts, kind) {
   if (!texts.length) return [];
