@@ -184,11 +184,15 @@ async def test_a_starter_gets_a_seed_each_time(call: Bench, monkeypatch: pytest.
     async def known(**_: Any) -> Any:
         return NodeLists({EngineId("e"): node_list_with("a.ckpt", "b_xl.ckpt")})
 
+    async def sent(**submit: Any) -> dict[str, Any]:
+        job = (await call("submit_workflow", workflow="text-to-image", **submit)).workflow_id
+        return dict((await call("workflow_graph", workflow_id=job)).graph)
+
     monkeypatch.setattr(call.services.engines, "node_lists", known)
-    first, second = [await graph_of(call, workflow="text-to-image", inputs={"prompt": "x"}) for _ in range(2)]
+    first, second = [await sent(inputs={"prompt": "x"}) for _ in range(2)]
     assert first["sampler"]["inputs"]["seed"] != second["sampler"]["inputs"]["seed"]
-    chosen = await graph_of(call, workflow="text-to-image", inputs={"checkpoint": "b_xl.ckpt", "seed": 3})
+    chosen = await sent(inputs={"checkpoint": "b_xl.ckpt", "seed": 3})
     assert chosen["sampler"]["inputs"]["seed"] == 3
     assert chosen["size"]["inputs"]["width"] == 1024
-    bare = await graph_of(call, workflow="text-to-image")
+    bare = await sent()
     assert bare["ckpt"]["inputs"]["ckpt_name"] == "a.ckpt"
