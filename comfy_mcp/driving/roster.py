@@ -120,6 +120,8 @@ class Roster:
     async def run(self, source: EventSource) -> None:
         """Drive what can be driven until cancelled."""
         source.listen(self._hear)
+        with contextlib.suppress(StoreFault):
+            self._means.gpu.recall(await self._means.store.gpu_memory())
         async with asyncio.TaskGroup() as group:
             self._group = group
             for member in self._members.values():
@@ -307,9 +309,16 @@ class Roster:
             if self._means.fleet.several:
                 with contextlib.suppress(StoreFault):
                     await self.read_drained()
+                    await self._keep_memory()
                 if second % LOOK_EACH == 0:
                     self.work_arrived()
             await asyncio.sleep(KNOWN_S)
+
+    async def _keep_memory(self) -> None:
+        """The sizes of GPUs, for the next process: it places its first jobs by them."""
+        if self._drive and (news := self._means.gpu.memory_news):
+            await self._means.store.keep_gpu_memory(news)
+            self._means.gpu.recall(news)
 
     async def _keep_known(self, place: Place) -> None:
         """Its node list, so that each engine knows what the others have. It is asked for when it is old."""

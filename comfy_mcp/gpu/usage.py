@@ -1,7 +1,7 @@
 """The running jobs, and their GPU use from the samples."""
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -44,6 +44,7 @@ class GpuUsage:
         self._monotonic = monotonic
         self._runs: Bounded[PromptId, _Run] = Bounded(MAX_RUNS)
         self._memory: dict[EngineId, int] = {}
+        self._kept: Mapping[EngineId, int] = {}
 
     def know(self, engines: Iterable[EngineSettings]) -> None:
         """These are the engines from now on."""
@@ -53,7 +54,16 @@ class GpuUsage:
 
     def memory_of(self, engine: EngineId) -> int | None:
         """Bytes of its GPU, by the last sample that knew it. None: no GPU, or nobody has asked."""
-        return self._memory.get(engine)
+        return self._memory.get(engine, self._kept.get(engine))
+
+    def recall(self, memory: Mapping[EngineId, int]) -> None:
+        """What the store has of it, of engines that nobody may have asked yet."""
+        self._kept = {**self._kept, **memory}
+
+    @property
+    def memory_news(self) -> Mapping[EngineId, int]:
+        """What the store does not have yet."""
+        return {engine: size for engine, size in self._memory.items() if self._kept.get(engine) != size}
 
     @property
     def local(self) -> frozenset[EngineId]:

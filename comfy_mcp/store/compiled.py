@@ -5,7 +5,7 @@
 
 from typing import Any
 
-HEAD = '0020'
+HEAD = '0021'
 
 SQL: dict[str, tuple[str, dict[str, Any]]] = {
     '02190a55117b8de4': ("SELECT :param_1 AS anon_1 FROM jobs WHERE status = 'queued' AND queue_deadline IS NOT NULL AND jobs.prompt_id IS NULL AND jobs.queue_deadline <= :b_now LIMIT 1 OFFSET :param_2", {'param_1': 1, 'param_2': 0}),
@@ -134,6 +134,7 @@ SQL: dict[str, tuple[str, dict[str, Any]]] = {
     '9d4757352f767e7f': ('DELETE FROM webhooks WHERE webhooks.client = :b_client', {}),
     '9e25aef09cd5f64c': ("SELECT jobs.id, jobs.attempt, jobs.progress, jobs.current_node, jobs.current_node_title, jobs.eta_ms, CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS BIGINT) AS now FROM jobs WHERE jobs.status = :status_1", {'status_1': 'running'}),
     '9ef56c886583b717': ("SELECT (SELECT max(client_shares.tag) AS max_1 FROM client_shares WHERE client_shares.lane = :b_lane AND client_shares.priority = :b_priority) AS virtual_time, (SELECT client_shares.tag FROM client_shares WHERE client_shares.lane = :b_lane AND client_shares.priority = :b_priority AND client_shares.client = :b_client) AS claimed, (SELECT max(jobs.share_tag) AS max_2 FROM jobs WHERE status = 'queued' AND jobs.lane = :b_lane AND jobs.priority = :b_priority AND jobs.client = :b_client) AS waiting, (SELECT max(jobs.share_tag) AS max_3 FROM jobs WHERE status = 'queued' AND jobs.lane = :b_lane AND jobs.priority = :b_priority) AS newest", {}),
+    'a1d4463e1a2477a7': ('SELECT engine_leases.engine, engine_leases.gpu_bytes FROM engine_leases WHERE engine_leases.gpu_bytes IS NOT NULL', {}),
     'a2ccdeb9a721ec50': ('INSERT INTO client_shares ({columns}) VALUES ({parameters})', {}),
     'a62476d918766e17': ("SELECT count(*) AS count_1 FROM jobs WHERE status = 'queued' AND jobs.client = :b_client", {}),
     'a638a5bf3cf7f154': ('SELECT outputs.id FROM outputs WHERE outputs.id IN (__[POSTCOMPILE_ids]) AND outputs.size IS NULL', {}),
@@ -195,7 +196,7 @@ SQL: dict[str, tuple[str, dict[str, Any]]] = {
 TABLES = [
     'CREATE TABLE api_keys ( name TEXT NOT NULL, digest TEXT NOT NULL, rights TEXT NOT NULL, created_at BIGINT NOT NULL, revoked_at BIGINT, max_queued BIGINT, max_queued_bytes BIGINT, max_running BIGINT, max_gpu_seconds FLOAT, gpu_seconds FLOAT, gpu_until BIGINT, CONSTRAINT pk_api_keys PRIMARY KEY (name), CONSTRAINT uq_api_keys_digest UNIQUE (digest) )',
     'CREATE TABLE client_shares ( lane TEXT NOT NULL, priority INTEGER NOT NULL, client TEXT NOT NULL, tag BIGINT NOT NULL, CONSTRAINT pk_client_shares PRIMARY KEY (lane, priority, client) )',
-    "CREATE TABLE engine_leases ( engine TEXT NOT NULL, holder TEXT NOT NULL, fence BIGINT NOT NULL, expires_at BIGINT NOT NULL, ttl_ms BIGINT DEFAULT '600000' NOT NULL, drained_at BIGINT, CONSTRAINT pk_engine_leases PRIMARY KEY (engine) )",
+    "CREATE TABLE engine_leases ( engine TEXT NOT NULL, holder TEXT NOT NULL, fence BIGINT NOT NULL, expires_at BIGINT NOT NULL, ttl_ms BIGINT DEFAULT '600000' NOT NULL, drained_at BIGINT, gpu_bytes BIGINT, CONSTRAINT pk_engine_leases PRIMARY KEY (engine) )",
     'CREATE TABLE file_hashes ( path TEXT NOT NULL, size BIGINT NOT NULL, mtime_ns BIGINT NOT NULL, sha256 TEXT NOT NULL, CONSTRAINT pk_file_hashes PRIMARY KEY (path) )',
     'CREATE TABLE jobs ( seq INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, client TEXT NOT NULL, lane TEXT NOT NULL, priority INTEGER NOT NULL, status TEXT NOT NULL, created_at BIGINT NOT NULL, node_count INTEGER NOT NULL, attempt INTEGER NOT NULL, engine TEXT, prompt_id TEXT, started_at BIGINT, finished_at BIGINT, progress FLOAT NOT NULL, current_node TEXT, current_node_title TEXT, eta_ms BIGINT, cancel_requested BOOLEAN NOT NULL, cancel_reason TEXT, failure TEXT, warnings TEXT, output_count INTEGER NOT NULL, queue_timeout_ms BIGINT, run_timeout_ms BIGINT, queue_deadline BIGINT, retry_of TEXT, oom_retried BOOLEAN, failure_kind TEXT, gpu_seconds FLOAT, peak_vram_bytes BIGINT, share_tag BIGINT DEFAULT \'0\' NOT NULL, shape TEXT, waiting_for TEXT, held_since BIGINT, retried_by TEXT, graph_bytes BIGINT, name TEXT, needs_key TEXT, refused_by TEXT, cancelled_by TEXT, progress_at BIGINT, batch TEXT, "after" TEXT, webhook TEXT, spend TEXT, tags TEXT, CONSTRAINT uq_jobs_id UNIQUE (id) )',
     'CREATE INDEX ix_jobs_batch ON jobs (batch, seq) WHERE batch IS NOT NULL',

@@ -1,7 +1,7 @@
 """The part of the store's face for whoever drives an engine: leases, claims, and what becomes of a job."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from comfy_mcp.domain.bounded import Bounded
@@ -100,6 +100,13 @@ class DriverSide(SideTables):
     async def drain(self, engine: EngineId, *, at: int | None) -> None:
         """The engine takes nothing new, whoever drives it; None: it does again."""
         await self._write(lambda connection: leases.drain(connection, engine, at))
+
+    async def keep_gpu_memory(self, memory: Mapping[EngineId, int]) -> None:
+        """Bytes of the GPUs of engines."""
+        await self._write(lambda connection: leases.keep_gpu_memory(connection, memory))
+
+    async def gpu_memory(self) -> dict[EngineId, int]:
+        return await self._readers.do(leases.gpu_memory)
 
     async def drained(self) -> set[EngineId]:
         return await self._readers.do(leases.drained)

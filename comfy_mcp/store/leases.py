@@ -5,6 +5,7 @@ lease with more time left than it was ever given counts as expired, until its ho
 keeps every write right all the same.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,10 @@ _FORGET_BRIDGES = Statement(
 )
 _RELEASE = Statement(update(leases).where(*OWN).values(holder="", expires_at=0))
 _VERIFY = Statement(select(leases.c.drained_at).where(*OWN))
+_KEEP_MEMORY = Statement(insert(leases), "(engine) DO UPDATE SET gpu_bytes = excluded.gpu_bytes")
+_MEMORY = Statement(select(leases.c.engine, leases.c.gpu_bytes).where(leases.c.gpu_bytes.is_not(None)))
 _DRAIN = Statement(insert(leases), "(engine) DO UPDATE SET drained_at = excluded.drained_at")
+_NOBODY = {"holder": "", "fence": 0, "expires_at": 0, "ttl_ms": 0}
 _k = api_keys.c
 _LIMITS = exists().where(or_(_k.max_running.is_not(None), _k.max_gpu_seconds.is_not(None)))
 _CLAIMING = Statement(select(leases.c.drained_at, _LIMITS.label("limits")).where(*OWN))
@@ -132,8 +136,18 @@ def claiming(connection: Connection, lease: Lease) -> Claiming:
 
 def drain(connection: Connection, engine: EngineId, at: int | None) -> None:
     """From now on the engine takes nothing new; None: it does again. Nobody need have driven it before."""
-    nobody = {"holder": "", "fence": 0, "expires_at": 0, "ttl_ms": 0}
-    connection.execute(_DRAIN, {"engine": engine, "drained_at": at, **nobody})
+    connection.execute(_DRAIN, {"engine": engine, "drained_at": at, **_NOBODY})
+
+
+def keep_gpu_memory(connection: Connection, memory: Mapping[EngineId, int]) -> None:
+    """Bytes of the GPUs of engines. Nobody need have driven them before."""
+    for engine, size in memory.items():
+        connection.execute(_KEEP_MEMORY, {"engine": engine, "gpu_bytes": size, **_NOBODY})
+
+
+def gpu_memory(connection: Connection) -> dict[EngineId, int]:
+    """What was kept."""
+    return {row.engine: row.gpu_bytes for row in connection.execute(_MEMORY)}
 
 
 def drained(connection: Connection) -> set[EngineId]:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0020"
+HEAD = "0021"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -237,7 +237,7 @@ outputs = Table(
 
 # `holder` is "" after a release. The row stays, so that `fence` only grows. `ttl_ms` is how long the lease
 # may last from any moment on: one that seems to last longer was written before the clock went back.
-# `drained_at`: since when the engine takes nothing new.
+# `drained_at`: since when the engine takes nothing new. `gpu_bytes`: its GPU's memory, as last read.
 engine_leases = Table(
     "engine_leases",
     metadata,
@@ -247,6 +247,7 @@ engine_leases = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("ttl_ms", BigInteger, nullable=False, server_default="600000"),
     Column("drained_at", BigInteger),
+    Column("gpu_bytes", BigInteger),
 )
 
 # The tag of each client's last claimed job: `store/turns.py`.

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.gpu import monitor
 from tests.fleet.conftest import Fleet, Open
 from tests.support.graphs import picture, slow
@@ -35,3 +36,26 @@ async def test_what_needs_much_memory_runs_on_the_large_engine_until_that_is_out
         await fleet("cancel_workflow", workflow_id=busy.workflow_id)
         await fleet("drain_engine", engine="large")
         assert await ends_at(fleet, slow(steps=2, step_ms=5), 2) == {("completed", "small")}
+
+
+async def test_the_sizes_of_gpus_are_known_after_a_restart_before_anybody_was_asked(
+    open_fleet: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_each(monkeypatch, {"small": Vram(total=8), "large": Vram(total=24, held=20)})
+    monkeypatch.setattr(monitor, "SAMPLE_S", 0.05)
+    async with open_fleet(small={}, large={}) as fleet:
+        assert (await fleet.run(slow(steps=60), engine="large")).status == "completed"
+        async with asyncio.timeout(20):
+            while len(kept := await fleet.services.store.gpu_memory()) < 2:
+                await asyncio.sleep(0.02)
+        assert kept[EngineId("small")] < kept[EngineId("large")]
+
+    async def asks_nobody(_monitor: monitor.GpuMonitor) -> None:
+        """As of engines that sleep, or do not answer in time."""
+
+    monkeypatch.setattr(monitor.GpuMonitor, "_ask_engines", asks_nobody)
+    async with open_fleet(small={}, large={}) as fleet:
+        async with asyncio.timeout(20):  # a small engine that is alone takes what there is
+            while not all(driver.connected for driver in fleet.services.engines._roster.drivers):
+                await asyncio.sleep(0.02)
+        assert await ends_at(fleet, slow(steps=2, step_ms=5), 4) == {("completed", "large")}

@@ -178,3 +178,14 @@ async def test_bridges_that_are_no_more_are_forgotten_and_nothing_else(store: St
     await store.renew_lease(engine, 60)  # it was only stopped for a while, and has its engines still
     with pytest.raises(Fenced):
         await store.renew_lease(dead, 60)
+
+
+async def test_the_memory_of_an_engine_that_nobody_drove_is_kept_and_changes_no_lease(store: Store) -> None:
+    mine = await lease_on(store, A)
+    await store.keep_gpu_memory({A: 8, B: 24})
+    await store.keep_gpu_memory({A: 16})
+    assert await store.gpu_memory() == {A: 16, B: 24}
+    await store.renew_lease(mine, 60)
+    await store.drain(B, at=1)
+    assert (await lease_on(store, B)).fence == 1
+    assert (await store.gpu_memory(), await store.drained()) == ({A: 16, B: 24}, {B})

@@ -1,6 +1,7 @@
 """One ComfyUI server (or the embedded engine, which speaks the same protocol) as a place."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -41,6 +42,9 @@ from comfy_mcp.settings import EngineGroup, EngineSettings
 
 REQUESTS_AT_ONCE = 8
 
+STATS_S = 1.0
+"""Who asks for the engine's health takes its version from what others were answered so recently."""
+
 KEPT_FOLDER = "websocket"
 """Below the engine's output folder: the pictures of nodes that only send them."""
 
@@ -73,6 +77,8 @@ class ComfyUIPlace:
         self._clock = clock
         self._patience = Patience(engine.id, self.client.transport.contact, clock)
         self.node_list = NodeList(self.client, self._patience, clock)
+        self._stats: Mapping[str, Any] = {}
+        self._stats_at = -math.inf
         self._url = engine.url
         self._labels = frozenset(engine.labels)
 
@@ -308,11 +314,12 @@ class ComfyUIPlace:
 
     async def health(self) -> Health:
         self._require_awake()
-        stats = await self.client.system_stats()
-        system = stats.get("system")
+        prompts = await self.client.prompt_count()
+        if self._clock() - self._stats_at > STATS_S:
+            await self.system_stats()
+        system = self._stats.get("system")
         system = system if isinstance(system, dict) else {}
         version = system.get("comfyui_version")
-        prompts = await self.client.prompt_count()
         self.node_list.answers()
         return Health(
             version=str(version) if version is not None else None,
@@ -322,7 +329,9 @@ class ComfyUIPlace:
 
     async def system_stats(self) -> Mapping[str, Any]:
         self._require_awake()
-        return await self.client.system_stats()
+        self._stats = await self.client.system_stats()
+        self._stats_at = self._clock()
+        return self._stats
 
     def _with_key(self, extra_data: ExtraData) -> Mapping[str, Any]:
         """The only code that reads a Comfy key from the settings."""

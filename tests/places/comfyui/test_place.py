@@ -12,7 +12,7 @@ from comfy_mcp.domain.events import EngineConnected, EngineEvent, PromptStarted
 from comfy_mcp.domain.extra_data import ExtraData
 from comfy_mcp.domain.ids import ClientId, NodeId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding
-from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, ComfyUIPlace
+from comfy_mcp.places.comfyui.place import REQUESTS_AT_ONCE, STATS_S, ComfyUIPlace
 from comfy_mcp.places.protocol import Accepted, Place, PromptView, PromptWhere, Rejected
 from comfy_mcp.settings import load_settings
 from tests.support.fake_engine import Answer, FakeEngine, cut, half, html, in_turn, reply
@@ -236,3 +236,22 @@ async def test_sizes_are_best_effort(engine: FakeEngine, place: ComfyUIPlace) ->
     )
     assert sizes == {file("four"): 4, file("eleven"): 6}
     assert await place.sizes([]) == {}
+
+
+# ---------------------------------------------------------------------------- health
+
+
+async def test_the_version_comes_from_what_was_just_read_for_the_gpus(engine: FakeEngine) -> None:
+    settings, now = load_settings(engine_urls=(f"fake={engine.url}",)), [0.0]
+    place = ComfyUIPlace(settings.engines[0], settings, clock=lambda: now[-1])
+    engine.answers["GET /prompt"] = reply({"exec_info": {"queue_remaining": 3}})
+    engine.answers["GET /system_stats"] = reply({"system": {"comfyui_version": "9.9"}, "devices": []})
+    try:
+        await place.system_stats()
+        for at, asked in ((STATS_S, 1), (STATS_S + 0.1, 2)):
+            now.append(at)
+            health = await place.health()
+            assert (health.version, health.prompts) == ("9.9", 3)
+            assert len(engine.requests_to("GET /system_stats")) == asked
+    finally:
+        await place.close()
