@@ -8,6 +8,7 @@ import difflib
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,12 +36,13 @@ async def connect(settings: Settings, output: Output, *, client: str) -> ExitCod
     if after == before:
         output.result({"path": str(path), "written": False}, [f"{path}: {NAME} is there already."])
         return ExitCode.OK
-    output.note(_difference(path, before, after))
+    for line in _difference(path, before, after).splitlines():
+        output.note(line)
     if left_out := _left_out(entry):
         output.note(
             f"Not written, only set here: {', '.join(left_out)}. The client needs them in its environment."
         )
-    if not click.confirm(f"Write {path}?", err=True):
+    if not _agreed(f"Write {path}?"):
         output.result({"path": str(path), "written": False}, ["Nothing was written."])
         return ExitCode.OK
     if _read(path) != before:
@@ -52,6 +54,17 @@ async def connect(settings: Settings, output: Output, *, client: str) -> ExitCod
     write_whole(path.resolve(), after)  # a link stays one
     output.result({"path": str(path), "written": True}, [f"Written: {path}. Restart the client."])
     return ExitCode.OK
+
+
+def _agreed(question: str) -> bool:
+    """The end of stdin and Ctrl-C are a no."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # the event loop's waits for an answer
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        return False
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _place(client: str) -> tuple[Path, str]:

@@ -30,6 +30,8 @@ from comfy_mcp.operations.shapes import (
 from comfy_mcp.operations.shapes.params import WAIT_MAX_S
 from comfy_mcp.settings import Settings
 
+ADD_ONE = "Add one: `comfy-bridge engines add NAME URL`. Or queue it for later with `comfy-bridge submit`."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Following:
@@ -151,6 +153,8 @@ async def _need_an_engine(session: Session) -> None:
     system: SystemResult = await session.call("system_status", {})
     if not any(engine.up for engine in system.engines):
         named = ", ".join(engine.url for engine in system.engines)
+        if not named:
+            raise EngineUnreachable("There is no engine.", next_step=ADD_ONE)
         raise EngineUnreachable(
             f"No engine answers at {named}.",
             next_step="Start ComfyUI (or `comfy-bridge engine`) there, set its URL (COMFYUI_URL, or `url` in "

@@ -223,8 +223,14 @@ class Command(click.Command):
     """A click command whose help ends with an example. What it needs is imported when it runs."""
 
     def invoke(self, context: click.Context) -> Any:
-        import_structlog()
-        return super().invoke(context)
+        try:
+            import_structlog()
+            return super().invoke(context)
+        except KeyboardInterrupt:  # while it is imported: click would exit with 1, as after a bug
+            from comfy_mcp.cli.exits import ExitCode
+
+            click.echo("interrupted", err=True)
+            sys.exit(ExitCode.INTERRUPTED)
 
     def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
 from typing import TextIO
 
 from comfy_mcp.cli.output import printable
@@ -13,8 +12,6 @@ NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
 """A terminal narrower than the line cuts it: on a second line the next state could not be written over it."""
 STEP_PERCENT = 25
 """Where nobody watches, a line at each quarter is enough for a log."""
-
-Show = Callable[[WorkflowResult], None]
 
 
 def progress_display(stream: TextIO | None = None) -> "ProgressDisplay":

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from comfy_mcp.settings import Settings
 
 async def mcp(
     settings: Settings,
+    output: Output,
     *,
     protocol: Literal["auto", "legacy"],
     metrics_port: int | None = None,
@@ -26,6 +28,11 @@ async def mcp(
     """Serve MCP on stdin and stdout until the client disconnects, and /metrics if a port is given."""
     from comfy_mcp.server.stdio import serve_stdio
 
+    if sys.stdin.isatty():
+        output.note(
+            "MCP on stdin and stdout: an agent starts this command. `comfy-bridge doctor --write CLIENT` "
+            "connects one; Ctrl-C ends this."
+        )
     opener = open_in_background
     if metrics_port is not None:
         opener = partial(_open_with_metrics, host=metrics_host, port=metrics_port)

@@ -264,3 +264,12 @@ class ShuttingDown(BridgeError):
 
     default_code = ErrorCode.SHUTTING_DOWN
     transient = True
+
+
+def unexpected(error_id: str) -> BridgeError:
+    """Something that nobody foresaw; the log has it under `error_id`."""
+    return BridgeError(
+        f"An unexpected error occurred (error id {error_id}).",
+        next_step="Try again. If it happens again, find the cause in the server's log under this id.",
+        details={"errorId": error_id},
+    )

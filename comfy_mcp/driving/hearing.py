@@ -127,6 +127,7 @@ class Hearing:
             case EngineWithoutEvents():
                 self.connected, self.polling = False, True
                 self.foreign = 0
+                self._log.warning("engine_without_events", reason=event.reason)
                 self._ledger.may_have_work = True
                 self._missed(event)
                 self.look(self._ledger.attempts.values())

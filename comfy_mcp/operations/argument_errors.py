@@ -26,11 +26,14 @@ _WORDS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
     "string_type": "must be text",
+    "string_unicode": "must be text in Unicode",
     "dict_type": "must be an object",
+    "model_type": "must be an object",
     "list_type": "must be a list",
     "int_parsing_size": "must be a smaller number",
     "finite_number": "must be a finite number",
     "too_long": "must have at most {max_length} entries",
+    "string_pattern_mismatch": "must match {pattern}",
     "literal_error": "must be {expected}",
     "less_than_equal": "must be at most {le}",
     "greater_than_equal": "must be at least {ge}",
@@ -60,6 +63,7 @@ _FORMS = {"workflow": "a graph as an object, or as text a name, a path, job:ID o
 _OF_ONE: dict[str, dict[str, Any]] = {
     "submit_workflow": {"workflow": "text-to-image"},
     "describe_workflow": {"name": "text-to-image"},
+    "add_engine": {"engine": "gpu-box", "url": "http://gpu-box:8188"},
 }
 """What a call of the operation needs in any case."""
 

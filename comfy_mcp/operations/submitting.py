@@ -299,11 +299,10 @@ async def checked_graph(
     warnings += spending(context, partners) if lane == LOCAL else priced(partners)
     may_spend = lane == LOCAL and Right.SPEND in context.caller.rights and (bool(partners) or info is None)
     kept = Submitted(file=file, may_spend=may_spend, save_to=save_to)
-    submitted = None if kept == Submitted() else kept
     checked = Checked(
         graph=graph,
         report=report,
-        submitted=submitted,
+        submitted=None if kept == Submitted() else kept,
         large=len(text) > large_json.LARGE_BYTES,
         by_engine=info is not None,
     )

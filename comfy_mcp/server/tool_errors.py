@@ -9,7 +9,13 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidGraph, InvalidInput, NotFound
+from comfy_mcp.domain.errors import (
+    BridgeError,
+    InvalidGraph,
+    InvalidInput,
+    NotFound,
+    unexpected,
+)
 from comfy_mcp.domain.shown import counted
 from comfy_mcp.operations.brief import MAX_WARNINGS, cut
 from comfy_mcp.operations.shapes import ProblemItem
@@ -26,22 +32,9 @@ TEXT_LIMIT = 4_000
 """Characters of an error's text; a graph may have hundreds of faults."""
 
 
-class UnexpectedFault(BridgeError):
-    """Something that nobody foresaw; the log has it under `error_id`."""
-
-    default_code = ErrorCode.INTERNAL
-
-    def __init__(self, error_id: str) -> None:
-        super().__init__(
-            f"An unexpected error occurred (error id {error_id}).",
-            next_step="Try again. If it happens again, find the cause in the server's log under this id.",
-            details={"errorId": error_id},
-        )
-
-
 @contextmanager
 def foreseen(where: str) -> Iterator[None]:
-    """Errors meant for the caller pass; any other is logged under an id and becomes an UnexpectedFault."""
+    """Errors meant for the caller pass; any other is logged under an id and becomes an error with that id."""
     try:
         yield
     except (BridgeError, MCPError):
@@ -49,7 +42,7 @@ def foreseen(where: str) -> Iterator[None]:
     except Exception:
         error_id = secrets.token_hex(4)
         log.exception("unexpected_error", error_id=error_id, where=where)
-        raise UnexpectedFault(error_id) from None
+        raise unexpected(error_id) from None
 
 
 def error_text(error: BridgeError) -> str:

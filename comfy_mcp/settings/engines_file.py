@@ -163,9 +163,17 @@ def _text(path: Path) -> str:
     return data.decode("utf-8")
 
 
+_WORDS = {
+    "extra_forbidden": "there is no such setting of an engine",
+    "missing": "it is required",
+    "model_type": "it must be a table",
+}
+
+
 def _faults(error: ValidationError, *, skip: int = 0) -> str:
     return "; ".join(
-        f"{'.'.join(map(str, item['loc'][skip:])) or 'the file'}: {item['msg']}" for item in error.errors()
+        f"{'.'.join(map(str, item['loc'][skip:])) or 'the file'}: {_WORDS.get(item['type'], item['msg'])}"
+        for item in error.errors()
     )
 
 

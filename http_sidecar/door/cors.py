@@ -8,9 +8,9 @@ from collections.abc import Mapping, MutableMapping
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from comfy_mcp.domain.errors import Denied
 from comfy_mcp.settings import HttpGroup
 from http_sidecar.app_state import SETTINGS
+from http_sidecar.door.hosts import foreign_page
 from http_sidecar.door.problems import problem_of
 
 REQUEST_HEADERS = (
@@ -31,13 +31,7 @@ async def preflight(request: web.Request, handler: Handler) -> web.StreamRespons
     if request.method != "OPTIONS" or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers:
         return await handler(request)
     if not _allowed(request):
-        return problem_of(
-            Denied(
-                "Web pages of this origin may not call the API.",
-                next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
-            ),
-            request.path,
-        )
+        return problem_of(foreign_page(), request.path)
     return web.Response(
         status=204,
         headers={

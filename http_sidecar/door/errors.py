@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from comfy_mcp.domain.errors import BridgeError, ErrorCode
+from comfy_mcp.domain.errors import BridgeError, ErrorCode, unexpected
 from http_sidecar.door.problems import phrase_of, problem, problem_of
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("unexpected_error", error_id=error_id, method=request.method, route=route_of(request))
         if _has_begun(request):
             raise _cut(request) from None
-        return _unexpected(error_id, request.path)
+        return problem_of(unexpected(error_id), request.path)
 
 
 def route_of(request: web.Request) -> str:
@@ -49,17 +49,6 @@ def route_of(request: web.Request) -> str:
     """
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unmatched"
-
-
-def _unexpected(error_id: str, path: str) -> web.Response:
-    return problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        f"An unexpected error occurred (error id {error_id}).",
-        code=ErrorCode.INTERNAL.value,
-        next_step="Try again. If it happens again, find the cause in the server's log under this id.",
-        instance=path,
-        extra={"errorId": error_id},
-    )
 
 
 def _broken_body(path: str) -> web.Response:

@@ -13,7 +13,7 @@ from comfy_mcp.settings import HttpGroup
 from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
-from http_sidecar.door.hosts import embeds, host_allowed, origin_allowed
+from http_sidecar.door.hosts import embeds, foreign_page, host_allowed, origin_allowed
 from http_sidecar.door.probes import METRICS, is_open, is_probe
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RateLimits, Verdict
@@ -94,10 +94,7 @@ class Gatekeeper:
                 next_step="Use localhost or an IP address, or add the name to COMFY_BRIDGE_ALLOWED_HOSTS.",
             )
         if not origin_allowed(origin, host, self._origins) or embeds(request.headers, self._origins):
-            raise Denied(
-                "Web pages of this origin may not call the API.",
-                next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
-            )
+            raise foreign_page()
 
     def _address_of(self, request: web.Request) -> str:
         if not self._proxies:

@@ -6,6 +6,8 @@ from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from comfy_mcp.domain.errors import Denied
+
 ANY = "*"
 
 
@@ -27,6 +29,13 @@ def origin_allowed(origin: str | None, host: str | None, allowed: Collection[str
     if name is None:  # "null" too: a sandboxed frame or a file
         return ANY in allowed
     return ANY in allowed or origin in allowed or urlsplit(origin).netloc.lower() == (host or "").lower()
+
+
+def foreign_page() -> Denied:
+    return Denied(
+        "Web pages of this origin may not call the API.",
+        next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
+    )
 
 
 def embeds(headers: Mapping[str, str], allowed: Collection[str]) -> bool:

@@ -13,7 +13,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from comfy_mcp.domain.errors import Denied, ShuttingDown
+from comfy_mcp.domain.errors import ShuttingDown
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.server import Answer, ReadyBridge, ResourceBus, build_server, open_bus, publish_events
@@ -22,7 +22,7 @@ from comfy_mcp.server.sdk import SESSION_HEADER, may_open_session, open_sessions
 from http_sidecar.api_keys import unauthenticated
 from http_sidecar.app_state import BRIDGE, CALLER, DRAIN, SETTINGS
 from http_sidecar.bounds import BOUNDS
-from http_sidecar.door.hosts import host_allowed, origin_allowed
+from http_sidecar.door.hosts import foreign_page, host_allowed, origin_allowed
 from http_sidecar.door.rate_limit import BUCKET
 from http_sidecar.door.revocation import REVOCATIONS
 from http_sidecar.door.tickets import UPLOADS
@@ -178,7 +178,4 @@ def _refuse_unfit(request: web.Request) -> None:
     host = request.headers.get("Host")
     own = host if host_allowed(host, settings.allowed_hosts) else None
     if not origin_allowed(request.headers.get("Origin"), own, settings.cors_origins):
-        raise Denied(
-            "Web pages of this origin may not call the API.",
-            next_step="Add the origin to COMFY_BRIDGE_CORS_ORIGINS.",
-        )
+        raise foreign_page()

@@ -57,6 +57,15 @@ def test_a_list_of_commands_cuts_no_sentence(shell: Shell, words: tuple[str, ...
     assert "..." not in shell(*words, "--help").out.split("Commands:")[1]
 
 
+def test_ctrl_c_while_a_command_is_imported_is_no_bug(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pressed() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(options, "import_structlog", pressed)
+    done = shell("workflows")
+    assert (done.code, done.err) == (130, "interrupted\n")
+
+
 def test_no_option_takes_what_is_not_a_number_for_one() -> None:
     numbers = [
         option

@@ -47,6 +47,15 @@ def test_a_new_file_has_the_server_and_a_second_time_there_is_nothing_to_do(
     assert (again.code, again.out) == (0, f"{project / FILES[client]}: comfyui is there already.\n")
 
 
+def test_the_change_is_shown_in_lines_and_without_an_answer_nothing_is_written(
+    project: Path, shell: Shell
+) -> None:
+    done = shell("doctor", "--write", "cursor", stdin=b"")
+    assert (done.code, done.out) == (0, "Nothing was written.\n")
+    assert '+  "mcpServers": {' in done.err.splitlines()
+    assert not (project / ".cursor").exists()
+
+
 def test_what_else_the_file_has_stays_and_a_no_writes_nothing(project: Path, shell: Shell) -> None:
     before = '{"other": [1, "é"], "mcpServers": {"mine": {"command": "x"}, "comfyui": {"command": "old"}}}'
     file = project / ".mcp.json"

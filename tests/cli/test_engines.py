@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import EngineProcess, Shell
+from tests.cli.conftest import EngineProcess, Shell, graph, written
 
 
 def test_an_engine_is_listed_drained_and_resumed(shell: Shell) -> None:
@@ -41,3 +41,6 @@ def test_the_first_engine_is_added_where_there_is_no_file_and_the_last_one_remov
         "",
         "There is no engine. `comfy-bridge engines add NAME URL` adds one.\n",
     )
+    run = shell("run", written(tmp_path, graph()))
+    assert run.code == 5
+    assert run.err.startswith("error[engine_unreachable]: There is no engine.\nnext: Add one: ")

@@ -1,6 +1,7 @@
 """The commands that stay: engine and mcp."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -121,6 +122,19 @@ def test_mcp_ends_with_its_client_and_prints_nothing_of_its_own(shell: Shell) ->
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_mcp_on_a_terminal_says_what_it_is_for(shell: Shell) -> None:
+    terminal, stdin = os.openpty()
+    command = [sys.executable, "-m", "comfy_mcp", "mcp"]
+    streams = {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **streams) as process:  # type: ignore[call-overload]
+        os.close(stdin)
+        os.write(terminal, b"\x04")
+        out, err = process.communicate(timeout=60)
+    os.close(terminal)
+    assert (process.returncode, out) == (0, "")
+    assert err.startswith("MCP on stdin and stdout: an agent starts this command.")
 
 
 def test_mcp_answers_initialize_on_stdout_and_logs_on_stderr(shell: Shell) -> None:

@@ -67,6 +67,15 @@ def refusal(operation: str, **arguments: Any) -> InvalidInput:
             "submit_workflow(",
         ),
         ("submit_workflow", {"extra_data": 3}, "extra_data: must be an object", "submit_workflow("),
+        ("submit_workflow", {"labels": [3, 3]}, "labels: must be text, not 3.", "submit_workflow("),
+        ("submit_workflow", {"webhook": 3}, "webhook: must be an object, not 3.", "submit_workflow("),
+        ("submit_workflow", {"name": "\ud800"}, "name: must be text in Unicode", "submit_workflow("),
+        (
+            "add_engine",
+            {"engine": "a b", "url": "http://x"},
+            "engine: must match ^[^\\s,=/]+$, not 'a b'.",
+            'add_engine(engine="gpu-box", url="http://gpu-box:8188")',
+        ),
         ("view_output", {"output_id": ""}, "output_id: must have at least 1 character(s)", "3f9a1c77"),
     ],
 )

@@ -28,7 +28,7 @@ def mcp(given: dict[str, Any], /, **how: Any) -> None:
     """Serve MCP on stdin and stdout. The agent starts this command."""
     from comfy_mcp.cli import servers
 
-    execute(given, False, lambda settings, _: servers.mcp(settings, **how), own_logs=True)
+    execute(given, False, lambda s, out: servers.mcp(s, out, **how), own_logs=True)
 
 
 @click.command(

@@ -232,17 +232,13 @@ class Listener:
     def _report(
         self, event: EngineDisconnected | EngineWithoutEvents, trouble: Trouble | None = None
     ) -> None:
-        """Once, until the state is another."""
+        """Once, until the state is another. The driver logs it, but for a stream that is only followed."""
         self.trouble = trouble
         if self._reported is type(event):
             return
         self._reported = type(event)
-        name = "engine_disconnected" if isinstance(event, EngineDisconnected) else "engine_without_events"
-        _log.warning(
-            name if self._follows is None else "following_interrupted",
-            engine=self._transport.engine,
-            reason=event.reason,
-        )
+        if self._follows is not None:
+            _log.warning("following_interrupted", engine=self._transport.engine, reason=event.reason)
         self._hear(event)
 
 

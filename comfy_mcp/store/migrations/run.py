@@ -12,6 +12,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from comfy_mcp.domain.errors import ErrorCode, StoreFault
+
 
 def upgrade_file(connect: Callable[[], Any], module: ModuleType, begin: str) -> None:
     """Migrate the store that `connect` opens. Raises the driver's own errors."""
@@ -43,7 +45,17 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
     command.upgrade(config, revision)
 
 
-def knows(revision: str) -> bool:
+def require_known(revision: str, where: object, instead: str) -> None:
+    """Raises StoreFault for a store that a newer version has written. `instead`: what else to set."""
+    if not _knows(revision):
+        raise StoreFault(
+            f"The store at {where} was written by a newer version of comfy-mcp-bridge (schema {revision}).",
+            next_step=f"Upgrade comfy-mcp-bridge, or set {instead}.",
+            code=ErrorCode.STORE_SCHEMA_NEWER,
+        )
+
+
+def _knows(revision: str) -> bool:
     try:
         return ScriptDirectory.from_config(_config()).get_revision(revision) is not None
     except CommandError:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.settings import StoreGroup
 from comfy_mcp.settings.names import misconfigured
 from comfy_mcp.store import database
@@ -181,13 +180,7 @@ def _revision(connection: "psycopg.Connection[Any]", where: str) -> str | None:
     if revision not in {None, HEAD}:
         from comfy_mcp.store.migrations import run
 
-        if not run.knows(revision):
-            raise StoreFault(
-                f"The store at {where} was written by a newer version of comfy-mcp-bridge "
-                f"(schema {revision}).",
-                next_step="Upgrade comfy-mcp-bridge, or set COMFY_BRIDGE_STORE to another database.",
-                code=ErrorCode.STORE_SCHEMA_NEWER,
-            )
+        run.require_known(revision, where, "COMFY_BRIDGE_STORE to another database")
     return None if revision is None else str(revision)
 
 

@@ -317,12 +317,7 @@ def _create_tables(connection: Connection) -> None:
 def _check_known(path: Path, revision: str) -> None:
     from comfy_mcp.store.migrations import run
 
-    if not run.knows(revision):
-        raise StoreFault(
-            f"The store at {path} was written by a newer version of comfy-mcp-bridge (schema {revision}).",
-            next_step="Upgrade comfy-mcp-bridge, or set COMFY_BRIDGE_STATE_DIR to another folder.",
-            code=ErrorCode.STORE_SCHEMA_NEWER,
-        )
+    run.require_known(revision, path, "COMFY_BRIDGE_STATE_DIR to another folder")
 
 
 def _revision_or_aside(driver: _Driver) -> tuple[str | None, Path | None]:
