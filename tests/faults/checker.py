@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from tests.faults.clients import Clients, Submitted
+from tests.support.cloud_service import CloudService
 from tests.support.invariants import check_file, check_server
 
 CLOCKS_MS = 5
@@ -95,6 +96,21 @@ def read_record(path: Path, start: int = 0, *, pid: int | None = None) -> dict[s
     last = max(generations.values(), default=0) if pid is None else generations.get(pid)
     for record in records.values():
         record.gone = record.generation != last
+    return records
+
+
+def read_cloud_record(store: Path | str, cloud: CloudService) -> dict[str, PromptRecord]:
+    """What services ran. Of a job whose id no bridge has written down one of them can't be asked: nobody can
+    know what became of it."""
+    rows = _rows(store, "SELECT prompt_id FROM attempts WHERE reference IS NOT NULL")
+    unfindable = cloud.unfindable({row["prompt_id"] for row in rows})
+    records: dict[str, PromptRecord] = {}
+    for run in cloud.runs:
+        record = records.setdefault(run.prompt_id, PromptRecord(accepted_at=run.created_ms))
+        record.accepted += 1
+        record.started += 1
+        record.ending = "interrupted" if run.cancelled else "success" if run.over else None
+        record.gone = run.prompt_id in unfindable
     return records
 
 

@@ -18,7 +18,13 @@ FINAL = {"completed", "failed", "cancelled"}
 NONE: Mapping[str, float] = MappingProxyType({})
 NO_PARENTS: Mapping[str, list[str]] = MappingProxyType({})
 WORKFLOW = "/v1/comfyui/workflow"
-HTTP_NAMES = {"queue_timeout_s": "queueTimeoutS", "run_timeout_s": "runTimeoutS"}
+HTTP_NAMES = {
+    "queue_timeout_s": "queueTimeoutS",
+    "run_timeout_s": "runTimeoutS",
+    "after": "after",
+    "after_any": "afterAny",
+    "gpu": "gpu",
+}
 STATES = {
     "workflow:completed": "completed",
     "workflow:error": "failed",
@@ -66,11 +72,14 @@ class Clients:
         key: str | None = None,
         timeouts: Mapping[str, float] = NONE,
         after: Mapping[str, list[str]] = NO_PARENTS,
+        gpu: str = "local",
     ) -> Submitted:
         """`job_id` stays None unless the bridge answered with one. `after`: ids by `after` or `after_any`."""
         entry = Submitted(kind=kind, key=key, timeouts=timeouts)
         self.submitted.append(entry)
         arguments: dict[str, Any] = {"workflow": dict(graph), **timeouts, **after}
+        if gpu != "local":
+            arguments["gpu"] = gpu
         if key is not None:
             arguments["idempotency_key"] = key
         answer = await self._call(bridge, "submit_workflow", arguments)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from comfy_mcp.settings import Settings
-from tests.faults import aftermath, faults, file_faults, points, server_faults, store_faults
+from tests.faults import aftermath, cloud_faults, faults, file_faults, points, server_faults, store_faults
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge
 
@@ -34,7 +34,7 @@ class Kind:
     `deadlines`: the part of the jobs that have one; `refusals`: error codes that a caller may meet;
     `defects`: jobs that may fail as `internal`, because a defect was put into the bridge for them;
     `files`: most jobs have an input file of their own. `chains`: the part of the jobs that another one waits
-    for."""
+    for. `cloud`: jobs go to services too."""
 
     name: str
     run: Callable[[Stage], Coroutine[Any, Any, None]]
@@ -54,6 +54,7 @@ class Kind:
     defects: int = 0
     files: bool = False
     chains: float = 0.0
+    cloud: bool = False
 
 
 TWO_AT_ONCE = Kind(
@@ -181,6 +182,24 @@ KINDS: tuple[Kind, ...] = (
         embedded_only=True,
     ),
 )
+
+_CLOUD = Kind(
+    name="cloud, answers lost",
+    run=cloud_faults.answers_lost,
+    cloud=True,
+    spread_s=2.5,
+    settings=cloud_faults.SETTINGS,
+    refusals=frozenset({"budget_spent"}),
+)
+CLOUD_KINDS: tuple[Kind, ...] = (
+    _CLOUD,
+    replace(_CLOUD, name="cloud, busy", run=cloud_faults.busy),
+    replace(_CLOUD, name="cloud, bridge killed", run=cloud_faults.bridge_killed),
+    replace(
+        _CLOUD, name="cloud, killed at a call", run=cloud_faults.killed_somewhere, chaos=points.a_cloud_call
+    ),
+)
+KINDS += CLOUD_KINDS
 
 OF_FILES = frozenset(
     {

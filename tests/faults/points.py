@@ -36,6 +36,22 @@ FILE_CALLS = (
     "comfy_mcp.driving.bringing:Bringing.takes",
     "comfy_mcp.driving.bringing:Bringing.brought",
 )
+CLOUD_CALLS = (
+    "comfy_mcp.store.spending:require",
+    "comfy_mcp.store.spending:count",
+    "comfy_mcp.store.claims:begin_attempt",
+    "comfy_mcp.store.claims:keep_reference",
+    "comfy_mcp.places.cloud.place:CloudPlace.submit",
+    "comfy_mcp.places.cloud.place:CloudPlace._post",
+    "comfy_mcp.places.cloud.place:CloudPlace.cancel",
+    "comfy_mcp.places.cloud.place:CloudPlace._kept_whole",
+    "comfy_mcp.places.cloud.salad:Salad.create",
+    "comfy_mcp.places.cloud.salad:Salad.job",
+    "comfy_mcp.places.cloud.comfy_api:ComfyApi.create",
+    "comfy_mcp.places.cloud.comfy_api:ComfyApi.job",
+)
+"""From the reservation of a job at a service to its end."""
+
 STEPS = (
     "comfy_mcp.driving.attempt:Attempt.hear",
     "comfy_mcp.driving.attempt:Attempt.start",
@@ -84,6 +100,11 @@ def a_call(rng: random.Random, *, signal: str = "KILL") -> dict[str, Any]:
 def a_file_call(rng: random.Random) -> dict[str, Any]:
     where = {"target": rng.choice(FILE_CALLS), "when": rng.choice(["before", "after"])}
     return {"at": where | {"nth": rng.choice([1, 1, 2, 3]), "signal": "KILL"}}
+
+
+def a_cloud_call(rng: random.Random) -> dict[str, Any]:
+    where = {"target": rng.choice(CLOUD_CALLS), "when": rng.choice(["before", "after"])}
+    return {"at": where | {"nth": rng.choice([1, 1, 2, 3, 5]), "signal": "KILL"}}
 
 
 def a_pause(rng: random.Random) -> dict[str, Any]:

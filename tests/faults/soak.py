@@ -61,7 +61,7 @@ async def run_soak(
     }
     engine = EmbeddedProcess(folder / "engine", HISTORY)
     async with open_world(
-        folder / "world", engine, others=(), bent_clock=False, server=None, **settings
+        folder / "world", engine, others=(), bent_clock=False, server=None, cloud=None, **settings
     ) as world:
         course = await _start(world, engine, random.Random(seed))
         await course.round(per_round, 0, subscribers=RUSH * SUBSCRIBERS)

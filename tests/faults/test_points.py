@@ -4,13 +4,13 @@ import importlib
 from operator import attrgetter
 from pathlib import Path
 
-from tests.faults.points import CALLS, COMMITS, FILE_CALLS, LINES, STEPS
+from tests.faults.points import CALLS, CLOUD_CALLS, COMMITS, FILE_CALLS, LINES, STEPS
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 def test_every_call_and_every_file_of_the_fault_points_exists() -> None:
-    for target in (*CALLS, *COMMITS, *FILE_CALLS, *STEPS):
+    for target in (*CALLS, *CLOUD_CALLS, *COMMITS, *FILE_CALLS, *STEPS):
         module, _, name = target.partition(":")
         assert callable(attrgetter(name)(importlib.import_module(module))), target
     assert [file for files in LINES for file in files if not (REPOSITORY / file).exists()] == []

@@ -5,18 +5,28 @@ import random
 import signal
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from tests.faults.checker import Expectations, Outcome, PromptRecord, check, connect, read_record
+from tests.faults.checker import (
+    Expectations,
+    Outcome,
+    PromptRecord,
+    check,
+    connect,
+    read_cloud_record,
+    read_record,
+)
 from tests.faults.clients import FINAL, Clients, Submitted, until_started
 from tests.faults.engines import TakeEngine
 from tests.faults.kinds import Kind
 from tests.faults.stage import Stage
 from tests.faults.world import Bridge, World, open_world
 from tests.support import graphs
+from tests.support.cloud_service import COMFY_API, SALAD, open_cloud_service
 from tests.support.postgres import Server
 
 FINAL_LIMIT_S = 60.0
@@ -79,9 +89,18 @@ async def run_trial(
     settings |= kind.settings
     notes: list[str] = []
     try:
-        async with open_world(
-            folder, engine, others=others, bent_clock=kind.bent_clock, server=server, **settings
-        ) as world:
+        async with (
+            open_cloud_service() if kind.cloud else nullcontext() as cloud,
+            open_world(
+                folder,
+                engine,
+                others=others,
+                bent_clock=kind.bent_clock,
+                server=server,
+                cloud=cloud,
+                **settings,
+            ) as world,
+        ):
             notes = world.notes
             clients = Clients(world)
             stage = Stage(world=world, clients=clients, rng=rng)
@@ -100,6 +119,8 @@ async def run_trial(
             record: dict[str, PromptRecord] = {}
             for each in (engine, *others):
                 record |= read_record(each.log_path, each.log_from, pid=each.pid)
+            if cloud is not None:
+                record |= await asyncio.to_thread(read_cloud_record, world.store, cloud)
             outcome = await asyncio.to_thread(check, world.store, record, clients, expected)
             outcome.violations[:0] = violations
     except Exception:  # noqa: BLE001 - whatever goes wrong belongs to this seed
@@ -119,7 +140,7 @@ async def _play(stage: Stage, kind: Kind) -> list[str]:
         fault = tasks.create_task(kind.run(stage))
         jobs = [
             tasks.create_task(_job(stage, kind, number))
-            for number in range(rng.randint(2, 5) * (1 + bool(world.others)))
+            for number in range(rng.randint(2, 5) * (1 + bool(world.others or world.cloud)))
         ]
         watchers = [
             tasks.create_task(stage.clients.watch(bridge))
@@ -180,6 +201,9 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
     what, graph = stage.world.engine.graph(rng)
     if kind.files and rng.random() < 0.7:
         what, graph = "file", graphs.own_file(rng)
+    gpu = rng.choice(["local", COMFY_API, SALAD, "auto", "auto", "auto"]) if kind.cloud else "local"
+    if gpu != "local":
+        what, graph = "picture", graphs.picture()
     timeouts: dict[str, float] = {}
     if rng.random() < kind.deadlines:
         if rng.random() < 0.4:
@@ -196,11 +220,13 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
                 both.create_task(clients.submit(each, what, graph, key=key, timeouts=timeouts))
         entry = next((item for item in clients.submitted if item.key == key and item.job_id), None)
     else:
-        entry = await clients.submit(bridge, what, graph, key=key, timeouts=timeouts)
+        entry = await clients.submit(bridge, what, graph, key=key, timeouts=timeouts, gpu=gpu)
         if key is not None:
-            entry = await _again(stage, rng, entry, graph)
+            entry = await _again(stage, rng, entry, graph, gpu)
     if entry is None or entry.job_id is None:
         return
+    if gpu != "local":
+        stage.note(f"{entry.job_id} asked for {gpu}")
     if kind.chains and rng.random() < kind.chains:
         await _child_of(stage, rng, entry)
     if rng.random() < kind.cancels:
@@ -214,7 +240,9 @@ async def _job(stage: Stage, kind: Kind, number: int) -> None:
             return
 
 
-async def _again(stage: Stage, rng: random.Random, entry: Submitted, graph: Mapping[str, Any]) -> Submitted:
+async def _again(
+    stage: Stage, rng: random.Random, entry: Submitted, graph: Mapping[str, Any], gpu: str
+) -> Submitted:
     """A client that got no answer asks again with the same key, anywhere: that must not make a second job."""
     for _ in range(RETRIES):
         if entry.job_id is not None:
@@ -223,7 +251,7 @@ async def _again(stage: Stage, rng: random.Random, entry: Submitted, graph: Mapp
         bridge = stage.some_bridge(rng)
         if bridge is not None:
             entry = await stage.clients.submit(
-                bridge, entry.kind, graph, key=entry.key, timeouts=entry.timeouts
+                bridge, entry.kind, graph, key=entry.key, timeouts=entry.timeouts, gpu=gpu
             )
     return entry
 

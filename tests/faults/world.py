@@ -17,6 +17,7 @@ import aiohttp
 from tests.faults.engines import Engine
 from tests.support.chaos_proxy import ChaosProxy, open_proxy
 from tests.support.chaos_store import Mood, SharedNumber
+from tests.support.cloud_service import CloudService
 from tests.support.constants import OWNERS
 from tests.support.postgres import Server
 from tests.support.spawned import Spawned, spawn
@@ -86,6 +87,8 @@ class World:
     others: list[tuple[Engine, ChaosProxy]] = field(default_factory=list)
     """Engines that no fault of the trial is aimed at, each with its proxy."""
 
+    cloud: CloudService | None = None
+    """Services that run workflows, if the trial has some."""
     server: Server | None = None
     """PostgreSQL's, if the store is there."""
     store_url: str | None = None
@@ -136,6 +139,13 @@ class World:
         env = {f"COMFY_BRIDGE_{name}": value for name, value in self.settings.items() if name not in OWNERS}
         faults["constants"] = {name: float(self.settings[name]) for name in OWNERS if name in self.settings}
         env |= self._engines | {"COMFY_BRIDGE_STATE_DIR": str(self.folder / "state")}
+        if self.cloud is not None:
+            faults["constants"]["SALAD_URL"] = f"{self.cloud.url}/api/public"
+            env |= {
+                "COMFY_BRIDGE_COMFY_API_URL": self.cloud.url,
+                "COMFY_BRIDGE_SALAD_QUEUE": "pictures/comfy",
+            }
+            env |= {"SALAD_API_KEY": "the-key", "SALAD_ORG_NAME": "org"}
         if self.store_url is not None:
             env["COMFY_BRIDGE_STORE"] = self.store_url
         number = len(self.bridges)
@@ -190,6 +200,7 @@ async def open_world(
     others: Sequence[Engine] = (),
     bent_clock: bool = False,
     server: Server | None = None,
+    cloud: CloudService | None = None,
     **settings: str,
 ) -> AsyncIterator[World]:
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +219,7 @@ async def open_world(
             mood=SharedNumber(folder / "mood"),
             clock=clock,
             server=server,
+            cloud=cloud,
             store_url=None if server is None else await asyncio.to_thread(server.database),
         )
         try:

@@ -19,6 +19,7 @@ OWNERS: Mapping[str, str] = MappingProxyType(
         "QUIET_S": "comfy_mcp.driving.hearing",
         "REFRESH_S": "comfy_mcp.operations.metrics_refresh",
         "RETENTION_PAUSE_S": "comfy_mcp.runtime",
+        "SALAD_URL": "comfy_mcp.settings.cloud",
         "SAMPLE_S": "comfy_mcp.gpu.monitor",
         "SESSION_IDLE_S": "http_sidecar.mcp.mount",
     }
@@ -26,7 +27,7 @@ OWNERS: Mapping[str, str] = MappingProxyType(
 """Name → the module that has it and reads it each time."""
 
 
-def set_constants(values: Mapping[str, float]) -> dict[str, float]:
+def set_constants(values: Mapping[str, float | str]) -> dict[str, float | str]:
     """What they were before."""
     before = {}
     for name, value in values.items():
