@@ -249,6 +249,7 @@ def _types_meet(received: str, wanted: str) -> bool:
 def _check_value(node: Node, spec: InputSpec, value: Any, info: ObjectInfo) -> Iterator[Finding]:
     if isinstance(value, dict) and "__value__" in value:
         value = value["__value__"]
+    given = value
     try:
         value = _converted(spec.type, value)
     except (TypeError, ValueError, OverflowError):
@@ -259,10 +260,10 @@ def _check_value(node: Node, spec: InputSpec, value: Any, info: ObjectInfo) -> I
             input_name=spec.name,
         )
         return
-    if value is None and spec.type == "STRING":
-        text = "null becomes the text 'None'; an empty text is \"\""
-        yield Finding(node=node, kind="null_text", text=text, input_name=spec.name, certain=False, note=True)
-    elif _is_no_file(spec, value):
+    if (text := _changed(spec.type, given, value)) is not None:
+        kind = "null_text" if given is None and spec.type == "STRING" else "value_converted"
+        yield Finding(node=node, kind=kind, text=text, input_name=spec.name, certain=False, note=True)
+    if _is_no_file(spec, value):
         # The engine would accept it, and fail when the node opens it.
         text = f"takes the name of a file, as text, not {shown(value)}"
         yield Finding(node=node, kind="invalid_input_type", text=text, input_name=spec.name)
@@ -289,6 +290,21 @@ def _converted(kind: str | None, value: Any) -> Any:
             return float(value)
         case _:
             return value
+
+
+def _changed(kind: str | None, given: object, taken: object) -> str | None:
+    """What the engine makes of a value of another kind, where it is not the same any more."""
+    match kind:
+        case "STRING" if given is None:
+            return "null becomes the text 'None'; an empty text is \"\""
+        case "STRING" if isinstance(given, bool | list | Mapping):
+            return f"{shown(given)} becomes a text"
+        case "BOOLEAN" if given not in (True, False):
+            return f"{shown(given)} becomes {'true' if given else 'false'}"
+        case "INT" | "FLOAT" if isinstance(given, bool) or (isinstance(given, float) and given != taken):
+            return f"{shown(given)} becomes {shown(taken)}"
+        case _:
+            return None
 
 
 def _check_range(node: Node, spec: InputSpec, value: float, owner: ClassInfo) -> Iterator[Finding]:

@@ -34,6 +34,7 @@ from comfy_mcp.domain.ui_links import (
     source_of,
 )
 from comfy_mcp.domain.ui_lost import lost_in_editor, not_chosen, not_sent, of_no_control, unsure
+from comfy_mcp.domain.ui_pairs import with_pairs
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_reroutes import with_reroutes
 from comfy_mcp.domain.ui_scopes import CLOSED, Budget, Scope, opened, refusal, refuse, ui_problem
@@ -135,7 +136,7 @@ class _Conversion:
 
     def run(self) -> dict[str, Any]:
         raw = with_groups_opened(self._raw, self._info, self.warnings, self.refused)
-        read = with_reroutes(read_workflow(raw, self._info), self._info)
+        read = with_reroutes(with_pairs(read_workflow(raw, self._info), self._info), self._info)
         workflow, notes = with_links_everywhere(read)
         for node, text in notes:
             self._note(node.id, node, [(None, text)])

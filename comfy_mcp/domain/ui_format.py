@@ -123,8 +123,9 @@ class UiNode:
 
     @property
     def first_text(self) -> str | None:
-        """The first of the saved values, where it is a text."""
-        first = self.values[0] if isinstance(self.values, list) and self.values else None
+        """The first of the saved values, where it is a text; a switch may stand before it."""
+        listed = self.values if isinstance(self.values, list) else []
+        first = next((value for value in listed if not isinstance(value, bool)), None)
         return first if isinstance(first, str) else None
 
 

@@ -266,7 +266,13 @@ def _results(
     """The outputs inside that the group node has: those that nothing inside uses, or that lead out too."""
     used = {(origin, slot) for origin, slot, _, _ in links}
     listed = group.get("external")
-    out = {tuple(each[:2]) for each in (listed if isinstance(listed, list) else ()) if isinstance(each, list)}
+    out = set()
+    for each in listed if isinstance(listed, list) else ():
+        match each:
+            case [int(place), int(slot), *_]:
+                out.add((place, slot))
+            case _:
+                pass
     for place, node in enumerate(inside):
         for slot, _ in enumerate(_maps(node.get("outputs"))):
             if (place, slot) not in used or (place, slot) in out:

@@ -19,6 +19,7 @@ from comfy_mcp.domain.ui_format import (
     is_getter,
     is_setter,
 )
+from comfy_mcp.domain.ui_pairs import is_off, switches
 from comfy_mcp.domain.ui_scopes import Scope
 
 MAX_LENGTH = 100
@@ -73,9 +74,10 @@ class Unheard:
 
 @dataclass(frozen=True, slots=True)
 class NotSet:
-    """A node reads what is set under `name`, and no node sets that."""
+    """A node reads what is set under `name`, and no node sets that, or the node is switched `off`."""
 
     name: str | None
+    off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +136,22 @@ def _set_by(node: UiNode) -> Value | None:
 
 def _handed_on(scope: Scope, node: UiNode, wanted: str, steps: int) -> Source:
     if is_getter(node.type):
+        if _is_off(scope, node):
+            return NotSet(node.first_text, off=True)
         found = _setter(scope, node.first_text)
         if found is None:
             return NotSet(node.first_text)
         scope, node = found
     return _passed_on(scope, node.inputs[0], wanted, steps) if node.inputs else None
+
+
+def _is_off(scope: Scope, node: UiNode) -> bool:
+    """A node that gets a value may have a switch, and an input for it that a primitive sets."""
+    links = (scope.graph.links.get(each.link or "") for each in node.inputs)
+    givers = (scope.graph.nodes.get(link.origin) for link in links if link is not None)
+    set_by = (_set_by(giver) for giver in givers if giver is not None and giver.type == PRIMITIVE)
+    given = next((found.value for found in set_by if found is not None), None)
+    return any(map(is_off, switches(node) if given is None else [given]))
 
 
 def _passed_on(scope: Scope, given: UiInput, wanted: str, steps: int) -> Source:

@@ -14,7 +14,8 @@ from comfy_mcp.domain.widgets import CAPTURED
 def not_sent(name: str, given: Unheard | Value | NotSet, sent: object) -> Iterable[tuple[str | None, str]]:
     """Why what an input is given is not `sent`."""
     if isinstance(given, NotSet):
-        yield name, f"it reads what a node sets as {given.name!r:.60}, and no node does; its link is left out"
+        why = "the node that gets it is switched off" if given.off else "no node does"
+        yield name, f"it reads what a node sets as {given.name!r:.60}, and {why}; its link is left out"
     elif given.value != sent:
         why = "the subgraph's own value is" if isinstance(given, Unheard) else "it is no control"
         yield name, f"{given.value!r:.60} of the primitive is not sent: {why}"

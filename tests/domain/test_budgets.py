@@ -267,6 +267,15 @@ FAMILIES: dict[str, Callable[[int], Workflow]] = {
         "links": [[at, at, 0, at, 0, "*"] for at in range(size)],
         "extra": {"groupNodes": {"G": {"nodes": [{"type": "X"}] * size + [{"type": "PrimitiveNode"}]}}},
     },
+    "pairs of an unknown pack": lambda size: ui(
+        *(
+            {"id": f"s{at}", "type": "XSet", "widgets_values": [f"{at}"], "inputs": [{"link": 0}]}
+            for at in range(size)
+        ),
+        *({"id": f"g{at}", "type": "XGet", "widgets_values": [f"{at}"]} for at in range(size)),
+        *({"id": at, "type": "PreviewAny", "inputs": [{"name": "source", "link": at}]} for at in range(size)),
+        links=[[at, f"g{at}", 0, at, 0, "*"] for at in range(size)],
+    ),
     "links in a ring": lambda size: ui(
         {"id": 0, "type": "Reroute", "inputs": [{"link": 0}]},
         *(

@@ -332,3 +332,32 @@ def test_what_is_dropped_without_a_word_by_the_engine_is_told() -> None:
     ]
     assert found.outputs == ("7",)
     assert [note.message for note in found.notes] == list(found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("INT", True, "True becomes 1"),
+        ("INT", 12.7, "12.7 becomes 12"),
+        ("FLOAT", False, "False becomes 0.0"),
+        ("BOOLEAN", "false", "'false' becomes true"),
+        ("BOOLEAN", None, "None becomes false"),
+        ("BOOLEAN", {"__value__": [1]}, "[1] becomes true"),
+        ("STRING", True, "True becomes a text"),
+        ("STRING", {"a": 1}, "{'a': 1} becomes a text"),
+        ("STRING", {"__value__": [1, 2]}, "[1, 2] becomes a text"),
+        ("STRING", None, "null becomes the text 'None'; an empty text is \"\""),
+        ("INT", 12.0, None),
+        ("INT", "12", None),
+        ("FLOAT", 3, None),
+        ("BOOLEAN", 0, None),
+        ("BOOLEAN", True, None),
+        ("STRING", 7, None),
+    ],
+)
+def test_what_the_engine_makes_of_a_value_of_another_kind_is_told(kind: str, value: Any, told: str) -> None:
+    """A value that stands where another one should passes the engine's checks that way."""
+    declared = {"input": {"required": {"x": [kind, {}]}}, "output": [], "output_node": True}
+    found = report({"1": {"class_type": "X", "inputs": {"x": value}}}, ObjectInfo.parse({"X": declared}))
+    assert found.runnable
+    assert [each.message for each in found.notes] == ([f"Node 1 (X), input 'x': {told}."] if told else [])

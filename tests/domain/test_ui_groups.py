@@ -144,6 +144,11 @@ def test_values_behind_a_group_or_an_unknown_class_inside_are_not_shifted() -> N
     assert "5:0" in graph, "a class inside that the engine lacks is named, whatever is linked to it"
 
 
+@pytest.mark.parametrize("external", [7, [[{}, 0]], [[[], []], "x", []], [[0, 0]]])
+def test_what_leads_out_of_a_group_is_read_tolerantly(external: Any) -> None:
+    assert graph_of(file({"nodes": [inner("EmptyImage", 1, 2)], "external": external}))["6"]["images"]
+
+
 def test_subgraphs_of_the_file_stay() -> None:
     raw = file({"nodes": [inner("EmptyImage", 1, 2)]}, 7, 8)
     raw["definitions"] = {"subgraphs": [{"id": "s", "nodes": [image(7, 3, 4)], "links": []}]}
