@@ -43,6 +43,7 @@ class Mode(StrEnum):
     EXPIRED = "its certificate has expired"
     OTHER_NAME = "its certificate is another host's"
     POST_TOO_LARGE = "a POST is 413"
+    UPLOADS_UNREAD = "an upload is not read"
     # --- what it says of its nodes
     NODES_PAGE = "/object_info is a page"
     NODES_NONE = "/object_info is empty"
@@ -85,6 +86,7 @@ NODES: dict[str, Any] = {
         "output": ["IMAGE"],
         "output_name": ["IMAGE"],
     },
+    "LoadImage": {"input": {"required": {"image": [["b.png"], {"image_upload": True}]}}, "output": ["IMAGE"]},
     "SaveImage": {
         "input": {"required": {"images": ["IMAGE"], "filename_prefix": ["STRING", {}]}},
         "output": [],
@@ -138,7 +140,7 @@ def frames_of(mode: Mode) -> list[str]:
 @dataclass(eq=False)
 class HostileEngine:
     """`posted` are the prompts in their order; `asked` counts the requests to each path; `strangers` are the
-    headers of requests that came to the other host."""
+    headers of requests that came to the other host; `uploads` are those that it holds now."""
 
     mode: Mode
     tasks: asyncio.TaskGroup
@@ -146,6 +148,8 @@ class HostileEngine:
     posted: list[str] = field(default_factory=list)
     asked: dict[str, int] = field(default_factory=dict)
     strangers: list[dict[str, str]] = field(default_factory=list)
+    uploads: int = 0
+    most_uploads: int = 0
     sockets: dict[str, web.WebSocketResponse] = field(default_factory=dict)
     elsewhere: str = ""
     healed: bool = False
@@ -172,6 +176,8 @@ class HostileEngine:
                 return await self._socket(request)
             case "POST", "/prompt":
                 return await self._prompt(request)
+            case "POST", "/upload/image" if self.mode is Mode.UPLOADS_UNREAD:
+                return await self._upload(request)
             case "GET", "/prompt":
                 return web.json_response({"exec_info": {"queue_remaining": len(self._waiting())}})
             case "GET", "/queue":
@@ -210,6 +216,19 @@ class HostileEngine:
         if self.mode not in {Mode.IDLE, Mode.RUNS_FOR_EVER}:
             self.tasks.create_task(self._run(body["prompt_id"], body["client_id"]))
         return web.json_response({"prompt_id": body["prompt_id"], "number": 1, "node_errors": {}})
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        self.uploads += 1
+        self.most_uploads = max(self.uploads, self.most_uploads)
+        try:
+            while not self.healed:
+                await asyncio.sleep(0.01)
+        finally:
+            self.uploads -= 1
+        form = await request.post()
+        file = form["image"]
+        assert isinstance(file, web.FileField)
+        return web.json_response({"name": file.filename, "subfolder": form["subfolder"], "type": "input"})
 
     async def _run(self, prompt_id: str, client_id: str) -> None:
         socket = self.sockets.get(client_id)

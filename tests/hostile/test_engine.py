@@ -1,6 +1,7 @@
 """Each mode of a hostile engine has a bound: how the job ends, what is said, how much is asked and kept."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from comfy_mcp.driving import hearing, stopping
+from comfy_mcp.driving.claiming import MAX_UNSENT
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES
 from comfy_mcp.places.comfyui.outputs import MAX_OUTPUTS
 from comfy_mcp.places.protocol import ITS_URL
@@ -268,3 +270,35 @@ async def test_no_other_host_is_given_the_engines_secret(tmp_path: Path) -> None
         await said(sidecar, "a redirect")
         assert engine.asked["/ws"] >= 1
         assert engine.strangers == []
+
+
+# ------------------------------------------------------------------------------------------ input files
+
+
+def with_file(number: int) -> dict[str, Any]:
+    """A workflow whose file the engine does not have."""
+    text = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes([number]) * 600_000).decode()
+    load = {"class_type": "LoadImage", "inputs": {"image": f"data:image/png;base64,{text}"}}
+    return GRAPH | {"1": load}
+
+
+async def test_files_that_never_reach_the_engine_hold_up_no_other_job(tmp_path: Path) -> None:
+    """Few of them are on their way; one that is cancelled ends at once, and the rest when it reads again."""
+    async with house(tmp_path, Mode.UPLOADS_UNREAD, request_timeout_s=30.0) as (engine, sidecar):
+        stuck = [await sidecar.submit(with_file(number)) for number in range(2 * MAX_UNSENT)]
+        async with asyncio.timeout(20):
+            while engine.uploads < MAX_UNSENT:
+                await asyncio.sleep(0.01)
+        for _ in range(3):
+            ended = await sidecar.ended(await sidecar.submit(GRAPH))
+            assert ended["status"] == "completed"
+        states = [(await sidecar("GET", f"{WORKFLOW}/{each}")).body["status"] for each in stuck]
+        assert states == ["queued"] * len(stuck)
+        assert (await sidecar("DELETE", f"{WORKFLOW}/{stuck[0]}")).body["status"] == "cancelled"
+        assert (await sidecar.ended(stuck[0]))["status"] == "cancelled"
+        async with asyncio.timeout(20):
+            while engine.uploads < MAX_UNSENT:  # the next one takes its place
+                await asyncio.sleep(0.01)
+        engine.healed = True
+        assert {(await sidecar.ended(each))["status"] for each in stuck[1:]} == {"completed"}
+        assert engine.most_uploads <= MAX_UNSENT + 1, "the cancelled one may still be closing"
