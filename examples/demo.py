@@ -5,7 +5,7 @@
     python examples/demo.py --store postgresql   the jobs in PostgreSQL, which is fetched on first use (60 MB)
     COMFYUI_URL=http://host:8188 python examples/demo.py     a ComfyUI that is already there
 
-It prints a table of what happened and, as its last line, the path of the picture. Everything it writes is in
+It prints a table of what happens and, as its last line, the path of the picture. Everything it writes is in
 demo-output/: pictures, the store, the engine's files, the logs.
 """
 
@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
@@ -53,24 +53,22 @@ class Row:
 
 @dataclass(kw_only=True)
 class Report:
-    """The rows, in order."""
+    """A table: each row is printed when its step is done."""
 
-    rows: list[Row] = field(default_factory=list)
+    begun: bool = False
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[Row]:
         row, began = Row(step=name), perf_counter()
         yield row
         row.ms = (perf_counter() - began) * 1000
-        self.rows.append(row)
+        self.print(row)
 
-    def print(self) -> None:
-        names = max(len(row.step) for row in self.rows)
-        texts = max(len(row.what) for row in self.rows)
-        print(f"{'step':<{names}}  {'what':<{texts}}  {'ms':>8}")
-        print(f"{'-' * names}  {'-' * texts}  {'-' * 8}")
-        for row in self.rows:
-            print(f"{row.step:<{names}}  {row.what:<{texts}}  {row.ms:>8.1f}")
+    def print(self, row: Row) -> None:
+        if not self.begun:
+            self.begun = True
+            print(f"{'step':<15}  {'ms':>8}  what\n{'-' * 15}  {'-' * 8}  {'-' * 4}")
+        print(f"{row.step:<15}  {row.ms:>8.1f}  {row.what}", flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,6 @@ def main() -> int:
         say(f"demo failed: {reason(error)}")
         say(f"the logs are in {output}")
         return 1
-    report.print()
     print(picture)
     return 0
 
@@ -241,7 +238,7 @@ async def drive(engine: Engine, output: Path, report: Report) -> Path:
             async with connect(engine.url, output, log, report) as client:
                 with report.step("tools/list") as row:
                     tools = (await client.list_tools()).tools
-                    row.what = ", ".join(tool.name for tool in tools)
+                    row.what = f"{len(tools)} tools: {', '.join(tool.name for tool in tools[:3])}, ..."
                 with report.step("system_status") as row:
                     row.what = described(await call(client, "system_status"))
                 picture: Path | None = None
@@ -264,7 +261,7 @@ async def connect(url: str, output: Path, log: TextIO, report: Report) -> AsyncI
     began = perf_counter()
     async with Client(stdio_client(server, errlog=log), read_timeout_seconds=60) as client:
         what = f"comfy-bridge mcp over stdio, protocol {client.protocol_version}"
-        report.rows.append(Row(step="connect", what=what, ms=(perf_counter() - began) * 1000))
+        report.print(Row(step="connect", what=what, ms=(perf_counter() - began) * 1000))
         yield client
 
 
@@ -406,7 +403,8 @@ class Bar:
 
     def close(self) -> None:
         if self._shown:
-            sys.stderr.write("\n")
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
 
 
 def say(text: str) -> None:
