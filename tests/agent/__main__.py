@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.agent.moving import NAME, video_and_sound
+from tests.agent.moving import NAME, PICTURES, video_and_sound
 from tests.agent.scripted import DOCUMENT, TRANSPORTS, agent_over, place_of
 from tests.agent.tasks import TASKS, open_house, settings_of
 from tests.support.real_comfyui import RealComfyUI
@@ -45,7 +45,7 @@ async def write_moving(transport: str, engine_url: str) -> None:
             write(place_of(NAME, transport), agent.transcript)
             if transport == "stdio":
                 for kind, picture in pictures.items():
-                    Image.open(BytesIO(picture)).save(DOCUMENT.with_name(f"agents-{kind}.png"), optimize=True)
+                    Image.open(BytesIO(picture)).save(DOCUMENT.with_name(PICTURES[kind]), optimize=True)
 
 
 async def transcript_of(name: str, transport: str) -> str:

@@ -15,6 +15,8 @@ from tests.agent.tasks import wait_for
 
 NAME = "video-and-sound"
 """Of its transcript in docs/agents.md."""
+PICTURES = {"video": "agents-video.png", "audio": "agents-audio.png"}
+"""By the kinds of their outputs, in docs/; `python -m tests.agent video-and-sound` makes them."""
 RATE = 8_000
 
 
