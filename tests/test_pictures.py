@@ -1,4 +1,4 @@
-"""`make pictures` makes each picture of docs/ but those of a real ComfyUI, which stand with their transcript."""
+"""`make pictures` makes each picture of docs/, but for those that stand with a transcript."""
 
 import re
 from pathlib import Path
