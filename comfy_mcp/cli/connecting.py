@@ -51,7 +51,14 @@ async def connect(settings: Settings, output: Output, *, client: str) -> ExitCod
             next_step="Run the command again.",
             code=ErrorCode.INVALID_ARGUMENT,
         )
-    write_whole(path.resolve(), after)  # a link stays one
+    try:
+        write_whole(path.resolve(), after)  # a link stays one
+    except OSError as error:
+        raise InvalidInput(
+            f"{path} can't be written: {error.strerror}.",
+            next_step="Add the server by hand: docs/clients.md has the text for each client.",
+            code=ErrorCode.PATH_UNREADABLE,
+        ) from None
     output.result({"path": str(path), "written": True}, [f"Written: {path}. Restart the client."])
     return ExitCode.OK
 
@@ -69,7 +76,7 @@ def _agreed(question: str) -> bool:
 
 def _place(client: str) -> tuple[Path, str]:
     """The file, and its member that has the servers. Of a project where the client has files of projects."""
-    here = Path.cwd()
+    here = _here()
     match client:
         case "claude-code":
             return here / ".mcp.json", "mcpServers"
@@ -79,6 +86,16 @@ def _place(client: str) -> tuple[Path, str]:
             return here / ".vscode" / "mcp.json", "servers"
         case _:
             return _desktop_folder() / "Claude" / "claude_desktop_config.json", "mcpServers"
+
+
+def _here() -> Path:
+    """Raises InvalidInput where the folder has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise InvalidInput(
+            "The working folder does not exist any more.", next_step="Change to another folder."
+        ) from None
 
 
 def _desktop_folder() -> Path:

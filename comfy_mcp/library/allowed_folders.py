@@ -1,5 +1,6 @@
 """Files of this machine that a caller names by path: only those in the allowed folders."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ class AllowedFolders:
     """A relative path is looked for under each folder in turn. All of it blocks: use a thread."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = tuple(roots) or (Path.cwd(),)
+        self._roots = tuple(roots) or (_here(),)
 
     @property
     def roots(self) -> tuple[Path, ...]:
@@ -71,6 +72,14 @@ class AllowedFolders:
             code=ErrorCode.PATH_NOT_ALLOWED,
             details={"roots": [str(root) for root in self._roots], "setting": ROOTS_SETTING},
         )
+
+
+def _here() -> Path:
+    """The folder that the process was started in. Where that has been deleted: nothing is inside."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(os.devnull)
 
 
 def unreadable(path: str, what: str, advice: str, why: str) -> InvalidInput:

@@ -8,9 +8,10 @@ outputs_dir = "/mnt/gpu-1/output"
 labels = ["h100"]
 """
 
+import contextlib
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,8 +81,7 @@ def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
     there already.
     """
     table = "\n".join([f"[{_toml(name)}]", *(f"{key} = {_toml(value)}" for key, value in settings.items())])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time(path.parent):
+    with _written(path), one_at_a_time(_made(path.parent)):
         before = _text(path) if path.exists() else ""
         if name in _parsed(path, lambda: before):
             raise misconfigured(
@@ -98,11 +98,27 @@ def remove_engine(path: Path, name: str) -> bool:
 
     Raises InvalidInput (`configuration`) where only a person can edit the file.
     """
-    with one_at_a_time(path.parent):
+    with _written(path), one_at_a_time(path.parent):
         before = _parsed(path, lambda: _text(path))
         if name in before:
             write_whole(path, _without(path, name, before), new_mode=0o600)  # it may hold secrets
     return name in before
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise misconfigured(
+            f"The file of engines {path} can't be written: {error.strerror}.",
+            "Give this user the right to write it and its folder, or edit it by hand.",
+        ) from None
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _without(path: Path, name: str, before: Mapping[str, EngineEntry]) -> str:

@@ -56,6 +56,19 @@ def test_the_change_is_shown_in_lines_and_without_an_answer_nothing_is_written(
     assert not (project / ".cursor").exists()
 
 
+def test_a_file_that_cannot_be_written_is_an_error_in_words(
+    project: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refused)
+    done = shell("doctor", "--write", "cursor", stdin=b"y\n")
+    assert done.code == 2
+    assert "mcp.json can't be written: Permission denied." in done.err
+    assert "docs/clients.md" in done.err
+
+
 def test_what_else_the_file_has_stays_and_a_no_writes_nothing(project: Path, shell: Shell) -> None:
     before = '{"other": [1, "é"], "mcpServers": {"mine": {"command": "x"}, "comfyui": {"command": "old"}}}'
     file = project / ".mcp.json"

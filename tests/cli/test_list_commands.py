@@ -136,3 +136,16 @@ def test_what_is_not_known_without_an_engine_is_said_beside_the_list(
         assert "system_status" not in each.err
     assert "Run `comfy-bridge doctor` to see why no engine answers." in asked[0].err
     assert f"next: No ComfyUI answers at {NOBODY}. Start ComfyUI" in asked[1].err
+
+
+def test_a_deleted_working_folder_keeps_no_command_from_working(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: type[Path]) -> Path:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "cwd", classmethod(gone))
+    assert shell("workflows").code == 0
+    assert "does not exist any more" in shell("doctor", "--write", "cursor").err
+    outside = shell("run", "/dev/null/fox.json")
+    assert (outside.code, "path_unreadable" in outside.err) == (2, True)

@@ -158,7 +158,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InvalidInput, match=r"engines\.toml can't be written: No space"):
         add_engine(file, "b", {"url": "http://b"})
     assert [each.name for each in tmp_path.iterdir()] == ["engines.toml"]
 
