@@ -8,7 +8,7 @@ from comfy_mcp.domain.ids import BatchId, JobId, OutputId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import StatusName, WorkflowResult
+from comfy_mcp.operations.shapes import MINE, StatusName, WorkflowResult
 
 if TYPE_CHECKING:
     from comfy_mcp.store import JobView
@@ -58,6 +58,9 @@ async def first_of(context: OperationContext, given: str) -> Job:
 
 async def _not_found(context: OperationContext, given: str) -> NotFound:
     """The error for it, which names the workflow of what is the id of an output."""
+    if given.lower() == "all":
+        step = f'Call cancel_workflow(workflow_id="{MINE}") to cancel all that you submitted.'
+        return NotFound(not_found(JobId(given)).message, next_step=step)
     error, output = not_found(JobId(given)), await context.services.store.get_output(OutputId(given))
     job = None if output is None else await context.services.store.get_job(output.job_id)
     if job is None or not context.caller.may_see(job.client):

@@ -37,11 +37,6 @@ async def cancel_workflow(context: OperationContext, params: CancelParams) -> Ca
     services, job_id = context.services, JobId(params.workflow_id)
     if job_id == MINE:
         return await _cancel_mine(context, params.reason)
-    if job_id.lower() == "all":
-        raise NotFound(
-            "There is no cancel of all workflows.",
-            next_step=f'Call cancel_workflow(workflow_id="{MINE}") for all that you submitted.',
-        )
     try:
         await require_visible(context, job_id)
     except NotFound:

@@ -349,9 +349,10 @@ async def test_the_id_of_an_output_leads_to_its_workflow(call: Bench) -> None:
         assert submitted.workflow_id not in caught.value.next_step
 
 
-async def test_a_cancel_of_all_says_how_to_cancel_ones_own(call: Bench) -> None:
+@pytest.mark.parametrize("operation", ["cancel_workflow", "workflow_status"])
+async def test_all_says_how_to_cancel_ones_own(call: Bench, operation: str) -> None:
     with pytest.raises(NotFound) as caught:
-        await call("cancel_workflow", workflow_id="all")
+        await call(operation, workflow_id="all")
     assert 'cancel_workflow(workflow_id="mine")' in caught.value.next_step
 
 
