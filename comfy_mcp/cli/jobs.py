@@ -13,7 +13,7 @@ from comfy_mcp.cli.exits import ExitCode, exit_code_of_status
 from comfy_mcp.cli.given import given
 from comfy_mcp.cli.output import IN_COMMANDS, Output, in_commands
 from comfy_mcp.cli.progress import ProgressDisplay, progress_display
-from comfy_mcp.cli.saving import prepare_folder, save_items
+from comfy_mcp.cli.saving import prepare_place, save_items
 from comfy_mcp.cli.session import Session, open_session
 from comfy_mcp.cli.show import status_lines
 from comfy_mcp.domain.errors import EngineUnreachable
@@ -53,7 +53,7 @@ async def run(
 ) -> ExitCode:
     """Submit and follow to the end, driving the engine if nobody else does."""
     if how.save_to is not None:
-        prepare_folder(how.save_to)
+        prepare_place(how.save_to)
     with given(file, asked) as (asked, content):
         async with open_session(settings, drive=True) as session:
             await _need_an_engine(session)
@@ -101,7 +101,7 @@ async def graph(settings: Settings, output: Output, *, workflow_id: str, api: bo
 async def wait(settings: Settings, output: Output, *, workflow_id: str, how: Following) -> ExitCode:
     """Follow a job to its end, driving the engine if nobody else does."""
     if how.save_to is not None:
-        prepare_folder(how.save_to)
+        prepare_place(how.save_to)
     async with open_session(settings, drive=True) as session:
         return await _follow(session, output, workflow_id, how)
 

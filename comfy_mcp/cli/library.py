@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_mcp.cli.exits import ExitCode
 from comfy_mcp.cli.output import IN_COMMANDS, Output
-from comfy_mcp.cli.saving import prepare_folder, save_items
+from comfy_mcp.cli.saving import prepare_place, save_items
 from comfy_mcp.cli.session import open_session
 from comfy_mcp.cli.show import (
     described_lines,
@@ -50,7 +50,7 @@ async def outputs(
 ) -> ExitCode:
     """List outputs; with `save_to` also fetch them, and print the paths."""
     if save_to is not None:
-        prepare_folder(save_to)
+        prepare_place(save_to)
     async with open_session(settings, drive=False) as session:
         result: OutputsResult = await session.call("list_outputs", arguments)
         saved = await save_items(session, result.outputs, save_to) if save_to is not None else None

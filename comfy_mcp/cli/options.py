@@ -59,9 +59,9 @@ save_to = click.option(
     "-o",
     "--save-to",
     "save_to",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Save the output files in this folder and print their paths.",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Save the outputs in this folder, or as this file (art/fox.png), and print their paths.",
 )
 
 

@@ -7,6 +7,7 @@ stderr either way.
 import contextlib
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -121,7 +122,10 @@ def error_document(error: BridgeError) -> dict[str, Any]:
 
 def in_commands(advice: str) -> str:
     """An operation's next step, said in commands: `Call list_outputs` is `comfy-bridge outputs`."""
-    return reworded(advice, _command_of)
+    return _INPUTS.sub(r"-i \1=…", reworded(advice, _command_of))
+
+
+_INPUTS = re.compile(r'inputs=\{"([\w.]+)": "?…"?\}')
 
 
 IN_COMMANDS: Mapping[str, Any] = in_words(in_commands)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from comfy_mcp.cli.session import Session
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
+from comfy_mcp.domain.media_types import UNKNOWN, media_type_of
 from comfy_mcp.operations.shapes import OutputItem
 
 NUMBERS = 10_000
@@ -19,6 +20,12 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_written(folder, error) from None
+
+
+def prepare_place(where: Path) -> None:
+    """The folder `where`, or that of a file with this name. Raises InvalidInput."""
+    is_file = media_type_of(where.name) != UNKNOWN and not where.is_dir()
+    prepare_folder(where.parent if is_file else where)
 
 
 def save_text(text: str, folder: Path, name: str) -> Path:
@@ -37,10 +44,10 @@ def save_text(text: str, folder: Path, name: str) -> Path:
         raise _not_written(path, error) from None
 
 
-async def save_items(session: Session, items: Sequence[OutputItem], folder: Path) -> list[Path]:
-    """Write each output into the folder; the paths, in order. See `library.saving.save_in`."""
+async def save_items(session: Session, items: Sequence[OutputItem], where: Path) -> list[Path]:
+    """Write each output to the folder or the file; the paths, in order. See `library.saving.save_at`."""
     ids = [item.output_id for item in items]
-    return await session.bridge.outputs.save(ids, folder, session.caller)
+    return await session.bridge.outputs.save(ids, where, session.caller)
 
 
 def _not_written(path: Path, error: OSError) -> InvalidInput:

@@ -368,3 +368,5 @@ _ORDER = {
         )
     )
 }
+USUAL_NAMES = frozenset({*_ORDER, *_USUAL, "size"})
+"""What callers set of most workflows."""

@@ -60,13 +60,21 @@ class Saver:
         InvalidInput (path_not_allowed, path_unreadable), and what opening an output raises.
         """
         path = Path(await self.check(where))
-        try:
-            is_folder = where.endswith(("/", os.sep)) or await _disk().do(path.is_dir)
-        except OSError as error:  # such as a name that is too long
-            raise unwritable(path.parent, error) from None
-        if is_folder or media_type_of(path.name) == UNKNOWN:
+        if where.endswith(("/", os.sep)):
             return await save_in(self._files, outputs, path)
-        return await save_in(self._files, outputs, path.parent, name=path.name)
+        return await save_at(self._files, outputs, path)
+
+
+async def save_at(files: OutputFiles, outputs: Sequence[Output], path: Path) -> list[Path]:
+    """Write each output into the folder `path`, or under that name if it ends like a file's. Raises what
+    `save_in` raises."""
+    try:
+        is_folder = media_type_of(path.name) == UNKNOWN or await _disk().do(path.is_dir)
+    except OSError as error:  # such as a name that is too long
+        raise unwritable(path.parent, error) from None
+    if is_folder:
+        return await save_in(files, outputs, path)
+    return await save_in(files, outputs, path.parent, name=path.name)
 
 
 async def save_in(

@@ -32,6 +32,7 @@ _WORDS = {
     "list_type": "must be a list",
     "int_parsing_size": "must be a smaller number",
     "finite_number": "must be a finite number",
+    "too_short": "must not be empty",
     "too_long": "must have at most {max_length} entries",
     "string_pattern_mismatch": "must match {pattern}",
     "literal_error": "must be {expected}",
@@ -117,8 +118,10 @@ def _fault(name: str, item: Any) -> str:
     said = f"must be {_FORMS[name]}" if of_several else _WORDS.get(item["type"])
     limits = {name: f"{at:g}" if isinstance(at, float) else at for name, at in item.get("ctx", {}).items()}
     text = said.format(**limits) if said is not None else str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "missing":
+    if item["type"] in {"missing", "too_short"}:
         return text
+    if name == "matrix" and len(item["loc"]) == 2:
+        text = f"{shown(item['loc'][1])} {text}"
     return f"{text}, not {shown(item['input'])}" if item["input"] != "" else text
 
 

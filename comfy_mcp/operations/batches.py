@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from comfy_mcp.domain.errors import LimitExceeded, NotFound
-from comfy_mcp.domain.ids import BatchId, JobId
+from comfy_mcp.domain.ids import BatchId, JobId, OutputId
 from comfy_mcp.domain.job import CancelAnswer, Job, JobQuery
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.services import Services
-from comfy_mcp.operations.shapes import StatusName, WorkflowResult
+from comfy_mcp.operations.shapes import MINE, StatusName, WorkflowResult
 
 if TYPE_CHECKING:
     from comfy_mcp.store import JobView
@@ -35,7 +35,7 @@ async def views_of(context: OperationContext, given: str) -> "list[JobView]":
         known = view is not None and context.caller.may_see(view.job.client)
         views = [view] if known and view is not None else await _of_batch(context, BatchId(each))
         if not views:
-            raise not_found(JobId(each))
+            raise await _not_found(context, each)
         found |= {view.job.id: view for view in views}
         if len(found) > MOST:
             raise LimitExceeded(
@@ -54,6 +54,19 @@ async def _of_batch(context: OperationContext, batch: BatchId) -> "list[JobView]
 async def first_of(context: OperationContext, given: str) -> Job:
     """The workflow with this id, or the first of the batch. Raises NotFound."""
     return (await views_of(context, given))[0].job
+
+
+async def _not_found(context: OperationContext, given: str) -> NotFound:
+    """The error for it, which names the workflow of what is the id of an output."""
+    if given.lower() == "all":
+        step = f'Call cancel_workflow(workflow_id="{MINE}") to cancel all that you submitted.'
+        return NotFound(not_found(JobId(given)).message, next_step=step)
+    error, output = not_found(JobId(given)), await context.services.store.get_output(OutputId(given))
+    job = None if output is None else await context.services.store.get_job(output.job_id)
+    if job is None or not context.caller.may_see(job.client):
+        return error
+    step = f'It is the id of an output; the id of its workflow is "{job.id}".'
+    return NotFound(error.message, next_step=step)
 
 
 def not_found(job_id: JobId) -> NotFound:

@@ -17,7 +17,7 @@ import structlog
 from comfy_mcp.domain.catalog import Output, OutputFound, OutputQuery
 from comfy_mcp.domain.errors import EngineBadAnswer, NotFound, StoreFault
 from comfy_mcp.library import OutputContent, OutputData, Preview, Span
-from comfy_mcp.library.saving import save_in
+from comfy_mcp.library.saving import save_at
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import Caller, OperationContext
 
@@ -76,11 +76,11 @@ class Outputs:
     async def read_small(self, output: Output, *, limit: int) -> OutputData | None:
         return await self._services.outputs.read_small(output, limit=limit)
 
-    async def save(self, ids: Sequence[str], folder: Path, caller: Caller) -> list[Path]:
-        """See `library.saving.save_in`. For a person at this machine: any folder will do."""
+    async def save(self, ids: Sequence[str], where: Path, caller: Caller) -> list[Path]:
+        """See `library.saving.save_at`. For a person at this machine: any folder will do."""
         context = OperationContext(services=self._services, caller=caller)
         found = [await find_output(context, output_id) for output_id in ids]
-        return await save_in(self._services.outputs, found, folder)
+        return await save_at(self._services.outputs, found, where)
 
     async def preview(
         self,

@@ -20,6 +20,7 @@ from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import path_of_url
 from comfy_mcp.domain.graph import MAX_WRAPPERS, wrapped_graph, wrappers_of
 from comfy_mcp.domain.nearest import nearest
+from comfy_mcp.domain.parameters import USUAL_NAMES
 from comfy_mcp.domain.shown import shown
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.argument_errors import require_small
@@ -82,6 +83,8 @@ def repaired(
                 )
     if "workflow" in known and not taken.keys() & {"workflow", "path"}:
         _take_loose_graph(unknown, taken, warnings)
+    _take_loose_inputs(unknown, taken, warnings)
+    _take_only_argument(operation, params, unknown, taken, warnings)
     warnings.extend(_unknown(operation, params, unknown))
     return taken, tuple(warnings)
 
@@ -327,7 +330,10 @@ def _take_loose_graph(unknown: dict[str, Any], taken: dict[str, Any], warnings: 
     the file that the editor saves, and what other tools put around either."""
     nodes = _nodes_in(unknown)
     inner, where = wrapped_graph(unknown)
-    if isinstance(unknown.get("prompt"), Mapping | str) and "prompt" not in nodes:
+    prompt = unknown.get("prompt")
+    if "prompt" not in nodes and (
+        isinstance(prompt, Mapping) or (isinstance(prompt, str) and prompt.lstrip().startswith(_JSON))
+    ):
         taken["workflow"] = unknown.pop("prompt")
         warnings.append("The graph under 'prompt' was read as the workflow.")
     elif nodes:
@@ -339,6 +345,44 @@ def _take_loose_graph(unknown: dict[str, Any], taken: dict[str, Any], warnings: 
             del unknown[name]
         given = f"The graph under {where!r}" if where else "The file in the place of the arguments"
         warnings.append(f"{given} was read as the workflow.")
+
+
+def _take_loose_inputs(unknown: dict[str, Any], taken: dict[str, Any], warnings: list[str]) -> None:
+    """Inputs of a workflow that is given by its name, where the arguments should stand. A graph has them
+    itself: beside one, they may be anything."""
+    named = taken.get("workflow")
+    inputs = taken.get("inputs", {})
+    if not isinstance(named, str) or named.lstrip().startswith(_JSON) or not isinstance(inputs, Mapping):
+        return
+    loose = {name: value for name, value in unknown.items() if name in USUAL_NAMES and _is_scalar(value)}
+    if loose and not loose.keys() & inputs.keys():
+        taken["inputs"] = {**inputs, **loose}
+        warnings.append(f"Read as inputs of the workflow: {', '.join(loose)}.")
+        for name in loose:
+            del unknown[name]
+
+
+def _is_scalar(value: object) -> bool:
+    return isinstance(value, str | int | float) and value != ""
+
+
+def _take_only_argument(
+    operation: str,
+    params: type[Params],
+    unknown: dict[str, Any],
+    taken: dict[str, Any],
+    warnings: list[str],
+) -> None:
+    """The one argument that is needed, under another name: `id`, `job_id`."""
+    needed = {each.name: each for each in _arguments(params).values() if each.required}
+    if len(needed) != 1 or len(unknown) != 1:
+        return
+    ((name, value),), (argument,) = unknown.items(), needed.values()
+    if taken.keys() & {argument.name, *argument.names} or not isinstance(value, str) or not value:
+        return
+    taken[argument.name] = _repaired(operation, params, argument, name, value)
+    del unknown[name]
+    warnings.append(f"{shown(name)} was read as {argument.name}.")
 
 
 def _nodes_in(graph: Mapping[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ async def retry_workflow(context: OperationContext, params: RetryParams) -> Retr
     if not old.can_be_retried:
         raise Conflict(
             f"The workflow is {old.status.value}: only failed or cancelled workflows can be retried.",
-            next_step="Submit the graph again to run it again."
+            next_step=f'Call submit_workflow(workflow="job:{old_id}") to run it again.'
             if old.is_final
             else f'Call wait_for_workflow(workflow_id="{old_id}").',
             code=ErrorCode.NOT_RETRYABLE,

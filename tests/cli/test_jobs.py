@@ -350,6 +350,22 @@ def test_a_batch_of_a_named_workflow_with_a_file_of_mine(
     assert (ran.json["name"], ran.json["priority"]) == ("Cats", "low")
 
 
+def test_outputs_are_saved_under_the_name_of_a_file(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an agent's `save_to`: with the suffix of what it is, and never over another file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "art").mkdir()
+    (tmp_path / "art" / "fox.png").write_text("of mine")
+    one = shell("run", written(tmp_path, graph()), "-o", "art/fox.jpg", "-q", "--json").json["saved"]
+    assert [Path(path).name for path in one] == ["fox-2.png"]
+    (again,) = shell("run", written(tmp_path, graph()), "-o", "new/fox.png", "-q", "--json").json["saved"]
+    assert Path(again).resolve() == tmp_path / "new" / "fox.png"
+    listed = shell("outputs", "-o", "all/it.png", "--json").json["saved"]
+    assert listed == ["all/it.png", "all/it.png"], "both have the same bytes"
+    assert (tmp_path / "art" / "fox.png").read_text() == "of mine"
+
+
 def test_run_and_submit_say_where_a_workflow_may_run(shell: Shell, tmp_path: Path) -> None:
     file = written(tmp_path, graph())
     refused = shell("submit", file, "--on", "nowhere", "--json")

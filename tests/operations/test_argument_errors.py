@@ -45,6 +45,19 @@ def refusal(operation: str, **arguments: Any) -> InvalidInput:
         ),
         ("list_workflows", {"limit": "many"}, "limit: must be a whole number, not 'many'", "limit=20"),
         ("list_workflows", {"status": "done"}, "'cancelled' or 'ended', not 'done'", 'status="queued"'),
+        (
+            "submit_workflow",
+            {"workflow": []},
+            "workflow: must be a graph as an object, or as text a name",
+            "submit_workflow(",
+        ),
+        (
+            "submit_workflow",
+            {"workflow": "a", "matrix": {"cfg": 4}},
+            "'cfg' must be a list, not 4",
+            "matrix=",
+        ),
+        ("wait_for_workflow", {"workflow_id": ""}, "workflow_id: must not be empty.", "6f1c2b5e"),
         ("list_outputs", {"type": "poem"}, "'image', 'video'", 'list_outputs(type="image")'),
         ("list_outputs", {"cursor": "x" * 600}, "cursor: must have at most 512 characters", "cursor="),
         (
@@ -143,7 +156,7 @@ def test_an_example_is_a_call_that_would_do(operation: Operation[Any, Any]) -> N
 @pytest.mark.parametrize(
     ("operation", "arguments", "said"),
     [
-        ("submit_workflow", {"matrix": {"cfg": 7}}, "matrix: must be a list, not 7"),
+        ("submit_workflow", {"matrix": {"cfg": 7}}, "matrix: 'cfg' must be a list, not 7"),
         ("list_outputs", {"since": 1e30}, "since: must be a smaller number, not 1e+30"),
         ("submit_workflow", {"inputs": "a red fox"}, 'inputs={"prompt": "a red fox"}'),
         ("describe_workflow", {}, 'describe_workflow(name="text-to-image")'),
@@ -245,7 +258,7 @@ def work_of(work: Callable[[], None]) -> tuple[int, int]:
         ("submit_workflow", {"tags": {"a": "x" * 70_000}}, "tags: too large"),
         ("workflow_status", {"workflowId": "x" * 70_000}, 'workflow_status(workflow_id="6f1c2b5e")'),
         ("submit_workflow", {"inputs": {f"x{at}": 1 for at in range(201)}}, "must have at most 200 entries"),
-        ("submit_workflow", {"matrix": {"cfg": [1] * 65}}, "matrix: must have at most 64 entries"),
+        ("submit_workflow", {"matrix": {"cfg": [1] * 65}}, "matrix: 'cfg' must have at most 64 entries"),
     ],
 )
 def test_what_is_too_large_is_told_with_the_limit(

@@ -336,6 +336,26 @@ async def test_a_repeat_under_one_key_is_the_same_batch(call: Bench) -> None:
         await call("submit_workflow", workflow=graph, variations=3, idempotency_key="k")
 
 
+async def test_the_id_of_an_output_leads_to_its_workflow(call: Bench) -> None:
+    submitted = await call("submit_workflow", workflow=graphs.picture())
+    state = await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    output = state.outputs[0].output_id
+    for operation in ("workflow_status", "wait_for_workflow", "cancel_workflow"):
+        with pytest.raises(NotFound) as caught:
+            await call(operation, workflow_id=output)
+        assert f'the id of its workflow is "{submitted.workflow_id}"' in caught.value.next_step
+        with pytest.raises(NotFound, match=f"Workflow {output} not found") as caught:
+            await Bench(call.services, STRANGER)(operation, workflow_id=output)
+        assert submitted.workflow_id not in caught.value.next_step
+
+
+@pytest.mark.parametrize("operation", ["cancel_workflow", "workflow_status"])
+async def test_all_says_how_to_cancel_ones_own(call: Bench, operation: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        await call(operation, workflow_id="all")
+    assert 'cancel_workflow(workflow_id="mine")' in caught.value.next_step
+
+
 async def test_a_batch_of_another_client_does_not_exist(call: Bench) -> None:
     submitted = await call("submit_workflow", workflow=seeded(), variations=2)
     stranger = Bench(call.services, STRANGER)

@@ -15,6 +15,7 @@ from tests.support import graphs
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"width": 64}}}
+SUBMIT = BY_NAME["submit_workflow"].params
 
 
 def taken(operation: str, **given: Any) -> tuple[dict[str, Any], str]:
@@ -155,6 +156,50 @@ def test_a_graph_in_the_place_of_the_arguments_is_the_workflow(loose: dict[str, 
     assert "no argument" not in warning
     assert taken("submit_workflow", path="a.json", **loose)[0] == {"path": "a.json"}
     assert "workflow" not in taken("list_workflows", **loose)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        ({"prompt": "a fox", "seed": 7, "size": "64x64"}, {"prompt": "a fox", "seed": 7, "size": "64x64"}),
+        ({"prompt": "a fox", "inputs": {"cfg": 4}}, {"prompt": "a fox", "cfg": 4}),
+        ({"prompt": "a fox", "inputs": {"prompt": "a cat"}}, {"prompt": "a cat"}),
+        ({"prompt": ""}, None),
+        ({"prompt": {"a": 1}}, None),
+        ({"poem": "a fox"}, None),
+        ({"prompt": "a fox", "inputs": "x"}, "x"),
+    ],
+)
+def test_inputs_among_the_arguments_are_those_of_a_workflow_with_a_name(
+    given: dict[str, Any], inputs: object
+) -> None:
+    taken, warnings = repaired("submit_workflow", SUBMIT, {"workflow": "sketch", **given})
+    assert taken.get("inputs") == inputs
+    moved = sorted(given.keys() & {"prompt", "seed", "size"}) if inputs != given.get("inputs") else []
+    assert sorted(" ".join(warnings).partition("workflow: ")[2].rstrip(".").split(", ")) == (moved or [""])
+
+
+@pytest.mark.parametrize("workflow", [{"1": {"class_type": "A"}}, '{"1": {"class_type": "A"}}'])
+def test_what_stands_beside_a_graph_is_no_input(workflow: object) -> None:
+    taken, (warning,) = repaired("submit_workflow", SUBMIT, {"workflow": workflow, "prompt": "a fox"})
+    assert "inputs" not in taken
+    assert "Set inputs of the workflow in inputs" in warning
+
+
+@pytest.mark.parametrize("name", ["id", "job_id", "workflow"])
+def test_the_one_argument_that_is_needed_may_have_another_name(name: str) -> None:
+    taken, warnings = repaired("workflow_status", BY_NAME["workflow_status"].params, {name: "`6f1c2b5e`"})
+    assert taken == {"workflow_id": "6f1c2b5e"}
+    assert warnings == (f"'{name}' was read as workflow_id.",)
+
+
+@pytest.mark.parametrize(
+    "given", [{"id": "a", "workflowId": "b"}, {"id": 5}, {"id": ""}, {"id": "a", "job": "b"}]
+)
+def test_which_one_is_meant_has_to_be_plain(given: dict[str, Any]) -> None:
+    taken, warnings = repaired("workflow_status", BY_NAME["workflow_status"].params, given)
+    assert "workflow_id" not in taken
+    assert "was read as" not in " ".join(warnings)
 
 
 def test_nothing_that_could_be_a_graph_is_no_workflow() -> None:

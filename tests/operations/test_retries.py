@@ -141,7 +141,7 @@ async def test_what_waits_or_has_completed_is_not_retried(call: Bench) -> None:
     await ended(call, done)
     with pytest.raises(Conflict, match="is completed") as caught:
         await call("retry_workflow", workflow_id=done.workflow_id)
-    assert "Submit the graph again" in caught.value.next_step
+    assert 'submit_workflow(workflow="job:' in caught.value.next_step
     assert caught.value.details == {"currentStatus": "completed"}
 
 

@@ -55,7 +55,7 @@ class OutputsResult(Result):
             f"{item.type} {item.filename or 'text'} ({item.output_id})" for item in self.outputs
         )
         listed = f"{len(self.outputs)} output(s), newest first: {shown}.{more_pages(self.next_cursor)}"
-        return listed if shown else "No outputs yet."
+        return " ".join([*self.warnings, listed if shown else "No outputs."])
 
 
 class ViewResult(Result):
