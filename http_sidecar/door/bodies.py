@@ -39,6 +39,14 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
 
 _FILE_TYPES = ("image/", "video/", "audio/", "application/octet-stream")
 _CHUNK_BYTES = 64 * 1024
+_BODY = web.RequestKey("body", bytes)
+AT_ONCE = 256
+"""Chunks that are taken before others have their turn."""
+IN_CRUMBS = web.RequestKey("in_crumbs", bool)
+"""Of a request that was refused for its chunks: what else comes of it is not worth reading."""
+
+CRUMB_BYTES, MOST_CRUMBS = 64, 4_096
+"""So many chunks of a body may be smaller on average: some clients send JSON piece by piece."""
 
 
 def is_file(request: web.Request) -> bool:
@@ -60,18 +68,42 @@ async def read_chunks(request: web.Request) -> AsyncIterator[bytes]:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """All of it. Raises HTTPRequestEntityTooLarge, HTTPRequestTimeout."""
+    """All of it. Raises HTTPRequestEntityTooLarge, HTTPRequestTimeout, and InvalidInput for one in crumbs."""
+    known: bytes | None = request.get(_BODY)
+    if known is not None:
+        return known
     bounds = request.app[BOUNDS]
-    limit_s, most = bounds.body_timeout_s, bounds.body_bytes
+    limit_s: float | None = bounds.body_timeout_s
+    most = bounds.body_bytes
     if request.content_length is not None and request.content_length > most:
         raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=request.content_length)
     if request.content.is_eof():  # all of it has come: there is nothing to wait for
-        return await request.read()
+        limit_s = None
     try:
         async with asyncio.timeout(limit_s):
-            return await request.read()
+            body = request[_BODY] = await _read(request, most)
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    return body
+
+
+async def _read(request: web.Request, most: int) -> bytes:
+    """Each chunk takes its time, however few bytes it has."""
+    body, chunks = bytearray(), 0
+    async for data, _ in request.content.iter_chunks():
+        body += data
+        chunks += 1
+        if not chunks % AT_ONCE:
+            await asyncio.sleep(0)
+        if len(body) > most:
+            raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(body))
+        if chunks > MOST_CRUMBS and len(body) < chunks * CRUMB_BYTES:
+            request[IN_CRUMBS] = True
+            raise InvalidInput(
+                f"The body comes in chunks of less than {CRUMB_BYTES} bytes each.",
+                next_step="Send it with a Content-Length, or in larger chunks.",
+            )
+    return bytes(body)
 
 
 def _parsed(raw: bytes) -> Any:

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
+from time import thread_time
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
 from comfy_mcp.logs import Repeats
+from http_sidecar.door.bodies import IN_CRUMBS
 from http_sidecar.door.problems import problem
 from http_sidecar.door.request_log import SERVER
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
@@ -31,6 +33,13 @@ KEEPALIVE_S = 75.0
 
 FIRST_HEADERS_S = 10.0
 """A new connection has sent the headers of its first request by then, or it is closed."""
+
+FIRST_READ, MOST_READ = 4 * 1024, 256 * 1024
+"""Bytes that are parsed in one step, of a new connection and of one whose steps are quick: others have their
+turn in between."""
+
+STEP_S = 0.002
+"""A step that took longer has many chunks or headers in few bytes. The next ones are small again."""
 
 LINGER_S = 1.0
 """How long the rest of a body is read and dropped after an early answer: closing at once may lose the answer
@@ -95,7 +104,7 @@ class _Server(web.Server):
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_open", "_send_timeout_s")
+    __slots__ = ("_open", "_read_bytes", "_send_timeout_s")
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
@@ -109,11 +118,26 @@ class _Protocol(RequestHandler):
             transport.abort()
             return
         super().connection_made(transport)
+        self._read_next(FIRST_READ)
         # aiohttp's timer, set earlier for the first request; after that aiohttp sets it itself.
         if self._keepalive_handle is not None:
             self._keepalive_handle.cancel()
         self._next_keepalive_close_time = self._loop.time() + FIRST_HEADERS_S
         self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+
+    def data_received(self, data: bytes) -> None:
+        began = thread_time()
+        super().data_received(data)
+        if thread_time() - began > STEP_S:
+            self._read_next(FIRST_READ)
+        elif len(data) >= self._read_bytes:
+            self._read_next(min(2 * self._read_bytes, MOST_READ))
+
+    def _read_next(self, most: int) -> None:
+        """asyncio reads as much as its transport says."""
+        self._read_bytes = most
+        if self.transport is not None:
+            self.transport.max_size = most  # type: ignore[attr-defined]
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._open.closed(self)
@@ -142,6 +166,9 @@ class _Protocol(RequestHandler):
             return await write_within(self._send_timeout_s, sending, cut=self.transport)
         except ClientTooSlow:
             return resp, True
+        finally:
+            if request.get(IN_CRUMBS):
+                self.force_close()
 
     def handle_error(
         self,

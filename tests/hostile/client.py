@@ -94,6 +94,32 @@ async def slow_uploads(url: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def crumbs(url: str) -> AsyncIterator[None]:
+    """Bodies in chunks of one byte each, as fast as they are taken."""
+    head = (
+        f"POST {WORKFLOW} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ).encode()
+
+    async def send() -> None:
+        while True:
+            async with AsyncExitStack() as stack:
+                for _, writer in await _all_open(stack, url, 1):
+                    writer.write(head)
+                    with contextlib.suppress(ConnectionError):
+                        for _ in range(400):
+                            writer.write(b"1\r\n[\r\n" * 1_000)
+                            await writer.drain()
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as tasks:
+        senders = [tasks.create_task(send()) for _ in range(8)]
+        yield
+        for sender in senders:
+            sender.cancel()
+
+
+@asynccontextmanager
 async def endless_headers(url: str) -> AsyncIterator[None]:
     """Requests whose headers do not end."""
     async with AsyncExitStack() as stack:
@@ -303,6 +329,7 @@ MODES: dict[str, Mode] = {
     "silent connections": silent_connections,
     "compressed bombs": compressed_bombs,
     "slow uploads": slow_uploads,
+    "crumbs": crumbs,
     "endless headers": endless_headers,
     "broken requests": broken_requests,
     "replays": replays,

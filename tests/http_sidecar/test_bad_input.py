@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp.web_protocol import RequestHandler
 
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from http_sidecar.bounds import Bounds
+from http_sidecar.door.bodies import MOST_CRUMBS
+from http_sidecar.process import runner
 from tests.support.graphs import picture
 from tests.support.raw_http import Listening, RawAnswer, listening
 
@@ -160,6 +163,52 @@ async def test_a_request_that_is_refused_before_its_body_came_ends_its_connectio
 )
 async def test_malformed_json_is_400(server: Listening, body: bytes) -> None:
     assert_problem(await server.ask(post(body)), 400)
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" % WORKFLOW
+    chunks = (body[at : at + size] for at in range(0, len(body), size))
+    sent = b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in chunks)
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + sent
+
+
+@pytest.mark.parametrize("end", [b"", b"0\r\n\r\n"])
+async def test_a_body_in_crumbs_is_refused_and_its_connection_ends(server: Listening, end: bytes) -> None:
+    """Each chunk takes its time, however few bytes it has."""
+    async with server.connect() as client:
+        await client.send(chunked(b"[" * (MOST_CRUMBS + 1), 1) + end)
+        problem = assert_problem(await client.answer(), 400)
+        assert "in chunks of less than" in problem["message"]
+        assert await client.closed() == b""
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_a_body_in_chunks_is_taken(server: Listening, size: int) -> None:
+    body = json.dumps({"workflow": picture()}).encode()
+    answer = await server.ask(chunked(body, size) + b"0\r\n\r\n")
+    assert answer.status == 202, answer.data
+
+
+@pytest.mark.parametrize(("slow_from_s", "grows"), [(-1.0, False), (1e9, True)])
+async def test_a_connection_is_parsed_in_small_steps_until_they_are_quick(
+    server: Listening, monkeypatch: pytest.MonkeyPatch, slow_from_s: float, grows: bool
+) -> None:
+    sizes: list[int] = []
+    parse = RequestHandler.data_received
+
+    def parsed(self: RequestHandler, data: bytes) -> None:
+        sizes.append(len(data))
+        parse(self, data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", parsed)
+    monkeypatch.setattr(runner, "STEP_S", slow_from_s)
+    assert_problem(await server.ask(chunked(b" " * 100_000, 10_000) + b"0\r\n\r\n"), 400)
+    assert sizes[0] <= runner.FIRST_READ
+    assert (max(sizes) > runner.FIRST_READ) is grows, sizes
+
+
+async def test_a_body_in_chunks_that_is_too_large_is_413(server: Listening) -> None:
+    assert_problem(await server.ask(chunked(b" " * 400_000, 4_096)), 413)
 
 
 @pytest.mark.parametrize(
