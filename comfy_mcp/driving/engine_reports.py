@@ -151,13 +151,14 @@ class EngineReports:
         """How each engine is, asked now. Never raises for an engine that is down."""
         reports: dict[EngineId, EngineReport] = {}
         drivers = {driver.engine: driver for driver in self._roster.drivers}
-        drained = await self._roster.read_drained()
+        drained, holders = await self._roster.read_drained(), await self._store.live_leases()
 
         async def ask(place: Place) -> None:
             driver = drivers.get(place.engine)
             events = driver.connected if driver is not None and driver.driving else None
+            driven_by = self._driven_by(holders.get(place.engine), driver)
             reports[place.engine] = replace(
-                await self._report_one(place, driver),
+                await self._report_one(place, driver, driven_by),
                 labels=tuple(sorted(place.labels)),
                 drained=place.engine in drained,
                 events=events,
@@ -177,8 +178,7 @@ class EngineReports:
         found += [said for lane in self.lanes.names if (said := self.lanes.trouble(lane)) is not None]
         return found if reports else [*found, NO_ENGINE]
 
-    async def _report_one(self, place: Place, driver: Driver | None) -> EngineReport:
-        driven_by = await self._driven_by(place.engine, driver)
+    async def _report_one(self, place: Place, driver: Driver | None, driven_by: str | None) -> EngineReport:
         if place.asleep:
             return EngineReport(
                 engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=f"It {ASLEEP}."
@@ -216,14 +216,13 @@ class EngineReports:
             engine=place.engine, url=place.url, up=False, driven_by=driven_by, error=error, problem=problem
         )
 
-    async def _driven_by(self, engine: EngineId, driver: Driver | None) -> str | None:
+    def _driven_by(self, holder: str | None, driver: Driver | None) -> str | None:
         if driver is not None and driver.driving:
             return "this process"
-        lease = await self._store.lease_of(engine)
-        if lease is None or not lease.live or not lease.holder:
+        if holder is None:
             # Nobody holds the lease now: a process that drives takes it within seconds, and says so.
             return None if driver is None else "this process"
-        return "this process" if lease.holder == self._roster.holder else "another process"
+        return "this process" if holder == self._roster.holder else "another process"
 
 
 def _start_it(place: Place) -> str:

@@ -129,7 +129,7 @@ class Roster:
             if self._may_be_several:
                 group.create_task(self._keep_drained(), name="drained engines")
                 if self._drive:
-                    group.create_task(self._sharing.run(self._give_up), name="sharing")
+                    group.create_task(self._sharing.run(self._give_up, self._reaches_some), name="sharing")
             if self._means.settings.engines_file is not None:
                 group.create_task(self.file.follow(self.take), name="engines file")
 
@@ -227,6 +227,9 @@ class Roster:
         if self._group is not None:
             member.leaving = self._group.create_task(self._left(member), name="engine leaves")
             log.info("engine_removed", engine=member.settings.id)
+
+    def _reaches_some(self) -> bool:
+        return any(trouble is None for _, trouble in self.troubles())
 
     def _give_up(self, count: int) -> None:
         """Give up that number of engines, those first that have least to end."""

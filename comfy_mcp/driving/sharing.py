@@ -56,18 +56,21 @@ class Sharing:
         finally:
             self._mine.discard(engine)
 
-    async def run(self, give_up: Callable[[int], None]) -> None:
+    async def run(self, give_up: Callable[[int], None], reaches_some: Callable[[], bool]) -> None:
         """Until cancelled: be seen, and call `give_up` again and again with how many engines are beyond the
-        share. Not at once: a command that soon ends takes nothing from others."""
+        share. Not at once: a command that soon ends takes nothing from others. Nor does a bridge that
+        reaches no engine."""
         await asyncio.sleep(self._settings.lease_ttl_s)
         async with asyncio.TaskGroup() as group:
             while True:
-                engines = self._engines
-                seen = group.create_task(self._be_seen(), name="bridge")
-                while engines == self._engines:
+                engines, seen = self._engines, None
+                if reaches_some():
+                    seen = group.create_task(self._be_seen(), name="bridge")
+                while engines == self._engines and (seen is not None) == reaches_some():
                     await asyncio.sleep(self._settings.lease_ttl_s / 3)
                     await self._balance(give_up)
-                seen.cancel()
+                if seen is not None:
+                    seen.cancel()
 
     async def _balance(self, give_up: Callable[[int], None]) -> None:
         try:
@@ -78,8 +81,7 @@ class Sharing:
             give_up(self._shares.excess)
 
     async def _be_seen(self) -> None:
-        name = EngineId(f"{self._group}{self._holder}")
-        candidate = Candidate(name, holder=self._holder, store=self._store, settings=self._settings)
+        candidate = Candidate(self._name, holder=self._holder, store=self._store, settings=self._settings)
 
         async def hold(lease: Lease) -> None:
             try:
@@ -97,6 +99,11 @@ class Sharing:
         """What the names of all bridges with these engines begin with."""
         return f"{BRIDGES}{sha256(repr(sorted(self._engines)).encode()).hexdigest()[:16]}/"
 
+    @property
+    def _name(self) -> EngineId:
+        """Of the lease by which this bridge is seen."""
+        return EngineId(f"{self._group}{self._holder}")
+
     async def _read(self, *, max_age_s: float) -> None:
         """Many engines ask at the same moment, and one of them reads."""
         async with self._reading:
@@ -109,7 +116,9 @@ class Sharing:
         if self._live.get(engine, self._holder) != self._holder:
             self._waited.discard(engine)
             return False
-        if engine not in self._engines or self._shares.may_take(waited=engine in self._waited):
+        shares, waited = self._shares, engine in self._waited
+        first = waited or len(shares.held) == 1 or self._name in self._live  # else those who are seen
+        if first and (engine not in self._engines or shares.may_take(waited=waited)):
             self._waited.discard(engine)
             return True
         self._waited.add(engine)

@@ -51,8 +51,8 @@ async def test_an_engine_that_was_removed_is_driven_until_it_has_ended_what_it_h
 
 
 async def test_a_bridge_is_seen_after_a_while_and_by_the_engines_that_it_has_then(house: House) -> None:
-    one, counts = sharing(house), list[int]()
-    task = house.group.create_task(one.run(counts.append))
+    one, counts, reaches = sharing(house), list[int](), [True]
+    task = house.group.create_task(one.run(counts.append, lambda: reaches[-1]))
     async with asyncio.timeout(20):
         while not (before := await seen(house)):
             await asyncio.sleep(0)
@@ -61,6 +61,12 @@ async def test_a_bridge_is_seen_after_a_while_and_by_the_engines_that_it_has_the
             await asyncio.sleep(0)
         await house.store._writer.do(lambda connection: run(connection, "DELETE FROM engine_leases", ()))
         while await seen(house) != now:  # it was stopped for a while, and taken for dead
+            await asyncio.sleep(0)
+        reaches.append(False)
+        while await seen(house):
+            await asyncio.sleep(0)
+        reaches.append(True)
+        while await seen(house) != now:
             await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
@@ -82,7 +88,7 @@ async def test_a_store_that_refuses_to_read_ends_nothing(
 
     monkeypatch.setattr(house.store, "live_leases", live_leases)
     counts: asyncio.Queue[int] = asyncio.Queue()
-    task = house.group.create_task(sharing(house).run(counts.put_nowait))
+    task = house.group.create_task(sharing(house).run(counts.put_nowait, lambda: True))
     async with asyncio.timeout(20):
         assert await counts.get() == 0
     assert refused > 2

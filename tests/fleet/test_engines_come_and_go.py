@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.errors import InvalidInput, NotFound
+from comfy_mcp.domain.errors import InvalidInput, NotFound, StoreFault
 from tests.fleet.conftest import Fleet, Open
 from tests.support.graphs import slow
 
@@ -119,3 +119,17 @@ async def test_a_wrong_entry_is_refused_and_changes_nothing(
         with pytest.raises(NotFound, match="no engine 'z'"):
             await fleet("remove_engine", engine="z")
         assert fleet.file.read_text(encoding="utf-8") == before
+
+
+async def test_a_store_that_refuses_while_engines_are_asked_is_said_as_that(
+    open_fleet: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise StoreFault("The connection was lost.", next_step="Wait.")
+
+    async with open_fleet(a={}, b={}) as fleet:
+        for read in ("live_leases", "drained"):
+            with monkeypatch.context() as patch:
+                patch.setattr(fleet.services.store, read, refuse)
+                with pytest.raises(StoreFault, match="lost"):
+                    await fleet.services.engines.report()

@@ -16,7 +16,7 @@ from tests.fleet.conftest import Fleet
 from tests.support import postgres
 from tests.support.graphs import slow
 
-TTL_S = 0.3
+TTL_S = 0.6
 
 OpenBridge = Callable[..., AbstractAsyncContextManager[Fleet]]
 
@@ -39,12 +39,13 @@ async def engines(tmp_path: Path, *names: str) -> AsyncIterator[dict[str, Embedd
 
 @asynccontextmanager
 async def bridge(
-    tmp_path: Path, store: str | None, engines: dict[str, EmbeddedEngine]
+    tmp_path: Path, store: str | None, engines: dict[str, EmbeddedEngine], url: str = ""
 ) -> AsyncIterator[Fleet]:
-    """A process, as far as its stores, leases and tasks are concerned."""
-    file = tmp_path / f"{'-'.join(engines)}.toml"
+    """A process, as far as its stores, leases and tasks are concerned. `url`: where it looks for engines."""
+    file = tmp_path / f"{'-'.join(engines)}{len(url)}.toml"
     file.write_text(
-        "".join(f'["{name}"]\nurl = "{each.url}"\n' for name, each in engines.items()), encoding="utf-8"
+        "".join(f'["{name}"]\nurl = "{url or each.url}"\n' for name, each in engines.items()),
+        encoding="utf-8",
     )
     settings = load_settings(engines_file=file, state_dir=tmp_path / "state", store=store, lease_ttl_s=TTL_S)
     async with open_runtime(settings) as services:
@@ -65,8 +66,12 @@ async def until_driven(*bridges: Fleet, counts: tuple[int, ...]) -> list[set[str
             await asyncio.sleep(0.02)
 
 
-async def run_all(bridge: Fleet, count: int) -> list[Any]:
-    jobs = [await bridge("submit_workflow", workflow=slow(steps=2, step_ms=20)) for _ in range(count)]
+async def run_on_each(bridge: Fleet) -> list[Any]:
+    """Two jobs on each engine, whoever drives it."""
+    jobs = [
+        await bridge("submit_workflow", workflow=slow(steps=2, step_ms=20), engine=name)
+        for name in (*bridge.engines, *bridge.engines)
+    ]
     return [await bridge.end(job.workflow_id) for job in jobs]
 
 
@@ -78,9 +83,8 @@ async def test_each_has_a_part_while_bridges_come_and_go(tmp_path: Path, store: 
             async with bridge(tmp_path, store, there) as three:
                 parts = await until_driven(one, two, three, counts=(2, 2, 1))
                 assert set().union(*parts) == set(there)
-                ended = await run_all(three, 15)
-                assert {(job.status, job.attempt) for job in ended} == {("completed", 1)}
-                assert {job.engine for job in ended} == set(there)
+                ended = await run_on_each(three)
+                assert {(job.status, job.engine) for job in ended} == {("completed", name) for name in there}
         await until_driven(one, counts=(5,))
 
 
@@ -97,7 +101,7 @@ async def test_what_runs_is_ended_before_its_engine_is_given_up(tmp_path: Path, 
                 ended = await two.end(job.workflow_id)
                 assert (ended.status, ended.attempt) == ("completed", 1)
             await until_driven(one, two, counts=(1, 1))
-            assert {job.status for job in await run_all(two, 4)} == {"completed"}
+            assert {job.status for job in await run_on_each(two)} == {"completed"}
 
 
 async def test_an_engine_stays_where_it_is_if_the_other_bridge_has_gone_meanwhile(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ async def test_an_engine_stays_where_it_is_if_the_other_bridge_has_gone_meanwhil
                 await asyncio.sleep(0.02)
         for job in jobs:
             await one("cancel_workflow", workflow_id=job.workflow_id)
-        assert {job.engine for job in await run_all(one, 6)} == {"a", "b"}
+        assert {job.engine for job in await run_on_each(one)} == {"a", "b"}
 
 
 async def test_bridges_with_other_engines_take_none_of_each_other(tmp_path: Path) -> None:
@@ -130,3 +134,16 @@ async def test_bridges_with_other_engines_take_none_of_each_other(tmp_path: Path
                 await until_driven(other, counts=(1,))
                 assert driven(other) == {"d"}
                 assert driven(one) | driven(two) == set("abc")
+
+
+async def test_a_bridge_that_reaches_no_engine_takes_none_from_those_that_do(tmp_path: Path) -> None:
+    async with engines(tmp_path, *"abcde") as there, bridge(tmp_path, None, there) as one:
+        await until_driven(one, counts=(5,))
+        async with (
+            bridge(tmp_path, None, there, "http://127.0.0.1:9") as lost,
+            bridge(tmp_path, None, there) as two,
+        ):
+            await until_driven(one, two, counts=(3, 2))
+            holders = set((await one.services.store.live_leases()).values())
+            assert len(holders) == 2
+            assert lost.services.engines._roster.holder not in holders
