@@ -209,11 +209,14 @@ class _Opening:
         if len(values) <= first and not own:
             return found, shown, at
         if len(values) > first:
-            why = f"{mark.why}, so the group node's saved values can't be given to inputs"
-            message = f"Node {key} ({known.name}), input {mark.name!r}: {why}."
-            self._refused.append(ui_problem(message, key, known.name, mark.name))
+            self._refuse(key, known.name, mark)
             return [], [], len(values)
         return own, [], at
+
+    def _refuse(self, key: str, kind: str, mark: Widget) -> None:
+        why = f"{mark.why}, so the group node's saved values can't be given to inputs"
+        message = f"Node {key} ({kind}), input {mark.name!r}: {why}."
+        self._refused.append(ui_problem(message, key, kind, mark.name))
 
 
 def _beside(node: Mapping[str, Any], values: list[Any]) -> list[Any]:

@@ -4,14 +4,21 @@ A caller writes a path, a URL, an earlier output, a `data:` URI or a name that t
 that is kept names what the bridge keeps (domain/file_inputs.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
 from comfy_mcp.domain.access import Right
 from comfy_mcp.domain.catalog import Output, OutputFile, OutputKind, OutputQuery, lasting
-from comfy_mcp.domain.errors import BridgeError, ErrorCode, InvalidInput, LimitExceeded, NotFound, readable
+from comfy_mcp.domain.errors import (
+    BridgeError,
+    ErrorCode,
+    InvalidGraph,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+)
 from comfy_mcp.domain.file_inputs import (
     FOLDER,
     FileInput,
@@ -34,6 +41,7 @@ from comfy_mcp.operations.batches import jobs_of
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.catalog import find_output
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_faults import fault_at, of_all
 from comfy_mcp.operations.ids import whole_id
 
 log = structlog.get_logger(__name__)
@@ -54,7 +62,7 @@ class _Said:
     warnings: list[str] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
     takes: dict[JobId, int] = field(default_factory=dict)
-    faults: list[InvalidInput | NotFound] = field(default_factory=list)
+    faults: list[InvalidGraph | NotFound] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,22 +116,10 @@ async def with_files(
         elif found.value in said.present:
             present.add((found.node, found.name))
     if said.faults:
-        raise _of_all(said.faults)
+        raise of_all(said.faults)
     graph = with_inputs(judged.graph.raw, values) if values else None
     return Files(
         graph=graph, present=frozenset(present), warnings=tuple(said.warnings), takes=dict(said.takes)
-    )
-
-
-def _of_all(faults: Sequence[InvalidInput | NotFound]) -> InvalidInput | NotFound:
-    """The first, which says the others too."""
-    first = faults[0]
-    if len(faults) == 1:
-        return first
-    told = readable([each.sentence for each in faults])
-    more = [f"And {len(faults) - len(told)} more."] if len(faults) > len(told) else []
-    return type(first)(
-        " ".join([*told, *more]), next_step=first.next_step, code=first.code, details=first.details
     )
 
 
@@ -132,12 +128,7 @@ async def _named(context: OperationContext, found: FileInput, said: _Said, *, en
     try:
         return await _resolved(context, found, said, engine_answers=engine_answers)
     except (InvalidInput, NotFound, LimitExceeded) as error:
-        fault = type(error)(
-            f"{found.where}: {error.message}",
-            next_step=error.next_step,
-            code=error.code,
-            details=error.details,
-        )
+        fault = fault_at(found, error)
         if isinstance(fault, LimitExceeded):
             raise fault from None
         said.faults.append(fault)

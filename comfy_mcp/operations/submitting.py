@@ -12,7 +12,7 @@ from comfy_mcp.domain.access import Idempotency, Right
 from comfy_mcp.domain.batches import Combination, combinations, require_other, with_seeds
 from comfy_mcp.domain.chains import Parent
 from comfy_mcp.domain.client_files import foreign_files
-from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded, carrying
+from comfy_mcp.domain.errors import Denied, ErrorCode, InvalidInput, LimitExceeded
 from comfy_mcp.domain.events import JobQueued, Priority
 from comfy_mcp.domain.extra_data import Submitted, submitted_file
 from comfy_mcp.domain.file_inputs import placed
@@ -31,6 +31,7 @@ from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.chains import parents_of, with_takes
 from comfy_mcp.operations.checking import dry_run_result, faults_of, not_checked
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.file_faults import carrying_others
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow
 from comfy_mcp.operations.judging import engine_named, judged_by_engines
@@ -284,7 +285,7 @@ async def checked_graph(
     needs = judged.needs
     large = services.checker.is_large(text)
     await beside(large, _require_own_files, context, judged.graph)
-    with carrying(judged.report.warnings):
+    with carrying_others(judged.report):
         files = await with_files(context, judged, info, needs, lane=lane, large=large)
     if files.graph is not None:
         before = judged.warnings + before

@@ -16,7 +16,7 @@ from PIL import Image
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.catalog import OutputFile, OutputKind
-from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, ErrorCode, InvalidInput
+from comfy_mcp.domain.errors import BridgeError, EngineUnreachable, ErrorCode, InvalidGraph, InvalidInput
 from comfy_mcp.domain.file_inputs import FileInput
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, NodeId
 from comfy_mcp.domain.job import JobStatus
@@ -303,6 +303,12 @@ async def test_all_files_that_cannot_be_used_are_named_at_once(call: Bench, root
     told = error.message.count("Node ")
     assert 2 < told < 20
     assert error.message.endswith(f" And {20 - told} more.")
+    assert isinstance(error, InvalidGraph)
+    assert [(each.node_id, each.input_name) for each in error.problems] == [
+        (str(number), "image") for number in range(1, 40, 2)
+    ]
+    assert not any("not in the list" in text for text in error.warnings), "the fault says it"
+    assert len(error.warnings) >= 19, "the other warnings are there: the inputs that the class does not have"
     two = {**load("nope.png"), "3": load("./a.png")["1"], "4": load("")["2"]}
     two["4"]["inputs"]["images"] = ["3", 0]
     with pytest.raises(InvalidInput, match=r"Node 1 .*no file 'nope.png'.* Node 3 .*can't be read") as caught:
