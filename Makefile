@@ -79,25 +79,32 @@ format: $(DEV)  ## put the code into shape
 statements: $(DEV)  ## the SQL in the package anew, after a change of a statement or a table
 	$(PY) -m comfy_mcp.store.compiling
 
-.PHONY: lint
-lint: $(DEV)  ## style, types, the arrows of the house, the list of dependencies
+.PHONY: style
+style: $(DEV)
 	$(PY) -m ruff format --check --quiet .
 	$(PY) -m ruff check --quiet .
-	$(PY) -m mypy
 	$(PY) -c "from importlinter.cli import lint_imports_command as run; run()" --no-logo
 	$(PY) -m deptry --no-ansi $(wildcard comfy_mcp http_sidecar)
 
+.PHONY: lint
+lint: style  ## style, types, the arrows of the house, the list of dependencies
+	$(PY) -m mypy
+
 # 100 % branch coverage where everything is decided; the rest of the package has its own floor in pyproject.toml.
 COMPLETE := comfy_mcp/domain/*,comfy_mcp/places/comfyui/wire.py,comfy_mcp/operations/*,comfy_mcp/operations/shapes/*
-define pytest-with-coverage
-	$(PY) -m pytest $(1) --numprocesses $(PROCESSES) --maxprocesses 4 --cov --cov-report= $(PYTEST_ARGS)
+# The types are checked beside the tests. pytest-cov would judge the coverage once more by itself.
+define types-and-pytest-with-coverage
+	$(PY) -m mypy & types=$$!; \
+	$(PY) -m pytest $(1) --numprocesses $(PROCESSES) --maxprocesses 4 --cov --cov-report= --cov-fail-under=0 \
+	  $(PYTEST_ARGS) || { wait $$types; exit 1; }; \
+	wait $$types
 	$(PY) -m coverage report --include '$(COMPLETE)' --fail-under=100
 	$(PY) -m coverage report
 endef
 
 .PHONY: check
-check: lint tools  ## lint, then all tests that need no ComfyUI, with coverage
-	$(call pytest-with-coverage,-m "not live and not faults")
+check: style tools  ## lint, then all tests that need no ComfyUI, with coverage
+	$(call types-and-pytest-with-coverage,-m "not live and not faults")
 
 .PHONY: editor
 editor: $(DEV)  ## ask ComfyUI's own editor in Chromium anew what it exports, and compare (5 to 15 minutes)
@@ -112,8 +119,8 @@ tools: $(RUNTIME)  ## Chromium, Prometheus, PostgreSQL for tests: the machine's,
 	@$(PY) tests/support/debian.py chromium prometheus promtool initdb postgres
 
 .PHONY: test
-test: lint tools comfyui  ## everything: check, and the tests on the real ComfyUI (COMFYUI_SRC=DIR: on that one)
-	$(call pytest-with-coverage,)
+test: style tools comfyui  ## everything: check, and the tests on the real ComfyUI (COMFYUI_SRC=DIR: on that one)
+	$(call types-and-pytest-with-coverage,)
 
 # uv takes its index from UV_DEFAULT_INDEX and the like. No address of an index is written into the lock.
 LOCK := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate

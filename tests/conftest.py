@@ -1,5 +1,6 @@
 """For every test: the machine's own configuration and state stay outside; what runs beside what."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -31,11 +32,31 @@ TOGETHER = ("tests/apps/", "tests/contract/", "tests/deploy/", "tests/live/", "t
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives each process whole files, in the order of their names, or whole folders of TOGETHER."""
+    """Gives each process whole files, or whole folders of TOGETHER, in their order."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+LONGEST_FIRST = (
+    "tests/faults/test_faults.py",
+    "tests/page/",
+    "tests/http_sidecar/openapi/test_schemathesis.py",
+    "tests/connect/test_bare.py",
+    "tests/live/",
+)
+"""What takes half a minute and more. Begun late, it would run while the other processes have ended."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST_FIRST))
+
+
+def pytest_collection_finish() -> None:
+    """No collection of garbage looks at ten thousand tests and all that they have imported again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

@@ -11,7 +11,7 @@ PACKAGES = {
 
 OF_SEVERAL = {
     "cli": {"list_commands"},
-    "domain": {"budgets", "ui_unknown_kinds", "ui_values", "values"},
+    "domain": {"budgets", "budgets_any_file", "budgets_findings", "ui_unknown_kinds", "ui_values", "values"},
     "driving": {"cloud_place", "deadlines", "gpu_use", "thrift", "whole_story"},
     "embedded": {"parts"},
     "gpu": {"held_live"},

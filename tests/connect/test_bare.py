@@ -35,6 +35,7 @@ def bare(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, s
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": links,
+        "PIP_NO_COMPILE": "no",  # which pip reads as: no bytecode of modules that nothing here imports
         "UV_OFFLINE": "1",
         "UV_NO_INDEX": "1",
         "UV_NO_CONFIG": "1",
@@ -78,23 +79,29 @@ def test_pip_installs_all_that_the_wheel_needs(bare: Mapping[str, str], dist: Pa
     is_a_server(bare, venv / "bin" / "comfy-bridge", "mcp")
 
 
-@pytest.mark.parametrize("extra", ["", "[media]"])
-def test_pipx_installs_the_command(bare: Mapping[str, str], dist: Path, extra: str) -> None:
-    """In an environment of its own, as README.md says."""
-    (wheel,) = dist.glob("*.whl")
-    venv, bin_folder = Path(bare["HOME"]) / "for-pipx", Path(bare["HOME"]) / "bin"
-    bare = {
-        **bare,
+@pytest.fixture(scope="module")
+def with_pipx(bare: Mapping[str, str]) -> Mapping[str, str]:
+    """The same, with pipx in HOME/for-pipx."""
+    venv = Path(bare["HOME"]) / "for-pipx"
+    more = {
         "PIP_FIND_LINKS": f"{bare['PIP_FIND_LINKS']} {pipx_wheels()}",
         "PIPX_HOME": f"{bare['HOME']}/pipx",
-        "PIPX_BIN_DIR": str(bin_folder),
+        "PIPX_BIN_DIR": f"{bare['HOME']}/bin",
         "PIPX_DEFAULT_PYTHON": sys.executable,
     }
     run(bare, sys.executable, "-m", "venv", venv)
-    run(bare, venv / "bin" / "pip", "install", "--quiet", "pipx")
-    assert "comfy-bridge" in run(bare, venv / "bin" / "pipx", "install", "--force", f"{wheel}{extra}")
-    is_a_server(bare, bin_folder / "comfy-bridge", "mcp")
-    packages = run(bare, venv / "bin" / "pipx", "runpip", NAME, "list")
+    run({**bare, **more}, venv / "bin" / "pip", "install", "--quiet", "pipx")
+    return {**bare, **more}
+
+
+@pytest.mark.parametrize("extra", ["", "[media]"])
+def test_pipx_installs_the_command(with_pipx: Mapping[str, str], dist: Path, extra: str) -> None:
+    """In an environment of its own, as README.md says."""
+    (wheel,) = dist.glob("*.whl")
+    pipx = Path(with_pipx["HOME"]) / "for-pipx" / "bin" / "pipx"
+    assert "comfy-bridge" in run(with_pipx, pipx, "install", "--force", f"{wheel}{extra}")
+    is_a_server(with_pipx, Path(with_pipx["PIPX_BIN_DIR"]) / "comfy-bridge", "mcp")
+    packages = run(with_pipx, pipx, "runpip", NAME, "list")
     assert ("\nav " in packages) is bool(extra)
 
 

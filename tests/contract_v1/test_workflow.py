@@ -102,7 +102,7 @@ async def test_a_queued_workflow_is_cancelled_and_cancelled_again(v1: Sidecar) -
 
 async def test_a_running_workflow_that_was_cancelled_stays_cancelled(v1: Sidecar) -> None:
     """In the earlier service it later turned "completed"."""
-    job = await v1.submit(slow(steps=50))
+    job = await v1.submit(slow())
     await v1.until_running(job)
     answer = await v1("DELETE", f"{WORKFLOW}/{job}")
     assert (answer.status, answer.body["status"]) == (200, "cancelled")

@@ -19,8 +19,6 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from comfy_mcp import domain
 from comfy_mcp.domain import file_inputs, parameter_values
@@ -28,12 +26,9 @@ from comfy_mcp.domain.batches import require_other, seeds_of, with_new_seeds, wi
 from comfy_mcp.domain.client_files import foreign_files
 from comfy_mcp.domain.errors import InvalidGraph, InvalidInput
 from comfy_mcp.domain.extra_data import submitted_file
-from comfy_mcp.domain.graph import parse_graph
-from comfy_mcp.domain.graph_checks import check_graph
 from comfy_mcp.domain.ids import ClientId
 from comfy_mcp.domain.job_names import prompt_words, purpose
 from comfy_mcp.domain.judging import Judged, judge
-from comfy_mcp.domain.nearest import MAX_COMPARED, Hints
 from comfy_mcp.domain.node_times import keys_of
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameters import parameters_of
@@ -369,103 +364,3 @@ def test_a_share_of_the_budget_bounds_what_comes_out_of_subgraphs(family: Callab
             api_format(raw, INFO, Budget(share=0.05))
 
     assert steps_of(work) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE // 30
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 40) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-    max_leaves=8,
-)
-CLASSES = (
-    "KSampler",
-    "SaveImage",
-    "CLIPTextEncode",
-    "Reroute",
-    "PrimitiveNode",
-    "CustomCombo",
-    "s0",
-    "s1",
-    "s2",
-)
-SOCKETS = st.fixed_dictionaries(
-    {"name": st.sampled_from(("images", "seed", "text", "a", "b")), "link": st.none() | st.integers(0, 12)}
-)
-UI_NODES = st.fixed_dictionaries(
-    {
-        "id": st.integers(-20, 12),
-        "type": st.sampled_from(CLASSES),
-        "mode": st.sampled_from((0, 0, 0, 2, 4)),
-        "inputs": st.lists(SOCKETS, max_size=4),
-        "outputs": st.lists(st.just({"type": "*"}), max_size=2),
-        "widgets_values": st.lists(JSON, max_size=6) | st.dictionaries(st.text(max_size=6), JSON, max_size=4),
-        "properties": st.just({}) | st.just({"proxyWidgets": [["1", "seed"], ["-1", "a"]]}),
-    }
-)
-LINKS = st.lists(
-    st.tuples(
-        st.integers(0, 12), st.integers(-20, 12), st.integers(0, 3), st.integers(-20, 12), st.integers(0, 3)
-    ),
-    max_size=12,
-)
-GRAPHS = st.fixed_dictionaries(
-    {
-        "nodes": st.lists(UI_NODES, max_size=8),
-        "inputs": st.lists(st.sampled_from(({"name": "a"}, {"name": "b"})), max_size=3),
-    }
-)
-
-
-@given(top=GRAPHS, inside=st.lists(GRAPHS, max_size=3), links=st.lists(LINKS, min_size=4, max_size=4))
-@settings(max_examples=60, deadline=None)
-def test_whatever_a_file_holds_the_work_on_it_is_bounded(
-    top: Workflow, inside: list[Workflow], links: list[list[tuple[int, ...]]]
-) -> None:
-    keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
-    subgraphs = [
-        graph | {"id": f"s{at}", "links": [dict(zip(keys, link, strict=True)) for link in links[at]]}
-        for at, graph in enumerate(inside)
-    ]
-    top_links = [[*link, "*"] for link in links[3]]
-    raw = top | {"links": top_links, "definitions": {"subgraphs": subgraphs}}
-    assert steps_of(lambda: computed(raw)) <= PER_BYTE * len(json.dumps(raw)) + AT_ONCE
-
-
-def test_a_list_of_options_is_not_looked_through_for_each_node() -> None:
-    compared = 0
-
-    class Name(str):
-        __slots__ = ()
-
-        def __eq__(self, other: object) -> bool:
-            nonlocal compared
-            compared += 1
-            return str.__eq__(self, other) if isinstance(other, str) else False
-
-        __hash__ = str.__hash__
-
-    options = [Name(f"model{at}.safetensors") for at in range(2_000)]
-    declared = {"required": {"name": [options]}}
-    info = ObjectInfo.parse(
-        {"Load": {"input": declared, "output": [], "output_node": True, "python_module": "nodes"}}
-    )
-    compared = 0
-    raw = {str(at): node("Load", name="folder/model1999.safetensors") for at in range(100)}
-    judged(raw, info)
-    assert compared <= 2_000
-
-
-def test_hints_end_when_a_report_has_compared_enough() -> None:
-    hints = Hints()
-    known = [f"model{at}" for at in range(MAX_COMPARED // 4)]
-    assert [bool(hints.nearest("modell", known)) for _ in range(5)] == [True, True, True, True, False]
-
-
-def test_a_problem_with_a_name_of_megabytes_is_told_in_short() -> None:
-    raw = {
-        "1" * 100_000: node("x" * 100_000, **{"y" * 100_000: 1}),
-        "2": node("PreviewAny", source=["z" * 9_999, 0]),
-    }
-    error = check_graph(parse_graph(raw), INFO).error()
-    assert error is not None
-    told = [error.message, *(text for each in error.problems for text in (each.message, each.node_id or ""))]
-    assert max(map(len, told)) < 5_000

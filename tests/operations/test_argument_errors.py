@@ -179,24 +179,26 @@ def nested(depth: int) -> list[Any]:
     return inner
 
 
-LARGE: dict[str, Any] = {
-    "a text": "x" * 3_000_000,
-    "a text of white space": " " * 3_000_000,
-    "a text of quotes": "'\"`" * 1_000_000,
-    "a number": "1" * 3_000_000,
-    "numbers": [1] * MANY,
-    "numbers as text": json.dumps([1] * MANY),
-    "numbers as a short text": "[" + "1," * 20_000 + "1]",
-    "many ids": ",".join(["6f1c2b5e"] * MANY),
-    "lists": [[]] * MANY,
-    "lists in lists": nested(MANY),
-    "texts": ["x" * 100_000] * 30,
-    "an object": {f"x{at}": 1 for at in range(MANY)},
-    "objects": [{"url": "x"}] * MANY,
-    "an object of texts": {f"x{at}": "x" * 100_000 for at in range(30)},
-    "an object of lists": {f"x{at}": [1] for at in range(MANY)},
-    "a list in an object": {"cfg": [1] * MANY},
+LARGE: dict[str, Callable[[], Any]] = {
+    "a text": lambda: "x" * 3_000_000,
+    "a text of white space": lambda: " " * 3_000_000,
+    "a text of quotes": lambda: "'\"`" * 1_000_000,
+    "a number": lambda: "1" * 3_000_000,
+    "numbers": lambda: [1] * MANY,
+    "numbers as text": lambda: json.dumps([1] * MANY),
+    "numbers as a short text": lambda: "[" + "1," * 20_000 + "1]",
+    "many ids": lambda: ",".join(["6f1c2b5e"] * MANY),
+    "lists": lambda: [[]] * MANY,
+    "lists in lists": lambda: nested(MANY),
+    "texts": lambda: ["x" * 100_000] * 30,
+    "an object": lambda: {f"x{at}": 1 for at in range(MANY)},
+    "objects": lambda: [{"url": "x"}] * MANY,
+    "an object of texts": lambda: {f"x{at}": "x" * 100_000 for at in range(30)},
+    "an object of lists": lambda: {f"x{at}": [1] for at in range(MANY)},
+    "a list in an object": lambda: {"cfg": [1] * MANY},
 }
+"""Made when asked for: a million objects would be in the way of every other test of the process."""
+
 MAX_LINES = 60_000
 """Lines of Python for one call."""
 
@@ -206,7 +208,7 @@ COPIES = 5
 
 @pytest.fixture(scope="module", params=LARGE, ids=str)
 def large(request: pytest.FixtureRequest) -> Any:
-    return LARGE[request.param]
+    return LARGE[request.param]()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)

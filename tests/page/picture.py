@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from tests.support import graphs
 from tests.support.browser import open_browser
@@ -16,6 +17,14 @@ IN_SIGHT_SHOWN = """(count) => {
 """The page asks for the previews in sight: how many tiles those are, changes with the cards above them."""
 
 
+def half_done() -> dict[str, Any]:
+    """A first picture is soon there, and a second one takes longer than anybody looks."""
+    endless, saved = graphs.slow(steps=10_000, step_ms=500).values()
+    endless["inputs"]["color"] = 0xE8A15C
+    saved["inputs"]["images"] = ["3", 0]
+    return graphs.slow(steps=20) | {"3": endless, "4": saved}
+
+
 async def make(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with open_sidecar(Path(folder)) as sidecar, open_browser(Path(folder)) as browser:
@@ -24,7 +33,7 @@ async def make(target: Path) -> None:
             await sidecar.ended(
                 await sidecar.submit(graphs.failing("the picture has no alpha channel"), name="Cut out")
             )
-            running = await sidecar.submit(graphs.slow(steps=600, step_ms=30), name="Fox in the snow")
+            running = await sidecar.submit(half_done(), name="Fox in the snow")
             waiting = [
                 await sidecar.submit(sky(colors), name="Evening sky", priority="high") for colors in SKIES[:2]
             ]

@@ -115,7 +115,7 @@ async def test_a_dropped_wait_ends_the_job_only_when_told_so(
         await client.call_tool("wait_for_workflow", arguments, progress_callback=on_progress)
 
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=20, step_ms=100))
+        workflow_id = await submit(client, slow_graph(steps=600 if cancels else 20, step_ms=100))
         async with background(dropped(client, workflow_id)), asyncio.timeout(LIMIT_S):
             await waiting.wait()
         assert (await wait(client, workflow_id)).structured_content["status"] == status
@@ -123,7 +123,7 @@ async def test_a_dropped_wait_ends_the_job_only_when_told_so(
 
 async def test_a_cancel_ends_a_running_job_and_repeating_it_is_no_error(tmp_path: Path, mode: str) -> None:
     async with open_surface(tmp_path) as surface, surface.client(mode) as client:
-        workflow_id = await submit(client, slow_graph(steps=50, step_ms=100))
+        workflow_id = await submit(client, slow_graph(steps=600, step_ms=100))
         for _ in range(2):
             cancelled = await client.call_tool("cancel_workflow", {"workflow_id": workflow_id})
             assert cancelled.structured_content["status"] == "cancelled"

@@ -1,26 +1,58 @@
 """What a claim reads, however many jobs wait, and although nobody has analysed the table."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
 
+from comfy_mcp.settings import Settings, load_settings
 from comfy_mcp.store import Store, claims, queue, reads, turns
 from comfy_mcp.store.connection import Statement
 from comfy_mcp.store.postgresql.connection import POSTGRESQL
+from tests.support import postgres
+from tests.support.invariants import check_store
 from tests.support.jobs import GRAPH, queued_event
 
 QUEUED = 20_000
 
 
-@pytest.fixture
-async def crowded(
-    store: Store, by_hand: "psycopg.Connection[Any]"
-) -> AsyncIterator["psycopg.Connection[Any]"]:
-    """Jobs that wait, and as many that have ended."""
-    job, _ = await store.add_job(queued_event(), GRAPH, max_queued=10)
+NEVER, ANALYZE, VACUUM = "SELECT 1", "ANALYZE jobs", "VACUUM ANALYZE jobs"
+"""What was done to the table since its jobs came."""
+
+
+@pytest.fixture(scope="module")
+def crowded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["psycopg.Connection[Any]"]:
+    """Jobs that wait, and as many that have ended. Its tests only ask for plans; it is made once for each
+    upkeep (`request.param`)."""
+    url = postgres.shared().database()
+    settings = load_settings(state_dir=tmp_path_factory.mktemp("crowded"), store=url)
+    with psycopg.connect(url, autocommit=True) as by_hand:
+        asyncio.run(one_job(settings))
+        crowd(by_hand)
+        by_hand.execute(request.param)
+        yield by_hand
+        by_hand.execute("DELETE FROM jobs WHERE id LIKE 'x%'")
+    asyncio.run(checked(settings))
+
+
+async def one_job(settings: Settings) -> None:
+    store = await Store.open(settings)
+    await store.add_job(queued_event(), GRAPH, max_queued=10)
+    await store.close()
+
+
+async def checked(settings: Settings) -> None:
+    store = await Store.open(settings)
+    await check_store(store)
+    await store.close()
+
+
+def crowd(by_hand: "psycopg.Connection[Any]") -> None:
     by_hand.execute("ALTER TABLE jobs SET (autovacuum_enabled = off)")
     columns = [
         row[0]
@@ -32,12 +64,9 @@ async def crowded(
     names = ", ".join(f'"{name}"' for name in columns)
     by_hand.execute(
         f"INSERT INTO jobs (id, status, share_tag, {names}) SELECT 'x' || n, "
-        f"CASE WHEN n %% 2 = 0 THEN 'queued' ELSE 'completed' END, n, {names} "
-        f"FROM jobs, generate_series(1, {2 * QUEUED}) AS n WHERE jobs.id = %s",
-        [job.id],
+        f"CASE WHEN n % 2 = 0 THEN 'queued' ELSE 'completed' END, n, {names} "
+        f"FROM jobs, generate_series(1, {2 * QUEUED}) AS n"
     )
-    yield by_hand
-    by_hand.execute("DELETE FROM jobs WHERE id LIKE 'x%'")
 
 
 def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
@@ -61,7 +90,7 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
     return "\n".join(row[0] for row in rows)
 
 
-@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize("crowded", [NEVER, ANALYZE], ids=["never analysed", "analysed"], indirect=True)
 @pytest.mark.parametrize(
     ("statement", "index"),
     [
@@ -72,45 +101,41 @@ def plan_of(connection: "psycopg.Connection[Any]", statement: Statement) -> str:
     ],
     ids=["next", "window", "standing", "move up"],
 )
-async def test_a_claim_walks_an_index_and_sorts_nothing(
-    crowded: "psycopg.Connection[Any]", statement: Statement, index: str, analysed: bool
+def test_a_claim_walks_an_index_and_sorts_nothing(
+    crowded: "psycopg.Connection[Any]", statement: Statement, index: str
 ) -> None:
-    if analysed:
-        crowded.execute("ANALYZE jobs")
     plan = plan_of(crowded, statement)
     assert index in plan, plan
     assert "Sort Key" not in plan, plan
     assert "Seq Scan on jobs" not in plan, plan
 
 
-@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize("crowded", [NEVER, ANALYZE], ids=["never analysed", "analysed"], indirect=True)
 @pytest.mark.parametrize(
     "statement",
     [*claims._HEADS.values(), claims._ANY_BELOW_LIMIT, claims._ANY_BELOW_LIMIT_AT],
     ids=["heads", "heads that fit", "any", "any at a priority"],
 )
-async def test_while_a_client_is_at_its_limit_a_claim_goes_from_client_to_client(
-    crowded: "psycopg.Connection[Any]", statement: Statement, analysed: bool
+def test_while_a_client_is_at_its_limit_a_claim_goes_from_client_to_client(
+    crowded: "psycopg.Connection[Any]", statement: Statement
 ) -> None:
-    if analysed:
-        crowded.execute("ANALYZE jobs")
     plan = plan_of(crowded, statement)
     assert plan.count("ix_jobs_client_queue") >= 2, plan
     assert "Sort Key" not in plan, plan
     assert "Seq Scan on jobs" not in plan, plan
 
 
-async def test_the_view_of_the_queue_reads_the_first_of_each_lane(
+@pytest.mark.parametrize("crowded", [VACUUM], ids=["vacuumed"], indirect=True)
+def test_the_view_of_the_queue_reads_the_first_of_each_lane(
     crowded: "psycopg.Connection[Any]",
 ) -> None:
-    crowded.execute("VACUUM ANALYZE jobs")
     plan = plan_of(crowded, reads._RUN_ORDER)
     assert plan.count("ix_jobs_queue") == 3, plan
     assert "Seq Scan on jobs" not in plan, plan
 
 
-async def test_counts_over_the_queue_use_its_partial_index(crowded: "psycopg.Connection[Any]") -> None:
-    crowded.execute("VACUUM ANALYZE jobs")
+@pytest.mark.parametrize("crowded", [VACUUM], ids=["vacuumed"], indirect=True)
+def test_counts_over_the_queue_use_its_partial_index(crowded: "psycopg.Connection[Any]") -> None:
     for statement in (queue._QUEUE_SIZES, reads._BETWEEN):
         plan = plan_of(crowded, statement)
         assert "Index Only Scan" in plan, plan
