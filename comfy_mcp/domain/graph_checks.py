@@ -85,6 +85,8 @@ class GraphReport:
 
     def without_doubts(self, about: Collection[tuple[str, str]]) -> "GraphReport":
         """`about`: (node, input) of values that were asked about since."""
+        if not about:
+            return self
         left = (each for each in self.doubts if (each.node_id or "", each.input_name or "") not in about)
         return replace(self, doubts=tuple(left), missing=self.missing.without_models(about))
 

@@ -102,7 +102,8 @@ class Needs:
     def judged_by(self, nodes: ObjectInfo | None) -> "Needs":
         """The same, once an engine with this node list has found the workflow good."""
         known = frozenset[str]() if nodes is None else nodes.model_files
-        return replace(self, files=tuple(name for name in self.models if name in known))
+        files = tuple(name for name in self.models if name in known)
+        return self if files == self.files else replace(self, files=files)
 
     def lack(self, has: Equipment) -> Lack | None:
         """What keeps the workflow from that engine; None: nothing that is known. An engine whose

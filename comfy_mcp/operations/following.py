@@ -77,20 +77,18 @@ async def follow(
         except NotFound:
             return await _follow_several(context, job_id, limit_s, until)
         await _report(context, view)
-        try:
-            async with asyncio.timeout(limit_s):
-                while not view.job.is_final:
-                    try:
-                        async with asyncio.timeout(LOOK_S):
-                            happened, lost = await reader.newest()
-                    except TimeoutError:  # nothing happens: perhaps because the engine does not answer
-                        happened, lost = [], True
-                    if context.on_progress is None and not lost and not _ends(happened):
-                        continue
-                    view = await view_of(context, job_id)
-                    await _report(context, view)
-        except TimeoutError:
+        now = asyncio.get_running_loop().time
+        until_s = now() + limit_s
+        while not view.job.is_final and now() < until_s:
+            try:
+                async with asyncio.timeout(min(LOOK_S, until_s - now())):
+                    happened, lost = await reader.newest()
+            except TimeoutError:  # nothing happens: perhaps because the engine does not answer
+                happened, lost = [], True
+            if context.on_progress is None and not lost and not _ends(happened):
+                continue
             view = await view_of(context, job_id)
+            await _report(context, view)
     return await shown(context, view)
 
 

@@ -80,8 +80,9 @@ async def given_workflow(
     if params.extra_data is not None and isinstance(raw, Mapping):
         _check_size(len((await as_json(params.extra_data))[1]), limit)
         raw = {"prompt": unwrapped(raw), "extra_data": params.extra_data}
-    raw = await beside(large_json.is_large(raw), _with_outputs_named, raw)
-    raw, text, more = await as_json(raw)
+    large = large_json.is_large(raw)
+    raw = await beside(large, _with_outputs_named, raw)
+    raw, text, more = await as_json(raw, large=large)
     context.found.extend(more)
     if params.workflow is not None:
         _check_size(len(text), limit if params.extra_data is None else 2 * limit)

@@ -39,7 +39,9 @@ async def judged_by_engines(
         engines = {each: replace(able[each], nodes=known.get(each)) for each in able}
         raise _of_all(error, engine, judged, engines)
     info = None if engine is None else known[engine]
-    return info, replace(judged, needs=replace(judged.needs.judged_by(info), wish=wish))
+    needs = judged.needs.judged_by(info)
+    needs = needs if needs.wish == wish else replace(needs, wish=wish)
+    return info, judged if needs is judged.needs else replace(judged, needs=needs)
 
 
 def engine_named(engines: Mapping[EngineId, object], given: str) -> EngineId:

@@ -160,10 +160,10 @@ def _decoded(value: object, parse: Callable[[str], object], warnings: list[str],
     return parse(value)
 
 
-async def as_json(graph: object) -> tuple[object, bytes, tuple[str, ...]]:
+async def as_json(graph: object, *, large: bool | None = None) -> tuple[object, bytes, tuple[str, ...]]:
     """`graph` and its JSON text; and a warning where a text of it ended in the middle of a character, which
-    nothing can store or send. Raises InvalidInput."""
-    large = large_json.is_large(graph)
+    nothing can store or send. `large`: whether it holds much, if that is known. Raises InvalidInput."""
+    large = large_json.is_large(graph) if large is None else large
     return await beside(large, _as_json, graph, large=large)
 
 

@@ -99,7 +99,7 @@ async def submit_workflow(context: OperationContext, params: SubmitParams) -> Su
     )
 
     async def write(made: Sequence[Made], lane: str) -> SubmitResult:
-        there = replace(how, lane=lane)
+        there = how if lane == how.lane else replace(how, lane=lane)
         if varied:
             return await submit_batch(services, [(each, there) for each in made], use)
         return await _submit_one(services, made[0], use, there)
@@ -293,7 +293,7 @@ async def checked_graph(
         judged = await services.checker.judge(files.graph, text, info, client=client)
     before += files.warnings
     graph, report = judged.graph, judged.report.without_doubts(files.present)
-    needs = replace(needs, brings=bool(await beside(large, placed, graph.raw)))
+    brings, memory = bool(await beside(large, placed, graph.raw)), None
     partners = partner_nodes(graph, report.needed, info)
     warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane)
     context.found.extend(warnings)
@@ -308,8 +308,10 @@ async def checked_graph(
         by_engine=info is not None,
     )
     if lane == LOCAL:
-        needs = replace(needs, memory=await services.store.vram_need(needs.shape))
-        warnings += await memory_warnings(services, needs.memory)
+        memory = await services.store.vram_need(needs.shape)
+        warnings += await memory_warnings(services, memory)
+    if brings or memory is not None:
+        needs = replace(needs, brings=brings, memory=memory)
     return checked, needs, warnings, files.takes
 
 
@@ -342,6 +344,8 @@ def _require_own_files(context: OperationContext, graph: Graph) -> None:
 
 def _with_engines_named(context: OperationContext, params: SubmitParams) -> SubmitParams:
     """Engines by their names, which callers write in any case."""
+    if params.engine is None and not params.not_on:
+        return params
     known = context.services.engines.equipment()
     engine = None if params.engine is None else engine_named(known, params.engine)
     not_on = [engine_named(known, each) for each in params.not_on]

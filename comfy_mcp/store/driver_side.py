@@ -24,6 +24,9 @@ from comfy_mcp.store.view_cache import ViewCache
 SMALL_BYTES = 65_536
 """Graphs beyond it are written by the thread: one of a megabyte takes 9 ms."""
 
+PLAIN_KEPT = 1024
+"""Jobs remembered for their waits: beyond it the oldest is looked up again."""
+
 T = TypeVar("T")
 
 AddedAndClaimed = tuple[Job, int, Claim | None]
@@ -45,6 +48,8 @@ class DriverSide(SideTables):
         super().__init__(database, kept_shapes=kept_shapes)
         self._views = ViewCache()
         self._driven = Driven()
+        self._plain: Bounded[JobId, bool] = Bounded(PLAIN_KEPT)
+        """Jobs of this process of which nothing is kept beside the graph."""
         self._renewing = asyncio.Lock()
         self._renewals = 0
         self._held: Bounded[str, dict[EngineId, int]] = Bounded(8)
@@ -134,6 +139,8 @@ class DriverSide(SideTables):
         if here is None:
             return None
         added = here[0]
+        if submission.submitted is None and added.job.id == submission.event.job_id:
+            self._plain[added.job.id] = True
         if added.claimed and added.position == submission.ahead + 1:
             self._views.written(JobView(job=added.job, outputs=(), position=1))
         return added.job, added.position, self._claimed(submission, added, offer)

@@ -191,7 +191,7 @@ class Store(DriverSide):
 
         Asked again while nobody has committed, it is answered from memory: half of what a poll costs.
         """
-        version, commits = await self._exact_version(), self._commits
+        version, commits = self._exact_version(), self._commits
         view = self._views.get(job_id, version)
         if view is None:
             view = await self._glanced(partial(reads.view, job_id=job_id))
@@ -209,7 +209,7 @@ class Store(DriverSide):
             return await self._readers.do(lambda connection: read(connection, at_a_glance=False))
 
     async def get_output(self, output_id: OutputId) -> Output | None:
-        known = self._views.output(output_id, await self._exact_version())
+        known = self._views.output(output_id, self._exact_version())
         return known or await self._by_key.do(lambda connection: outputs.get(connection, output_id))
 
     async def outputs_of(self, job_id: JobId) -> list[Output]:
@@ -221,6 +221,8 @@ class Store(DriverSide):
 
     async def submitted(self, job_id: JobId) -> Submitted | None:
         """What is kept of its submit beside the graph. None for most, and that is known without a thread."""
+        if job_id in self._plain:
+            return None
         if not await self._by_key.do(lambda connection: reads.has_submitted(connection, job_id)):
             return None
         kept = await self.get_graph(job_id)
@@ -323,7 +325,7 @@ class Store(DriverSide):
         """Of the newest event there is; 0 if none. Retention may lower it: never move a cursor back."""
         return await self._readers.do(event_log.last_seq)
 
-    async def data_version(self) -> int:
+    def data_version(self) -> int:
         """A number that changes whenever another process has committed: `on_commit` reports our own commits.
 
         Asked many times a second by every idle process, so it takes no thread (a fifth of the cost): it
@@ -333,7 +335,7 @@ class Store(DriverSide):
         self._database.check_identity_lately()
         return self._database.data_version()
 
-    async def _exact_version(self) -> int:
+    def _exact_version(self) -> int:
         """What is remembered under it is what would be read now; -1: nothing is remembered.
 
         Asked once for all that runs in this step of the loop: whoever knows of a commit that came later can
@@ -342,7 +344,7 @@ class Store(DriverSide):
         if not self._database.version_is_exact:
             return -1
         if self._version is None:
-            self._version = await self.data_version()
+            self._version = self.data_version()
             asyncio.get_running_loop().call_soon(self._forget_version)
         return self._version
 

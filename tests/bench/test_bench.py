@@ -37,6 +37,7 @@ ROWS = {
         "after the handshake",
         "runtime open",
         "tools and instructions, as a model sees them",
+        "tools/list, whole",
     ),
     "tools": ("no-op, SDK client", "status, SDK client", "submit, SDK client", "submit, bare pipe"),
     "store": ("add_job", "claim_next", "record", "jobs, 4 processes"),

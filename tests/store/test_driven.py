@@ -36,13 +36,13 @@ async def test_a_step_is_told_and_shown_at_once_and_no_transaction_is_made_of_it
     told: list[Sequence[StoredEvent]] = []
     lease = await leased(store)
     job = await running(store, lease)
-    log, version = await store.events_after(0), await store.data_version()
+    log, version = await store.events_after(0), store.data_version()
     store.on_commit(told.append)
     step = progressed(job, 0.5)
     after = await store.record(lease, job.id, [step])
     assert after == replace(job, progress=0.5)
     assert told == [[StoredEvent(seq=0, event=step, volatile=True)]]
-    assert (await store.events_after(0), await store.data_version()) == (log, version)
+    assert (await store.events_after(0), store.data_version()) == (log, version)
     assert await store.get_job(job.id) == after
     view = await store.view_job(job.id)
     assert view is not None

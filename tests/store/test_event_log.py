@@ -66,14 +66,14 @@ async def test_the_data_version_changes_with_each_commit_that_is_not_told(
 ) -> None:
     other, told = await Store.open(settings), list[Sequence[StoredEvent]]()
     store.on_commit(told.append)
-    first = await store.data_version()
-    assert await store.data_version() == first
+    first = store.data_version()
+    assert store.data_version() == first
     await other.add_job(queued_event(), GRAPH, max_queued=10)
-    second = await store.data_version()
+    second = store.data_version()
     assert (second != first, told) == (True, [])
     await store.add_job(queued_event(), GRAPH, max_queued=10)
     on_the_loop = store.info.journal_mode == "wal"
-    assert (await store.data_version() == second, len(told)) == (on_the_loop, 1)
+    assert (store.data_version() == second, len(told)) == (on_the_loop, 1)
     assert [len(await each.events_after(0)) for each in (store, other)] == [2, 2]
     await other.close()
 
@@ -84,13 +84,13 @@ async def test_asking_for_the_data_version_never_waits(
     monkeypatch.setattr(database, "WAL_SAFE_FROM", (999,))
     monkeypatch.setattr("comfy_mcp.store.database.BUSY_S", 600.0)
     store = await Store.open(settings)
-    before = await store.data_version()
+    before = store.data_version()
     other = file_of(store)._driver.connect()
     other.execute("BEGIN EXCLUSIVE")
-    assert await store.data_version() == -1
+    assert store.data_version() == -1
     other.execute("COMMIT")
     other.close()
-    assert await store.data_version() >= before
+    assert store.data_version() >= before
     await store.close()
 
 

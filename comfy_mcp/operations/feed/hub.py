@@ -41,7 +41,7 @@ class EventLog(Protocol):
         self, seq: int, *, job_id: JobId | None = None, limit: int = 500
     ) -> list[StoredEvent]: ...
     async def last_seq(self) -> int: ...
-    async def data_version(self) -> int: ...
+    def data_version(self) -> int: ...
     async def others_steps(self) -> tuple[int, list[JobProgressed]]: ...
     def on_commit(self, callback: Callable[[Sequence[StoredEvent]], None]) -> None: ...
 
@@ -105,6 +105,8 @@ class Hub:
         self._woken = asyncio.Event()
         self._seq = 0
         self._version = -1
+        self._behind = False
+        """The log has events of others."""
         self._steps: dict[JobId, StoredEvent] = {}
 
     @contextlib.contextmanager
@@ -142,14 +144,17 @@ class Hub:
 
     async def run(self) -> None:
         """Follow the log until cancelled. A store that fails is tried again, for ever."""
-        while True:
-            own = await self._wait()
-            try:
-                if not self._follow_own() if own else await self._others_wrote():
-                    await self._read()
-            except StoreFault as fault:
-                log.warning("event_log_unreadable", code=fault.code.value, error=str(fault))
-                self._version = -1
+        self._look_later()
+        try:
+            while True:
+                await self._woken.wait()
+                self._woken.clear()
+                if not self._follow_own() or self._behind:
+                    self._behind = False
+                    with self._again_if_it_fails():
+                        await self._read()
+        finally:
+            self._timer.cancel()
 
     def _own(self, events: Sequence[StoredEvent]) -> None:
         if self._committed or not self._follows(events):
@@ -164,15 +169,27 @@ class Hub:
         first = next((event.seq for event in events if not event.volatile), 0)
         return first <= self._seq + 1
 
-    async def _wait(self) -> bool:
-        """True: this process has committed something."""
-        poll = asyncio.get_running_loop().call_later(self._poll_s, self._woken.set)
+    def _look_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._poll_s, self._look)
+
+    def _look(self) -> None:
+        """Wake the reader if somebody else has committed. It is one step of the loop: an idle process does
+        little else, 40 times a second."""
+        self._look_later()
+        with self._again_if_it_fails():
+            version = self._store.data_version()
+            if version != self._version:
+                self._version, self._behind = version, True
+                self._woken.set()
+
+    @contextlib.contextmanager
+    def _again_if_it_fails(self) -> Iterator[None]:
+        """The next look then reads the log, whatever has changed."""
         try:
-            await self._woken.wait()
-        finally:
-            poll.cancel()
-        self._woken.clear()
-        return bool(self._committed)
+            yield
+        except StoreFault as fault:
+            log.warning("event_log_unreadable", code=fault.code.value, error=str(fault))
+            self._version = -1
 
     def _follow_own(self) -> bool:
         """Hand out what this process has committed. False: something before it is only in the log."""
@@ -184,11 +201,6 @@ class Hub:
             for event in events:
                 self._hand_out(event)
         return True
-
-    async def _others_wrote(self) -> bool:
-        version = await self._store.data_version()
-        changed, self._version = version != self._version, version
-        return changed
 
     async def _read(self) -> None:
         while True:

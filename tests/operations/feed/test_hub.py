@@ -30,6 +30,7 @@ class FakeLog:
         self.events: list[StoredEvent] = []
         self.version = 0
         self.faults = 0
+        self.unknown = 0
         self.reads = 0
         self.others: list[JobProgressed] = []
         self.meanwhile: Callable[[], None] = lambda: None  # happens once, while steps are read
@@ -49,7 +50,10 @@ class FakeLog:
     async def last_seq(self) -> int:
         return self.events[-1].seq if self.events else 0
 
-    async def data_version(self) -> int:
+    def data_version(self) -> int:
+        if self.unknown:
+            self.unknown -= 1
+            raise StoreFault("locked", next_step="wait")
         return self.version
 
     async def others_steps(self) -> tuple[int, list[JobProgressed]]:
@@ -183,6 +187,21 @@ async def test_every_subscriber_gets_every_event_in_order(local: bool) -> None:
             assert await take(one, len(expected)) == expected
             assert await take(two, len(expected)) == expected
         assert hub.subscribers == 0
+        task.cancel()
+
+
+async def test_a_change_counter_that_can_not_be_asked_for_a_while_loses_nothing() -> None:
+    log = FakeLog()
+    hub = Hub(log, poll_s=0.001)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        with hub.subscribe() as all_jobs:
+            log.unknown = 3
+            log.events.append(stored(1))  # by another process
+            log.version += 1
+            assert await take(all_jobs, 1) == [1]
+            assert log.unknown == 0
         task.cancel()
 
 

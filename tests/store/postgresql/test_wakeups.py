@@ -36,12 +36,12 @@ async def test_a_commit_of_another_process_changes_the_version_and_an_own_one_do
     other = await Store.open(settings)
     await listening(store)
     await listening(other)
-    first = await store.data_version()
-    others_first = await other.data_version()
+    first = store.data_version()
+    others_first = other.data_version()
     await store.add_job(queued_event(), GRAPH, max_queued=10)
-    while await other.data_version() == others_first:
+    while other.data_version() == others_first:
         await asyncio.sleep(0)
-    assert await store.data_version() == first
+    assert store.data_version() == first
     await other.close()
 
 
@@ -84,17 +84,17 @@ async def test_who_listens_comes_back_after_its_connection_was_lost(
     monkeypatch.setattr(wakeups, "CONNECT_AGAIN_S", 0.01)
     other = await Store.open(settings)
     await listening(other)
-    before = await other.data_version()
+    before = other.data_version()
     by_hand.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' "
         "AND pid <> pg_backend_pid()"
     )
-    while await other.data_version() == before:  # what it may have missed
+    while other.data_version() == before:  # what it may have missed
         await asyncio.sleep(0)
     await listening(other)
-    before = await other.data_version()
+    before = other.data_version()
     await store.add_job(queued_event(), GRAPH, max_queued=10)
-    while await other.data_version() == before:
+    while other.data_version() == before:
         await asyncio.sleep(0)
     await other.close()
 
