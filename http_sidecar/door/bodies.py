@@ -40,12 +40,12 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
 _FILE_TYPES = ("image/", "video/", "audio/", "application/octet-stream")
 _CHUNK_BYTES = 64 * 1024
 _BODY = web.RequestKey("body", bytes)
-AT_ONCE = 256
+AT_ONCE = 64
 """Chunks that are read before others have their turn."""
 IN_CRUMBS = web.RequestKey("in_crumbs", bool)
 """Of a request that was refused for its chunks: what else comes of it is not worth reading."""
 
-CRUMB_BYTES, MOST_CRUMBS = 64, 4_096
+CRUMB_BYTES, MOST_CRUMBS = 64, 1_024
 """The first MOST_CRUMBS chunks of a body may be smaller on average: some clients send JSON piece by piece."""
 
 

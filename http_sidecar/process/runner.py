@@ -25,6 +25,7 @@ from http_sidecar.door.problems import problem
 from http_sidecar.door.request_log import SERVER
 from http_sidecar.door.slow_clients import ClientTooSlow, write_within
 from http_sidecar.process.connections import Connections, raise_file_limit
+from http_sidecar.process.turns_to_parse import TurnsToParse
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +35,13 @@ KEEPALIVE_S = 75.0
 FIRST_HEADERS_S = 10.0
 """A new connection has sent the headers of its first request by then, or it is closed."""
 
-FIRST_READ, MOST_READ = 4 * 1024, 256 * 1024
+FIRST_READ, MOST_READ = 1024, 64 * 1024
 """Bytes that are parsed in one step, of a new connection and of one whose steps are quick: others have their
 turn in between."""
 
-STEP_S = 0.002
-"""A step that took longer has many chunks or headers in few bytes. The next ones are small again."""
+STEP_S = 0.000_5
+"""A step that took longer has many chunks or headers in few bytes. The next one is small again, and waits for
+its turn (turns_to_parse.py)."""
 
 LINGER_S = 1.0
 """How long the rest of a body is read and dropped after an early answer: closing at once may lose the answer
@@ -98,18 +100,22 @@ class _Server(web.Server):
         super().__init__(handler, **kwargs)
         self.send_timeout_s = send_timeout_s
         self.open_connections = connections
+        self.turns_to_parse = TurnsToParse(self._loop)
 
     def __call__(self) -> RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_open", "_read_bytes", "_send_timeout_s")
+    __slots__ = ("_held", "_is_slow", "_open", "_read_bytes", "_send_timeout_s", "_turns")
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._send_timeout_s = manager.send_timeout_s
         self._open = manager.open_connections
+        self._turns = manager.turns_to_parse
+        self._is_slow = False
+        self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -126,9 +132,34 @@ class _Protocol(RequestHandler):
         self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def data_received(self, data: bytes) -> None:
+        if not data:  # aiohttp itself goes on with what it has
+            super().data_received(data)
+        elif self._is_slow:
+            if not self._held:
+                self._turns.wait(self._parse_held)
+            self._held += data
+            self._pause_transport_reading()
+        else:
+            self._parse(data)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp calls it for each piece of a body that is read, also where nothing is paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
+    def _parse_held(self) -> None:
+        held, self._held = self._held, b""
+        if not held or self.transport is None:
+            return
+        self._parse(held)
+        if not self._reading_paused and not self._buffer_paused:
+            self._resume_transport_reading()
+
+    def _parse(self, data: bytes) -> None:
         began = thread_time()
         super().data_received(data)
-        if thread_time() - began > STEP_S:
+        self._is_slow = thread_time() - began > STEP_S
+        if self._is_slow:
             self._read_next(FIRST_READ)
         elif len(data) >= self._read_bytes:
             self._read_next(min(2 * self._read_bytes, MOST_READ))

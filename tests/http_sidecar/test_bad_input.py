@@ -207,6 +207,16 @@ async def test_a_connection_is_parsed_in_small_steps_until_they_are_quick(
     assert (max(sizes) > runner.FIRST_READ) is grows, sizes
 
 
+async def test_a_connection_whose_bytes_take_long_to_parse_is_answered(
+    server: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "STEP_S", -1.0)
+    async with server.connect() as client:
+        for _ in range(3):
+            await client.send(post(b"[" * 10_000))
+            assert_problem(await client.answer(), 400)
+
+
 async def test_a_body_in_chunks_that_is_too_large_is_413(server: Listening) -> None:
     assert_problem(await server.ask(chunked(b" " * 400_000, 4_096)), 413)
 
