@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 
 from comfy_mcp.logs import Facts, Repeats, routine
 from http_sidecar.app_state import CALLER, DRAIN, REQUEST_ID
+from http_sidecar.door.bodies import IN_CRUMBS
 from http_sidecar.door.errors import route_of
 from http_sidecar.door.probes import is_probe
 
@@ -21,7 +22,7 @@ SERVER = "comfy-bridge"
 """What every answer says, instead of which library in which version."""
 
 _REFUSED = Repeats(log, "request", burst=100, level=logging.INFO)
-"""Requests of strangers: without a bound they write the log as fast as they ask."""
+"""Requests of strangers, and of who means harm: without a bound they write the log as fast as they ask."""
 
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -45,7 +46,7 @@ async def log_requests(request: web.Request, handler: Handler) -> web.StreamResp
         level = logging.DEBUG if is_probe(request.path) else logging.INFO
         facts = _facts(request)
         facts["status"], facts["duration_ms"] = status, round((monotonic() - began) * 1000, 1)
-        if status is not None and status >= 400 and CALLER not in request:
+        if status is not None and status >= 400 and (CALLER not in request or IN_CRUMBS in request):
             _REFUSED.happened(request_id=request_id, **facts)
         else:
             routine(level, "request", facts)
