@@ -37,7 +37,7 @@ async def test_the_first_that_answers_is_asked_and_the_last_in_any_case() -> Non
         engine.answers["GET /system_stats"] = reply({"system": {}})
         pool = pool_of("down=http://127.0.0.1:9", f"up={engine.url}", "last=http://127.0.0.1:10")
         assert (await pool.first()).engine == "up"
-        engine.answers["GET /system_stats"] = reply({}, status=500)
+        engine.answers["GET /prompt"] = reply({}, status=500)
         assert (await pool.first()).engine == "last"
         await close(pool)
 

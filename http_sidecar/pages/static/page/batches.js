@@ -1,6 +1,7 @@
 // The workflows of one batch as one, as the lists show them.
 
 const OPEN = ["running", "queued"];
+const IN_WORDS = [...OPEN, "blocked", "completed", "failed", "cancelled"];
 
 /** `jobs` with those of a batch in the place of its first one, where more than one of it is known. */
 export function grouped(jobs) {
@@ -58,9 +59,9 @@ function statusOf(statuses) {
 
 /** "3 workflows: 1 running, 2 queued" */
 export function partsText(statuses) {
-  const found = new Map();
-  for (const status of statuses) found.set(status, (found.get(status) ?? 0) + 1);
-  return `${statuses.length} workflows: ${[...found].map(([status, count]) => `${count} ${status}`).join(", ")}`;
+  const count = (status) => statuses.filter((each) => each === status).length;
+  const found = IN_WORDS.filter((status) => count(status) > 0);
+  return `${statuses.length} workflows: ${found.map((status) => `${count(status)} ${status}`).join(", ")}`;
 }
 
 function least(jobs, member) {
