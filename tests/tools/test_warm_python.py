@@ -62,7 +62,7 @@ def test_an_end_that_has_a_traceback(tmp_path: Path, program: str, status: int, 
     script.write_text(program)
     for python in (WARM_PYTHON, sys.executable):
         code, out, error = outcome(python, script)
-        assert (code, out, error.splitlines()[-1]) == (status, "", last)
+        assert (code, out, error.splitlines()[-1:]) == (status, "", [last])
 
 
 def test_it_can_be_killed_and_awaited_by_its_pid() -> None:
