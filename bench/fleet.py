@@ -96,7 +96,7 @@ async def open_fleet(folder: Path, load: Load) -> AsyncIterator[Fleet]:
             bridges.append(await stack.enter_async_context(started))
         fleet = Fleet(engines_url=url, bridges=bridges, postgres=postgres, store=store)
         async with asyncio.timeout(READY_S):
-            await fleet.until("SELECT count(*) FROM engine_leases WHERE engine <> '/sweep'", engines)
+            await fleet.until("SELECT count(*) FROM engine_leases WHERE engine NOT LIKE '/%'", engines)
         await asyncio.sleep(load.settle_s)
         yield fleet
 
