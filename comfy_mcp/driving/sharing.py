@@ -32,7 +32,7 @@ class Sharing:
         self._settings = settings
         self._clock = clock
         self._holder = holder
-        self._engines: frozenset[EngineId] = frozenset()
+        self.know(())
         self._mine: set[EngineId] = set()
         self._waited: set[EngineId] = set()
         self._live: Mapping[EngineId, str] = {}
@@ -42,6 +42,9 @@ class Sharing:
     def know(self, engines: Sequence[EngineId]) -> None:
         """These are the engines of the settings."""
         self._engines = frozenset(engines)
+        digest = sha256(repr(sorted(self._engines)).encode()).hexdigest()[:16]
+        self._group = f"{BRIDGES}{digest}/"
+        """What the names of all bridges with these engines begin with."""
 
     @asynccontextmanager
     async def turn(self, engine: EngineId) -> AsyncIterator[bool]:
@@ -95,11 +98,6 @@ class Sharing:
         await candidate.run(hold)
 
     @property
-    def _group(self) -> str:
-        """What the names of all bridges with these engines begin with."""
-        return f"{BRIDGES}{sha256(repr(sorted(self._engines)).encode()).hexdigest()[:16]}/"
-
-    @property
     def _name(self) -> EngineId:
         """Of the lease by which this bridge is seen."""
         return EngineId(f"{self._group}{self._holder}")
@@ -127,10 +125,9 @@ class Sharing:
     @property
     def _shares(self) -> EngineShares:
         """By what was last read. What this process drives, it knows."""
-        drives = {each: holder for each, holder in self._live.items() if each in self._engines - self._mine}
-        counts = Counter(drives.values())
+        mine, others = self._mine & self._engines, self._engines - self._mine
+        counts = Counter(holder for each, holder in self._live.items() if each in others)
         names = {holder for each, holder in self._live.items() if each.startswith(self._group)}
-        held = {name: counts[name] for name in names} | {self._holder: len(self._mine & self._engines)}
-        free = len(self._engines) - len(self._mine & self._engines)
-        free -= sum(holder != self._holder for holder in drives.values())
+        held = {name: counts[name] for name in names} | {self._holder: len(mine)}
+        free = len(others) - counts.total() + counts[self._holder]
         return EngineShares(me=self._holder, held=held, free=free)
