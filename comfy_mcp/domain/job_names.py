@@ -51,7 +51,8 @@ def _ends(graph: Graph) -> Iterator[Node]:
 
 
 def _file_name(prefix: object) -> str | None:
-    """ "art/fox_%date%" is fox; None where that says nothing of this workflow."""
+    """The last part of a prefix, up to its date and the like: `fox` of `art/fox_%date%`. None for a name that
+    every workflow has."""
     name = prefix.replace("\\", "/").rpartition("/")[2] if isinstance(prefix, str) else ""
     name = name[: LONGEST * 2].partition("%")[0].strip(" _-.")[:LONGEST]
     return None if name.lower() in _SAYS_NOTHING else name or None

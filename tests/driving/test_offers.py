@@ -89,7 +89,7 @@ async def test_a_submit_that_raised_after_its_job_was_claimed_blocks_nothing(
     house: House, place: ScriptedPlace, method: str
 ) -> None:
     driver, _ = await driver_of(house, place)
-    await house.store.forget_bridges()  # a write: the driver's first look for work, by the writer, is over
+    await house.store.forget_bridges()  # writes come in turn: the driver's first search for a job has ended
     mute: Any = Mute(house.store, method, [Defect()])
     if method == "add_and_claim":
         mute.add_and_claim_now = lambda *_given: None
