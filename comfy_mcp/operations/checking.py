@@ -21,7 +21,7 @@ from comfy_mcp.domain.ui_format import is_ui_format, off_count
 from comfy_mcp.domain.ui_texts import Moment
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.repairs import as_json, graph_in
+from comfy_mcp.operations.json_texts import as_json, graph_in
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import ConvertResult, DryRunResult, NoParams, ProblemItem
 from comfy_mcp.operations.spending import priced

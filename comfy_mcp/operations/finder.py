@@ -17,7 +17,7 @@ from comfy_mcp.domain.ranking import Index
 from comfy_mcp.domain.workflow_entries import WorkflowEntry, WorkflowOrigin
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
-from comfy_mcp.operations.repairs import as_json
+from comfy_mcp.operations.json_texts import as_json
 
 NOBODY = ClientId("")
 """Whose searches share a place at the checker: all of them."""

@@ -20,8 +20,8 @@ from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_inputs import spellings
+from comfy_mcp.operations.json_texts import as_json, graph_in
 from comfy_mcp.operations.named import JOB, Named, named_workflow
-from comfy_mcp.operations.repairs import as_json, graph_in
 from comfy_mcp.operations.shapes import SubmitParams
 
 MAX_NAME = 300

@@ -8,7 +8,7 @@ from comfy_mcp.domain.needs import NO_WISH, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.repairs import as_json
+from comfy_mcp.operations.json_texts import as_json
 from comfy_mcp.operations.services import Services
 
 UNCHECKED = (

@@ -16,15 +16,14 @@ from urllib.parse import unquote
 from pydantic import AliasChoices
 
 from comfy_mcp.domain import large_json
-from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.file_inputs import path_of_url
-from comfy_mcp.domain.graph import MAX_WRAPPERS, wrapped_graph, wrappers_of
+from comfy_mcp.domain.graph import wrapped_graph
 from comfy_mcp.domain.nearest import nearest
 from comfy_mcp.domain.parameters import USUAL_NAMES
 from comfy_mcp.domain.shown import shown
 from comfy_mcp.domain.ui_format import is_ui_format
 from comfy_mcp.operations.argument_errors import require_small
-from comfy_mcp.operations.beside import beside
+from comfy_mcp.operations.json_texts import JSON, json_in
 from comfy_mcp.operations.shapes import Params
 
 MAX_UNKNOWN = 5
@@ -38,7 +37,6 @@ _QUOTES = "\"'`<> \t\r\n"
 _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
 _SECONDS = range(10**9, 10**11)
 """As seconds: the years 2001 to 5138. As milliseconds: January 1970 to 1973, which nobody means."""
-_MOST_LAYERS = 3
 _LONGEST_IDS = 8_192
 _HOURS = 10_000
 """Seconds from which a multiple of 1,000 looks like milliseconds."""
@@ -98,104 +96,6 @@ def _repaired(operation: str, params: type[Params], argument: _Argument, name: s
     return found
 
 
-async def graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
-    """The graph that a caller means by `value`: JSON text, twice encoded or in a Markdown fence, and the
-    wrappers that other tools put around a graph; and warnings. Raises what `parse` raises for other text."""
-    large = large_json.is_large(value) or _is_large_text(value)
-    return await beside(large, _graph_in, value, parse)
-
-
-def _is_large_text(value: object, depth: int = MAX_WRAPPERS) -> bool:
-    """Whether it is, or has in the place of a graph, JSON text that takes long to parse. `value` has few
-    values, whatever their lengths."""
-    if isinstance(value, Mapping) and depth:
-        return any(_is_large_text(value[key], depth - 1) for key in wrappers_of(value))
-    return isinstance(value, str) and len(value) > large_json.LARGE_BYTES
-
-
-def _graph_in(value: object, parse: Callable[[str], object]) -> tuple[object, tuple[str, ...]]:
-    warnings: list[str] = []
-    value = _read(value, parse, warnings)
-    if isinstance(value, Mapping):
-        inner, where = wrapped_graph(value)
-        if where not in ("", "prompt"):  # the body of ComfyUI's POST /prompt may have extra_data as well
-            file = value.get("workflow")
-            kept = where == "output" and isinstance(file, Mapping)  # the editor's file: it goes into pictures
-            value = {"prompt": inner, "extra_data": {"extra_pnginfo": {"workflow": file}}} if kept else inner
-            warnings.append(
-                f"The graph was read from {where!r} of the workflow; its other members are not run."
-            )
-    return value, tuple(dict.fromkeys(warnings))
-
-
-def _read(
-    value: object, parse: Callable[[str], object], warnings: list[str], depth: int = MAX_WRAPPERS
-) -> object:
-    """`value` without texts in the place of a graph: itself, or in what is put around one."""
-    for layer in range(_MOST_LAYERS if isinstance(value, str) else 0):
-        value = _decoded(value, parse, warnings, again=layer > 0)
-    if not isinstance(value, Mapping) or not depth:
-        return value
-    inner = {key: value[key] for key in wrappers_of(value)}
-    read = {
-        key: _read(each, parse, warnings, depth - 1)
-        for key, each in inner.items()
-        if not isinstance(each, str) or each.lstrip().startswith(_JSON)
-    }
-    return value if all(read[key] is inner[key] for key in read) else {**value, **read}
-
-
-_JSON = ("{", '"', "```")
-"""How a text begins that may be a graph. Others are prompts, names and paths."""
-
-
-def _decoded(value: object, parse: Callable[[str], object], warnings: list[str], *, again: bool) -> object:
-    if not isinstance(value, str):
-        return value
-    if (fenced := _in_fence(value)) is not None:
-        value = fenced
-        warnings.append("The Markdown fence around the workflow was removed.")
-    if again:
-        warnings.append("The workflow was JSON text within JSON text; it was decoded again.")
-    return parse(value)
-
-
-async def as_json(graph: object, *, large: bool | None = None) -> tuple[object, bytes, tuple[str, ...]]:
-    """`graph` and its JSON text; and a warning where a text of it ended in the middle of a character, which
-    nothing can store or send. `large`: whether it holds much, if that is known. Raises InvalidInput."""
-    large = large_json.is_large(graph) if large is None else large
-    return await beside(large, _as_json, graph, large=large)
-
-
-def _as_json(graph: object, *, large: bool) -> tuple[object, bytes, tuple[str, ...]]:
-    try:
-        text = large_json.dumps(graph, large=large, ensure_ascii=False)
-    except RecursionError:
-        raise InvalidInput(
-            "The workflow is nested too deeply.",
-            next_step="Send a workflow as ComfyUI saves it.",
-            code=ErrorCode.GRAPH_INVALID,
-        ) from None
-    try:
-        return graph, text.encode(), ()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return large_json.loads(text), text.encode(), (HALF_CHARACTER,)
-
-
-HALF_CHARACTER = "Half a character (an unpaired surrogate) in the workflow was replaced with U+FFFD."
-
-
-def _in_fence(text: str) -> str | None:
-    """What stands between the lines ``` of Markdown, if that is all there is. Linear in the text."""
-    text = text.strip()
-    first, newline, rest = text.partition("\n")
-    if not (newline and first.startswith("```") and rest.endswith("```")):
-        return None
-    language = first.removeprefix("```").strip()
-    return rest.removesuffix("```").strip() if "`" not in language else None
-
-
 @cache
 def _arguments(params: type[Params]) -> Mapping[str, _Argument]:
     """By every name that an argument has."""
@@ -229,20 +129,6 @@ def _is_nothing(argument: _Argument, value: object) -> bool:
 
 _NEVER_NULL = frozenset({"cursor", "engine"})
 """Texts that are never the word null."""
-
-
-def json_in(text: str) -> object:
-    """The list or the object that a text is: JSON, encoded several times or in a Markdown fence. Any other
-    text as it is."""
-    value: object = text
-    for _ in range(_MOST_LAYERS):
-        if isinstance(value, str) and value.lstrip().startswith(("[", *_JSON)):
-            inside = _in_fence(value)
-            try:
-                value = large_json.loads(value if inside is None else inside)
-            except (ValueError, RecursionError):
-                return text
-    return value if isinstance(value, list | dict) else text
 
 
 def _as_it_is(argument: _Argument, value: object) -> object:
@@ -332,7 +218,7 @@ def _take_loose_graph(unknown: dict[str, Any], taken: dict[str, Any], warnings: 
     inner, where = wrapped_graph(unknown)
     prompt = unknown.get("prompt")
     if "prompt" not in nodes and (
-        isinstance(prompt, Mapping) or (isinstance(prompt, str) and prompt.lstrip().startswith(_JSON))
+        isinstance(prompt, Mapping) or (isinstance(prompt, str) and prompt.lstrip().startswith(JSON))
     ):
         taken["workflow"] = unknown.pop("prompt")
         warnings.append("The graph under 'prompt' was read as the workflow.")
@@ -352,7 +238,7 @@ def _take_loose_inputs(unknown: dict[str, Any], taken: dict[str, Any], warnings:
     itself: beside one, they may be anything."""
     named = taken.get("workflow")
     inputs = taken.get("inputs", {})
-    if not isinstance(named, str) or named.lstrip().startswith(_JSON) or not isinstance(inputs, Mapping):
+    if not isinstance(named, str) or named.lstrip().startswith(JSON) or not isinstance(inputs, Mapping):
         return
     loose = {name: value for name, value in unknown.items() if name in USUAL_NAMES and _is_scalar(value)}
     if loose and not loose.keys() & inputs.keys():

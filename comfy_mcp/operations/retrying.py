@@ -8,9 +8,9 @@ from comfy_mcp.operations.batches import not_found, views_of
 from comfy_mcp.operations.chains import parents_again
 from comfy_mcp.operations.checking import faults_of
 from comfy_mcp.operations.context import OperationContext
+from comfy_mcp.operations.json_texts import as_json
 from comfy_mcp.operations.lanes import require_lane
 from comfy_mcp.operations.priorities import require_high
-from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.shapes import RetryParams, RetryResult
 from comfy_mcp.operations.spilling import Made
 from comfy_mcp.operations.states import require_visible

@@ -34,11 +34,11 @@ from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.file_faults import carrying_others
 from comfy_mcp.operations.file_inputs import with_files
 from comfy_mcp.operations.given import Given, given_workflow
+from comfy_mcp.operations.json_texts import as_json
 from comfy_mcp.operations.judging import engine_named, judged_by_engines
 from comfy_mcp.operations.lanes import judged_for_lane, require_lane
 from comfy_mcp.operations.memory import memory_warnings
 from comfy_mcp.operations.priorities import require_high
-from comfy_mcp.operations.repairs import as_json
 from comfy_mcp.operations.saving import checked_place
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.shapes import DryRunResult, SubmitParams, SubmitResult, one_line

@@ -16,9 +16,9 @@ from comfy_mcp.domain.errors import BridgeError
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.context import Caller, Leaving
+from comfy_mcp.operations.json_texts import json_in
 from comfy_mcp.operations.operation import Operation
 from comfy_mcp.operations.registry import BY_NAME, OPERATIONS
-from comfy_mcp.operations.repairs import json_in
 from comfy_mcp.operations.shapes import PreviewResult, Result, ViewResult, WaitParams, WorkflowResult
 from comfy_mcp.operations.views import has_picture
 from comfy_mcp.server.bus import SEND_TIMEOUT_S
