@@ -1,7 +1,8 @@
 """Fan-out of the event log: in order, bounded, from whichever process wrote it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,17 @@ from tests.support.jobs import GRAPH, queued_event
 
 def stored(seq: int, job: str = "a") -> StoredEvent:
     return StoredEvent(seq=seq, event=JobStarted(job_id=JobId(job), at=seq, attempt=1))
+
+
+@asynccontextmanager
+async def running(log: "FakeLog", *, poll_s: float = 0.01) -> AsyncIterator[Hub]:
+    """A hub that follows the log from its end on."""
+    hub = Hub(log, poll_s=poll_s)
+    await hub.open()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(hub.run())
+        yield hub
+        task.cancel()
 
 
 class FakeLog:
@@ -139,10 +151,7 @@ def test_whoever_writes_and_whatever_fails_each_event_is_told_once_and_in_order(
 
 async def test_what_this_process_commits_is_told_without_a_look_at_the_log() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=60.0)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log, poll_s=60.0) as hub:
         with hub.subscribe() as events:
             log.commit(stored(1), stored(2))
             log.commit(stored(3))
@@ -152,7 +161,6 @@ async def test_what_this_process_commits_is_told_without_a_look_at_the_log() -> 
             log.commit(stored(5))
             assert await take(events, 2) == [4, 5]
             assert log.reads == 1
-        task.cancel()
 
 
 async def test_what_waited_for_the_log_is_handed_out_once_it_follows() -> None:
@@ -176,10 +184,7 @@ async def test_what_waited_for_the_log_is_handed_out_once_it_follows() -> None:
 async def test_every_subscriber_gets_every_event_in_order(local: bool) -> None:
     log = FakeLog()
     log.commit(stored(1))
-    hub = Hub(log, poll_s=0.01)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log) as hub:
         with hub.subscribe() as one, hub.subscribe() as two:
             assert hub.subscribers == 2
             log.commit(*[stored(seq) for seq in range(2, READ_LIMIT + 200)], local=local)
@@ -187,61 +192,44 @@ async def test_every_subscriber_gets_every_event_in_order(local: bool) -> None:
             assert await take(one, len(expected)) == expected
             assert await take(two, len(expected)) == expected
         assert hub.subscribers == 0
-        task.cancel()
 
 
 async def test_a_change_counter_that_can_not_be_asked_for_a_while_loses_nothing() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.001)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log, poll_s=0.001) as hub:
         with hub.subscribe() as all_jobs:
             log.unknown = 3
             log.events.append(stored(1))  # by another process
             log.version += 1
             assert await take(all_jobs, 1) == [1]
             assert log.unknown == 0
-        task.cancel()
 
 
 async def test_a_subscription_to_one_job_hears_only_that_job() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.01)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log) as hub:
         with hub.subscribe(job_id=JobId("b")) as only_b:
             log.commit(stored(1, "a"), stored(2, "b"), stored(3, "a"), stored(4, "b"))
             assert await take(only_b, 2) == [2, 4]
-        task.cancel()
 
 
 async def test_a_reader_that_is_too_slow_loses_the_oldest_and_is_told() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.01)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log) as hub:
         with hub.subscribe(buffer=3) as slow, hub.subscribe() as quick:
             log.commit(*[stored(seq) for seq in range(1, 11)])
             assert await take(quick, 10) == list(range(1, 11))
             assert await take(slow, 3) == [8, 9, 10]
             assert (slow.overflowed, quick.overflowed) == (True, False)
-        task.cancel()
 
 
 async def test_a_log_that_can_not_be_read_for_a_while_loses_nothing() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.01)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log) as hub:
         with hub.subscribe() as events:
             log.faults = 2
             log.commit(stored(1), stored(2))
             assert await take(events, 2) == [1, 2]
-        task.cancel()
 
 
 async def test_listeners_are_called_before_subscribers_wake() -> None:
@@ -330,10 +318,7 @@ async def told(subscription: Subscription, count: int) -> list[StoredEvent]:
 
 async def test_steps_come_between_the_events_with_the_place_that_they_came_at() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.01)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log) as hub:
         with hub.subscribe() as events:
             log.commit(stored(1))
             log.step(0.1)
@@ -355,29 +340,21 @@ async def test_steps_come_between_the_events_with_the_place_that_they_came_at() 
             log.commit(StoredEvent(seq=3, event=JobCompleted(job_id=JobId("a"), at=3, attempt=1)))
             await told(events, 1)
             assert hub.steps(JobId("a")) == []
-        task.cancel()
 
 
 async def test_a_step_that_is_told_again_when_it_is_written_is_told_once() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.01)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log) as hub:
         with hub.subscribe() as events:
             log.step(0.1)
             log.step(0.1)
             log.commit(stored(1, "b"))
             assert [each.volatile for each in await told(events, 2)] == [True, False]
-        task.cancel()
 
 
 async def test_what_other_processes_write_of_progress_is_told_once_and_never_too_early() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.001)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log, poll_s=0.001) as hub:
         with hub.subscribe() as events:
             log.others = [step(0.0, "waits"), step(0.5, at=7)]
             log.others[0] = replace(log.others[0], node_id=None)
@@ -387,15 +364,11 @@ async def test_what_other_processes_write_of_progress_is_told_once_and_never_too
             log.others = [step(0.5, at=8), step(0.7, "b", at=9)]
             log.version += 1
             assert [each.event for each in await told(events, 1)] == [step(0.7, "b", at=9)]
-        task.cancel()
 
 
 async def test_a_step_that_was_read_before_its_jobs_end_is_not_told_after_it() -> None:
     log = FakeLog()
-    hub = Hub(log, poll_s=0.001)
-    await hub.open()
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(hub.run())
+    async with running(log, poll_s=0.001) as hub:
         with hub.subscribe() as events:
             log.others = [step(0.5, "ends"), step(0.7, "b")]
 
@@ -406,7 +379,6 @@ async def test_a_step_that_was_read_before_its_jobs_end_is_not_told_after_it() -
             log.meanwhile = the_job_ends
             log.commit(stored(1, "ends"), local=False)
             heard = await told(events, 3)
-        task.cancel()
     assert [(each.seq, each.event.job_id, each.volatile) for each in heard] == [
         (1, "ends", False), (2, "ends", False), (2, "b", True),
     ]  # fmt: skip
