@@ -5,7 +5,6 @@ Each mode does its worst against a sidecar while the context is open; `url` is t
 
 import asyncio
 import contextlib
-import gzip
 import io
 import itertools
 import json
@@ -24,118 +23,11 @@ from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
 from tests.hostile.bodies import BODIES, Body
+from tests.hostile.connections import CONNECTIONS, SLOW, all_open
 from tests.hostile.crowds import CROWDS, MEAN
 from tests.support.graphs import slow
 from tests.support.serve_process import Served, serve_process
 from tests.support.sidecar import WORKFLOW
-
-SILENT = 1_100
-SLOW = 40
-
-
-async def _connect(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    parts = urlsplit(url)
-    return await asyncio.open_connection(parts.hostname, parts.port, limit=1024)
-
-
-async def _leave(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    writer.transport.abort()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-
-
-async def _all_open(
-    stack: AsyncExitStack, url: str, count: int
-) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    lines = []
-    for _ in range(count):
-        with contextlib.suppress(OSError):
-            line = await _connect(url)
-            stack.push_async_callback(_leave, line[1])
-            lines.append(line)
-    return lines
-
-
-@asynccontextmanager
-async def silent_connections(url: str) -> AsyncIterator[None]:
-    """Connections that say nothing."""
-    async with AsyncExitStack() as stack:
-        await _all_open(stack, url, SILENT)
-        yield
-
-
-@asynccontextmanager
-async def compressed_bombs(url: str) -> AsyncIterator[None]:
-    """One megabyte that inflates to one gigabyte, again and again, without a key."""
-    bomb = gzip.compress(b"\0" * 2**20) * 1024
-    head = (
-        f"POST {WORKFLOW} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n"
-        f"Content-Length: {len(bomb)}\r\n\r\n"
-    ).encode()
-    async with AsyncExitStack() as stack:
-        for _, writer in await _all_open(stack, url, 8):
-            writer.write(head + bomb)
-        yield
-
-
-@asynccontextmanager
-async def slow_uploads(url: str) -> AsyncIterator[None]:
-    """Uploads of which one byte has come, and no more."""
-    head = (
-        b"POST /v1/comfyui/inputs HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n"
-        b"Content-Length: 1000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
-        b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.bin"\r\n\r\nx'
-    )
-    async with AsyncExitStack() as stack:
-        for _, writer in await _all_open(stack, url, SLOW):
-            writer.write(head)
-        yield
-
-
-@asynccontextmanager
-async def crumbs(url: str) -> AsyncIterator[None]:
-    """Bodies in chunks of one byte each, as fast as they are taken."""
-    head = (
-        f"POST {WORKFLOW} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n"
-        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-    ).encode()
-
-    async def send() -> None:
-        while True:
-            async with AsyncExitStack() as stack:
-                for _, writer in await _all_open(stack, url, 1):
-                    writer.write(head)
-                    with contextlib.suppress(ConnectionError):
-                        for _ in range(400):
-                            writer.write(b"1\r\n[\r\n" * 1_000)
-                            await writer.drain()
-            await asyncio.sleep(0)
-
-    async with asyncio.TaskGroup() as tasks:
-        senders = [tasks.create_task(send()) for _ in range(8)]
-        yield
-        for sender in senders:
-            sender.cancel()
-
-
-@asynccontextmanager
-async def endless_headers(url: str) -> AsyncIterator[None]:
-    """Requests whose headers do not end."""
-    async with AsyncExitStack() as stack:
-        for _, writer in await _all_open(stack, url, SLOW):
-            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50)
-        yield
-
-
-@asynccontextmanager
-async def broken_requests(url: str) -> AsyncIterator[None]:
-    """What is no HTTP, a thousand times."""
-    async with AsyncExitStack() as stack:
-        for _ in range(10):
-            for _, writer in await _all_open(stack, url, 100):
-                writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
-        yield
 
 
 @asynccontextmanager
@@ -179,7 +71,7 @@ async def _large_output(url: str) -> AsyncIterator[tuple[str, str]]:
 
 async def _read_slowly(stack: AsyncExitStack, url: str, path: str, headers: str = "") -> None:
     """Forty readers, of which each reads a kilobyte and then no more."""
-    for reader, writer in await _all_open(stack, url, SLOW):
+    for reader, writer in await all_open(stack, url, SLOW):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         await reader.read(1024)
 
@@ -230,7 +122,7 @@ async def slow_assets(url: str) -> AsyncIterator[None]:
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\nx'
     )
     async with AsyncExitStack() as stack:
-        for _, writer in await _all_open(stack, url, SLOW):
+        for _, writer in await all_open(stack, url, SLOW):
             writer.write(head)
         yield
 
@@ -263,7 +155,7 @@ async def silent_events(url: str) -> AsyncIterator[None]:
         http = await stack.enter_async_context(aiohttp.ClientSession(url, headers=MEAN))
         async with http.post(WORKFLOW, json={"workflow": slow(steps=20)}) as answer:
             job = (await answer.json())["workflowId"]
-        for _, writer in await _all_open(stack, url, 200):
+        for _, writer in await all_open(stack, url, 200):
             head = f"GET /api/v2/jobs/{job}/events HTTP/1.1\r\nHost: localhost\r\nX-API-Key: mean\r\n\r\n"
             writer.write(head.encode())
         yield
@@ -326,12 +218,7 @@ async def queue_filled(url: str) -> AsyncIterator[None]:
 Mode = Callable[[str], AbstractAsyncContextManager[None]]
 
 MODES: dict[str, Mode] = {
-    "silent connections": silent_connections,
-    "compressed bombs": compressed_bombs,
-    "slow uploads": slow_uploads,
-    "crumbs": crumbs,
-    "endless headers": endless_headers,
-    "broken requests": broken_requests,
+    **CONNECTIONS,
     "replays": replays,
     "slow readers": slow_readers,
     "slow readers of a link": slow_readers_of_a_link,
