@@ -1,4 +1,4 @@
-"""What a hostile client does with bare connections: silence, slowness, and bytes that are no whole request."""
+"""What a hostile client does with bare connections: silence, slowness, bytes that are no request."""
 
 import asyncio
 import contextlib
