@@ -4,7 +4,8 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Protocol, TypeVar, cast
 
@@ -62,13 +63,8 @@ def _thread() -> _Thread:
         return _Thread()
 
 
-def on_daemon_thread(
-    call: Callable[[], T], *, name: str, late: Callable[[T], object] = lambda _: None
-) -> asyncio.Future[T]:
-    """What `call()` returns or raises. A thread can't be interrupted: who waits sets the time limit.
-
-    `late`, on the thread, gets what it returns when the event loop has ended meanwhile.
-    """
+def on_daemon_thread(call: Callable[[], T], *, name: str) -> asyncio.Future[T]:
+    """What `call()` returns or raises. A thread can't be interrupted: who waits sets the time limit."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -87,11 +83,8 @@ def on_daemon_thread(
             result = call()
         except Exception as error:  # noqa: BLE001 - handed to whoever awaits the future
             fault = error
-        try:
+        with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(settle, result, fault)
-        except RuntimeError:  # it was closed meanwhile
-            if fault is None:
-                late(cast("T", result))
 
     _thread().make(work, name)
     return future
@@ -111,22 +104,36 @@ class Apart:
 
         Raises TimeoutError, also where `at_once` others hang.
         """
-        waits = True
+        lock, made, given_up = threading.Lock(), list[T](), False
 
-        def ended(found: asyncio.Future[T]) -> None:
-            self._room.release()
-            if found.exception() is None and not waits:
-                on_daemon_thread(lambda: late(found.result()), name=self._name)
+        def work() -> T:
+            result = call()
+            with lock:
+                if not given_up:
+                    made.append(result)
+                    return result
+            late(result)
+            return result
 
         try:
             async with asyncio.timeout(self._limit_s):
                 await self._room.acquire()
-                found = on_daemon_thread(call, name=self._name, late=late)
-                found.add_done_callback(ended)
+                found = on_daemon_thread(work, name=self._name)
+                found.add_done_callback(self._left)
                 await asyncio.wait({found})
-                return found.result()
+                result = found.result()
+                made.clear()  # the caller has it
+                return result
         finally:
-            waits = False
+            with lock:
+                given_up = True
+            for each in made:  # its loop may end before it hears of it
+                on_daemon_thread(partial(late, each), name=self._name)
+
+    def _left(self, found: "asyncio.Future[T]") -> None:
+        self._room.release()
+        if not found.cancelled():
+            found.exception()  # nobody may be left to ask for it
 
     @asynccontextmanager
     async def opened(self, open_it: Callable[[], F]) -> AsyncIterator[F]:

@@ -45,7 +45,8 @@ def test_a_call_that_outlives_the_loop_disturbs_nobody() -> None:
     late = SimpleQueue[bool]()
 
     async def begin() -> None:
-        on_daemon_thread(lambda: go_on.wait(LIMIT_S), name="slow", late=late.put)
+        with pytest.raises(TimeoutError):
+            await Apart("slow", limit_s=0.01).do(lambda: go_on.wait(LIMIT_S), late=late.put)
 
     asyncio.run(begin())
     (thread,) = [each for each in threading.enumerate() if each.name == "slow"]
@@ -58,6 +59,23 @@ def test_a_call_that_outlives_the_loop_disturbs_nobody() -> None:
         return await on_daemon_thread(lambda: 7, name="quick")
 
     assert asyncio.run(another()) == 7
+
+
+def test_what_the_loop_has_not_heard_of_as_it_ends_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread has opened it, and whoever asked is cancelled before the loop's next step."""
+    monkeypatch.setattr(daemon_threads, "_idle", [])
+    late = SimpleQueue[str]()
+
+    async def ask() -> None:
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(Apart("disk", limit_s=LIMIT_S).do(lambda: "opened", late=late.put))
+            await asyncio.sleep(0)
+            while not daemon_threads._idle:  # the loop stands meanwhile
+                pass
+            asking.cancel()
+
+    asyncio.run(ask())
+    assert late.get(timeout=LIMIT_S) == "opened"
 
 
 async def test_a_thread_makes_one_call_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
