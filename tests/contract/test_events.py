@@ -159,9 +159,10 @@ async def test_free_memory_empties_the_cache(engine: Engine) -> None:
     graph = quick(new_prefix())
     await engine.run(graph)
     assert (await engine.post("/free", {"free_memory": True})).status == 200
-    _, events = await engine.run(graph)
-    assert ("execution_cached", []) in story(events) or not engine.is_0_3_75
-    assert ("execution_success",) in story(events)
+    # ComfyUI frees between two prompts: before the first of these, or after it if that has come at once.
+    runs = [story((await engine.run(graph))[1]) for _ in range(2)]
+    assert any(("execution_cached", []) in each for each in runs) or not engine.is_0_3_75
+    assert all(("execution_success",) in each for each in runs)
 
 
 async def test_unload_models_leaves_the_cache(engine: Engine) -> None:

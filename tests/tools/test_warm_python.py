@@ -48,11 +48,19 @@ def test_a_program_ends_the_same_and_writes_the_same(tmp_path: Path, program: st
     assert warm == outcome(sys.executable, script, new_session=new_session)
 
 
+INTERRUPTED = """\
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.raise_signal(signal.SIGINT)
+"""
+"""By a handler of its own: in what a shell starts in the background, SIGINT is ignored."""
+
+
 @pytest.mark.parametrize(
     ("program", "status", "last"),
     [
         ("raise ValueError('on purpose')", 1, "ValueError: on purpose"),
-        ("import signal; signal.raise_signal(signal.SIGINT)", -signal.SIGINT, "KeyboardInterrupt"),
+        (INTERRUPTED, -signal.SIGINT, "KeyboardInterrupt"),
         ("import os; print('lost'); os.close(1)", 120, "OSError: [Errno 9] Bad file descriptor"),
     ],
 )
