@@ -127,7 +127,7 @@ class Apart:
         finally:
             with lock:
                 given_up = True
-            for each in made:  # its loop may end before it hears of it
+            for each in made:  # its loop may end before it knows of them
                 on_daemon_thread(partial(late, each), name=self._name)
 
     def _left(self, found: "asyncio.Future[T]") -> None:
