@@ -167,6 +167,12 @@ def choose(
     return None
 
 
+def takes_first(first: Waiting, me: EngineNow, others: Sequence[EngineNow], speeds: Speeds) -> bool:
+    """Whether `choose` would take the first job whatever waits behind it: it has the models loaded, and what
+    it would not leave to others if that job were the only one, it never leaves to them."""
+    return me.has_loaded(first) and choose([first], me, others, speeds, more=False) == 0
+
+
 class _Able:
     """Which engines could run a job: found out once for each key, and only for jobs that it matters for.
     Where one is known to have the memory for it, those that are known not to have are none of them."""

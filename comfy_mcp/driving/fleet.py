@@ -13,7 +13,7 @@ from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.needs import Equipment, Needs
 from comfy_mcp.domain.object_info import ObjectInfo
-from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Speeds, Waiting, choose, expected_end
+from comfy_mcp.domain.placing import AHEAD_MS, EngineNow, Speeds, Waiting, choose, expected_end, takes_first
 
 MAX_KEYS = 4096
 """Kinds of needs that are remembered for an engine, and jobs that were passed over."""
@@ -313,6 +313,13 @@ class Choice:
             self.unfit.append(key)
         return known
 
+    def takes_first(self, job_id: str, job: Waiting) -> bool:
+        if self.alone:
+            return True
+        with self._fleet.lock:
+            noted = self._fleet.noted(job_id, job)
+            return takes_first(noted, self._me, self._others, self._fleet.speeds)
+
     def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> int | None:
         if self.alone:
             return 0
@@ -335,6 +342,9 @@ class Peek(Choice):
         self._only = self.alone
         self.alone = False
         self.wanted = False
+
+    def takes_first(self, job_id: str, job: Waiting) -> bool:
+        return False
 
     def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> None:
         idle = [other for other in self._others if other.prompts == 0]

@@ -10,6 +10,7 @@ import contextlib
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from comfy_mcp.embedded.directories import Directories
@@ -24,6 +25,8 @@ _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "BOOLEAN": bool,
 }
 _LONG_LIST = 20
+MOST_BLAMED = 10_000
+"""Pairs of a wrong node and an output in one answer. ComfyUI says them all: the square of their number."""
 _ONLY_LISTED = (
     "The embedded engine serves a recorded node list and can't run {}: check the workflow with "
     "`comfy-bridge check`, or run it on ComfyUI."
@@ -83,6 +86,8 @@ class _Validator:
         self._nodes = nodes
         self._directories = directories
         self._checked: dict[str, _Checked] = {}
+        self._wrong: dict[str, _Checked] = {}
+        self._blamed = 0
         self._open: set[str] = set()
 
     def verdict(self, outputs: list[str]) -> Verdict:
@@ -95,7 +100,7 @@ class _Validator:
                 result = self._check(output)
             except _WRONG_SHAPE as error:
                 result = _Checked(False, [_exception_error("exception_during_validation", error)])
-                self._checked[output] = result
+                self._keep(output, result)
             if result.valid:
                 good.append(output)
                 continue
@@ -110,9 +115,7 @@ class _Validator:
 
     def _collect(self, output: str, node_errors: Json) -> None:
         """Blame every node found wrong so far on this output, as ComfyUI does, related or not."""
-        for node_id, result in self._checked.items():
-            if result.valid or not result.errors:
-                continue
+        for node_id, result in islice(self._wrong.items(), MOST_BLAMED - self._blamed):
             entry = node_errors.setdefault(
                 node_id,
                 {
@@ -122,6 +125,7 @@ class _Validator:
                 },
             )
             entry["dependent_outputs"].append(output)
+            self._blamed += 1
 
     def _check_ahead(self, output: str) -> None:
         """Judge what is behind an output from the far end on, so that a deep graph needs no deep stack.
@@ -172,8 +176,13 @@ class _Validator:
             result = self._check_inputs(node_id)
         finally:
             self._open.discard(node_id)
-        self._checked[node_id] = result
+        self._keep(node_id, result)
         return result
+
+    def _keep(self, node_id: str, result: _Checked) -> None:
+        self._checked[node_id] = result
+        if result.errors:
+            self._wrong[node_id] = result
 
     def _check_inputs(self, node_id: str) -> _Checked:
         values: Json = self._prompt[node_id]["inputs"]
@@ -227,7 +236,7 @@ class _Validator:
                 **found["extra_info"],
                 "linked_node": link,
             }
-            self._checked[source] = _Checked(False, [found])
+            self._keep(source, _Checked(False, [found]))
             return False
 
 

@@ -40,8 +40,8 @@ from comfy_mcp.store.core import (
     update,
 )
 from comfy_mcp.store.core import jobs as jobs_table
-from comfy_mcp.store.queries import Claim, ClaimOffer, Lease
-from comfy_mcp.store.vram import WITH_NEED
+from comfy_mcp.store.queries import Chooser, Claim, ClaimOffer, Lease
+from comfy_mcp.store.vram import NEED, WITH_NEED
 
 MAX_WINDOWS = 8
 """How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
@@ -63,36 +63,18 @@ _WITH_GRAPH = (jobs_table, graphs.c.graph, graphs.c.needs, graphs.c.submitted)
 _ON_GRAPH = graphs.c.job_id == _j.id
 
 
-def _two(core: Any) -> tuple[Statement, Statement]:
+def _two(columns: Sequence[Any], limit: int, *conditions: Any) -> tuple[Statement, Statement]:
     """As it is, and for priorities that were passed over: the condition hides the order from PostgreSQL."""
+    seen = select(*columns).select_from(WITH_NEED.join(graphs, _ON_GRAPH))
+    core = seen.where(_WAITS, _NOT_REFUSED, *conditions).order_by(*_ORDER).limit(literal_column(str(limit)))
     return Statement(core), Statement(core.where(_j.priority >= bindparam("b_from")))
 
 
-_NEXT, _NEXT_PASSED = _two(
-    select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_WAITS, _NOT_REFUSED).order_by(*_ORDER).limit(ONE)
-)
-_NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two(
-    select(*_WITH_GRAPH)
-    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
-    .where(_WAITS, _NOT_REFUSED, holds.FITS)
-    .order_by(*_ORDER)
-    .limit(ONE)
-)
 _FIT = or_(_j.needs_key.is_(None), _j.needs_key.not_in(bindparam("b_unfit", expanding=True)))
-_WINDOW, _WINDOW_PASSED = _two(
-    select(*heads.SEEN)
-    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
-    .where(_WAITS, _NOT_REFUSED, _FIT)
-    .order_by(*_ORDER)
-    .limit(literal_column(str(WINDOW)))
-)
-_WINDOW_THAT_FITS, _WINDOW_PASSED_THAT_FITS = _two(
-    select(*heads.SEEN)
-    .select_from(WITH_NEED.join(graphs, _ON_GRAPH))
-    .where(_WAITS, _NOT_REFUSED, _FIT, holds.FITS)
-    .order_by(*_ORDER)
-    .limit(literal_column(str(WINDOW)))
-)
+_NEXT, _NEXT_PASSED = _two((*_WITH_GRAPH, NEED), 1)
+_NEXT_THAT_FITS, _NEXT_PASSED_THAT_FITS = _two((*_WITH_GRAPH, NEED), 1, holds.FITS)
+_WINDOW, _WINDOW_PASSED = _two(heads.SEEN, WINDOW, _FIT)
+_WINDOW_THAT_FITS, _WINDOW_PASSED_THAT_FITS = _two(heads.SEEN, WINDOW, _FIT, holds.FITS)
 _LOOKS = {  # by: with admission, at passed priorities only
     (False, False): (_NEXT, _WINDOW),
     (False, True): (_NEXT_PASSED, _WINDOW_PASSED),
@@ -198,14 +180,14 @@ _Readable = tuple[AnyRow, Job, Submitted | None]
 def _next(
     connection: Connection, offer: ClaimOffer, where: Values, *, passed: bool = False
 ) -> _Readable | None:
-    """The job to claim. An engine that is alone mostly gets the first one that waits."""
+    """The job to claim: mostly the first one that waits, and then nothing is read of the others."""
     chooser, limited = offer.chooser, bool(where["at_limit"])
     first, window = _LOOKS[offer.admission is not None, passed]
     if limited:
         window = _HEADS[offer.admission is not None]
-    elif chooser is None or (chooser.alone and not chooser.unfit):
+    else:
         found = _first(connection, first, where)
-        if found is None or chooser is None or chooser.fits(found[0].needs_key, _needs(found[0])):
+        if found is None or chooser is None or _taken(chooser, found[0]):
             return found
     for _ in range(MAX_WINDOWS):
         values = {**where, "b_unfit": () if chooser is None else chooser.unfit}
@@ -222,6 +204,12 @@ def _next(
             if found is not None:
                 return found
     return None
+
+
+def _taken(chooser: Chooser, row: AnyRow) -> bool:
+    """Whether the engine takes the first one that waits, whatever waits behind it."""
+    needs = _needs(row, row.need_bytes)
+    return chooser.fits(row.needs_key, needs) and chooser.takes_first(row.id, _waiting(row, needs))
 
 
 def _needs(row: AnyRow, memory: int | None = None) -> Needs | None:

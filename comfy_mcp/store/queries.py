@@ -102,17 +102,16 @@ class Chooser(Protocol):
     """Which of the waiting jobs an engine takes. Called in the transaction of the claim, in any thread."""
 
     @property
-    def alone(self) -> bool:
-        """There is no other engine: it takes the first that it can run."""
-        ...
-
-    @property
     def unfit(self) -> Collection[str]:
         """`needs_key`s of jobs that it can't run; grows while it chooses."""
         ...
 
     def fits(self, key: str | None, needs: Needs | None) -> bool:
         """Whether it can run such a job; if not, the key is `unfit` from now on."""
+        ...
+
+    def takes_first(self, job_id: str, job: Waiting) -> bool:
+        """Whether it takes the first job that waits, which fits, whatever waits behind it."""
         ...
 
     def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> int | None:

@@ -21,6 +21,7 @@ from comfy_mcp.domain.placing import (
     Waiting,
     choose,
     expected_end,
+    takes_first,
     why_nowhere,
 )
 
@@ -129,6 +130,28 @@ def test_the_last_jobs_are_left_to_engines_that_end_them_sooner() -> None:
     ending = engine(prompts=1, free_in_ms=AHEAD_MS)
     assert chosen([job()] * 6, ending, busy, speeds=speeds) is None
     assert chosen([job()] * 7, ending, busy, speeds=speeds) == 0
+
+
+def test_who_is_sure_of_the_first_job_takes_it_whatever_waits_behind_it() -> None:
+    chance, sure = random.Random(7), 0
+    for _ in range(2_000):
+        me, *others = [
+            engine(
+                EngineId(name),
+                prompts=chance.choice([0, 0, 1, None]),
+                free_in_ms=chance.choice([0.0, AHEAD_MS / 2, 900.0, None]),
+                loaded=chance.choice([(), ("x",), ("y",)]),
+                memory=chance.choice([None, 5, 50]),
+            )
+            for name in "abc"
+        ]
+        speeds = took(*((EngineId(name), "shape of ('x',)", chance.choice([10, 1_000])) for name in "abc"))
+        of = [replace(needs(chance.choice("xy")), memory=chance.choice([None, 9])) for _ in range(5)]
+        waiting = [job(priority=each // 3, of=of[each]) for each in range(chance.randint(1, 5))]
+        if takes_first(waiting[0], me, others, speeds):
+            sure += 1
+            assert choose(waiting, me, others, speeds, more=chance.choice([False, True])) == 0
+    assert 100 < sure < 1_900
 
 
 def test_of_two_equal_engines_one_always_takes_the_job() -> None:

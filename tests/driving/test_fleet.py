@@ -77,6 +77,7 @@ def test_an_engine_that_nobody_entered_takes_the_first_that_waits() -> None:
     choice = fleet.chooser(A)
     assert choice.alone
     assert choice.fits("k", needs("N"))
+    assert choice.takes_first("1", job(needs("N")))
     assert choice.choose([("1", job(needs("N")))], more=False) == 0
     fleet.sent(A, PromptId("p"), None, None)
     fleet.began(A, PromptId("p"))
@@ -144,9 +145,11 @@ def test_a_run_that_failed_teaches_nothing() -> None:
 def test_an_engine_of_another_process_may_be_busy() -> None:
     world = World([Machine(A), Machine(B, ours=False)])
     waiting = [("1", job(needs("N")))]
+    assert world.fleet.chooser(A).takes_first(*waiting[0])
     assert world.fleet.chooser(A).choose(waiting, more=False) == 0
     world.fleet.sent(A, PromptId("p"), "s", needs("N"))
     choice = world.fleet.chooser(A)
+    assert not choice.takes_first(*waiting[0])
     assert (choice.choose(waiting, more=False), choice.left) == (None, True)
     world.machines[1].there = False
     assert world.fleet.chooser(A).choose(waiting, more=False) == 0

@@ -32,10 +32,10 @@ def needs(node: str, *, wish: Wish = NO_WISH) -> Needs:
 
 
 class Engine:
-    """Runs jobs of some nodes, and of those that wait takes the one at `at`."""
+    """Runs jobs of some nodes, and of those that wait takes the one at `at`. `sure`: the first, always."""
 
-    def __init__(self, *nodes: str, at: int | None = 0, alone: bool = False) -> None:
-        self.alone = alone
+    def __init__(self, *nodes: str, at: int | None = 0, sure: bool = False) -> None:
+        self.sure = sure
         self.unfit: list[str] = []
         self.seen: list[list[Waiting]] = []
         self._nodes = nodes
@@ -46,6 +46,9 @@ class Engine:
         if not fits and key is not None:
             self.unfit.append(key)
         return fits
+
+    def takes_first(self, job_id: str, job: Waiting) -> bool:
+        return self.sure
 
     def choose(self, waiting: Sequence[tuple[str, Waiting]], *, more: bool) -> int | None:
         self.seen.append([job for _, job in waiting])
@@ -68,24 +71,26 @@ async def claim(
 
 
 @pytest.mark.parametrize("admitted", [False, True])
-@pytest.mark.parametrize("alone", [False, True])
-async def test_an_engine_passes_over_what_it_can_not_run(store: Store, alone: bool, admitted: bool) -> None:
+@pytest.mark.parametrize("sure", [False, True])
+async def test_an_engine_passes_over_what_it_can_not_run(store: Store, sure: bool, admitted: bool) -> None:
     await add(store, needs("rare"))
     second = await add(store, needs("common"))
     lease = await lease_on(store)
-    found = await claim(store, lease, Engine("common", alone=alone), admitted=admitted)
+    found = await claim(store, lease, Engine("common", sure=sure), admitted=admitted)
     assert found is not None
     assert found.job.id == second.id
     assert found.needs is not None
     assert (found.needs.node_classes, found.needs.files) == (("common",), ("m.ckpt",))
     assert json.loads(found.text) == GRAPH
-    assert await claim(store, lease, Engine("common", alone=alone), admitted=admitted) is None
+    assert await claim(store, lease, Engine("common", sure=sure), admitted=admitted) is None
 
 
-async def test_an_engine_that_is_alone_takes_the_first_without_a_look_at_the_others(store: Store) -> None:
+async def test_an_engine_that_is_sure_of_the_first_one_takes_it_without_a_look_at_the_others(
+    store: Store,
+) -> None:
     first = await add(store, needs("common"))
     await add(store, needs("common"))
-    engine = Engine("common", alone=True)
+    engine = Engine("common", sure=True)
     found = await claim(store, await lease_on(store), engine)
     assert found is not None
     assert (found.job.id, engine.seen) == (first.id, [])

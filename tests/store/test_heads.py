@@ -149,7 +149,7 @@ async def test_what_an_end_has_left_is_found_wherever_it_stands(
 
 
 @pytest.mark.parametrize("admitted", [False, True])
-@pytest.mark.parametrize("engine", [None, Engine("A"), Engine("A", alone=True)], ids=["any", "one", "alone"])
+@pytest.mark.parametrize("engine", [None, Engine("A"), Engine("A", sure=True)], ids=["any", "one", "sure"])
 async def test_the_others_have_their_turns_as_if_it_had_nothing_queued(
     limited: Store, admitted: bool, engine: Engine | None
 ) -> None:
