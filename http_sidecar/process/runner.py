@@ -39,9 +39,9 @@ FIRST_READ, MOST_READ = 1024, 64 * 1024
 """Bytes that are parsed in one step, of a new connection and of one whose steps are quick: others have their
 turn in between."""
 
-STEP_S = 0.000_5
-"""A step that took longer has many chunks or headers in few bytes. The next one is small again, and waits for
-its turn (turns_to_parse.py)."""
+STEP_S, QUICK_S = 0.000_25, 0.000_06
+"""A step that took longer than STEP_S has many chunks or headers in few bytes. The next ones are small again,
+and each waits for its turn (turns_to_parse.py), until one is quick."""
 
 LINGER_S = 1.0
 """How long the rest of a body is read and dropped after an early answer: closing at once may lose the answer
@@ -107,14 +107,14 @@ class _Server(web.Server):
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_held", "_is_slow", "_open", "_read_bytes", "_send_timeout_s", "_turns")
+    __slots__ = ("_drops", "_held", "_is_slow", "_open", "_read_bytes", "_send_timeout_s", "_turns")
 
     def __init__(self, manager: _Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self._send_timeout_s = manager.send_timeout_s
         self._open = manager.open_connections
         self._turns = manager.turns_to_parse
-        self._is_slow = False
+        self._drops = self._is_slow = False
         self._held = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -132,6 +132,8 @@ class _Protocol(RequestHandler):
         self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
 
     def data_received(self, data: bytes) -> None:
+        if self._drops:
+            return
         if not data:  # aiohttp itself goes on with what it has
             super().data_received(data)
         elif self._is_slow:
@@ -158,7 +160,7 @@ class _Protocol(RequestHandler):
     def _parse(self, data: bytes) -> None:
         began = thread_time()
         super().data_received(data)
-        self._is_slow = thread_time() - began > STEP_S
+        self._is_slow = thread_time() - began > (QUICK_S if self._is_slow else STEP_S)
         if self._is_slow:
             self._read_next(FIRST_READ)
         elif len(data) >= self._read_bytes:
@@ -188,10 +190,12 @@ class _Protocol(RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """Sends what a handler returned. A stream has sent itself by now, under limits of its own.
 
-        A request that is refused before its body has come ends its connection: nobody reads the rest.
+        A request that is refused before its body has come ends its connection: nobody reads the rest. Chunks,
+        which may be tiny, are not even parsed any more.
         """
         if resp.status >= 400 and not request.content.is_eof():
             resp.force_close()
+            self._drops = "Transfer-Encoding" in request.headers
         try:
             sending = super().finish_response(request, resp, start_time)
             return await write_within(self._send_timeout_s, sending, cut=self.transport)

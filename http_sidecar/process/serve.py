@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 Ready = Callable[[str], None]
 
+BACKLOG = 1_024
+"""Connections that wait to be accepted. The system drops those beyond; they try again after a second."""
+
 
 async def serve(
     settings: Settings,
@@ -121,9 +124,9 @@ def _site(runner: Runner, settings: HttpGroup) -> web.BaseSite:
     """`::` is every address of both families; asyncio would listen on those of IPv6 alone. Raises OSError."""
     host, port = settings.http_host, settings.http_port
     if host != "::" or not socket.has_dualstack_ipv6():
-        return web.TCPSite(runner, host, port)
+        return web.TCPSite(runner, host, port, backlog=BACKLOG)
     listening = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
-    return web.SockSite(runner, listening)
+    return web.SockSite(runner, listening, backlog=BACKLOG)
 
 
 async def _drained(drain: Drain, settings: HttpGroup) -> None:

@@ -189,19 +189,41 @@ async def test_a_body_in_chunks_is_taken(server: Listening, size: int) -> None:
     assert answer.status == 202, answer.data
 
 
-@pytest.mark.parametrize(("slow_from_s", "grows"), [(-1.0, False), (1e9, True)])
-async def test_a_connection_is_parsed_in_small_steps_until_they_are_quick(
-    server: Listening, monkeypatch: pytest.MonkeyPatch, slow_from_s: float, grows: bool
+async def test_chunks_behind_a_refusal_are_not_parsed(
+    server: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sizes = parsed_sizes(monkeypatch)
+    head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n" % WORKFLOW
+    async with server.connect() as client:
+        await client.send(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert_problem(await client.answer(), 415)
+        before = sum(sizes)
+        await client.send(b"1\r\n[\r\n" * 10_000)
+        assert await client.closed() == b""
+    assert sum(sizes) == before
+
+
+def parsed_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each step of the sidecar from now on."""
     sizes: list[int] = []
     parse = RequestHandler.data_received
 
     def parsed(self: RequestHandler, data: bytes) -> None:
-        sizes.append(len(data))
+        if type(self) is not RequestHandler:  # those of the engine are
+            sizes.append(len(data))
         parse(self, data)
 
     monkeypatch.setattr(RequestHandler, "data_received", parsed)
+    return sizes
+
+
+@pytest.mark.parametrize(("slow_from_s", "grows"), [(-1.0, False), (1e9, True)])
+async def test_a_connection_is_parsed_in_small_steps_until_they_are_quick(
+    server: Listening, monkeypatch: pytest.MonkeyPatch, slow_from_s: float, grows: bool
+) -> None:
+    sizes = parsed_sizes(monkeypatch)
     monkeypatch.setattr(runner, "STEP_S", slow_from_s)
+    monkeypatch.setattr(runner, "QUICK_S", slow_from_s)
     assert_problem(await server.ask(chunked(b" " * 100_000, 10_000) + b"0\r\n\r\n"), 400)
     assert sizes[0] <= runner.FIRST_READ
     assert (max(sizes) > runner.FIRST_READ) is grows, sizes
@@ -211,6 +233,7 @@ async def test_a_connection_whose_bytes_take_long_to_parse_is_answered(
     server: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "STEP_S", -1.0)
+    monkeypatch.setattr(runner, "QUICK_S", -1.0)
     async with server.connect() as client:
         for _ in range(3):
             await client.send(post(b"[" * 10_000))
