@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from comfy_mcp.store.schema import (
         IS_ACTIVE,
         IS_ELSEWHERE,
+        IS_FIRST,
         IS_HELD,
         IS_PENDING,
         IS_QUEUED,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IS_ACTIVE",
     "IS_ELSEWHERE",
+    "IS_FIRST",
     "IS_HELD",
     "IS_PENDING",
     "IS_QUEUED",

@@ -5,8 +5,7 @@ and what is committed is not lost. It stays `pending` while it is tried: the nex
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +25,7 @@ from comfy_mcp.domain.webhooks import (
     delivery_id,
     host_of,
 )
-from comfy_mcp.shares import may_hold_more
+from comfy_mcp.store import due
 from comfy_mcp.store.codec import UNREADABLE, job_of, job_values, storable
 from comfy_mcp.store.connection import AnyRow, Connection, Pages, Statement
 from comfy_mcp.store.core import (
@@ -37,6 +36,7 @@ from comfy_mcp.store.core import (
     delete,
     deliveries,
     exists,
+    func,
     insert,
     jobs,
     literal_column,
@@ -68,20 +68,16 @@ _END_ALL = Statement(
 
 _KNOWN = Statement(select(_d.seq).where(_d.id == bindparam("b_id")))
 _INSERT = Statement(insert(deliveries))
-_DUE = Statement(
-    select(deliveries)
-    .where(
-        IS_PENDING,
-        _d.due_at <= bindparam("b_now"),
-        _d.host.not_in(bindparam("hosts", expanding=True)),
-        _d.client.not_in(bindparam("clients", expanding=True)),
-        (_d.host + literal_column("' '") + _d.client).not_in(bindparam("both", expanding=True)),
-        ~exists().where(
-            _earlier.c.job_id == _d.job_id, _earlier.c.seq < _d.seq, _earlier.c.state == _PENDING
-        ),
-    )
-    .order_by(_d.due_at, _d.seq)
-    .limit(bindparam("count", type_=Integer))
+_ANY_PENDING = Statement(select(_d.seq).where(_d.job_id == bindparam("b_job_id"), IS_PENDING).limit(ONE))
+_FIRST_OF_JOB = (
+    select(func.min(_earlier.c.seq))
+    .where(_earlier.c.job_id == bindparam("b_job_id"), _earlier.c.state == _PENDING)
+    .scalar_subquery()
+)
+_LINE_UP = Statement(
+    update(deliveries)
+    .where(_d.job_id == bindparam("b_job_id"), IS_PENDING)
+    .values(waits=_d.seq > _FIRST_OF_JOB)
 )
 _TRY = Statement(
     update(deliveries)
@@ -216,67 +212,28 @@ def post(connection: Connection, job: Job, event: JobEvent) -> None:
         "state": _PENDING,
         "tries": 0,
         "due_at": event.at,
+        "waits": bool(connection.execute(_ANY_PENDING, {"b_job_id": job.id}).rows),
     }
     connection.execute(_INSERT, values)
 
 
-class Room:
-    """What may be tried beside `busy`: `free` more in all, `per_host` of one host together. Of both, a client
-    gets its share."""
-
-    def __init__(self, free: int, per_host: int, busy: Iterable[Delivery]) -> None:
-        self.free = free
-        self._per_host = per_host
-        self._hosts: Counter[str] = Counter()
-        self._clients: Counter[str] = Counter()
-        self._both: Counter[tuple[str, str]] = Counter()
-        for each in busy:
-            self._count(host_of(each.url), storable(each.client) or "")
-
-    def allows(self, host: str, client: str) -> bool:
-        at_host = self._per_host - self._hosts[host]
-        return (
-            at_host > 0
-            and may_hold_more(self._clients[client], self.free)
-            and may_hold_more(self._both[host, client], at_host)
-        )
-
-    def take(self, host: str, client: str) -> None:
-        self.free -= 1
-        self._count(host, client)
-
-    def due(self, now: int, count: int) -> dict[str, Any]:
-        """The values that find what is due and may be tried."""
-        hosts = [host for host, held in self._hosts.items() if held >= self._per_host]
-        clients = [client for client, held in self._clients.items() if not may_hold_more(held, self.free)]
-        both = [f"{host} {client}" for host, client in self._both if not self.allows(host, client)]
-        return {"b_now": now, "hosts": hosts, "clients": clients, "both": both, "count": count}
-
-    def _count(self, host: str, client: str) -> None:
-        self._hosts[host] += 1
-        self._clients[client] += 1
-        self._both[host, client] += 1
+def any_due(connection: Connection, now: int, room: due.Room) -> bool:
+    return bool(due.receivers(connection, now, room))
 
 
-def any_due(connection: Connection, now: int, room: Room) -> bool:
-    return bool(connection.execute(_DUE, room.due(now, 1)).rows)
-
-
-def begin_tries(connection: Connection, now: int, until: int, room: Room) -> list[Due]:
+def begin_tries(connection: Connection, now: int, until: int, room: due.Room) -> list[Due]:
     """The deliveries that are tried now, as far as there is room. From `until` on another process may try
     them."""
     begun: list[Due] = []
-    while room.free > 0 and (rows := connection.execute(_DUE, room.due(now, room.free)).rows):
-        for row in rows:
-            if room.allows(row.host, row.client):
-                room.take(row.host, row.client)
-                connection.execute(_TRY, {"b_seq": row.seq, "b_until": until})
-                begun.append(_due(row, tries=row.tries + 1, due_at=until))
+    for row in due.taken(connection, now, room):
+        connection.execute(_TRY, {"b_seq": row.seq, "b_until": until})
+        begun.append(_due(row, tries=row.tries + 1, due_at=until))
     return begun
 
 
 def delivered(connection: Connection, delivery: Delivery, at: int) -> None:
     connection.execute(_DELIVERED, {**_try(delivery), "b_at": at})
+    _line_up(connection, delivery.job_id)
 
 
 def again(connection: Connection, delivery: Delivery, due_at: int, error: str) -> None:
@@ -285,6 +242,12 @@ def again(connection: Connection, delivery: Delivery, due_at: int, error: str) -
 
 def dead(connection: Connection, delivery: Delivery, at: int, error: str) -> None:
     connection.execute(_DEAD, {**_try(delivery), "b_at": at, "b_error": error})
+    _line_up(connection, delivery.job_id)
+
+
+def _line_up(connection: Connection, job_id: str) -> None:
+    """Of the job's deliveries that are pending the first does not wait."""
+    connection.execute(_LINE_UP, {"b_job_id": job_id})
 
 
 def release(connection: Connection, begun: Sequence[Delivery], at: int) -> None:
@@ -298,6 +261,8 @@ def replay(connection: Connection, query: DeliveryQuery, at: int) -> int:
     rows = PAGES.rows(connection, {**_values(query), "b_state": DeliveryState.DEAD.value}, REPLAYED)
     for row in rows:
         connection.execute(_REPLAY, {"b_seq": row.seq, "b_at": at})
+    for job_id in {row.job_id for row in rows}:
+        _line_up(connection, job_id)
     return len(rows)
 
 

@@ -18,13 +18,14 @@ from sqlalchemy import (
     Table,
     Text,
     TextClause,
+    false,
     literal_column,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-HEAD = "0021"
+HEAD = "0022"
 
 # A 64-bit key that grows by itself: INTEGER is SQLite's only way to say it.
 _SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
@@ -45,6 +46,7 @@ IS_HELD: TextClause = text("status = 'queued' AND held_since IS NOT NULL")
 IS_IN_BATCH: TextClause = text("batch IS NOT NULL")
 IS_ACTIVE: TextClause = text("state = 'active'")
 IS_PENDING: TextClause = text("state = 'pending'")
+IS_FIRST: TextClause = text("state = 'pending' AND NOT waits")
 IS_ELSEWHERE: TextClause = text("lane <> 'local'")
 ONE: ColumnElement[int] = literal_column("1", Integer)
 """For LIMIT: SQLite compiles a statement whose LIMIT is a parameter anew at each use."""
@@ -52,6 +54,11 @@ ONE: ColumnElement[int] = literal_column("1", Integer)
 
 def _child_of_job() -> ForeignKeyConstraint:
     return ForeignKeyConstraint(["job_id"], ["jobs.id"], ondelete="CASCADE")
+
+
+def _only(condition: TextClause) -> dict[str, Any]:
+    """Of an index: the rows that are in it."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
 
 
 jobs = Table(
@@ -114,8 +121,7 @@ jobs = Table(
         "share_tag",
         "seq",
         "prompt_id",
-        sqlite_where=IS_QUEUED,
-        postgresql_where=IS_QUEUED,
+        **_only(IS_QUEUED),
     ),
     # One client's part of the same: its last tag, and which of its jobs is next.
     Index(
@@ -126,26 +132,12 @@ jobs = Table(
         "share_tag",
         "seq",
         "prompt_id",
-        sqlite_where=IS_QUEUED,
-        postgresql_where=IS_QUEUED,
+        **_only(IS_QUEUED),
     ),
-    Index(
-        "ix_jobs_queue_deadline",
-        "status",
-        "queue_deadline",
-        sqlite_where=MAY_EXPIRE,
-        postgresql_where=MAY_EXPIRE,
-    ),
-    Index(
-        "ix_jobs_elsewhere",
-        "lane",
-        "shape",
-        "seq",
-        sqlite_where=IS_ELSEWHERE,
-        postgresql_where=IS_ELSEWHERE,
-    ),
-    Index("ix_jobs_batch", "batch", "seq", sqlite_where=IS_IN_BATCH, postgresql_where=IS_IN_BATCH),
-    Index("ix_jobs_held", "status", "held_since", sqlite_where=IS_HELD, postgresql_where=IS_HELD),
+    Index("ix_jobs_queue_deadline", "status", "queue_deadline", **_only(MAY_EXPIRE)),
+    Index("ix_jobs_elsewhere", "lane", "shape", "seq", **_only(IS_ELSEWHERE)),
+    Index("ix_jobs_batch", "batch", "seq", **_only(IS_IN_BATCH)),
+    Index("ix_jobs_held", "status", "held_since", **_only(IS_HELD)),
     sqlite_autoincrement=True,
 )
 
@@ -195,7 +187,7 @@ attempts = Table(
     Column("stream_id", Text),  # where the engine sends its events (ComfyUI: the clientId)
     Column("reference", Text),  # what the place calls it, where that is not the prompt_id
     _child_of_job(),
-    Index("ix_attempts_active", "engine", sqlite_where=IS_ACTIVE, postgresql_where=IS_ACTIVE),
+    Index("ix_attempts_active", "engine", **_only(IS_ACTIVE)),
 )
 
 # A seq is never used twice, though rows go away: a reader that remembers one misses nothing.
@@ -342,7 +334,7 @@ webhooks = Table(
 
 # The outbox: written with the event. `job` is the job's row as it was then, as JSON; it goes when the
 # delivery is done. `registered`: it follows the URL of the client's webhook. `due_at`: of the next try, or
-# when a process that tries it now counts as dead.
+# when a process that tries it now counts as dead. `waits`: an earlier one of its job is pending.
 deliveries = Table(
     "deliveries",
     metadata,
@@ -361,8 +353,10 @@ deliveries = Table(
     Column("due_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
     Column("error", Text),
+    Column("waits", Boolean, nullable=False, server_default=false()),
     _child_of_job(),
-    Index("ix_deliveries_due", "due_at", sqlite_where=IS_PENDING, postgresql_where=IS_PENDING),
+    Index("ix_deliveries_due", "client", "due_at", **_only(IS_FIRST)),
+    Index("ix_deliveries_host", "client", "host", "due_at", **_only(IS_FIRST)),
     Index("ix_deliveries_job_id_seq", "job_id", "seq"),
     sqlite_autoincrement=True,
 )

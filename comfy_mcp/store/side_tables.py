@@ -14,6 +14,7 @@ from comfy_mcp.domain.quotas import ClientUse
 from comfy_mcp.domain.webhooks import ClientWebhook, Delivery, DeliveryQuery
 from comfy_mcp.store import (
     door_marker,
+    due,
     idempotency,
     keys,
     learned,
@@ -182,11 +183,11 @@ class SideTables:
     ) -> list[Due]:
         """The deliveries that this process tries now beside those that are `busy`; from `until` on another
         one may."""
-        room = outbox.Room(count, per_host, busy)
+        room = due.Room(count, per_host, busy)
         if count <= 0 or not await self._readers.do(partial(outbox.any_due, now=now, room=room)):
             return []  # the usual case takes no writer
         return await self._writer.do(
-            lambda connection: outbox.begin_tries(connection, now, until, outbox.Room(count, per_host, busy))
+            lambda connection: outbox.begin_tries(connection, now, until, due.Room(count, per_host, busy))
         )
 
     async def end_try(

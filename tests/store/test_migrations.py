@@ -116,6 +116,22 @@ async def test_a_key_of_before_keeps_what_it_could_do(settings: Settings) -> Non
     }
 
 
+async def test_deliveries_of_before_wait_for_the_earlier_ones_of_their_job(settings: Settings) -> None:
+    settings.state_dir.mkdir(mode=0o700)
+    rows = [("a", "delivered"), ("a", "pending"), ("b", "pending"), ("a", "pending"), ("b", "dead")]
+    with connect(settings.store_path) as connection, connection.begin():
+        run.upgrade(connection, "0021")
+        for number, (job, state) in enumerate(rows):
+            connection.exec_driver_sql(
+                "INSERT INTO deliveries (id, job_id, client, type, at, registered, url, host, state, tries, "
+                "due_at) VALUES (?, ?, 'c', 'workflow.queued', 1, 0, '', 'h', ?, 0, 1)",
+                (f"{number}", job, state),
+            )
+        run.upgrade(connection)
+        waits = connection.exec_driver_sql("SELECT id FROM deliveries WHERE waits").scalars().all()
+    assert waits == ["3"]
+
+
 async def test_a_migration_that_fails_leaves_the_store_as_it_was(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,6 +136,23 @@ async def test_the_next_of_a_job_waits_for_the_one_before(store: Store, lease: L
     assert (again.delivery.id, again.delivery.tries) == (first.delivery.id, 2)
 
 
+async def test_an_event_that_is_sent_again_comes_before_the_later_ones_of_its_job(
+    store: Store, lease: Lease
+) -> None:
+    job = await ended(store, lease)
+    (first,) = await due(store)
+    await store.end_try(first.delivery, at=NOW, error="HTTP 410")
+    (second,) = await due(store)
+    assert await store.replay_deliveries(DeliveryQuery(job_id=job.id), at=NOW) == 1
+    await store.end_try(second.delivery, at=NOW, error="HTTP 500", due_at=NOW)
+    sent = []
+    while found := await due(store):
+        (one,) = found
+        sent.append(one.delivery.type)
+        await store.end_try(one.delivery, at=NOW)
+    assert sent == ["workflow.queued", "workflow.started", "workflow.completed"]
+
+
 async def test_a_try_that_nobody_ended_begins_again(store: Store, lease: Lease) -> None:
     await ended(store, lease, Webhook(url=URL))
     (lost,) = await due(store)

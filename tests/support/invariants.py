@@ -75,6 +75,7 @@ def _check(connection: Connection) -> None:
     outputs = _by_job(connection, select(tables.outputs).order_by(tables.outputs.c.seq))
     fences = {row.engine: row.fence for row in connection.execute(select(tables.engine_leases))}
     _check_spending(connection, jobs.values())
+    _check_deliveries(connection)
     for job in jobs.values():
         _check_job(job)
         _check_events(job, events.get(job.id, []))
@@ -91,6 +92,14 @@ def _check_spending(connection: Connection, jobs: Iterable[Job]) -> None:
             counted[day_of(job.created_at)] += job.spend.counted
     days = {row.day: row.amount for row in connection.execute(select(tables.spending))}
     assert all(amount <= days.get(day, 0) for day, amount in counted.items()), (counted, days)
+
+
+def _check_deliveries(connection: Connection) -> None:
+    """Of those of a job that are pending the first does not wait, and the others do."""
+    of = tables.deliveries.c
+    pending = select(tables.deliveries).where(tables.IS_PENDING).order_by(of.seq)
+    for job_id, rows in _by_job(connection, pending).items():
+        assert [row.waits for row in rows] == [False] + [True] * (len(rows) - 1), job_id
 
 
 def _check_job(job: Job) -> None:

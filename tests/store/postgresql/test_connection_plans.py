@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from comfy_mcp.settings import Settings, load_settings
-from comfy_mcp.store import Store, claims, queue, reads, turns
+from comfy_mcp.store import Store, claims, due, queue, reads, turns
 from comfy_mcp.store.connection import Statement
 from comfy_mcp.store.postgresql.connection import POSTGRESQL
 from tests.support import postgres
@@ -19,7 +19,7 @@ from tests.support.jobs import GRAPH, queued_event
 QUEUED = 20_000
 
 
-NEVER, ANALYZE, VACUUM = "SELECT 1", "ANALYZE jobs", "VACUUM ANALYZE jobs"
+NEVER, ANALYZE, VACUUM = "SELECT 1", "ANALYZE jobs, deliveries", "VACUUM ANALYZE jobs"
 """What was done to the table since its jobs came."""
 
 
@@ -66,6 +66,11 @@ def crowd(by_hand: "psycopg.Connection[Any]") -> None:
         f"INSERT INTO jobs (id, status, share_tag, {names}) SELECT 'x' || n, "
         f"CASE WHEN n % 2 = 0 THEN 'queued' ELSE 'completed' END, n, {names} "
         f"FROM jobs, generate_series(1, {2 * QUEUED}) AS n"
+    )
+    by_hand.execute(
+        "INSERT INTO deliveries (id, job_id, client, type, at, registered, url, host, state, tries, due_at) "
+        "SELECT id, id, 'c' || seq % 3, 'workflow.queued', seq, false, '', 'h' || seq % 50, "
+        "CASE WHEN status = 'queued' THEN 'pending' ELSE 'delivered' END, 0, seq FROM jobs"
     )
 
 
@@ -123,6 +128,16 @@ def test_while_a_client_is_at_its_limit_a_claim_goes_from_client_to_client(
     assert plan.count("ix_jobs_client_queue") >= 2, plan
     assert "Sort Key" not in plan, plan
     assert "Seq Scan on jobs" not in plan, plan
+
+
+@pytest.mark.parametrize("crowded", [NEVER, ANALYZE], ids=["never analysed", "analysed"], indirect=True)
+@pytest.mark.parametrize(("statement", "looks"), [(due._RECEIVERS, 4), (due._OF, 1)], ids=["all", "of one"])
+def test_a_look_for_what_is_to_be_sent_goes_from_client_to_client_and_from_host_to_host(
+    crowded: "psycopg.Connection[Any]", statement: Statement, looks: int
+) -> None:
+    plan = plan_of(crowded, statement)
+    assert plan.count("using ix_deliveries_") == looks, plan  # of recursions it shows the first look only
+    assert "Scan on deliveries" not in plan, plan
 
 
 @pytest.mark.parametrize("crowded", [VACUUM], ids=["vacuumed"], indirect=True)
