@@ -168,6 +168,12 @@ def reference(value: str) -> Reference:
             return Reference(source=Source.UNKNOWN if scheme and scheme[2] else Source.NAME, text=text)
 
 
+def is_listable(value: str) -> bool:
+    """Whether an engine that has the file lists it by this text: it does not look into folders."""
+    named = reference(value)
+    return named.source is Source.NAME and named.folder == "input" and not set("/\\") & set(named.text)
+
+
 def path_of_url(url: str) -> str:
     """The path in `file:///a/b`, `file://a/b` as people write it for a relative path, `file:a/b`."""
     rest = unquote(url[len("file:") :])

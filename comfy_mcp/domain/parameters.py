@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from comfy_mcp.domain.file_inputs import is_listable
 from comfy_mcp.domain.graph import Graph, Node, unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.inputs import InputSpec, active
@@ -46,8 +47,9 @@ class Parameter:
 
     @property
     def needs_value(self) -> bool:
-        """A file that the engine does not have: the caller brings one."""
-        return self.kind in FILES and (not self.value or self.value not in (self.choices or ()))
+        """A file that the engine does not list, and would: the caller brings one."""
+        unlisted = self.kind in FILES and self.value not in (self.choices or ())
+        return unlisted and (not isinstance(self.value, str) or is_listable(self.value))
 
 
 def parameters_of(

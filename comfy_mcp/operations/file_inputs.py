@@ -123,6 +123,17 @@ async def with_files(
     )
 
 
+async def is_missing(context: OperationContext, found: FileInput) -> bool:
+    """Whether nobody has the file of this name. What is no plain name is judged when it is read."""
+    if reference(found.value).source is not Source.NAME:
+        return False
+    try:
+        await _resolved(context, found, _Said(able=frozenset()), engine_answers=True)
+    except InvalidInput:
+        return True
+    return False
+
+
 async def _named(context: OperationContext, found: FileInput, said: _Said, *, engine_answers: bool) -> str:
     """What the graph says from now on; as it was where the file can't be found, which is a fault."""
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.batches import Seed, seeds_of, with_new_seeds
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.file_inputs import graph_with_outputs_named, with_outputs_named
+from comfy_mcp.domain.file_inputs import FileInput, graph_with_outputs_named, with_outputs_named
 from comfy_mcp.domain.graph import Graph, parse_graph, unwrapped
 from comfy_mcp.domain.object_info import ObjectInfo
 from comfy_mcp.domain.parameter_values import with_inputs
@@ -19,7 +19,7 @@ from comfy_mcp.domain.shown import shown
 from comfy_mcp.operations.beside import beside
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.context import OperationContext
-from comfy_mcp.operations.file_inputs import spellings
+from comfy_mcp.operations.file_inputs import is_missing, spellings
 from comfy_mcp.operations.json_texts import as_json, graph_in
 from comfy_mcp.operations.named import JOB, Named, named_workflow
 from comfy_mcp.operations.shapes import SubmitParams
@@ -191,14 +191,14 @@ async def _with_inputs(
         graph = await beside(large, parse_graph, seeded)
     same = [given.same, dict(inputs)] if inputs else given.same
     if not values and not seeds:
-        _require_files(context, graph, parameters, given.name or given.title)
+        await _require_files(context, graph, parameters, given.name or given.title)
         return replace(given, same=same)
     changed, notes = await beside(large, with_inputs, graph, parameters, values, info=info, controls=controls)
     context.found.extend(notes)
     extra_data = given.raw.get("extra_data") if isinstance(given.raw, Mapping) else None
     raw, text, halves = await as_json(_with_extra_data(changed, extra_data))
     _check_size(len(text), 2 * services.settings.max_graph_bytes)
-    _require_files(context, changed, parameters, given.name or given.title)
+    await _require_files(context, changed, parameters, given.name or given.title)
     return replace(
         given,
         raw=raw,
@@ -231,7 +231,7 @@ def _with_extra_data(graph: dict[str, Any], extra_data: object) -> dict[str, Any
     return {"prompt": graph, "extra_data": kept}
 
 
-def _require_files(
+async def _require_files(
     context: OperationContext,
     graph: Graph | Mapping[str, Any],
     parameters: Sequence[Parameter],
@@ -241,7 +241,10 @@ def _require_files(
     raw = graph.raw if isinstance(graph, Graph) else graph
     for each in parameters:
         node, given = each.targets[0]
-        if each.needs_value and raw[node]["inputs"][given] == each.value:
+        if not each.needs_value or raw[node]["inputs"][given] != each.value:
+            continue
+        found = FileInput(node=node, class_type=raw[node]["class_type"], name=given, value=str(each.value))
+        if not each.value or await is_missing(context, found):
             raise InvalidInput(
                 f"{name or 'The workflow'} needs {each.name}, a file ({each.kind.value}).",
                 next_step=f'Give it: inputs={{"{each.name}": "…"}}, as {spellings(context)}.',

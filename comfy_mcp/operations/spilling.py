@@ -14,6 +14,7 @@ from comfy_mcp.domain.time_left import wait_behind
 from comfy_mcp.driving.checked import Checked
 from comfy_mcp.operations.context import OperationContext
 from comfy_mcp.operations.services import Services
+from comfy_mcp.operations.shapes import about
 from comfy_mcp.operations.waiting import LOOKED_THROUGH
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ async def _require_small_files(services: Services, lane: str, made: Sequence[Mad
 def _waits(wait_ms: float) -> str:
     if wait_ms == FOR_EVER:
         return "no engine here takes workflows now."
-    return f"here it would wait about {wait_ms / 1000:.0f} s."
+    return f"here it would wait {about(round(wait_ms))}."
 
 
 def _stays(why: str) -> str:

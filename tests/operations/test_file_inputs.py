@@ -346,3 +346,33 @@ async def test_a_chain_of_retries_is_followed_so_far() -> None:
 def test_a_preview_says_whose_it_is() -> None:
     shown = PreviewResult(workflow_id="a1", media_type="image/png", data=b"")
     assert shown.text() == "A preview of workflow a1."
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "./cat.png", "cat.png", "sub/there.png", "new.png", "made_00001_.png [output]", "made_00001_.png",
+        "output:{made}", "bridge-files/output-{made}",
+    ],
+)  # fmt: skip
+async def test_a_file_that_is_there_is_not_asked_for_when_other_inputs_are_set(
+    call: Bench, root: Path, tmp_path: Path, name: str
+) -> None:
+    """The list of an engine has no folders, and is older than a file that came just now."""
+    await call.services.engines.node_lists()
+    made = await call("submit_workflow", workflow=picture(prefix="made"))
+    made = await call("wait_for_workflow", workflow_id=made.workflow_id, timeout_s=20)
+    (tmp_path / "engine/input/sub").mkdir(parents=True)
+    for each in ("sub/there.png", "new.png"):
+        (tmp_path / "engine/input" / each).write_bytes(png())
+    graph = load(name.format(made=made.outputs[0].output_id))
+    first = await call("submit_workflow", workflow=graph, inputs={"filename_prefix": "first"})
+    end = await call("wait_for_workflow", workflow_id=first.workflow_id, timeout_s=20)
+    assert end.outputs[0].filename.startswith("first")
+    described = await call("describe_workflow", name=f"job:{first.workflow_id}")
+    needed = [each.name for each in described.parameters if each.needed]
+    assert not needed or name == "new.png"
+    again = f"job:{first.workflow_id}"
+    many = await call("submit_workflow", workflow=again, matrix={"filename_prefix": ["a", "b"]})
+    state = await call("wait_for_workflow", workflow_id=many.workflow_id, timeout_s=20)
+    assert (state.status, state.output_count) == ("completed", 2)

@@ -85,7 +85,7 @@ async def test_it_goes_where_such_a_workflow_ran_before_and_reserves_what_it_may
     await ran_there(call, graphs.picture())
     job, said = await submitted(call, graphs.picture())
     assert job.lane == LANE
-    assert said == f"gpu='auto' sends it to {LANE}: here it would wait about 400 s."
+    assert said == f"gpu='auto' sends it to {LANE}: here it would wait about 7 min."
     assert job.spend is not None
     assert (job.spend.reserved, job.spend.budget) == (2 * MILLION, 5 * MILLION)
     assert job.run_timeout_ms == 2_000_000

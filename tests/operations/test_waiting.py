@@ -10,8 +10,10 @@ from comfy_mcp.domain.events import Priority
 from comfy_mcp.domain.ids import ClientId, EngineId, JobId, PromptId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.domain.quotas import ClientUse
+from comfy_mcp.domain.time_left import in_range
 from comfy_mcp.operations.brief import brief
 from comfy_mcp.operations.context import Caller
+from comfy_mcp.operations.shapes import about
 from comfy_mcp.operations.waiting import Turns
 from comfy_mcp.store import QueueView
 from tests.operations.conftest import Bench
@@ -52,6 +54,19 @@ def test_the_start_is_estimated_by_what_is_ahead() -> None:
     assert known is not None
     assert known.start_ms == 30_000
     assert known.message.endswith("; it may start in about 30 s (22 to 42).")
+
+
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (0.2, "about 1 s"), (40, "about 40 s (30 to 56)"), (119, "about 119 s (89 to 167)"),
+        (760, "about 13 min (10 to 18)"), (8889, "about 2.5 h (1.9 to 3.5)"),
+    ],
+)  # fmt: skip
+def test_a_long_time_is_said_in_minutes_or_hours(left_s: float, said: str) -> None:
+    left_ms = round(1000 * left_s)
+    assert about(left_ms, in_range(left_ms)) == said
+    assert about(left_ms) == said.partition(" (")[0]
 
 
 @pytest.mark.parametrize(

@@ -149,9 +149,12 @@ async def test_it_speaks_of_ends_in_one_sentence_and_never_of_progress(busy: Sid
         "(all) => all.map((one) => one.id)"
     )
     assert sorted(live) == ["key-error", "says"]
-    running = str(await page.locator('#active [data-status="running"]').get_attribute("data-id"))
+    card = page.locator('#active [data-status="running"]')
+    running = str(await card.get_attribute("data-id"))
+    name = f"{await card.locator('.job-name').inner_text()} ({running[:8]})"
+    await expect(page.get_by_role("button", name=f"Cancel workflow {name}")).to_be_visible()
     await busy("DELETE", f"/v1/comfyui/workflow/{running}")
-    await heard(page, f"Workflow {running[:8]} cancelled")
+    await heard(page, f"Workflow {name} cancelled")
     await expect(page.locator("#recent .job")).to_have_count(7)
     await page.evaluate(SAY, DIGEST)
     await heard(page, "2 workflows slept, Workflow x woke.")

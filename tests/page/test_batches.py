@@ -74,7 +74,7 @@ async def test_a_batch_is_looked_into_cancelled_and_retried_by_keyboard(
     details = button(card(page, batch), "Details")
     await tab_to(page, details)
     await page.keyboard.press("Enter")
-    await expect(page.locator("#details .facts")).to_contain_text("Foxes")
+    await expect(page.locator("#details-title")).to_have_text("Foxes")
     await expect(page.locator("#details")).to_contain_text("3 workflows: 1 running, 2 queued")
     assert await complaints(page) == []
     await page.keyboard.press("Escape")

@@ -99,6 +99,7 @@ async def test_a_seed_is_new_each_time_and_variations_are_as_many_workflows(
     await page.locator("#pick").click()
     await picker(page).locator('[data-name="Fox poster"]').click()
     await picker(page).locator("#input-width").fill("48")
+    await picker(page).locator("#input-height").fill("")  # as it is
     await picker(page).locator("#picker-variations").fill("2")
     await picker(page).locator("#picker-priority").select_option("low")
     await button(picker(page), "Run").click()
@@ -106,17 +107,18 @@ async def test_a_seed_is_new_each_time_and_variations_are_as_many_workflows(
     listed = (await sidecar("GET", "/v1/comfyui/workflows")).body["workflows"]
     assert [each["priority"] for each in listed] == ["low", "low"]
     made = [(await graph_of(sidecar, each["workflowId"]))["1"]["inputs"] for each in listed]
-    assert [each["width"] for each in made] == [48, 48]
+    assert [(each["width"], each["height"]) for each in made] == [(48, 16), (48, 16)]
     assert len({SEED, *(each["seed"] for each in made)}) == 3
 
 
 async def test_what_is_wrong_stays_in_the_form_with_what_was_typed(sidecar: Sidecar, visit: Open) -> None:
-    page = await visit(sidecar.url)
+    page = await visit(sidecar.url, viewport={"width": 400, "height": 300})
     await page.locator("#pick").click()
     await picker(page).locator('[data-name="upscale"]').click()
     await picker(page).locator("#input-scale").fill("5")
     await button(picker(page), "Run").click()
     await expect(picker(page).locator(".form-problem")).to_contain_text("needs image")
+    await expect(picker(page).locator(".form-problem")).to_be_in_viewport()
     await expect(picker(page).locator("#input-scale")).to_have_value("5")
     await button(picker(page), "Other workflows").click()
     await expect(page.locator("#picker-search")).to_be_focused()

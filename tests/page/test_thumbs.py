@@ -42,3 +42,13 @@ async def test_a_text_has_no_picture(sidecar: Sidecar, visit: Open) -> None:
     page = await visit(sidecar.url)
     await expect(card(page, job)).to_be_visible()
     await expect(card(page, job).locator(".job-thumb")).to_be_hidden()
+
+
+async def test_one_that_had_no_preview_shows_what_it_made_at_once(sidecar: Sidecar, visit: Open) -> None:
+    page = await visit(sidecar.url)
+    await page.route("**/preview", lambda route: route.fulfill(status=404, json={}))
+    await page.evaluate("performance.now = () => 1")  # the time to ask for a preview again never comes
+    async with page.expect_response("**/preview"):
+        job = await sidecar.submit(graphs.slow(steps=10, step_ms=100))
+    await sidecar.ended(job)
+    await shown(page, job)

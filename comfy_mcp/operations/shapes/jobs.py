@@ -249,11 +249,19 @@ class WorkflowResult(Result):
                 assert_never(self.status)
 
 
-def about(left_ms: int, span_ms: Sequence[int]) -> str:
-    """`about 40 s (30 to 56)`."""
-    low, high = (round(each / 1000) for each in span_ms)
-    span = f" ({low} to {high})" if high > low else ""
-    return f"about {max(1, round(left_ms / 1000))} s{span}"
+def about(left_ms: int, span_ms: Sequence[int] = ()) -> str:
+    """`about 40 s (30 to 56)`, `about 13 min (10 to 18)`, `about 2.5 h (1.9 to 3.5)`."""
+    unit, unit_ms = next((name, ms) for name, ms in _UNITS if left_ms >= 2 * ms or name == "s")
+    digits = 1 if unit == "h" else 0
+    low, left, high = (
+        f"{each / unit_ms:.{digits}f}"
+        for each in (min(span_ms, default=left_ms), left_ms, max(span_ms, default=left_ms))
+    )
+    span = f" ({low} to {high})" if low != high else ""
+    return f"about {left if left_ms >= unit_ms else 1} {unit}{span}"
+
+
+_UNITS = ("h", 3_600_000), ("min", 60_000), ("s", 1000)
 
 
 def counted(workflows: Mapping[str, StatusName]) -> str:

@@ -89,6 +89,9 @@ export function agoText(epochMs, now) {
 
 export const shortId = (id) => (id.length > 12 ? id.slice(0, 8) : id);
 
+/** What a person calls a job, and which of that name it is. */
+export const called = (job) => (job.name ? `${job.name} (${shortId(job.workflowId)})` : shortId(job.workflowId));
+
 /** A moment as "3 min ago", with the full time as its title; refreshTimes keeps it true. */
 export function timeElement(epochMs, now = Date.now()) {
   const date = new Date(epochMs);
@@ -118,14 +121,13 @@ const parts = new WeakMap();
  * it waits or runs), `retry` (once it failed or was cancelled), `details`. `level`: of its heading.
  */
 export function jobCard(job, { actions = {}, level = 3 } = {}) {
-  const id = shortId(job.workflowId);
   const made = {
     actions,
     job,
     name: el(`h${level}`, { class: "job-name", title: job.workflowId }),
     badge: el("span", { class: "badge" }),
     facts: el("p", { class: "job-facts" }),
-    bar: el("progress", { class: "bar", max: 100, value: 0, "aria-label": `Progress of workflow ${id}` }),
+    bar: el("progress", { class: "bar", max: 100, value: 0 }),
     cause: el("p", { class: "job-cause" }),
     advice: el("p", { class: "job-advice" }),
     thumb: el("div", { class: "job-thumb", hidden: true }),
@@ -134,11 +136,9 @@ export function jobCard(job, { actions = {}, level = 3 } = {}) {
   };
   const button = (name, text, look) => {
     if (!actions[name]) return null;
-    const label = `${text} workflow ${id}`;
     made.buttons[name] = el("button", {
       type: "button",
       class: look,
-      "aria-label": label,
       text,
       onclick: () => actions[name](made.job),
     });
@@ -146,7 +146,7 @@ export function jobCard(job, { actions = {}, level = 3 } = {}) {
   };
   const card = el(
     "article",
-    { class: "job", "data-id": job.workflowId, tabindex: -1, "aria-label": `Workflow ${id}` },
+    { class: "job", "data-id": job.workflowId, tabindex: -1 },
     el(
       "div",
       { class: "job-head" },
@@ -179,6 +179,7 @@ export function updateJobCard(card, job) {
   card.dataset.status = job.status;
   const stopping = job.cancelRequested && job.status === "running";
   setText(made.name, job.name || shortId(job.workflowId));
+  setLabels(card, made, called(job));
   setText(made.badge, stopping ? "Stopping" : (STATUS_WORDS[job.status] ?? job.status));
   made.facts.replaceChildren(...separated(jobFacts(job)));
   made.bar.hidden = job.status !== "running";
@@ -192,6 +193,16 @@ export function updateJobCard(card, job) {
   made.advice.hidden = !made.advice.textContent;
   show(card, made.buttons.cancel, ["queued", "running"].includes(job.status) && !job.cancelRequested);
   show(card, made.buttons.retry, ["failed", "cancelled"].includes(job.status));
+}
+
+/** The card and what is in it, for a screen reader: without them every card's buttons are the same. */
+function setLabels(card, made, name) {
+  if (made.label === name) return;
+  made.label = name;
+  card.setAttribute("aria-label", `Workflow ${name}`);
+  made.bar.setAttribute("aria-label", `Progress of workflow ${name}`);
+  for (const button of Object.values(made.buttons))
+    button.setAttribute("aria-label", `${button.textContent} workflow ${name}`);
 }
 
 /** Shows a picture on a job's card; null: none. */

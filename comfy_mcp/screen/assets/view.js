@@ -3,7 +3,7 @@
 // It has no network of its own. What it shows comes through the host: first the tool's input and result, then
 // what it asks for itself. A host that allows less gets a view that says so and keeps what it has.
 
-import { el, gallery, jobCard, refreshTimes, shortId, updateGallery, updateJobCard } from "./elements.js";
+import { called, el, gallery, jobCard, refreshTimes, updateGallery, updateJobCard } from "./elements.js";
 import { follow, hasEnded } from "./view-follow.js";
 import { APPS_VERSION, connectHost, HostError, reportSize } from "./view-host.js";
 import { previewsOf, serverThrough, textOf } from "./view-server.js";
@@ -105,7 +105,7 @@ function showJob(state) {
   }
   if (before?.workflowId !== state.workflowId || before.status !== state.status) {
     settle("action");
-    page.spoken.textContent = `Workflow ${shortId(state.workflowId)}: ${state.status}`;
+    page.spoken.textContent = `Workflow ${called(state)}: ${state.status}`;
   }
   say("");
 }

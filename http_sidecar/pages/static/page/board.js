@@ -126,7 +126,7 @@ function changes(message) {
       return {
         status: "completed",
         completionTime: message.timestamp,
-        outputs: message.outputs,
+        outputs: message.outputs.map((each) => ({ ...each, outputId: each.url?.split("/").pop() })),
         progress: 100,
       };
     case "workflow:error":

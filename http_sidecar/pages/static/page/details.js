@@ -31,7 +31,7 @@ export class Details {
     this.#dropGallery();
     this.#id = id;
     this.#status = null;
-    this.#frame(id, el("p", { class: "empty", text: "Loading" }));
+    this.#frame(`Workflow ${id}`, el("p", { class: "empty", text: "Loading" }));
     if (!this.dialog.open) this.dialog.showModal();
     await this.#load();
   }
@@ -46,9 +46,11 @@ export class Details {
   async #load() {
     const id = this.#id;
     let shown;
+    let title;
     try {
       const job = await this.api.get(`v1/comfyui/workflow/${encodeURIComponent(id)}?attempts=true`);
       this.#status = job.status;
+      title = job.name;
       shown = this.#body(job);
     } catch (error) {
       this.#status = null;
@@ -64,10 +66,10 @@ export class Details {
         shown = [el("div", { role: "alert" }, ...problemLines(error))];
       }
     }
-    if (this.#id === id && this.dialog.open) this.#frame(id, ...shown);
+    if (this.#id === id && this.dialog.open) this.#frame(title || `Workflow ${id}`, ...shown);
   }
 
-  #frame(id, ...body) {
+  #frame(title, ...body) {
     const inside = this.dialog.contains(document.activeElement);
     const close = el("button", {
       type: "button",
@@ -76,7 +78,7 @@ export class Details {
       onclick: () => this.dialog.close(),
     });
     this.dialog.replaceChildren(
-      el("div", { class: "dialog-head" }, el("h2", { id: "details-title", text: `Workflow ${id}` }), close),
+      el("div", { class: "dialog-head" }, el("h2", { id: "details-title", text: title }), close),
       ...body,
     );
     if (inside) close.focus();
@@ -123,7 +125,7 @@ export class Details {
   #table(job) {
     const time = (ms) => (ms ? new Date(ms).toLocaleString() : null);
     const rows = [
-      ["Name", job.name],
+      ["Id", job.workflowId],
       ["Submitted", time(job.createdTime)],
       ["By", job.client],
       ["Priority", job.priority],

@@ -9,6 +9,8 @@ const FILES = { image: "image/*", mask: "image/*", video: "video/*", audio: "aud
 /** Whether a value of the kind is a file. */
 export const isFile = (kind) => kind in FILES;
 
+const isNumber = (kind) => kind === "integer" || kind === "number";
+
 /**
  * Fields for `parameters`: `rows` to show, `changed()` the values that are not those of the workflow, and
  * `first`, the field to begin with. `upload(file)` resolves to the name of a file for a workflow; `given`:
@@ -42,7 +44,8 @@ function fieldOf(parameter, upload, given) {
     changed: () => {
       if (made.random?.checked) return "random";
       const now = made.read();
-      return now === before ? undefined : now;
+      const asItIs = now === before || (now === "" && isNumber(parameter.type));
+      return asItIs ? undefined : now;
     },
   };
 }
@@ -58,7 +61,7 @@ function make(parameter, id) {
     return { input, read: () => input.checked };
   }
   if ((type === "choice" || type === "model") && choices.length) return select(common, choices, value);
-  if (type === "integer" || type === "number") {
+  if (isNumber(type)) {
     const input = el("input", { ...common, type: "text", inputmode: type === "integer" ? "numeric" : "decimal", value: text, placeholder: "as it is" });
     const made = { input, read: () => input.value.trim() };
     if (parameter.name.startsWith("seed")) Object.assign(made, randomBox(input));

@@ -164,7 +164,7 @@ export class Picker {
       notice("good", `${title}: submitted as ${shortId(answer.workflowId)}`, warned);
       this.submitted();
     } catch (error) {
-      if (!this.api.signal.aborted) problem.replaceChildren(...problemLines(error));
+      if (!this.api.signal.aborted) showProblem(problem, error);
     }
   }
 
@@ -178,7 +178,7 @@ export class Picker {
       const kept = await this.api.send("POST", "v1/comfyui/inputs", form);
       return kept.subfolder ? `${kept.subfolder}/${kept.name}` : kept.name;
     } catch (error) {
-      if (!this.api.signal.aborted) place.replaceChildren(...problemLines(error));
+      if (!this.api.signal.aborted) showProblem(place, error);
       return null;
     }
   }
@@ -197,6 +197,12 @@ export class Picker {
     this.#output = null;
     this.dialog.replaceChildren();
   }
+}
+
+/** Below a long form nobody would see it. */
+function showProblem(place, error) {
+  place.replaceChildren(...problemLines(error));
+  place.scrollIntoView({ block: "nearest" });
 }
 
 /** Whether one of its inputs is a file of that kind: they are in words, "image (image, needed)" or "image: …". */

@@ -56,7 +56,7 @@ export class Thumbs {
     const output = running ? null : (made.job.outputs ?? []).find(isPicture);
     const source = output?.outputId ?? (running ? "live" : null);
     if (!running && source === made.source) return;
-    if (made.asking || performance.now() < made.dueAt) return;
+    if (made.asking || (running && performance.now() < made.dueAt)) return;
     made.asking = true;
     let address = null;
     let drop = () => URL.revokeObjectURL(address);
@@ -76,10 +76,11 @@ export class Thumbs {
       if (address) drop();
       return;
     }
-    if (running && !address) return; // the last one stays
-    setThumb(card, address, running ? "Preview of the running workflow" : "");
-    made.drop?.();
-    made.drop = address && drop;
+    if (!running || address) { // else the last one stays
+      setThumb(card, address, running ? "Preview of the running workflow" : "");
+      made.drop?.();
+      made.drop = address && drop;
+    }
     if (made.job.status !== "running" && running) this.#fill(card, made); // it has ended meanwhile
   }
 

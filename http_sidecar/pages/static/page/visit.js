@@ -5,7 +5,7 @@ import { countOf } from "./batches.js";
 import { Board } from "./board.js";
 import { Cards } from "./cards.js";
 import { Details } from "./details.js";
-import { refreshTimes, shortId } from "./elements.js";
+import { called, refreshTimes, shortId } from "./elements.js";
 import { showLink } from "./link.js";
 import { showMachines } from "./machines.js";
 import { notice, say } from "./notices.js";
@@ -144,7 +144,7 @@ export class Visit {
   #received(message) {
     const ask = this.#board.tell(message);
     const end = ENDS[message.type];
-    if (end) say(`Workflow ${shortId(message.workflowId)} ${end[0]}`, end[1]);
+    if (end) say(`Workflow ${called(this.#board.jobs.get(message.workflowId) ?? message)} ${end[0]}`, end[1]);
     if (ask) this.lists.soon();
     if (message.type === "workflow:completed" && message.outputs.length) this.gallery.soon();
     this.#draw();
@@ -196,7 +196,7 @@ export class Visit {
     if (this.details.dialog.open) this.details.dialog.close();
     await this.#act(
       () => this.api.send("DELETE", this.#pathOf(job)),
-      `Workflow ${shortId(job.workflowId)} was not cancelled`,
+      `Workflow ${called(job)} was not cancelled`,
       job,
     );
     this.lists.soon();
@@ -209,7 +209,7 @@ export class Visit {
         const answer = await this.api.submit(`${this.#pathOf(job)}/retry`, {});
         notice("good", `Submitted again as ${shortId(answer.workflowId)}`);
       },
-      `Workflow ${shortId(job.workflowId)} was not retried`,
+      `Workflow ${called(job)} was not retried`,
       job,
     );
     this.lists.soon();
