@@ -10,7 +10,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from comfy_mcp.settings import PREFIX, Settings
+from comfy_mcp.settings import PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -87,5 +87,5 @@ def test_the_examples_in_the_text_are_valid(monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in examples:
         with monkeypatch.context() as variable:
             variable.setenv(name, value.strip("'\""))
-            assert Settings().engines
-            assert Settings() != Settings.model_construct()
+            assert load_settings().engines
+            assert load_settings() != Settings.model_construct()

@@ -80,6 +80,21 @@ def test_a_variable_counts_before_a_file_and_an_empty_file_is_none(
     assert sources() == {"secrets_dir": "COMFY_BRIDGE_SECRETS_DIR", "engine_urls": "COMFYUI_URL"}
 
 
+def test_a_link_counts_that_stays_in_the_folder_as_those_of_kubernetes_do(
+    secrets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (secrets / "..data").mkdir()
+    outside = tmp_path_factory.mktemp("outside")
+    for folder, name in ((secrets / "..data", "comfy_bridge_http_key"), (outside, "comfyui_token")):
+        (folder / name).write_text(name, encoding="utf-8")
+        (secrets / name).symlink_to(folder / name)
+    settings = load_settings()
+    assert settings.http_key is not None
+    assert settings.http_key.get_secret_value() == "comfy_bridge_http_key"
+    assert settings.engine_token is None
+    assert sources().keys() == {"secrets_dir", "http_key"}
+
+
 def refusal() -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
         load_settings()

@@ -74,7 +74,7 @@ def completed(kind: str) -> Any:
     """For `shell_complete`: what `cli/completing.py` knows of that kind. It is imported when a shell asks."""
 
     def complete(context: click.Context, _parameter: click.Parameter, begun: str) -> Any:
-        import_structlog()
+        import_lean("structlog")
         from comfy_mcp.cli import completing
 
         return getattr(completing, kind)(context, begun)
@@ -203,20 +203,24 @@ since = click.option(
 )
 
 
-def import_structlog() -> None:
-    """Import it without what it loads wherever that is installed, and no log line needs.
+EXTRAS = {"structlog": {"rich", "greenlet"}, "mcp": {"watchfiles"}}
+"""What these load wherever it is installed, and nothing of ours needs: `rich` takes 4 MB and a tenth of a
+second of every start, `greenlet` 1 MB, `watchfiles` 0.8 until folders are watched."""
+if sys.platform != "win32":
+    EXTRAS["structlog"].add("colorama")
 
-    `rich` takes 4 MB and a tenth of a second of every start, `greenlet` 1 MB.
-    """
-    if "structlog" in sys.modules:
+
+def import_lean(name: str) -> None:
+    """Import a module without its EXTRAS."""
+    if name in sys.modules:
         return
-    absent = {"rich", "greenlet"} - sys.modules.keys()
+    absent = EXTRAS[name] - sys.modules.keys()
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # the import raises ImportError then
     try:
-        import_module("structlog")
+        import_module(name)
     finally:
-        for name in absent:
-            del sys.modules[name]
+        for each in absent:
+            del sys.modules[each]
 
 
 class Command(click.Command):
@@ -224,7 +228,7 @@ class Command(click.Command):
 
     def invoke(self, context: click.Context) -> Any:
         try:
-            import_structlog()
+            import_lean("structlog")
             return super().invoke(context)
         except KeyboardInterrupt:  # while it is imported: click would exit with 1, as after a bug
             from comfy_mcp.cli.exits import ExitCode

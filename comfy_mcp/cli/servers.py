@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from comfy_mcp.cli.exits import ExitCode
+from comfy_mcp.cli.options import import_lean
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import InvalidInput
 from comfy_mcp.operations.bridge import Bridge
@@ -26,6 +27,7 @@ async def mcp(
     metrics_host: str = "127.0.0.1",
 ) -> ExitCode:
     """Serve MCP on stdin and stdout until the client disconnects, and /metrics if a port is given."""
+    import_lean("mcp")
     from comfy_mcp.server.stdio import serve_stdio
 
     if sys.stdin.isatty():
@@ -73,6 +75,7 @@ async def serve(
     also_stdio: bool,
 ) -> ExitCode:
     """The HTTP sidecar until a signal. Its URL is the first line on stdout, but where that is MCP's."""
+    import_lean("mcp")
     from http_sidecar.process.serve import serve as serve_http
 
     def ready(url: str) -> None:

@@ -6,11 +6,10 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
@@ -55,7 +54,7 @@ class EngineSettings(BaseModel):
 
 
 class EngineGroup(BaseModel):
-    engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+    engine_urls: tuple[str, ...] = Field(
         default=(DEFAULT_ENGINE_URL,),
         validation_alias=alias("ENGINE_URLS", "COMFYUI_URL", "COMFYUI_API_URL", "COMFYUI_API_ENDPOINT"),
         description="URL of the ComfyUI server, or several, separated by commas; `name=http://…` gives one a "
@@ -70,7 +69,7 @@ class EngineGroup(BaseModel):
         validation_alias=alias("WS_URL", "COMFYUI_WS_URL"),
         description="WebSocket URL, if it does not follow from the engine URL (for a single engine only).",
     )
-    engine_headers: Annotated[dict[str, SecretStr], NoDecode] = Field(
+    engine_headers: dict[str, SecretStr] = Field(
         default_factory=dict,
         repr=False,
         validation_alias=alias("ENGINE_HEADERS", "COMFYUI_HEADERS"),
@@ -85,7 +84,7 @@ class EngineGroup(BaseModel):
     engine_ca_file: Path | None = Field(
         default=None, description="CA certificates (PEM) for engines behind TLS with a private authority."
     )
-    comfy_org_api_key: Annotated[dict[str, SecretStr], NoDecode] = Field(
+    comfy_org_api_key: dict[str, SecretStr] = Field(
         default_factory=dict,
         repr=False,
         validation_alias=alias("COMFY_ORG_API_KEY", "COMFY_ORG_API_KEY"),

@@ -3,17 +3,9 @@
 import os
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
-from pydantic import AliasChoices, BaseModel, Field, ValidationError, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SecretsSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from comfy_mcp.settings.cloud import CloudGroup
 from comfy_mcp.settings.engines import EngineGroup
@@ -43,17 +35,12 @@ class Settings(  # the last base has the first fields
     JobGroup,
     CloudGroup,
     EngineGroup,
-    BaseSettings,
 ):
-    """All settings, with their defaults. Times are seconds, sizes bytes, unless the name says otherwise."""
+    """All settings, with their defaults; `load_settings` reads them from the environment. Times are seconds,
+    sizes bytes, unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        frozen=True,
-        extra="ignore",
-        populate_by_name=True,
-        env_ignore_empty=True,
-        allow_inf_nan=False,
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, allow_inf_nan=False, validate_default=True
     )
 
     secrets_dir: Path | None = Field(
@@ -61,24 +48,6 @@ class Settings(  # the last base has the first fields
         description="Folder with one file per secret setting, named like the variable in any case, e.g. "
         "`/run/secrets`. A variable in the environment takes precedence over its file.",
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The first that has a setting counts. Raises InvalidInput (`configuration`) for a folder of secrets
-        that is not there: a key must not be missed in silence."""
-        folder = _secrets_dir()
-        if folder is not None and not folder.is_dir():
-            raise misconfigured(
-                f"{SECRETS_DIR} is not a folder.", "Mount the secrets there, or unset the variable."
-            )
-        return init_settings, env_settings, _SecretFiles(settings_cls, secrets_dir=folder)
 
     @field_validator("engine_urls", "cors_origins", "allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
@@ -102,34 +71,57 @@ class Settings(  # the last base has the first fields
         return None if value is None else expanded(value)
 
 
-class _SecretFiles(SecretsSettingsSource):
-    """Empty is the same as not set, as in the environment."""
+class _Given(NamedTuple):
+    """The text of a setting, and the variable or the file that has it."""
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        try:
-            value, key, is_complex = super().get_field_value(field, field_name)
-        except UnicodeDecodeError:  # its text would show a byte of the secret
-            raise ValueError(f"the file for {field_name} is not UTF-8 text") from None
-        return value or None, key, is_complex
+    text: str
+    place: str
 
 
-def _secrets_dir() -> Path | None:
-    given = next((text for name, text in os.environ.items() if name.upper() == SECRETS_DIR and text), None)
-    return None if given is None else expanded(given)
+def _given() -> dict[str, _Given]:
+    """By field name. A variable counts before a file, and the first of a setting's names before the others;
+    what is empty is not set.
+
+    Raises InvalidInput (`configuration`) for a secret that can't be read.
+    """
+    variables = {name.upper(): _Given(text, name) for name, text in os.environ.items() if text}
+    folder = variables.get(SECRETS_DIR)
+    files = {} if folder is None else dict(_secrets(expanded(folder.text)))
+    found = {
+        field: [source[name] for source in (variables, files) for name in names if name in source]
+        for field, names in _variables().items()
+    }
+    return {field: each[0] for field, each in found.items() if each}
+
+
+def _secrets(folder: Path) -> Iterator[tuple[str, _Given]]:
+    """Those of a folder, which holds other programs' files too. A link out of it is none."""
+    known = {name for names in _variables().values() for name in names}
+    inside = folder.resolve()
+    for file in folder.iterdir() if folder.is_dir() else ():
+        name = file.name.upper()
+        if name in known and file.is_file() and inside in file.resolve().parents and (text := _read(file)):
+            yield name, _Given(text, str(file))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        # The text of the second would show a byte of the secret.
+        why = error if isinstance(error, OSError) else f"{file.name} is not UTF-8 text"
+        raise misconfigured(
+            f"A secret can't be read: {why}.",
+            f"The user that this process runs as must be able to read the files in {SECRETS_DIR}.",
+        ) from None
 
 
 def sources() -> dict[str, str]:
     """Field name → the variable, or else the file, that sets it now. Fields at their default are absent.
 
-    Raises OSError where `load_settings` says that a file can't be read.
+    Raises InvalidInput (`configuration`) for a secret that can't be read.
     """
-    folder = _secrets_dir()
-    known = {name for names in _variables().values() for name in names}
-    there = folder.iterdir() if folder is not None and folder.is_dir() else ()
-    files = [file for file in there if file.name.upper() in known]
-    in_files = {file.name.upper(): str(file) for file in files if file.read_bytes().strip()}
-    in_environment = {name.upper(): name for name, value in os.environ.items() if value}
-    return _sources_in(in_files) | _sources_in(in_environment)
+    return {field: given.place for field, given in _given().items()}
 
 
 def unknown_variables() -> list[str]:
@@ -138,11 +130,6 @@ def unknown_variables() -> list[str]:
     return sorted(
         name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known
     )
-
-
-def _sources_in(given: Mapping[str, str]) -> dict[str, str]:
-    found = {field: [given[name] for name in names if name in given] for field, names in _variables().items()}
-    return {field: present[0] for field, present in found.items() if present}
 
 
 def _variables() -> dict[str, tuple[str, ...]]:
@@ -163,27 +150,27 @@ def load_settings(**overrides: object) -> Settings:
     """
     if unknown := overrides.keys() - Settings.model_fields:
         raise TypeError(f"no settings: {', '.join(sorted(unknown))}")
-    try:
-        settings = Settings(**overrides)  # type: ignore[arg-type]
-        _ = settings.engines
-    except SettingsError as error:  # a secret file that can't be read; the cause has no secret in it
+    given = _given()
+    if "secrets_dir" in given and not expanded(given["secrets_dir"].text).is_dir():
+        # A key must not be missed in silence.
         raise misconfigured(
-            f"A secret can't be read: {error.__cause__}.",
-            f"The user that this process runs as must be able to read the files in {SECRETS_DIR}.",
-        ) from None
+            f"{SECRETS_DIR} is not a folder.", "Mount the secrets there, or unset the variable."
+        )
+    try:
+        settings = Settings.model_validate({field: each.text for field, each in given.items()} | overrides)
+        _ = settings.engines
     except ValidationError as error:
         raise misconfigured(
-            f"The configuration is not valid: {'; '.join(_faults(error, overrides))}.",
+            f"The configuration is not valid: {'; '.join(_faults(error, given, overrides))}.",
             "Correct the environment; docs/settings.md lists every setting.",
         ) from None
     return settings
 
 
-def _faults(error: ValidationError, overrides: Container[str]) -> Iterator[str]:
+def _faults(error: ValidationError, given: Mapping[str, _Given], overrides: Container[str]) -> Iterator[str]:
     """Each with the variable or file that set it."""
-    given = sources()
     for item in error.errors():
         place, *inside = map(str, item["loc"])
         field = next((field for field, names in _variables().items() if place in (field, *names)), place)
-        name = place if field in overrides else given.get(field, place)
+        name = given[field].place if field in given and field not in overrides else place
         yield f"{'.'.join([name, *inside])}: {item['msg'].removeprefix('Value error, ')}"

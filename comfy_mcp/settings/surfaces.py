@@ -1,10 +1,8 @@
 """Settings of the HTTP sidecar."""
 
-from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
 
 from comfy_mcp.settings.names import alias
 
@@ -33,18 +31,18 @@ class HttpGroup(BaseModel):
         description="URL under which clients reach `serve`, such as https://host.example. Results over HTTP "
         "then have links to outputs that need no key and expire after a day.",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: tuple[str, ...] = Field(
         default=(),
         validation_alias=alias("CORS_ORIGINS", "CORS_ALLOWED_ORIGINS"),
         description="Web origins whose pages may call the API, separated by commas; `*` = any.",
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+    allowed_hosts: tuple[str, ...] = Field(
         default=(),
         description="Host names accepted besides localhost and IP addresses while no key is required, "
         "separated by commas; `*` = any. This stops web pages that point their own name at this "
         "machine (DNS rebinding).",
     )
-    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+    trusted_proxies: tuple[str, ...] = Field(
         default=(),
         description="Addresses or networks of reverse proxies, separated by commas; X-Forwarded-For is read "
         "from these only.",

@@ -2,11 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import platformdirs
 from pydantic import BaseModel, Field, SecretStr, field_validator
-from pydantic_settings import NoDecode
 
 from comfy_mcp.settings.paths import expanded
 
@@ -52,7 +51,7 @@ class JobGroup(BaseModel):
     max_graph_bytes: int = Field(
         default=4 * 2**20, ge=1024, description="Maximum size of a workflow, as JSON."
     )
-    workflow_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+    workflow_roots: tuple[Path, ...] = Field(
         default=(),
         description="Folders from which workflows and input files may be read by path, separated like PATH. "
         "Default: the working folder.",

@@ -58,10 +58,10 @@ def test_a_list_of_commands_cuts_no_sentence(shell: Shell, words: tuple[str, ...
 
 
 def test_ctrl_c_while_a_command_is_imported_is_no_bug(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pressed() -> None:
+    def pressed(_name: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(options, "import_structlog", pressed)
+    monkeypatch.setattr(options, "import_lean", pressed)
     done = shell("workflows")
     assert (done.code, done.err) == (130, "interrupted\n")
 

@@ -70,7 +70,7 @@ def library_of(
 ) -> ModelLibrary:
     named = {f"models_{kind}": folder for kind, folder in (folders or {}).items()}
     return ModelLibrary(
-        Settings(models_dir=models_dir, **named),  # type: ignore[arg-type]
+        Settings(models_dir=models_dir, **named),
         timeout_s=timeout_s,
         engines={EngineId(name): each for name, each in engines.items()},
     )
