@@ -53,7 +53,7 @@ def configure(settings: Settings, *, level: str | None = None) -> None:
     finish: list[Processor] = [_renderer(settings), hide]
     _routine = _RoutineLines(least, hide.in_line) if _style(settings) == "json" else None
     structlog.configure(
-        processors=[*shared, *finish],
+        processors=[_some_of_the_same(), *shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.WriteLoggerFactory(file=_CURRENT_STDERR),
         cache_logger_on_first_use=False,
@@ -90,6 +90,29 @@ REPEAT_S = 60.0
 """What repeats has one log line in this time."""
 
 
+class _Bound:
+    """Counts what repeats, and lets `burst` of it through each minute."""
+
+    def __init__(self, burst: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._burst = burst
+        self._now = now
+        self._begun = float("-inf")
+        self._passed = 0
+        self._left_out = 0
+
+    def next(self) -> int | None:
+        """None: one too many; else how many were left out before this one."""
+        now = self._now()
+        if now - self._begun >= REPEAT_S:
+            self._begun, self._passed = now, 0
+        if self._passed >= self._burst:
+            self._left_out += 1
+            return None
+        self._passed += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
 class Repeats:
     """A log line for what strangers can make happen thousands of times: `burst` lines a minute, then none;
     the next line says how many were left out (`not_logged`)."""
@@ -106,24 +129,36 @@ class Repeats:
         self._log = log
         self._level = level
         self._event = event
-        self._burst = burst
-        self._now = now
-        self._begun = float("-inf")
-        self._lines = 0
-        self._left_out = 0
+        self._bound = _Bound(burst, now)
 
     def happened(self, **facts: object) -> None:
         """Log it, or count it."""
-        now = self._now()
-        if now - self._begun >= REPEAT_S:
-            self._begun, self._lines = now, 0
-        if self._lines >= self._burst:
-            self._left_out += 1
-            return
-        self._lines += 1
-        left_out, self._left_out = self._left_out, 0
-        more = {"not_logged": left_out} if left_out else {}
-        self._log.log(self._level, self._event, **facts, **more)
+        if (left_out := self._bound.next()) is not None:
+            self._log.log(self._level, self._event, **facts, **_and_more(left_out))
+
+
+def _and_more(left_out: int) -> dict[str, int]:
+    return {"not_logged": left_out} if left_out else {}
+
+
+def _some_of_the_same(burst: int = 30) -> Processor:
+    """At most `burst` warnings and errors of one kind a minute: what fails is tried again for as long as it
+    fails, many times a second, and for each of hundreds of engines."""
+    bounds: Bounded[str, _Bound] = Bounded(256)
+
+    def process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        if method in ("debug", "info"):
+            return event
+        name = str(event.get("event"))
+        bound = bounds.get(name)
+        if bound is None:
+            bound = bounds[name] = _Bound(burst)
+        left_out = bound.next()
+        if left_out is None:
+            raise structlog.DropEvent
+        return {**event, **_and_more(left_out)}
+
+    return process
 
 
 class _Repeated(logging.Filter):

@@ -239,3 +239,16 @@ def test_a_library_that_repeats_itself_has_one_line_a_minute(
         "another thing",
         "another thing",
     ]
+
+
+def test_our_own_warnings_that_repeat_are_some_lines_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(settings())
+    log = structlog.get_logger("any")
+    for number in range(100):
+        log.warning("store_away", number=number)
+        log.info("routine", number=number)
+    log.error("another")
+    written = lines(capsys)
+    assert sum(line["event"] == "routine" for line in written) == 100
+    assert [line["number"] for line in written if line["event"] == "store_away"] == [*range(30)]
+    assert written[-1]["event"] == "another"

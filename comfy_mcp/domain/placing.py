@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.domain.needs import Equipment, Needs
+from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.domain.vram import SLACK
 
 WINDOW = 64
@@ -253,10 +254,14 @@ def _time(pace: _Pace, *, warm: bool) -> float | None:
 
 def why_nowhere(needs: Needs, engines: Sequence[Equipment], because: Mapping[EngineId, str]) -> str | None:
     """Why no engine takes it now, engine by engine; None: one may. `because`: what else keeps an engine."""
+    wanted = needs.wish.engine
+    asked = [each for each in engines if wanted in (None, each.engine)]
+    if not asked and wanted is not None:
+        return f"There is no engine {wanted} any more. Add it again, or cancel the workflow."
     said = []
-    for each in engines:
+    for each in asked:
         lack = needs.lack(each)
         if lack is None and each.engine not in because:
             return None
         said.append(because[each.engine] if lack is None else lack.sentence)
-    return " ".join(said)
+    return first_sentences(said, "engines")

@@ -44,3 +44,9 @@ def counted(warnings: Sequence[str], most: int) -> tuple[str, ...]:
     """The first of them, and one more that counts the others."""
     more = len(warnings) - most
     return (*warnings[:most], f"And {more} more warnings.") if more > 0 else tuple(warnings)
+
+
+def first_sentences(sentences: Sequence[str], of: str) -> str:
+    """As one text: the first of them, and how many more there are. `of`: what each is about."""
+    more = len(sentences) - MAX_VALUES
+    return " ".join((*sentences[:MAX_VALUES], *([f"And {more} more {of}."] if more > 0 else ())))

@@ -9,8 +9,9 @@ from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.errors import EngineFault
 from comfy_mcp.domain.ids import LOCAL, EngineId, JobId
 from comfy_mcp.domain.job import Job
-from comfy_mcp.domain.needs import Needs
+from comfy_mcp.domain.needs import Needs, Wish
 from comfy_mcp.domain.placing import why_nowhere
+from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.driving.driver import Driver
 from comfy_mcp.driving.lanes import Lanes
 from comfy_mcp.driving.roster import Roster
@@ -64,19 +65,22 @@ class EngineReports:
         self._store = store
         self._needs: Bounded[JobId, Needs] = Bounded(KEPT_NEEDS)
 
-    def submit_warnings(self, lane: str = LOCAL) -> tuple[str, ...]:
-        """What the submitter should know of the engines, unless one of them is well: after `object_info`."""
+    def submit_warnings(self, lane: str, wish: Wish) -> tuple[str, ...]:
+        """What the submitter should know of the engines that it allows, unless one of them is well: after
+        `object_info`."""
         if lane != LOCAL:
             trouble = self.lanes.trouble(lane)
             return () if trouble is None else (f"{trouble} The workflow waits until then.",)
-        if any(trouble is None for _, trouble in self._roster.troubles()):
+        if not wish and any(trouble is None for _, trouble in self._roster.troubles()):
             return ()
         troubles = self._troubles()
         if not troubles:
             return (f"{NO_ENGINE} The workflow was not checked and waits for one.",)
-        return tuple(
-            self._warning(self._roster.pool[engine], each) for engine, each in troubles.items() if each
-        )
+        allowed = {each for each, has in self._roster.equipment().items() if wish.allows(has)}
+        found = [(self._roster.pool[each], trouble) for each, trouble in troubles.items() if each in allowed]
+        if any(trouble is None for _, trouble in found):
+            return ()
+        return tuple(self._warning(place, trouble) for place, trouble in found if trouble)
 
     def _warning(self, place: Place, trouble: Trouble) -> str:
         if trouble.fix == CHECK_IT_RUNS:
@@ -95,7 +99,7 @@ class EngineReports:
             for each, trouble in asked.items()
             if trouble and trouble.blocks
         ]
-        return " ".join(found) if len(found) == len(asked) else None
+        return first_sentences(found, "engines") if len(found) == len(asked) else None
 
     @property
     def able(self) -> int:
@@ -124,7 +128,7 @@ class EngineReports:
         be, or all are down, and jobs wait for them."""
         troubles = self._troubles().values()
         refusing = [each.sentence for each in troubles if each and each.blocks and not each.down]
-        return " ".join(refusing) if refusing and self.blocked(None) else None
+        return first_sentences(refusing, "engines") if refusing and self.blocked(None) else None
 
     def _said(self, place: Place, trouble: Trouble) -> str:
         """Only where nothing answers at all, ComfyUI may have to be started."""
@@ -198,7 +202,9 @@ class EngineReports:
         trouble = place.trouble if driver is None else driver.trouble
         problem = None if trouble is None else trouble.sentence
         if driven_by is None:
-            problem = "No process drives the engine: start `comfy-bridge mcp` or use `comfy-bridge run`."
+            problem = (
+                f"No process drives engine {place.engine}: start `comfy-bridge serve` or `mcp`, or use `run`."
+            )
         return EngineReport(
             engine=place.engine,
             url=place.url,

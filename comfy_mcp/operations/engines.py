@@ -36,7 +36,7 @@ async def add_engine(context: OperationContext, params: AddEngineParams) -> Engi
     given = {name: value for name, value in entry.items() if value}
     with _as_argument():
         settings.check_engine(params.engine, given)
-        await asyncio.to_thread(engines_file.add_engine, path, params.engine, given)
+        await asyncio.to_thread(engines_file.add_engine, path, params.engine, given, settings.entered)
     return EngineChangeResult(
         engine=params.engine, file=str(path), next_step="system_status shows it within seconds."
     )

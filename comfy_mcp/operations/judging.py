@@ -8,6 +8,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId
 from comfy_mcp.domain.judging import Judged
 from comfy_mcp.domain.needs import Equipment, Wish
 from comfy_mcp.domain.object_info import ObjectInfo
+from comfy_mcp.domain.shown import first_sentences
 from comfy_mcp.domain.ui_format import is_subgraph_id
 from comfy_mcp.operations.best_engine import best_engine
 from comfy_mcp.operations.services import Services
@@ -80,20 +81,21 @@ def _of_all(
     error: InvalidGraph, asked: EngineId | None, judged: Judged, engines: Mapping[EngineId, Equipment]
 ) -> InvalidGraph:
     """The error of the engine that comes closest, `asked`, with what the others lack."""
-    said, details = ["No engine can run the workflow."], {}
+    said: list[str] = []
+    details = {}
     classes = tuple(each for each in judged.needs.node_classes if not is_subgraph_id(each))
     needs = replace(judged.needs, node_classes=classes)
     for engine, each in engines.items():
         lack = needs.judged_by(each.nodes).lack(each)
         details[engine] = [] if lack is None else list(lack.classes)
         if engine == asked:
-            said.append(f"Engine {engine}: {error.message}")
+            said.insert(0, f"Engine {engine}: {error.message}")
         elif each.nodes is None:
             said.append(f"Engine {engine} does not answer.")
         else:
             said.append(f"Engine {engine} would refuse it too." if lack is None else lack.sentence)
     return InvalidGraph(
-        " ".join(said),
+        f"No engine can run the workflow. {first_sentences(said, 'engines')}",
         next_step=error.next_step,
         problems=error.problems,
         code=error.code,

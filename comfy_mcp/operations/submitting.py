@@ -295,7 +295,7 @@ async def checked_graph(
     graph, report = judged.graph, judged.report.without_doubts(files.present)
     brings, memory = bool(await beside(large, placed, graph.raw)), None
     partners = partner_nodes(graph, report.needed, info)
-    warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane)
+    warnings = report.warnings + judged.warnings + before + services.engines.submit_warnings(lane, wish)
     context.found.extend(warnings)
     warnings += spending(context, partners) if lane == LOCAL else priced(partners)
     may_spend = lane == LOCAL and Right.SPEND in context.caller.rights and (bool(partners) or info is None)

@@ -142,9 +142,9 @@ class EngineGroup(BaseModel):
 
         Raises InvalidInput (code `configuration`), which never shows a URL: it may hold a password.
         """
-        headers = _with_token(self.engine_headers, self.engine_token)
         if self.engines_file is not None:
-            return self._in_file(self.engines_file, headers)
+            return self._in_file(self.engines_file)
+        headers = _with_token(self.engine_headers, self.engine_token)
         if self.ws_url is not None and (len(self.engine_urls) > 1 or not is_url(self.ws_url, "ws", "wss")):
             raise misconfigured(
                 "The WebSocket URL can't be used.",
@@ -157,16 +157,23 @@ class EngineGroup(BaseModel):
                 "Two engines have the same name or address.",
                 "Give each its own name: one=http://…,two=http://….",
             )
-        return engines
+        return _apart(engines)
 
-    def _in_file(self, path: Path, headers: dict[str, SecretStr]) -> tuple[EngineSettings, ...]:
+    def _in_file(self, path: Path) -> tuple[EngineSettings, ...]:
         if {"engine_urls", "ws_url"} & self.model_fields_set:
             raise misconfigured(
                 "Both a file of engines and an engine URL are set.",
                 f"Unset {PREFIX}ENGINES_FILE, or COMFYUI_URL and COMFYUI_WS_URL.",
             )
-        entries = engines_in(path).items()
-        return tuple(self._entered(place, *each, headers) for place, each in enumerate(entries, start=1))
+        return self.entered(engines_in(path))
+
+    def entered(self, entries: Mapping[str, EngineEntry]) -> tuple[EngineSettings, ...]:
+        """The engines of these entries of the file.
+
+        Raises InvalidInput (`configuration`) for one that is not valid, and for one that is there twice."""
+        headers = _with_token(self.engine_headers, self.engine_token)
+        each = enumerate(entries.items(), start=1)
+        return _apart(tuple(self._entered(place, *entry, headers) for place, entry in each))
 
     def check_engine(self, name: str, given: Mapping[str, Any]) -> None:
         """Raises InvalidInput (`configuration`) for an entry of the file that is not valid."""
@@ -187,6 +194,22 @@ class EngineGroup(BaseModel):
         engine = _engine(place, f"{name}={entry.url}", entry.ws_url, shared | own)
         own_values = entry.model_dump(include={"labels", "outputs_dir", "on_demand", "connect_timeout_s"})
         return engine.model_copy(update=own_values)
+
+
+def _apart(engines: tuple[EngineSettings, ...]) -> tuple[EngineSettings, ...]:
+    """The same. Raises InvalidInput where two names are of one server: it would get two workflows at a time.
+    A proxy may tell servers with one address apart by a header or a query."""
+    names: dict[tuple[object, ...], str] = {}
+    for each in engines:
+        headers = {name.lower(): value for name, value in each.header_values().items()}
+        query = "" if each.query is None else each.query.get_secret_value()
+        key = _engine_id(urlsplit(each.url)), query, tuple(sorted(headers.items()))
+        if (other := names.setdefault(key, each.id)) != each.id:
+            raise misconfigured(
+                f"The engines {other} and {each.id} have the same address.",
+                "Keep one of them, and give it the labels of both.",
+            )
+    return engines
 
 
 def _with_token(headers: Mapping[str, SecretStr], token: SecretStr | None) -> dict[str, SecretStr]:

@@ -74,8 +74,14 @@ def entry_of(given: Mapping[str, Any]) -> EngineEntry:
         raise misconfigured(f"The engine is not valid: {_faults(error)}.", "Correct it.") from None
 
 
-def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
+def add_engine(
+    path: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    check: Callable[[Mapping[str, EngineEntry]], object],
+) -> None:
     """Append an engine to the file, which is made where there is none. What stands in it stays as it is.
+    `check` raises InvalidInput for entries that can't be used together.
 
     Raises InvalidInput (`configuration`) for an entry or a file that is not valid, and where the engine is
     there already.
@@ -89,7 +95,7 @@ def add_engine(path: Path, name: str, settings: Mapping[str, Any]) -> None:
                 f"Remove it first (comfy-bridge engines remove {name}), or edit the file.",
             )
         text = "\n".join(part for part in (before.rstrip(), "", table, "") if part or before)
-        _parsed(path, lambda: text)
+        check(_parsed(path, lambda: text))
         write_whole(path, text, new_mode=0o600)  # it may hold secrets
 
 

@@ -249,6 +249,19 @@ def test_why_no_engine_takes_a_job() -> None:
     )
 
 
+def test_a_job_that_asks_for_one_engine_says_why_that_one_does_not_take_it() -> None:
+    fleet = [Equipment(engine=EngineId(f"e{number}")) for number in range(200)]
+    drained = {each.engine: f"Engine {each.engine} is drained." for each in fleet}
+    one = needs(wish=Wish(engine=EngineId("e7")))
+    assert why_nowhere(one, fleet, drained) == "Engine e7 is drained."
+    assert why_nowhere(one, fleet[:3], {}) == (
+        "There is no engine e7 any more. Add it again, or cancel the workflow."
+    )
+    many = why_nowhere(needs(), fleet, drained)
+    assert many is not None
+    assert many.endswith("Engine e9 is drained. And 190 more engines.")
+
+
 # ------------------------------------------------------------------------------------------ the simulation
 
 

@@ -91,7 +91,7 @@ async def test_a_comment_says_that_there_is_no_engine_and_a_file_may_begin_empty
             EnginesFile(load_settings(engines_file=path), every_s=0.01).follow(take)
         )
         assert await given.get() == []
-        add_engine(path, "a", {"url": "http://a"})
+        add_engine(path, "a", {"url": "http://a"}, dict)
         assert await given.get() == ["a"]
         assert remove_engine(path, "a")
         assert await given.get() == []

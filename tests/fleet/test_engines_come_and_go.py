@@ -50,6 +50,23 @@ async def test_a_removed_engine_ends_what_it_has_and_gets_nothing_new(open_fleet
         assert gone.outputs
 
 
+async def test_a_job_for_one_engine_says_how_that_one_is(open_fleet: Open) -> None:
+    async with open_fleet(a={}, b={}) as fleet:
+        fleet.file.write_text(entry(fleet, "a") + '[c]\nurl = "http://127.0.0.1:9"\n', encoding="utf-8")
+        await fleet.are("a", "c")
+        assert not (await fleet("submit_workflow", workflow=slow(), not_on=["c"])).warnings
+        for wish in ({"engine": "c"}, {"not_on": ["a"]}):
+            job = await fleet("submit_workflow", workflow=slow(), **wish)
+            assert "No ComfyUI answers at http://127.0.0.1:9" in job.warnings[0]
+        job = await fleet("submit_workflow", workflow=slow(), engine="c")
+        await fleet("remove_engine", engine="c")
+        await fleet.are("a")
+        why = None
+        while why != "There is no engine c any more. Add it again, or cancel the workflow.":
+            state = await fleet("workflow_status", workflow_id=job.workflow_id)
+            why = state.waiting_for and state.waiting_for.message
+
+
 async def test_the_job_of_a_changed_engine_goes_on(open_fleet: Open) -> None:
     async with open_fleet(a={}) as fleet:
         running = await fleet("submit_workflow", workflow=slow(steps=30, step_ms=50))
@@ -104,6 +121,7 @@ async def test_the_health_of_each_engine_is_shown(open_fleet: Open) -> None:
     ("arguments", "error"),
     [
         ({"engine": "a", "url": "http://127.0.0.1:9"}, "already"),
+        ({"engine": "c", "url": "{a}/"}, "a and c have the same address"),
         ({"engine": "c", "url": "ftp://nowhere"}, "not the URL"),
         ({"engine": "c", "url": "http://127.0.0.1:9", "headers": {"a b": "c"}}, "header"),
         ({"engine": "c", "url": "http://127.0.0.1:9", "labels": ["a b"]}, "labels"),
@@ -114,8 +132,9 @@ async def test_a_wrong_entry_is_refused_and_changes_nothing(
 ) -> None:
     async with open_fleet(a={}) as fleet:
         before = fleet.file.read_text(encoding="utf-8")
+        url = arguments["url"].format(a=fleet.engines["a"].url)
         with pytest.raises(InvalidInput, match=error):
-            await fleet("add_engine", **arguments)
+            await fleet("add_engine", **arguments | {"url": url})
         with pytest.raises(NotFound, match="no engine 'z'"):
             await fleet("remove_engine", engine="z")
         assert fleet.file.read_text(encoding="utf-8") == before

@@ -44,7 +44,7 @@ async def bridge(
     """A process, as far as its stores, leases and tasks are concerned. `url`: where it looks for engines."""
     file = tmp_path / f"{'-'.join(engines)}{len(url)}.toml"
     file.write_text(
-        "".join(f'["{name}"]\nurl = "{url or each.url}"\n' for name, each in engines.items()),
+        "".join(f'["{name}"]\nurl = "{url.format(name) or each.url}"\n' for name, each in engines.items()),
         encoding="utf-8",
     )
     settings = load_settings(engines_file=file, state_dir=tmp_path / "state", store=store, lease_ttl_s=TTL_S)
@@ -140,7 +140,7 @@ async def test_a_bridge_that_reaches_no_engine_takes_none_from_those_that_do(tmp
     async with engines(tmp_path, *"abcde") as there, bridge(tmp_path, None, there) as one:
         await until_driven(one, counts=(5,))
         async with (
-            bridge(tmp_path, None, there, "http://127.0.0.1:9") as lost,
+            bridge(tmp_path, None, there, "http://127.0.0.1:9/{}") as lost,
             bridge(tmp_path, None, there) as two,
         ):
             await until_driven(one, two, counts=(3, 2))

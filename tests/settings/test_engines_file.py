@@ -96,6 +96,32 @@ def test_the_file_and_a_url_are_one_too_many(tmp_path: Path, monkeypatch: pytest
     assert "Unset COMFY_BRIDGE_ENGINES_FILE, or COMFYUI_URL" in refused(engines_file=file)
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        "http://a:8188",
+        "http://A:8188/",
+        'http://a:8188"\nlabels = ["x"]\n#',
+        'http://a:8188"\non_demand = true\nws_url = "ws://a',
+    ],
+)
+def test_one_server_has_one_name(tmp_path: Path, second: str) -> None:
+    file = given(tmp_path, f'[a]\nurl = "http://a:8188"\n[b]\nurl = "{second}"\n')
+    assert "The engines a and b have the same address" in refused(engines_file=file)
+    remove_engine(file, "b")  # as ever
+    assert [each.id for each in load_settings(engines_file=file).engines] == ["a"]
+
+
+@pytest.mark.parametrize("second", ["http://a:8188/b", "http://a:8188?token=b", "http://u:p@a:8188"])
+def test_servers_behind_one_proxy_may_share_an_address(tmp_path: Path, second: str) -> None:
+    file = given(tmp_path, f'[a]\nurl = "http://a:8188"\n[b]\nurl = "{second}"\n')
+    assert len(load_settings(engines_file=file).engines) == 2
+
+
+def test_one_server_has_one_name_among_the_urls_too() -> None:
+    assert "have the same address" in refused(engine_urls="a=http://localhost:1,b=http://127.0.0.1:1/")
+
+
 HAND_MADE = """# our engines
 [a]
 url = "http://a"
@@ -115,7 +141,7 @@ url = "http://b"
 def test_an_engine_comes_and_goes_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
     file = given(tmp_path, HAND_MADE)
     file.chmod(0o640)
-    add_engine(file, "c-d", {"url": "http://c", "headers": {"X": 'a "quoted" é'}})
+    add_engine(file, "c-d", {"url": "http://c", "headers": {"X": 'a "quoted" é'}}, dict)
     text = file.read_text(encoding="utf-8")
     assert text.startswith(HAND_MADE)
     assert [*engines_in(file)] == ["a", "b.1", "c-d"]
@@ -132,7 +158,7 @@ def test_an_engine_comes_and_goes_and_the_rest_of_the_file_stays(tmp_path: Path)
 
 def test_a_new_file_is_for_its_owner_only(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "engines.toml"
-    add_engine(file, "a", {"url": "http://a", "token": "s3cret"})
+    add_engine(file, "a", {"url": "http://a", "token": "s3cret"}, dict)
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -159,7 +185,7 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(InvalidInput, match=r"engines\.toml can't be written: No space"):
-        add_engine(file, "b", {"url": "http://b"})
+        add_engine(file, "b", {"url": "http://b"}, dict)
     assert [each.name for each in tmp_path.iterdir()] == ["engines.toml"]
 
 
@@ -168,7 +194,7 @@ def test_two_that_change_the_file_at_once_undo_nothing_of_each_other(tmp_path: P
     processes do."""
     file, names = tmp_path / "deep" / "engines.toml", [f"gpu-{number}" for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: add_engine(file, name, {"url": f"http://{name}:8188"}), names))
+        list(pool.map(lambda name: add_engine(file, name, {"url": f"http://{name}:8188"}, dict), names))
         assert set(engines_in(file)) == set(names)
         assert all(pool.map(lambda name: remove_engine(file, name), names[1:]))
     assert set(engines_in(file)) == set(names[:1])
