@@ -22,43 +22,29 @@ from comfy_mcp.store.codec import UNREADABLE, job_of, needs_of, submitted_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement, Values
 from comfy_mcp.store.core import (
     IS_ACTIVE,
-    IS_QUEUED,
     ONE,
     and_,
     attempts,
     bindparam,
     engine_leases,
-    false,
-    func,
     graphs,
     insert,
     literal,
     literal_column,
     or_,
     select,
-    tuple_,
     update,
 )
 from comfy_mcp.store.core import jobs as jobs_table
 from comfy_mcp.store.queries import Chooser, Claim, ClaimOffer, Lease
 from comfy_mcp.store.vram import NEED, WITH_NEED
+from comfy_mcp.store.waiting import NOT_REFUSED, ORDER, WAITS
 
 MAX_WINDOWS = 8
 """How often one claim looks further where an engine can run none of the first jobs; the next goes on."""
 
 _j, _a, _l = jobs_table.c, attempts.c, engine_leases.c
 
-_WAITS = and_(
-    IS_QUEUED,
-    _j.lane == bindparam("b_lane"),
-    _j.prompt_id.is_(None),
-    _j.cancel_requested == false(),
-    or_(_j.queue_deadline.is_(None), _j.queue_deadline > bindparam("b_now")),
-)
-_ORDER = (_j.priority, _j.share_tag, _j.seq)
-# An engine that has refused a job is not asked again.
-_NOT_MINE = func.replace(_j.refused_by, bindparam("b_me"), "") == _j.refused_by
-_NOT_REFUSED = or_(_j.refused_by.is_(None), _NOT_MINE)
 _WITH_GRAPH = (jobs_table, graphs.c.graph, graphs.c.needs, graphs.c.submitted)
 _ON_GRAPH = graphs.c.job_id == _j.id
 
@@ -66,7 +52,7 @@ _ON_GRAPH = graphs.c.job_id == _j.id
 def _two(columns: Sequence[Any], limit: int, *conditions: Any) -> tuple[Statement, Statement]:
     """As it is, and for priorities that were passed over: the condition hides the order from PostgreSQL."""
     seen = select(*columns).select_from(WITH_NEED.join(graphs, _ON_GRAPH))
-    core = seen.where(_WAITS, _NOT_REFUSED, *conditions).order_by(*_ORDER).limit(literal_column(str(limit)))
+    core = seen.where(WAITS, NOT_REFUSED, *conditions).order_by(*ORDER).limit(literal_column(str(limit)))
     return Statement(core), Statement(core.where(_j.priority >= bindparam("b_from")))
 
 
@@ -82,22 +68,16 @@ _LOOKS = {  # by: with admission, at passed priorities only
     (True, True): (_NEXT_PASSED_THAT_FITS, _WINDOW_PASSED_THAT_FITS),
 }
 _HEADS = {  # by: with admission
-    False: heads.heads(jobs_table, _WAITS, _NOT_REFUSED, _FIT),
-    True: heads.heads(WITH_NEED, _WAITS, _NOT_REFUSED, _FIT, holds.FITS),
+    False: heads.heads(jobs_table, WAITS, NOT_REFUSED, _FIT),
+    True: heads.heads(WITH_NEED, WAITS, NOT_REFUSED, _FIT, holds.FITS),
 }
 _ONE = Statement(select(*_WITH_GRAPH).join(graphs, _ON_GRAPH).where(_j.id == bindparam("b_id")))
-_BEFORE_IT = tuple_(*_ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq"))
-_PASSED_OVER = holds.unseen(and_(_WAITS, heads.NOT_AT_LIMIT))
-_PASSED_OVER_BEFORE = holds.unseen(and_(_WAITS, heads.NOT_AT_LIMIT, _BEFORE_IT))
-_ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(_WAITS).limit(ONE))
-_ANY_BELOW_LIMIT = heads.any_head(_WAITS)
-_ANY_BELOW_LIMIT_AT = heads.any_head(_WAITS, _j.priority == bindparam("b_priority"))
-_LOWEST = Statement(select(_j.priority).where(_WAITS).order_by(_j.priority.desc()).limit(ONE))
+_ANY_WAITS = Statement(select(literal(1)).select_from(jobs_table).where(WAITS).limit(ONE))
+_ANY_BELOW_LIMIT = heads.any_head(WAITS)
+_ANY_BELOW_LIMIT_AT = heads.any_head(WAITS, _j.priority == bindparam("b_priority"))
+_LOWEST = Statement(select(_j.priority).where(WAITS).order_by(_j.priority.desc()).limit(ONE))
 _WAITS_AT = Statement(
-    select(literal(1))
-    .select_from(jobs_table)
-    .where(_WAITS, _j.priority == bindparam("b_priority"))
-    .limit(ONE)
+    select(literal(1)).select_from(jobs_table).where(WAITS, _j.priority == bindparam("b_priority")).limit(ONE)
 )
 _INSERT_ATTEMPT = Statement(insert(attempts))
 _IN_FLIGHT = Statement(
@@ -153,25 +133,46 @@ def claim_next(connection: Connection, offer: ClaimOffer, now: int) -> Claim | N
     if not claiming.takes_jobs:
         return None
     passed = turns.passed(connection, offer.lane)
-    where: dict[str, Any] = {"b_lane": offer.lane, "b_now": now, "b_me": json.dumps(offer.lease.engine)}
-    where |= {"at_limit": quotas.at_limit(connection, now) if claiming.limits else [], "b_from": 0}
-    admission = offer.admission
-    where |= {} if admission is None else holds.limits(admission)
+    where = _where(connection, offer, claiming, now)
     found = None
     if first := fair_share.first_rank(passed):
         found = _next(connection, offer, {**where, "b_from": first}, passed=True)
     if found is None:
         found = _next(connection, offer, where)
     claim = None if found is None else _claim(connection, offer, where, passed, *found)
-    if admission is None:
-        return claim
-    if found is None:
-        holds.review(connection, admission, _PASSED_OVER, where, now)
-    else:
-        row = found[0]
-        place = {"b_priority": row.priority, "b_tag": row.share_tag, "b_seq": row.seq}
-        holds.review(connection, admission, _PASSED_OVER_BEFORE, {**where, **place}, now)
+    if offer.admission is not None:
+        holds.review(connection, offer.admission, where, now, before=None if found is None else found[0])
     return claim
+
+
+def ahead(connection: Connection, offer: ClaimOffer, now: int) -> list[JobId] | None:
+    """What a claim with `admission` would find, read only: None where a job fits; else the jobs to `tell`
+    what they wait for. Raises Fenced."""
+    claiming = leases.claiming(connection, offer.lease)
+    if offer.admission is None:
+        return None
+    if not claiming.takes_jobs:
+        return []
+    return holds.ahead(connection, offer.admission, _where(connection, offer, claiming, now), now)
+
+
+def tell(connection: Connection, offer: ClaimOffer, told: Sequence[JobId], now: int) -> None:
+    """Raises Fenced."""
+    leases.verify(connection, offer.lease)
+    if offer.admission is not None:
+        holds.tell(connection, offer.admission, told, now)
+
+
+def _where(connection: Connection, offer: ClaimOffer, claiming: leases.Claiming, now: int) -> dict[str, Any]:
+    """The values of every statement that looks for a job."""
+    return {
+        "b_lane": offer.lane,
+        "b_now": now,
+        "b_me": json.dumps(offer.lease.engine),
+        "at_limit": quotas.at_limit(connection, now) if claiming.limits else [],
+        "b_from": 0,
+        **({} if offer.admission is None else holds.limits(offer.admission)),
+    }
 
 
 _Readable = tuple[AnyRow, Job, Submitted | None]

@@ -187,11 +187,20 @@ class DriverSide(SideTables):
         def work(connection: Connection) -> Claim | None:
             return claims.claim_next(connection, offer, now)
 
+        if admission is not None and not await self._fits(offer, now):
+            return None
         # What fits may be far behind in the queue.
         claim = await (self._write(work) if admission is None else self._writer.do(work))
         if claim is not None:
             self._driven.wrote(lease, claim.job)
         return claim
+
+    async def _fits(self, offer: ClaimOffer, now: int) -> bool:
+        """Whether a job fits. Where none does, of many, the writer is not held while all are looked at."""
+        told = await self._readers.do(lambda connection: claims.ahead(connection, offer, now))
+        if told:
+            await self._writer.do(lambda connection: claims.tell(connection, offer, told, now))
+        return told is None
 
     async def any_waits(self, *, now: int, lane: str = LOCAL) -> bool:
         """Whether a claim could find a job, if memory allows it."""

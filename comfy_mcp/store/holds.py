@@ -3,16 +3,20 @@
 The rule is `domain/vram.py`'s; here it is put as a filter. Synchronous; runs in a transaction of the caller.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.events import JobWaiting
+from comfy_mcp.domain.ids import JobId
 from comfy_mcp.domain.vram import Admission, WaitingFor
 from comfy_mcp.store import journal
+from comfy_mcp.store.codec import UNREADABLE, job_of
 from comfy_mcp.store.connection import AnyRow, Connection, Statement
-from comfy_mcp.store.core import IS_HELD, ONE, bindparam, or_, select, vram_shapes
+from comfy_mcp.store.core import IS_HELD, ONE, bindparam, literal, or_, select, tuple_, vram_shapes
 from comfy_mcp.store.core import jobs as table
+from comfy_mcp.store.heads import NOT_AT_LIMIT
 from comfy_mcp.store.vram import NEED, WITH_NEED
+from comfy_mcp.store.waiting import NOT_REFUSED, ORDER, WAITS
 
 MARKED_AT_ONCE = 50
 """Most jobs marked as held per claim; later claims mark the rest."""
@@ -40,19 +44,31 @@ _HELD = Statement(
 )
 
 
-def unseen(passed_over: Any) -> Statement:
-    """Jobs that an engine passes over for want of memory and that are not marked so yet."""
-    return Statement(
-        select(table, NEED)
-        .select_from(WITH_NEED)
-        .where(
-            passed_over,
-            _j.held_since.is_(None),
-            _s.need_bytes > bindparam("b_most"),
-            _s.need_bytes <= bindparam("b_ceiling"),
-        )
-        .limit(MARKED_AT_ONCE)
+_ANY_FITS = Statement(
+    select(literal(1)).select_from(WITH_NEED).where(WAITS, NOT_REFUSED, NOT_AT_LIMIT, FITS).limit(ONE)
+)
+_TOLD = Statement(
+    select(table, NEED)
+    .select_from(WITH_NEED)
+    .where(_j.id.in_(bindparam("ids", expanding=True)), _j.prompt_id.is_(None))
+)
+# Jobs that an engine passes over for want of memory and that are not marked so yet.
+_UNSEEN = (
+    select(table, NEED)
+    .select_from(WITH_NEED)
+    .where(
+        WAITS,
+        NOT_AT_LIMIT,
+        _j.held_since.is_(None),
+        _s.need_bytes > bindparam("b_most"),
+        _s.need_bytes <= bindparam("b_ceiling"),
     )
+    .limit(MARKED_AT_ONCE)
+)
+_PASSED_OVER = Statement(_UNSEEN)
+_PASSED_OVER_BEFORE = Statement(
+    _UNSEEN.where(tuple_(*ORDER) < tuple_(bindparam("b_priority"), bindparam("b_tag"), bindparam("b_seq")))
+)
 
 
 def limits(admission: Admission) -> Mapping[str, int]:
@@ -67,20 +83,49 @@ def any_held(connection: Connection) -> bool:
     return connection.execute(_ANY_HELD).first() is not None
 
 
+def ahead(
+    connection: Connection, admission: Admission, values: Mapping[str, Any], now: int
+) -> list[JobId] | None:
+    """None where a job that waits fits; else those to `tell` what they wait for. It may pass over the whole
+    queue, so it is for a thread that only reads."""
+    if connection.execute(_ANY_FITS, values).rows:
+        return None
+    rows = _concerned(connection, admission, values, None)
+    return [row.id for row in rows if _has_news(row, admission, now)]
+
+
+def tell(connection: Connection, admission: Admission, told: Sequence[JobId], now: int) -> None:
+    """Those that wait still."""
+    for row in connection.execute(_TOLD, {"ids": told}).all():
+        _tell(connection, row, admission, now)
+
+
 def review(
-    connection: Connection,
-    admission: Admission,
-    passed_over: Statement,
-    values: Mapping[str, Any],
-    now: int,
+    connection: Connection, admission: Admission, values: Mapping[str, Any], now: int, before: AnyRow | None
 ) -> None:
-    """Tell jobs what they wait for, where that has changed. `passed_over`: a statement of `unseen`, with its
-    `values`."""
-    for row in connection.execute(_HELD).all():
+    """Tell jobs what they wait for, where that has changed: held ones, and those that were passed over,
+    `before` the one that was claimed."""
+    for row in _concerned(connection, admission, values, before):
         _tell(connection, row, admission, now)
+
+
+def _concerned(
+    connection: Connection, admission: Admission, values: Mapping[str, Any], before: AnyRow | None
+) -> list[AnyRow]:
     bound = {**values, "b_most": admission.most, "b_ceiling": admission.rooms.ceiling}
-    for row in connection.execute(passed_over, bound).all():
-        _tell(connection, row, admission, now)
+    passed_over = _PASSED_OVER
+    if before is not None:
+        passed_over = _PASSED_OVER_BEFORE
+        bound |= {"b_priority": before.priority, "b_tag": before.share_tag, "b_seq": before.seq}
+    return connection.execute(_HELD).rows + connection.execute(passed_over, bound).rows
+
+
+def _has_news(row: AnyRow, admission: Admission, now: int) -> bool:
+    try:
+        before = job_of(row).waiting_for
+    except UNREADABLE:
+        return True
+    return admission.wait(row.need_bytes, now=now, before=before) != before
 
 
 def _tell(connection: Connection, row: AnyRow, admission: Admission, now: int) -> None:

@@ -1,6 +1,7 @@
 """What shapes needed, and claims that pass over jobs for want of memory."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, insert, select
 
+from comfy_mcp.domain.errors import Fenced
 from comfy_mcp.domain.events import JobWaiting, Priority
 from comfy_mcp.domain.gpu_use import GpuUse
 from comfy_mcp.domain.ids import EngineId, JobId
@@ -18,6 +20,7 @@ from comfy_mcp.settings import Settings
 from comfy_mcp.store import Claim, ClaimOffer, Lease, Store, claims, holds, schema, side_tables, vram
 from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.core import made
+from tests.store.test_heads import STEPS, steps_of
 from tests.support.gpus import GIB
 from tests.support.jobs import (
     GRAPH,
@@ -178,6 +181,52 @@ async def test_who_does_not_fit_is_passed_over_and_told_and_those_behind_go_on(
     assert (await store.backlog()).held == 0
 
 
+@pytest.mark.parametrize("kind", ["wal"], indirect=True)
+async def test_where_nothing_fits_the_writer_is_held_as_long_however_many_wait(
+    store: Store, taught: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
+    write = store._writer.do
+
+    async def counted(work: Callable[[Connection], Any]) -> Any:
+        result: list[Any] = []
+        held.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
+        return result[0]
+
+    for size in (holds.MARKED_AT_ONCE, 800):
+        events = [replace(queued_event(), shape=BIG) for _ in range(size)]
+        await store.add_jobs([submission(event, max_queued=1_000) for event in events])
+        with monkeypatch.context() as patch:
+            patch.setattr(store._writer, "do", counted)
+            assert await look(store, taught, admission(10)) is None
+    few, many = held
+    assert many <= 1.1 * few + STEPS, held
+    while held:
+        held.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(store._writer, "do", counted)
+            assert await look(store, taught, admission(10)) is None
+    assert (await store.backlog()).held == 850, "all are told, and then nothing is written"
+    with pytest.raises(Fenced):
+        await look(store, replace(taught, fence=taught.fence + 1), admission(10))
+    await store.drain(taught.engine, at=1_600)
+    assert await look(store, taught, admission(24)) is None
+
+
+async def test_what_is_told_is_told_to_those_only_that_wait_still(store: Store, taught: Lease) -> None:
+    first, second = await add(store, BIG), await add(store, BIG)
+    offer = ClaimOffer(lease=taught, prompt_id=new_prompt_id(), admission=admission(10))
+    told = await store._readers.do(lambda connection: claims.ahead(connection, offer, 1_500))
+    assert told == [first, second]
+    await store.request_cancel(first, at=1_500, reason=None)
+    await store._writer.do(lambda connection: claims.tell(connection, offer, told, 1_600))
+    assert (await job(store, first)).waiting_for is None
+    assert (await job(store, second)).waiting_for is not None
+    lost = replace(offer, lease=replace(taught, fence=taught.fence + 1))
+    with pytest.raises(Fenced):
+        await store._writer.do(lambda connection: claims.tell(connection, lost, told, 1_600))
+
+
 async def test_holding_outlives_the_process(settings: Settings) -> None:
     store = await Store.open(settings)
     lease = await lease_on(store)
@@ -276,6 +325,21 @@ async def test_held_jobs_are_found_by_an_index(store: Store) -> None:
             connection, claims._NEXT_THAT_FITS, b_lane="local", b_now=1, b_limit=1, b_ceiling=1, b_due=1
         )
 
+    def plan_before_it(connection: Connection) -> list[str]:
+        return plan_of(
+            connection,
+            holds._ANY_FITS,
+            b_lane="local",
+            b_now=1,
+            b_me="",
+            at_limit=[],
+            b_limit=1,
+            b_ceiling=1,
+            b_due=1,
+        )
+
+    plan = await store._readers.do(plan_before_it)
+    assert "ix_jobs_queue" in plan[0]
     plan = await store._readers.do(plan_of_a_claim)
     assert "ix_jobs_queue" in plan[0], "in the order of the queue, so the first that fits ends the look"
     assert not any("TEMP B-TREE FOR ORDER BY" in line for line in plan)
