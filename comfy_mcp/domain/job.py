@@ -193,12 +193,14 @@ def decide_cancel(job: Job) -> CancelAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """Which jobs, newest first. Times are epoch milliseconds; both ends included; no `statuses` means all.
+    """Which jobs, newest first. Times are epoch milliseconds; both ends included; no `statuses`
+    or `ids` means all.
 
     `retried`: whether another job retries it; None: either.
     """
 
     statuses: Collection[JobStatus] = ()
+    ids: Collection[JobId] = ()
     client: ClientId | None = None
     batch: BatchId | None = None
     engine: EngineId | None = None

@@ -1,7 +1,7 @@
 """Several workflows as one: those of a batch, or of ids that a caller gives together."""
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from comfy_mcp.domain.errors import LimitExceeded, NotFound
 from comfy_mcp.domain.ids import BatchId, JobId, OutputId
@@ -25,29 +25,37 @@ async def jobs_of(services: Services, batch: BatchId) -> list[Job]:
 
 
 async def views_of(context: OperationContext, given: str) -> "list[JobView]":
-    """What the ids stand for, with commas between them: of each its workflow, or all of its batch.
+    """What the ids stand for, with commas between them: of each its workflow, or all of its batch. Each has
+    its first outputs only, as in a list.
 
     Raises NotFound, also for what the caller may not see, and LimitExceeded.
     """
+    ids = list(dict.fromkeys(given.split(",")))
+    if len(ids) > MOST:
+        raise _too_many()
+    known = {view.job.id: view for view in await _seen(context, ids=[JobId(each) for each in ids])}
     found: dict[JobId, JobView] = {}
-    for each in given.split(","):
-        view = await context.services.store.view_job(JobId(each))
-        known = view is not None and context.caller.may_see(view.job.client)
-        views = [view] if known and view is not None else await _of_batch(context, BatchId(each))
+    for each in ids:
+        one = known.get(JobId(each))
+        views = [one] if one is not None else await _seen(context, batch=BatchId(each))
         if not views:
             raise await _not_found(context, each)
         found |= {view.job.id: view for view in views}
         if len(found) > MOST:
-            raise LimitExceeded(
-                f"The ids stand for more than {MOST} workflows.", next_step="Give fewer ids in one call."
-            )
+            raise _too_many()
     return list(found.values())
 
 
-async def _of_batch(context: OperationContext, batch: BatchId) -> "list[JobView]":
-    """Those that the caller may see, oldest first. None at all where there is no such batch."""
+def _too_many() -> LimitExceeded:
+    return LimitExceeded(
+        f"The ids stand for more than {MOST} workflows.", next_step="Give fewer ids in one call."
+    )
+
+
+async def _seen(context: OperationContext, **which: Any) -> "list[JobView]":
+    """Those that the caller may see, oldest first."""
     client = None if context.caller.sees_all else context.caller.client
-    page = await context.services.store.list_views(JobQuery(batch=batch, client=client, limit=MOST))
+    page = await context.services.store.list_views(JobQuery(client=client, limit=MOST, **which))
     return list(reversed(page.items))
 
 

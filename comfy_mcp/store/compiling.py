@@ -34,6 +34,8 @@ _FIRST_OF_OUTPUTS = [
 ]
 OFTEN = [
     *((*names, *more) for names in _FIRST for more in ((), ("b_cursor",))),
+    ("ids",),
+    ("ids", "b_client"),
     _SHORT_ID,
     ("b_client", *_SHORT_ID),
     ("b_batch_start",),

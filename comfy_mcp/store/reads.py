@@ -187,6 +187,7 @@ def graphs_with(connection: Connection, part: str, after: str) -> list[tuple[str
 
 _CONDITIONS = {
     "statuses": jobs.c.status.in_(bindparam("statuses", expanding=True)),
+    "ids": jobs.c.id.in_(bindparam("ids", expanding=True)),
     "b_client": jobs.c.client == bindparam("b_client"),
     "b_batch": and_(jobs.c.batch.is_not(None), jobs.c.batch == bindparam("b_batch")),
     "b_engine": jobs.c.engine == bindparam("b_engine"),
@@ -208,6 +209,7 @@ def listing(connection: Connection, query: JobQuery) -> Page[Job]:
     limit = clamp(query.limit)
     wanted = {
         "statuses": [JobStatus(status).value for status in query.statuses] or None,
+        "ids": list(query.ids) or None,
         "b_client": query.client,
         "b_batch": query.batch,
         "b_engine": query.engine,

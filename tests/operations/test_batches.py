@@ -13,6 +13,7 @@ from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.shapes import WorkflowResult
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
+from comfy_mcp.store import JobQuery, Store
 from tests.operations.conftest import CALLER, Bench
 from tests.support import graphs
 
@@ -91,11 +92,32 @@ async def test_several_ids_are_waited_for_and_shown_together(call: Bench) -> Non
         await call("wait_for_workflow", workflow_id=[both[0], "x" * 65])
 
 
+async def test_several_ids_are_read_together(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each by itself, with all of its outputs."""
+    submitted = await call("submit_workflow", workflow=seeded(), variations=3)
+    await call("wait_for_workflow", workflow_id=submitted.workflow_id)
+    looks: list[JobQuery] = []
+    read = Store.list_views
+
+    async def counted(store: Store, query: JobQuery) -> Any:
+        looks.append(query)
+        return await read(store, query)
+
+    monkeypatch.setattr(Store, "list_views", counted)
+    given = [*submitted.workflow_ids, submitted.workflow_ids[0]]
+    state = await call("workflow_status", workflow_id=given)
+    assert list(state.workflows) == submitted.workflow_ids
+    assert len(looks) == 1
+
+
 async def test_ids_of_very_many_workflows_are_refused(call: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = await call("submit_workflow", workflow=seeded(), variations=3)
     monkeypatch.setattr(batches, "MOST", 2)
     with pytest.raises(LimitExceeded):
         await call("workflow_status", workflow_id=batch.workflow_ids)
+    other = await call("submit_workflow", workflow=seeded())
+    with pytest.raises(LimitExceeded):
+        await call("workflow_status", workflow_id=[batch.workflow_id, other.workflow_id])
 
 
 async def test_a_batch_is_shown_on_one_sheet_and_its_outputs_are_listed(call: Bench) -> None:

@@ -10,6 +10,7 @@ from comfy_mcp.domain.ids import ClientId, EngineId, JobId
 from comfy_mcp.domain.job import Job, JobStatus
 from comfy_mcp.store import JobQuery, JobView, Store, reads
 from comfy_mcp.store import outputs as outputs_module
+from comfy_mcp.store.connection import Connection
 from comfy_mcp.store.output_codec import output_of
 from comfy_mcp.store.outputs import OF_A_LISTED_JOB
 from tests.support.jobs import (
@@ -21,6 +22,7 @@ from tests.support.jobs import (
     queued_event,
     started,
 )
+from tests.support.plans import plan_of
 
 ENGINE = EngineId("engine")
 
@@ -159,6 +161,15 @@ async def test_a_silly_limit_is_put_right(store: Store) -> None:
     assert len((await store.list_jobs(JobQuery(limit=10**9))).items) == 3
 
 
+@pytest.mark.parametrize("kind", ["wal", "truncate"], indirect=True)
+async def test_jobs_are_found_by_their_ids(store: Store) -> None:
+    def plan(connection: Connection) -> list[str]:
+        statement = reads.PAGES.statement("ids", "b_client")
+        return plan_of(connection, statement, ids=["a", "b"], b_client="c", b_limit=201)
+
+    assert "sqlite_autoindex_jobs" in (await store._readers.do(plan))[0]
+
+
 # ---------------------------------------------------------------------------- what is large
 
 
@@ -190,6 +201,8 @@ async def test_a_list_reads_the_first_outputs_of_each_job(
     assert [list(view.outputs) for view in listed] == [each[:OF_A_LISTED_JOB] for each in made]
     assert read == sum(min(count, OF_A_LISTED_JOB) for count in counts)
     assert [view.job.output_count for view in listed] == counts
+    ids = [view.job.id for view in listed[2:]]
+    assert list(reversed((await store.list_views(JobQuery(ids=ids))).items)) == listed[2:]
     whole = await store.view_job(listed[-1].job.id)
     assert whole is not None
     assert list(whole.outputs) == made[-1]
