@@ -7,10 +7,11 @@ import pytest
 
 from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS
 from comfy_mcp.domain.errors import Conflict, ErrorCode, InvalidInput, LimitExceeded, NotFound
-from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.ids import ClientId, PromptId
 from comfy_mcp.operations import batches, cancelling, submitting
 from comfy_mcp.operations.context import Caller
 from comfy_mcp.operations.shapes import WorkflowResult
+from comfy_mcp.places.comfyui.place import ComfyUIPlace
 from comfy_mcp.runtime import open_runtime
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import JobQuery, Store
@@ -243,10 +244,14 @@ async def test_all_of_ones_own_are_cancelled_and_nobody_elses(
 async def test_what_an_engine_still_runs_is_counted_apart(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def nothing(self: ComfyUIPlace, prompt_id: PromptId) -> None:
+        """The engine goes on."""
+
     monkeypatch.setattr(cancelling, "CANCEL_WAIT_S", 0.0)
+    monkeypatch.setattr(ComfyUIPlace, "cancel", nothing)
     async with open_runtime(settings) as services:
         call = Bench(services, CALLER)
-        submitted = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=700), variations=3)
+        submitted = await call("submit_workflow", workflow=graphs.slow(steps=1, step_ms=2_000), variations=3)
         await running(call, submitted.workflow_ids[0])
         cancelled = await call("cancel_workflow", workflow_id=submitted.workflow_id)
         assert cancelled.stopping > 0
