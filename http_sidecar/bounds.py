@@ -63,6 +63,9 @@ class Bounds:
     message_bytes: int = 64 * 2**10
     """Largest WebSocket message from a client. The longest command has under 200 bytes."""
 
+    signs: int = 240
+    """WebSocket pings and pongs of one socket in a minute. Libraries send a few, at most one a second."""
+
     invalid_messages: int = 20
     """A WebSocket is closed after this many: a client that sends more does not read the errors."""
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Sequence
 from enum import IntEnum
 from http import HTTPStatus
+from time import monotonic
 from typing import assert_never
 
 import structlog
@@ -91,6 +92,7 @@ class _WebSocket(web.WebSocketResponse):
             heartbeat=bounds.stream_heartbeat_s,
             max_msg_size=bounds.message_bytes,
             timeout=bounds.stream_send_timeout_s,
+            autoping=False,  # aiohttp would answer any number, and wait for as long as the client reads none
             compress=False,  # a compressor for each socket costs more memory than all that waits there
         )
         self._limit_s = bounds.stream_send_timeout_s
@@ -115,7 +117,7 @@ CLOSES = {
     End.SHUTTING_DOWN: (CloseCode.GOING_AWAY, "shutting_down: connect again and resume with since"),
     End.STORE_FAULT: (CloseCode.TRY_AGAIN_LATER, "store_unavailable: resume with since"),
     End.INTERNAL: (CloseCode.INTERNAL, "internal: resume with since"),
-    End.MISUSED: (CloseCode.POLICY, "too many invalid messages"),
+    End.MISUSED: (CloseCode.POLICY, "too many invalid messages or pings"),
     End.SLOW: (CloseCode.SLOW, "slow_consumer: resume with since"),
 }
 
@@ -142,6 +144,7 @@ class _Socket(Stream):
         self._limits = request.app[RATE_LIMITS]
         self._bucket = request[BUCKET]
         self._faults = 0
+        self._signs = self._minute = 0
 
     async def serve(self) -> None:
         """Until the client disconnects, misbehaves or is slow, its key is revoked, or this process drains."""
@@ -174,10 +177,24 @@ class _Socket(Stream):
             match message.type:
                 case WSMsgType.TEXT:
                     await self._take(message.data)
+                case WSMsgType.PING:
+                    self._count_sign()
+                    await self._drained(self._ws.pong(message.data))
+                case WSMsgType.PONG:
+                    self._count_sign()
                 case WSMsgType.ERROR:  # too large, or no WebSocket any more: aiohttp has closed it
                     return
                 case _:
                     await self._blame("Send JSON in text messages.")
+
+    def _count_sign(self) -> None:
+        """A ping or a pong. Too many end the stream."""
+        minute = int(monotonic()) // 60
+        self._signs = self._signs + 1 if minute == self._minute else 1
+        self._minute = minute
+        if self._signs > self._bounds.signs:
+            self.end(End.MISUSED)
+            raise Ended
 
     async def _take(self, text: str) -> None:
         try:

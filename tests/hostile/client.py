@@ -43,6 +43,19 @@ async def replays(url: str) -> AsyncIterator[None]:
         yield
 
 
+@asynccontextmanager
+async def pings(url: str) -> AsyncIterator[None]:
+    """Eight sockets with 20,000 pings each."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(headers=MEAN))
+        for _ in range(8):
+            socket = await stack.enter_async_context(session.ws_connect(f"{url}/v1/comfyui/stream"))
+            with contextlib.suppress(ConnectionError):
+                for _ in range(20_000):
+                    await socket.ping()
+        yield
+
+
 def _noise(side: int) -> bytes:
     """A picture that is as large as a file as in memory."""
     made = io.BytesIO()
@@ -220,6 +233,7 @@ Mode = Callable[[str], AbstractAsyncContextManager[None]]
 MODES: dict[str, Mode] = {
     **CONNECTIONS,
     "replays": replays,
+    "pings": pings,
     "slow readers": slow_readers,
     "slow readers of a link": slow_readers_of_a_link,
     "false links": false_links,

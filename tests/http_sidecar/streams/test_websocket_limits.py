@@ -13,6 +13,7 @@ from comfy_mcp.domain.errors import ErrorCode, StoreFault
 from comfy_mcp.domain.events import StoredEvent
 from comfy_mcp.domain.ids import JobId
 from http_sidecar.bounds import Bounds
+from http_sidecar.streams import websocket
 from http_sidecar.streams.event_texts import EventTexts
 from tests.support.http_streams import DEADLINE_S, STREAM, StreamHouse, key, open_house
 from tests.support.jobs import GRAPH, failed, queued_event
@@ -222,6 +223,40 @@ async def test_a_client_that_answers_no_ping_is_let_go(tmp_path: Path) -> None:
     ):
         await client.ws.receive()
         await house.all_closed()
+
+
+@pytest.mark.parametrize("sign", [WSMsgType.PING, WSMsgType.PONG])
+async def test_a_client_that_pings_without_end_is_let_go_and_no_other(
+    tmp_path: Path, sign: WSMsgType
+) -> None:
+    async with (
+        open_house(tmp_path, bounds=Bounds(signs=3)) as house,
+        house.stream() as client,
+        house.stream() as other,
+    ):
+        await other.subscribe("*")
+        for _ in range(9):
+            await client.ws._writer.send_frame(b"", sign)
+        code, reason = await client.closed()
+        assert (code, "pings" in reason) == (1008, True)
+        await house.submit()
+        assert len(await other.settled()) == 1
+
+
+async def test_a_ping_of_the_client_is_answered(house: StreamHouse) -> None:
+    async with house.stream(autoping=False) as client, asyncio.timeout(DEADLINE_S):
+        await client.ws.ping(b"there?")
+        said = await client.ws.receive()
+        assert (said.type, said.data) == (WSMsgType.PONG, b"there?")
+
+
+async def test_pings_are_counted_by_the_minute(house: StreamHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with house.stream() as client:
+        for minute in range(3):
+            monkeypatch.setattr(websocket, "monotonic", lambda minute=minute: 60.0 * minute)
+            for _ in range(Bounds().signs - 1):  # and a pong of its own, if the server has asked
+                await client.ws.ping()
+            await client.settled()
 
 
 async def test_a_client_that_goes_leaves_nothing_behind(house: StreamHouse) -> None:
