@@ -20,20 +20,21 @@ PICTURES = {"video": "agents-video.png", "audio": "agents-audio.png"}
 RATE = 8_000
 
 
-async def video_and_sound(agent: Agent) -> dict[str, bytes]:
-    """g. A short video and a sound, shown. At most one more call for each that is looked at.
+async def video_and_sound(agent: Agent, codec: str = "codec") -> dict[str, bytes]:
+    """g. A short video and a sound, shown. At most one more call for each that is looked at. `codec`: the
+    input of SaveVideo, which newer versions of ComfyUI call "format.codec".
 
     Returns both pictures."""
     pictures = {}
     hum(agent.project / "hum.wav")
     given = "./hum.wav"
     if agent.transport == "http":
-        refused = await agent("submit_workflow", workflow=graph(given, agent.transport))
+        refused = await agent("submit_workflow", workflow=graph(given, agent.transport, codec))
         agent.calls, agent.lines[:] = 0, []
         address = re.findall(r'curl -F image=@\S+ "([^"]+)"', text_of(refused))[0]
         given = await agent.upload(address, agent.project / "hum.wav")
     done = await wait_for(
-        agent, await agent("submit_workflow", workflow=graph(given, agent.transport), name="Walk")
+        agent, await agent("submit_workflow", workflow=graph(given, agent.transport, codec), name="Walk")
     )
     assert pictures_in(done) == 1, "both on one sheet"
     outputs = {each["type"]: each["outputId"] for each in done.structured_content["outputs"]}
@@ -47,12 +48,12 @@ async def video_and_sound(agent: Agent) -> dict[str, bytes]:
     return pictures
 
 
-def graph(sound: str, transport: str) -> dict[str, Any]:
+def graph(sound: str, transport: str, codec: str) -> dict[str, Any]:
     """A second of video, and a sound. One engine makes them for both transports: into folders of their own,
     and in sizes of their own, because an engine saves first what it has in its cache."""
     folder, height = f"clips-{transport}", 48 if transport == "stdio" else 64
     frames = {"width": 64, "height": height, "batch_size": 3}
-    saved = {"filename_prefix": f"{folder}/walk", "format": "mp4", "codec": "h264"}
+    saved = {"filename_prefix": f"{folder}/walk", "format": "mp4", codec: "h264"}
     return {
         "0": {"class_type": "EmptyImage", "inputs": {**frames, "color": 0x1D4ED8}},
         "1": {"class_type": "EmptyImage", "inputs": {**frames, "color": 0xF97316}},
