@@ -187,7 +187,7 @@ async def _bare(url: str, _folder: Path) -> AsyncIterator[Bare]:
 async def _bridge(url: str, folder: Path) -> AsyncIterator[Bridge]:
     settings = load_settings(engine_urls=(url,), state_dir=folder)
     configure(settings)
-    async with open_runtime(settings) as services:
+    async with open_runtime(settings, counted=False) as services:  # as `comfy-bridge mcp` does
         caller = Caller(client=ClientId("bench"), surface="bench")
         yield Bridge(OperationContext(services=services, caller=caller))
 

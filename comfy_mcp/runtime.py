@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 import structlog
@@ -27,13 +28,11 @@ from comfy_mcp.library.links import Links
 from comfy_mcp.library.saving import Saver
 from comfy_mcp.library.spool import Spool
 from comfy_mcp.logs import hide_secrets_of
-from comfy_mcp.metrics import Metrics
 from comfy_mcp.operations.bridge import Bridge
 from comfy_mcp.operations.checking import moment_of
 from comfy_mcp.operations.deliveries import Sender
 from comfy_mcp.operations.feed import Feed, Hub
 from comfy_mcp.operations.finder import Finder
-from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
 from comfy_mcp.operations.services import Services
 from comfy_mcp.operations.submitting import IDEMPOTENCY_TTL_S
 from comfy_mcp.places.cloud.kept import KeptOutputs
@@ -45,6 +44,9 @@ from comfy_mcp.places.protocol import Place
 from comfy_mcp.settings import EngineSettings, Settings
 from comfy_mcp.store import Store
 from comfy_mcp.watchdog import watching
+
+if TYPE_CHECKING:
+    from comfy_mcp.metrics import Metrics
 
 RETENTION_PAUSE_S = 60.0
 """Between two deletions of old jobs, each of which is a few statements."""
@@ -58,24 +60,27 @@ def new_id() -> str:
 
 
 @contextlib.asynccontextmanager
-async def open_bridge(settings: Settings, *, drive: bool = True) -> AsyncIterator[Bridge]:
+async def open_bridge(
+    settings: Settings, *, drive: bool = True, counted: bool = True
+) -> AsyncIterator[Bridge]:
     """What surfaces work with, over a runtime that is open for the time of the context. See open_runtime."""
-    async with open_runtime(settings, drive=drive) as services:
+    async with open_runtime(settings, drive=drive, counted=counted) as services:
         yield Bridge(services)
 
 
 @contextlib.asynccontextmanager
 async def open_runtime(
-    settings: Settings, *, drive: bool = True, clock: Clock | None = None
+    settings: Settings, *, drive: bool = True, counted: bool = True, clock: Clock | None = None
 ) -> AsyncIterator[Services]:
     """Services over an open store, with their tasks running for the time of the context.
 
-    `drive` False: this process never asks for an engine's lease. Raises StoreFault when the store can't be
+    `drive` False: this process never asks for an engine's lease. `counted` False: nobody can read metrics, so
+    there are none. Raises StoreFault when the store can't be
     opened. An engine that is down is no error. On exit the tasks end, leases are given back, and prompts
     that run go on in ComfyUI, to be re-attached by whoever drives it next.
     """
     clock = clock or system_clock()
-    metrics = Metrics(engines=(), version=__version__, now_ms=clock.now_ms)
+    metrics = _metrics(clock) if counted else cast("Metrics", _Uncounted())
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings, on_read=metrics.store_read, on_write=metrics.store_wrote)
         stack.push_async_callback(store.close)
@@ -117,11 +122,31 @@ async def open_runtime(
             new_id=new_id,
         )
         sweeper = Sweeper(store, settings, clock, holder=roster.holder) if drive else None
-        async with watching(metrics.loop_stood), _tasks(services, clock, kept, sweeper):
+        async with watching(metrics.loop_stood), _tasks(services, clock, kept, sweeper, counted=counted):
             yield services
 
 
-async def _opened_hub(store: Store, metrics: Metrics) -> Hub:
+def _metrics(clock: Clock) -> "Metrics":
+    from comfy_mcp.metrics import Metrics  # with its library it takes 1 MB
+
+    return Metrics(engines=(), version=__version__, now_ms=clock.now_ms)
+
+
+class _Uncounted:
+    """In place of metrics: whatever they hear is forgotten."""
+
+    def __getattr__(self, _name: str) -> "_Uncounted":
+        return self
+
+    def __call__(self, *_: object, **__: object) -> "_Uncounted":
+        return self
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+async def _opened_hub(store: Store, metrics: "Metrics") -> Hub:
     """It tells the metrics of what happens; they count who listens."""
     hub = Hub(store, on_drop=metrics.event_dropped)
     hub.listen(metrics.hear)
@@ -160,7 +185,7 @@ def _files(settings: Settings, store: Store, pool: Pool[Place]) -> _Files:
 
 
 def _roster(
-    means: Means, pool: Pool[Place], files: _Files, metrics: Metrics, gpu: GpuMonitor, *, drive: bool
+    means: Means, pool: Pool[Place], files: _Files, metrics: "Metrics", gpu: GpuMonitor, *, drive: bool
 ) -> Roster:
     """The engines, each a place."""
 
@@ -197,7 +222,7 @@ def _lanes(means: Means, files: _Files, kept: KeptOutputs, *, holder: str, drive
 
 @contextlib.asynccontextmanager
 async def _tasks(
-    services: Services, clock: Clock, kept: KeptOutputs, sweeper: Sweeper | None
+    services: Services, clock: Clock, kept: KeptOutputs, sweeper: Sweeper | None, *, counted: bool
 ) -> AsyncIterator[None]:
     """One TaskGroup owns every task. What fails inside the context comes out as itself. Without a sweeper, as
     of a command that only asks, the process does nothing for others."""
@@ -208,8 +233,11 @@ async def _tasks(
             group.create_task(services.engines.run(services.hub), name="engines"),
             group.create_task(services.models.run(), name="models"),
             group.create_task(services.gpu.run(), name="gpu"),
-            group.create_task(keep_gauges_fresh(services), name="gauges"),
         ]
+        if counted:
+            from comfy_mcp.operations.metrics_refresh import keep_gauges_fresh
+
+            tasks.append(group.create_task(keep_gauges_fresh(services), name="gauges"))
         if sweeper is not None:
             elected, poster = sweeper.elected, Poster(private=services.settings.private_urls)
             tasks += [

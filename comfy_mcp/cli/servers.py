@@ -43,13 +43,14 @@ async def mcp(
 
 
 @asynccontextmanager
-async def open_in_background(settings: Settings) -> AsyncIterator[Bridge]:
-    """A bridge whose imports slow down neither the handshake nor the first answers: they run in a thread."""
+async def open_in_background(settings: Settings, *, counted: bool = False) -> AsyncIterator[Bridge]:
+    """A bridge whose imports slow down neither the handshake nor the first answers: they run in a thread.
+    `counted`: with metrics."""
     await asyncio.to_thread(import_module, "comfy_mcp.runtime")
     from comfy_mcp.pauses import short_pauses
     from comfy_mcp.runtime import open_bridge
 
-    async with open_bridge(settings) as bridge, short_pauses():
+    async with open_bridge(settings, counted=counted) as bridge, short_pauses():
         yield bridge
 
 
@@ -59,7 +60,7 @@ async def _open_with_metrics(settings: Settings, *, host: str, port: int) -> Asy
     from http_sidecar.process.metrics_port import serving_metrics
 
     async with (
-        open_in_background(settings) as bridge,
+        open_in_background(settings, counted=True) as bridge,
         serving_metrics(bridge.metrics, host=host, port=port),
     ):
         yield bridge

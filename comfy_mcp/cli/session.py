@@ -68,7 +68,7 @@ async def open_session(settings: Settings, *, drive: bool) -> AsyncIterator[Sess
     """`drive`: this process runs jobs itself, for any engine that no other process drives."""
     from comfy_mcp.runtime import open_bridge
 
-    async with open_bridge(settings, drive=drive) as bridge:
+    async with open_bridge(settings, drive=drive, counted=False) as bridge:
         yield Session(bridge=bridge, settings=settings)
 
 

@@ -28,7 +28,7 @@ def test_importing_the_server_loads_nothing_of_the_runtime() -> None:
 
 
 UNUSED = (
-    *("sqlalchemy", "alembic", "psycopg", "PIL", "blake3", "numpy", "aiohttp.web"),
+    *("sqlalchemy", "alembic", "psycopg", "PIL", "blake3", "numpy", "aiohttp.web", "prometheus_client"),
     *(
         "http_sidecar",
         "comfy_mcp.embedded",
@@ -37,7 +37,8 @@ UNUSED = (
     ),
     *("comfy_mcp.places.cloud.place", "comfy_mcp.places.cloud.http"),
 )
-"""What an agent's process needs once somebody asks for it: a picture, an upload, a service, PostgreSQL."""
+"""What an agent's process needs once somebody asks for it: a picture, an upload, a service, PostgreSQL,
+metrics."""
 
 IDLE = """
 import asyncio, sys
@@ -49,7 +50,7 @@ from comfy_mcp.settings import load_settings
 async def main():
     settings = load_settings(engine_urls=("http://127.0.0.1:9",), state_dir=Path(sys.argv[1]))
     tools.tools()
-    async with open_runtime(settings) as services, asyncio.timeout(60):
+    async with open_runtime(settings, counted=False) as services, asyncio.timeout(60):
         await services.store.queue(10)
     print([name for name in sys.argv[2:] if name in sys.modules])
 
