@@ -44,7 +44,7 @@ async def test_the_workflow_that_i_saved_with_another_prompt_and_seed(
 
 
 async def test_a_video_and_a_sound_shown(real_comfyui: RealComfyUI, tmp_path: Path, transport: str) -> None:
-    """As docs/agents.md says."""
+    """As docs/agents.md says, but for names that newer versions of ComfyUI have changed."""
     async with (
         aiohttp.ClientSession(real_comfyui.url) as session,
         session.get("/object_info/SaveVideo") as answer,
@@ -53,7 +53,8 @@ async def test_a_video_and_a_sound_shown(real_comfyui: RealComfyUI, tmp_path: Pa
     codec = "codec" if "codec" in required else "format.codec"
     async with agent_over(transport, tmp_path, real_comfyui.url) as agent:
         await video_and_sound(agent, codec)
-        assert agent.transcript.replace(f'"{codec}"', '"codec"') == documented(place_of(NAME, transport))
+        seen = agent.transcript.replace(f'"{codec}"', '"codec"').replace("hum_00001.flac", "hum_00001_.flac")
+        assert seen == documented(place_of(NAME, transport))
 
 
 def _saved() -> dict[str, Any]:
