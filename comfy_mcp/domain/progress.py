@@ -48,6 +48,9 @@ OVERDUE: Final = 1.5
 UNSEEN: Final = 0.5
 """Most weight of nodes that were never observed, as a part of the node whose pace is known."""
 
+MAX_NAME_CHARS: Final = 1_024
+"""Of the name of a child that an engine reports: each of its dots may be the end of a node's name."""
+
 
 class Progress:
     """One attempt's progress. Times are epoch milliseconds, and come in with each call."""
@@ -215,7 +218,7 @@ class Progress:
 
     def _known(self, reported: NodeId) -> NodeId | None:
         """The node of the graph that an event is about; "5.0.0.1" is a child of "5"."""
-        name: str = reported
+        name: str = reported if len(reported) <= MAX_NAME_CHARS or reported in self._graph.nodes else ""
         while name and name not in self._graph.nodes:
             name = name.rpartition(".")[0]
         return NodeId(name) if name else None

@@ -50,6 +50,9 @@ transaction, not three. Other processes look for news no sooner (operations/feed
 MAX_OUTPUTS = 10_000
 """Of one attempt; the rest stays in the engine's folder and is not recorded."""
 
+TEXT_CHARS = 64 * 2**20
+"""Of the texts among them, all together: a history of more is not read either."""
+
 PREVIEW_BYTES = 2**19
 """Of one preview; a larger one is not kept. ComfyUI's have 512 pixels."""
 
@@ -92,6 +95,7 @@ class Attempt:
         self.pending: list[JobEvent] = []
         self.outputs: list[Output] = []  # written with the end, which is the last of `pending`
         self.files: dict[OutputFile, None] = {}
+        self._text_chars = 0
         self.reference: str | None = None  # what the place calls it, as long as that is not written
         self.heard_at = heard_at
         self.unsent_since: float | None = None  # its files are being brought: the engine does not have it
@@ -340,9 +344,12 @@ class Attempt:
 
     def _note_outputs(self, event: EngineEvent) -> None:
         if isinstance(event, NodesCached):
-            self._cached_unsaid.update(event.nodes)
+            self._cached_unsaid.update(set(self._report.outputs).intersection(event.nodes))
         elif isinstance(event, NodeExecuted):
-            self.files.update(dict.fromkeys(event.outputs[: MAX_OUTPUTS - len(self.files)]))
+            for each in event.outputs[: MAX_OUTPUTS - len(self.files)]:
+                self._text_chars += 0 if each.text is None or each in self.files else len(each.text)
+                if self._text_chars <= TEXT_CHARS:
+                    self.files[each] = None
             self._cached_unsaid.discard(event.node)
 
     def _advance(

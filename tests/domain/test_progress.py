@@ -1,6 +1,7 @@
 """One fraction over the whole graph: each node's share of it, and events that are missed."""
 
 import math
+import time
 
 import pytest
 
@@ -138,6 +139,14 @@ def test_children_of_an_expanded_node_move_inside_its_share_and_never_fill_it() 
     assert progress.fraction <= 0.5
     assert progress.current is not None
     assert progress.current.id == "1"
+
+
+def test_the_name_of_a_child_has_a_bound() -> None:
+    progress = of(chain("A", "B"))
+    assert progress.apply(start(f"1{'.x' * 100}"), 0)
+    before = time.process_time()
+    assert not progress.apply(start(f"2{'.' * 2_000_000}"), 1)
+    assert time.process_time() - before < 0.5, "with each dot for itself it takes minutes"
 
 
 def test_a_node_that_nobody_knows_is_ignored() -> None:

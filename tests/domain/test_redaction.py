@@ -8,6 +8,7 @@ from comfy_mcp.domain.redaction import (
     MAX_ITEMS,
     MAX_MEMBERS,
     MAX_VALUE_CHARS,
+    MAX_VALUES,
     names_a_secret,
     without_secrets,
     without_values,
@@ -52,6 +53,11 @@ def test_the_copy_is_bounded_in_every_direction() -> None:
     for _ in range(1_000):
         deep = [deep]
     assert repr(without_secrets(deep)).count("[") == MAX_DEPTH + 1
+    many: object = 1
+    for _ in range(MAX_DEPTH):
+        many = [many] * MAX_ITEMS
+    assert repr(without_secrets(many)).count("1") <= MAX_VALUES
+    assert len(str(without_secrets({"k" * 10_000: 1}))) < 2 * MAX_VALUE_CHARS
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,9 @@ MEASURED = (
     Mode.LONG_TEXTS,
     Mode.NO_BRACES,
     Mode.STEPS,
+    Mode.DOTS,
+    Mode.LONG_ERROR,
+    Mode.LONG_REFUSAL,
     Mode.SOCKET_502,
 )
 

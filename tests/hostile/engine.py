@@ -23,7 +23,10 @@ OUTPUTS = 30_000
 TEXTS = 32
 TEXT_CHARS = 900_000
 STEPS = 20_000
-MEASURED = {"OUTPUTS": 300_000, "STEPS": 200_000}
+DOTS = 20_000
+LINES = 20_000
+REFUSED = 5_000
+MEASURED = {"OUTPUTS": 300_000, "STEPS": 200_000, "DOTS": 1_000_000, "LINES": 4_000_000, "REFUSED": 300_000}
 """As many where the time is measured; the tests ask for the bound only, and run with coverage."""
 
 
@@ -60,6 +63,9 @@ class Mode(StrEnum):
     LONG_TEXTS = "32 texts of 0.9 MB"
     NO_BRACES = 'a frame of 5.4 MB of "state": "running" without braces'
     STEPS = "very many progress events"
+    DOTS = "a node whose name is very many dots"
+    LONG_ERROR = "a history with an error of very many lines"
+    LONG_REFUSAL = "a refusal that names very many nodes"
 
 
 SOCKETS: dict[Mode, Callable[[str], web.Response]] = {
@@ -125,6 +131,20 @@ def outputs_of(mode: Mode) -> dict[str, Any]:
             return PICTURE
 
 
+def status_of(mode: Mode) -> dict[str, Any]:
+    if mode is not Mode.LONG_ERROR:
+        return {"status_str": "success", "completed": True, "messages": []}
+    error = {"node_id": "1" * LINES, "node_type": "A" * LINES, "exception_message": "/a b\n" * LINES}
+    return {"status_str": "error", "completed": False, "messages": [["execution_error", error]]}
+
+
+def refusal() -> web.Response:
+    each = {"errors": [{"message": "no", "details": "x"}], "dependent_outputs": ["2"], "class_type": "A"}
+    error = {"type": "prompt_outputs_failed_validation", "message": "no", "details": ""}
+    nodes = {str(number): each for number in range(REFUSED)}
+    return web.json_response({"error": error, "node_errors": nodes}, status=400)
+
+
 def frames_of(mode: Mode) -> list[str]:
     """Sent before a prompt's end, whoever they are about."""
     match mode:
@@ -133,6 +153,9 @@ def frames_of(mode: Mode) -> list[str]:
         case Mode.STEPS:
             data = {"max": STEPS, "node": "1", "prompt_id": "PROMPT"}
             return [json.dumps({"type": "progress", "data": {"value": n, **data}}) for n in range(STEPS)]
+        case Mode.DOTS:
+            data = {"node": f"1{'.' * DOTS}1", "prompt_id": "PROMPT"}
+            return [json.dumps({"type": "executing", "data": data})]
         case _:
             return []
 
@@ -157,9 +180,7 @@ class HostileEngine:
 
     def __post_init__(self) -> None:
         outputs = outputs_of(self.mode)
-        self._entry = json.dumps(
-            {"outputs": outputs, "status": {"status_str": "success", "completed": True, "messages": []}}
-        ).encode()
+        self._entry = json.dumps({"outputs": outputs, "status": status_of(self.mode)}).encode()
         self._executed = json.dumps(
             {"type": "executed", "data": {"node": "2", "output": outputs["2"], "prompt_id": "PROMPT"}}
         )
@@ -211,6 +232,8 @@ class HostileEngine:
     async def _prompt(self, request: web.Request) -> web.Response:
         if self.mode is Mode.POST_TOO_LARGE:
             return web.Response(status=413, text=HTML, content_type="text/html")
+        if self.mode is Mode.LONG_REFUSAL:
+            return refusal()
         body = json.loads(await request.read())
         self.posted.append(body["prompt_id"])
         if self.mode not in {Mode.IDLE, Mode.RUNS_FOR_EVER}:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from comfy_mcp.driving import hearing, stopping
+from comfy_mcp.driving import attempt, hearing, stopping
 from comfy_mcp.driving.claiming import MAX_UNSENT
 from comfy_mcp.driving.containment import MAX_CONCLUDE_TRIES
 from comfy_mcp.places.comfyui.outputs import MAX_OUTPUTS
@@ -203,6 +204,9 @@ ENDS = {
     Mode.STEPS: ("completed", None),
     Mode.LONG_TEXTS: ("completed", None),
     Mode.MANY_OUTPUTS: ("completed", None),
+    Mode.DOTS: ("completed", None),
+    Mode.LONG_ERROR: ("failed", "node_error"),
+    Mode.LONG_REFUSAL: ("failed", "validation"),
 }
 
 
@@ -214,6 +218,7 @@ async def test_every_job_ends_and_the_look_ups_have_a_bound(tmp_path: Path, mode
         assert (ended["status"], kind) == ENDS[mode]
         assert engine.asked.get("/history", 0) <= MAX_CONCLUDE_TRIES + 3
         assert len(ended["outputs"]) <= MAX_OUTPUTS
+        assert len(json.dumps(ended["failure"])) < 2_000
 
 
 async def test_half_a_character_is_u_fffd(tmp_path: Path) -> None:
@@ -236,6 +241,14 @@ async def test_long_texts_are_cut_in_a_state_and_whole_under_their_output(tmp_pa
         assert len(listed.data) < 1_000_000
         whole = await sidecar("GET", state.body["outputs"][0]["url"])
         assert len(whole.data) == TEXT_CHARS + 2
+
+
+async def test_the_texts_of_one_run_have_a_bound_all_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "TEXT_CHARS", 5 * (TEXT_CHARS + 2))
+    async with house(tmp_path, Mode.LONG_TEXTS) as (_, sidecar):
+        assert len((await sidecar.ended(await sidecar.submit(GRAPH)))["outputs"]) == 5
 
 
 async def test_a_prompt_that_runs_for_ever_is_cancelled_all_the_same(

@@ -15,6 +15,10 @@ MAX_OUTPUTS = 10_000
 """Of one node, and of one prompt. The rest stays in the engine's folder and is not recorded."""
 
 
+MAX_PATH_CHARS = 4_096
+"""No system opens a longer one."""
+
+
 def outputs_of_node(node: NodeId, output: object) -> tuple[OutputFile, ...]:
     """Every dict with a `filename` under any key, every 3D file whose path is under `result`, and every text
     under one of TEXT_KEYS, in the engine's order.
@@ -114,11 +118,15 @@ def _file_output(node: NodeId, entry: object, *, animated: bool) -> OutputFile |
     if not isinstance(filename, str) or not filename:
         return None
     subfolder, folder_type = entry.get("subfolder"), entry.get("type")
+    subfolder = subfolder if isinstance(subfolder, str) else ""
+    folder_type = folder_type if isinstance(folder_type, str) and folder_type else "output"
+    if len(filename) + len(subfolder) + len(folder_type) > MAX_PATH_CHARS:
+        return None
     return OutputFile(
         kind=kind_of_file(filename),
         filename=filename,
-        subfolder=subfolder if isinstance(subfolder, str) else "",
-        folder_type=folder_type if isinstance(folder_type, str) and folder_type else "output",
+        subfolder=subfolder,
+        folder_type=folder_type,
         node=node,
         animated=animated,
     )

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from comfy_mcp.domain.bounded import Bounded
 from comfy_mcp.domain.events import (
     EngineEvent,
     FrameLost,
@@ -31,6 +32,7 @@ from comfy_mcp.domain.events import (
     UnknownMessage,
 )
 from comfy_mcp.domain.ids import NodeId, PromptId
+from comfy_mcp.domain.progress import MAX_NAME_CHARS
 from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault, queue_remaining
 from comfy_mcp.places.comfyui.failures import execution_failure
@@ -49,7 +51,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self.sid: str | None = None
-        self._display: dict[NodeId, NodeId] = {}
+        self._display: Bounded[NodeId, NodeId] = Bounded(MAX_DISPLAYED)
         self._last_step: NodeProgressed | None = None
 
     def text(self, frame: str) -> tuple[EngineEvent, ...]:
@@ -125,8 +127,9 @@ class Decoder:
         if data.fields.get("node") is None:
             yield PromptEnded(prompt_id=data.prompt_id())
             return
-        shown = self._shown(data)
-        self._display[data.node("node")] = shown
+        own, shown = data.node("node"), self._shown(data)
+        if max(len(own), len(shown)) <= MAX_NAME_CHARS:
+            self._display[own] = shown
         yield NodeStarted(prompt_id=data.prompt_id(), node=shown)
 
     def _shown(self, data: "_Fields") -> NodeId:
@@ -156,6 +159,9 @@ _RUNNING = re.compile(r'"state":\s*"running"')
 
 MAX_RUNNING_NODES = 64
 """An engine runs one node, or some that wait for others. More of them in one frame are left out."""
+
+MAX_DISPLAYED = 4096
+"""Nodes of one run whose display node is remembered."""
 
 MAX_ENTRY_CHARS = 4096
 """Between an entry's state and each of its braces: it has seven short fields."""

@@ -1,16 +1,19 @@
 """Failures of the engine as short causes with a bounded, blanked detail."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_mcp.domain.events import FailureKind
+from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.places.comfyui.failures import (
     MAX_CAUSE_CHARS,
     MAX_DETAIL_CHARS,
+    MAX_READ,
     dropped_branches,
     execution_failure,
     validation_failure,
@@ -180,6 +183,35 @@ def test_a_branch_that_was_left_out_is_named_by_its_output_node() -> None:
 )
 def test_odd_node_errors_are_read_as_far_as_they_go(node_errors: Any, dropped: dict[str, str]) -> None:
     assert dropped_branches(node_errors) == dropped
+
+
+LINES = "/a b\n" * 2_000_000
+MANY = {str(n): {"errors": [{"message": LINES}] * 3, "class_type": LINES} for n in range(100_000)}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        lambda: execution_failure({"exception_message": LINES, "exception_type": LINES, "node_type": LINES}),
+        lambda: execution_failure({"traceback": [LINES] * 100_000, "node_id": LINES}),
+        lambda: execution_failure({"current_inputs": {LINES: {"a": [{"b": {"c": [1] * 99}}] * 99}}}),
+        lambda: validation_failure({"message": LINES, "extra_info": {"class_type": LINES}}, 0),
+        lambda: validation_failure(None, MANY),
+        lambda: validation_failure(None, {LINES: {"errors": [{"message": LINES}] * 100_000}}),
+    ],
+)
+def test_what_an_engine_says_too_much_of_is_not_looked_at(failure: Callable[[], JobFailure]) -> None:
+    before = time.process_time()
+    found = failure()
+    assert time.process_time() - before < 0.5, "the whole text takes seconds"
+    assert len(found.message) <= MAX_CAUSE_CHARS
+    assert max(len(found.node_id or ""), len(found.node_type or "")) <= MAX_CAUSE_CHARS
+
+
+def test_branches_that_were_left_out_are_named_up_to_a_bound() -> None:
+    assert len(dropped_branches(MANY)) == MAX_READ
+    one = {"1": {"errors": [], "dependent_outputs": [LINES, *map(str, range(100_000))]}}
+    assert len(dropped_branches(one)) == MAX_READ
 
 
 _ANY = st.recursive(

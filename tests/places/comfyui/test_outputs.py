@@ -116,7 +116,15 @@ def test_a_file_that_is_named_in_both_ways_is_listed_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "output", [None, [], "a.png", {"images": None}, {"images": [{"filename": ""}, {"filename": 3}, "a.png"]}]
+    "output",
+    [
+        None,
+        [],
+        "a.png",
+        {"images": None},
+        {"images": [{"filename": ""}, {"filename": 3}, "a.png"]},
+        {"images": [{"filename": "a" * 5_000}, {"filename": "a.png", "subfolder": "b" * 5_000}]},
+    ],
 )
 def test_what_names_no_file_gives_none(output: Any) -> None:
     assert outputs_of_node(N, output) == ()

@@ -29,7 +29,13 @@ from comfy_mcp.domain.events import (
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.places.comfyui import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
-from comfy_mcp.places.comfyui.wire import FEATURE_FLAGS, MAX_ENTRY_CHARS, MAX_RUNNING_NODES, Decoder
+from comfy_mcp.places.comfyui.wire import (
+    FEATURE_FLAGS,
+    MAX_DISPLAYED,
+    MAX_ENTRY_CHARS,
+    MAX_RUNNING_NODES,
+    Decoder,
+)
 from tests.support import recordings
 
 P = PromptId("39e541e8-7269-4222-bb3e-27766ba9488b")
@@ -185,6 +191,16 @@ def test_nodes_made_by_an_expanding_node_are_named_by_the_node_in_the_graph() ->
             outputs=(OutputFile(kind=OutputKind.TEXT, filename="", node=NodeId("5"), text="a"),),
         ),
     ]
+
+
+def test_the_nodes_whose_display_is_remembered_have_a_bound() -> None:
+    decoder = Decoder()
+    for number in range(MAX_DISPLAYED + 1):
+        decoder.text(text("executing", node=f"5.{number}", display_node="5", prompt_id=P))
+    decoder.text(text("executing", node="6" * 10_000, display_node="5", prompt_id=P))
+    names = ["5.0", f"5.{MAX_DISPLAYED}", "6" * 10_000]
+    steps = [decoder.text(text("progress", node=name, value=1, max=2, prompt_id=P)) for name in names]
+    assert [each.node for (each,) in steps] == [names[0], "5", names[2]]  # type: ignore[union-attr]
 
 
 def test_a_number_as_node_is_read_as_its_text() -> None:
