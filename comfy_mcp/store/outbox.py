@@ -5,7 +5,7 @@ and what is committed is not lost. It stays `pending` while it is tried: the nex
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -55,29 +55,38 @@ _WEBHOOKS = Statement(select(webhooks).order_by(_w.client))
 _WEBHOOK = Statement(select(webhooks).where(_w.client == bindparam("b_client")))
 _PUT_WEBHOOK = Statement(insert(webhooks), "(client) DO UPDATE SET {new}")
 _DELETE_WEBHOOK = Statement(delete(webhooks).where(_w.client == bindparam("b_client")))
+AT_ONCE = 1_000
+"""Deliveries that one transaction goes through: some milliseconds, so that nobody waits for long."""
+
+_LAST_OF_PART = Statement(
+    select(_d.seq)
+    .where(_d.seq > bindparam("b_after"))
+    .order_by(_d.seq)
+    .limit(ONE)
+    .offset(literal_column(str(AT_ONCE - 1)))
+)
+_PART = (_d.client == bindparam("b_client"), _d.seq > bindparam("b_after"), _d.seq <= bindparam("b_last"))
 _FOLLOW_URL = Statement(
     update(deliveries)
-    .where(_d.client == bindparam("b_client"), _d.registered, _d.state != DeliveryState.DELIVERED.value)
+    .where(*_PART, _d.registered, _d.state != DeliveryState.DELIVERED.value, _d.url != bindparam("b_url"))
     .values(url=bindparam("b_url"), host=bindparam("b_host"))
 )
-_END_ALL = Statement(
+_PENDING_IN_PART = Statement(select(_d.job_id).where(*_PART, IS_PENDING))
+_END_PART = Statement(
     update(deliveries)
-    .where(_d.client == bindparam("b_client"), IS_PENDING)
+    .where(*_PART, IS_PENDING)
     .values(state=DeliveryState.DEAD.value, ended_at=bindparam("b_at"), error=bindparam("b_error"))
 )
 
 _KNOWN = Statement(select(_d.seq).where(_d.id == bindparam("b_id")))
 _INSERT = Statement(insert(deliveries))
 _ANY_PENDING = Statement(select(_d.seq).where(_d.job_id == bindparam("b_job_id"), IS_PENDING).limit(ONE))
-_FIRST_OF_JOB = (
-    select(func.min(_earlier.c.seq))
-    .where(_earlier.c.job_id == bindparam("b_job_id"), _earlier.c.state == _PENDING)
-    .scalar_subquery()
-)
-_LINE_UP = Statement(
+_OF_JOBS = (_d.job_id.in_(bindparam("ids", expanding=True)), IS_PENDING)
+_ALL_WAIT = Statement(update(deliveries).where(*_OF_JOBS).values(waits=True))
+_FIRST_GO = Statement(
     update(deliveries)
-    .where(_d.job_id == bindparam("b_job_id"), IS_PENDING)
-    .values(waits=_d.seq > _FIRST_OF_JOB)
+    .where(_d.waits, _d.seq.in_(select(func.min(_d.seq)).where(*_OF_JOBS).group_by(_d.job_id)))
+    .values(waits=False)
 )
 _TRY = Statement(
     update(deliveries)
@@ -115,9 +124,11 @@ _CONDITIONS = {
 PAGES = Pages(
     select(deliveries).order_by(_d.seq.desc()).limit(bindparam("b_limit", type_=Integer)), _CONDITIONS
 )
+_TO_REPLAY = (_d.seq.in_(bindparam("seqs", expanding=True)), _d.state == DeliveryState.DEAD.value)
+_STILL_DEAD = Statement(select(_d.job_id).where(*_TO_REPLAY))
 _REPLAY = Statement(
     update(deliveries)
-    .where(_d.seq == bindparam("b_seq"))
+    .where(*_TO_REPLAY)
     .values(state=_PENDING, tries=0, due_at=bindparam("b_at"), ended_at=_NULL)
 )
 HAS_PENDING = exists().where(_d.job_id == jobs.c.id, IS_PENDING)
@@ -126,6 +137,7 @@ HAS_PENDING = exists().where(_d.job_id == jobs.c.id, IS_PENDING)
 KEPT_MS = 7 * 86_400_000
 """How long a delivery that was made is listed."""
 
+MAX_SEQ = 2**63 - 1
 REPLAYED = 1_000
 """Dead deliveries that one call sends again."""
 
@@ -146,9 +158,9 @@ def all_webhooks(connection: Connection) -> list[ClientWebhook]:
 
 
 def put_webhook(connection: Connection, webhook: ClientWebhook) -> None:
-    """New, or instead of the one that the client has. What has not been delivered goes to its URL."""
-    client = {"b_client": storable(webhook.client)}
+    """New, or instead of the one that the client has."""
     values = {
+        "client": storable(webhook.client),
         "url": storable(webhook.url),
         "events": " ".join(webhook.events),
         "created_at": webhook.created_at,
@@ -156,17 +168,44 @@ def put_webhook(connection: Connection, webhook: ClientWebhook) -> None:
         "old_secret": webhook.old_secret,
         "old_until": webhook.old_until,
     }
-    connection.execute(_PUT_WEBHOOK, {"client": client["b_client"], **values})
-    if webhook.url is not None:
-        where = {"b_url": storable(webhook.url), "b_host": host_of(webhook.url)}
-        connection.execute(_FOLLOW_URL, {**client, **where})
+    connection.execute(_PUT_WEBHOOK, values)
 
 
-def remove_webhook(connection: Connection, client: ClientId, at: int) -> bool:
-    """With its secrets: what has not been delivered can't be signed any more. False: there was none."""
+def follow_url(connection: Connection, after: int, client: ClientId) -> int | None:
+    """Of the next deliveries, AT_ONCE of all clients, what has not been delivered goes to the URL that the
+    client's webhook has now. Where to go on; None: that was all."""
     who = {"b_client": storable(client)}
-    connection.execute(_END_ALL, {**who, "b_at": at, "b_error": "the webhook was removed"})
-    return bool(connection.execute(_DELETE_WEBHOOK, who).rowcount)
+    row = connection.execute(_WEBHOOK, who).first()
+    if row is None or row.url is None:
+        return None
+    last = _last_of_part(connection, after)
+    connection.execute(
+        _FOLLOW_URL, {**who, **_part(after, last), "b_url": row.url, "b_host": host_of(row.url)}
+    )
+    return last
+
+
+def remove_webhook(connection: Connection, after: int, client: ClientId, at: int) -> int | None:
+    """What has not been delivered ends, a part at a time as in `follow_url`; with the last one the webhook
+    goes, with its secrets: nothing can be signed any more."""
+    who = {"b_client": storable(client)}
+    last = _last_of_part(connection, after)
+    part = {**who, **_part(after, last)}
+    ids = connection.execute(_PENDING_IN_PART, part).scalars()
+    connection.execute(_END_PART, {**part, "b_at": at, "b_error": "the webhook was removed"})
+    _line_up(connection, ids)
+    if last is None:
+        connection.execute(_DELETE_WEBHOOK, who)
+    return last
+
+
+def _last_of_part(connection: Connection, after: int) -> int | None:
+    found: int | None = connection.execute(_LAST_OF_PART, {"b_after": after}).scalar()
+    return found
+
+
+def _part(after: int, last: int | None) -> dict[str, int]:
+    return {"b_after": after, "b_last": MAX_SEQ if last is None else last}
 
 
 def _webhook(row: AnyRow) -> ClientWebhook:
@@ -233,7 +272,7 @@ def begin_tries(connection: Connection, now: int, until: int, room: due.Room) ->
 
 def delivered(connection: Connection, delivery: Delivery, at: int) -> None:
     connection.execute(_DELIVERED, {**_try(delivery), "b_at": at})
-    _line_up(connection, delivery.job_id)
+    _line_up(connection, [delivery.job_id])
 
 
 def again(connection: Connection, delivery: Delivery, due_at: int, error: str) -> None:
@@ -242,12 +281,13 @@ def again(connection: Connection, delivery: Delivery, due_at: int, error: str) -
 
 def dead(connection: Connection, delivery: Delivery, at: int, error: str) -> None:
     connection.execute(_DEAD, {**_try(delivery), "b_at": at, "b_error": error})
-    _line_up(connection, delivery.job_id)
+    _line_up(connection, [delivery.job_id])
 
 
-def _line_up(connection: Connection, job_id: str) -> None:
-    """Of the job's deliveries that are pending the first does not wait."""
-    connection.execute(_LINE_UP, {"b_job_id": job_id})
+def _line_up(connection: Connection, job_ids: Collection[str]) -> None:
+    """Of each job's deliveries that are pending the first does not wait."""
+    if job_ids:
+        connection.execute(_FIRST_GO, {"ids": list(set(job_ids))})
 
 
 def release(connection: Connection, begun: Sequence[Delivery], at: int) -> None:
@@ -256,14 +296,20 @@ def release(connection: Connection, begun: Sequence[Delivery], at: int) -> None:
         connection.execute(_RELEASE, {**_try(delivery), "b_at": at})
 
 
-def replay(connection: Connection, query: DeliveryQuery, at: int) -> int:
-    """Try the dead ones again that match, at most REPLAYED. How many."""
-    rows = PAGES.rows(connection, {**_values(query), "b_state": DeliveryState.DEAD.value}, REPLAYED)
-    for row in rows:
-        connection.execute(_REPLAY, {"b_seq": row.seq, "b_at": at})
-    for job_id in {row.job_id for row in rows}:
-        _line_up(connection, job_id)
-    return len(rows)
+def dead_ones(connection: Connection, query: DeliveryQuery) -> list[int]:
+    """Those that match, at most REPLAYED."""
+    dead_only = {**_values(query), "b_state": DeliveryState.DEAD.value}
+    return [row.seq for row in PAGES.rows(connection, dead_only, REPLAYED)]
+
+
+def replay(connection: Connection, seqs: Sequence[int], at: int) -> int:
+    """Try them again, where they are dead still. How many."""
+    ids: list[str] = connection.execute(_STILL_DEAD, {"seqs": seqs}).scalars()
+    if ids:
+        connection.execute(_REPLAY, {"seqs": seqs, "b_at": at})
+        connection.execute(_ALL_WAIT, {"ids": list(set(ids))})
+        _line_up(connection, ids)
+    return len(ids)
 
 
 def any_old(connection: Connection, now: int) -> bool:

@@ -1,7 +1,7 @@
 """What the store keeps beside jobs: outputs, what was learnt, and the keys of clients."""
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from comfy_mcp.domain.access import ApiKey, Right
@@ -168,15 +168,23 @@ class SideTables:
         return self._webhooks[1]
 
     async def put_webhook(self, webhook: ClientWebhook) -> None:
-        """New, or instead of the one that the client has."""
+        """New, or instead of the one that the client has. What has not been delivered goes to its URL."""
         await self._writer.do(lambda connection: outbox.put_webhook(connection, webhook))
+        await self._in_parts(partial(outbox.follow_url, client=webhook.client))
         self._webhooks = (float("-inf"), {})
 
     async def remove_webhook(self, client: ClientId, *, at: int) -> bool:
         """With its secrets; its deliveries that wait are dead. False: there was none."""
-        removed = await self._writer.do(lambda connection: outbox.remove_webhook(connection, client, at))
+        known = client in await self.webhooks(fresh=True)
+        await self._in_parts(partial(outbox.remove_webhook, client=client, at=at))
         self._webhooks = (float("-inf"), {})
-        return removed
+        return known
+
+    async def _in_parts(self, work: Callable[..., int | None]) -> None:
+        """Run it in as many transactions as it takes, each from where the one before has ended."""
+        after: int | None = 0
+        while after is not None:
+            after = await self._writer.do(partial(work, after=after))
 
     async def begin_tries(
         self, *, now: int, until: int, count: int, per_host: int, busy: Sequence[Delivery]
@@ -212,7 +220,8 @@ class SideTables:
 
     async def replay_deliveries(self, query: DeliveryQuery, *, at: int) -> int:
         """Try the dead ones again that match. How many."""
-        return await self._writer.do(lambda connection: outbox.replay(connection, query, at))
+        seqs = await self._readers.do(lambda connection: outbox.dead_ones(connection, query))
+        return await self._writer.do(lambda connection: outbox.replay(connection, seqs, at)) if seqs else 0
 
     # ------------------------------------------------------------------ spending
 

@@ -6,14 +6,17 @@ Counted are the steps of SQLite's virtual machine.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
-from comfy_mcp.domain.webhooks import EVENTS, Webhook
+from comfy_mcp.domain.ids import ClientId
+from comfy_mcp.domain.webhooks import EVENTS, ClientWebhook, DeliveryQuery, DeliveryState, Webhook
 from comfy_mcp.store import Store, due, outbox
 from comfy_mcp.store.connection import Connection
 from tests.store.test_heads import SIZES, STEPS, sqlite_only, steps_of
-from tests.support.jobs import queued_event, submission
+from tests.support.jobs import new_job_id, new_prompt_id, queued_event, started, submission
+from tests.support.leases import lease_on
 
 NOW = 10_000
 
@@ -106,3 +109,75 @@ async def test_a_host_that_takes_no_more_delays_no_other_of_its_client(store: St
     await send(store, "http://fast.example/", at=2_000)
     more = await store.begin_tries(now=NOW, until=NOW + 1_000, count=60, per_host=8, busy=busy)
     assert [each.delivery.url for each in more] == ["http://fast.example/"]
+
+
+def registered(url: str) -> ClientWebhook:
+    return ClientWebhook(client=ClientId("mean"), url=url, events=EVENTS, created_at=1, secret="whsec_AAAA")
+
+
+async def owe(store: Store, count: int) -> None:
+    """To the client's own webhook."""
+    event = queued_event(client="mean")
+    events = [replace(event, job_id=new_job_id(), webhook=Webhook(events=EVENTS)) for _ in range(count)]
+    await store.add_jobs([submission(each, max_queued=100_000) for each in events])
+
+
+@sqlite_only
+async def test_a_change_of_a_webhook_holds_the_writer_as_long_however_much_waits(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, held = store._writer.do, list[int]()
+
+    async def counted(work: Callable[[Connection], Any]) -> Any:
+        result: list[Any] = []
+        held.append(await write(lambda each: steps_of(each, lambda: result.append(work(each)))))
+        return result[0]
+
+    longest = list[int]()
+    await store.put_webhook(registered("http://one.example/"))
+    for number in range(2):
+        await owe(store, outbox.AT_ONCE + number * 600)
+        await store.put_webhook(registered(f"http://two{number}.example/"))
+        with monkeypatch.context() as patch:
+            patch.setattr(store._writer, "do", counted)
+            await store.put_webhook(registered(f"http://three{number}.example/"))
+            await store.remove_webhook(ClientId("mean"), at=NOW)
+        await store.put_webhook(registered("http://one.example/"))
+        longest.append(max(held))
+        held.clear()
+    assert longest[1] <= 1.1 * longest[0] + STEPS, longest
+    assert not (await store.list_deliveries(DeliveryQuery(state=DeliveryState.PENDING))).items
+
+
+async def test_a_webhook_that_is_half_removed_leaves_nothing_that_waits_for_ever(store: Store) -> None:
+    """The process dies between two parts: the webhook is there, and what was not ended is sent."""
+    await store.put_webhook(registered("http://one.example/"))
+    lease = await lease_on(store)
+    await owe(store, 1)
+    (first,) = await store.begin_tries(now=NOW, until=NOW + 1, count=16, per_host=8, busy=())
+    await owe(store, outbox.AT_ONCE - 1)
+    claim = await store.claim_next(lease, prompt_id=new_prompt_id(), now=2_000)
+    assert claim is not None
+    assert claim.job.id == first.delivery.job_id
+    await store.record(lease, claim.job.id, [started(claim.job)])
+    work = partial(outbox.remove_webhook, after=0, client=ClientId("mean"), at=NOW)
+    assert await store._writer.do(work) is not None
+    assert await store.webhooks(fresh=True)
+    (left,) = await store.begin_tries(now=NOW, until=NOW + 1, count=16, per_host=8, busy=())
+    assert (left.delivery.job_id, left.delivery.type) == (claim.job.id, "workflow.started")
+
+
+async def test_the_url_of_a_webhook_that_is_removed_meanwhile_is_followed_no_further(store: Store) -> None:
+    work = partial(outbox.follow_url, after=0, client=ClientId("mean"))
+    assert await store._writer.do(work) is None
+
+
+async def test_what_is_sent_again_is_sent_again_once(store: Store) -> None:
+    await one_host(store, 2)
+    for each in await store.begin_tries(now=NOW, until=NOW + 1, count=16, per_host=8, busy=()):
+        await store.end_try(each.delivery, at=NOW, error="HTTP 410")
+    seqs = await store._readers.do(lambda connection: outbox.dead_ones(connection, DeliveryQuery()))
+    again = [
+        await store._writer.do(lambda connection: outbox.replay(connection, seqs, NOW)) for _ in range(2)
+    ]
+    assert again == [2, 0]
