@@ -1,6 +1,7 @@
 """Sets parameters of a workflow by the names that a caller uses."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from comfy_mcp.domain.catalog import without_model_suffix
@@ -173,9 +174,10 @@ def _as_it_is(parameter: Parameter, value: object) -> object:
 def _number(kind: ParameterKind, value: object) -> object:
     if isinstance(value, str):
         try:
-            value = float(value) if kind is ParameterKind.NUMBER or "." in value else int(value)
+            number = float(value) if kind is ParameterKind.NUMBER or "." in value else int(value)
         except ValueError:
             return value
+        value = number if isfinite(number) else value
     whole = kind is ParameterKind.INTEGER and isinstance(value, float) and value.is_integer()
     return int(value) if whole and isinstance(value, float) else value
 

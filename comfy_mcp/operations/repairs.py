@@ -35,6 +35,7 @@ _LONGEST_NOTHING = 80
 _SPELLINGS = {
     "canceled": "cancelled",
     "success": "completed",
+    "complete": "completed",
     "error": "failed",
     "pictures": "image",
     "picture": "image",

@@ -43,6 +43,8 @@ def test_a_name_in_any_spelling_means_the_same_input(name: str) -> None:
         ("steps", "7.0", "3", "steps", 7),
         ("steps", "many", "3", "steps", "many"),
         ("cfg", "7.5", "3", "cfg", 7.5),
+        ("cfg", "nan", "3", "cfg", "nan"),
+        ("cfg", "-inf", "3", "cfg", "-inf"),
         ("cfg_scale", 3, "3", "cfg", 3),
         ("sampler_name", "EULER_ANCESTRAL", "3", "sampler_name", "euler_ancestral"),
         ("sampler", "Euler Ancestral", "3", "sampler_name", "euler_ancestral"),
