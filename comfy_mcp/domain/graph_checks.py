@@ -232,7 +232,11 @@ def _no_output(graph: Graph, info: ObjectInfo | None) -> GraphProblem:
         loop = _loops(graph, {node.id: followed_links(node, None) for node in graph.nodes.values()})
         return next(loop).tell()  # every node is used by another one: there must be a loop
     hints = tuple(name for name in ("SaveImage", "PreviewImage") if name in info.classes)
-    hint = f" Add one, such as {' or '.join(hints)}." if hints else ""
+    hint = (
+        f" Add one, such as {' or '.join(hints)}, or switch on one that is muted or bypassed."
+        if hints
+        else ""
+    )
     return GraphProblem(
         kind="prompt_no_outputs",
         message=f"The workflow has no output node, so nothing would run.{hint}",

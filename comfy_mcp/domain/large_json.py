@@ -43,9 +43,14 @@ def loads(text: str, **hooks: Any) -> Any:
     return parser.decode(text)
 
 
-def dumps(value: object, *, large: bool, ensure_ascii: bool = True) -> str:
+def dumps(value: object, *, large: bool) -> str:
     """As `json.dumps` without spaces: by C code, unless the value is `large`."""
-    return _written(_ENCODERS[ensure_ascii], value, large=large)
+    return _written(_PLAIN, value, large=large)
+
+
+def strict_text(value: object, *, large: bool) -> str:
+    """The same with all characters as they are. Raises ValueError for NaN and Infinity, which no JSON has."""
+    return _written(_STRICT, value, large=large)
 
 
 def sorted_text(value: object, *, large: bool) -> str:
@@ -57,5 +62,6 @@ def _written(encoder: json.JSONEncoder, value: object, *, large: bool) -> str:
     return "".join(encoder.iterencode(value)) if large else encoder.encode(value)
 
 
-_ENCODERS = {each: json.JSONEncoder(ensure_ascii=each, separators=(",", ":")) for each in (True, False)}
+_PLAIN = json.JSONEncoder(separators=(",", ":"))
+_STRICT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _SORTED = json.JSONEncoder(sort_keys=True)

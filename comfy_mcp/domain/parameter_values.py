@@ -1,6 +1,7 @@
 """Sets parameters of a workflow by the names that a caller uses."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 from comfy_mcp.domain.catalog import without_model_suffix
@@ -46,6 +47,9 @@ def with_inputs(
         taken = value if parameter is None else _as_it_is(parameter, value)
         if taken != value and not isinstance(taken, int | float):
             notes.append(f"{name} {shown(value)} was read as {shown(taken)}.")
+        of_one = parameter is not None and parameter.kind in _ONE_VALUE
+        if of_one and isinstance(taken, list) and not _is_link(graph, taken):
+            raise _several(name, taken)
         for node, given in targets:
             other = set_by.setdefault((node, given), name)
             if other != name:
@@ -58,6 +62,16 @@ def with_inputs(
     for each, inputs in changed.items():
         raw[each] = {**raw[each], "inputs": inputs}
     return raw, tuple(notes)
+
+
+def _several(name: str, values: list[object]) -> InvalidInput:
+    return InvalidInput(
+        f"{name} takes one value, not the list {shown(values)}.",
+        next_step=f'For a workflow with each of them, give matrix={{"{name}": […]}} instead.',
+    )
+
+
+_ONE_VALUE = frozenset({ParameterKind.INTEGER, ParameterKind.NUMBER, ParameterKind.BOOLEAN})
 
 
 def _sizes_apart(
@@ -160,9 +174,10 @@ def _as_it_is(parameter: Parameter, value: object) -> object:
 def _number(kind: ParameterKind, value: object) -> object:
     if isinstance(value, str):
         try:
-            value = float(value) if kind is ParameterKind.NUMBER or "." in value else int(value)
+            number = float(value) if kind is ParameterKind.NUMBER or "." in value else int(value)
         except ValueError:
             return value
+        value = number if isfinite(number) else value
     whole = kind is ParameterKind.INTEGER and isinstance(value, float) and value.is_integer()
     return int(value) if whole and isinstance(value, float) else value
 
@@ -171,17 +186,24 @@ def _choice(parameter: Parameter, value: object) -> object:
     choices = parameter.choices or ()
     if not isinstance(value, str) or value in choices:
         return value
-    plain = _plain_value(value)
-    same = [each for each in choices if isinstance(each, str) and _plain_value(each) == plain]
-    return same[0] if len(same) == 1 else value
+    for spelling in (_plain_value, lambda text: _plain(_plain_value(text))):
+        same = [each for each in choices if isinstance(each, str) and spelling(each) == spelling(value)]
+        if len(same) == 1 and spelling(value):
+            return same[0]
+    return value
 
 
 def _sent(graph: Graph, value: object) -> object:
     """A list that is no link is wrapped, as the editor does it: bare, it would be one."""
-    if not isinstance(value, list):
-        return value
-    link = len(value) == 2 and value[0] in graph.nodes and isinstance(value[1], int)
-    return value if link else {"__value__": value}
+    return {"__value__": value} if isinstance(value, list) and not _is_link(graph, value) else value
+
+
+def _is_link(graph: Graph, value: list[object]) -> bool:
+    match value:
+        case [str() as node, int()]:
+            return NodeId(node) in graph.nodes
+        case _:
+            return False
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from comfy_mcp.domain.errors import MAX_WARNINGS, GraphProblem, carrying
+from comfy_mcp.domain.errors import MAX_WARNINGS, ErrorCode, GraphProblem, InvalidGraph, carrying
 from comfy_mcp.domain.graph import unwrapped
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.object_info import ObjectInfo
@@ -37,7 +37,7 @@ from comfy_mcp.domain.ui_lost import lost_in_editor, not_chosen, not_sent, of_no
 from comfy_mcp.domain.ui_pairs import with_pairs
 from comfy_mcp.domain.ui_reading import read_workflow
 from comfy_mcp.domain.ui_reroutes import with_reroutes
-from comfy_mcp.domain.ui_scopes import CLOSED, Budget, Scope, opened, refusal, refuse, ui_problem
+from comfy_mcp.domain.ui_scopes import CLOSED, Budget, Scope, opened, refusal, ui_problem
 from comfy_mcp.domain.ui_texts import NOT_FILLED, Moment, Prompt, filled_in, read_prompt
 from comfy_mcp.domain.widgets import socket_type
 
@@ -86,11 +86,21 @@ def api_format(
         if conversion.refused and (refused is None or not graph):
             raise refusal(conversion.refused)
         if not graph:
-            refuse("This workflow has nothing to run: no nodes, or only notes and muted or bypassed ones.")
+            raise _nothing_to_run()
     if refused is not None:
         refused.extend(conversion.refused)
     spelled, notes = as_listed(graph, info)
     return spelled, counted([*notes, *conversion.warnings], MAX_WARNINGS)
+
+
+def _nothing_to_run() -> InvalidGraph:
+    message = "This workflow has nothing to run: no nodes, or only notes and muted or bypassed ones."
+    return InvalidGraph(
+        message,
+        next_step="In ComfyUI add what is to run, or switch it on again, and save the workflow.",
+        problems=[ui_problem(message)],
+        code=ErrorCode.GRAPH_UI_FORMAT,
+    )
 
 
 def _titled(graph: Mapping[str, Any], info: ObjectInfo) -> Mapping[str, Any]:

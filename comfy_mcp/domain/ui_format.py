@@ -134,8 +134,8 @@ class UiGraph:
     """The top of a workflow or the inside of a subgraph.
 
     `input_names` are a subgraph's own inputs, `given` the links from them by slot, `results` those to its own
-    outputs. `linked` are the nodes at either end of a link, `setters` the nodes that give a value a name, by
-    that name. `everywhere` are links without a wire, as the file says them; None: it has no list.
+    outputs. `linked` are the nodes at either end of a link, `setters` the first node that gives a value a
+    name, by that name. `everywhere` are links without a wire, as the file says them; None: it has no list.
     """
 
     nodes: Mapping[str, UiNode]
@@ -185,6 +185,8 @@ def make_graph(
         given=given,
         results={link.target_slot: link for link in links.values() if link.target == OUTPUTS_ID},
         linked=frozenset(end for link in links.values() for end in (link.origin, link.target)),
-        setters={name: node.id for node in nodes if is_setter(node.type) and (name := node.first_text)},
+        setters={
+            name: node.id for node in reversed(nodes) if is_setter(node.type) and (name := node.first_text)
+        },
         everywhere=everywhere,
     )

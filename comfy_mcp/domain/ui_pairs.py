@@ -38,7 +38,7 @@ def with_pairs(workflow: UiWorkflow, info: ObjectInfo) -> UiWorkflow:
 
     def read(graph: UiGraph) -> UiGraph:
         nodes = {key: known_as(node) for key, node in graph.nodes.items()}
-        own = {node.first_text or "": key for key, node in nodes.items() if node.type == SETTER}
+        own = {node.first_text or "": key for key, node in reversed(nodes.items()) if node.type == SETTER}
         return replace(graph, nodes=nodes, setters={**own, **graph.setters})
 
     subgraphs = {name: read(graph) for name, graph in workflow.subgraphs.items()}

@@ -90,7 +90,7 @@ class ModelLibrary:
         if limit < 1:
             raise InvalidInput("`limit` must be at least 1.", next_step="Omit it to use the default.")
         after = None if cursor is None else _decode(cursor)
-        found, keys = await self._find(None if type is None else _canonical(type), asked=type)
+        found, keys = await self._found(type)
         needle = (search or "").casefold()
         matches = [each for each in found if needle in each.name.casefold()]
         rest = [each for each in matches if after is None or (each.type, each.name) > after]
@@ -108,6 +108,21 @@ class ModelLibrary:
 
     async def _scan(self) -> Scan:
         return await self._disk.scan() if self._disk.is_configured else _NO_DISK
+
+    async def _found(self, asked: str | None) -> tuple[Sequence[Model], dict[tuple[str, str], FileKey]]:
+        """Of the type that is meant: in another case, and as one of what it is called in the plural."""
+        if asked is None:
+            return await self._find(None, asked=None)
+        try:
+            return await self._find(_canonical(asked), asked=asked)
+        except InvalidInput:
+            plain = asked.strip().lower()
+            kinds = [_canonical(each) for each in (plain, f"{plain}s", plain.removesuffix("s"))]
+            known = set(await self.types())
+            meant = next((kind for kind in kinds if kind in known), None)
+            if meant is None:
+                raise
+            return await self._find(meant, asked=asked)
 
     async def _find(
         self, kind: str | None, *, asked: str | None

@@ -58,7 +58,10 @@ _EXAMPLES: dict[str, Any] = {
     "variations": 4,
     "save_to": "art/fox.png",
 }
-_FORMS = {"workflow": "a graph as an object, or as text a name, a path, job:ID or the graph as JSON"}
+_FORMS = {
+    "workflow": "a graph as an object, or as text a name, a path, job:ID or the graph as JSON",
+    "all": '"mine": all of yours that have not ended',
+}
 """What an argument of several kinds may be."""
 
 _OF_ONE: dict[str, dict[str, Any]] = {

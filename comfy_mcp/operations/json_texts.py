@@ -81,11 +81,17 @@ async def as_json(graph: object, *, large: bool | None = None) -> tuple[object, 
 
 def _as_json(graph: object, *, large: bool) -> tuple[object, bytes, tuple[str, ...]]:
     try:
-        text = large_json.dumps(graph, large=large, ensure_ascii=False)
+        text = large_json.strict_text(graph, large=large)
     except RecursionError:
         raise InvalidInput(
             "The workflow is nested too deeply.",
             next_step="Send a workflow as ComfyUI saves it.",
+            code=ErrorCode.GRAPH_INVALID,
+        ) from None
+    except ValueError:
+        raise InvalidInput(
+            "The workflow has a number that is infinite or none at all, which JSON can't hold.",
+            next_step="Write a smaller one, such as 1e9.",
             code=ErrorCode.GRAPH_INVALID,
         ) from None
     try:

@@ -29,8 +29,9 @@ async def find_nodes(context: OperationContext, params: FindNodesParams) -> Foun
 
 async def _found(context: OperationContext, params: FindNodesParams, info: ObjectInfo) -> FoundNodesResult:
     after = 0 if params.cursor is None else _place(params.cursor)
-    if params.name is not None:
-        return _one(info, params.name.strip(), params.limit, after)
+    asked = params.name or _class_and_input(info, params.query or "")
+    if asked:
+        return _one(info, asked.strip(), params.limit, after)
     names: Iterable[str] = sorted(info.classes)
     unknown: Sequence[str] = ()
     if params.query is not None:
@@ -51,7 +52,7 @@ async def _found(context: OperationContext, params: FindNodesParams, info: Objec
 def _one(info: ObjectInfo, asked: str, limit: int, after: int) -> FoundNodesResult:
     """A class, or CLASS.INPUT with the choices of that input, a page at a time."""
     name, _, given = asked.partition(".") if asked not in info.classes else (asked, "", "")
-    known = info.classes.get(name)
+    known = _class(info, name)
     if known is None:
         near = nearest(name[:_SHOWN], info.classes)
         hint = f" Nearest: {', '.join(near)}." if near else ""
@@ -67,13 +68,28 @@ def _one(info: ObjectInfo, asked: str, limit: int, after: int) -> FoundNodesResu
     spec = known.inputs.get(given)
     if spec is None:
         raise NotFound(
-            f"{name} has no input {given!r:.100}.",
+            f"{known.name} has no input {given!r:.100}.",
             next_step=f"Its inputs are: {', '.join(known.inputs)}.",
             code=ErrorCode.NOT_FOUND,
         )
     more = after + limit < len(_choices(spec))
-    node = NodeItem(name=name, inputs=[_input(spec, limit, after)])
+    node = NodeItem(name=known.name, inputs=[_input(spec, limit, after)])
     return FoundNodesResult(nodes=[node], total=1, next_cursor=cursor_of([after + limit]) if more else None)
+
+
+def _class(info: ObjectInfo, name: str) -> ClassInfo | None:
+    """In another case too, where only one class is called so."""
+    if name in info.classes:
+        return info.classes[name]
+    same = [each for each in info.classes if each.casefold() == name.casefold()]
+    return info.classes[same[0]] if len(same) == 1 else None
+
+
+def _class_and_input(info: ObjectInfo, query: str) -> str | None:
+    """Words for a search that name one input of a class: CLASS.INPUT."""
+    name, dot, given = query.strip().partition(".")
+    known = _class(info, name) if dot else None
+    return query if known is not None and given in known.inputs else None
 
 
 def _fits(known: ClassInfo, params: FindNodesParams) -> bool:

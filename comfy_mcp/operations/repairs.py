@@ -6,7 +6,7 @@ once for each call. Where a value was changed, a warning says how.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
@@ -32,7 +32,16 @@ MAX_UNKNOWN = 5
 _SHOWN = 60
 _NOTHING = frozenset({"", "null", "none", "undefined"})
 _LONGEST_NOTHING = 80
-_SPELLINGS = {"canceled": "cancelled", "success": "completed", "error": "failed"}
+_SPELLINGS = {
+    "canceled": "cancelled",
+    "success": "completed",
+    "complete": "completed",
+    "error": "failed",
+    "pictures": "image",
+    "picture": "image",
+    "sounds": "audio",
+    "sound": "audio",
+}
 _QUOTES = "\"'`<> \t\r\n"
 _IN_URI = re.compile(r"(?:workflows?|outputs?)/([^/?#]+)")
 _SECONDS = range(10**9, 10**11)
@@ -139,7 +148,8 @@ def _as_it_is(argument: _Argument, value: object) -> object:
         return value
     plain = value.strip(_QUOTES).lower()
     plain = _SPELLINGS.get(plain, plain)
-    return plain if plain in argument.choices else value
+    spellings = (plain, plain.removesuffix("s"), f"{plain}s")
+    return next((each for each in spellings if each in argument.choices), value)
 
 
 def _id(argument: _Argument, value: object) -> object:
@@ -279,17 +289,28 @@ def _unknown(operation: str, params: type[Params], unknown: Mapping[str, object]
     names = [name for name, value in unknown.items() if value not in (None, "")]
     if not names:
         return []
-    meant = {name: nearest(name[:_SHOWN], params.model_fields.keys(), 1) for name in names[:MAX_UNKNOWN]}
+    meant = {name: _meant(name, params) for name in names[:MAX_UNKNOWN]}
     listed = ", ".join(
         f"{name[:_SHOWN]!r}" + (f" (nearest: {near[0]})" if near else "") for name, near in meant.items()
     )
     more = f" and {len(names) - MAX_UNKNOWN} more" if len(names) > MAX_UNKNOWN else ""
+    loose = next((name for name, near in meant.items() if not near), None)
     hint = (
-        f' Set inputs of the workflow in inputs: {{"{names[0][:_SHOWN]}": …}}.'
-        if _takes_inputs(params)
+        f' Set inputs of the workflow in inputs: {{"{loose[:_SHOWN]}": …}}.'
+        if loose is not None and _takes_inputs(params)
         else ""
     )
     return [f"{operation} has no argument {listed}{more}: not used.{hint}"]
+
+
+def _meant(name: str, params: type[Params]) -> Sequence[str]:
+    if "variations" in params.model_fields and name.lower() in _COUNTS:
+        return ["variations"]
+    return nearest(name[:_SHOWN], params.model_fields.keys(), 1)
+
+
+_COUNTS = frozenset({"count", "n", "num", "number", "num_images", "images", "samples", "repeat"})
+"""How others call the number of pictures."""
 
 
 def _takes_inputs(params: type[Params]) -> bool:

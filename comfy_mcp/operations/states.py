@@ -57,12 +57,12 @@ async def all_shown(context: OperationContext, views: Sequence["JobView"]) -> li
     services = context.services
     await make_results(views)
     states = [
-        (view.job, await _with_silence(services, view.job, result_now(services, view))) for view in views
+        (view.job, await with_silence(services, view.job, result_now(services, view))) for view in views
     ]
     return await with_turns(context, states)
 
 
-async def _with_silence(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
+async def with_silence(services: Services, job: Job, result: WorkflowResult) -> WorkflowResult:
     """A job that an engine has, and of which nothing can be known now, says so instead of guessing."""
     if job.engine is None or not job.is_claimed:
         return result

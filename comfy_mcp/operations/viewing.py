@@ -76,15 +76,16 @@ async def _wanted(context: OperationContext, given: str) -> list[Output]:
 
 
 async def _of_id(context: OperationContext, given: str) -> list[Output]:
-    """One output, or those of a workflow. Raises NotFound."""
+    """One output, those whose file has this name, or those of a workflow. Raises NotFound."""
     try:
         return [await find_output(context, await whole_id(context, "output_id", given))]
     except NotFound:
-        job_id = await whole_id(context, "workflow_id", given)
         whose = None if context.caller.sees_all else context.caller.client
-        page = await context.services.store.list_outputs(
-            OutputQuery(job_id=JobId(job_id), client=whose, limit=200)
-        )
+        query = OutputQuery(filename=given.rpartition("/")[2], client=whose, limit=SHEET)
+        if "." not in given:
+            job_id = await whole_id(context, "workflow_id", given)
+            query = OutputQuery(job_id=JobId(job_id), client=whose, limit=200)
+        page = await context.services.store.list_outputs(query)
         if not page.items:
             raise
         return list(reversed(page.items))

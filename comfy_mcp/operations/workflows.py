@@ -22,7 +22,7 @@ from comfy_mcp.operations.shapes import (
     WorkflowResult,
     WorkflowsResult,
 )
-from comfy_mcp.operations.states import make_results, result_now, state_of, with_cause
+from comfy_mcp.operations.states import make_results, result_now, state_of, with_cause, with_silence
 from comfy_mcp.operations.views import attempt_item, workflow_result
 from comfy_mcp.operations.waiting import Turns, quota_of, turns_now, with_turn, with_turns
 
@@ -97,7 +97,11 @@ async def queue(context: OperationContext, params: NoParams) -> QueueResult:
     ]
     turns = await turns_now(context, view.queued)
     return QueueResult(
-        running=[workflow_result(job, ()) for job in view.running if caller.may_see(job.client)],
+        running=[
+            await with_silence(services, job, workflow_result(job, ()))
+            for job in view.running
+            if caller.may_see(job.client)
+        ],
         queued=[
             _in_turn(services, turns, job, place, foreign_before(job, engines))
             for place, job in enumerate(view.queued, start=1)

@@ -20,12 +20,33 @@ def _all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_json, "LARGE_BYTES", -1)
 
 
-@given(VALUES, st.booleans())
-def test_it_is_written_and_parsed_as_the_library_does(value: Any, ascii_only: bool) -> None:
-    text = json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"))
+@given(VALUES)
+def test_it_is_written_and_parsed_as_the_library_does(value: Any) -> None:
+    text = json.dumps(value, separators=(",", ":"))
     for large in (False, True):
-        assert large_json.dumps(value, large=large, ensure_ascii=ascii_only) == text
+        assert large_json.dumps(value, large=large) == text
     assert large_json.loads(text) == json.loads(text) == value
+
+
+@given(VALUES)
+def test_a_strict_text_has_all_characters_and_no_infinity(value: Any) -> None:
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = ""
+    for large in (False, True):
+        if text:
+            assert large_json.strict_text(value, large=large) == text
+        else:
+            with pytest.raises(ValueError, match="not JSON compliant"):
+                large_json.strict_text(value, large=large)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")]])
+@pytest.mark.parametrize("large", [True, False])
+def test_what_json_has_no_number_for_is_no_strict_text(value: object, large: bool) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        large_json.strict_text(value, large=large)
 
 
 @given(VALUES)

@@ -43,9 +43,16 @@ def test_a_name_in_any_spelling_means_the_same_input(name: str) -> None:
         ("steps", "7.0", "3", "steps", 7),
         ("steps", "many", "3", "steps", "many"),
         ("cfg", "7.5", "3", "cfg", 7.5),
+        ("cfg", "nan", "3", "cfg", "nan"),
+        ("cfg", "-inf", "3", "cfg", "-inf"),
         ("cfg_scale", 3, "3", "cfg", 3),
         ("sampler_name", "EULER_ANCESTRAL", "3", "sampler_name", "euler_ancestral"),
+        ("sampler", "Euler Ancestral", "3", "sampler_name", "euler_ancestral"),
+        ("sampler", "dpmpp-2m", "3", "sampler_name", "dpmpp_2m"),
         ("sampler", "nothing", "3", "sampler_name", "nothing"),
+        ("sampler", "?", "3", "sampler_name", "?"),
+        ("seed", ["6", 0], "3", "seed", ["6", 0]),
+        ("prompt", [["6"], 0], "20", "value", {"__value__": [["6"], 0]}),
         ("model", "b.ckpt", "4", "ckpt_name", "b.ckpt"),
         ("prompt", 7, "20", "value", "7"),
         ("prompt", True, "20", "value", True),
@@ -62,6 +69,13 @@ def test_a_value_is_taken_as_its_input_has_it(
     name: str, value: Any, node: str, given: str, sent: Any
 ) -> None:
     assert after(**{name: value})[node]["inputs"][given] == sent
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3], [[6], 0], []])
+def test_a_list_where_one_value_belongs_is_sent_to_the_matrix(values: list[Any]) -> None:
+    with pytest.raises(InvalidInput, match="seed takes one value, not the list") as caught:
+        after(seed=values)
+    assert 'matrix={"seed": [' in caught.value.next_step
 
 
 def test_only_a_choice_that_was_taken_otherwise_is_told() -> None:

@@ -139,7 +139,10 @@ def test_more_nodes_than_anybody_runs_are_refused(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("raw", [ui(), ui(node(1, "Note", "hello")), ui(node(1, "EmptyImage", 8, mode=2))])
 def test_nothing_that_runs_is_said(raw: object) -> None:
-    assert "This workflow has nothing to run" in refused(raw).message
+    with pytest.raises(InvalidGraph, match="This workflow has nothing to run") as caught:
+        api_format(raw, INFO)
+    assert caught.value.code is ErrorCode.GRAPH_UI_FORMAT
+    assert "Export (API)" not in caught.value.next_step  # it would have nothing to run either
 
 
 def test_a_group_node_is_named() -> None:

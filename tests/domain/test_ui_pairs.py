@@ -46,6 +46,13 @@ def test_one_that_gets_what_none_sets_is_told() -> None:
     assert any("it reads what a node sets as 'b', and no node does" in text for text in warnings)
 
 
+@pytest.mark.parametrize(("setter", "getter"), [("SetNode", "GetNode"), ("MySetNode", "MyGetNode")])
+def test_of_two_that_set_one_name_the_first_counts(setter: str, getter: str) -> None:
+    file = pair(setter, getter, "a", beside=[image(8, 9, 9), handing(9, setter, 4, "a")])
+    file["links"].append([4, 8, 0, 9, 0, "IMAGE"])
+    assert converted(file)[0]["4"]["inputs"]["images"] == ["1", 0]
+
+
 @pytest.mark.parametrize(
     ("setter", "getter", "name"),
     [

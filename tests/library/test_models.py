@@ -119,8 +119,12 @@ async def test_every_folder_is_a_type_and_the_contracts_five_always_are(tmp_path
     ]
 
 
-@pytest.mark.parametrize("asked", ["upscale", "upscale_models"])
-async def test_a_type_may_be_asked_for_by_its_folders_name(tmp_path: Path, asked: str) -> None:
+@pytest.mark.parametrize(
+    "asked", ["upscale", "upscale_models", "upscale_model", "upscales", " Upscale ", "UPSCALE_MODELS"]
+)
+async def test_a_type_may_be_asked_for_by_its_folders_name_and_as_one_or_many(
+    tmp_path: Path, asked: str
+) -> None:
     write(tmp_path / "upscale_models" / "4x.pth")
     assert await names_of(library_of(tmp_path), asked) == ["upscale:4x.pth"]
 

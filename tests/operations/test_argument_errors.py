@@ -57,6 +57,7 @@ def refusal(operation: str, **arguments: Any) -> InvalidInput:
             "'cfg' must be a list, not 4",
             "matrix=",
         ),
+        ("cancel_workflow", {"all": True}, 'all: must be "mine": all of yours', "cancel_workflow("),
         ("wait_for_workflow", {"workflow_id": ""}, "workflow_id: must not be empty.", "6f1c2b5e"),
         ("list_outputs", {"type": "poem"}, "'image', 'video'", 'list_outputs(type="image")'),
         ("list_outputs", {"cursor": "x" * 600}, "cursor: must have at most 512 characters", "cursor="),

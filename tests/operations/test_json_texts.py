@@ -115,6 +115,13 @@ async def test_what_is_nested_deeper_than_python_goes_is_refused(call: Bench) ->
         await call("submit_workflow", workflow={"1": deep})
 
 
+async def test_a_number_that_json_does_not_have_is_refused(call: Bench) -> None:
+    graph = graphs.picture()
+    graph["1"]["_meta"] = {"zoom": float("inf")}
+    with pytest.raises(InvalidInput, match="JSON can't hold"):
+        await call("submit_workflow", workflow=graph)
+
+
 @pytest.mark.parametrize(
     "value", [7, None, ["a"], {"workflow": 7}, {"output": {"class_type": "A"}}, {"a": GRAPH}]
 )

@@ -1,5 +1,7 @@
 """Node classes are searched by words and types, and shown in full, a page of choices at a time."""
 
+from typing import Any
+
 import pytest
 
 from comfy_mcp.domain.errors import EngineUnreachable, InvalidInput, NotFound
@@ -47,6 +49,24 @@ async def test_one_class_has_its_inputs_and_an_input_its_choices(call: Bench) ->
     rest = await call("find_nodes", name="ImageScaleBy.upscale_method", limit=3, cursor=page.next_cursor)
     assert rest.nodes[0].inputs[0].choices == ["area", "bicubic", "lanczos"]
     assert rest.next_cursor is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"name": "imagescaleby.upscale_method"},
+        {"name": " ImageScaleBy.upscale_method"},
+        {"query": "ImageScaleBy.upscale_method"},
+    ],
+)
+async def test_an_input_is_found_in_other_spellings(call: Bench, asked: dict[str, Any]) -> None:
+    found = await call("find_nodes", **asked)
+    assert (found.nodes[0].name, found.nodes[0].inputs[0].choice_count) == ("ImageScaleBy", 5)
+
+
+async def test_words_with_a_dot_are_searched_for(call: Bench) -> None:
+    for query in ("scale. An image", "ImageScaleBy.nothing"):
+        assert (await call("find_nodes", query=query)).total > 1
 
 
 @pytest.mark.parametrize(

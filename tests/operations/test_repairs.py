@@ -42,6 +42,10 @@ def test_a_text_argument_may_be_the_word_null_and_a_required_one_stays() -> None
         ("list_workflows", "status", "'canceled' ", "cancelled"),
         ("list_workflows", "failureKind", "OOM", "oom"),
         ("submit_workflow", "priority", '"HIGH"', "high"),
+        ("list_outputs", "type", "Images", "image"),
+        ("list_outputs", "type", "file ", "file"),
+        ("list_outputs", "type", "picture", "image"),
+        ("wait_for_workflow", "until", "ALL", "all"),
         ("list_outputs", "since", 1_764_400_000, 1_764_400_000_000),
         ("list_outputs", "since", "1764400000.5", 1_764_400_000_500),
         ("workflow_status", "workflowId", f' "{ID}" ', ID),
@@ -134,6 +138,8 @@ def test_unknown_arguments_are_named_with_the_nearest() -> None:
     _, warning = taken("submit_workflow", workflow=GRAPH, seed=7)
     assert warning.endswith('not used. Set inputs of the workflow in inputs: {"seed": …}.')
     assert len(warning) < 600
+    _, warning = taken("submit_workflow", workflow="fox", count=4)
+    assert warning == "submit_workflow has no argument 'count' (nearest: variations): not used."
 
 
 FILE = {"nodes": [], "links": [], "extra": {}, "config": {}, "version": 0.4, "last_node_id": 0}

@@ -72,6 +72,8 @@ async def test_a_running_job_of_a_dead_engine_says_so_and_guesses_no_time(
             assert "may still run there" in state.text()
             assert " left" not in state.text()
             assert state.silence.since <= services.now_ms()
+            (running,) = (await call("queue")).running
+            assert "has not answered for" in running.silence.message
             if number == signal.SIGSTOP:
                 assert "It may load a model." in state.next_step
             else:  # nothing listens there

@@ -198,13 +198,22 @@ async def test_a_file_that_is_gone_is_an_empty_tile_among_others(call: Bench, tm
     assert str(view.note).startswith("2: The file of output")
 
 
+async def test_an_output_is_found_by_the_name_of_its_file(call: Bench) -> None:
+    end = await ended(call, picture("t/named"))
+    for name in ("named_00001_.png", "t/named_00001_.png"):
+        view = await call("view_output", output_id=name)
+        assert view.output.output_id == end.outputs[0].output_id
+    with pytest.raises(NotFound):
+        await call("view_output", output_id="named_00009_.png")
+
+
 async def test_ids_that_are_none_are_refused(call: Bench) -> None:
     for given in (" , ", ",".join(["a"] * 65)):
         with pytest.raises(InvalidInput, match="1 to 64 ids"):
             await call("view_output", output_id=given)
     end = await ended(call, picture())
     other = Caller(client=ClientId("other"), surface="http", rights=DEFAULT_KEY_RIGHTS)
-    for given in ("nothing", end.workflow_id, end.outputs[0].output_id):
+    for given in ("nothing", end.workflow_id, end.outputs[0].output_id, end.outputs[0].filename):
         with pytest.raises(NotFound):
             await Bench(call.services, other)("view_output", output_id=given)
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from comfy_mcp.domain.ids import JobId
 from tests.page.seen import DROP, Open, button, card, choose, endless, notice
@@ -265,8 +265,40 @@ async def test_one_that_waits_says_why(sidecar: Sidecar, visit: Open) -> None:
     page = await visit(sidecar.url)
     await expect(card(page, second)).to_contain_text("Ahead of it: 1 yours")
     held = card(page, after.body["workflowId"])
-    await expect(held).to_contain_text(f"Waits for the end of {first[:8]}")
+    await expect(held).to_contain_text(f"Waits for the end of slow ({first[:8]}).")
     await page.locator("#link").wait_for()
     await expect(held.locator(".badge")).to_have_text("Queued")
     await sidecar("DELETE", f"{WORKFLOW}/{second}")
     await sidecar("DELETE", f"{WORKFLOW}/{first}")
+
+
+async def test_a_cancel_is_shown_before_it_is_answered(sidecar: Sidecar, visit: Open) -> None:
+    """An engine that hangs is waited for."""
+    running = await sidecar.submit(endless())
+    page = await visit(sidecar.url)
+    unanswered = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "DELETE":
+            await unanswered.wait()
+        await route.continue_()
+
+    await page.route(f"**/workflow/{running}", hold)
+    await expect(card(page, running).locator(".badge")).to_have_text("Running")
+    await button(card(page, running), "Cancel").click()
+    await expect(card(page, running).locator(".badge")).to_have_text("Stopping")
+    unanswered.set()
+    await expect(card(page, running).locator(".badge")).to_have_text("Cancelled")
+
+
+async def test_what_is_known_of_a_failure_so_far_is_in_words_for_people(
+    sidecar: Sidecar, visit: Open
+) -> None:
+    page = await visit(sidecar.url)
+    running = await sidecar.submit(endless())
+    job = await sidecar.submit(graphs.failing())
+    await expect(card(page, job).locator(".badge")).to_have_text("Queued")
+    await page.route("**/v1/comfyui/**", lambda route: route.abort())  # nothing is told but by the stream
+    await sidecar("DELETE", f"{WORKFLOW}/{running}")
+    await expect(card(page, job).locator(".badge")).to_have_text("Failed")
+    assert "GET /v1" not in await card(page, job).inner_text()

@@ -1,7 +1,7 @@
 """Pictures on the cards: the preview of a workflow that runs, the first picture of one that has ended."""
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.page.seen import Open, card, endless
 from tests.support import graphs
@@ -52,3 +52,22 @@ async def test_one_that_had_no_preview_shows_what_it_made_at_once(sidecar: Sidec
         job = await sidecar.submit(graphs.slow(steps=10, step_ms=100))
     await sidecar.ended(job)
     await shown(page, job)
+
+
+async def test_previews_leave_most_requests_to_what_must_stay_fresh(sidecar: Sidecar, visit: Open) -> None:
+    """Of the minute's requests half are left: no preview is asked for, however much is drawn."""
+    page, asked = await visit(sidecar.url), []
+    left = {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "50", "X-RateLimit-Reset": "3600"}
+
+    async def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        await route.fulfill(status=404, json={}, headers=left)
+
+    await page.route("**/v1/**", lambda route: route.abort())  # whose headers would say something else
+    await page.route("**/preview", answer)
+    running = await sidecar.submit(endless())
+    await expect(card(page, running).locator(".badge")).to_have_text("Running")
+    await page.evaluate("performance.now = () => 1e9")  # whatever is due is due
+    drawn = "(s) => document.querySelector(s).value > 5"
+    await page.wait_for_function(drawn, arg=f'.job[data-id="{running}"] progress')
+    assert len(asked) <= 1

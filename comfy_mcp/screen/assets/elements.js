@@ -189,7 +189,7 @@ export function updateJobCard(card, job) {
   made.cause.hidden = !made.cause.textContent;
   setText(made.silence, ["queued", "running"].includes(job.status) ? (job.silence?.message ?? "") : "");
   made.silence.hidden = !made.silence.textContent;
-  setText(made.advice, failed ? (FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep ?? "") : "");
+  setText(made.advice, failed ? (FAILURE_ADVICE[job.failure?.kind] ?? "") : "");
   made.advice.hidden = !made.advice.textContent;
   show(card, made.buttons.cancel, ["queued", "running"].includes(job.status) && !job.cancelRequested);
   show(card, made.buttons.retry, ["failed", "cancelled"].includes(job.status));
@@ -263,7 +263,7 @@ function turnText(job) {
   return inTurn(job) ? job.waitingFor.message.replace(/\.$/, "") : null;
 }
 
-function waitingText(job) {
+export function waitingText(job) {
   return inTurn(job) ? "" : (job.waitingFor?.message ?? "");
 }
 

@@ -1,6 +1,7 @@
 // The service as this page uses it: requests with the key in a header, and the stream of events.
 
 const RESERVE = 0.2; // the part of the minute's requests that is kept for what a person does
+const SPARE = 0.5; // the part of them that may go into live previews
 const PATIENT_AT_ONCE = 3; // of the six connections that a browser opens to one host
 const SILENT_MS = 90_000; // a stream without a message or heartbeat for this long is dead
 const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
@@ -33,6 +34,8 @@ const wait = (ms, signal) =>
 export class Api {
   #closing = new AbortController();
   #scarce = false;
+  #left = 1; // the part of the minute's requests that is left
+  #everyMs = 0;
   #patient = 0;
   #line = [];
   #freshAt = 0;
@@ -45,6 +48,16 @@ export class Api {
 
   get signal() {
     return this.#closing.signal;
+  }
+
+  /** Milliseconds between two requests for what nobody needs: they take the spare part of the rate limit. */
+  get spareMs() {
+    return this.#everyMs;
+  }
+
+  /** Whether there are requests to spare: what must stay fresh comes first. */
+  get hasSpare() {
+    return this.#left > 1 - SPARE || Date.now() >= this.#freshAt;
   }
 
   close() {
@@ -126,7 +139,10 @@ export class Api {
     }
     const left = response.headers.get("x-ratelimit-remaining");
     if (left !== null) {
-      this.#scarce = Number(left) < RESERVE * Number(response.headers.get("x-ratelimit-limit"));
+      const limit = Number(response.headers.get("x-ratelimit-limit"));
+      this.#left = Number(left) / limit;
+      this.#scarce = this.#left < RESERVE;
+      this.#everyMs = 60_000 / (SPARE * limit);
       this.#freshAt = Date.now() + 1_000 * Number(response.headers.get("x-ratelimit-reset"));
     }
     return response;

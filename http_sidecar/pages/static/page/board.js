@@ -1,9 +1,11 @@
 // What is known of the jobs: a copy of what the service last said, kept fresh by its events.
 
 import { grouped } from "./batches.js";
+import { called } from "./elements.js";
 
 const MAX_QUEUED = 100; // the rest of the queue is counted, not kept
 const MAX_ENDED = 300;
+const PARENTS_NAMED = 3;
 const ENDED = ["completed", "failed", "cancelled"];
 
 export const hasEnded = (job) => ENDED.includes(job.status);
@@ -25,9 +27,9 @@ export class Board {
   /** What waits, in run order as far as it is known. */
   get queued() {
     const place = (job) => job.queuePosition ?? Infinity;
-    return this.#with((job) => job.status === "queued").sort(
-      (a, b) => place(a) - place(b) || a.createdTime - b.createdTime,
-    );
+    return this.#with((job) => job.status === "queued")
+      .sort((a, b) => place(a) - place(b) || a.createdTime - b.createdTime)
+      .map((job) => this.#withParents(job));
   }
 
   /** What has ended and passes the filter, the newest first. */
@@ -36,6 +38,15 @@ export class Board {
     return this.#with((job) => hasEnded(job) && (!this.filter || job.status === this.filter)).sort(
       (a, b) => at(b) - at(a),
     );
+  }
+
+  /** What it waits for, by name where that is known. */
+  #withParents(job) {
+    const parents = (job.after ?? []).map((id) => this.jobs.get(id)).filter(Boolean);
+    if (job.waitingFor?.reason !== "parent" || !parents.length || parents.length < job.after.length) return job;
+    const named = parents.slice(0, PARENTS_NAMED).map(called).join(", ");
+    const more = parents.length > PARENTS_NAMED ? ` and ${parents.length - PARENTS_NAMED} more` : "";
+    return { ...job, waitingFor: { ...job.waitingFor, message: `Waits for the end of ${named}${more}.` } };
   }
 
   /** Batches count as one, whatever part of them each is. */
@@ -69,6 +80,15 @@ export class Board {
   addPage(page, askedAt) {
     for (const job of page.workflows) this.jobs.set(job.workflowId, this.#merged(job, askedAt));
     this.cursor = page.nextCursor;
+  }
+
+  /** A person wants it stopped: shown at once, though the answer may take seconds. */
+  stopping(job) {
+    const ids = job.jobs?.map((each) => each.workflowId) ?? Object.keys(job.workflows ?? {});
+    for (const id of ids.length ? ids : [job.workflowId]) {
+      const known = this.jobs.get(id);
+      if (known && !hasEnded(known)) this.jobs.set(id, { ...known, cancelRequested: true });
+    }
   }
 
   forget(id) {

@@ -11,6 +11,7 @@ import {
   jobFacts,
   STATUS_WORDS,
   updateGallery,
+  waitingText,
 } from "./elements.js";
 import { problemLines } from "./notices.js";
 import { previews } from "./outputs.js";
@@ -86,7 +87,8 @@ export class Details {
 
   #body(job) {
     const failed = job.status === "failed";
-    const advice = failed ? (FAILURE_ADVICE[job.failure?.kind] ?? job.nextStep) : null;
+    const advice = failed ? FAILURE_ADVICE[job.failure?.kind] : null;
+    const waits = [job.status === "queued" ? waitingText(job) : "", job.silence?.message].filter(Boolean);
     const statuses = Object.values(job.workflows ?? {});
     const parts = statuses.length ? partsText(statuses) : null;
     const facts = el(
@@ -102,6 +104,7 @@ export class Details {
       ),
       facts,
       failed ? el("p", { class: "full-cause", text: causeText(job) }) : null,
+      ...waits.map((text) => el("p", { class: "job-silence", text })),
       advice ? el("p", { class: "job-advice", text: advice }) : null,
       job.warnings?.length
         ? el("ul", { class: "faults warn" }, ...job.warnings.map((text) => el("li", { text })))

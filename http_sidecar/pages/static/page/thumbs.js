@@ -46,8 +46,16 @@ export class Thumbs {
 
   #refresh() {
     if (document.hidden) return;
-    const live = [...this.#shown].filter(([, made]) => made.seen && made.job.status === "running");
-    for (const [card, made] of live.slice(0, MAX_LIVE)) this.#fill(card, made);
+    for (const [card, made] of this.#live().slice(0, MAX_LIVE)) this.#fill(card, made);
+  }
+
+  #live() {
+    return [...this.#shown].filter(([, made]) => made.seen && made.job.status === "running");
+  }
+
+  /** Less than a step of the clock, unless requests are few. */
+  #pauseMs() {
+    return Math.max(LIVE_MS / 2, Math.min(this.#live().length, MAX_LIVE) * this.api.spareMs);
   }
 
   /** Asks for what the card should show, unless it is there or on its way. */
@@ -56,12 +64,12 @@ export class Thumbs {
     const output = running ? null : (made.job.outputs ?? []).find(isPicture);
     const source = output?.outputId ?? (running ? "live" : null);
     if (!running && source === made.source) return;
-    if (made.asking || (running && performance.now() < made.dueAt)) return;
+    if (made.asking || (running && (performance.now() < made.dueAt || !this.api.hasSpare))) return;
     made.asking = true;
     let address = null;
     let drop = () => URL.revokeObjectURL(address);
     try {
-      if (running) address = await this.#live(made.job);
+      if (running) address = await this.#frame(made.job);
       else if (output) {
         address = await this.pictures.preview(output);
         drop = () => this.pictures.drop(address);
@@ -70,7 +78,7 @@ export class Thumbs {
       address = null; // gone, or not to be had: the card has its words
     }
     made.asking = false;
-    made.dueAt = running && !address ? performance.now() + NONE_MS : 0;
+    made.dueAt = running ? performance.now() + (address ? this.#pauseMs() : NONE_MS) : 0;
     made.source = source;
     if (!this.#shown.has(card)) {
       if (address) drop();
@@ -84,7 +92,7 @@ export class Thumbs {
     if (made.job.status !== "running" && running) this.#fill(card, made); // it has ended meanwhile
   }
 
-  async #live(job) {
+  async #frame(job) {
     const path = `v1/comfyui/workflow/${encodeURIComponent(job.previewOf ?? job.workflowId)}/preview`;
     return URL.createObjectURL(await this.api.blob(path, { patient: true }));
   }

@@ -194,6 +194,8 @@ export class Visit {
 
   async #cancel(job) {
     if (this.details.dialog.open) this.details.dialog.close();
+    this.#board.stopping(job);
+    this.#draw();
     await this.#act(
       () => this.api.send("DELETE", this.#pathOf(job)),
       `Workflow ${called(job)} was not cancelled`,
