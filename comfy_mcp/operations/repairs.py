@@ -54,7 +54,7 @@ _HOURS = 10_000
 @dataclass(frozen=True, slots=True)
 class _Argument:
     """`name` as pydantic knows it. `choices`: the only values. `text`: any text is a value. `holds`: lists or
-    objects are. `free`: these hold whatever a caller likes, and may be large."""
+    objects are; `texts`: lists of texts. `free`: these hold whatever a caller likes, and may be large."""
 
     name: str
     names: tuple[str, ...]
@@ -62,6 +62,7 @@ class _Argument:
     choices: tuple[str, ...]
     text: bool
     holds: bool
+    texts: bool
     free: bool
 
 
@@ -117,8 +118,8 @@ def _arguments(params: type[Params]) -> Mapping[str, _Argument]:
         literals = [field.annotation, *kinds]
         choices = tuple(each for kind in literals if get_origin(kind) is Literal for each in get_args(kind))
         holds = str not in kinds and any(get_origin(kind) in (list, dict) for kind in kinds)
-        free = _may_hold_anything(field.annotation)
-        argument = _Argument(name, names, field.is_required(), choices, str in kinds, holds, free)
+        free, texts = _may_hold_anything(field.annotation), list[str] in kinds
+        argument = _Argument(name, names, field.is_required(), choices, str in kinds, holds, texts, free)
         found.update(dict.fromkeys((*names, name), argument))
     return found
 
@@ -143,13 +144,19 @@ _NEVER_NULL = frozenset({"cursor", "engine"})
 def _as_it_is(argument: _Argument, value: object) -> object:
     """The one of the choices that is meant; the list or the object that a text is."""
     if argument.holds and isinstance(value, str) and len(value) <= large_json.LARGE_BYTES:
-        return json_in(value)
+        found = json_in(value)
+        return _listed(found) if argument.texts and isinstance(found, str) else found
     if not isinstance(value, str) or not argument.choices or value in argument.choices:
         return value
     plain = value.strip(_QUOTES).lower()
     plain = _SPELLINGS.get(plain, plain)
     spellings = (plain, plain.removesuffix("s"), f"{plain}s")
     return next((each for each in spellings if each in argument.choices), value)
+
+
+def _listed(text: str) -> list[str]:
+    """The names or ids in a text: none has a comma."""
+    return [each.strip(_QUOTES) for each in text.split(",") if each.strip(_QUOTES)]
 
 
 def _id(argument: _Argument, value: object) -> object:

@@ -17,7 +17,7 @@ from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import EngineId, NodeId, PromptId
 from comfy_mcp.domain.media_types import media_type_of
 from comfy_mcp.domain.prompt import PromptEnding
-from comfy_mcp.places.cloud.http import CHECK_KEY, CloudHttp, Reply
+from comfy_mcp.places.cloud.http import CHECK_KEY, MESSAGE_CHARS, CloudHttp, Reply
 from comfy_mcp.places.cloud.service import CloudJob, Made, NotNow
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.protocol import Accepted, InputSource, Rejected
@@ -30,6 +30,9 @@ SLOWEST_BYTES_PER_S = 128 * 1024
 UNKNOWN_BYTES = 512 * 2**20
 OUTPUT_BYTES = 8 * 2**30
 """Largest output that is fetched."""
+
+DETAIL_CHARS = 16 * 1024
+"""Of a traceback: its end says most."""
 
 MOST_MS = 30 * 86_400_000
 """Longest run that is believed."""
@@ -179,12 +182,16 @@ def _ran_ms(metrics: object) -> int | None:
 def _failure(body: Mapping[str, Any], status: str) -> JobFailure:
     error = body.get("error")
     error = error if isinstance(error, Mapping) else {}
-    code = str(error.get("code") or status)
-    node = error.get("node_id")
+    said = {name: str(value)[:MESSAGE_CHARS] for name, value in error.items() if value and name in _SAID}
+    code, node = said.get("code", status), said.get("node_id")
+    traceback = error.get("traceback")
     return JobFailure(
         kind=FailureKind(code) if code in set(FailureKind) else FailureKind.NODE_ERROR,
-        message=str(error.get("message") or f"The service says: {code}."),
-        node_id=NodeId(str(node)) if node else None,
-        node_type=str(error["class_type"]) if error.get("class_type") else None,
-        detail=str(error["traceback"]) if error.get("traceback") else None,
+        message=said.get("message", f"The service says: {code}."),
+        node_id=NodeId(node) if node else None,
+        node_type=said.get("class_type"),
+        detail=traceback[-DETAIL_CHARS:] if isinstance(traceback, str) and traceback else None,
     )
+
+
+_SAID = ("code", "message", "node_id", "class_type")

@@ -4,7 +4,6 @@ Messages name the lane and what was asked; no address, header or body stands in 
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import aiohttp
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineBadAnswer, EngineUnreachable, ErrorCode, NotFound
 from comfy_mcp.domain.redaction import without_values
+from comfy_mcp.places import json_text
 from comfy_mcp.places.cloud.service import NotNow
 from comfy_mcp.places.lookups import Lookups
 from comfy_mcp.settings import EngineGroup, EngineSettings
@@ -159,7 +159,7 @@ class CloudHttp:
 
     def _parsed(self, raw: bytes) -> Mapping[str, Any]:
         try:
-            parsed = json.loads(without_values(raw.decode("utf-8", "replace"), self._secrets))
+            parsed = json_text.parse(without_values(raw.decode("utf-8", "replace"), self._secrets))
         except (ValueError, RecursionError):
             return {}
         return parsed if isinstance(parsed, dict) else {}

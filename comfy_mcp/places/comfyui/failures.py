@@ -15,7 +15,7 @@ from comfy_mcp.domain.events import FailureKind, JobFailure
 from comfy_mcp.domain.ids import NodeId
 from comfy_mcp.domain.redaction import without_secrets
 from comfy_mcp.domain.shown import shown
-from comfy_mcp.places.comfyui.json_text import members
+from comfy_mcp.places.json_text import members
 
 MAX_CAUSE_CHARS = 300
 MAX_DETAIL_CHARS = 16 * 1024

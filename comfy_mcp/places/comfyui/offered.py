@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from comfy_mcp.domain.workflow_entries import MAKES, WorkflowEntry, WorkflowOrigin
-from comfy_mcp.places.comfyui.json_text import members
+from comfy_mcp.places.json_text import members
 
 MAX_ENTRIES = 5_000
 """Most templates, and most saved workflows, that are listed."""

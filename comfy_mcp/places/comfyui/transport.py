@@ -19,7 +19,7 @@ import aiohttp
 from comfy_mcp.domain import large_json
 from comfy_mcp.domain.errors import EngineUnreachable, ErrorCode, InvalidInput
 from comfy_mcp.domain.redaction import without_values
-from comfy_mcp.places.comfyui import json_text
+from comfy_mcp.places import json_text
 from comfy_mcp.places.comfyui.contact import Contact
 from comfy_mcp.places.comfyui.diagnosis import of_no_json
 from comfy_mcp.places.comfyui.faults import BROKEN, Faults, Redirected, TooSlow

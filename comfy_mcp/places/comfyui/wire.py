@@ -33,7 +33,7 @@ from comfy_mcp.domain.events import (
 )
 from comfy_mcp.domain.ids import NodeId, PromptId
 from comfy_mcp.domain.progress import MAX_NAME_CHARS
-from comfy_mcp.places.comfyui import json_text
+from comfy_mcp.places import json_text
 from comfy_mcp.places.comfyui.answers import WireFault, queue_remaining
 from comfy_mcp.places.comfyui.failures import execution_failure
 from comfy_mcp.places.comfyui.outputs import outputs_of_node

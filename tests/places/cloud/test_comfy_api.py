@@ -15,8 +15,8 @@ from comfy_mcp.domain.events import FailureKind
 from comfy_mcp.domain.ids import EngineId, PromptId
 from comfy_mcp.domain.prompt import PromptEnding
 from comfy_mcp.library.input_files import InputSource
-from comfy_mcp.places.cloud.comfy_api import ComfyApi
-from comfy_mcp.places.cloud.http import BUSY_S, MOST_BUSY_S, REFUSED_S, CloudHttp
+from comfy_mcp.places.cloud.comfy_api import DETAIL_CHARS, ComfyApi
+from comfy_mcp.places.cloud.http import BUSY_S, MESSAGE_CHARS, MOST_BUSY_S, REFUSED_S, CloudHttp
 from comfy_mcp.places.cloud.service import CloudJob, NotNow
 from comfy_mcp.places.downloads import Downloads
 from comfy_mcp.places.protocol import Accepted, Rejected
@@ -274,6 +274,24 @@ async def test_a_failure_keeps_node_and_traceback(api: ComfyApi, script: Script)
     assert job is not None
     assert job.failure is not None
     assert (job.failure.node_id, job.failure.node_type, job.failure.detail) == ("3", "K", "line 1")
+
+
+async def test_of_a_failure_a_bounded_part_is_kept_and_all_of_it_can_be_stored(
+    api: ComfyApi, script: Script
+) -> None:
+    long = "half \ud83d nul \0 " + "x" * 100_000
+    names = ("code", "message", "node_id", "class_type", "traceback")
+    script.says(job_body("failed", error=dict.fromkeys(names, long)))
+    script.says(job_body("failed", error={"traceback": [long], "message": {"a": long}}))
+    for detail in (DETAIL_CHARS, 0):
+        job = await api.job(JOB)
+        assert job is not None
+        assert job.failure is not None
+        found = job.failure
+        assert len(found.detail or "") == detail
+        texts = [found.message, found.node_id or "", found.node_type or ""]
+        assert max(map(len, texts)) == MESSAGE_CHARS
+        assert not {"\ud83d", "\0"} & set("".join(texts))
 
 
 @pytest.mark.parametrize(("status", "gone"), [(404, True), (410, True), (400, False), (200, False)])

@@ -23,7 +23,7 @@ from comfy_mcp.domain.events import (
     PromptEnded,
     QueueRemaining,
 )
-from comfy_mcp.places.comfyui import json_text
+from comfy_mcp.places import json_text
 from comfy_mcp.places.comfyui.client import ComfyUIClient
 from comfy_mcp.places.comfyui.listener import BURST, LARGE_CHARS, Listener
 from comfy_mcp.settings import Settings

@@ -27,7 +27,7 @@ from comfy_mcp.domain.events import (
     UnknownMessage,
 )
 from comfy_mcp.domain.ids import NodeId, PromptId
-from comfy_mcp.places.comfyui import json_text
+from comfy_mcp.places import json_text
 from comfy_mcp.places.comfyui.answers import WireFault
 from comfy_mcp.places.comfyui.wire import (
     FEATURE_FLAGS,

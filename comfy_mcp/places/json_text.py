@@ -1,4 +1,5 @@
-"""Pure: the one place where an engine's text becomes values. Every string in them can be stored and sent.
+"""Pure: the one place where text of an engine or a service becomes values. Every string in them can be stored
+and sent.
 
 Half a surrogate pair (a prompt that was cut inside an emoji, a file name that is not UTF-8) is valid JSON and
 no text: the first `.encode()` that meets it raises. It becomes U+FFFD here, and so do NUL, which databases

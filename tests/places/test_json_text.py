@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfy_mcp.places.comfyui.json_text import parse
+from comfy_mcp.places.json_text import parse
 from comfy_mcp.store.codec import storable
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()) | st.sampled_from('\ud83d\ude00\0\\u"d'))
