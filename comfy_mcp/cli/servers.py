@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from comfy_mcp.cli.exits import ExitCode
+from comfy_mcp.cli.lean_aiohttp import import_aiohttp
 from comfy_mcp.cli.options import import_lean
 from comfy_mcp.cli.output import Output
 from comfy_mcp.domain.errors import InvalidInput
@@ -46,12 +47,17 @@ async def mcp(
 async def open_in_background(settings: Settings, *, counted: bool = False) -> AsyncIterator[Bridge]:
     """A bridge whose imports slow down neither the handshake nor the first answers: they run in a thread.
     `counted`: with metrics."""
-    await asyncio.to_thread(import_module, "comfy_mcp.runtime")
+    await asyncio.to_thread(_import_runtime)
     from comfy_mcp.pauses import short_pauses
     from comfy_mcp.runtime import open_bridge
 
     async with open_bridge(settings, counted=counted) as bridge, short_pauses():
         yield bridge
+
+
+def _import_runtime() -> None:
+    import_aiohttp()
+    import_module("comfy_mcp.runtime")
 
 
 @asynccontextmanager

@@ -66,6 +66,9 @@ class Session:
 @contextlib.asynccontextmanager
 async def open_session(settings: Settings, *, drive: bool) -> AsyncIterator[Session]:
     """`drive`: this process runs jobs itself, for any engine that no other process drives."""
+    from comfy_mcp.cli.lean_aiohttp import import_aiohttp
+
+    import_aiohttp()  # before the runtime does
     from comfy_mcp.runtime import open_bridge
 
     async with open_bridge(settings, drive=drive, counted=False) as bridge:

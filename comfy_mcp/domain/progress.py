@@ -16,7 +16,6 @@ Every event costs O(1), but for a resync, which walks what the running node need
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import Final
 
 from comfy_mcp.domain.events import (
@@ -73,7 +72,7 @@ class Progress:
             for node in nodes
             if node.class_type in durations
         }
-        unit = median(means.values()) if means else 1.0
+        unit = _median(means.values()) if means else 1.0
         self._weights = {node.id: means.get(node.id, _prior(node) * unit) for node in nodes}
         self._total = sum(self._weights.values())
         self._earned = 0.0
@@ -334,3 +333,9 @@ class _Steps:
 
 def _prior(node: Node) -> float:
     return _SAMPLER_WEIGHT if "sampler" in node.class_type.lower() else _DEFAULT_WEIGHT
+
+
+def _median(values: Collection[float]) -> float:
+    """Of at least one. The module `statistics` is three others, for this line."""
+    ordered, middle = sorted(values), len(values) // 2
+    return (ordered[middle] + ordered[~middle]) / 2
