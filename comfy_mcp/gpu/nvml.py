@@ -4,7 +4,6 @@ The module `pynvml` comes from nvidia-ml-py. It takes 20 ms and 2.3 MB, so it is
 driver's library can be loaded.
 """
 
-import ctypes
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +70,8 @@ class Nvml:
 
     def _has_library(self) -> bool:
         if self._library is None and sys.platform != "win32":  # there pynvml knows where to look
+            import ctypes
+
             try:
                 self._library = ctypes.CDLL(LIBRARY)
             except OSError:

@@ -2,18 +2,18 @@
 
 from functools import cached_property
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from comfy_mcp.domain.ids import COMFY_API, SALAD, EngineId
 from comfy_mcp.domain.spending import Budget, millionths
 from comfy_mcp.settings.engines import EngineSettings, is_url
-from comfy_mcp.settings.names import alias
+from comfy_mcp.settings.names import Group, alias
 
 SALAD_URL = "https://api.salad.com/api/public"
 _NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 
 
-class CloudGroup(BaseModel):
+class CloudGroup(Group):
     comfy_api_url: str | None = Field(
         default=None,
         description="Base URL of a service that speaks Comfy API v2 (Comfy Cloud, a deployment, another "

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 from comfy_mcp.domain.ids import EngineId
 from comfy_mcp.settings.engines_file import EngineEntry, engines_in, entry_of
-from comfy_mcp.settings.names import PREFIX, alias, misconfigured
+from comfy_mcp.settings.names import PREFIX, Group, alias, misconfigured
 
 DEFAULT_ENGINE_URL = "http://127.0.0.1:8188"
 _COMFY_KEY = re.compile(r"[A-Za-z0-9._-]{8,}")
@@ -53,7 +53,7 @@ class EngineSettings(BaseModel):
         return {name: value.get_secret_value() for name, value in self.headers.items()}
 
 
-class EngineGroup(BaseModel):
+class EngineGroup(Group):
     engine_urls: tuple[str, ...] = Field(
         default=(DEFAULT_ENGINE_URL,),
         validation_alias=alias("ENGINE_URLS", "COMFYUI_URL", "COMFYUI_API_URL", "COMFYUI_API_ENDPOINT"),

@@ -10,7 +10,6 @@ labels = ["h100"]
 
 import contextlib
 import json
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,7 +34,7 @@ class EngineEntry(BaseModel):
     """What the file says of one engine. A token, header or timeout of its own goes before that of all
     engines."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     url: str
     ws_url: str | None = None
@@ -53,7 +52,7 @@ class EngineEntry(BaseModel):
 
 
 class _File(BaseModel):
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, defer_build=True)
 
     engines: dict[Name, EngineEntry]
 
@@ -149,8 +148,8 @@ def _without(path: Path, name: str, before: Mapping[str, EngineEntry]) -> str:
 def _table_of(header: str) -> str | None:
     """The engine whose table, or part of one, begins with this line."""
     try:
-        return next(iter(tomllib.loads(header)), None)
-    except tomllib.TOMLDecodeError:
+        return next(iter(_loads(header)), None)
+    except ValueError:
         return None
 
 
@@ -161,9 +160,15 @@ def _toml(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _loads(text: str) -> dict[str, Any]:
+    import tomllib  # most have no such file
+
+    return tomllib.loads(text)
+
+
 def _parsed(path: Path, read: Callable[[], str]) -> Mapping[str, EngineEntry]:
     try:
-        return _File(engines=tomllib.loads(read())).engines
+        return _File(engines=_loads(read())).engines
     except OSError as error:
         raise _misconfigured(path, f"can't be read: {error.strerror}") from None
     except UnicodeDecodeError:

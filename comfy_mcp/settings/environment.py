@@ -5,18 +5,18 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, ConfigDict, Field, ValidationError, field_validator
 
 from comfy_mcp.settings.cloud import CloudGroup
 from comfy_mcp.settings.engines import EngineGroup
 from comfy_mcp.settings.files import MODEL_FOLDERS, FileGroup
-from comfy_mcp.settings.names import PREFIX, SECRETS_DIR, misconfigured
+from comfy_mcp.settings.names import PREFIX, SECRETS_DIR, Group, misconfigured
 from comfy_mcp.settings.paths import expanded
 from comfy_mcp.settings.surfaces import HttpGroup
 from comfy_mcp.settings.work import GpuGroup, JobGroup, StoreGroup
 
 
-class LogGroup(BaseModel):
+class LogGroup(Group):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged."
     )

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from comfy_mcp.settings.names import alias
+from comfy_mcp.settings.names import Group, alias
 
 MODEL_FOLDERS = ("models_checkpoints", "models_loras", "models_vae", "models_controlnet", "models_upscale")
 
 
-class FileGroup(BaseModel):
+class FileGroup(Group):
     outputs_dir: Path | None = Field(
         default=None,
         validation_alias=alias("OUTPUTS_DIR", "COMFYUI_OUTPUTS", "COMFYUI_OUTPUT_DIR"),

@@ -1,11 +1,17 @@
 """How settings are named, and how a mistake in one is reported."""
 
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel, ConfigDict
 
 from comfy_mcp.domain.errors import ErrorCode, InvalidInput
 
 PREFIX = "COMFY_BRIDGE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+
+
+class Group(BaseModel):
+    """Base of the groups. Validators are built for all settings together, not for each group by itself."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 def alias(name: str, *others: str) -> AliasChoices:

@@ -2,12 +2,12 @@
 
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-from comfy_mcp.settings.names import alias
+from comfy_mcp.settings.names import Group, alias
 
 
-class HttpGroup(BaseModel):
+class HttpGroup(Group):
     http_host: str = Field(
         default="127.0.0.1",
         min_length=1,

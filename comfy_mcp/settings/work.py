@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
-from pydantic import BaseModel, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
+from comfy_mcp.settings.names import Group
 from comfy_mcp.settings.paths import expanded
 
 
-class JobGroup(BaseModel):
+class JobGroup(Group):
     client_name: str = Field(
         default="local",
         min_length=1,
@@ -70,9 +70,15 @@ class JobGroup(BaseModel):
         return value
 
 
-class StoreGroup(BaseModel):
+def _state_dir() -> Path:
+    import platformdirs  # not where the setting says it, as in a container
+
+    return Path(platformdirs.user_state_dir("comfy-mcp-bridge", appauthor=False))
+
+
+class StoreGroup(Group):
     state_dir: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_state_dir("comfy-mcp-bridge", appauthor=False)),
+        default_factory=_state_dir,
         description="Folder of the store. It is created with access for its owner only.",
     )
     store: SecretStr | None = Field(
@@ -129,7 +135,7 @@ class StoreGroup(BaseModel):
         return self.state_dir / "bridge.sqlite3"
 
 
-class GpuGroup(BaseModel):
+class GpuGroup(Group):
     vram_hold: bool = Field(
         default=False,
         description="Hold a job until an engine has as much free VRAM as such jobs needed before; if false, "

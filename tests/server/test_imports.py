@@ -29,6 +29,7 @@ def test_importing_the_server_loads_nothing_of_the_runtime() -> None:
 
 UNUSED = (
     *("sqlalchemy", "alembic", "psycopg", "PIL", "blake3", "numpy", "aiohttp.web", "prometheus_client"),
+    *("tomllib", "platformdirs"),
     *(
         "http_sidecar",
         "comfy_mcp.embedded",
