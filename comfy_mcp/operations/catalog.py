@@ -1,5 +1,7 @@
 """Models and outputs: list, view and read them."""
 
+from collections.abc import Collection
+
 from comfy_mcp.domain.catalog import Output, OutputKind, OutputQuery
 from comfy_mcp.domain.errors import ErrorCode, NotFound
 from comfy_mcp.domain.ids import JobId, OutputId
@@ -28,7 +30,7 @@ async def list_models(context: OperationContext, params: ListModelsParams) -> Mo
     types = list(await models.types())
     old = [] if models.age_s is None else [f"No engine answers: {as_it_was(models.age_s)}"]
     return ModelsResult(
-        warnings=old,
+        warnings=[*old, *_read_as(params.type, {item.type for item in page.items})],
         models=[
             ModelItem(name=item.name, type=item.type, size=item.size, hash=item.sha256) for item in page.items
         ],
@@ -36,6 +38,11 @@ async def list_models(context: OperationContext, params: ListModelsParams) -> Mo
         next_cursor=page.next_cursor,
         total=page.total,
     )
+
+
+def _read_as(asked: str | None, found: Collection[str]) -> list[str]:
+    """`asked` in the singular, in another case, or the name of the folder."""
+    return [f"type {asked!r} was read as {kind!r}." for kind in found if asked not in (None, kind)]
 
 
 async def list_outputs(context: OperationContext, params: ListOutputsParams) -> OutputsResult:

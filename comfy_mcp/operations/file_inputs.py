@@ -124,9 +124,7 @@ async def with_files(
 
 
 async def is_missing(context: OperationContext, found: FileInput) -> bool:
-    """Whether nobody has the file of this name. What is no plain name is judged when it is read."""
-    if reference(found.value).source is not Source.NAME:
-        return False
+    """Whether nobody has the file of this name."""
     try:
         await _resolved(context, found, _Said(able=frozenset()), engine_answers=True)
     except InvalidInput:

@@ -55,7 +55,8 @@ class HttpGroup(Group):
     rate_limit_per_minute: int = Field(
         default=100,
         ge=0,
-        description="Requests per minute for each key, or for each address without a key (0 = no limit). /mcp"
+        description="Requests per minute for each key, or for each address without a key (0 = no limit). "
+        "The pages' own files are not counted. /mcp"
         " allows twelve times as many, because an agent sends each message as a request.",
     )
     max_upload_bytes: int = Field(

@@ -14,7 +14,7 @@ from http_sidecar.api_keys import KeyRing, caller_of, key_of, unauthenticated
 from http_sidecar.app_state import CALLER, DRAIN, IDENTIFIERS
 from http_sidecar.door.addresses import bucket_of, client_address, is_loopback, networks_of
 from http_sidecar.door.hosts import embeds, foreign_page, host_allowed, origin_allowed
-from http_sidecar.door.probes import METRICS, is_open, is_probe
+from http_sidecar.door.probes import METRICS, is_open, is_page_file, is_probe
 from http_sidecar.door.problems import problem
 from http_sidecar.door.rate_limit import BUCKET, RateLimits, Verdict
 from http_sidecar.routes import MCP_PATH
@@ -45,7 +45,7 @@ class Gatekeeper:
         if not required:
             self._guard(request)
         caller = await self._caller_of(request) if required else caller_of(self._keys.owner)
-        if not probe or caller is None:
+        if not is_page_file(request.path) and (not probe or caller is None):
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
             limiter = self._limits.messages if request.path == MCP_PATH else self._limits.requests

@@ -3,13 +3,19 @@
 PROBES = frozenset({"/health", "/ready", "/livez", "/readyz"})
 METRICS = "/metrics"
 OPEN = PROBES | {"/", "/docs", "/openapi.json"}
-OPEN_UNDER = ("/docs/", "/page/", "/.well-known/")
+_PAGE_FILES = ("/docs/", "/page/")
+OPEN_UNDER = (*_PAGE_FILES, "/.well-known/")
 """The pages' own files, and where MCP clients look for authorization servers (there are none)."""
 
 
 def is_probe(path: str) -> bool:
     """Asked by machines all the time: not counted by the rate limit, and logged at debug."""
     return path in PROBES or path == METRICS
+
+
+def is_page_file(path: str) -> bool:
+    """A page is two dozen files: counted, a person who opens it a few times would be locked out."""
+    return path.startswith(_PAGE_FILES)
 
 
 def is_open(path: str, *, metrics: bool) -> bool:

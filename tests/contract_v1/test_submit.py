@@ -67,7 +67,7 @@ async def test_high_goes_first_and_low_last_and_equals_keep_their_order(tmp_path
         ({"workflow": picture(), "priority": "urgent"}, "priority"),
         ({"workflow": picture(), "priority": 1}, "priority"),
         ({"workflow": picture(), "gpu": "tpu"}, "gpu"),
-        ({"workflow": {"nodes": [], "links": []}}, "Export (API)"),
+        ({"workflow": {"nodes": [], "links": []}}, "switch it on again"),
         ({"workflow": {"1": {"class_type": "NoSuchNode", "inputs": {}}}}, "NoSuchNode"),
     ],
 )

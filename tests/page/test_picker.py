@@ -163,6 +163,27 @@ async def test_an_output_is_the_input_of_another_workflow(sidecar: Sidecar, visi
     assert (await newest(sidecar))["status"] == "completed"
 
 
+async def test_among_many_workflows_those_are_offered_that_may_take_the_output(
+    sidecar: Sidecar, visit: Open, tmp_path: Path
+) -> None:
+    """The server looks into the first ones only."""
+    saved = tmp_path / "engine" / "user" / "default" / "workflows"
+    for number in range(60):
+        (saved / f"A plain one {number}.json").write_text(json.dumps(graphs.picture()))
+    await sidecar.ended(await sidecar.submit(graphs.picture()))
+    page = await visit(sidecar.url)
+    await page.locator("#pick").click()
+    await expect(picker(page)).to_contain_text("There are more: say what it should do.")
+    await page.keyboard.press("Escape")
+    await page.locator(".tile-frame").click()
+    await button(page.locator("#viewer"), "Use as input").click()
+    await picker(page).locator("#picker-search").fill("upscale")
+    await expect(picker(page).locator(".pick").first).to_have_attribute("data-name", "upscale")
+    await picker(page).locator("#picker-search").fill("plain")
+    await picker(page).locator('[data-name^="A plain one"]').first.click()
+    await expect(picker(page)).to_contain_text("It takes no picture.")
+
+
 async def test_an_ended_workflow_is_changed_and_run_again(sidecar: Sidecar, visit: Open) -> None:
     job = (await sidecar.ended(await sidecar.submit(graphs.text("one"))))["workflowId"]
     page = await visit(sidecar.url)

@@ -193,7 +193,7 @@ async def test_where_requests_run_short_what_a_person_does_still_works(tmp_path:
     async with open_sidecar(tmp_path) as sidecar:
         for _ in range(24):
             await sidecar.ended(await sidecar.submit(graphs.picture()))
-        settings = sidecar.settings.model_copy(update={"rate_limit_per_minute": 40})
+        settings = sidecar.settings.model_copy(update={"rate_limit_per_minute": 30})
         async with served_again(replace(sidecar, settings=settings)) as port:
             page = await visit(f"http://127.0.0.1:{port}", viewport={"width": 1280, "height": 2_000})
             refused: list[str] = []

@@ -11,6 +11,7 @@ from comfy_mcp.domain.errors import StoreFault
 from comfy_mcp.operations.services import Services
 from comfy_mcp.settings import Settings
 from comfy_mcp.store import side_tables
+from http_sidecar.pages.status_page import DIGEST, FILES
 from tests.contract_v1.shapes import assert_problem
 from tests.support.graphs import picture
 from tests.support.raw_http import Listening, listening
@@ -62,6 +63,14 @@ async def test_a_line_that_the_client_wrote_above_the_proxys_does_not_count(
             for n in range(3)
         ]
     assert statuses == [200, 200, 429]
+
+
+async def test_the_files_of_a_page_are_not_counted(services: Services, settings: Settings) -> None:
+    files = [f"/page/{DIGEST}/{name}" for name in FILES]
+    async with listening(services, settings.model_copy(update={"rate_limit_per_minute": 2})) as server:
+        paths = ["/", *files, *files, "/v1/status", "/v1/status"]
+        statuses = [(await server.ask(request("GET", path))).status for path in paths]
+    assert statuses == [200] * (1 + 2 * len(files)) + [200, 429]
 
 
 class Broken:

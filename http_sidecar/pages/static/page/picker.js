@@ -5,6 +5,7 @@ import { fieldsOf, isFile } from "./form.js";
 import { notice, problemLines } from "./notices.js";
 
 const MAX_SHOWN = 50;
+const MAX_LOOKED_AT = 200; // for those that take a file: the server's most
 const TYPING_MS = 250;
 const MAX_VARIATIONS = 64;
 
@@ -68,10 +69,14 @@ export class Picker {
     const words = query ? `&query=${encodeURIComponent(query)}` : "";
     let shown;
     try {
-      const found = await this.api.get(`v1/comfyui/library?limit=${MAX_SHOWN}${words}`);
-      const fitting = found.workflows.filter((each) => !this.#output || takes(each, this.#output.type));
+      const limit = this.#output ? MAX_LOOKED_AT : MAX_SHOWN;
+      const found = await this.api.get(`v1/comfyui/library?limit=${limit}${words}`);
+      const all = found.workflows;
+      const fitting = this.#output ? taking(all, this.#output.type) : all;
       const warnings = (found.warnings ?? []).map((text) => el("li", { class: "empty", text }));
-      shown = [...warnings, ...fitting.map((each) => this.#pick(each, query))];
+      const more = found.total - all.length;
+      shown = [...warnings, ...fitting.slice(0, MAX_SHOWN).map((each) => this.#pick(each, query))];
+      if (more > 0 || fitting.length > MAX_SHOWN) shown.push(el("li", { class: "empty", text: "There are more: say what it should do." }));
       if (!shown.length) shown = [el("li", { class: "empty", text: "No workflow." })];
     } catch (error) {
       shown = [el("li", { role: "alert" }, ...problemLines(error))];
@@ -123,13 +128,16 @@ export class Picker {
     }
     if (asked !== this.#asked || !this.dialog.open) return;
     const { workflow, parameters } = described;
-    const fields = fieldsOf(parameters, { upload: (file) => this.#upload(file), given: this.#given(parameters) });
+    const given = this.#given(parameters);
+    const left = this.#output && !Object.keys(given).length ? `It takes no ${kindWord(this.#output).toLowerCase()}.` : null;
+    const fields = fieldsOf(parameters, { upload: (file) => this.#upload(file), given });
     const [variations, priority] = [variationsField(), priorityField()];
     const problem = el("div", { class: "form-problem", role: "alert" });
     const run = el("button", { type: "submit", class: "primary", text: "Run" });
     const form = el(
       "form",
       { class: "workflow-form", novalidate: true },
+      left ? el("p", { class: "machine-warning", text: left }) : null,
       workflow.missing ? el("p", { class: "machine-warning", text: lacks(workflow.missing) }) : null,
       ...fields.rows,
       el("div", { class: "row" }, variations.row, priority.row, run),
@@ -208,6 +216,12 @@ function showProblem(place, error) {
 /** Whether one of its inputs is a file of that kind: they are in words, "image (image, needed)" or "image: …". */
 function takes(each, kind) {
   return (each.inputs ?? []).some((text) => text.includes(`(${kind}`) || text.startsWith(kind));
+}
+
+/** Those that take the kind, and last those of which the server does not say: it looks into some only. */
+function taking(all, kind) {
+  const unknown = (each) => each.runnable === undefined || each.runnable === null;
+  return [...all.filter((each) => takes(each, kind)), ...all.filter((each) => unknown(each) && !takes(each, kind))];
 }
 
 function lacks(missing) {
