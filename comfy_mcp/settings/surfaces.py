@@ -56,8 +56,8 @@ class HttpGroup(Group):
         default=100,
         ge=0,
         description="Requests per minute for each key, or for each address without a key (0 = no limit). "
-        "The pages' own files are not counted. /mcp"
-        " allows twelve times as many, because an agent sends each message as a request.",
+        "/mcp and the pages' own files allow twelve times as many: an agent sends each message as a request, "
+        "and a page is two dozen files.",
     )
     max_upload_bytes: int = Field(
         default=256 * 2**20, ge=1024, description="Maximum size of an uploaded input file."

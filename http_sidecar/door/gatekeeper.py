@@ -45,10 +45,11 @@ class Gatekeeper:
         if not required:
             self._guard(request)
         caller = await self._caller_of(request) if required else caller_of(self._keys.owner)
-        if not is_page_file(request.path) and (not probe or caller is None):
+        if not probe or caller is None:
             # A wrong key is counted for its address: guessing is as slow as anything else.
             known = caller if required else None
-            limiter = self._limits.messages if request.path == MCP_PATH else self._limits.requests
+            many = request.path == MCP_PATH or is_page_file(request.path)
+            limiter = self._limits.messages if many else self._limits.requests
             request[BUCKET] = f"client {known.client}" if known else self._address_of(request)
             verdict = limiter.hit(request[BUCKET])
             if verdict is not None:

@@ -14,7 +14,7 @@ def is_probe(path: str) -> bool:
 
 
 def is_page_file(path: str) -> bool:
-    """A page is two dozen files: counted, a person who opens it a few times would be locked out."""
+    """A page is two dozen files: counted as requests, they lock out a person who opens it a few times."""
     return path.startswith(_PAGE_FILES)
 
 

@@ -39,8 +39,8 @@ class Verdict:
 
 
 class RateLimits:
-    """What one client may ask in a minute: `requests`, and `messages`, which are smaller: those to
-    /mcp, and subscriptions on a WebSocket."""
+    """What one client may ask in a minute: `requests`, and `messages`, of which one task has many: those to
+    /mcp, files of the pages, and subscriptions on a WebSocket."""
 
     def __init__(self, requests_per_minute: int, messages_each: int, *, now: Callable[[], float]) -> None:
         self.requests = Limiter(requests_per_minute, now=now)
