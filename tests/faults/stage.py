@@ -2,13 +2,14 @@
 
 import asyncio
 import random
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import psycopg
 
 from tests.faults.checker import connect
 from tests.faults.clients import FINAL, Clients, Submitted
@@ -53,15 +54,15 @@ class Stage:
 
     async def holder(self) -> Bridge | None:
         """The bridge that drives the engine, as the store says: of several, the one that faults are aimed
-        at."""
+        at. None while another fault keeps the store from saying it."""
 
         def ask() -> str:
-            connection = connect(self.world.store)
             try:
-                holders = dict(connection.execute("SELECT engine, holder FROM engine_leases").fetchall())
-                return str(holders.get(AIMED_AT) or next(iter(holders.values()), ""))
-            finally:
-                connection.close()
+                with closing(connect(self.world.store)) as connection:
+                    holders = dict(connection.execute("SELECT engine, holder FROM engine_leases").fetchall())
+            except psycopg.OperationalError:
+                return ""
+            return str(holders.get(AIMED_AT) or next(iter(holders.values()), ""))
 
         holder = await asyncio.to_thread(ask)
         pid = holder.partition("-")[0]
