@@ -81,7 +81,7 @@ async def hall(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     hall = Hall(house, monkeypatch)
     file = tmp_path / "engines.toml"
     file.write_text(
-        "".join(f'[{name}]\nurl = "http://127.0.0.1:9"\n' for name in hall.places), encoding="utf-8"
+        "".join(f'[{name}]\nurl = "http://127.0.0.1:9/{name}"\n' for name in hall.places), encoding="utf-8"
     )
     house.settings = load_settings(state_dir=tmp_path / "state", engines_file=file, lease_ttl_s=30.0)
     roster = Roster(

@@ -89,7 +89,7 @@ async def test_what_is_held_of_all_engines_together_is_bounded(size: int, at_onc
     """Also from engines that send slowly. One client has half, and others are not kept waiting by it."""
     many = [EngineId(f"e{at}") for at in range(40)]
     engines = {each: Dripping(files={"output//slow.png": b"x"}) for each in many}
-    urls = tuple(f"{each}=http://127.0.0.1:1" for each in many)
+    urls = tuple(f"{each}=http://127.0.0.1:1/{each}" for each in many)
     files = OutputFiles(Settings(engine_urls=urls), engines=engines)
 
     def open_now() -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -297,23 +298,27 @@ async def test_large_json_is_parsed_and_written_away_from_the_event_loop(
 ) -> None:
     """From the body over the store to the engine: everywhere, or one place alone still stops everybody."""
     loop_thread, where = threading.get_ident(), []
-    loads, dumps = large_json.loads, large_json.dumps
+    loads = large_json.loads
 
     def parsed(text: str, **hooks: Any) -> Any:
         if len(text) > large_json.LARGE_BYTES:
             where.append(threading.get_ident())
         return loads(text, **hooks)
 
-    def written(value: object, *, large: bool, **how: Any) -> str:
-        if large or large_json.is_large(value):
-            where.append(threading.get_ident())
-        return dumps(value, large=large, **how)
+    def watched(write: Callable[..., str]) -> Callable[..., str]:
+        def written(value: object, *, large: bool) -> str:
+            if large or large_json.is_large(value):
+                where.append(threading.get_ident())
+            return write(value, large=large)
+
+        return written
 
     monkeypatch.setattr(large_json, "LARGE_BYTES", 100)
     monkeypatch.setattr(large_json, "LARGE_VALUES", 10)
     async with open_sidecar(tmp_path) as v1:
         monkeypatch.setattr(large_json, "loads", parsed)
-        monkeypatch.setattr(large_json, "dumps", written)
+        for name in ("dumps", "strict_text"):
+            monkeypatch.setattr(large_json, name, watched(getattr(large_json, name)))
         answer = await submit(v1, picture())
         assert answer.status == 202
         assert (await v1.ended(answer.body["workflowId"]))["status"] == "completed"
