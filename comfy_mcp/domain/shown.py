@@ -40,13 +40,12 @@ def _pieces(value: object) -> Iterator[str]:
         yield repr(value[: MAX_CHARS + 1] if isinstance(value, str) else value)
 
 
-def counted(warnings: Sequence[str], most: int) -> tuple[str, ...]:
-    """The first of them, and one more that counts the others."""
-    more = len(warnings) - most
-    return (*warnings[:most], f"And {more} more warnings.") if more > 0 else tuple(warnings)
+def counted(sentences: Sequence[str], most: int, of: str = "warnings") -> tuple[str, ...]:
+    """The first of them, and one more that counts the others. `of`: what each is about."""
+    more = len(sentences) - most
+    return (*sentences[:most], f"And {more} more {of}.") if more > 0 else tuple(sentences)
 
 
 def first_sentences(sentences: Sequence[str], of: str) -> str:
-    """As one text: the first of them, and how many more there are. `of`: what each is about."""
-    more = len(sentences) - MAX_VALUES
-    return " ".join((*sentences[:MAX_VALUES], *([f"And {more} more {of}."] if more > 0 else ())))
+    """The same as one text."""
+    return " ".join(counted(sentences, MAX_VALUES, of))
