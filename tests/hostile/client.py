@@ -23,7 +23,7 @@ from comfy_mcp.domain.access import DEFAULT_KEY_RIGHTS, ApiKey, digest_of
 from comfy_mcp.settings import load_settings
 from comfy_mcp.store import Store
 from tests.hostile.bodies import BODIES, Body
-from tests.hostile.connections import CONNECTIONS, SLOW, all_open
+from tests.hostile.connections import CONNECTIONS, SLOW, all_open, each_sends
 from tests.hostile.crowds import CROWDS, MEAN
 from tests.support.graphs import slow
 from tests.support.serve_process import Served, serve_process
@@ -31,12 +31,18 @@ from tests.support.sidecar import WORKFLOW
 
 
 @asynccontextmanager
-async def replays(url: str) -> AsyncIterator[None]:
-    """Ten sockets that ask for everything, a hundred times each."""
+async def _sockets(url: str, count: int) -> AsyncIterator[list[aiohttp.ClientWebSocketResponse]]:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(headers=MEAN))
-        for _ in range(10):
-            socket = await stack.enter_async_context(session.ws_connect(f"{url}/v1/comfyui/stream"))
+        stream = f"{url}/v1/comfyui/stream"
+        yield [await stack.enter_async_context(session.ws_connect(stream)) for _ in range(count)]
+
+
+@asynccontextmanager
+async def replays(url: str) -> AsyncIterator[None]:
+    """Ten sockets that ask for everything, a hundred times each."""
+    async with _sockets(url, 10) as sockets:
+        for socket in sockets:
             for _ in range(100):
                 with contextlib.suppress(ConnectionError):
                     await socket.send_str('{"type":"subscribe","workflowId":"*","since":0}')
@@ -46,10 +52,8 @@ async def replays(url: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def pings(url: str) -> AsyncIterator[None]:
     """Eight sockets with 20,000 pings each."""
-    async with AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession(headers=MEAN))
-        for _ in range(8):
-            socket = await stack.enter_async_context(session.ws_connect(f"{url}/v1/comfyui/stream"))
+    async with _sockets(url, 8) as sockets:
+        for socket in sockets:
             with contextlib.suppress(ConnectionError):
                 for _ in range(20_000):
                     await socket.ping()
@@ -134,9 +138,7 @@ async def slow_assets(url: str) -> AsyncIterator[None]:
         b"Content-Length: 1000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\nx'
     )
-    async with AsyncExitStack() as stack:
-        for _, writer in await all_open(stack, url, SLOW):
-            writer.write(head)
+    async with each_sends(url, SLOW, head):
         yield
 
 

@@ -38,6 +38,15 @@ async def all_open(
 
 
 @asynccontextmanager
+async def each_sends(url: str, count: int, sent: bytes) -> AsyncIterator[None]:
+    """Connections that send this, and stay."""
+    async with AsyncExitStack() as stack:
+        for _, writer in await all_open(stack, url, count):
+            writer.write(sent)
+        yield
+
+
+@asynccontextmanager
 async def silent_connections(url: str) -> AsyncIterator[None]:
     """Connections that say nothing."""
     async with AsyncExitStack() as stack:
@@ -53,9 +62,7 @@ async def compressed_bombs(url: str) -> AsyncIterator[None]:
         f"POST {WORKFLOW} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\n"
         f"Content-Length: {len(bomb)}\r\n\r\n"
     ).encode()
-    async with AsyncExitStack() as stack:
-        for _, writer in await all_open(stack, url, 8):
-            writer.write(head + bomb)
+    async with each_sends(url, 8, head + bomb):
         yield
 
 
@@ -67,9 +74,7 @@ async def slow_uploads(url: str) -> AsyncIterator[None]:
         b"Content-Length: 1000000\r\nContent-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.bin"\r\n\r\nx'
     )
-    async with AsyncExitStack() as stack:
-        for _, writer in await all_open(stack, url, SLOW):
-            writer.write(head)
+    async with each_sends(url, SLOW, head):
         yield
 
 
@@ -102,9 +107,7 @@ async def crumbs(url: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def endless_headers(url: str) -> AsyncIterator[None]:
     """Requests whose headers do not end."""
-    async with AsyncExitStack() as stack:
-        for _, writer in await all_open(stack, url, SLOW):
-            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50)
+    async with each_sends(url, SLOW, b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50):
         yield
 
 
